@@ -1,0 +1,49 @@
+# Every target sets up what it needs; a machine with python3, git and make is enough.
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+BENCHES := $(patsubst bench/%.py,bench-%,$(filter-out bench/_%.py,$(wildcard bench/*.py)))
+
+.PHONY: help demo test check lock docs bench clean $(BENCHES)
+
+help:
+	@echo "make demo    a whole network on this machine, doing real work (make demo ARGS=--once to end by itself)"
+	@echo "make test    all tests, after installing what they need"
+	@echo "make check   lint, types, architecture, golden bytes: seconds"
+	@echo "make bench   all benchmarks; one of them: $(BENCHES)"
+	@echo "make clean   remove what was built and installed here"
+
+.venv/run.stamp: requirements.lock pyproject.toml tools/setup.sh
+	tools/setup.sh run
+
+.venv/dev.stamp: requirements-dev.lock pyproject.toml tools/setup.sh
+	tools/setup.sh dev
+
+demo: .venv/run.stamp
+	$(BIN)/python examples/demo/demo.py $(ARGS)
+
+check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest -q -p no:randomly tests/unit/test_golden.py tests/unit/test_docs.py $(ARGS)
+
+test: .venv/dev.stamp
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+lock:
+	tools/lock.sh
+
+docs: .venv/dev.stamp
+	$(BIN)/python tools/write_docs.py
+
+bench: $(BENCHES)
+
+$(BENCHES): bench-%: .venv/dev.stamp
+	$(BIN)/python bench/$*.py $(ARGS)
+
+clean:
+	rm -rf .venv build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,209 @@
+"""Requests between the network's processes, with the subject that each is sent to.
+
+A gateway authenticates its user and then asks in the name of an account; services trust gateways and nobody else on
+these subjects (the bus lets no node publish to them).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fallow.domain.orders import Label, Order
+from fallow.domain.records import Opening
+
+CHECK_KEY = "registry.check_key"
+JOIN = "registry.join"
+NODES = "registry.nodes"
+CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
+CREATE_KEY = "registry.create_key"
+REVOKE_KEY = "registry.revoke_key"
+
+SUBMIT = "market.submit"
+QUOTE = "market.quote"
+CANCEL = "market.cancel"
+JOB = "market.job"
+JOBS = "market.jobs"
+ITEMS = "market.items"
+LEASES = "market.leases"
+OFFERS = "market.offers"
+
+INGESTED = "ingest.written"
+"""Published, without content, after new batches were written: whoever reads the log may look now."""
+
+CREDITED = "settle.credited"
+"""Published with an account's address (text) after money came in."""
+
+BALANCE = "settle.balance"
+STATEMENT = "settle.statement"
+GRANT = "settle.grant"
+LEDGER_CHECK = "settle.check"
+
+
+def job_events(job_id: str) -> str:
+    """Subject of a job's `JobEvent`s, as JSON."""
+    return f"events.job.{job_id}"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of requests."""
+
+
+class CheckKey(Request, frozen=True, kw_only=True):
+    """Whose API key is this? Answered with `KeyInfo`."""
+
+    key: str
+
+
+class KeyInfo(Request, frozen=True, kw_only=True):
+    """The account that a valid key speaks for, and what it may do: buy, operate."""
+
+    key_id: str
+    account: str
+    scopes: list[str]
+
+
+class Join(Request, frozen=True, kw_only=True):
+    """A machine asks to become a node.
+
+    `proof` is the node key's signature (hex) over `join_message`. `account` is left empty to get a custodial account.
+    """
+
+    token: Annotated[str, Meta(max_length=200)]
+    node: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    proof: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    label: Label = ""
+
+
+class Joined(Request, frozen=True, kw_only=True):
+    """The node belongs to `account` from now on; `account_signature` (hex) is the account's half of the binding."""
+
+    net: str
+    account: str
+    account_signature: str
+
+
+class CreateToken(Request, frozen=True, kw_only=True):
+    """Make a join token that works `uses` times within `valid_s` seconds."""
+
+    uses: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    valid_s: Annotated[int, Meta(ge=1, le=365 * 86_400)] = 86_400
+
+
+class CreateKey(Request, frozen=True, kw_only=True):
+    """Make an API key for `account` (empty: a new custodial account)."""
+
+    account: str = ""
+    scopes: list[str] = msgspec.field(default_factory=lambda: ["buy"])
+    label: Label = ""
+
+
+class RevokeKey(Request, frozen=True, kw_only=True):
+    """End an API key by its public part."""
+
+    key_id: str
+
+
+class Secret(Request, frozen=True, kw_only=True):
+    """A secret that is shown once, and whose it is."""
+
+    secret: str
+    account: str = ""
+
+
+class Submit(Request, frozen=True, kw_only=True):
+    """An order in the name of an account."""
+
+    account: str
+    order: Order
+
+
+class JobRef(Request, frozen=True, kw_only=True):
+    """A job of an account."""
+
+    account: str
+    job: str
+    after: int = -1
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class AccountRef(Request, frozen=True, kw_only=True):
+    """An account, and where a listing goes on: `after` is the last `id` or position seen."""
+
+    account: str
+    after: str = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class Grant(Request, frozen=True, kw_only=True):
+    """Give TEST credits. `id` (32 hex digits) makes the same grant count once."""
+
+    id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    account: str
+    amount_microusd: Annotated[int, Meta(ge=1, le=10**15)]
+
+
+class Beat(Request, frozen=True, kw_only=True):
+    """A node's sign of life: its boot number and the leases that it works on. Not a record, never archived."""
+
+    node: str
+    boot: int
+    leases: list[str]
+
+
+class Deliver(Request, frozen=True, kw_only=True):
+    """A node hands in one signed batch. `openings` are those of its sealed fields, by index in the batch as text."""
+
+    batch: bytes
+    openings: dict[str, dict[str, Opening]] = {}
+
+
+class Delivered(Request, frozen=True, kw_only=True):
+    """The batch is durably stored: the network's sealed `Promise`. The same batch again gets the same answer."""
+
+    promise: bytes
+
+
+class Proposal(Request, frozen=True, kw_only=True):
+    """The market asks a node to take a lease. The lease starts with the node's signed accept, and not before."""
+
+    lease: str
+    vertical: str
+    work: dict[str, Any]
+    item: str | None
+    seed: str
+    cpu_milli: int
+    memory_mib: int
+    disk_mib: int
+    price_microusd_per_hour: int
+    window_ms: int
+    time_limit_s: int
+    answer_by: int
+    ticket: str
+
+
+def proposals(node: str) -> str:
+    """Subject on which a node receives a list of `Proposal`s."""
+    return f"node.{node}.propose"
+
+
+def stops(node: str) -> str:
+    """Subject on which a node receives a list of lease ids to end now."""
+    return f"node.{node}.stop"
+
+
+def beats(node: str) -> str:
+    """Subject of a node's `Beat`s."""
+    return f"market.node.{node}.beat"
+
+
+def ingest(node: str) -> str:
+    """Subject of a node's signed batches."""
+    return f"ingest.{node}"
+
+
+def join_message(token: str, node: str) -> bytes:
+    """What a node key signs to show that it is present when its machine joins."""
+    return f"fallow/join/1\0{token}\0{node}".encode()

@@ -1,0 +1,191 @@
+"""The chart of accounts: which ledger accounts exist, and which transfers each event of a lease becomes.
+
+Each credit class is a ledger of its own, so that TEST credits never mix with money. A window's money is reserved
+from the payer's wallet to the network's clearing account, which is empty between any two events: what is posted
+there is passed on to the provider, the fee and the reserve in the same linked chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+
+from fallow.domain.billing import Charge
+from fallow.domain.ledger import (
+    DEBITS_MUST_NOT_EXCEED_CREDITS,
+    LINKED,
+    Account,
+    Transfer,
+    account,
+    post_pending,
+    transfer,
+    void_pending,
+)
+
+
+class Credit(IntEnum):
+    """Credit classes in the order in which they are spent; the value is the ledger's number."""
+
+    GRANTED = 1
+    PAID = 2
+    BURNED = 3
+
+
+class Purpose(IntEnum):
+    """What an account is for; the value is the account's code in the ledger."""
+
+    ISSUER = 1
+    WALLET = 2
+    EARNED = 3
+    CLEARING = 4
+    FEE = 5
+    RESERVE = 6
+
+
+class Kind(IntEnum):
+    """Why money moves; the value is the transfer's code in the ledger."""
+
+    GRANT = 1
+    WINDOW = 2
+    INCOME = 3
+    FEE = 4
+    RESERVE = 5
+
+
+NETWORK = b""
+"""Owner of the network's own accounts."""
+
+Parts = tuple[tuple[int, int], ...]
+"""(credit class, micro-US-dollars), in the order of spending."""
+
+
+def account_id(purpose: Purpose, credit: int, owner: bytes = NETWORK) -> bytes:
+    """Id of an owner's account for a purpose in one credit class."""
+    return _id("account", bytes([purpose, credit]) + owner)
+
+
+def accounts_of(owner: bytes) -> list[Account]:
+    """All accounts of a member of the network; none of them can be overdrawn."""
+    return [_guarded(purpose, credit, owner) for credit in Credit for purpose in (Purpose.WALLET, Purpose.EARNED)]
+
+
+def network_accounts() -> list[Account]:
+    """The network's own accounts. Only the issuer goes below zero: by what is in circulation."""
+    guarded = [
+        _guarded(purpose, credit, NETWORK)
+        for credit in Credit
+        for purpose in (Purpose.CLEARING, Purpose.FEE, Purpose.RESERVE)
+    ]
+    issuers = [account(account_id(Purpose.ISSUER, credit), credit.value, Purpose.ISSUER.value) for credit in Credit]
+    return issuers + guarded
+
+
+def split(amount: int, available: Mapping[int, int]) -> Parts | None:
+    """Take `amount` from the credit classes in the order of spending; None when they do not cover it."""
+    parts: list[tuple[int, int]] = []
+    for credit in Credit:
+        part = min(amount, available.get(credit, 0))
+        if part > 0:
+            parts.append((int(credit), part))
+            amount -= part
+    return tuple(parts) if amount == 0 else None
+
+
+def grant(grant_id: str, to: bytes, amount: int) -> Transfer:
+    """Give TEST credits; the same `grant_id` counts once."""
+    credit = Credit.GRANTED
+    return transfer(
+        _id("grant", grant_id.encode()),
+        account_id(Purpose.ISSUER, credit),
+        account_id(Purpose.WALLET, credit, to),
+        amount,
+        credit.value,
+        Kind.GRANT.value,
+    )
+
+
+def hold(lease: bytes, window: int, payer: bytes, parts: Parts) -> list[Transfer]:
+    """Reserve a window's money: one pending transfer per credit class."""
+    return [
+        transfer(
+            _window_id("hold", lease, window, credit),
+            account_id(Purpose.WALLET, credit, payer),
+            account_id(Purpose.CLEARING, credit),
+            amount,
+            credit,
+            Kind.WINDOW.value,
+            pending=True,
+            ref=lease,
+        )
+        for credit, amount in parts
+    ]
+
+
+def collect(lease: bytes, window: int, payee: bytes, parts: Parts, charge: Charge) -> list[Transfer]:
+    """Post what a window owes, give back the rest, and pass it on to provider, fee and reserve.
+
+    The charge takes from the parts in their order; within it the provider comes first, then fee, then reserve.
+    """
+    due = {Kind.INCOME: charge.provider, Kind.FEE: charge.fee, Kind.RESERVE: charge.reserve}
+    transfers: list[Transfer] = []
+    for credit, held in parts:
+        taken = min(held, sum(due.values()))
+        transfers.append(_resolve(lease, window, credit, taken))
+        for kind, owed in due.items():
+            amount = min(owed, taken)
+            if amount:
+                transfers.append(_pass_on(lease, window, credit, kind, payee, amount))
+            due[kind] = owed - amount
+            taken -= amount
+    if any(due.values()):
+        raise ValueError(f"window {window} of lease {lease.hex()} owes {sum(due.values())} more than it holds")
+    return transfers
+
+
+def give_back(lease: bytes, window: int, parts: Parts) -> list[Transfer]:
+    """Void all that a window holds."""
+    return [_resolve(lease, window, credit, 0) for credit, _ in parts]
+
+
+def chain(transfers: Sequence[Transfer]) -> list[Transfer]:
+    """Link transfers so that they succeed or fail as one."""
+    return [entry._replace(flags=entry.flags | LINKED) for entry in transfers[:-1]] + list(transfers[-1:])
+
+
+def _resolve(lease: bytes, window: int, credit: int, amount: int) -> Transfer:
+    """Post `amount` of a window's hold and release the rest."""
+    held = _window_id("hold", lease, window, credit)
+    if amount:
+        return post_pending(_window_id("post", lease, window, credit), held, amount, ref=lease)
+    return void_pending(_window_id("void", lease, window, credit), held, ref=lease)
+
+
+def _pass_on(lease: bytes, window: int, credit: int, kind: Kind, payee: bytes, amount: int) -> Transfer:
+    target = {
+        Kind.INCOME: (Purpose.EARNED, payee),
+        Kind.FEE: (Purpose.FEE, NETWORK),
+        Kind.RESERVE: (Purpose.RESERVE, NETWORK),
+    }[kind]
+    return transfer(
+        _window_id(kind.name, lease, window, credit),
+        account_id(Purpose.CLEARING, credit),
+        account_id(target[0], credit, target[1]),
+        amount,
+        credit,
+        kind.value,
+        ref=lease,
+    )
+
+
+def _guarded(purpose: Purpose, credit: Credit, owner: bytes) -> Account:
+    return account(account_id(purpose, credit, owner), credit.value, purpose.value, DEBITS_MUST_NOT_EXCEED_CREDITS)
+
+
+def _window_id(step: str, lease: bytes, window: int, credit: int) -> bytes:
+    return _id(step, lease + window.to_bytes(8, "big") + bytes([credit]))
+
+
+def _id(what: str, data: bytes) -> bytes:
+    """16 bytes that follow from what they name, so that a repeated transfer is known as the same one."""
+    return hashlib.sha256(f"fallow/ledger/{what}\0".encode() + data).digest()[:16]

@@ -1,0 +1,80 @@
+"""The record kinds of the core. Verticals add their own.
+
+All fields are public unless a class lists them in `private`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from fallow.domain.records import Body, Count
+from fallow.domain.resources import Resources, Terms
+
+LeaseId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Reason = Annotated[str, Meta(max_length=60, pattern="^[a-z_.]*$")]
+
+
+class NodeEnrolled(Body, frozen=True, kw_only=True):
+    """The binding of a node to its account. The node signs the record, `account_signature` is the account's half."""
+
+    kind: ClassVar[str] = "node.enrolled"
+    version: ClassVar[int] = 1
+    private: ClassVar[frozenset[str]] = frozenset({"label"})
+    account: Annotated[bytes, Meta(min_length=20, max_length=20)]
+    account_signature: Annotated[bytes, Meta(min_length=65, max_length=65)]
+    label: str = ""
+
+
+class OfferMade(Body, frozen=True, kw_only=True):
+    """What a node puts up from now on. A later offer replaces it; leases that run keep the terms they started with."""
+
+    kind: ClassVar[str] = "offer.made"
+    version: ClassVar[int] = 1
+    offer: Count
+    open: bool
+    total: Resources
+    terms: Terms
+    attributes: Annotated[dict[str, Annotated[str, Meta(max_length=200)]], Meta(max_length=64)] = {}
+    country: Annotated[str, Meta(pattern="^([A-Z]{2})?$")] = ""
+
+
+class LeaseAccepted(Body, frozen=True, kw_only=True):
+    """The lease starts: the node has set the resources aside."""
+
+    kind: ClassVar[str] = "lease.accepted"
+    version: ClassVar[int] = 1
+    lease: LeaseId
+
+
+class LeaseDeclined(Body, frozen=True, kw_only=True):
+    """The node will not take the lease. It costs no reputation."""
+
+    kind: ClassVar[str] = "lease.declined"
+    version: ClassVar[int] = 1
+    lease: LeaseId
+    reason: Reason
+
+
+class UsageReceipt(Body, frozen=True, kw_only=True):
+    """What one window of a lease used, and with `final` how the lease ended.
+
+    `used_ms` counts from the window's start. `ok` says that the item's result is there; `result` is the SHA-256 of
+    its outcome document. `caused_by` is the node's word on who ended it: buyer, provider, owner or nobody.
+    """
+
+    kind: ClassVar[str] = "usage.receipt"
+    version: ClassVar[int] = 1
+    lease: LeaseId
+    window: Count
+    used_ms: Count
+    final: bool
+    ok: bool = False
+    reason: Reason = ""
+    caused_by: Annotated[str, Meta(pattern="^(buyer|provider|owner|nobody)$")] = "nobody"
+    result: Annotated[bytes, Meta(min_length=32, max_length=32)] | None = None
+    measures: Annotated[dict[str, Count], Meta(max_length=32)] = {}
+
+
+CORE_FACTS: tuple[type[Body], ...] = (NodeEnrolled, OfferMade, LeaseAccepted, LeaseDeclined, UsageReceipt)

@@ -1,0 +1,73 @@
+"""What a buyer asks for, as it comes in at the door."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fallow.domain.errors import InvalidInput
+from fallow.domain.resources import CPU_MILLI_MAX, MIB_MAX, Resources
+
+ITEMS_MAX = 10_000
+TIME_LIMIT_S_MAX = 7 * 86_400
+PRICE_MICROUSD_MAX = 10**12
+
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+Label = Annotated[str, Meta(max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a node must have. `attributes` are matched exactly, for example {"compute.wasm": "1"}."""
+
+    cpu_milli: Annotated[int, Meta(ge=1, le=CPU_MILLI_MAX)] = 1000
+    memory_mib: Annotated[int, Meta(ge=1, le=MIB_MAX)] = 256
+    disk_mib: Annotated[int, Meta(ge=0, le=MIB_MAX)] = 64
+    countries: Annotated[list[Annotated[str, Meta(pattern="^[A-Z]{2}$")]], Meta(max_length=250)] = []
+    nodes_allowed: Annotated[list[str], Meta(max_length=1000)] = []
+    nodes_denied: Annotated[list[str], Meta(max_length=1000)] = []
+    attributes: dict[str, str] = {}
+
+    @property
+    def resources(self) -> Resources:
+        """The amount that a lease takes."""
+        return Resources(cpu_milli=self.cpu_milli, memory_mib=self.memory_mib, disk_mib=self.disk_mib)
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A job: work that ends by itself, over one or many items.
+
+    `id` is made by the buyer (32 hex digits); the same order sent again changes nothing. `work` is checked by the
+    vertical that `vertical` names. `items` are the hashes of the inputs of a map, one lease each; empty for a single
+    job. Prices are per lease and hour. `budget_microusd` bounds what all leases together may cost.
+    """
+
+    id: Id
+    vertical: Annotated[str, Meta(pattern="^[a-z]{1,20}$")]
+    work: dict[str, Any]
+    items: Annotated[list[Sha256], Meta(max_length=ITEMS_MAX)] = []
+    requirements: Requirements = msgspec.field(default_factory=Requirements)
+    max_price_microusd_per_hour: Annotated[int, Meta(ge=0, le=PRICE_MICROUSD_MAX)] = PRICE_MICROUSD_MAX
+    budget_microusd: Annotated[int, Meta(ge=0, le=PRICE_MICROUSD_MAX)] | None = None
+    time_limit_s: Annotated[int, Meta(ge=1, le=TIME_LIMIT_S_MAX)] = 3600
+    retries: Annotated[int, Meta(ge=0, le=10)] = 0
+    label: Label = ""
+
+    @property
+    def item_count(self) -> int:
+        """How many leases end the job when each goes well."""
+        return max(1, len(self.items))
+
+
+def read_order(data: object) -> Order:
+    """Check what came in from outside.
+
+    Raises:
+        InvalidInput: it is no order; the message names the field.
+    """
+    try:
+        return msgspec.convert(data, Order)
+    except msgspec.ValidationError as error:
+        raise InvalidInput("order.invalid", f"The order is not valid: {error}.", "See the API document.") from error

@@ -1,0 +1,160 @@
+"""What crosses a process boundary to be shown to people and programs. Times are milliseconds since 1970 UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fallow.domain.resources import Resources, Terms
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Base of what is shown."""
+
+
+class NetworkView(View, frozen=True, kw_only=True):
+    """How to reach a network and check its signatures. `public_key` (hex) signs promises and tickets."""
+
+    net: str
+    public_key: str
+    bus_url: str
+    preset: str
+    version: str
+
+
+class ItemView(View, frozen=True, kw_only=True):
+    """One item of a job. `reason` says why it is in a final or waiting state; empty when all is well."""
+
+    index: int
+    state: str
+    attempts: int
+    node: str | None
+    reason: str
+    result: str | None
+    used_ms: int
+    owed_microusd: int
+
+
+class JobView(View, frozen=True, kw_only=True):
+    """One job. `counts` maps each item state to its number."""
+
+    id: str
+    state: str
+    label: str
+    vertical: str
+    created_at: int
+    ended_at: int | None
+    counts: dict[str, int]
+    used_ms: int
+    owed_microusd: int
+    reserved_microusd: int
+    reason: str
+
+
+class LeaseView(View, frozen=True, kw_only=True):
+    """One lease, open or ended. `caused_by` is buyer, provider, owner, network or nobody."""
+
+    id: str
+    job: str
+    item: int
+    node: str
+    state: str
+    price_microusd_per_hour: int
+    proposed_at: int
+    started_at: int | None
+    ended_at: int | None
+    reason: str
+    caused_by: str
+    used_ms: int
+    owed_microusd: int
+
+
+class JobEvent(View, frozen=True, kw_only=True):
+    """A change of a job or of one of its items (`item` is None when it is about the job)."""
+
+    job: str
+    at: int
+    state: str
+    item: int | None = None
+    node: str | None = None
+    reason: str = ""
+
+
+class CandidateView(View, frozen=True, kw_only=True):
+    """A node that an order could run on now."""
+
+    node: str
+    price_microusd_per_hour: int
+    trust: str
+    country: str
+
+
+class QuoteView(View, frozen=True, kw_only=True):
+    """What an order would cost and where it could run, before any money moves.
+
+    `why_not` maps each requirement that turns nodes away to how many; with no candidates it is the answer to "why
+    not". `plain_data` is the sentence about who can read the data.
+    """
+
+    candidates: list[CandidateView]
+    nodes_total: int
+    why_not: dict[str, int]
+    deposit_microusd: int
+    price_microusd_per_hour: int | None
+    plain_data: str
+
+
+class NodeView(View, frozen=True, kw_only=True):
+    """An enrolled node as the public sees it."""
+
+    node: str
+    label: str
+    account: str
+    state: str
+    total: Resources | None
+    free: Resources | None
+    terms: Terms | None
+    attributes: dict[str, str]
+    country: str
+    leases: int
+    last_seen_at: int | None
+
+
+class BalanceView(View, frozen=True, kw_only=True):
+    """An account's credits by class, in micro-US-dollars. `reserved` is held for open windows."""
+
+    account: str
+    spendable: dict[str, int]
+    reserved: dict[str, int]
+    earned: dict[str, int]
+
+
+class StatementLine(View, frozen=True, kw_only=True):
+    """One movement of an account. `amount_microusd` is positive when it came in."""
+
+    id: str
+    at: int
+    kind: str
+    credit_class: str
+    amount_microusd: int
+    ref: str
+
+
+class LedgerCheckView(View, frozen=True, kw_only=True):
+    """The ledger's own audit. `sums` has debits minus credits per credit class and is zero everywhere when `ok`."""
+
+    ok: bool
+    sums: dict[str, int]
+    transfers: int
+    problems: list[str]
+
+
+class ErrorView(View, frozen=True, kw_only=True):
+    """What an API answers when it cannot do what was asked."""
+
+    kind: str
+    code: str
+    message: str
+    hint: str = ""
+    details: dict[str, Any] = {}

@@ -1,0 +1,84 @@
+"""Typed requests over the bus. Replies carry either a result or one of the errors of `fallow.domain.errors`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import msgspec
+
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable
+from fallow.ports.bus import Bus, Message
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+TIMEOUT_S = 10.0
+
+Empty = dict[str, str]
+"""The request or reply that says nothing."""
+
+
+class _Reply(msgspec.Struct, omit_defaults=True):
+    ok: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: tuple[str, str, str, str] | None = None
+
+
+async def call(bus: Bus, subject: str, request: object, reply: type[ReplyT], *, timeout_s: float = TIMEOUT_S) -> ReplyT:
+    """Ask, and return the answer as `reply`.
+
+    Raises:
+        FallowError: as the other side raised it; Unavailable when nobody answered.
+    """
+    answer = msgspec.msgpack.decode(
+        await bus.request(subject, msgspec.msgpack.encode(request), timeout_s=timeout_s), type=_Reply
+    )
+    if answer.error is not None:
+        kind, code, message, hint = answer.error
+        raise KINDS.get(kind, Unavailable)(code, message, hint)
+    return msgspec.msgpack.decode(answer.ok, type=reply)
+
+
+def serve(
+    bus: Bus,
+    subject: str,
+    request: type[RequestT],
+    handler: Callable[[RequestT], Awaitable[Any]],
+    *,
+    queue: str,
+) -> AbstractAsyncContextManager[None]:
+    """Answer `call`s on `subject` while the context is open; copies that name the same `queue` share the work."""
+
+    async def without_subject(_: str, asked: RequestT) -> Any:  # noqa: ANN401 - whatever the handler answers
+        return await handler(asked)
+
+    return serve_many(bus, subject, request, without_subject, queue=queue)
+
+
+def serve_many(
+    bus: Bus,
+    subject: str,
+    request: type[RequestT],
+    handler: Callable[[str, RequestT], Awaitable[Any]],
+    *,
+    queue: str,
+) -> AbstractAsyncContextManager[None]:
+    """Do the same on a subject with wildcards; the handler is told which one a request came on."""
+
+    async def answer(message: Message) -> bytes:
+        try:
+            result = await handler(message.subject, _decode(message.data, request))
+        except FallowError as error:
+            reply = _Reply(error=(type(error).__name__, error.code, error.message, error.hint))
+        else:
+            reply = _Reply(ok=msgspec.Raw(msgspec.msgpack.encode(result)))
+        return msgspec.msgpack.encode(reply)
+
+    return bus.serve(subject, answer, queue=queue)
+
+
+def _decode(data: bytes, to: type[RequestT]) -> RequestT:
+    try:
+        return msgspec.msgpack.decode(data, type=to)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput("rpc.malformed", f"The request does not fit {to}: {error}.") from error

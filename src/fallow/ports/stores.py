@@ -1,0 +1,212 @@
+"""What each service keeps. A service owns its store; others read what is marked so, and write nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from fallow.domain.billing import MeterKey
+from fallow.domain.jobs import Item, Job
+from fallow.domain.leases import Lease
+from fallow.domain.offers import Offer, Refusal
+from fallow.ports.database import Transaction
+
+
+class LoggedBatch(NamedTuple):
+    """A batch in the order in which ingest wrote it: `pos` grows, and none ever appears below one that was seen."""
+
+    pos: int
+    node: bytes
+    data: bytes
+    received_at: int
+
+
+class BatchKey(NamedTuple):
+    """What names a batch."""
+
+    node: bytes
+    boot: int
+    seq: int
+
+
+class StoredBatch(NamedTuple):
+    """A batch to write: its exact bytes, and the promise that its sender gets."""
+
+    key: BatchKey
+    epoch: int
+    records: int
+    root: bytes
+    data: bytes
+    promise: bytes
+    received_at: int
+
+
+class StoredOpening(NamedTuple):
+    """A private value beside its record: erasable, in contrast to the record."""
+
+    record: bytes
+    field: str
+    salt: bytes
+    value: bytes
+
+
+class IngestStore(Protocol):
+    """Batches of signed records, exact bytes, append-only."""
+
+    async def lock(self, tx: Transaction) -> None:
+        """Make this transaction the only one that appends until it ends, so that positions become visible in order."""
+        ...
+
+    async def expected(self, tx: Transaction, nodes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Boot and next sequence number that each node must send; a node that sent nothing is absent."""
+        ...
+
+    async def promises(self, tx: Transaction, keys: Sequence[BatchKey]) -> dict[BatchKey, tuple[bytes, bytes]]:
+        """Root and promise of the batches that are there already."""
+        ...
+
+    async def append(self, tx: Transaction, batches: Sequence[StoredBatch], openings: Sequence[StoredOpening]) -> None:
+        """Write batches in this order."""
+        ...
+
+    async def after(self, tx: Transaction, pos: int, limit: int) -> list[LoggedBatch]:
+        """Read the log. Other services may."""
+        ...
+
+
+class Cursor(NamedTuple):
+    """How far ingest's log was applied: all batches up to position `pos`, and `records` of the batch after it."""
+
+    pos: int
+    records: int
+
+
+class MarketRows(NamedTuple):
+    """Everything of the market that a transaction changes."""
+
+    jobs: Sequence[Job]
+    items: Mapping[tuple[str, int], Item]
+    leases: Sequence[Lease]
+    offers: Sequence[Offer]
+    meters: Mapping[MeterKey, int]
+    refusals: Sequence[Refusal]
+    cursor: Cursor
+
+
+class MarketState(NamedTuple):
+    """What is open."""
+
+    jobs: list[tuple[Job, list[Item]]]
+    leases: list[Lease]
+    offers: list[Offer]
+    meters: dict[MeterKey, int]
+    cursor: Cursor
+
+
+class MarketStore(Protocol):
+    """Jobs, items, leases, offers, meters."""
+
+    async def lead(self, tx: Transaction, holder: str, now: int, until: int) -> int | None:
+        """Become the one market that acts until `until`, or stay it; returns the term, or None while another is."""
+        ...
+
+    async def confirm(self, tx: Transaction, term: int) -> None:
+        """Hold the term for the rest of the transaction.
+
+        Raises:
+            Conflict: another market leads now; what this one has in mind is stale.
+        """
+        ...
+
+    async def load(self, tx: Transaction) -> MarketState:
+        """Read what is open."""
+        ...
+
+    async def save(self, tx: Transaction, rows: MarketRows) -> None:
+        """Write changed rows over their older versions."""
+        ...
+
+    async def jobs_by_id(self, tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[Job, list[Item]]]:
+        """Those of these jobs that exist, open or ended, with their items."""
+        ...
+
+    async def jobs(self, tx: Transaction, account: bytes, after: str, limit: int) -> list[tuple[Job, list[Item]]]:
+        """Jobs of an account, the latest first; `after` is the id of the last one seen."""
+        ...
+
+    async def leases(self, tx: Transaction, job_id: str, limit: int) -> list[Lease]:
+        """Leases of a job, oldest first."""
+        ...
+
+
+class NodeRow(NamedTuple):
+    """An enrolled node."""
+
+    node: bytes
+    account: bytes
+    label: str
+    enrolled_at: int
+    banned_reason: str
+
+
+class KeyRow(NamedTuple):
+    """An API key: the secret's SHA-256, never the secret."""
+
+    key_id: str
+    digest: bytes
+    account: bytes
+    scopes: tuple[str, ...]
+    label: str
+    revoked_at: int | None
+
+
+class RegistryStore(Protocol):
+    """Accounts, nodes, API keys, join tokens."""
+
+    async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:
+        """Add an account; `custody_index` says which key of the network's custody is its own."""
+        ...
+
+    async def next_custody_index(self, tx: Transaction) -> int:
+        """Return an index that was never returned before."""
+        ...
+
+    async def custody_index(self, tx: Transaction, account: bytes) -> int | None:
+        """The account's key in the network's custody; None when it keeps its own, or is unknown."""
+        ...
+
+    async def has_account(self, tx: Transaction, account: bytes) -> bool:
+        """Whether the account is known."""
+        ...
+
+    async def add_node(self, tx: Transaction, row: NodeRow) -> None:
+        """Add a node."""
+        ...
+
+    async def node(self, tx: Transaction, node: bytes) -> NodeRow | None:
+        """Look a node up. Other services may."""
+        ...
+
+    async def nodes(self, tx: Transaction, only: Sequence[bytes] | None = None) -> list[NodeRow]:
+        """All nodes, or those of `only` that exist. Other services may."""
+        ...
+
+    async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
+        """Add a join token by its SHA-256."""
+        ...
+
+    async def use_token(self, tx: Transaction, digest: bytes, now: int) -> str:
+        """Take one use of a token; returns "" when it held, else why not: unknown, expired, used_up."""
+        ...
+
+    async def add_key(self, tx: Transaction, row: KeyRow) -> None:
+        """Add an API key."""
+        ...
+
+    async def key(self, tx: Transaction, key_id: str) -> KeyRow | None:
+        """Look an API key up by its public part."""
+        ...
+
+    async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:
+        """End an API key; False when there is none."""
+        ...

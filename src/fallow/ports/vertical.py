@@ -1,0 +1,105 @@
+"""The plugin API of a kind of infrastructure. Entry point group: `fallow.verticals`, each value a `Vertical`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from fallow.domain.resources import Resources
+
+
+class WorkNeeds(NamedTuple):
+    """What a checked piece of work asks of the network: blobs to read (SHA-256 hex) and attributes of the node."""
+
+    blobs: frozenset[str]
+    attributes: Mapping[str, str]
+    write_bytes_max: int
+
+
+class LeaseBlobs(Protocol):
+    """The blobs of one lease, seen from the node that works on it."""
+
+    async def fetch(self, sha256: str, to: Path) -> None:
+        """Write an input of the lease to `to`, which holds exactly the bytes with that hash afterwards.
+
+        Raises:
+            Unavailable: it could not be had now.
+            NotFound, NotAllowed: it is not there for this lease.
+            TooMuch: it is larger than the lease's share of the disk.
+        """
+        ...
+
+    async def store(self, path: Path) -> str:
+        """Store a file as an output of the lease and return its SHA-256 (hex)."""
+        ...
+
+
+class Assignment(NamedTuple):
+    """One lease's work on a node. `workspace` is empty and belongs to this lease alone; `cancel` asks it to end.
+
+    The worker sets `started` when the buyer's program starts: from there on its windows are counted.
+    """
+
+    work: Mapping[str, Any]
+    item: str | None
+    seed: bytes
+    resources: Resources
+    time_limit_s: int
+    workspace: Path
+    blobs: LeaseBlobs
+    cancel: asyncio.Event
+    started: asyncio.Event
+
+
+class Finished(NamedTuple):
+    """How an assignment ended.
+
+    `used_ms` counts from the start of the buyer's program to its end; a failed start has 0. `result` is the SHA-256
+    (hex) of the outcome document, stored as a blob, when there is one. `caused_by`: buyer, provider, owner, nobody.
+    """
+
+    ok: bool
+    reason: str
+    caused_by: str
+    used_ms: int
+    result: str | None
+    measures: Mapping[str, int]
+
+
+class Probe(NamedTuple):
+    """What works on this machine (attributes for offers), and for what does not, why (name to sentence)."""
+
+    attributes: Mapping[str, str]
+    missing: Mapping[str, str]
+
+
+class Worker(Protocol):
+    """The provider's side."""
+
+    async def probe(self) -> Probe:
+        """Find out, by trying, what this machine can run."""
+        ...
+
+    async def run(self, assignment: Assignment) -> Finished:
+        """Do the work. Raises nothing for what the buyer's program does; errors of this machine end in `Finished`."""
+        ...
+
+
+class Vertical(Protocol):
+    """A kind of infrastructure."""
+
+    name: str
+
+    def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
+        """Check an order's work at the door; `item` is the input of a map, if it is one.
+
+        Raises:
+            InvalidInput: it is malformed.
+        """
+        ...
+
+    def worker(self, cache: Path) -> Worker:
+        """Make the provider's side; `cache` is a folder that it may keep things in."""
+        ...

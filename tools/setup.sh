@@ -1,0 +1,32 @@
+#!/bin/sh
+# Makes .venv and installs Fallow with locked dependencies: `run` what the network needs, `dev` what tests need too.
+set -eu
+cd "$(dirname "$0")/.."
+kind=$1
+python=${PYTHON:-python3}
+
+apt_install() {
+    if [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        sudo apt-get update -qq && sudo DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    else
+        echo "Please have installed: $*   (apt-get install $*)" >&2
+        return 1
+    fi
+}
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "Fallow needs Python 3.11 or newer; $python is $("$python" -V). Try: make PYTHON=python3.12" >&2
+    exit 1
+}
+"$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+
+[ -x .venv/bin/pip ] || "$python" -m venv .venv
+lock=requirements.lock
+[ "$kind" = dev ] && lock=requirements-dev.lock
+echo "Installing dependencies into .venv (once) ..."
+.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+[ "$kind" = dev ] && touch .venv/run.stamp
+touch ".venv/$kind.stamp"
