@@ -1,0 +1,1 @@
+"""NATS behind the bus port, and the check of who may connect."""

@@ -1,0 +1,1 @@
+"""PostgreSQL behind the database, ledger and store ports."""

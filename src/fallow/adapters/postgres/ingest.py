@@ -1,0 +1,61 @@
+"""Ingest's store on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fallow.ports.database import Transaction
+from fallow.ports.stores import BatchKey, LoggedBatch, StoredBatch, StoredOpening
+
+LOCK = 0x46_41_4C_4C_4F_57_01
+"""Any number that nothing else locks."""
+
+
+class PostgresIngestStore:
+    """See `fallow.ports.stores.IngestStore`."""
+
+    async def lock(self, tx: Transaction) -> None:
+        """Make this transaction the only one that appends until it ends."""
+        await tx.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+
+    async def expected(self, tx: Transaction, nodes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Boot and next sequence number that each node must send."""
+        rows = await tx.fetch("SELECT * FROM ingest.expected WHERE node = ANY($1::bytea[])", list(nodes))
+        return {row["node"]: (row["boot"], row["seq"]) for row in rows}
+
+    async def promises(self, tx: Transaction, keys: Sequence[BatchKey]) -> dict[BatchKey, tuple[bytes, bytes]]:
+        """Root and promise of the batches that are there already."""
+        rows = await tx.fetch(
+            "SELECT b.node, b.boot, b.seq, b.root, b.promise FROM ingest.batch b"
+            " JOIN unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS k (node, boot, seq)"
+            " USING (node, boot, seq)",
+            *map(list, zip(*keys, strict=True)),
+        )
+        return {BatchKey(row["node"], row["boot"], row["seq"]): (row["root"], row["promise"]) for row in rows}
+
+    async def append(self, tx: Transaction, batches: Sequence[StoredBatch], openings: Sequence[StoredOpening]) -> None:
+        """Write batches in this order."""
+        await tx.copy(
+            "ingest.batch",
+            ["node", "boot", "seq", "epoch", "records", "root", "data", "promise", "received_at"],
+            [(*batch.key, *batch[1:]) for batch in batches],
+        )
+        # The last batch of a node decides; one statement must not meet the same row twice.
+        latest = {batch.key.node: (batch.key.boot, batch.key.seq + batch.records) for batch in batches}
+        await tx.execute(
+            "INSERT INTO ingest.expected (node, boot, seq)"
+            " SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[])"
+            " ON CONFLICT (node) DO UPDATE SET boot = EXCLUDED.boot, seq = EXCLUDED.seq",
+            list(latest),
+            [boot for boot, _ in latest.values()],
+            [seq for _, seq in latest.values()],
+        )
+        if openings:
+            await tx.copy("ingest.opening", ["record", "field", "salt", "value"], [tuple(o) for o in openings])
+
+    async def after(self, tx: Transaction, pos: int, limit: int) -> list[LoggedBatch]:
+        """Read the log."""
+        rows = await tx.fetch(
+            "SELECT pos, node, data, received_at FROM ingest.batch WHERE pos > $1 ORDER BY pos LIMIT $2", pos, limit
+        )
+        return [LoggedBatch(row["pos"], row["node"], row["data"], row["received_at"]) for row in rows]

@@ -1,0 +1,148 @@
+"""The market's store on PostgreSQL: each struct as JSON in its row, and set-based upserts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from fallow.domain.errors import Conflict
+from fallow.domain.jobs import Item, Job
+from fallow.domain.leases import Lease
+from fallow.domain.offers import Offer
+from fallow.ports.database import Row, Transaction
+from fallow.ports.stores import Cursor, MarketRows, MarketState
+
+StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+
+class PostgresMarketStore:
+    """See `fallow.ports.stores.MarketStore`."""
+
+    async def lead(self, tx: Transaction, holder: str, now: int, until: int) -> int | None:
+        """Become the one market that acts, or stay it."""
+        rows = await tx.fetch(
+            "UPDATE market.leader SET until = $3, holder = $1, term = term + CASE holder WHEN $1 THEN 0 ELSE 1 END"
+            " WHERE holder = $1 OR until <= $2 RETURNING term",
+            holder,
+            now,
+            until,
+        )
+        return int(rows[0]["term"]) if rows else None
+
+    async def confirm(self, tx: Transaction, term: int) -> None:
+        """Hold the term for the rest of the transaction."""
+        if not await tx.fetch("SELECT 1 FROM market.leader WHERE term = $1 FOR UPDATE", term):
+            raise Conflict("market.not_leading", "Another market leads now.", "This one loads again and stands by.")
+
+    async def load(self, tx: Transaction) -> MarketState:
+        """Read what is open."""
+        jobs = await tx.fetch("SELECT doc FROM market.job WHERE state = 'running' ORDER BY created_at, id")
+        leases = await tx.fetch("SELECT doc FROM market.lease WHERE state <> 'ended' ORDER BY proposed_at, id")
+        offers = await tx.fetch("SELECT doc FROM market.offer")
+        meters = await tx.fetch("SELECT * FROM market.meter")
+        leader = await tx.fetch("SELECT cursor, cursor_records FROM market.leader")
+        return MarketState(
+            jobs=await self._with_items(tx, jobs),
+            leases=[_decode(row, Lease) for row in leases],
+            offers=[_decode(row, Offer) for row in offers],
+            meters={(row["payer"], row["payee"], row["price_version"]): int(row["price_ms"]) for row in meters},
+            cursor=Cursor(leader[0]["cursor"], leader[0]["cursor_records"]),
+        )
+
+    async def save(self, tx: Transaction, rows: MarketRows) -> None:
+        """Write changed rows over their older versions."""
+        if rows.jobs:
+            await self._save_jobs(tx, rows.jobs)
+        if rows.items:
+            await tx.execute(
+                "INSERT INTO market.item (job, index, doc)"
+                " SELECT * FROM unnest($1::text[], $2::integer[], $3::bytea[])"
+                " ON CONFLICT (job, index) DO UPDATE SET doc = EXCLUDED.doc",
+                *_columns((job, index, _encode(item)) for (job, index), item in rows.items.items()),
+            )
+        if rows.leases:
+            await tx.execute(
+                "INSERT INTO market.lease (id, job, state, proposed_at, doc)"
+                " SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])"
+                " ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, doc = EXCLUDED.doc",
+                *_columns((x.id, x.job, x.state.value, x.proposed_at, _encode(x)) for x in rows.leases),
+            )
+        if rows.offers:
+            await tx.execute(
+                "INSERT INTO market.offer (node, doc) SELECT * FROM unnest($1::bytea[], $2::bytea[])"
+                " ON CONFLICT (node) DO UPDATE SET doc = EXCLUDED.doc",
+                *_columns((offer.node, _encode(offer)) for offer in rows.offers),
+            )
+        await self._save_meters(tx, rows)
+        await tx.execute("UPDATE market.leader SET cursor = $1, cursor_records = $2", *rows.cursor)
+
+    async def jobs_by_id(self, tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[Job, list[Item]]]:
+        """Those of these jobs that exist, with their items."""
+        rows = await tx.fetch("SELECT doc FROM market.job WHERE id = ANY($1::text[])", list(ids))
+        return {job.order.id: (job, items) for job, items in await self._with_items(tx, rows)}
+
+    async def jobs(self, tx: Transaction, account: bytes, after: str, limit: int) -> list[tuple[Job, list[Item]]]:
+        """Jobs of an account, the latest first."""
+        rows = await tx.fetch(
+            "SELECT doc FROM market.job WHERE account = $1"
+            " AND ($2 = '' OR (created_at, id) < (SELECT created_at, id FROM market.job WHERE id = $2))"
+            " ORDER BY created_at DESC, id DESC LIMIT $3",
+            account,
+            after,
+            limit,
+        )
+        return await self._with_items(tx, rows)
+
+    async def leases(self, tx: Transaction, job_id: str, limit: int) -> list[Lease]:
+        """Leases of a job."""
+        rows = await tx.fetch(
+            "SELECT doc FROM market.lease WHERE job = $1 ORDER BY proposed_at, id LIMIT $2", job_id, limit
+        )
+        return [_decode(row, Lease) for row in rows]
+
+    async def _save_jobs(self, tx: Transaction, jobs: Sequence[Job]) -> None:
+        await tx.execute(
+            "INSERT INTO market.job (id, account, state, created_at, doc)"
+            " SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bytea[])"
+            " ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, doc = EXCLUDED.doc",
+            *_columns((x.order.id, x.account, x.state.value, x.created_at, _encode(x)) for x in jobs),
+        )
+
+    async def _save_meters(self, tx: Transaction, rows: MarketRows) -> None:
+        if rows.meters:
+            await tx.execute(
+                "INSERT INTO market.meter (payer, payee, price_version, price_ms)"
+                " SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::numeric[])"
+                " ON CONFLICT (payer, payee, price_version) DO UPDATE SET price_ms = EXCLUDED.price_ms",
+                *_columns((*key, price_ms) for key, price_ms in rows.meters.items()),
+            )
+        if rows.refusals:
+            await tx.execute(
+                "INSERT INTO market.refusal (node, boot, seq, code, at)"
+                " SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[])"
+                " ON CONFLICT DO NOTHING",
+                *_columns(rows.refusals),
+            )
+
+    async def _with_items(self, tx: Transaction, rows: Sequence[Row]) -> list[tuple[Job, list[Item]]]:
+        jobs = [_decode(row, Job) for row in rows]
+        items: dict[str, list[Item]] = {job.order.id: [] for job in jobs}
+        for row in await tx.fetch(
+            "SELECT job, doc FROM market.item WHERE job = ANY($1::text[]) ORDER BY job, index", list(items)
+        ):
+            items[row["job"]].append(_decode(row, Item))
+        return [(job, items[job.order.id]) for job in jobs]
+
+
+def _encode(value: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def _decode(row: Row, to: type[StructT]) -> StructT:
+    return msgspec.json.decode(row["doc"], type=to)
+
+
+def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,106 @@
+"""The registry's store on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fallow.ports.database import Row, Transaction
+from fallow.ports.stores import KeyRow, NodeRow
+
+
+class PostgresRegistryStore:
+    """See `fallow.ports.stores.RegistryStore`."""
+
+    async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:
+        """Add an account."""
+        await tx.execute(
+            "INSERT INTO registry.account (account, custody_index, created_at) VALUES ($1, $2, $3)",
+            account,
+            custody_index,
+            now,
+        )
+
+    async def next_custody_index(self, tx: Transaction) -> int:
+        """Return an index that was never returned before."""
+        rows = await tx.fetch("SELECT nextval('registry.custody_index') AS index")
+        return int(rows[0]["index"])
+
+    async def custody_index(self, tx: Transaction, account: bytes) -> int | None:
+        """The account's key in the network's custody."""
+        rows = await tx.fetch("SELECT custody_index FROM registry.account WHERE account = $1", account)
+        return rows[0]["custody_index"] if rows else None
+
+    async def has_account(self, tx: Transaction, account: bytes) -> bool:
+        """Whether the account is known."""
+        return bool(await tx.fetch("SELECT 1 FROM registry.account WHERE account = $1", account))
+
+    async def add_node(self, tx: Transaction, row: NodeRow) -> None:
+        """Add a node."""
+        await tx.execute(
+            "INSERT INTO registry.node (node, account, label, enrolled_at, banned_reason) VALUES ($1, $2, $3, $4, $5)",
+            *row,
+        )
+
+    async def node(self, tx: Transaction, node: bytes) -> NodeRow | None:
+        """Look a node up."""
+        rows = await tx.fetch("SELECT * FROM registry.node WHERE node = $1", node)
+        return _node(rows[0]) if rows else None
+
+    async def nodes(self, tx: Transaction, only: Sequence[bytes] | None = None) -> list[NodeRow]:
+        """All nodes, or those of `only` that exist."""
+        rows = await tx.fetch(
+            "SELECT * FROM registry.node WHERE $1::bytea[] IS NULL OR node = ANY($1::bytea[])"
+            " ORDER BY enrolled_at, node",
+            None if only is None else list(only),
+        )
+        return [_node(row) for row in rows]
+
+    async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
+        """Add a join token."""
+        await tx.execute(
+            "INSERT INTO registry.join_token (digest, uses_left, expires_at) VALUES ($1, $2, $3)",
+            digest,
+            uses,
+            expires_at,
+        )
+
+    async def use_token(self, tx: Transaction, digest: bytes, now: int) -> str:
+        """Take one use of a token."""
+        rows = await tx.fetch("SELECT * FROM registry.join_token WHERE digest = $1 FOR UPDATE", digest)
+        if not rows:
+            return "unknown"
+        if rows[0]["expires_at"] <= now:
+            return "expired"
+        if rows[0]["uses_left"] == 0:
+            return "used_up"
+        await tx.execute("UPDATE registry.join_token SET uses_left = uses_left - 1 WHERE digest = $1", digest)
+        return ""
+
+    async def add_key(self, tx: Transaction, row: KeyRow) -> None:
+        """Add an API key."""
+        await tx.execute(
+            "INSERT INTO registry.api_key (key_id, digest, account, scopes, label, revoked_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
+            *row,
+        )
+
+    async def key(self, tx: Transaction, key_id: str) -> KeyRow | None:
+        """Look an API key up."""
+        rows = await tx.fetch("SELECT * FROM registry.api_key WHERE key_id = $1", key_id)
+        if not rows:
+            return None
+        row = rows[0]
+        return KeyRow(
+            row["key_id"], row["digest"], row["account"], tuple(row["scopes"]), row["label"], row["revoked_at"]
+        )
+
+    async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:
+        """End an API key."""
+        done = await tx.execute(
+            "UPDATE registry.api_key SET revoked_at = COALESCE(revoked_at, $2) WHERE key_id = $1", key_id, now
+        )
+        return done == "UPDATE 1"
+
+
+def _node(row: Row) -> NodeRow:
+    return NodeRow(row["node"], row["account"], row["label"], row["enrolled_at"], row["banned_reason"])

@@ -1,0 +1,1 @@
+"""What a provider runs: it accepts work, does it, and signs what it did."""

@@ -1,0 +1,42 @@
+"""What the owner agreed to: shown before the machine joins, signed, and kept."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fallow.agent.home import Settings
+from fallow.domain.resources import GIB_MIB
+from fallow.domain.signing import Signed
+
+MICROUSD_PER_USD = 1_000_000
+
+
+class Consent(Signed, frozen=True, kw_only=True):
+    """The owner's yes to `text`, word by word, signed with the node's key. It stays on the machine."""
+
+    tag: ClassVar[str] = "fallow/consent/1"
+    net: str
+    node: bytes
+    at: int
+    text: str
+
+
+def consent_text(*, url: str, net: str, home: str, verticals: list[str], settings: Settings) -> str:
+    """What will run, what it may use, and what leaves through the owner's line."""
+    offer = settings.total
+    price = settings.terms.price_microusd_per_core_hour / MICROUSD_PER_USD
+    return "\n".join(
+        [
+            f"This machine joins the network {net!r} at {url}.",
+            "",
+            f"What will run: programs of the network's buyers ({', '.join(verticals) or 'none yet'}),",
+            "  each in a sandbox: no network, none of your files, a folder of its own that is wiped afterwards.",
+            f"What it may use: up to {offer.cpu_milli / 1000:g} cores, {offer.memory_mib / GIB_MIB:g} GiB of memory",
+            f"  and {offer.disk_mib / GIB_MIB:g} GiB of disk under {home}.",
+            "What leaves through your line: results and inputs of jobs, signed records (resources offered, work done,",
+            f"  when), a sign of life every few seconds, this machine's label {settings.label!r}, its processor, memory",
+            "  and system. Connections are only ever made from here to the network.",
+            f"What you ask: {price:g} US dollars an hour for each core.",
+            "You can end it at any time: fallow agent pause, drain, or leave.",
+        ]
+    )

@@ -1,0 +1,116 @@
+"""Enrolment: what the owner is shown, his signed yes, and the node's entry into the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import httpx2
+
+from fallow.agent.consent import MICROUSD_PER_USD, Consent, consent_text
+from fallow.agent.files import write_durably
+from fallow.agent.home import Home, Settings, State
+from fallow.agent.http import check_url
+from fallow.agent.identity import NodeKey
+from fallow.agent.inventory import Inventory
+from fallow.agent.join import fetch_network, join_network
+from fallow.domain.errors import Conflict, InvalidInput
+from fallow.domain.resources import GIB_MIB, Resources, Terms
+from fallow.domain.views import NetworkView
+from fallow.ports.clock import Clock
+
+DISK_MIB_MAX = 10 * GIB_MIB
+"""Of the free disk, so much is offered when the owner does not say."""
+
+
+class Wishes(NamedTuple):
+    """What the owner asked for; None leaves it to the defaults."""
+
+    label: str = ""
+    cores: float | None = None
+    memory_mib: int | None = None
+    disk_mib: int | None = None
+    price_usd_per_core_hour: float = 0.01
+    country: str = ""
+
+
+class Plan(NamedTuple):
+    """What joining would mean. `text` is what the owner agrees to."""
+
+    url: str
+    network: NetworkView
+    settings: Settings
+    text: str
+
+
+def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
+    """Turn wishes into what is offered.
+
+    Raises:
+        InvalidInput: more than the machine has, or nothing (`agent.over_claimed`), or a negative price.
+    """
+    total = Resources(
+        cpu_milli=machine.cpu_milli if wishes.cores is None else round(wishes.cores * 1000),
+        memory_mib=machine.memory_mib // 2 if wishes.memory_mib is None else wishes.memory_mib,
+        disk_mib=min(machine.disk_mib // 2, DISK_MIB_MAX) if wishes.disk_mib is None else wishes.disk_mib,
+    )
+    if not machine.resources.holds(total) or total.cpu_milli < 1 or total.memory_mib < 1 or total.disk_mib < 0:
+        has = machine.resources
+        raise InvalidInput(
+            "agent.over_claimed",
+            f"The machine cannot offer {total.cpu_milli / 1000:g} cores, {total.memory_mib} MiB of memory and "
+            f"{total.disk_mib} MiB of disk.",
+            f"It has {has.cpu_milli / 1000:g} cores, {has.memory_mib} MiB and {has.disk_mib} MiB free on disk.",
+        )
+    price = round(wishes.price_usd_per_core_hour * MICROUSD_PER_USD)
+    if price < 0:
+        raise InvalidInput("agent.price", "A price is not negative.")
+    return Settings(
+        total=total, terms=Terms(price_microusd_per_core_hour=price), label=wishes.label, country=wishes.country
+    )
+
+
+async def plan_join(
+    client: httpx2.AsyncClient, home: Home, url: str, settings: Settings, verticals: Sequence[str]
+) -> Plan:
+    """Ask the network who it is, and write down what joining it means. Nothing is sent about this machine.
+
+    Raises:
+        Conflict: this home has joined a network already (`agent.joined`).
+        FallowError: as `fetch_network`.
+    """
+    if home.joined:
+        raise Conflict(
+            "agent.joined",
+            f"{home.path} belongs to a node of {home.state().url} already.",
+            "Run: fallow agent run. Or leave it first: fallow agent leave",
+        )
+    url = check_url(url)
+    network = await fetch_network(client, url)
+    text = consent_text(url=url, net=network.net, home=str(home.path), verticals=list(verticals), settings=settings)
+    return Plan(url, network, settings, text)
+
+
+async def carry_out(
+    client: httpx2.AsyncClient, home: Home, plan: Plan, token: str, *, clock: Clock, score: Callable[[], int]
+) -> State:
+    """Join as planned; call it with the owner's yes. Makes the key if there is none, and keeps the signed consent.
+
+    Raises:
+        NotAllowed: the token is wrong, used up or expired; or the key can be read by others.
+        FallowError: as `join_network`.
+    """
+    key = NodeKey.load_or_create(home.key)
+    consent = Consent(net=plan.network.net, node=key.node, at=clock.now_ms(), text=plan.text)
+    write_durably(home.consent, consent.seal(key.sign))
+    joined = await join_network(client, plan.url, network=plan.network, key=key, token=token, label=plan.settings.label)
+    return home.save(
+        State(
+            url=plan.url,
+            network=plan.network,
+            account=joined.account,
+            account_signature=joined.account_signature,
+            settings=plan.settings,
+            score_cpu=str(score()),
+        )
+    )

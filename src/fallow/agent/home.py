@@ -1,0 +1,179 @@
+"""The agent's folder: who this node is, what it offers, and what must survive a restart.
+
+node.key       the node's key (0600)
+state.json     `State`, written atomically
+consent        the owner's signed consent
+outbox.sqlite  records that the network has not promised to keep yet
+cache/         inputs and compiled programs, may be deleted at any time
+work/          a folder for each lease, wiped at start and after each lease
+agent.sock     control (0600), while the agent runs
+lock           held while the agent runs: one agent a folder
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from fallow.agent.files import write_durably
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, Unavailable
+from fallow.domain.resources import Resources, Terms
+from fallow.domain.views import NetworkView
+
+T = TypeVar("T", bound=msgspec.Struct)
+Mode = Literal["open", "paused", "draining"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the owner decides."""
+
+    total: Resources
+    terms: Terms
+    label: str = ""
+    country: str = ""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """The node's place in a network. `enrolled` says that the record of the binding is in the outbox or beyond."""
+
+    url: str
+    network: NetworkView
+    account: str
+    account_signature: str
+    settings: Settings
+    score_cpu: str = ""
+    mode: Mode = "open"
+    enrolled: bool = False
+
+
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
+    """Starts of this key's agent, and offers it made. They only ever grow: no number is signed twice."""
+
+    boot: int = 0
+    offer: int = 0
+
+
+class Home:
+    """The folder at `path`; made (0700) when it is not there yet.
+
+    Raises:
+        NotAllowed: others than its owner may write into the folder (`agent.home_exposed`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+        if status.st_mode & 0o022 or status.st_uid != os.geteuid():
+            raise NotAllowed(
+                "agent.home_exposed",
+                f"The agent's folder {path} can be changed by others than this user.",
+                f"Choose another one with --home, or run: chmod 700 {path}",
+            )
+        self.path = path
+        self.key = path / "node.key"
+        self.consent = path / "consent"
+        self.cache = path / "cache"
+        self.work = path / "work"
+        self.socket = path / "agent.sock"
+        self._state = path / "state.json"
+        self._counters = path / "counters.json"
+
+    @property
+    def joined(self) -> bool:
+        """Whether this folder belongs to a node of a network."""
+        return self._state.exists()
+
+    def outbox(self, net: str) -> Path:
+        """Where the records for a network wait."""
+        return self.path / f"outbox-{hashlib.sha256(net.encode()).hexdigest()[:16]}.sqlite"
+
+    def state(self) -> State:
+        """Read the state.
+
+        Raises:
+            NotFound: the machine has not joined a network (`agent.not_joined`).
+            InvalidInput: the file is damaged (`agent.state_malformed`).
+        """
+        state = _read(self._state, State)
+        if state is None:
+            raise NotFound(
+                "agent.not_joined", f"No node lives in {self.path} yet.", "Run: fallow agent join URL --token TOKEN"
+            )
+        return state
+
+    def save(self, state: State) -> State:
+        """Write the state durably and return it.
+
+        Raises:
+            Unavailable: the disk is full or fails (`agent.disk_full`); the old state still holds.
+        """
+        _write(self._state, state)
+        return state
+
+    def next_boot(self) -> int:
+        """Count this start, durably: nothing may be signed before, or two starts could sign the same number twice.
+
+        Raises as `state` and `save` do.
+        """
+        counters = _read(self._counters, Counters) or Counters()
+        _write(self._counters, msgspec.structs.replace(counters, boot=counters.boot + 1))
+        return counters.boot + 1
+
+    def next_offer(self) -> int:
+        """Count an offer, durably. Raises as `state` and `save` do."""
+        counters = _read(self._counters, Counters) or Counters()
+        _write(self._counters, msgspec.structs.replace(counters, offer=counters.offer + 1))
+        return counters.offer + 1
+
+    def clear_work(self) -> None:
+        """Wipe what leases of an earlier run left."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(mode=0o700, exist_ok=True)
+
+    def forget(self) -> None:
+        """Leave the network: the state is gone; key, counters and records stay."""
+        self._state.unlink(missing_ok=True)
+
+    def erase(self) -> None:
+        """Delete the folder with all that is in it, the key included."""
+        shutil.rmtree(self.path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other agents out of this folder.
+
+        Raises:
+            Conflict: one runs here already (`agent.running`).
+        """
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict(
+                    "agent.running", f"An agent runs in {self.path} already.", "See: fallow agent status"
+                ) from None
+            yield
+
+
+def _read(path: Path, to: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=to)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise InvalidInput("agent.state_malformed", f"{path} is damaged: {error}.") from error
+
+
+def _write(path: Path, value: msgspec.Struct) -> None:
+    try:
+        write_durably(path, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    except OSError as error:
+        raise Unavailable("agent.disk_full", f"{path} cannot be written: {error}.", "Free some space.") from error

@@ -1,0 +1,63 @@
+"""A node's key: made on its machine, used through `sign`, never sent anywhere."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from nacl.signing import SigningKey
+
+from fallow.agent.files import write_durably
+from fallow.domain.errors import InvalidInput, NotAllowed
+from fallow.domain.identity import NodeId
+
+SEED_BYTES = 32
+
+
+class NodeKey:
+    """An Ed25519 key. `node` is its public half: the node's id."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = SigningKey(seed)
+        self.node = NodeId(bytes(self._key.verify_key))
+
+    @property
+    def text(self) -> str:
+        """The node's id in lower-case hex."""
+        return self.node.hex()
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature (64 bytes) over `message`."""
+        return self._key.sign(message).signature
+
+    @classmethod
+    def load(cls, path: Path) -> NodeKey:
+        """Read the key from `path`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotAllowed: others than its owner can read it (`agent.key_exposed`).
+            InvalidInput: the file is no key (`agent.key_malformed`).
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(fd, "rb") as file:
+            status = os.fstat(fd)
+            if status.st_mode & 0o077 or status.st_uid != os.geteuid():
+                raise NotAllowed(
+                    "agent.key_exposed",
+                    f"The node's key {path} can be read by others than this user.",
+                    f"If nobody took it, run: chmod 600 {path}",
+                )
+            seed = file.read(SEED_BYTES + 1)
+        if len(seed) != SEED_BYTES:
+            raise InvalidInput("agent.key_malformed", f"{path} does not hold a node's key ({SEED_BYTES} bytes).")
+        return cls(seed)
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> NodeKey:
+        """Read the key from `path`; make one there first if there is none. Raises as `load` does."""
+        if not path.exists():
+            with suppress(FileExistsError):
+                write_durably(path, bytes(SigningKey.generate()), exclusive=True)
+        return cls.load(path)

@@ -1,0 +1,84 @@
+"""Joining a network: the part of enrolment that goes over HTTP, before there is a connection to the bus."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import httpx2
+import msgspec
+
+from fallow.agent.http import check_url, error_of
+from fallow.agent.identity import NodeKey
+from fallow.domain.calls import Join, Joined, join_message
+from fallow.domain.errors import Conflict, InvalidInput, Unavailable
+from fallow.domain.identity import NODE_ID_BYTES, address
+from fallow.domain.views import NetworkView
+
+ACCOUNT_SIGNATURE_BYTES = 65
+
+T = TypeVar("T")
+
+
+async def fetch_network(client: httpx2.AsyncClient, url: str) -> NetworkView:
+    """Ask a network who it is.
+
+    Raises:
+        InvalidInput: the address is none, or not of a network, or in plain text to another machine.
+        Unavailable: it cannot be reached.
+    """
+    url = check_url(url)
+    view = _read(await _send(client, "GET", f"{url}/v1/network"), NetworkView, url)
+    if len(_hex(view.public_key)) != NODE_ID_BYTES or not view.net or not view.bus_url:
+        raise InvalidInput("agent.no_network", f"{url} does not answer like a network of Fallow.")
+    return view
+
+
+async def join_network(
+    client: httpx2.AsyncClient, url: str, *, network: NetworkView, key: NodeKey, token: str, label: str
+) -> Joined:
+    """Make this machine a node, with the token that the operator gave.
+
+    The account's half of the binding is checked for its form only: what an EVM signature is worth is known to the
+    network's side, which refuses the record of the binding if it is wrong.
+
+    Raises:
+        NotAllowed: the token is wrong, used up or expired.
+        InvalidInput, Conflict: the answer is not for this network.
+        Unavailable: it cannot be reached.
+    """
+    proof = key.sign(join_message(token, key.text)).hex()
+    request = msgspec.json.encode(Join(token=token, node=key.text, proof=proof, label=label))
+    url = check_url(url)
+    joined = _read(await _send(client, "POST", f"{url}/v1/join", request), Joined, url)
+    if joined.net != network.net:
+        raise Conflict("agent.other_network", f"The answer is of network {joined.net[:40]!r}, not {network.net!r}.")
+    address(joined.account)
+    if len(_hex(joined.account_signature)) != ACCOUNT_SIGNATURE_BYTES:
+        raise InvalidInput("agent.binding", "The network did not sign the binding of this node to its account.")
+    return joined
+
+
+async def _send(client: httpx2.AsyncClient, method: str, url: str, content: bytes | None = None) -> httpx2.Response:
+    try:
+        answer = await client.request(method, url, content=content, headers={"Content-Type": "application/json"})
+    except httpx2.TransportError as error:
+        raise Unavailable(
+            "agent.unreachable", f"{url} cannot be reached: {error}.", "Is the address right, and the network up?"
+        ) from error
+    if not answer.is_success:
+        raise error_of(answer)
+    return answer
+
+
+def _read(answer: httpx2.Response, to: type[T], url: str) -> T:
+    try:
+        return msgspec.json.decode(answer.content, type=to)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput("agent.no_network", f"{url} does not answer like a network of Fallow: {error}.") from error
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        return b""

@@ -1,0 +1,191 @@
+"""What the agent thinks about leases, without any I/O: which it takes, what its receipts say.
+
+A lease is *held* from the moment it is taken from the book until its last receipt is in the outbox. Its resources are
+free a little earlier: the network proposes the next lease as soon as it has that receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fallow.agent.book import Book
+from fallow.domain.calls import Proposal
+from fallow.domain.facts import UsageReceipt
+from fallow.domain.resources import Resources
+from fallow.ports.vertical import Finished
+
+REMEMBERED_MAX = 10_000
+"""Leases that ended: so many are remembered, so that a proposal that comes twice starts nothing twice."""
+
+LEASE_BYTES = 16
+MEASURES_MAX = 32
+COUNT_MAX = 2**62
+SEED_BYTES = 32
+
+
+class Take(NamedTuple):
+    """The lease is taken: the resources are set aside."""
+
+    held: Held
+
+
+class Decline(NamedTuple):
+    """It is not taken, for `reason`."""
+
+    reason: str
+
+
+class Ignore(NamedTuple):
+    """It is known already, or cannot be answered: nothing happens."""
+
+
+class Held:
+    """A lease that this node works on.
+
+    `cancel` asks its worker to end; `stop_reason` and `stopped_by` say why. `windows` counts those already receipted.
+    """
+
+    def __init__(self, proposal: Proposal) -> None:
+        self.proposal = proposal
+        self.id = lease_id(proposal.lease)
+        self.cancel = asyncio.Event()
+        self.started = asyncio.Event()
+        self.stop_reason = ""
+        self.stopped_by = "nobody"
+        self.windows = 0
+
+    def stop(self, reason: str, by: str) -> None:
+        """Ask it to end; the first one to ask is remembered."""
+        if not self.cancel.is_set():
+            self.stop_reason, self.stopped_by = reason, by
+            self.cancel.set()
+
+    @property
+    def windows_max(self) -> int:
+        """Windows that the time limit leaves room for; the last one ends with the lease's last receipt."""
+        return max(1, -(-self.proposal.time_limit_s * 1000 // self.proposal.window_ms))
+
+    def window_receipt(self) -> UsageReceipt:
+        """Say that a whole window was used, and go on to the next."""
+        self.windows += 1
+        return UsageReceipt(lease=self.id, window=self.windows - 1, used_ms=self.proposal.window_ms, final=False)
+
+    def final_receipts(self, finished: Finished) -> list[UsageReceipt]:
+        """Receipts for all that was not yet receipted: whole windows that are over, then the last one.
+
+        Work that ended because it was asked to is ended by who asked, whatever the worker calls it.
+        """
+        finished = _checked(finished)
+        window_ms = self.proposal.window_ms
+        receipts: list[UsageReceipt] = []
+        while self.windows + 1 < self.windows_max and finished.used_ms > (self.windows + 1) * window_ms:
+            receipts.append(self.window_receipt())
+        asked = self.cancel.is_set() and not finished.ok
+        last = UsageReceipt(
+            lease=self.id,
+            window=self.windows,
+            used_ms=max(0, finished.used_ms - self.windows * window_ms),
+            final=True,
+            ok=finished.ok,
+            reason=self.stop_reason if asked else finished.reason,
+            caused_by=self.stopped_by if asked else finished.caused_by,
+            result=bytes.fromhex(finished.result) if finished.result else None,
+            measures=dict(finished.measures),
+        )
+        return [*receipts, last]
+
+
+class Leases:
+    """The book and what is held. `known` are leases that need no answer, from an earlier run of this node."""
+
+    def __init__(self, book: Book, verticals: Iterable[str], known: Iterable[str] = ()) -> None:
+        self.book = book
+        self.held: dict[str, Held] = {}
+        self._verticals = frozenset(verticals)
+        self._known: OrderedDict[str, None] = OrderedDict.fromkeys(known)
+
+    def decide(self, proposal: Proposal, now_ms: int, closed: str) -> Take | Decline | Ignore:
+        """Decide on a proposal. `closed` is the reason why nothing is taken now; empty when there is none."""
+        if proposal.lease in self._known or not _well_formed(proposal):
+            return Ignore()
+        self._remember(proposal.lease)
+        reason = closed or self._obstacle(proposal, now_ms)
+        if reason:
+            return Decline(reason)
+        held = Held(proposal)
+        self.held[proposal.lease] = held
+        return Take(held)
+
+    def stop(self, lease: str, reason: str, by: str) -> None:
+        """Ask a held lease to end; nothing happens when it is not held."""
+        if lease in self.held:
+            self.held[lease].stop(reason, by)
+
+    def stop_all(self, reason: str, by: str) -> None:
+        """Ask all held leases to end."""
+        for held in self.held.values():
+            held.stop(reason, by)
+
+    def free(self, lease: str) -> None:
+        """The lease's work is over and its resources are free again; its last receipt may still be on its way."""
+        self.book.free(lease)
+
+    def forget(self, lease: str) -> None:
+        """The lease's last receipt is in the outbox, or it never began."""
+        self.book.free(lease)
+        self.held.pop(lease, None)
+
+    def _obstacle(self, proposal: Proposal, now_ms: int) -> str:
+        """Why this proposal cannot be taken; takes its resources when nothing is in the way."""
+        if proposal.vertical not in self._verticals:
+            return "agent.no_vertical"
+        if now_ms >= proposal.answer_by:
+            return "agent.too_late"
+        if not self.book.take(proposal.lease, resources_of(proposal)):
+            return "agent.no_room"
+        return ""
+
+    def _remember(self, lease: str) -> None:
+        self._known[lease] = None
+        if len(self._known) > REMEMBERED_MAX:
+            oldest, _ = self._known.popitem(last=False)
+            if oldest in self.held:
+                self._known[oldest] = None
+
+
+def resources_of(proposal: Proposal) -> Resources:
+    """What the proposed lease takes."""
+    return Resources(cpu_milli=proposal.cpu_milli, memory_mib=proposal.memory_mib, disk_mib=proposal.disk_mib)
+
+
+def lease_id(text: str) -> bytes:
+    """Read a lease's id (32 hex digits); ValueError when it is none."""
+    value = bytes.fromhex(text)
+    if len(value) != LEASE_BYTES or value.hex() != text:
+        raise ValueError(f"{text[:40]!r} is no lease id")
+    return value
+
+
+def _checked(finished: Finished) -> Finished:
+    """What a worker says, or, when no record could say it, that the worker is at fault."""
+    fine = (
+        re.fullmatch("[a-z_.]{0,60}", finished.reason) is not None
+        and finished.caused_by in {"buyer", "provider", "owner", "nobody"}
+        and (finished.result is None or re.fullmatch("[0-9a-f]{64}", finished.result) is not None)
+        and len(finished.measures) <= MEASURES_MAX
+        and all(0 <= value <= COUNT_MAX for value in (finished.used_ms, *finished.measures.values()))
+    )
+    return finished if fine else Finished(False, "node.worker_failed", "provider", 0, None, {})
+
+
+def _well_formed(proposal: Proposal) -> bool:
+    """Whether it can be answered at all: a network that sends something else is broken, and gets no signature."""
+    try:
+        lease_id(proposal.lease)
+        return len(bytes.fromhex(proposal.seed)) == SEED_BYTES and proposal.window_ms > 0 and proposal.time_limit_s > 0
+    except ValueError:
+        return False

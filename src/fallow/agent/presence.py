@@ -1,0 +1,55 @@
+"""What a node says of itself: its binding to an account, and its offers. Keeps the state behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from fallow.agent.home import Home, Mode, State
+from fallow.domain.facts import NodeEnrolled, OfferMade
+from fallow.domain.identity import address
+
+
+class Presence:
+    """`state` is what the home holds; `attributes` are what offers say of the machine."""
+
+    def __init__(self, home: Home, state: State, attributes: Mapping[str, str]) -> None:
+        self.state = state
+        self.attributes = dict(attributes)
+        self._home = home
+
+    def binding(self) -> NodeEnrolled:
+        """The node's half of the binding, around the account's."""
+        return NodeEnrolled(
+            account=address(self.state.account),
+            account_signature=bytes.fromhex(self.state.account_signature.removeprefix("0x")),
+            label=self.state.settings.label,
+        )
+
+    def offer(self, *, closed: bool = False) -> OfferMade:
+        """Make a new offer; its number is kept before it is used, so that none is used twice.
+
+        Raises:
+            Unavailable: the disk is full.
+        """
+        settings = self.state.settings
+        return OfferMade(
+            offer=self._home.next_offer(),
+            open=self.state.mode == "open" and not closed,
+            total=settings.total,
+            terms=settings.terms,
+            attributes=dict(sorted(self.attributes.items())),
+            country=settings.country,
+        )
+
+    def set_mode(self, mode: Mode) -> None:
+        """Keep what the owner wants, restarts included."""
+        self._save(mode=mode)
+
+    def set_enrolled(self) -> None:
+        """Note that the binding is recorded."""
+        self._save(enrolled=True)
+
+    def _save(self, **changes: object) -> None:
+        self.state = self._home.save(msgspec.structs.replace(self.state, **changes))

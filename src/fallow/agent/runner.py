@@ -1,0 +1,117 @@
+"""Does the work of one lease: accept, workspace, worker, receipts, wipe."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fallow.agent.leases import Held, Leases, resources_of
+from fallow.agent.outbox import Outbox
+from fallow.domain.calls import Proposal
+from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.facts import LeaseAccepted
+from fallow.ports.clock import Clock
+from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Worker
+
+OpenBlobs = Callable[[Proposal], LeaseBlobs]
+"""Opens the blobs of a proposed lease with its ticket; FallowError when the ticket does not fit."""
+
+_log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Runs leases that were taken. `workers` are by vertical; `work` is the folder for workspaces."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        workers: Mapping[str, Worker],
+        blobs: OpenBlobs,
+        work: Path,
+    ) -> None:
+        self._leases = leases
+        self._outbox = outbox
+        self._clock = clock
+        self._workers = workers
+        self._blobs = blobs
+        self._work = work
+
+    async def run(self, held: Held) -> None:
+        """See a lease through. It starts when its accept is on the disk, and not before."""
+        lease = held.proposal.lease
+        try:
+            await self._outbox.append(LeaseAccepted(lease=held.id))
+        except Unavailable as error:
+            _log.warning("lease %s not taken: %s", lease, error)
+            self._leases.forget(lease)
+            return
+        _log.info("lease %s accepted", lease)
+        begun_ms = self._clock.monotonic_ms()
+        finished = await self._do(held)
+        self._leases.free(lease)
+        receipts = held.final_receipts(finished)
+        await self._outbox.append_surely(*receipts)
+        self._leases.forget(lease)
+        took_ms = self._clock.monotonic_ms() - begun_ms
+        _log.info(
+            "lease %s ended: ok=%s reason=%s used %d ms of %d ms",
+            lease, finished.ok, receipts[-1].reason or "-", finished.used_ms, took_ms,
+        )  # fmt: skip
+
+    async def _do(self, held: Held) -> Finished:
+        workspace = self._work / held.proposal.lease
+        appending = asyncio.Lock()
+        try:
+            async with asyncio.TaskGroup() as group:
+                windows = group.create_task(self._roll_windows(held, appending))
+                finished = await self._guarded(held, workspace)
+                async with appending:  # a window that is being receipted is not given up half-way
+                    windows.cancel()
+        finally:
+            await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)
+        return finished
+
+    async def _guarded(self, held: Held, workspace: Path) -> Finished:
+        """What the worker says; if it breaks, that it broke."""
+        lease = held.proposal.lease
+        try:
+            await asyncio.to_thread(workspace.mkdir, mode=0o700, parents=True)
+            return await self._workers[held.proposal.vertical].run(self._assignment(held, workspace))
+        except FallowError as error:
+            _log.warning("lease %s could not be worked on: %s", lease, error)
+        except Exception:  # noqa: BLE001 - logged with its trace
+            # A plugin's mistake must not take down the other leases.
+            _log.exception("lease %s: its worker failed", lease)
+        return Finished(False, "node.worker_failed", "provider", 0, None, {})
+
+    def _assignment(self, held: Held, workspace: Path) -> Assignment:
+        proposal = held.proposal
+        return Assignment(
+            work=proposal.work,
+            item=proposal.item,
+            seed=bytes.fromhex(proposal.seed),
+            resources=resources_of(proposal),
+            time_limit_s=proposal.time_limit_s,
+            workspace=workspace,
+            blobs=self._blobs(proposal),
+            cancel=held.cancel,
+            started=held.started,
+        )
+
+    async def _roll_windows(self, held: Held, appending: asyncio.Lock) -> None:
+        """Receipt each window when it is over, but the last that the time limit allows: the lease's end does that."""
+        await held.started.wait()
+        _log.info("lease %s started", held.proposal.lease)
+        window_ms = held.proposal.window_ms
+        ends_ms = self._clock.monotonic_ms()
+        while held.windows + 1 < held.windows_max:
+            ends_ms += window_ms
+            await self._clock.sleep(max(0, ends_ms - self._clock.monotonic_ms()) / 1000)
+            async with appending:
+                await self._outbox.append_surely(held.window_receipt())

@@ -1,0 +1,247 @@
+"""The agent: it hears proposals, does the work, signs what it did, and obeys its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from fallow.agent.book import Book
+from fallow.agent.hearing import Listener
+from fallow.agent.home import Home, Mode, State
+from fallow.agent.identity import NodeKey
+from fallow.agent.leases import Decline, Leases, Take, lease_id
+from fallow.agent.outbox import Outbox
+from fallow.agent.presence import Presence
+from fallow.agent.runner import OpenBlobs, Runner
+from fallow.agent.sender import Sender
+from fallow.agent.status import Status
+from fallow.domain import calls
+from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.facts import LeaseDeclined
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.vertical import Probe, Worker
+
+BEAT_INTERVAL_S = 2.0
+OLD_RECORDS_WAIT_S = 5.0
+"""How long the first beat of a new start waits for the records of earlier ones: see `_beat`."""
+
+STOP_WORK_S = 10.0
+FLUSH_S = 5.0
+POLL_S = 0.05
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Ports(NamedTuple):
+    """What the agent needs from outside. `workers` are by vertical; `jitter` spreads retries."""
+
+    bus: Bus
+    clock: Clock
+    blobs: OpenBlobs
+    workers: Mapping[str, Worker]
+    jitter: random.Random
+    beat_interval_s: float = BEAT_INTERVAL_S
+
+
+class Agent:
+    """One node at work; set `stop` to end it.
+
+    `outbox` is that of a boot that was just counted (`Home.next_boot`), and the home's workspaces are empty.
+    """
+
+    def __init__(
+        self, home: Home, state: State, key: NodeKey, outbox: Outbox, ports: Ports, attributes: Mapping[str, str]
+    ) -> None:
+        self.stop = asyncio.Event()
+        self._presence = Presence(home, state, attributes)
+        self._key = key
+        self._outbox = outbox
+        self._ports = ports
+        self._probe = Probe({}, {})
+        self._leases = Leases(Book(state.settings.total), ports.workers, outbox.spoken_of)
+        self._sender = Sender(
+            outbox,
+            ports.bus,
+            ports.clock,
+            node=key.text,
+            network_key=bytes.fromhex(state.network.public_key),
+            jitter=ports.jitter,
+        )
+        self._listener = Listener(ports.bus, ports.clock, subjects=2)
+        self._runner = Runner(
+            self._leases, outbox, ports.clock, workers=ports.workers, blobs=ports.blobs, work=home.work
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until `stop` is set; then end what runs, hand in the records if the link is up, and return."""
+        async with asyncio.TaskGroup() as group:
+            ground = [group.create_task(self._outbox.run()), group.create_task(self._sender.run())]
+            await self._begin()
+            front = [
+                group.create_task(
+                    self._listener.run(calls.proposals(self._key.text), lambda data: self._on_proposals(data, group))
+                ),
+                group.create_task(self._listener.run(calls.stops(self._key.text), self._on_stops)),
+                group.create_task(self._beat()),
+            ]
+            await self.stop.wait()
+            await self._end()
+            for task in (*front, *ground, *self._tasks):
+                task.cancel()
+
+    async def pause(self) -> None:
+        """Give the machine back to its owner at once: what runs ends, nothing new begins until `resume`."""
+        await self._turn("paused")
+
+    async def drain(self) -> None:
+        """Finish what runs and begin nothing new until `resume`."""
+        await self._turn("draining")
+
+    async def resume(self) -> None:
+        """Take work again."""
+        await self._turn("open")
+
+    async def status(self) -> Status:
+        """How things stand now."""
+        state = self._presence.state
+        return Status(
+            node=self._key.text,
+            net=state.network.net,
+            account=state.account,
+            mode=state.mode,
+            boot=self._outbox.boot,
+            offered=self._leases.book.offered,
+            free=self._leases.book.left,
+            leases=sorted(self._leases.held),
+            records_waiting=self._outbox.waiting,
+            records_refused=[f"{one.boot}/{one.seq}: {one.reason}" for one in await self._outbox.refused()],
+            link_trouble=self._listener.trouble or self._sender.trouble,
+            disk_trouble=self._outbox.trouble,
+            attributes=dict(sorted(self._presence.attributes.items())),
+            kinds=sorted(self._probe.attributes),
+            missing=dict(self._probe.missing),
+        )
+
+    # What is heard
+
+    def _on_proposals(self, data: bytes, group: asyncio.TaskGroup) -> None:
+        for proposal in _decoded(data, list[calls.Proposal]):
+            decision = self._leases.decide(proposal, self._ports.clock.now_ms(), self._closed())
+            if isinstance(decision, Take):
+                self._track(group.create_task(self._runner.run(decision.held)))
+            elif isinstance(decision, Decline):
+                self._track(group.create_task(self._decline(proposal.lease, decision.reason)))
+
+    def _on_stops(self, data: bytes) -> None:
+        for lease in _decoded(data, list[str]):
+            self._leases.stop(lease, "buyer.cancelled", "buyer")
+
+    async def _decline(self, lease: str, reason: str) -> None:
+        _log.info("lease %s declined: %s", lease, reason)
+        if self._outbox.overfull:
+            return
+        try:
+            await self._outbox.append(LeaseDeclined(lease=lease_id(lease), reason=reason))
+        except Unavailable as error:
+            _log.warning("lease %s stays unanswered: %s", lease, error)
+
+    def _closed(self) -> str:
+        """Why no lease is taken now; empty when there is no such reason."""
+        reasons = {
+            "owner.leaving": self.stop.is_set(),
+            "owner.paused": self._presence.state.mode == "paused",
+            "owner.draining": self._presence.state.mode == "draining",
+            "agent.outbox_full": self._outbox.full,
+            self._outbox.trouble: bool(self._outbox.trouble),
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
+
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Beginning and end
+
+    async def _begin(self) -> None:
+        """Say who this is (once), and what it offers from now on."""
+        self._probe = await self._probed()
+        self._presence.attributes |= self._probe.attributes
+        if not self._presence.state.enrolled:
+            await self._outbox.append_surely(self._presence.binding())
+            # A crash in between records the same binding again, which changes nothing.
+            self._presence.set_enrolled()
+        await self._outbox.append_surely(self._presence.offer())
+        state = self._presence.state
+        _log.info("node %s serves %s (boot %d)", self._key.text, state.network.net, self._outbox.boot)
+
+    async def _end(self) -> None:
+        """Leave politely; each step is bounded, since the owner is waiting."""
+        self._leases.stop_all("owner.left", "owner")
+        await self._until(lambda: not self._tasks, STOP_WORK_S)
+        with suppress(FallowError):
+            await self._outbox.append(self._presence.offer(closed=True))
+        await self._until(lambda: not self._outbox.waiting, FLUSH_S)
+        _log.info("stopped; %d batches of records wait for the next start", self._outbox.waiting)
+
+    async def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        """Wait until `done`, or so long."""
+        clock = self._ports.clock
+        ends_ms = clock.monotonic_ms() + seconds * 1000
+        while not done() and clock.monotonic_ms() < ends_ms:
+            await clock.sleep(POLL_S)
+
+    async def _probed(self) -> Probe:
+        attributes: dict[str, str] = {}
+        missing: dict[str, str] = {}
+        for worker in self._ports.workers.values():
+            probe = await worker.probe()
+            attributes |= probe.attributes
+            missing |= probe.missing
+        for name, why in missing.items():
+            _log.info("not offered: %s: %s", name, why)
+        return Probe(attributes, missing)
+
+    # What is said
+
+    async def _turn(self, mode: Mode) -> None:
+        if self._presence.state.mode != mode:
+            self._presence.set_mode(mode)
+            _log.info("the owner set the mode to %s", mode)
+            if mode == "paused":
+                self._leases.stop_all("owner.paused", "owner")
+            await self._outbox.append(self._presence.offer())
+
+    async def _beat(self) -> None:
+        """Give signs of life, from when this node can be heard of on.
+
+        A new boot number tells the market that the leases of earlier ones are lost. So the first beat waits a moment
+        for what earlier runs left in the outbox: work that was finished then is not lost.
+        """
+        clock = self._ports.clock
+        await self._listener.hears.wait()
+        await self._until(lambda: not self._outbox.old_waiting, OLD_RECORDS_WAIT_S)
+        subject = calls.beats(self._key.text)
+        while True:
+            leases = sorted({*self._leases.held, *self._outbox.unsettled})
+            beat = calls.Beat(node=self._key.text, boot=self._outbox.boot, leases=leases)
+            with suppress(FallowError):
+                await self._ports.bus.publish(subject, msgspec.msgpack.encode(beat))
+            await clock.sleep(self._ports.beat_interval_s)
+
+
+def _decoded(data: bytes, to: type[list[T]]) -> list[T]:
+    """What came in; nothing when it makes no sense, since nobody but the network can send here."""
+    try:
+        return msgspec.msgpack.decode(data, type=to)
+    except msgspec.MsgspecError as error:
+        _log.warning("a message of the network makes no sense: %s", error)
+        return []

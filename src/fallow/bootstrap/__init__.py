@@ -1,0 +1,1 @@
+"""Settings, wiring and lifecycle: the only place that knows every part."""

@@ -1,0 +1,210 @@
+"""Puts an agent together from its parts, and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.nats.bus import connect_nats
+from fallow.adapters.nats.nkeys import KeySigner
+from fallow.adapters.nats.permissions import inbox_prefix
+from fallow.agent import control, enrol
+from fallow.agent.bench import score_cpu
+from fallow.agent.blobs import BlobGateway
+from fallow.agent.cache import InputCache
+from fallow.agent.home import Home, State
+from fallow.agent.http import is_loopback, new_client
+from fallow.agent.identity import NodeKey
+from fallow.agent.inventory import take_inventory
+from fallow.agent.outbox import Outbox
+from fallow.agent.outbox_store import OutboxStore
+from fallow.agent.service import Agent, Ports
+from fallow.bootstrap.late_bus import LateBus
+from fallow.bootstrap.plugins import load_verticals
+from fallow.domain.calls import Proposal
+from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.vertical import LeaseBlobs, Worker
+
+INPUT_CACHE_BYTES = 2 << 30
+LEAVE_S = 30.0
+POLL_S = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+async def join(
+    home_path: Path, url: str, *, token: str, wishes: enrol.Wishes, agree: Callable[[str], bool]
+) -> State | None:
+    """Enrol this machine; None when `agree`, which is shown what it means, says no.
+
+    Raises:
+        FallowError: see `enrol.plan_join` and `enrol.carry_out`.
+    """
+    home = Home(home_path)
+    settings = enrol.settings_from(wishes, take_inventory(home.path))
+    async with new_client() as client:
+        plan = await enrol.plan_join(client, home, url, settings, list(load_verticals()))
+        if not agree(plan.text):
+            return None
+        return await enrol.carry_out(
+            client, home, plan, token, clock=SystemClock(), score=lambda: score_cpu(time.monotonic_ns)
+        )
+
+
+async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
+    """Serve the network that the home has joined, until SIGTERM, SIGINT or `fallow agent leave`.
+
+    Raises:
+        NotFound: the machine has not joined a network.
+        Conflict: an agent runs in this home already.
+    """
+    home = Home(home_path)
+    with home.locked():
+        state = home.state()
+        key = NodeKey.load(home.key)
+        home.clear_work()
+        clock = SystemClock()
+        store = OutboxStore(home.outbox(state.network.net), net=state.network.net, key=key, boot=home.next_boot())
+        outbox = Outbox(store, clock)
+        try:
+            await _serve(home, state, key, outbox, clock, stop_on_signals=stop_on_signals)
+        finally:
+            outbox.close()
+
+
+async def leave(home_path: Path, *, erase: bool) -> int:
+    """Stop the agent if it runs, and leave its network; with `erase` the folder and the key are gone afterwards.
+
+    Returns how many batches of records the network has not got; with `erase` that is always 0.
+
+    Raises:
+        NotFound: the machine has not joined a network.
+        Conflict: records still wait, so that erasing would lose them; or the agent does not stop.
+    """
+    home = Home(home_path)
+    state = home.state()
+    clock = SystemClock()
+    try:
+        await control.ask(home.socket, "leave")
+    except NotFound:
+        _log.info("no agent runs in %s", home.path)
+    await _stopped(home, clock)
+    with home.locked():
+        waiting = _records_waiting(home, state)
+        if erase and waiting:
+            raise Conflict(
+                "agent.records_wait",
+                f"{waiting} batches of records have not reached the network: they are what you are paid for.",
+                "Start it again when the network is there (fallow agent run), or leave without --erase.",
+            )
+        if erase:
+            home.erase()
+        else:
+            home.forget()
+    return waiting
+
+
+async def _serve(
+    home: Home, state: State, key: NodeKey, outbox: Outbox, clock: Clock, *, stop_on_signals: bool
+) -> None:
+    bus = LateBus(lambda: _connect(state, key), clock)
+    attributes = take_inventory(home.path).attributes | {"score.cpu": state.score_cpu}
+    workers = _workers(home)
+    async with new_client() as client, asyncio.TaskGroup() as group:
+        gateway = BlobGateway(
+            client,
+            state.url,
+            InputCache(home.cache / "inputs", INPUT_CACHE_BYTES),
+            clock,
+            node=key.node,
+            sign=key.sign,
+            network_key=bytes.fromhex(state.network.public_key),
+        )
+        ports = Ports(bus, clock, lambda proposal: _open_blobs(gateway, proposal), workers, random.SystemRandom())
+        agent = Agent(home, state, key, outbox, ports, attributes)
+        if stop_on_signals:
+            _stop_on_signals(agent.stop)
+        link = group.create_task(bus.hold())
+        async with control.serving(agent, home.socket):
+            await agent.run()
+        link.cancel()
+
+
+def _workers(home: Home) -> Mapping[str, Worker]:
+    return {name: vertical.worker(home.cache / name) for name, vertical in load_verticals().items()}
+
+
+def _open_blobs(gateway: BlobGateway, proposal: Proposal) -> LeaseBlobs:
+    return gateway.lease(proposal.lease, proposal.ticket, input_bytes_max=proposal.disk_mib << 20)
+
+
+def _connect(state: State, key: NodeKey) -> AbstractAsyncContextManager[Bus]:
+    url = state.network.bus_url
+    return connect_nats(
+        url,
+        signer=KeySigner(key.node, key.sign),
+        name=f"fallow agent {key.text[:12]}",
+        tls=_tls(url),
+        inbox_prefix=inbox_prefix(key.node),
+    )
+
+
+def _tls(url: str) -> ssl.SSLContext | None:
+    """TLS for all but this very machine.
+
+    Raises:
+        InvalidInput: the network wants to be spoken to in plain text over the line (`agent.insecure_url`).
+    """
+    parts = urlsplit(url)
+    if parts.scheme in {"tls", "wss"}:
+        return ssl.create_default_context()
+    if is_loopback(parts.hostname or ""):
+        return None
+    raise InvalidInput("agent.insecure_url", f"The network's bus at {url} is in plain text.")
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """The first signal asks to stop politely, the second stops at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def asked() -> None:
+        if stop.is_set() and task is not None:
+            task.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+
+
+async def _stopped(home: Home, clock: Clock) -> None:
+    ends_ms = clock.monotonic_ms() + LEAVE_S * 1000
+    while True:
+        try:
+            with home.locked():
+                return
+        except Conflict:
+            if clock.monotonic_ms() > ends_ms:
+                raise
+        await clock.sleep(POLL_S)
+
+
+def _records_waiting(home: Home, state: State) -> int:
+    path = home.outbox(state.network.net)
+    if not path.exists():
+        return 0
+    store = OutboxStore(path, net=state.network.net, key=NodeKey.load(home.key), boot=0)
+    try:
+        return store.count()
+    finally:
+        store.close()

@@ -1,0 +1,73 @@
+"""The network's private keys: files of mode 0600 in `<data>/secrets`, made on first use, used through `sign`."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import NamedTuple
+
+from nacl.signing import SigningKey
+
+from fallow.adapters.engines.folders import write_private
+from fallow.adapters.nats.nkeys import KeySigner
+from fallow.domain.errors import InvalidInput
+
+SEED_BYTES = 32
+
+
+class NetworkKeys(NamedTuple):
+    """Every key of a network's side.
+
+    `network` signs promises and tickets. `core`, `gateway` and `callout` are connections to the bus; `issuer` signs
+    who may connect. `custody_seed` is where custodial accounts' keys come from.
+    """
+
+    network: SigningKey
+    core: SigningKey
+    gateway: SigningKey
+    callout: SigningKey
+    issuer: SigningKey
+    custody_seed: bytes
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign as the network."""
+        return self.network.sign(message).signature
+
+
+def load_keys(data: Path, *, create: bool = False) -> NetworkKeys:
+    """Read all keys; with `create` make those that are not there.
+
+    Raises:
+        InvalidInput: one is missing or malformed.
+    """
+    folder = data / "secrets"
+
+    def key(name: str) -> SigningKey:
+        return SigningKey(_seed(folder / f"{name}.key", create=create))
+
+    return NetworkKeys(
+        network=key("network"),
+        core=key("core"),
+        gateway=key("gateway"),
+        callout=key("callout"),
+        issuer=key("issuer"),
+        custody_seed=_seed(folder / "custody.key", create=create),
+    )
+
+
+def signer(key: SigningKey) -> KeySigner:
+    """Use a key on the bus."""
+    return KeySigner(bytes(key.verify_key), lambda message: key.sign(message).signature)
+
+
+def _seed(path: Path, *, create: bool) -> bytes:
+    if not path.exists() and create:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_private(path, secrets.token_hex(SEED_BYTES) + "\n")
+    try:
+        seed = bytes.fromhex(path.read_text("ascii").strip())
+    except (OSError, ValueError) as error:
+        raise InvalidInput("keys.unreadable", f"The key {path} cannot be read: {error}.", "Restore it.") from error
+    if len(seed) != SEED_BYTES:
+        raise InvalidInput("keys.unreadable", f"The key {path} has {len(seed)} bytes instead of {SEED_BYTES}.")
+    return seed

@@ -1,0 +1,29 @@
+"""Finds the verticals that are installed: each is a plugin, and nothing lists them."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from fallow.domain.errors import Unavailable
+from fallow.ports.vertical import Vertical
+
+GROUP = "fallow.verticals"
+
+
+def load_verticals() -> dict[str, Vertical]:
+    """Load all installed verticals, by name.
+
+    Raises:
+        Unavailable: one of them cannot be loaded, or two have the same name (`plugin.broken`).
+    """
+    found: dict[str, Vertical] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            vertical: Vertical = entry.load()
+            name = vertical.name
+        except (ImportError, AttributeError) as error:
+            raise Unavailable("plugin.broken", f"The vertical {entry.name!r} cannot be loaded: {error}.") from error
+        if name in found:
+            raise Unavailable("plugin.broken", f"Two installed verticals are called {name!r}.")
+        found[name] = vertical
+    return found

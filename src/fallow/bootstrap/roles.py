@@ -1,0 +1,194 @@
+"""The roles of a network's side, each put together from its parts and run until told to stop."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from fallow.adapters.blobs import FolderBlobs
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.nats.bus import NatsBus, connect_nats
+from fallow.adapters.nats.callout import CALLOUT_REPLY_ROOT, Callout, ClientInfo, serve_callout
+from fallow.adapters.nats.dial import BusState
+from fallow.adapters.nats.permissions import Permissions, Refusal, inbox_prefix, node_permissions
+from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
+from fallow.adapters.postgres.database import PostgresDatabase, open_database
+from fallow.adapters.postgres.ingest import PostgresIngestStore
+from fallow.adapters.postgres.ledger import PostgresLedger
+from fallow.adapters.postgres.market import PostgresMarketStore
+from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.bootstrap.http_server import serving
+from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
+from fallow.bootstrap.place import Place, read_place
+from fallow.bootstrap.plugins import load_verticals
+from fallow.bootstrap.settings import Settings
+from fallow.domain.billing import FeePolicy
+from fallow.domain.views import NetworkView
+from fallow.http.app import create_app
+from fallow.services.ingest.service import Ingest
+from fallow.services.market.money import Cashier
+from fallow.services.market.outbound import Outbound
+from fallow.services.market.rounds import Rounds
+from fallow.services.market.service import Market
+from fallow.services.registry.custody import Custody
+from fallow.services.registry.service import Registry
+from fallow.services.settle.service import Settle
+
+CORE = ("registry", "ingest", "settle", "market")
+HOUR_MS = 3_600_000
+CONNECTION_S = 600
+"""A node's connection is checked again after this time, so that a ban takes hold without waiting for it to leave."""
+
+
+class Ground(NamedTuple):
+    """What all core roles stand on."""
+
+    place: Place
+    settings: Settings
+    keys: NetworkKeys
+    clock: SystemClock
+    bus: NatsBus
+    database: PostgresDatabase
+
+
+@asynccontextmanager
+async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> AsyncIterator[None]:
+    """Run some or all of `CORE` while the context is open."""
+    place, keys, clock = read_place(data), load_keys(data), SystemClock()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(place.postgres_dsn))
+        heard: list[Rounds] = []
+        bus = await stack.enter_async_context(
+            connect_nats(
+                place.bus_url,
+                signer=signer(keys.core),
+                name="core",
+                tls=None,
+                inbox_prefix=inbox_prefix(bytes(keys.core.verify_key)),
+                on_state=lambda state: _on_state(state, heard),
+            )
+        )
+        ground = Ground(place, settings, keys, clock, bus, database)
+        if "settle" in roles:
+            settle = Settle(bus=bus, clock=clock, database=database, ledger=PostgresLedger())
+            await stack.enter_async_context(settle.running())
+        if "registry" in roles:
+            await stack.enter_async_context(_registry(ground))
+        if "ingest" in roles:
+            await stack.enter_async_context(_ingest(ground).running())
+        if "market" in roles:
+            rounds, market = _market(ground)
+            heard.append(rounds)
+            await stack.enter_async_context(market.running())
+        yield
+
+
+def _on_state(state: BusState, heard: list[Rounds]) -> None:
+    """After the bus was away no node could be heard: none of them is to blame for its silence."""
+    if state is BusState.CONNECTED:
+        for rounds in heard:
+            rounds.forgive_silence()
+
+
+@asynccontextmanager
+async def _registry(ground: Ground) -> AsyncIterator[None]:
+    keys = ground.keys
+    registry = Registry(
+        net=ground.place.net,
+        custody=Custody(keys.custody_seed),
+        random_bytes=secrets.token_bytes,
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        store=PostgresRegistryStore(),
+    )
+
+    async def authorize(public_key: bytes, _: ClientInfo) -> Permissions | Refusal:
+        if await registry.may_connect(public_key):
+            return node_permissions(public_key, expires_s=CONNECTION_S)
+        return Refusal("not enrolled")
+
+    callout = Callout(signer(keys.issuer), NETWORK_ACCOUNT, authorize, ground.clock)
+    async with (
+        connect_nats(
+            ground.place.bus_url,
+            signer=signer(keys.callout),
+            name="callout",
+            tls=None,
+            inbox_prefix=inbox_prefix(bytes(keys.callout.verify_key)),
+            reply_root=CALLOUT_REPLY_ROOT,
+        ) as bus,
+        serve_callout(bus, callout),
+        registry.running(),
+    ):
+        yield
+
+
+def _ingest(ground: Ground) -> Ingest:
+    return Ingest(
+        net=ground.place.net,
+        sign=ground.keys.sign,
+        epoch_ms=ground.settings.epoch_hours * HOUR_MS,
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        store=PostgresIngestStore(),
+        registry=PostgresRegistryStore(),
+    )
+
+
+def _market(ground: Ground) -> tuple[Rounds, Market]:
+    settings, store, registry = ground.settings, PostgresMarketStore(), PostgresRegistryStore()
+    cashier = Cashier(PostgresLedger())
+    rounds = Rounds(
+        holder=secrets.token_hex(8),
+        fee=FeePolicy(settings.fee_ppm, settings.reserve_ppm),
+        window_ms=settings.window_s * 1000,
+        clock=ground.clock,
+        database=ground.database,
+        store=store,
+        log_store=PostgresIngestStore(),
+        registry=registry,
+        cashier=cashier,
+        outbound=Outbound(net=ground.place.net, sign=ground.keys.sign, bus=ground.bus),
+    )
+    market = Market(
+        rounds=rounds,
+        cashier=cashier,
+        verticals=load_verticals(),
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        store=store,
+        registry=registry,
+    )
+    return rounds, market
+
+
+@asynccontextmanager
+async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[None]:
+    """Run the HTTP gateway while the context is open. It has no access to the database."""
+    place, keys, clock = read_place(data), load_keys(data), SystemClock()
+    network = NetworkView(
+        net=place.net,
+        public_key=bytes(keys.network.verify_key).hex(),
+        bus_url=place.bus_url,
+        preset=settings.preset,
+        version=version("fallow"),
+    )
+    async with connect_nats(
+        place.bus_url,
+        signer=signer(keys.gateway),
+        name="gateway",
+        tls=None,
+        inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
+    ) as bus:
+        app = create_app(
+            bus=bus, blobs=FolderBlobs(data / "blobs"), network=network, clock=clock, verticals=load_verticals()
+        )
+        async with serving(app, place.http_host, place.http_port):
+            yield

@@ -1,0 +1,63 @@
+"""One role of a network in this process: `python -m fallow.bootstrap.serve ROLE DATA SETTINGS READY`.
+
+`fallow up` starts the roles so; `fallow serve` calls `serve_roles`. The file READY is written once the role answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import msgspec
+
+from fallow.bootstrap.roles import CORE, run_core, run_gateway
+from fallow.bootstrap.settings import Settings
+from fallow.domain.errors import FallowError, InvalidInput
+
+log = logging.getLogger(__name__)
+
+
+async def serve_roles(data: Path, settings: Settings, roles: Sequence[str], ready: Path | None = None) -> None:
+    """Run roles until SIGTERM or SIGINT. `core` stands for all core roles.
+
+    Raises:
+        InvalidInput: a role is unknown, or the gateway is mixed with others: it has a process of its own.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _running(data, settings, roles):
+        log.info("serving %s", ", ".join(roles))
+        if ready is not None:
+            await asyncio.to_thread(ready.touch)
+        await stop.wait()
+
+
+def _running(data: Path, settings: Settings, roles: Sequence[str]) -> AbstractAsyncContextManager[None]:
+    if list(roles) == ["gateway"]:
+        return run_gateway(data, settings)
+    wanted = set(CORE if list(roles) == ["core"] else roles)
+    if not wanted or wanted - set(CORE):
+        names = ", ".join(("core", *CORE))
+        raise InvalidInput("serve.role", f"Roles are: gateway (alone), or some of {names}.")
+    return run_core(data, settings, wanted)
+
+
+def main() -> None:
+    """Run as a child of `fallow up`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    role, data, settings, ready = sys.argv[1:]
+    try:
+        chosen = msgspec.json.decode(Path(settings).read_bytes(), type=Settings)
+        asyncio.run(serve_roles(Path(data), chosen, [role], Path(ready)))
+    except FallowError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What an operator can set: a file, the environment, flags, in rising order of precedence.
+
+The reference in docs/configuration.md is generated from this type.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fallow.domain.errors import InvalidInput
+
+FILE = "fallow.toml"
+PREFIX = "FALLOW_"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Ppm = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+def _doc(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one network's side, read by `fallow up` and `fallow serve`."""
+
+    preset: Annotated[str, _doc("Kind of network; only `lab` so far: test credits, no token, no chain.")] = "lab"
+    host: Annotated[str, _doc("Address that the gateway and the bus listen on. Only loopback works without TLS.")] = (
+        "127.0.0.1"
+    )
+    http_port: Annotated[Port, _doc("Port of the HTTP gateway; 0 takes a free one and keeps it.")] = 8420
+    bus_port: Annotated[Port, _doc("Port of the message bus; 0 takes a free one and keeps it.")] = 8421
+    postgres_url: Annotated[
+        str, _doc("A PostgreSQL to use (`postgresql://...`); empty starts the embedded one in the data folder.")
+    ] = ""
+    engine_user: Annotated[
+        str, _doc("User that embedded engines run as when started by root; empty takes `postgres`, else `nobody`.")
+    ] = ""
+    fee_ppm: Annotated[Ppm, _doc("The network's fee in millionths of what buyers pay.")] = 100_000
+    reserve_ppm: Annotated[Ppm, _doc("Part of the fee that goes to the reserve, in millionths.")] = 200_000
+    window_s: Annotated[
+        Annotated[int, Meta(ge=10, le=3600)], _doc("Length of a settlement window in seconds, at most an hour.")
+    ] = 3600
+    epoch_hours: Annotated[Annotated[int, Meta(ge=1, le=24 * 31)], _doc("Nominal length of an epoch in hours.")] = 24
+    test_credits_usd: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000)], _doc("TEST credits of the first buyer, in US dollars.")
+    ] = 100
+
+
+def load_settings(data: Path, environment: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
+    """Read `<data>/fallow.toml`, then FALLOW_* variables, then flags that are not None.
+
+    Raises:
+        InvalidInput: an unknown name, or a value that does not fit; the message names it.
+    """
+    values: dict[str, Any] = {}
+    file = data / FILE
+    if file.exists():
+        try:
+            values.update(tomllib.loads(file.read_text("utf-8")))
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidInput("settings.file", f"{file} is not valid TOML: {error}.") from error
+    for name in Settings.__struct_fields__:
+        if PREFIX + name.upper() in environment:
+            values[name] = environment[PREFIX + name.upper()]
+    values.update({name: value for name, value in flags.items() if value is not None})
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidInput("settings.invalid", f"A setting is wrong: {error}.", "See docs/configuration.md.") from error
+
+
+def reference() -> str:
+    """Markdown table of all settings."""
+    rows = ["| setting | variable | default | meaning |", "| --- | --- | --- | --- |"]
+    for field in msgspec.inspect.type_info(Settings).fields:  # type: ignore[attr-defined]
+        text = _description(field.type)
+        default = msgspec.json.encode(field.default).decode()
+        rows.append(f"| `{field.name}` | `{PREFIX}{field.name.upper()}` | `{default}` | {text} |")
+    return "\n".join(rows) + "\n"
+
+
+def _description(type_: Any) -> str:  # noqa: ANN401 - msgspec's own family of types
+    extra = getattr(type_, "extra_json_schema", None) or {}
+    return str(extra.get("description", ""))

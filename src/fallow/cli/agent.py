@@ -1,0 +1,141 @@
+"""fallow agent: put this machine's idle share to work."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import App, Parameter
+
+app = App(name="agent", help="Put this machine's idle share to work for a network, and stay in charge of it.")
+
+DEFAULT_HOME = Path("~/.fallow/agent")
+
+Home = Annotated[Path, Parameter(help="The agent's folder: key, records, cache.", env_var="FALLOW_AGENT_HOME")]
+Json = Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")]
+
+
+@app.command
+def join(
+    url: Annotated[str, Parameter(help="The network's address, https://NAME:PORT")],
+    *,
+    token: Annotated[str, Parameter(help="The join token that the network's operator gave.", env_var="FALLOW_TOKEN")],
+    home: Home = DEFAULT_HOME,
+    label: Annotated[str, Parameter(help="A name for this machine that the network may show.")] = "",
+    cpu: Annotated[float | None, Parameter(help="Cores to offer; all of them when left out.")] = None,
+    memory: Annotated[int | None, Parameter(help="MiB of memory to offer; half of it when left out.")] = None,
+    disk: Annotated[int | None, Parameter(help="MiB of disk to offer; at most 10 GiB when left out.")] = None,
+    price_core_hour: Annotated[float, Parameter(help="US dollars asked for a core and hour.")] = 0.01,
+    country: Annotated[str, Parameter(help="Two letters (ISO 3166), when buyers may know it.")] = "",
+    yes: Annotated[bool, Parameter(negative="", help="Agree without being asked.")] = False,
+    start: Annotated[bool, Parameter(help="Serve right away, in the foreground.")] = True,
+    json: Json = False,
+) -> None:
+    """Make this machine a node of a network, after showing what that means, and start serving."""
+    from fallow.agent.enrol import Wishes  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.bootstrap import agent  # noqa: PLC0415
+
+    def agree(text: str) -> bool:
+        print(text, file=sys.stderr)
+        return yes or _confirmed()
+
+    wishes = Wishes(label, cpu, memory, disk, price_core_hour, country)
+    _log_to_stderr()
+    state = asyncio.run(agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=agree))
+    if state is None:
+        sys.exit("Nothing was changed.")
+    _show(
+        {"net": state.network.net, "account": state.account, "score_cpu": state.score_cpu},
+        f"Joined {state.network.net}; earnings go to account {state.account}.",
+        json=json,
+    )
+    if start:
+        asyncio.run(agent.run_agent(home.expanduser()))
+
+
+@app.command
+def run(*, home: Home = DEFAULT_HOME) -> None:
+    """Serve in the foreground until Ctrl-C."""
+    from fallow.bootstrap.agent import run_agent  # noqa: PLC0415 - heavy, and not needed for the help
+
+    _log_to_stderr()
+    asyncio.run(run_agent(home.expanduser()))
+
+
+@app.command
+def status(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Show how the agent is doing."""
+    found = _ask(home, "status")
+    lines = [f"{name:16} {_text(value)}" for name, value in found.items()]
+    _show(found, "\n".join(lines), json=json)
+
+
+@app.command
+def why_idle(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Say what keeps work away from this machine."""
+    found = _ask(home, "why-idle")
+    _show(found, "\n".join(found) or "It is not idle.", json=json)
+
+
+@app.command
+def pause(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Take the machine back at once: what runs ends and moves, nothing new begins."""
+    _show(_ask(home, "pause"), "Paused. Run: fallow agent resume", json=json)
+
+
+@app.command
+def resume(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Take work again after pause or drain."""
+    _show(_ask(home, "resume"), "Open for work.", json=json)
+
+
+@app.command
+def drain(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Finish what runs and take nothing new."""
+    _show(_ask(home, "drain"), "Draining. Run: fallow agent status", json=json)
+
+
+@app.command
+def leave(
+    *,
+    home: Home = DEFAULT_HOME,
+    erase: Annotated[bool, Parameter(negative="", help="Delete the folder and the node's key, too.")] = False,
+    json: Json = False,
+) -> None:
+    """Stop the agent and leave its network."""
+    from fallow.bootstrap import agent  # noqa: PLC0415 - heavy, and not needed for the help
+
+    waiting = asyncio.run(agent.leave(home.expanduser(), erase=erase))
+    kept = f" {waiting} batches of records could not be handed in; they stay in {home}." if waiting else ""
+    _show({"records_waiting": waiting}, f"Left.{kept}", json=json)
+
+
+def _ask(home: Path, command: Any) -> Any:  # noqa: ANN401 - one of control.Command, and what it answers
+    from fallow.agent import control  # noqa: PLC0415 - heavy, and not needed for the help
+
+    return asyncio.run(control.ask(home.expanduser() / "agent.sock", command))
+
+
+def _show(value: object, text: str, *, json: bool) -> None:
+    print(msgspec.json.encode(value).decode() if json else text)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else jsonlib.dumps(value)
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        sys.exit("Nobody is there to agree: run it in a terminal, or with --yes.")
+    print("Agree? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)

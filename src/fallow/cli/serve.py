@@ -1,0 +1,32 @@
+"""fallow serve: run one or some roles of a network whose engines run already."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from fallow.cli.up import default_data
+
+app = App(name="serve", help="Run single roles of a network, as many copies as wanted.")
+
+
+@app.default
+def serve(
+    *,
+    role: Annotated[list[str], Parameter(help="core, gateway, registry, ingest, settle, market; may be repeated.")],
+    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    port: Annotated[int | None, Parameter(help="Port of a further gateway.")] = None,
+) -> None:
+    """Run roles until Ctrl-C or SIGTERM, beside those that `fallow up` runs."""
+    from fallow.bootstrap.serve import serve_roles  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.bootstrap.settings import load_settings  # noqa: PLC0415 - as above
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    folder = (data or default_data()).expanduser().resolve()
+    settings = load_settings(folder, os.environ, {"http_port": port})
+    asyncio.run(serve_roles(folder, settings, role))

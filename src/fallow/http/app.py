@@ -1,0 +1,83 @@
+"""The control API: a gateway without a vertical. It is only put together here; the bootstrap runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from litestar import Litestar, Router
+from litestar.datastructures import MutableScopeHeaders, State
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ControllerRouterHandler, Message, Scope
+
+from fallow.domain.views import NetworkView
+from fallow.http import accounts, blobs, events, jobs, operators, public
+from fallow.http.auth import provide_account
+from fallow.http.errors import HANDLERS
+from fallow.http.gateway import Gateway
+from fallow.http.limits import Limits
+from fallow.ports.blobs import Blobs
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.vertical import Vertical
+
+
+def create_app(
+    *,
+    bus: Bus,
+    blobs: Blobs,
+    network: NetworkView,
+    clock: Clock,
+    verticals: Mapping[str, Vertical],
+    limits: Limits | None = None,
+) -> Litestar:
+    """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
+
+    Its OpenAPI 3.1 document is at /schema/openapi.json.
+    """
+    limits = limits or Limits()
+    gateway = Gateway(bus=bus, blobs=blobs, network=network, clock=clock, verticals=verticals, limits=limits)
+    return Litestar(
+        route_handlers=ROUTES,
+        dependencies={
+            "gateway": Provide(lambda: gateway, sync_to_thread=False),
+            "account": Provide(provide_account, sync_to_thread=False),
+        },
+        state=State({"gateway": gateway}),
+        exception_handlers=HANDLERS,
+        request_max_body_size=limits.json_bytes_max,
+        before_send=[_harden],
+        openapi_config=_openapi(network),
+        logging_config=None,
+    )
+
+
+def _openapi(network: NetworkView) -> OpenAPIConfig:
+    key = SecurityScheme(type="http", scheme="bearer", description="An API key.")
+    return OpenAPIConfig(
+        title="Fallow control API",
+        version=network.version,
+        components=Components(security_schemes={"apiKey": key}),
+        render_plugins=[JsonRenderPlugin()],
+    )
+
+
+async def _harden(message: Message, _: Scope) -> None:
+    """Set the headers that every answer has. What is about an account stays out of caches."""
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+        headers.setdefault("Cache-Control", "no-store")
+
+
+ROUTES: list[ControllerRouterHandler] = [
+    *public.ROUTES,
+    Router(
+        path="/",
+        route_handlers=[*jobs.ROUTES, *events.ROUTES, *blobs.ROUTES, *accounts.ROUTES, *operators.ROUTES],
+        security=[{"apiKey": []}],
+    ),
+]

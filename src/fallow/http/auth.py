@@ -1,0 +1,95 @@
+"""Guards: they run before anything else of a request is read, and leave in `request.auth` who it speaks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from fallow.domain.calls import KeyInfo
+from fallow.domain.errors import NotAllowed
+from fallow.domain.identity import address
+from fallow.http.gateway import Gateway
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+TICKET_HEADER = "Fallow-Ticket"
+PROOF_HEADER = "Fallow-Proof"
+
+
+class BlobRights(msgspec.Struct, frozen=True):
+    """Whose blobs a request may touch. A buyer may read all of his (`reads` and `lease` are None)."""
+
+    owner: str
+    write_bytes_max: int
+    reads: frozenset[str] | None = None
+    lease: bytes | None = None
+
+
+def anyone(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let everybody in, but nobody too often."""
+    _gateway(connection).addresses.take(_address(connection))
+
+
+async def buyer(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let in keys that may buy."""
+    connection.scope["auth"] = await _key(connection, "buy")
+
+
+async def operator(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let in keys that may operate the network."""
+    connection.scope["auth"] = await _key(connection, "operate")
+
+
+async def blob_rights(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let in buyers, and nodes with a ticket for one of their leases."""
+    if TICKET_HEADER in connection.headers:
+        connection.scope["auth"] = _ticket_rights(connection)
+        return
+    info = await _key(connection, "buy")
+    blob_bytes_max = _gateway(connection).limits.blob_bytes_max
+    connection.scope["auth"] = BlobRights(address(info.account).hex(), blob_bytes_max)
+
+
+def provide_account(request: Request[Any, KeyInfo, Any]) -> str:
+    """Give a handler the account that its request speaks for."""
+    return request.auth.account
+
+
+def _ticket_rights(connection: Connection) -> BlobRights:
+    gateway = _gateway(connection)
+    headers = connection.headers
+    try:
+        ticket = gateway.tickets.check(headers[TICKET_HEADER], headers.get(PROOF_HEADER, ""))
+    except NotAllowed:
+        gateway.addresses.take(_address(connection))
+        raise
+    gateway.senders.take(f"node {ticket.node.hex()}")
+    reads = frozenset(sha256.hex() for sha256 in ticket.reads)
+    return BlobRights(ticket.owner.hex(), ticket.write_bytes_max, reads, ticket.lease)
+
+
+async def _key(connection: Connection, scope: str) -> KeyInfo:
+    gateway = _gateway(connection)
+    try:
+        info = await gateway.keys.check(connection.headers.get("Authorization"))
+    except NotAllowed:
+        # Who tries keys out is slowed down by his address; whose key is valid is not, whoever else shares it.
+        gateway.addresses.take(_address(connection))
+        raise
+    gateway.senders.take(f"key {info.key_id}")
+    if scope not in info.scopes:
+        raise NotAllowed("scope.missing", f"This API key may not {scope}.", f"Use a key with the scope {scope!r}.")
+    return info
+
+
+def _gateway(connection: Connection) -> Gateway:
+    gateway: Gateway = connection.app.state.gateway
+    return gateway
+
+
+def _address(connection: Connection) -> str:
+    return connection.client.host if connection.client else ""

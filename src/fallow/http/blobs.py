@@ -1,0 +1,97 @@
+"""Blobs in and out, streamed: no blob is ever whole in memory."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from litestar import Request, Response, get, head, put
+from litestar.exceptions import InternalServerException
+from litestar.response import Stream
+
+from fallow.domain.errors import InvalidInput, NotAllowed, TooMuch
+from fallow.domain.views import ErrorView, View
+from fallow.http.auth import BlobRights, blob_rights
+from fallow.http.gateway import Gateway
+from fallow.http.params import BlobName, Parts
+
+BlobRequest = Request[Any, BlobRights, Any]
+
+_FROM = re.compile(r"bytes=(\d{1,18})-")
+
+
+class BlobView(View, frozen=True, kw_only=True):
+    """A stored blob and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@put("/v1/blobs/{sha256:str}", guards=[blob_rights], request_max_body_size=None, tags=["blobs"])
+async def store(gateway: Parts, request: BlobRequest, sha256: BlobName) -> BlobView:
+    """Store the body under its SHA-256. A buyer sends an API key; a node its lease's ticket and proof."""
+    rights = request.auth
+    _check_size(request, rights.write_bytes_max)
+    if rights.lease is not None:
+        gateway.lease_writes.check(rights.lease, rights.write_bytes_max)
+    try:
+        size = await gateway.blobs.put(rights.owner, sha256, request.stream(), bytes_max=rights.write_bytes_max)
+    except InternalServerException as error:
+        raise InvalidInput("blob.cut_short", "The upload ended before its end.", "Send it again.") from error
+    if rights.lease is not None:
+        gateway.lease_writes.add(rights.lease, size)
+    return BlobView(sha256=sha256, size=size)
+
+
+@get("/v1/blobs/{sha256:str}", guards=[blob_rights], media_type="application/octet-stream", tags=["blobs"])
+async def load(gateway: Parts, request: BlobRequest, sha256: BlobName) -> Response[Any]:
+    """Read a blob; `Range: bytes=N-` goes on from byte N."""
+    size = await _size(gateway, request.auth, sha256)
+    headers = _headers(sha256)
+    asked = _FROM.fullmatch(request.headers.get("Range", ""))
+    start = int(asked[1]) if asked else 0
+    if asked and start >= size:
+        return _unsatisfiable(size)
+    if asked:
+        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+    headers["Content-Length"] = str(size - start)
+    chunks = gateway.blobs.get(request.auth.owner, sha256, start=start)
+    return Stream(chunks, status_code=206 if asked else 200, headers=headers)
+
+
+@head("/v1/blobs/{sha256:str}", guards=[blob_rights], tags=["blobs"])
+async def look(gateway: Parts, request: BlobRequest, sha256: BlobName) -> Response[None]:
+    """Whether a blob is there, and its size as Content-Length."""
+    size = await _size(gateway, request.auth, sha256)
+    return Response(None, headers={**_headers(sha256), "Content-Length": str(size)})
+
+
+async def _size(gateway: Gateway, rights: BlobRights, sha256: str) -> int:
+    if rights.reads is not None and sha256 not in rights.reads:
+        raise NotAllowed("ticket.read", "The ticket does not let its node read this blob.")
+    return await gateway.blobs.size(rights.owner, sha256)
+
+
+def _check_size(request: BlobRequest, bytes_max: int) -> None:
+    """Refuse before the first byte what announces itself as too large."""
+    if (request.content_length or 0) > bytes_max:
+        raise TooMuch("blob.too_large", f"The blob has more than the {bytes_max} bytes that are allowed.")
+
+
+def _headers(sha256: str) -> dict[str, str]:
+    """What a stranger's program wrote must not be shown by a browser as a page of this server."""
+    return {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Content-Disposition": "attachment",
+        "ETag": f'"{sha256}"',
+    }
+
+
+def _unsatisfiable(size: int) -> Response[ErrorView]:
+    view = ErrorView(kind="InvalidInput", code="blob.range", message=f"The blob has only {size} bytes.")
+    headers = {"Content-Range": f"bytes */{size}"}
+    return Response(view, status_code=416, media_type="application/json", headers=headers)
+
+
+ROUTES = [store, load, look]

@@ -1,0 +1,151 @@
+"""What happens to a job, as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Send
+
+from fallow.domain import calls
+from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.jobs import FINAL
+from fallow.domain.views import JobEvent, JobView
+from fallow.http.auth import buyer
+from fallow.http.errors import view_of
+from fallow.http.gateway import Gateway
+from fallow.http.params import Account, JobId, Parts
+
+log = logging.getLogger(__name__)
+
+
+@get("/v1/jobs/{job_id:str}/events", guards=[buyer], media_type="text/event-stream", tags=["jobs"])
+async def events(gateway: Parts, account: Account, job_id: JobId) -> EventResponse:
+    """A `job` event with the JobView now, then each change as `item` or `job` with a JobEvent, until the job ends.
+
+    Comments keep the connection open. An `error` event with an ErrorView ends the stream early: connect again.
+    """
+    feed = Feed(gateway, account, job_id)
+    await feed.job()
+    gateway.streams.check(account)
+    return EventResponse(feed)
+
+
+class Feed:
+    """The events of one job to one client."""
+
+    def __init__(self, gateway: Gateway, account: str, job_id: str) -> None:
+        self._gateway = gateway
+        self._account = account
+        self._id = job_id
+
+    async def job(self) -> JobView:
+        """Ask how the job stands; NotFound when the account has no such job."""
+        return await self._gateway.ask(calls.JOB, calls.JobRef(account=self._account, job=self._id), JobView)
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Send until the job has ended or the client is gone."""
+        with self._gateway.streams.opened(self._account):
+            await _first_of(self._changes(send), self._heartbeat(send), _gone(receive))
+
+    async def _changes(self, send: Send) -> None:
+        try:
+            # First listen and then look, so that no change falls between the two.
+            async with self._gateway.bus.subscribe(calls.job_events(self._id)) as messages:
+                job = await self.job()
+                await _send_event(send, "job", job)
+                if job.state in FINAL:
+                    return
+                async for message in messages:
+                    if await _forward(send, message.data):
+                        return
+        except FallowError as error:
+            await _send_event(send, "error", view_of(error))
+
+    async def _heartbeat(self, send: Send) -> None:
+        """Keep proxies from closing the stream. The bus may lose the last event, so look for the end as well."""
+        while True:
+            await self._gateway.clock.sleep(self._gateway.limits.heartbeat_s)
+            await _send(send, b": still here\n\n")
+            try:
+                job = await self.job()
+            except Unavailable:
+                continue
+            except FallowError as error:
+                await _send_event(send, "error", view_of(error))
+                return
+            if job.state in FINAL:
+                await _send_event(send, "job", job)
+                return
+
+
+class EventResponse(Response[None]):
+    """A response that lasts as long as the job."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(None, media_type="text/event-stream")
+        self._feed = feed
+
+    def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # noqa: ANN401, ARG002
+        """See `Response`."""
+        # No proxy in between may collect the events.
+        return _EventStream(self._feed, headers={"X-Accel-Buffering": "no"}, media_type=self.media_type)
+
+
+class _EventStream(ASGIResponse):
+    """The work is tasks in a group and no generator, so that it ends with the request and not some time after."""
+
+    _should_set_content_length = False
+
+    def __init__(self, feed: Feed, **options: Any) -> None:  # noqa: ANN401 - passed through
+        super().__init__(**options)
+        self._feed = feed
+
+    async def send_body(self, send: Send, receive: Receive) -> None:
+        await self._feed.run(receive, send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _first_of(*jobs: Coroutine[Any, Any, None]) -> None:
+    """Run all until one ends, then cancel the others."""
+    async with asyncio.TaskGroup() as group:
+
+        async def run(job: Coroutine[Any, Any, None]) -> None:
+            await job
+            for task in tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+
+        tasks = [group.create_task(run(job)) for job in jobs]
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _forward(send: Send, data: bytes) -> bool:
+    """Pass one change on; whether it was the job's last."""
+    try:
+        event = msgspec.json.decode(data, type=JobEvent)
+    except msgspec.MsgspecError:
+        log.exception("an event of a job is malformed")
+        return False
+    await _send_event(send, "job" if event.item is None else "item", event)
+    return event.item is None and event.state in FINAL
+
+
+async def _send_event(send: Send, name: str, value: object) -> None:
+    await _send(send, b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value)))
+
+
+async def _send(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+ROUTES = [events]

@@ -1,0 +1,49 @@
+"""What the routes work with. Holds no database: services are asked over the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from fallow.domain.views import NetworkView
+from fallow.http.keys import Keys
+from fallow.http.limits import Buckets, LeaseWrites, Limits, Streams
+from fallow.http.tickets import Tickets
+from fallow.ports.blobs import Blobs
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.rpc import call
+from fallow.ports.vertical import Vertical
+
+ReplyT = TypeVar("ReplyT")
+
+
+class Gateway:
+    """The parts of one control API."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        blobs: Blobs,
+        network: NetworkView,
+        clock: Clock,
+        verticals: Mapping[str, Vertical],
+        limits: Limits,
+    ) -> None:
+        self.bus = bus
+        self.blobs = blobs
+        self.network = network
+        self.clock = clock
+        self.verticals = verticals
+        self.limits = limits
+        self.keys = Keys(bus, clock)
+        self.tickets = Tickets(bytes.fromhex(network.public_key), network.net, clock)
+        self.addresses = Buckets(limits.address, clock)
+        self.senders = Buckets(limits.key, clock)
+        self.lease_writes = LeaseWrites()
+        self.streams = Streams(limits.streams_per_account)
+
+    async def ask(self, subject: str, request: object, reply: type[ReplyT]) -> ReplyT:
+        """Ask a service; raises what it raised, or Unavailable."""
+        return await call(self.bus, subject, request, reply)

@@ -1,0 +1,91 @@
+"""Quotes and jobs of a buyer."""
+
+from __future__ import annotations
+
+from litestar import get, post
+from litestar.params import JSONBody
+
+from fallow.domain import calls
+from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.identity import address
+from fallow.domain.orders import Order
+from fallow.domain.views import ItemView, JobView, LeaseView, QuoteView
+from fallow.http.auth import buyer
+from fallow.http.gateway import Gateway
+from fallow.http.params import Account, After, AfterId, JobId, Limit, Parts
+
+
+async def check_order(gateway: Gateway, account: str, order: Order) -> None:
+    """Check at the door what the market takes for granted: the work is well formed and its inputs are there.
+
+    Raises:
+        InvalidInput: nobody here does this kind of work, or it is malformed.
+        NotFound: `blob.missing`, naming the first input that was not uploaded.
+    """
+    vertical = gateway.verticals.get(order.vertical)
+    if vertical is None:
+        known = ", ".join(sorted(gateway.verticals))
+        raise InvalidInput("order.vertical", f"This network has no vertical {order.vertical!r}.", f"It has: {known}.")
+    # One item stands for all: they differ in nothing but their hash, and a map may have thousands.
+    needs = vertical.check_work(order.work, order.items[0] if order.items else None)
+    owner = address(account).hex()
+    for sha256 in sorted(needs.blobs.union(order.items)):
+        try:
+            await gateway.blobs.size(owner, sha256)
+        except NotFound:
+            raise NotFound(
+                "blob.missing", f"The order reads the blob {sha256}, which you have not uploaded.", "Upload it first."
+            ) from None
+
+
+@post("/v1/quotes", guards=[buyer], status_code=200, tags=["jobs"])
+async def quote(gateway: Parts, account: Account, data: JSONBody[Order]) -> QuoteView:
+    """What an order would cost and where it could run; nothing is bought."""
+    await check_order(gateway, account, data)
+    return await gateway.ask(calls.QUOTE, calls.Submit(account=account, order=data), QuoteView)
+
+
+@post("/v1/jobs", guards=[buyer], tags=["jobs"])
+async def submit(gateway: Parts, account: Account, data: JSONBody[Order]) -> JobView:
+    """Buy. The same order again changes nothing and answers the same."""
+    await check_order(gateway, account, data)
+    return await gateway.ask(calls.SUBMIT, calls.Submit(account=account, order=data), JobView)
+
+
+@get("/v1/jobs", guards=[buyer], tags=["jobs"])
+async def jobs(gateway: Parts, account: Account, after: AfterId = "", limit: Limit = 200) -> list[JobView]:
+    """Your jobs; `after` is the last id seen."""
+    return await gateway.ask(calls.JOBS, calls.AccountRef(account=account, after=after, limit=limit), list[JobView])
+
+
+@get("/v1/jobs/{job_id:str}", guards=[buyer], tags=["jobs"])
+async def job(gateway: Parts, account: Account, job_id: JobId) -> JobView:
+    """One job."""
+    return await gateway.ask(calls.JOB, calls.JobRef(account=account, job=job_id), JobView)
+
+
+@get("/v1/jobs/{job_id:str}/items", guards=[buyer], tags=["jobs"])
+async def items(
+    gateway: Parts, account: Account, job_id: JobId, after: After = -1, limit: Limit = 200
+) -> list[ItemView]:
+    """A job's items by their index; `after` is the last index seen."""
+    request = calls.JobRef(account=account, job=job_id, after=after, limit=limit)
+    return await gateway.ask(calls.ITEMS, request, list[ItemView])
+
+
+@get("/v1/jobs/{job_id:str}/leases", guards=[buyer], tags=["jobs"])
+async def leases(
+    gateway: Parts, account: Account, job_id: JobId, after: After = -1, limit: Limit = 200
+) -> list[LeaseView]:
+    """A job's leases, open and ended, with who ended them and why."""
+    request = calls.JobRef(account=account, job=job_id, after=after, limit=limit)
+    return await gateway.ask(calls.LEASES, request, list[LeaseView])
+
+
+@post("/v1/jobs/{job_id:str}/cancel", guards=[buyer], status_code=200, tags=["jobs"])
+async def cancel(gateway: Parts, account: Account, job_id: JobId) -> JobView:
+    """End a job. What it used until then is paid."""
+    return await gateway.ask(calls.CANCEL, calls.JobRef(account=account, job=job_id), JobView)
+
+
+ROUTES = [quote, submit, jobs, job, items, leases, cancel]

@@ -1,0 +1,74 @@
+"""Who a request speaks for, by its API key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+from fallow.domain import calls
+from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.rpc import call
+
+CACHED_MS = 3_000
+"""How long a revoked key may still work."""
+
+CACHED_KEYS_MAX = 4096
+KEY_CHARACTERS_MAX = 200
+
+
+class Keys:
+    """Checks API keys with the registry. Remembers valid ones for a moment, by their hash and never themselves."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._known: OrderedDict[bytes, tuple[calls.KeyInfo, int]] = OrderedDict()
+
+    async def check(self, authorization: str | None) -> calls.KeyInfo:
+        """Return whose key an `Authorization` header carries.
+
+        Raises:
+            NotAllowed: `auth.missing` without one, `auth.key` when it is not valid.
+            Unavailable: the registry does not answer.
+        """
+        key = _bearer(authorization)
+        digest = hashlib.sha256(key.encode()).digest()
+        return self._recall(digest) or self._remember(digest, await self._ask(key))
+
+    def forget(self, key_id: str) -> None:
+        """Drop a key that was revoked through this process."""
+        for digest in [digest for digest, (info, _) in self._known.items() if info.key_id == key_id]:
+            del self._known[digest]
+
+    async def _ask(self, key: str) -> calls.KeyInfo:
+        try:
+            return await call(self._bus, calls.CHECK_KEY, calls.CheckKey(key=key), calls.KeyInfo)
+        except (NotAllowed, NotFound, InvalidInput):
+            raise _unknown() from None
+
+    def _recall(self, digest: bytes) -> calls.KeyInfo | None:
+        info, until = self._known.get(digest, (None, 0))
+        return info if self._clock.monotonic_ms() < until else None
+
+    def _remember(self, digest: bytes, info: calls.KeyInfo) -> calls.KeyInfo:
+        self._known[digest] = (info, self._clock.monotonic_ms() + CACHED_MS)
+        self._known.move_to_end(digest)
+        if len(self._known) > CACHED_KEYS_MAX:
+            self._known.popitem(last=False)
+        return info
+
+
+def _bearer(authorization: str | None) -> str:
+    if not authorization:
+        raise NotAllowed("auth.missing", "This needs an API key.", "Send it as `Authorization: Bearer <key>`.")
+    scheme, _, key = authorization.partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key or len(key) > KEY_CHARACTERS_MAX or not key.isascii():
+        raise _unknown()
+    return key
+
+
+def _unknown() -> NotAllowed:
+    return NotAllowed("auth.key", "The API key is not valid.", "It may be mistyped or revoked; ask for a new one.")

@@ -1,0 +1,120 @@
+"""How much one sender may ask for: sizes, and a token bucket for each address and each key."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from fallow.domain.errors import TooMuch
+from fallow.ports.clock import Clock
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """Up to `burst` requests at once, and `per_s` a second in the long run."""
+
+    per_s: float
+    burst: int
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the control API allows. `address` counts requests without a key, `key` those of one key or node."""
+
+    json_bytes_max: int = 1 << 20
+    blob_bytes_max: int = 1 << 30
+    address: Rate = Rate(10.0, 60)
+    key: Rate = Rate(500.0, 2000)
+    streams_per_account: int = 50
+    heartbeat_s: float = 15.0
+
+
+class TooSoon(TooMuch):
+    """The sender's bucket is empty; `wait_s` whole seconds fill it enough for one request."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__("rate.requests", "There were too many requests.", f"Try again in {wait_s} s.")
+        self.wait_s = wait_s
+
+
+class Buckets:
+    """One token bucket a sender. Holds `senders_max` of them at most; who was quiet longest is forgotten first."""
+
+    def __init__(self, rate: Rate, clock: Clock, *, senders_max: int = 10_000) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._senders_max = senders_max
+        self._filled: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def take(self, sender: str) -> None:
+        """Take one token.
+
+        Raises:
+            TooSoon: there is none.
+        """
+        tokens, now = self._tokens(sender)
+        if tokens < 1:
+            raise TooSoon(math.ceil((1 - tokens) / self._rate.per_s))
+        self._filled[sender] = (tokens - 1, now)
+        self._filled.move_to_end(sender)
+        if len(self._filled) > self._senders_max:
+            self._filled.popitem(last=False)
+
+    def _tokens(self, sender: str) -> tuple[float, int]:
+        now = self._clock.monotonic_ms()
+        tokens, at = self._filled.get(sender, (float(self._rate.burst), now))
+        return min(self._rate.burst, tokens + (now - at) / 1000 * self._rate.per_s), now
+
+
+class Streams:
+    """Counts the open event streams of each account."""
+
+    def __init__(self, per_account: int) -> None:
+        self._per_account = per_account
+        self._open: Counter[str] = Counter()
+
+    def check(self, account: str) -> None:
+        """Raise TooMuch when the account has all the streams that it may have."""
+        if self._open[account] >= self._per_account:
+            raise TooMuch(
+                "rate.streams", f"{self._per_account} event streams are open already.", "Close some of them first."
+            )
+
+    @contextmanager
+    def opened(self, account: str) -> Iterator[None]:
+        """Count one stream while the context is open."""
+        self._open[account] += 1
+        try:
+            yield
+        finally:
+            self._open[account] -= 1
+            if not self._open[account]:
+                del self._open[account]
+
+
+class LeaseWrites:
+    """Bounds what a node stores for one lease altogether, so that a ticket cannot fill the disk blob by blob.
+
+    Counted in this process and for the `leases_max` latest leases; repeated uploads count again, hence the allowance.
+    """
+
+    allowance_bytes = 16 << 20
+    blob_bytes_min = 4 << 10
+
+    def __init__(self, leases_max: int = 10_000) -> None:
+        self._leases_max = leases_max
+        self._written: OrderedDict[bytes, int] = OrderedDict()
+
+    def check(self, lease: bytes, write_bytes_max: int) -> None:
+        """Raise TooMuch when the lease has stored twice what its outputs may have, and the allowance."""
+        if self._written.get(lease, 0) > 2 * write_bytes_max + self.allowance_bytes:
+            raise TooMuch("ticket.writes", "The lease has stored more than its outputs may have.")
+
+    def add(self, lease: bytes, size: int) -> None:
+        """Count a stored blob; a small one counts as what it takes on a disk."""
+        self._written[lease] = self._written.get(lease, 0) + max(size, self.blob_bytes_min)
+        self._written.move_to_end(lease)
+        if len(self._written) > self._leases_max:
+            self._written.popitem(last=False)

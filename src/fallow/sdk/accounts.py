@@ -1,0 +1,64 @@
+"""Money and nodes, and what an operator's key may do."""
+
+from __future__ import annotations
+
+import secrets
+
+from fallow.domain import calls
+from fallow.domain.views import BalanceView, LedgerCheckView, NetworkView, NodeView, StatementLine
+from fallow.sdk.wire import Wire, arguments
+
+
+def new_id() -> str:
+    """Make an id for an order or a grant: 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+class AccountCalls(Wire):
+    """What a buyer asks about himself and the network, and the operator's calls."""
+
+    async def network(self) -> NetworkView:
+        """How to reach the network, and the key that signs for it."""
+        return await self._call("GET", "/v1/network", NetworkView)
+
+    async def nodes(self) -> list[NodeView]:
+        """All enrolled nodes and what they offer."""
+        return await self._call("GET", "/v1/nodes", list[NodeView])
+
+    async def balance(self) -> BalanceView:
+        """Your credits by class, in micro-US-dollars."""
+        return await self._call("GET", "/v1/account", BalanceView)
+
+    async def statement(self, *, after: str | None = None, limit: int | None = None) -> list[StatementLine]:
+        """Your account's movements; `after` is the last id seen."""
+        query = arguments(after=after, limit=limit)
+        return await self._call("GET", "/v1/account/statement", list[StatementLine], query=query)
+
+    async def create_token(self, *, uses: int = 1, valid_s: int = 86_400) -> calls.Secret:
+        """Operator: make a token that lets machines join. Each call makes another one."""
+        body = {"uses": uses, "valid_s": valid_s}
+        return await self._call("POST", "/v1/operator/tokens", calls.Secret, body=body, again=False)
+
+    async def create_key(
+        self, *, account: str = "", scopes: tuple[str, ...] = ("buy",), label: str = ""
+    ) -> calls.Secret:
+        """Operator: make an API key; without an account, for a new one. Each call makes another one."""
+        body = {"account": account, "scopes": scopes, "label": label}
+        return await self._call("POST", "/v1/operator/keys", calls.Secret, body=body, again=False)
+
+    async def revoke_key(self, key_id: str) -> None:
+        """Operator: end an API key by its public part."""
+        await self._call("DELETE", f"/v1/operator/keys/{key_id}", object)
+
+    async def grant(self, account: str, amount_microusd: int, *, grant_id: str | None = None) -> BalanceView:
+        """Operator: give TEST credits. The same `grant_id` counts once."""
+        body = {"id": grant_id or new_id(), "account": account, "amount_microusd": amount_microusd}
+        return await self._call("POST", "/v1/operator/credits", BalanceView, body=body)
+
+    async def ledger_check(self) -> LedgerCheckView:
+        """Operator: add the whole ledger up."""
+        return await self._call("GET", "/v1/operator/ledger-check", LedgerCheckView)
+
+    async def balance_of(self, account: str) -> BalanceView:
+        """Operator: any account's credits."""
+        return await self._call("GET", f"/v1/operator/accounts/{account}/balance", BalanceView)

@@ -1,0 +1,18 @@
+"""The buyers' client."""
+
+from __future__ import annotations
+
+from fallow.sdk.accounts import AccountCalls
+from fallow.sdk.runs import RunCalls
+
+
+class AsyncClient(RunCalls, AccountCalls):
+    """Buy from a network.
+
+    async with AsyncClient("https://fallow.example", "fk_...") as client:
+        result = await client.run_wasm(Path("program.wasm"), ["--help"])
+        print((await result.stdout()).decode(), result.item.owed_microusd)
+
+    Raises of all methods: the classes of `FallowError`, as the network raised them; Unavailable when it cannot be
+    reached, after several attempts.
+    """

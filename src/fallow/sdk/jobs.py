@@ -1,0 +1,128 @@
+"""Quotes, jobs and what happens to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+import httpx2
+import msgspec
+
+from fallow.domain.errors import KINDS, FallowError, Unavailable
+from fallow.domain.jobs import FINAL
+from fallow.domain.orders import Order
+from fallow.domain.views import ErrorView, ItemView, JobEvent, JobView, LeaseView, QuoteView
+from fallow.sdk.wire import Wire, arguments, fallow_error, pauses, worth_another_try
+
+PAGE = 1000
+SILENCE = httpx2.Timeout(10.0, read=45.0)
+"""Three heartbeats of the server missing: the connection is dead."""
+
+Event = JobView | JobEvent
+
+
+class JobCalls(Wire):
+    """What a buyer does with jobs."""
+
+    async def quote(self, order: Order) -> QuoteView:
+        """What an order would cost and where it could run; nothing is bought."""
+        return await self._call("POST", "/v1/quotes", QuoteView, body=order)
+
+    async def submit(self, order: Order) -> JobView:
+        """Buy. The same order again changes nothing and answers the same.
+
+        Raises:
+            Conflict: another order has this id.
+            InsufficientFunds: the account cannot pay for it.
+            NotFound: `blob.missing`, an input was not uploaded.
+        """
+        return await self._call("POST", "/v1/jobs", JobView, body=order)
+
+    async def job(self, job_id: str) -> JobView:
+        """One job."""
+        return await self._call("GET", f"/v1/jobs/{job_id}", JobView)
+
+    async def jobs(self, *, after: str | None = None, limit: int | None = None) -> list[JobView]:
+        """Your jobs; `after` is the last id seen."""
+        return await self._call("GET", "/v1/jobs", list[JobView], query=arguments(after=after, limit=limit))
+
+    async def items(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[ItemView]:
+        """A page of a job's items; `after` is the last index seen."""
+        query = arguments(after=after, limit=limit)
+        return await self._call("GET", f"/v1/jobs/{job_id}/items", list[ItemView], query=query)
+
+    async def item(self, job_id: str, index: int) -> ItemView:
+        """One item; NotFound when the job has no such index."""
+        found = await self.items(job_id, after=index - 1, limit=1)
+        if not found or found[0].index != index:
+            raise KINDS["NotFound"]("job.item", f"Job {job_id} has no item {index}.")
+        return found[0]
+
+    async def all_items(self, job_id: str) -> AsyncIterator[ItemView]:
+        """All items by their index, page by page."""
+        after = -1
+        while page := await self.items(job_id, after=after, limit=PAGE):
+            for item in page:
+                yield item
+            after = page[-1].index
+
+    async def leases(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[LeaseView]:
+        """A job's leases, open and ended, with who ended them and why."""
+        query = arguments(after=after, limit=limit)
+        return await self._call("GET", f"/v1/jobs/{job_id}/leases", list[LeaseView], query=query)
+
+    async def cancel(self, job_id: str) -> JobView:
+        """End a job. What it used until then is paid."""
+        return await self._call("POST", f"/v1/jobs/{job_id}/cancel", JobView)
+
+    async def events(self, job_id: str) -> AsyncGenerator[Event, None]:
+        """How the job stands now (a JobView), then each change, until it has ended.
+
+        A broken connection is made again, and begins with a JobView: what changed in between is in it.
+        """
+        waits = pauses()
+        while True:
+            try:
+                async with aclosing(self._events_once(job_id)) as events:
+                    async for event in events:
+                        waits = pauses()
+                        yield event
+                        if is_final(event):
+                            return
+                seen: FallowError = Unavailable("sdk.stream", "The stream of events broke off.")
+            except (httpx2.TransportError, FallowError) as error:
+                seen = fallow_error(error)
+            pause = next(waits, None)
+            if pause is None or not worth_another_try(seen):
+                raise seen
+            await self._sleep(pause)
+
+    async def wait(self, job_id: str) -> JobView:
+        """Return the job once it has ended."""
+        async for _ in self.events(job_id):
+            pass
+        return await self.job(job_id)
+
+    async def _events_once(self, job_id: str) -> AsyncGenerator[Event, None]:
+        request = self._http.build_request("GET", f"/v1/jobs/{job_id}/events", timeout=SILENCE)
+        async with self._opened(request) as response:
+            async for event in httpx2.EventSource(response):
+                yield _read(event)
+
+
+def is_final(event: Event) -> bool:
+    """Whether the job (and not one item) has ended with this event."""
+    return event.state in FINAL and (isinstance(event, JobView) or event.item is None)
+
+
+def _read(event: httpx2.ServerSentEvent) -> Event:
+    data = event.data.encode()
+    try:
+        if event.event == "error":
+            view = msgspec.json.decode(data, type=ErrorView)
+            raise KINDS.get(view.kind, Unavailable)(view.code, view.message, view.hint)
+        # A job event is the whole job, or the news that its state changed.
+        whole = event.event == "job" and "counts" in msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(data, type=JobView) if whole else msgspec.json.decode(data, type=JobEvent)
+    except msgspec.MsgspecError as error:
+        raise Unavailable("sdk.event", f"An event is not understood: {error}.") from error

@@ -1,0 +1,58 @@
+"""An event loop for code without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Loop:
+    """An event loop in a thread, so that it also works where the caller's thread runs one (a notebook)."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fallow-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` and wait; an interrupt of the waiting thread cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def each(self, source: AsyncIterator[T]) -> Iterator[T]:
+        """Iterate over `source`, and close it when the caller stops early."""
+
+        async def step() -> T:
+            return await anext(source)
+
+        async def close() -> None:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+
+        try:
+            while True:
+                try:
+                    value = self.run(step())
+                except StopAsyncIteration:
+                    return
+                yield value
+        finally:
+            self.run(close())
+
+    def stop(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run one last thing, then end the thread."""
+        if self._loop.is_closed():
+            last.close()
+            return
+        self.run(last)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,174 @@
+"""Programs run on other people's machines: from files here to results here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, TypedDict, Unpack
+
+import msgspec
+
+from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.jobs import FINAL
+from fallow.domain.orders import Order, Requirements
+from fallow.domain.views import ItemView, JobView
+from fallow.sdk.accounts import new_id
+from fallow.sdk.jobs import Event, JobCalls
+from fallow.sdk.results import ItemResult, RunResult
+from fallow.sdk.transfers import BlobCalls, Source
+from fallow.sdk.wire import arguments
+from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
+from fallow.verticals.compute.core.work import WasmWork
+
+UPLOADS_AT_ONCE = 8
+RESULTS_PAGE = 100
+OUTCOME_BYTES_MAX = 16 << 20
+
+
+class RunOptions(TypedDict, total=False):
+    """What an order may say beside its work; what is left out has the defaults of `Order` and `WasmWork`."""
+
+    requirements: Requirements
+    max_price_microusd_per_hour: int
+    budget_microusd: int | None
+    time_limit_s: int
+    retries: int
+    label: str
+    fuel: int
+    output_mib: int
+
+
+class RunCalls(BlobCalls, JobCalls):
+    """Work on programs as a whole."""
+
+    async def wasm_order(
+        self,
+        program: Source,
+        args: Sequence[str] = (),
+        inputs: Mapping[str, Source] | None = None,
+        *,
+        items: Sequence[Source] = (),
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Order:
+        """Upload what a WASI program needs, and make the order for it; nothing is bought yet."""
+        names = list(inputs or {})
+        hashes = await self._upload_all([program, *(inputs or {}).values(), *items])
+        told: dict[str, Any] = dict(options)
+        work = WasmWork(
+            program=hashes[0],
+            args=list(args),
+            env=dict(env or {}),
+            inputs=dict(zip(names, hashes[1:], strict=False)),
+            **arguments(fuel=told.pop("fuel", None), output_mib=told.pop("output_mib", None)),
+        )
+        uploaded_items = hashes[1 + len(names) :]
+        return Order(id=new_id(), vertical="compute", work=msgspec.to_builtins(work), items=uploaded_items, **told)
+
+    async def run_wasm(
+        self,
+        program: Source,
+        args: Sequence[str] = (),
+        inputs: Mapping[str, Source] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunResult:
+        """Run a WASI program and wait for its end. Inputs are files in its /in, by name.
+
+        A program that fails is no error: see `ok`, `exit_code` and `reason` of the result.
+
+        Raises:
+            FallowError: it could not be bought.
+        """
+        order = await self.wasm_order(program, args, inputs, env=env, **options)
+        await self.submit(order)
+        job = await self.wait(order.id)
+        item = await self.item(order.id, 0)
+        return RunResult(self, job, item, await self._outcome(item))
+
+    async def map_wasm(
+        self,
+        program: Source,
+        items: Sequence[Source],
+        args: Sequence[str] = (),
+        inputs: Mapping[str, Source] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        ordered: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> AsyncGenerator[ItemResult, None]:
+        """Run a program once for each item, which it finds as /in/input; results come as they are ready.
+
+        With `ordered` they come in the order of the items. Whoever stops reading leaves the job running: its id is
+        on every result, for `cancel`.
+        """
+        if not items:
+            return
+        order = await self.wasm_order(program, args, inputs, items=items, env=env, **options)
+        await self.submit(order)
+        async with aclosing(self.results(order.id)) as results:
+            async for result in _in_order(results) if ordered else results:
+                yield result
+
+    async def results(self, job_id: str) -> AsyncGenerator[ItemResult, None]:
+        """Results of a job's items as they are ready, each once, until the job has ended."""
+        given: set[int] = set()
+        async with aclosing(self.events(job_id)) as events:
+            async for event in events:
+                for item in await self._changed(job_id, event, given):
+                    if item.state in FINAL and item.index not in given:
+                        given.add(item.index)
+                        yield await self._result(job_id, item)
+
+    async def result(self, job_id: str, index: int = 0) -> ItemResult:
+        """How one item of a job ended, or stands: see `ok` and `reason`."""
+        return await self._result(job_id, await self.item(job_id, index))
+
+    async def _changed(self, job_id: str, event: Event, given: set[int]) -> list[ItemView]:
+        """Items that may be ready by this event."""
+        if isinstance(event, JobView) or event.item is None:
+            # It comes first, after a broken connection, and last: what is ready by then may have had its own before.
+            return [item async for item in self.all_items(job_id)]
+        if event.state not in FINAL or event.item in given:
+            return []
+        return await self.items(job_id, after=event.item - 1, limit=RESULTS_PAGE)
+
+    async def _result(self, job_id: str, item: ItemView) -> ItemResult:
+        return ItemResult(self, job_id, item, await self._outcome(item))
+
+    async def _outcome(self, item: ItemView) -> Outcome | None:
+        if item.result is None:
+            return None
+        try:
+            return decode_outcome(await self.read(item.result, bytes_max=OUTCOME_BYTES_MAX))
+        except msgspec.MsgspecError as error:
+            raise Unavailable(
+                "sdk.outcome", f"Item {item.index} has a result that is not understood: {error}."
+            ) from error
+
+    async def _upload_all(self, sources: Sequence[Source]) -> list[str]:
+        slots = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+        async def one(source: Source) -> str:
+            async with slots:
+                return await self.upload(source)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(source)) for source in sources]
+        except* (FallowError, OSError) as errors:
+            # The first is the cause; the others were cancelled or failed by the same.
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+
+async def _in_order(results: AsyncIterator[ItemResult]) -> AsyncIterator[ItemResult]:
+    early: dict[int, ItemResult] = {}
+    at = 0
+    async for result in results:
+        early[result.index] = result
+        while at in early:
+            yield early.pop(at)
+            at += 1

@@ -1,0 +1,172 @@
+"""Requests to the control API: errors come back as what they were, and what may be tried again is."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
+
+import httpx2
+import msgspec
+
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
+from fallow.domain.views import ErrorView
+
+ReplyT = TypeVar("ReplyT")
+Sleep = Callable[[float], Awaitable[None]]
+
+ATTEMPTS = 5
+BACKOFF_S = 0.2
+BACKOFF_S_MAX = 10.0
+TIMEOUT = httpx2.Timeout(60.0, connect=10.0)
+
+_KIND_OF_STATUS = {400: "InvalidInput", 401: "NotAllowed", 403: "NotAllowed", 404: "NotFound", 409: "Conflict"}
+_RANDOM = secrets.SystemRandom()
+
+
+class Wire:
+    """One connection pool to one network. Calls are tried again: orders and grants carry an id.
+
+    `transport` and `sleep` are for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "fallow-sdk"}
+        try:
+            self._http = httpx2.AsyncClient(
+                base_url=_checked(url), headers=headers, timeout=TIMEOUT, transport=transport
+            )
+        except UnicodeEncodeError:
+            raise InvalidInput("sdk.key", "An API key has only ASCII characters.") from None
+        self._sleep = sleep
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        reply: type[ReplyT],
+        *,
+        body: object = None,
+        query: Mapping[str, str | int] | None = None,
+        again: bool = True,
+    ) -> ReplyT:
+        """Ask, and return the answer as `reply`; FallowError as the network raised it.
+
+        `again` says whether asking twice does no harm.
+        """
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+
+        async def attempt() -> bytes:
+            response = await self._http.request(method, path, content=content, headers=headers, params=query)
+            if not response.is_success:
+                raise error_of(response, response.content)
+            return response.content
+
+        answer = await self._trying(attempt, attempts=ATTEMPTS if again else 1)
+        try:
+            return msgspec.json.decode(answer or b"null", type=reply)
+        except msgspec.MsgspecError as error:
+            raise Unavailable("sdk.answer", f"The answer to {method} {path} is not understood: {error}.") from error
+
+    @asynccontextmanager
+    async def _opened(self, request: httpx2.Request) -> AsyncIterator[httpx2.Response]:
+        """One attempt at a request whose answer is read in pieces."""
+        response = await self._http.send(request, stream=True)
+        try:
+            if not response.is_success:
+                raise error_of(response, await response.aread())
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _trying(self, attempt: Callable[[], Awaitable[ReplyT]], *, attempts: int = ATTEMPTS) -> ReplyT:
+        """Try until it works, with pauses; the last error when it does not."""
+        for pause in [*pauses(attempts), None]:
+            try:
+                return await attempt()
+            except (httpx2.TransportError, Unavailable, TooMuch) as error:
+                seen = fallow_error(error)
+                if pause is None or not worth_another_try(seen):
+                    raise seen from error
+                await self._sleep(max(pause, getattr(seen, "wait_s", 0.0)))
+        raise AssertionError("unreachable")
+
+
+def pauses(attempts: int = ATTEMPTS) -> Iterator[float]:
+    """Seconds to wait between attempts: doubling, and by chance, so that clients do not come back all at once."""
+    for n in range(attempts - 1):
+        yield _RANDOM.uniform(0.5, 1.0) * min(BACKOFF_S_MAX, BACKOFF_S * 2**n)
+
+
+def worth_another_try(error: FallowError) -> bool:
+    """Whether the same request can succeed later."""
+    return error.retryable or error.code.startswith("rate.")
+
+
+def fallow_error(error: Exception) -> FallowError:
+    """Return what a failed attempt means."""
+    if isinstance(error, FallowError):
+        return error
+    return Unavailable(
+        "sdk.unreachable", f"The network cannot be reached: {str(error) or type(error).__name__}.", "Check the URL."
+    )
+
+
+def error_of(response: httpx2.Response, body: bytes) -> FallowError:
+    """Read the error that an answer carries. `wait_s` on it is what the network asks to wait."""
+    try:
+        view = msgspec.json.decode(body, type=ErrorView)
+        error = KINDS.get(view.kind, Unavailable)(view.code, view.message, view.hint)
+    except msgspec.MsgspecError:
+        kind = KINDS[_KIND_OF_STATUS.get(response.status_code, "Unavailable")]
+        error = kind("sdk.status", f"The network answered with status {response.status_code}.")
+    retry_after = response.headers.get("Retry-After", "")
+    error.__dict__["wait_s"] = min(60.0, float(retry_after)) if retry_after.isdecimal() else 0.0
+    return error
+
+
+def _checked(url: str) -> httpx2.URL:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise InvalidInput("sdk.url", f"{url!r} is no URL: {error}.") from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise InvalidInput("sdk.url", f"{url!r} is no URL of a network.", "It looks like https://fallow.example.")
+    if parsed.scheme == "http" and not _is_loopback(parsed.host):
+        raise NotAllowed(
+            "sdk.plain_http", f"An API key is not sent to {parsed.host} without encryption.", "Use an https:// URL."
+        )
+    return parsed
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def arguments(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the caller names
+    """Keep what was given, so that the default stands in one place only."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,188 @@
+"""The door for signed records: checked, written as the exact bytes that came, answered with a promise.
+
+Batches that arrive while a transaction is under way wait and share the next one, so that a busy network pays one
+disk write for many nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from fallow.domain.batches import Batch, Promise, open_batch
+from fallow.domain.calls import INGESTED, Deliver, Delivered, ingest
+from fallow.domain.encoding import encode, tagged_hash
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.records import check_openings
+from fallow.domain.signing import Sign
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.rpc import serve_many
+from fallow.ports.stores import BatchKey, IngestStore, RegistryStore, StoredBatch, StoredOpening
+from fallow.ports.tasks import background
+from fallow.services.ingest.rules import Expected, check_order, check_same
+
+WAITING_MAX = 4096
+BATCHES_A_TRANSACTION_MAX = 256
+RECORD_TAG = "fallow/record/1"
+
+
+class _Waiting(NamedTuple):
+    batch: Batch
+    openings: list[StoredOpening]
+    answer: asyncio.Future[bytes]
+
+
+class Ingest:
+    """Takes batches from nodes. Several copies may run: the store lets one append at a time."""
+
+    def __init__(
+        self,
+        *,
+        net: str,
+        sign: Sign,
+        epoch_ms: int,
+        bus: Bus,
+        clock: Clock,
+        database: Database,
+        store: IngestStore,
+        registry: RegistryStore,
+    ) -> None:
+        self._net = net
+        self._sign = sign
+        self._epoch_ms = epoch_ms
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._store = store
+        self._registry = registry
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_MAX)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while the context is open."""
+        async with (
+            background(self._write_for_ever()),
+            serve_many(self._bus, ingest("*"), Deliver, self._deliver, queue="ingest"),
+        ):
+            yield
+
+    async def _deliver(self, subject: str, delivery: Deliver) -> Delivered:
+        """Check all that needs no state, outside the loop since it is arithmetic; then wait to be written."""
+        batch, openings = await asyncio.to_thread(_check, delivery, self._net)
+        if subject != ingest(batch.node.hex()):
+            raise NotAllowed("ingest.not_yours", "A node hands in its own records only.")
+        waiting = _Waiting(batch, openings, asyncio.get_running_loop().create_future())
+        try:
+            self._waiting.put_nowait(waiting)
+        except asyncio.QueueFull as error:
+            raise Unavailable("ingest.busy", "Too many batches wait to be written.", "Send it again.") from error
+        return Delivered(promise=await waiting.answer)
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            group = [await self._waiting.get()]
+            while len(group) < BATCHES_A_TRANSACTION_MAX and not self._waiting.empty():
+                group.append(self._waiting.get_nowait())
+            await self._answer(group)
+
+    async def _answer(self, group: Sequence[_Waiting]) -> None:
+        """Write a group and tell each sender. When the database is away all may send again."""
+        answers: list[bytes | FallowError]
+        try:
+            async with self._database.transaction() as tx:
+                answers = await self._write(tx, group)
+        except FallowError as error:
+            answers = [error] * len(group)
+        else:
+            await self._wake_readers()
+        for waiting, answer in zip(group, answers, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(answer, bytes):
+                waiting.answer.set_result(answer)
+            else:
+                waiting.answer.set_exception(answer)
+
+    async def _wake_readers(self) -> None:
+        try:
+            await self._bus.publish(INGESTED, b"")
+        except Unavailable:
+            return  # readers look by themselves every second
+
+    async def _write(self, tx: Transaction, group: Sequence[_Waiting]) -> list[bytes | FallowError]:
+        await self._store.lock(tx)
+        nodes = list({waiting.batch.node for waiting in group})
+        enrolled = {row.node for row in await self._registry.nodes(tx, nodes) if not row.banned_reason}
+        expected = await self._store.expected(tx, nodes)
+        known = await self._store.promises(tx, [_key(waiting.batch) for waiting in group])
+        now = self._clock.now_ms()
+        batches: list[StoredBatch] = []
+        openings: list[StoredOpening] = []
+        answers: list[bytes | FallowError] = []
+        for waiting in group:
+            try:
+                fresh = self._admit(waiting.batch, enrolled, expected, known, now)
+            except FallowError as error:
+                answers.append(error)
+                continue
+            if fresh is not None:
+                batches.append(fresh)
+                openings.extend(waiting.openings)
+            answers.append(known[_key(waiting.batch)][1])
+        if batches:
+            await self._store.append(tx, batches, openings)
+        return answers
+
+    def _admit(
+        self,
+        batch: Batch,
+        enrolled: set[bytes],
+        expected: dict[bytes, Expected],
+        known: dict[BatchKey, tuple[bytes, bytes]],
+        now: int,
+    ) -> StoredBatch | None:
+        """Decide on one batch and note it in `expected` and `known`; None when it is there already."""
+        key = _key(batch)
+        if batch.node not in enrolled:
+            raise NotAllowed("ingest.not_enrolled", "This node is not enrolled here.", "Join first: fallow agent join")
+        if key in known:
+            check_same(batch, known[key][0])
+            return None
+        check_order(batch, expected.get(batch.node))
+        count = len(batch.records)
+        epoch = now // self._epoch_ms
+        promise = Promise(
+            net=self._net,
+            epoch=epoch,
+            node=batch.node,
+            boot=batch.boot,
+            seq=batch.seq,
+            count=count,
+            root=batch.root,
+            at=now,
+        ).seal(self._sign)
+        known[key] = (batch.root, promise)
+        expected[batch.node] = (batch.boot, batch.seq + count)
+        return StoredBatch(key, epoch, count, batch.root, batch.data, promise, now)
+
+
+def _key(batch: Batch) -> BatchKey:
+    return BatchKey(batch.node, batch.boot, batch.seq)
+
+
+def _check(delivery: Deliver, net: str) -> tuple[Batch, list[StoredOpening]]:
+    batch = open_batch(delivery.batch, net=net)
+    unknown = set(delivery.openings) - {str(index) for index in range(len(batch.records))}
+    if unknown:
+        raise InvalidInput("ingest.openings", "There are openings for records that the batch does not have.")
+    openings: list[StoredOpening] = []
+    for index, record in enumerate(batch.records):
+        given = delivery.openings.get(str(index), {})
+        check_openings(record, given)
+        name = tagged_hash(RECORD_TAG, record.encode())
+        openings += [StoredOpening(name, field, o.salt, encode(o.value)) for field, o in given.items()]
+    return batch, openings

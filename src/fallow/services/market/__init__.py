@@ -1,0 +1,1 @@
+"""Offers, orders, leases and windows: who works for whom, at which price."""

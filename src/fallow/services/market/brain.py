@@ -1,0 +1,344 @@
+"""The market's mind: what is offered, what is wanted, and who works for whom. No I/O, no clock.
+
+Inputs go in through methods, with the time as an argument; what must be written, paid and said is added to
+`changes`, which the service takes after each round. The state is exactly what the store holds of open jobs, leases
+and offers, so that a new process goes on where a dead one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from fallow.domain import jobs as job_rules
+from fallow.domain import leases as lease_rules
+from fallow.domain.billing import Charge, FeePolicy, MeterKey, charge
+from fallow.domain.errors import Conflict, NotFound
+from fallow.domain.facts import UsageReceipt
+from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
+from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.offers import Offer, Refusal
+from fallow.domain.orders import Order
+from fallow.domain.views import JobEvent
+from fallow.services.market.changes import Changes, Collect, GiveBack, Hold
+from fallow.services.market.floor import Floor
+
+ANSWER_MS = 5_000
+"""A node answers a proposal within this time, or it goes to another."""
+
+OVERDUE_MS = 30_000
+"""A lease that has not ended so long after its time limit is lost."""
+
+
+class Source(NamedTuple):
+    """The record that an input came from, for refusals."""
+
+    node: bytes
+    boot: int
+    seq: int
+
+
+class Entry:
+    """An open job with its items. `waiting` holds the indexes of items to place, in order."""
+
+    def __init__(self, job: Job, items: Iterable[Item]) -> None:
+        self.job = job
+        self.items = {item.index: item for item in items}
+        self.waiting = {item.index: None for item in self.items.values() if item.state is ItemState.WAITING}
+        self.spent_microusd = sum(item.owed_microusd for item in self.items.values())
+        self.unfinished = sum(1 for item in self.items.values() if item.state not in FINAL)
+        self.reserved: dict[bytes, int] = {}
+
+    def affords(self, amount_microusd: int) -> bool:
+        """Whether the order's budget covers one more reservation."""
+        budget = self.job.order.budget_microusd
+        return budget is None or self.spent_microusd + sum(self.reserved.values()) + amount_microusd <= budget
+
+
+class Brain:
+    """All open jobs, open leases and offers."""
+
+    def __init__(self, fee: FeePolicy) -> None:
+        self.fee = fee
+        self.floor = Floor()
+        self.jobs: dict[str, Entry] = {}
+        self.leases: dict[bytes, Lease] = {}
+        self.meters: dict[MeterKey, int] = {}
+        self.results: dict[bytes, str | None] = {}
+        self.unfunded: set[bytes] = set()
+        self.changes = Changes()
+
+    # What a store loads
+
+    def restore(self, jobs: Iterable[tuple[Job, list[Item]]], leases: Iterable[Lease]) -> None:
+        """Take over what was open. Offers must be there already."""
+        for job, items in jobs:
+            self.jobs[job.order.id] = Entry(job, items)
+        for lease in leases:
+            self.leases[lease.id] = lease
+            self.floor.slots[lease.node].take(lease)
+            self.jobs[lease.job].reserved[lease.id] = lease.deposit_microusd(lease.window)
+
+    def take_changes(self) -> Changes:
+        """Return what has come together since the last time."""
+        changes, self.changes = self.changes, Changes()
+        return changes
+
+    # What buyers do
+
+    def submit(self, order: Order, account: bytes, needs: Needs, now: int) -> Job:
+        """Take an order. The same order again answers the same.
+
+        Raises:
+            Conflict: the id is taken by another order.
+        """
+        known = self.jobs.get(order.id)
+        if known is not None:
+            return same_order(known.job, order, account)
+        job = Job(order=order, account=account, needs=needs, created_at=now)
+        items = [Item(index=index) for index in range(order.item_count)]
+        self.jobs[order.id] = Entry(job, items)
+        self.changes.jobs[order.id] = job
+        self.changes.items.update({(order.id, item.index): item for item in items})
+        self.unfunded.discard(account)
+        self._tell(order.id, now, job.state)
+        return job
+
+    def cancel(self, now: int, *, job_id: str, account: bytes) -> Job:
+        """End a job: waiting items at once, running ones with their final receipt.
+
+        Raises:
+            NotFound: no open job of this account has that id.
+        """
+        entry = self.jobs.get(job_id)
+        if entry is None or entry.job.account != account:
+            raise NotFound("job.unknown", f"There is no open job {job_id} of this account.", "List them: fallow job ls")
+        for item in list(entry.items.values()):
+            if item.state is ItemState.WAITING:
+                self._set_item(entry, job_rules.cancelled(item, "buyer.cancelled"), now)
+            elif item.lease is not None:
+                self._step(self.leases[item.lease], lease_rules.StopAsked(now, "buyer.cancelled"))
+        self._end_job(entry, now)
+        return entry.job
+
+    def funded(self, _: int, *, account: bytes) -> None:
+        """Money came in: what waited for it is tried again."""
+        self.unfunded.discard(account)
+
+    # What nodes do
+
+    def offer(self, offer: Offer, now: int) -> None:
+        """Put up or replace a node's offer."""
+        self.floor.offer(offer, now)
+        self.changes.offers.add(offer.node)
+
+    def beat(self, now: int, *, node: bytes, boot: int, leases: Iterable[bytes]) -> None:
+        """Note a sign of life, and tell the node to end leases that are not its own or not open any more."""
+        self.floor.beat(node, boot, now)
+        for lease_id in leases:
+            lease = self.leases.get(lease_id)
+            if lease is None or lease.node != node or lease.stop_reason:
+                self.changes.stops.append((node, lease_id))
+
+    def accepted(self, source: Source, lease_id: bytes, now: int) -> None:
+        """Apply a signed accept."""
+        self._from_node(source, lease_id, lease_rules.Accepted(now))
+
+    def declined(self, source: Source, lease_id: bytes, reason: str, now: int) -> None:
+        """Apply a signed decline; the node is left in peace for a moment."""
+        self.floor.cool(source.node, now)
+        self._from_node(source, lease_id, lease_rules.Declined(now, reason or "node.declined"))
+
+    def reported(self, source: Source, receipt: UsageReceipt, now: int) -> None:
+        """Apply a signed receipt."""
+        if receipt.final and receipt.result is not None:
+            self.results[receipt.lease] = receipt.result.hex()
+        event = lease_rules.Reported(
+            at=now,
+            window=receipt.window,
+            used_ms=receipt.used_ms,
+            final=receipt.final,
+            ok=receipt.ok and receipt.result is not None,
+            reason=receipt.reason,
+            caused_by=receipt.caused_by,
+        )
+        self._from_node(source, receipt.lease, event)
+        self.results.pop(receipt.lease, None)
+
+    # What time does
+
+    def tick(self, now: int) -> None:
+        """End what took too long."""
+        for lease, reason in list(self.floor.lost(now)):
+            self._step(lease, lease_rules.Lost(now, reason))
+        for lease in list(self.leases.values()):
+            if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
+                self.floor.cool(lease.node, now)
+                self._step(lease, lease_rules.Unanswered(now))
+            elif lease.started_at is not None and now >= lease.started_at + lease.time_limit_ms + OVERDUE_MS:
+                self._step(lease, lease_rules.Lost(now, "node.overdue"))
+
+    def moves_money(self, lease_id: bytes) -> bool:
+        """Whether money of this lease waits to be moved; until it is, no further record of the lease is applied."""
+        return lease_id in self.changes.moving
+
+    # What the ledger answers
+
+    def held(self, lease: Lease, parts: tuple[tuple[int, int], ...]) -> None:
+        """The open window of `lease` is reserved, from these credit classes."""
+        current = msgspec.structs.replace(self.leases[lease.id], held=parts)
+        self._keep(current)
+        if current.state is LeaseState.PROPOSED:
+            self.changes.proposals.append(current)
+
+    def not_held(self, lease: Lease, now: int) -> None:
+        """The payer cannot cover it: the lease ends, and his items wait until money comes in."""
+        self.unfunded.add(lease.payer)
+        if lease.id in self.leases:
+            self._step(self.leases[lease.id], lease_rules.Unfunded(now))
+
+    # Placing
+
+    def place(self, job_id: str, index: int, lease: Lease) -> None:
+        """Propose a lease for an item: money is reserved first, then the node is asked."""
+        entry = self.jobs[job_id]
+        self._set_item(entry, job_rules.placed(entry.items[index], lease), lease.proposed_at)
+        lease, effects = lease_rules.propose(lease)
+        self._keep(lease)
+        for effect in effects:
+            self._follow(lease, lease, effect, lease.proposed_at)
+
+    def over_budget(self, entry: Entry, now: int) -> None:
+        """The order's budget covers no further lease: items wait while others may still give money back, or fail."""
+        if entry.reserved:
+            return
+        for index in list(entry.waiting):
+            item = msgspec.structs.replace(entry.items[index], state=ItemState.FAILED, reason="buyer.budget")
+            self._set_item(entry, item, now)
+        self._end_job(entry, now)
+
+    # Inside
+
+    def _from_node(self, source: Source, lease_id: bytes, event: lease_rules.Event) -> None:
+        lease = self.leases.get(lease_id)
+        if lease is None or lease.node != source.node:
+            self.refuse(source, "lease.not_open", event.at)
+            return
+        code = self._step(lease, event)
+        if code:
+            self.refuse(source, code, event.at)
+
+    def _step(self, lease: Lease, event: lease_rules.Event) -> str:
+        """Apply an event to a lease and follow its effects; returns the code of a refusal."""
+        after, effects = lease_rules.step(lease, event)
+        for effect in effects:
+            if isinstance(effect, lease_rules.Refused):
+                return effect.code
+        self._keep(after)
+        if after.state is LeaseState.RUNNING and lease.state is LeaseState.PROPOSED:
+            self._running(after, event.at)
+        for effect in effects:
+            self._follow(lease, after, effect, event.at)
+        return ""
+
+    def _follow(self, before: Lease, after: Lease, effect: lease_rules.Effect, now: int) -> None:
+        match effect:
+            case lease_rules.Reserve(window, amount):
+                self.changes.move(self._hold(after, window, amount))
+            case lease_rules.Settle(window, used_ms, following):
+                hold = self._hold(after, *following) if following else None
+                self.changes.move(Collect(before, window, self._charge(before, used_ms), hold))
+                self.unfunded.discard(before.payer)
+            case lease_rules.Release(window):
+                self.changes.move(GiveBack(before, window))
+                self.unfunded.discard(before.payer)
+            case lease_rules.Stop():
+                self.changes.stops.append((after.node, after.id))
+            case lease_rules.Ended(ok=ok):
+                self._lease_over(self.leases[after.id], ok=ok, now=now)
+
+    def _hold(self, lease: Lease, window: int, amount_microusd: int) -> Hold:
+        self.jobs[lease.job].reserved[lease.id] = amount_microusd
+        return Hold(lease, window, amount_microusd)
+
+    def _charge(self, lease: Lease, used_ms: int) -> Charge:
+        """Advance the meter of the lease's payer and payee; what this use costs is owed from now on."""
+        key = (lease.payer, lease.payee, lease.price_version)
+        self.meters[key], owed = charge(self.meters.get(key, 0), lease.price_microusd_per_hour, used_ms, self.fee)
+        self.changes.meters.add(key)
+        current = self.leases[lease.id]
+        self._keep(msgspec.structs.replace(current, owed_microusd=current.owed_microusd + owed.total))
+        self.jobs[lease.job].spent_microusd += owed.total
+        return owed
+
+    def _running(self, lease: Lease, now: int) -> None:
+        entry = self.jobs[lease.job]
+        self._set_item(entry, job_rules.running(entry.items[lease.item]), now)
+
+    def _lease_over(self, lease: Lease, *, ok: bool, now: int) -> None:
+        """Free its capacity at once and move its item on."""
+        self.floor.slots[lease.node].give_back(lease)
+        del self.leases[lease.id]
+        entry = self.jobs[lease.job]
+        entry.reserved.pop(lease.id, None)
+        result = self.results.get(lease.id)
+        item = job_rules.after_lease(entry.items[lease.item], lease, ok=ok, result=result, order=entry.job.order)
+        self._set_item(entry, item, now)
+        self._end_job(entry, now)
+
+    def _end_job(self, entry: Entry, now: int) -> None:
+        if entry.unfinished or entry.job.state is not JobState.RUNNING:
+            return
+        entry.job = job_rules.after_items(entry.job, entry.items.values(), now)
+        self.changes.jobs[entry.job.order.id] = entry.job
+        self.jobs.pop(entry.job.order.id, None)
+        self._tell(entry.job.order.id, now, entry.job.state, reason=entry.job.reason)
+
+    def _set_item(self, entry: Entry, item: Item, now: int) -> None:
+        before = entry.items[item.index]
+        entry.items[item.index] = item
+        entry.unfinished += (before.state in FINAL) - (item.state in FINAL)
+        if item.state is ItemState.WAITING:
+            entry.waiting[item.index] = None
+        else:
+            entry.waiting.pop(item.index, None)
+        job_id = entry.job.order.id
+        self.changes.items[job_id, item.index] = item
+        self._tell(job_id, now, item.state, item=item)
+
+    def _keep(self, lease: Lease) -> None:
+        self.changes.leases[lease.id] = lease
+        if lease.state is not LeaseState.ENDED or lease.id in self.leases:
+            self.leases[lease.id] = lease
+            self.floor.slots[lease.node].take(lease)
+
+    def refuse(self, source: Source, code: str, now: int) -> None:
+        """Keep that a record changed nothing, and why."""
+        self.changes.refusals.append(Refusal(source.node, source.boot, source.seq, code, now))
+
+    def _tell(
+        self, job_id: str, now: int, state: JobState | ItemState, *, item: Item | None = None, reason: str = ""
+    ) -> None:
+        self.changes.events.append(
+            JobEvent(
+                job=job_id,
+                at=now,
+                state=state.value,
+                item=item.index if item else None,
+                node=item.node.hex() if item and item.node else None,
+                reason=item.reason if item else reason,
+            )
+        )
+
+
+def same_order(job: Job, order: Order, account: bytes) -> Job:
+    """Answer a repeated order.
+
+    Raises:
+        Conflict: it is not the same one, or another account's.
+    """
+    if job.account != account or job.order != order:
+        raise Conflict("order.id_taken", f"The id {order.id} belongs to another order.", "Make a fresh random id.")
+    return job

@@ -1,0 +1,70 @@
+"""What the market's mind wants done: rows to write, money to move, messages to send once it is written."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fallow.domain.billing import Charge, MeterKey
+from fallow.domain.jobs import Item, Job
+from fallow.domain.leases import Lease
+from fallow.domain.offers import Refusal
+from fallow.domain.views import JobEvent
+
+
+class Hold(NamedTuple):
+    """Reserve `amount_microusd` of the payer for a window of the lease."""
+
+    lease: Lease
+    window: int
+    amount_microusd: int
+
+
+class Collect(NamedTuple):
+    """Post what `lease.held` holds for a window, as far as the charge goes, and reserve the next window with it."""
+
+    lease: Lease
+    window: int
+    charge: Charge
+    following: Hold | None
+
+
+class GiveBack(NamedTuple):
+    """Void what `lease.held` holds for a window."""
+
+    lease: Lease
+    window: int
+
+
+Money = Hold | Collect | GiveBack
+
+
+class Changes:
+    """Collected while inputs are applied; written in one transaction, then sent.
+
+    `money` is in the order in which it must move. Messages are lost when the process dies before sending them;
+    the leases' deadlines and the nodes' beats make up for that.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.items: dict[tuple[str, int], Item] = {}
+        self.leases: dict[bytes, Lease] = {}
+        self.offers: set[bytes] = set()
+        self.meters: set[MeterKey] = set()
+        self.money: list[Money] = []
+        self.proposals: list[Lease] = []
+        self.stops: list[tuple[bytes, bytes]] = []
+        self.events: list[JobEvent] = []
+        self.refusals: list[Refusal] = []
+
+        self.moving: set[bytes] = set()
+
+    def move(self, money: Money) -> None:
+        """Have money moved; `moving` names the leases for which some waits."""
+        self.money.append(money)
+        self.moving.add(money.lease.id)
+
+    @property
+    def to_write(self) -> bool:
+        """Whether a transaction is needed."""
+        return bool(self.jobs or self.items or self.leases or self.offers or self.money or self.refusals)

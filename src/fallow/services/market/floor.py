@@ -1,0 +1,119 @@
+"""The nodes that are on the market, and what of each is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fallow.domain.leases import Lease
+from fallow.domain.matching import Place
+from fallow.domain.offers import Offer
+from fallow.domain.resources import Resources
+
+LOST_AFTER_MS = 10_000
+"""Without a sign of life for so long a node's leases are lost. A shorter flap of its link closes nothing."""
+
+REBOOT_GRACE_MS = 3_000
+"""A restarted agent first delivers what it had finished before; only then are the old leases lost."""
+
+COOL_MS = 2_000
+"""After a decline or an unanswered proposal a node gets no new proposal for so long."""
+
+NOTHING = Resources(cpu_milli=0, memory_mib=0)
+
+
+class Slot:
+    """A node on the floor. Held resources are those of its open leases, never counted elsewhere."""
+
+    def __init__(self, offer: Offer, now: int) -> None:
+        self.offer = offer
+        self.seen_at = now
+        self.boot = offer.boot
+        self.boot_at = now
+        self.cool_until = 0
+        self.leases: dict[bytes, Lease] = {}
+        self.free = offer.made.total
+
+    def online(self, now: int) -> bool:
+        """Whether it was heard of lately."""
+        return now - self.seen_at < LOST_AFTER_MS
+
+    def take(self, lease: Lease) -> None:
+        """Set a lease's resources aside."""
+        if lease.id not in self.leases:
+            self.free = self.free.minus(lease.resources)
+        self.leases[lease.id] = lease
+
+    def give_back(self, lease: Lease) -> None:
+        """Free what a lease held, at once."""
+        if self.leases.pop(lease.id, None) is not None:
+            self.free = self.free.plus(lease.resources)
+
+    def renew(self, offer: Offer) -> None:
+        """Replace the offer; open leases keep what they hold."""
+        self.offer = offer
+        self.free = offer.made.total
+        for lease in self.leases.values():
+            self.free = self.free.minus(lease.resources)
+
+    def place(self, now: int) -> Place:
+        """Return the matcher's view of it."""
+        made = self.offer.made
+        return Place(
+            node=self.offer.node,
+            here=made.open and self.online(now),
+            total=made.total,
+            free=self.free if now >= self.cool_until else NOTHING,
+            terms=made.terms,
+            attributes=made.attributes,
+            country=made.country,
+        )
+
+
+class Floor:
+    """All slots, by node."""
+
+    def __init__(self) -> None:
+        self.slots: dict[bytes, Slot] = {}
+
+    def offer(self, offer: Offer, now: int) -> None:
+        """Put up or replace a node's offer."""
+        slot = self.slots.get(offer.node)
+        if slot is None:
+            self.slots[offer.node] = Slot(offer, now)
+        else:
+            slot.renew(offer)
+            slot.seen_at = now
+
+    def beat(self, node: bytes, boot: int, now: int) -> None:
+        """Note a node's sign of life. A higher boot number says that its agent was started anew."""
+        slot = self.slots.get(node)
+        if slot is None or boot < slot.boot:
+            return
+        slot.seen_at = now
+        if boot > slot.boot:
+            slot.boot, slot.boot_at = boot, now
+
+    def cool(self, node: bytes, now: int) -> None:
+        """Leave a node in peace for a moment."""
+        if node in self.slots:
+            self.slots[node].cool_until = now + COOL_MS
+
+    def amnesty(self, now: int) -> None:
+        """Count all nodes as just heard of: the network itself was deaf, which is no fault of theirs."""
+        for slot in self.slots.values():
+            slot.seen_at = now
+
+    def lost(self, now: int) -> Iterator[tuple[Lease, str]]:
+        """Open leases that their node cannot be working on any more, and why."""
+        for slot in self.slots.values():
+            gone = not slot.online(now)
+            settled = now - slot.boot_at >= REBOOT_GRACE_MS
+            for lease in list(slot.leases.values()):
+                if gone:
+                    yield lease, "node.vanished"
+                elif lease.boot < slot.boot and settled:
+                    yield lease, "node.restarted"
+
+    def places(self, now: int) -> list[Place]:
+        """All nodes as the matcher sees them."""
+        return [slot.place(now) for slot in self.slots.values()]

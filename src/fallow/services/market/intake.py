@@ -1,0 +1,70 @@
+"""From ingest's log into the market's mind: what each record kind means to the market."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fallow.domain.batches import stored_records
+from fallow.domain.errors import InvalidInput
+from fallow.domain.facts import LeaseAccepted, LeaseDeclined, OfferMade, UsageReceipt
+from fallow.domain.offers import Offer
+from fallow.domain.records import Record
+from fallow.ports.stores import Cursor, LoggedBatch
+from fallow.services.market.brain import Brain, Source
+
+
+def apply_log(brain: Brain, cursor: Cursor, batches: Sequence[LoggedBatch], accounts: Mapping[bytes, bytes]) -> Cursor:
+    """Apply batches in order and return how far it came.
+
+    It stops early before a record of a lease whose money has not moved yet; the next round goes on there.
+    `accounts` are those of the nodes that the batches come from.
+    """
+    for batch in batches:
+        records = stored_records(batch.data)
+        for index in range(cursor.records, len(records)):
+            if not _apply(brain, records[index], batch.received_at, accounts):
+                return Cursor(cursor.pos, index)
+        cursor = Cursor(batch.pos, 0)
+    return cursor
+
+
+def _apply(brain: Brain, record: Record, at: int, accounts: Mapping[bytes, bytes]) -> bool:
+    """Apply one record; False when it has to wait. One that does not fit its kind is refused, and that is kept."""
+    source = Source(record.node, record.boot, record.seq)
+    try:
+        return _understand(brain, record, source, at, accounts)
+    except InvalidInput as error:
+        brain.refuse(source, error.code, at)
+        return True
+
+
+def _understand(brain: Brain, record: Record, source: Source, at: int, accounts: Mapping[bytes, bytes]) -> bool:
+    if record.kind == OfferMade.kind:
+        made = record.read(OfferMade)
+        brain.offer(Offer(node=record.node, account=accounts[record.node], boot=record.boot, made=made), at)
+        return True
+    body = _lease_fact(record)
+    if body is None:
+        return True  # not the market's business
+    if brain.moves_money(body.lease):
+        return False
+    match body:
+        case LeaseAccepted():
+            brain.accepted(source, body.lease, at)
+        case LeaseDeclined():
+            brain.declined(source, body.lease, body.reason, at)
+        case UsageReceipt():
+            brain.reported(source, body, at)
+    return True
+
+
+def _lease_fact(record: Record) -> LeaseAccepted | LeaseDeclined | UsageReceipt | None:
+    match record.kind:
+        case LeaseAccepted.kind:
+            return record.read(LeaseAccepted)
+        case LeaseDeclined.kind:
+            return record.read(LeaseDeclined)
+        case UsageReceipt.kind:
+            return record.read(UsageReceipt)
+        case _:
+            return None

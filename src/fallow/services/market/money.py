@@ -1,0 +1,103 @@
+"""Moving the market's money: one ledger batch per round, inside the round's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fallow.domain.chart import (
+    Credit,
+    Parts,
+    Purpose,
+    account_id,
+    accounts_of,
+    chain,
+    collect,
+    give_back,
+    hold,
+    split,
+)
+from fallow.domain.errors import Unavailable
+from fallow.domain.ledger import Transfer
+from fallow.ports.database import Transaction
+from fallow.ports.ledger import Ledger
+from fallow.services.market.brain import Brain
+from fallow.services.market.changes import Collect, GiveBack, Hold, Money
+
+Available = dict[int, int]
+
+
+class Cashier:
+    """Turns the market's intents into transfers, and tells its mind what is held and what could not be."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: set[bytes] = set()
+
+    async def move(self, tx: Transaction, brain: Brain, money: Sequence[Money], now: int) -> None:
+        """Post all of `money`, in order.
+
+        Raises:
+            Unavailable: another spender was faster; the round starts over from what is stored.
+        """
+        if not money:
+            return
+        await self._open_accounts(tx, money)
+        wallets = await self._wallets(tx, {entry.lease.payer for entry in money})
+        transfers: list[Transfer] = []
+        for entry in money:
+            transfers += _transfers(entry, wallets[entry.lease.payer], brain, now)
+        results = await self._ledger.post(tx, transfers, now)
+        failed = [result for result in results if not result.ok]
+        if failed:
+            raise Unavailable("market.money_raced", f"The ledger refused a transfer of this round: {failed[0]}.")
+
+    async def spendable(self, tx: Transaction, payer: bytes) -> int:
+        """What an account can spend, over all credit classes."""
+        return sum((await self._wallets(tx, {payer}))[payer].values())
+
+    async def _open_accounts(self, tx: Transaction, money: Sequence[Money]) -> None:
+        owners = {owner for entry in money for owner in (entry.lease.payer, entry.lease.payee)} - self._known
+        if owners:
+            await self._ledger.open_accounts(tx, [entry for owner in sorted(owners) for entry in accounts_of(owner)])
+            self._known |= owners
+
+    async def _wallets(self, tx: Transaction, payers: set[bytes]) -> dict[bytes, Available]:
+        ids = {account_id(Purpose.WALLET, credit, payer): (payer, credit) for payer in payers for credit in Credit}
+        wallets: dict[bytes, Available] = {payer: {} for payer in payers}
+        for wallet, balance in (await self._ledger.balances(tx, list(ids))).items():
+            payer, credit = ids[wallet]
+            wallets[payer][credit] = balance.credits_posted - balance.debits_posted - balance.debits_pending
+        return wallets
+
+
+def _transfers(money: Money, available: Available, brain: Brain, now: int) -> list[Transfer]:
+    """Plan one intent as one chain, and keep count of what remains available."""
+    match money:
+        case Hold():
+            return chain(_reserve(money, available, brain, now))
+        case Collect(lease, window, charge, following):
+            _release(available, lease.held, charge.total)
+            settled = collect(lease.id, window, lease.payee, lease.held, charge)
+            return chain(settled + (_reserve(following, available, brain, now) if following else []))
+        case GiveBack(lease, window):
+            _release(available, lease.held, 0)
+            return chain(give_back(lease.id, window, lease.held))
+
+
+def _reserve(wish: Hold, available: Available, brain: Brain, now: int) -> list[Transfer]:
+    parts = split(wish.amount_microusd, available)
+    if parts is None:
+        brain.not_held(wish.lease, now)
+        return []
+    for credit, amount in parts:
+        available[credit] -= amount
+    brain.held(wish.lease, parts)
+    return hold(wish.lease.id, wish.window, wish.lease.payer, parts)
+
+
+def _release(available: Available, held: Parts, charged: int) -> None:
+    """Give back what was held, less what is charged in the order of spending."""
+    for credit, amount in held:
+        taken = min(amount, charged)
+        available[credit] = available.get(credit, 0) + amount - taken
+        charged -= taken

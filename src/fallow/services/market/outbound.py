@@ -1,0 +1,91 @@
+"""What the market says once a round is written: proposals and stops to nodes, events to whoever watches a job."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+
+import msgspec
+
+from fallow.domain import calls
+from fallow.domain.errors import FallowError
+from fallow.domain.jobs import Job
+from fallow.domain.leases import Lease
+from fallow.domain.signing import Sign
+from fallow.domain.tickets import Ticket
+from fallow.ports.bus import Bus
+from fallow.services.market.brain import OVERDUE_MS
+from fallow.services.market.changes import Changes
+
+PROPOSALS_A_MESSAGE_MAX = 64
+
+log = logging.getLogger(__name__)
+
+
+class Outbound:
+    """Sends. A message that is lost is made up for by the lease's deadline or the node's next beat."""
+
+    def __init__(self, *, net: str, sign: Sign, bus: Bus) -> None:
+        self._net = net
+        self._sign = sign
+        self._bus = bus
+
+    async def send(self, changes: Changes, jobs: Mapping[str, Job]) -> None:
+        """Send what a round brought; `jobs` are those of its proposals."""
+        proposals: dict[bytes, list[calls.Proposal]] = defaultdict(list)
+        for lease in changes.proposals:
+            proposals[lease.node].append(self.proposal(lease, jobs[lease.job]))
+        stops: dict[bytes, list[str]] = defaultdict(list)
+        for node, lease_id in changes.stops:
+            stops[node].append(lease_id.hex())
+        try:
+            for node, entries in proposals.items():
+                for start in range(0, len(entries), PROPOSALS_A_MESSAGE_MAX):
+                    part = entries[start : start + PROPOSALS_A_MESSAGE_MAX]
+                    await self._bus.publish(calls.proposals(node.hex()), msgspec.msgpack.encode(part))
+            for node, ids in stops.items():
+                await self._bus.publish(calls.stops(node.hex()), msgspec.msgpack.encode(ids))
+            for event in changes.events:
+                await self._bus.publish(calls.job_events(event.job), msgspec.json.encode(event))
+        except FallowError as error:
+            log.warning("the bus did not take the messages of a round: %s", error)
+
+    def proposal(self, lease: Lease, job: Job) -> calls.Proposal:
+        """Say what a node needs to know to decide on a lease and to do it."""
+        order = job.order
+        item = order.items[lease.item] if order.items else None
+        return calls.Proposal(
+            lease=lease.id.hex(),
+            vertical=order.vertical,
+            work=order.work,
+            item=item,
+            seed=seed(order.id, lease.item).hex(),
+            cpu_milli=lease.resources.cpu_milli,
+            memory_mib=lease.resources.memory_mib,
+            disk_mib=lease.resources.disk_mib,
+            price_microusd_per_hour=lease.price_microusd_per_hour,
+            window_ms=lease.window_ms,
+            time_limit_s=order.time_limit_s,
+            answer_by=lease.answer_by,
+            ticket=base64.urlsafe_b64encode(self._ticket(lease, job, item)).decode().rstrip("="),
+        )
+
+    def _ticket(self, lease: Lease, job: Job, item: str | None) -> bytes:
+        blobs = sorted({*job.needs.blobs, *([item] if item else [])})
+        return Ticket(
+            net=self._net,
+            node=lease.node,
+            lease=lease.id,
+            owner=lease.payer,
+            reads=[bytes.fromhex(blob) for blob in blobs],
+            write_bytes_max=job.needs.write_bytes_max,
+            expires_at=lease.proposed_at + lease.time_limit_ms + OVERDUE_MS,
+        ).seal(self._sign)
+
+
+def seed(job_id: str, item: int) -> bytes:
+    """32 bytes from which all chance of an item's program comes: the same on every node that runs it."""
+    return hashlib.sha256(f"fallow/seed/1\0{job_id}\0{item}".encode()).digest()

@@ -1,0 +1,282 @@
+"""The market at work: rounds of gathering inputs, applying them, writing everything in one transaction, then telling.
+
+One market acts at a time; other copies stand by and take over when its term runs out. Whatever a round cannot write
+is dropped together with the state in memory, and both are loaded again from what is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from fallow.domain.billing import FeePolicy
+from fallow.domain.errors import Conflict, FallowError, Unavailable
+from fallow.domain.jobs import Job, Needs
+from fallow.domain.orders import Order
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.stores import Cursor, IngestStore, MarketRows, MarketStore, RegistryStore
+from fallow.ports.tasks import background
+from fallow.services.market.brain import Brain, same_order
+from fallow.services.market.dispatch import dispatch
+from fallow.services.market.intake import apply_log
+from fallow.services.market.money import Cashier
+from fallow.services.market.outbound import Outbound
+
+INPUTS_A_ROUND_MAX = 256
+INPUTS_WAITING_MAX = 10_000
+BATCHES_A_ROUND_MAX = 64
+TICK_S = 0.25
+STANDBY_S = 1.0
+TERM_MS = 5_000
+
+log = logging.getLogger(__name__)
+
+Input = Callable[[Brain, int], Any]
+"""Changes the brain at a time (milliseconds since 1970); returns what its sender gets to hear."""
+
+
+class Submission(NamedTuple):
+    """An order to take, already checked by its vertical."""
+
+    order: Order
+    account: bytes
+    needs: Needs
+
+
+class _Waiting(NamedTuple):
+    what: Input | Submission
+    answer: asyncio.Future[Any] | None
+
+
+class Rounds:
+    """The heart: everything that changes the market passes through `ask` or `tell`, one round after the other."""
+
+    def __init__(
+        self,
+        *,
+        holder: str,
+        fee: FeePolicy,
+        window_ms: int,
+        clock: Clock,
+        database: Database,
+        store: MarketStore,
+        log_store: IngestStore,
+        registry: RegistryStore,
+        cashier: Cashier,
+        outbound: Outbound,
+    ) -> None:
+        self._holder = holder
+        self._fee = fee
+        self._window_ms = window_ms
+        self._clock = clock
+        self._database = database
+        self._store = store
+        self._log_store = log_store
+        self._registry = registry
+        self._cashier = cashier
+        self._outbound = outbound
+        self._inputs: asyncio.Queue[_Waiting] = asyncio.Queue(INPUTS_WAITING_MAX)
+        self._wake = asyncio.Event()
+        self._log_has_news = True
+        self._cursor = Cursor(0, 0)
+        self.brain = Brain(fee)
+        self.leading = asyncio.Event()
+
+    async def ask(self, what: Input | Submission) -> Any:  # noqa: ANN401 - whatever the input answers
+        """Have an input applied, and return its answer once it is written.
+
+        Raises:
+            FallowError: as the input raised it; Unavailable when the market cannot act now.
+        """
+        if not self.leading.is_set():
+            raise Unavailable("market.standby", "The market is starting.", "Try again in a moment.")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._put(_Waiting(what, answer))
+        return await answer
+
+    def tell(self, what: Input) -> None:
+        """Have an input applied; nobody waits for it, and it is dropped when too many do."""
+        if self.leading.is_set() and not self._inputs.full():
+            self._put(_Waiting(what, None))
+
+    def log_has_news(self) -> None:
+        """Ingest wrote something."""
+        self._log_has_news = True
+        self._wake.set()
+
+    def forgive_silence(self) -> None:
+        """The network itself was deaf: count all nodes as just heard of."""
+        self.brain.floor.amnesty(self._clock.now_ms())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Act, or stand by, while the context is open."""
+        async with background(self._for_ever(), self._look_every_second()):
+            yield
+
+    def _put(self, waiting: _Waiting) -> None:
+        try:
+            self._inputs.put_nowait(waiting)
+        except asyncio.QueueFull as error:
+            raise Unavailable("market.busy", "Too many requests wait for the market.", "Try again.") from error
+        self._wake.set()
+
+    async def _look_every_second(self) -> None:
+        """Read the log although nobody said that there is news: messages can get lost."""
+        while True:
+            await self._clock.sleep(1.0)
+            self._log_has_news = True
+
+    async def _for_ever(self) -> None:
+        while True:
+            try:
+                term = await self._take_over()
+                await self._act(term)
+            except (Unavailable, Conflict) as error:
+                log.warning("the market loads again: %s", error)
+            self.leading.clear()
+            self._fail_waiting()
+            await self._clock.sleep(STANDBY_S)
+
+    async def _take_over(self) -> int:
+        """Wait for the term, then load what is open."""
+        while True:
+            async with self._database.transaction() as tx:
+                term = await self._lead(tx)
+                if term is not None:
+                    await self._load(tx)
+                    return term
+            await self._clock.sleep(STANDBY_S)
+
+    async def _lead(self, tx: Transaction) -> int | None:
+        now = self._clock.now_ms()
+        return await self._store.lead(tx, self._holder, now, now + TERM_MS)
+
+    async def _load(self, tx: Transaction) -> None:
+        state = await self._store.load(tx)
+        brain = Brain(self._fee)
+        now = self._clock.now_ms()
+        for offer in state.offers:
+            brain.floor.offer(offer, now)
+        brain.meters = state.meters
+        brain.restore(state.jobs, state.leases)
+        self.brain, self._cursor, self._log_has_news = brain, state.cursor, True
+
+    async def _act(self, term: int) -> None:
+        self.leading.set()
+        renewed = self._clock.monotonic_ms()
+        while True:
+            await self._round(term)
+            if self._clock.monotonic_ms() - renewed > TERM_MS // 3:
+                async with self._database.transaction() as tx:
+                    await self._lead(tx)
+                renewed = self._clock.monotonic_ms()
+            if not self._more_to_do():
+                await self._rest()
+
+    def _more_to_do(self) -> bool:
+        return self._log_has_news or not self._inputs.empty()
+
+    async def _rest(self) -> None:
+        """Wait for an input, or for time to pass."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(TICK_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _round(self, term: int) -> None:
+        """Apply what waits, write it, and only then answer and tell."""
+        now = self._clock.now_ms()
+        brain = self.brain
+        brain.tick(now)
+        group = [self._inputs.get_nowait() for _ in range(min(self._inputs.qsize(), INPUTS_A_ROUND_MAX))]
+        try:
+            answers = await self._apply_and_write(brain, term, group, now)
+        except FallowError as error:
+            _answer(group, [error] * len(group))
+            raise
+        _answer(group, answers)
+
+    async def _apply_and_write(self, brain: Brain, term: int, group: list[_Waiting], now: int) -> list[Any]:
+        submissions = [waiting.what for waiting in group if isinstance(waiting.what, Submission)]
+        answers: list[Any] = []
+        if not submissions and not self._log_has_news:
+            answers = [_apply(brain, waiting, {}, now) for waiting in group]
+            dispatch(brain, now, window_ms=self._window_ms)
+            if not brain.changes.to_write:
+                await self._outbound.send(brain.take_changes(), {})
+                return answers
+        async with self._database.transaction() as tx:
+            await self._store.confirm(tx, term)
+            if not answers:
+                known = await self._store.jobs_by_id(tx, [entry.order.id for entry in submissions])
+                ended = {job_id: job for job_id, (job, _) in known.items() if job_id not in brain.jobs}
+                answers = [_apply(brain, waiting, ended, now) for waiting in group]
+                cursor = await self._read_log(tx, brain)
+                dispatch(brain, now, window_ms=self._window_ms)
+            else:
+                cursor = self._cursor
+            await self._cashier.move(tx, brain, brain.changes.money, now)
+            await self._store.save(tx, _rows(brain, cursor))
+        self._cursor = cursor
+        changes = brain.take_changes()
+        jobs = {lease.job: brain.jobs[lease.job].job for lease in changes.proposals}
+        await self._outbound.send(changes, jobs)
+        return answers
+
+    async def _read_log(self, tx: Transaction, brain: Brain) -> Cursor:
+        self._log_has_news = False
+        batches = await self._log_store.after(tx, self._cursor.pos, BATCHES_A_ROUND_MAX)
+        if not batches:
+            return self._cursor
+        rows = await self._registry.nodes(tx, list({batch.node for batch in batches}))
+        cursor = apply_log(brain, self._cursor, batches, {row.node: row.account for row in rows})
+        self._log_has_news = len(batches) == BATCHES_A_ROUND_MAX or cursor.pos != batches[-1].pos
+        return cursor
+
+    def _fail_waiting(self) -> None:
+        error = Unavailable("market.restarting", "The market is loading again.", "Try again in a moment.")
+        while not self._inputs.empty():
+            _answer([self._inputs.get_nowait()], [error])
+
+
+def _apply(brain: Brain, waiting: _Waiting, ended: dict[str, Job], now: int) -> Any:  # noqa: ANN401
+    """Apply one input; an error of its own is its answer."""
+    try:
+        if not isinstance(waiting.what, Submission):
+            return waiting.what(brain, now)
+        order, account, needs = waiting.what
+        if order.id in ended:
+            return same_order(ended[order.id], order, account)
+        return brain.submit(order, account, needs, now)
+    except FallowError as error:
+        return error
+
+
+def _answer(group: list[_Waiting], answers: list[Any]) -> None:
+    for waiting, answer in zip(group, answers, strict=True):
+        if waiting.answer is None or waiting.answer.done():
+            continue
+        if isinstance(answer, FallowError):
+            waiting.answer.set_exception(answer)
+        else:
+            waiting.answer.set_result(answer)
+
+
+def _rows(brain: Brain, cursor: Cursor) -> MarketRows:
+    changes = brain.changes
+    return MarketRows(
+        jobs=list(changes.jobs.values()),
+        items=changes.items,
+        leases=list(changes.leases.values()),
+        offers=[brain.floor.slots[node].offer for node in changes.offers],
+        meters={key: brain.meters[key] for key in changes.meters},
+        refusals=changes.refusals,
+        cursor=cursor,
+    )

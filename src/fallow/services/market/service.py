@@ -1,0 +1,221 @@
+"""The market's face: what gateways and nodes may ask and say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import msgspec
+
+from fallow.domain import calls
+from fallow.domain.errors import FallowError, InsufficientFunds, InvalidInput, NotFound
+from fallow.domain.identity import address, node_id
+from fallow.domain.jobs import Item, Job, Needs
+from fallow.domain.matching import Wish
+from fallow.domain.orders import Order
+from fallow.domain.views import ItemView, JobView, LeaseView, NodeView, QuoteView
+from fallow.ports.bus import Bus, Message
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database
+from fallow.ports.rpc import serve
+from fallow.ports.stores import MarketStore, RegistryStore
+from fallow.ports.tasks import background
+from fallow.ports.vertical import Vertical
+from fallow.services.market.brain import Brain
+from fallow.services.market.money import Cashier
+from fallow.services.market.rounds import Rounds, Submission
+from fallow.services.market.show import item_view, job_view, lease_view, node_view, quote
+
+QUEUE = "market"
+STANDBY_POLL_S = 0.2
+
+
+class Market:
+    """Serves `market.*` while its rounds lead; a copy that stands by serves nothing."""
+
+    def __init__(
+        self,
+        *,
+        rounds: Rounds,
+        cashier: Cashier,
+        verticals: Mapping[str, Vertical],
+        bus: Bus,
+        clock: Clock,
+        database: Database,
+        store: MarketStore,
+        registry: RegistryStore,
+    ) -> None:
+        self._rounds = rounds
+        self._cashier = cashier
+        self._verticals = verticals
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._store = store
+        self._registry = registry
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Act, or stand by, while the context is open."""
+        async with self._rounds.running(), background(self._serve_while_leading()):
+            yield
+
+    async def _serve_while_leading(self) -> None:
+        while True:
+            await self._rounds.leading.wait()
+            async with self._serving():
+                while self._rounds.leading.is_set():
+                    await self._clock.sleep(STANDBY_POLL_S)
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        bus = self._bus
+        async with AsyncExitStack() as stack:
+            for context in (
+                serve(bus, calls.SUBMIT, calls.Submit, self.submit, queue=QUEUE),
+                serve(bus, calls.CANCEL, calls.JobRef, self.cancel, queue=QUEUE),
+                serve(bus, calls.QUOTE, calls.Submit, self.quote, queue=QUEUE),
+                serve(bus, calls.JOB, calls.JobRef, self.job, queue=QUEUE),
+                serve(bus, calls.JOBS, calls.AccountRef, self.jobs, queue=QUEUE),
+                serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
+                serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
+                serve(bus, calls.OFFERS, dict[str, str], self.offers, queue=QUEUE),
+            ):
+                await stack.enter_async_context(context)
+            beats = await stack.enter_async_context(bus.subscribe(calls.beats("*"), pending_max=10_000))
+            news = await stack.enter_async_context(bus.subscribe(calls.INGESTED))
+            credited = await stack.enter_async_context(bus.subscribe(calls.CREDITED))
+            await stack.enter_async_context(
+                background(self._hear_beats(beats), self._hear_news(news), self._hear_credits(credited))
+            )
+            yield
+
+    # What gateways ask
+
+    async def submit(self, request: calls.Submit) -> JobView:
+        """Take an order.
+
+        Raises:
+            InvalidInput: its vertical is unknown or refuses the work.
+            InsufficientFunds: the account could not even pay for the first window.
+            Conflict: the id is taken by another order.
+        """
+        account = address(request.account)
+        needs = self._needs(request.order)
+        await self._check_funds(account, request.order, needs)
+        job: Job = await self._rounds.ask(Submission(request.order, account, needs))
+        return await self._view(account, job.order.id)
+
+    async def cancel(self, request: calls.JobRef) -> JobView:
+        """End a job."""
+        account = address(request.account)
+        await self._rounds.ask(partial(Brain.cancel, job_id=request.job, account=account))
+        return await self._view(account, request.job)
+
+    async def quote(self, request: calls.Submit) -> QuoteView:
+        """Say where an order could run and for how much, before any money moves."""
+        wish = _wish(request.order, self._needs(request.order))
+        return quote(self._rounds.brain.floor, wish, request.order.time_limit_s, self._clock.now_ms())
+
+    async def job(self, request: calls.JobRef) -> JobView:
+        """Show a job."""
+        return await self._view(address(request.account), request.job)
+
+    async def jobs(self, request: calls.AccountRef) -> list[JobView]:
+        """Show an account's jobs, the latest first."""
+        async with self._database.transaction() as tx:
+            rows = await self._store.jobs(tx, address(request.account), request.after, request.limit)
+        return [job_view(job, items, self._reserved(job.order.id)) for job, items in rows]
+
+    async def items(self, request: calls.JobRef) -> list[ItemView]:
+        """Show a job's items from `after` on."""
+        _, items = await self._find(address(request.account), request.job)
+        shown = [item for item in items if item.index > request.after]
+        return [item_view(item) for item in shown[: request.limit]]
+
+    async def leases(self, request: calls.JobRef) -> list[LeaseView]:
+        """Show a job's leases, the oldest first."""
+        await self._find(address(request.account), request.job)
+        async with self._database.transaction() as tx:
+            leases = await self._store.leases(tx, request.job, request.limit)
+        return [lease_view(lease) for lease in leases]
+
+    async def offers(self, _: Mapping[str, str]) -> list[NodeView]:
+        """Show all nodes with an offer."""
+        async with self._database.transaction() as tx:
+            labels = {row.node: row.label for row in await self._registry.nodes(tx)}
+        now = self._clock.now_ms()
+        slots = self._rounds.brain.floor.slots
+        return [node_view(slot, labels.get(node, ""), now) for node, slot in slots.items()]
+
+    # What the bus brings
+
+    async def _hear_beats(self, beats: AsyncIterator[Message]) -> None:
+        async for message in beats:
+            try:
+                beat = msgspec.msgpack.decode(message.data, type=calls.Beat)
+                node = node_id(beat.node)
+                leases = [bytes.fromhex(lease) for lease in beat.leases]
+            except (msgspec.MsgspecError, FallowError, ValueError):
+                continue  # a node that talks nonsense is as good as silent, and soon counts as gone
+            if message.subject == calls.beats(beat.node):
+                self._rounds.tell(partial(Brain.beat, node=node, boot=beat.boot, leases=leases))
+
+    async def _hear_news(self, news: AsyncIterator[Message]) -> None:
+        async for _ in news:
+            self._rounds.log_has_news()
+
+    async def _hear_credits(self, credited: AsyncIterator[Message]) -> None:
+        async for message in credited:
+            account = address(message.data.decode())
+            self._rounds.tell(partial(Brain.funded, account=account))
+
+    # Inside
+
+    def _needs(self, order: Order) -> Needs:
+        vertical = self._verticals.get(order.vertical)
+        if vertical is None:
+            names = ", ".join(sorted(self._verticals))
+            raise InvalidInput("order.vertical", f"There is no {order.vertical!r} here.", f"Choose from: {names}.")
+        needs = vertical.check_work(order.work, order.items[0] if order.items else None)
+        return Needs(
+            blobs=tuple(sorted(needs.blobs - set(order.items))),
+            attributes=dict(needs.attributes),
+            write_bytes_max=needs.write_bytes_max,
+        )
+
+    async def _check_funds(self, account: bytes, order: Order, needs: Needs) -> None:
+        now = self._clock.now_ms()
+        deposit = quote(self._rounds.brain.floor, _wish(order, needs), order.time_limit_s, now).deposit_microusd
+        async with self._database.transaction() as tx:
+            spendable = await self._cashier.spendable(tx, account)
+        if spendable < max(1, deposit):
+            raise InsufficientFunds(
+                "account.insufficient_funds",
+                f"The account can spend {spendable} micro-US-dollars; one lease reserves {max(1, deposit)}.",
+                "Add credits, or lower the time limit.",
+            )
+
+    async def _find(self, account: bytes, job_id: str) -> tuple[Job, Sequence[Item]]:
+        entry = self._rounds.brain.jobs.get(job_id)
+        if entry is not None:
+            found: tuple[Job, Sequence[Item]] | None = (entry.job, list(entry.items.values()))
+        else:
+            async with self._database.transaction() as tx:
+                found = (await self._store.jobs_by_id(tx, [job_id])).get(job_id)
+        if found is None or found[0].account != account:
+            raise NotFound("job.unknown", f"There is no job {job_id} of this account.", "List them: fallow job ls")
+        return found
+
+    async def _view(self, account: bytes, job_id: str) -> JobView:
+        job, items = await self._find(account, job_id)
+        return job_view(job, items, self._reserved(job_id))
+
+    def _reserved(self, job_id: str) -> int:
+        entry = self._rounds.brain.jobs.get(job_id)
+        return sum(entry.reserved.values()) if entry else 0
+
+
+def _wish(order: Order, needs: Needs) -> Wish:
+    return Wish(order.requirements, needs.attributes, order.max_price_microusd_per_hour)

@@ -1,0 +1,119 @@
+"""What the market shows of its jobs, leases and nodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from fallow.domain.billing import deposit
+from fallow.domain.identity import address_text
+from fallow.domain.jobs import Item, ItemState, Job
+from fallow.domain.leases import WINDOW_MS_MAX, Lease
+from fallow.domain.matching import Wish, candidates, why_not
+from fallow.domain.views import CandidateView, ItemView, JobView, LeaseView, NodeView, QuoteView
+from fallow.services.market.floor import Floor, Slot
+
+CANDIDATES_SHOWN = 50
+PLAIN_DATA = (
+    "The owner of the machine that runs this can read the program and its data: "
+    "nothing that is computed in plain text is hidden from the hardware's owner."
+)
+
+
+def job_view(job: Job, items: Sequence[Item], reserved_microusd: int) -> JobView:
+    """Show a job."""
+    counts = Counter(item.state.value for item in items)
+    return JobView(
+        id=job.order.id,
+        state=job.state.value,
+        label=job.order.label,
+        vertical=job.order.vertical,
+        created_at=job.created_at,
+        ended_at=job.ended_at,
+        counts={state.value: counts[state.value] for state in ItemState},
+        used_ms=sum(item.used_ms for item in items),
+        owed_microusd=sum(item.owed_microusd for item in items),
+        reserved_microusd=reserved_microusd,
+        reason=job.reason or next((item.reason for item in items if item.reason), ""),
+    )
+
+
+def item_view(item: Item) -> ItemView:
+    """Show an item."""
+    return ItemView(
+        index=item.index,
+        state=item.state.value,
+        attempts=item.attempts,
+        node=item.node.hex() if item.node else None,
+        reason=item.reason,
+        result=item.result,
+        used_ms=item.used_ms,
+        owed_microusd=item.owed_microusd,
+    )
+
+
+def lease_view(lease: Lease) -> LeaseView:
+    """Show a lease."""
+    return LeaseView(
+        id=lease.id.hex(),
+        job=lease.job,
+        item=lease.item,
+        node=lease.node.hex(),
+        state=lease.state.value,
+        price_microusd_per_hour=lease.price_microusd_per_hour,
+        proposed_at=lease.proposed_at,
+        started_at=lease.started_at,
+        ended_at=lease.ended_at,
+        reason=lease.reason,
+        caused_by=lease.caused_by,
+        used_ms=lease.used_ms,
+        owed_microusd=lease.owed_microusd,
+    )
+
+
+def node_view(slot: Slot, label: str, now: int) -> NodeView:
+    """Show a node: busy with leases, idle, paused by its owner, or offline."""
+    made = slot.offer.made
+    state = "busy" if slot.leases else "idle"
+    if not made.open:
+        state = "paused"
+    if not slot.online(now):
+        state = "offline"
+    return NodeView(
+        node=slot.offer.node.hex(),
+        label=label,
+        account=address_text(slot.offer.account),
+        state=state,
+        total=made.total,
+        free=slot.free,
+        terms=made.terms,
+        attributes=made.attributes,
+        country=made.country,
+        leases=len(slot.leases),
+        last_seen_at=slot.seen_at,
+    )
+
+
+def quote(floor: Floor, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
+    """Say where an order could run now, for how much, and for the other nodes why not."""
+    places = floor.places(now)
+    resources = wish.requirements.resources
+    fitting = candidates(places, wish)
+    price = fitting[0].terms.price_microusd_per_hour(resources) if fitting else None
+    window_ms = min(WINDOW_MS_MAX, time_limit_s * 1000)
+    return QuoteView(
+        candidates=[
+            CandidateView(
+                node=place.node.hex(),
+                price_microusd_per_hour=place.terms.price_microusd_per_hour(resources),
+                trust="new",
+                country=place.country,
+            )
+            for place in fitting[:CANDIDATES_SHOWN]
+        ],
+        nodes_total=len(places),
+        why_not=why_not(places, wish),
+        deposit_microusd=deposit(price, window_ms) if price is not None else 0,
+        price_microusd_per_hour=price,
+        plain_data=PLAIN_DATA,
+    )

@@ -1,0 +1,1 @@
+"""Who takes part: accounts, nodes, keys, join tokens."""

@@ -1,0 +1,150 @@
+"""Who takes part: accounts, nodes, API keys, join tokens."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fallow.domain import calls
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from fallow.domain.identity import address, address_text, node_id, verify
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.rpc import Empty, serve
+from fallow.ports.stores import KeyRow, NodeRow, RegistryStore
+from fallow.services.registry.custody import Custody, binding_text
+from fallow.services.registry.secrets_format import SECRET_BYTES, digest, new_key, new_token, read_key
+
+SCOPES = frozenset({"buy", "operate"})
+KEY_ID_BYTES = 5
+
+
+class Registry:
+    """Answers `registry.*`. Several copies may run: all state is in the store."""
+
+    def __init__(
+        self,
+        *,
+        net: str,
+        custody: Custody,
+        random_bytes: Callable[[int], bytes],
+        bus: Bus,
+        clock: Clock,
+        database: Database,
+        store: RegistryStore,
+    ) -> None:
+        self._net = net
+        self._custody = custody
+        self._random_bytes = random_bytes
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._store = store
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while the context is open."""
+        async with AsyncExitStack() as stack:
+            for context in (
+                serve(self._bus, calls.CHECK_KEY, calls.CheckKey, self.check_key, queue="registry"),
+                serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
+                serve(self._bus, calls.CREATE_TOKEN, calls.CreateToken, self.create_token, queue="registry"),
+                serve(self._bus, calls.CREATE_KEY, calls.CreateKey, self.create_key, queue="registry"),
+                serve(self._bus, calls.REVOKE_KEY, calls.RevokeKey, self.revoke_key, queue="registry"),
+            ):
+                await stack.enter_async_context(context)
+            yield
+
+    async def may_connect(self, node: bytes) -> bool:
+        """Whether a node is enrolled and not banned."""
+        async with self._database.transaction() as tx:
+            row = await self._store.node(tx, node)
+        return row is not None and not row.banned_reason
+
+    async def check_key(self, request: calls.CheckKey) -> calls.KeyInfo:
+        """Say whose key it is.
+
+        Raises:
+            NotAllowed: unknown, forged or revoked; the answer does not tell which.
+        """
+        key = read_key(request.key)
+        async with self._database.transaction() as tx:
+            row = await self._store.key(tx, key.key_id)
+        if row is None or not hmac.compare_digest(row.digest, key.digest) or row.revoked_at is not None:
+            raise NotAllowed("auth.key", "This API key is not valid.", "Ask the network's operator for one.")
+        return calls.KeyInfo(key_id=row.key_id, account=address_text(row.account), scopes=list(row.scopes))
+
+    async def create_key(self, request: calls.CreateKey) -> calls.Secret:
+        """Make an API key, and an account for it where none is given."""
+        if not request.scopes or not set(request.scopes) <= SCOPES:
+            raise InvalidInput("auth.scopes", f"Scopes are some of {', '.join(sorted(SCOPES))}.")
+        key = new_key(self._random_bytes(KEY_ID_BYTES), self._random_bytes(SECRET_BYTES))
+        async with self._database.transaction() as tx:
+            owner = await self._account(tx, request.account)
+            await self._store.add_key(
+                tx, KeyRow(key.key_id, key.digest, owner, tuple(sorted(request.scopes)), request.label, None)
+            )
+        return calls.Secret(secret=key.text, account=address_text(owner))
+
+    async def revoke_key(self, request: calls.RevokeKey) -> Empty:
+        """End an API key."""
+        async with self._database.transaction() as tx:
+            if not await self._store.revoke_key(tx, request.key_id, self._clock.now_ms()):
+                raise NotFound("auth.no_such_key", f"There is no API key {request.key_id}.")
+        return {}
+
+    async def create_token(self, request: calls.CreateToken) -> calls.Secret:
+        """Make a join token."""
+        token = new_token(self._random_bytes(SECRET_BYTES))
+        expires_at = self._clock.now_ms() + request.valid_s * 1000
+        async with self._database.transaction() as tx:
+            await self._store.add_token(tx, digest(token), request.uses, expires_at)
+        return calls.Secret(secret=token)
+
+    async def join(self, request: calls.Join) -> calls.Joined:
+        """Enrol a node. A node that is enrolled already gets the same answer again, without using the token.
+
+        Raises:
+            NotAllowed: the proof or the token does not hold.
+            Conflict: the node is banned.
+        """
+        node = node_id(request.node)
+        if not verify(node, calls.join_message(request.token, request.node), bytes.fromhex(request.proof)):
+            raise NotAllowed("join.proof", "The request is not signed by the node that it names.")
+        async with self._database.transaction() as tx:
+            known = await self._store.node(tx, node)
+            owner = known.account if known else await self._enrol(tx, node, request)
+            index = await self._store.custody_index(tx, owner)
+        if known and known.banned_reason:
+            raise Conflict("join.banned", f"This node is banned: {known.banned_reason}.", "Ask the operator.")
+        if index is None:
+            raise Conflict("join.account", "The account keeps its own key and has not signed for this node.")
+        signature = self._custody.sign(index, binding_text(self._net, node, owner))
+        return calls.Joined(net=self._net, account=address_text(owner), account_signature=signature.hex())
+
+    async def _enrol(self, tx: Transaction, node: bytes, request: calls.Join) -> bytes:
+        now = self._clock.now_ms()
+        problem = await self._store.use_token(tx, digest(request.token), now)
+        if problem:
+            raise NotAllowed(
+                f"join.token_{problem}",
+                f"The join token is {problem.replace('_', ' ')}.",
+                "Ask the operator for a new one: fallow token new",
+            )
+        owner = await self._account(tx, "")
+        await self._store.add_node(tx, NodeRow(node, owner, request.label, now, ""))
+        return owner
+
+    async def _account(self, tx: Transaction, text: str) -> bytes:
+        """Return the account that `text` names, or a new custodial one."""
+        if text:
+            owner: bytes = address(text)
+            if not await self._store.has_account(tx, owner):
+                raise NotFound("account.unknown", f"There is no account {text} here.")
+            return owner
+        index = await self._store.next_custody_index(tx)
+        owner = self._custody.address(index)
+        await self._store.add_account(tx, owner, index, self._clock.now_ms())
+        return owner

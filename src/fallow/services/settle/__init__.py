@@ -1,0 +1,1 @@
+"""Balances, grants and statements."""

@@ -1,0 +1,152 @@
+"""Balances, statements, grants and the ledger's own audit. Others post through the ledger's port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fallow.domain import calls
+from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, grant, network_accounts
+from fallow.domain.errors import Conflict, InvalidInput
+from fallow.domain.identity import address
+from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
+from fallow.domain.views import BalanceView, LedgerCheckView, StatementLine
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.ledger import Ledger
+from fallow.ports.rpc import serve
+
+QUEUE = "settle"
+EMPTY = Balance()
+
+
+class Settle:
+    """Answers `settle.*`. Several copies may run: all state is in the ledger."""
+
+    def __init__(self, *, bus: Bus, clock: Clock, database: Database, ledger: Ledger) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._ledger = ledger
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while the context is open."""
+        async with self._database.transaction() as tx:
+            await self._ledger.open_accounts(tx, network_accounts())
+        async with AsyncExitStack() as stack:
+            for context in (
+                serve(self._bus, calls.BALANCE, calls.AccountRef, self.balance, queue=QUEUE),
+                serve(self._bus, calls.STATEMENT, calls.AccountRef, self.statement, queue=QUEUE),
+                serve(self._bus, calls.GRANT, calls.Grant, self.grant, queue=QUEUE),
+                serve(self._bus, calls.LEDGER_CHECK, dict[str, str], self.check, queue=QUEUE),
+            ):
+                await stack.enter_async_context(context)
+            yield
+
+    async def balance(self, request: calls.AccountRef) -> BalanceView:
+        """Show an account's credits by class."""
+        async with self._database.transaction() as tx:
+            return await self._balance(tx, address(request.account))
+
+    async def grant(self, request: calls.Grant) -> BalanceView:
+        """Give TEST credits; the same grant counts once.
+
+        Raises:
+            Conflict: the id belongs to another grant.
+        """
+        owner = address(request.account)
+        async with self._database.transaction() as tx:
+            await self._ledger.open_accounts(tx, accounts_of(owner))
+            transfer = grant(request.id, owner, request.amount_microusd)
+            (result,) = await self._ledger.post(tx, [transfer], self._clock.now_ms())
+            if not result.ok:
+                raise Conflict("grant.refused", f"The ledger refused the grant: {result}.", "Use a fresh random id.")
+            view = await self._balance(tx, owner)
+        await self._bus.publish(calls.CREDITED, request.account.encode())
+        return view
+
+    async def statement(self, request: calls.AccountRef) -> list[StatementLine]:
+        """Show what went in and out of an account, the oldest first; `after` is the last line's id."""
+        owner = address(request.account)
+        after = _positions(request.after)
+        lines: list[tuple[int, StatementLine]] = []
+        async with self._database.transaction() as tx:
+            for credit in Credit:
+                for purpose in (Purpose.WALLET, Purpose.EARNED):
+                    account = account_id(purpose, credit, owner)
+                    rows = await self._ledger.history(tx, account, after, request.limit)
+                    lines += [(row.seq, _line(row, account, credit)) for row in rows]
+        lines.sort(key=lambda entry: entry[0])
+        return [line for _, line in lines[: request.limit]]
+
+    async def check(self, _: dict[str, str]) -> LedgerCheckView:
+        """Recompute the whole ledger from its transfers and compare."""
+        async with self._database.transaction() as tx:
+            found = await self._ledger.check(tx)
+        sums = {
+            Credit(number).name.lower(): total.debits_posted - total.credits_posted
+            for number, total in sorted(found.totals.items())
+        }
+        return LedgerCheckView(
+            ok=found.ok,
+            sums=sums,
+            transfers=found.movements,
+            problems=[f"{fault.code}: {fault.detail} ({fault.subject.hex()})" for fault in found.faults],
+        )
+
+    async def _balance(self, tx: Transaction, owner: bytes) -> BalanceView:
+        ids = {
+            (purpose, credit): account_id(purpose, credit, owner)
+            for credit in Credit
+            for purpose in (Purpose.WALLET, Purpose.EARNED)
+        }
+        found = await self._ledger.balances(tx, list(ids.values()))
+        wallets = {credit: found.get(ids[Purpose.WALLET, credit], EMPTY) for credit in Credit}
+        earned = {credit: found.get(ids[Purpose.EARNED, credit], EMPTY) for credit in Credit}
+        return BalanceView(
+            account="0x" + owner.hex(),
+            spendable={
+                credit.name.lower(): wallet.credits_posted - wallet.debits_posted - wallet.debits_pending
+                for credit, wallet in wallets.items()
+            },
+            reserved={credit.name.lower(): wallet.debits_pending for credit, wallet in wallets.items()},
+            earned={
+                credit.name.lower(): balance.credits_posted - balance.debits_posted
+                for credit, balance in earned.items()
+            },
+        )
+
+
+def _positions(after: str) -> int:
+    if not after:
+        return 0
+    if not after.isdecimal():
+        raise InvalidInput("statement.after", f"{after[:40]!r} is no line of a statement.")
+    return int(after)
+
+
+def _line(row: StatementRow, account: bytes, credit: Credit) -> StatementLine:
+    """One movement from the account's point of view. Reserving and giving back move nothing: their amount is 0."""
+    movement = row.movement
+    moved = 0 if movement.flags & (PENDING | VOID_PENDING | EXPIRED) else movement.amount
+    return StatementLine(
+        id=str(row.seq),
+        at=movement.created_ms,
+        kind=_kind(row),
+        credit_class=credit.name.lower(),
+        amount_microusd=moved if movement.credit == account else -moved,
+        ref=movement.ref.hex(),
+    )
+
+
+def _kind(row: StatementRow) -> str:
+    flags = row.movement.flags
+    if flags & PENDING:
+        return "reserved"
+    if flags & (VOID_PENDING | EXPIRED):
+        return "given_back"
+    if flags & POST_PENDING:
+        return "used"
+    return Kind(row.movement.code).name.lower()

@@ -1,0 +1,1 @@
+"""One folder per kind of infrastructure, and nothing else."""

@@ -1,0 +1,1 @@
+"""Compute, pure: what a job is, what a receipt says, what it costs."""

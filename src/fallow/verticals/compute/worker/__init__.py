@@ -1,0 +1,1 @@
+"""Compute on the provider's machine."""

@@ -1,0 +1,126 @@
+"""The provider's side of compute: fetch, run, store what came out, say how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from fallow.domain.errors import FallowError, InvalidInput, TooMuch
+from fallow.ports.vertical import Assignment, Finished, Probe
+from fallow.verticals.compute.core.work import WasmWork
+from fallow.verticals.compute.worker.transfers import PROGRAM, Ended, fetch_all, store_all, unless_cancelled
+from fallow.verticals.compute.worker.wasm import (
+    ENGINE,
+    MEMORY_BYTES_MAX,
+    WasmJob,
+    WasmOutcome,
+    prune_cache,
+    run_wasm,
+)
+
+COMPILED_BYTES_MAX: Final = 1 << 30
+PRUNE_EVERY: Final = 64
+
+# A module whose `_start` does nothing: what works with it works here at all.
+_NOTHING: Final = bytes.fromhex(
+    "0061736d01000000 010401600000 03020100 0503010001 071302065f73746172740000066d656d6f72790200 0a040102000b"
+)
+_log = logging.getLogger(__name__)
+
+
+class ComputeWorker:
+    """Runs WASI programs. `cache` keeps compiled ones."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._runs = 0
+
+    async def probe(self) -> Probe:
+        """Really run a program; see the port."""
+        try:
+            outcome = await self._try()
+        except (FallowError, OSError) as error:
+            return Probe({}, {"wasm": f"No WebAssembly program runs here: {error}"})
+        if (outcome.reason, outcome.exit_code) != ("exited", 0):
+            return Probe({}, {"wasm": f"A WebAssembly program that does nothing failed: {outcome.detail}."})
+        return Probe({"compute.wasm": "wasi-p1", "compute.wasm.engine": ENGINE}, {})
+
+    async def run(self, assignment: Assignment) -> Finished:
+        """See the port."""
+        try:
+            work = await unless_cancelled(assignment.cancel, fetch_all(assignment))
+            outcome = await self._execute(work, assignment)
+            reason = "program.exit" if outcome.reason == "exited" else f"program.{outcome.reason}"
+            if outcome.exit_code == 0:
+                reason = ""
+            storing = store_all(work, assignment, outcome, reason)
+            stored = await unless_cancelled(assignment.cancel, storing, outcome.wall_ms)
+        except Ended as ended:
+            return Finished(False, ended.reason, ended.caused_by, ended.used_ms, None, {})
+        return Finished(
+            ok=not reason,
+            reason=reason,
+            caused_by="buyer" if reason else "nobody",
+            used_ms=0 if outcome.reason == "invalid" else outcome.wall_ms,
+            result=stored.result,
+            measures={
+                "fuel": outcome.fuel_used,
+                "cpu_ms": outcome.cpu_ms,
+                "peak_memory_bytes": outcome.peak_memory_bytes,
+                "output_bytes": stored.size,
+            },
+        )
+
+    async def _execute(self, work: WasmWork, assignment: Assignment) -> WasmOutcome:
+        job = WasmJob(
+            program=assignment.workspace / PROGRAM,
+            workspace=assignment.workspace,
+            seed=assignment.seed,
+            fuel_max=work.fuel,
+            memory_bytes_max=min(assignment.resources.memory_mib << 20, MEMORY_BYTES_MAX),
+            output_bytes_max=work.output_mib << 20,
+            time_limit_s=assignment.time_limit_s,
+            args=tuple(work.args),
+            env=work.env,
+        )
+        assignment.started.set()
+        try:
+            outcome = await run_wasm(job, cancel=assignment.cancel, cache_dir=self._compiled)
+        except (InvalidInput, TooMuch) as error:
+            _log.info("the job cannot be run: %s", error)
+            raise Ended("program.invalid", "buyer") from error
+        except (FallowError, OSError) as error:
+            _log.warning("the runner failed: %s", error)
+            raise Ended("node.run_failed", "provider") from error
+        await self._prune()
+        if outcome.reason == "cancelled":
+            raise Ended("cancelled", "nobody", outcome.wall_ms)
+        return outcome
+
+    async def _try(self) -> WasmOutcome:
+        await asyncio.to_thread(self._cache.mkdir, mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._cache) as folder:
+            program = Path(folder, PROGRAM)
+            await asyncio.to_thread(program.write_bytes, _NOTHING)
+            job = WasmJob(
+                program=program,
+                workspace=Path(folder),
+                seed=bytes(32),
+                fuel_max=1_000_000,
+                memory_bytes_max=1 << 20,
+                output_bytes_max=0,
+                time_limit_s=20,
+            )
+            return await run_wasm(job, cache_dir=self._compiled)
+
+    @property
+    def _compiled(self) -> Path:
+        return self._cache / "compiled"
+
+    async def _prune(self) -> None:
+        if self._runs % PRUNE_EVERY == 0:
+            await asyncio.to_thread(prune_cache, self._compiled, COMPILED_BYTES_MAX)
+        self._runs += 1

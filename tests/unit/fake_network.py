@@ -1,0 +1,258 @@
+# ruff: noqa: D102
+"""A network's services as the control API sees them, on a bus in memory; and a clock that only tests move."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from nacl.signing import SigningKey
+
+from fallow.adapters.memory.blobs import MemoryBlobs
+from fallow.adapters.memory.bus import MemoryBus, MemoryHub
+from fallow.domain import calls, views
+from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
+from fallow.domain.orders import Order
+from fallow.domain.tickets import Ticket, prove
+from fallow.http.app import create_app
+from fallow.http.limits import Limits
+from fallow.ports.rpc import serve
+from fallow.verticals.compute import VERTICAL
+
+BUYER = "0x" + "b1" * 20
+OTHER = "0x" + "b2" * 20
+OPERATOR = "0x" + "0f" * 20
+BUYER_KEY, OTHER_KEY, OPERATOR_KEY = "fk_buyer_secret", "fk_other_secret", "fk_operator_secret"
+BUDGET_TOO_SMALL = 13
+NET = "lab-1"
+
+_KEYS = {
+    BUYER_KEY: calls.KeyInfo(key_id="buyer", account=BUYER, scopes=["buy"]),
+    OTHER_KEY: calls.KeyInfo(key_id="other", account=OTHER, scopes=["buy"]),
+    OPERATOR_KEY: calls.KeyInfo(key_id="operator", account=OPERATOR, scopes=["operate"]),
+}
+
+
+class HandClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.ms = 1_000_000
+        self._sleepers: list[tuple[int, asyncio.Future[None]]] = []
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic_ms(self) -> int:
+        return self.ms
+
+    async def sleep(self, seconds: float) -> None:
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self.ms + int(seconds * 1000), sleeper))
+        await sleeper
+
+    def advance(self, ms: int) -> None:
+        self.ms += ms
+        due = [sleeper for at, sleeper in self._sleepers if at <= self.ms]
+        self._sleepers = [(at, sleeper) for at, sleeper in self._sleepers if at > self.ms]
+        for sleeper in due:
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+
+class FakeNetwork:
+    """Jobs stand still in `running` until a test ends their items."""
+
+    def __init__(self, hub: MemoryHub, limits: Limits | None = None) -> None:
+        self.bus: MemoryBus = hub.connect()
+        self.blobs = MemoryBlobs()
+        self.clock = HandClock()
+        self.signer = SigningKey(b"n" * 32)
+        self.keys = dict(_KEYS)
+        self.orders: dict[str, tuple[str, Order]] = {}
+        self.jobs: dict[str, views.JobView] = {}
+        self.items: dict[str, list[views.ItemView]] = {}
+        self.checks = 0
+        self.job_asked: asyncio.Queue[str] = asyncio.Queue()
+        self.before_job_answer: list[str] = []
+        self.app: Litestar = create_app(
+            bus=hub.connect(),
+            blobs=self.blobs,
+            network=views.NetworkView(
+                net=NET,
+                public_key=self.signer.verify_key.encode().hex(),
+                bus_url="ws://127.0.0.1",
+                preset="lab",
+                version="0.1.0",
+            ),
+            clock=self.clock,
+            verticals={"compute": VERTICAL},
+            limits=limits,
+        )
+
+    def routes(self) -> dict[str, tuple[type[Any], Any]]:
+        return {
+            calls.CHECK_KEY: (calls.CheckKey, self.check_key),
+            calls.REVOKE_KEY: (calls.RevokeKey, self.revoke),
+            calls.CREATE_TOKEN: (calls.CreateToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
+            calls.CREATE_KEY: (calls.CreateKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
+            calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
+            calls.OFFERS: (dict, lambda _: _soon([])),
+            calls.QUOTE: (calls.Submit, lambda _: _soon(quote_view())),
+            calls.SUBMIT: (calls.Submit, self.submit),
+            calls.JOB: (calls.JobRef, self.job),
+            calls.JOBS: (calls.AccountRef, self.list_jobs),
+            calls.ITEMS: (calls.JobRef, self.list_items),
+            calls.LEASES: (calls.JobRef, lambda _: _soon([])),
+            calls.CANCEL: (calls.JobRef, self.cancel),
+            calls.BALANCE: (calls.AccountRef, lambda ask: _soon(balance_view(ask.account))),
+            calls.STATEMENT: (calls.AccountRef, lambda _: _soon([])),
+            calls.GRANT: (calls.Grant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
+            calls.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
+        }
+
+    async def check_key(self, ask: calls.CheckKey) -> calls.KeyInfo:
+        self.checks += 1
+        if ask.key not in self.keys:
+            raise NotAllowed("registry.key", "No such key.")
+        return self.keys[ask.key]
+
+    async def revoke(self, ask: calls.RevokeKey) -> dict[str, str]:
+        self.keys = {key: info for key, info in self.keys.items() if info.key_id != ask.key_id}
+        return {}
+
+    async def submit(self, ask: calls.Submit) -> views.JobView:
+        order = ask.order
+        if order.budget_microusd == BUDGET_TOO_SMALL:
+            raise InsufficientFunds("ledger.funds", "The account cannot pay for it.", "Add credits.")
+        if self.orders.setdefault(order.id, (ask.account, order)) != (ask.account, order):
+            raise Conflict("job.conflict", "Another order has this id.")
+        if order.id not in self.jobs:
+            self.items[order.id] = [item_view(index) for index in range(order.item_count)]
+            self.jobs[order.id] = job_view(order.id, items=order.item_count)
+        return self.jobs[order.id]
+
+    async def job(self, ask: calls.JobRef) -> views.JobView:
+        self._own(ask)
+        job = self.jobs[ask.job]
+        self.job_asked.put_nowait(ask.job)
+        # Changes that happen while the answer is on its way: whoever listens already must see them.
+        while self.before_job_answer:
+            await self.tell(ask.job, self.before_job_answer.pop(0), item=0)
+        return job
+
+    async def list_jobs(self, ask: calls.AccountRef) -> list[views.JobView]:
+        mine = [job for job in self.jobs.values() if self.orders[job.id][0] == ask.account and job.id > ask.after]
+        return sorted(mine, key=lambda job: job.id)[: ask.limit]
+
+    async def list_items(self, ask: calls.JobRef) -> list[views.ItemView]:
+        self._own(ask)
+        return [item for item in self.items[ask.job] if item.index > ask.after][: ask.limit]
+
+    async def cancel(self, ask: calls.JobRef) -> views.JobView:
+        self._own(ask)
+        self.jobs[ask.job] = msgspec.structs.replace(self.jobs[ask.job], state="cancelled")
+        return self.jobs[ask.job]
+
+    async def tell(self, job: str, state: str, item: int | None = None) -> None:
+        event = views.JobEvent(job=job, at=self.clock.ms, state=state, item=item)
+        await self.bus.publish(calls.job_events(job), msgspec.json.encode(event))
+
+    async def end_item(self, job: str, index: int, result: str | None, state: str = "done") -> None:
+        """Let an item end, as its node and the market would; the last one ends the job."""
+        self.items[job][index] = item_view(index, state, result)
+        await self.tell(job, state, index)
+        if all(item.state != "waiting" for item in self.items[job]):
+            self.jobs[job] = msgspec.structs.replace(self.jobs[job], state=state, counts={state: index + 1})
+            await self.tell(job, state)
+
+    def ticket(self, node: SigningKey, **changes: Any) -> dict[str, str]:
+        """The headers of a node that works for the buyer, with what a test wants otherwise."""
+        prover = changes.pop("prover", node)
+        signer = changes.pop("signer", self.signer)
+        fields: dict[str, Any] = {
+            "net": NET,
+            "node": node.verify_key.encode(),
+            "lease": b"l" * 16,
+            "owner": bytes.fromhex(BUYER[2:]),
+            "reads": [],
+            "write_bytes_max": 100,
+            "expires_at": self.clock.ms + 60_000,
+        }
+        sealed = Ticket(**(fields | changes)).seal(lambda message: signer.sign(message).signature)
+        proof = prove(sealed, lambda message: prover.sign(message).signature)
+        return {"Fallow-Ticket": _wrap(sealed), "Fallow-Proof": _wrap(proof)}
+
+    def _own(self, ask: calls.JobRef) -> None:
+        if self.orders.get(ask.job, ("",))[0] != ask.account:
+            raise NotFound("job.unknown", "There is no such job.")
+
+
+@asynccontextmanager
+async def fake_network(limits: Limits | None = None) -> AsyncIterator[FakeNetwork]:
+    network = FakeNetwork(MemoryHub(), limits)
+    async with AsyncExitStack() as stack:
+        for subject, (request, handler) in network.routes().items():
+            await stack.enter_async_context(serve(network.bus, subject, request, handler, queue="fake"))
+        yield network
+
+
+def job_view(job_id: str, state: str = "running", items: int = 1) -> views.JobView:
+    return views.JobView(
+        id=job_id,
+        state=state,
+        label="",
+        vertical="compute",
+        created_at=1_000_000,
+        ended_at=None,
+        counts={"waiting": items},
+        used_ms=0,
+        owed_microusd=0,
+        reserved_microusd=0,
+        reason="",
+    )
+
+
+def item_view(index: int, state: str = "waiting", result: str | None = None) -> views.ItemView:
+    return views.ItemView(
+        index=index,
+        state=state,
+        attempts=1,
+        node="ab" * 32,
+        reason="",
+        result=result,
+        used_ms=1500,
+        owed_microusd=42,
+    )
+
+
+def quote_view() -> views.QuoteView:
+    return views.QuoteView(
+        candidates=[views.CandidateView(node="ab" * 32, price_microusd_per_hour=20_000, trust="new", country="DE")],
+        nodes_total=2,
+        why_not={"memory": 1},
+        deposit_microusd=333,
+        price_microusd_per_hour=20_000,
+        plain_data="The node's owner can read the data.",
+    )
+
+
+def balance_view(account: str, granted: int = 5_000_000) -> views.BalanceView:
+    return views.BalanceView(account=account, spendable={"granted": granted}, reserved={}, earned={})
+
+
+def ledger_view() -> views.LedgerCheckView:
+    return views.LedgerCheckView(ok=True, sums={"granted": 0}, transfers=7, problems=[])
+
+
+def _wrap(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+async def _soon(value: Any) -> Any:
+    return value

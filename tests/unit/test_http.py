@@ -1,0 +1,470 @@
+"""The control API, in this process, over a bus in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from nacl.signing import SigningKey
+
+from fallow.domain.orders import Order
+from fallow.domain.views import ErrorView
+from fallow.http.limits import Limits, Rate
+from tests.unit import fake_network
+from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, OTHER_KEY, FakeNetwork
+
+NODE = SigningKey(b"1" * 32)
+STRANGER = SigningKey(b"2" * 32)
+JOB = "0" * 32
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[FakeNetwork]:
+    async with fake_network.fake_network() as network:
+        yield network
+
+
+@pytest.fixture
+async def http(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
+    async with browser(network) as client:
+        yield client
+
+
+def browser(network: FakeNetwork, host: str = "127.0.0.1") -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app=network.app, raise_app_exceptions=False, client=(host, 1))  # type: ignore[arg-type]
+    return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1")
+
+
+def key(secret: str = BUYER_KEY) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def refused(response: httpx2.Response, status: int, code: str) -> ErrorView:
+    assert (response.status_code, response.json().get("code")) == (status, code), response.text
+    assert response.headers["content-type"] == "application/json"
+    return msgspec.json.decode(response.content, type=ErrorView)
+
+
+async def upload(http: httpx2.AsyncClient, data: bytes, secret: str = BUYER_KEY) -> str:
+    response = await http.put(f"/v1/blobs/{sha(data)}", content=data, headers=key(secret))
+    assert (response.status_code, response.json()) == (200, {"sha256": sha(data), "size": len(data)})
+    return sha(data)
+
+
+async def order(http: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
+    program = await upload(http, b"program")
+    built = msgspec.to_builtins(Order(id=JOB, vertical="compute", work={"kind": "wasm", "program": program}))
+    return dict(built) | changes
+
+
+async def submitted(http: httpx2.AsyncClient) -> None:
+    assert (await http.post("/v1/jobs", json=await order(http), headers=key())).status_code == 201
+
+
+# who may do what
+
+
+async def test_the_public_part_needs_no_key(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/healthz")).json() == {"status": "ok"}
+    assert (await http.get("/v1/network")).json()["net"] == "lab-1"
+    assert (await http.get("/v1/nodes")).json() == []
+    joining = {"token": "t", "node": "0" * 64, "proof": "0" * 128}
+    response = await http.post("/v1/join", json=joining)
+    assert (response.status_code, response.json()["net"]) == (201, "lab-1")
+
+
+BUYERS_ROUTES = [
+    ("GET", "/v1/account"),
+    ("GET", "/v1/account/statement"),
+    ("POST", "/v1/quotes"),
+    ("POST", "/v1/jobs"),
+    ("GET", "/v1/jobs"),
+    ("GET", f"/v1/jobs/{JOB}"),
+    ("GET", f"/v1/jobs/{JOB}/items"),
+    ("GET", f"/v1/jobs/{JOB}/leases"),
+    ("GET", f"/v1/jobs/{JOB}/events"),
+    ("POST", f"/v1/jobs/{JOB}/cancel"),
+    ("PUT", f"/v1/blobs/{'0' * 64}"),
+    ("GET", f"/v1/blobs/{'0' * 64}"),
+]
+OPERATORS_ROUTES = [
+    ("POST", "/v1/operator/tokens"),
+    ("POST", "/v1/operator/keys"),
+    ("DELETE", "/v1/operator/keys/buyer"),
+    ("POST", "/v1/operator/credits"),
+    ("GET", "/v1/operator/ledger-check"),
+    ("GET", f"/v1/operator/accounts/{BUYER}/balance"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), BUYERS_ROUTES + OPERATORS_ROUTES)
+async def test_no_key_or_a_wrong_one_gets_nowhere(http: httpx2.AsyncClient, method: str, path: str) -> None:
+    missing = await http.request(method, path)
+    refused(missing, 401, "auth.missing")
+    assert missing.headers["www-authenticate"] == "Bearer"
+    for forged in (f"Bearer {BUYER_KEY}x", f"Basic {BUYER_KEY}", "Bearer ", "Bearer " + "k" * 5000, "Bearer \u00e4"):
+        headers = [(b"Authorization", forged.encode("latin-1"))]
+        refused(await http.request(method, path, headers=headers), 401, "auth.key")
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATORS_ROUTES)
+async def test_a_buyer_does_not_operate(http: httpx2.AsyncClient, method: str, path: str) -> None:
+    refused(await http.request(method, path, headers=key()), 403, "scope.missing")
+
+
+@pytest.mark.parametrize(("method", "path"), BUYERS_ROUTES)
+async def test_an_operator_does_not_buy(http: httpx2.AsyncClient, method: str, path: str) -> None:
+    refused(await http.request(method, path, headers=key(OPERATOR_KEY)), 403, "scope.missing")
+
+
+async def test_keys_are_remembered_for_a_moment_only(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    for _ in range(3):
+        await http.get("/v1/account", headers=key())
+    assert network.checks == 1
+    del network.keys[BUYER_KEY]
+    network.clock.advance(3000)
+    refused(await http.get("/v1/account", headers=key()), 401, "auth.key")
+
+
+async def test_a_key_revoked_here_ends_at_once(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/v1/account", headers=key())).status_code == 200
+    assert (await http.delete("/v1/operator/keys/buyer", headers=key(OPERATOR_KEY))).status_code == 204
+    refused(await http.get("/v1/account", headers=key()), 401, "auth.key")
+
+
+async def test_the_operator_operates(http: httpx2.AsyncClient) -> None:
+    headers = key(OPERATOR_KEY)
+    made = await http.post("/v1/operator/tokens", json={"uses": 2}, headers=headers)
+    assert (made.status_code, made.json()["secret"]) == (201, "token")
+    made = await http.post("/v1/operator/keys", json={"account": BUYER}, headers=headers)
+    assert (made.status_code, made.json()) == (201, {"secret": "key", "account": BUYER})
+    credits_ = {"id": JOB, "account": BUYER, "amount_microusd": 7}
+    granted = await http.post("/v1/operator/credits", json=credits_, headers=headers)
+    assert granted.json()["spendable"] == {"granted": 7}
+    assert (await http.get("/v1/operator/ledger-check", headers=headers)).json()["ok"] is True
+    balance = await http.get(f"/v1/operator/accounts/{BUYER}/balance", headers=headers)
+    assert balance.json()["account"] == BUYER
+    refused(await http.get("/v1/operator/accounts/nobody/balance", headers=headers), 400, "identity.malformed")
+
+
+# jobs
+
+
+async def test_a_job_from_quote_to_cancel(http: httpx2.AsyncClient) -> None:
+    body = await order(http)
+    quoted = await http.post("/v1/quotes", json=body, headers=key())
+    assert (quoted.status_code, quoted.json()["nodes_total"]) == (200, 2)
+    first = await http.post("/v1/jobs", json=body, headers=key())
+    again = await http.post("/v1/jobs", json=body, headers=key())
+    assert (first.status_code, first.json()) == (201, again.json())
+    refused(await http.post("/v1/jobs", json=body | {"label": "other"}, headers=key()), 409, "job.conflict")
+    assert [job["id"] for job in (await http.get("/v1/jobs", headers=key())).json()] == [JOB]
+    assert (await http.get(f"/v1/jobs?after={JOB}&limit=5", headers=key())).json() == []
+    assert len((await http.get(f"/v1/jobs/{JOB}/items", headers=key())).json()) == 1
+    assert (await http.get(f"/v1/jobs/{JOB}/items?after=0", headers=key())).json() == []
+    assert (await http.get(f"/v1/jobs/{JOB}/leases", headers=key())).json() == []
+    assert (await http.post(f"/v1/jobs/{JOB}/cancel", headers=key())).json()["state"] == "cancelled"
+
+
+async def test_jobs_of_others_do_not_exist(http: httpx2.AsyncClient) -> None:
+    await submitted(http)
+    for path in ("", "/items", "/events"):
+        refused(await http.get(f"/v1/jobs/{JOB}{path}", headers=key(OTHER_KEY)), 404, "job.unknown")
+
+
+@pytest.mark.parametrize("job", ["*", ">", "a.b", "0" * 31, "G" * 32, "0" * 32 + "%0A"])
+@pytest.mark.parametrize("path", ["", "/items", "/leases", "/events"])
+async def test_a_job_id_cannot_widen_a_subject(http: httpx2.AsyncClient, job: str, path: str) -> None:
+    refused(await http.get(f"/v1/jobs/{job}{path}", headers=key()), 400, "http.invalid")
+
+
+@pytest.mark.parametrize("route", ["/v1/quotes", "/v1/jobs"])
+async def test_inputs_must_be_the_buyers_own(http: httpx2.AsyncClient, route: str) -> None:
+    foreign = await upload(http, b"foreign", OTHER_KEY)
+    for body in (
+        await order(http, items=[foreign]),
+        await order(http, work={"kind": "wasm", "program": foreign}),
+    ):
+        error = refused(await http.post(route, json=body, headers=key()), 404, "blob.missing")
+        assert foreign in error.message
+
+
+@pytest.mark.parametrize("route", ["/v1/quotes", "/v1/jobs"])
+async def test_orders_that_make_no_sense(http: httpx2.AsyncClient, route: str) -> None:
+    for change, code in (
+        ({"vertical": "teleport"}, "order.vertical"),
+        ({"work": {"kind": "wasm"}}, "compute.work"),
+        ({"surprise": 1}, "http.invalid"),
+        ({"requirements": {"cpu_milli": 1, "gpu": 1}}, "http.invalid"),
+        ({"id": "x"}, "http.invalid"),
+        ({"time_limit_s": 0}, "http.invalid"),
+    ):
+        error = refused(await http.post(route, json=await order(http, **change), headers=key()), 400, code)
+        assert error.kind == "InvalidInput"
+    refused(await http.post(route, content=b"{", headers=key()), 400, "http.invalid")
+
+
+# events
+
+
+def events_of(response: httpx2.Response) -> list[tuple[str, dict[str, Any]]]:
+    blocks = [block.split("\n") for block in response.text.split("\n\n") if block and not block.startswith(":")]
+    return [(name.removeprefix("event: "), msgspec.json.decode(data.removeprefix("data: "))) for name, data in blocks]
+
+
+async def test_events_begin_with_the_job_and_lose_nothing(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    await submitted(http)
+    async with asyncio.TaskGroup() as group:
+        stream = group.create_task(http.get(f"/v1/jobs/{JOB}/events", headers=key()))
+        await network.job_asked.get()
+        network.before_job_answer.append("placed")
+        await network.job_asked.get()
+        await network.tell(JOB, "running", item=0)
+        await network.end_item(JOB, 0, None)
+    response = await stream
+    assert response.headers["content-type"].startswith("text/event-stream")
+    seen = [(name, data["state"]) for name, data in events_of(response)]
+    assert seen == [("job", "running"), ("item", "placed"), ("item", "running"), ("item", "done"), ("job", "done")]
+    assert "counts" in events_of(response)[0][1]
+
+
+async def test_events_of_an_ended_job_are_its_end(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    await submitted(http)
+    await network.end_item(JOB, 0, None, "failed")
+    response = await http.get(f"/v1/jobs/{JOB}/events", headers=key())
+    assert [(name, data["state"]) for name, data in events_of(response)] == [("job", "failed")]
+
+
+async def test_an_end_that_the_bus_lost_is_found_by_the_heartbeat(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    await submitted(http)
+    async with asyncio.TaskGroup() as group:
+        stream = group.create_task(http.get(f"/v1/jobs/{JOB}/events", headers=key()))
+        for _ in range(2):
+            await network.job_asked.get()
+        network.clock.advance(15_000)
+        await network.job_asked.get()
+        network.jobs[JOB] = msgspec.structs.replace(network.jobs[JOB], state="done")
+        while not stream.done():
+            network.clock.advance(15_000)
+            await asyncio.sleep(0)
+    response = await stream
+    assert response.text.count(": still here") >= 2
+    assert [data["state"] for _, data in events_of(response)] == ["running", "done"]
+
+
+async def test_streams_are_counted_and_given_back() -> None:
+    async with fake_network.fake_network(Limits(streams_per_account=1)) as network, browser(network) as http:
+        await submitted(http)
+        async with asyncio.TaskGroup() as group:
+            stream = group.create_task(http.get(f"/v1/jobs/{JOB}/events", headers=key()))
+            for _ in range(2):
+                await network.job_asked.get()
+            refused(await http.get(f"/v1/jobs/{JOB}/events", headers=key()), 429, "rate.streams")
+            await network.end_item(JOB, 0, None)
+        assert (await stream).status_code == 200
+        assert (await http.get(f"/v1/jobs/{JOB}/events", headers=key())).status_code == 200
+
+
+# blobs
+
+
+async def test_a_blob_goes_on_where_it_broke_off(http: httpx2.AsyncClient) -> None:
+    data = bytes(range(256)) * 20
+    path = f"/v1/blobs/{await upload(http, data)}"
+    looked = await http.head(path, headers=key())
+    assert (looked.status_code, looked.headers["content-length"], looked.content) == (200, str(len(data)), b"")
+    whole = await http.get(path, headers=key())
+    assert (whole.status_code, whole.content) == (200, data)
+    assert whole.headers["content-disposition"] == "attachment"
+    rest = await http.get(path, headers=key() | {"Range": "bytes=1000-"})
+    assert (rest.status_code, rest.content) == (206, data[1000:])
+    assert rest.headers["content-range"] == f"bytes 1000-{len(data) - 1}/{len(data)}"
+    beyond = await http.get(path, headers=key() | {"Range": f"bytes={len(data)}-"})
+    refused(beyond, 416, "blob.range")
+    assert beyond.headers["content-range"] == f"bytes */{len(data)}"
+    other_form = await http.get(path, headers=key() | {"Range": "bytes=0-1,5-6"})
+    assert (other_form.status_code, other_form.content) == (200, data)
+
+
+async def test_a_blob_must_have_its_hash(http: httpx2.AsyncClient) -> None:
+    refused(await http.put(f"/v1/blobs/{sha(b'a')}", content=b"b", headers=key()), 400, "blob.hash")
+    refused(await http.put("/v1/blobs/short", content=b"b", headers=key()), 400, "http.invalid")
+    assert (await http.head(f"/v1/blobs/{sha(b'a')}", headers=key())).status_code == 404
+    refused(await http.get(f"/v1/blobs/{sha(b'a')}", headers=key()), 404, "blob.missing")
+
+
+async def test_a_blob_is_its_buyers_alone(http: httpx2.AsyncClient) -> None:
+    path = f"/v1/blobs/{await upload(http, b'mine')}"
+    refused(await http.get(path, headers=key(OTHER_KEY)), 404, "blob.missing")
+
+
+async def test_a_blob_may_be_larger_than_json_but_not_than_its_limit() -> None:
+    limits = Limits(json_bytes_max=100, blob_bytes_max=1000)
+    async with fake_network.fake_network(limits) as network, browser(network) as http:
+        await upload(http, b"0" * 1000)
+        data = b"0" * 1001
+        refused(await http.put(f"/v1/blobs/{sha(data)}", content=data, headers=key()), 413, "blob.too_large")
+
+        async def unannounced() -> AsyncIterator[bytes]:
+            yield data
+
+        response = await http.put(f"/v1/blobs/{sha(data)}", content=unannounced(), headers=key())
+        refused(response, 413, "blob.too_large")
+        refused(await http.post("/v1/jobs", json={"label": "x" * 200}, headers=key()), 413, "http.body")
+
+
+async def test_a_node_reads_and_writes_what_its_ticket_says(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    given, other = await upload(http, b"given"), await upload(http, b"other")
+    headers = network.ticket(NODE, reads=[bytes.fromhex(given)])
+    assert (await http.get(f"/v1/blobs/{given}", headers=headers)).content == b"given"
+    refused(await http.get(f"/v1/blobs/{other}", headers=headers), 403, "ticket.read")
+    assert (await http.head(f"/v1/blobs/{other}", headers=headers)).status_code == 403
+    output, large = b"o" * 100, b"o" * 101
+    assert (await http.put(f"/v1/blobs/{sha(output)}", content=output, headers=headers)).status_code == 200
+    refused(await http.put(f"/v1/blobs/{sha(large)}", content=large, headers=headers), 413, "blob.too_large")
+    assert (await http.get(f"/v1/blobs/{sha(output)}", headers=key())).content == output
+
+
+async def test_tickets_that_are_misused(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    reads = [bytes.fromhex(await upload(http, b"given"))]
+    good = network.ticket(NODE, reads=reads)
+    flipped = (
+        good["Fallow-Ticket"][:20] + ("A" if good["Fallow-Ticket"][20] != "A" else "B") + good["Fallow-Ticket"][21:]
+    )
+    for headers, code in (
+        (network.ticket(NODE, reads=reads, prover=STRANGER), "ticket.proof"),
+        (network.ticket(NODE, reads=reads, expires_at=network.clock.ms), "ticket.expired"),
+        (network.ticket(NODE, reads=reads, net="lab-2"), "ticket.net"),
+        (network.ticket(NODE, reads=reads, signer=STRANGER), "ticket.signature"),
+        (good | {"Fallow-Proof": network.ticket(NODE)["Fallow-Proof"]}, "ticket.proof"),
+        (good | {"Fallow-Proof": ""}, "ticket.proof"),
+        (good | {"Fallow-Proof": "*"}, "ticket.malformed"),
+        (good | {"Fallow-Ticket": ""}, "ticket.malformed"),
+        (good | {"Fallow-Ticket": "A" * 70_000}, "ticket.malformed"),
+        # A bad ticket is not made good by a good key beside it.
+        (network.ticket(NODE, net="lab-2") | key(), "ticket.net"),
+    ):
+        refused(await http.get(f"/v1/blobs/{reads[0].hex()}", headers=headers), 403, code)
+    tampered = await http.get(f"/v1/blobs/{reads[0].hex()}", headers=good | {"Fallow-Ticket": flipped})
+    assert tampered.status_code == 403
+    assert (await http.get(f"/v1/blobs/{reads[0].hex()}", headers=good)).status_code == 200
+
+
+async def test_a_remembered_ticket_still_expires(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    given = await upload(http, b"given")
+    headers = network.ticket(NODE, reads=[bytes.fromhex(given)])
+    assert (await http.get(f"/v1/blobs/{given}", headers=headers)).status_code == 200
+    network.clock.advance(60_000)
+    refused(await http.get(f"/v1/blobs/{given}", headers=headers), 403, "ticket.expired")
+
+
+async def test_a_ticket_opens_no_other_door(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    refused(await http.get("/v1/account", headers=network.ticket(NODE)), 401, "auth.missing")
+
+
+async def test_a_lease_cannot_fill_the_disk_blob_by_blob(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    size = 6 << 20
+    headers = network.ticket(NODE, write_bytes_max=size)
+    statuses = []
+    for n in range(6):
+        data = bytes([n]) * size
+        response = await http.put(f"/v1/blobs/{sha(data)}", content=data, headers=headers)
+        statuses.append(response.status_code)
+    assert statuses == [200] * 5 + [413]
+
+
+# errors, limits, headers
+
+
+async def test_errors_of_services_keep_their_meaning(http: httpx2.AsyncClient) -> None:
+    body = await order(http, budget_microusd=fake_network.BUDGET_TOO_SMALL)
+    error = refused(await http.post("/v1/jobs", json=body, headers=key()), 402, "ledger.funds")
+    assert (error.kind, error.hint) == ("InsufficientFunds", "Add credits.")
+    assert refused(await http.get("/v1/nothing"), 404, "http.not_found").kind == "NotFound"
+    refused(await http.post("/healthz"), 405, "http.method")
+
+
+async def test_a_silent_service_is_unavailable(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    network.bus._hub.up = False
+    response = await http.get("/v1/nodes")
+    refused(response, 503, "bus.disconnected")
+    assert response.headers["retry-after"] == "1"
+
+
+async def test_what_nobody_expected_tells_nothing(
+    network: FakeNetwork, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> int:
+        raise RuntimeError("inner secret")
+
+    monkeypatch.setattr(network.blobs, "size", broken)
+    with caplog.at_level(logging.ERROR, logger="fallow.http.errors"):
+        response = await http.get(f"/v1/blobs/{'0' * 64}", headers=key())
+    refused(response, 500, "internal")
+    assert "secret" not in response.text
+    assert "inner secret" in caplog.text
+    assert BUYER_KEY not in caplog.text
+
+
+async def test_an_address_is_slowed_down_and_recovers() -> None:
+    limits = Limits(address=Rate(1.0, 3))
+    joining = {"token": "t", "node": "0" * 64, "proof": "0" * 128}
+    async with fake_network.fake_network(limits) as network, browser(network) as http:
+        statuses = [(await http.post("/v1/join", json=joining)).status_code for _ in range(4)]
+        assert statuses == [201, 201, 201, 429]
+        response = await http.post("/v1/join", json=joining)
+        refused(response, 429, "rate.requests")
+        assert response.headers["retry-after"] == "1"
+        refused(await http.get("/v1/account", headers=key("guess")), 429, "rate.requests")
+        assert (await http.get("/v1/account", headers=key())).status_code == 200
+        async with browser(network, "127.0.0.2") as neighbour:
+            assert (await neighbour.post("/v1/join", json=joining)).status_code == 201
+        network.clock.advance(1000)
+        assert (await http.post("/v1/join", json=joining)).status_code == 201
+
+
+async def test_a_key_is_slowed_down_alone() -> None:
+    async with fake_network.fake_network(Limits(key=Rate(1.0, 2))) as network, browser(network) as http:
+        statuses = [(await http.get("/v1/account", headers=key())).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        assert (await http.get("/v1/account", headers=key(OTHER_KEY))).status_code == 200
+
+
+async def test_every_answer_is_hardened(http: httpx2.AsyncClient) -> None:
+    blob = await upload(http, b"x")
+    for response in (
+        await http.get("/v1/account", headers=key()),
+        await http.get("/v1/account"),
+        await http.get("/nothing"),
+        await http.get(f"/v1/blobs/{blob}", headers=key()),
+    ):
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == (
+            "no-store"
+            if response.headers["content-type"] == "application/json"
+            else "private, max-age=31536000, immutable"
+        )
+
+
+async def test_the_openapi_document_lists_all(http: httpx2.AsyncClient) -> None:
+    document = (await http.get("/schema/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    for method, path in [*BUYERS_ROUTES, *OPERATORS_ROUTES, ("POST", "/v1/join"), ("HEAD", f"/v1/blobs/{'0' * 64}")]:
+        templated = (path.replace(JOB * 2, "{sha256}").replace(JOB, "{job_id}").replace(BUYER, "{account_id}")).replace(
+            "keys/buyer", "keys/{key_id}"
+        )
+        assert (method, templated) in listed
+    assert "Order" in document["components"]["schemas"]

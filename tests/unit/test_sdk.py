@@ -1,0 +1,468 @@
+"""The buyers' client against the control API in this process, and against servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from fallow.domain.errors import (
+    Conflict,
+    FallowError,
+    InsufficientFunds,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    TooMuch,
+    Unavailable,
+)
+from fallow.domain.views import JobEvent, JobView
+from fallow.sdk.client import AsyncClient
+from fallow.sdk.sync import Client
+from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
+from tests.unit import fake_network
+from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, FakeNetwork
+
+URL = "http://127.0.0.1"
+Answer = Callable[[httpx2.Request], httpx2.Response]
+
+
+class Pauses:
+    """Stands in for sleeping, and notes for how long."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:  # noqa: D102
+        self.seen.append(seconds)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[FakeNetwork]:
+    async with fake_network.fake_network() as network:
+        yield network
+
+
+@pytest.fixture
+async def client(network: FakeNetwork) -> AsyncIterator[AsyncClient]:
+    async with connected(network) as client:
+        yield client
+
+
+def connected(network: FakeNetwork, key: str = BUYER_KEY) -> AsyncClient:
+    transport = httpx2.ASGITransport(app=network.app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    return AsyncClient(URL, key, transport=transport, sleep=Pauses())
+
+
+def canned(*answers: httpx2.Response | Exception, seen: list[httpx2.Request] | None = None) -> AsyncClient:
+    """A client of a server that gives these answers, one after the other."""
+    left = list(answers)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if seen is not None:
+            seen.append(request)
+        given = left.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    return AsyncClient(URL, "key", transport=httpx2.MockTransport(answer), sleep=Pauses())
+
+
+def failure(status: int, kind: str, code: str, **headers: str) -> httpx2.Response:
+    return httpx2.Response(
+        status, json={"kind": kind, "code": code, "message": "No.", "hint": "Hint."}, headers=headers
+    )
+
+
+def balance() -> httpx2.Response:
+    return httpx2.Response(200, content=msgspec.json.encode(fake_network.balance_view(BUYER)))
+
+
+def pauses_of(client: AsyncClient) -> list[float]:
+    assert isinstance(client._sleep, Pauses)
+    return client._sleep.seen
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Broken(httpx2.AsyncByteStream):
+    """A body that breaks off."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._data
+        raise httpx2.ReadError("connection reset")
+
+
+# errors and retries
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, InvalidInput),
+        (402, InsufficientFunds),
+        (403, NotAllowed),
+        (404, NotFound),
+        (409, Conflict),
+        (413, TooMuch),
+    ],
+)
+async def test_errors_come_back_as_what_they_were(status: int, error: type[FallowError]) -> None:
+    async with canned(failure(status, error.__name__, "some.code")) as client:
+        with pytest.raises(error) as raised:
+            await client.balance()
+    assert (raised.value.code, raised.value.message, raised.value.hint) == ("some.code", "No.", "Hint.")
+
+
+async def test_an_error_page_of_something_in_between_is_an_error_too() -> None:
+    async with canned(httpx2.Response(404, text="<html>")) as client:
+        with pytest.raises(NotFound) as raised:
+            await client.balance()
+    assert raised.value.code == "sdk.status"
+
+
+async def test_what_can_pass_is_tried_again_with_growing_pauses() -> None:
+    answers = [
+        httpx2.ConnectError("refused"),
+        failure(503, "Unavailable", "bus.timeout"),
+        failure(429, "TooMuch", "rate.requests", **{"Retry-After": "7"}),
+        balance(),
+    ]
+    async with canned(*answers) as client:
+        assert (await client.balance()).account == BUYER
+    first, second, third = pauses_of(client)
+    assert 0.1 <= first <= 0.2 <= second <= 0.4
+    assert third == 7
+
+
+async def test_trying_again_has_an_end() -> None:
+    seen: list[httpx2.Request] = []
+    async with canned(*[httpx2.ConnectError("refused")] * 5, seen=seen) as client:
+        with pytest.raises(Unavailable) as raised:
+            await client.balance()
+    assert (raised.value.code, len(seen)) == ("sdk.unreachable", 5)
+
+
+@pytest.mark.parametrize("answer", [failure(404, "NotFound", "job.unknown"), failure(413, "TooMuch", "http.body")])
+async def test_what_cannot_pass_is_not_tried_again(answer: httpx2.Response) -> None:
+    async with canned(answer) as client:
+        with pytest.raises(FallowError):
+            await client.job("0" * 32)
+    assert pauses_of(client) == []
+
+
+async def test_a_key_is_not_made_twice() -> None:
+    async with canned(httpx2.ReadError("lost")) as client:
+        with pytest.raises(Unavailable):
+            await client.create_key()
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://fallow.example", "sdk.plain_http"),
+        ("http://10.0.0.1:80", "sdk.plain_http"),
+        ("ftp://127.0.0.1", "sdk.url"),
+        ("nonsense", "sdk.url"),
+    ],
+)
+def test_a_key_is_not_sent_in_the_clear(url: str, code: str) -> None:
+    with pytest.raises(FallowError) as raised:
+        AsyncClient(url, "key")
+    assert raised.value.code == code
+
+
+async def test_calls_of_buyer_and_operator(network: FakeNetwork, client: AsyncClient) -> None:
+    assert (await client.network()).net == "lab-1"
+    assert await client.nodes() == []
+    assert await client.statement(limit=5) == []
+    async with connected(network, OPERATOR_KEY) as operator:
+        assert (await operator.create_token(uses=3)).secret
+        assert (await operator.create_key(account=BUYER)).account == BUYER
+        assert (await operator.grant(BUYER, 9)).spendable == {"granted": 9}
+        assert (await operator.ledger_check()).ok
+        assert (await operator.balance_of(BUYER)).account == BUYER
+        await operator.revoke_key("buyer")
+    with pytest.raises(NotAllowed) as raised:
+        await client.balance()
+    assert raised.value.code == "auth.key"
+
+
+# blobs
+
+
+async def test_a_file_goes_up_once_and_comes_back(client: AsyncClient, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 10_000
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(data)
+    sha256 = await client.upload(source)
+    assert sha256 == hashlib.sha256(data).hexdigest()
+    assert await client.has(sha256)
+    assert await client.download(sha256, target) == len(data)
+    assert target.read_bytes() == data == await client.read(sha256)
+    assert names(tmp_path) == ["source", "target"]
+
+
+async def test_a_blob_that_is_there_is_not_sent() -> None:
+    seen: list[httpx2.Request] = []
+    async with canned(httpx2.Response(200), seen=seen) as client:
+        await client.upload(b"x")
+    assert [request.method for request in seen] == ["HEAD"]
+
+
+async def test_an_upload_that_broke_off_is_sent_whole_again() -> None:
+    seen: list[httpx2.Request] = []
+    answers = [httpx2.Response(404), httpx2.WriteError("reset"), httpx2.Response(200)]
+    async with canned(*answers, seen=seen) as client:
+        await client.upload(b"data")
+    assert [request.method for request in seen] == ["HEAD", "PUT", "PUT"]
+    assert await seen[-1].aread() == b"data"
+
+
+async def test_no_such_key_is_not_taken_for_no_such_blob() -> None:
+    async with canned(httpx2.Response(401), failure(401, "NotAllowed", "auth.key")) as client:
+        with pytest.raises(NotAllowed) as raised:
+            await client.upload(b"x")
+    assert raised.value.code == "auth.key"
+
+
+async def test_a_download_goes_on_where_it_broke_off(tmp_path: Path) -> None:
+    data = b"0123456789"
+    seen: list[httpx2.Request] = []
+    answers = [
+        httpx2.Response(200, stream=Broken(data[:4])),
+        httpx2.ConnectError("down"),
+        httpx2.Response(206, stream=Broken(data[4:7])),
+        httpx2.Response(206, content=data[7:]),
+    ]
+    async with canned(*answers, seen=seen) as client:
+        await client.download(hashlib.sha256(data).hexdigest(), tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == data
+    assert [request.headers.get("range") for request in seen] == [None, "bytes=4-", "bytes=4-", "bytes=7-"]
+
+
+async def test_a_server_that_starts_over_is_understood(tmp_path: Path) -> None:
+    data = b"0123456789"
+    async with canned(httpx2.Response(200, stream=Broken(data[:4])), httpx2.Response(200, content=data)) as client:
+        await client.download(hashlib.sha256(data).hexdigest(), tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == data
+
+
+async def test_a_break_after_the_last_byte() -> None:
+    data = b"0123456789"
+    answers = [httpx2.Response(200, stream=Broken(data)), failure(416, "InvalidInput", "blob.range")]
+    async with canned(*answers) as client:
+        assert await client.read(hashlib.sha256(data).hexdigest()) == data
+
+
+async def test_other_bytes_are_noticed_and_not_kept(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"before")
+    async with canned(httpx2.Response(200, content=b"other")) as client:
+        with pytest.raises(Conflict) as raised:
+            await client.download(hashlib.sha256(b"wanted").hexdigest(), target)
+    assert raised.value.code == "sdk.hash"
+    assert (names(tmp_path), target.read_bytes()) == (["target"], b"before")
+
+
+async def test_what_does_not_fit_into_memory_is_refused() -> None:
+    async with canned(httpx2.Response(200, content=b"12345")) as client:
+        with pytest.raises(TooMuch) as raised:
+            await client.read(hashlib.sha256(b"12345").hexdigest(), bytes_max=4)
+    assert raised.value.code == "sdk.memory"
+
+
+# jobs
+
+
+async def result_blob(client: AsyncClient, text: bytes, *, exit_code: int = 0, name: str = "data.bin") -> str:
+    """What a node leaves: outputs and the outcome document."""
+    out = Output(name="stdout", sha256=await client.upload(text), size=len(text))
+    err = Output(name="stderr", sha256=await client.upload(b""), size=0)
+    file = Output(name=name, sha256=await client.upload(b"file of " + text), size=8 + len(text))
+    outcome = Outcome(exit_code=exit_code, reason="exited", stdout=out, stderr=err, outputs=[file])
+    return await client.upload(encode_outcome(outcome))
+
+
+async def serve_items(network: FakeNetwork, client: AsyncClient, order: list[int]) -> str:
+    """Wait for a job to be watched, then end its items in this order."""
+    job = await network.job_asked.get()
+    await network.job_asked.get()
+    for index in order:
+        await network.end_item(job, index, await result_blob(client, b"out %d" % index))
+    return job
+
+
+async def test_a_program_from_file_to_result(network: FakeNetwork, client: AsyncClient, tmp_path: Path) -> None:
+    program = tmp_path / "program.wasm"
+    program.write_bytes(b"wasm")
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(
+            client.run_wasm(program, ["-v"], {"words": b"a b"}, env={"K": "V"}, label="mine", fuel=5, retries=1)
+        )
+        job = await serve_items(network, client, [0])
+    result = await run
+    _, order = network.orders[job]
+    assert (order.label, order.retries, order.work["fuel"], order.work["args"]) == ("mine", 1, 5, ["-v"])
+    assert order.work["inputs"] == {"words": hashlib.sha256(b"a b").hexdigest()}
+    assert (result.ok, result.exit_code, result.reason, result.job.state) == (True, 0, "", "done")
+    assert (await result.stdout(), await result.stderr()) == (b"out 0", b"")
+    assert await result.output("data.bin") == b"file of out 0"
+    with pytest.raises(NotFound):
+        await result.output("other")
+    saved = await result.save(tmp_path / "saved")
+    assert [path.relative_to(tmp_path / "saved").as_posix() for path in saved] == ["stdout", "stderr", "out/data.bin"]
+
+
+@pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/../../b", "a\\b"])
+async def test_a_result_cannot_write_elsewhere(
+    network: FakeNetwork, client: AsyncClient, tmp_path: Path, name: str
+) -> None:
+    order = await client.wasm_order(b"wasm")
+    await client.submit(order)
+    await network.end_item(order.id, 0, await result_blob(client, b"", name=name))
+    result = await client.result(order.id)
+    with pytest.raises(InvalidInput) as raised:
+        await result.save(tmp_path / "saved")
+    assert raised.value.code == "result.name"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("ordered", "expected"), [(False, [2, 0, 1]), (True, [0, 1, 2])])
+async def test_a_map_gives_each_result_once(
+    network: FakeNetwork, client: AsyncClient, ordered: bool, expected: list[int]
+) -> None:
+    async def collect() -> list[tuple[int, bytes]]:
+        results = client.map_wasm(b"wasm", [b"a", b"b", b"c"], ordered=ordered)
+        return [(result.index, await result.stdout()) async for result in results]
+
+    async with asyncio.TaskGroup() as group:
+        collected = group.create_task(collect())
+        await serve_items(network, client, [2, 0, 1])
+    # The in-process server hands its events over all at once, so both orders are the items' own or as they came.
+    assert sorted(await collected) == [(index, b"out %d" % index) for index in range(3)]
+    if ordered:
+        assert [index for index, _ in await collected] == expected
+
+
+async def test_a_map_of_nothing_buys_nothing(network: FakeNetwork, client: AsyncClient) -> None:
+    assert [result async for result in client.map_wasm(b"wasm", [])] == []
+    assert network.orders == {}
+
+
+async def test_an_unreadable_input_is_told_as_it_is(client: AsyncClient, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await client.run_wasm(tmp_path / "missing.wasm")
+
+
+def events(*values: JobView | JobEvent) -> bytes:
+    lines = []
+    for value in values:
+        name = "item" if isinstance(value, JobEvent) and value.item is not None else "job"
+        lines.append(b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value)))
+    return b": hello\n\n".join(lines)
+
+
+async def test_events_go_on_after_a_broken_connection() -> None:
+    job = fake_network.job_view("0" * 32)
+    item = JobEvent(job=job.id, at=1, state="done", item=0)
+    end = JobEvent(job=job.id, at=2, state="done")
+    kind = {"content-type": "text/event-stream"}
+    error = b'event: error\ndata: {"kind":"Unavailable","code":"bus.timeout","message":"Gone.","hint":""}\n\n'
+    answers = [
+        httpx2.Response(200, headers=kind, stream=Broken(events(job, item))),
+        httpx2.Response(200, headers=kind, content=events(job) + error),
+        httpx2.Response(200, headers=kind, content=events(job)),
+        httpx2.Response(200, headers=kind, content=events(job, end)),
+    ]
+    async with canned(*answers) as client:
+        seen = [event async for event in client.events(job.id)]
+    assert seen == [job, item, job, job, job, end]
+    assert len(pauses_of(client)) == 3
+
+
+async def test_events_of_no_such_job_end_at_once() -> None:
+    async with canned(failure(404, "NotFound", "job.unknown")) as client:
+        with pytest.raises(NotFound):
+            await anext(client.events("0" * 32))
+
+
+async def test_an_answer_that_is_not_understood() -> None:
+    async with canned(httpx2.Response(200, json={"account": 1})) as client:
+        with pytest.raises(Unavailable) as raised:
+            await client.balance()
+    assert raised.value.code == "sdk.answer"
+
+
+# without asyncio
+
+
+def test_the_same_without_asyncio() -> None:
+    job = fake_network.job_view("0" * 32)
+    end = JobEvent(job=job.id, at=2, state="done")
+    kind = {"content-type": "text/event-stream"}
+    answers = [
+        balance(),
+        httpx2.Response(200, headers=kind, content=events(job, end)),
+        httpx2.Response(200, headers=kind, content=events(job, end)),
+        failure(404, "NotFound", "job.unknown"),
+    ]
+    with Client(URL, "key", client=canned(*answers)) as client:
+        assert client.balance().account == BUYER
+        assert list(client.events(job.id)) == [job, end]
+        with contextlib.closing(client.events(job.id)) as early:  # type: ignore[type-var]
+            assert next(early) == job
+        with pytest.raises(NotFound):
+            client.job(job.id)
+    client.close()
+
+
+async def test_without_asyncio_inside_of_asyncio() -> None:
+    with Client(URL, "key", client=canned(balance())) as client:
+        assert client.balance().account == BUYER
+
+
+def public_calls(of: type[object]) -> set[str]:
+    return {name for name in dir(of) if not name.startswith("_") and name not in {"close", "has", "item"}}
+
+
+def test_both_clients_can_do_the_same() -> None:
+    assert public_calls(AsyncClient) == public_calls(Client)
+
+
+# the package
+
+
+def fresh(code: str) -> Any:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_the_package_shows_the_client_and_nothing_else() -> None:
+    code = "import json, sys, fallow; print(json.dumps([dir(fallow), sorted(sys.modules)]))"
+    shown, loaded = fresh(code)
+    assert shown == ["AsyncClient", "Client", "FallowError", "Order", "Requirements"]
+    assert not {"httpx2", "msgspec", "asyncio"} & set(loaded)
+
+
+def test_the_names_of_the_package_are_there() -> None:
+    code = "import fallow, json; print(json.dumps([getattr(fallow, name).__name__ for name in fallow.__all__]))"
+    assert fresh(code) == ["AsyncClient", "Client", "FallowError", "Order", "Requirements"]
+    assert fresh("import fallow, json; print(json.dumps(hasattr(fallow, 'other')))") is False
