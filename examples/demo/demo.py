@@ -1,0 +1,259 @@
+"""The demo: a whole network on this machine does real, paid work, loses an agent on the way, and shows its books.
+
+    make demo                  and then look around; Ctrl-C ends it
+    make demo ARGS=--once      end by itself: 0 all parts ran and held, 3 a part cannot run here, 1 otherwise
+
+Everything here is what any operator, provider and buyer can do: the commands of `fallow`, and its Python client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fallow import AsyncClient, Requirements
+
+HERE = Path(__file__).parent
+PATHTRACER = HERE.parent / "pathtracer"
+sys.path.insert(0, str(PATHTRACER))
+from stitch import Tile, read_ppm, stitch, write_png  # noqa: E402 - an example beside this one
+
+FALLOW = Path(sys.executable).with_name("fallow")
+OUTPUT = Path("demo-output")
+AGENTS = ("barn", "mill", "orchard", "cellar")
+WIDTH, HEIGHT, SAMPLES, COLUMNS, ROWS = 480, 320, 36, 6, 4
+PICTURE_SHA256 = "32b93d4fcf39daf38c975f7722cc0c8c51b8b3ad9f45638618693ff5fce5fb7c"
+"""SHA-256 of the picture's pixels: programs are deterministic here, so it is the same on every machine."""
+SHARE_MILLI = 1000 * (os.cpu_count() or 1) // len(AGENTS)
+MEMORY_MIB = 512
+START_S = 30.0
+USD = 1_000_000
+
+console = Console(highlight=False)
+
+
+class Failed(Exception):  # noqa: N818 - it says what is so
+    """Something did not hold."""
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    once = "--once" in sys.argv[1:]
+    began = time.monotonic()
+    try:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fallow-demo-")))
+            folder.chmod(0o711)  # the engines run as an unprivileged user, who has to pass through
+            network = stack.enter_context(running_network(folder))
+            agents = [stack.enter_context(running_agent(folder, network, name)) for name in AGENTS]
+            asyncio.run(work(network, agents))
+            console.print(f"\nDone in {time.monotonic() - began:.0f} s.")
+            if not once:
+                stay_open(network)
+    except Failed as failure:
+        console.print(f"[bold red]The demo failed:[/] {failure}")
+        return 1
+    return 0
+
+
+@contextmanager
+def running_network(folder: Path) -> Iterator[dict[str, Any]]:
+    """`fallow up`, as an operator types it."""
+    console.rule("[bold]fallow up[/]: PostgreSQL, message bus, all roles")
+    command = [str(FALLOW), "up", "--data", str(folder / "network"), "--port", "0", "--bus-port", "0", "--json"]
+    with child(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise Failed("fallow up ended by itself")
+        network: dict[str, Any] = json.loads(line)
+        console.print(f"Network {network['net']} is up at {network['url']}")
+        yield network
+
+
+@contextmanager
+def running_agent(folder: Path, network: dict[str, Any], name: str) -> Iterator[subprocess.Popen[str]]:
+    """`fallow agent join`, as an owner types it. Each offers a share of this machine that no other one offers."""
+    log = folder / f"{name}.log"
+    command = [str(FALLOW), "agent", "join", network["url"], "--token", network["join_token"], "--yes"]
+    command += ["--home", str(folder / name), "--label", name, "--cpu", str(SHARE_MILLI / 1000)]
+    command += ["--memory", str(MEMORY_MIB), "--price-core-hour", "0.02"]
+    with log.open("w") as sink, child(command, stdout=sink, stderr=sink) as process:
+        yield process
+
+
+@contextmanager
+def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401 - Popen's own
+    """A process that ends with the demo."""
+    with subprocess.Popen(command, text=True, start_new_session=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+async def work(network: dict[str, Any], agents: list[subprocess.Popen[str]]) -> None:
+    """Buy a picture, lose an agent, check the books."""
+    async with (
+        AsyncClient(network["url"], network["buyer_key"]) as buyer,
+        AsyncClient(network["url"], network["operator_key"]) as operator,
+    ):
+        await everybody_here(buyer)
+        order_id = await render(buyer, agents)
+        await show_bill(buyer, order_id)
+        await show_earnings(buyer, operator)
+        await check_books(operator)
+
+
+async def everybody_here(buyer: AsyncClient) -> None:
+    """Wait until all agents have joined."""
+    console.rule("[bold]fallow agent join[/]: four owners offer a share of their machines")
+    async with asyncio.timeout(START_S):
+        while len(nodes := await buyer.nodes()) < len(AGENTS):
+            await asyncio.sleep(0.1)
+    table = Table("machine", "node", "cores", "memory", "USD per core and hour", "benchmark")
+    for node in sorted(nodes, key=lambda node: node.label):
+        assert node.total is not None
+        assert node.terms is not None
+        price = node.terms.price_microusd_per_core_hour / USD
+        cores = f"{node.total.cpu_milli / 1000:g}"
+        score = node.attributes.get("score.cpu", "-")
+        table.add_row(node.label, node.node[:12], cores, f"{node.total.memory_mib} MiB", f"{price:.3f}", score)
+    console.print(table)
+
+
+async def render(buyer: AsyncClient, agents: list[subprocess.Popen[str]]) -> str:
+    """Path-trace a picture as a map over its tiles; one machine is cut off in the middle of it."""
+    console.rule("[bold]a map over 24 tiles[/]: a WASM path tracer on other people's machines")
+    items = [f"{x} {y} {x + 80} {y + 80} {WIDTH} {HEIGHT} {SAMPLES}".encode() for x, y in tiles()]
+    order = await buyer.wasm_order(
+        PATHTRACER / "pathtracer.wasm",
+        items=items,
+        requirements=Requirements(cpu_milli=SHARE_MILLI, memory_mib=128, disk_mib=64),
+        time_limit_s=300,
+        label="a fallow field at dusk",
+    )
+    quote = await buyer.quote(order)
+    assert quote.price_microusd_per_hour is not None
+    price = quote.price_microusd_per_hour / USD
+    console.print(f"Quote: {len(quote.candidates)} machines, from {price:.4f} USD an hour each. {quote.plain_data}")
+    await buyer.submit(order)
+    done: list[Tile] = []
+    moved: set[int] = set()
+    names = {node.node: node.label for node in await buyer.nodes()}
+    with progress_bar() as bar:
+        task = bar.add_task("tiles", total=len(items), now="")
+
+        def watch(event: Any) -> None:  # noqa: ANN401 - a JobView or a JobEvent
+            reason = getattr(event, "reason", "")
+            item = getattr(event, "item", None)
+            if item is not None and reason.startswith("node.") and item not in moved:
+                moved.add(item)
+                bar.console.print(f"  tile {item} moves to another machine: {reason}")
+
+        async for result in buyer.results(order.id, watch=watch):
+            if not result.ok:
+                raise Failed(f"tile {result.index} failed: {result.reason}")
+            done.append(read_ppm(await result.output("tile.ppm")))
+            bar.update(task, advance=1, now=f"last one by {names.get(result.item.node or '', '?')}")
+            if len(done) == len(items) // 3:
+                bar.console.print(f"  [yellow]kill -9 {AGENTS[0]}[/]: its owner pulls the plug")
+                agents[0].send_signal(signal.SIGKILL)
+    keep_picture(done)
+    if not moved:
+        raise Failed("an agent was killed and no tile moved")
+    return order.id
+
+
+def tiles() -> list[tuple[int, int]]:
+    """Upper left corners."""
+    return [(x * WIDTH // COLUMNS, y * HEIGHT // ROWS) for y in range(ROWS) for x in range(COLUMNS)]
+
+
+def progress_bar() -> Progress:
+    """Tiles done of all, and how long it takes."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("{task.fields[now]}"), console=console)
+
+
+def keep_picture(done: list[Tile]) -> None:
+    """Put the tiles together and compare with what they must give."""
+    width, height, pixels = stitch(done)
+    OUTPUT.mkdir(exist_ok=True)
+    picture = OUTPUT / "picture.png"
+    picture.write_bytes(write_png(width, height, pixels))
+    if hashlib.sha256(pixels).hexdigest() != PICTURE_SHA256:
+        raise Failed(f"the picture {picture} is not the one that this program computes on every machine")
+    console.print(f"Picture: [bold]{picture.resolve()}[/] ({width} x {height}), every pixel as expected.")
+
+
+async def show_bill(buyer: AsyncClient, job_id: str) -> None:
+    """What the buyer paid, and for what."""
+    console.rule("[bold]fallow bill[/]")
+    job = await buyer.job(job_id)
+    leases = await buyer.leases(job_id)
+    lost = [lease for lease in leases if lease.caused_by == "provider"]
+    console.print(
+        f"{job.counts['done']} tiles, {job.used_ms / 1000:.1f} s of {SHARE_MILLI / 1000:g} core each:"
+        f" {job.owed_microusd / USD:.6f} USD (TEST credits, play money).\n"
+        f"{len(leases)} leases, {len(lost)} lost by their provider and free of charge:"
+        f" {', '.join(sorted({lease.reason for lease in lost})) or '-'}."
+    )
+    balance = await buyer.balance()
+    if any(balance.reserved.values()):
+        raise Failed(f"money is still reserved after the job: {balance.reserved}")
+
+
+async def show_earnings(buyer: AsyncClient, operator: AsyncClient) -> None:
+    """What each provider earned from buyers."""
+    console.rule("[bold]earnings[/]: usage only; nothing is minted on this network")
+    table = Table("machine", "account", "usage income (TEST USD)", "incentive", "state")
+    for node in sorted(await buyer.nodes(), key=lambda node: node.label):
+        balance = await operator.balance_of(node.account)
+        earned = sum(balance.earned.values()) / USD
+        table.add_row(node.label, node.account[:12], f"{earned:.6f}", "0", node.state)
+    console.print(table)
+
+
+async def check_books(operator: AsyncClient) -> None:
+    """The ledger's own audit."""
+    console.rule("[bold]fallow ledger check[/]")
+    check = await operator.ledger_check()
+    console.print(f"{check.transfers} transfers recomputed; debits minus credits per class: {check.sums}")
+    if not check.ok or any(check.sums.values()):
+        raise Failed(f"the ledger does not add up: {check.problems}")
+
+
+def stay_open(network: dict[str, Any]) -> None:
+    """Leave the network running until Ctrl-C."""
+    url, key = network["url"], network["buyer_key"]
+    console.rule("The network stays open. Ctrl-C ends it.")
+    console.print(f"  export FALLOW_URL={url} FALLOW_API_KEY={key}", soft_wrap=True)
+    console.print("  .venv/bin/fallow nodes\n  .venv/bin/fallow job ls\n  .venv/bin/fallow bill")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print("Stopping.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
