@@ -164,6 +164,17 @@ async def test_a_cancelled_upload_leaves_no_file(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+async def test_a_second_process_leaves_uploads_under_way_alone(tmp_path: Path) -> None:
+    async def watched() -> AsyncIterator[bytes]:
+        yield LARGE
+        FolderBlobs(tmp_path)
+        yield b"end"
+
+    data = LARGE + b"end"
+    await FolderBlobs(tmp_path).put(OWNER, name(data), watched(), bytes_max=len(data))
+    assert await read(FolderBlobs(tmp_path), name(data)) == data
+
+
 async def test_leftovers_of_a_crash_go_and_blobs_stay(tmp_path: Path) -> None:
     sha256 = await put(FolderBlobs(tmp_path), b"kept")
     leftover = tmp_path / OWNER / sha256[:2] / "tmpcrash.part"

@@ -1,5 +1,7 @@
 """The ledger port: the same scenarios and the same random batches on PostgreSQL and in memory."""
 
+# ruff: noqa: D102, S311 - helpers named after the port's methods; chance that can be repeated
+
 from __future__ import annotations
 
 import asyncio
@@ -102,20 +104,22 @@ async def on_postgres(dsn: str) -> AsyncIterator[Books]:
             yield books
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def books(request: pytest.FixtureRequest) -> AsyncIterator[Books]:
-    if request.param == "memory":
-        async with opened(MemoryDatabase(), MemoryLedger()) as made:
-            yield made
-    else:
-        async with on_postgres(request.getfixturevalue("postgres_dsn")) as made:
-            yield made
+@pytest.fixture
+async def memory_books() -> AsyncIterator[Books]:
+    async with opened(MemoryDatabase(), MemoryLedger()) as made:
+        yield made
 
 
 @pytest.fixture
 async def postgres_books(postgres_dsn: str) -> AsyncIterator[Books]:
     async with on_postgres(postgres_dsn) as made:
         yield made
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def books(request: pytest.FixtureRequest) -> Books:
+    made: Books = request.getfixturevalue(f"{request.param}_books")
+    return made
 
 
 def pay(number: int, debit: bytes, credit: bytes, amount: int, *, linked: bool = False) -> Transfer:
@@ -455,7 +459,8 @@ async def retried(attempt: Callable[[], Awaitable[list[str]]]) -> list[str]:
         try:
             return await attempt()
         except Unavailable as error:
-            assert error.code == "database.conflict"
+            if error.code != "database.conflict":
+                raise
     raise AssertionError("it never came through")
 
 
@@ -535,8 +540,7 @@ async def test_an_account_history_grows_at_its_end_only(postgres_books: Books) -
         "UPDATE ledger.account SET flags = 0",
         "UPDATE ledger.account SET debits_posted = 11 WHERE id = decode(repeat('00', 15) || '02', 'hex')",
         "UPDATE ledger.account SET credits_posted = -1",
-        "INSERT INTO ledger.transfer SELECT seq + 1000, id, debit, credit, amount, ledger, code, flags, pending_id,"
-        " timeout_s, ref, created_ms FROM ledger.transfer",
+        "INSERT INTO ledger.transfer SELECT (jsonb_populate_record(t, '{\"seq\": 1}')).* FROM ledger.transfer t",
     ],
 )
 async def test_the_tables_refuse_what_the_rules_never_do(postgres_books: Books, statement: str) -> None:

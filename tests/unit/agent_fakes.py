@@ -242,7 +242,8 @@ class World:
     async def start(self) -> AsyncIterator[Agent]:
         """Run the agent while the context is open, then stop it politely."""
         asyncio.get_running_loop().set_default_executor(Inline())
-        store = OutboxStore(self.home.outbox(NET), net=NET, key=self.key, boot=self.home.next_boot())
+        boot = self.home.next_boot()
+        store = OutboxStore(self.home.outbox(NET), net=NET, key=self.key, boot=boot, next_boot=self.home.next_boot)
         self.outbox = Outbox(store, self.clock, waiting_max=self.waiting_max, executor=Inline())
         ports = Ports(self.hub.connect(), self.clock, self._blobs, {"compute": self.worker}, random.Random(1))  # noqa: S311
         self.home.clear_work()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import sqlite3
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from fallow.agent.outbox_rows import Entry
 from fallow.agent.outbox_store import OutboxStore
 from fallow.agent.sender import Sender
 from fallow.domain.batches import BATCH_BYTES_MAX, open_batch
+from fallow.domain.calls import Deliver
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.domain.facts import LeaseAccepted, NodeEnrolled, OfferMade, UsageReceipt
 from fallow.domain.records import Body, check_openings
@@ -40,7 +42,8 @@ def reopen(path: Path, request: pytest.FixtureRequest) -> Callable[[int], Outbox
     """Open the file as a new process would; nobody closed it in between, as after a crash."""
 
     def open_it(boot: int = 1) -> OutboxStore:
-        store = OutboxStore(path, net=NET, key=KEY, boot=boot)
+        boots = itertools.count(boot + 1)
+        store = OutboxStore(path, net=NET, key=KEY, boot=boot, next_boot=lambda: next(boots))
         request.addfinalizer(store.close)
         return store
 
@@ -53,6 +56,12 @@ def accepted(number: int) -> LeaseAccepted:
 
 def entries(*numbers: int) -> list[Entry]:
     return [Entry(accepted(number), 1000 + number) for number in numbers]
+
+
+def numbers(store: OutboxStore) -> list[tuple[int, int, int]]:
+    """Boot, sequence number and lease of each record that waits."""
+    records = [record for waiting in store.oldest(100) for record in open_batch(waiting.data, net=NET).records]
+    return [(record.boot, record.seq, record.read(LeaseAccepted).lease[-1]) for record in records]
 
 
 def large_offer() -> Body:
@@ -169,8 +178,30 @@ def test_a_refused_batch_is_kept_but_not_in_the_way(reopen: Callable[..., Outbox
     store.append(entries(1))
     store.append(entries(2))
     store.set_aside(store.oldest(1)[0], "it is wrong")
-    assert [waiting.seq for waiting in store.oldest(10)] == [1]
     assert reopen().refused() == [(1, 0, 1, "it is wrong")]
+    store.append(entries(3))
+    assert numbers(store) == [(2, 0, 2), (2, 1, 3)]
+
+
+def test_numbers_that_the_network_will_not_take_are_replaced(reopen: Callable[..., OutboxStore]) -> None:
+    reopen(1).append(entries(1, 2))
+    store = reopen(2)
+    enrolled = NodeEnrolled(account=bytes(20), account_signature=bytes(65), label="attic")
+    store.append([*entries(3), Entry(enrolled, 5)])
+    store.renumber(store.oldest(1)[0])
+    assert store.refused() == []
+    (waiting,) = store.oldest(10)
+    records = open_batch(waiting.data, net=NET).records
+    assert [(record.boot, record.seq, record.at) for record in records] == [
+        (3, 0, 1001),
+        (3, 1, 1002),
+        (3, 2, 1003),
+        (3, 3, 5),
+    ]
+    check_openings(records[3], waiting.openings["3"])
+    assert reopen(2).leases(finals=False) == {f"{number:032x}" for number in (1, 2, 3)}
+    store.append(entries(4))
+    assert [(waiting.boot, waiting.seq) for waiting in store.oldest(10)] == [(3, 0), (3, 4)]
 
 
 def test_private_fields_travel_as_openings(reopen: Callable[..., OutboxStore]) -> None:
@@ -293,7 +324,7 @@ async def test_a_refusal_for_good_sets_aside_and_goes_on(
     reopen: Callable[..., OutboxStore], error: FallowError
 ) -> None:
     async with Sending(reopen()) as it, it.ingest.serving():
-        it.ingest.refuse = lambda request: error if open_batch(request.batch, net=NET).seq == 0 else None
+        it.ingest.refuse = lambda request: error if open_batch(request.batch, net=NET).boot == 1 else None
         await it.outbox.append(accepted(1))
         await eventually(lambda: it.outbox.waiting == 0)
         await it.outbox.append(accepted(2))
@@ -302,7 +333,29 @@ async def test_a_refusal_for_good_sets_aside_and_goes_on(
     assert (refused.seq, refused.reason) == (0, "No. [x.y]")
 
 
-@pytest.mark.parametrize("error", [TooMuch("rate.records", "Slower."), Unavailable("x.y", "Not now.")])
+async def test_a_network_that_went_on_under_other_numbers_gets_new_ones(reopen: Callable[..., OutboxStore]) -> None:
+    def strict(request: Deliver) -> FallowError | None:
+        batch = open_batch(request.batch, net=NET)
+        return Conflict("ingest.old_boot", "Boot 7 is over.") if batch.boot <= 7 else None
+
+    async with Sending(reopen(5)) as it, it.ingest.serving():
+        it.ingest.refuse = strict
+        await it.outbox.append(accepted(1), accepted(2))
+        await eventually(lambda: it.outbox.waiting == 0)
+        await it.outbox.append(accepted(3))
+        await eventually(lambda: it.outbox.waiting == 0)
+        assert await it.outbox.refused() == []
+    assert [(record.boot, record.seq) for record in it.ingest.records] == [(8, 0), (8, 1), (8, 2)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TooMuch("rate.records", "Slower."),
+        Unavailable("x.y", "Not now."),
+        NotAllowed("ingest.not_enrolled", "Not enrolled."),
+    ],
+)
 async def test_a_refusal_for_now_is_tried_again(reopen: Callable[..., OutboxStore], error: FallowError) -> None:
     async with Sending(reopen()) as it, it.ingest.serving():
         it.ingest.refuse = lambda _: error

@@ -139,7 +139,7 @@ async def test_an_error_page_of_something_in_between_is_an_error_too() -> None:
 
 
 async def test_what_can_pass_is_tried_again_with_growing_pauses() -> None:
-    answers = [
+    answers: list[httpx2.Response | Exception] = [
         httpx2.ConnectError("refused"),
         failure(503, "Unavailable", "bus.timeout"),
         failure(429, "TooMuch", "rate.requests", **{"Retry-After": "7"}),
@@ -229,7 +229,11 @@ async def test_a_blob_that_is_there_is_not_sent() -> None:
 
 async def test_an_upload_that_broke_off_is_sent_whole_again() -> None:
     seen: list[httpx2.Request] = []
-    answers = [httpx2.Response(404), httpx2.WriteError("reset"), httpx2.Response(200)]
+    answers: list[httpx2.Response | Exception] = [
+        httpx2.Response(404),
+        httpx2.WriteError("reset"),
+        httpx2.Response(200),
+    ]
     async with canned(*answers, seen=seen) as client:
         await client.upload(b"data")
     assert [request.method for request in seen] == ["HEAD", "PUT", "PUT"]
@@ -246,7 +250,7 @@ async def test_no_such_key_is_not_taken_for_no_such_blob() -> None:
 async def test_a_download_goes_on_where_it_broke_off(tmp_path: Path) -> None:
     data = b"0123456789"
     seen: list[httpx2.Request] = []
-    answers = [
+    answers: list[httpx2.Response | Exception] = [
         httpx2.Response(200, stream=Broken(data[:4])),
         httpx2.ConnectError("down"),
         httpx2.Response(206, stream=Broken(data[4:7])),

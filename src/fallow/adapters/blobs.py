@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import re
@@ -22,7 +23,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class FolderBlobs:
-    """The `Blobs` port on a folder, `root/<owner>/<first two digits>/<sha256>`. One process at a time may use it.
+    """The `Blobs` port on a folder, `root/<owner>/<first two digits>/<sha256>`. Several processes may share it.
 
     Making one throws away what uploads left behind that a crash cut short.
     """
@@ -31,7 +32,7 @@ class FolderBlobs:
         self._root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in root.glob(f"*/*/*{_PART}"):
-            leftover.unlink(missing_ok=True)
+            _remove_if_dead(leftover)
 
     async def put(self, owner: str, sha256: str, chunks: AsyncIterator[bytes], *, bytes_max: int) -> int:
         """See the port; errors `blob.name`, `blob.hash`, `blob.too_large`."""
@@ -82,6 +83,7 @@ class _Part:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Buffered on purpose: its lock makes closing safe while a cancelled upload still writes in its thread.
             self._file = tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PART, delete=False)  # noqa: SIM115
+            fcntl.flock(self._file, fcntl.LOCK_EX)
 
     @property
     def sha256(self) -> str:
@@ -109,6 +111,16 @@ class _Part:
         if self._file is not None:
             self._file.close()
             Path(self._file.name).unlink(missing_ok=True)
+
+
+def _remove_if_dead(part: Path) -> None:
+    """Remove a part that nobody writes: its writer holds a lock on it, which ends with the writer's process."""
+    try:
+        with part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink(missing_ok=True)
+    except (BlockingIOError, FileNotFoundError):
+        pass
 
 
 def _sync_folder(folder: Path) -> None:

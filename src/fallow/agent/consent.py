@@ -33,9 +33,9 @@ def consent_text(*, url: str, net: str, home: str, verticals: list[str], setting
             "  each in a sandbox: no network, none of your files, a folder of its own that is wiped afterwards.",
             f"What it may use: up to {offer.cpu_milli / 1000:g} cores, {offer.memory_mib / GIB_MIB:g} GiB of memory",
             f"  and {offer.disk_mib / GIB_MIB:g} GiB of disk under {home}.",
-            "What leaves through your line: results and inputs of jobs, signed records (resources offered, work done,",
-            f"  when), a sign of life every few seconds, this machine's label {settings.label!r}, its processor, memory",
-            "  and system. Connections are only ever made from here to the network.",
+            "What leaves through your line: results of jobs, signed records (what you offer, work done, when), a sign",
+            f"  of life every few seconds, this machine's label {settings.label!r}, how many cores and how much memory",
+            "  it has, its system and a benchmark. Connections are only ever made from here to the network.",
             f"What you ask: {price:g} US dollars an hour for each core.",
             "You can end it at any time: fallow agent pause, drain, or leave.",
         ]

@@ -104,12 +104,20 @@ class Outbox:
     async def promised(self, waiting: Waiting, promise: bytes, network_key: bytes) -> None:
         """See `OutboxStore.promised`."""
         await self._in_thread(lambda: self._store.promised(waiting, promise, network_key))
-        self._left(waiting)
+        self.waiting -= 1
+        self.old_waiting -= waiting.boot < self.boot
+        self.unsettled -= waiting.finals
+        self.changed.set()
 
     async def set_aside(self, waiting: Waiting, reason: str) -> None:
-        """See `OutboxStore.set_aside`."""
+        """See `OutboxStore.set_aside`; `boot` is another one afterwards."""
         await self._in_thread(lambda: self._store.set_aside(waiting, reason))
-        self._left(waiting)
+        await self._recount()
+
+    async def renumber(self, waiting: Waiting) -> None:
+        """See `OutboxStore.renumber`; `boot` is another one afterwards."""
+        await self._in_thread(lambda: self._store.renumber(waiting))
+        await self._recount()
 
     async def refused(self) -> list[Refused]:
         """The batches that the network would not take."""
@@ -120,10 +128,12 @@ class Outbox:
         self._thread.shutdown()
         self._store.close()
 
-    def _left(self, waiting: Waiting) -> None:
-        self.waiting -= 1
-        self.old_waiting -= waiting.boot < self.boot
-        self.unsettled -= waiting.finals
+    async def _recount(self) -> None:
+        def count() -> tuple[int, int, int, set[str]]:
+            boot = self._store.boot
+            return boot, self._store.count(), self._store.count(before_boot=boot), self._store.leases(finals=True)
+
+        self.boot, self.waiting, self.old_waiting, self.unsettled = await self._in_thread(count)
         self.changed.set()
 
     async def _write(self, jobs: list[_Job]) -> None:

@@ -17,6 +17,8 @@ from fallow.domain.signing import Sign
 _BATCH_OVERHEAD = 512
 _RECORD_OVERHEAD = 8
 
+_OF_LEASES = frozenset({LeaseAccepted.kind, LeaseDeclined.kind, UsageReceipt.kind})
+
 Openings = dict[str, dict[str, Opening]]
 
 
@@ -30,7 +32,6 @@ class Entry(NamedTuple):
 class Made(NamedTuple):
     """A record with its openings, and the bytes that both take in a message."""
 
-    body: Body
     record: Record
     openings: dict[str, Opening]
     size: int
@@ -57,7 +58,7 @@ class Refused(NamedTuple):
     reason: str
 
 
-def made(body: Body, record: Record, openings: dict[str, Opening]) -> Made:
+def made(record: Record, openings: dict[str, Opening]) -> Made:
     """Measure a record.
 
     Raises:
@@ -65,8 +66,23 @@ def made(body: Body, record: Record, openings: dict[str, Opening]) -> Made:
     """
     size = len(record.encode())
     if size > RECORD_BYTES_MAX:
-        raise InvalidInput("record.too_large", f"A {body.kind} record has {size} bytes: more than {RECORD_BYTES_MAX}.")
-    return Made(body, record, openings, size + _RECORD_OVERHEAD + len(msgspec.msgpack.encode(openings)))
+        raise InvalidInput(
+            "record.too_large", f"A {record.kind} record has {size} bytes: more than {RECORD_BYTES_MAX}."
+        )
+    return Made(record, openings, size + _RECORD_OVERHEAD + len(msgspec.msgpack.encode(openings)))
+
+
+def renumbered(batches: Iterable[Waiting], net: str, boot: int) -> list[Made]:
+    """The records of batches that nobody has taken, numbered anew from zero under another boot."""
+    found = [
+        (record, batch.openings.get(str(index), {}))
+        for batch in batches
+        for index, record in enumerate(open_batch(batch.data, net=net).records)
+    ]
+    return [
+        made(msgspec.structs.replace(record, boot=boot, seq=seq), openings)
+        for seq, (record, openings) in enumerate(found)
+    ]
 
 
 def split(records: Sequence[Made]) -> Iterator[list[Made]]:
@@ -85,10 +101,10 @@ def split(records: Sequence[Made]) -> Iterator[list[Made]]:
 
 def sealed_row(part: Sequence[Made], net: str, sign: Sign) -> tuple[object, ...]:
     """Sign a part as one batch: boot, seq, count, root, data, openings, leases, finals."""
+    spoken = [lease for one in part if (lease := _lease_of(one.record)) is not None]
     data = seal_batch([one.record for one in part], sign)
     batch = open_batch(data, net=net)
     openings = {str(index): one.openings for index, one in enumerate(part) if one.openings}
-    bodies = [one.body for one in part]
     return (
         batch.boot,
         batch.seq,
@@ -96,16 +112,18 @@ def sealed_row(part: Sequence[Made], net: str, sign: Sign) -> tuple[object, ...]
         batch.root,
         data,
         msgspec.msgpack.encode(openings),
-        " ".join(sorted(leases_of(bodies))),
-        " ".join(sorted(finals_of(bodies))),
+        " ".join(sorted({lease for lease, _ in spoken})),
+        " ".join(sorted({lease for lease, final in spoken if final})),
     )
-
-
-def leases_of(bodies: Iterable[Body]) -> set[str]:
-    """The leases (hex) that the bodies speak of."""
-    return {body.lease.hex() for body in bodies if isinstance(body, LeaseAccepted | LeaseDeclined | UsageReceipt)}
 
 
 def finals_of(bodies: Iterable[Body]) -> set[str]:
     """The leases (hex) whose last receipt is among the bodies."""
     return {body.lease.hex() for body in bodies if isinstance(body, UsageReceipt) and body.final}
+
+
+def _lease_of(record: Record) -> tuple[str, bool] | None:
+    """The lease (hex) that a record speaks of, and whether it is its last receipt."""
+    if record.kind not in _OF_LEASES:
+        return None
+    return record.body["lease"].hex(), record.kind == UsageReceipt.kind and record.body["final"]

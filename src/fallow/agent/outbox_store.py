@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from fallow.agent.identity import NodeKey
-from fallow.agent.outbox_rows import Entry, Made, Openings, Refused, Waiting, made, sealed_row, split
+from fallow.agent.outbox_rows import Entry, Made, Openings, Refused, Waiting, made, renumbered, sealed_row, split
 from fallow.domain.batches import Promise
 from fallow.domain.errors import NotAllowed, NotFound, Unavailable
 from fallow.domain.records import SALT_BYTES, make_record
@@ -35,18 +35,26 @@ create table if not exists promise (
 
 
 class OutboxStore:
-    """The file at `path`, written by this boot of this node.
+    """The file at `path`, written by this boot of this node; `next_boot` counts another one, durably.
 
     Every method raises Unavailable with `agent.disk_full` when the disk is full and `agent.disk_failed` when it fails
     otherwise; what was being written then is not there at all.
     """
 
     def __init__(
-        self, path: Path, *, net: str, key: NodeKey, boot: int, new_salt: Callable[[], bytes] | None = None
+        self,
+        path: Path,
+        *,
+        net: str,
+        key: NodeKey,
+        boot: int,
+        next_boot: Callable[[], int],
+        new_salt: Callable[[], bytes] | None = None,
     ) -> None:
         self._net = net
         self._key = key
         self.boot = boot
+        self._next_boot = next_boot
         self._new_salt = new_salt or (lambda: secrets.token_bytes(SALT_BYTES))
         with _translated():
             # One thread at a time uses it; which one does not matter.
@@ -68,18 +76,8 @@ class OutboxStore:
         with self._writing() as db:
             row = db.execute("select next_seq from counter where boot = ?", (self.boot,)).fetchone()
             first_seq = row[0] if row else 0
-            parts = list(split([self._make(entry, first_seq + offset) for offset, entry in enumerate(entries)]))
-            for part in parts:
-                db.execute(
-                    "insert into batch (boot, seq, count, root, data, openings, leases, finals)"
-                    " values (?, ?, ?, ?, ?, ?, ?, ?)",
-                    sealed_row(part, self._net, self._key.sign),
-                )
-            db.execute(
-                "insert into counter values (?, ?) on conflict (boot) do update set next_seq = excluded.next_seq",
-                (self.boot, first_seq + len(entries)),
-            )
-        return len(parts)
+            records = [self._make(entry, first_seq + offset) for offset, entry in enumerate(entries)]
+            return self._insert(db, records, first_seq)
 
     def oldest(self, limit: int) -> list[Waiting]:
         """Batches that wait, in the order in which they must be sent."""
@@ -134,12 +132,31 @@ class OutboxStore:
             db.execute("delete from promise where id <= ?", ((new.lastrowid or 0) - PROMISES_MAX,))
 
     def set_aside(self, waiting: Waiting, reason: str) -> None:
-        """Keep a batch that the network refuses for good, but do not send it any more."""
+        """Keep a batch that the network refuses for good, but do not send it any more.
+
+        The network takes the numbers of a boot without gaps, so what waits behind it gets new ones; see `renumber`.
+        """
+        self._renumber(waiting, reason or "refused")
+
+    def renumber(self, waiting: Waiting) -> None:
+        """Give the records of this batch, and of all that wait behind it, numbers under a boot of their own.
+
+        Only for the oldest batch, when the network refused its number: what is behind it was never sent to anybody.
+        """
+        self._renumber(waiting, "")
+
+    def _renumber(self, first: Waiting, refused: str) -> None:
+        boot = self._next_boot()
+        rest = [one for one in self.oldest(-1) if (one.boot, one.seq) >= (first.boot, first.seq)]
+        if refused:
+            rest = rest[1:]
         with self._writing() as db:
-            db.execute(
-                "update batch set refused = ? where boot = ? and seq = ?",
-                (reason or "refused", waiting.boot, waiting.seq),
-            )
+            key = (first.boot, first.seq)
+            if refused:
+                db.execute("update batch set refused = ? where boot = ? and seq = ?", (refused, *key))
+            db.execute("delete from batch where refused = '' and (boot, seq) >= (?, ?)", key)
+            self._insert(db, renumbered(rest, self._net, boot), 0)
+        self.boot = boot
 
     def refused(self) -> list[Refused]:
         """The batches that were set aside."""
@@ -154,6 +171,22 @@ class OutboxStore:
         with _translated():
             return [data for (data,) in self._db.execute("select data from promise order by id").fetchall()]
 
+    def _insert(self, db: sqlite3.Connection, records: Sequence[Made], first_seq: int) -> int:
+        """Store records as batches, and the next number of their boot; returns how many batches."""
+        parts = list(split(records))
+        for part in parts:
+            db.execute(
+                "insert into batch (boot, seq, count, root, data, openings, leases, finals)"
+                " values (?, ?, ?, ?, ?, ?, ?, ?)",
+                sealed_row(part, self._net, self._key.sign),
+            )
+        for boot in {one.record.boot for one in records}:
+            db.execute(
+                "insert into counter values (?, ?) on conflict (boot) do update set next_seq = excluded.next_seq",
+                (boot, first_seq + len(records)),
+            )
+        return len(parts)
+
     def _make(self, entry: Entry, seq: int) -> Made:
         record, openings = make_record(
             entry.body,
@@ -164,7 +197,7 @@ class OutboxStore:
             at=entry.at,
             new_salt=self._new_salt,
         )
-        return made(entry.body, record, openings)
+        return made(record, openings)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

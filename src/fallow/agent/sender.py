@@ -18,6 +18,12 @@ from fallow.ports.rpc import call
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 20.0
 
+ABOUT_THE_NODE = frozenset({"ingest.not_enrolled"})
+"""The network does not take anything of this node now. Its records wait: they are what its owner is paid for."""
+
+ABOUT_THE_NUMBER = frozenset({"ingest.old_boot", "ingest.out_of_order"})
+"""The network went on without this batch, as after a home was restored from a copy. Nothing in it is wrong."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -54,14 +60,24 @@ class Sender:
                 failures = 0
 
     async def _send(self, waiting: Waiting) -> None:
-        """Deliver one batch, or set it aside when the network refuses it for good. Raises what may be tried again."""
+        """Deliver one batch, or do what its refusal asks for. Raises what may be tried again."""
         try:
             answer = await self._ask(waiting)
         except (NotAllowed, InvalidInput, Conflict) as error:
+            await self._refused(waiting, error)
+        else:
+            await self._outbox.promised(waiting, answer.promise, self._network_key)
+
+    async def _refused(self, waiting: Waiting, error: FallowError) -> None:
+        """Set aside what is wrong for good; but what is wrong is not always the batch."""
+        if error.code in ABOUT_THE_NODE:
+            raise error
+        if error.code in ABOUT_THE_NUMBER:
+            _log.warning("batch %d/%d gets another number: %s", waiting.boot, waiting.seq, error)
+            await self._outbox.renumber(waiting)
+        else:
             _log.error("batch %d/%d set aside: %s", waiting.boot, waiting.seq, error)
             await self._outbox.set_aside(waiting, str(error))
-            return
-        await self._outbox.promised(waiting, answer.promise, self._network_key)
 
     async def _ask(self, waiting: Waiting) -> Delivered:
         request = Deliver(batch=waiting.data, openings=waiting.openings)

@@ -75,7 +75,7 @@ async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
         key = NodeKey.load(home.key)
         home.clear_work()
         clock = SystemClock()
-        store = OutboxStore(home.outbox(state.network.net), net=state.network.net, key=key, boot=home.next_boot())
+        store = _outbox_store(home, state, key, home.next_boot())
         outbox = Outbox(store, clock)
         try:
             await _serve(home, state, key, outbox, clock, stop_on_signals=stop_on_signals)
@@ -199,11 +199,15 @@ async def _stopped(home: Home, clock: Clock) -> None:
         await clock.sleep(POLL_S)
 
 
+def _outbox_store(home: Home, state: State, key: NodeKey, boot: int) -> OutboxStore:
+    net = state.network.net
+    return OutboxStore(home.outbox(net), net=net, key=key, boot=boot, next_boot=home.next_boot)
+
+
 def _records_waiting(home: Home, state: State) -> int:
-    path = home.outbox(state.network.net)
-    if not path.exists():
+    if not home.outbox(state.network.net).exists():
         return 0
-    store = OutboxStore(path, net=state.network.net, key=NodeKey.load(home.key), boot=0)
+    store = _outbox_store(home, state, NodeKey.load(home.key), boot=0)
     try:
         return store.count()
     finally:

@@ -29,13 +29,17 @@ class Loop:
 
     def each(self, source: AsyncIterator[T]) -> Iterator[T]:
         """Iterate over `source`, and close it when the caller stops early."""
+        # An interrupted step takes a moment to unwind; closing waits for it.
+        turn = asyncio.Lock()
 
         async def step() -> T:
-            return await anext(source)
+            async with turn:
+                return await anext(source)
 
         async def close() -> None:
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()
+            async with turn:
+                if isinstance(source, AsyncGenerator):
+                    await source.aclose()
 
         try:
             while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypedDict, Unpack
 
@@ -112,11 +112,18 @@ class RunCalls(BlobCalls, JobCalls):
             async for result in _in_order(results) if ordered else results:
                 yield result
 
-    async def results(self, job_id: str) -> AsyncGenerator[ItemResult, None]:
-        """Results of a job's items as they are ready, each once, until the job has ended."""
+    async def results(
+        self, job_id: str, *, watch: Callable[[Event], None] | None = None
+    ) -> AsyncGenerator[ItemResult, None]:
+        """Results of a job's items as they are ready, each once, until the job has ended.
+
+        `watch` is told every event on the way, for showing progress.
+        """
         given: set[int] = set()
         async with aclosing(self.events(job_id)) as events:
             async for event in events:
+                if watch is not None:
+                    watch(event)
                 for item in await self._changed(job_id, event, given):
                     if item.state in FINAL and item.index not in given:
                         given.add(item.index)

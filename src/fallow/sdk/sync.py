@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, Unpack
 
 from fallow.domain.orders import Order
 from fallow.sdk.client import AsyncClient
+from fallow.sdk.jobs import Event
 from fallow.sdk.loop import Loop
 from fallow.sdk.runs import RunOptions
 from fallow.sdk.sync_calls import SyncAccountCalls, SyncJobCalls
@@ -86,9 +87,10 @@ class Client(SyncJobCalls, SyncAccountCalls):
         source = self._client.map_wasm(program, items, args, inputs, env=env, ordered=ordered, **options)
         return (SyncItemResult(result, self._loop) for result in self._loop.each(source))
 
-    def results(self, job_id: str) -> Iterator[SyncItemResult]:
-        """See `AsyncClient.results`."""
-        return (SyncItemResult(result, self._loop) for result in self._loop.each(self._client.results(job_id)))
+    def results(self, job_id: str, *, watch: Callable[[Event], None] | None = None) -> Iterator[SyncItemResult]:
+        """See `AsyncClient.results`; `watch` is called in the client's own thread."""
+        source = self._client.results(job_id, watch=watch)
+        return (SyncItemResult(result, self._loop) for result in self._loop.each(source))
 
     def result(self, job_id: str, index: int = 0) -> SyncItemResult:
         """See `AsyncClient.result`."""

@@ -1,0 +1,102 @@
+"""The command `fallow`. Each command's module is imported when it is used, so that --help is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from cyclopts import App, CycloptsError
+
+from fallow.domain import errors
+
+USAGE_EXIT = 2
+INTERRUPTED_EXIT = 130
+
+
+class Entry(NamedTuple):
+    """A command: its name, where it lives, and what it is for."""
+
+    name: str
+    target: str
+    help: str
+    group: str
+
+
+BUY, OWN, PROVIDE, OPERATE = "Buy", "Your account", "Provide", "Operate a network"
+
+COMMANDS = (
+    Entry("login", "fallow.cli.login:login", "Remember a network and your API key.", OWN),
+    Entry("quote", "fallow.cli.quote:quote", "Show what a program would cost and where it could run.", BUY),
+    Entry("run", "fallow.cli.run:run", "Run a WebAssembly program on somebody's machine.", BUY),
+    Entry("map", "fallow.cli.map:map_", "Run a program once for each input, on many machines.", BUY),
+    Entry("job", "fallow.cli.job:app", "Look at your jobs, or end them.", BUY),
+    Entry("nodes", "fallow.cli.account:nodes", "List the machines of the network.", BUY),
+    Entry("balance", "fallow.cli.account:balance", "Show your credits.", OWN),
+    Entry("bill", "fallow.cli.account:bill", "List what came in and what was paid.", OWN),
+    Entry("agent", "fallow.cli.agent:app", "Offer this machine.", PROVIDE),
+    Entry("up", "fallow.cli.up:app", "Start a network.", OPERATE),
+    Entry("serve", "fallow.cli.serve:app", "Run parts of a network.", OPERATE),
+    Entry("credit", "fallow.cli.operate:credit", "Give credits.", OPERATE),
+    Entry("token", "fallow.cli.operate:token", "Let machines join.", OPERATE),
+    Entry("key", "fallow.cli.operate:key", "Make and revoke API keys.", OPERATE),
+    Entry("ledger", "fallow.cli.operate:ledger", "Check the ledger.", OPERATE),
+)
+
+
+def build() -> App:
+    """Make the app, with the commands that are installed here."""
+    app = App(
+        name="fallow",
+        help="Put idle infrastructure to work: run programs on other people's machines, or offer your own.",
+        version=_version,
+        result_action="return_value",
+        help_format="plaintext",
+    )
+    for entry in COMMANDS:
+        if find_spec(entry.target.partition(":")[0]) is not None:
+            app.command(entry.target, name=entry.name, help=entry.help, group=entry.group)
+    return app
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Errors become a sentence and a hint."""
+    try:
+        code = build()(list(tokens), exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return USAGE_EXIT
+    except errors.FallowError as error:
+        return _fail(error, tokens)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _fail(errors.InvalidInput("cli.file", f"{what}.", "Check the path."), tokens)
+    except KeyboardInterrupt:
+        return INTERRUPTED_EXIT
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _fail(error: errors.FallowError, tokens: Sequence[str]) -> int:
+    from fallow.cli.show import show_error  # noqa: PLC0415 - only when something went wrong
+
+    ours = list(tokens)[: list(tokens).index("--")] if "--" in tokens else tokens
+    show_error(error, as_json="--json" in ours)
+    return USAGE_EXIT if isinstance(error, errors.InvalidInput) else 1
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only for --version
+
+    try:
+        return version("fallow")
+    except PackageNotFoundError:
+        return "unknown (not installed as a package)"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What a network's operator does: `fallow credit`, `token`, `key`, `ledger`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from fallow.cli import profiles
+from fallow.cli.account import show_balance
+from fallow.cli.show import Json, clean, say, show_json, tell
+from fallow.cli.units import microusd, seconds, usd
+from fallow.cli.wanted import Many
+from fallow.domain.calls import Secret
+
+credit = App(name="credit", help="Give credits.")
+token = App(name="token", help="Let machines join.")
+key = App(name="key", help="Make and revoke API keys.")
+ledger = App(name="ledger", help="Check the ledger.")
+
+
+@credit.command
+def grant(account: str, amount: str, /, *, json: Json = False) -> None:
+    """Give an account TEST credits, in USD. Nothing backs them and they can never be withdrawn."""
+    with profiles.connect() as client:
+        view = client.grant(account, microusd(amount))
+    show_balance(view, as_json=json)
+
+
+@token.command(name="new")
+def new_token(
+    *,
+    uses: Annotated[int, Parameter(help="How many machines may join with it.")] = 1,
+    valid: Annotated[str, Parameter(help="How long it works: 90s, 15m, 24h, 7d.")] = "24h",
+    json: Json = False,
+) -> None:
+    """Make a token that lets machines join. It is shown once."""
+    with profiles.connect() as client:
+        secret = client.create_token(uses=uses, valid_s=seconds(valid))
+    _show_secret(secret, "Keep it: it is not shown again.", as_json=json)
+
+
+@key.command(name="new")
+def new_key(
+    *,
+    account: Annotated[str, Parameter(help="Whose key it is; left out, a new account's.")] = "",
+    scope: Annotated[Many, Parameter(help="buy or operate; may be repeated.")] = ("buy",),
+    label: Annotated[str, Parameter(help="A name for your lists.")] = "",
+    json: Json = False,
+) -> None:
+    """Make an API key. It is shown once."""
+    with profiles.connect() as client:
+        secret = client.create_key(account=account, scopes=scope, label=label)
+    _show_secret(secret, f"For account {secret.account}. Keep it: it is not shown again.", as_json=json)
+
+
+@key.command
+def revoke(key_id: str, /, *, json: Json = False) -> None:
+    """End an API key, by its public part."""
+    with profiles.connect() as client:
+        client.revoke_key(key_id)
+    show_json({"revoked": key_id}) if json else say(f"Key {key_id} is revoked.")
+
+
+@ledger.command
+def check(*, json: Json = False) -> int:
+    """Add the whole ledger up: debits equal credits, and no account is below what it may be."""
+    with profiles.connect() as client:
+        view = client.ledger_check()
+    if json:
+        show_json(view)
+    elif view.ok:
+        say(f"The ledger is in balance: {view.transfers} transfers.")
+    else:
+        say("The ledger is NOT in balance.")
+        for problem in view.problems:
+            say(f"- {clean(problem)}")
+        for name, amount in sorted(view.sums.items()):
+            say(f"- {name}: debits minus credits are {usd(amount)}")
+    return 0 if view.ok else 1
+
+
+def _show_secret(secret: Secret, note: str, *, as_json: bool) -> None:
+    if as_json:
+        show_json(secret)
+        return
+    # The secret alone on stdout, so that a script can take it.
+    say(secret.secret)
+    tell(note)

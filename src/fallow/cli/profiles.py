@@ -1,0 +1,74 @@
+"""Which network the commands talk to, and with which key."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from fallow.domain.errors import InvalidInput, NotAllowed
+from fallow.sdk.sync import Client
+
+
+class Profile(NamedTuple):
+    """A network and the buyer's or operator's key there."""
+
+    url: str
+    api_key: str
+
+
+def profile_path(env: Mapping[str, str] = os.environ) -> Path:
+    """Where the profile is kept."""
+    return Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fallow" / "profile.toml"
+
+
+def save(profile: Profile, path: Path) -> None:
+    """Write the profile, readable by its owner only, completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A JSON string of printable ASCII is a TOML string.
+    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in profile._asdict().items())
+    # Made with mode 0600: at no moment can others read the key.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+
+
+def load(env: Mapping[str, str] = os.environ) -> Profile:
+    """Return the profile to use: FALLOW_URL and FALLOW_API_KEY before the stored one.
+
+    A stored key is only ever sent to the network that it was stored with.
+
+    Raises:
+        NotAllowed: there is none.
+        InvalidInput: the file is damaged.
+    """
+    stored = _stored(profile_path(env))
+    url = env.get("FALLOW_URL") or stored.url
+    api_key = env.get("FALLOW_API_KEY") or (stored.api_key if url == stored.url else "")
+    if not url or not api_key:
+        missing = "URL of a network" if not url else f"API key for {url}"
+        raise NotAllowed(
+            "cli.profile",
+            f"There is no {missing}.",
+            "Run `fallow login URL KEY`, or set FALLOW_URL and FALLOW_API_KEY.",
+        )
+    return Profile(url, api_key)
+
+
+def connect() -> Client:
+    """Return a client of the network in use; the caller closes it."""
+    return Client(*load())
+
+
+def _stored(path: Path) -> Profile:
+    try:
+        fields = tomllib.loads(path.read_text())
+        return Profile(str(fields["url"]), str(fields["api_key"]))
+    except FileNotFoundError:
+        return Profile("", "")
+    except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise InvalidInput("cli.profile", f"{path} is damaged.", "Run `fallow login URL KEY` again.") from error

@@ -1,0 +1,80 @@
+"""A bar for jobs of many items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from fallow.cli.show import err
+from fallow.cli.units import usd
+from fallow.domain.jobs import FINAL, ItemState
+from fallow.domain.views import JobView
+from fallow.sdk.jobs import Event
+from fallow.sdk.sync_results import SyncItemResult
+
+
+class Progress:
+    """Counts items by their state and adds up what they cost. It shows nothing where there is no terminal."""
+
+    def __init__(self, total: int, *, shown: bool) -> None:
+        self._states = dict.fromkeys(range(total), str(ItemState.WAITING))
+        self._owed_microusd = 0
+        console = err()
+        self._bar = Bar(
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not shown or not console.is_terminal,
+        )
+        self._task = self._bar.add_task(self.line, total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    @property
+    def line(self) -> str:
+        """What there is to say beside the bar."""
+        states = list(self._states.values())
+        running = states.count(ItemState.RUNNING)
+        waiting = sum(1 for state in states if state not in FINAL) - running
+        return f"{running} running, {waiting} waiting, {usd(self._owed_microusd)}"
+
+    @property
+    def done(self) -> int:
+        """How many items have ended."""
+        return sum(1 for state in self._states.values() if state in FINAL)
+
+    def event(self, event: Event) -> None:
+        """Take in a change."""
+        if not isinstance(event, JobView) and event.item in self._states:
+            self._states[event.item] = event.state
+            self._show()
+
+    def result(self, result: SyncItemResult) -> None:
+        """Take in what an item came to."""
+        self._states[result.index] = result.item.state
+        self._owed_microusd += result.item.owed_microusd
+        self._show()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar away while something else is printed."""
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
+
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self.done, description=self.line)

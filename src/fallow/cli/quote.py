@@ -1,0 +1,29 @@
+"""`fallow quote`."""
+
+from __future__ import annotations
+
+from cyclopts.types import ExistingFile
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, node_name, quote_line, say, show_json, table, why_not
+from fallow.cli.units import usd
+from fallow.cli.wanted import Options, Wanted
+
+
+def quote(program: ExistingFile, /, *args: str, wanted: Options = None, json: Json = False) -> int:
+    """Show what a program would cost and where it could run; nothing is bought."""
+    wanted = wanted or Wanted()
+    with profiles.connect() as client:
+        order = client.wasm_order(program, args, wanted.inputs, env=wanted.environment, **wanted.options)
+        view = client.quote(order)
+    if json:
+        show_json(view)
+        return 0
+    say(quote_line(view))
+    if view.candidates:
+        rows = [(node_name(c.node), usd(c.price_microusd_per_hour), c.trust, c.country) for c in view.candidates]
+        table(["NODE", ">PER HOUR", "TRUST", "COUNTRY"], rows, empty="")
+        if view.why_not:
+            say(f"Others cannot: {why_not(view)}.")
+    say(view.plain_data)
+    return 0

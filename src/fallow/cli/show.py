@@ -1,0 +1,133 @@
+"""What the commands print: for people with colours and tables, for machines one JSON document."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from fallow.cli.units import usd, used
+from fallow.domain.errors import KINDS, FallowError
+from fallow.domain.views import BalanceView, ErrorView, JobView, QuoteView
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document.")]
+
+NODE_CHARACTERS = 12
+PIPE_CHARACTERS = 250
+TEST_CLASS = "granted"
+
+STYLES = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+def out() -> Console:
+    """Where results go. What is not a terminal gets lines as long as they are."""
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_CHARACTERS
+    return Console(highlight=False, width=wide)
+
+
+def err() -> Console:
+    """Where progress and explanations go, so that a program's own output stays clean."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(line: str) -> None:
+    """Print a line of the result."""
+    out().print(line, markup=False, soft_wrap=True)
+
+
+def tell(line: str) -> None:
+    """Print a line about the result."""
+    err().print(line, markup=False, soft_wrap=True)
+
+
+def show_json(value: object) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def show_error(error: FallowError, *, as_json: bool) -> None:
+    """Print what happened, and what to do next."""
+    if as_json:
+        kind = next((name for name, kind in KINDS.items() if isinstance(error, kind)), "Unavailable")
+        show_json(ErrorView(kind=kind, code=error.code, message=error.message, hint=error.hint))
+        return
+    line = Text.assemble(("Error: ", "bold red"), clean(error.message), (f"  [{error.code}]", "dim"))
+    err().print(line, soft_wrap=True)
+    if error.hint:
+        tell(clean(error.hint))
+
+
+def clean(text: str) -> str:
+    """Take control characters out of what a stranger wrote: a terminal would obey them."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def cell(value: object) -> Text:
+    """One cell of a table, never read as markup."""
+    text = clean(str(value))
+    return Text(text, style=STYLES.get(text, ""))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Print a table, or a sentence when it has no rows. A column that begins with > is set to the right."""
+    found = [[cell(value) for value in row] for row in rows]
+    if not found:
+        say(empty)
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        side: JustifyMethod = "right" if column.startswith(">") else "left"
+        # The first column names the thing: it must be whole to be of use.
+        shown.add_column(column.lstrip(">"), justify=side, overflow="fold", no_wrap=number == 0)
+    for row in found:
+        shown.add_row(*row)
+    out().print(shown)
+
+
+def node_name(node: str | None) -> str:
+    """Short form of a node's id."""
+    return (node or "")[:NODE_CHARACTERS]
+
+
+def quote_line(quote: QuoteView) -> str:
+    """Say in one line what a quote says."""
+    if not quote.candidates:
+        return f"No node can take this now ({why_not(quote) or 'the network has none'}); it waits until one can."
+    price = usd(quote.price_microusd_per_hour or 0)
+    able = f"{len(quote.candidates)} of {quote.nodes_total} nodes can take this"
+    return f"{able}, from {price}/h; {usd(quote.deposit_microusd)} is set aside."
+
+
+def why_not(quote: QuoteView) -> str:
+    """Say what turns nodes away, and how many."""
+    return ", ".join(f"{name}: {count}" for name, count in sorted(quote.why_not.items()))
+
+
+def bill_line(job: JobView, node: str | None, balance: BalanceView | None) -> str:
+    """Say in one line what a job used and what it costs."""
+    test = " TEST" if balance is not None and pays_with_test(balance) else ""
+    where = f" on {node_name(node)}" if node else ""
+    return f"{used(job.used_ms)}, {usd(job.owed_microusd)}{test}{where}, job {job.id}"
+
+
+def pays_with_test(balance: BalanceView) -> bool:
+    """Whether only TEST credits, which nothing backs, are there to pay with."""
+    return not any(amount for name, amount in balance.spendable.items() if name != TEST_CLASS)
+
+
+def credit_name(credit_class: str) -> str:
+    """Name a class of credits, TEST credits as such."""
+    return "TEST (granted)" if credit_class == TEST_CLASS else credit_class
+
+
+def fields(value: msgspec.Struct) -> dict[str, Any]:
+    """Return a view as what JSON has."""
+    found: dict[str, Any] = msgspec.to_builtins(value)
+    return found

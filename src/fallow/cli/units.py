@@ -1,0 +1,64 @@
+"""Money and times as people write and read them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+
+from fallow.domain.errors import InvalidInput
+
+MICROUSD = 1_000_000
+CENT_DIGITS, MICRO_DIGITS = 2, 6
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def usd(microusd: int) -> str:
+    """Show an amount with two to six digits, for example `0.0125 USD`."""
+    sign = "-" if microusd < 0 else ""
+    whole, rest = divmod(abs(microusd), MICROUSD)
+    digits = f"{rest:0{MICRO_DIGITS}d}".rstrip("0").ljust(CENT_DIGITS, "0")
+    return f"{sign}{whole:,}.{digits} USD"
+
+
+def microusd(text: str) -> int:
+    """Read an amount of US dollars, for example `0.02`.
+
+    Raises:
+        InvalidInput: it is no number, negative, or finer than a millionth.
+    """
+    return _scaled(text, MICROUSD, "an amount of US dollars")
+
+
+def cpu_milli(text: str) -> int:
+    """Read a number of cores, for example `0.5`; InvalidInput when it is none."""
+    return _scaled(text, 1000, "a number of cores")
+
+
+def seconds(text: str) -> int:
+    """Read a duration: 90s, 15m, 24h, 7d, or seconds; InvalidInput when it is none."""
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if found is None:
+        raise InvalidInput("cli.duration", f"{text!r} is no duration.", "Write 90s, 15m, 24h or 7d.")
+    return int(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def used(ms: int) -> str:
+    """Show a time of use, for example `2.5 s`."""
+    return f"{ms / 1000:,.1f} s"
+
+
+def when(ms: int | None) -> str:
+    """Show a point in time, in UTC; empty for none."""
+    return "" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _scaled(text: str, scale: int, what: str) -> int:
+    try:
+        value = Decimal(text) * scale
+        if value.is_finite() and value >= 0 and value == value.to_integral_value():
+            return int(value)
+    except InvalidOperation:
+        pass
+    raise InvalidInput("cli.number", f"{text!r} is not {what}.")

@@ -1,0 +1,90 @@
+"""The options of everything that orders work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from fallow.cli.units import cpu_milli, microusd, seconds
+from fallow.domain.errors import InvalidInput
+from fallow.domain.orders import Requirements
+from fallow.sdk.runs import RunOptions
+
+Many = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False, consume_multiple=False)]
+"""An option that may be repeated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the work needs and what it may cost."""
+
+    input: Annotated[Many, Parameter(help="NAME=PATH: a file that the program finds as /in/NAME.")] = ()
+    env: Annotated[Many, Parameter(help="NAME=VALUE: an environment variable of the program.")] = ()
+    cpu: Annotated[str, Parameter(help="Cores.")] = "1"
+    memory: Annotated[int, Parameter(help="Memory in MiB.")] = 256
+    disk: Annotated[int, Parameter(help="Disk in MiB.")] = 64
+    country: Annotated[Many, Parameter(help="Only nodes in this country (two letters).")] = ()
+    max_price: Annotated[str | None, Parameter(help="Highest price in USD per hour.")] = None
+    budget: Annotated[str | None, Parameter(help="Most that all of it may cost, in USD.")] = None
+    time_limit: Annotated[str, Parameter(help="Longest time, for example 90s, 15m, 2h.")] = "3600"
+    retries: Annotated[int, Parameter(help="How often a failed program is tried again.")] = 0
+    label: Annotated[str, Parameter(help="A name for your lists.")] = ""
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Files by their name in /in."""
+        return {name: Path(path) for name, path in _pairs(self.input, "--input")}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The program's environment."""
+        return dict(_pairs(self.env, "--env"))
+
+    @property
+    def options(self) -> RunOptions:
+        """What the order says beside its work.
+
+        Raises:
+            InvalidInput: a number is out of range.
+        """
+        options = RunOptions(
+            requirements=self._requirements(),
+            time_limit_s=seconds(self.time_limit),
+            retries=self.retries,
+            label=self.label,
+        )
+        if self.max_price is not None:
+            options["max_price_microusd_per_hour"] = microusd(self.max_price)
+        if self.budget is not None:
+            options["budget_microusd"] = microusd(self.budget)
+        return options
+
+    def _requirements(self) -> Requirements:
+        asked = {
+            "cpu_milli": cpu_milli(self.cpu),
+            "memory_mib": self.memory,
+            "disk_mib": self.disk,
+            "countries": [country.upper() for country in self.country],
+        }
+        try:
+            return msgspec.convert(asked, Requirements)
+        except msgspec.ValidationError as error:
+            raise InvalidInput("cli.requirements", f"No machine can be asked for this: {error}.") from error
+
+
+Options = Annotated[Wanted | None, Parameter(name="*")]
+
+
+def _pairs(texts: Iterable[str], option: str) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InvalidInput("cli.pair", f"{option} {text!r} is not of the form NAME=VALUE.")
+        pairs.append((name, value))
+    return pairs

@@ -1,0 +1,149 @@
+"""Joining: what is asked, what is agreed to, and what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from fallow.agent.bench import score_cpu
+from fallow.agent.consent import Consent
+from fallow.agent.enrol import Plan, Wishes, carry_out, plan_join, settings_from
+from fallow.agent.home import Home
+from fallow.agent.http import new_client
+from fallow.agent.identity import NodeKey
+from fallow.agent.inventory import Inventory, take_inventory
+from fallow.domain.calls import Join, join_message
+from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.identity import verify
+from tests.unit.agent_fakes import FakeClock
+
+MACHINE = Inventory(4000, 8192, 100_000, 0, "linux", "x86_64", "3.11", (), {})
+NETWORK = {"net": "lab", "public_key": "ab" * 32, "bus_url": "nats://127.0.0.1:1", "preset": "lab", "version": "1"}
+JOINED = {"net": "lab", "account": "0x" + "11" * 20, "account_signature": "0x" + "22" * 65}
+URL = "https://net.example"
+
+
+class FakeSite:
+    """A network's HTTP side; `network` and `joined` are what it answers."""
+
+    def __init__(self) -> None:
+        self.network: Any = NETWORK
+        self.joined: Any = JOINED
+        self.status = 200
+        self.joins: list[Join] = []
+        self.client = new_client(httpx2.MockTransport(self.answer))
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer as a network does."""
+        if request.url.path == "/v1/network":
+            return httpx2.Response(200, json=self.network)
+        self.joins.append(msgspec.json.decode(request.content, type=Join))
+        return httpx2.Response(self.status, json=self.joined)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[FakeSite]:
+    site = FakeSite()
+    async with site.client:
+        yield site
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+async def planned(site: FakeSite, home: Home) -> Plan:
+    return await plan_join(site.client, home, URL + "/", settings_from(Wishes(label="attic"), MACHINE), ["compute"])
+
+
+async def test_joining_keeps_consent_and_state(site: FakeSite, home: Home) -> None:
+    plan = await planned(site, home)
+    assert not home.key.exists()
+    for said in ("compute", "4 cores", "4 GiB", URL, "'attic'", "0.01 US dollars"):
+        assert said in plan.text
+    await carry_out(site.client, home, plan, "secret", clock=FakeClock(), score=lambda: 42)
+    key = NodeKey.load(home.key)
+    (asked,) = site.joins
+    assert (asked.node, asked.label) == (key.text, "attic")
+    assert verify(key.node, join_message("secret", key.text), bytes.fromhex(asked.proof))
+    assert Consent.open(home.consent.read_bytes(), key.node).text == plan.text
+    state = home.state()
+    assert (state.account, state.score_cpu, state.enrolled) == (JOINED["account"], "42", False)
+    assert not any(b"secret" in path.read_bytes() for path in home.path.iterdir())
+    with pytest.raises(Conflict, match="already"):
+        await planned(site, home)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"net": "other"}, {"account": "0x12"}, {"account_signature": "22"}, {"account_signature": "no hex"}, {"net": 1}],
+)
+async def test_an_answer_that_does_not_fit_is_refused(site: FakeSite, home: Home, changes: dict[str, Any]) -> None:
+    site.joined = {**JOINED, **changes}
+    plan = await planned(site, home)
+    with pytest.raises((Conflict, InvalidInput)):
+        await carry_out(site.client, home, plan, "secret", clock=FakeClock(), score=lambda: 42)
+    assert not home.joined
+
+
+async def test_a_refused_token_is_told_in_the_networks_words(site: FakeSite, home: Home) -> None:
+    site.status = 403
+    site.joined = {"kind": "NotAllowed", "code": "token.expired", "message": "The token has expired.", "hint": "Ask."}
+    plan = await planned(site, home)
+    with pytest.raises(NotAllowed, match="has expired") as caught:
+        await carry_out(site.client, home, plan, "secret", clock=FakeClock(), score=lambda: 42)
+    assert caught.value.hint == "Ask."
+
+
+@pytest.mark.parametrize("network", [{}, [], {**NETWORK, "public_key": "ab"}, {**NETWORK, "bus_url": ""}])
+async def test_what_is_no_network_is_told(site: FakeSite, home: Home, network: object) -> None:
+    site.network = network
+    with pytest.raises(InvalidInput, match="like a network"):
+        await planned(site, home)
+
+
+async def test_a_network_that_is_not_there_is_told(home: Home) -> None:
+    def gone(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    async with new_client(httpx2.MockTransport(gone)) as client:
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await plan_join(client, home, URL, settings_from(Wishes(), MACHINE), [])
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Wishes(cores=4.5),
+        Wishes(cores=0),
+        Wishes(memory_mib=9000),
+        Wishes(disk_mib=-1),
+        Wishes(price_usd_per_core_hour=-0.1),
+    ],
+)
+def test_no_more_than_the_machine_has_can_be_offered(wishes: Wishes) -> None:
+    with pytest.raises(FallowError):
+        settings_from(wishes, MACHINE)
+
+
+def test_inventory_and_score_of_this_machine(tmp_path: Path) -> None:
+    found = take_inventory(tmp_path)
+    assert found.cpu_milli > 0
+    assert found.memory_mib > 0
+    assert found.attributes["os"]
+    assert bool(found.gpus) != ("gpu" in found.missing)
+    ticks = iter(range(0, 10**12, 10**9))
+    assert score_cpu(lambda: next(ticks)) == 20
+
+
+def test_a_home_that_others_can_change_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home").chmod(0o777)
+    with pytest.raises(NotAllowed, match="changed by others"):
+        Home(tmp_path / "home")

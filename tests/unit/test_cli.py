@@ -1,0 +1,587 @@
+# ruff: noqa: D102
+"""The commands on canned answers: what they ask for, what they print, how they end."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import msgspec
+import pytest
+
+from fallow.cli import main, profiles, units
+from fallow.cli.profiles import Profile
+from fallow.cli.progress import Progress
+from fallow.cli.show import quote_line
+from fallow.domain import views
+from fallow.domain.calls import Secret
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.orders import Order
+from fallow.domain.resources import Resources, Terms
+from fallow.sdk.jobs import Event
+from fallow.verticals.compute.core.outcome import Outcome, Output
+from tests.unit import fake_network
+from tests.unit.fake_network import BUYER
+
+JOB = "ab" * 16
+NODE = "cd" * 32
+
+
+class CannedResult:
+    """What the SDK gives for an item, without a network."""
+
+    def __init__(self, index: int = 0, exit_code: int = 0, state: str = "done") -> None:
+        self.item = msgspec.structs.replace(fake_network.item_view(index, state), node=NODE)
+        self.index = index
+        self.ok = state == "done"
+        self.exit_code = exit_code
+        self.reason = "" if self.ok else "exited"
+        empty = Output(name="stderr", sha256="0" * 64, size=0)
+        self.outcome = Outcome(exit_code=exit_code, reason="exited", stdout=empty, stderr=empty, outputs=[])
+        self.outputs: list[Output] = []
+
+    def stdout(self) -> bytes:
+        return b"out %d\n" % self.index
+
+    def stderr(self) -> bytes:
+        return b"warning\n"
+
+    def save(self, folder: Path) -> list[Path]:
+        return [folder / "stdout"]
+
+
+class CannedClient:
+    """The SDK's client with answers made up. `asked` notes what was called with what."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.fails: FallowError | None = None
+        self.interrupts = False
+        self.quoted = fake_network.quote_view()
+        self.given = [CannedResult()]
+        self.job_now = msgspec.structs.replace(
+            fake_network.job_view(JOB, "done"), counts={"done": 1}, used_ms=2500, owed_microusd=1230, label="[red]"
+        )
+        self.ledger = fake_network.ledger_view()
+        self.node = views.NodeView(
+            node=NODE,
+            label="evil \x1b[31m",
+            account=BUYER,
+            state="open",
+            total=Resources(cpu_milli=4000, memory_mib=8192),
+            free=Resources(cpu_milli=2500, memory_mib=4096),
+            terms=Terms(price_microusd_per_core_hour=10_000),
+            attributes={},
+            country="DE",
+            leases=1,
+            last_seen_at=0,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _note(self, name: str, *values: object) -> None:
+        self.asked.append((name, values))
+        if self.fails is not None:
+            raise self.fails
+
+    def wasm_order(
+        self,
+        program: Path,
+        args: Any = (),
+        inputs: Any = None,
+        *,
+        items: Any = (),
+        env: Any = None,
+        **options: Any,
+    ) -> Order:
+        self._note("wasm_order", program, list(args), inputs, list(items), env, options)
+        return Order(id=JOB, vertical="compute", work={}, **options)
+
+    def quote(self, order: Order) -> views.QuoteView:
+        self._note("quote", order)
+        return self.quoted
+
+    def submit(self, order: Order) -> views.JobView:
+        self._note("submit", order)
+        return msgspec.structs.replace(self.job_now, state="running")
+
+    def job(self, job_id: str) -> views.JobView:
+        self._note("job", job_id)
+        return self.job_now
+
+    def wait(self, job_id: str) -> views.JobView:
+        self._note("wait", job_id)
+        return self.job_now
+
+    def events(self, job_id: str) -> Iterator[Event]:
+        yield fake_network.job_view(job_id)
+        if self.interrupts:
+            raise KeyboardInterrupt
+        yield views.JobEvent(job=job_id, at=1, state="running", item=0, node=NODE)
+        yield views.JobEvent(job=job_id, at=2, state="done")
+
+    def result(self, job_id: str) -> CannedResult:
+        self._note("result", job_id)
+        return self.given[0]
+
+    def results(self, job_id: str, *, watch: Callable[[Event], None]) -> Iterator[CannedResult]:
+        for result in self.given:
+            watch(views.JobEvent(job=job_id, at=1, state=result.item.state, item=result.index))
+            yield result
+
+    def jobs(self, *, limit: int) -> list[views.JobView]:
+        self._note("jobs", limit)
+        return [self.job_now]
+
+    def items(self, job_id: str, *, after: int, limit: int) -> list[views.ItemView]:
+        self._note("items", job_id, after, limit)
+        return [self.given[0].item]
+
+    def all_items(self, job_id: str) -> Iterator[views.ItemView]:
+        self._note("all_items", job_id)
+        return iter([fake_network.item_view(0), fake_network.item_view(1, "done")])
+
+    def leases(self, job_id: str, *, limit: int) -> list[views.LeaseView]:
+        self._note("leases", job_id, limit)
+        return [
+            views.LeaseView(
+                id="ef" * 16,
+                job=job_id,
+                item=0,
+                node=NODE,
+                state="ended",
+                price_microusd_per_hour=1,
+                proposed_at=1,
+                started_at=None,
+                ended_at=2,
+                reason="lease.unanswered",
+                caused_by="provider",
+                used_ms=0,
+                owed_microusd=0,
+            )
+        ]
+
+    def cancel(self, job_id: str) -> views.JobView:
+        self._note("cancel", job_id)
+        return msgspec.structs.replace(self.job_now, state="cancelled")
+
+    def balance(self) -> views.BalanceView:
+        self._note("balance")
+        return fake_network.balance_view(BUYER)
+
+    def statement(self, *, after: str | None, limit: int) -> list[views.StatementLine]:
+        self._note("statement", after, limit)
+        return [
+            views.StatementLine(id="1", at=0, kind="grant", credit_class="granted", amount_microusd=5_000_000, ref=""),
+            views.StatementLine(id="2", at=0, kind="usage", credit_class="paid", amount_microusd=-1230, ref=JOB),
+        ]
+
+    def nodes(self) -> list[views.NodeView]:
+        self._note("nodes")
+        return [self.node]
+
+    def create_token(self, *, uses: int, valid_s: int) -> Secret:
+        self._note("create_token", uses, valid_s)
+        return Secret(secret="join-me")  # noqa: S106
+
+    def create_key(self, *, account: str, scopes: tuple[str, ...], label: str) -> Secret:
+        self._note("create_key", account, scopes, label)
+        return Secret(secret="fk_new", account=BUYER)  # noqa: S106
+
+    def revoke_key(self, key_id: str) -> None:
+        self._note("revoke_key", key_id)
+
+    def grant(self, account: str, amount_microusd: int) -> views.BalanceView:
+        self._note("grant", account, amount_microusd)
+        return fake_network.balance_view(account, amount_microusd)
+
+    def ledger_check(self) -> views.LedgerCheckView:
+        self._note("ledger_check")
+        return self.ledger
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> CannedClient:
+    canned = CannedClient()
+    monkeypatch.setattr(profiles, "connect", lambda: canned)
+    monkeypatch.setenv("COLUMNS", "200")
+    return canned
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    path = tmp_path / "program.wasm"
+    path.write_bytes(b"wasm")
+    return str(path)
+
+
+def called(client: CannedClient, name: str) -> Any:
+    found = [values for asked, values in client.asked if asked == name]
+    assert len(found) == 1, client.asked
+    return found[0]
+
+
+# run
+
+
+def test_run_prints_the_programs_output_and_returns_its_code(
+    client: CannedClient, program: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.given = [CannedResult(exit_code=3, state="failed")]
+    assert main.run(["run", program]) == 3
+    out, err = capfd.readouterr()
+    assert out == "out 0\n"
+    lines = err.splitlines()
+    assert lines[0] == "1 of 2 nodes can take this, from 0.02 USD/h; 0.000333 USD is set aside."
+    assert lines[1:4] == [f"job {JOB}: running", "program: running on cdcdcdcdcdcd", "job: done"]
+    assert lines[4:] == [
+        "warning",
+        f"It ended with: exited. See `fallow job why {JOB}`.",
+        f"2.5 s, 0.00123 USD TEST on cdcdcdcdcdcd, job {JOB}",
+    ]
+
+
+def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, tmp_path: Path) -> None:
+    line = f"run {program} --input a=x.bin --input b=y=z --env K=V=W --cpu 0.5 --memory 512 --country de --country FR"
+    line += " --max-price 0.02 --budget 1.5 --time-limit 2h --retries 2 --label mine pos -- -v --json"
+    assert main.run([*line.split(), "--output", str(tmp_path)]) == 0
+    path, args, inputs, items, env, options = called(client, "wasm_order")
+    assert (path, args, items) == (Path(program), ["pos", "-v", "--json", "--output", str(tmp_path)], [])
+    assert inputs == {"a": Path("x.bin"), "b": Path("y=z")}
+    assert env == {"K": "V=W"}
+    requirements = options.pop("requirements")
+    assert (requirements.cpu_milli, requirements.memory_mib, requirements.countries) == (500, 512, ["DE", "FR"])
+    assert options == {
+        "max_price_microusd_per_hour": 20_000,
+        "budget_microusd": 1_500_000,
+        "time_limit_s": 7200,
+        "retries": 2,
+        "label": "mine",
+    }
+
+
+def test_run_as_json_is_one_document(
+    client: CannedClient, program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["run", program, "--json", "--output", str(tmp_path)]) == 0
+    out, err = capfd.readouterr()
+    document = json.loads(out)
+    assert (document["job"]["id"], document["exit_code"], document["stdout"]) == (JOB, 0, "out 0\n")
+    assert document["saved"] == [str(tmp_path / "stdout")]
+    assert err == ""
+    assert called(client, "wait") == (JOB,)
+
+
+def test_run_detached_prints_the_id(client: CannedClient, program: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["run", program, "--detach"]) == 0
+    assert capfd.readouterr().out == f"{JOB}\n"
+    assert "result" not in dict(client.asked)
+
+
+def test_an_interrupted_run_is_cancelled(client: CannedClient, program: str, capfd: pytest.CaptureFixture[str]) -> None:
+    client.interrupts = True
+    assert main.run(["run", program]) == 130
+    assert called(client, "cancel") == (JOB,)
+    assert "is cancelled" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--cpu many",
+        "--cpu 0",
+        "--cpu -1",
+        "--cpu nan",
+        "--country Germany",
+        "--max-price 0.0000001",
+        "--budget free",
+        "--time-limit soon",
+        "--input nameless",
+        "--input =x",
+        "--memory lots",
+        "--frob",
+    ],
+)
+def test_options_that_make_no_sense(
+    client: CannedClient, program: str, options: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["run", program, *options.split()]) == 2
+    assert client.asked == []
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert captured.err
+
+
+def test_a_program_that_is_not_there(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["run", "/nowhere/program.wasm"]) == 2
+    assert client.asked == []
+    assert "/nowhere/program.wasm" in capfd.readouterr().err
+
+
+# quote and map
+
+
+def test_quote(client: CannedClient, program: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["quote", program, "--cpu", "2"]) == 0
+    out = capfd.readouterr().out
+    assert ["abababababab", "0.02", "USD", "new", "DE"] in [line.split() for line in out.splitlines()]
+    assert "Others cannot: memory: 1." in out
+    assert client.quoted.plain_data in out
+    assert "submit" not in dict(client.asked)
+
+
+def test_a_quote_without_nodes_says_why() -> None:
+    quote = msgspec.structs.replace(fake_network.quote_view(), candidates=[], why_not={"cpu": 2, "country": 1})
+    assert quote_line(quote) == "No node can take this now (country: 1, cpu: 2); it waits until one can."
+
+
+def test_map_prints_in_the_order_of_the_inputs(
+    client: CannedClient, program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines, first = tmp_path / "lines", tmp_path / "first.bin"
+    lines.write_bytes(b"one\ntwo\n")
+    first.write_bytes(b"zero")
+    client.given = [CannedResult(2), CannedResult(0), CannedResult(1, exit_code=1, state="failed")]
+    assert main.run(["map", program, str(first), "--args-from", str(lines), "--arg", "x"]) == 1
+    _, args, _, items, _, _ = called(client, "wasm_order")
+    assert (args, items) == (["x"], [first, b"one", b"two"])
+    out, err = capfd.readouterr()
+    assert out == "out 0\nout 1\nout 2\n"
+    assert "line-1 (item 1): exited" in err
+
+
+def test_map_as_json(client: CannedClient, program: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["map", program, program, "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert [item["input"] for item in json.loads(out)["items"]] == ["program.wasm"]
+    assert err == ""
+    assert client.asked[-1][0] == "job"
+
+
+def test_map_of_nothing(client: CannedClient, program: str) -> None:
+    assert main.run(["map", program]) == 2
+    assert client.asked == []
+
+
+def test_progress_counts_and_adds_up() -> None:
+    progress = Progress(3, shown=False)
+    assert progress.line == "0 running, 3 waiting, 0.00 USD"
+    progress.event(views.JobEvent(job=JOB, at=0, state="running", item=0))
+    progress.event(views.JobEvent(job=JOB, at=0, state="placed", item=1))
+    progress.event(views.JobEvent(job=JOB, at=0, state="running"))
+    progress.event(fake_network.job_view(JOB))
+    assert progress.line == "1 running, 2 waiting, 0.00 USD"
+    progress.result(CannedResult(0))  # type: ignore[arg-type]
+    assert (progress.line, progress.done) == ("0 running, 2 waiting, 0.000042 USD", 1)
+
+
+# lists
+
+
+def test_jobs(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["job", "ls"]) == 0
+    out = capfd.readouterr().out
+    assert JOB in out
+    assert "[red]" in out
+    assert "0.00123 USD" in out
+    assert main.run(["job", "ls", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)[0]["id"] == JOB
+    assert main.run(["job", "status", JOB]) == 0
+    assert f"Job {JOB}: done" in capfd.readouterr().out
+    assert main.run(["job", "items", JOB, "--after", "3"]) == 0
+    assert ("items", (JOB, 3, 200)) in client.asked
+    assert main.run(["job", "cancel", JOB]) == 0
+    assert "cancelled" in capfd.readouterr().out
+
+
+def test_job_why(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["job", "why", JOB]) == 0
+    out = capfd.readouterr().out
+    assert "no node has been found for it yet" in out
+    assert "lease.unanswered" in out
+    assert "provider" in out
+    assert main.run(["job", "why", JOB, "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert [item["index"] for item in document["items"]] == [0]
+    assert client.asked
+
+
+def test_money_is_labelled(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["balance"]) == 0
+    out = capfd.readouterr().out
+    assert "TEST (granted)" in out
+    assert "5.00 USD" in out
+    assert main.run(["bill", "--limit", "7"]) == 0
+    out = capfd.readouterr().out
+    assert "TEST (granted)" in out
+    assert "-0.00123 USD" in out
+    assert called(client, "statement") == (None, 7)
+
+
+def test_what_strangers_wrote_does_not_reach_the_terminal(
+    client: CannedClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["nodes"]) == 0
+    out = capfd.readouterr().out
+    assert "\x1b" not in out
+    assert "2.5 cores, 4.0 GiB" in out
+    assert client.asked == [("nodes", ())]
+
+
+# the operator
+
+
+def test_the_operators_commands(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["credit", "grant", BUYER, "2.5"]) == 0
+    assert called(client, "grant") == (BUYER, 2_500_000)
+    capfd.readouterr()
+    assert main.run(["token", "new", "--uses", "3", "--valid", "7d"]) == 0
+    assert called(client, "create_token") == (3, 604_800)
+    assert capfd.readouterr().out == "join-me\n"
+    assert main.run(["key", "new", "--scope", "buy", "--scope", "operate"]) == 0
+    assert called(client, "create_key") == ("", ("buy", "operate"), "")
+    assert main.run(["key", "revoke", "k1", "--json"]) == 0
+    assert called(client, "revoke_key") == ("k1",)
+    assert main.run(["ledger", "check"]) == 0
+    client.ledger = msgspec.structs.replace(client.ledger, ok=False, problems=["one is short"], sums={"paid": 5})
+    assert main.run(["ledger", "check"]) == 1
+    assert "NOT in balance" in capfd.readouterr().out
+
+
+# errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Unavailable("x.y", "It is [b]away[/b].", "Wait."), 1), (InvalidInput("x.y", "It is [b]away[/b].", "Wait."), 2)],
+)
+def test_an_error_is_a_sentence_and_a_hint(
+    client: CannedClient, error: FallowError, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.fails = error
+    assert main.run(["balance"]) == code
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "Error: It is [b]away[/b].  [x.y]\nWait.\n")
+    assert main.run(["balance", "--json"]) == code
+    out, err = capfd.readouterr()
+    assert (json.loads(out)["code"], err) == ("x.y", "")
+
+
+def test_unknown_commands_are_explained(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["frobnicate"]) == 2
+    assert "frobnicate" in capfd.readouterr().err
+
+
+# profiles
+
+
+def test_a_profile_is_kept_for_its_owner_only(tmp_path: Path) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    path = profiles.profile_path(env)
+    profiles.save(Profile("https://a.example", 'k"ey'), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert profiles.load(env) == Profile("https://a.example", 'k"ey')
+    profiles.save(Profile("https://b.example", "other"), path)
+    assert profiles.load(env).url == "https://b.example"
+    assert [each.name for each in path.parent.iterdir()] == ["profile.toml"]
+
+
+def test_the_environment_comes_first_and_keys_stay_with_their_network(tmp_path: Path) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path)}
+    with pytest.raises(NotAllowed) as raised:
+        profiles.load(env)
+    assert "fallow login" in raised.value.hint
+    profiles.save(Profile("https://a.example", "stored"), profiles.profile_path(env))
+    assert profiles.load(env | {"FALLOW_API_KEY": "given"}) == Profile("https://a.example", "given")
+    assert profiles.load(env | {"FALLOW_URL": "https://b.example", "FALLOW_API_KEY": "b"}).url == "https://b.example"
+    with pytest.raises(NotAllowed):
+        profiles.load(env | {"FALLOW_URL": "https://b.example"})
+    profiles.profile_path(env).write_text("url = ")
+    with pytest.raises(InvalidInput):
+        profiles.load(env)
+
+
+class LoginClient(CannedClient):
+    """Notes which network it was made for."""
+
+    made: ClassVar[list[tuple[str, str]]] = []
+
+    def __init__(self, url: str, key: str) -> None:
+        super().__init__()
+        self.made.append((url, key))
+        if key == "wrong":
+            self.fails = NotAllowed("auth.key", "The API key is not valid.")
+        if key == "operator":
+            self.fails = NotAllowed("scope.missing", "This API key may not buy.")
+
+    def network(self) -> views.NetworkView:
+        return views.NetworkView(net="lab-1", public_key="", bus_url="", preset="lab", version="1")
+
+
+@pytest.mark.parametrize(("key", "code"), [("buyer", 0), ("operator", 0), ("wrong", 1)])
+def test_login_keeps_a_key_that_the_network_knows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, code: int
+) -> None:
+    monkeypatch.setattr("fallow.cli.login.Client", LoginClient)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert main.run(["login", "https://a.example/", key]) == code
+    assert LoginClient.made[-1] == ("https://a.example", key)
+    assert profiles.profile_path().exists() == (code == 0)
+    if code == 0:
+        assert profiles.load() == Profile("https://a.example", key)
+
+
+# units
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0.00 USD"),
+        (1, "0.000001 USD"),
+        (12_500, "0.0125 USD"),
+        (1_500_000, "1.50 USD"),
+        (-1_230, "-0.00123 USD"),
+        (1_234_567_890_000, "1,234,567.89 USD"),
+    ],
+)
+def test_money_has_two_to_six_digits(amount: int, text: str) -> None:
+    assert units.usd(amount) == text
+    assert units.microusd(text.removesuffix(" USD").replace(",", "").lstrip("-")) == abs(amount)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800)])
+def test_durations(text: str, seconds: int) -> None:
+    assert units.seconds(text) == seconds
+
+
+# starting
+
+
+def test_help_loads_neither_the_client_nor_the_network() -> None:
+    code = (
+        "import sys, json\n"
+        "from fallow.cli import main\n"
+        "assert main.run(['--help']) == 0\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *help_text, loaded = done.stdout.splitlines()
+    assert not {"httpx2", "litestar", "msgspec", "fallow.sdk.client", "fallow.cli.run"} & set(json.loads(loaded))
+    assert any("run" in line for line in help_text)
+
+
+@pytest.mark.parametrize("command", [entry.name for entry in main.COMMANDS])
+def test_every_command_explains_itself(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run([command, "--help"]) == 0
+    assert "Usage: fallow" in capfd.readouterr().out
