@@ -52,6 +52,9 @@ SINGLES = BATCH_MAX - 2 * PAIRS
 NOW_MS = 1_700_000_000_000
 BASELINE_CONNECTIONS = (1, 4, 16)
 
+SERVER = {"shared_buffers": "512MB", "max_wal_size": "4GB", "min_wal_size": "1GB"}
+"""On top of the engine's settings, which are sized for a laptop; durability stays as it is: on."""
+
 BASELINE_SCHEMA = """
 CREATE TABLE account (id bytea PRIMARY KEY, debits numeric(78) NOT NULL DEFAULT 0,
     credits numeric(78) NOT NULL DEFAULT 0, CHECK (debits <= credits));
@@ -110,13 +113,13 @@ class Workload:
 
 @asynccontextmanager
 async def postgres_dsn() -> AsyncIterator[str]:
-    """A server to measure on: the one named by FALLOW_BENCH_DSN, else a fresh one with production's settings."""
+    """A server to measure on: the one named by FALLOW_BENCH_DSN, else a fresh one sized for a server."""
     if named := os.environ.get("FALLOW_BENCH_DSN"):
         yield named
         return
     with tempfile.TemporaryDirectory(prefix="fallow-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the engine may run as another user
-        async with EmbeddedPostgres(Path(folder)) as engine:
+        async with EmbeddedPostgres(Path(folder), settings=SERVER) as engine:
             yield engine.dsn("postgres")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeAlias, cast
 
 import asyncpg
@@ -63,11 +63,17 @@ class PostgresTransaction:
         if self._ended:
             raise RuntimeError("this transaction has ended")
         try:
-            with mapped_errors(self._connection.is_closed):
+            with mapped_errors(self._is_lost):
                 yield self._connection
         except BaseException as error:
             self._failure = self._failure or error
             raise
+
+    def _is_lost(self) -> bool:
+        try:
+            return self._connection.is_closed()
+        except asyncpg.InterfaceError:  # a connection that broke leaves its pool at once
+            return True
 
 
 class PostgresDatabase:
@@ -156,8 +162,9 @@ async def _abandon(connection: Connection, begun: Begun) -> None:
     """Roll back. Where that fails the connection is cut, which makes the server roll back."""
     try:
         await begun.rollback()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-        connection.terminate()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with suppress(asyncpg.InterfaceError):  # a connection that broke has left its pool already
+            connection.terminate()
 
 
 async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:

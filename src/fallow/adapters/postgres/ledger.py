@@ -141,10 +141,12 @@ async def _write(tx: Transaction, outcome: Outcome, numbers: dict[bytes, int]) -
     movements = outcome.movements
     if not movements:
         return
+    columns, _ = await _while_waiting(
+        _end_deadlines(tx, outcome.untimed), lambda: rows.balance_columns(outcome.sheets, numbers)
+    )
     # Taken under the locks, so that an account's rows become visible in the order of seq.
     [block] = await tx.fetch("SELECT nextval('ledger.block') AS no")
     first = block["no"] * SEQ_PER_BLOCK
-    columns = rows.balance_columns(outcome.sheets, numbers)
     (numbered, entries), _ = await _while_waiting(
         tx.execute(rows.UPDATE_BALANCES, *columns),
         lambda: (rows.numbered(movements, first), rows.entries(movements, first, numbers)),
@@ -157,8 +159,11 @@ async def _write(tx: Transaction, outcome: Outcome, numbers: dict[bytes, int]) -
     await tx.copy("ledger.entry", ("account", "seq"), entries)
     if outcome.timed:
         await tx.copy("ledger.deadline", ("expires_ms", "pending_id"), rows.deadlines(outcome.timed))
-    if outcome.untimed:
-        expires, ids = zip(*rows.deadlines(outcome.untimed), strict=True)
+
+
+async def _end_deadlines(tx: Transaction, pendings: Sequence[Movement]) -> None:
+    if pendings:
+        expires, ids = zip(*rows.deadlines(pendings), strict=True)
         await tx.execute(rows.DELETE_DEADLINES, list(expires), list(ids))
 
 

@@ -94,9 +94,10 @@ class Brain:
         Raises:
             Conflict: the id is taken by another order.
         """
-        known = self.jobs.get(order.id)
+        entry = self.jobs.get(order.id)
+        known = entry.job if entry is not None else self.changes.jobs.get(order.id)  # open, or ended in this round
         if known is not None:
-            return same_order(known.job, order, account)
+            return same_order(known, order, account)
         job = Job(order=order, account=account, needs=needs, created_at=now)
         items = [Item(index=index) for index in range(order.item_count)]
         self.jobs[order.id] = Entry(job, items)
