@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from stitch import Tile, read_ppm, stitch, write_png  # noqa: E402 - an example 
 FALLOW = Path(sys.executable).with_name("fallow")
 OUTPUT = Path("demo-output")
 AGENTS = ("barn", "mill", "orchard", "cellar")
+KILLED, LIAR = "barn", "cellar"
 WIDTH, HEIGHT, SAMPLES, COLUMNS, ROWS = 480, 320, 36, 6, 4
 PICTURE_SHA256 = "32b93d4fcf39daf38c975f7722cc0c8c51b8b3ad9f45638618693ff5fce5fb7c"
 """SHA-256 of the picture's pixels: programs are deterministic here, so it is the same on every machine."""
@@ -47,7 +49,7 @@ USD = 1_000_000
 console = Console(highlight=False)
 
 
-class Failed(Exception):  # noqa: N818 - it says what is so
+class Failed(Exception):
     """Something did not hold."""
 
 
@@ -60,7 +62,7 @@ def main() -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fallow-demo-")))
             folder.chmod(0o711)  # the engines run as an unprivileged user, who has to pass through
             network = stack.enter_context(running_network(folder))
-            agents = [stack.enter_context(running_agent(folder, network, name)) for name in AGENTS]
+            agents = {name: stack.enter_context(running_agent(folder, network, name)) for name in AGENTS}
             asyncio.run(work(network, agents))
             console.print(f"\nDone in {time.monotonic() - began:.0f} s.")
             if not once:
@@ -90,7 +92,8 @@ def running_network(folder: Path) -> Iterator[dict[str, Any]]:
 def running_agent(folder: Path, network: dict[str, Any], name: str) -> Iterator[subprocess.Popen[str]]:
     """`fallow agent join`, as an owner types it. Each offers a share of this machine that no other one offers."""
     log = folder / f"{name}.log"
-    command = [str(FALLOW), "agent", "join", network["url"], "--token", network["join_token"], "--yes"]
+    program = [sys.executable, str(HERE / "liar.py")] if name == LIAR else [str(FALLOW)]
+    command = [*program, "agent", "join", network["url"], "--token", network["join_token"], "--yes"]
     command += ["--home", str(folder / name), "--label", name, "--cpu", str(SHARE_MILLI / 1000)]
     command += ["--memory", str(MEMORY_MIB), "--price-core-hour", "0.02"]
     with log.open("w") as sink, child(command, stdout=sink, stderr=sink) as process:
@@ -111,8 +114,8 @@ def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[s
                 process.kill()
 
 
-async def work(network: dict[str, Any], agents: list[subprocess.Popen[str]]) -> None:
-    """Buy a picture, lose an agent, check the books."""
+async def work(network: dict[str, Any], agents: Mapping[str, subprocess.Popen[str]]) -> None:
+    """Buy a picture, lose an agent, refuse a liar, check the books."""
     async with (
         AsyncClient(network["url"], network["buyer_key"]) as buyer,
         AsyncClient(network["url"], network["operator_key"]) as operator,
@@ -141,8 +144,8 @@ async def everybody_here(buyer: AsyncClient) -> None:
     console.print(table)
 
 
-async def render(buyer: AsyncClient, agents: list[subprocess.Popen[str]]) -> str:
-    """Path-trace a picture as a map over its tiles; one machine is cut off in the middle of it."""
+async def render(buyer: AsyncClient, agents: Mapping[str, subprocess.Popen[str]]) -> str:
+    """Path-trace a picture as a map over its tiles; one machine lies, one is cut off in the middle of it."""
     console.rule("[bold]a map over 24 tiles[/]: a WASM path tracer on other people's machines")
     items = [f"{x} {y} {x + 80} {y + 80} {WIDTH} {HEIGHT} {SAMPLES}".encode() for x, y in tiles()]
     order = await buyer.wasm_order(
@@ -176,8 +179,8 @@ async def render(buyer: AsyncClient, agents: list[subprocess.Popen[str]]) -> str
             done.append(read_ppm(await result.output("tile.ppm")))
             bar.update(task, advance=1, now=f"last one by {names.get(result.item.node or '', '?')}")
             if len(done) == len(items) // 3:
-                bar.console.print(f"  [yellow]kill -9 {AGENTS[0]}[/]: its owner pulls the plug")
-                agents[0].send_signal(signal.SIGKILL)
+                bar.console.print(f"  [yellow]kill -9 {KILLED}[/]: its owner pulls the plug")
+                agents[KILLED].send_signal(signal.SIGKILL)
     keep_picture(done)
     if not moved:
         raise Failed("an agent was killed and no tile moved")
@@ -211,12 +214,14 @@ async def show_bill(buyer: AsyncClient, job_id: str) -> None:
     console.rule("[bold]fallow bill[/]")
     job = await buyer.job(job_id)
     leases = await buyer.leases(job_id)
-    lost = [lease for lease in leases if lease.caused_by == "provider"]
+    checked = [item async for item in buyer.all_items(job_id) if item.checked]
+    unpaid = Counter(lease.reason for lease in leases if lease.caused_by == "provider")
     console.print(
         f"{job.counts['done']} tiles, {job.used_ms / 1000:.1f} s of {SHARE_MILLI / 1000:g} core each:"
         f" {job.owed_microusd / USD:.6f} USD (TEST credits, play money).\n"
-        f"{len(leases)} leases, {len(lost)} lost by their provider and free of charge:"
-        f" {', '.join(sorted({lease.reason for lease in lost})) or '-'}."
+        f"{len(checked)} tiles were computed again by another owner's machine, at the network's cost, and agreed.\n"
+        f"{len(leases)} leases; nobody pays for these: "
+        + (", ".join(f"{count} x {reason}" for reason, count in unpaid.items()) or "-")
     )
     balance = await buyer.balance()
     if any(balance.reserved.values()):
@@ -224,13 +229,19 @@ async def show_bill(buyer: AsyncClient, job_id: str) -> None:
 
 
 async def show_earnings(buyer: AsyncClient, operator: AsyncClient) -> None:
-    """What each provider earned from buyers."""
+    """What each provider earned from buyers, and what his results have shown."""
     console.rule("[bold]earnings[/]: usage only; nothing is minted on this network")
-    table = Table("machine", "account", "usage income (TEST USD)", "incentive", "state")
-    for node in sorted(await buyer.nodes(), key=lambda node: node.label):
-        balance = await operator.balance_of(node.account)
-        earned = sum(balance.earned.values()) / USD
-        table.add_row(node.label, node.account[:12], f"{earned:.6f}", "0", node.state)
+    table = Table("machine", "usage income (TEST USD)", "incentive", "confirmed", "wrong", "trust", "state")
+    nodes = {node.label: node for node in await buyer.nodes()}
+    for name in AGENTS:
+        node = nodes[name]
+        earned = sum((await operator.balance_of(node.account)).earned.values())
+        wrong = f"[red]{node.wrong}[/]" if node.wrong else "0"
+        table.add_row(name, f"{earned / USD:.6f}", "0", str(node.confirmed), wrong, node.trust, node.state)
+        if name == LIAR and (earned or not node.wrong):
+            raise Failed(f"the liar was paid {earned} micro-US-dollars and found wrong {node.wrong} times")
+        if name != LIAR and node.wrong:
+            raise Failed(f"{name} is honest and was found wrong")
     console.print(table)
 
 

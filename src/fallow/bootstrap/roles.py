@@ -27,6 +27,7 @@ from fallow.bootstrap.place import Place, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.settings import Settings
 from fallow.domain.billing import FeePolicy
+from fallow.domain.encoding import tagged_hash
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
 from fallow.services.ingest.service import Ingest
@@ -147,6 +148,7 @@ def _market(ground: Ground) -> tuple[Rounds, Market]:
     rounds = Rounds(
         holder=secrets.token_hex(8),
         fee=FeePolicy(settings.fee_ppm, settings.reserve_ppm),
+        check_seed=tagged_hash("fallow/check-seed/1", bytes(ground.keys.network)),
         window_ms=settings.window_s * 1000,
         clock=ground.clock,
         database=ground.database,

@@ -43,6 +43,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     fee_ppm: Annotated[Ppm, _doc("The network's fee in millionths of what buyers pay.")] = 100_000
     reserve_ppm: Annotated[Ppm, _doc("Part of the fee that goes to the reserve, in millionths.")] = 200_000
+    checks_usd: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000)],
+        _doc("TEST credits that the network starts with for checking results; later checks are paid from the fee."),
+    ] = 10
+    reserve_usd: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000)], _doc("TEST credits that the network's reserve starts with.")
+    ] = 10
     window_s: Annotated[
         Annotated[int, Meta(ge=10, le=3600)], _doc("Length of a settlement window in seconds, at most an hour.")
     ] = 3600

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -35,6 +36,7 @@ from fallow.domain.views import BalanceView
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
 
+USD = 1_000_000
 READY_S = 60.0
 SCHEMAS = ("ledger", "registry", "ingest", "market")
 STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
@@ -174,9 +176,17 @@ async def _make_keys(bus: Bus, settings: Settings) -> FirstKeys:
     operator = await call(bus, calls.CREATE_KEY, calls.CreateKey(scopes=["operate"], label="operator"), calls.Secret)
     buyer = await call(bus, calls.CREATE_KEY, calls.CreateKey(scopes=["buy"], label="first buyer"), calls.Secret)
     if settings.test_credits_usd:
-        amount = settings.test_credits_usd * 1_000_000
+        amount = settings.test_credits_usd * USD
         grant = calls.Grant(id="0" * 31 + "1", account=buyer.account, amount_microusd=amount)
         await call(bus, calls.GRANT, grant, BalanceView)
+    for gift in (_gift("fee", settings.checks_usd), _gift("reserve", settings.reserve_usd)):
+        if gift is not None:
+            await call(bus, calls.FUND, gift, dict[str, str])
     token = await call(bus, calls.CREATE_TOKEN, calls.CreateToken(uses=100, valid_s=7 * 86_400), calls.Secret)
     return FirstKeys(buyer.secret, buyer.account, operator.secret, token.secret)
 
+
+def _gift(purpose: Literal["fee", "reserve"], usd: int) -> calls.Fund | None:
+    """What the network starts with for a purpose; its id is fixed, so that it is given once."""
+    fund_id = hashlib.sha256(purpose.encode()).hexdigest()[:32]
+    return calls.Fund(id=fund_id, purpose=purpose, amount_microusd=usd * USD) if usd else None

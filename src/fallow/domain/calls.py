@@ -6,7 +6,7 @@ these subjects (the bus lets no node publish to them).
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -39,6 +39,7 @@ CREDITED = "settle.credited"
 BALANCE = "settle.balance"
 STATEMENT = "settle.statement"
 GRANT = "settle.grant"
+FUND = "settle.fund"
 LEDGER_CHECK = "settle.check"
 
 
@@ -142,6 +143,14 @@ class Grant(Request, frozen=True, kw_only=True):
 
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
     account: str
+    amount_microusd: Annotated[int, Meta(ge=1, le=10**15)]
+
+
+class Fund(Request, frozen=True, kw_only=True):
+    """Give TEST credits to the network itself: for its checks (`fee`), or for its `reserve`."""
+
+    id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+    purpose: Literal["fee", "reserve"]
     amount_microusd: Annotated[int, Meta(ge=1, le=10**15)]
 
 

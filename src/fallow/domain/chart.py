@@ -65,6 +65,11 @@ def account_id(purpose: Purpose, credit: int, owner: bytes = NETWORK) -> bytes:
     return _id("account", bytes([purpose, credit]) + owner)
 
 
+def purse_id(credit: int, payer: bytes) -> bytes:
+    """Account that a payer's windows are reserved from: a member's wallet; the network pays its checks from the fee."""
+    return account_id(Purpose.WALLET if payer else Purpose.FEE, credit, payer)
+
+
 def accounts_of(owner: bytes) -> list[Account]:
     """All accounts of a member of the network; none of them can be overdrawn."""
     return [_guarded(purpose, credit, owner) for credit in Credit for purpose in (Purpose.WALLET, Purpose.EARNED)]
@@ -105,12 +110,25 @@ def grant(grant_id: str, to: bytes, amount: int) -> Transfer:
     )
 
 
+def fund(fund_id: str, purpose: Purpose, amount: int) -> Transfer:
+    """Give TEST credits to one of the network's own purses; the same `fund_id` counts once."""
+    credit = Credit.GRANTED
+    return transfer(
+        _id("fund", fund_id.encode()),
+        account_id(Purpose.ISSUER, credit),
+        account_id(purpose, credit),
+        amount,
+        credit.value,
+        Kind.GRANT.value,
+    )
+
+
 def hold(lease: bytes, window: int, payer: bytes, parts: Parts) -> list[Transfer]:
     """Reserve a window's money: one pending transfer per credit class."""
     return [
         transfer(
             _window_id("hold", lease, window, credit),
-            account_id(Purpose.WALLET, credit, payer),
+            purse_id(credit, payer),
             account_id(Purpose.CLEARING, credit),
             amount,
             credit,

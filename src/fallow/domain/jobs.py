@@ -1,8 +1,8 @@
 """The life of a job and of its items, pure.
 
-A job has one item, or as many as a map has inputs. An item waits, is placed on a node by a lease, runs, and is done,
-failed or cancelled. What the network or a provider lost goes back to waiting, on another node; what the buyer's own
-program did wrong is tried again only as often as the buyer asked.
+A job has one item, or as many as a map has inputs. An item waits, is placed on a node by a lease, runs, perhaps is
+checked by another owner's node, and is done, failed or cancelled. What the network or a provider lost goes back to
+waiting, on another node; what the buyer's own program did wrong is tried again only as often as the buyer asked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 
 from fallow.domain.leases import Lease
 from fallow.domain.orders import Order
+from fallow.domain.verification import Judgement, Vote
 
 LOSSES_MAX = 8
 """After so many losses on different nodes an item fails, so that a poisonous one does not go round for ever."""
@@ -25,6 +26,7 @@ class ItemState(StrEnum):
     WAITING = "waiting"
     PLACED = "placed"
     RUNNING = "running"
+    CHECKING = "checking"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -34,19 +36,32 @@ FINAL = frozenset({ItemState.DONE, ItemState.FAILED, ItemState.CANCELLED})
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit of a job's work. `shunned` are nodes that lost it; `failures` counts the program's own."""
+    """One unit of a job's work.
+
+    `leases` are the open ones that have not reported, `votes` the reported results, `wanted` how many results it
+    takes. `shunned` are nodes that lost it or gave a wrong result; `failures` counts the program's own. `checked`
+    says that more than one owner's node gave the result. `used_ms` and `owed_microusd` are what the buyer pays.
+    """
 
     index: int
     state: ItemState = ItemState.WAITING
     attempts: int = 0
     failures: int = 0
     shunned: tuple[bytes, ...] = ()
-    lease: bytes | None = None
+    leases: tuple[bytes, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    wanted: int = 1
     node: bytes | None = None
     reason: str = ""
     result: str | None = None
+    checked: bool = False
     used_ms: int = 0
     owed_microusd: int = 0
+
+    @property
+    def lacks_lease(self) -> bool:
+        """Whether it should be placed (once more)."""
+        return self.state not in FINAL and len(self.leases) + len(self.votes) < self.wanted
 
 
 class JobState(StrEnum):
@@ -64,6 +79,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     blobs: tuple[str, ...] = ()
     attributes: dict[str, str] = {}
     write_bytes_max: int = 0
+    compares: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,39 +97,59 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 def placed(item: Item, lease: Lease) -> Item:
     """A lease was proposed for the item."""
     return msgspec.structs.replace(
-        item, state=ItemState.PLACED, attempts=item.attempts + 1, lease=lease.id, node=lease.node, reason=""
+        item,
+        state=ItemState.CHECKING if item.votes else ItemState.PLACED,
+        attempts=item.attempts + 1,
+        leases=(*item.leases, lease.id),
+        node=item.node if item.votes else lease.node,
+        reason="",
     )
 
 
 def running(item: Item) -> Item:
-    """Its node accepted."""
-    return msgspec.structs.replace(item, state=ItemState.RUNNING)
+    """A node accepted."""
+    return item if item.votes else msgspec.structs.replace(item, state=ItemState.RUNNING)
 
 
-def after_lease(item: Item, lease: Lease, *, ok: bool, result: str | None, order: Order) -> Item:
-    """Move on from an ended lease: to a final state, or back to waiting."""
-    item = msgspec.structs.replace(
-        item,
-        lease=None,
-        reason=lease.reason,
-        used_ms=item.used_ms + lease.used_ms,
-        owed_microusd=item.owed_microusd + lease.owed_microusd,
+def voted(item: Item, lease: Lease, vote: Vote) -> Item:
+    """A lease of the item reported a result."""
+    left = tuple(other for other in item.leases if other != lease.id)
+    return msgspec.structs.replace(item, state=ItemState.CHECKING, leases=left, votes=(*item.votes, vote))
+
+
+def without(item: Item, lease: Lease) -> Item:
+    """A lease of the item ended before it reported: it is placed again, elsewhere if that was the provider's doing."""
+    left = tuple(other for other in item.leases if other != lease.id)
+    item = msgspec.structs.replace(item, leases=left, reason=lease.reason)
+    if lease.caused_by == "provider":
+        item = msgspec.structs.replace(item, shunned=(*item.shunned, lease.node))
+        if len(item.shunned) >= LOSSES_MAX and not item.votes:
+            return msgspec.structs.replace(item, state=ItemState.FAILED)
+    if item.votes or left:
+        return item
+    return msgspec.structs.replace(item, state=ItemState.WAITING, node=None)
+
+
+def concluded(item: Item, judgement: Judgement, order: Order) -> Item:
+    """The votes are in: the item is done or failed, or its program is tried again as the buyer asked."""
+    shunned = (*item.shunned, *(vote.node for vote in judgement.wrong))
+    item = msgspec.structs.replace(item, shunned=shunned, checked=len(judgement.right) > 1)
+    if not judgement.right:
+        return msgspec.structs.replace(item, state=ItemState.FAILED, reason="result.inconclusive")
+    believed = judgement.right[0]
+    item = msgspec.structs.replace(item, node=believed.node, reason=believed.reason, result=believed.result)
+    if believed.ok:
+        return msgspec.structs.replace(item, state=ItemState.DONE)
+    failures = item.failures + 1
+    if failures > order.retries:
+        return msgspec.structs.replace(item, state=ItemState.FAILED, failures=failures)
+    return msgspec.structs.replace(
+        item, state=ItemState.WAITING, failures=failures, votes=(), wanted=order.replicas, checked=False
     )
-    if ok:
-        return msgspec.structs.replace(item, state=ItemState.DONE, result=result)
-    if lease.stop_reason:
-        return msgspec.structs.replace(item, state=ItemState.CANCELLED, reason=lease.stop_reason)
-    match lease.caused_by:
-        case "buyer" if lease.reason != "buyer.insufficient_funds":
-            return _failed(item, result, order)
-        case "provider":
-            return _lost(item, lease)
-        case _:
-            return msgspec.structs.replace(item, state=ItemState.WAITING, node=None)
 
 
 def cancelled(item: Item, reason: str) -> Item:
-    """The buyer wants it no more, and no lease runs."""
+    """The buyer wants it no more, and no lease of it runs."""
     return msgspec.structs.replace(item, state=ItemState.CANCELLED, reason=reason)
 
 
@@ -130,16 +166,3 @@ def after_items(job: Job, items: Iterable[Item], at: int) -> Job:
         if state in states:
             return msgspec.structs.replace(job, state=outcome, ended_at=at)
     return job
-
-
-def _failed(item: Item, result: str | None, order: Order) -> Item:
-    failures = item.failures + 1
-    state = ItemState.FAILED if failures > order.retries else ItemState.WAITING
-    return msgspec.structs.replace(item, state=state, failures=failures, result=result)
-
-
-def _lost(item: Item, lease: Lease) -> Item:
-    shunned = (*item.shunned, lease.node)
-    if len(shunned) >= LOSSES_MAX:
-        return msgspec.structs.replace(item, state=ItemState.FAILED, shunned=shunned)
-    return msgspec.structs.replace(item, state=ItemState.WAITING, shunned=shunned, node=None)

@@ -1,8 +1,9 @@
 """The life of a lease and of its windows, as a pure function: (lease, event) -> (lease, effects).
 
-A lease is proposed, runs from the node's signed accept, and ends exactly once, with a reason and who caused it. One
-window is open at a time, numbered from 0; it is reserved before the lease is proposed, or in one step with the
-settlement of the window before it. Every window ends settled or released, never both.
+A lease is proposed, runs from the node's signed accept, is reported done, is judged, and ends exactly once, with a
+reason and who caused it. Its capacity is free from the report on; its money moves with the judgement. One window is
+open at a time, numbered from 0; it is reserved before the lease is proposed, or in one step with the settlement of
+the window before it. Every window ends settled or released, never both.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class LeaseState(StrEnum):
 
     PROPOSED = "proposed"
     RUNNING = "running"
+    REPORTED = "reported"
     ENDED = "ended"
 
 
@@ -31,7 +33,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Exclusive use of `resources` on one node for one item of a job.
 
     `window` is the number of the open window and `held` what is reserved for it: (credit class, micro-US-dollars) in
-    the order of spending. `used_ms` and `owed_microusd` cover the settled windows. Times are the network's own.
+    the order of spending; `claim_ms` is what its last report may cost. `used_ms` and `owed_microusd` cover the
+    settled windows. Times are the network's own.
     """
 
     id: bytes
@@ -54,10 +57,17 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int | None = None
     ended_at: int | None = None
     stop_reason: str = ""
+    claim_ms: int = 0
+    ok: bool = False
     reason: str = ""
     caused_by: str = ""
     used_ms: int = 0
     owed_microusd: int = 0
+
+    @property
+    def holds_capacity(self) -> bool:
+        """Whether the node's resources are set aside for it."""
+        return self.state in {LeaseState.PROPOSED, LeaseState.RUNNING}
 
     def window_limit_ms(self, window: int) -> int:
         """How long window `window` may last: the window length, or what the time limit leaves of it."""
@@ -105,6 +115,13 @@ class Reported(NamedTuple):
     caused_by: str
 
 
+class Judged(NamedTuple):
+    """Its reported result was believed, or found wrong."""
+
+    at: int
+    believed: bool
+
+
 class StopAsked(NamedTuple):
     """Buyer or network wants it to end; a running lease ends with its final receipt."""
 
@@ -119,7 +136,7 @@ class Lost(NamedTuple):
     reason: str
 
 
-Event = Accepted | Declined | Unanswered | Unfunded | Reported | StopAsked | Lost
+Event = Accepted | Declined | Unanswered | Unfunded | Reported | Judged | StopAsked | Lost
 
 
 class Reserve(NamedTuple):
@@ -147,8 +164,16 @@ class Stop(NamedTuple):
     """Tell the node to end the lease."""
 
 
+class Free(NamedTuple):
+    """The node's capacity is free."""
+
+
+class Vote(NamedTuple):
+    """A result was reported: it is to be judged."""
+
+
 class Ended(NamedTuple):
-    """The lease is over and its capacity free. `paid`: its last window was settled; `ok`: it has a result."""
+    """The lease is over. `paid`: its last window was settled; `ok`: it has a result that is believed."""
 
     ok: bool
     paid: bool
@@ -160,7 +185,7 @@ class Refused(NamedTuple):
     code: str
 
 
-Effect = Reserve | Settle | Release | Stop | Ended | Refused
+Effect = Reserve | Settle | Release | Stop | Free | Vote | Ended | Refused
 Step = tuple[Lease, tuple[Effect, ...]]
 
 
@@ -184,6 +209,8 @@ def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per 
             return _unfunded(lease, at)
         case Reported():
             return _reported(lease, event)
+        case Judged(at, believed):
+            return _judged(lease, at, believed=believed)
         case StopAsked(at, reason):
             return _stop_asked(lease, at, reason)
         case Lost(at, reason):
@@ -191,26 +218,27 @@ def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per 
 
 
 def _accepted(lease: Lease, at: int) -> Step:
-    if lease.state is LeaseState.RUNNING:
+    if lease.state is not LeaseState.PROPOSED:
         return lease, (Refused("lease.accepted_twice"),)
     return msgspec.structs.replace(lease, state=LeaseState.RUNNING, started_at=at), ()
 
 
 def _before_start(lease: Lease, at: int, reason: str, caused_by: str) -> Step:
-    if lease.state is LeaseState.RUNNING:
+    if lease.state is not LeaseState.PROPOSED:
         return lease, (Refused("lease.running"),)
     return _released(lease, at, reason, caused_by)
 
 
 def _unfunded(lease: Lease, at: int) -> Step:
     """Nothing is reserved: a lease that has not begun ends here, a running one is told to stop unpaid from now on."""
-    ended = _ended(lease, at, "buyer.insufficient_funds", "buyer")
+    reason = "buyer.insufficient_funds" if lease.payer else "network.insufficient_funds"
+    ended = _ended(lease, at, reason, "buyer" if lease.payer else "network")
     told = (Stop(),) if lease.state is LeaseState.RUNNING else ()
-    return ended, (*told, Ended(ok=False, paid=lease.window > 0))
+    return ended, (*told, Free(), Ended(ok=False, paid=lease.window > 0))
 
 
 def _stop_asked(lease: Lease, at: int, reason: str) -> Step:
-    if lease.stop_reason:
+    if lease.stop_reason or lease.state is LeaseState.REPORTED:
         return lease, (Refused("lease.stopping"),)
     stopping = msgspec.structs.replace(lease, stop_reason=reason)
     if lease.state is LeaseState.RUNNING:
@@ -235,14 +263,33 @@ def _reported(lease: Lease, receipt: Reported) -> Step:
 
 
 def _final(lease: Lease, receipt: Reported) -> Step:
-    """The buyer pays for what his program used; for a failure of the node's own nobody pays."""
+    """A result is judged; what a node did until the buyer stopped it is paid; for its own failure nobody pays."""
     if receipt.caused_by in {"provider", "owner"} and not receipt.ok:
         return _released(lease, receipt.at, receipt.reason or "node.failed", receipt.caused_by)
-    used_ms = billable_ms(lease, receipt)
-    reason = receipt.reason or ("" if receipt.ok else "program.failed")
-    ended = _ended(lease, receipt.at, reason, receipt.caused_by)
-    ended = msgspec.structs.replace(ended, used_ms=lease.used_ms + used_ms)
-    return ended, (Settle(lease.window, used_ms, None), Ended(ok=receipt.ok, paid=True))
+    reported = msgspec.structs.replace(
+        lease,
+        state=LeaseState.REPORTED,
+        claim_ms=billable_ms(lease, receipt),
+        ok=receipt.ok,
+        reason=receipt.reason or ("" if receipt.ok else "program.failed"),
+        caused_by=receipt.caused_by,
+    )
+    if lease.stop_reason:
+        ended, effects = _judged(reported, receipt.at, believed=True)
+        return ended, (Free(), *effects)
+    return reported, (Free(), Vote())
+
+
+def _judged(lease: Lease, at: int, *, believed: bool) -> Step:
+    """A believed result is paid; one that was found wrong is not, and is its provider's doing."""
+    if lease.state is not LeaseState.REPORTED:
+        return lease, (Refused("lease.not_reported"),)
+    if not believed:
+        wrong = _ended(lease, at, "result.wrong", "provider")
+        return wrong, (Release(lease.window), Ended(ok=False, paid=False))
+    paid = _ended(lease, at, lease.reason, lease.caused_by)
+    paid = msgspec.structs.replace(paid, used_ms=lease.used_ms + lease.claim_ms)
+    return paid, (Settle(lease.window, lease.claim_ms, None), Ended(ok=lease.ok, paid=True))
 
 
 def billable_ms(lease: Lease, receipt: Reported) -> int:
@@ -252,10 +299,12 @@ def billable_ms(lease: Lease, receipt: Reported) -> int:
 
 
 def _released(lease: Lease, at: int, reason: str, caused_by: str) -> Step:
-    return _ended(lease, at, reason, caused_by), (Release(lease.window), Ended(ok=False, paid=False))
+    if lease.state is LeaseState.REPORTED:
+        return lease, (Refused("lease.reported"),)
+    return _ended(lease, at, reason, caused_by), (Release(lease.window), Free(), Ended(ok=False, paid=False))
 
 
 def _ended(lease: Lease, at: int, reason: str, caused_by: str) -> Lease:
     return msgspec.structs.replace(
-        lease, state=LeaseState.ENDED, held=(), ended_at=at, reason=reason, caused_by=caused_by
+        lease, state=LeaseState.ENDED, held=(), claim_ms=0, ended_at=at, reason=reason, caused_by=caused_by
     )

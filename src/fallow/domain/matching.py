@@ -8,12 +8,19 @@ from typing import NamedTuple
 from fallow.domain.orders import Requirements
 from fallow.domain.resources import Resources, Terms
 
+BUSY = "busy"
+"""The obstacle of a node that fits, but not now."""
+
 
 class Place(NamedTuple):
-    """A node as the matcher sees it. `here` says that it is online and its offer open."""
+    """A node as the matcher sees it.
+
+    `here` says that it is online and its offer open, `suspended` that it gave wrong results lately.
+    """
 
     node: bytes
     here: bool
+    suspended: bool
     total: Resources
     free: Resources
     terms: Terms
@@ -30,7 +37,7 @@ class Wish(NamedTuple):
 
 
 def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
-    """Names of all requirements that turn this node away; empty when it fits. "busy" means: fits, but not now."""
+    """Names of all requirements that turn this node away; empty when it fits. BUSY comes alone."""
     requirements = wish.requirements
     resources = requirements.resources
     node = place.node.hex()
@@ -38,6 +45,7 @@ def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
     price = place.terms.price_microusd_per_hour(resources)
     checks = (
         ("offline", place.here),
+        ("suspended", not place.suspended),
         ("cpu", resources.cpu_milli <= place.total.cpu_milli),
         ("memory", resources.memory_mib <= place.total.memory_mib),
         ("disk", resources.disk_mib <= place.total.disk_mib),
@@ -49,7 +57,7 @@ def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
     )
     failed = tuple(name for name, holds in checks if not holds)
     if not failed and not place.free.holds(resources):
-        return ("busy",)
+        return (BUSY,)
     return failed
 
 

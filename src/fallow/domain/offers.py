@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from fallow.domain.facts import OfferMade
+from fallow.domain.verification import Vote
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +17,16 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     account: bytes
     boot: int
     made: OfferMade
+
+
+class Evidence(NamedTuple):
+    """Why a node was found wrong: its lease, and all the votes on the item, its own among them."""
+
+    lease: bytes
+    node: bytes
+    at: int
+    code: str
+    votes: tuple[Vote, ...]
 
 
 class Refusal(NamedTuple):

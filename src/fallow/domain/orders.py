@@ -41,7 +41,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `id` is made by the buyer (32 hex digits); the same order sent again changes nothing. `work` is checked by the
     vertical that `vertical` names. `items` are the hashes of the inputs of a map, one lease each; empty for a single
-    job. Prices are per lease and hour. `budget_microusd` bounds what all leases together may cost.
+    job. `replicas` is from how many owners' nodes the buyer wants to have (and pay for) the same result; the network
+    checks on its own account besides, where results can be compared. Prices are per lease and hour.
+    `budget_microusd` bounds what all leases together may cost.
     """
 
     id: Id
@@ -53,6 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     budget_microusd: Annotated[int, Meta(ge=0, le=PRICE_MICROUSD_MAX)] | None = None
     time_limit_s: Annotated[int, Meta(ge=1, le=TIME_LIMIT_S_MAX)] = 3600
     retries: Annotated[int, Meta(ge=0, le=10)] = 0
+    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     label: Label = ""
 
     @property

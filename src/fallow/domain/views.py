@@ -24,7 +24,11 @@ class NetworkView(View, frozen=True, kw_only=True):
 
 
 class ItemView(View, frozen=True, kw_only=True):
-    """One item of a job. `reason` says why it is in a final or waiting state; empty when all is well."""
+    """One item of a job.
+
+    `reason` says why it is in a final or waiting state; empty when all is well. `checked` says that nodes of more
+    than one owner gave the same result.
+    """
 
     index: int
     state: str
@@ -32,6 +36,7 @@ class ItemView(View, frozen=True, kw_only=True):
     node: str | None
     reason: str
     result: str | None
+    checked: bool
     used_ms: int
     owed_microusd: int
 
@@ -106,7 +111,10 @@ class QuoteView(View, frozen=True, kw_only=True):
 
 
 class NodeView(View, frozen=True, kw_only=True):
-    """An enrolled node as the public sees it."""
+    """An enrolled node as the public sees it.
+
+    `confirmed` counts its results that another owner's node confirmed since the last wrong one, `wrong` all wrong ones.
+    """
 
     node: str
     label: str
@@ -117,6 +125,9 @@ class NodeView(View, frozen=True, kw_only=True):
     terms: Terms | None
     attributes: dict[str, str]
     country: str
+    trust: str
+    confirmed: int
+    wrong: int
     leases: int
     last_seen_at: int | None
 

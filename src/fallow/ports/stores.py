@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 from fallow.domain.billing import MeterKey
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
-from fallow.domain.offers import Offer, Refusal
+from fallow.domain.offers import Evidence, Offer, Refusal
+from fallow.domain.verification import Standing
 from fallow.ports.database import Transaction
 
 
@@ -90,6 +91,8 @@ class MarketRows(NamedTuple):
     offers: Sequence[Offer]
     meters: Mapping[MeterKey, int]
     refusals: Sequence[Refusal]
+    standings: Mapping[bytes, Standing]
+    evidence: Sequence[Evidence]
     cursor: Cursor
 
 
@@ -100,6 +103,7 @@ class MarketState(NamedTuple):
     leases: list[Lease]
     offers: list[Offer]
     meters: dict[MeterKey, int]
+    standings: dict[bytes, Standing]
     cursor: Cursor
 
 
@@ -132,6 +136,10 @@ class MarketStore(Protocol):
 
     async def jobs(self, tx: Transaction, account: bytes, after: str, limit: int) -> list[tuple[Job, list[Item]]]:
         """Jobs of an account, the latest first; `after` is the id of the last one seen."""
+        ...
+
+    async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
+        """Why nodes were found wrong, the latest first."""
         ...
 
     async def leases(self, tx: Transaction, job_id: str, limit: int) -> list[Lease]:

@@ -11,11 +11,16 @@ from fallow.domain.resources import Resources
 
 
 class WorkNeeds(NamedTuple):
-    """What a checked piece of work asks of the network: blobs to read (SHA-256 hex) and attributes of the node."""
+    """What a checked piece of work asks of the network: blobs to read (SHA-256 hex) and attributes of the node.
+
+    `compares` says that every honest node must give the same result, byte for byte, so that nodes can be checked by
+    having another one do the same.
+    """
 
     blobs: frozenset[str]
     attributes: Mapping[str, str]
     write_bytes_max: int
+    compares: bool
 
 
 class LeaseBlobs(Protocol):

@@ -10,7 +10,8 @@ import msgspec
 from fallow.domain.errors import Conflict
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
-from fallow.domain.offers import Offer
+from fallow.domain.offers import Evidence, Offer
+from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Row, Transaction
 from fallow.ports.stores import Cursor, MarketRows, MarketState
 
@@ -42,11 +43,13 @@ class PostgresMarketStore:
         leases = await tx.fetch("SELECT doc FROM market.lease WHERE state <> 'ended' ORDER BY proposed_at, id")
         offers = await tx.fetch("SELECT doc FROM market.offer")
         meters = await tx.fetch("SELECT * FROM market.meter")
+        standings = await tx.fetch("SELECT node, doc FROM market.standing")
         leader = await tx.fetch("SELECT cursor, cursor_records FROM market.leader")
         return MarketState(
             jobs=await self._with_items(tx, jobs),
             leases=[_decode(row, Lease) for row in leases],
             offers=[_decode(row, Offer) for row in offers],
+            standings={row["node"]: _decode(row, Standing) for row in standings},
             meters={(row["payer"], row["payee"], row["price_version"]): int(row["price_ms"]) for row in meters},
             cursor=Cursor(leader[0]["cursor"], leader[0]["cursor_records"]),
         )
@@ -76,6 +79,7 @@ class PostgresMarketStore:
                 *_columns((offer.node, _encode(offer)) for offer in rows.offers),
             )
         await self._save_meters(tx, rows)
+        await self._save_verdicts(tx, rows)
         await tx.execute("UPDATE market.leader SET cursor = $1, cursor_records = $2", *rows.cursor)
 
     async def jobs_by_id(self, tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[Job, list[Item]]]:
@@ -94,6 +98,20 @@ class PostgresMarketStore:
             limit,
         )
         return await self._with_items(tx, rows)
+
+    async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
+        """Why nodes were found wrong, the latest first."""
+        rows = await tx.fetch("SELECT * FROM market.evidence ORDER BY at DESC, lease LIMIT $1", limit)
+        return [
+            Evidence(
+                row["lease"],
+                row["node"],
+                row["at"],
+                row["code"],
+                msgspec.json.decode(row["votes"], type=tuple[Vote, ...]),
+            )
+            for row in rows
+        ]
 
     async def leases(self, tx: Transaction, job_id: str, limit: int) -> list[Lease]:
         """Leases of a job."""
@@ -124,6 +142,21 @@ class PostgresMarketStore:
                 " SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[])"
                 " ON CONFLICT DO NOTHING",
                 *_columns(rows.refusals),
+            )
+
+    async def _save_verdicts(self, tx: Transaction, rows: MarketRows) -> None:
+        if rows.standings:
+            await tx.execute(
+                "INSERT INTO market.standing (node, doc) SELECT * FROM unnest($1::bytea[], $2::bytea[])"
+                " ON CONFLICT (node) DO UPDATE SET doc = EXCLUDED.doc",
+                *_columns((node, _encode(standing)) for node, standing in rows.standings.items()),
+            )
+        if rows.evidence:
+            await tx.execute(
+                "INSERT INTO market.evidence (lease, node, at, code, votes)"
+                " SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::text[], $5::bytea[])"
+                " ON CONFLICT DO NOTHING",
+                *_columns((x.lease, x.node, x.at, x.code, msgspec.json.encode(x.votes)) for x in rows.evidence),
             )
 
     async def _with_items(self, tx: Transaction, rows: Sequence[Row]) -> list[tuple[Job, list[Item]]]:

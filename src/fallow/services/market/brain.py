@@ -7,6 +7,7 @@ and offers, so that a new process goes on where a dead one stopped.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,12 +16,25 @@ import msgspec
 from fallow.domain import jobs as job_rules
 from fallow.domain import leases as lease_rules
 from fallow.domain.billing import Charge, FeePolicy, MeterKey, charge
+from fallow.domain.chart import NETWORK
 from fallow.domain.errors import Conflict, NotFound
 from fallow.domain.facts import UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import Lease, LeaseState
-from fallow.domain.offers import Offer, Refusal
+from fallow.domain.matching import Place
+from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
+from fallow.domain.verification import (
+    CHECKED_VOTES,
+    Judgement,
+    Standing,
+    Vote,
+    after_confirmed,
+    after_wrong,
+    is_checked,
+    judge,
+    suspended_until,
+)
 from fallow.domain.views import JobEvent
 from fallow.services.market.changes import Changes, Collect, GiveBack, Hold
 from fallow.services.market.floor import Floor
@@ -30,6 +44,9 @@ ANSWER_MS = 5_000
 
 OVERDUE_MS = 30_000
 """A lease that has not ended so long after its time limit is lost."""
+
+
+NO_STANDING = Standing()
 
 
 class Source(NamedTuple):
@@ -46,7 +63,7 @@ class Entry:
     def __init__(self, job: Job, items: Iterable[Item]) -> None:
         self.job = job
         self.items = {item.index: item for item in items}
-        self.waiting = {item.index: None for item in self.items.values() if item.state is ItemState.WAITING}
+        self.waiting = {item.index: None for item in self.items.values() if item.lacks_lease}
         self.spent_microusd = sum(item.owed_microusd for item in self.items.values())
         self.unfinished = sum(1 for item in self.items.values() if item.state not in FINAL)
         self.reserved: dict[bytes, int] = {}
@@ -60,8 +77,10 @@ class Entry:
 class Brain:
     """All open jobs, open leases and offers."""
 
-    def __init__(self, fee: FeePolicy) -> None:
+    def __init__(self, fee: FeePolicy, check_seed: bytes) -> None:
         self.fee = fee
+        self.check_seed = check_seed
+        self.standings: dict[bytes, Standing] = {}
         self.floor = Floor()
         self.jobs: dict[str, Entry] = {}
         self.leases: dict[bytes, Lease] = {}
@@ -69,6 +88,21 @@ class Brain:
         self.results: dict[bytes, str | None] = {}
         self.unfunded: set[bytes] = set()
         self.changes = Changes()
+
+    def standing(self, node: bytes) -> Standing:
+        """What a node's results have shown."""
+        return self.standings.get(node, NO_STANDING)
+
+    def places(self, now: int) -> list[Place]:
+        """All nodes as the matcher sees them."""
+        return [
+            slot.place(now, suspended=suspended_until(self.standing(node)) > now)
+            for node, slot in self.floor.slots.items()
+        ]
+
+    def draw(self, lease_id: bytes) -> int:
+        """A number that decides whether a lease is checked; without the seed nobody can foresee it."""
+        return int.from_bytes(hmac.digest(self.check_seed, lease_id, "sha256")[:8], "big")
 
     # What a store loads
 
@@ -78,8 +112,10 @@ class Brain:
             self.jobs[job.order.id] = Entry(job, items)
         for lease in leases:
             self.leases[lease.id] = lease
-            self.floor.slots[lease.node].take(lease)
-            self.jobs[lease.job].reserved[lease.id] = lease.deposit_microusd(lease.window)
+            if lease.holds_capacity:
+                self.floor.slots[lease.node].take(lease)
+            if lease.payer != NETWORK:
+                self.jobs[lease.job].reserved[lease.id] = lease.deposit_microusd(lease.window)
 
     def take_changes(self) -> Changes:
         """Return what has come together since the last time."""
@@ -99,7 +135,8 @@ class Brain:
         if known is not None:
             return same_order(known, order, account)
         job = Job(order=order, account=account, needs=needs, created_at=now)
-        items = [Item(index=index) for index in range(order.item_count)]
+        wanted = order.replicas if needs.compares else 1
+        items = [Item(index=index, wanted=wanted) for index in range(order.item_count)]
         self.jobs[order.id] = Entry(job, items)
         self.changes.jobs[order.id] = job
         self.changes.items.update({(order.id, item.index): item for item in items})
@@ -117,10 +154,10 @@ class Brain:
         if entry is None or entry.job.account != account:
             raise NotFound("job.unknown", f"There is no open job {job_id} of this account.", "List them: fallow job ls")
         for item in list(entry.items.values()):
-            if item.state is ItemState.WAITING:
-                self._set_item(entry, job_rules.cancelled(item, "buyer.cancelled"), now)
-            elif item.lease is not None:
-                self._step(self.leases[item.lease], lease_rules.StopAsked(now, "buyer.cancelled"))
+            for lease_id in item.leases:
+                self._step(self.leases[lease_id], lease_rules.StopAsked(now, "buyer.cancelled"))
+            if item.state not in FINAL and not item.leases:
+                self._cancel_item(entry, item, "buyer.cancelled", now)
         self._end_job(entry, now)
         return entry.job
 
@@ -178,7 +215,7 @@ class Brain:
             if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
                 self.floor.cool(lease.node, now)
                 self._step(lease, lease_rules.Unanswered(now))
-            elif lease.started_at is not None and now >= lease.started_at + lease.time_limit_ms + OVERDUE_MS:
+            elif lease.state is LeaseState.RUNNING and now >= _due_at(lease):
                 self._step(lease, lease_rules.Lost(now, "node.overdue"))
 
     def moves_money(self, lease_id: bytes) -> bool:
@@ -220,6 +257,11 @@ class Brain:
             self._set_item(entry, item, now)
         self._end_job(entry, now)
 
+    def settle_for_less(self, entry: Entry, item: Item, now: int) -> None:
+        """No further result is to be had: what there is decides, unchecked; two that differ decide nothing."""
+        says = {vote.says for vote in item.votes}
+        self._conclude(entry, item, Judgement(item.votes if len(says) == 1 else (), ()), now)
+
     # Inside
 
     def _from_node(self, source: Source, lease_id: bytes, event: lease_rules.Event) -> None:
@@ -257,11 +299,16 @@ class Brain:
                 self.unfunded.discard(before.payer)
             case lease_rules.Stop():
                 self.changes.stops.append((after.node, after.id))
-            case lease_rules.Ended(ok=ok):
-                self._lease_over(self.leases[after.id], ok=ok, now=now)
+            case lease_rules.Free():
+                self.floor.slots[after.node].give_back(after)
+            case lease_rules.Vote():
+                self._vote(after, now)
+            case lease_rules.Ended():
+                self._lease_over(self.leases[after.id], now)
 
     def _hold(self, lease: Lease, window: int, amount_microusd: int) -> Hold:
-        self.jobs[lease.job].reserved[lease.id] = amount_microusd
+        if lease.payer != NETWORK:
+            self.jobs[lease.job].reserved[lease.id] = amount_microusd
         return Hold(lease, window, amount_microusd)
 
     def _charge(self, lease: Lease, used_ms: int) -> Charge:
@@ -271,22 +318,83 @@ class Brain:
         self.changes.meters.add(key)
         current = self.leases[lease.id]
         self._keep(msgspec.structs.replace(current, owed_microusd=current.owed_microusd + owed.total))
-        self.jobs[lease.job].spent_microusd += owed.total
+        if lease.payer != NETWORK:
+            self.jobs[lease.job].spent_microusd += owed.total
+        self.unfunded.discard(NETWORK)  # the fee is where the network's own checks are paid from
         return owed
 
     def _running(self, lease: Lease, now: int) -> None:
         entry = self.jobs[lease.job]
         self._set_item(entry, job_rules.running(entry.items[lease.item]), now)
 
-    def _lease_over(self, lease: Lease, *, ok: bool, now: int) -> None:
-        """Free its capacity at once and move its item on."""
-        self.floor.slots[lease.node].give_back(lease)
+    def _vote(self, lease: Lease, now: int) -> None:
+        """A result came in: believe it, have it checked, or judge between it and others."""
+        entry = self.jobs[lease.job]
+        vote = Vote(
+            lease=lease.id,
+            node=lease.node,
+            account=lease.payee,
+            ok=lease.ok,
+            reason=lease.reason,
+            result=self.results.get(lease.id),
+        )
+        item = job_rules.voted(entry.items[lease.item], lease, vote)
+        if entry.job.needs.compares and item.wanted == 1:
+            checked = is_checked(self.standing(lease.node), self.draw(lease.id))
+            item = msgspec.structs.replace(item, wanted=CHECKED_VOTES if checked else 1)
+        judgement = judge(item.votes, item.wanted) if not item.leases else None
+        if judgement is not None:
+            self._conclude(entry, item, judgement, now)
+            return
+        if not item.lacks_lease and not item.leases:
+            item = msgspec.structs.replace(item, wanted=len(item.votes) + 1)
+        self._set_item(entry, item, now)
+
+    def _conclude(self, entry: Entry, item: Item, judgement: Judgement, now: int) -> None:
+        """Pay or refuse each vote's lease, remember what the nodes have shown, and move the item on."""
+        entry.items[item.index] = item
+        self._set_standings(item, judgement, now)
+        wrong = {vote.lease for vote in judgement.wrong}
+        for vote in item.votes:
+            self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=vote.lease not in wrong))
+        item = job_rules.concluded(entry.items[item.index], judgement, entry.job.order)
+        self._set_item(entry, item, now)
+        self._end_job(entry, now)
+
+    def _set_standings(self, item: Item, judgement: Judgement, now: int) -> None:
+        if len(judgement.right) > 1:
+            for vote in judgement.right:
+                self._set_standing(vote.node, after_confirmed(self.standing(vote.node)))
+        for vote in judgement.wrong:
+            self._set_standing(vote.node, after_wrong(self.standing(vote.node), now))
+            self.changes.evidence.append(Evidence(vote.lease, vote.node, now, "result.wrong", item.votes))
+
+    def _set_standing(self, node: bytes, standing: Standing) -> None:
+        self.standings[node] = standing
+        self.changes.standings.add(node)
+
+    def _cancel_item(self, entry: Entry, item: Item, reason: str, now: int) -> None:
+        """End an item that has no open lease; what was reported for it is paid."""
+        for vote in item.votes:
+            self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=True))
+        self._set_item(entry, job_rules.cancelled(entry.items[item.index], reason), now)
+
+    def _lease_over(self, lease: Lease, now: int) -> None:
+        """Count what it cost, and move its item on if it ended before it reported a result."""
         del self.leases[lease.id]
         entry = self.jobs[lease.job]
         entry.reserved.pop(lease.id, None)
-        result = self.results.get(lease.id)
-        item = job_rules.after_lease(entry.items[lease.item], lease, ok=ok, result=result, order=entry.job.order)
-        self._set_item(entry, item, now)
+        item = entry.items[lease.item]
+        if lease.payer != NETWORK:
+            item = msgspec.structs.replace(
+                item, used_ms=item.used_ms + lease.used_ms, owed_microusd=item.owed_microusd + lease.owed_microusd
+            )
+        if lease.id not in item.leases:
+            entry.items[item.index] = item
+            return
+        self._set_item(entry, job_rules.without(item, lease), now)
+        if lease.stop_reason and not entry.items[item.index].leases:
+            self._cancel_item(entry, entry.items[item.index], lease.stop_reason, now)
         self._end_job(entry, now)
 
     def _end_job(self, entry: Entry, now: int) -> None:
@@ -301,7 +409,7 @@ class Brain:
         before = entry.items[item.index]
         entry.items[item.index] = item
         entry.unfinished += (before.state in FINAL) - (item.state in FINAL)
-        if item.state is ItemState.WAITING:
+        if item.lacks_lease:
             entry.waiting[item.index] = None
         else:
             entry.waiting.pop(item.index, None)
@@ -313,6 +421,7 @@ class Brain:
         self.changes.leases[lease.id] = lease
         if lease.state is not LeaseState.ENDED or lease.id in self.leases:
             self.leases[lease.id] = lease
+        if lease.holds_capacity:
             self.floor.slots[lease.node].take(lease)
 
     def refuse(self, source: Source, code: str, now: int) -> None:
@@ -332,6 +441,10 @@ class Brain:
                 reason=item.reason if item else reason,
             )
         )
+
+
+def _due_at(lease: Lease) -> int:
+    return (lease.started_at or lease.proposed_at) + lease.time_limit_ms + OVERDUE_MS
 
 
 def same_order(job: Job, order: Order, account: bytes) -> Job:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fallow.domain.billing import Charge, MeterKey
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
-from fallow.domain.offers import Refusal
+from fallow.domain.offers import Evidence, Refusal
 from fallow.domain.views import JobEvent
 
 
@@ -56,6 +56,8 @@ class Changes:
         self.stops: list[tuple[bytes, bytes]] = []
         self.events: list[JobEvent] = []
         self.refusals: list[Refusal] = []
+        self.standings: set[bytes] = set()
+        self.evidence: list[Evidence] = []
 
         self.moving: set[bytes] = set()
 

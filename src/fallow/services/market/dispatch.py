@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
 
+from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
-from fallow.domain.matching import Place, Wish, candidates
+from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles
 from fallow.services.market.brain import ANSWER_MS, Brain, Entry
 from fallow.services.market.floor import Slot
 
@@ -31,7 +31,7 @@ def lease_id(job_id: str, item: Item) -> bytes:
 
 def dispatch(brain: Brain, now: int, *, window_ms: int) -> int:
     """Propose leases for waiting items; returns how many."""
-    places = brain.floor.places(now)
+    places = brain.places(now)
     turns = deque(_Turn(brain, entry, places) for entry in brain.jobs.values() if entry.waiting)
     count = 0
     while turns and count < PLACED_A_ROUND_MAX:
@@ -48,53 +48,90 @@ class _Turn:
     def __init__(self, brain: Brain, entry: Entry, places: list[Place]) -> None:
         self.brain = brain
         self.entry = entry
-        self.waiting: Iterator[int] = iter(list(entry.waiting))
-        self.slots: list[Slot] | None = None
+        # Results that wait to be checked come first: until then their money and their nodes' standing are open.
+        self.waiting = deque(sorted(entry.waiting, key=lambda index: not entry.items[index].votes))
         self.places = places
+        self.fitting: list[Slot] | None = None
+        self.able: list[Slot] = []
 
     def place_one(self, now: int, window_ms: int) -> bool:
         """Place the next item that fits anywhere; False when the job's turn in this round is over."""
-        job = self.entry.job
-        if job.account in self.brain.unfunded:
-            return False
-        if self.slots is None:
-            found = candidates(self.places, wish_of(job))
-            self.slots = [self.brain.floor.slots[place.node] for place in found]
-        for index in self.waiting:
-            slot = self._slot_for(self.entry.items[index])
-            if slot is not None:
-                return self._place(index, slot, now, window_ms)
-            if not self.slots:
-                return False
+        if self.fitting is None:
+            self._look_around()
+        while self.waiting:
+            index = self.waiting.popleft()
+            item = self.entry.items[index]
+            payer = self._payer(item)
+            if not item.lacks_lease or (payer and payer in self.brain.unfunded):
+                continue
+            slot = None if payer in self.brain.unfunded else self._slot_for(item)
+            if slot is None:
+                self._give_up_checking(item, payer, now)
+            elif self._place(item, slot, payer, now, window_ms):
+                self.waiting.append(index)
+                return True
         return False
+
+    def _give_up_checking(self, item: Item, payer: bytes, now: int) -> None:
+        """Do with the results that are there when the network cannot pay for another, or no node could give one."""
+        if item.votes and not item.leases and (payer in self.brain.unfunded or self._hopeless(item)):
+            self.brain.settle_for_less(self.entry, item, now)
+
+    def _look_around(self) -> None:
+        """Find who fits now, best first, and who would fit if he were not busy."""
+        wish, slots = wish_of(self.entry.job), self.brain.floor.slots
+        self.fitting = [slots[place.node] for place in candidates(self.places, wish)]
+        self.able = [slots[place.node] for place in self.places if obstacles(place, wish) in {(), (BUSY,)}]
+
+    def _payer(self, item: Item) -> bytes:
+        """The buyer pays as many results as he ordered; the network pays for those that it checks them with."""
+        job = self.entry.job
+        return job.account if len(item.leases) + len(item.votes) < job.order.replicas else NETWORK
 
     def _slot_for(self, item: Item) -> Slot | None:
         resources = self.entry.job.order.requirements.resources
-        slots = self.slots or []
+        slots = self.fitting or []
         while slots and not slots[0].free.holds(resources):
             slots.pop(0)
+        owners = self._owners(item)
         for slot in slots:
-            if slot.offer.node not in item.shunned and slot.free.holds(resources):
+            if self._other(slot, item, owners) and slot.free.holds(resources):
                 return slot
         return None
 
-    def _place(self, index: int, slot: Slot, now: int, window_ms: int) -> bool:
-        lease = _lease(self.entry.job, self.entry.items[index], slot, now, window_ms)
-        if not self.entry.affords(lease.deposit_microusd(0)):
-            self.brain.over_budget(self.entry, now)
+    def _owners(self, item: Item) -> set[bytes]:
+        """Accounts that work or worked on an item: no owner confirms himself."""
+        return {vote.account for vote in item.votes} | {self.brain.leases[lease].payee for lease in item.leases}
+
+    @staticmethod
+    def _other(slot: Slot, item: Item, owners: set[bytes]) -> bool:
+        return slot.offer.node not in item.shunned and slot.offer.account not in owners
+
+    def _hopeless(self, item: Item) -> bool:
+        """Whether no node that is here could ever give one more result for an item."""
+        owners = self._owners(item)
+        return not any(self._other(slot, item, owners) for slot in self.able)
+
+    def _place(self, item: Item, slot: Slot, payer: bytes, now: int, window_ms: int) -> bool:
+        lease = _lease(self.entry.job, item, slot, payer, now, window_ms)
+        if payer and not self.entry.affords(lease.deposit_microusd(0)):
+            if item.votes and not item.leases:
+                self.brain.settle_for_less(self.entry, item, now)
+            else:
+                self.brain.over_budget(self.entry, now)
             return False
-        self.brain.place(self.entry.job.order.id, index, lease)
+        self.brain.place(self.entry.job.order.id, item.index, lease)
         return True
 
 
-def _lease(job: Job, item: Item, slot: Slot, now: int, window_ms: int) -> Lease:
+def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: int) -> Lease:
     order, offer = job.order, slot.offer
     resources = order.requirements.resources
     return Lease(
         id=lease_id(order.id, item),
         job=order.id,
         item=item.index,
-        payer=job.account,
+        payer=payer,
         payee=offer.account,
         node=offer.node,
         boot=slot.boot,

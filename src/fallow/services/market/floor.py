@@ -55,12 +55,13 @@ class Slot:
         for lease in self.leases.values():
             self.free = self.free.minus(lease.resources)
 
-    def place(self, now: int) -> Place:
+    def place(self, now: int, *, suspended: bool) -> Place:
         """Return the matcher's view of it."""
         made = self.offer.made
         return Place(
             node=self.offer.node,
             here=made.open and self.online(now),
+            suspended=suspended,
             total=made.total,
             free=self.free if now >= self.cool_until else NOTHING,
             terms=made.terms,
@@ -113,7 +114,3 @@ class Floor:
                     yield lease, "node.vanished"
                 elif lease.boot < slot.boot and settled:
                     yield lease, "node.restarted"
-
-    def places(self, now: int) -> list[Place]:
-        """All nodes as the matcher sees them."""
-        return [slot.place(now) for slot in self.slots.values()]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fallow.domain.chart import (
+    NETWORK,
     Credit,
     Parts,
-    Purpose,
-    account_id,
     accounts_of,
     chain,
     collect,
     give_back,
     hold,
+    purse_id,
     split,
 )
 from fallow.domain.errors import Unavailable
@@ -57,12 +57,13 @@ class Cashier:
 
     async def _open_accounts(self, tx: Transaction, money: Sequence[Money]) -> None:
         owners = {owner for entry in money for owner in (entry.lease.payer, entry.lease.payee)} - self._known
+        owners.discard(NETWORK)
         if owners:
             await self._ledger.open_accounts(tx, [entry for owner in sorted(owners) for entry in accounts_of(owner)])
             self._known |= owners
 
     async def _wallets(self, tx: Transaction, payers: set[bytes]) -> dict[bytes, Available]:
-        ids = {account_id(Purpose.WALLET, credit, payer): (payer, credit) for payer in payers for credit in Credit}
+        ids = {purse_id(credit, payer): (payer, credit) for payer in payers for credit in Credit}
         wallets: dict[bytes, Available] = {payer: {} for payer in payers}
         for wallet, balance in (await self._ledger.balances(tx, list(ids))).items():
             payer, credit = ids[wallet]

@@ -79,7 +79,7 @@ class Outbound:
             net=self._net,
             node=lease.node,
             lease=lease.id,
-            owner=lease.payer,
+            owner=job.account,
             reads=[bytes.fromhex(blob) for blob in blobs],
             write_bytes_max=job.needs.write_bytes_max,
             expires_at=lease.proposed_at + lease.time_limit_ms + OVERDUE_MS,

@@ -60,6 +60,7 @@ class Rounds:
         *,
         holder: str,
         fee: FeePolicy,
+        check_seed: bytes,
         window_ms: int,
         clock: Clock,
         database: Database,
@@ -71,6 +72,7 @@ class Rounds:
     ) -> None:
         self._holder = holder
         self._fee = fee
+        self._check_seed = check_seed
         self._window_ms = window_ms
         self._clock = clock
         self._database = database
@@ -83,7 +85,7 @@ class Rounds:
         self._wake = asyncio.Event()
         self._log_has_news = True
         self._cursor = Cursor(0, 0)
-        self.brain = Brain(fee)
+        self.brain = Brain(fee, check_seed)
         self.leading = asyncio.Event()
 
     async def ask(self, what: Input | Submission) -> Any:  # noqa: ANN401 - whatever the input answers
@@ -158,11 +160,11 @@ class Rounds:
 
     async def _load(self, tx: Transaction) -> None:
         state = await self._store.load(tx)
-        brain = Brain(self._fee)
+        brain = Brain(self._fee, self._check_seed)
         now = self._clock.now_ms()
         for offer in state.offers:
             brain.floor.offer(offer, now)
-        brain.meters = state.meters
+        brain.meters, brain.standings = state.meters, state.standings
         brain.restore(state.jobs, state.leases)
         self.brain, self._cursor, self._log_has_news = brain, state.cursor, True
 
@@ -278,5 +280,7 @@ def _rows(brain: Brain, cursor: Cursor) -> MarketRows:
         offers=[brain.floor.slots[node].offer for node in changes.offers],
         meters={key: brain.meters[key] for key in changes.meters},
         refusals=changes.refusals,
+        standings={node: brain.standing(node) for node in changes.standings},
+        evidence=changes.evidence,
         cursor=cursor,
     )

@@ -116,7 +116,7 @@ class Market:
     async def quote(self, request: calls.Submit) -> QuoteView:
         """Say where an order could run and for how much, before any money moves."""
         wish = _wish(request.order, self._needs(request.order))
-        return quote(self._rounds.brain.floor, wish, request.order.time_limit_s, self._clock.now_ms())
+        return quote(self._rounds.brain, wish, request.order.time_limit_s, self._clock.now_ms())
 
     async def job(self, request: calls.JobRef) -> JobView:
         """Show a job."""
@@ -146,8 +146,10 @@ class Market:
         async with self._database.transaction() as tx:
             labels = {row.node: row.label for row in await self._registry.nodes(tx)}
         now = self._clock.now_ms()
-        slots = self._rounds.brain.floor.slots
-        return [node_view(slot, labels.get(node, ""), now) for node, slot in slots.items()]
+        brain = self._rounds.brain
+        return [
+            node_view(slot, brain.standing(node), labels.get(node, ""), now) for node, slot in brain.floor.slots.items()
+        ]
 
     # What the bus brings
 
@@ -183,11 +185,12 @@ class Market:
             blobs=tuple(sorted(needs.blobs - set(order.items))),
             attributes=dict(needs.attributes),
             write_bytes_max=needs.write_bytes_max,
+            compares=needs.compares,
         )
 
     async def _check_funds(self, account: bytes, order: Order, needs: Needs) -> None:
         now = self._clock.now_ms()
-        deposit = quote(self._rounds.brain.floor, _wish(order, needs), order.time_limit_s, now).deposit_microusd
+        deposit = quote(self._rounds.brain, _wish(order, needs), order.time_limit_s, now).deposit_microusd
         async with self._database.transaction() as tx:
             spendable = await self._cashier.spendable(tx, account)
         if spendable < max(1, deposit):

@@ -10,8 +10,10 @@ from fallow.domain.identity import address_text
 from fallow.domain.jobs import Item, ItemState, Job
 from fallow.domain.leases import WINDOW_MS_MAX, Lease
 from fallow.domain.matching import Wish, candidates, why_not
+from fallow.domain.verification import Standing, trust
 from fallow.domain.views import CandidateView, ItemView, JobView, LeaseView, NodeView, QuoteView
-from fallow.services.market.floor import Floor, Slot
+from fallow.services.market.brain import Brain
+from fallow.services.market.floor import Slot
 
 CANDIDATES_SHOWN = 50
 PLAIN_DATA = (
@@ -47,6 +49,7 @@ def item_view(item: Item) -> ItemView:
         node=item.node.hex() if item.node else None,
         reason=item.reason,
         result=item.result,
+        checked=item.checked,
         used_ms=item.used_ms,
         owed_microusd=item.owed_microusd,
     )
@@ -71,7 +74,7 @@ def lease_view(lease: Lease) -> LeaseView:
     )
 
 
-def node_view(slot: Slot, label: str, now: int) -> NodeView:
+def node_view(slot: Slot, standing: Standing, label: str, now: int) -> NodeView:
     """Show a node: busy with leases, idle, paused by its owner, or offline."""
     made = slot.offer.made
     state = "busy" if slot.leases else "idle"
@@ -89,14 +92,17 @@ def node_view(slot: Slot, label: str, now: int) -> NodeView:
         terms=made.terms,
         attributes=made.attributes,
         country=made.country,
+        trust=trust(standing, now),
+        confirmed=standing.confirmed,
+        wrong=standing.wrong,
         leases=len(slot.leases),
         last_seen_at=slot.seen_at,
     )
 
 
-def quote(floor: Floor, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
+def quote(brain: Brain, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
     """Say where an order could run now, for how much, and for the other nodes why not."""
-    places = floor.places(now)
+    places = brain.places(now)
     resources = wish.requirements.resources
     fitting = candidates(places, wish)
     price = fitting[0].terms.price_microusd_per_hour(resources) if fitting else None
@@ -106,7 +112,7 @@ def quote(floor: Floor, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
             CandidateView(
                 node=place.node.hex(),
                 price_microusd_per_hour=place.terms.price_microusd_per_hour(resources),
-                trust="new",
+                trust=trust(brain.standing(place.node), now),
                 country=place.country,
             )
             for place in fitting[:CANDIDATES_SHOWN]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fallow.domain import calls
-from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, grant, network_accounts
+from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, fund, grant, network_accounts
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
@@ -15,7 +15,7 @@ from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ledger import Ledger
-from fallow.ports.rpc import serve
+from fallow.ports.rpc import Empty, serve
 
 QUEUE = "settle"
 EMPTY = Balance()
@@ -40,6 +40,7 @@ class Settle:
                 serve(self._bus, calls.BALANCE, calls.AccountRef, self.balance, queue=QUEUE),
                 serve(self._bus, calls.STATEMENT, calls.AccountRef, self.statement, queue=QUEUE),
                 serve(self._bus, calls.GRANT, calls.Grant, self.grant, queue=QUEUE),
+                serve(self._bus, calls.FUND, calls.Fund, self.fund, queue=QUEUE),
                 serve(self._bus, calls.LEDGER_CHECK, dict[str, str], self.check, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
@@ -66,6 +67,19 @@ class Settle:
             view = await self._balance(tx, owner)
         await self._bus.publish(calls.CREDITED, request.account.encode())
         return view
+
+    async def fund(self, request: calls.Fund) -> Empty:
+        """Give TEST credits to the network itself; the same id counts once.
+
+        Raises:
+            Conflict: the id belongs to another grant.
+        """
+        transfer = fund(request.id, Purpose[request.purpose.upper()], request.amount_microusd)
+        async with self._database.transaction() as tx:
+            (result,) = await self._ledger.post(tx, [transfer], self._clock.now_ms())
+        if not result.ok:
+            raise Conflict("grant.refused", f"The ledger refused the grant: {result}.", "Use a fresh random id.")
+        return {}
 
     async def statement(self, request: calls.AccountRef) -> list[StatementLine]:
         """Show what went in and out of an account, the oldest first; `after` is the last line's id."""

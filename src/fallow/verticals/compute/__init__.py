@@ -19,7 +19,7 @@ class Compute:
         """Check an order's work; see `Vertical.check_work`."""
         checked = read_work(work)
         blobs = {checked.program, *checked.inputs.values()} | ({item} if item else set())
-        return WorkNeeds(frozenset(blobs), {"compute.wasm": "wasi-p1"}, checked.output_mib << 20)
+        return WorkNeeds(frozenset(blobs), {"compute.wasm": "wasi-p1"}, checked.output_mib << 20, compares=True)
 
     def worker(self, cache: Path) -> Worker:
         """Make the provider's side. Imported here, since only agents have what it needs installed."""

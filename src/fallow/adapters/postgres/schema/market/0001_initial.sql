@@ -51,6 +51,21 @@ CREATE TABLE market.refusal (
     PRIMARY KEY (node, boot, seq)
 );
 
+-- What each node's results have shown, and the evidence against those that were wrong.
+CREATE TABLE market.standing (
+    node bytea PRIMARY KEY,
+    doc bytea NOT NULL
+);
+
+CREATE TABLE market.evidence (
+    lease bytea PRIMARY KEY,
+    node bytea NOT NULL,
+    at bigint NOT NULL,
+    code text NOT NULL,
+    votes bytea NOT NULL
+);
+CREATE INDEX evidence_latest ON market.evidence (at DESC);
+
 -- One row: who acts, and how far the log was applied.
 CREATE TABLE market.leader (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),

@@ -1,0 +1,107 @@
+"""Whose results are believed, pure: adaptive replication in BOINC's manner.
+
+A node that has not proven itself is checked every time: another owner's node does the same item, and the results
+must be equal. Once it has given `TRUSTED_AFTER` confirmed results in a row it is only spot-checked, with a chance of
+one in as many as it has confirmed. A wrong result takes all of that away. (Rules and numbers: BOINC's
+sched_send.cpp and validator.cpp: trust from 10 consecutive valid results, chance 1/n, quorum min_quorum/2 + 1.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+TRUSTED_AFTER = 10
+"""Confirmed results in a row after which a node is no longer checked every time."""
+
+CHECKED_VOTES = 2
+"""Results that are compared when one is checked."""
+
+VOTES_MAX = 5
+"""When so many results have no majority, more of them would not help: the program itself is in doubt."""
+
+SUSPENDED_MS = 3_600_000
+"""After its first wrong result a node gets no work for an hour; each further one makes it four times as long."""
+
+SUSPENSIONS_MAX = 6
+"""Exponent at which that stops to grow: about six weeks."""
+
+NEW, PROVEN, SUSPENDED = "new", "proven", "suspended"
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node's results have shown: confirmed ones in a row since the last wrong one, and wrong ones ever."""
+
+    confirmed: int = 0
+    wrong: int = 0
+    wrong_at: int | None = None
+
+
+class Vote(msgspec.Struct, frozen=True, kw_only=True):
+    """One node's word on what an item gives. `result` is the hash (hex) of its outcome document, if it left one."""
+
+    lease: bytes
+    node: bytes
+    account: bytes
+    ok: bool
+    reason: str
+    result: str | None
+
+    @property
+    def says(self) -> tuple[bool, str, str | None]:
+        """What is compared."""
+        return self.ok, self.reason, self.result
+
+
+class Judgement(NamedTuple):
+    """What the votes have shown. Without a majority `right` and `wrong` are empty: inconclusive, nobody's fault."""
+
+    right: tuple[Vote, ...]
+    wrong: tuple[Vote, ...]
+
+
+def trust(standing: Standing, now: int) -> str:
+    """Trust level that a buyer is shown."""
+    if suspended_until(standing) > now:
+        return SUSPENDED
+    return PROVEN if standing.confirmed >= TRUSTED_AFTER else NEW
+
+
+def suspended_until(standing: Standing) -> int:
+    """When a node that was found wrong may work again (milliseconds since 1970); 0 for one that never was."""
+    if standing.wrong_at is None:
+        return 0
+    return standing.wrong_at + (SUSPENDED_MS << 2 * min(standing.wrong - 1, SUSPENSIONS_MAX))
+
+
+def is_checked(standing: Standing, draw: int) -> bool:
+    """Whether a result of this node is checked. `draw` is a uniform number that the node cannot foresee."""
+    return standing.confirmed < TRUSTED_AFTER or draw % standing.confirmed == 0
+
+
+def judge(votes: Sequence[Vote], wanted: int) -> Judgement | None:
+    """Decide, or None when another vote is needed.
+
+    `wanted` is how many votes were asked for at first; more than half of them, and of all that came, must agree.
+    """
+    if len(votes) < wanted:
+        return None
+    ((says, count),) = Counter(vote.says for vote in votes).most_common(1)
+    if count > wanted // 2 and 2 * count > len(votes):
+        return Judgement(
+            tuple(vote for vote in votes if vote.says == says), tuple(vote for vote in votes if vote.says != says)
+        )
+    return Judgement((), ()) if len(votes) >= VOTES_MAX else None
+
+
+def after_confirmed(standing: Standing) -> Standing:
+    """Another node's result was the same."""
+    return msgspec.structs.replace(standing, confirmed=standing.confirmed + 1)
+
+
+def after_wrong(standing: Standing, at: int) -> Standing:
+    """Most others' results were different."""
+    return Standing(confirmed=0, wrong=standing.wrong + 1, wrong_at=at)
