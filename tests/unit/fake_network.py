@@ -226,6 +226,7 @@ def item_view(index: int, state: str = "waiting", result: str | None = None) -> 
         node="ab" * 32,
         reason="",
         result=result,
+        checked=False,
         used_ms=1500,
         owed_microusd=42,
     )

@@ -78,6 +78,9 @@ class CannedClient:
             terms=Terms(price_microusd_per_core_hour=10_000),
             attributes={},
             country="DE",
+            trust="new",
+            confirmed=0,
+            wrong=0,
             leases=1,
             last_seen_at=0,
         )
