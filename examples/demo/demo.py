@@ -131,7 +131,7 @@ async def everybody_here(buyer: AsyncClient) -> None:
     """Wait until all agents have joined."""
     console.rule("[bold]fallow agent join[/]: four owners offer a share of their machines")
     async with asyncio.timeout(START_S):
-        while len(nodes := await buyer.nodes()) < len(AGENTS):
+        while len(nodes := await buyer.nodes()) < len(AGENTS):  # noqa: ASYNC110 - joining is no event of a buyer's
             await asyncio.sleep(0.1)
     table = Table("machine", "node", "cores", "memory", "USD per core and hour", "benchmark")
     for node in sorted(nodes, key=lambda node: node.label):
@@ -243,6 +243,13 @@ async def show_earnings(buyer: AsyncClient, operator: AsyncClient) -> None:
         if name != LIAR and node.wrong:
             raise Failed(f"{name} is honest and was found wrong")
     console.print(table)
+    for evidence in (await operator.evidence())[-1:]:
+        own = next(vote for vote in evidence.votes if vote.lease == evidence.lease)
+        others = {vote.result for vote in evidence.votes if vote.lease != evidence.lease}
+        console.print(
+            f"Refused: {LIAR} said {str(own.result)[:16]}…,"
+            f" {len(evidence.votes) - 1} other owners' machines {', '.join(str(other)[:16] for other in others)}…"
+        )
 
 
 async def check_books(operator: AsyncClient) -> None:

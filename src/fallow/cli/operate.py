@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
 from fallow.cli.account import show_balance
-from fallow.cli.show import Json, clean, say, show_json, tell
-from fallow.cli.units import microusd, seconds, usd
+from fallow.cli.show import Json, clean, node_name, say, show_json, tell
+from fallow.cli.units import microusd, seconds, usd, when
 from fallow.cli.wanted import Many
 from fallow.domain.calls import Secret
 
@@ -78,6 +79,24 @@ def check(*, json: Json = False) -> int:
         for name, amount in sorted(view.sums.items()):
             say(f"- {name}: debits minus credits are {usd(amount)}")
     return 0 if view.ok else 1
+
+
+def refused(*, json: Json = False) -> None:
+    """Show results that were refused: what the node said, and how many others said something else."""
+    with profiles.connect() as client:
+        found = client.evidence()
+    if json:
+        show_json(found)
+        return
+    for entry in found:
+        own = next(vote for vote in entry.votes if vote.lease == entry.lease)
+        others = Counter(vote.result or vote.reason for vote in entry.votes if vote.lease != entry.lease)
+        say(f"{when(entry.at)}  node {node_name(entry.node)}  lease {entry.lease}: {entry.code}, not paid")
+        say(f"    it said   {own.result or own.reason}")
+        for said, count in others.most_common():
+            say(f"    {count} others  {clean(said)}")
+    if not found:
+        say("No result was refused.")
 
 
 def _show_secret(secret: Secret, note: str, *, as_json: bool) -> None:

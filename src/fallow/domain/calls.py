@@ -29,6 +29,7 @@ JOBS = "market.jobs"
 ITEMS = "market.items"
 LEASES = "market.leases"
 OFFERS = "market.offers"
+EVIDENCE = "market.evidence"
 
 INGESTED = "ingest.written"
 """Published, without content, after new batches were written: whoever reads the log may look now."""

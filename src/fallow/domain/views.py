@@ -161,6 +161,27 @@ class LedgerCheckView(View, frozen=True, kw_only=True):
     problems: list[str]
 
 
+class VoteView(View, frozen=True, kw_only=True):
+    """One node's word on what an item gives; `result` is the hash (hex) of its outcome document."""
+
+    lease: str
+    node: str
+    account: str
+    ok: bool
+    reason: str
+    result: str | None
+
+
+class EvidenceView(View, frozen=True, kw_only=True):
+    """Why a node was refused its pay: what it said, and beside it what the others said of the same item."""
+
+    lease: str
+    node: str
+    at: int
+    code: str
+    votes: list[VoteView]
+
+
 class ErrorView(View, frozen=True, kw_only=True):
     """What an API answers when it cannot do what was asked."""
 

@@ -7,7 +7,7 @@ from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.identity import address
-from fallow.domain.views import BalanceView, LedgerCheckView
+from fallow.domain.views import BalanceView, EvidenceView, LedgerCheckView
 from fallow.http.auth import operator
 from fallow.http.params import AccountId, KeyId, Parts
 from fallow.ports.rpc import Empty
@@ -52,4 +52,10 @@ async def balance(gateway: Parts, account_id: AccountId) -> BalanceView:
     return await gateway.ask(calls.BALANCE, calls.AccountRef(account=account_id), BalanceView)
 
 
-ROUTES = [create_token, create_key, revoke_key, grant, ledger_check, balance]
+@get("/v1/operator/evidence", guards=[operator], tags=["operator"])
+async def evidence(gateway: Parts) -> list[EvidenceView]:
+    """Refused work, the latest first: what a node said, and what the others said of the same item."""
+    return await gateway.ask(calls.EVIDENCE, {}, list[EvidenceView])
+
+
+ROUTES = [create_token, create_key, revoke_key, grant, ledger_check, balance, evidence]

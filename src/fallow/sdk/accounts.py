@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from fallow.domain import calls
-from fallow.domain.views import BalanceView, LedgerCheckView, NetworkView, NodeView, StatementLine
+from fallow.domain.views import BalanceView, EvidenceView, LedgerCheckView, NetworkView, NodeView, StatementLine
 from fallow.sdk.wire import Wire, arguments
 
 
@@ -58,6 +58,10 @@ class AccountCalls(Wire):
     async def ledger_check(self) -> LedgerCheckView:
         """Operator: add the whole ledger up."""
         return await self._call("GET", "/v1/operator/ledger-check", LedgerCheckView)
+
+    async def evidence(self) -> list[EvidenceView]:
+        """Operator: refused work and why, the latest first."""
+        return await self._call("GET", "/v1/operator/evidence", list[EvidenceView])
 
     async def balance_of(self, account: str) -> BalanceView:
         """Operator: any account's credits."""

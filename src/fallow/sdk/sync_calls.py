@@ -8,6 +8,7 @@ from fallow.domain.calls import Secret
 from fallow.domain.orders import Order
 from fallow.domain.views import (
     BalanceView,
+    EvidenceView,
     ItemView,
     JobView,
     LeaseView,
@@ -63,6 +64,10 @@ class SyncAccountCalls:
     def ledger_check(self) -> LedgerCheckView:
         """See `AsyncClient.ledger_check`."""
         return self._loop.run(self._client.ledger_check())
+
+    def evidence(self) -> list[EvidenceView]:
+        """See `AsyncClient.evidence`."""
+        return self._loop.run(self._client.evidence())
 
     def balance_of(self, account: str) -> BalanceView:
         """See `AsyncClient.balance_of`."""

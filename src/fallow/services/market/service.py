@@ -14,7 +14,7 @@ from fallow.domain.identity import address, node_id
 from fallow.domain.jobs import Item, Job, Needs
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
-from fallow.domain.views import ItemView, JobView, LeaseView, NodeView, QuoteView
+from fallow.domain.views import EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
@@ -25,10 +25,11 @@ from fallow.ports.vertical import Vertical
 from fallow.services.market.brain import Brain
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import Rounds, Submission
-from fallow.services.market.show import item_view, job_view, lease_view, node_view, quote
+from fallow.services.market.show import evidence_view, item_view, job_view, lease_view, node_view, quote
 
 QUEUE = "market"
 STANDBY_POLL_S = 0.2
+EVIDENCE_SHOWN = 200
 
 
 class Market:
@@ -81,6 +82,7 @@ class Market:
                 serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
                 serve(bus, calls.OFFERS, dict[str, str], self.offers, queue=QUEUE),
+                serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
             beats = await stack.enter_async_context(bus.subscribe(calls.beats("*"), pending_max=10_000))
@@ -150,6 +152,12 @@ class Market:
         return [
             node_view(slot, brain.standing(node), labels.get(node, ""), now) for node, slot in brain.floor.slots.items()
         ]
+
+    async def evidence(self, _: Mapping[str, str]) -> list[EvidenceView]:
+        """Show why nodes were found wrong, the latest first."""
+        async with self._database.transaction() as tx:
+            found = await self._store.evidence(tx, EVIDENCE_SHOWN)
+        return [evidence_view(entry) for entry in found]
 
     # What the bus brings
 

@@ -10,8 +10,9 @@ from fallow.domain.identity import address_text
 from fallow.domain.jobs import Item, ItemState, Job
 from fallow.domain.leases import WINDOW_MS_MAX, Lease
 from fallow.domain.matching import Wish, candidates, why_not
+from fallow.domain.offers import Evidence
 from fallow.domain.verification import Standing, trust
-from fallow.domain.views import CandidateView, ItemView, JobView, LeaseView, NodeView, QuoteView
+from fallow.domain.views import CandidateView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, VoteView
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 
@@ -88,7 +89,7 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int) -> NodeView:
         account=address_text(slot.offer.account),
         state=state,
         total=made.total,
-        free=slot.free,
+        free=slot.free.or_nothing(),
         terms=made.terms,
         attributes=made.attributes,
         country=made.country,
@@ -97,6 +98,27 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int) -> NodeView:
         wrong=standing.wrong,
         leases=len(slot.leases),
         last_seen_at=slot.seen_at,
+    )
+
+
+def evidence_view(evidence: Evidence) -> EvidenceView:
+    """Show why a node was found wrong."""
+    return EvidenceView(
+        lease=evidence.lease.hex(),
+        node=evidence.node.hex(),
+        at=evidence.at,
+        code=evidence.code,
+        votes=[
+            VoteView(
+                lease=vote.lease.hex(),
+                node=vote.node.hex(),
+                account=address_text(vote.account),
+                ok=vote.ok,
+                reason=vote.reason,
+                result=vote.result,
+            )
+            for vote in evidence.votes
+        ],
     )
 
 
