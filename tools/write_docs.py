@@ -9,8 +9,8 @@ from fallow.bootstrap.settings import reference
 DOCS = Path(__file__).parent.parent / "docs"
 HEAD = """# Configuration
 
-What an operator can set, in rising order of precedence: the file `fallow.toml` in the data folder, environment variables,
-flags of `fallow up`. This page is generated from the settings' types (`make docs`).
+What an operator can set, in rising order of precedence: the file `fallow.toml` in the data folder, environment
+variables, flags of `fallow up`. This page is generated from the settings' types (`make docs`).
 
 """
 

@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PAGES = ("*.md", "docs/**/*.md", "src/**/*.md", "examples/**/*.md")
 
 
 def test_the_configuration_page_is_what_the_settings_say() -> None:
@@ -16,17 +17,13 @@ def test_the_configuration_page_is_what_the_settings_say() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    broken = []
-    for page in [
-        *ROOT.glob("*.md"),
-        *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("src/**/*.md"),
-        *ROOT.glob("examples/**/*.md"),
-    ]:
-        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
-            if "://" not in target and not (page.parent / target).exists():
-                broken.append(f"{page.relative_to(ROOT)}: {target}")
-    assert not broken
+    links = [
+        (page, target)
+        for pattern in PAGES
+        for page in ROOT.glob(pattern)
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
+    ]
+    assert [link for link in links if "://" not in link[1] and not (link[0].parent / link[1]).exists()] == []
 
 
 def test_lock_files_hold_no_address() -> None:

@@ -1,0 +1,162 @@
+"""A market with cheats in it: the production rules of matching and checking, with nodes that lie in given ways."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fallow.domain.billing import FeePolicy
+from fallow.domain.facts import OfferMade, UsageReceipt
+from fallow.domain.jobs import ItemState, Needs
+from fallow.domain.leases import Lease
+from fallow.domain.offers import Offer
+from fallow.domain.orders import Order
+from fallow.domain.resources import Resources, Terms
+from fallow.services.market.brain import Brain, Source
+from fallow.services.market.changes import Collect, Hold
+from fallow.services.market.dispatch import dispatch
+
+BUYER = b"b" * 20
+START_MS = 1_000_000
+ROUND_MS = 1_000
+HOUR_MS = 3_600_000
+
+Answer = Callable[[int, int, random.Random], bytes]
+"""What a node says an item gives: (item, how many results of this node were confirmed in a row, chance) -> 32 bytes."""
+
+
+class Rate(NamedTuple):
+    """A share of cases with its 95 % Wilson interval."""
+
+    hits: int
+    cases: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper bound."""
+        if not self.cases:
+            return 0.0, 1.0
+        z, n, p = 1.96, self.cases, self.hits / self.cases
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        share = self.hits / self.cases if self.cases else 0.0
+        return f"{share:.2%} ({low:.2%} to {high:.2%}; {self.hits} of {self.cases})"
+
+
+class Outcome(NamedTuple):
+    """What a run showed. `overhead` is leases beyond one per item, as a share of the items."""
+
+    wrong_accepted: Rate
+    lies_refused: Rate
+    honest_hit: Rate
+    overhead: float
+    lies_paid_ms: int
+
+
+def truth(item: int) -> bytes:
+    """What an item really gives."""
+    return hashlib.sha256(b"truth" + item.to_bytes(8, "big")).digest()
+
+
+def honest(item: int, _: int, __: random.Random) -> bytes:
+    """Tell the truth."""
+    return truth(item)
+
+
+def liar(rate: float) -> Answer:
+    """Lie with this probability, each time something else: alone, against everybody."""
+
+    def answer(item: int, _: int, chance: random.Random) -> bytes:
+        return chance.randbytes(32) if chance.random() < rate else truth(item)
+
+    return answer
+
+
+def conspirator(rate: float) -> Answer:
+    """Lie on the same items, and the same, as all other conspirators."""
+
+    def answer(item: int, _: int, __: random.Random) -> bytes:
+        said = hashlib.sha256(b"agreed" + item.to_bytes(8, "big")).digest()
+        return said if said[0] < 256 * rate else truth(item)
+
+    return answer
+
+
+def sleeper(rate: float) -> Answer:
+    """Be honest until trusted, then lie with this probability."""
+
+    def answer(item: int, confirmed: int, chance: random.Random) -> bytes:
+        return chance.randbytes(32) if confirmed >= 10 and chance.random() < rate else truth(item)
+
+    return answer
+
+
+def run(answers: list[Answer], items: int, seed: int, *, replicas: int = 1) -> Outcome:
+    """Let nodes with these ways of answering work through a map, each with an owner of his own."""
+    chance = random.Random(seed)
+    brain = Brain(FeePolicy(), chance.randbytes(32))
+    nodes = {chance.randbytes(32): answer for answer in answers}
+    for node in nodes:
+        brain.offer(_offer(node, chance), START_MS)
+    order = Order(id=f"{seed:032x}", vertical="compute", work={}, items=["0" * 64] * items, replicas=replicas)
+    brain.submit(order, BUYER, Needs(compares=True), START_MS)
+    entry = brain.jobs[order.id]
+    leases = lies = refused = paid_ms = 0
+    lied: set[bytes] = set()
+    now = START_MS
+    while entry.unfinished:
+        now += ROUND_MS
+        for node in nodes:
+            brain.beat(now, node=node, boot=1, leases=())
+        dispatch(brain, now, window_ms=HOUR_MS)
+        for money in list(brain.changes.money):
+            if isinstance(money, Hold):
+                brain.held(money.lease, ((1, money.amount_microusd),))
+            elif isinstance(money, Collect) and money.lease.id in lied:
+                paid_ms += ROUND_MS
+        changes = brain.take_changes()
+        refused += len([found for found in changes.evidence if found.lease in lied])
+        chance.shuffle(changes.proposals)
+        for lease in changes.proposals:
+            leases += 1
+            said = nodes[lease.node](lease.item, brain.standing(lease.node).confirmed, chance)
+            if said != truth(lease.item):
+                lies += 1
+                lied.add(lease.id)
+            _work(brain, lease, said, now)
+    refused += len([found for found in brain.take_changes().evidence if found.lease in lied])
+    done = [item for item in entry.items.values() if item.state is ItemState.DONE]
+    wrong = [item for item in done if item.result != truth(item.index).hex()]
+    honest_nodes = [node for node, answer in nodes.items() if answer is honest]
+    hit = [node for node in honest_nodes if brain.standing(node).wrong]
+    return Outcome(
+        Rate(len(wrong), items),
+        Rate(refused, lies),
+        Rate(len(hit), len(honest_nodes)),
+        (leases - items) / items,
+        paid_ms,
+    )
+
+
+def _offer(node: bytes, chance: random.Random) -> Offer:
+    made = OfferMade(
+        offer=1,
+        open=True,
+        total=Resources(cpu_milli=1000, memory_mib=1024, disk_mib=1024),
+        terms=Terms(price_microusd_per_core_hour=10_000 + chance.randrange(1000)),
+    )
+    return Offer(node=node, account=hashlib.sha256(node).digest()[:20], boot=1, made=made)
+
+
+def _work(brain: Brain, lease: Lease, said: bytes, now: int) -> None:
+    source = Source(lease.node, 1, 0)
+    brain.accepted(source, lease.id, now)
+    receipt = UsageReceipt(lease=lease.id, window=0, used_ms=ROUND_MS, final=True, ok=True, result=said)
+    brain.reported(source, receipt, now + ROUND_MS - 1)
