@@ -50,8 +50,8 @@ def test_who_always_lies_alone_gets_nothing_through(liars: int) -> None:
     outcome = play(f"{liars} lone liars, always", [liar(1.0)] * liars)
     assert outcome.wrong_accepted.hits == 0
     assert outcome.honest_hit.hits == 0
-    # Not refused are only items on which three liars met and all said something else: inconclusive.
-    assert outcome.lies_refused.hits > 0.9 * outcome.lies_refused.cases
+    # Not refused are only items on which too many liars met, each with another story: no majority, inconclusive.
+    assert outcome.lies_refused.hits > 0.85 * outcome.lies_refused.cases
 
 
 def test_who_lies_seldom_is_found_by_spot_checks() -> None:
