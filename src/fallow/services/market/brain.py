@@ -115,7 +115,9 @@ class Brain:
             if lease.holds_capacity:
                 self.floor.slots[lease.node].take(lease)
             if lease.payer != NETWORK:
-                self.jobs[lease.job].reserved[lease.id] = lease.deposit_microusd(lease.window)
+                entry = self.jobs[lease.job]
+                entry.reserved[lease.id] = lease.deposit_microusd(lease.window)
+                entry.spent_microusd += lease.owed_microusd
 
     def take_changes(self) -> Changes:
         """Return what has come together since the last time."""
@@ -135,7 +137,7 @@ class Brain:
         if known is not None:
             return same_order(known, order, account)
         job = Job(order=order, account=account, needs=needs, created_at=now)
-        wanted = order.replicas if needs.compares else 1
+        wanted = job_rules.results_wanted(order, needs)
         items = [Item(index=index, wanted=wanted) for index in range(order.item_count)]
         self.jobs[order.id] = Entry(job, items)
         self.changes.jobs[order.id] = job
@@ -154,10 +156,12 @@ class Brain:
         if entry is None or entry.job.account != account:
             raise NotFound("job.unknown", f"There is no open job {job_id} of this account.", "List them: fallow job ls")
         for item in list(entry.items.values()):
-            for lease_id in item.leases:
-                self._step(self.leases[lease_id], lease_rules.StopAsked(now, "buyer.cancelled"))
             if item.state not in FINAL and not item.leases:
                 self._cancel_item(entry, item, "buyer.cancelled", now)
+            elif item.leases:
+                self._set_item(entry, msgspec.structs.replace(item, wanted=0), now)  # it gets no further lease
+            for lease_id in item.leases:
+                self._step(self.leases[lease_id], lease_rules.StopAsked(now, "buyer.cancelled"))
         self._end_job(entry, now)
         return entry.job
 
@@ -181,8 +185,9 @@ class Brain:
                 self.changes.stops.append((node, lease_id))
 
     def accepted(self, source: Source, lease_id: bytes, now: int) -> None:
-        """Apply a signed accept."""
-        self._from_node(source, lease_id, lease_rules.Accepted(now))
+        """Apply a signed accept; the boot that signed it does the work."""
+        if self._from_node(source, lease_id, lease_rules.Accepted(now)):
+            self._keep(msgspec.structs.replace(self.leases[lease_id], boot=source.boot))
 
     def declined(self, source: Source, lease_id: bytes, reason: str, now: int) -> None:
         """Apply a signed decline; the node is left in peace for a moment."""
@@ -208,10 +213,13 @@ class Brain:
     # What time does
 
     def tick(self, now: int) -> None:
-        """End what took too long."""
+        """End what took too long, except for leases whose money moves in this round: their turn comes with the next."""
         for lease, reason in list(self.floor.lost(now)):
-            self._step(lease, lease_rules.Lost(now, reason))
+            if not self.moves_money(lease.id):
+                self._step(lease, lease_rules.Lost(now, reason))
         for lease in list(self.leases.values()):
+            if self.moves_money(lease.id):
+                continue
             if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
                 self.floor.cool(lease.node, now)
                 self._step(lease, lease_rules.Unanswered(now))
@@ -264,14 +272,15 @@ class Brain:
 
     # Inside
 
-    def _from_node(self, source: Source, lease_id: bytes, event: lease_rules.Event) -> None:
+    def _from_node(self, source: Source, lease_id: bytes, event: lease_rules.Event) -> bool:
         lease = self.leases.get(lease_id)
         if lease is None or lease.node != source.node:
             self.refuse(source, "lease.not_open", event.at)
-            return
+            return False
         code = self._step(lease, event)
         if code:
             self.refuse(source, code, event.at)
+        return not code
 
     def _step(self, lease: Lease, event: lease_rules.Event) -> str:
         """Apply an event to a lease and follow its effects; returns the code of a refusal."""
@@ -291,9 +300,12 @@ class Brain:
             case lease_rules.Reserve(window, amount):
                 self.changes.move(self._hold(after, window, amount))
             case lease_rules.Settle(window, used_ms, following):
-                hold = self._hold(after, *following) if following else None
-                self.changes.move(Collect(before, window, self._charge(before, used_ms), hold))
+                charged = self._charge(before, used_ms)
+                hold = self._next_hold(after, following) if following else None
+                self.changes.move(Collect(before, window, charged, hold))
                 self.unfunded.discard(before.payer)
+                if following and not hold:
+                    self._step(self.leases[after.id], lease_rules.Unfunded(now, "buyer.budget"))
             case lease_rules.Release(window):
                 self.changes.move(GiveBack(before, window))
                 self.unfunded.discard(before.payer)
@@ -310,6 +322,15 @@ class Brain:
         if lease.payer != NETWORK:
             self.jobs[lease.job].reserved[lease.id] = amount_microusd
         return Hold(lease, window, amount_microusd)
+
+    def _next_hold(self, lease: Lease, following: lease_rules.Reserve) -> Hold | None:
+        """Reserve the window after one that was charged; None when the order's budget does not cover it."""
+        if lease.payer != NETWORK:
+            entry = self.jobs[lease.job]
+            del entry.reserved[lease.id]
+            if not entry.affords(following.amount_microusd):
+                return None
+        return self._hold(lease, *following)
 
     def _charge(self, lease: Lease, used_ms: int) -> Charge:
         """Advance the meter of the lease's payer and payee; what this use costs is owed from now on."""
@@ -357,7 +378,7 @@ class Brain:
         wrong = {vote.lease for vote in judgement.wrong}
         for vote in item.votes:
             self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=vote.lease not in wrong))
-        item = job_rules.concluded(entry.items[item.index], judgement, entry.job.order)
+        item = job_rules.concluded(entry.items[item.index], judgement, entry.job)
         self._set_item(entry, item, now)
         self._end_job(entry, now)
 
@@ -381,6 +402,8 @@ class Brain:
 
     def _lease_over(self, lease: Lease, now: int) -> None:
         """Count what it cost, and move its item on if it ended before it reported a result."""
+        if lease.caused_by == "owner":
+            self.floor.cool(lease.node, now)  # it loses no reputation, but others come first for a moment
         del self.leases[lease.id]
         entry = self.jobs[lease.job]
         entry.reserved.pop(lease.id, None)

@@ -97,7 +97,10 @@ class _Turn:
         for slot in slots:
             if self._other(slot, item, owners) and slot.free.holds(resources):
                 return slot
-        return None
+        if not item.shunned or owners or not self._hopeless(item):
+            return None
+        # All nodes that could do it lost it before: they are better than nobody, until it was lost too often.
+        return next((slot for slot in slots if slot.free.holds(resources)), None)
 
     def _owners(self, item: Item) -> set[bytes]:
         """Accounts that work or worked on an item: no owner confirms himself."""

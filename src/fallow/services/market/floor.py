@@ -48,6 +48,11 @@ class Slot:
         if self.leases.pop(lease.id, None) is not None:
             self.free = self.free.plus(lease.resources)
 
+    def booted(self, boot: int, now: int) -> None:
+        """Note under which boot the agent runs."""
+        if boot > self.boot:
+            self.boot, self.boot_at = boot, now
+
     def renew(self, offer: Offer) -> None:
         """Replace the offer; open leases keep what they hold."""
         self.offer = offer
@@ -83,7 +88,8 @@ class Floor:
             self.slots[offer.node] = Slot(offer, now)
         else:
             slot.renew(offer)
-            slot.seen_at = now
+            slot.seen_at = max(slot.seen_at, now)
+            slot.booted(offer.boot, now)
 
     def beat(self, node: bytes, boot: int, now: int) -> None:
         """Note a node's sign of life. A higher boot number says that its agent was started anew."""
@@ -91,8 +97,7 @@ class Floor:
         if slot is None or boot < slot.boot:
             return
         slot.seen_at = now
-        if boot > slot.boot:
-            slot.boot, slot.boot_at = boot, now
+        slot.booted(boot, now)
 
     def cool(self, node: bytes, now: int) -> None:
         """Leave a node in peace for a moment."""

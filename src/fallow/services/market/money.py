@@ -1,4 +1,4 @@
-"""Moving the market's money: one ledger batch per round, inside the round's transaction."""
+"""Moving the market's money: in as few ledger batches as it fits into, inside the round's transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fallow.domain.chart import (
     split,
 )
 from fallow.domain.errors import Unavailable
-from fallow.domain.ledger import Transfer
+from fallow.domain.ledger import BATCH_MAX, Transfer
 from fallow.ports.database import Transaction
 from fallow.ports.ledger import Ledger
 from fallow.services.market.brain import Brain
@@ -45,15 +45,22 @@ class Cashier:
         wallets = await self._wallets(tx, {entry.lease.payer for entry in money})
         transfers: list[Transfer] = []
         for entry in money:
-            transfers += _transfers(entry, wallets[entry.lease.payer], brain, now)
-        results = await self._ledger.post(tx, transfers, now)
-        failed = [result for result in results if not result.ok]
-        if failed:
-            raise Unavailable("market.money_raced", f"The ledger refused a transfer of this round: {failed[0]}.")
+            linked = _transfers(entry, wallets[entry.lease.payer], brain, now)
+            if len(transfers) + len(linked) > BATCH_MAX:
+                await self._post(tx, transfers, now)
+                transfers = []
+            transfers += linked
+        await self._post(tx, transfers, now)
 
     async def spendable(self, tx: Transaction, payer: bytes) -> int:
         """What an account can spend, over all credit classes."""
         return sum((await self._wallets(tx, {payer}))[payer].values())
+
+    async def _post(self, tx: Transaction, transfers: Sequence[Transfer], now: int) -> None:
+        results = await self._ledger.post(tx, transfers, now)
+        failed = [result for result in results if not result.ok]
+        if failed:
+            raise Unavailable("market.money_raced", f"The ledger refused a transfer of this round: {failed[0]}.")
 
     async def _open_accounts(self, tx: Transaction, money: Sequence[Money]) -> None:
         owners = {owner for entry in money for owner in (entry.lease.payer, entry.lease.payee)} - self._known
@@ -78,10 +85,12 @@ def _transfers(money: Money, available: Available, brain: Brain, now: int) -> li
             return chain(_reserve(money, available, brain, now))
         case Collect(lease, window, charge, following):
             _release(available, lease.held, charge.total)
+            brain.funded(now, account=lease.payer)
             settled = collect(lease.id, window, lease.payee, lease.held, charge)
             return chain(settled + (_reserve(following, available, brain, now) if following else []))
         case GiveBack(lease, window):
             _release(available, lease.held, 0)
+            brain.funded(now, account=lease.payer)
             return chain(give_back(lease.id, window, lease.held))
 
 

@@ -196,7 +196,6 @@ class Rounds:
         """Apply what waits, write it, and only then answer and tell."""
         now = self._clock.now_ms()
         brain = self.brain
-        brain.tick(now)
         group = [self._inputs.get_nowait() for _ in range(min(self._inputs.qsize(), INPUTS_A_ROUND_MAX))]
         try:
             answers = await self._apply_and_write(brain, term, group, now)
@@ -210,6 +209,7 @@ class Rounds:
         answers: list[Any] = []
         if not submissions and not self._log_has_news:
             answers = [_apply(brain, waiting, {}, now) for waiting in group]
+            brain.tick(now)
             dispatch(brain, now, window_ms=self._window_ms)
             if not brain.changes.to_write:
                 await self._outbound.send(brain.take_changes(), {})
@@ -221,6 +221,8 @@ class Rounds:
                 ended = {job_id: job for job_id, (job, _) in known.items() if job_id not in brain.jobs}
                 answers = [_apply(brain, waiting, ended, now) for waiting in group]
                 cursor = await self._read_log(tx, brain)
+                if not self._log_has_news:  # nobody is late as long as his word may wait to be read
+                    brain.tick(now)
                 dispatch(brain, now, window_ms=self._window_ms)
             else:
                 cursor = self._cursor
