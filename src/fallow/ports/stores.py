@@ -134,6 +134,14 @@ class MarketStore(Protocol):
         """Those of these jobs that exist, open or ended, with their items."""
         ...
 
+    async def owner(self, tx: Transaction, job_id: str) -> bytes | None:
+        """Account that a job belongs to; None when there is no such job."""
+        ...
+
+    async def items(self, tx: Transaction, job_id: str, after: int, limit: int) -> list[Item]:
+        """Items of a job with an index above `after`, in order."""
+        ...
+
     async def jobs(self, tx: Transaction, account: bytes, after: str, limit: int) -> list[tuple[Job, list[Item]]]:
         """Jobs of an account, the latest first; `after` is the id of the last one seen."""
         ...
@@ -142,8 +150,8 @@ class MarketStore(Protocol):
         """Why nodes were found wrong, the latest first."""
         ...
 
-    async def leases(self, tx: Transaction, job_id: str, limit: int) -> list[Lease]:
-        """Leases of a job, oldest first."""
+    async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
+        """Leases of a job, oldest first, without the first `skip`."""
         ...
 
 

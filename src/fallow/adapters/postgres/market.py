@@ -87,6 +87,18 @@ class PostgresMarketStore:
         rows = await tx.fetch("SELECT doc FROM market.job WHERE id = ANY($1::text[])", list(ids))
         return {job.order.id: (job, items) for job, items in await self._with_items(tx, rows)}
 
+    async def owner(self, tx: Transaction, job_id: str) -> bytes | None:
+        """Account that a job belongs to."""
+        rows = await tx.fetch("SELECT account FROM market.job WHERE id = $1", job_id)
+        return rows[0]["account"] if rows else None
+
+    async def items(self, tx: Transaction, job_id: str, after: int, limit: int) -> list[Item]:
+        """Items of a job with an index above `after`, in order."""
+        rows = await tx.fetch(
+            "SELECT doc FROM market.item WHERE job = $1 AND index > $2 ORDER BY index LIMIT $3", job_id, after, limit
+        )
+        return [_decode(row, Item) for row in rows]
+
     async def jobs(self, tx: Transaction, account: bytes, after: str, limit: int) -> list[tuple[Job, list[Item]]]:
         """Jobs of an account, the latest first."""
         rows = await tx.fetch(
@@ -113,10 +125,13 @@ class PostgresMarketStore:
             for row in rows
         ]
 
-    async def leases(self, tx: Transaction, job_id: str, limit: int) -> list[Lease]:
-        """Leases of a job."""
+    async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
+        """Leases of a job, oldest first, without the first `skip`."""
         rows = await tx.fetch(
-            "SELECT doc FROM market.lease WHERE job = $1 ORDER BY proposed_at, id LIMIT $2", job_id, limit
+            "SELECT doc FROM market.lease WHERE job = $1 ORDER BY proposed_at, id OFFSET $2 LIMIT $3",
+            job_id,
+            skip,
+            limit,
         )
         return [_decode(row, Lease) for row in rows]
 

@@ -131,16 +131,24 @@ class Market:
         return [job_view(job, items, self._reserved(job.order.id)) for job, items in rows]
 
     async def items(self, request: calls.JobRef) -> list[ItemView]:
-        """Show a job's items from `after` on."""
-        _, items = await self._find(address(request.account), request.job)
-        shown = [item for item in items if item.index > request.after]
-        return [item_view(item) for item in shown[: request.limit]]
+        """Show a job's items with an index above `after`."""
+        account = address(request.account)
+        entry = self._rounds.brain.jobs.get(request.job)
+        if entry is not None and entry.job.account == account:
+            indexes = range(request.after + 1, min(request.after + 1 + request.limit, len(entry.items)))
+            return [item_view(entry.items[index]) for index in indexes]
+        async with self._database.transaction() as tx:
+            if await self._store.owner(tx, request.job) != account:
+                raise _unknown(request.job)
+            items = await self._store.items(tx, request.job, request.after, request.limit)
+        return [item_view(item) for item in items]
 
     async def leases(self, request: calls.JobRef) -> list[LeaseView]:
-        """Show a job's leases, the oldest first."""
-        await self._find(address(request.account), request.job)
+        """Show a job's leases, the oldest first; `after` is the position of the last one seen."""
         async with self._database.transaction() as tx:
-            leases = await self._store.leases(tx, request.job, request.limit)
+            if await self._store.owner(tx, request.job) != address(request.account):
+                raise _unknown(request.job)
+            leases = await self._store.leases(tx, request.job, request.after + 1, request.limit)
         return [lease_view(lease) for lease in leases]
 
     async def offers(self, _: Mapping[str, str]) -> list[NodeView]:
@@ -216,7 +224,7 @@ class Market:
             async with self._database.transaction() as tx:
                 found = (await self._store.jobs_by_id(tx, [job_id])).get(job_id)
         if found is None or found[0].account != account:
-            raise NotFound("job.unknown", f"There is no job {job_id} of this account.", "List them: fallow job ls")
+            raise _unknown(job_id)
         return found
 
     async def _view(self, account: bytes, job_id: str) -> JobView:
@@ -226,6 +234,10 @@ class Market:
     def _reserved(self, job_id: str) -> int:
         entry = self._rounds.brain.jobs.get(job_id)
         return sum(entry.reserved.values()) if entry else 0
+
+
+def _unknown(job_id: str) -> NotFound:
+    return NotFound("job.unknown", f"There is no job {job_id} of this account.", "List them: fallow job ls")
 
 
 def _wish(order: Order, needs: Needs) -> Wish:
