@@ -123,14 +123,19 @@ def without(item: Item, lease: Lease) -> Item:
     item = msgspec.structs.replace(item, leases=left, reason=lease.reason)
     if lease.caused_by == "provider":
         item = msgspec.structs.replace(item, shunned=(*item.shunned, lease.node))
-        if len(item.shunned) >= LOSSES_MAX and not item.votes:
+        if len(item.shunned) >= LOSSES_MAX and not item.votes and not left:
             return msgspec.structs.replace(item, state=ItemState.FAILED)
     if item.votes or left:
         return item
     return msgspec.structs.replace(item, state=ItemState.WAITING, node=None)
 
 
-def concluded(item: Item, judgement: Judgement, order: Order) -> Item:
+def results_wanted(order: Order, needs: Needs) -> int:
+    """How many results an item takes at first: more than one only where they can be compared."""
+    return order.replicas if needs.compares else 1
+
+
+def concluded(item: Item, judgement: Judgement, job: Job) -> Item:
     """The votes are in: the item is done or failed, or its program is tried again as the buyer asked."""
     shunned = (*item.shunned, *(vote.node for vote in judgement.wrong))
     item = msgspec.structs.replace(item, shunned=shunned, checked=len(judgement.right) > 1)
@@ -141,10 +146,15 @@ def concluded(item: Item, judgement: Judgement, order: Order) -> Item:
     if believed.ok:
         return msgspec.structs.replace(item, state=ItemState.DONE)
     failures = item.failures + 1
-    if failures > order.retries:
+    if failures > job.order.retries:
         return msgspec.structs.replace(item, state=ItemState.FAILED, failures=failures)
     return msgspec.structs.replace(
-        item, state=ItemState.WAITING, failures=failures, votes=(), wanted=order.replicas, checked=False
+        item,
+        state=ItemState.WAITING,
+        failures=failures,
+        votes=(),
+        wanted=results_wanted(job.order, job.needs),
+        checked=False,
     )
 
 

@@ -98,9 +98,10 @@ class Unanswered(NamedTuple):
 
 
 class Unfunded(NamedTuple):
-    """The payer cannot cover the window that should be reserved."""
+    """The payer, or with a `reason` of its own the order's budget, does not cover the window to be reserved."""
 
     at: int
+    reason: str = ""
 
 
 class Reported(NamedTuple):
@@ -205,8 +206,8 @@ def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per 
             return _before_start(lease, at, reason, "nobody")
         case Unanswered(at):
             return _before_start(lease, at, "node.unanswered", "provider")
-        case Unfunded(at):
-            return _unfunded(lease, at)
+        case Unfunded(at, reason):
+            return _unfunded(lease, at, reason)
         case Reported():
             return _reported(lease, event)
         case Judged(at, believed):
@@ -229,10 +230,10 @@ def _before_start(lease: Lease, at: int, reason: str, caused_by: str) -> Step:
     return _released(lease, at, reason, caused_by)
 
 
-def _unfunded(lease: Lease, at: int) -> Step:
+def _unfunded(lease: Lease, at: int, reason: str) -> Step:
     """Nothing is reserved: a lease that has not begun ends here, a running one is told to stop unpaid from now on."""
-    reason = "buyer.insufficient_funds" if lease.payer else "network.insufficient_funds"
-    ended = _ended(lease, at, reason, "buyer" if lease.payer else "network")
+    payer = "buyer" if lease.payer else "network"
+    ended = _ended(lease, at, reason or f"{payer}.insufficient_funds", payer)
     told = (Stop(),) if lease.state is LeaseState.RUNNING else ()
     return ended, (*told, Free(), Ended(ok=False, paid=lease.window > 0))
 

@@ -8,11 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.resources import CPU_MILLI_MAX, MIB_MAX, Resources
+from fallow.domain.resources import CPU_MILLI_MAX, MIB_MAX, PRICE_MICROUSD_MAX, Resources
 
 ITEMS_MAX = 10_000
 TIME_LIMIT_S_MAX = 7 * 86_400
-PRICE_MICROUSD_MAX = 10**12
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 GIB_MIB = 1024
 CPU_MILLI_MAX = 10_000_000
 MIB_MAX = 1 << 30
+PRICE_MICROUSD_MAX = 10**12
+
+Mib = Annotated[int, Meta(ge=0, le=MIB_MAX)]
+Price = Annotated[int, Meta(ge=0, le=PRICE_MICROUSD_MAX)]
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An amount of a machine: thousandths of a core, and MiB of memory and of disk."""
+    """An amount of a machine: thousandths of a core, and MiB of memory and of disk.
 
-    cpu_milli: int
-    memory_mib: int
-    disk_mib: int = 0
+    What comes in from outside is never negative; a difference can be.
+    """
+
+    cpu_milli: Annotated[int, Meta(ge=0, le=CPU_MILLI_MAX)]
+    memory_mib: Mib
+    disk_mib: Mib = 0
 
     def holds(self, other: Resources) -> bool:
         """Whether `other` fits into this amount."""
@@ -40,12 +50,18 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             disk_mib=self.disk_mib - other.disk_mib,
         )
 
+    def or_nothing(self) -> Resources:
+        """Return this amount with zero for what is negative."""
+        return Resources(
+            cpu_milli=max(0, self.cpu_milli), memory_mib=max(0, self.memory_mib), disk_mib=max(0, self.disk_mib)
+        )
+
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an offer asks, in micro-US-dollars: per core and hour, and per GiB of memory and hour."""
 
-    price_microusd_per_core_hour: int
-    price_microusd_per_gib_hour: int = 0
+    price_microusd_per_core_hour: Price
+    price_microusd_per_gib_hour: Price = 0
 
     def price_microusd_per_hour(self, resources: Resources) -> int:
         """Price of `resources` for an hour, rounded up, so that nothing that is asked for is free by rounding."""

@@ -7,6 +7,7 @@ and the rules rely on it.
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NamedTuple
 
 from fallow.domain.errors import InvalidInput
@@ -135,6 +136,19 @@ class LedgerCheck(NamedTuple):
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.faults
+
+
+def ordered_id(time_ms: int, name: bytes) -> bytes:
+    """Make an id from a time (48 bits of milliseconds) and anything that is unique at that time (80 bits of its hash).
+
+    The same arguments give the same id, so that a step that is repeated is recognised. Any 16 bytes will do as an id,
+    but those that grow with time fall next to each other in the index, and posting them is faster by a sixth.
+
+    Raises:
+        InvalidInput: the time is out of range.
+    """
+    _check_range(time_ms, 1, (1 << 48) - 2, "time_ms")
+    return time_ms.to_bytes(6, "big") + blake2b(name, digest_size=10).digest()
 
 
 def account(id_: bytes, ledger: int, code: int, flags: int = 0) -> Account:
