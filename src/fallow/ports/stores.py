@@ -114,6 +114,10 @@ class MarketStore(Protocol):
         """Become the one market that acts until `until`, or stay it; returns the term, or None while another is."""
         ...
 
+    async def step_down(self, tx: Transaction, term: int, now: int) -> None:
+        """End a term early, so that the next market need not wait for its end."""
+        ...
+
     async def confirm(self, tx: Transaction, term: int) -> None:
         """Hold the term for the rest of the transaction.
 

@@ -32,6 +32,10 @@ class PostgresMarketStore:
         )
         return int(rows[0]["term"]) if rows else None
 
+    async def step_down(self, tx: Transaction, term: int, now: int) -> None:
+        """End a term early."""
+        await tx.execute("UPDATE market.leader SET until = $2 WHERE term = $1", term, now)
+
     async def confirm(self, tx: Transaction, term: int) -> None:
         """Hold the term for the rest of the transaction."""
         if not await tx.fetch("SELECT 1 FROM market.leader WHERE term = $1 FOR UPDATE", term):

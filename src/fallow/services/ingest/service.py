@@ -7,6 +7,7 @@ disk write for many nodes.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -26,6 +27,9 @@ from fallow.ports.tasks import background
 from fallow.services.ingest.rules import Expected, check_order, check_same
 
 WAITING_MAX = 4096
+WAITING_A_NODE_MAX = 16
+"""So that one noisy node cannot take all places; an honest agent sends one batch after the other."""
+
 BATCHES_A_TRANSACTION_MAX = 256
 RECORD_TAG = "fallow/record/1"
 
@@ -60,6 +64,7 @@ class Ingest:
         self._store = store
         self._registry = registry
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_MAX)
+        self._under_way: Counter[bytes] = Counter()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -75,12 +80,24 @@ class Ingest:
         batch, openings = await asyncio.to_thread(_check, delivery, self._net)
         if subject != ingest(batch.node.hex()):
             raise NotAllowed("ingest.not_yours", "A node hands in its own records only.")
+        if self._under_way[batch.node] >= WAITING_A_NODE_MAX:
+            raise Unavailable("ingest.too_many", "Too many batches of this node wait to be written.", "Send it again.")
+        self._under_way[batch.node] += 1
+        try:
+            return Delivered(promise=await self._written(batch, openings))
+        finally:
+            self._under_way[batch.node] -= 1
+            if not self._under_way[batch.node]:
+                del self._under_way[batch.node]
+
+    async def _written(self, batch: Batch, openings: list[StoredOpening]) -> bytes:
+        """Have a batch written, and return its promise."""
         waiting = _Waiting(batch, openings, asyncio.get_running_loop().create_future())
         try:
             self._waiting.put_nowait(waiting)
         except asyncio.QueueFull as error:
             raise Unavailable("ingest.busy", "Too many batches wait to be written.", "Send it again.") from error
-        return Delivered(promise=await waiting.answer)
+        return await waiting.answer
 
     async def _write_for_ever(self) -> None:
         while True:

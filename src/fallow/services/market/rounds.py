@@ -169,6 +169,15 @@ class Rounds:
         self.brain, self._cursor, self._log_has_news = brain, state.cursor, True
 
     async def _act(self, term: int) -> None:
+        """Go round after round; told to stop, step down."""
+        try:
+            await self._go_round(term)
+        except asyncio.CancelledError:
+            async with self._database.transaction() as tx:
+                await self._store.step_down(tx, term, self._clock.now_ms())
+            raise
+
+    async def _go_round(self, term: int) -> None:
         self.leading.set()
         renewed = self._clock.monotonic_ms()
         while True:
