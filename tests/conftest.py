@@ -1,7 +1,46 @@
-"""Fixtures that all tests may use."""
+"""Fixtures that all tests may use, and the account of what was skipped."""
 
 from __future__ import annotations
+
+import os
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from tests.engines import engine_folder, engines, nats_url, postgres_dsn
 
 __all__ = ["engine_folder", "engines", "nats_url", "postgres_dsn"]
+
+CAPABILITIES = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text("utf-8"))
+
+
+def _reasons(session: pytest.Session) -> Counter[str]:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    return Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+
+
+def _excused(reason: str) -> bool:
+    """Whether a skip is for something of the machine that the list allows to be missing."""
+    return any(listed["machine"] and reason.startswith(f"{name} ") for name, listed in CAPABILITIES.items())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under CI a skip that is not excused is a failure."""
+    unexcused = [reason for reason in _reasons(session) if not _excused(reason)]
+    if os.environ.get("CI") and unexcused and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End with a table of what was skipped and why."""
+    session = terminalreporter._session
+    reasons = _reasons(session) if session is not None else Counter()
+    terminalreporter.section("skipped")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5}  {reason}{'' if _excused(reason) else '   (fails under CI)'}")
+    if not reasons:
+        terminalreporter.write_line("    0  nothing was skipped")

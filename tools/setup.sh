@@ -22,6 +22,8 @@ apt_install() {
 }
 "$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
 
+command -v bwrap >/dev/null 2>&1 || apt_install bubblewrap || echo "Without bubblewrap, Python programs are left out." >&2
+
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
 lock=requirements.lock
 [ "$kind" = dev ] && lock=requirements-dev.lock

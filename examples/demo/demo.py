@@ -27,11 +27,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fallow import AsyncClient, Requirements
+from fallow import AsyncClient, FallowError, Requirements
 
 HERE = Path(__file__).parent
 PATHTRACER = HERE.parent / "pathtracer"
-sys.path.insert(0, str(PATHTRACER))
+sys.path[:0] = [str(HERE), str(PATHTRACER)]
+from photos import Spoiled, develop  # noqa: E402 - an example beside this one
 from stitch import Tile, read_ppm, stitch, write_png  # noqa: E402 - an example beside this one
 
 FALLOW = Path(sys.executable).with_name("fallow")
@@ -57,20 +58,24 @@ def main() -> int:
     """Run the demo; returns the exit code."""
     once = "--once" in sys.argv[1:]
     began = time.monotonic()
+    left_out = None
     try:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fallow-demo-")))
             folder.chmod(0o711)  # the engines run as an unprivileged user, who has to pass through
             network = stack.enter_context(running_network(folder))
             agents = {name: stack.enter_context(running_agent(folder, network, name)) for name in AGENTS}
-            asyncio.run(work(network, agents))
+            homes = [folder / name for name in AGENTS]
+            left_out = asyncio.run(work(network, agents, homes))
             console.print(f"\nDone in {time.monotonic() - began:.0f} s.")
+            if left_out:
+                console.print(f"[yellow]Left out:[/] {left_out}")
             if not once:
                 stay_open(network)
-    except Failed as failure:
+    except (Failed, Spoiled, FallowError) as failure:
         console.print(f"[bold red]The demo failed:[/] {failure}")
         return 1
-    return 0
+    return 3 if left_out else 0
 
 
 @contextmanager
@@ -114,17 +119,33 @@ def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[s
                 process.kill()
 
 
-async def work(network: dict[str, Any], agents: Mapping[str, subprocess.Popen[str]]) -> None:
-    """Buy a picture, lose an agent, refuse a liar, check the books."""
+async def work(
+    network: dict[str, Any], agents: Mapping[str, subprocess.Popen[str]], homes: Sequence[Path]
+) -> str | None:
+    """Buy a picture, lose an agent, refuse a liar, develop photographs, check the books.
+
+    Returns what could not be done on this machine and why, or None.
+    """
     async with (
         AsyncClient(network["url"], network["buyer_key"]) as buyer,
         AsyncClient(network["url"], network["operator_key"]) as operator,
     ):
         await everybody_here(buyer)
         order_id = await render(buyer, agents)
+        left_out = await photographs(buyer, homes)
         await show_bill(buyer, order_id)
         await show_earnings(buyer, operator)
         await check_books(operator)
+    return left_out
+
+
+async def photographs(buyer: AsyncClient, homes: Sequence[Path]) -> str | None:
+    """Run a Python script with a bundled dependency over real photographs; None when that worked, else why not."""
+    console.rule("[bold]a map over 6 photographs[/]: a Python script, in sandboxes without network")
+    problem = await develop(buyer, OUTPUT, cpu_milli=SHARE_MILLI, homes=homes)
+    if problem is None:
+        console.print(f"Contact sheet: [bold]{(OUTPUT / 'photos.png').resolve()}[/]")
+    return problem
 
 
 async def everybody_here(buyer: AsyncClient) -> None:

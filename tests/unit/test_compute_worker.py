@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import wasmtime
 
@@ -13,9 +15,11 @@ from fallow.domain.errors import NotFound, TooMuch, Unavailable
 from fallow.domain.resources import Resources
 from fallow.ports.vertical import Assignment, Finished
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
+from fallow.verticals.compute.worker import confine
 from fallow.verticals.compute.worker import worker as module
 from fallow.verticals.compute.worker.wasm import WasmJob, WasmOutcome, run_wasm
 from fallow.verticals.compute.worker.worker import ComputeWorker
+from tests.capability import require
 from tests.unit.agent_fakes import MemoryBlobs
 
 HEAD = """
@@ -58,10 +62,12 @@ class Case:
         self.cancel = asyncio.Event()
         self.started = asyncio.Event()
 
-    async def run(self, code: bytes, *, item: str | None = None, time_limit_s: int = 60, **work: Any) -> Finished:
+    async def run(
+        self, code: bytes, *, item: str | None = None, time_limit_s: int = 60, cpu_milli: int = 1000, **work: Any
+    ) -> Finished:
         """Run `code`; `work` goes over the work's fields."""
         work = {"program": self.blobs.add(code), **work}
-        resources = Resources(cpu_milli=1000, memory_mib=128, disk_mib=64)
+        resources = Resources(cpu_milli=cpu_milli, memory_mib=128, disk_mib=64)
         return await self.worker.run(
             Assignment(
                 work, item, bytes(32), resources, time_limit_s, self.workspace, self.blobs, self.cancel, self.started
@@ -82,7 +88,7 @@ def case(tmp_path: Path) -> Case:
 async def test_the_probe_really_runs_a_program(case: Case) -> None:
     probe = await case.worker.probe()
     assert probe.attributes["compute.wasm"] == "wasi-p1"
-    assert probe.missing == {}
+    assert "wasm" not in probe.missing
 
 
 async def test_the_probe_says_why_not(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +97,7 @@ async def test_the_probe_says_why_not(case: Case, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(module, "run_wasm", broken)
     probe = await case.worker.probe()
-    assert probe.attributes == {}
+    assert not any(name.startswith("compute.wasm") for name in probe.attributes)
     assert "wasmtime is not installed" in probe.missing["wasm"]
 
 
@@ -211,3 +217,47 @@ async def test_cancel_before_it_runs(case: Case, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(case.blobs, "fetch", never)
     assert await case.run(program(HELLO)) == Finished(False, "cancelled", "nobody", 0, None, {})
     assert not case.started.is_set()
+
+
+async def test_what_bounds_sandboxes_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = (await case.worker.probe()).attributes["compute.enforcement"]
+    assert found in {"cgroup2", "cgroup1", "rlimits"}
+    monkeypatch.setattr(confine, "open_group", lambda *_, **__: None)
+    probe = await case.worker.probe()
+    assert probe.attributes["compute.enforcement"] == "rlimits"
+    assert "No control groups" in probe.missing["enforcement"]
+    assert (await case.run(program(HELLO))).ok
+
+
+async def test_a_tenth_of_a_core_is_no_more_than_that(case: Case) -> None:
+    require("memory-cgroup")
+    finished = await case.run(program(SPIN), fuel=10**15, time_limit_s=2, cpu_milli=100)
+    assert finished.reason == "program.time"
+    # A tenth of the two seconds, and the quota's last period.
+    assert 0 < finished.measures["cpu_ms"] < 500
+
+
+async def test_no_group_is_left_behind(case: Case) -> None:
+    require("memory-cgroup")
+    assert (await case.run(program(HELLO))).ok
+    assert _groups() == []
+
+
+async def test_a_sandbox_steps_back_behind_everybody_else(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, Any]] = []
+
+    async def look(job: WasmJob, *, confine: Any, **limits: Any) -> WasmOutcome:
+        def confine_and_look(pid: int) -> None:
+            confine(pid)
+            seen.append((pid, psutil.Process(pid).ionice().ioclass))
+
+        return await run_wasm(job, confine=confine_and_look, **limits)
+
+    monkeypatch.setattr(module, "run_wasm", look)
+    assert (await case.run(program(HELLO))).ok
+    assert [ioclass for _, ioclass in seen] == [psutil.IOPRIO_CLASS_IDLE]
+
+
+def _groups() -> list[Path]:
+    """Control groups that this process has made for programs."""
+    return list(Path("/sys/fs/cgroup").rglob(f"fallow-{os.getpid()}-wasm*"))

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
+from fallow.cli.order import make_order
 from fallow.cli.progress import Progress
 from fallow.cli.show import Json, bill_line, clean, fields, quote_line, show_json, tell
 from fallow.cli.wanted import Many, Options, Wanted
@@ -30,7 +31,7 @@ def map_(
     output: Annotated[Path | None, Parameter(help="Folder to write each result to, one folder an input.")] = None,
     json: Json = False,
 ) -> int:
-    """Run a program once for each input, which it finds as /in/input, on many machines at once.
+    """Run a program or script once for each input, which it finds as /in/input, on many machines at once.
 
     What the runs print is printed here in the order of the inputs. The exit code is 0 when all went well.
     """
@@ -38,7 +39,7 @@ def map_(
     items = _items(inputs, args_from)
     with profiles.connect() as client:
         contents = [item for _, item in items]
-        order = client.wasm_order(program, arg, wanted.inputs, items=contents, env=wanted.environment, **wanted.options)
+        order = make_order(client, program, arg, wanted, items=contents, quiet=json)
         if not json:
             tell(quote_line(client.quote(order)))
         job = client.submit(order)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
+from fallow.cli.order import make_order
 from fallow.cli.show import Json, node_name, quote_line, say, show_json, table, why_not
 from fallow.cli.units import usd
 from fallow.cli.wanted import Options, Wanted
@@ -14,7 +15,7 @@ def quote(program: ExistingFile, /, *args: str, wanted: Options = None, json: Js
     """Show what a program would cost and where it could run; nothing is bought."""
     wanted = wanted or Wanted()
     with profiles.connect() as client:
-        order = client.wasm_order(program, args, wanted.inputs, env=wanted.environment, **wanted.options)
+        order = make_order(client, program, args, wanted, quiet=json)
         view = client.quote(order)
     if json:
         show_json(view)

@@ -11,6 +11,7 @@ from cyclopts.types import ExistingFile
 from rich.text import Text
 
 from fallow.cli import profiles
+from fallow.cli.order import make_order
 from fallow.cli.show import Json, bill_line, clean, err, fields, node_name, quote_line, say, show_json, tell
 from fallow.cli.wanted import Options, Wanted
 from fallow.domain.views import JobView, QuoteView
@@ -31,13 +32,15 @@ def run(
     detach: Annotated[bool, Parameter(negative=(), help="Print the job's id and do not wait.")] = False,
     json: Json = False,
 ) -> int:
-    """Run a WebAssembly (WASI) program on somebody's machine and wait for it.
+    """Run a WebAssembly (WASI) program or a Python script on somebody's machine and wait for it.
+
+    A script's dependencies (PEP 723) are bundled here; it runs without network.
 
     Its output is printed here and its exit code is returned. Put -- before arguments that begin with a dash.
     """
     wanted = wanted or Wanted()
     with profiles.connect() as client:
-        order = client.wasm_order(program, args, wanted.inputs, env=wanted.environment, **wanted.options)
+        order = make_order(client, program, args, wanted, quiet=json)
         quote = client.quote(order)
         if not json:
             tell(quote_line(quote))

@@ -34,6 +34,9 @@ class Wanted:
     time_limit: Annotated[str, Parameter(help="Longest time, for example 90s, 15m, 2h.")] = "3600"
     retries: Annotated[int, Parameter(help="How often a failed program is tried again.")] = 0
     label: Annotated[str, Parameter(help="A name for your lists.")] = ""
+    python: Annotated[str | None, Parameter(help="Version of Python that a script is to run on, for example 3.11.")] = (
+        None
+    )
 
     @property
     def inputs(self) -> dict[str, Path]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fallow.sdk.accounts import AccountCalls
-from fallow.sdk.runs import RunCalls
+from fallow.sdk.python import PythonCalls
 
 
-class AsyncClient(RunCalls, AccountCalls):
+class AsyncClient(PythonCalls, AccountCalls):
     """Buy from a network.
 
     async with AsyncClient("https://fallow.example", "fk_...") as client:

@@ -27,7 +27,7 @@ OUTCOME_BYTES_MAX = 16 << 20
 
 
 class RunOptions(TypedDict, total=False):
-    """What an order may say beside its work; what is left out has the defaults of `Order` and `WasmWork`."""
+    """What an order may say beside its work; what is left out has the defaults of `Order` and of the kind of work."""
 
     requirements: Requirements
     max_price_microusd_per_hour: int
@@ -82,11 +82,7 @@ class RunCalls(BlobCalls, JobCalls):
         Raises:
             FallowError: it could not be bought.
         """
-        order = await self.wasm_order(program, args, inputs, env=env, **options)
-        await self.submit(order)
-        job = await self.wait(order.id)
-        item = await self.item(order.id, 0)
-        return RunResult(self, job, item, await self._outcome(item))
+        return await self._run_order(await self.wasm_order(program, args, inputs, env=env, **options))
 
     async def map_wasm(
         self,
@@ -107,9 +103,8 @@ class RunCalls(BlobCalls, JobCalls):
         if not items:
             return
         order = await self.wasm_order(program, args, inputs, items=items, env=env, **options)
-        await self.submit(order)
-        async with aclosing(self.results(order.id)) as results:
-            async for result in _in_order(results) if ordered else results:
+        async with aclosing(self._map_order(order, ordered=ordered)) as results:
+            async for result in results:
                 yield result
 
     async def results(
@@ -132,6 +127,18 @@ class RunCalls(BlobCalls, JobCalls):
     async def result(self, job_id: str, index: int = 0) -> ItemResult:
         """How one item of a job ended, or stands: see `ok` and `reason`."""
         return await self._result(job_id, await self.item(job_id, index))
+
+    async def _run_order(self, order: Order) -> RunResult:
+        await self.submit(order)
+        job = await self.wait(order.id)
+        item = await self.item(order.id, 0)
+        return RunResult(self, job, item, await self._outcome(item))
+
+    async def _map_order(self, order: Order, *, ordered: bool) -> AsyncGenerator[ItemResult, None]:
+        await self.submit(order)
+        async with aclosing(self.results(order.id)) as results:
+            async for result in _in_order(results) if ordered else results:
+                yield result
 
     async def _changed(self, job_id: str, event: Event, given: set[int]) -> list[ItemView]:
         """Items that may be ready by this event."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, Unpack
@@ -12,15 +13,23 @@ from fallow.sdk.jobs import Event
 from fallow.sdk.loop import Loop
 from fallow.sdk.runs import RunOptions
 from fallow.sdk.sync_calls import SyncAccountCalls, SyncJobCalls
+from fallow.sdk.sync_python import SyncPythonCalls
 from fallow.sdk.sync_results import SyncItemResult, SyncRunResult
 from fallow.sdk.transfers import READ_BYTES_MAX, Source
 
 
-class Client(SyncJobCalls, SyncAccountCalls):
+class Client(SyncJobCalls, SyncPythonCalls, SyncAccountCalls):
     """`AsyncClient` for code without asyncio: the same methods, which wait for their results."""
 
-    def __init__(self, url: str, api_key: str, *, client: AsyncClient | None = None) -> None:
-        self._client = client or AsyncClient(url, api_key)
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        ca: Path | ssl.SSLContext | None = None,
+        client: AsyncClient | None = None,
+    ) -> None:
+        self._client = client or AsyncClient(url, api_key, ca=ca)
         self._loop = Loop()
 
     def __enter__(self) -> Self:

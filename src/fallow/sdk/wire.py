@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -14,6 +16,7 @@ import msgspec
 
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
 from fallow.domain.views import ErrorView
+from fallow.sdk.trust import is_untrusted, verifying
 
 ReplyT = TypeVar("ReplyT")
 Sleep = Callable[[float], Awaitable[None]]
@@ -30,6 +33,9 @@ _RANDOM = secrets.SystemRandom()
 class Wire:
     """One connection pool to one network. Calls are tried again: orders and grants carry an id.
 
+    `ca` is whom to trust to name the network's servers: a file of certificates (PEM), or a context; None is the
+    system's authorities.
+
     `transport` and `sleep` are for tests.
     """
 
@@ -38,13 +44,14 @@ class Wire:
         url: str,
         api_key: str,
         *,
+        ca: Path | ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "fallow-sdk"}
         try:
             self._http = httpx2.AsyncClient(
-                base_url=_checked(url), headers=headers, timeout=TIMEOUT, transport=transport
+                base_url=_checked(url), headers=headers, timeout=TIMEOUT, transport=transport, verify=verifying(ca)
             )
         except UnicodeEncodeError:
             raise InvalidInput("sdk.key", "An API key has only ASCII characters.") from None
@@ -128,6 +135,12 @@ def fallow_error(error: Exception) -> FallowError:
     """Return what a failed attempt means."""
     if isinstance(error, FallowError):
         return error
+    if is_untrusted(error):
+        return NotAllowed(
+            "tls.untrusted",
+            f"The network cannot show that it is the one it should be, so nothing was sent to it: {error}.",
+            "If it has a certificate authority of its own: fallow login URL --ca sha256:PIN",
+        )
     return Unavailable(
         "sdk.unreachable", f"The network cannot be reached: {str(error) or type(error).__name__}.", "Check the URL."
     )

@@ -18,8 +18,8 @@ class Compute:
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work; see `Vertical.check_work`."""
         checked = read_work(work)
-        blobs = {checked.program, *checked.inputs.values()} | ({item} if item else set())
-        return WorkNeeds(frozenset(blobs), {"compute.wasm": "wasi-p1"}, checked.output_mib << 20, compares=True)
+        blobs = checked.blobs | ({item} if item else set())
+        return WorkNeeds(frozenset(blobs), checked.attributes, checked.output_mib << 20, compares=checked.compares)
 
     def worker(self, cache: Path) -> Worker:
         """Make the provider's side. Imported here, since only agents have what it needs installed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -16,36 +16,96 @@ FUEL_MAX = 10**15
 ARGS_MAX = 256
 
 Text = Annotated[str, Meta(max_length=4096, pattern="^[^\x00]*$")]
+Env = Annotated[dict[Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")], Text], Meta(max_length=100)]
 InputName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
+Inputs = Annotated[dict[InputName, Sha256], Meta(max_length=1000)]
+OutputMib = Annotated[int, Meta(ge=1, le=OUTPUT_MIB_MAX)]
+PYTHON_VERSION = r"^3\.[0-9]{1,2}$"
+PLATFORM_ANY = "any"
 
 
-class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="wasm"):
     """A WASI preview 1 program.
 
     It finds its inputs in /in (a map's item as /in/input), leaves its outputs in /out, and is stopped when it has
     burned `fuel` units, about one per WebAssembly instruction.
     """
 
-    kind: Literal["wasm"] = "wasm"
     program: Sha256
     args: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
-    env: Annotated[dict[Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")], Text], Meta(max_length=100)] = {}
-    inputs: Annotated[dict[InputName, Sha256], Meta(max_length=1000)] = {}
+    env: Env = {}
+    inputs: Inputs = {}
     fuel: Annotated[int, Meta(ge=1, le=FUEL_MAX)] = 10**12
-    output_mib: Annotated[int, Meta(ge=1, le=OUTPUT_MIB_MAX)] = 64
+    output_mib: OutputMib = 64
+
+    @property
+    def blobs(self) -> set[str]:
+        """Hashes of all that it reads."""
+        return {self.program, *self.inputs.values()}
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What a node must offer."""
+        return {"compute.wasm": "wasi-p1"}
+
+    @property
+    def compares(self) -> bool:
+        """Whether two honest runs leave the same bytes."""
+        return True
+
+
+class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="python"):
+    """A Python script that runs in a sandbox without network.
+
+    `bundle` is a ZIP archive that the buyer made: the script `entry` (a path inside it, which lies at /bundle) and its
+    dependencies under site-packages/, for Python `python`. Where those hold native code, `platform` is the system and
+    processor that it was built for, otherwise "any". The script finds its inputs in /in (a map's item as /in/input),
+    leaves its outputs in /out, and may write to its working folder and /tmp.
+    """
+
+    bundle: Sha256
+    entry: Annotated[
+        str, Meta(pattern=r"^(?:[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")
+    ]
+    args: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
+    env: Env = {}
+    inputs: Inputs = {}
+    output_mib: OutputMib = 64
+    python: Annotated[str, Meta(pattern=PYTHON_VERSION)]
+    platform: Annotated[str, Meta(pattern=r"^(?:any|[a-z]{1,20}-[a-z0-9_]{1,20})$")] = PLATFORM_ANY
+
+    @property
+    def blobs(self) -> set[str]:
+        """Hashes of all that it reads."""
+        return {self.bundle, *self.inputs.values()}
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What a node must offer."""
+        native = {} if self.platform == PLATFORM_ANY else {"compute.platform": f"{self.platform}-glibc"}
+        return {"compute.python": self.python, **native}
+
+    @property
+    def compares(self) -> bool:
+        """Whether two honest runs leave the same bytes: clocks and threads are real here."""
+        return False
+
+
+Work = WasmWork | PythonWork
 
 
 ITEM_INPUT = "input"
 """Name under /in of the item that a map hands to each of its leases."""
 
 
-def read_work(work: Mapping[str, Any]) -> WasmWork:
-    """Check what an order asks to compute.
+def read_work(work: Mapping[str, Any]) -> Work:
+    """Check what an order asks to compute. Work that names no kind is a WASI program.
 
     Raises:
         InvalidInput: it is malformed; the message names the field.
     """
     try:
-        return msgspec.convert(work, WasmWork)
+        checked: Work = msgspec.convert({"kind": "wasm", **work}, Work)
     except msgspec.ValidationError as error:
         raise InvalidInput("compute.work", f"The work is not valid: {error}.") from error
+    return checked

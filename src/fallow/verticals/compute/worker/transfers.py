@@ -7,20 +7,20 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch
 from fallow.ports.vertical import Assignment, LeaseBlobs
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
-from fallow.verticals.compute.core.work import ITEM_INPUT, WasmWork, read_work
-from fallow.verticals.compute.worker.wasm import WasmOutcome, collect_outputs
+from fallow.verticals.compute.core.work import ITEM_INPUT, WasmWork, Work, read_work
+from fallow.verticals.compute.worker.wasm_store import collect_outputs
 
 PROGRAM: Final = "program.wasm"
 TRANSFERS_MAX: Final = 8
 
 # What the runner says of these is the same on every machine with this engine, so it may stand in the program's stderr,
 # which runs are compared by.
-_TOLD: Final = frozenset({"fuel", "output", "trap", "invalid"})
+_TOLD_OF_WASM: Final = frozenset({"fuel", "output", "trap", "invalid"})
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,6 +36,30 @@ class Ended(Exception):
         self.used_ms = used_ms
 
 
+class Ran(Protocol):
+    """How a program ended; `exit_code` is -1 unless it ended by itself, and the reason is then `exited`."""
+
+    @property
+    def exit_code(self) -> int:
+        """What it returned."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it ended."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """A clause about that."""
+        ...
+
+    @property
+    def wall_ms(self) -> int:
+        """How long it ran."""
+        ...
+
+
 class Stored(NamedTuple):
     """The outcome document's hash (hex), and the bytes of all that it names."""
 
@@ -43,8 +67,8 @@ class Stored(NamedTuple):
     size: int
 
 
-async def fetch_all(assignment: Assignment) -> WasmWork:
-    """Lay program and inputs into the workspace, a map's item as /in/input.
+async def fetch_all(assignment: Assignment) -> Work:
+    """Lay inputs into the workspace, a map's item as /in/input, and a WASI program.
 
     Raises:
         Ended: the work is malformed, or something could not be had.
@@ -57,7 +81,8 @@ async def fetch_all(assignment: Assignment) -> WasmWork:
     wanted = {folder / name: sha256 for name, sha256 in work.inputs.items()}
     if assignment.item is not None:
         wanted[folder / ITEM_INPUT] = assignment.item
-    wanted[assignment.workspace / PROGRAM] = work.program
+    if isinstance(work, WasmWork):
+        wanted[assignment.workspace / PROGRAM] = work.program
     try:
         await asyncio.to_thread(folder.mkdir, mode=0o700)
         await _each([partial(assignment.blobs.fetch, sha256, to) for to, sha256 in wanted.items()])
@@ -69,14 +94,16 @@ async def fetch_all(assignment: Assignment) -> WasmWork:
     return work
 
 
-async def store_all(work: WasmWork, assignment: Assignment, outcome: WasmOutcome, reason: str) -> Stored:
+async def store_all(work: Work, assignment: Assignment, outcome: Ran, reason: str) -> Stored:
     """Store what the program left, and the document that names it; `reason` goes into that.
 
     Raises:
         Ended: there is more than was agreed, or it could not be stored.
     """
     try:
-        files = await asyncio.to_thread(_left, assignment.workspace, work.output_mib << 20, outcome)
+        told = outcome.reason in _TOLD_OF_WASM if isinstance(work, WasmWork) else outcome.reason != "exited"
+        said = f"fallow: {outcome.detail}\n" if told else ""
+        files = await asyncio.to_thread(_left, assignment.workspace, work.output_mib << 20, said)
         outputs = await _each([partial(_store, assignment.blobs, name, path) for name, path in files])
         document = Outcome(
             exit_code=outcome.exit_code, reason=reason, stdout=outputs[0], stderr=outputs[1], outputs=outputs[2:]
@@ -130,12 +157,12 @@ async def _store(blobs: LeaseBlobs, name: str, path: Path) -> Output:
     return Output(name=name, sha256=await blobs.store(path), size=size)
 
 
-def _left(workspace: Path, bytes_max: int, outcome: WasmOutcome) -> list[tuple[str, Path]]:
-    """Names and paths of stdout, stderr and the outputs, in this order."""
+def _left(workspace: Path, bytes_max: int, said: str) -> list[tuple[str, Path]]:
+    """Names and paths of stdout, stderr (with what is `said` of the run) and the outputs, in this order."""
     streams = [(name, workspace / name) for name in ("stdout", "stderr")]
     for _, path in streams:
         path.touch()  # a program that never began has left none
-    if outcome.reason in _TOLD:
+    if said:
         with streams[1][1].open("a", encoding="utf-8") as file:
-            file.write(f"fallow: {outcome.detail}\n")
+            file.write(said)
     return [*streams, *((name, path) for name, path, _ in collect_outputs(workspace, bytes_max))]

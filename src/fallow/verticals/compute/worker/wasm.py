@@ -23,6 +23,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -108,7 +109,12 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 async def run_wasm(
-    job: WasmJob, *, cancel: asyncio.Event | None = None, cache_dir: Path | None = None, nice: int = 10
+    job: WasmJob,
+    *,
+    cancel: asyncio.Event | None = None,
+    cache_dir: Path | None = None,
+    nice: int = 10,
+    confine: Callable[[int], None] | None = None,
 ) -> WasmOutcome:
     """Run `job` to its end, its limits, or until `cancel` is set (or the calling task is cancelled).
 
@@ -118,6 +124,7 @@ async def run_wasm(
         cache_dir: keeps compiled programs. Created with mode 0700; refused when others could write to it, since
             what lies there runs as native code. `prune_cache` bounds it.
         nice: how far the child steps back behind other processes (0 to 19).
+        confine: called with the child's pid before it learns of its job, to bound it further; raises nothing.
 
     Raises:
         InvalidInput: the job itself is malformed, its program or stdin is no file, or its workspace was used before.
@@ -127,7 +134,7 @@ async def run_wasm(
     loop = asyncio.get_running_loop()
     line = await asyncio.to_thread(_prepare, job, cache_dir, nice)
     started = loop.time()
-    child = _Child(line)
+    child = _Child(line, confine)
     try:
         await _wait(child, job.time_limit_s, cancel)
     finally:
@@ -141,7 +148,7 @@ async def run_wasm(
 class _Child:
     """The child process, from its start to its last rites."""
 
-    def __init__(self, line: bytes) -> None:
+    def __init__(self, line: bytes, confine: Callable[[int], None] | None) -> None:
         """Start it. Here and not in a thread: the child dies with the very thread that started it."""
         spec = importlib.util.find_spec("wasmtime")
         if spec is None or spec.origin is None:
@@ -170,6 +177,8 @@ class _Child:
         finally:
             os.close(writer)
         self.fd = os.pidfd_open(self._process.pid)
+        if confine is not None:
+            confine(self._process.pid)
         with contextlib.suppress(BrokenPipeError), self._process.stdin or contextlib.nullcontext() as pipe:
             if pipe is not None:
                 pipe.write(line)

@@ -10,7 +10,10 @@ from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch
 from fallow.ports.vertical import Assignment, Finished, Probe
-from fallow.verticals.compute.core.work import WasmWork
+from fallow.verticals.compute.core.work import WasmWork, Work
+from fallow.verticals.compute.worker.confine import confined, enforcement
+from fallow.verticals.compute.worker.python import PythonRunner
+from fallow.verticals.compute.worker.sandbox import SandboxOutcome
 from fallow.verticals.compute.worker.transfers import PROGRAM, Ended, fetch_all, store_all, unless_cancelled
 from fallow.verticals.compute.worker.wasm import (
     ENGINE,
@@ -32,14 +35,23 @@ _log = logging.getLogger(__name__)
 
 
 class ComputeWorker:
-    """Runs WASI programs. `cache` keeps compiled ones."""
+    """Runs WASI programs and Python scripts. `cache` keeps compiled and unpacked ones."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._runs = 0
+        self._python = PythonRunner(cache)
 
     async def probe(self) -> Probe:
-        """Really run a program; see the port."""
+        """Really run a program of each kind; see the port."""
+        wasm, python = await self._probe_wasm(), await self._python.probe()
+        bounds = await asyncio.to_thread(enforcement)
+        return Probe(
+            {**wasm.attributes, **python.attributes, "compute.enforcement": bounds.kind},
+            {**wasm.missing, **python.missing, **({"enforcement": bounds.why} if bounds.why else {})},
+        )
+
+    async def _probe_wasm(self) -> Probe:
         try:
             outcome = await self._try()
         except (FallowError, OSError) as error:
@@ -67,14 +79,19 @@ class ComputeWorker:
             used_ms=0 if outcome.reason == "invalid" else outcome.wall_ms,
             result=stored.result,
             measures={
-                "fuel": outcome.fuel_used,
+                **({"fuel": outcome.fuel_used} if isinstance(outcome, WasmOutcome) else {}),
                 "cpu_ms": outcome.cpu_ms,
                 "peak_memory_bytes": outcome.peak_memory_bytes,
                 "output_bytes": stored.size,
             },
         )
 
-    async def _execute(self, work: WasmWork, assignment: Assignment) -> WasmOutcome:
+    async def _execute(self, work: Work, assignment: Assignment) -> WasmOutcome | SandboxOutcome:
+        if isinstance(work, WasmWork):
+            return await self._execute_wasm(work, assignment)
+        return await self._python.run(work, assignment)
+
+    async def _execute_wasm(self, work: WasmWork, assignment: Assignment) -> WasmOutcome:
         job = WasmJob(
             program=assignment.workspace / PROGRAM,
             workspace=assignment.workspace,
@@ -88,7 +105,8 @@ class ComputeWorker:
         )
         assignment.started.set()
         try:
-            outcome = await run_wasm(job, cancel=assignment.cancel, cache_dir=self._compiled)
+            async with confined(assignment.resources) as confine:
+                outcome = await run_wasm(job, cancel=assignment.cancel, cache_dir=self._compiled, confine=confine)
         except (InvalidInput, TooMuch) as error:
             _log.info("the job cannot be run: %s", error)
             raise Ended("program.invalid", "buyer") from error

@@ -1,0 +1,169 @@
+"""A control group for one run: memory, processes and processor time, bounded by the kernel for all of them together.
+
+Works where this process may make groups below its own (or, in version 2, beside it, as in a unit with
+`DelegateSubgroup=`); elsewhere there is none, and the caller falls back to limits for each process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path("/sys/fs/cgroup")
+_OWN: Final = Path("/proc/self/cgroup")
+_PERIOD_US: Final = 100_000
+_CLOSE_TRIES: Final = 50
+_CLOSE_PAUSE_S: Final = 0.002
+_NEEDED: Final = frozenset({"memory", "pids"})
+
+_log = logging.getLogger(__name__)
+
+
+class Group:
+    """One run's group. `folders` maps each controller to its folder."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = folders
+
+    def add(self, pid: int) -> None:
+        """Put a process in; what it starts later is in it too. OSError when it is gone."""
+        for folder in set(self._folders.values()):
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    @property
+    def version(self) -> int:
+        """Which version of control groups it is of, 1 or 2."""
+        return 2 if (self._folders["memory"] / "memory.max").exists() else 1
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel had to end a process of the group for its memory."""
+        found = [self._numbers(name).get("oom_kill", 0) for name in ("memory.events", "memory.oom_control")]
+        return any(found)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most memory that all processes held together; 0 where the kernel does not count it."""
+        for name in ("memory.peak", "memory.max_usage_in_bytes"):
+            with contextlib.suppress(OSError, ValueError):
+                return int((self._folders["memory"] / name).read_text())
+        return 0
+
+    def close(self) -> None:
+        """Remove it, after its processes have ended; call it in a thread: the kernel may take a moment to let go."""
+        for folder in set(self._folders.values()):
+            for _ in range(_CLOSE_TRIES):
+                try:
+                    folder.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(_CLOSE_PAUSE_S)
+                else:
+                    break
+
+    def _numbers(self, name: str) -> dict[str, int]:
+        try:
+            lines = (self._folders["memory"] / name).read_text().splitlines()
+        except OSError:
+            return {}
+        return {key: int(value) for key, _, value in (line.partition(" ") for line in lines) if value.isdecimal()}
+
+
+def sweep(prefix: str) -> None:
+    """Remove groups whose names begin with `prefix` and a process id that is gone: their makers were killed."""
+    for names, own in _own().items():
+        parent = _ROOT / names / own.lstrip("/")
+        for folder in parent.glob(f"{prefix}[0-9]*"):
+            maker = folder.name.removeprefix(prefix).partition("-")[0]
+            if not Path("/proc", maker).exists():
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def open_group(name: str, *, memory_bytes: int, processes: int, cpu_milli: int) -> Group | None:
+    """Make a group with these limits; None where that is not possible."""
+    for make in (_unified, _separate):
+        try:
+            folders = make(name)
+        except OSError as error:
+            _log.debug("no control group by %s: %s", make.__name__, error)
+            continue
+        if folders is None:
+            continue
+        group = Group(folders)
+        try:
+            _limit(folders, memory_bytes, processes, cpu_milli)
+        except OSError as error:
+            _log.warning("a control group cannot be limited: %s", error)
+            group.close()
+            continue
+        return group
+    return None
+
+
+def _limit(folders: Mapping[str, Path], memory_bytes: int, processes: int, cpu_milli: int) -> None:
+    memory, pids = folders["memory"], folders["pids"]
+    quota_us = max(1000, cpu_milli * _PERIOD_US // 1000)
+    (pids / "pids.max").write_text(str(processes))
+    if (memory / "memory.max").exists():
+        (memory / "memory.max").write_text(str(memory_bytes))
+        _try(memory / "memory.swap.max", "0")
+        _try(memory / "memory.oom.group", "1")
+        _try(memory / "cpu.max", f"{quota_us} {_PERIOD_US}")
+        return
+    (memory / "memory.limit_in_bytes").write_text(str(memory_bytes))
+    _try(memory / "memory.memsw.limit_in_bytes", str(memory_bytes))
+    if "cpu" in folders:
+        _try(folders["cpu"] / "cpu.cfs_period_us", str(_PERIOD_US))
+        _try(folders["cpu"] / "cpu.cfs_quota_us", str(quota_us))
+
+
+def _try(path: Path, text: str) -> None:
+    """Write where the kernel has it."""
+    with contextlib.suppress(OSError):
+        path.write_text(text)
+
+
+def _own() -> dict[str, str]:
+    """Own group for each set of controllers ("" is version 2's)."""
+    return {names: path for _, names, path in (line.split(":", 2) for line in _OWN.read_text().splitlines())}
+
+
+def _unified(name: str) -> dict[str, Path] | None:
+    own = _own().get("")
+    if own is None or not (_ROOT / "cgroup.controllers").exists():
+        return None
+    here = _ROOT / own.lstrip("/")
+    for parent in (here, here.parent):
+        control = parent / "cgroup.subtree_control"
+        if parent.is_relative_to(_ROOT) and control.exists():
+            if parent == here and not set(control.read_text().split()) >= _NEEDED:
+                # Refused while this process itself is in there, unless it is the root.
+                _try(control, "+memory +pids +cpu")
+            if set(control.read_text().split()) >= _NEEDED:
+                folder = parent / name
+                folder.mkdir()
+                return dict.fromkeys(("memory", "pids", "cpu"), folder)
+    return None
+
+
+def _separate(name: str) -> dict[str, Path] | None:
+    folders = {}
+    made: list[Path] = []
+    for names, own in _own().items():
+        for controller in {"memory", "pids", "cpu"} & set(names.split(",")):
+            folder = _ROOT / names / own.lstrip("/") / name
+            try:
+                folder.mkdir(exist_ok=folder in made)
+            except OSError:
+                for other in made:
+                    other.rmdir()
+                raise
+            made.append(folder)
+            folders[controller] = folder
+    return folders if set(folders) >= _NEEDED else None

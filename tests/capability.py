@@ -1,0 +1,66 @@
+"""What tests need of the machine: found out by trying, once, and listed in `capabilities.toml`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fallow.verticals.compute.worker.cgroups import open_group
+
+LISTED: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text())
+
+
+def require(name: str) -> None:
+    """Skip the test where the machine lacks `name`, and say how to get it.
+
+    Under CI a skip fails, unless the list says that it depends on the machine.
+    """
+    listed = LISTED[name]
+    if _has(name):
+        return
+    reason = f"{name} is missing: {listed['what']}. {listed['get']}."
+    if os.environ.get("CI") and not listed["machine"]:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@cache
+def _has(name: str) -> bool:
+    return _PROBES[name]()
+
+
+def _bubblewrap() -> bool:
+    command = ["bwrap", "--unshare-all", "--unshare-user", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
+    return _works(command)
+
+
+def _root() -> bool:
+    return os.geteuid() == 0
+
+
+def _memory_cgroup() -> bool:
+    group = open_group(f"fallow-test-{os.getpid()}", memory_bytes=1 << 24, processes=8, cpu_milli=1000)
+    if group is not None:
+        group.close()
+    return group is not None
+
+
+def _works(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+_PROBES: dict[str, Callable[[], bool]] = {
+    "bubblewrap": _bubblewrap,
+    "root": _root,
+    "memory-cgroup": _memory_cgroup,
+}
