@@ -3,7 +3,8 @@
 Work: batches of 8,190 on 10,000 accounts that may not owe more than they have, and one hot fee account. A batch holds
 3,690 single-phase transfers (every third pays the hot account) and 2,250 linked pairs of "post what the last batch
 reserved for this lease, reserve its next window with a timeout", a tenth of them posting only a part. Accounts are
-drawn evenly, which is the worst case for the locks: a batch touches about 8,000 of them.
+drawn evenly, which is the worst case: a batch locks about 8,000 of them. Ids grow with time, as `ordered_id` makes
+them and TigerBeetle recommends; the rate with ids that are random all over is measured too and printed.
 
 Baseline, in the same run and on the same server: the straightforward ledger, one transaction per transfer with an
 insert and two conditional updates in plain SQL, over as many connections as do best here.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -41,6 +43,7 @@ from fallow.domain.ledger import (
     DEBITS_MUST_NOT_EXCEED_CREDITS,
     Transfer,
     account,
+    ordered_id,
     post_pending,
     transfer,
 )
@@ -66,9 +69,11 @@ CREATE INDEX ON transfer (credit);
 
 
 class Workload:
-    """Batches from a seed; each refers to the reservations of the one before."""
+    """Batches from a seed; each refers to the reservations of the one before, and is 200 ms younger."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, ordered: bool = True) -> None:
+        self._ordered = ordered
+        self._now_ms = NOW_MS
         self._random = random.Random(seed)  # noqa: S311 - not for secrets
         self.bank, self.fees = self._id(), self._id()
         self.customers = [self._id() for _ in range(ACCOUNTS)]
@@ -85,6 +90,7 @@ class Workload:
 
     def batch(self) -> list[Transfer]:
         """The next batch."""
+        self._now_ms += 200
         before, self._reserved = self._reserved, []
         batch: list[Transfer] = []
         for place in range(PAIRS):
@@ -102,7 +108,8 @@ class Workload:
         return batch
 
     def _id(self) -> bytes:
-        return self._random.randbytes(16)
+        name = self._random.randbytes(16)
+        return ordered_id(self._now_ms, name) if self._ordered else name
 
     def _two(self) -> list[bytes]:
         return self._random.sample(self.customers, 2)
@@ -138,9 +145,9 @@ async def fresh_database(dsn: str) -> AsyncIterator[str]:
         await server.close()
 
 
-async def measure_ledger(dsn: str, batches: int) -> tuple[float, bool]:
+async def measure_ledger(dsn: str, batches: int, *, ordered: bool) -> tuple[float, bool]:
     """Transfers a second of the ledger, and whether everything was accepted and adds up afterwards."""
-    ledger, work = PostgresLedger(), Workload(1)
+    ledger, work = PostgresLedger(), Workload(1, ordered=ordered)
     async with open_database(dsn) as database:
         await migrate(database, builtin("ledger"))
         async with database.transaction() as tx:
@@ -152,6 +159,9 @@ async def measure_ledger(dsn: str, batches: int) -> tuple[float, bool]:
             await post(database, ledger, funding[start : start + BATCH_MAX])
         accepted = await post(database, ledger, work.batch())
 
+        # Spares searching the modules for garbage again and again; a service has to do it too to be as fast.
+        gc.collect()
+        gc.freeze()
         times: list[float] = []
         door: list[float] = []
         batch: list[Transfer] = []
@@ -164,9 +174,10 @@ async def measure_ledger(dsn: str, batches: int) -> tuple[float, bool]:
             door.append(built - begun)
         rate = batches * BATCH_MAX / sum(times)
         print(
-            f"{batches * BATCH_MAX} transfers in {sum(times):.2f} s: {rate:.0f}/s; a batch takes "
-            f"{statistics.median(times) * 1000:.0f} ms (median), {max(times) * 1000:.0f} ms (worst); "
-            f"making one up and validating it beforehand {statistics.median(door) * 1000:.0f} ms"
+            f"{'growing' if ordered else 'random'} ids: {batches * BATCH_MAX} transfers in {sum(times):.2f} s: "
+            f"{rate:.0f}/s; a batch takes {statistics.median(times) * 1000:.0f} ms (median), "
+            f"{max(times) * 1000:.0f} ms (worst); making one up and validating it beforehand "
+            f"{statistics.median(door) * 1000:.0f} ms"
         )
         accepted &= await post(database, ledger, batch)  # again: changes nothing
         async with database.transaction() as tx:
@@ -232,7 +243,9 @@ async def main() -> int:
         async with fresh_database(server) as dsn:
             baseline, connections = await measure_baseline(dsn, options.seconds)
         async with fresh_database(server) as dsn:
-            rate, holds = await measure_ledger(dsn, options.batches)
+            _, random_holds = await measure_ledger(dsn, options.batches, ordered=False)
+        async with fresh_database(server) as dsn:
+            rate, holds = await measure_ledger(dsn, options.batches, ordered=True)
     result = {
         "name": "ledger",
         "value": round(rate),
@@ -241,7 +254,7 @@ async def main() -> int:
         "baseline_name": f"one transaction per transfer in plain SQL, {connections} connections",
         "ratio": round(rate / baseline, 1),
         "goal": GOAL,
-        "ok": holds and rate >= GOAL,
+        "ok": holds and random_holds and rate >= GOAL,
     }
     print(json.dumps(result))
     return 0 if result["ok"] else 1

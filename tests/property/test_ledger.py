@@ -20,6 +20,7 @@ from fallow.domain.ledger import (
     BALANCE_MAX,
     CREDITS_MUST_NOT_EXCEED_DEBITS,
     DEBITS_MUST_NOT_EXCEED_CREDITS,
+    EXPIRED,
     LINKED,
     PENDING,
     POST_PENDING,
@@ -30,6 +31,8 @@ from fallow.domain.ledger import (
     View,
     account,
     apply_batch,
+    expire_due,
+    ordered_id,
     post_pending,
     transfer,
     void_pending,
@@ -133,9 +136,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.oracle = Oracle({a.id: (a.ledger, a.flags) for a in ACCOUNTS})
         self.now_ms = 1_000_000
         self.accepted: list[Transfer] = []
+        self.last_fresh = 1000
         self.tx = MemoryTransaction()
         finish(self.ledger.open_accounts(self.tx, ACCOUNTS))
         self.post([LAST])
+
+    def fresh(self) -> bytes:
+        self.last_fresh += 1
+        return id16(self.last_fresh)
 
     def post(self, batch: list[Transfer]) -> list[str]:
         results = finish(self.ledger.post(self.tx, batch, self.now_ms))
@@ -150,6 +158,59 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(customer=st.sampled_from([ALICE, BOB]), amount=st.integers(1, 100), id_=IDS)
     def funding(self, customer: bytes, amount: int, id_: bytes) -> None:
         self.post([transfer(id_, BANK, customer, amount, 1, 1)])
+
+    @rule(customer=st.sampled_from([ALICE, BOB]), pending=st.booleans(), over=st.integers(-1, 1))
+    def spend_about_everything(self, customer: bytes, pending: bool, over: int) -> None:
+        balance = self.oracle.balance(customer)
+        left = balance[3] - balance[0] - balance[1]
+        amount = max(0, left + over)
+        [result] = self.post([transfer(self.fresh(), customer, SHOP, amount, 1, 1, pending=pending)])
+        assert result == ("ok" if amount <= left else "exceeds_credits")
+
+    @rule(amount=st.integers(1, 20), pending=st.booleans(), over=st.integers(-1, 1))
+    def take_about_everything_from_an_asset(self, amount: int, pending: bool, over: int) -> None:
+        self.post([transfer(self.fresh(), ASSET, BANK, amount, 1, 1)])
+        balance = self.oracle.balance(ASSET)
+        left = balance[1] - balance[2] - balance[3]
+        amount = max(0, left + over)
+        [result] = self.post([transfer(self.fresh(), SHOP, ASSET, amount, 1, 1, pending=pending)])
+        assert result == ("ok" if amount <= left else "exceeds_debits")
+
+    @rule(timeout_s=st.sampled_from([1, 5]), early=st.integers(-1, 1), how=st.sampled_from(["post", "void", "expire"]))
+    def meet_a_deadline(self, timeout_s: int, early: int, how: str) -> None:
+        reserved = transfer(self.fresh(), BANK, SHOP, 7, 1, 1, pending=True, timeout_s=timeout_s)
+        assert self.post([reserved]) == ["ok"]
+        self.now_ms += timeout_s * 1000 - early
+        if how == "expire":
+            self.expire(100)
+            assert bool(self.oracle.resolution(reserved.id)) == (early <= 0)
+        else:
+            second = post_pending if how == "post" else void_pending
+            result = self.post([second(self.fresh(), reserved.id)])
+            assert result == ["ok" if early > 0 else "pending_transfer_expired"]
+
+    @rule(named=st.integers(0, 9))
+    def a_void_may_name_only_the_whole(self, named: int) -> None:
+        reserved = transfer(self.fresh(), BANK, SHOP, 7, 1, 1, pending=True)
+        voided = void_pending(self.fresh(), reserved.id)._replace(amount=named)
+        refusals = {7: "ok", 8: "exceeds_pending_transfer_amount", 9: "exceeds_pending_transfer_amount"}
+        expected = refusals.get(named, "pending_transfer_has_different_amount")
+        assert self.post([reserved, voided]) == ["ok", expected]
+
+    @rule(amounts=st.tuples(st.integers(0, 9), st.integers(0, 9)), kept=st.none() | st.integers(0, 9))
+    def a_chain_breaks_and_its_parts_come_again(self, amounts: tuple[int, int], kept: int | None) -> None:
+        reserved = transfer(self.fresh(), BANK, SHOP, 9, 1, 1, pending=True)
+        paid = transfer(self.fresh(), BANK, ALICE, amounts[0], 1, 1)
+        inner = transfer(self.fresh(), BANK, ALICE, amounts[1], 1, 1, pending=True)
+        ended = post_pending(self.fresh(), reserved.id, kept)
+        voided = void_pending(self.fresh(), inner.id)
+        parts = [paid, ended, inner, voided]
+        chain = [part._replace(flags=part.flags | LINKED) for part in parts]
+        breaks = transfer(self.fresh(), NOBODY, SHOP, 1, 1, 1)
+        failed = ["linked_event_failed"] * 4
+        # In one batch, so that whatever the broken chain left behind would be met by the parts that follow.
+        results = self.post([reserved, *chain, breaks, *parts, *parts])
+        assert results == ["ok", *failed, "debit_account_not_found", *["ok"] * 4, *["exists"] * 4]
 
     @rule(data=st.data(), amount=st.integers(0, 20), timeout_s=st.sampled_from([0, 1, 5]))
     def reserve_and_then_post_and_reserve_as_a_chain(self, data: st.DataObject, amount: int, timeout_s: int) -> None:
@@ -253,7 +314,15 @@ def test_what_is_passed_in_stays_as_it_is() -> None:
     outcome = apply_batch(view, batch, 1)
     assert outcome.results == [Result.OK, Result.OK]
     assert view == View(accounts, {}, {})
-    assert outcome == outcome._replace(sheets=outcome.sheets)
+
+
+def test_an_expiry_leaves_alone_what_is_resolved_or_not_due() -> None:
+    view = View({a.id: a for a in ACCOUNTS}, {}, {})
+    batch = [transfer(id16(100 + n), BANK, SHOP, 5, 1, 1, pending=True, timeout_s=n) for n in range(4)]
+    pendings = {m.id: m for m in apply_batch(view, batch, 0).movements if m.id}
+    view = View(view.accounts, pendings, {id16(101): POST_PENDING})
+    released = expire_due(view, pendings.values(), 2000).movements
+    assert [(m.id, m.pending_id, m.amount, m.flags) for m in released] == [(None, id16(102), 5, EXPIRED)]
 
 
 def test_a_balance_never_outgrows_its_column() -> None:
@@ -321,3 +390,13 @@ def test_the_door_refuses_malformed_second_phases_and_accounts() -> None:
         account(id16(1), 1, 1, DEBITS_MUST_NOT_EXCEED_CREDITS | CREDITS_MUST_NOT_EXCEED_DEBITS)
     with pytest.raises(InvalidInput):
         account(id16(1), 0, 1)
+
+
+def test_ordered_ids_grow_with_time_and_can_be_made_again() -> None:
+    made = ordered_id(1_700_000_000_000, b"lease 1, window 2")
+    assert made == bytes.fromhex("018bcfe56800") + made[6:]
+    assert made == ordered_id(1_700_000_000_000, b"lease 1, window 2")
+    assert made[6:] != ordered_id(1_700_000_000_000, b"lease 1, window 3")[6:]
+    assert made < ordered_id(1_700_000_000_001, b"") < transfer(**GOOD | {"id_": b"\xfe" * 16}).id
+    with pytest.raises(InvalidInput):
+        ordered_id(0, b"")

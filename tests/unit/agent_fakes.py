@@ -22,6 +22,7 @@ from fallow.agent.home import Home, Settings, State
 from fallow.agent.identity import NodeKey
 from fallow.agent.outbox import Outbox
 from fallow.agent.outbox_store import OutboxStore
+from fallow.agent.owner import Owner
 from fallow.agent.service import Agent, Ports
 from fallow.domain import calls
 from fallow.domain.batches import Promise, open_batch
@@ -207,6 +208,7 @@ class World:
         self.key = NodeKey.load_or_create(self.home.key)
         self.ingest = FakeIngest(self.hub, self.network_key, self.key.text)
         self.beats: list[calls.Beat] = []
+        self.owner: Owner | None = None
         self.waiting_max: int = settings.pop("waiting_max", 1000)
         self.home.save(
             State(
@@ -245,7 +247,14 @@ class World:
         boot = self.home.next_boot()
         store = OutboxStore(self.home.outbox(NET), net=NET, key=self.key, boot=boot, next_boot=self.home.next_boot)
         self.outbox = Outbox(store, self.clock, waiting_max=self.waiting_max, executor=Inline())
-        ports = Ports(self.hub.connect(), self.clock, self._blobs, {"compute": self.worker}, random.Random(1))  # noqa: S311
+        ports = Ports(
+            self.hub.connect(),
+            self.clock,
+            self._blobs,
+            {"compute": self.worker},
+            random.Random(1),
+            owner=self.owner,
+        )
         self.home.clear_work()
         self.agent = Agent(self.home, self.home.state(), self.key, self.outbox, ports, {"score.cpu": "7"})
         try:

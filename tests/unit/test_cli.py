@@ -519,8 +519,9 @@ class LoginClient(CannedClient):
 
     made: ClassVar[list[tuple[str, str]]] = []
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, *, ca: object = None) -> None:
         super().__init__()
+        assert ca is None
         self.made.append((url, key))
         if key == "wrong":
             self.fails = NotAllowed("auth.key", "The API key is not valid.")
@@ -535,7 +536,7 @@ class LoginClient(CannedClient):
 def test_login_keeps_a_key_that_the_network_knows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, code: int
 ) -> None:
-    monkeypatch.setattr("fallow.cli.login.Client", LoginClient)
+    monkeypatch.setattr("fallow.cli.profiles.Client", LoginClient)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert main.run(["login", "https://a.example/", key]) == code
     assert LoginClient.made[-1] == ("https://a.example", key)

@@ -58,7 +58,7 @@ def tagged_hash(tag: str, data: bytes) -> bytes:
     return hashlib.sha256(tag.encode() + b"\0" + data).digest()
 
 
-def _check(value: Value, depth: int, room: int) -> int:
+def _check(value: Value, depth: int, room: int) -> int:  # noqa: C901 - one case a type
     """Refuse what the encoding does not have, or what is larger than `room` bytes; returns what is left of them.
 
     Without the bound a few references to shared values (tags 28 and 29, 25 and 256) would unfold without end.
@@ -81,14 +81,18 @@ def _check(value: Value, depth: int, room: int) -> int:
                 room = _check(element, depth + 1, room)
         case dict():
             for key, element in value.items():
-                if not isinstance(key, str) or len(_utf8(key)) > KEY_BYTES_MAX:
-                    raise InvalidInput("encoding.key", f"Map keys are texts of up to {KEY_BYTES_MAX} bytes.")
-                room = _check(element, depth + 1, room - 1 - len(key))
+                room = _check(element, depth + 1, room - _key_length(key))
         case _:
             raise InvalidInput("encoding.type", f"The encoding has no {type(value).__name__}.")
     if room < 0:
         raise InvalidInput("encoding.not_deterministic", "The data refers to parts of itself.")
     return room
+
+
+def _key_length(key: object) -> int:
+    if isinstance(key, str) and len(data := _utf8(key)) <= KEY_BYTES_MAX:
+        return len(data)
+    raise InvalidInput("encoding.key", f"Map keys are texts of up to {KEY_BYTES_MAX} bytes.")
 
 
 def _utf8(text: str) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NoReturn, TypeVar
 
+from fallow.domain.errors import Conflict
 from fallow.ports.database import Row, Transaction
 
 Key = TypeVar("Key")
@@ -33,6 +34,16 @@ class MemoryTransaction:
         """Insert or replace one row."""
         self._remember(table, key)
         table[key] = value
+
+    def add(self, table: MutableMapping[Key, Value], key: Key, value: Value) -> None:
+        """Insert one row.
+
+        Raises:
+            Conflict: `database.duplicate`: there is one with this key.
+        """
+        if key in table:
+            raise Conflict("database.duplicate", f"this key exists already: {key!r}")
+        self.put(table, key, value)
 
     def drop(self, table: MutableMapping[Key, Value], key: Key) -> None:
         """Delete one row, which must exist."""

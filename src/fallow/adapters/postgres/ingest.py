@@ -25,6 +25,8 @@ class PostgresIngestStore:
 
     async def promises(self, tx: Transaction, keys: Sequence[BatchKey]) -> dict[BatchKey, tuple[bytes, bytes]]:
         """Root and promise of the batches that are there already."""
+        if not keys:
+            return {}
         rows = await tx.fetch(
             "SELECT b.node, b.boot, b.seq, b.root, b.promise FROM ingest.batch b"
             " JOIN unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS k (node, boot, seq)"

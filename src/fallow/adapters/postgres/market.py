@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fallow.domain.errors import Conflict
+from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Offer
@@ -39,7 +39,7 @@ class PostgresMarketStore:
     async def confirm(self, tx: Transaction, term: int) -> None:
         """Hold the term for the rest of the transaction."""
         if not await tx.fetch("SELECT 1 FROM market.leader WHERE term = $1 FOR UPDATE", term):
-            raise Conflict("market.not_leading", "Another market leads now.", "This one loads again and stands by.")
+            raise Unavailable("market.not_leading", "Another market leads now.", "Try again in a moment.")
 
     async def load(self, tx: Transaction) -> MarketState:
         """Read what is open."""

@@ -181,13 +181,18 @@ class Rounds:
         self.leading.set()
         renewed = self._clock.monotonic_ms()
         while True:
-            await self._round(term)
             if self._clock.monotonic_ms() - renewed > TERM_MS // 3:
-                async with self._database.transaction() as tx:
-                    await self._lead(tx)
+                # Before anything else: a process that was stopped for a while may have been replaced meanwhile.
+                await self._renew(term)
                 renewed = self._clock.monotonic_ms()
+            await self._round(term)
             if not self._more_to_do():
                 await self._rest()
+
+    async def _renew(self, term: int) -> None:
+        async with self._database.transaction() as tx:
+            if await self._lead(tx) != term:
+                raise Unavailable("market.not_leading", "Another market leads now.", "Try again in a moment.")
 
     def _more_to_do(self) -> bool:
         return self._log_has_news or not self._inputs.empty()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import NamedTuple
 
 from fallow.domain.errors import NotAllowed
+from fallow.domain.pins import TOKEN_PREFIX, JoinToken, split_token
 
 SECRET_BYTES = 20
 KEY_PREFIX = "fk"
-TOKEN_PREFIX = "fj"  # noqa: S105 - the mark by which a leaked token is recognised
+KEY_FORM = re.compile(f"{KEY_PREFIX}_([a-z2-7]{{8}})_[a-z2-7]{{32}}")
 
 
 class ApiKey(NamedTuple):
@@ -40,15 +42,24 @@ def read_key(text: str) -> ApiKey:
     Raises:
         NotAllowed: it does not look like one.
     """
-    parts = text.split("_")
-    if len(parts) != 3 or parts[0] != KEY_PREFIX or not text.isascii():  # noqa: PLR2004 - prefix, id, secret
+    form = KEY_FORM.fullmatch(text)
+    if form is None:
         raise NotAllowed("auth.key", "This is no API key of a Fallow network.", "Keys look like fk_…_….")
-    return ApiKey(parts[1], text)
+    return ApiKey(form[1], text)
 
 
-def new_token(secret: bytes) -> str:
-    """Build a join token from 20 random bytes."""
-    return f"{TOKEN_PREFIX}_{_base32(secret)}"
+def new_token(secret: bytes, pin: str = "") -> JoinToken:
+    """Build a join token from 20 random bytes, and the pin of the network's own certificate authority if it has one."""
+    return JoinToken(f"{TOKEN_PREFIX}_{_base32(secret)}", pin)
+
+
+def token_digest(text: str) -> bytes:
+    """What is stored of a join token: its pin is no secret, and may be there or not.
+
+    Raises:
+        InvalidInput: it is damaged.
+    """
+    return digest(split_token(text).secret)
 
 
 def digest(text: str) -> bytes:

@@ -15,14 +15,17 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.rpc import Empty, serve
 from fallow.ports.stores import KeyRow, NodeRow, RegistryStore
 from fallow.services.registry.custody import Custody, binding_text
-from fallow.services.registry.secrets_format import SECRET_BYTES, digest, new_key, new_token, read_key
+from fallow.services.registry.secrets_format import SECRET_BYTES, new_key, new_token, read_key, token_digest
 
 SCOPES = frozenset({"buy", "operate"})
 KEY_ID_BYTES = 5
 
 
 class Registry:
-    """Answers `registry.*`. Several copies may run: all state is in the store."""
+    """Answers `registry.*`. Several copies may run: all state is in the store.
+
+    `pin` names the network's own certificate authority, if it has one; join tokens carry it.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class Registry:
         clock: Clock,
         database: Database,
         store: RegistryStore,
+        pin: str = "",
     ) -> None:
         self._net = net
         self._custody = custody
@@ -42,6 +46,7 @@ class Registry:
         self._clock = clock
         self._database = database
         self._store = store
+        self._pin = pin
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -97,11 +102,11 @@ class Registry:
 
     async def create_token(self, request: calls.CreateToken) -> calls.Secret:
         """Make a join token."""
-        token = new_token(self._random_bytes(SECRET_BYTES))
+        token = new_token(self._random_bytes(SECRET_BYTES), self._pin)
         expires_at = self._clock.now_ms() + request.valid_s * 1000
         async with self._database.transaction() as tx:
-            await self._store.add_token(tx, digest(token), request.uses, expires_at)
-        return calls.Secret(secret=token)
+            await self._store.add_token(tx, token_digest(token.text), request.uses, expires_at)
+        return calls.Secret(secret=token.text)
 
     async def join(self, request: calls.Join) -> calls.Joined:
         """Enrol a node. A node that is enrolled already gets the same answer again, without using the token.
@@ -126,7 +131,7 @@ class Registry:
 
     async def _enrol(self, tx: Transaction, node: bytes, request: calls.Join) -> bytes:
         now = self._clock.now_ms()
-        problem = await self._store.use_token(tx, digest(request.token), now)
+        problem = await self._store.use_token(tx, token_digest(request.token), now)
         if problem:
             raise NotAllowed(
                 f"join.token_{problem}",

@@ -1,0 +1,58 @@
+"""Ingest's store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fallow.adapters.memory.database import memory_transaction
+from fallow.ports.database import Transaction
+from fallow.ports.stores import BatchKey, LoggedBatch, StoredBatch, StoredOpening
+
+
+class MemoryIngestStore:
+    """See `fallow.ports.stores.IngestStore`. Transactions are serial here, so that `lock` has nothing to do."""
+
+    def __init__(self) -> None:
+        self.batches: dict[int, StoredBatch] = {}
+        """By position, in order."""
+        self.openings: dict[tuple[bytes, str], StoredOpening] = {}
+        self._positions: dict[BatchKey, int] = {}
+        self._expected: dict[bytes, tuple[int, int]] = {}
+        self._pos = 0
+
+    async def lock(self, tx: Transaction) -> None:
+        """Make this transaction the only one that appends until it ends."""
+        memory_transaction(tx)
+
+    async def expected(self, tx: Transaction, nodes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Boot and next sequence number that each node must send."""
+        memory_transaction(tx)
+        return {node: self._expected[node] for node in nodes if node in self._expected}
+
+    async def promises(self, tx: Transaction, keys: Sequence[BatchKey]) -> dict[BatchKey, tuple[bytes, bytes]]:
+        """Root and promise of the batches that are there already."""
+        memory_transaction(tx)
+        found = {key: self.batches[self._positions[key]] for key in keys if key in self._positions}
+        return {key: (batch.root, batch.promise) for key, batch in found.items()}
+
+    async def append(self, tx: Transaction, batches: Sequence[StoredBatch], openings: Sequence[StoredOpening]) -> None:
+        """Write batches in this order."""
+        mine = memory_transaction(tx)
+        for batch in batches:
+            self._pos += 1  # not taken back by a rollback, like a sequence
+            mine.add(self._positions, batch.key, self._pos)
+            mine.put(self.batches, self._pos, batch)
+            mine.put(self._expected, batch.key.node, (batch.key.boot, batch.key.seq + batch.records))
+        for opening in openings:
+            mine.add(self.openings, (opening.record, opening.field), opening)
+
+    async def after(self, tx: Transaction, pos: int, limit: int) -> list[LoggedBatch]:
+        """Read the log."""
+        memory_transaction(tx)
+        page: list[LoggedBatch] = []
+        for at in range(pos + 1, self._pos + 1):
+            if len(page) == limit:
+                break
+            if (batch := self.batches.get(at)) is not None:
+                page.append(LoggedBatch(at, batch.key.node, batch.data, batch.received_at))
+        return page

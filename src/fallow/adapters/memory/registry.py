@@ -1,0 +1,110 @@
+"""The registry's store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fallow.adapters.memory.database import memory_transaction
+from fallow.domain.errors import Conflict
+from fallow.ports.database import Transaction
+from fallow.ports.stores import KeyRow, NodeRow
+
+
+class _Token(NamedTuple):
+    uses_left: int
+    expires_at: int
+
+
+class MemoryRegistryStore:
+    """See `fallow.ports.stores.RegistryStore`."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[bytes, int | None] = {}
+        """Custody index by account."""
+        self._nodes: dict[bytes, NodeRow] = {}
+        self._tokens: dict[bytes, _Token] = {}
+        self._keys: dict[str, KeyRow] = {}
+        self._next_index = 0
+
+    async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:  # noqa: ARG002 - kept by none but PostgreSQL
+        """Add an account."""
+        mine = memory_transaction(tx)
+        if custody_index is not None and custody_index in self._accounts.values():
+            raise Conflict("database.duplicate", f"this key exists already: {custody_index}")
+        mine.add(self._accounts, account, custody_index)
+
+    async def next_custody_index(self, tx: Transaction) -> int:
+        """Return an index that was never returned before."""
+        memory_transaction(tx)
+        self._next_index += 1  # not taken back by a rollback, like a sequence
+        return self._next_index - 1
+
+    async def custody_index(self, tx: Transaction, account: bytes) -> int | None:
+        """The account's key in the network's custody."""
+        memory_transaction(tx)
+        return self._accounts.get(account)
+
+    async def has_account(self, tx: Transaction, account: bytes) -> bool:
+        """Whether the account is known."""
+        memory_transaction(tx)
+        return account in self._accounts
+
+    async def add_node(self, tx: Transaction, row: NodeRow) -> None:
+        """Add a node."""
+        mine = memory_transaction(tx)
+        self._require_account(row.account)
+        mine.add(self._nodes, row.node, row)
+
+    async def node(self, tx: Transaction, node: bytes) -> NodeRow | None:
+        """Look a node up."""
+        memory_transaction(tx)
+        return self._nodes.get(node)
+
+    async def nodes(self, tx: Transaction, only: Sequence[bytes] | None = None) -> list[NodeRow]:
+        """All nodes, or those of `only` that exist."""
+        memory_transaction(tx)
+        rows = [row for row in self._nodes.values() if only is None or row.node in only]
+        return sorted(rows, key=lambda row: (row.enrolled_at, row.node))
+
+    async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
+        """Add a join token."""
+        memory_transaction(tx).add(self._tokens, digest, _Token(uses, expires_at))
+
+    async def use_token(self, tx: Transaction, digest: bytes, now: int) -> str:
+        """Take one use of a token."""
+        mine = memory_transaction(tx)
+        token = self._tokens.get(digest)
+        if token is None:
+            return "unknown"
+        if token.expires_at <= now:
+            return "expired"
+        if token.uses_left == 0:
+            return "used_up"
+        mine.put(self._tokens, digest, token._replace(uses_left=token.uses_left - 1))
+        return ""
+
+    async def add_key(self, tx: Transaction, row: KeyRow) -> None:
+        """Add an API key."""
+        mine = memory_transaction(tx)
+        self._require_account(row.account)
+        mine.add(self._keys, row.key_id, row)
+
+    async def key(self, tx: Transaction, key_id: str) -> KeyRow | None:
+        """Look an API key up."""
+        memory_transaction(tx)
+        return self._keys.get(key_id)
+
+    async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:
+        """End an API key."""
+        mine = memory_transaction(tx)
+        row = self._keys.get(key_id)
+        if row is None:
+            return False
+        if row.revoked_at is None:
+            mine.put(self._keys, key_id, row._replace(revoked_at=now))
+        return True
+
+    def _require_account(self, account: bytes) -> None:
+        if account not in self._accounts:
+            raise LookupError(f"there is no account {account.hex()}")

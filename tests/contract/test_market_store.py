@@ -1,0 +1,261 @@
+"""The market's store: the same scenarios on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from fallow.domain.billing import MeterKey
+from fallow.domain.errors import Unavailable
+from fallow.domain.facts import OfferMade
+from fallow.domain.jobs import Item, ItemState, Job, JobState, Needs
+from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.offers import Evidence, Offer, Refusal
+from fallow.domain.orders import Order
+from fallow.domain.resources import Resources, Terms
+from fallow.domain.verification import Standing, Vote
+from fallow.ports.stores import Cursor, MarketRows, MarketState
+from tests.contract.conftest import Stores, rolled_back
+
+NOW = 1_700_000_000_000
+ALICE, BOB = b"a" * 20, b"b" * 20
+NODE, OTHER = b"1" * 32, b"2" * 32
+SOME = Resources(cpu_milli=1000, memory_mib=256, disk_mib=64)
+NOTHING = MarketState(jobs=[], leases=[], offers=[], meters={}, standings={}, cursor=Cursor(0, 0))
+
+
+def job(number: int, created_at: int = NOW, account: bytes = ALICE, **changes: Any) -> Job:
+    order = Order(id=f"{number:032x}", vertical="compute", work={"text": "\x00 ✓", "number": 1 << 60}, items=["0" * 64])
+    return Job(order=order, account=account, needs=Needs(), created_at=created_at, **changes)
+
+
+def lease(number: int, of: Job, proposed_at: int = NOW, **changes: Any) -> Lease:
+    fields: dict[str, Any] = {
+        "id": number.to_bytes(16, "big"),
+        "job": of.order.id,
+        "item": 0,
+        "payer": ALICE,
+        "payee": BOB,
+        "node": NODE,
+        "boot": 3,
+        "resources": SOME,
+        "price_microusd_per_hour": 10**12,
+        "price_version": 1,
+        "window_ms": 1000,
+        "time_limit_ms": 5000,
+        "proposed_at": proposed_at,
+        "answer_by": proposed_at + 5,
+        "held": ((1, 7), (2, 8)),
+    }
+    return Lease(**{**fields, **changes})
+
+
+def offer(node: bytes, number: int) -> Offer:
+    made = OfferMade(offer=number, open=True, total=SOME, terms=Terms(price_microusd_per_core_hour=5))
+    return Offer(node=node, account=BOB, boot=1, made=made)
+
+
+def evidence(number: int, at: int, *votes: Vote) -> Evidence:
+    return Evidence(number.to_bytes(16, "big"), NODE, at, "result.wrong", votes)
+
+
+def rows(
+    *,
+    jobs: Sequence[Job] = (),
+    items: Mapping[tuple[str, int], Item] | None = None,
+    leases: Sequence[Lease] = (),
+    offers: Sequence[Offer] = (),
+    meters: Mapping[MeterKey, int] | None = None,
+    refusals: Sequence[Refusal] = (),
+    standings: Mapping[bytes, Standing] | None = None,
+    found: Sequence[Evidence] = (),
+    cursor: Cursor = Cursor(1, 0),  # noqa: B008 - immutable
+) -> MarketRows:
+    return MarketRows(jobs, items or {}, leases, offers, meters or {}, refusals, standings or {}, found, cursor)
+
+
+async def save(stores: Stores, **changed: Any) -> None:
+    async with stores.database.transaction() as tx:
+        await stores.market.save(tx, rows(**changed))
+
+
+async def load(stores: Stores) -> MarketState:
+    async with stores.database.transaction() as tx:
+        return await stores.market.load(tx)
+
+
+async def lead(stores: Stores, holder: str, now: int, until: int) -> int | None:
+    async with stores.database.transaction() as tx:
+        return await stores.market.lead(tx, holder, now, until)
+
+
+# Who leads
+
+
+async def test_one_holder_leads_until_its_term_is_over(stores: Stores) -> None:
+    first = await lead(stores, "a", NOW, NOW + 10)
+    assert first is not None
+    assert await lead(stores, "b", NOW + 9, NOW + 20) is None
+    assert await lead(stores, "a", NOW + 9, NOW + 15) == first
+    assert await lead(stores, "b", NOW + 14, NOW + 20) is None
+    second = await lead(stores, "b", NOW + 15, NOW + 20)
+    assert second == first + 1
+    assert await lead(stores, "a", NOW + 15, NOW + 30) is None
+    async with stores.database.transaction() as tx:
+        await stores.market.confirm(tx, second)
+    with pytest.raises(Unavailable, match="Another market") as caught:
+        async with stores.database.transaction() as tx:
+            await stores.market.confirm(tx, first)
+    assert caught.value.code == "market.not_leading"
+
+
+async def test_stepping_down_lets_the_next_one_begin(stores: Stores) -> None:
+    first = await lead(stores, "a", NOW, NOW + 10)
+    assert first is not None
+    async with stores.database.transaction() as tx:
+        await stores.market.step_down(tx, first, NOW + 1)
+    second = await lead(stores, "b", NOW + 1, NOW + 10)
+    assert second == first + 1
+    async with stores.database.transaction() as tx:  # what ended long ago ends nobody else's term
+        await stores.market.step_down(tx, first, NOW + 2)
+    assert await lead(stores, "a", NOW + 3, NOW + 30) is None
+
+
+async def test_a_rolled_back_term_never_was(stores: Stores) -> None:
+    async with rolled_back(stores) as tx:
+        await stores.market.lead(tx, "a", NOW, NOW + 10)
+    assert await lead(stores, "b", NOW, NOW + 10) is not None
+
+
+async def test_of_many_at_once_one_leads(stores: Stores) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(lead(stores, f"holder{number}", NOW, NOW + 10)) for number in range(8)]
+    assert len([task for task in tasks if task.result() is not None]) == 1
+
+
+async def test_a_confirmed_term_does_not_end_within_the_transaction(stores: Stores) -> None:
+    term = await lead(stores, "a", NOW, NOW + 10)
+    assert term is not None
+    order: list[str] = []
+
+    async def other() -> None:
+        assert await lead(stores, "b", NOW + 11, NOW + 20) == term + 1
+        order.append("other leads")
+
+    async with asyncio.TaskGroup() as group:  # noqa: SIM117 - the group must not hold the transaction open
+        async with stores.database.transaction() as tx:
+            await stores.market.confirm(tx, term)
+            group.create_task(other())
+            for _ in range(20):  # time for the other one to get in, if nothing kept it out
+                await stores.market.owner(tx, "0" * 32)
+                await asyncio.sleep(0)
+            await stores.market.save(tx, rows(jobs=[job(1)]))
+            order.append("saved")
+    assert order == ["saved", "other leads"]
+
+
+# What is kept
+
+
+async def test_all_that_is_open_is_loaded(stores: Stores) -> None:
+    assert await load(stores) == NOTHING
+    jobs = [job(2, NOW), job(3, NOW), job(1, NOW + 1)]
+    items = [Item(index=index, state=ItemState.PLACED, leases=(b"l" * 16,), shunned=(NODE,)) for index in range(3)]
+    leases = [lease(9, jobs[1], NOW), lease(1, jobs[0], NOW + 1, state=LeaseState.RUNNING, started_at=NOW + 2)]
+    meters = {(ALICE, BOB, 1): 10**40, (b"", BOB, 2): 0}
+    standings = {NODE: Standing(confirmed=3, wrong=1, wrong_at=NOW), OTHER: Standing()}
+    await save(
+        stores,
+        jobs=jobs[::-1],
+        items={(jobs[0].order.id, item.index): item for item in items[::-1]},
+        leases=leases[::-1],
+        offers=[offer(NODE, 1), offer(OTHER, 2)],
+        meters=meters,
+        standings=standings,
+        cursor=Cursor(17, 3),
+    )
+    state = await load(stores)
+    assert state.jobs == [(jobs[0], items), (jobs[1], []), (jobs[2], [])]
+    assert state.leases == leases
+    assert sorted(state.offers, key=lambda one: one.node) == [offer(NODE, 1), offer(OTHER, 2)]
+    assert (state.meters, state.standings, state.cursor) == (meters, standings, Cursor(17, 3))
+
+
+async def test_later_versions_replace_earlier_ones(stores: Stores) -> None:
+    first, item, held = job(1), Item(index=0), lease(1, job(1))
+    await save(
+        stores,
+        jobs=[first, job(2)],
+        items={(first.order.id, 0): item, (first.order.id, 1): Item(index=1)},
+        leases=[held],
+        offers=[offer(NODE, 1)],
+        meters={(ALICE, BOB, 1): 1},
+        standings={NODE: Standing()},
+    )
+    ended = msgspec.structs.replace(first, state=JobState.DONE, ended_at=NOW + 5)
+    done = msgspec.structs.replace(item, state=ItemState.DONE, result="ab" * 32)
+    over = msgspec.structs.replace(held, state=LeaseState.ENDED, reason="x", caused_by="nobody", held=())
+    await save(
+        stores,
+        jobs=[ended],
+        items={(first.order.id, 0): done},
+        leases=[over],
+        offers=[offer(NODE, 2)],
+        meters={(ALICE, BOB, 1): 2},
+        standings={NODE: Standing(confirmed=1)},
+        cursor=Cursor(2, 1),
+    )
+    state = await load(stores)
+    assert (state.jobs, state.leases, state.offers) == ([(job(2), [])], [], [offer(NODE, 2)])
+    assert (state.meters, state.standings) == ({(ALICE, BOB, 1): 2}, {NODE: Standing(confirmed=1)})
+    assert state.cursor == Cursor(2, 1)
+    async with stores.database.transaction() as tx:
+        known = await stores.market.jobs_by_id(tx, [first.order.id, "f" * 32])
+        assert known == {first.order.id: (ended, [done, Item(index=1)])}
+        assert await stores.market.jobs_by_id(tx, []) == {}
+        assert await stores.market.leases(tx, first.order.id, 0, 10) == [over]
+
+
+async def test_a_rollback_leaves_nothing_of_a_round(stores: Stores) -> None:
+    first = job(1)
+    async with rolled_back(stores) as tx:
+        changed = rows(
+            jobs=[first],
+            items={(first.order.id, 0): Item(index=0)},
+            leases=[lease(1, first)],
+            offers=[offer(NODE, 1)],
+            meters={(ALICE, BOB, 1): 1},
+            refusals=[Refusal(NODE, 1, 0, "lease.ended", NOW)],
+            standings={NODE: Standing()},
+            found=[evidence(1, NOW)],
+            cursor=Cursor(9, 9),
+        )
+        await stores.market.save(tx, changed)
+    assert await load(stores) == NOTHING
+    async with stores.database.transaction() as tx:
+        assert await stores.market.jobs_by_id(tx, [first.order.id]) == {}
+        assert await stores.market.items(tx, first.order.id, -1, 10) == []
+        assert await stores.market.leases(tx, first.order.id, 0, 10) == []
+        assert await stores.market.evidence(tx, 10) == []
+        assert await stores.market.owner(tx, first.order.id) is None
+
+
+async def test_nothing_is_shared_with_who_saved_or_loaded(stores: Stores) -> None:
+    first = job(1)
+    await save(stores, jobs=[first])
+    first.order.work["number"] = 2
+    (loaded, _), *_ = (await load(stores)).jobs
+    loaded.order.work["number"] = 3
+    assert (await load(stores)).jobs == [(job(1), [])]
+
+
+async def test_what_belongs_to_no_job_is_refused(stores: Stores) -> None:
+    for orphan in ({"items": {("f" * 32, 0): Item(index=0)}}, {"leases": [lease(1, job(1))]}):
+        with pytest.raises((LookupError, asyncpg.ForeignKeyViolationError)):
+            await save(stores, **orphan)
+    assert await load(stores) == NOTHING

@@ -1,0 +1,232 @@
+"""The stores of ingest and of the registry: the same scenarios on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+
+from fallow.domain.errors import Conflict
+from fallow.ports.stores import BatchKey, KeyRow, LoggedBatch, NodeRow, StoredBatch, StoredOpening
+from tests.contract.conftest import Stores, rolled_back
+
+NOW = 1_700_000_000_000
+ALICE, BOB = b"a" * 20, b"b" * 20
+ATTIC, CELLAR = b"1" * 32, b"2" * 32
+TOKEN = b"t" * 32
+WRITERS = 12
+
+
+def batch(node: bytes, boot: int, seq: int, records: int = 1) -> StoredBatch:
+    name = b"%s/%d/%d" % (node[:1], boot, seq)
+    return StoredBatch(BatchKey(node, boot, seq), 7, records, b"root " + name, b"data " + name, b"word " + name, NOW)
+
+
+async def append(stores: Stores, *batches: StoredBatch, openings: Sequence[StoredOpening] = ()) -> None:
+    async with stores.database.transaction() as tx:
+        await stores.ingest.lock(tx)
+        await stores.ingest.append(tx, batches, openings)
+
+
+async def log(stores: Stores, after: int = 0, limit: int = 100) -> list[LoggedBatch]:
+    async with stores.database.transaction() as tx:
+        return await stores.ingest.after(tx, after, limit)
+
+
+async def expected(stores: Stores, *nodes: bytes) -> dict[bytes, tuple[int, int]]:
+    async with stores.database.transaction() as tx:
+        return await stores.ingest.expected(tx, nodes)
+
+
+# Ingest
+
+
+async def test_what_was_appended_is_read_in_order(stores: Stores) -> None:
+    assert await log(stores) == []
+    assert await expected(stores, ATTIC) == {}
+    written = [batch(ATTIC, 1, 0, 3), batch(CELLAR, 4, 0), batch(ATTIC, 1, 3), batch(ATTIC, 2, 0, 5)]
+    await append(stores, *written[:2])
+    assert await expected(stores, ATTIC, CELLAR, b"3" * 32) == {ATTIC: (1, 3), CELLAR: (4, 1)}
+    await append(stores, *written[2:])
+    assert await expected(stores, ATTIC) == {ATTIC: (2, 5)}
+    assert await expected(stores) == {}
+    found = await log(stores)
+    assert [entry[1:] for entry in found] == [(one.key.node, one.data, NOW) for one in written]
+    positions = [entry.pos for entry in found]
+    assert positions == sorted(set(positions))
+    assert await log(stores, positions[0], 2) == found[1:3]
+    assert await log(stores, positions[-1]) == []
+
+
+async def test_promises_are_found_again(stores: Stores) -> None:
+    first, second = batch(ATTIC, 1, 0), batch(CELLAR, 1, 0)
+    await append(stores, first, second)
+    async with stores.database.transaction() as tx:
+        asked = [first.key, BatchKey(ATTIC, 1, 1), BatchKey(ATTIC, 2, 0), second.key]
+        assert await stores.ingest.promises(tx, asked) == {
+            first.key: (first.root, first.promise),
+            second.key: (second.root, second.promise),
+        }
+        assert await stores.ingest.promises(tx, []) == {}
+
+
+async def test_a_number_is_taken_once(stores: Stores) -> None:
+    opening = StoredOpening(b"r" * 32, "label", b"s" * 32, b"value")
+    await append(stores, batch(ATTIC, 1, 0), openings=[opening])
+    with pytest.raises(Conflict, match="exists already"):
+        await append(stores, batch(CELLAR, 1, 0), batch(ATTIC, 1, 0))
+    with pytest.raises(Conflict, match="exists already"):
+        await append(stores, batch(CELLAR, 1, 0), openings=[opening._replace(value=b"other")])
+    assert [entry.node for entry in await log(stores)] == [ATTIC]
+    assert await expected(stores, CELLAR) == {}
+    await append(stores, batch(CELLAR, 1, 0), openings=[opening._replace(field="other")])
+    assert len(await log(stores)) == 2
+
+
+async def test_a_rollback_leaves_nothing_of_a_batch(stores: Stores) -> None:
+    opening = StoredOpening(b"r" * 32, "label", b"s" * 32, b"value")
+    await append(stores, batch(ATTIC, 1, 0))
+    async with rolled_back(stores) as tx:
+        await stores.ingest.append(tx, [batch(ATTIC, 1, 1), batch(CELLAR, 1, 0)], [opening])
+    assert len(await log(stores)) == 1
+    assert await expected(stores, ATTIC, CELLAR) == {ATTIC: (1, 1)}
+    await append(stores, batch(ATTIC, 1, 1), batch(CELLAR, 1, 0), openings=[opening])
+    assert len(await log(stores)) == 3
+
+
+async def test_positions_appear_in_order_whoever_writes(stores: Stores) -> None:
+    """A reader that goes on after the last position it saw misses nothing."""
+    seen: list[LoggedBatch] = []
+
+    async def write(number: int) -> None:
+        for seq in range(5):
+            async with stores.database.transaction() as tx:
+                await stores.ingest.lock(tx)
+                await stores.ingest.append(tx, [batch(bytes([number]) * 32, 1, seq)], [])
+            async with rolled_back(stores) as tx:
+                await stores.ingest.lock(tx)
+                await stores.ingest.append(tx, [batch(bytes([number]) * 32, 1, seq + 1)], [])
+
+    async def read() -> None:
+        while len(seen) < WRITERS * 5:
+            seen.extend(await log(stores, seen[-1].pos if seen else 0, 7))
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(read())
+        for number in range(WRITERS):
+            group.create_task(write(number))
+    assert seen == await log(stores)
+
+
+@pytest.mark.parametrize("change", ["UPDATE ingest.batch SET node = ''", "DELETE FROM ingest.batch", "TRUNCATE %s"])
+async def test_postgres_refuses_to_change_what_was_signed(postgres_stores: Stores, change: str) -> None:
+    await append(postgres_stores, batch(ATTIC, 1, 0))
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        async with postgres_stores.database.transaction() as tx:
+            await tx.execute(change.replace("%s", "ingest.batch"))
+    assert len(await log(postgres_stores)) == 1
+
+
+# Registry
+
+
+async def test_accounts_and_their_custody(stores: Stores) -> None:
+    async with stores.database.transaction() as tx:
+        indexes = [await stores.registry.next_custody_index(tx) for _ in range(2)]
+        await stores.registry.add_account(tx, ALICE, indexes[1], NOW)
+        await stores.registry.add_account(tx, BOB, None, NOW)
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.custody_index(tx, ALICE) == indexes[1]
+        assert await stores.registry.custody_index(tx, BOB) is None
+        assert await stores.registry.has_account(tx, BOB)
+        assert not await stores.registry.has_account(tx, b"c" * 20)
+        assert await stores.registry.custody_index(tx, b"c" * 20) is None
+    for account, index in ((ALICE, None), (b"c" * 20, indexes[1])):
+        with pytest.raises(Conflict, match="exists already"):
+            async with stores.database.transaction() as tx:
+                await stores.registry.add_account(tx, account, index, NOW)
+    async with rolled_back(stores) as tx:
+        indexes.append(await stores.registry.next_custody_index(tx))
+        await stores.registry.add_account(tx, b"c" * 20, indexes[-1], NOW)
+    async with stores.database.transaction() as tx:
+        assert not await stores.registry.has_account(tx, b"c" * 20)
+        assert await stores.registry.next_custody_index(tx) not in indexes
+    assert len(set(indexes)) == 3
+
+
+async def test_nodes(stores: Stores) -> None:
+    rows = [NodeRow(CELLAR, ALICE, "cellar", NOW, ""), NodeRow(ATTIC, ALICE, "Dach ✓", NOW + 1, "spam")]
+    async with stores.database.transaction() as tx:
+        await stores.registry.add_account(tx, ALICE, None, NOW)
+        for row in reversed(rows):
+            await stores.registry.add_node(tx, row)
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.node(tx, ATTIC) == rows[1]
+        assert await stores.registry.node(tx, b"3" * 32) is None
+        assert await stores.registry.nodes(tx) == rows
+        assert await stores.registry.nodes(tx, [b"3" * 32, ATTIC]) == rows[1:]
+        assert await stores.registry.nodes(tx, []) == []
+    with pytest.raises(Conflict, match="exists already"):
+        async with stores.database.transaction() as tx:
+            await stores.registry.add_node(tx, rows[0]._replace(label="other"))
+    with pytest.raises((LookupError, asyncpg.ForeignKeyViolationError)):
+        async with stores.database.transaction() as tx:
+            await stores.registry.add_node(tx, NodeRow(b"3" * 32, BOB, "", NOW, ""))
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.nodes(tx) == rows
+
+
+async def use(stores: Stores, now: int = NOW, digest: bytes = TOKEN) -> str:
+    async with stores.database.transaction() as tx:
+        return await stores.registry.use_token(tx, digest, now)
+
+
+async def test_a_token_works_so_often_and_so_long(stores: Stores) -> None:
+    async with stores.database.transaction() as tx:
+        await stores.registry.add_token(tx, TOKEN, 3, NOW + 10)
+    async with rolled_back(stores) as tx:
+        assert await stores.registry.use_token(tx, TOKEN, NOW) == ""
+    assert await use(stores, digest=b"u" * 32) == "unknown"
+    assert await use(stores, NOW + 10) == "expired"
+    async with stores.database.transaction() as tx:  # twice in one transaction counts twice
+        assert [await stores.registry.use_token(tx, TOKEN, NOW + 9) for _ in range(2)] == ["", ""]
+    assert [await use(stores, NOW + 9) for _ in range(2)] == ["", "used_up"]
+    with pytest.raises(Conflict, match="exists already"):
+        async with stores.database.transaction() as tx:
+            await stores.registry.add_token(tx, TOKEN, 5, NOW)
+
+
+async def test_the_last_use_goes_to_one_of_those_who_want_it(stores: Stores) -> None:
+    async with stores.database.transaction() as tx:
+        await stores.registry.add_token(tx, TOKEN, 3, NOW + 10)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(use(stores)) for _ in range(WRITERS)]
+    assert sorted(task.result() for task in tasks) == ["", "", "", *["used_up"] * (WRITERS - 3)]
+
+
+async def test_keys(stores: Stores) -> None:
+    row = KeyRow("abc", b"d" * 32, ALICE, ("buy", "operate"), "laptop", None)
+    async with stores.database.transaction() as tx:
+        await stores.registry.add_account(tx, ALICE, None, NOW)
+        await stores.registry.add_key(tx, row)
+        await stores.registry.add_key(tx, row._replace(key_id="old", revoked_at=5))
+    with pytest.raises(Conflict, match="exists already"):
+        async with stores.database.transaction() as tx:
+            await stores.registry.add_key(tx, row)
+    with pytest.raises((LookupError, asyncpg.ForeignKeyViolationError)):
+        async with stores.database.transaction() as tx:
+            await stores.registry.add_key(tx, row._replace(key_id="bobs", account=BOB))
+    async with rolled_back(stores) as tx:
+        await stores.registry.revoke_key(tx, "abc", NOW)
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.key(tx, "abc") == row
+        assert await stores.registry.key(tx, "none") is None
+        assert not await stores.registry.revoke_key(tx, "none", NOW)
+        assert await stores.registry.revoke_key(tx, "abc", NOW)
+        assert await stores.registry.revoke_key(tx, "abc", NOW + 1)
+        assert await stores.registry.revoke_key(tx, "old", NOW)
+        assert await stores.registry.key(tx, "abc") == row._replace(revoked_at=NOW)
+        assert await stores.registry.key(tx, "old") == row._replace(key_id="old", revoked_at=5)

@@ -1,0 +1,510 @@
+"""The market's real rounds in a world of plain dictionaries: no loop, no sockets, no engine, time by hand.
+
+`World` runs `Rounds` as it is over in-memory twins of its stores and the in-memory ledger. After each round it checks
+every invariant that must always hold, and that a process that starts now would load exactly this state.
+"""
+
+# ruff: noqa: D101, D102 - the twins say what they are by the protocol that they stand for
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from fallow.adapters.memory.database import MemoryTransaction
+from fallow.adapters.memory.ledger import MemoryLedger
+from fallow.domain.batches import seal_batch
+from fallow.domain.billing import HOUR_MS, FeePolicy, MeterKey, cumulative_charge
+from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of, fund, network_accounts
+from fallow.domain.errors import Conflict, FallowError, Unavailable
+from fallow.domain.facts import LeaseAccepted, LeaseDeclined, OfferMade, UsageReceipt
+from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
+from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.ledger import transfer
+from fallow.domain.offers import Evidence, Offer, Refusal
+from fallow.domain.orders import Order
+from fallow.domain.records import Body, make_record
+from fallow.domain.resources import Resources
+from fallow.domain.verification import Standing
+from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
+from fallow.services.market.brain import Brain, Entry
+from fallow.services.market.changes import Changes
+from fallow.services.market.floor import NOTHING
+from fallow.services.market.money import Cashier
+from fallow.services.market.rounds import Input, Rounds, Submission, _Waiting
+
+T = TypeVar("T")
+
+NET = "test"
+WINDOW_MS = 10_000
+START = 1_000_000
+TERM = 1
+SEED = b"seed"
+
+
+def finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    raise AssertionError("something waited in a world where nothing has to")
+
+
+class Answer:
+    """What a future is to an input's sender."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.given = False
+
+    def done(self) -> bool:
+        return self.given
+
+    def set_result(self, value: object) -> None:
+        self.given, self.value = True, value
+
+    def set_exception(self, error: BaseException) -> None:
+        self.given, self.error = True, error
+
+
+class Db:
+    """Transactions of the in-memory stores. `fail` makes the next one fail as it commits."""
+
+    def __init__(self) -> None:
+        self.fail = False
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[MemoryTransaction]:
+        tx = MemoryTransaction()
+        try:
+            yield tx
+            self._commit()
+        except BaseException:
+            tx.end(commit=False)
+            raise
+        tx.end(commit=True)
+
+    def _commit(self) -> None:
+        if self.fail:
+            self.fail = False
+            raise Unavailable("database.gone", "The database went away.")
+
+
+class Store:
+    """The market's store: each struct as JSON, as in PostgreSQL."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, bytes] = {}
+        self.items: dict[tuple[str, int], bytes] = {}
+        self.leases: dict[bytes, bytes] = {}
+        self.offers: dict[bytes, bytes] = {}
+        self.meters: dict[MeterKey, int] = {}
+        self.refusals: dict[int, Refusal] = {}
+        self.standings: dict[bytes, bytes] = {}
+        self.evidence: dict[bytes, Evidence] = {}
+        self.cursor: dict[str, Cursor] = {"": Cursor(0, 0)}
+
+    async def lead(self, *_: object) -> int | None:
+        return TERM
+
+    async def confirm(self, *_: object) -> None:
+        return
+
+    async def load(self, _: object) -> MarketState:
+        jobs = [job for job in self.all_jobs() if job.state is JobState.RUNNING]
+        return MarketState(
+            jobs=[(job, self.items_of(job)) for job in jobs],
+            leases=[lease for lease in self.all_leases() if lease.state is not LeaseState.ENDED],
+            offers=[msgspec.json.decode(offer, type=Offer) for offer in self.offers.values()],
+            meters=dict(self.meters),
+            standings={node: msgspec.json.decode(doc, type=Standing) for node, doc in self.standings.items()},
+            cursor=self.cursor[""],
+        )
+
+    async def save(self, tx: MemoryTransaction, rows: MarketRows) -> None:
+        for job in rows.jobs:
+            tx.put(self.jobs, job.order.id, msgspec.json.encode(job))
+        for key, item in rows.items.items():
+            tx.put(self.items, key, msgspec.json.encode(item))
+        for lease in rows.leases:
+            tx.put(self.leases, lease.id, msgspec.json.encode(lease))
+        for offer in rows.offers:
+            tx.put(self.offers, offer.node, msgspec.json.encode(offer))
+        for meter, price_ms in rows.meters.items():
+            tx.put(self.meters, meter, price_ms)
+        for refusal in rows.refusals:
+            tx.put(self.refusals, len(self.refusals), refusal)
+        for node, standing in rows.standings.items():
+            tx.put(self.standings, node, msgspec.json.encode(standing))
+        for evidence in rows.evidence:
+            tx.put(self.evidence, evidence.lease, evidence)
+        tx.put(self.cursor, "", rows.cursor)
+
+    async def jobs_by_id(self, _: object, ids: Sequence[str]) -> dict[str, tuple[Job, list[Item]]]:
+        return {job.order.id: (job, self.items_of(job)) for job in self.all_jobs() if job.order.id in ids}
+
+    def all_jobs(self) -> list[Job]:
+        return [msgspec.json.decode(job, type=Job) for job in self.jobs.values()]
+
+    def all_leases(self) -> list[Lease]:
+        return [msgspec.json.decode(lease, type=Lease) for lease in self.leases.values()]
+
+    def items_of(self, job: Job) -> list[Item]:
+        indexes = range(job.order.item_count)
+        return [msgspec.json.decode(self.items[job.order.id, index], type=Item) for index in indexes]
+
+
+class Log:
+    def __init__(self) -> None:
+        self.batches: list[LoggedBatch] = []
+
+    async def after(self, _: object, pos: int, limit: int) -> list[LoggedBatch]:
+        return self.batches[pos : pos + limit]
+
+
+class Enrolled:
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.rows = [NodeRow(node.id, node.account, "", START, "") for node in nodes]
+
+    async def nodes(self, _: object, only: Sequence[bytes] | None = None) -> list[NodeRow]:
+        return [row for row in self.rows if only is None or row.node in only]
+
+
+class Sent:
+    """What the market said."""
+
+    def __init__(self) -> None:
+        self.proposals: list[Lease] = []
+        self.stops: list[tuple[bytes, bytes]] = []
+
+    async def send(self, changes: Changes, jobs: Mapping[str, Job]) -> None:
+        assert {lease.job for lease in changes.proposals} <= set(jobs)
+        self.proposals += changes.proposals
+        self.stops += changes.stops
+
+
+class Node:
+    """A node's end of the wire. It numbers its records and knows nothing of its leases: the test does."""
+
+    def __init__(self, number: int) -> None:
+        self.id = hashlib.sha256(b"node%d" % number).digest()
+        self.account = hashlib.sha256(b"owner%d" % (number // 2)).digest()[:20]
+        self.boot = 1
+        self.seq = 0
+        self.offers = 0
+        self.alive = True
+
+
+def buyer(number: int) -> bytes:
+    """An account that buys."""
+    return hashlib.sha256(b"buyer%d" % number).digest()[:20]
+
+
+class World:
+    def __init__(self, *, nodes: int = 4, buyers: int = 2, fee: FeePolicy = FeePolicy()) -> None:  # noqa: B008
+        self.now = START
+        self.fee = fee
+        self.nodes = [Node(number) for number in range(nodes)]
+        self.buyers = [buyer(number) for number in range(buyers)]
+        self.db, self.store, self.log, self.sent = Db(), Store(), Log(), Sent()
+        self.registry = Enrolled(self.nodes)
+        self.ledger = MemoryLedger()
+        self.granted: Counter[bytes] = Counter()
+        self.fees_funded = 0
+        self._grants = 0
+        tx = MemoryTransaction()
+        finish(self.ledger.open_accounts(tx, network_accounts()))
+        for owner in self.buyers:
+            finish(self.ledger.open_accounts(tx, accounts_of(owner)))
+        self.restart()
+
+    @property
+    def brain(self) -> Brain:
+        return self.rounds.brain
+
+    def now_ms(self) -> int:
+        return self.now
+
+    # What happens in it
+
+    def restart(self) -> None:
+        """The market's process dies, and another takes over."""
+        self.rounds = Rounds(
+            holder="market",
+            fee=self.fee,
+            check_seed=SEED,
+            window_ms=WINDOW_MS,
+            clock=cast("Any", self),
+            database=cast("Any", self.db),
+            store=cast("Any", self.store),
+            log_store=cast("Any", self.log),
+            registry=cast("Any", self.registry),
+            cashier=Cashier(cast("Any", self.ledger)),
+            outbound=cast("Any", self.sent),
+        )
+        finish(self.rounds._load(cast("Any", MemoryTransaction())))
+
+    def ask(self, what: Input | Submission) -> Answer:
+        """Put an input where the next round takes it from."""
+        answer = Answer()
+        self.rounds._put(_Waiting(what, cast("Any", answer)))
+        return answer
+
+    def submit(self, order: Order, account: bytes) -> Answer:
+        """A work that says so has results that can be compared."""
+        return self.ask(Submission(order, account, Needs(compares=bool(order.work.get("compares")))))
+
+    def record(self, node: Node, body: Body) -> None:
+        """A node's record reaches ingest's log."""
+        record, _ = make_record(
+            body, net=NET, node=node.id, boot=node.boot, seq=node.seq, at=self.now, new_salt=lambda: bytes(32)
+        )
+        node.seq += 1
+        self.append(node.id, seal_batch([record], lambda _: bytes(64)))
+
+    def append(self, node: bytes, data: bytes) -> None:
+        self.log.batches.append(LoggedBatch(len(self.log.batches) + 1, node, data, self.now))
+        self.rounds._log_has_news = True
+
+    def offer(self, node: Node, total: Resources, terms: Any, *, is_open: bool = True) -> None:
+        node.offers += 1
+        self.record(node, OfferMade(offer=node.offers, open=is_open, total=total, terms=terms))
+
+    def accept(self, node: Node, lease: bytes) -> None:
+        self.record(node, LeaseAccepted(lease=lease))
+
+    def decline(self, node: Node, lease: bytes) -> None:
+        self.record(node, LeaseDeclined(lease=lease, reason="node.paused"))
+
+    def final(self, node: Node, lease: bytes, window: int, used_ms: int, **fields: Any) -> None:
+        fields = {"ok": True, "result": bytes(32), **fields}
+        self.record(node, UsageReceipt(lease=lease, window=window, used_ms=used_ms, final=True, **fields))
+
+    def interim(self, node: Node, lease: bytes, window: int, used_ms: int) -> None:
+        self.record(node, UsageReceipt(lease=lease, window=window, used_ms=used_ms, final=False))
+
+    def beat(self, node: Node, leases: Sequence[bytes] = ()) -> None:
+        boot = node.boot
+        self.ask(lambda brain, now: brain.beat(now, node=node.id, boot=boot, leases=leases))
+
+    def reboot(self, node: Node) -> None:
+        node.boot, node.seq, node.alive = node.boot + 1, 0, True
+
+    def grant(self, account: bytes, amount: int, credit: Credit = Credit.GRANTED) -> None:
+        """Money comes in."""
+        self._grants += 1
+        entry = transfer(
+            self._grants.to_bytes(16, "big"),
+            account_id(Purpose.ISSUER, credit),
+            account_id(Purpose.WALLET, credit, account),
+            amount,
+            credit.value,
+            Kind.GRANT.value,
+        )
+        assert all(result.ok for result in finish(self.ledger.post(MemoryTransaction(), [entry], self.now)))
+        self.granted[account] += amount
+        self.ask(lambda brain, now: brain.funded(now, account=account))
+
+    def fund(self, amount: int) -> None:
+        """The operator pays for checks."""
+        self._grants += 1
+        self.fees_funded += amount
+        entry = fund(str(self._grants), Purpose.FEE, amount)
+        assert all(result.ok for result in finish(self.ledger.post(MemoryTransaction(), [entry], self.now)))
+        self.ask(lambda brain, now: brain.funded(now, account=NETWORK))
+
+    def wait(self, ms: int) -> None:
+        """Time passes, and whoever lives shows it."""
+        self.now += ms
+        for node in self.nodes:
+            if node.alive:
+                self.beat(node)
+
+    def round(self) -> bool:
+        """One round; when it fails the market loads again. False when it failed. Then check everything."""
+        known = set(self.store.leases)
+        try:
+            finish(self.rounds._round(TERM))
+        except (Unavailable, Conflict):
+            self.restart()
+            self.check()
+            return False
+        self.check()
+        self._check_sold_once(set(self.store.leases) - known)
+        return True
+
+    def settle(self, rounds_max: int = 50) -> None:
+        """Rounds until nothing waits."""
+        for _ in range(rounds_max):
+            self.round()
+            if not self.rounds._more_to_do():
+                return
+        raise AssertionError("the rounds never come to rest")
+
+    # What must hold
+
+    def check(self) -> None:
+        self.leases = self.store.all_leases()
+        self._check_money()
+        self._check_meters()
+        self._check_capacity()
+        self._check_leases()
+        for job in self.store.all_jobs():
+            self._check_job(job, self.store.items_of(job))
+        self._check_stored()
+
+    def _check_money(self) -> None:
+        check = finish(self.ledger.check(MemoryTransaction()))
+        assert check.ok, check.faults
+        balances = {id_: account.balance for id_, account in self.ledger.accounts.items()}
+        for credit in Credit:
+            clearing = balances[account_id(Purpose.CLEARING, credit)]
+            assert clearing.debits_posted == clearing.credits_posted
+        held: Counter[tuple[bytes, int]] = Counter()
+        for lease in self.leases:
+            for credit_class, amount in lease.held:
+                assert lease.state is not LeaseState.ENDED
+                held[lease.payer, credit_class] += amount
+        owed: Counter[bytes] = Counter()
+        earned: Counter[bytes] = Counter()
+        for lease in self.leases:
+            owed[lease.payer] += lease.owed_microusd
+            earned[lease.payee] += lease.owed_microusd
+        for owner in self.buyers:
+            wallets = {credit: balances[account_id(Purpose.WALLET, credit, owner)] for credit in Credit}
+            left = sum(wallet.credits_posted - wallet.debits_posted for wallet in wallets.values())
+            assert self.granted[owner] - left == owed[owner]
+            for credit, wallet in wallets.items():
+                assert wallet.debits_pending == held[owner, credit]
+                assert wallet.credits_posted - wallet.debits_posted - wallet.debits_pending >= 0
+        fees = [balances[account_id(Purpose.FEE, credit)] for credit in Credit]
+        assert sum(fee.debits_posted for fee in fees) == owed[NETWORK]
+        assert all(fee.debits_pending == held[NETWORK, credit] for fee, credit in zip(fees, Credit, strict=True))
+        network = sum(fee.credits_posted for fee in fees) - self.fees_funded
+        network += sum(balances[account_id(Purpose.RESERVE, credit)].credits_posted for credit in Credit)
+        provided = sum(
+            balances[account_id(Purpose.EARNED, credit, owner)].credits_posted
+            for owner in earned
+            for credit in Credit
+            if account_id(Purpose.EARNED, credit, owner) in balances
+        )
+        assert network + provided == sum(owed.values())
+
+    def _check_meters(self) -> None:
+        """What was charged is the price of what was used, floored once."""
+        price_ms: Counter[MeterKey] = Counter()
+        owed: Counter[MeterKey] = Counter()
+        for lease in self.leases:
+            key = (lease.payer, lease.payee, lease.price_version)
+            price_ms[key] += lease.price_microusd_per_hour * lease.used_ms
+            owed[key] += lease.owed_microusd
+        for key, sum_ in price_ms.items():
+            assert self.store.meters.get(key, 0) == sum_
+            assert owed[key] == sum_ // HOUR_MS == cumulative_charge(sum_, self.fee).total
+
+    def _check_capacity(self) -> None:
+        open_: dict[bytes, list[Lease]] = defaultdict(list)
+        for lease in self.brain.leases.values():
+            assert lease.state is not LeaseState.ENDED
+            if lease.holds_capacity:
+                open_[lease.node].append(lease)
+        for node, slot in self.brain.floor.slots.items():
+            assert set(slot.leases) == {lease.id for lease in open_[node]}
+            free = slot.offer.made.total
+            for lease in open_[node]:
+                free = free.minus(lease.resources)
+            assert slot.free == free
+
+    def _check_sold_once(self, new: set[bytes]) -> None:
+        """Whatever a node held before: a new lease only goes where it fits."""
+        for lease_id in new & set(self.brain.leases):
+            lease = self.brain.leases[lease_id]
+            assert not lease.holds_capacity or self.brain.floor.slots[lease.node].free.holds(NOTHING)
+
+    def _check_leases(self) -> None:
+        for lease in self.leases:
+            assert lease.used_ms <= lease.time_limit_ms
+            assert lease.owed_microusd >= 0
+            if lease.state is LeaseState.ENDED:
+                assert lease.ended_at is not None
+                assert lease.used_ms <= lease.ended_at - lease.proposed_at
+                assert lease.caused_by in {"buyer", "provider", "owner", "nobody", "network"}
+                assert lease.reason or lease.ok
+            else:
+                assert bool(lease.caused_by) == (lease.state is LeaseState.REPORTED)
+                assert lease.used_ms + lease.claim_ms <= self.now - lease.proposed_at
+            if lease.id in self.store.evidence:
+                assert (lease.reason, lease.caused_by) == ("result.wrong", "provider")
+
+    def _check_job(self, job: Job, items: list[Item]) -> None:
+        mine = [lease for lease in self.leases if lease.job == job.order.id]
+        for item in items:
+            self._check_item(job, item, [lease for lease in mine if lease.item == item.index])
+        finals = {item.state for item in items}
+        if finals <= FINAL:
+            worst = next(s for s in (ItemState.CANCELLED, ItemState.FAILED, ItemState.DONE) if s in finals)
+            assert (job.state.value, job.ended_at is None) == (worst.value, False)
+        else:
+            assert job.state is JobState.RUNNING
+        if job.order.budget_microusd is not None:
+            bought = [lease for lease in mine if lease.payer != NETWORK]
+            reserved = sum(amount for lease in bought for _, amount in lease.held)
+            assert sum(lease.owed_microusd for lease in bought) + reserved <= job.order.budget_microusd
+
+    def _check_item(self, job: Job, item: Item, mine: list[Lease]) -> None:
+        working = [lease for lease in mine if lease.holds_capacity]
+        reported = [lease for lease in mine if lease.state is LeaseState.REPORTED]
+        assert set(item.leases) == {lease.id for lease in working}
+        if item.state in FINAL:
+            assert not working
+            assert not reported
+        else:
+            assert {vote.lease for vote in item.votes} == {lease.id for lease in reported}
+            owners = [lease.payee for lease in working + reported]
+            assert len(owners) == len(set(owners))
+            assert len(owners) <= item.wanted or item.wanted == 0  # none is wanted of what was cancelled
+            states = {ItemState.CHECKING} if reported else {ItemState.PLACED, ItemState.RUNNING}
+            assert item.state in (states if owners else {ItemState.WAITING})
+        assert (item.state is ItemState.DONE) <= (item.result is not None)
+        assert item.attempts == len(mine)
+        paid = [one for one in mine if one.state is LeaseState.ENDED and one.payer != NETWORK]
+        assert item.owed_microusd == sum(one.owed_microusd for one in paid)
+        assert item.used_ms == sum(one.used_ms for one in paid)
+        assert item.reason or item.state not in {ItemState.FAILED, ItemState.CANCELLED}
+        assert item.failures <= job.order.retries + 1
+
+    def _check_stored(self) -> None:
+        """A process that starts now would have the same in mind."""
+        state = finish(self.store.load(None))
+        fresh = Brain(self.fee, SEED)
+        for offer in state.offers:
+            fresh.floor.offer(offer, self.now)
+        fresh.restore(state.jobs, state.leases)
+        brain = self.brain
+        assert fresh.leases == brain.leases
+        assert state.meters == brain.meters
+        assert state.standings == brain.standings
+        assert {node: (s.free, s.offer) for node, s in fresh.floor.slots.items()} == {
+            node: (s.free, s.offer) for node, s in brain.floor.slots.items()
+        }
+        assert {id_: _essence(entry) for id_, entry in fresh.jobs.items()} == {
+            id_: _essence(entry) for id_, entry in brain.jobs.items()
+        }
+        assert state.cursor == self.rounds._cursor
+
+
+def _essence(entry: Entry) -> tuple[object, ...]:
+    return entry.job, entry.items, set(entry.waiting), entry.spent_microusd, entry.unfinished, entry.reserved
+
+
+def failed(answer: Answer) -> str:
+    """Code of the error that an input got; empty when it was taken."""
+    assert answer.given
+    return answer.error.code if isinstance(answer.error, FallowError) else ""

@@ -1,0 +1,296 @@
+"""The market against nodes and buyers that do what they like: nothing is sold twice, lost, or paid twice.
+
+Drives the real rounds (`tests/market_world.py`), which checks all invariants after each of them.
+"""
+
+# ruff: noqa: D101, D102 - the names of the machine's steps say what they do
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from fallow.domain.chart import Credit
+from fallow.domain.facts import LeaseAccepted, LeaseDeclined, UsageReceipt
+from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.orders import Order, Requirements
+from fallow.domain.resources import Resources, Terms
+from tests.market_world import Node, World, failed
+
+PICK = st.integers(0, 1000)
+BIG = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)
+TOTALS = st.builds(
+    Resources,
+    cpu_milli=st.sampled_from([500, 1000, 2000, 2500]),
+    memory_mib=st.sampled_from([256, 512, 1100]),
+    disk_mib=st.just(1000),
+)
+TERMS = st.builds(
+    Terms,
+    price_microusd_per_core_hour=st.sampled_from([0, 1, 359, 100_000, 7_777_777]),
+    price_microusd_per_gib_hour=st.sampled_from([0, 3]),
+)
+ORDERS = st.fixed_dictionaries(
+    {
+        "items": st.sampled_from([0, 0, 2, 3]),
+        "cpu_milli": st.sampled_from([500, 1000, 2000]),
+        "budget_microusd": st.sampled_from([None, None, 0, 40, 700, 60_000]),
+        "time_limit_s": st.sampled_from([5, 10, 25, 40]),
+        "retries": st.sampled_from([0, 0, 1]),
+        "replicas": st.sampled_from([1, 1, 2, 3]),
+        "work": st.sampled_from([{}, {"compares": True}]),
+        "max_price_microusd_per_hour": st.sampled_from([20, 100_000_000]),
+    }
+)
+USED = st.sampled_from([0, 1, 999, 5000, 10_000, 10_001, 1 << 62])
+CAUSES = st.sampled_from(["buyer", "provider", "owner", "nobody"])
+REASONS = st.sampled_from(["", "program.failed", "buyer.insufficient_funds", "buyer.cancelled", "node.paused"])
+RESULTS = st.sampled_from([bytes(32), bytes(32), b"1" * 32, None])
+HOSTILE = st.one_of(
+    st.builds(lambda: {"body": LeaseAccepted}),
+    st.builds(lambda reason: {"body": LeaseDeclined, "reason": reason}, REASONS),
+    st.fixed_dictionaries(
+        {
+            "body": st.just(UsageReceipt),
+            "window": st.integers(0, 4),
+            "used_ms": USED,
+            "final": st.booleans(),
+            "ok": st.booleans(),
+            "reason": REASONS,
+            "caused_by": CAUSES,
+            "result": RESULTS,
+        }
+    ),
+)
+LATER = st.sampled_from([False, False, True])
+"""Whether the next step comes before the market's next round."""
+
+
+class MarketMachine(RuleBasedStateMachine):
+    @initialize(amounts=st.lists(st.sampled_from([0, 500, 30_000, 10**9]), min_size=2, max_size=2))
+    def begin(self, amounts: list[int]) -> None:
+        self.world = World(nodes=6)
+        self.orders: list[tuple[Order, bytes]] = []
+        for account, amount in zip(self.world.buyers, amounts, strict=True):
+            if amount:
+                self.world.grant(account, amount)
+        for node in self.world.nodes[:3]:
+            self.world.offer(node, BIG, Terms(price_microusd_per_core_hour=100_000))
+        self.world.round()
+
+    def then(self, later: bool) -> None:
+        if not later:
+            self.world.round()
+
+    def node(self, pick: int) -> Node:
+        """One of those that may misbehave; the last two begin when everything heals."""
+        return self.world.nodes[pick % 4]
+
+    def pick(self, pick: int, state: LeaseState) -> tuple[Node, Lease] | None:
+        """An open lease and its node."""
+        found = [lease for lease in self.world.brain.leases.values() if lease.state is state]
+        if not found:
+            return None
+        lease = found[pick % len(found)]
+        return next(node for node in self.world.nodes if node.id == lease.node), lease
+
+    # Nodes
+
+    @rule(pick=PICK, total=TOTALS, terms=TERMS, is_open=st.sampled_from([True, True, False]), later=LATER)
+    def offer(self, pick: int, total: Resources, terms: Terms, is_open: bool, later: bool) -> None:
+        self.world.offer(self.node(pick), total, terms, is_open=is_open)
+        self.then(later)
+
+    @rule(pick=PICK, later=LATER)
+    def vanish(self, pick: int, later: bool) -> None:
+        self.node(pick).alive = False
+        self.then(later)
+
+    @rule(pick=PICK, later=LATER, beats=st.booleans())
+    def reboot(self, pick: int, later: bool, beats: bool) -> None:
+        self.world.reboot(self.node(pick))
+        if beats:
+            self.world.beat(self.node(pick))
+        self.then(later)
+
+    @rule(pick=PICK, later=LATER)
+    def accept(self, pick: int, later: bool) -> None:
+        found = self.pick(pick, LeaseState.PROPOSED)
+        if found:
+            self.world.accept(found[0], found[1].id)
+        self.then(later)
+
+    @rule(later=LATER)
+    def accept_all(self, later: bool) -> None:
+        for lease in list(self.world.brain.leases.values()):
+            if lease.state is LeaseState.PROPOSED:
+                self.world.accept(next(node for node in self.world.nodes if node.id == lease.node), lease.id)
+        self.then(later)
+
+    @rule(pick=PICK, later=LATER)
+    def decline(self, pick: int, later: bool) -> None:
+        found = self.pick(pick, LeaseState.PROPOSED)
+        if found:
+            self.world.decline(found[0], found[1].id)
+        self.then(later)
+
+    @rule(pick=PICK, later=LATER, used_ms=USED, result=RESULTS)
+    def finish(self, pick: int, later: bool, used_ms: int, result: bytes | None) -> None:
+        found = self.pick(pick, LeaseState.RUNNING)
+        if found:
+            self.world.final(found[0], found[1].id, found[1].window, used_ms, result=result)
+        self.then(later)
+
+    @rule(pick=PICK, later=LATER, used_ms=USED, caused_by=CAUSES, reason=REASONS)
+    def fail(self, pick: int, later: bool, used_ms: int, caused_by: str, reason: str) -> None:
+        found = self.pick(pick, LeaseState.RUNNING)
+        if found:
+            node, lease = found
+            fields = {"ok": False, "result": None, "caused_by": caused_by, "reason": reason}
+            self.world.final(node, lease.id, lease.window, used_ms, **fields)
+        self.then(later)
+
+    @rule(pick=PICK, later=LATER, used_ms=USED)
+    def interim(self, pick: int, later: bool, used_ms: int) -> None:
+        found = self.pick(pick, LeaseState.RUNNING)
+        if found:
+            self.world.interim(found[0], found[1].id, found[1].window, used_ms)
+        self.then(later)
+
+    # Hostile twins
+
+    @rule(pick=PICK, node=PICK, fields=HOSTILE, known=st.sampled_from([True, True, False]), later=LATER)
+    def lie(self, pick: int, node: int, fields: dict[str, Any], known: bool, later: bool) -> None:
+        """Any node says anything about any lease, open, ended or invented."""
+        leases = sorted(self.world.store.leases)
+        lease = leases[pick % len(leases)] if leases and known else pick.to_bytes(16, "big")
+        body = dict(fields)
+        self.world.record(self.node(node), body.pop("body")(lease=lease, **body))
+        self.then(later)
+
+    @rule(pick=PICK, later=LATER)
+    def replay(self, pick: int, later: bool) -> None:
+        """A record comes once more, although ingest should have stopped it."""
+        batches = [batch for batch in self.world.log.batches if b"offer.made" not in batch.data]
+        if batches:
+            batch = batches[pick % len(batches)]
+            self.world.append(batch.node, batch.data)
+        self.then(later)
+
+    # Buyers
+
+    @rule(pick=PICK, wanted=ORDERS, later=LATER)
+    def submit(self, pick: int, wanted: dict[str, Any], later: bool) -> None:
+        wanted = dict(wanted)
+        order = Order(
+            id=f"{len(self.orders):032x}",
+            vertical="compute",
+            items=[f"{index:064x}" for index in range(wanted.pop("items"))],
+            requirements=Requirements(cpu_milli=wanted.pop("cpu_milli")),
+            **wanted,
+        )
+        self.orders.append((order, self.world.buyers[pick % 2]))
+        answer = self.world.submit(*self.orders[-1])
+        self.then(later)
+        assert later or failed(answer) in {"", "database.gone"}
+
+    @precondition(lambda self: self.orders)
+    @rule(pick=PICK, foreign=st.booleans(), changed=st.booleans())
+    def submit_again(self, pick: int, foreign: bool, changed: bool) -> None:
+        """The same order answers the same, whenever it comes; another one under its id is refused."""
+        order, account = self.orders[pick % len(self.orders)]
+        if order.id not in self.world.store.jobs:
+            return
+        before = self.world.store.jobs[order.id]
+        if changed:
+            order = Order(id=order.id, vertical="compute", work={"other": 1})
+        if foreign:
+            account = next(other for other in self.world.buyers if other != account)
+        answer = self.world.submit(order, account)
+        written = self.world.round()
+        if written:
+            assert failed(answer) == ("order.id_taken" if foreign or changed else "")
+        assert len(self.world.store.jobs[order.id]) >= len(before) - 8  # it went on, but was not begun anew
+
+    @precondition(lambda self: self.orders)
+    @rule(pick=PICK, foreign=st.sampled_from([False, False, True]), again=st.booleans(), later=LATER)
+    def cancel(self, pick: int, foreign: bool, again: bool, later: bool) -> None:
+        order, owner = self.orders[pick % len(self.orders)]
+        account = next(other for other in self.world.buyers if foreign == (other != owner))
+        self.world.ask(lambda brain, now: brain.cancel(now, job_id=order.id, account=account))
+        if again:
+            self.world.submit(order, owner)
+        self.then(later)
+
+    @rule(pick=PICK, amount=st.sampled_from([1, 700, 30_000]), credit=st.sampled_from(list(Credit)), later=LATER)
+    def grant(self, pick: int, amount: int, credit: Credit, later: bool) -> None:
+        self.world.grant(self.world.buyers[pick % 2], amount, credit)
+        self.then(later)
+
+    @rule(amount=st.sampled_from([1, 30_000, 10**6]), later=LATER)
+    def fund(self, amount: int, later: bool) -> None:
+        self.world.fund(amount)
+        self.then(later)
+
+    # Time and trouble
+
+    @rule(ms=st.sampled_from([1, 250, 2000, 4999, 5000, 9999, 31_000, 80_000]), later=LATER)
+    def wait(self, ms: int, later: bool) -> None:
+        self.world.wait(ms)
+        self.then(later)
+
+    @rule()
+    def round(self) -> None:
+        self.world.round()
+
+    @rule()
+    def restart(self) -> None:
+        self.world.restart()
+        self.world.check()
+
+    @rule()
+    def fail_to_write(self) -> None:
+        self.world.db.fail = True
+        self.world.round()
+
+    # In the end
+
+    def teardown(self) -> None:
+        """Everything heals: then every job ends, and nothing stays reserved."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.db.fail = False
+        world.fund(10**12)
+        for account in world.buyers:
+            world.grant(account, 10**12)
+        for node in world.nodes:
+            world.reboot(node)
+            world.offer(node, BIG, Terms(price_microusd_per_core_hour=1))
+        for number in range(80):
+            world.wait(50 * 86_400_000 if number % 20 == 19 else 1000)  # the last suspension ends
+            world.settle()
+            if not world.brain.jobs:
+                break
+            self.work_honestly()
+        assert not world.brain.jobs
+        assert not world.brain.leases
+        assert all(not account.debits_pending for account in world.ledger.accounts.values())
+
+    def work_honestly(self) -> None:
+        world = self.world
+        nodes = {node.id: node for node in world.nodes}
+        for lease in list(world.brain.leases.values()):
+            node = nodes[lease.node]
+            if lease.state is LeaseState.PROPOSED and lease in world.sent.proposals:
+                world.accept(node, lease.id)
+            elif lease.state is LeaseState.RUNNING and lease.boot == node.boot:
+                world.final(node, lease.id, lease.window, 500)
+        world.sent.proposals.clear()
+
+
+MarketMachine.TestCase.settings = settings(max_examples=4 * settings().max_examples, stateful_step_count=60)
+TestMarket = MarketMachine.TestCase

@@ -1,0 +1,315 @@
+"""What the market does in the cases that a random search rarely meets, one by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from fallow.domain.jobs import ItemState, JobState
+from fallow.domain.leases import LeaseState
+from fallow.domain.orders import Order, Requirements
+from fallow.domain.resources import Resources, Terms
+from fallow.services.market.floor import LOST_AFTER_MS, REBOOT_GRACE_MS
+from fallow.services.market.show import node_view
+from tests.market_world import World, failed
+
+BIG = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)
+CHEAP = Terms(price_microusd_per_core_hour=360_000)  # 100 micro-US-dollars a second
+COMPARES = {"compares": True}
+
+
+def order(number: int = 1, items: int = 0, work: dict[str, bool] | None = None, **fields: int) -> Order:
+    hashes = [f"{index:064x}" for index in range(items)]
+    return Order(id=f"{number:032x}", vertical="compute", work=work or {}, items=hashes, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world() -> World:
+    """Six nodes of three owners, of which the first has an offer; the first buyer has a dollar."""
+    world = World(nodes=6)
+    world.grant(world.buyers[0], 1_000_000)
+    world.offer(world.nodes[0], BIG, CHEAP)
+    world.round()
+    return world
+
+
+def submit(world: World, wanted: Order) -> None:
+    answer = world.submit(wanted, world.buyers[0])
+    world.round()
+    assert not failed(answer)
+
+
+def accept_all(world: World) -> list[bytes]:
+    nodes = {node.id: node for node in world.nodes}
+    proposed = [lease for lease in world.brain.leases.values() if lease.state is LeaseState.PROPOSED]
+    for lease in proposed:
+        world.accept(nodes[lease.node], lease.id)
+    world.round()
+    return [lease.id for lease in proposed]
+
+
+def test_an_order_again_in_the_round_that_cancels_it_answers_and_begins_nothing(world: World) -> None:
+    world.nodes[0].alive = False
+    world.wait(LOST_AFTER_MS)
+    submit(world, order())
+    world.ask(lambda brain, now: brain.cancel(now, job_id=order().id, account=world.buyers[0]))
+    answer = world.submit(order(), world.buyers[0])
+    world.settle()
+    assert answer.value.state is JobState.CANCELLED
+    assert not world.brain.jobs
+
+
+def test_a_budget_bounds_all_windows_of_a_lease(world: World) -> None:
+    submit(world, order(time_limit_s=30, budget_microusd=1500))  # a window of 10 s costs 1000
+    (lease,) = accept_all(world)
+    world.wait(10_000)
+    world.interim(world.nodes[0], lease, 0, 10_000)
+    world.settle()
+    (job,) = world.store.all_jobs()
+    (item,) = world.store.items_of(job)
+    assert (job.state, item.reason, item.owed_microusd) == (JobState.FAILED, "buyer.budget", 1000)
+
+
+def test_a_restart_forgets_nothing_that_open_leases_have_cost(world: World) -> None:
+    submit(world, order(time_limit_s=30, budget_microusd=2500))
+    (lease,) = accept_all(world)
+    world.wait(10_000)
+    world.interim(world.nodes[0], lease, 0, 10_000)
+    world.settle()
+    world.restart()
+    assert world.brain.jobs[order().id].spent_microusd == 1000
+
+
+def test_money_that_comes_free_in_the_round_in_which_it_was_short_is_used(world: World) -> None:
+    """One lease's next window is refused just before another lease gives its own back."""
+    buyer = world.buyers[1]
+    world.grant(buyer, 1600)
+    for number in (1, 2):  # 1000 for a long one, 500 for a short one
+        world.submit(order(number, time_limit_s=25 if number == 1 else 5), buyer)
+    world.round()
+    long, short = accept_all(world)
+    world.wait(5000)
+    world.interim(world.nodes[0], long, 0, 5000)  # costs 500; the next window takes 1000, and 600 are there
+    world.final(world.nodes[0], short, 0, 0)  # gives 500 back
+    world.settle()
+    assert long not in world.brain.leases
+    world.wait(250)
+    world.settle()
+    assert any(lease.item == 0 and lease.job == order(1).id for lease in world.brain.leases.values())
+
+
+def test_the_only_node_gets_an_item_again_that_it_lost(world: World) -> None:
+    submit(world, order())
+    accept_all(world)
+    world.reboot(world.nodes[0])
+    world.wait(1)
+    world.round()
+    world.wait(REBOOT_GRACE_MS)
+    world.settle()
+    (item,) = world.brain.jobs[order().id].items.values()
+    assert item.shunned == (world.nodes[0].id,)
+    assert item.state is ItemState.PLACED
+
+
+def test_an_item_that_is_lost_again_and_again_fails(world: World) -> None:
+    submit(world, order())
+    for _ in range(30):
+        accept_all(world)
+        world.reboot(world.nodes[0])
+        world.wait(1)
+        world.round()
+        world.wait(REBOOT_GRACE_MS)
+        world.settle()
+    (job,) = world.store.all_jobs()
+    assert (job.state, world.store.items_of(job)[0].reason) == (JobState.FAILED, "node.restarted")
+
+
+def test_another_node_is_preferred_even_if_it_is_busy_now(world: World) -> None:
+    world.offer(world.nodes[1], Resources(cpu_milli=1000, memory_mib=1000, disk_mib=1000), CHEAP)
+    world.round()
+    submit(world, order(1))
+    (lease,) = accept_all(world)
+    assert world.brain.leases[lease].node == world.nodes[1].id  # the tighter fit
+    submit(world, order(2))
+    (other,) = accept_all(world)
+    loser = world.nodes[0]
+    assert world.brain.leases[other].node == loser.id
+    world.final(loser, other, 0, 0, ok=False, caused_by="provider", reason="node.failed", result=None)
+    world.settle()
+    (item,) = world.brain.jobs[order(2).id].items.values()
+    assert item.state is ItemState.WAITING
+
+
+def test_a_node_may_not_offer_less_than_nothing(world: World) -> None:
+    """Neither prices nor amounts below zero: the first would make every buyer look poor."""
+    world.offer(world.nodes[1], BIG, Terms(price_microusd_per_core_hour=-(10**9)))
+    world.offer(world.nodes[2], Resources(cpu_milli=-1, memory_mib=-1), CHEAP)
+    world.round()
+    assert [refusal.code for refusal in world.store.refusals.values()] == ["record.body", "record.body"]
+    submit(world, order())
+    assert len(accept_all(world)) == 1
+
+
+def test_a_shrunk_offer_shows_nothing_free_rather_than_less(world: World) -> None:
+    submit(world, order(requirements=Requirements(cpu_milli=4000)))  # type: ignore[arg-type]
+    accept_all(world)
+    world.offer(world.nodes[0], Resources(cpu_milli=1000, memory_mib=8000, disk_mib=8000), CHEAP)
+    world.round()
+    slot = world.brain.floor.slots[world.nodes[0].id]
+    assert slot.free.cpu_milli == -3000
+    view = node_view(slot, world.brain.standing(world.nodes[0].id), "", world.now)
+    assert view.free is not None
+    assert view.free.cpu_milli == 0
+
+
+def test_an_old_offer_that_is_read_late_does_not_make_its_node_vanish(world: World) -> None:
+    submit(world, order())
+    (lease,) = accept_all(world)
+    world.offer(world.nodes[0], BIG, CHEAP)  # written while no market reads
+    world.now += LOST_AFTER_MS + 1
+    world.restart()
+    world.settle()
+    world.settle()
+    assert world.brain.leases[lease].state is LeaseState.RUNNING
+
+
+def test_a_lease_belongs_to_the_boot_that_accepted_it(world: World) -> None:
+    """An agent that was started anew gets a proposal before its first beat is heard."""
+    node = world.nodes[0]
+    world.reboot(node)
+    submit(world, order())
+    (lease,) = accept_all(world)
+    world.wait(1)
+    world.round()
+    world.wait(REBOOT_GRACE_MS)
+    world.settle()
+    assert world.brain.leases[lease].state is LeaseState.RUNNING
+
+
+def test_an_offer_of_a_new_boot_ends_the_old_boots_leases(world: World) -> None:
+    submit(world, order())
+    (lease,) = accept_all(world)
+    world.reboot(world.nodes[0])
+    world.offer(world.nodes[0], BIG, CHEAP)
+    world.round()
+    world.now += REBOOT_GRACE_MS
+    world.round()
+    assert lease not in world.brain.leases
+
+
+def test_more_money_moves_in_a_round_than_a_ledger_batch_holds(world: World) -> None:
+    world.grant(world.buyers[0], 10**9)
+    huge = Resources(cpu_milli=10_000_000, memory_mib=10_000_000, disk_mib=10_000_000)
+    world.offer(world.nodes[0], huge, CHEAP)
+    world.check = lambda: None  # type: ignore[method-assign] # slow with so many
+    wanted = order(items=9000, time_limit_s=1, requirements=Requirements(cpu_milli=1, memory_mib=1, disk_mib=1))  # type: ignore[arg-type]
+    submit(world, wanted)
+    while world.brain.jobs[wanted.id].waiting:
+        world.settle()
+    assert len(world.brain.leases) == 9000
+    world.now += LOST_AFTER_MS  # all at once
+    assert world.round()
+    assert not any(lease.held for lease in world.store.all_leases())
+    assert not any(account.debits_pending for account in world.ledger.accounts.values())
+
+
+def test_a_cancelled_item_gets_no_further_lease(world: World) -> None:
+    """The second of two replicas finds no owner until after the cancel."""
+    submit(world, order(work=COMPARES, replicas=2))
+    (lease,) = accept_all(world)
+    world.ask(lambda brain, now: brain.cancel(now, job_id=order().id, account=world.buyers[0]))
+    world.offer(world.nodes[2], BIG, CHEAP)
+    world.settle()
+    assert set(world.brain.leases) == {lease}
+    world.final(world.nodes[0], lease, 0, 0, ok=False, caused_by="buyer", reason="buyer.cancelled", result=None)
+    world.settle()
+    assert [job.state for job in world.store.all_jobs()] == [JobState.CANCELLED]
+
+
+def test_two_cancelled_replicas_end_one_after_the_other(world: World) -> None:
+    world.offer(world.nodes[2], BIG, CHEAP)
+    world.round()
+    submit(world, order(work=COMPARES, replicas=2))
+    leases = accept_all(world)
+    assert len(leases) == 2
+    nodes = {world.brain.leases[lease].node: lease for lease in leases}
+    world.ask(lambda brain, now: brain.cancel(now, job_id=order().id, account=world.buyers[0]))
+    world.round()
+    for node in (world.nodes[0], world.nodes[2]):
+        world.final(node, nodes[node.id], 0, 0, ok=False, caused_by="buyer", reason="buyer.cancelled", result=None)
+        world.settle()
+    assert set(world.store.leases) == set(leases)
+    assert [job.state for job in world.store.all_jobs()] == [JobState.CANCELLED]
+
+
+def test_an_item_is_not_given_up_while_one_of_its_replicas_works(world: World) -> None:
+    """Eight losses on one side, while the other side is still at it."""
+    world.offer(world.nodes[2], BIG, CHEAP)
+    world.round()
+    submit(world, order(work=COMPARES, replicas=2, time_limit_s=3600))
+    accept_all(world)
+    (item,) = world.brain.jobs[order().id].items.values()
+    kept, lost = world.nodes[0], world.nodes[2]
+    entry = world.brain.jobs[order().id]
+    entry.items[0] = type(item)(**{**{f: getattr(item, f) for f in item.__struct_fields__}, "shunned": (b"x",) * 7})
+    lease = next(lease for lease in world.brain.leases.values() if lease.node == lost.id)
+    world.final(lost, lease.id, 0, 0, ok=False, caused_by="provider", reason="node.failed", result=None)
+    world.settle()
+    other = next(lease for lease in world.brain.leases.values() if lease.node == kept.id)
+    world.final(kept, other.id, 0, 0)
+    world.settle()
+    assert [job.state for job in world.store.all_jobs()] == [JobState.DONE]
+
+
+def test_work_that_cannot_be_compared_is_not_compared_when_it_is_tried_again(world: World) -> None:
+    for node in (world.nodes[2], world.nodes[4]):
+        world.offer(node, BIG, Terms(price_microusd_per_core_hour=720_000))
+    world.round()
+    submit(world, order(replicas=3, retries=1))
+    for ok in (False, True):
+        (lease,) = accept_all(world)
+        fields = {} if ok else {"ok": False, "caused_by": "buyer", "reason": "program.failed", "result": None}
+        world.final(world.nodes[0], lease, 0, 0, **fields)
+        world.settle()
+    assert [job.state for job in world.store.all_jobs()] == [JobState.DONE]
+    assert len(world.store.leases) == 2
+
+
+def test_an_owner_who_takes_his_machine_back_lets_others_go_first(world: World) -> None:
+    world.offer(world.nodes[2], BIG, Terms(price_microusd_per_core_hour=720_000))
+    world.round()
+    submit(world, order())
+    (lease,) = accept_all(world)
+    world.final(world.nodes[0], lease, 0, 0, ok=False, caused_by="owner", reason="owner.paused", result=None)
+    world.settle()
+    (placed,) = world.brain.leases.values()
+    assert placed.node == world.nodes[2].id
+    (ended,) = (lease for lease in world.store.all_leases() if lease.state is LeaseState.ENDED)
+    assert (ended.caused_by, ended.owed_microusd) == ("owner", 0)
+
+
+def test_what_a_node_said_in_time_counts_although_the_market_was_away(world: World) -> None:
+    """The accept and the result were written while no market acted; the next one reads before it judges by time."""
+    submit(world, order(time_limit_s=5))
+    (lease,) = world.brain.leases
+    world.accept(world.nodes[0], lease)
+    world.now += 1000
+    world.final(world.nodes[0], lease, 0, 1000)
+    world.now += 100_000
+    world.restart()
+    world.settle()
+    assert [job.state for job in world.store.all_jobs()] == [JobState.DONE]
+    assert world.store.all_leases()[0].owed_microusd == 100
+
+
+def test_every_refused_record_says_why(world: World) -> None:
+    submit(world, order())
+    (lease,) = accept_all(world)
+    node, other = world.nodes[:2]
+    world.final(other, lease, 0, 0)
+    world.accept(node, bytes(16))
+    world.accept(node, lease)
+    world.decline(node, lease)
+    world.final(node, lease, 3, 0)
+    world.settle()
+    codes = [refusal.code for refusal in world.store.refusals.values()]
+    assert codes == ["lease.not_open", "lease.not_open", "lease.accepted_twice", "lease.running", "window.other"]

@@ -1,0 +1,261 @@
+"""Who gets in: joining, tokens, keys, and whose account a node is bound to."""
+
+# ruff: noqa: D102, S106 - made-up tokens
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from nacl.signing import SigningKey
+
+from fallow.adapters.memory.bus import MemoryHub
+from fallow.adapters.memory.registry import MemoryRegistryStore
+from fallow.domain import calls
+from fallow.domain.errors import FallowError, NotAllowed
+from fallow.domain.identity import address
+from fallow.ports.rpc import Empty, call
+from fallow.ports.stores import NodeRow
+from fallow.services.registry.custody import Custody, binding_text, signer_of
+from fallow.services.registry.service import Registry
+from tests.faulty_database import Fault, FaultyDatabase
+from tests.unit.agent_fakes import FakeClock
+
+NET = "lab-1"
+DAY_S = 86_400
+PIN = "a" * 32
+
+
+class World:
+    """The production registry over in-memory ports."""
+
+    def __init__(self, pin: str = "") -> None:
+        self.hub, self.clock, self.database = MemoryHub(), FakeClock(), FaultyDatabase()
+        self.store = MemoryRegistryStore()
+        self.registry = Registry(
+            net=NET,
+            custody=Custody(b"s" * 32),
+            random_bytes=random.Random(1).randbytes,
+            bus=self.hub.connect(),
+            clock=self.clock,
+            database=self.database,
+            store=self.store,
+            pin=pin,
+        )
+
+    async def token(self, uses: int = 1, valid_s: int = DAY_S) -> str:
+        request = calls.CreateToken(uses=uses, valid_s=valid_s)
+        return (await call(self.hub.connect(), calls.CREATE_TOKEN, request, calls.Secret)).secret
+
+    async def join(self, key: SigningKey, token: str, **changes: str) -> calls.Joined:
+        node = bytes(key.verify_key).hex()
+        proof = key.sign(calls.join_message(token, node)).signature.hex()
+        request = msgspec.structs.replace(calls.Join(token=token, node=node, proof=proof, label="attic"), **changes)
+        return await call(self.hub.connect(), calls.JOIN, request, calls.Joined)
+
+    async def key(self, account: str = "", *scopes: str) -> calls.Secret:
+        request = calls.CreateKey(account=account, scopes=list(scopes) or ["buy"], label="laptop")
+        return await call(self.hub.connect(), calls.CREATE_KEY, request, calls.Secret)
+
+    async def check(self, key: str) -> calls.KeyInfo:
+        return await call(self.hub.connect(), calls.CHECK_KEY, calls.CheckKey(key=key), calls.KeyInfo)
+
+    async def revoke(self, key_id: str) -> None:
+        await call(self.hub.connect(), calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id), Empty)
+
+    async def nodes(self) -> list[NodeRow]:
+        async with self.database.transaction() as tx:
+            return await self.store.nodes(tx)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    async with made.registry.running():
+        yield made
+
+
+def node_key(number: int) -> SigningKey:
+    return SigningKey(number.to_bytes(32, "big"))
+
+
+async def refusal(world: World, key: SigningKey, token: str, **changes: str) -> str:
+    before = await world.nodes()
+    with pytest.raises(FallowError) as caught:
+        await world.join(key, token, **changes)
+    assert await world.nodes() == before
+    return caught.value.code
+
+
+# Joining
+
+
+async def test_joining_binds_a_node_to_an_account_of_its_own(world: World) -> None:
+    token = await world.token(uses=2)
+    keys = [node_key(1), node_key(2)]
+    joined = [await world.join(key, token) for key in keys]
+    assert len({one.account for one in joined}) == 2
+    for key, one in zip(keys, joined, strict=True):
+        node, account = bytes(key.verify_key), address(one.account)
+        assert one.net == NET
+        # Anybody can check the account's half: the signature recovers to it, and to nothing else.
+        signature = bytes.fromhex(one.account_signature)
+        assert signer_of(binding_text(NET, node, account), signature) == account
+        assert signer_of(binding_text("lab-2", node, account), signature) != account
+        assert signer_of(binding_text(NET, bytes(32), account), signature) != account
+        assert NodeRow(node, account, "attic", world.clock.ms, "") in await world.nodes()
+        assert await world.registry.may_connect(node)
+    assert not await world.registry.may_connect(bytes(node_key(3).verify_key))
+
+
+async def test_a_token_works_so_often_and_so_long(world: World) -> None:
+    once, short = await world.token(), await world.token(uses=9, valid_s=10)
+    await world.join(node_key(1), once)
+    assert await refusal(world, node_key(2), once) == "join.token_used_up"
+    assert await refusal(world, node_key(2), "fj_" + "a" * 32) == "join.token_unknown"
+    assert await refusal(world, node_key(2), "") == "join.token_unknown"
+    world.clock.ms += 9_999
+    await world.join(node_key(3), short)
+    world.clock.ms += 1
+    assert await refusal(world, node_key(2), short) == "join.token_expired"
+
+
+async def test_the_last_use_goes_to_one(world: World) -> None:
+    token = await world.token(uses=2)
+    results = await asyncio.gather(
+        *(world.join(node_key(number), token) for number in range(1, 6)), return_exceptions=True
+    )
+    assert sorted(type(result).__name__ for result in results) == ["Joined"] * 2 + ["NotAllowed"] * 3
+    assert len(await world.nodes()) == 2
+
+
+async def test_a_token_may_carry_the_pin_of_the_networks_authority() -> None:
+    world = World(pin=PIN)
+    async with world.registry.running():
+        token = await world.token(uses=3)
+        secret, _, pin = token.rpartition("_")
+        assert pin == PIN
+        await world.join(node_key(1), token)
+        await world.join(node_key(2), secret)  # the pin is for the agent; the network knows its own
+        assert await refusal(world, node_key(3), token[:-1]) == "tls.pin"
+        await world.join(node_key(3), token)
+
+
+async def test_joining_again_uses_no_token(world: World) -> None:
+    token = await world.token()
+    first = await world.join(node_key(1), token)
+    assert await world.join(node_key(1), token) == first
+    assert await world.join(node_key(1), "anything", label="other") == first
+    (row,) = await world.nodes()
+    assert row.label == "attic"
+
+
+async def test_a_join_that_was_lost_on_the_way_can_be_repeated(world: World) -> None:
+    token = await world.token()
+    for fault in (Fault.BEGIN, Fault.COMMIT, Fault.ANSWER):
+        world.database.fault = lambda fault=fault: fault  # type: ignore[misc]
+        with pytest.raises(FallowError) as caught:
+            await world.join(node_key(1), token)
+        assert caught.value.code == "database.unreachable"
+        world.database.fault = lambda: Fault.NONE
+        assert len(await world.nodes()) == (fault is Fault.ANSWER)
+    await world.join(node_key(1), token)
+
+
+async def test_the_node_itself_must_ask(world: World) -> None:
+    token = await world.token()
+    mine, other = node_key(1), bytes(node_key(2).verify_key).hex()
+    assert await refusal(world, mine, token, node=other) == "join.proof"
+    assert await refusal(world, mine, token, proof="00" * 64) == "join.proof"
+    elsewhere = mine.sign(calls.join_message("another token", bytes(mine.verify_key).hex())).signature.hex()
+    assert await refusal(world, mine, token, proof=elsewhere) == "join.proof"
+    assert await refusal(world, mine, token, proof="xx" * 64) == "rpc.malformed"
+    await world.join(mine, token)
+
+
+async def test_a_banned_node_stays_out(world: World) -> None:
+    await world.join(node_key(1), await world.token())
+    (row,) = await world.nodes()
+    async with world.database.transaction() as tx:
+        tx.put(world.store._nodes, row.node, row._replace(banned_reason="spam"))
+    assert await refusal(world, node_key(1), await world.token()) == "join.banned"
+    assert not await world.registry.may_connect(row.node)
+
+
+async def test_an_account_with_a_key_of_its_own_signs_for_itself(world: World) -> None:
+    node, owner = bytes(node_key(1).verify_key), b"o" * 20
+    async with world.database.transaction() as tx:
+        await world.store.add_account(tx, owner, None, 1)
+        await world.store.add_node(tx, NodeRow(node, owner, "", 1, ""))
+    assert await refusal(world, node_key(1), await world.token()) == "join.account"
+
+
+# API keys
+
+
+async def test_a_key_speaks_for_its_account_and_scopes(world: World) -> None:
+    first = await world.key()
+    second = await world.key(first.account, "operate", "buy")
+    third = await world.key("", "operate")
+    assert second.account == first.account != third.account
+    found = [await world.check(key.secret) for key in (first, second, third)]
+    assert [info.account for info in found] == [first.account, first.account, third.account]
+    assert [info.scopes for info in found] == [["buy"], ["buy", "operate"], ["operate"]]
+    assert len({info.key_id for info in found}) == 3
+
+
+@pytest.mark.parametrize("scopes", [["everything"], ["buy", "everything"], ["Buy"]])
+async def test_unknown_scopes_are_refused(world: World, scopes: list[str]) -> None:
+    with pytest.raises(FallowError) as caught:
+        await world.key("", *scopes)
+    assert caught.value.code == "auth.scopes"
+
+
+async def test_keys_are_made_for_known_accounts_only(world: World) -> None:
+    for account, code in (("0x" + "11" * 20, "account.unknown"), ("11" * 20, "identity.malformed")):
+        with pytest.raises(FallowError) as caught:
+            await world.key(account)
+        assert caught.value.code == code
+    with pytest.raises(FallowError) as caught:
+        await call(world.hub.connect(), calls.CREATE_KEY, calls.CreateKey(scopes=[]), calls.Secret)
+    assert caught.value.code == "auth.scopes"
+
+
+async def test_a_revoked_key_is_worth_nothing(world: World) -> None:
+    made, kept = await world.key(), await world.key()
+    key_id = (await world.check(made.secret)).key_id
+    for _ in range(2):
+        await world.revoke(key_id)
+        with pytest.raises(NotAllowed):
+            await world.check(made.secret)
+    await world.check(kept.secret)
+    with pytest.raises(FallowError) as caught:
+        await world.revoke("aaaaaaaa")
+    assert caught.value.code == "auth.no_such_key"
+
+
+async def test_forged_keys_are_refused_without_saying_why(world: World) -> None:
+    made = await world.key()
+    prefix, key_id, secret = made.secret.split("_")
+    said: set[str] = set()
+    for forged in (f"{prefix}_{key_id}_{'a' * len(secret)}", f"{prefix}_{'a' * len(key_id)}_{secret}"):
+        with pytest.raises(NotAllowed) as caught:
+            await world.check(forged)
+        said.add(str(caught.value))
+    await world.revoke(key_id)
+    with pytest.raises(NotAllowed) as caught:
+        await world.check(made.secret)
+    assert said == {str(caught.value)}
+    for nonsense in ("", "fk", f"fx_{key_id}_{secret}", f"{made.secret}_a", made.secret.upper(), f" {made.secret}"):
+        with pytest.raises(NotAllowed):
+            await world.check(nonsense)
+
+
+async def test_secrets_are_not_kept(world: World) -> None:
+    made, token = await world.key(), await world.token()
+    kept = repr([vars(world.store)])
+    for secret in (made.secret, made.secret.rpartition("_")[2], token):
+        assert secret not in kept
