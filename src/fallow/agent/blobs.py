@@ -13,6 +13,7 @@ import httpx2
 
 from fallow.agent.cache import InputCache
 from fallow.agent.http import error_of, retrying
+from fallow.agent.traffic import Traffic
 from fallow.domain.errors import InvalidInput, NotAllowed, TooMuch, Unavailable
 from fallow.domain.signing import Sign
 from fallow.domain.tickets import Ticket, prove
@@ -24,7 +25,10 @@ TRANSFERS_MAX: Final = 16
 
 
 class BlobGateway:
-    """The network's blobs at `url`, as this node reaches them. `network_key` signs tickets, `sign` is the node's."""
+    """The network's blobs at `url`, as this node reaches them. `network_key` signs tickets, `sign` is the node's.
+
+    `traffic` counts what goes over the line, and paces what goes up.
+    """
 
     def __init__(
         self,
@@ -36,10 +40,12 @@ class BlobGateway:
         node: bytes,
         sign: Sign,
         network_key: bytes,
+        traffic: Traffic | None = None,
     ) -> None:
         self.cache = cache
         self.clock = clock
         self.client = client
+        self.traffic = traffic
         self._url = url.rstrip("/")
         self._node = node
         self._sign = sign
@@ -114,6 +120,8 @@ class GatewayBlobs:
     async def _put(self, sha256: str, path: Path, small: bytes | None, size: int) -> None:
         headers = {**self._headers, "Content-Length": str(size), "Content-Type": "application/octet-stream"}
         content = small if small is not None else _chunks(path)
+        if self._gateway.traffic is not None:
+            content = self._gateway.traffic.up(content)
         try:
             answer = await self._gateway.client.put(self._gateway.blob_url(sha256), content=content, headers=headers)
         except httpx2.TransportError as error:
@@ -139,6 +147,8 @@ class GatewayBlobs:
                     raise error_of(answer)
                 state.goes_on(answer)
                 async for chunk in answer.aiter_bytes():
+                    if self._gateway.traffic is not None:
+                        self._gateway.traffic.count(len(chunk))
                     await state.add(chunk)
         except httpx2.TransportError as error:
             raise Unavailable("agent.gateway", f"The gateway cannot be reached: {error}.") from error

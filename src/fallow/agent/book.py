@@ -33,6 +33,11 @@ class Book:
         self.left = self.left.minus(resources)
         return True
 
+    def resize(self, offered: Resources) -> None:
+        """Offer another amount from now on. What is held stays so; `left` may become negative, which holds nothing."""
+        self.left = self.left.plus(offered).minus(self.offered)
+        self.offered = offered
+
     def free(self, lease_id: str) -> None:
         """Give back what a lease holds; nothing happens when it holds nothing."""
         resources = self._held.pop(lease_id, None)

@@ -92,9 +92,18 @@ async def plan_join(
 
 
 async def carry_out(
-    client: httpx2.AsyncClient, home: Home, plan: Plan, token: str, *, clock: Clock, score: Callable[[], int]
+    client: httpx2.AsyncClient,
+    home: Home,
+    plan: Plan,
+    token: str,
+    *,
+    clock: Clock,
+    score: Callable[[], int],
+    ca: str = "",
 ) -> State:
     """Join as planned; call it with the owner's yes. Makes the key if there is none, and keeps the signed consent.
+
+    `ca` is what `State` keeps of it.
 
     Raises:
         NotAllowed: the token is wrong, used up or expired; or the key can be read by others.
@@ -112,5 +121,6 @@ async def carry_out(
             account_signature=joined.account_signature,
             settings=plan.settings,
             score_cpu=str(score()),
+            ca=ca,
         )
     )

@@ -4,6 +4,8 @@ node.key       the node's key (0600)
 state.json     `State`, written atomically
 consent        the owner's signed consent
 outbox.sqlite  records that the network has not promised to keep yet
+policy.toml    when the machine may work for others, and with how much of it; changed by its owner
+traffic.json   bytes moved over the line this month
 cache/         inputs and compiled programs, may be deleted at any time
 work/          a folder for each lease, wiped at start and after each lease
 agent.sock     control (0600), while the agent runs
@@ -42,7 +44,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """The node's place in a network. `enrolled` says that the record of the binding is in the outbox or beyond."""
+    """The node's place in a network. `enrolled` says that the record of the binding is in the outbox or beyond.
+
+    `ca` is the certificate (PEM) of the only authority that is trusted to name this network's servers, with which the
+    network came to this machine; empty: those of the system.
+    """
 
     url: str
     network: NetworkView
@@ -52,6 +58,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     score_cpu: str = ""
     mode: Mode = "open"
     enrolled: bool = False
+    ca: str = ""
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import TypeVar
@@ -29,10 +30,15 @@ _SERVER_FAULT = 500
 T = TypeVar("T")
 
 
-def new_client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
-    """Make the agent's client: bounded in connections and in time, and never redirected."""
+def new_client(
+    transport: httpx2.AsyncBaseTransport | None = None, *, tls: ssl.SSLContext | None = None
+) -> httpx2.AsyncClient:
+    """Make the agent's client: bounded in connections and in time, and never redirected.
+
+    `tls` says whom to trust; None is the system's certificate authorities.
+    """
     limits = httpx2.Limits(max_connections=16, max_keepalive_connections=8)
-    return httpx2.AsyncClient(timeout=TIMEOUT_S, limits=limits, transport=transport)
+    return httpx2.AsyncClient(timeout=TIMEOUT_S, limits=limits, transport=transport, verify=tls or True)
 
 
 def error_of(answer: httpx2.Response) -> FallowError:

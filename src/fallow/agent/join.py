@@ -10,7 +10,7 @@ import msgspec
 from fallow.agent.http import check_url, error_of
 from fallow.agent.identity import NodeKey
 from fallow.domain.calls import Join, Joined, join_message
-from fallow.domain.errors import Conflict, InvalidInput, Unavailable
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.identity import NODE_ID_BYTES, address
 from fallow.domain.views import NetworkView
 
@@ -24,6 +24,7 @@ async def fetch_network(client: httpx2.AsyncClient, url: str) -> NetworkView:
 
     Raises:
         InvalidInput: the address is none, or not of a network, or in plain text to another machine.
+        NotAllowed: its certificate is not one that is trusted (`agent.untrusted`).
         Unavailable: it cannot be reached.
     """
     url = check_url(url)
@@ -62,6 +63,12 @@ async def _send(client: httpx2.AsyncClient, method: str, url: str, content: byte
     try:
         answer = await client.request(method, url, content=content, headers={"Content-Type": "application/json"})
     except httpx2.TransportError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise NotAllowed(
+                "agent.untrusted",
+                f"{url} cannot show that it is the network that it says, so nothing was sent to it: {error}.",
+                "Use the whole token: where a network has a certificate authority of its own, it ends with its pin.",
+            ) from error
         raise Unavailable(
             "agent.unreachable", f"{url} cannot be reached: {error}.", "Is the address right, and the network up?"
         ) from error

@@ -130,6 +130,17 @@ class Leases:
         for held in self.held.values():
             held.stop(reason, by)
 
+    def resize(self, offered: Resources) -> None:
+        """Offer another amount; when it is less than what is held, the leases that came last are asked to end."""
+        self.book.resize(offered)
+        left = self.book.left
+        for lease in reversed(self.held):
+            if min(left.cpu_milli, left.memory_mib, left.disk_mib) >= 0:
+                return
+            if lease in self.book.held:
+                left = left.plus(self.book.held[lease])
+                self.held[lease].stop("owner.share", "owner")
+
     def free(self, lease: str) -> None:
         """The lease's work is over and its resources are free again; its last receipt may still be on its way."""
         self.book.free(lease)

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import msgspec
 
 from fallow.agent.home import Home, Mode, State
+from fallow.agent.owner import Shape
 from fallow.domain.facts import NodeEnrolled, OfferMade
 from fallow.domain.identity import address
+from fallow.domain.resources import Terms
 
 
 class Presence:
@@ -27,8 +29,8 @@ class Presence:
             label=self.state.settings.label,
         )
 
-    def offer(self, *, closed: bool = False) -> OfferMade:
-        """Make a new offer; its number is kept before it is used, so that none is used twice.
+    def offer(self, shape: Shape) -> OfferMade:
+        """Make a new offer of this shape; its number is kept before it is used, so that none is used twice.
 
         Raises:
             Unavailable: the disk is full.
@@ -36,9 +38,9 @@ class Presence:
         settings = self.state.settings
         return OfferMade(
             offer=self._home.next_offer(),
-            open=self.state.mode == "open" and not closed,
-            total=settings.total,
-            terms=settings.terms,
+            open=self.state.mode == "open" and shape.open,
+            total=shape.total,
+            terms=_not_below(settings.terms, shape.floor),
             attributes=dict(sorted(self.attributes.items())),
             country=settings.country,
         )
@@ -53,3 +55,9 @@ class Presence:
 
     def _save(self, **changes: object) -> None:
         self.state = self._home.save(msgspec.structs.replace(self.state, **changes))
+
+
+def _not_below(terms: Terms, floor: int) -> Terms:
+    """The owner's terms, but no price for a core that does not cover what it costs him."""
+    price = max(terms.price_microusd_per_core_hour, floor)
+    return msgspec.structs.replace(terms, price_microusd_per_core_hour=price)

@@ -13,10 +13,12 @@ import msgspec
 
 from fallow.agent.book import Book
 from fallow.agent.hearing import Listener
-from fallow.agent.home import Home, Mode, State
+from fallow.agent.home import Home, State
 from fallow.agent.identity import NodeKey
 from fallow.agent.leases import Decline, Leases, Take, lease_id
+from fallow.agent.offering import Offering
 from fallow.agent.outbox import Outbox
+from fallow.agent.owner import Owner
 from fallow.agent.presence import Presence
 from fallow.agent.runner import OpenBlobs, Runner
 from fallow.agent.sender import Sender
@@ -41,7 +43,10 @@ T = TypeVar("T")
 
 
 class Ports(NamedTuple):
-    """What the agent needs from outside. `workers` are by vertical; `jitter` spreads retries."""
+    """What the agent needs from outside. `workers` are by vertical; `jitter` spreads retries.
+
+    `owner` watches over the owner's policy; without it nothing but his commands closes the machine.
+    """
 
     bus: Bus
     clock: Clock
@@ -49,6 +54,7 @@ class Ports(NamedTuple):
     workers: Mapping[str, Worker]
     jitter: random.Random
     beat_interval_s: float = BEAT_INTERVAL_S
+    owner: Owner | None = None
 
 
 class Agent:
@@ -67,6 +73,7 @@ class Agent:
         self._ports = ports
         self._probe = Probe({}, {})
         self._leases = Leases(Book(state.settings.total), ports.workers, outbox.spoken_of)
+        self._offering = Offering(self._presence, self._leases, outbox, ports.owner)
         self._sender = Sender(
             outbox,
             ports.bus,
@@ -86,6 +93,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             ground = [group.create_task(self._outbox.run()), group.create_task(self._sender.run())]
             await self._begin()
+            owner = group.create_task(self._offering.run())
             front = [
                 group.create_task(
                     self._listener.run(calls.proposals(self._key.text), lambda data: self._on_proposals(data, group))
@@ -94,21 +102,22 @@ class Agent:
                 group.create_task(self._beat()),
             ]
             await self.stop.wait()
+            owner.cancel()  # no offer comes after the last one
             await self._end()
             for task in (*front, *ground, *self._tasks):
                 task.cancel()
 
     async def pause(self) -> None:
         """Give the machine back to its owner at once: what runs ends, nothing new begins until `resume`."""
-        await self._turn("paused")
+        await self._offering.turn("paused")
 
     async def drain(self) -> None:
         """Finish what runs and begin nothing new until `resume`."""
-        await self._turn("draining")
+        await self._offering.turn("draining")
 
     async def resume(self) -> None:
         """Take work again."""
-        await self._turn("open")
+        await self._offering.turn("open")
 
     async def status(self) -> Status:
         """How things stand now."""
@@ -129,6 +138,7 @@ class Agent:
             attributes=dict(sorted(self._presence.attributes.items())),
             kinds=sorted(self._probe.attributes),
             missing=dict(self._probe.missing),
+            owner=self._ports.owner.view() if self._ports.owner is not None else None,
         )
 
     # What is heard
@@ -158,8 +168,7 @@ class Agent:
         """Why no lease is taken now; empty when there is no such reason."""
         reasons = {
             "owner.leaving": self.stop.is_set(),
-            "owner.paused": self._presence.state.mode == "paused",
-            "owner.draining": self._presence.state.mode == "draining",
+            self._offering.closed_for: bool(self._offering.closed_for),
             "agent.outbox_full": self._outbox.full,
             self._outbox.trouble: bool(self._outbox.trouble),
         }
@@ -179,16 +188,17 @@ class Agent:
             await self._outbox.append_surely(self._presence.binding())
             # A crash in between records the same binding again, which changes nothing.
             self._presence.set_enrolled()
-        await self._outbox.append_surely(self._presence.offer())
+        await self._offering.begin()
         state = self._presence.state
         _log.info("node %s serves %s (boot %d)", self._key.text, state.network.net, self._outbox.boot)
 
     async def _end(self) -> None:
         """Leave politely; each step is bounded, since the owner is waiting."""
+        with suppress(FallowError):
+            # Before anything is given back, or the network would propose it right here again.
+            await self._offering.end()
         self._leases.stop_all("owner.left", "owner")
         await self._until(lambda: not self._tasks, STOP_WORK_S)
-        with suppress(FallowError):
-            await self._outbox.append(self._presence.offer(closed=True))
         await self._until(lambda: not self._outbox.waiting, FLUSH_S)
         _log.info("stopped; %d batches of records wait for the next start", self._outbox.waiting)
 
@@ -211,14 +221,6 @@ class Agent:
         return Probe(attributes, missing)
 
     # What is said
-
-    async def _turn(self, mode: Mode) -> None:
-        if self._presence.state.mode != mode:
-            self._presence.set_mode(mode)
-            _log.info("the owner set the mode to %s", mode)
-            if mode == "paused":
-                self._leases.stop_all("owner.paused", "owner")
-            await self._outbox.append(self._presence.offer())
 
     async def _beat(self) -> None:
         """Give signs of life, from when this node can be heard of on.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from fallow.agent.owner import OwnerView
 from fallow.domain.resources import Resources
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What `fallow agent status` shows.
 
-    `kinds` are those of work that run here; `missing` says which do not, and why.
+    `kinds` are those of work that run here; `missing` says which do not, and why. `owner` is how his rules stand.
     """
 
     node: str
@@ -28,6 +29,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str]
     kinds: list[str]
     missing: dict[str, str]
+    owner: OwnerView | None = None
 
 
 def why_idle(status: Status) -> list[str]:
@@ -46,6 +48,9 @@ def why_idle(status: Status) -> list[str]:
         ),
     }
     found = [reason for reason, holds in reasons.items() if holds]
+    if status.owner is not None:
+        rules = [f"{sentence} [{code}]" for code, sentence in status.owner.reasons]
+        found = [*rules, *found, *([status.owner.trouble] if status.owner.trouble else [])]
     if found or status.leases:
         return found
     return ["Nothing is in the way here: the network has no work that fits this machine's offer and price now."]

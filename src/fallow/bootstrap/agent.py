@@ -27,14 +27,19 @@ from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import take_inventory
 from fallow.agent.outbox import Outbox
 from fallow.agent.outbox_store import OutboxStore
+from fallow.agent.owner import Owner
+from fallow.agent.probes import LinuxProbes
 from fallow.agent.service import Agent, Ports
+from fallow.agent.traffic import CountedBus, Traffic
 from fallow.bootstrap.late_bus import LateBus
 from fallow.bootstrap.plugins import load_verticals
 from fallow.domain.calls import Proposal
 from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from fallow.domain.pins import split_token
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.vertical import LeaseBlobs, Worker
+from fallow.sdk.trust import fetch_ca, trusting
 
 INPUT_CACHE_BYTES = 2 << 30
 LEAVE_S = 30.0
@@ -48,17 +53,22 @@ async def join(
 ) -> State | None:
     """Enrol this machine; None when `agree`, which is shown what it means, says no.
 
+    A token with a pin means that only the certificate authority that it names is trusted, now and later; the network
+    is shown the token's secret alone, and that after its certificate was checked.
+
     Raises:
-        FallowError: see `enrol.plan_join` and `enrol.carry_out`.
+        FallowError: see `fetch_ca`, `enrol.plan_join` and `enrol.carry_out`.
     """
+    secret, pin = split_token(token)
+    ca = await fetch_ca(url, pin) if pin else ""
     home = Home(home_path)
     settings = enrol.settings_from(wishes, take_inventory(home.path))
-    async with new_client() as client:
+    async with new_client(tls=_trusted(ca)) as client:
         plan = await enrol.plan_join(client, home, url, settings, list(load_verticals()))
         if not agree(plan.text):
             return None
         return await enrol.carry_out(
-            client, home, plan, token, clock=SystemClock(), score=lambda: score_cpu(time.monotonic_ns)
+            client, home, plan, secret, clock=SystemClock(), score=lambda: score_cpu(time.monotonic_ns), ca=ca
         )
 
 
@@ -119,9 +129,13 @@ async def _serve(
     home: Home, state: State, key: NodeKey, outbox: Outbox, clock: Clock, *, stop_on_signals: bool
 ) -> None:
     bus = LateBus(lambda: _connect(state, key), clock)
-    attributes = take_inventory(home.path).attributes | {"score.cpu": state.score_cpu}
+    machine = take_inventory(home.path)
+    attributes = machine.attributes | {"score.cpu": state.score_cpu}
+    traffic = Traffic(home.path / "traffic.json", clock)
+    probes = LinuxProbes(lambda: clock.now_ms() / 1000)
+    owner = Owner(home.path, probes, clock, traffic, machine=machine.resources, agreed=state.settings.total)
     workers = _workers(home)
-    async with new_client() as client, asyncio.TaskGroup() as group:
+    async with new_client(tls=_trusted(state.ca)) as client, asyncio.TaskGroup() as group:
         gateway = BlobGateway(
             client,
             state.url,
@@ -130,8 +144,16 @@ async def _serve(
             node=key.node,
             sign=key.sign,
             network_key=bytes.fromhex(state.network.public_key),
+            traffic=traffic,
         )
-        ports = Ports(bus, clock, lambda proposal: _open_blobs(gateway, proposal), workers, random.SystemRandom())
+        ports = Ports(
+            CountedBus(bus, traffic),
+            clock,
+            lambda proposal: _open_blobs(gateway, proposal),
+            workers,
+            random.SystemRandom(),
+            owner=owner,
+        )
         agent = Agent(home, state, key, outbox, ports, attributes)
         if stop_on_signals:
             _stop_on_signals(agent.stop)
@@ -155,12 +177,16 @@ def _connect(state: State, key: NodeKey) -> AbstractAsyncContextManager[Bus]:
         url,
         signer=KeySigner(key.node, key.sign),
         name=f"fallow agent {key.text[:12]}",
-        tls=_tls(url),
+        tls=_tls(url, state.ca),
         inbox_prefix=inbox_prefix(key.node),
     )
 
 
-def _tls(url: str) -> ssl.SSLContext | None:
+def _trusted(ca: str) -> ssl.SSLContext | None:
+    return trusting(ca) if ca else None
+
+
+def _tls(url: str, ca: str) -> ssl.SSLContext | None:
     """TLS for all but this very machine.
 
     Raises:
@@ -168,7 +194,7 @@ def _tls(url: str) -> ssl.SSLContext | None:
     """
     parts = urlsplit(url)
     if parts.scheme in {"tls", "wss"}:
-        return ssl.create_default_context()
+        return _trusted(ca) or ssl.create_default_context()
     if is_loopback(parts.hostname or ""):
         return None
     raise InvalidInput("agent.insecure_url", f"The network's bus at {url} is in plain text.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
 
-from fallow.domain.errors import Unavailable
+from fallow.bootstrap.listening import listen
 
 CONNECTIONS_MAX = 2048
 KEEP_ALIVE_S = 75
@@ -34,8 +35,15 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any, host: str, port: int) -> AsyncIterator[None]:  # noqa: ANN401 - any ASGI application
-    """Serve while the context is open; at the end open requests get a moment to finish.
+async def serving(
+    app: Any,  # noqa: ANN401 - any ASGI application
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[int]:
+    """Serve while the context is open, and yield the port; at the end open requests get a moment to finish.
+
+    Without `tls` it is plain HTTP.
 
     Raises:
         Unavailable: the port cannot be had.
@@ -50,39 +58,13 @@ async def serving(app: Any, host: str, port: int) -> AsyncIterator[None]:  # noq
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
         ws="none",
+        ssl_context_factory=(lambda *_: tls) if tls else None,
     )
     server = _Server(config)
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve(sockets=[listener]))
         await server.ready.wait()
         try:
-            yield
+            yield int(listener.getsockname()[1])
         finally:
             server.should_exit = True
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take a port (0: a free one).
-
-    Raises:
-        Unavailable: it cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise Unavailable(
-            "http.port",
-            f"Cannot listen on {host} port {port}: {error.strerror}.",
-            "Stop what uses it, or choose another: --port N",
-        ) from error
-    return listener
-
-
-def free_port(host: str) -> int:
-    """A port that is free now. Somebody else may take it before it is used; then listening says so."""
-    with listen(host, 0) as listener:
-        return int(listener.getsockname()[1])

@@ -9,19 +9,28 @@ from pathlib import Path
 import msgspec
 
 from fallow.adapters.engines.folders import write_private
+from fallow.bootstrap.tls import Tls
 from fallow.domain.errors import NotFound
 
 FILE = "run.json"
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Addresses of a network's engines and gateway. `postgres_dsn` holds a password."""
+    """Addresses of a network's engines and gateway. `postgres_dsn` holds a password.
+
+    `url` and `bus_public_url` are what others use, `bus_url` is how its own processes reach the bus. With `any_host`
+    it listens on every address: others reach the bus where they reach the gateway.
+    """
 
     net: str
     postgres_dsn: str
     bus_url: str
+    bus_public_url: str
+    url: str
     http_host: str
     http_port: int
+    any_host: bool = False
+    tls: Tls | None = None
 
 
 def write_place(data: Path, place: Place) -> None:

@@ -23,9 +23,11 @@ from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
+from fallow.bootstrap.listening import refuse_outside, url_of
 from fallow.bootstrap.place import Place, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain.billing import FeePolicy
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.views import NetworkView
@@ -39,7 +41,6 @@ from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
 from fallow.services.settle.service import Settle
 
-CORE = ("registry", "ingest", "settle", "market")
 HOUR_MS = 3_600_000
 CONNECTION_S = 600
 """A node's connection is checked again after this time, so that a ban takes hold without waiting for it to leave."""
@@ -68,7 +69,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
                 place.bus_url,
                 signer=signer(keys.core),
                 name="core",
-                tls=None,
+                tls=own_context(place.tls),
                 inbox_prefix=inbox_prefix(bytes(keys.core.verify_key)),
                 on_state=lambda state: _on_state(state, heard),
             )
@@ -106,6 +107,7 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         clock=ground.clock,
         database=ground.database,
         store=PostgresRegistryStore(),
+        pin=ground.place.tls.pin if ground.place.tls else "",
     )
 
     async def authorize(public_key: bytes, _: ClientInfo) -> Permissions | Refusal:
@@ -119,7 +121,7 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
             ground.place.bus_url,
             signer=signer(keys.callout),
             name="callout",
-            tls=None,
+            tls=own_context(ground.place.tls),
             inbox_prefix=inbox_prefix(bytes(keys.callout.verify_key)),
             reply_root=CALLOUT_REPLY_ROOT,
         ) as bus,
@@ -172,13 +174,20 @@ def _market(ground: Ground) -> tuple[Rounds, Market]:
 
 
 @asynccontextmanager
-async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[None]:
-    """Run the HTTP gateway while the context is open. It has no access to the database."""
+async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
+    """Run an HTTP gateway while the context is open; yields its URL. It has no access to the database.
+
+    Raises:
+        InvalidInput: it would be reachable from outside without TLS.
+        Unavailable: its port cannot be had.
+    """
     place, keys, clock = read_place(data), load_keys(data), SystemClock()
+    if place.tls is None:
+        refuse_outside(settings.host)
     network = NetworkView(
         net=place.net,
         public_key=bytes(keys.network.verify_key).hex(),
-        bus_url=place.bus_url,
+        bus_url=place.bus_public_url,
         preset=settings.preset,
         version=version("fallow"),
     )
@@ -186,11 +195,18 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[None]:
         place.bus_url,
         signer=signer(keys.gateway),
         name="gateway",
-        tls=None,
+        tls=own_context(place.tls),
         inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
     ) as bus:
         app = create_app(
-            bus=bus, blobs=FolderBlobs(data / "blobs"), network=network, clock=clock, verticals=load_verticals()
+            bus=bus,
+            blobs=FolderBlobs(data / "blobs"),
+            network=network,
+            clock=clock,
+            verticals=load_verticals(),
+            any_host=place.any_host,
+            ca_pem=place.tls.ca_pem() if place.tls else "",
         )
-        async with serving(app, place.http_host, place.http_port):
-            yield
+        tls = server_context(place.tls) if place.tls else None
+        async with serving(app, settings.host, settings.http_port, tls) as port:
+            yield url_of("https" if tls else "http", settings.host, port)

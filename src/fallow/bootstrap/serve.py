@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from fallow.bootstrap.roles import CORE, run_core, run_gateway
-from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.roles import run_core, run_gateway
+from fallow.bootstrap.settings import CORE, Settings
 from fallow.domain.errors import FallowError, InvalidInput
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,14 @@ async def serve_roles(data: Path, settings: Settings, roles: Sequence[str], read
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _running(data, settings, roles):
-        log.info("serving %s", ", ".join(roles))
+    async with _running(data, settings, roles) as url:
+        log.info("serving %s", " ".join((", ".join(roles), *(("at", url) if url else ()))))
         if ready is not None:
             await asyncio.to_thread(ready.touch)
         await stop.wait()
 
 
-def _running(data: Path, settings: Settings, roles: Sequence[str]) -> AbstractAsyncContextManager[None]:
+def _running(data: Path, settings: Settings, roles: Sequence[str]) -> AbstractAsyncContextManager[str | None]:
     if list(roles) == ["gateway"]:
         return run_gateway(data, settings)
     wanted = set(CORE if list(roles) == ["core"] else roles)

@@ -16,6 +16,12 @@ from msgspec import Meta
 from fallow.domain.errors import InvalidInput
 
 FILE = "fallow.toml"
+CORE = ("registry", "ingest", "settle", "market")
+"""The core roles."""
+
+EFFECTIVE = "effective-settings.json"
+"""What `fallow up` runs with; other processes of the network begin with the same."""
+
 PREFIX = "FALLOW_"
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -33,8 +39,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: Annotated[str, _doc("Address that the gateway and the bus listen on. Only loopback works without TLS.")] = (
         "127.0.0.1"
     )
+    listen: Annotated[
+        str,
+        _doc(
+            "`HOST:PORT` that other machines reach, with TLS by the network's own certificate authority; 0.0.0.0 or "
+            "[::] is every address of this machine. Takes the place of `host` and `http_port`."
+        ),
+    ] = ""
+    names: Annotated[
+        str, _doc("Further DNS names or addresses that others reach the network by; the first one is shown to people.")
+    ] = ""
+    tls_cert: Annotated[
+        str, _doc("Certificate file (PEM, with its chain) to use instead of the network's own authority.")
+    ] = ""
+    tls_key: Annotated[str, _doc("Its private key (PEM), where it is not in the same file.")] = ""
     http_port: Annotated[Port, _doc("Port of the HTTP gateway; 0 takes a free one and keeps it.")] = 8420
     bus_port: Annotated[Port, _doc("Port of the message bus; 0 takes a free one and keeps it.")] = 8421
+    split_core: Annotated[bool, _doc("Run each core role in a process of its own, instead of all in one.")] = False
     postgres_url: Annotated[
         str, _doc("A PostgreSQL to use (`postgresql://...`); empty starts the embedded one in the data folder.")
     ] = ""
@@ -59,19 +80,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 100
 
 
-def load_settings(data: Path, environment: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
+def load_settings(
+    data: Path, environment: Mapping[str, str], flags: Mapping[str, object], *, beside: bool = False
+) -> Settings:
     """Read `<data>/fallow.toml`, then FALLOW_* variables, then flags that are not None.
+
+    `beside` a network that runs on `data`, what that one runs with takes the file's place.
 
     Raises:
         InvalidInput: an unknown name, or a value that does not fit; the message names it.
     """
     values: dict[str, Any] = {}
-    file = data / FILE
-    if file.exists():
-        try:
-            values.update(tomllib.loads(file.read_text("utf-8")))
-        except tomllib.TOMLDecodeError as error:
-            raise InvalidInput("settings.file", f"{file} is not valid TOML: {error}.") from error
+    effective = data / EFFECTIVE
+    values.update(msgspec.json.decode(effective.read_bytes()) if beside and effective.exists() else _file(data / FILE))
     for name in Settings.__struct_fields__:
         if PREFIX + name.upper() in environment:
             values[name] = environment[PREFIX + name.upper()]
@@ -80,6 +101,15 @@ def load_settings(data: Path, environment: Mapping[str, str], flags: Mapping[str
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput("settings.invalid", f"A setting is wrong: {error}.", "See docs/configuration.md.") from error
+
+
+def _file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput("settings.file", f"{file} is not valid TOML: {error}.") from error
 
 
 def reference() -> str:

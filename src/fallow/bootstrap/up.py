@@ -7,14 +7,16 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from fallow.adapters.engines.folders import make_data_folder, write_private
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.engines.folders import data_lock, make_data_folder, write_private
 from fallow.adapters.engines.nats import EmbeddedNats
 from fallow.adapters.engines.postgres import EmbeddedPostgres
 from fallow.adapters.engines.process import Child, Program, spawn
@@ -26,12 +28,14 @@ from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.adapters.nats.server_config import nats_auth_config
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
-from fallow.bootstrap.http_server import free_port
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
+from fallow.bootstrap.listening import free_port, is_free, listen, url_of
 from fallow.bootstrap.place import Place, network_id, write_place
-from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.reach import Reach, reach_of
+from fallow.bootstrap.settings import CORE, EFFECTIVE, Settings
+from fallow.bootstrap.tls import Tls, own_context, prepare_tls, public_host
 from fallow.domain import calls
-from fallow.domain.errors import InvalidInput
+from fallow.domain.pins import split_token
 from fallow.domain.views import BalanceView
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
@@ -40,8 +44,9 @@ USD = 1_000_000
 READY_S = 60.0
 SCHEMAS = ("ledger", "registry", "ingest", "market")
 STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
-LOOPBACK = ("127.", "::1", "localhost")
-"""What an address without TLS must begin with."""
+PORT_S = 3.0
+PORT_POLL_S = 0.05
+"""A `fallow up` that was killed a moment ago may still hold its port."""
 
 
 class FirstKeys(NamedTuple):
@@ -54,11 +59,13 @@ class FirstKeys(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """What the operator of a network needs to know."""
+    """What the operator of a network needs to know. `ca` is the file of its own authority's certificate."""
 
     net: str
     url: str
     keys: FirstKeys
+    ca: str = ""
+    pin: str = ""
 
 
 @asynccontextmanager
@@ -67,32 +74,52 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
 
     Raises:
         InvalidInput: it would be reachable from outside without TLS.
+        Conflict: it runs already.
+        Unavailable: a port is in use.
         FallowError: what the engines raise (`engine.*`).
     """
-    if not settings.host.startswith(LOOPBACK):
-        raise InvalidInput(
-            "up.no_tls",
-            f"{settings.host} can be reached from outside, and this version has no TLS of its own yet.",
-            "Use a loopback address.",
-        )
-    async with AsyncExitStack() as stack:
-        place = await _engines(stack, data, settings)
-        write_place(data, place)
-        await stack.enter_async_context(_role(data, "core", settings))
-        await stack.enter_async_context(_role(data, "gateway", settings))
-        keys = await asyncio.to_thread(load_keys, data)
-        host = f"[{place.http_host}]" if ":" in place.http_host else place.http_host
-        first = await _first_keys(data, place, keys, settings)
-        yield Welcome(place.net, f"http://{host}:{place.http_port}", first)
-
-
-async def _engines(stack: AsyncExitStack, data: Path, settings: Settings) -> Place:
+    reach = await asyncio.to_thread(reach_of, settings)
+    settings = msgspec.structs.replace(settings, host=reach.bind, http_port=reach.port)
     user = settings.engine_user or None
     make_data_folder(data, choose_user(user, data / "nats"))
+    async with AsyncExitStack() as stack:
+        await asyncio.to_thread(stack.enter_context, data_lock(data, "fallow up"))
+        ports = _ports(data, settings)
+        await _wait_free(settings.host, ports["http"], "--port")
+        await _wait_free(settings.host, ports["bus"], "--bus-port")
+        now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
+        tls = await asyncio.to_thread(prepare_tls, data, settings, reach.names, now) if reach.tls else None
+        place = await _engines(stack, data, settings, ports, Door(reach, tls))
+        write_place(data, place)
+        settings = msgspec.structs.replace(settings, http_port=ports["http"], bus_port=ports["bus"])
+        write_private(data / EFFECTIVE, msgspec.json.encode(settings).decode() + "\n")
+        for role in (*(CORE if settings.split_core else ("core",)), "gateway"):
+            await stack.enter_async_context(_role(data, role))
+        keys = await asyncio.to_thread(load_keys, data)
+        first = await _first_keys(data, place, keys, settings)
+        yield Welcome(place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "")
+
+
+class Door(NamedTuple):
+    """Where the network listens, and with which certificate; None is plain text, on this very machine."""
+
+    reach: Reach
+    tls: Tls | None
+
+    def url(self, scheme: str, settings: Settings, port: int) -> str:
+        """Return what others reach a port by."""
+        host = public_host(settings, self.reach, self.tls) if self.tls else self.reach.host
+        return url_of(scheme, host, port)
+
+
+async def _engines(
+    stack: AsyncExitStack, data: Path, settings: Settings, ports: Mapping[str, int], door: Door
+) -> Place:
+    user = settings.engine_user or None
     dsn = settings.postgres_url or (await stack.enter_async_context(EmbeddedPostgres(data, user=user))).dsn()
     keys = await asyncio.to_thread(load_keys, data, create=True)
-    ports = _ports(data, settings)
-    nats = EmbeddedNats(data, host=settings.host, port=ports["bus"], config=_bus_config(keys), user=user)
+    files = (Path(door.tls.cert), Path(door.tls.key)) if door.tls else None
+    nats = EmbeddedNats(data, host=settings.host, port=ports["bus"], config=_bus_config(keys), tls=files, user=user)
     await stack.enter_async_context(nats)
     async with open_database(dsn, pool_size=1) as database:
         await migrate(database, *(builtin(schema) for schema in SCHEMAS))
@@ -100,8 +127,12 @@ async def _engines(stack: AsyncExitStack, data: Path, settings: Settings) -> Pla
         net=network_id(data, settings.preset),
         postgres_dsn=dsn,
         bus_url=nats.url,
+        bus_public_url=door.url("tls" if door.tls else "nats", settings, ports["bus"]),
+        url=door.url("https" if door.tls else "http", settings, ports["http"]),
         http_host=settings.host,
         http_port=ports["http"],
+        any_host=door.reach.everywhere,
+        tls=door.tls,
     )
 
 
@@ -129,16 +160,27 @@ def _ports(data: Path, settings: Settings) -> dict[str, int]:
     return ports
 
 
+async def _wait_free(host: str, port: int, option: str) -> None:
+    """Make sure of a port before anything is started.
+
+    Raises:
+        Unavailable: somebody else has it.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PORT_S):
+            while not is_free(host, port):  # noqa: ASYNC110 - no event tells of it
+                await asyncio.sleep(PORT_POLL_S)
+    listen(host, port, option=option).close()
+
+
 @asynccontextmanager
-async def _role(data: Path, role: str, settings: Settings) -> AsyncIterator[Supervisor]:
+async def _role(data: Path, role: str) -> AsyncIterator[Supervisor]:
     """Keep `fallow serve --role ROLE` running, in a process of its own."""
     ready = data / f"{role}.ready"
-    settings_file = data / "effective-settings.json"
-    write_private(settings_file, msgspec.json.encode(settings).decode() + "\n")
 
     async def start() -> Child:
         ready.unlink(missing_ok=True)
-        child = await spawn(_program(data, role, settings_file, ready))
+        child = await spawn(_program(data, role, ready))
         try:
             await child.ready(ready.exists, READY_S)
         except BaseException:
@@ -150,10 +192,11 @@ async def _role(data: Path, role: str, settings: Settings) -> AsyncIterator[Supe
         yield supervisor
 
 
-def _program(data: Path, role: str, settings_file: Path, ready: Path) -> Program:
-    command = (sys.executable, "-m", "fallow.bootstrap.serve", role, str(data), str(settings_file), str(ready))
+def _program(data: Path, role: str, ready: Path) -> Program:
+    command = (sys.executable, "-m", "fallow.bootstrap.serve", role, str(data), str(data / EFFECTIVE), str(ready))
     ourselves = EngineUser(os.geteuid(), os.getegid(), drop=False)
-    return Program(command, ourselves, data / "logs" / f"{role}.log", signal.SIGTERM)
+    # Politely they would take seconds to end, beside those of the next `fallow up`; nothing is lost by a kill.
+    return Program(command, ourselves, data / "logs" / f"{role}.log", signal.SIGKILL)
 
 
 async def _first_keys(data: Path, place: Place, keys: NetworkKeys, settings: Settings) -> FirstKeys:
@@ -164,12 +207,15 @@ async def _first_keys(data: Path, place: Place, keys: NetworkKeys, settings: Set
             place.bus_url,
             signer=signer(keys.core),
             name="up",
-            tls=None,
+            tls=own_context(place.tls),
             inbox_prefix=inbox_prefix(bytes(keys.core.verify_key)),
         ) as bus:
             first = await _make_keys(bus, settings)
         write_private(file, msgspec.json.encode(first._asdict()).decode() + "\n")
-    return FirstKeys(**msgspec.json.decode(file.read_bytes()))
+    first = FirstKeys(**msgspec.json.decode(file.read_bytes()))
+    # It may have been made when the network had another authority, or none.
+    token = split_token(first.join_token)._replace(pin=place.tls.pin if place.tls else "")
+    return first._replace(join_token=token.text)
 
 
 async def _make_keys(bus: Bus, settings: Settings) -> FirstKeys:

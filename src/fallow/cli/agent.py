@@ -12,7 +12,12 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
+from fallow.cli.agent_policy import app as policy
+from fallow.cli.agent_service import service
+
 app = App(name="agent", help="Put this machine's idle share to work for a network, and stay in charge of it.")
+app.command(policy)
+app.command(service)
 
 DEFAULT_HOME = Path("~/.fallow/agent")
 

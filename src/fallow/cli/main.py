@@ -29,7 +29,7 @@ BUY, OWN, PROVIDE, OPERATE = "Buy", "Your account", "Provide", "Operate a networ
 COMMANDS = (
     Entry("login", "fallow.cli.login:login", "Remember a network and your API key.", OWN),
     Entry("quote", "fallow.cli.quote:quote", "Show what a program would cost and where it could run.", BUY),
-    Entry("run", "fallow.cli.run:run", "Run a WebAssembly program on somebody's machine.", BUY),
+    Entry("run", "fallow.cli.run:run", "Run a program or a Python script on somebody's machine.", BUY),
     Entry("map", "fallow.cli.map:map_", "Run a program once for each input, on many machines.", BUY),
     Entry("job", "fallow.cli.job:app", "Look at your jobs, or end them.", BUY),
     Entry("nodes", "fallow.cli.account:nodes", "List the machines of the network.", BUY),

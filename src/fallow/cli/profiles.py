@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fallow.domain.errors import InvalidInput, NotAllowed
+from fallow.domain.pins import der_of, pem_of
 from fallow.sdk.sync import Client
+from fallow.sdk.trust import trusting
 
 
 class Profile(NamedTuple):
-    """A network and the buyer's or operator's key there."""
+    """A network and the buyer's or operator's key there.
+
+    `ca` is the certificate (PEM) of the network's own authority, which alone is then trusted; "" is the system's.
+    """
 
     url: str
     api_key: str
+    ca: str = ""
 
 
 def profile_path(env: Mapping[str, str] = os.environ) -> Path:
@@ -38,13 +44,13 @@ def save(profile: Profile, path: Path) -> None:
 
 
 def load(env: Mapping[str, str] = os.environ) -> Profile:
-    """Return the profile to use: FALLOW_URL and FALLOW_API_KEY before the stored one.
+    """Return the profile to use: FALLOW_URL, FALLOW_API_KEY and FALLOW_CA (a PEM file) before the stored one.
 
-    A stored key is only ever sent to the network that it was stored with.
+    A stored key is only ever sent to the network that it was stored with, and a stored authority is of that one only.
 
     Raises:
         NotAllowed: there is none.
-        InvalidInput: the file is damaged.
+        InvalidInput: a file is damaged or cannot be read.
     """
     stored = _stored(profile_path(env))
     url = env.get("FALLOW_URL") or stored.url
@@ -56,18 +62,36 @@ def load(env: Mapping[str, str] = os.environ) -> Profile:
             f"There is no {missing}.",
             "Run `fallow login URL KEY`, or set FALLOW_URL and FALLOW_API_KEY.",
         )
-    return Profile(url, api_key)
+    ca = read_ca(Path(env["FALLOW_CA"])) if env.get("FALLOW_CA") else (stored.ca if url == stored.url else "")
+    return Profile(url, api_key, ca)
+
+
+def read_ca(path: Path) -> str:
+    """Read an authority's certificate from a PEM file.
+
+    Raises:
+        InvalidInput: it cannot be read, or is not one certificate.
+    """
+    try:
+        return pem_of(der_of(path.expanduser().read_text("ascii")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput("tls.ca_file", f"{path} cannot be read: {error}.", "It is a PEM file.") from error
+
+
+def client_of(profile: Profile) -> Client:
+    """Return a client of a network; the caller closes it."""
+    return Client(profile.url, profile.api_key, ca=trusting(profile.ca) if profile.ca else None)
 
 
 def connect() -> Client:
     """Return a client of the network in use; the caller closes it."""
-    return Client(*load())
+    return client_of(load())
 
 
 def _stored(path: Path) -> Profile:
     try:
         fields = tomllib.loads(path.read_text())
-        return Profile(str(fields["url"]), str(fields["api_key"]))
+        return Profile(str(fields["url"]), str(fields["api_key"]), str(fields.get("ca", "")))
     except FileNotFoundError:
         return Profile("", "")
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:

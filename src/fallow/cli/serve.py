@@ -20,7 +20,7 @@ def serve(
     *,
     role: Annotated[list[str], Parameter(help="core, gateway, registry, ingest, settle, market; may be repeated.")],
     data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
-    port: Annotated[int | None, Parameter(help="Port of a further gateway.")] = None,
+    port: Annotated[int, Parameter(help="Port of a further gateway; 0 takes a free one.")] = 0,
 ) -> None:
     """Run roles until Ctrl-C or SIGTERM, beside those that `fallow up` runs."""
     from fallow.bootstrap.serve import serve_roles  # noqa: PLC0415 - heavy, and not needed for the help
@@ -28,5 +28,5 @@ def serve(
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     folder = (data or default_data()).expanduser().resolve()
-    settings = load_settings(folder, os.environ, {"http_port": port})
+    settings = load_settings(folder, os.environ, {"http_port": port}, beside=True)
     asyncio.run(serve_roles(folder, settings, role))

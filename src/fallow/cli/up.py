@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import App, Parameter
+
+from fallow.domain.pins import PIN_PREFIX
 
 if TYPE_CHECKING:
     from fallow.bootstrap.settings import Settings
@@ -34,7 +37,17 @@ def default_data() -> Path:
 def up(
     *,
     data: Data = None,
-    host: Annotated[str | None, Parameter(help="Loopback address to listen on.")] = None,
+    listen: Annotated[
+        str | None,
+        Parameter(help="HOST:PORT that other machines reach, with TLS; 0.0.0.0 is every address of this machine."),
+    ] = None,
+    name: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", help="Name that others reach it by; may be repeated, the first is shown."),
+    ] = (),
+    tls_cert: Annotated[Path | None, Parameter(help="Certificate of your own (PEM) to use with --listen.")] = None,
+    tls_key: Annotated[Path | None, Parameter(help="Its private key (PEM).")] = None,
+    host: Annotated[str | None, Parameter(help="Loopback address to listen on, without TLS.")] = None,
     port: Annotated[int | None, Parameter(help="Port of the HTTP gateway; 0 takes a free one.")] = None,
     bus_port: Annotated[int | None, Parameter(help="Port of the message bus; 0 takes a free one.")] = None,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")] = False,
@@ -44,32 +57,56 @@ def up(
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     folder = (data or default_data()).expanduser().resolve()
-    flags = {"host": host, "http_port": port, "bus_port": bus_port}
+    flags: dict[str, object] = {
+        "host": host,
+        "http_port": port,
+        "bus_port": bus_port,
+        "listen": listen,
+        "names": ",".join(name) or None,
+    }
+    flags |= {"tls_cert": tls_cert and str(tls_cert.absolute()), "tls_key": tls_key and str(tls_key.absolute())}
     asyncio.run(_run(folder, load_settings(folder, os.environ, flags), json=json))
 
 
 async def _run(data: Path, settings: Settings, *, json: bool) -> None:
     from fallow.bootstrap.up import run_network  # noqa: PLC0415 - heavy, and not needed for the help
 
-    stop = asyncio.Event()
+    stop, loop, task = asyncio.Event(), asyncio.get_running_loop(), asyncio.current_task()
+    waits = False
+
+    def asked() -> None:
+        """Stop politely; while it is starting, or when asked again, at once."""
+        if task is not None and not (waits and not stop.is_set()):
+            task.cancel()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with run_network(data, settings) as welcome:
-        text = _json(welcome) if json else _text(welcome, settings.test_credits_usd)
-        print(text, flush=True)
-        await stop.wait()
-        print("Stopping.", file=sys.stderr)
+        loop.add_signal_handler(number, asked)
+    try:
+        async with run_network(data, settings) as welcome:
+            text = _json(welcome) if json else _text(welcome, settings.test_credits_usd)
+            print(text, flush=True)
+            waits = True
+            await stop.wait()
+            print("Stopping.", file=sys.stderr)
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        print("Stopped.", file=sys.stderr)
 
 
 def _json(welcome: Welcome) -> str:
-    return msgspec.json.encode({"net": welcome.net, "url": welcome.url, **welcome.keys._asdict()}).decode()
+    network = {"net": welcome.net, "url": welcome.url, "ca": welcome.ca, "pin": welcome.pin}
+    return msgspec.json.encode({**network, **welcome.keys._asdict()}).decode()
 
 
 def _text(welcome: Welcome, test_credits_usd: int) -> str:
+    pinned = f" --ca {PIN_PREFIX}{welcome.pin}" if welcome.pin else ""
+    trusting = f"FALLOW_CA={shlex.quote(welcome.ca)} " if welcome.ca else ""
     return f"""Network {welcome.net} is up at {welcome.url}  (Ctrl-C stops it)
 
   Offer a machine:   fallow agent join {welcome.url} --token {welcome.keys.join_token}
-  Buy from it:       fallow login {welcome.url} {welcome.keys.buyer_key}
+  Buy from it:       fallow login {welcome.url} {welcome.keys.buyer_key}{pinned}
                      This key has {test_credits_usd} USD of TEST credits: they are play money, worth nothing.
-  Operate it:        FALLOW_URL={welcome.url} FALLOW_API_KEY={welcome.keys.operator_key} fallow ledger check
+  Operate it:        FALLOW_URL={welcome.url} FALLOW_API_KEY={welcome.keys.operator_key} {trusting}fallow ledger check
 """

@@ -23,6 +23,9 @@ from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.vertical import Vertical
 
+HTTPS_ONLY_S = 365 * 86_400
+"""How long a browser that came by https never comes without it."""
+
 
 def create_app(
     *,
@@ -32,13 +35,27 @@ def create_app(
     clock: Clock,
     verticals: Mapping[str, Vertical],
     limits: Limits | None = None,
+    any_host: bool = False,
+    ca_pem: str = "",
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
+
+    With `any_host` clients are told that the bus is at the host by which they came. `ca_pem` is the certificate of
+    the network's own authority, if it has one.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
     limits = limits or Limits()
-    gateway = Gateway(bus=bus, blobs=blobs, network=network, clock=clock, verticals=verticals, limits=limits)
+    gateway = Gateway(
+        bus=bus,
+        blobs=blobs,
+        network=network,
+        clock=clock,
+        verticals=verticals,
+        limits=limits,
+        any_host=any_host,
+        ca_pem=ca_pem,
+    )
     return Litestar(
         route_handlers=ROUTES,
         dependencies={
@@ -64,13 +81,15 @@ def _openapi(network: NetworkView) -> OpenAPIConfig:
     )
 
 
-async def _harden(message: Message, _: Scope) -> None:
+async def _harden(message: Message, scope: Scope) -> None:
     """Set the headers that every answer has. What is about an account stays out of caches."""
     if message["type"] == "http.response.start":
         headers = MutableScopeHeaders.from_message(message)
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
         headers.setdefault("Cache-Control", "no-store")
+        if scope["scheme"] == "https":
+            headers["Strict-Transport-Security"] = f"max-age={HTTPS_ONLY_S}"
 
 
 ROUTES: list[ControllerRouterHandler] = [

@@ -30,10 +30,14 @@ class Gateway:
         clock: Clock,
         verticals: Mapping[str, Vertical],
         limits: Limits,
+        any_host: bool = False,
+        ca_pem: str = "",
     ) -> None:
         self.bus = bus
         self.blobs = blobs
         self.network = network
+        self.any_host = any_host
+        self.ca_pem = ca_pem
         self.clock = clock
         self.verticals = verticals
         self.limits = limits

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from litestar import get, post
+import re
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from litestar import Request, Response, get, post
 from litestar.params import JSONBody
 
 from fallow.domain import calls
+from fallow.domain.errors import NotFound
 from fallow.domain.views import NetworkView, NodeView
 from fallow.http.auth import anyone
 from fallow.http.params import Parts
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 
 
 @get("/healthz", tags=["network"])
@@ -18,9 +27,21 @@ async def health() -> dict[str, str]:
 
 
 @get("/v1/network", tags=["network"])
-async def network(gateway: Parts) -> NetworkView:
+async def network(gateway: Parts, request: Request[Any, Any, Any]) -> NetworkView:
     """How to reach the network, and the key that signs for it."""
-    return gateway.network
+    host = host_of(request.headers.get("Host", "")) if gateway.any_host else ""
+    if not host:
+        return gateway.network
+    bus = urlsplit(gateway.network.bus_url)
+    return msgspec.structs.replace(gateway.network, bus_url=f"{bus.scheme}://{host}:{bus.port}")
+
+
+@get("/v1/ca.pem", guards=[anyone], tags=["network"])
+async def authority(gateway: Parts) -> Response[str]:
+    """Certificate of the network's own authority (PEM). Check it against the pin that you were told."""
+    if not gateway.ca_pem:
+        raise NotFound("tls.no_ca", "This network has no certificate authority of its own.")
+    return Response(gateway.ca_pem, media_type="application/x-pem-file")
 
 
 @post("/v1/join", guards=[anyone], tags=["network"])
@@ -35,4 +56,17 @@ async def nodes(gateway: Parts) -> list[NodeView]:
     return await gateway.ask(calls.OFFERS, {}, list[NodeView])
 
 
-ROUTES = [health, network, join, nodes]
+def host_of(header: str) -> str:
+    """Return the host in a Host header as it stands in a URL, without its port; "" if it is no name or address."""
+    try:
+        host = urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host if _NAME.fullmatch(host) else ""
+    return f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 - IPv6
+
+
+ROUTES = [health, network, authority, join, nodes]

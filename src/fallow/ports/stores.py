@@ -122,7 +122,7 @@ class MarketStore(Protocol):
         """Hold the term for the rest of the transaction.
 
         Raises:
-            Conflict: another market leads now; what this one has in mind is stale.
+            Unavailable: another market leads now; what this one has in mind is stale.
         """
         ...
 

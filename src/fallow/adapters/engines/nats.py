@@ -21,6 +21,7 @@ from fallow.domain.errors import Unavailable
 MAX_PAYLOAD = 1024 * 1024
 _STEPS = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 _START_SECONDS = 30.0
+_HANDSHAKE_SECONDS = 5
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how to reach such a server from here
 
 
@@ -29,6 +30,8 @@ class EmbeddedNats:
 
     `config` is what else its configuration file says, accounts and authorization above all: a mapping of sections,
     or text in NATS's own syntax. Without any, whoever reaches the port may use it. `write_deadline` is in seconds.
+    `tls` is a certificate's file and its key's (PEM); they are read at each start of the server. Then nothing is said
+    in plain text on the port, not even the server's greeting.
 
     Opening the context starts and then supervises it. Open it in the main thread (see `process`). It raises the
     same errors as `EmbeddedPostgres`.
@@ -41,6 +44,7 @@ class EmbeddedNats:
         host: str = "127.0.0.1",
         port: int = 0,
         config: Mapping[str, object] | str = "",
+        tls: tuple[Path, Path] | None = None,
         max_connections: int = 4096,
         write_deadline: float = 5.0,
         user: str | None = None,
@@ -51,6 +55,7 @@ class EmbeddedNats:
         self._host = host
         self._wanted_port = self._port = port
         self._extra = config if isinstance(config, str) else render_config(config)
+        self._tls = tls
         self._limits = {"max_connections": max_connections, "write_deadline": f"{round(write_deadline * 1000)}ms"}
         self._requested_user = user
         self._engine = engine
@@ -82,7 +87,8 @@ class EmbeddedNats:
     def url(self) -> str:
         """Where clients on this machine connect."""
         host = _EVERYWHERE.get(self._host, self._host)
-        return f"nats://[{host}]:{self.port}" if ":" in host else f"nats://{host}:{self.port}"
+        scheme = "tls" if self._tls else "nats"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -134,8 +140,19 @@ class EmbeddedNats:
             "ports_file_dir": str(ports),
             "max_payload": MAX_PAYLOAD,
             **self._limits,
+            **self._write_tls(user),
         }
         write_private(self._folder / "nats.conf", f"{render_config(own)}\n{self._extra}\n", user)
+
+    def _write_tls(self, user: EngineUser) -> dict[str, object]:
+        """Give the server, whose user cannot read the operator's files, a copy of its own."""
+        if self._tls is None:
+            return {}
+        copies = {"cert_file": self._folder / "tls-cert.pem", "key_file": self._folder / "tls-key.pem"}
+        for source, copy in zip(self._tls, copies.values(), strict=True):
+            write_private(copy, source.read_text("ascii"), user)
+        paths = {name: str(path) for name, path in copies.items()}
+        return {"tls": {**paths, "handshake_first": True, "min_version": "1.3", "timeout": _HANDSHAKE_SECONDS}}
 
     def _listening_port(self, pid: int) -> int | None:
         """What the server says once it accepts connections, in `<program>_<pid>.ports`."""

@@ -112,7 +112,7 @@ def _owner(folder: Path) -> EngineUser | None:
     """Who owns an existing engine folder. One that root owns counts as not there yet."""
     try:
         status = folder.lstat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
         return None  # the check of the data folder says so better

@@ -180,13 +180,15 @@ async def connect_nats(
 ) -> AsyncIterator[NatsBus]:
     """Connect, and keep the connection for as long as the context is open, however often it breaks.
 
-    `tls` given means that plain text is refused. `inbox_prefix` is where replies come in; see
+    `tls` given means that plain text is refused; with a URL that begins with `tls://` not even a greeting is in it.
+    `inbox_prefix` is where replies come in; see
     `permissions.inbox_prefix`. `reply_root` begins every subject that `serve` may answer to.
 
     Raises:
         InvalidInput: a URL that is none (`bus.url`).
         Unavailable: no server answered within `connect_timeout_s` (`bus.unreachable`).
-        NotAllowed: the server refused this key (`bus.refused`), or offers no TLS (`bus.plain_text`).
+        NotAllowed: the server refused this key (`bus.refused`), offers no TLS (`bus.plain_text`), or is not the
+            one that `tls` trusts (`bus.untrusted`).
         ValueError: `inbox_prefix` does not begin as every inbox does.
     """
     if not inbox_prefix.startswith(INBOX_ROOT):

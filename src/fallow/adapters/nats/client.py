@@ -3,6 +3,7 @@
 - It knows how to sign with a key only through the `nkeys` package; here the signer is the caller's.
 - It signs whatever a server calls a nonce; here only what looks like one, so that no server can have a node's key
   sign a record.
+- It lets a server greet in plain text before there is encryption; here `tls://` means from the first byte on.
 - It goes on in plain text when a server (or somebody in between) does not offer TLS; here it stops.
 - It closes for good when a server reports an error, such as an expired permission; here it connects again.
 - Its `flush` pings before it writes what waits, and so proves nothing; `round_trip` does it in order.
@@ -14,12 +15,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from nats import errors
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 
+from fallow.adapters.nats.encrypted import EncryptedTransport
 from fallow.adapters.nats.nkeys import KeySigner, Kind, encode_public
 
 # The server's nonce is base64url text of some random bytes. Nothing else that a key of ours signs fits this form.
@@ -58,12 +62,26 @@ class SigningClient(Client):
 
     def _is_tls(self) -> bool:
         scheme = self._current_server.uri.scheme if self._current_server else ""
+        if isinstance(self._transport, EncryptedTransport):
+            return True
         # nats-py upgrades the connection exactly if the server says this, except on a web socket.
         return scheme == "wss" or (scheme != "ws" and bool(self._server_info.get("tls_required")))
+
+    async def _connect_to_server(self, server: Srv) -> None:
+        if server.uri.scheme != "tls" or not self._tls_required:
+            await super()._connect_to_server(server)
+            return
+        server.last_attempt = time.monotonic()
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
+        self._transport = EncryptedTransport(self.ssl_context)
+        await self._transport.connect(server.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
+        except ssl.SSLError:
+            raise  # of which one is a ValueError, too
         except ValueError as error:
             # A line that is too long. Only an error that nats-py knows leads to another attempt.
             raise errors.ProtocolError from error

@@ -54,7 +54,7 @@ async def dial(client: SigningClient, to: Dial) -> None:
     Raises:
         InvalidInput: a URL that is none (`bus.url`).
         Unavailable: no server answered in time (`bus.unreachable`).
-        NotAllowed: a server refused the key (`bus.refused`).
+        NotAllowed: a server refused the key (`bus.refused`), or is not the one it should be (`bus.untrusted`).
     """
     errors_seen = _Errors(to.on_error)
     try:
@@ -92,6 +92,12 @@ class _Errors:
         if "authorization violation" in str(error).lower():
             raise NotAllowed(
                 "bus.refused", "The bus refused this key.", "Is it enrolled, and is the network fully started?"
+            )
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise NotAllowed(
+                "bus.untrusted",
+                f"The bus cannot show who it is ({error.verify_message}), so nothing was sent to it.",
+                "Was the network set up anew? Then join it again.",
             )
         if isinstance(error, errors.SecureConnWantedError):
             raise NotAllowed("bus.plain_text", "The bus offers no encryption, so nothing was sent to it.")

@@ -1,0 +1,202 @@
+"""The owner comes first: looks at the machine every second, and says when it is not to be used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from fallow.agent.policy import (
+    Now,
+    PolicyState,
+    Reading,
+    Unknown,
+    Verdict,
+    decide,
+    offered,
+    price_floor_microusd_per_core_hour,
+    unseen,
+)
+from fallow.agent.policy_file import IdlePolicy, load_policy, policy_stamp
+from fallow.agent.policy_text import explain
+from fallow.agent.probes import Probes
+from fallow.agent.traffic import Traffic
+from fallow.domain.billing import FeePolicy
+from fallow.domain.errors import InvalidInput
+from fallow.domain.resources import Resources
+from fallow.ports.clock import Clock
+
+LOOK_S = 1.0
+REFRESH_S = 10.0
+SAVE_S = 60.0
+_BITS_PER_BYTE = 8
+
+_log = logging.getLogger(__name__)
+
+
+class Shape(NamedTuple):
+    """What the owner's rules leave of an offer. `floor` is the least price, micro-US-dollars per core and hour."""
+
+    open: bool
+    total: Resources
+    floor: int
+
+
+class OwnerView(msgspec.Struct, frozen=True, kw_only=True):
+    """What `fallow agent status` shows of the owner's rules.
+
+    `reasons` are codes with sentences; `unseen` are rules that nothing can be seen for; `trouble` is what is wrong with
+    the policy's file, if it was changed to something that is none.
+    """
+
+    open: bool
+    reasons: list[tuple[str, str]]
+    policy: list[str]
+    readings: Reading
+    sources: dict[str, str]
+    unseen: list[str]
+    trouble: str
+
+
+class Owner:
+    """Watches over the policy in the folder `home`; `agreed` is what the owner offered when joining.
+
+    `machine` is all that there is. `zone` is the local time zone when left out. `executor` runs one look at a time.
+
+    Raises:
+        InvalidInput: the policy's file is damaged: nothing is offered on a guess of what its owner wants.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        probes: Probes,
+        clock: Clock,
+        traffic: Traffic,
+        *,
+        machine: Resources,
+        agreed: Resources,
+        zone: tzinfo | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self._home = home
+        self._probes = probes
+        self._clock = clock
+        self._traffic = traffic
+        self._machine = machine
+        self._agreed = agreed
+        self._zone = zone
+        # A thread of its own: other work of the agent must not hold up the owner.
+        self._thread = executor or ThreadPoolExecutor(1, thread_name_prefix="owner")
+        self._stamp = policy_stamp(home)
+        self._trouble = ""
+        self._reading = _blind("Nothing was looked at yet.")
+        self.policy = load_policy(home)
+        self.verdict = Verdict(True, False, (), PolicyState())
+
+    @property
+    def shape(self) -> Shape:
+        """What may be offered now."""
+        total = offered(self.policy, self._machine, self._agreed)
+        # Networks do not tell their fee yet: the default one is assumed to come off.
+        floor = price_floor_microusd_per_core_hour(self.policy, total.cpu_milli, fee_ppm=FeePolicy().fee_ppm)
+        return Shape(self.verdict.open, total, floor)
+
+    @property
+    def closed_for(self) -> str:
+        """The code of the reason why nothing new may come; empty when there is none."""
+        return "" if self.verdict.open else self.verdict.reasons[0][0]
+
+    async def run(self, obey: Callable[[], Awaitable[None]]) -> None:
+        """Look every second until cancelled; `obey` is called after each look."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._refresh())
+                group.create_task(self._save())
+                while True:
+                    await self._clock.sleep(LOOK_S)
+                    await self.look()
+                    await obey()
+        finally:
+            self._traffic.save()
+            self._probes.close()
+
+    async def look(self) -> None:
+        """Read the policy, if it has changed, and the probes; then decide."""
+        self._reload()
+        try:
+            looking = asyncio.get_running_loop().run_in_executor(self._thread, self._probes.read, self.policy.programs)
+            reading = await looking
+        except Exception as error:  # noqa: BLE001 - logged with its trace
+            # An owner whose wishes cannot be seen to is not overrun: what he asked for counts as broken.
+            _log.exception("the machine cannot be looked at")
+            reading = _blind(f"The probes failed: {error}.")
+        local = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).astimezone(self._zone)
+        self._reading = msgspec.structs.replace(reading, data_bytes=self._traffic.moved(f"{local:%Y-%m}"))
+        now = Now(self._clock.monotonic_ms(), local.weekday(), local.hour * 60 + local.minute)
+        before, self.verdict = self.verdict, decide(self.policy, self._reading, now, self.verdict.state)
+        if before.open != self.verdict.open:
+            why = " ".join(sentence for _, sentence in self.verdict.reasons)
+            _log.info("the owner's rules %s", f"close this machine: {why}" if why else "open this machine")
+
+    def view(self) -> OwnerView:
+        """How things stand."""
+        return OwnerView(
+            open=self.verdict.open,
+            reasons=list(self.verdict.reasons),
+            policy=explain(self.policy),
+            readings=self._reading,
+            sources=dict(self._probes.sources),
+            unseen=list(unseen(self.policy, self._reading)),
+            trouble=self._trouble,
+        )
+
+    def _reload(self) -> None:
+        stamp = policy_stamp(self._home)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self.policy = load_policy(self._home)
+            except InvalidInput as error:
+                self._trouble = f"The policy was changed to one that cannot be read; the last one holds. {error}"
+                _log.warning("%s", self._trouble)
+            else:
+                self._trouble = ""
+                _log.info("the owner changed the policy: %s", " ".join(explain(self.policy)))
+        self._traffic.upload_bytes_s = _bytes_s(self.policy)
+
+    async def _refresh(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._probes.refresh)
+            except Exception:  # noqa: BLE001 - logged with its trace; the next one may work
+                _log.exception("the machine cannot be asked")
+            await self._clock.sleep(REFRESH_S)
+
+    async def _save(self) -> None:
+        while True:
+            await self._clock.sleep(SAVE_S)
+            await asyncio.to_thread(self._traffic.save)
+
+
+def _bytes_s(policy: IdlePolicy) -> float | None:
+    return None if policy.upload_mbit_s is None else policy.upload_mbit_s * 1_000_000 / _BITS_PER_BYTE
+
+
+def _blind(why: str) -> Reading:
+    unknown = Unknown(why)
+    return Reading(
+        others_cpu_percent=unknown,
+        idle_s=unknown,
+        on_battery=unknown,
+        metered=unknown,
+        temperature_c=unknown,
+        programs=unknown,
+        gpu_mib=unknown,
+    )

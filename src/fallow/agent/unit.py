@@ -1,0 +1,94 @@
+"""The agent as a service of systemd: the text of its unit.
+
+Sandboxes need more than most services: user namespaces, a /proc without anything mounted over it (or they could not
+mount one of their own), and control groups that may be written. So `RestrictNamespaces`, `ProtectKernelTunables`,
+`ProtectProc` and `ProtectControlGroups` stay off; so does `ProtectClock`, which would take graphics cards away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+NAME = "fallow-agent.service"
+OWN_MEMORY_MIB = 256
+"""On top of what is offered: the agent itself, and what sandboxes take around the work."""
+
+
+class Unit(NamedTuple):
+    """What the text depends on.
+
+    `command` starts the agent. `user` (a name; empty for a user's own service) is whom a system service runs as,
+    `groups` are further ones of it (`input`, to see whether somebody is there). `memory_mib` is what is offered in all;
+    None when the machine has not joined a network. `setuid_bwrap`: this machine's bubblewrap needs its setuid bit.
+    """
+
+    command: Sequence[str]
+    home: Path
+    user: str = ""
+    groups: Sequence[str] = ()
+    memory_mib: int | None = None
+    setuid_bwrap: bool = False
+
+
+def unit_text(unit: Unit) -> str:
+    """Write the unit."""
+    system = bool(unit.user)
+    service = [
+        "Type=exec",
+        f"ExecStart={' '.join(_quoted(word) for word in unit.command)}",
+        *([f"User={unit.user}"] if system else []),
+        *([f"SupplementaryGroups={' '.join(unit.groups)}"] if system and unit.groups else []),
+        "Restart=always",
+        "RestartSec=5",
+        "# The first SIGTERM lets the agent hand in what it has done; what is left after that is killed.",
+        "KillSignal=SIGTERM",
+        "KillMode=mixed",
+        "TimeoutStopSec=30",
+        "",
+        "# Behind everything that the machine's owner does.",
+        "Nice=10",
+        "IOSchedulingClass=idle",
+        "CPUWeight=10",
+        "OOMScoreAdjust=500",
+        *([f"MemoryHigh={unit.memory_mib + OWN_MEMORY_MIB}M"] if unit.memory_mib is not None else []),
+        "# Each lease gets a control group of its own below this one.",
+        "Delegate=cpu memory pids",
+        "",
+        "UMask=0077",
+        "LockPersonality=yes",
+        "RestrictRealtime=yes",
+        "SystemCallArchitectures=native",
+        *_hardening(unit, system=system),
+    ]
+    head = [
+        "Description=Fallow agent: puts this machine's idle share to work",
+        *(["After=network-online.target", "Wants=network-online.target"] if system else []),
+        "# Not once it has left its network.",
+        f"ConditionPathExists={unit.home / 'state.json'}".replace("%", "%%"),
+    ]
+    install = ["WantedBy=multi-user.target" if system else "WantedBy=default.target"]
+    parts = {"Unit": head, "Service": service, "Install": install}
+    return "\n\n".join("\n".join([f"[{name}]", *lines]) for name, lines in parts.items()) + "\n"
+
+
+def _hardening(unit: Unit, *, system: bool) -> list[str]:
+    if unit.setuid_bwrap:
+        return ["# NoNewPrivileges stays off: the bubblewrap of this machine needs its setuid bit."]
+    lines = ["NoNewPrivileges=yes", "RestrictSUIDSGID=yes"]
+    if system:
+        lines += [
+            "ProtectSystem=strict",
+            f"ReadWritePaths={_quoted(str(unit.home))}",
+            "PrivateTmp=yes",
+            "ProtectHostname=yes",
+            "ProtectKernelModules=yes",
+            "RemoveIPC=yes",
+        ]
+    return lines
+
+
+def _quoted(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'

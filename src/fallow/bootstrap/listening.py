@@ -1,0 +1,63 @@
+"""Ports and addresses of this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from fallow.domain.errors import InvalidInput, Unavailable
+
+
+def url_of(scheme: str, host: str, port: int) -> str:
+    """Return the URL of a host, which may be an IPv6 address."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def refuse_outside(host: str) -> None:
+    """Raise InvalidInput when `host` is no loopback address: keys and tokens would cross a line in plain text."""
+    try:
+        inside = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        inside = host == "localhost"
+    if not inside:
+        raise InvalidInput(
+            "up.no_tls",
+            f"{host} can be reached from outside, and that is never done without encryption.",
+            f"Use TLS, which is made for you: fallow up --listen {host}:PORT",
+        )
+
+
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """Take a port (0: a free one). `option` is how an operator chooses another.
+
+    Raises:
+        Unavailable: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            "http.port",
+            f"Cannot listen on {host} port {port}: {error.strerror}.",
+            f"Stop what uses it, or choose another: {option} N",
+        ) from error
+    return listener
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a port could be taken now."""
+    try:
+        listen(host, port).close()
+    except Unavailable:
+        return False
+    return True
+
+
+def free_port(host: str) -> int:
+    """A port that is free now. Somebody else may take it before it is used; then listening says so."""
+    with listen(host, 0) as listener:
+        return int(listener.getsockname()[1])

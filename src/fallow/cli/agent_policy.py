@@ -1,0 +1,56 @@
+"""fallow agent policy: when this machine may work for others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+app = App(name="policy", help="Say when this machine may work for others, and with how much of it.")
+
+DEFAULT_HOME = Path("~/.fallow/agent")
+
+Home = Annotated[Path, Parameter(help="The agent's folder.", env_var="FALLOW_AGENT_HOME")]
+Json = Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")]
+
+
+@app.default
+def show(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Show all settings with what they mean."""
+    from fallow.agent.policy_file import load_policy, policy_toml  # noqa: PLC0415 - not needed for the help
+
+    policy = load_policy(home.expanduser())
+    print(msgspec.json.encode(policy).decode() if json else policy_toml(policy), end="\n" if json else "")
+
+
+app.command(show, name="show")
+
+
+@app.command(name="set")
+def set_(
+    settings: Annotated[list[str], Parameter(help="KEY=VALUE; several values parted by `;`, KEY= for the default.")],
+    *,
+    home: Home = DEFAULT_HOME,
+    json: Json = False,
+) -> None:
+    """Change settings; a running agent obeys within a second. Example: set away_minutes=10 cpu_percent=50."""
+    from fallow.agent.home import Home as Folder  # noqa: PLC0415 - not needed for the help
+    from fallow.agent.policy_file import changed, load_policy, save_policy  # noqa: PLC0415
+    from fallow.agent.policy_text import explain as sentences  # noqa: PLC0415
+
+    folder = Folder(home.expanduser()).path
+    policy = changed(load_policy(folder), settings)
+    save_policy(folder, policy)
+    print(msgspec.json.encode(policy).decode() if json else "\n".join(sentences(policy)))
+
+
+@app.command
+def explain(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Say in one sentence each what the policy means."""
+    from fallow.agent.policy_file import load_policy  # noqa: PLC0415 - not needed for the help
+    from fallow.agent.policy_text import explain as sentences  # noqa: PLC0415
+
+    found = sentences(load_policy(home.expanduser()))
+    print(msgspec.json.encode(found).decode() if json else "\n".join(found))
