@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fallow.ports.vertical import Assignment, Finished
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
 from fallow.verticals.compute.worker import confine
 from fallow.verticals.compute.worker import worker as module
+from fallow.verticals.compute.worker.cgroups import open_group
 from fallow.verticals.compute.worker.wasm import WasmJob, WasmOutcome, run_wasm
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.capability import require
@@ -261,3 +263,13 @@ async def test_a_sandbox_steps_back_behind_everybody_else(case: Case, monkeypatc
 def _groups() -> list[Path]:
     """Control groups that this process has made for programs."""
     return list(Path("/sys/fs/cgroup").rglob(f"fallow-{os.getpid()}-wasm*"))
+
+
+def test_what_a_killed_agent_left_is_removed() -> None:
+    require("memory-cgroup")
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+        left = open_group(f"fallow-{gone.pid}-wasm1", memory_bytes=1 << 24, processes=8, cpu_milli=100)
+        assert left is not None
+    confine.enforcement()
+    assert not list(Path("/sys/fs/cgroup").rglob(f"fallow-{gone.pid}-*"))

@@ -263,7 +263,7 @@ class Sending:
         self.outbox = Outbox(store, self.clock, waiting_max=3, executor=Inline())
         self.hub = MemoryHub()
         self.ingest = FakeIngest(self.hub, NETWORK, KEY.text)
-        jitter = random.Random(1)  # noqa: S311
+        jitter = random.Random(1)
         self.sender = Sender(
             self.outbox, self.hub.connect(), self.clock, node=KEY.text, network_key=NETWORK_PUBLIC, jitter=jitter
         )

@@ -1,6 +1,6 @@
 """Who gets in: joining, tokens, keys, and whose account a node is bound to."""
 
-# ruff: noqa: D102, S106 - made-up tokens
+# ruff: noqa: D102 - made-up tokens
 
 from __future__ import annotations
 

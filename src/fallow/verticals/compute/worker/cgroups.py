@@ -77,8 +77,9 @@ class Group:
 def sweep(prefix: str) -> None:
     """Remove groups whose names begin with `prefix` and a process id that is gone: their makers were killed."""
     for names, own in _own().items():
-        parent = _ROOT / names / own.lstrip("/")
-        for folder in parent.glob(f"{prefix}[0-9]*"):
+        here = _ROOT / names / own.lstrip("/")
+        # Beside, too: see `_unified`.
+        for folder in (*here.glob(f"{prefix}[0-9]*"), *here.parent.glob(f"{prefix}[0-9]*")):
             maker = folder.name.removeprefix(prefix).partition("-")[0]
             if not Path("/proc", maker).exists():
                 with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import psutil
 
 from fallow.domain.resources import Resources
-from fallow.verticals.compute.worker.cgroups import Group, open_group
+from fallow.verticals.compute.worker.cgroups import Group, open_group, sweep
 
 OVERHEAD_BYTES: Final = 512 << 20
 """On top of the lease's memory: the interpreter, the engine, and its compiler at work on a large program."""
@@ -27,6 +27,9 @@ PROCESSES_MAX: Final = 64
 """Threads count, too."""
 
 _HOW: Final = "They need root, or a service with a delegated group; see: fallow agent service"
+_PREFIX: Final = "fallow-"
+"""As all groups of this package begin."""
+
 _numbers = itertools.count()
 _log = logging.getLogger(__name__)
 
@@ -39,7 +42,8 @@ class Enforcement(NamedTuple):
 
 
 def enforcement() -> Enforcement:
-    """Find out by trying."""
+    """Find out by trying, after removing what agents that were killed have left."""
+    sweep(_PREFIX)
     group = _open(Resources(cpu_milli=1000, memory_mib=64))
     if group is None:
         return Enforcement("rlimits", f"No control groups for memory and processes can be made here. {_HOW}.")
@@ -61,9 +65,8 @@ async def confined(resources: Resources) -> AsyncIterator[Callable[[int], None]]
 
 
 def _open(resources: Resources) -> Group | None:
-    # The name begins as all groups of this package do, so that `cgroups.sweep` finds what a killed agent left.
     return open_group(
-        f"fallow-{os.getpid()}-wasm{next(_numbers)}",
+        f"{_PREFIX}{os.getpid()}-wasm{next(_numbers)}",
         memory_bytes=(resources.memory_mib << 20) + OVERHEAD_BYTES,
         processes=PROCESSES_MAX,
         cpu_milli=resources.cpu_milli,
