@@ -31,6 +31,7 @@ async def busy_network() -> AsyncIterator[tuple[Net, list[Agent], Order]]:
     async with network() as net, net.agents("barn", "mill", "orchard") as agents:
         order = await net.submit(ROUNDS)
         await net.items_done(order.id, 2)
+        assert (await net.buyer.job(order.id)).state == "running", "or nothing would be in the middle of anything"
         yield net, agents, order
 
 

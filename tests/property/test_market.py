@@ -18,7 +18,7 @@ from fallow.domain.facts import LeaseAccepted, LeaseDeclined, UsageReceipt
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
-from tests.market_world import Node, World, failed
+from tests.market_world import Answer, Node, World, failed
 
 PICK = st.integers(0, 1000)
 BIG = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)
@@ -37,15 +37,15 @@ ORDERS = st.fixed_dictionaries(
     {
         "items": st.sampled_from([0, 0, 2, 3]),
         "cpu_milli": st.sampled_from([500, 1000, 2000]),
-        "budget_microusd": st.sampled_from([None, None, 0, 40, 700, 60_000]),
-        "time_limit_s": st.sampled_from([5, 10, 25, 40]),
+        "budget_microusd": st.sampled_from([None, None, 40, 300, 700, 60_000]),
+        "time_limit_s": st.sampled_from([5, 25, 40]),
         "retries": st.sampled_from([0, 0, 1]),
         "replicas": st.sampled_from([1, 1, 2, 3]),
         "work": st.sampled_from([{}, {"compares": True}]),
         "max_price_microusd_per_hour": st.sampled_from([20, 100_000_000]),
     }
 )
-USED = st.sampled_from([0, 1, 999, 5000, 10_000, 10_001, 1 << 62])
+USED = st.sampled_from([10_000, 5000, 0, 1, 999, 10_001, 1 << 62])
 CAUSES = st.sampled_from(["buyer", "provider", "owner", "nobody"])
 REASONS = st.sampled_from(["", "program.failed", "buyer.insufficient_funds", "buyer.cancelled", "node.paused"])
 RESULTS = st.sampled_from([bytes(32), bytes(32), b"1" * 32, None])
@@ -65,13 +65,28 @@ HOSTILE = st.one_of(
         }
     ),
 )
+PAUSES = st.sampled_from([0, 0, 1000, 9000, 10_000])
 LATER = st.sampled_from([False, False, True])
 """Whether the next step comes before the market's next round."""
 
 
+def proposed(machine: MarketMachine) -> bool:
+    """A node can answer."""
+    return machine.has(LeaseState.PROPOSED)
+
+
+def running(machine: MarketMachine) -> bool:
+    """A node can report."""
+    return machine.has(LeaseState.RUNNING)
+
+
 class MarketMachine(RuleBasedStateMachine):
-    @initialize(amounts=st.lists(st.sampled_from([0, 500, 30_000, 10**9]), min_size=2, max_size=2))
-    def begin(self, amounts: list[int]) -> None:
+    @initialize(
+        amounts=st.lists(st.sampled_from([500, 30_000, 10**9, 0]), min_size=2, max_size=2),
+        orders=st.lists(ORDERS, max_size=3),
+        accepted=st.booleans(),
+    )
+    def begin(self, amounts: list[int], orders: list[dict[str, Any]], accepted: bool) -> None:
         self.world = World(nodes=6)
         self.orders: list[tuple[Order, bytes]] = []
         for account, amount in zip(self.world.buyers, amounts, strict=True):
@@ -80,6 +95,11 @@ class MarketMachine(RuleBasedStateMachine):
         for node in self.world.nodes[:3]:
             self.world.offer(node, BIG, Terms(price_microusd_per_core_hour=100_000))
         self.world.round()
+        for number, wanted in enumerate(orders):
+            self.submit_one(number, wanted)
+        self.world.round()
+        if accepted:
+            self.accept_all(later=False)
 
     def then(self, later: bool) -> None:
         if not later:
@@ -96,6 +116,13 @@ class MarketMachine(RuleBasedStateMachine):
             return None
         lease = found[pick % len(found)]
         return next(node for node in self.world.nodes if node.id == lease.node), lease
+
+    def has(self, state: LeaseState) -> bool:
+        return any(lease.state is state for lease in self.world.brain.leases.values())
+
+    def pause(self, ms: int) -> None:
+        if ms:
+            self.world.wait(ms)
 
     # Nodes
 
@@ -116,6 +143,7 @@ class MarketMachine(RuleBasedStateMachine):
             self.world.beat(self.node(pick))
         self.then(later)
 
+    @precondition(proposed)
     @rule(pick=PICK, later=LATER)
     def accept(self, pick: int, later: bool) -> None:
         found = self.pick(pick, LeaseState.PROPOSED)
@@ -123,6 +151,7 @@ class MarketMachine(RuleBasedStateMachine):
             self.world.accept(found[0], found[1].id)
         self.then(later)
 
+    @precondition(proposed)
     @rule(later=LATER)
     def accept_all(self, later: bool) -> None:
         for lease in list(self.world.brain.leases.values()):
@@ -130,6 +159,7 @@ class MarketMachine(RuleBasedStateMachine):
                 self.world.accept(next(node for node in self.world.nodes if node.id == lease.node), lease.id)
         self.then(later)
 
+    @precondition(proposed)
     @rule(pick=PICK, later=LATER)
     def decline(self, pick: int, later: bool) -> None:
         found = self.pick(pick, LeaseState.PROPOSED)
@@ -137,13 +167,16 @@ class MarketMachine(RuleBasedStateMachine):
             self.world.decline(found[0], found[1].id)
         self.then(later)
 
-    @rule(pick=PICK, later=LATER, used_ms=USED, result=RESULTS)
-    def finish(self, pick: int, later: bool, used_ms: int, result: bytes | None) -> None:
+    @precondition(running)
+    @rule(pick=PICK, after_ms=PAUSES, later=LATER, used_ms=USED, result=RESULTS)
+    def finish(self, pick: int, after_ms: int, later: bool, used_ms: int, result: bytes | None) -> None:
+        self.pause(after_ms)
         found = self.pick(pick, LeaseState.RUNNING)
         if found:
             self.world.final(found[0], found[1].id, found[1].window, used_ms, result=result)
         self.then(later)
 
+    @precondition(running)
     @rule(pick=PICK, later=LATER, used_ms=USED, caused_by=CAUSES, reason=REASONS)
     def fail(self, pick: int, later: bool, used_ms: int, caused_by: str, reason: str) -> None:
         found = self.pick(pick, LeaseState.RUNNING)
@@ -153,8 +186,10 @@ class MarketMachine(RuleBasedStateMachine):
             self.world.final(node, lease.id, lease.window, used_ms, **fields)
         self.then(later)
 
-    @rule(pick=PICK, later=LATER, used_ms=USED)
-    def interim(self, pick: int, later: bool, used_ms: int) -> None:
+    @precondition(running)
+    @rule(pick=PICK, after_ms=PAUSES, later=LATER, used_ms=USED)
+    def interim(self, pick: int, after_ms: int, later: bool, used_ms: int) -> None:
+        self.pause(after_ms)
         found = self.pick(pick, LeaseState.RUNNING)
         if found:
             self.world.interim(found[0], found[1].id, found[1].window, used_ms)
@@ -184,6 +219,11 @@ class MarketMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK, wanted=ORDERS, later=LATER)
     def submit(self, pick: int, wanted: dict[str, Any], later: bool) -> None:
+        answer = self.submit_one(pick, wanted)
+        self.then(later)
+        assert later or failed(answer) in {"", "database.gone"}
+
+    def submit_one(self, pick: int, wanted: dict[str, Any]) -> Answer:
         wanted = dict(wanted)
         order = Order(
             id=f"{len(self.orders):032x}",
@@ -193,9 +233,7 @@ class MarketMachine(RuleBasedStateMachine):
             **wanted,
         )
         self.orders.append((order, self.world.buyers[pick % 2]))
-        answer = self.world.submit(*self.orders[-1])
-        self.then(later)
-        assert later or failed(answer) in {"", "database.gone"}
+        return self.world.submit(*self.orders[-1])
 
     @precondition(lambda self: self.orders)
     @rule(pick=PICK, foreign=st.booleans(), changed=st.booleans())

@@ -156,7 +156,7 @@ async def test_joining_again_uses_no_token(world: World) -> None:
 async def test_a_join_that_was_lost_on_the_way_can_be_repeated(world: World) -> None:
     token = await world.token()
     for fault in (Fault.BEGIN, Fault.COMMIT, Fault.ANSWER):
-        world.database.fault = lambda fault=fault: fault  # type: ignore[misc]
+        world.database.fault = lambda fault=fault: fault
         with pytest.raises(FallowError) as caught:
             await world.join(node_key(1), token)
         assert caught.value.code == "database.unreachable"

@@ -1,0 +1,212 @@
+"""What must hold at the end of every simulation, computed anew from the log, the ledger and the market's rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fallow.domain.batches import stored_records
+from fallow.domain.billing import HOUR_MS, MeterKey
+from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id
+from fallow.domain.facts import LeaseAccepted, LeaseDeclined, UsageReceipt
+from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
+from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.ledger import PENDING, POST_PENDING
+from fallow.domain.records import Record
+from fallow.services.market.rounds import Rounds
+from tests.sim.core import Truth
+from tests.sim.machine import TOTAL
+
+WRONG = "result.wrong"
+CAUSES = {"buyer", "provider", "owner", "nobody", "network"}
+
+
+class Found(Exception):
+    """A checker found something; its first argument is the checker's name."""
+
+
+def require(holds: object, checker: str, *evidence: object) -> None:
+    """Raise what was found unless it holds."""
+    if not holds:
+        raise Found(checker, *evidence)
+
+
+class Facts(NamedTuple):
+    """All that is known at the end."""
+
+    truth: Truth
+    jobs: list[tuple[Job, list[Item]]]
+    leases: list[Lease]
+    records: list[Record]
+    granted: dict[bytes, int]
+    funded: int
+
+
+async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int], funded: int) -> Facts:
+    """Read everything back through the stores."""
+    async with truth.database.transaction() as tx:
+        jobs = list((await truth.market.jobs_by_id(tx, job_ids)).values())
+        leases = [one for job, _ in jobs for one in await truth.market.leases(tx, job.order.id, 0, 10_000)]
+        log = await truth.ingest.after(tx, 0, 100_000)
+        state = await truth.market.load(tx)
+        check = await truth.ledger.check(tx)
+    require(check.ok, "ledger check", check.faults)
+    require(log == [] or state.cursor == (log[-1].pos, 0), "log applied to its end", state.cursor)
+    require(not state.leases, "no open lease", state.leases)
+    return Facts(truth, jobs, leases, [r for entry in log for r in stored_records(entry.data)], granted, funded)
+
+
+def check_all(facts: Facts) -> None:
+    """Run every checker."""
+    for checker in (_money, _nothing_pending, _records_once, _applied_once, _leases, _prices, _items):
+        checker(facts)
+
+
+def check_round(rounds: Rounds) -> None:
+    """After each round: no node is oversold, and what is free is what the open leases leave."""
+    brain = rounds.brain
+    held: dict[bytes, list[Lease]] = defaultdict(list)
+    for lease in brain.leases.values():
+        if lease.holds_capacity:
+            held[lease.node].append(lease)
+    for node, slot in brain.floor.slots.items():
+        used = sum(lease.resources.cpu_milli for lease in held[node])
+        require(used <= TOTAL.cpu_milli, "node oversold", node.hex(), held[node])
+        free = slot.offer.made.total
+        for lease in held[node]:
+            free = free.minus(lease.resources)
+        require(slot.free == free, "capacity", node.hex(), slot.free, free, held[node])
+
+
+def _money(facts: Facts) -> None:
+    accounts = {id_: account.balance for id_, account in facts.truth.ledger.accounts.items()}
+    for credit in Credit:
+        clearing = accounts[account_id(Purpose.CLEARING, credit)]
+        require(clearing.debits_posted == clearing.credits_posted, "clearing is empty", clearing)
+    owed: Counter[bytes] = Counter()
+    for lease in facts.leases:
+        owed[lease.payer] += lease.owed_microusd
+    for buyer, amount in facts.granted.items():
+        wallet = accounts[account_id(Purpose.WALLET, Credit.GRANTED, buyer)]
+        left = wallet.credits_posted - wallet.debits_posted
+        require(amount - left == owed[buyer], "buyer pays what his leases owe", amount, left, owed[buyer])
+    fee = accounts[account_id(Purpose.FEE, Credit.GRANTED)]
+    require(fee.debits_posted == owed[NETWORK], "network pays what its checks owe", fee, owed[NETWORK])
+    reserve = accounts[account_id(Purpose.RESERVE, Credit.GRANTED)]
+    earned = {lease.payee: account_id(Purpose.EARNED, Credit.GRANTED, lease.payee) for lease in facts.leases}
+    provided = sum(accounts[id_].credits_posted for id_ in earned.values() if id_ in accounts)
+    gained = provided + fee.credits_posted - facts.funded + reserve.credits_posted
+    require(gained == sum(owed.values()), "earnings, fee and reserve are what payers lost", gained, sum(owed.values()))
+
+
+def _nothing_pending(facts: Facts) -> None:
+    for account in facts.truth.ledger.accounts.values():
+        require(account.debits_pending == account.credits_pending == 0, "nothing pending", account)
+
+
+def _records_once(facts: Facts) -> None:
+    """Each boot's records are numbered from zero, without gap or repetition, in the order of the log."""
+    following: dict[tuple[bytes, int], int] = defaultdict(int)
+    for record in facts.records:
+        key = (record.node, record.boot)
+        require(record.seq == following[key], "each record once", key, record.seq, following[key])
+        following[key] += 1
+
+
+def _applied_once(facts: Facts) -> None:
+    """Each record about a lease was applied exactly once, or refused with a code."""
+    refused = facts.truth.market.refusals
+    leases = {lease.id: lease for lease in facts.leases}
+    accepts: Counter[bytes] = Counter()
+    windows: dict[bytes, list[int]] = defaultdict(list)
+    finals: Counter[bytes] = Counter()
+    claims: Counter[bytes] = Counter()
+    for record in facts.records:
+        if record.kind not in {LeaseAccepted.kind, LeaseDeclined.kind, UsageReceipt.kind}:
+            continue
+        lease_id = record.body["lease"]
+        if (record.node, record.boot, record.seq) in refused:
+            continue
+        lease = leases.get(lease_id)
+        require(lease is not None and lease.node == record.node, "of nobody else's lease", record)
+        accepts[lease_id] += record.kind == LeaseAccepted.kind
+        if record.kind == UsageReceipt.kind:
+            claims[lease_id] += record.body["used_ms"]
+            if record.body["final"]:
+                finals[lease_id] += 1
+            else:
+                windows[lease_id].append(record.body["window"])
+    for lease in facts.leases:
+        require(accepts[lease.id] == (lease.started_at is not None), "accept applied once", lease)
+        require(windows[lease.id] == list(range(lease.window)), "windows applied once", lease, windows[lease.id])
+        require(finals[lease.id] <= 1, "report applied once", lease)
+        require(lease.used_ms <= claims[lease.id], "no more charged than claimed", lease, claims[lease.id])
+
+
+def _leases(facts: Facts) -> None:
+    for lease in facts.leases:
+        require(lease.state is LeaseState.ENDED, "every lease ends", lease)
+        require(lease.caused_by in CAUSES, "caused by somebody", lease)
+        require(lease.reason or lease.ok, "no end without a reason", lease)
+
+
+def _prices(facts: Facts) -> None:
+    """What was posted for a lease is what it owes, and that is the price of its use, floored once."""
+    posted: Counter[bytes] = Counter()
+    passed_on: Counter[bytes] = Counter()
+    for movement in facts.truth.ledger.log.values():
+        if movement.flags & POST_PENDING:
+            posted[movement.ref] += movement.amount
+        elif movement.code in {Kind.INCOME, Kind.FEE, Kind.RESERVE} and not movement.flags & PENDING:
+            passed_on[movement.ref] += movement.amount
+    price_ms: Counter[MeterKey] = Counter()
+    owed: Counter[MeterKey] = Counter()
+    for lease in facts.leases:
+        paid = (posted[lease.id], passed_on[lease.id])
+        require(paid == (lease.owed_microusd,) * 2, "posted what is owed", lease, paid)
+        key = (lease.payer, lease.payee, lease.price_version)
+        price_ms[key] += lease.price_microusd_per_hour * lease.used_ms
+        owed[key] += lease.owed_microusd
+    for key, total in price_ms.items():
+        require(owed[key] == total // HOUR_MS, "price of use, floored once", key, owed[key], total)
+
+
+def _items(facts: Facts) -> None:
+    by_item: dict[tuple[str, int], list[Lease]] = defaultdict(list)
+    for lease in facts.leases:
+        by_item[lease.job, lease.item].append(lease)
+    for job, items in facts.jobs:
+        require(job.state is not JobState.RUNNING and job.ended_at is not None, "every job ends", job)
+        for item in items:
+            require(item.state in FINAL, "every item ends", job.order.id, item)
+            _item(job, item, by_item[job.order.id, item.index])
+
+
+def _item(job: Job, item: Item, leases: list[Lease]) -> None:
+    where = (job.order.id, item, leases)
+    bought = [lease for lease in leases if lease.payer != NETWORK]
+    require(item.attempts == len(leases), "an attempt is a lease", *where)
+    require(item.owed_microusd == sum(one.owed_microusd for one in bought), "an item owes what was bought", *where)
+    require(item.reason or item.state is ItemState.DONE, "no failure without a reason", *where)
+    if item.state is not ItemState.DONE:
+        return
+    believed = [lease for lease in leases if lease.ok and lease.reason != WRONG]
+    mine = [lease for lease in believed if lease.payer != NETWORK]
+    refused = [lease for lease in bought if lease.reason == WRONG]
+    require(item.result, "what is done has a result", *where)
+    require(believed, "what is done was believed", *where)
+    require(len({lease.payee for lease in believed}) == len(believed), "no owner confirms himself", *where)
+    wanted = job.order.replicas if job.needs.compares else 1
+    require(len(mine) <= wanted, "paid once", *where)
+    require(mine or refused, "who gets a result pays for one", *where)
+
+
+async def settled(truth: Truth) -> bool:
+    """Whether nothing is open any more, and the log is applied to its end."""
+    await asyncio.sleep(0)
+    async with truth.database.transaction() as tx:
+        state = await truth.market.load(tx)
+        rest = await truth.ingest.after(tx, state.cursor.pos, 1)
+    return not (state.jobs or state.leases or rest)

@@ -1,0 +1,266 @@
+"""One simulation: a network, its providers and buyers, first in a storm and then in calm, when all must end well."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from nacl.signing import SigningKey
+
+from fallow.adapters.memory.ingest import MemoryIngestStore
+from fallow.adapters.memory.ledger import MemoryLedger
+from fallow.adapters.memory.market import MemoryMarketStore
+from fallow.adapters.memory.registry import MemoryRegistryStore
+from fallow.domain import calls
+from fallow.domain.errors import NotFound, Unavailable
+from fallow.domain.identity import address
+from fallow.domain.orders import Order, Requirements
+from fallow.domain.views import BalanceView, JobView
+from fallow.ports.bus import Bus
+from fallow.ports.rpc import Empty, call
+from tests.faulty_database import FaultyDatabase
+from tests.sim.checks import Found, check_all, check_round, gather, require, settled
+from tests.sim.core import Core, Truth
+from tests.sim.loop import SimLoop, Stuck
+from tests.sim.machine import Machine
+from tests.sim.net import Net
+from tests.sim.story import Story
+from tests.sim.weather import Chaos
+
+T = TypeVar("T")
+MACHINES = 4
+ITEMS = 6
+MAPS = 2
+HEALED_WITHIN_S = 600.0
+GRANT = 10**9
+
+
+class Failure(AssertionError):
+    """A seed under which something is wrong: `what` was found by `checker`."""
+
+    def __init__(self, seed: int, error: BaseException, story: Story) -> None:
+        leaves = [leaf for leaf in _leaves(error) if not isinstance(leaf, asyncio.CancelledError)] or [error]
+        found = next((leaf for leaf in leaves if isinstance(leaf, Found)), leaves[0])
+        self.checker = str(found.args[0]) if isinstance(found, Found) else type(found).__name__
+        super().__init__(f"seed {seed}: {self.checker}\n{found!r}\n{story.tail()}")
+        self.seed = seed
+
+
+class Outcome(NamedTuple):
+    """What a run that went well was like."""
+
+    digest: str
+    virtual_s: float
+    steps: int
+    counts: dict[str, int]
+
+
+def run(seed: int) -> Outcome:
+    """Simulate one seed.
+
+    Raises:
+        Failure: something does not hold.
+    """
+    story, loop = Story(), SimLoop(seed)
+    with _folder() as folder, _logged(story), asyncio.Runner(loop_factory=lambda: loop) as runner:
+        world = World(seed, folder, story)
+        try:
+            runner.run(world.live())
+            require(not loop.trouble, "nothing is lost in the background", loop.trouble)
+        except (Exception, Stuck) as error:
+            raise Failure(seed, error, story) from error
+        return Outcome(story.digest, loop.time(), loop.steps, {**world.net.counts, **world.chaos.counts})
+
+
+class World:
+    """Everybody who takes part."""
+
+    def __init__(self, seed: int, folder: Path, story: Story) -> None:
+        self.chance = random.Random(f"{seed}/world")
+        self.story = story
+        self.net = Net(seed, story.message)
+        self.database = FaultyDatabase()
+        self.truth = Truth(
+            self.database,
+            MemoryIngestStore(),
+            MemoryRegistryStore(),
+            MemoryMarketStore(),
+            MemoryLedger(),
+            SigningKey(bytes(32)),
+        )
+        names = ["core0", "core1"][: self.chance.choice((1, 1, 2))]
+        self.cores = [
+            Core(name, self.net, story.note, seed=seed, truth=self.truth, after_round=check_round) for name in names
+        ]
+        public = bytes(self.truth.key.verify_key).hex()
+        liars = self.chance.choice((0, 0, 1))
+        self.machines = [
+            Machine(
+                f"node{number}",
+                self.net,
+                story.note,
+                seed=seed,
+                folder=folder,
+                network_key=public,
+                lies=0.5 if number < liars else 0.0,
+            )
+            for number in range(MACHINES)
+        ]
+        self.chaos = Chaos(self.chance, self.net, self.database, self.cores, self.machines, story.note)
+        self.orders: dict[str, str] = {}
+        """Accounts by order."""
+        self.granted: dict[bytes, int] = {}
+        self.funded = 0
+        self._buyer = self.net.party("buyer")
+        self._operator = self.net.party("operator")
+
+    async def live(self) -> None:
+        """From the first start to the last check."""
+        async with asyncio.TaskGroup() as group:
+            for core in self.cores:
+                core.start(group)
+            self.chaos.storm()
+            buyers = [group.create_task(self._buy(number)) for number in range(MAPS)]
+            joining = [group.create_task(self._join(machine, group)) for machine in self.machines]
+            await self.chaos.rage(group, seconds=20 + 30 * self.chance.random())
+            await asyncio.wait(joining)
+            await self.chaos.heal(group)
+            self.story.note("everything is healed")
+            if not self.funded:
+                await self._fund()
+            await self._end_well(buyers)
+            for process in (*self.machines, *self.cores):
+                await process.kill()
+        for machine in self.machines:
+            require(not machine.worker.oversold, "no machine does more than it has", machine.name)
+        facts = await gather(self.truth, list(self.orders), self.granted, self.funded)
+        check_all(facts)
+
+    async def _end_well(self, buyers: list[asyncio.Task[None]]) -> None:
+        try:
+            async with asyncio.timeout(HEALED_WITHIN_S):
+                await asyncio.wait(buyers)
+                while not await self._at_rest():
+                    await asyncio.sleep(1)
+        except TimeoutError:
+            raise Found("all ends within ten minutes of calm", *await self._what_is_open()) from None
+        for machine in self.machines:
+            assert machine.outbox is not None
+            refused = await machine.outbox.refused()
+            require(not refused, "no honest batch is refused", machine.name, refused)
+
+    async def _at_rest(self) -> bool:
+        handed_in = all(machine.outbox is not None and not machine.outbox.waiting for machine in self.machines)
+        return handed_in and await settled(self.truth)
+
+    async def _what_is_open(self) -> list[object]:
+        async with self.database.transaction() as tx:
+            state = await self.truth.market.load(tx)
+        waiting = {machine.name: machine.outbox.waiting for machine in self.machines if machine.outbox is not None}
+        return [waiting, state.jobs, state.leases, state.standings]
+
+    # Who takes part
+
+    async def _join(self, machine: Machine, group: asyncio.TaskGroup) -> None:
+        token = await self._ask(calls.CREATE_TOKEN, calls.CreateToken(uses=5), calls.Secret)
+        answer = await self._ask(calls.JOIN, machine.join_request(token.secret), calls.Joined)
+        machine.joined(answer)
+        machine.start(group)
+
+    async def _fund(self) -> None:
+        amount = 10**8
+        grant = calls.Fund(id="f" * 32, purpose="fee", amount_microusd=amount)
+        await self._ask(calls.FUND, grant, Empty)
+        self.funded = amount
+
+    async def _buy(self, number: int) -> None:
+        """Come, order, perhaps think better of it, and wait for the end."""
+        chance, bus = self.chance, self._buyer
+        if number == 0 and chance.random() < 0.7:
+            await self._fund()
+        key = await self._ask(calls.CREATE_KEY, calls.CreateKey(), calls.Secret)
+        grant = calls.Grant(id=f"{number:032x}", account=key.account, amount_microusd=GRANT)
+        await self._ask(calls.GRANT, grant, BalanceView)
+        self.granted[address(key.account)] = GRANT
+        await asyncio.sleep(10 * chance.random())
+        order = self._order(number)
+        self.orders[order.id] = key.account
+        submit = calls.Submit(account=key.account, order=order)
+        await self._ask(calls.SUBMIT, submit, JobView, bus)
+        job = calls.JobRef(account=key.account, job=order.id)
+        cancel_at = asyncio.get_running_loop().time() + 30 * chance.random() if chance.random() < 0.2 else None
+        while (await self._ask(calls.JOB, job, JobView, bus)).state == "running":
+            await asyncio.sleep(2)
+            if chance.random() < 0.1:
+                await self._ask(calls.SUBMIT, submit, JobView, bus)  # he is not sure that it went through
+            if cancel_at is not None and asyncio.get_running_loop().time() > cancel_at:
+                cancel_at = None
+                await self._cancel(job)
+
+    async def _cancel(self, job: calls.JobRef) -> None:
+        try:
+            await self._ask(calls.CANCEL, job, JobView, self._buyer)
+        except NotFound as error:
+            self.story.note(f"nothing to cancel: {error}")
+
+    def _order(self, number: int) -> Order:
+        chance = self.chance
+        return Order(
+            id=f"{chance.getrandbits(128):032x}",
+            vertical="compute",
+            work={"compares": chance.random() < 0.7},
+            items=[f"{100 * number + index:064x}" for index in range(ITEMS)],
+            requirements=Requirements(cpu_milli=chance.choice((500, 1000, 2000)), memory_mib=128, disk_mib=16),
+            time_limit_s=60,
+            retries=chance.choice((0, 1)),
+            replicas=chance.choice((1, 1, 2)),
+            budget_microusd=chance.choice((None, None, GRANT)),
+        )
+
+    async def _ask(self, subject: str, request: Any, reply: type[T], bus: Bus | None = None) -> T:
+        """Ask until there is an answer, as everybody does who is told that trying again can help."""
+        while True:
+            try:
+                return await call(bus or self._operator, subject, request, reply)
+            except Unavailable:
+                await asyncio.sleep(0.5 + self.chance.random())
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder in memory where there is one: the agents' files are synced to it all the time."""
+    shm = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    folder = Path(tempfile.mkdtemp(prefix="fallow-sim-", dir=shm if shm.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _logged(story: Story) -> Iterator[None]:
+    """Have the production code's log in the story, and nowhere else."""
+    logger = logging.getLogger("fallow")
+    before = logger.level, logger.propagate
+    logger.addHandler(story)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(story)
+        logger.level, logger.propagate = before
+        logger.setLevel(before[0])
