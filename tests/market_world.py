@@ -218,6 +218,7 @@ class World:
         self.ledger = MemoryLedger()
         self.granted: Counter[bytes] = Counter()
         self.fees_funded = 0
+        self.said: set[tuple[bytes, bytes, str]] = set()
         self._grants = 0
         tx = MemoryTransaction()
         finish(self.ledger.open_accounts(tx, network_accounts()))
@@ -267,6 +268,7 @@ class World:
             body, net=NET, node=node.id, boot=node.boot, seq=node.seq, at=self.now, new_salt=lambda: bytes(32)
         )
         node.seq += 1
+        self.said.add((node.id, getattr(body, "lease", b""), body.kind))
         self.append(node.id, seal_batch([record], lambda _: bytes(64)))
 
     def append(self, node: bytes, data: bytes) -> None:
@@ -440,6 +442,10 @@ class World:
             else:
                 assert bool(lease.caused_by) == (lease.state is LeaseState.REPORTED)
                 assert lease.used_ms + lease.claim_ms <= self.now - lease.proposed_at
+            if lease.started_at is not None:
+                assert (lease.node, lease.id, LeaseAccepted.kind) in self.said
+            if lease.used_ms or lease.claim_ms or lease.ok:
+                assert (lease.node, lease.id, UsageReceipt.kind) in self.said
             if lease.id in self.store.evidence:
                 assert (lease.reason, lease.caused_by) == ("result.wrong", "provider")
 

@@ -187,12 +187,17 @@ class MarketMachine(RuleBasedStateMachine):
         self.then(later)
 
     @precondition(running)
-    @rule(pick=PICK, after_ms=PAUSES, later=LATER, used_ms=USED)
-    def interim(self, pick: int, after_ms: int, later: bool, used_ms: int) -> None:
+    @rule(pick=PICK, after_ms=PAUSES, later=LATER, used_ms=USED, windows=st.integers(1, 3), ends=st.booleans())
+    def interim(self, pick: int, after_ms: int, later: bool, used_ms: int, windows: int, ends: bool) -> None:
+        """Several receipts of a lease may come in one go: each waits until the money of the one before has moved."""
         self.pause(after_ms)
         found = self.pick(pick, LeaseState.RUNNING)
         if found:
-            self.world.interim(found[0], found[1].id, found[1].window, used_ms)
+            node, lease = found
+            for window in range(lease.window, lease.window + windows):
+                self.world.interim(node, lease.id, window, used_ms)
+            if ends:
+                self.world.final(node, lease.id, lease.window + windows, used_ms)
         self.then(later)
 
     # Hostile twins
@@ -258,10 +263,11 @@ class MarketMachine(RuleBasedStateMachine):
     def cancel(self, pick: int, foreign: bool, again: bool, later: bool) -> None:
         order, owner = self.orders[pick % len(self.orders)]
         account = next(other for other in self.world.buyers if foreign == (other != owner))
-        self.world.ask(lambda brain, now: brain.cancel(now, job_id=order.id, account=account))
+        answer = self.world.ask(lambda brain, now: brain.cancel(now, job_id=order.id, account=account))
         if again:
             self.world.submit(order, owner)
         self.then(later)
+        assert later or not foreign or failed(answer) in {"job.unknown", "database.gone"}
 
     @rule(pick=PICK, amount=st.sampled_from([1, 700, 30_000]), credit=st.sampled_from(list(Credit)), later=LATER)
     def grant(self, pick: int, amount: int, credit: Credit, later: bool) -> None:
@@ -330,5 +336,5 @@ class MarketMachine(RuleBasedStateMachine):
         world.sent.proposals.clear()
 
 
-MarketMachine.TestCase.settings = settings(max_examples=4 * settings().max_examples, stateful_step_count=60)
+MarketMachine.TestCase.settings = settings(max_examples=6 * settings().max_examples, stateful_step_count=60)
 TestMarket = MarketMachine.TestCase

@@ -18,6 +18,7 @@ from typing import Any
 
 STEPS_AT_ONCE_MAX = 100_000
 DISK_S = 0.004
+LIFE_S = 2_000.0
 
 
 class Stuck(Exception):
@@ -75,6 +76,8 @@ class SimLoop(asyncio.BaseEventLoop):
                 raise Stuck("nobody is ready, and nobody waits for a time")
             if scheduled[0].when() > self._now:
                 self._now, self._since_time_moved = scheduled[0].when(), 0
+            if self._now > LIFE_S:
+                raise Stuck(f"no end after {LIFE_S} s")
         while scheduled and scheduled[0].when() <= self._now:
             timer = heapq.heappop(scheduled)
             timer._scheduled = False

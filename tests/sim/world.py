@@ -28,7 +28,7 @@ from fallow.ports.rpc import Empty, call
 from tests.faulty_database import FaultyDatabase
 from tests.sim.checks import Found, check_all, check_round, gather, require, settled
 from tests.sim.core import Core, Truth
-from tests.sim.loop import SimLoop, Stuck
+from tests.sim.loop import SimLoop
 from tests.sim.machine import Machine
 from tests.sim.net import Net
 from tests.sim.story import Story
@@ -69,14 +69,15 @@ def run(seed: int) -> Outcome:
         Failure: something does not hold.
     """
     story, loop = Story(), SimLoop(seed)
-    with _folder() as folder, _logged(story), asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with _folder() as folder, _logged(story):
         world = World(seed, folder, story)
         try:
-            runner.run(world.live())
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(world.live())
             require(not loop.trouble, "nothing is lost in the background", loop.trouble)
-        except (Exception, Stuck) as error:
+        except Exception as error:
             raise Failure(seed, error, story) from error
-        return Outcome(story.digest, loop.time(), loop.steps, {**world.net.counts, **world.chaos.counts})
+    return Outcome(story.digest, loop.time(), loop.steps, {**world.net.counts, **world.chaos.counts})
 
 
 class World:
@@ -147,7 +148,7 @@ class World:
         try:
             async with asyncio.timeout(HEALED_WITHIN_S):
                 await asyncio.wait(buyers)
-                while not await self._at_rest():
+                while not await self._at_rest():  # noqa: ASYNC110 - in virtual time
                     await asyncio.sleep(1)
         except TimeoutError:
             raise Found("all ends within ten minutes of calm", *await self._what_is_open()) from None

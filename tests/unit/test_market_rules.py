@@ -212,6 +212,29 @@ def test_more_money_moves_in_a_round_than_a_ledger_batch_holds(world: World) -> 
     assert not any(account.debits_pending for account in world.ledger.accounts.values())
 
 
+def test_receipts_that_come_together_wait_for_each_others_money(world: World) -> None:
+    """Three windows in one round: no window is charged before it is reserved."""
+    submit(world, order(time_limit_s=30))
+    (lease,) = accept_all(world)
+    world.wait(25_000)
+    for window in (0, 1):
+        world.interim(world.nodes[0], lease, window, 10_000)
+    world.final(world.nodes[0], lease, 2, 5000)
+    assert world.round()
+    assert world.store.all_leases()[0].window == 1
+    world.settle()
+    (ended,) = world.store.all_leases()
+    assert (ended.state, ended.used_ms, ended.owed_microusd) == (LeaseState.ENDED, 25_000, 2500)
+
+
+def test_only_its_buyer_cancels_a_job(world: World) -> None:
+    submit(world, order())
+    answer = world.ask(lambda brain, now: brain.cancel(now, job_id=order().id, account=world.buyers[1]))
+    world.settle()
+    assert failed(answer) == "job.unknown"
+    assert world.brain.jobs[order().id].job.state is JobState.RUNNING
+
+
 def test_a_cancelled_item_gets_no_further_lease(world: World) -> None:
     """The second of two replicas finds no owner until after the cancel."""
     submit(world, order(work=COMPARES, replicas=2))

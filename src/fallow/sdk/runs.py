@@ -172,7 +172,7 @@ class RunCalls(BlobCalls, JobCalls):
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(source)) for source in sources]
-        except* (FallowError, OSError) as errors:
+        except ExceptionGroup as errors:
             # The first is the cause; the others were cancelled or failed by the same.
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]

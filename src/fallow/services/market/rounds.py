@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from fallow.domain.billing import FeePolicy
@@ -173,8 +173,10 @@ class Rounds:
         try:
             await self._go_round(term)
         except asyncio.CancelledError:
-            async with self._database.transaction() as tx:
-                await self._store.step_down(tx, term, self._clock.now_ms())
+            # Where the database is away the term runs out by itself; to end is what counts.
+            with suppress(FallowError):
+                async with self._database.transaction() as tx:
+                    await self._store.step_down(tx, term, self._clock.now_ms())
             raise
 
     async def _go_round(self, term: int) -> None:
