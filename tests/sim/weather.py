@@ -35,6 +35,7 @@ class Chaos:
         self._note = note
         self._away = False
         self._rate = 0.0
+        self._later: list[asyncio.Task[None]] = []
 
     def storm(self) -> None:
         """From now on messages and transactions are lost."""
@@ -72,6 +73,8 @@ class Chaos:
         self._away = False
         self._database.fault = lambda: Fault.NONE
         self._bus_returns()
+        for task in self._later:
+            task.cancel()
         for process in (*self._cores, *self._machines):
             if process.dead:
                 process.start(group)
@@ -97,21 +100,21 @@ class Chaos:
         if alive:
             process = self._chance.choice(alive)
             await process.kill()
-            await self._later(group, process)
+            self._start_later(group, process)
 
     async def _leave(self, group: asyncio.TaskGroup) -> None:
         machine = self._machine()
         if machine is not None and machine.agent is not None:
             await machine.leave()
-            await self._later(group, machine)
+            self._start_later(group, machine)
 
-    async def _later(self, group: asyncio.TaskGroup, process: Process) -> None:
+    def _start_later(self, group: asyncio.TaskGroup, process: Process) -> None:
         async def start() -> None:
             await asyncio.sleep(self._chance.choice((0.1, 2.0, 8.0, 15.0)) * self._chance.random())
             if process.dead:
                 process.start(group)
 
-        group.create_task(start())
+        self._later.append(group.create_task(start()))
 
     async def _cut(self, _: asyncio.TaskGroup) -> None:
         party = self._chance.choice([process.name for process in (*self._cores, *self._machines)])
@@ -154,7 +157,7 @@ class Chaos:
             await asyncio.sleep(10 * self._chance.random())
             await self._mode(machine, "open")
 
-        group.create_task(resume())
+        self._later.append(group.create_task(resume()))
 
     async def _mode(self, machine: Machine, mode: str) -> None:
         """As its owner commands it, if it runs."""

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 
 import msgspec
 
-from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.views import ItemView, JobView
