@@ -218,6 +218,7 @@ class World:
         self.ledger = MemoryLedger()
         self.granted: Counter[bytes] = Counter()
         self.fees_funded = 0
+        self.cancels: list[tuple[str, Answer]] = []
         self.said: set[tuple[bytes, bytes, str]] = set()
         self._grants = 0
         tx = MemoryTransaction()
@@ -261,6 +262,11 @@ class World:
     def submit(self, order: Order, account: bytes) -> Answer:
         """A work that says so has results that can be compared."""
         return self.ask(Submission(order, account, Needs(compares=bool(order.work.get("compares")))))
+
+    def cancel(self, job_id: str, account: bytes) -> Answer:
+        answer = self.ask(lambda brain, now: brain.cancel(now, job_id=job_id, account=account))
+        self.cancels.append((job_id, answer))
+        return answer
 
     def record(self, node: Node, body: Body) -> None:
         """A node's record reaches ingest's log."""
@@ -335,7 +341,8 @@ class World:
         try:
             finish(self.rounds._round(TERM))
         except (Unavailable, Conflict):
-            self.restart()
+            self.rounds._fail_waiting()
+            finish(self.rounds._load(cast("Any", MemoryTransaction())))
             self.check()
             return False
         self.check()
@@ -425,9 +432,11 @@ class World:
             assert slot.free == free
 
     def _check_sold_once(self, new: set[bytes]) -> None:
-        """Whatever a node held before: a new lease only goes where it fits."""
+        """Whatever a node held before: a new lease only goes where it fits, and to no job that was cancelled."""
+        cancelled = {job_id for job_id, answer in self.cancels if answer.given and answer.error is None}
         for lease_id in new & set(self.brain.leases):
             lease = self.brain.leases[lease_id]
+            assert lease.job not in cancelled
             assert not lease.holds_capacity or self.brain.floor.slots[lease.node].free.holds(NOTHING)
 
     def _check_leases(self) -> None:

@@ -163,7 +163,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def spend_about_everything(self, customer: bytes, pending: bool, over: int) -> None:
         balance = self.oracle.balance(customer)
         left = balance[3] - balance[0] - balance[1]
-        amount = max(0, left + over)
+        amount = min(AMOUNT_MAX, max(0, left + over))
         [result] = self.post([transfer(self.fresh(), customer, SHOP, amount, 1, 1, pending=pending)])
         assert result == ("ok" if amount <= left else "exceeds_credits")
 
@@ -172,7 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.post([transfer(self.fresh(), ASSET, BANK, amount, 1, 1)])
         balance = self.oracle.balance(ASSET)
         left = balance[1] - balance[2] - balance[3]
-        amount = max(0, left + over)
+        amount = min(AMOUNT_MAX, max(0, left + over))
         [result] = self.post([transfer(self.fresh(), SHOP, ASSET, amount, 1, 1, pending=pending)])
         assert result == ("ok" if amount <= left else "exceeds_debits")
 

@@ -263,7 +263,7 @@ class MarketMachine(RuleBasedStateMachine):
     def cancel(self, pick: int, foreign: bool, again: bool, later: bool) -> None:
         order, owner = self.orders[pick % len(self.orders)]
         account = next(other for other in self.world.buyers if foreign == (other != owner))
-        answer = self.world.ask(lambda brain, now: brain.cancel(now, job_id=order.id, account=account))
+        answer = self.world.cancel(order.id, account)
         if again:
             self.world.submit(order, owner)
         self.then(later)

@@ -17,6 +17,7 @@ class Story(logging.Handler):
         super().__init__()
         self.lines: deque[str] = deque(maxlen=LINES_MAX)
         self._digest = hashlib.sha256()
+        self._last = ""
 
     @property
     def digest(self) -> str:
@@ -24,9 +25,12 @@ class Story(logging.Handler):
         return self._digest.hexdigest()
 
     def note(self, line: str) -> None:
-        """Add one line."""
-        self.lines.append(f"{_now():9.3f}  {line}")
-        self._digest.update(self.lines[-1].encode())
+        """Add one line, unless it is the last one again."""
+        stamped = f"{_now():9.3f}  {line}"
+        self._digest.update(stamped.encode())
+        if line != self._last:
+            self.lines.append(stamped)
+        self._last = line
 
     def message(self, data: bytes) -> None:
         """Count a message that arrived."""

@@ -21,6 +21,7 @@ from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain import calls
 from fallow.domain.errors import NotFound, Unavailable
 from fallow.domain.identity import address
+from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.views import BalanceView, JobView
 from fallow.ports.bus import Bus
@@ -148,6 +149,7 @@ class World:
         try:
             async with asyncio.timeout(HEALED_WITHIN_S):
                 await asyncio.wait(buyers)
+                await asyncio.sleep(15)  # who has just started has said what it has to say
                 while not await self._at_rest():  # noqa: ASYNC110 - in virtual time
                     await asyncio.sleep(1)
         except TimeoutError:
@@ -165,7 +167,20 @@ class World:
         async with self.database.transaction() as tx:
             state = await self.truth.market.load(tx)
         waiting = {machine.name: machine.outbox.waiting for machine in self.machines if machine.outbox is not None}
-        return [waiting, state.jobs, state.leases, state.standings]
+        items = [
+            (
+                job.order.id[:8],
+                item.index,
+                item.state.value,
+                [lease.hex()[:8] for lease in item.leases],
+                len(item.votes),
+            )
+            for job, items in state.jobs
+            for item in items
+            if item.state not in FINAL
+        ]
+        leases = [(lease.id.hex()[:8], lease.node.hex()[:8], lease.state.value, lease.boot) for lease in state.leases]
+        return [waiting, items, leases, state.cursor]
 
     # Who takes part
 

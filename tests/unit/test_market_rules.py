@@ -51,7 +51,7 @@ def test_an_order_again_in_the_round_that_cancels_it_answers_and_begins_nothing(
     world.nodes[0].alive = False
     world.wait(LOST_AFTER_MS)
     submit(world, order())
-    world.ask(lambda brain, now: brain.cancel(now, job_id=order().id, account=world.buyers[0]))
+    world.cancel(order().id, world.buyers[0])
     answer = world.submit(order(), world.buyers[0])
     world.settle()
     assert answer.value.state is JobState.CANCELLED
@@ -229,7 +229,7 @@ def test_receipts_that_come_together_wait_for_each_others_money(world: World) ->
 
 def test_only_its_buyer_cancels_a_job(world: World) -> None:
     submit(world, order())
-    answer = world.ask(lambda brain, now: brain.cancel(now, job_id=order().id, account=world.buyers[1]))
+    answer = world.cancel(order().id, world.buyers[1])
     world.settle()
     assert failed(answer) == "job.unknown"
     assert world.brain.jobs[order().id].job.state is JobState.RUNNING
@@ -239,7 +239,7 @@ def test_a_cancelled_item_gets_no_further_lease(world: World) -> None:
     """The second of two replicas finds no owner until after the cancel."""
     submit(world, order(work=COMPARES, replicas=2))
     (lease,) = accept_all(world)
-    world.ask(lambda brain, now: brain.cancel(now, job_id=order().id, account=world.buyers[0]))
+    world.cancel(order().id, world.buyers[0])
     world.offer(world.nodes[2], BIG, CHEAP)
     world.settle()
     assert set(world.brain.leases) == {lease}
@@ -255,7 +255,7 @@ def test_two_cancelled_replicas_end_one_after_the_other(world: World) -> None:
     leases = accept_all(world)
     assert len(leases) == 2
     nodes = {world.brain.leases[lease].node: lease for lease in leases}
-    world.ask(lambda brain, now: brain.cancel(now, job_id=order().id, account=world.buyers[0]))
+    world.cancel(order().id, world.buyers[0])
     world.round()
     for node in (world.nodes[0], world.nodes[2]):
         world.final(node, nodes[node.id], 0, 0, ok=False, caused_by="buyer", reason="buyer.cancelled", result=None)
@@ -319,6 +319,20 @@ def test_what_a_node_said_in_time_counts_although_the_market_was_away(world: Wor
     world.final(world.nodes[0], lease, 0, 1000)
     world.now += 100_000
     world.restart()
+    world.settle()
+    assert [job.state for job in world.store.all_jobs()] == [JobState.DONE]
+    assert world.store.all_leases()[0].owed_microusd == 100
+
+
+def test_a_round_that_was_not_written_leaves_nothing_behind(world: World) -> None:
+    """Not even the belief that an account was opened in it: the same process goes on."""
+    world.db.fail = True
+    world.submit(order(), world.buyers[0])
+    assert not world.round()
+    submit(world, order())
+    (lease,) = accept_all(world)
+    world.now += 1000
+    world.final(world.nodes[0], lease, 0, 1000)
     world.settle()
     assert [job.state for job in world.store.all_jobs()] == [JobState.DONE]
     assert world.store.all_leases()[0].owed_microusd == 100

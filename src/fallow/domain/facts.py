@@ -13,7 +13,7 @@ from fallow.domain.records import Body, Count
 from fallow.domain.resources import Resources, Terms
 
 LeaseId = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Reason = Annotated[str, Meta(max_length=60, pattern="^[a-z_.]*$")]
+Reason = Annotated[str, Meta(max_length=60, pattern=r"^[a-z_.]*$(?!\n)")]
 
 
 class NodeEnrolled(Body, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class OfferMade(Body, frozen=True, kw_only=True):
     total: Resources
     terms: Terms
     attributes: Annotated[dict[str, Annotated[str, Meta(max_length=200)]], Meta(max_length=64)] = {}
-    country: Annotated[str, Meta(pattern="^([A-Z]{2})?$")] = ""
+    country: Annotated[str, Meta(pattern=r"^([A-Z]{2})?$(?!\n)")] = ""
 
 
 class LeaseAccepted(Body, frozen=True, kw_only=True):

@@ -41,7 +41,7 @@ def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
     requirements = wish.requirements
     resources = requirements.resources
     node = place.node.hex()
-    wanted = {**wish.attributes, **requirements.attributes}
+    wanted = {**requirements.attributes, **wish.attributes}
     price = place.terms.price_microusd_per_hour(resources)
     checks = (
         ("offline", place.here),

@@ -95,7 +95,7 @@ class MemoryMarketStore:
         return MarketState(
             jobs=self._with_items(jobs),
             leases=[_decode(row.doc, Lease) for row in leases],
-            offers=[_decode(doc, Offer) for doc in self._offers.values()],
+            offers=[_decode(doc, Offer) for _, doc in sorted(self._offers.items())],
             meters=dict(self._meters),
             standings={node: _decode(doc, Standing) for node, doc in self._standings.items()},
             cursor=self._leader[None].cursor,

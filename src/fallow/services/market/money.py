@@ -33,6 +33,10 @@ class Cashier:
         self._ledger = ledger
         self._known: set[bytes] = set()
 
+    def forget(self) -> None:
+        """Forget what was opened: the transaction may not have been written."""
+        self._known.clear()
+
     async def move(self, tx: Transaction, brain: Brain, money: Sequence[Money], now: int) -> None:
         """Post all of `money`, in order.
 

@@ -160,6 +160,7 @@ class Rounds:
 
     async def _load(self, tx: Transaction) -> None:
         state = await self._store.load(tx)
+        self._cashier.forget()
         brain = Brain(self._fee, self._check_seed)
         now = self._clock.now_ms()
         for offer in state.offers:
