@@ -50,7 +50,8 @@ class Failure(AssertionError):
         leaves = [leaf for leaf in _leaves(error) if not isinstance(leaf, asyncio.CancelledError)] or [error]
         found = next((leaf for leaf in leaves if isinstance(leaf, Found)), leaves[0])
         self.checker = str(found.args[0]) if isinstance(found, Found) else type(found).__name__
-        super().__init__(f"seed {seed}: {self.checker}\n{found!r}\n{story.tail()}")
+        again = f"again: python -m tests.sim {seed}"
+        super().__init__(f"seed {seed}: {self.checker}\n{found!r}\n{story.tail()}\n{again}")
         self.seed = seed
 
 

@@ -1,0 +1,124 @@
+"""Bugs that are planted on purpose: if the simulation does not find them, it would not find others either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from fallow.adapters.memory.database import MemoryTransaction
+from fallow.domain import leases
+from fallow.domain.batches import stored_records
+from fallow.domain.facts import UsageReceipt
+from fallow.domain.leases import Lease, Lost, Release, Reported, Step
+from fallow.domain.records import Record
+from fallow.ports.stores import Cursor, LoggedBatch
+from fallow.services.ingest import service as ingest
+from fallow.services.market import intake, rounds
+from fallow.services.market.floor import Slot
+from fallow.services.market.money import Cashier
+from fallow.services.market.rounds import Rounds
+
+Patch = pytest.MonkeyPatch
+
+
+def receipt_applied_twice(patch: Patch) -> None:
+    """A market that starts anew reads old receipts again, and pays windows once more that were paid."""
+    load, report, bill = Rounds._load, leases._reported, leases.billable_ms
+
+    async def load_further_back(self: Rounds, tx: Any) -> None:
+        await load(self, tx)
+        patch.setattr(self.brain, "applied_to", self._cursor.pos, raising=False)
+        if not self._cursor.records:
+            self._cursor = Cursor(max(0, self._cursor.pos - 8), 0)
+
+    def apply_again(brain: Any, cursor: Cursor, batches: Sequence[LoggedBatch], accounts: Any) -> Cursor:
+        for batch in batches:
+            records = stored_records(batch.data)
+            for index in range(cursor.records, len(records)):
+                old = batch.pos <= brain.applied_to
+                if old and not _of_open_window(brain, records[index]):
+                    continue
+                if not intake._apply(brain, records[index], batch.received_at, accounts):
+                    return Cursor(cursor.pos, index)
+            cursor = Cursor(batch.pos, 0)
+        return cursor
+
+    def report_again(lease: Lease, receipt: Reported) -> Step:
+        return report(lease, receipt._replace(window=lease.window))
+
+    patch.setattr(Rounds, "_load", load_further_back)
+    patch.setattr(rounds, "apply_log", apply_again)
+    patch.setattr(leases, "_reported", report_again)
+    patch.setattr(leases, "billable_ms", lambda lease, receipt: max(bill(lease, receipt), receipt.used_ms))
+
+
+def _of_open_window(brain: Any, record: Record) -> bool:
+    return record.kind == UsageReceipt.kind and not record.body["final"] and record.body["lease"] in brain.leases
+
+
+def hold_not_released(patch: Patch) -> None:
+    """The money of a lease whose node is lost stays reserved."""
+    step = leases.step
+
+    def keep_the_money(lease: Lease, event: leases.Event) -> Step:
+        after, effects = step(lease, event)
+        if isinstance(event, Lost):
+            effects = tuple(effect for effect in effects if not isinstance(effect, Release))
+        return after, effects
+
+    patch.setattr(leases, "step", keep_the_money)
+
+
+def duplicate_batch_taken(patch: Patch) -> None:
+    """Ingest takes a batch that it has already as a new one."""
+    admit = ingest.Ingest._admit
+
+    def take_anything(self: Any, batch: Any, enrolled: Any, expected: Any, known: Any, now: int) -> Any:
+        known.pop(ingest._key(batch), None)
+        return admit(self, batch, enrolled, expected, known, now)
+
+    patch.setattr(ingest.Ingest, "_admit", take_anything)
+    patch.setattr(ingest, "check_order", lambda *_: None)
+    patch.setattr(MemoryTransaction, "add", MemoryTransaction.put)
+
+
+def capacity_not_freed(patch: Patch) -> None:
+    """A lease that ended keeps its node's resources."""
+    patch.setattr(Slot, "give_back", lambda self, lease: self.leases.pop(lease.id, None))
+
+
+def capacity_sold_twice(patch: Patch) -> None:
+    """A lease takes nothing of its node's resources."""
+    patch.setattr(Slot, "take", lambda self, lease: self.leases.setdefault(lease.id, lease))
+
+
+def reason_lost(patch: Patch) -> None:
+    """A lease of a node that is lost ends without a reason."""
+    ended = leases._ended
+
+    def say_nothing(lease: Lease, at: int, reason: str, caused_by: str) -> Lease:
+        after = ended(lease, at, reason, caused_by)
+        return msgspec.structs.replace(after, caused_by="") if reason.startswith("node.") else after
+
+    patch.setattr(leases, "_ended", say_nothing)
+
+
+def accounts_thought_open(patch: Patch) -> None:
+    """What this simulation found first: accounts that a lost transaction opened were never opened again."""
+    patch.setattr(Cashier, "forget", lambda _: None)
+
+
+LIVENESS = "all ends within ten minutes of calm"
+PLANTED: dict[Callable[[Patch], None], set[str]] = {
+    receipt_applied_twice: {"windows applied once", "no more charged than claimed"},
+    hold_not_released: {"nothing pending", LIVENESS},
+    duplicate_batch_taken: {"each record once"},
+    capacity_not_freed: {"capacity"},
+    capacity_sold_twice: {"node oversold", "capacity"},
+    reason_lost: {"caused by somebody"},
+    accounts_thought_open: {LIVENESS},
+}
+"""The bugs, and the checkers of which one must find each."""
