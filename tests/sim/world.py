@@ -19,8 +19,8 @@ from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.market import MemoryMarketStore
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain import calls
-from fallow.domain.errors import NotFound, Unavailable
-from fallow.domain.identity import address
+from fallow.domain.errors import InsufficientFunds, NotFound, Unavailable
+from fallow.domain.identity import address, address_text
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.views import BalanceView, JobView
@@ -40,7 +40,7 @@ MACHINES = 4
 ITEMS = 6
 MAPS = 2
 HEALED_WITHIN_S = 600.0
-GRANT = 10**9
+GRANT, POOR = 10**9, 4000
 
 
 class Failure(AssertionError):
@@ -121,6 +121,7 @@ class World:
         """Accounts by order."""
         self.granted: dict[bytes, int] = {}
         self.funded = 0
+        self.healed = False
         self._buyer = self.net.party("buyer")
         self._operator = self.net.party("operator")
 
@@ -136,8 +137,11 @@ class World:
             await asyncio.wait(joining)
             await self.chaos.heal(group)
             self.story.note("everything is healed")
+            self.healed = True
             if not self.funded:
                 await self._fund()
+            for number, account in enumerate(list(self.granted)):
+                await self._grant(1000 + number, address_text(account), GRANT)
             await self._end_well(buyers)
             for process in (*self.machines, *self.cores):
                 await process.kill()
@@ -197,15 +201,20 @@ class World:
         await self._ask(calls.FUND, grant, Empty)
         self.funded = amount
 
+    async def _grant(self, number: int, account: str, amount: int) -> None:
+        grant = calls.Grant(id=f"{number:032x}", account=account, amount_microusd=amount)
+        await self._ask(calls.GRANT, grant, BalanceView)
+        self.granted[address(account)] = self.granted.get(address(account), 0) + amount
+        if self.healed and amount < GRANT:
+            await self._grant(number + MAPS, account, GRANT)
+
     async def _buy(self, number: int) -> None:
         """Come, order, perhaps think better of it, and wait for the end."""
         chance, bus = self.chance, self._buyer
         if number == 0 and chance.random() < 0.7:
             await self._fund()
         key = await self._ask(calls.CREATE_KEY, calls.CreateKey(), calls.Secret)
-        grant = calls.Grant(id=f"{number:032x}", account=key.account, amount_microusd=GRANT)
-        await self._ask(calls.GRANT, grant, BalanceView)
-        self.granted[address(key.account)] = GRANT
+        await self._grant(number, key.account, GRANT if self.healed else chance.choice((GRANT, GRANT, POOR)))
         await asyncio.sleep(10 * chance.random())
         order = self._order(number)
         self.orders[order.id] = key.account
@@ -238,7 +247,7 @@ class World:
             time_limit_s=60,
             retries=chance.choice((0, 1)),
             replicas=chance.choice((1, 1, 2)),
-            budget_microusd=chance.choice((None, None, GRANT)),
+            budget_microusd=chance.choice((None, None, GRANT, 10 * POOR, POOR)),
         )
 
     async def _ask(self, subject: str, request: Any, reply: type[T], bus: Bus | None = None) -> T:
@@ -246,7 +255,7 @@ class World:
         while True:
             try:
                 return await call(bus or self._operator, subject, request, reply)
-            except Unavailable:
+            except (Unavailable, InsufficientFunds):
                 await asyncio.sleep(0.5 + self.chance.random())
 
 
