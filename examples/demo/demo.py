@@ -258,7 +258,7 @@ async def show_earnings(buyer: AsyncClient, operator: AsyncClient) -> None:
         node = nodes[name]
         earned = sum((await operator.balance_of(node.account)).earned.values())
         wrong = f"[red]{node.wrong}[/]" if node.wrong else "0"
-        table.add_row(name, f"{earned / USD:.6f}", "0", str(node.confirmed), wrong, node.trust, node.state)
+        table.add_row(name, f"{earned / USD:.6f}", "—", str(node.confirmed), wrong, node.trust, node.state)
         if name == LIAR and (earned or not node.wrong):
             raise Failed(f"the liar was paid {earned} micro-US-dollars and found wrong {node.wrong} times")
         if name != LIAR and node.wrong:

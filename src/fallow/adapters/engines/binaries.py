@@ -134,5 +134,5 @@ def _not_installed(what: str, package: str) -> NotFound:
     return NotFound(
         "engine.not_installed",
         f"{what} cannot be started here: the package {package} is not installed.",
-        "Install it with: pip install 'fallow[network]' - or give the URL of one that runs elsewhere.",
+        "Install Fallow with its extra `network` - or give the URL of one that runs elsewhere.",
     )
