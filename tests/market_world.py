@@ -32,8 +32,9 @@ from fallow.domain.records import Body, make_record
 from fallow.domain.resources import Resources
 from fallow.domain.verification import Standing
 from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
-from fallow.services.market.brain import Brain, Entry
+from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Changes
+from fallow.services.market.entry import Entry
 from fallow.services.market.floor import NOTHING
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import Input, Rounds, Submission, _Waiting
@@ -494,6 +495,9 @@ class World:
         assert item.used_ms == sum(one.used_ms for one in paid)
         assert item.reason or item.state not in {ItemState.FAILED, ItemState.CANCELLED}
         assert item.failures <= job.order.retries + 1
+        lost = [one for one in mine if one.caused_by == "provider" and one.started_at is not None]
+        shunned = sum(item.shunned.count(node) for node in {one.node for one in mine})
+        assert shunned == sum(1 for one in lost if not one.ok or one.reason == "result.wrong")
 
     def _check_stored(self) -> None:
         """A process that starts now would have the same in mind."""
@@ -505,7 +509,7 @@ class World:
         brain = self.brain
         assert fresh.leases == brain.leases
         assert state.meters == brain.meters
-        assert state.standings == brain.standings
+        assert state.standings == brain.judging.standings
         assert {node: (s.free, s.offer) for node, s in fresh.floor.slots.items()} == {
             node: (s.free, s.offer) for node, s in brain.floor.slots.items()
         }

@@ -126,7 +126,7 @@ def run(answers: list[Answer], items: int, seed: int, *, replicas: int = 1) -> O
         chance.shuffle(changes.proposals)
         for lease in changes.proposals:
             leases += 1
-            said = nodes[lease.node](lease.item, brain.standing(lease.node).confirmed, chance)
+            said = nodes[lease.node](lease.item, brain.judging.standing(lease.node).confirmed, chance)
             if said != truth(lease.item):
                 lies += 1
                 lied.add(lease.id)
@@ -135,7 +135,7 @@ def run(answers: list[Answer], items: int, seed: int, *, replicas: int = 1) -> O
     done = [item for item in entry.items.values() if item.state is ItemState.DONE]
     wrong = [item for item in done if item.result != truth(item.index).hex()]
     honest_nodes = [node for node, answer in nodes.items() if answer is honest]
-    hit = [node for node in honest_nodes if brain.standing(node).wrong]
+    hit = [node for node in honest_nodes if brain.judging.standing(node).wrong]
     return Outcome(
         Rate(len(wrong), items),
         Rate(refused, lies),

@@ -123,6 +123,23 @@ def test_an_item_that_is_lost_again_and_again_fails(world: World) -> None:
     assert (job.state, world.store.items_of(job)[0].reason) == (JobState.FAILED, "node.restarted")
 
 
+def test_an_item_is_not_lost_while_nodes_cannot_hear_the_market(world: World) -> None:
+    """Nobody answers for ten minutes, or the nodes vanish before they do; then all is well again."""
+    submit(world, order())
+    for number in range(60):
+        world.nodes[0].alive = number % 10 < 5
+        world.wait(10_000)
+        world.settle()
+    world.nodes[0].alive = True
+    world.wait(LOST_AFTER_MS)
+    world.settle()
+    (lease,) = accept_all(world)
+    world.final(world.nodes[0], lease, 0, 0)
+    world.settle()
+    (job,) = world.store.all_jobs()
+    assert job.state is JobState.DONE
+
+
 def test_another_node_is_preferred_even_if_it_is_busy_now(world: World) -> None:
     world.offer(world.nodes[1], Resources(cpu_milli=1000, memory_mib=1000, disk_mib=1000), CHEAP)
     world.round()
@@ -156,7 +173,7 @@ def test_a_shrunk_offer_shows_nothing_free_rather_than_less(world: World) -> Non
     world.round()
     slot = world.brain.floor.slots[world.nodes[0].id]
     assert slot.free.cpu_milli == -3000
-    view = node_view(slot, world.brain.standing(world.nodes[0].id), "", world.now)
+    view = node_view(slot, world.brain.judging.standing(world.nodes[0].id), "", world.now)
     assert view.free is not None
     assert view.free.cpu_milli == 0
 

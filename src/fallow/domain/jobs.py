@@ -17,7 +17,7 @@ from fallow.domain.orders import Order
 from fallow.domain.verification import Judgement, Vote
 
 LOSSES_MAX = 8
-"""After so many losses on different nodes an item fails, so that a poisonous one does not go round for ever."""
+"""After so many losses an item fails, so that a poisonous one does not go round for ever."""
 
 
 class ItemState(StrEnum):
@@ -118,10 +118,13 @@ def voted(item: Item, lease: Lease, vote: Vote) -> Item:
 
 
 def without(item: Item, lease: Lease) -> Item:
-    """A lease of the item ended before it reported: it is placed again, elsewhere if that was the provider's doing."""
+    """A lease of the item ended before it reported: it is placed again, elsewhere if its provider lost it.
+
+    Only work that had begun can be lost: what kept a lease from beginning says nothing of the item.
+    """
     left = tuple(other for other in item.leases if other != lease.id)
     item = msgspec.structs.replace(item, leases=left, reason=lease.reason)
-    if lease.caused_by == "provider":
+    if lease.caused_by == "provider" and lease.started_at is not None:
         item = msgspec.structs.replace(item, shunned=(*item.shunned, lease.node))
         if len(item.shunned) >= LOSSES_MAX and not item.votes and not left:
             return msgspec.structs.replace(item, state=ItemState.FAILED)

@@ -205,7 +205,7 @@ def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per 
         case Declined(at, reason):
             return _before_start(lease, at, reason, "nobody")
         case Unanswered(at):
-            return _before_start(lease, at, "node.unanswered", "provider")
+            return _before_start(lease, at, "node.unanswered", "nobody")  # who of the two is deaf, nobody knows
         case Unfunded(at, reason):
             return _unfunded(lease, at, reason)
         case Reported():

@@ -7,7 +7,6 @@ and offers, so that a new process goes on where a dead one stopped.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,34 +18,22 @@ from fallow.domain.billing import Charge, FeePolicy, MeterKey, charge
 from fallow.domain.chart import NETWORK
 from fallow.domain.errors import Conflict, NotFound
 from fallow.domain.facts import UsageReceipt
-from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
+from fallow.domain.jobs import FINAL, Item, ItemState, Job, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.matching import Place
-from fallow.domain.offers import Evidence, Offer, Refusal
+from fallow.domain.offers import Offer, Refusal
 from fallow.domain.orders import Order
-from fallow.domain.verification import (
-    CHECKED_VOTES,
-    Judgement,
-    Standing,
-    Vote,
-    after_confirmed,
-    after_wrong,
-    is_checked,
-    judge,
-    suspended_until,
-)
-from fallow.domain.views import JobEvent
+from fallow.domain.verification import Judgement, suspended_until
 from fallow.services.market.changes import Changes, Collect, GiveBack, Hold
+from fallow.services.market.entry import Entry
 from fallow.services.market.floor import Floor
+from fallow.services.market.judging import Judging
 
 ANSWER_MS = 5_000
 """A node answers a proposal within this time, or it goes to another."""
 
 OVERDUE_MS = 30_000
 """A lease that has not ended so long after its time limit is lost."""
-
-
-NO_STANDING = Standing()
 
 
 class Source(NamedTuple):
@@ -57,30 +44,12 @@ class Source(NamedTuple):
     seq: int
 
 
-class Entry:
-    """An open job with its items. `waiting` holds the indexes of items to place, in order."""
-
-    def __init__(self, job: Job, items: Iterable[Item]) -> None:
-        self.job = job
-        self.items = {item.index: item for item in items}
-        self.waiting = {item.index: None for item in self.items.values() if item.lacks_lease}
-        self.spent_microusd = sum(item.owed_microusd for item in self.items.values())
-        self.unfinished = sum(1 for item in self.items.values() if item.state not in FINAL)
-        self.reserved: dict[bytes, int] = {}
-
-    def affords(self, amount_microusd: int) -> bool:
-        """Whether the order's budget covers one more reservation."""
-        budget = self.job.order.budget_microusd
-        return budget is None or self.spent_microusd + sum(self.reserved.values()) + amount_microusd <= budget
-
-
 class Brain:
     """All open jobs, open leases and offers."""
 
     def __init__(self, fee: FeePolicy, check_seed: bytes) -> None:
         self.fee = fee
-        self.check_seed = check_seed
-        self.standings: dict[bytes, Standing] = {}
+        self.judging = Judging(check_seed)
         self.floor = Floor()
         self.jobs: dict[str, Entry] = {}
         self.leases: dict[bytes, Lease] = {}
@@ -89,20 +58,12 @@ class Brain:
         self.unfunded: set[bytes] = set()
         self.changes = Changes()
 
-    def standing(self, node: bytes) -> Standing:
-        """What a node's results have shown."""
-        return self.standings.get(node, NO_STANDING)
-
     def places(self, now: int) -> list[Place]:
         """All nodes as the matcher sees them."""
         return [
-            slot.place(now, suspended=suspended_until(self.standing(node)) > now)
+            slot.place(now, suspended=suspended_until(self.judging.standing(node)) > now)
             for node, slot in self.floor.slots.items()
         ]
-
-    def draw(self, lease_id: bytes) -> int:
-        """A number that decides whether a lease is checked; without the seed nobody can foresee it."""
-        return int.from_bytes(hmac.digest(self.check_seed, lease_id, "sha256")[:8], "big")
 
     # What a store loads
 
@@ -143,7 +104,7 @@ class Brain:
         self.changes.jobs[order.id] = job
         self.changes.items.update({(order.id, item.index): item for item in items})
         self.unfunded.discard(account)
-        self._tell(order.id, now, job.state)
+        self.changes.tell(order.id, now, job.state)
         return job
 
     def cancel(self, now: int, *, job_id: str, account: bytes) -> Job:
@@ -351,48 +312,24 @@ class Brain:
     def _vote(self, lease: Lease, now: int) -> None:
         """A result came in: believe it, have it checked, or judge between it and others."""
         entry = self.jobs[lease.job]
-        vote = Vote(
-            lease=lease.id,
-            node=lease.node,
-            account=lease.payee,
-            ok=lease.ok,
-            reason=lease.reason,
-            result=self.results.get(lease.id),
+        item, judgement = self.judging.count(
+            entry.items[lease.item], lease, self.results.get(lease.id), compares=entry.job.needs.compares
         )
-        item = job_rules.voted(entry.items[lease.item], lease, vote)
-        if entry.job.needs.compares and item.wanted == 1:
-            checked = is_checked(self.standing(lease.node), self.draw(lease.id))
-            item = msgspec.structs.replace(item, wanted=CHECKED_VOTES if checked else 1)
-        judgement = judge(item.votes, item.wanted) if not item.leases else None
-        if judgement is not None:
+        if judgement is None:
+            self._set_item(entry, item, now)
+        else:
             self._conclude(entry, item, judgement, now)
-            return
-        if not item.lacks_lease and not item.leases:
-            item = msgspec.structs.replace(item, wanted=len(item.votes) + 1)
-        self._set_item(entry, item, now)
 
     def _conclude(self, entry: Entry, item: Item, judgement: Judgement, now: int) -> None:
         """Pay or refuse each vote's lease, remember what the nodes have shown, and move the item on."""
         entry.items[item.index] = item
-        self._set_standings(item, judgement, now)
+        self.judging.learn(item, judgement, self.changes, now)
         wrong = {vote.lease for vote in judgement.wrong}
         for vote in item.votes:
             self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=vote.lease not in wrong))
         item = job_rules.concluded(entry.items[item.index], judgement, entry.job)
         self._set_item(entry, item, now)
         self._end_job(entry, now)
-
-    def _set_standings(self, item: Item, judgement: Judgement, now: int) -> None:
-        if len(judgement.right) > 1:
-            for vote in judgement.right:
-                self._set_standing(vote.node, after_confirmed(self.standing(vote.node)))
-        for vote in judgement.wrong:
-            self._set_standing(vote.node, after_wrong(self.standing(vote.node), now))
-            self.changes.evidence.append(Evidence(vote.lease, vote.node, now, "result.wrong", item.votes))
-
-    def _set_standing(self, node: bytes, standing: Standing) -> None:
-        self.standings[node] = standing
-        self.changes.standings.add(node)
 
     def _cancel_item(self, entry: Entry, item: Item, reason: str, now: int) -> None:
         """End an item that has no open lease; what was reported for it is paid."""
@@ -421,24 +358,11 @@ class Brain:
         self._end_job(entry, now)
 
     def _end_job(self, entry: Entry, now: int) -> None:
-        if entry.unfinished or entry.job.state is not JobState.RUNNING:
-            return
-        entry.job = job_rules.after_items(entry.job, entry.items.values(), now)
-        self.changes.jobs[entry.job.order.id] = entry.job
-        self.jobs.pop(entry.job.order.id, None)
-        self._tell(entry.job.order.id, now, entry.job.state, reason=entry.job.reason)
+        if entry.end(self.changes, now):
+            self.jobs.pop(entry.job.order.id, None)
 
     def _set_item(self, entry: Entry, item: Item, now: int) -> None:
-        before = entry.items[item.index]
-        entry.items[item.index] = item
-        entry.unfinished += (before.state in FINAL) - (item.state in FINAL)
-        if item.lacks_lease:
-            entry.waiting[item.index] = None
-        else:
-            entry.waiting.pop(item.index, None)
-        job_id = entry.job.order.id
-        self.changes.items[job_id, item.index] = item
-        self._tell(job_id, now, item.state, item=item)
+        entry.set_item(item, self.changes, now)
 
     def _keep(self, lease: Lease) -> None:
         self.changes.leases[lease.id] = lease
@@ -450,20 +374,6 @@ class Brain:
     def refuse(self, source: Source, code: str, now: int) -> None:
         """Keep that a record changed nothing, and why."""
         self.changes.refusals.append(Refusal(source.node, source.boot, source.seq, code, now))
-
-    def _tell(
-        self, job_id: str, now: int, state: JobState | ItemState, *, item: Item | None = None, reason: str = ""
-    ) -> None:
-        self.changes.events.append(
-            JobEvent(
-                job=job_id,
-                at=now,
-                state=state.value,
-                item=item.index if item else None,
-                node=item.node.hex() if item and item.node else None,
-                reason=item.reason if item else reason,
-            )
-        )
 
 
 def _due_at(lease: Lease) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fallow.domain.billing import Charge, MeterKey
-from fallow.domain.jobs import Item, Job
+from fallow.domain.jobs import Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Refusal
 from fallow.domain.views import JobEvent
@@ -65,6 +65,21 @@ class Changes:
         """Have money moved; `moving` names the leases for which some waits."""
         self.money.append(money)
         self.moving.add(money.lease.id)
+
+    def tell(
+        self, job_id: str, now: int, state: JobState | ItemState, *, item: Item | None = None, reason: str = ""
+    ) -> None:
+        """Tell whoever watches that a job, or an item of it, changed."""
+        self.events.append(
+            JobEvent(
+                job=job_id,
+                at=now,
+                state=state.value,
+                item=item.index if item else None,
+                node=item.node.hex() if item and item.node else None,
+                reason=item.reason if item else reason,
+            )
+        )
 
     @property
     def to_write(self) -> bool:

@@ -12,7 +12,8 @@ from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles
-from fallow.services.market.brain import ANSWER_MS, Brain, Entry
+from fallow.services.market.brain import ANSWER_MS, Brain
+from fallow.services.market.entry import Entry
 from fallow.services.market.floor import Slot
 
 PLACED_A_ROUND_MAX = 500

@@ -165,7 +165,7 @@ class Rounds:
         now = self._clock.now_ms()
         for offer in state.offers:
             brain.floor.offer(offer, now)
-        brain.meters, brain.standings = state.meters, state.standings
+        brain.meters, brain.judging.standings = state.meters, state.standings
         brain.restore(state.jobs, state.leases)
         self.brain, self._cursor, self._log_has_news = brain, state.cursor, True
 
@@ -299,7 +299,7 @@ def _rows(brain: Brain, cursor: Cursor) -> MarketRows:
         offers=[brain.floor.slots[node].offer for node in changes.offers],
         meters={key: brain.meters[key] for key in changes.meters},
         refusals=changes.refusals,
-        standings={node: brain.standing(node) for node in changes.standings},
+        standings={node: brain.judging.standing(node) for node in changes.standings},
         evidence=changes.evidence,
         cursor=cursor,
     )

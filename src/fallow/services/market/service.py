@@ -158,7 +158,8 @@ class Market:
         now = self._clock.now_ms()
         brain = self._rounds.brain
         return [
-            node_view(slot, brain.standing(node), labels.get(node, ""), now) for node, slot in brain.floor.slots.items()
+            node_view(slot, brain.judging.standing(node), labels.get(node, ""), now)
+            for node, slot in brain.floor.slots.items()
         ]
 
     async def evidence(self, _: Mapping[str, str]) -> list[EvidenceView]:

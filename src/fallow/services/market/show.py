@@ -134,7 +134,7 @@ def quote(brain: Brain, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
             CandidateView(
                 node=place.node.hex(),
                 price_microusd_per_hour=place.terms.price_microusd_per_hour(resources),
-                trust=trust(brain.standing(place.node), now),
+                trust=trust(brain.judging.standing(place.node), now),
                 country=place.country,
             )
             for place in fitting[:CANDIDATES_SHOWN]

@@ -1,0 +1,47 @@
+"""An open job with its items, as the market keeps it in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fallow.domain import jobs as job_rules
+from fallow.domain.jobs import FINAL, Item, Job, JobState
+from fallow.services.market.changes import Changes
+
+
+class Entry:
+    """An open job. `waiting` holds the indexes of items to place, in order; `reserved` what each open lease holds."""
+
+    def __init__(self, job: Job, items: Iterable[Item]) -> None:
+        self.job = job
+        self.items = {item.index: item for item in items}
+        self.waiting = {item.index: None for item in self.items.values() if item.lacks_lease}
+        self.spent_microusd = sum(item.owed_microusd for item in self.items.values())
+        self.unfinished = sum(1 for item in self.items.values() if item.state not in FINAL)
+        self.reserved: dict[bytes, int] = {}
+
+    def affords(self, amount_microusd: int) -> bool:
+        """Whether the order's budget covers one more reservation."""
+        budget = self.job.order.budget_microusd
+        return budget is None or self.spent_microusd + sum(self.reserved.values()) + amount_microusd <= budget
+
+    def set_item(self, item: Item, changes: Changes, now: int) -> None:
+        """Put an item in the place of its older self, and tell."""
+        before = self.items[item.index]
+        self.items[item.index] = item
+        self.unfinished += (before.state in FINAL) - (item.state in FINAL)
+        if item.lacks_lease:
+            self.waiting[item.index] = None
+        else:
+            self.waiting.pop(item.index, None)
+        changes.items[self.job.order.id, item.index] = item
+        changes.tell(self.job.order.id, now, item.state, item=item)
+
+    def end(self, changes: Changes, now: int) -> bool:
+        """End the job if all of its items have ended; False while it goes on, or when it had ended before."""
+        if self.unfinished or self.job.state is not JobState.RUNNING:
+            return False
+        self.job = job_rules.after_items(self.job, self.items.values(), now)
+        changes.jobs[self.job.order.id] = self.job
+        changes.tell(self.job.order.id, now, self.job.state, reason=self.job.reason)
+        return True
