@@ -1,0 +1,96 @@
+"""A whole network for a benchmark: `fallow up`, crowds of nodes, buyers, and what its processes take."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import psutil
+
+from bench._nodes import Crowd, Ground, Spec, joined
+from fallow.adapters.nats.bus import NatsBus, connect_nats
+from fallow.adapters.nats.permissions import inbox_prefix
+from fallow.bootstrap.keys import load_keys, signer
+from fallow.bootstrap.place import read_place
+from fallow.bootstrap.tls import own_context
+from fallow.domain import calls
+from fallow.domain.facts import OfferMade
+from fallow.ports.rpc import call
+from tests.network import fresh_id, processes_of
+
+JOINING_MAX = 16
+USD = 1_000_000
+
+
+@asynccontextmanager
+async def gateway_bus(data: Path, name: str) -> AsyncIterator[NatsBus]:
+    """A connection to the bus with a gateway's rights."""
+    place, key = read_place(data), load_keys(data).gateway
+    async with connect_nats(
+        place.bus_url, signer=signer(key), name=name, tls=own_context(place.tls),
+        inbox_prefix=inbox_prefix(bytes(key.verify_key)),
+    ) as bus:  # fmt: skip
+        yield bus
+
+
+async def new_buyer(bus: NatsBus, usd: int) -> str:
+    """An account with TEST credits."""
+    key = await call(bus, calls.CREATE_KEY, calls.CreateKey(), calls.Secret)
+    grant = calls.Grant(id=fresh_id(), account=key.account, amount_microusd=usd * USD)
+    await call(bus, calls.GRANT, grant, dict)
+    return key.account
+
+
+async def join_all(bus: NatsBus, offers: list[OfferMade], draw: random.Random) -> list[Spec]:
+    """Have so many new nodes join, each with an owner of its own."""
+    token = await call(bus, calls.CREATE_TOKEN, calls.CreateToken(uses=len(offers)), calls.Secret)
+    seeds = [draw.randbytes(32) for _ in offers]
+    joining = asyncio.Semaphore(JOINING_MAX)
+
+    async def join(seed: bytes, made: OfferMade) -> Spec:
+        async with joining:
+            return await joined(bus, token.secret, seed, made)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(join(seed, made)) for seed, made in zip(seeds, offers, strict=True)]
+    return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def crowds(data: Path, specs: list[Spec], processes: int, work_s: float) -> AsyncIterator[list[Crowd]]:
+    """Have nodes serve, in so many processes; all of them are on offer when the context opens."""
+    place, keys = read_place(data), load_keys(data)
+    ca = place.tls.ca_pem() if place.tls else ""
+    ground = Ground(place.net, place.bus_public_url, bytes(keys.network.verify_key), ca)
+    async with AsyncExitStack() as stack:
+        running = [stack.enter_context(Crowd(ground, specs[number::processes], work_s)) for number in range(processes)]
+        await asyncio.gather(*(crowd.ready() for crowd in running))
+        yield running
+
+
+def processor_s(data: Path) -> dict[str, float]:
+    """Processor time so far of each program of the network, children included."""
+    sums: dict[str, float] = {}
+    for pid in processes_of(data):
+        try:
+            process = psutil.Process(pid)
+            used = process.cpu_times()
+            sums[_name(process)] = sums.get(_name(process), 0.0) + used.user + used.system
+        except psutil.NoSuchProcess:
+            continue
+    return sums
+
+
+def difference(after: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """What each program took in between."""
+    return {name: after[name] - before.get(name, 0.0) for name in sorted(after)}
+
+
+def _name(process: psutil.Process) -> str:
+    arguments = process.cmdline()
+    if "fallow.bootstrap.serve" in arguments:
+        return arguments[arguments.index("fallow.bootstrap.serve") + 1]
+    return process.name()
