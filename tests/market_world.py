@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.domain.batches import seal_batch
@@ -38,6 +39,7 @@ from fallow.services.market.entry import Entry
 from fallow.services.market.floor import NOTHING
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import Input, Rounds, Submission, _Waiting
+from fallow.services.market.seeds import Seeds
 
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ NET = "test"
 WINDOW_MS = 10_000
 START = 1_000_000
 TERM = 1
-SEED = b"seed"
+DAY_MS = 24 * HOUR_MS
 
 
 def finish(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -216,6 +218,7 @@ class World:
         self.buyers = [buyer(number) for number in range(buyers)]
         self.db, self.store, self.log, self.sent = Db(), Store(), Log(), Sent()
         self.registry = Enrolled(self.nodes)
+        self.checks = MemoryCheckStore()
         self.ledger = MemoryLedger()
         self.granted: Counter[bytes] = Counter()
         self.fees_funded = 0
@@ -242,7 +245,7 @@ class World:
         self.rounds = Rounds(
             holder="market",
             fee=self.fee,
-            check_seed=SEED,
+            seeds=Seeds(net=NET, secret=b"check", sign=lambda _: bytes(64), epoch_ms=DAY_MS, store=self.checks),
             window_ms=WINDOW_MS,
             clock=cast("Any", self),
             database=cast("Any", self.db),
@@ -502,7 +505,7 @@ class World:
     def _check_stored(self) -> None:
         """A process that starts now would have the same in mind."""
         state = finish(self.store.load(None))
-        fresh = Brain(self.fee, SEED)
+        fresh = Brain(self.fee, self.brain.judging.seed)
         for offer in state.offers:
             fresh.floor.offer(offer, self.now)
         fresh.restore(state.jobs, state.leases)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fallow.domain.billing import FeePolicy
+from fallow.domain.draws import Seed
 from fallow.domain.facts import OfferMade, UsageReceipt
 from fallow.domain.jobs import ItemState, Needs
 from fallow.domain.leases import Lease
@@ -101,7 +102,7 @@ def sleeper(rate: float) -> Answer:
 def run(answers: list[Answer], items: int, seed: int, *, replicas: int = 1) -> Outcome:
     """Let nodes with these ways of answering work through a map, each with an owner of his own."""
     chance = random.Random(seed)
-    brain = Brain(FeePolicy(), chance.randbytes(32))
+    brain = Brain(FeePolicy(), Seed(1, chance.randbytes(32)))
     nodes = {chance.randbytes(32): answer for answer in answers}
     for node in nodes:
         brain.offer(_offer(node, chance), START_MS)

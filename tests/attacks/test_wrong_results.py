@@ -64,8 +64,9 @@ def test_who_lies_seldom_is_found_by_spot_checks() -> None:
 def test_who_waits_for_trust_before_lying_loses_it_soon() -> None:
     outcome = play("4 sleepers, always once trusted", [sleeper(1.0)] * 4)
     assert outcome.honest_hit.hits == 0
-    # From trust on every result is checked with a chance of 1 in 10 or less: some ten lies a cheat get through.
-    assert outcome.wrong_accepted.interval[1] < 0.03
+    # From trust on every result is checked with a chance of 1 in 10: some ten lies of each of 4 cheats get through in
+    # each of the three runs. The spread of twelve such draws is a third of that.
+    assert outcome.wrong_accepted.hits < 12 * 10 * 2
     assert outcome.lies_refused.hits >= len(SEEDS) * 2
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from fallow.domain.batches import stored_records
 from fallow.domain.billing import HOUR_MS, MeterKey
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id
+from fallow.domain.draws import Commitment, Draw, faults, seed_of
 from fallow.domain.facts import LeaseAccepted, LeaseDeclined, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.ledger import PENDING, POST_PENDING
 from fallow.domain.records import Record
 from fallow.services.market.rounds import Rounds
-from tests.sim.core import Truth
+from tests.sim.core import CHECK_SECRET, NET, Truth
 from tests.sim.machine import TOTAL
 
 WRONG = "result.wrong"
@@ -40,6 +42,7 @@ class Facts(NamedTuple):
     jobs: list[tuple[Job, list[Item]]]
     leases: list[Lease]
     records: list[Record]
+    draws: list[Draw]
     granted: dict[bytes, int]
     funded: int
 
@@ -52,16 +55,30 @@ async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int]
         log = await truth.ingest.after(tx, 0, 100_000)
         state = await truth.market.load(tx)
         check = await truth.ledger.check(tx)
+        draws = [
+            draw
+            for seed in reversed(await truth.checks.seeds(tx, 10_000))
+            for draw in await truth.checks.draws(tx, seed.number, (b"", ""), 100_000)
+        ]
     require(check.ok, "ledger check", check.faults)
     require(log == [] or state.cursor == (log[-1].pos, 0), "log applied to its end", state.cursor)
     require(not state.leases, "no open lease", state.leases)
-    return Facts(truth, jobs, leases, [r for entry in log for r in stored_records(entry.data)], granted, funded)
+    return Facts(truth, jobs, leases, [r for entry in log for r in stored_records(entry.data)], draws, granted, funded)
 
 
 def check_all(facts: Facts) -> None:
     """Run every checker."""
-    for checker in (_money, _nothing_pending, _records_once, _applied_once, _leases, _prices, _items):
+    for checker in (_money, _nothing_pending, _records_once, _applied_once, _leases, _prices, _items, _draws):
         checker(facts)
+
+
+def _draws(facts: Facts) -> None:
+    """Every draw comes from the seed of its epoch."""
+    for number, draws in groupby(facts.draws, key=lambda draw: draw.number):
+        seed = seed_of(CHECK_SECRET, number)
+        commitment = Commitment(net=NET, number=number, commitment=seed.commitment)
+        found = faults(commitment, seed.value, draws)
+        require(not found, "draws come from the committed seed", number, found)
 
 
 def check_round(rounds: Rounds) -> None:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from nacl.signing import SigningKey
 
+from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.adapters.memory.ingest import MemoryIngestStore
 from fallow.adapters.memory.ledger import MemoryLedger
@@ -25,6 +25,7 @@ from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
 from fallow.services.market.rounds import Rounds
+from fallow.services.market.seeds import Seeds
 from fallow.services.market.service import Market
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
@@ -37,6 +38,9 @@ NET = "sim"
 WINDOW_MS = 10_000
 FEE = FeePolicy()
 RESTART_S = 1.0
+CHECK_SECRET = b"check"
+EPOCH_MS = 60_000
+"""Short, so that seeds are closed and opened while things go wrong."""
 
 
 class Truth(NamedTuple):
@@ -46,6 +50,7 @@ class Truth(NamedTuple):
     ingest: MemoryIngestStore
     registry: MemoryRegistryStore
     market: MemoryMarketStore
+    checks: MemoryCheckStore
     ledger: MemoryLedger
     key: SigningKey
 
@@ -177,10 +182,11 @@ class Core(Process):
             "database": _Connection(self, truth.database, self._chance),
         }
         cashier = Cashier(truth.ledger)
+        seeds = Seeds(net=NET, secret=CHECK_SECRET, sign=self._sign, epoch_ms=EPOCH_MS, store=truth.checks)
         rounds = _CheckedRounds(
             holder=self._chance.randbytes(8).hex(),
             fee=FEE,
-            check_seed=hashlib.sha256(b"check").digest(),
+            seeds=seeds,
             window_ms=WINDOW_MS,
             clock=clock,
             database=shared["database"],
@@ -193,6 +199,7 @@ class Core(Process):
         rounds.after_round = self._after_round
         market = Market(
             rounds=rounds,
+            seeds=seeds,
             cashier=cashier,
             verticals={"compute": cast("Vertical", _SimVertical())},
             store=truth.market,
@@ -207,7 +214,7 @@ class Core(Process):
             **shared,
         )
         ingest = Ingest(
-            net=NET, sign=self._sign, epoch_ms=86_400_000, store=truth.ingest, registry=truth.registry, **shared
+            net=NET, sign=self._sign, epoch_ms=EPOCH_MS, store=truth.ingest, registry=truth.registry, **shared
         )
         self.rounds = rounds
         async with AsyncExitStack() as stack:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from nacl.signing import SigningKey
 
+from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.ingest import MemoryIngestStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.market import MemoryMarketStore
@@ -95,6 +96,7 @@ class World:
             MemoryIngestStore(),
             MemoryRegistryStore(),
             MemoryMarketStore(),
+            MemoryCheckStore(),
             MemoryLedger(),
             SigningKey(bytes(32)),
         )

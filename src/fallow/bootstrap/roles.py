@@ -16,6 +16,7 @@ from fallow.adapters.nats.callout import CALLOUT_REPLY_ROOT, Callout, ClientInfo
 from fallow.adapters.nats.dial import BusState
 from fallow.adapters.nats.permissions import Permissions, Refusal, inbox_prefix, node_permissions
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
+from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
@@ -36,6 +37,7 @@ from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
 from fallow.services.market.rounds import Rounds
+from fallow.services.market.seeds import Seeds
 from fallow.services.market.service import Market
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
@@ -147,10 +149,17 @@ def _ingest(ground: Ground) -> Ingest:
 def _market(ground: Ground) -> tuple[Rounds, Market]:
     settings, store, registry = ground.settings, PostgresMarketStore(), PostgresRegistryStore()
     cashier = Cashier(PostgresLedger())
+    seeds = Seeds(
+        net=ground.place.net,
+        secret=tagged_hash("fallow/check-secret/1", bytes(ground.keys.network)),
+        sign=ground.keys.sign,
+        epoch_ms=settings.epoch_hours * HOUR_MS,
+        store=PostgresCheckStore(),
+    )
     rounds = Rounds(
         holder=secrets.token_hex(8),
         fee=FeePolicy(settings.fee_ppm, settings.reserve_ppm),
-        check_seed=tagged_hash("fallow/check-seed/1", bytes(ground.keys.network)),
+        seeds=seeds,
         window_ms=settings.window_s * 1000,
         clock=ground.clock,
         database=ground.database,
@@ -162,6 +171,7 @@ def _market(ground: Ground) -> tuple[Rounds, Market]:
     )
     market = Market(
         rounds=rounds,
+        seeds=seeds,
         cashier=cashier,
         verticals=load_verticals(),
         bus=ground.bus,

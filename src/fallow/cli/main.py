@@ -42,6 +42,7 @@ COMMANDS = (
     Entry("token", "fallow.cli.operate:token", "Let machines join.", OPERATE),
     Entry("key", "fallow.cli.operate:key", "Make and revoke API keys.", OPERATE),
     Entry("refused", "fallow.cli.operate:refused", "Show work that was refused, and the evidence.", OPERATE),
+    Entry("checks", "fallow.cli.checks:app", "Recompute which results were checked.", OPERATE),
     Entry("ledger", "fallow.cli.operate:ledger", "Check the ledger.", OPERATE),
 )
 

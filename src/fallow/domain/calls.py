@@ -30,6 +30,8 @@ ITEMS = "market.items"
 LEASES = "market.leases"
 OFFERS = "market.offers"
 EVIDENCE = "market.evidence"
+SEEDS = "market.seeds"
+DRAWS = "market.draws"
 
 INGESTED = "ingest.written"
 """Published, without content, after new batches were written: whoever reads the log may look now."""
@@ -137,6 +139,15 @@ class AccountRef(Request, frozen=True, kw_only=True):
     account: str
     after: str = ""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class DrawsRef(Request, frozen=True, kw_only=True):
+    """Draws of an epoch that is over, from after the last one seen: its lease (hex) and purpose."""
+
+    number: Annotated[int, Meta(ge=0, le=2**31)]
+    after_lease: Annotated[str, Meta(pattern="^([0-9a-f]{2}){0,32}$", max_length=64)] = ""
+    after_purpose: Annotated[str, Meta(max_length=20)] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
 
 
 class Grant(Request, frozen=True, kw_only=True):

@@ -77,9 +77,9 @@ def suspended_until(standing: Standing) -> int:
     return standing.wrong_at + (SUSPENDED_MS << 2 * min(standing.wrong - 1, SUSPENSIONS_MAX))
 
 
-def is_checked(standing: Standing, draw: int) -> bool:
-    """Whether a result of this node is checked. `draw` is a uniform number that the node cannot foresee."""
-    return standing.confirmed < TRUSTED_AFTER or draw % standing.confirmed == 0
+def checked_one_in(standing: Standing) -> int:
+    """One in how many results of this node are checked, by a draw that it cannot foresee."""
+    return 1 if standing.confirmed < TRUSTED_AFTER else standing.confirmed
 
 
 def judge(votes: Sequence[Vote], wanted: int) -> Judgement | None:

@@ -182,6 +182,31 @@ class EvidenceView(View, frozen=True, kw_only=True):
     votes: list[VoteView]
 
 
+class SeedView(View, frozen=True, kw_only=True):
+    """An epoch of draws.
+
+    `commitment` (hex) is a `Commitment`, signed by the network's key. `seed` (hex) is shown once the epoch is over.
+    """
+
+    number: int
+    commitment: str
+    opened_at: int | None
+    closed_at: int | None
+    seed: str | None
+
+
+class DrawView(View, frozen=True, kw_only=True):
+    """One draw about a lease: whether its result is checked, or whether its node is given known work next."""
+
+    number: int
+    lease: str
+    purpose: str
+    node: str
+    at: int
+    one_in: int
+    hit: bool
+
+
 class ErrorView(View, frozen=True, kw_only=True):
     """What an API answers when it cannot do what was asked."""
 

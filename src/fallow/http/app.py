@@ -13,7 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from fallow.domain.views import NetworkView
-from fallow.http import accounts, blobs, events, jobs, operators, public
+from fallow.http import accounts, blobs, checks, events, jobs, operators, public
 from fallow.http.auth import provide_account
 from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
@@ -94,6 +94,7 @@ async def _harden(message: Message, scope: Scope) -> None:
 
 ROUTES: list[ControllerRouterHandler] = [
     *public.ROUTES,
+    *checks.ROUTES,
     Router(
         path="/",
         route_handlers=[*jobs.ROUTES, *events.ROUTES, *blobs.ROUTES, *accounts.ROUTES, *operators.ROUTES],

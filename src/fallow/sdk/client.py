@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fallow.sdk.accounts import AccountCalls
+from fallow.sdk.checks import CheckCalls
 from fallow.sdk.python import PythonCalls
 
 
-class AsyncClient(PythonCalls, AccountCalls):
+class AsyncClient(PythonCalls, AccountCalls, CheckCalls):
     """Buy from a network.
 
     async with AsyncClient("https://fallow.example", "fk_...") as client:

@@ -12,13 +12,13 @@ from fallow.sdk.client import AsyncClient
 from fallow.sdk.jobs import Event
 from fallow.sdk.loop import Loop
 from fallow.sdk.runs import RunOptions
-from fallow.sdk.sync_calls import SyncAccountCalls, SyncJobCalls
+from fallow.sdk.sync_calls import SyncAccountCalls, SyncCheckCalls, SyncJobCalls
 from fallow.sdk.sync_python import SyncPythonCalls
 from fallow.sdk.sync_results import SyncItemResult, SyncRunResult
 from fallow.sdk.transfers import READ_BYTES_MAX, Source
 
 
-class Client(SyncJobCalls, SyncPythonCalls, SyncAccountCalls):
+class Client(SyncJobCalls, SyncPythonCalls, SyncAccountCalls, SyncCheckCalls):
     """`AsyncClient` for code without asyncio: the same methods, which wait for their results."""
 
     def __init__(

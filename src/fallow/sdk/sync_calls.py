@@ -8,6 +8,7 @@ from fallow.domain.calls import Secret
 from fallow.domain.orders import Order
 from fallow.domain.views import (
     BalanceView,
+    DrawView,
     EvidenceView,
     ItemView,
     JobView,
@@ -16,8 +17,10 @@ from fallow.domain.views import (
     NetworkView,
     NodeView,
     QuoteView,
+    SeedView,
     StatementLine,
 )
+from fallow.sdk.checks import DrawsReport
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.jobs import Event
 from fallow.sdk.loop import Loop
@@ -72,6 +75,25 @@ class SyncAccountCalls:
     def balance_of(self, account: str) -> BalanceView:
         """See `AsyncClient.balance_of`."""
         return self._loop.run(self._client.balance_of(account))
+
+
+class SyncCheckCalls:
+    """`CheckCalls`, waited for."""
+
+    _client: AsyncClient
+    _loop: Loop
+
+    def seeds(self) -> list[SeedView]:
+        """See `AsyncClient.seeds`."""
+        return self._loop.run(self._client.seeds())
+
+    def draws(self, number: int) -> Iterator[DrawView]:
+        """See `AsyncClient.draws`."""
+        return self._loop.each(self._client.draws(number))
+
+    def verify_draws(self, number: int, *, kept: str = "") -> DrawsReport:
+        """See `AsyncClient.verify_draws`."""
+        return self._loop.run(self._client.verify_draws(number, kept=kept))
 
 
 class SyncJobCalls:

@@ -16,6 +16,7 @@ from fallow.domain import jobs as job_rules
 from fallow.domain import leases as lease_rules
 from fallow.domain.billing import Charge, FeePolicy, MeterKey, charge
 from fallow.domain.chart import NETWORK
+from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, NotFound
 from fallow.domain.facts import UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, Needs
@@ -47,9 +48,9 @@ class Source(NamedTuple):
 class Brain:
     """All open jobs, open leases and offers."""
 
-    def __init__(self, fee: FeePolicy, check_seed: bytes) -> None:
+    def __init__(self, fee: FeePolicy, seed: Seed) -> None:
         self.fee = fee
-        self.judging = Judging(check_seed)
+        self.judging = Judging(seed)
         self.floor = Floor()
         self.jobs: dict[str, Entry] = {}
         self.leases: dict[bytes, Lease] = {}
@@ -313,7 +314,12 @@ class Brain:
         """A result came in: believe it, have it checked, or judge between it and others."""
         entry = self.jobs[lease.job]
         item, judgement = self.judging.count(
-            entry.items[lease.item], lease, self.results.get(lease.id), compares=entry.job.needs.compares
+            entry.items[lease.item],
+            lease,
+            self.results.get(lease.id),
+            self.changes,
+            now,
+            compares=entry.job.needs.compares,
         )
         if judgement is None:
             self._set_item(entry, item, now)

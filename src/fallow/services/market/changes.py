@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fallow.domain.billing import Charge, MeterKey
+from fallow.domain.draws import Draw
 from fallow.domain.jobs import Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Refusal
@@ -58,6 +59,7 @@ class Changes:
         self.refusals: list[Refusal] = []
         self.standings: set[bytes] = set()
         self.evidence: list[Evidence] = []
+        self.draws: list[Draw] = []
 
         self.moving: set[bytes] = set()
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from fallow.domain.billing import FeePolicy
+from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
@@ -25,6 +26,7 @@ from fallow.services.market.dispatch import dispatch
 from fallow.services.market.intake import apply_log
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
+from fallow.services.market.seeds import Seeds
 
 INPUTS_A_ROUND_MAX = 256
 INPUTS_WAITING_MAX = 10_000
@@ -34,6 +36,9 @@ STANDBY_S = 1.0
 TERM_MS = 5_000
 
 log = logging.getLogger(__name__)
+
+NO_SEED = Seed(0, b"")
+"""Before anything is loaded nothing is drawn; the store takes no draw from it."""
 
 Input = Callable[[Brain, int], Any]
 """Changes the brain at a time (milliseconds since 1970); returns what its sender gets to hear."""
@@ -60,7 +65,7 @@ class Rounds:
         *,
         holder: str,
         fee: FeePolicy,
-        check_seed: bytes,
+        seeds: Seeds,
         window_ms: int,
         clock: Clock,
         database: Database,
@@ -72,7 +77,7 @@ class Rounds:
     ) -> None:
         self._holder = holder
         self._fee = fee
-        self._check_seed = check_seed
+        self._seeds = seeds
         self._window_ms = window_ms
         self._clock = clock
         self._database = database
@@ -85,7 +90,7 @@ class Rounds:
         self._wake = asyncio.Event()
         self._log_has_news = True
         self._cursor = Cursor(0, 0)
-        self.brain = Brain(fee, check_seed)
+        self.brain = Brain(fee, NO_SEED)
         self.leading = asyncio.Event()
 
     async def ask(self, what: Input | Submission) -> Any:  # noqa: ANN401 - whatever the input answers
@@ -161,8 +166,8 @@ class Rounds:
     async def _load(self, tx: Transaction) -> None:
         state = await self._store.load(tx)
         self._cashier.forget()
-        brain = Brain(self._fee, self._check_seed)
         now = self._clock.now_ms()
+        brain = Brain(self._fee, await self._seeds.current(tx, now))
         for offer in state.offers:
             brain.floor.offer(offer, now)
         brain.meters, brain.judging.standings = state.meters, state.standings
@@ -196,6 +201,8 @@ class Rounds:
         async with self._database.transaction() as tx:
             if await self._lead(tx) != term:
                 raise Unavailable("market.not_leading", "Another market leads now.", "Try again in a moment.")
+            seed = await self._seeds.current(tx, self._clock.now_ms())
+        self.brain.judging.seed = seed
 
     def _more_to_do(self) -> bool:
         return self._log_has_news or not self._inputs.empty()
@@ -245,6 +252,7 @@ class Rounds:
                 cursor = self._cursor
             await self._cashier.move(tx, brain, brain.changes.money, now)
             await self._store.save(tx, _rows(brain, cursor))
+            await self._seeds.keep(tx, brain.changes.draws)
         self._cursor = cursor
         changes = brain.take_changes()
         jobs = {lease.job: brain.jobs[lease.job].job for lease in changes.proposals}

@@ -14,7 +14,7 @@ from fallow.domain.identity import address, node_id
 from fallow.domain.jobs import Item, Job, Needs
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
-from fallow.domain.views import EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView
+from fallow.domain.views import DrawView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, SeedView
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
@@ -25,6 +25,7 @@ from fallow.ports.vertical import Vertical
 from fallow.services.market.brain import Brain
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import Rounds, Submission
+from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import evidence_view, item_view, job_view, lease_view, node_view, quote
 
 QUEUE = "market"
@@ -39,6 +40,7 @@ class Market:
         self,
         *,
         rounds: Rounds,
+        seeds: Seeds,
         cashier: Cashier,
         verticals: Mapping[str, Vertical],
         bus: Bus,
@@ -48,6 +50,7 @@ class Market:
         registry: RegistryStore,
     ) -> None:
         self._rounds = rounds
+        self._seeds = seeds
         self._cashier = cashier
         self._verticals = verticals
         self._bus = bus
@@ -83,6 +86,8 @@ class Market:
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
                 serve(bus, calls.OFFERS, dict[str, str], self.offers, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
+                serve(bus, calls.SEEDS, dict[str, str], self.seeds, queue=QUEUE),
+                serve(bus, calls.DRAWS, calls.DrawsRef, self.draws, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
             beats = await stack.enter_async_context(bus.subscribe(calls.beats("*"), pending_max=10_000))
@@ -167,6 +172,21 @@ class Market:
         async with self._database.transaction() as tx:
             found = await self._store.evidence(tx, EVIDENCE_SHOWN)
         return [evidence_view(entry) for entry in found]
+
+    async def seeds(self, _: Mapping[str, str]) -> list[SeedView]:
+        """Show what the network committed to draw its checks from, the latest first."""
+        async with self._database.transaction() as tx:
+            return await self._seeds.shown(tx)
+
+    async def draws(self, request: calls.DrawsRef) -> list[DrawView]:
+        """Show the draws of an epoch that is over.
+
+        Raises:
+            NotFound: it is not over.
+        """
+        after = bytes.fromhex(request.after_lease), request.after_purpose
+        async with self._database.transaction() as tx:
+            return await self._seeds.draws(tx, request.number, after, request.limit)
 
     # What the bus brings
 

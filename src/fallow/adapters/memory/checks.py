@@ -1,0 +1,49 @@
+"""Commitments and draws in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fallow.adapters.memory.database import memory_transaction
+from fallow.domain.draws import Draw
+from fallow.ports.checks import SeedRow
+from fallow.ports.database import Transaction
+
+
+class MemoryCheckStore:
+    """See `fallow.ports.checks.CheckStore`."""
+
+    def __init__(self) -> None:
+        self._seeds: dict[int, SeedRow] = {}
+        self._draws: dict[tuple[int, bytes, str], Draw] = {}
+
+    async def seeds(self, tx: Transaction, limit: int) -> list[SeedRow]:
+        """Epochs of draws, the latest first."""
+        memory_transaction(tx)
+        return [row for _, row in sorted(self._seeds.items(), reverse=True)[:limit]]
+
+    async def seed(self, tx: Transaction, number: int) -> SeedRow | None:
+        """One epoch of draws."""
+        memory_transaction(tx)
+        return self._seeds.get(number)
+
+    async def put_seed(self, tx: Transaction, row: SeedRow) -> None:
+        """Write a row over its older version, all but the commitment."""
+        mine, known = memory_transaction(tx), self._seeds.get(row.number, row)
+        mine.put(self._seeds, row.number, row._replace(commitment=known.commitment))
+
+    async def add(self, tx: Transaction, draws: Sequence[Draw]) -> None:
+        """Keep draws."""
+        mine = memory_transaction(tx)
+        for draw in draws:
+            if draw.number not in self._seeds:
+                raise LookupError(f"there is no seed {draw.number}")
+            key = (draw.number, draw.lease, draw.purpose.value)
+            if key not in self._draws:
+                mine.put(self._draws, key, draw)
+
+    async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:
+        """An epoch's draws, those above `after`."""
+        memory_transaction(tx)
+        found = sorted((key[1:], draw) for key, draw in self._draws.items() if key[0] == number and key[1:] > after)
+        return [draw for _, draw in found[:limit]]

@@ -1,0 +1,67 @@
+"""Commitments and draws on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fallow.domain.draws import Draw, Purpose
+from fallow.ports.checks import SeedRow
+from fallow.ports.database import Row, Transaction
+
+
+class PostgresCheckStore:
+    """See `fallow.ports.checks.CheckStore`."""
+
+    async def seeds(self, tx: Transaction, limit: int) -> list[SeedRow]:
+        """Epochs of draws, the latest first."""
+        rows = await tx.fetch("SELECT * FROM checks.seed ORDER BY number DESC LIMIT $1", limit)
+        return [_seed(row) for row in rows]
+
+    async def seed(self, tx: Transaction, number: int) -> SeedRow | None:
+        """One epoch of draws."""
+        rows = await tx.fetch("SELECT * FROM checks.seed WHERE number = $1", number)
+        return _seed(rows[0]) if rows else None
+
+    async def put_seed(self, tx: Transaction, row: SeedRow) -> None:
+        """Write a row over its older version, all but the commitment."""
+        await tx.execute(
+            "INSERT INTO checks.seed (number, commitment, opened_at, closed_at) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (number) DO UPDATE SET opened_at = EXCLUDED.opened_at, closed_at = EXCLUDED.closed_at",
+            *row,
+        )
+
+    async def add(self, tx: Transaction, draws: Sequence[Draw]) -> None:
+        """Keep draws."""
+        if draws:
+            await tx.execute(
+                "INSERT INTO checks.draw (number, lease, purpose, node, at, one_in, hit) SELECT * FROM"
+                " unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[], $7::boolean[])"
+                " ON CONFLICT DO NOTHING",
+                *map(list, zip(*draws, strict=True)),
+            )
+
+    async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:
+        """An epoch's draws, those above `after`."""
+        rows = await tx.fetch(
+            "SELECT * FROM checks.draw WHERE number = $1 AND (lease, purpose) > ($2, $3)"
+            " ORDER BY lease, purpose LIMIT $4",
+            number,
+            *after,
+            limit,
+        )
+        return [
+            Draw(
+                row["number"],
+                row["lease"],
+                Purpose(row["purpose"]),
+                row["node"],
+                row["at"],
+                row["one_in"],
+                row["hit"],
+            )
+            for row in rows
+        ]
+
+
+def _seed(row: Row) -> SeedRow:
+    return SeedRow(row["number"], row["commitment"], row["opened_at"], row["closed_at"])

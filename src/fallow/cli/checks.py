@@ -1,0 +1,56 @@
+"""`fallow checks`: recompute which results were checked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, clean, say, show_json, table
+from fallow.cli.units import when
+from fallow.domain.views import SeedView
+
+app = App(name="checks", help="Recompute which results were checked.")
+
+
+@app.command(name="ls")
+def ls(*, json: Json = False) -> None:
+    """List epochs of draws, the latest first: what the network committed to, and the seeds of those that are over."""
+    with profiles.connect() as client:
+        found = client.seeds()
+    if json:
+        show_json(found)
+        return
+    table(["EPOCH", "STATE", "OPENED (UTC)", "CLOSED (UTC)"], map(_row, found), empty="Nothing was drawn yet.")
+
+
+@app.command
+def verify(
+    number: int,
+    /,
+    *,
+    kept: Annotated[str, Parameter(help="The commitment that you noted before the epoch began.")] = "",
+    json: Json = False,
+) -> int:
+    """Recompute an epoch's draws from its seed, once it is over. Exits with 1 when one does not hold."""
+    with profiles.connect() as client:
+        report = client.verify_draws(number, kept=kept)
+    if json:
+        show_json(report)
+    elif report.faults:
+        say(f"The draws of epoch {number} do NOT hold.")
+        for fault in report.faults:
+            say(f"- {clean(fault)}")
+    else:
+        say(f"All {report.draws} draws of epoch {number} come from the seed that was committed to; {report.hits} hit.")
+    return 1 if report.faults else 0
+
+
+def _row(seed: SeedView) -> tuple[object, ...]:
+    state = "over" if seed.closed_at is not None else "open" if seed.opened_at is not None else "committed"
+    return (
+        seed.number,
+        state,
+        *(when(at) if at is not None else "" for at in (seed.opened_at, seed.closed_at)),
+    )

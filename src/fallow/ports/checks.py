@@ -1,0 +1,45 @@
+"""Where the seeds of checks and the draws made from them are kept. The market owns these tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from fallow.domain.draws import Draw
+from fallow.ports.database import Transaction
+
+
+class SeedRow(NamedTuple):
+    """An epoch of draws: its signed commitment, and when it was open (milliseconds since 1970).
+
+    One that was only committed to has no `opened_at`; a seed may be shown once there is a `closed_at`.
+    """
+
+    number: int
+    commitment: bytes
+    opened_at: int | None
+    closed_at: int | None
+
+
+class CheckStore(Protocol):
+    """Commitments and draws."""
+
+    async def seeds(self, tx: Transaction, limit: int) -> list[SeedRow]:
+        """Epochs of draws, the latest first."""
+        ...
+
+    async def seed(self, tx: Transaction, number: int) -> SeedRow | None:
+        """One epoch of draws."""
+        ...
+
+    async def put_seed(self, tx: Transaction, row: SeedRow) -> None:
+        """Write a row over its older version. A commitment, once written, stays as it is."""
+        ...
+
+    async def add(self, tx: Transaction, draws: Sequence[Draw]) -> None:
+        """Keep draws; one that is there already stays as it is."""
+        ...
+
+    async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:
+        """An epoch's draws by lease and purpose, those above `after`."""
+        ...

@@ -1,0 +1,79 @@
+"""Recomputing which results were checked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from fallow.domain.draws import Commitment, Draw, Purpose, faults
+from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.views import DrawView, NetworkView, SeedView
+from fallow.sdk.wire import Wire
+
+PAGE = 1000
+
+
+class DrawsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What recomputing an epoch's draws showed; `faults` is empty when every draw came from the seed."""
+
+    number: int
+    draws: int
+    hits: int
+    faults: list[str]
+
+
+class CheckCalls(Wire):
+    """Seeds and draws."""
+
+    async def seeds(self) -> list[SeedView]:
+        """Commitments to the seeds of draws, the latest first, with the seeds of epochs that are over."""
+        return await self._call("GET", "/v1/checks", list[SeedView])
+
+    async def draws(self, number: int) -> AsyncIterator[DrawView]:
+        """Give all draws of an epoch that is over."""
+        query: dict[str, str | int] = {"limit": PAGE}
+        while True:
+            page = await self._call("GET", f"/v1/checks/{number}/draws", list[DrawView], query=query)
+            for draw in page:
+                yield draw
+            if len(page) < PAGE:
+                return
+            query |= {"after_lease": page[-1].lease, "after_purpose": page[-1].purpose}
+
+    async def verify_draws(self, number: int, *, kept: str = "") -> DrawsReport:
+        """Recompute an epoch's draws from its seed. `kept` is the commitment (hex) that you noted before it began.
+
+        Raises:
+            NotFound: the epoch is not over, or unknown.
+            InvalidInput, NotAllowed: the commitment is malformed, or not signed by this network.
+        """
+        network = await self._call("GET", "/v1/network", NetworkView)
+        shown = next((seed for seed in await self.seeds() if seed.number == number), None)
+        if shown is None or shown.seed is None:
+            raise NotFound("checks.not_closed", f"No epoch of draws {number} is over.", "List them: fallow checks ls")
+        commitment = Commitment.open(_bytes(kept or shown.commitment), bytes.fromhex(network.public_key))
+        draws = [_draw(view) async for view in self.draws(number)]
+        found = faults(commitment, bytes.fromhex(shown.seed), draws)
+        if (commitment.net, commitment.number) != (network.net, number):
+            found.append(f"the commitment is about epoch {commitment.number} of network {commitment.net}")
+        return DrawsReport(number=number, draws=len(draws), hits=sum(draw.hit for draw in draws), faults=found)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise InvalidInput("checks.commitment", "A commitment is written in hex digits.") from error
+
+
+def _draw(view: DrawView) -> Draw:
+    return Draw(
+        view.number,
+        bytes.fromhex(view.lease),
+        Purpose(view.purpose),
+        bytes.fromhex(view.node),
+        view.at,
+        view.one_in,
+        view.hit,
+    )

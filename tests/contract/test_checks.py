@@ -1,0 +1,71 @@
+"""Commitments and draws: the same on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fallow.adapters.memory.checks import MemoryCheckStore
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.postgres.checks import PostgresCheckStore
+from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.domain.draws import Draw, Purpose
+from fallow.ports.checks import CheckStore, SeedRow
+from fallow.ports.database import Database
+
+NODE = b"n" * 32
+
+
+Place = tuple[Database, CheckStore]
+
+
+@pytest.fixture
+def memory_place() -> Place:
+    return MemoryDatabase(), MemoryCheckStore()
+
+
+@pytest.fixture
+async def postgres_place(postgres_dsn: str) -> AsyncIterator[Place]:
+    async with open_database(postgres_dsn, pool_size=2) as database:
+        await migrate(database, builtin("checks"))
+        yield database, PostgresCheckStore()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def place(request: pytest.FixtureRequest) -> Place:
+    made: Place = request.getfixturevalue(f"{request.param}_place")
+    return made
+
+
+def drawn(lease: int, purpose: Purpose = Purpose.CHECK, *, hit: bool = True) -> Draw:
+    return Draw(1, bytes([lease]) * 16, purpose, NODE, 1 << 50, 1 << 40, hit)
+
+
+async def test_a_commitment_stays_and_its_epoch_opens_and_closes(place: Place) -> None:
+    database, store = place
+    async with database.transaction() as tx:
+        assert await store.seeds(tx, 10) == []
+        assert await store.seed(tx, 1) is None
+        for number in (1, 2, 3):
+            await store.put_seed(tx, SeedRow(number, bytes([number]), None, None))
+        await store.put_seed(tx, SeedRow(2, b"another", 5, 9))
+    async with database.transaction() as tx:
+        assert await store.seed(tx, 2) == SeedRow(2, b"\2", 5, 9)
+        assert [row.number for row in await store.seeds(tx, 2)] == [3, 2]
+
+
+async def test_a_draw_stays_and_is_read_page_by_page(place: Place) -> None:
+    database, store = place
+    made = [drawn(3), drawn(1, Purpose.CHECK), drawn(1, Purpose.CANARY, hit=False), drawn(2)]
+    async with database.transaction() as tx:
+        await store.put_seed(tx, SeedRow(1, b"", 1, None))
+        await store.add(tx, [])
+        await store.add(tx, made)
+        await store.add(tx, [drawn(3, hit=False)])
+    async with database.transaction() as tx:
+        first = await store.draws(tx, 1, (b"", ""), 3)
+        assert first == [made[2], made[1], made[3]]
+        assert await store.draws(tx, 1, (first[-1].lease, first[-1].purpose.value), 3) == [made[0]]
+        assert await store.draws(tx, 2, (b"", ""), 3) == []

@@ -1,0 +1,148 @@
+"""Recomputing draws from outside: the client and the command on the control API, over the market's real seeds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from fallow.adapters.memory.checks import MemoryCheckStore
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.cli import main, profiles
+from fallow.domain import calls
+from fallow.domain.draws import Draw, Purpose, Seed, draw
+from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
+from fallow.domain.views import DrawView, SeedView
+from fallow.ports.rpc import serve
+from fallow.sdk import checks
+from fallow.sdk.checks import DrawsReport
+from fallow.sdk.client import AsyncClient
+from fallow.services.market.seeds import Seeds
+from tests.unit import fake_network
+from tests.unit.fake_network import NET
+from tests.unit.test_sdk import connected
+
+EPOCH_MS = 1_000
+
+
+class Network:
+    """A network whose market has drawn in an epoch that is over."""
+
+    def __init__(self, seeds: Seeds, database: MemoryDatabase) -> None:
+        self._seeds = seeds
+        self._database = database
+        self.first = Seed(0, b"")
+
+    async def draw(self, count: int, *, twisted: int = 0) -> None:
+        """Draw `count` times; the first `twisted` are written down as the operator would like them."""
+        async with self._database.transaction() as tx:
+            self.first = await self._seeds.current(tx, 10)
+            await self._seeds.keep(tx, [self._one(n, twisted=n < twisted) for n in range(count)])
+            await self._seeds.current(tx, EPOCH_MS)
+
+    async def seeds(self, _: object) -> list[SeedView]:
+        """Serve `market.seeds`."""
+        async with self._database.transaction() as tx:
+            return await self._seeds.shown(tx)
+
+    async def draws(self, ask: calls.DrawsRef) -> list[DrawView]:
+        """Serve `market.draws`."""
+        async with self._database.transaction() as tx:
+            return await self._seeds.draws(
+                tx, ask.number, (bytes.fromhex(ask.after_lease), ask.after_purpose), ask.limit
+            )
+
+    def _one(self, number: int, *, twisted: bool) -> Draw:
+        lease = number.to_bytes(16, "big")
+        made = draw(self.first, Purpose.CHECK, lease=lease, node=b"n" * 32, one_in=3, at=20)
+        return made._replace(hit=made.hit ^ twisted)
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[Network, AsyncClient]]:
+    async with fake_network.fake_network() as fake, AsyncExitStack() as stack:
+        seeds = Seeds(
+            net=NET,
+            secret=b"secret",
+            sign=lambda message: fake.signer.sign(message).signature,
+            epoch_ms=EPOCH_MS,
+            store=MemoryCheckStore(),
+        )
+        network = Network(seeds, MemoryDatabase())
+        await stack.enter_async_context(serve(fake.bus, calls.SEEDS, dict[str, str], network.seeds, queue="q"))
+        await stack.enter_async_context(serve(fake.bus, calls.DRAWS, calls.DrawsRef, network.draws, queue="q"))
+        yield network, await stack.enter_async_context(connected(fake))
+
+
+async def test_an_honest_network_holds(served: tuple[Network, AsyncClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    network, client = served
+    monkeypatch.setattr(checks, "PAGE", 7)
+    await network.draw(25)
+    report = await client.verify_draws(1, kept=(await client.seeds())[-1].commitment)
+    assert (report.draws, report.faults) == (25, [])
+    assert 0 < report.hits < 25
+
+
+async def test_twisted_draws_are_found(served: tuple[Network, AsyncClient]) -> None:
+    network, client = served
+    await network.draw(9, twisted=2)
+    assert len((await client.verify_draws(1)).faults) == 2
+
+
+async def test_a_commitment_to_something_else_is_found(served: tuple[Network, AsyncClient]) -> None:
+    network, client = served
+    await network.draw(9)
+    following, *_ = await client.seeds()
+    assert len((await client.verify_draws(1, kept=following.commitment)).faults) >= 2
+    with pytest.raises((InvalidInput, NotAllowed)):
+        await client.verify_draws(1, kept=following.commitment[:-2] + "00")
+    with pytest.raises(InvalidInput):
+        await client.verify_draws(1, kept="no hex")
+
+
+async def test_an_open_epoch_tells_nothing(served: tuple[Network, AsyncClient]) -> None:
+    network, client = served
+    await network.draw(9)
+    for number in (2, 3, 4):
+        with pytest.raises(NotFound):
+            await client.verify_draws(number)
+    with pytest.raises(NotFound):
+        _ = [drawn async for drawn in client.draws(2)]
+
+
+class Canned:
+    """A client that gives one report."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.report = DrawsReport(number=4, draws=9, hits=3, faults=faults)
+
+    def verify_draws(self, number: int, *, kept: str) -> DrawsReport:
+        """See `CheckCalls`."""
+        assert (number, kept) == (4, "ab")
+        return self.report
+
+    def seeds(self) -> list[SeedView]:
+        """See `CheckCalls`."""
+        return [
+            SeedView(number=5, commitment="", opened_at=None, closed_at=None, seed=None),
+            SeedView(number=4, commitment="", opened_at=0, closed_at=1, seed="00"),
+        ]
+
+
+@pytest.mark.parametrize(("faults", "code"), [([], 0), (["a draw \x1b[31m"], 1)])
+def test_the_command_ends_by_what_it_found(
+    faults: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def connect(*_: Any, **__: Any) -> Iterator[Canned]:
+        yield Canned(faults)
+
+    monkeypatch.setattr(profiles, "connect", connect)
+    assert main.run(["checks", "verify", "4", "--kept", "ab"]) == code
+    assert main.run(["checks", "verify", "4", "--kept", "ab", "--json"]) == code
+    assert main.run(["checks", "ls"]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "committed" in printed
