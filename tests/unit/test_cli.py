@@ -192,6 +192,17 @@ class CannedClient:
         self._note("nodes")
         return [self.node]
 
+    def network(self) -> views.NetworkView:
+        return views.NetworkView(
+            net="lab-1",
+            public_key="",
+            bus_url="",
+            preset="lab",
+            version="1",
+            url="https://net.example",
+            install_sha256="5" * 64,
+        )
+
     def create_token(self, *, uses: int, valid_s: int) -> Secret:
         self._note("create_token", uses, valid_s)
         return Secret(secret="join-me")  # noqa: S106
@@ -450,7 +461,11 @@ def test_the_operators_commands(client: CannedClient, capfd: pytest.CaptureFixtu
     capfd.readouterr()
     assert main.run(["token", "new", "--uses", "3", "--valid", "7d"]) == 0
     assert called(client, "create_token") == (3, 604_800)
-    assert capfd.readouterr().out == "join-me\n"
+    said = capfd.readouterr()
+    assert said.out == "join-me\n"
+    line = said.err.splitlines()[-1].strip()
+    assert line.startswith("f=$(mktemp) && curl -fsS https://net.example/install.sh")
+    assert f'echo "{"5" * 64}  $f" | sha256sum -c --quiet && sh "$f" https://net.example join-me' in line
     assert main.run(["key", "new", "--scope", "buy", "--scope", "operate"]) == 0
     assert called(client, "create_key") == ("", ("buy", "operate"), "")
     assert main.run(["key", "revoke", "k1", "--json"]) == 0

@@ -27,5 +27,5 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_lock_files_hold_no_address() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock"):
+    for lock in ("requirements.lock", "requirements-dev.lock", "src/fallow/agent/requirements.lock"):
         assert "://" not in (ROOT / lock).read_text("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,7 @@ from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.bootstrap.http_server import serving
+from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
 from fallow.bootstrap.listening import refuse_outside, url_of
 from fallow.bootstrap.place import Place, read_place
@@ -194,12 +196,15 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
     place, keys, clock = read_place(data), load_keys(data), SystemClock()
     if place.tls is None:
         refuse_outside(settings.host)
+    installer = await asyncio.to_thread(read_installer, data)
     network = NetworkView(
         net=place.net,
         public_key=bytes(keys.network.verify_key).hex(),
         bus_url=place.bus_public_url,
         preset=settings.preset,
         version=version("fallow"),
+        url=place.url,
+        install_sha256=installer.sha256 if installer else "",
     )
     async with connect_nats(
         place.bus_url,
@@ -216,6 +221,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             verticals=load_verticals(),
             any_host=place.any_host,
             ca_pem=place.tls.ca_pem() if place.tls else "",
+            installer=installer,
         )
         tls = server_context(place.tls) if place.tls else None
         async with serving(app, settings.host, settings.http_port, tls) as port:

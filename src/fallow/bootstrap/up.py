@@ -28,6 +28,7 @@ from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.adapters.nats.server_config import nats_auth_config
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.bootstrap.install import make_installer, write_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
 from fallow.bootstrap.listening import free_port, is_free, listen, url_of
 from fallow.bootstrap.place import Place, network_id, write_place
@@ -59,13 +60,17 @@ class FirstKeys(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """What the operator of a network needs to know. `ca` is the file of its own authority's certificate."""
+    """What the operator of a network needs to know.
+
+    `ca` is the file of its own authority's certificate; `install_sha256` is of the script that installs an agent.
+    """
 
     net: str
     url: str
     keys: FirstKeys
     ca: str = ""
     pin: str = ""
+    install_sha256: str = ""
 
 
 @asynccontextmanager
@@ -93,11 +98,13 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         write_place(data, place)
         settings = msgspec.structs.replace(settings, http_port=ports["http"], bus_port=ports["bus"])
         write_private(data / EFFECTIVE, msgspec.json.encode(settings).decode() + "\n")
+        installer = await asyncio.to_thread(make_installer)
+        await asyncio.to_thread(write_installer, data, installer)
         for role in (*(CORE if settings.split_core else ("core",)), "gateway"):
             await stack.enter_async_context(_role(data, role))
         keys = await asyncio.to_thread(load_keys, data)
         first = await _first_keys(data, place, keys, settings)
-        yield Welcome(place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "")
+        yield Welcome(place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "", installer.sha256)
 
 
 class Door(NamedTuple):

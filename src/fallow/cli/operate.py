@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from fallow.cli import profiles
 from fallow.cli.account import show_balance
+from fallow.cli.install_line import install_line
 from fallow.cli.show import Json, clean, node_name, say, show_json, tell
 from fallow.cli.units import microusd, seconds, usd, when
 from fallow.cli.wanted import Many
@@ -38,7 +39,11 @@ def new_token(
     """Make a token that lets machines join. It is shown once."""
     with profiles.connect() as client:
         secret = client.create_token(uses=uses, valid_s=seconds(valid))
+        network = client.network()
     _show_secret(secret, "Keep it: it is not shown again.", as_json=json)
+    if network.install_sha256 and not json:
+        tell("On the other machine, this one line installs the agent and joins:")
+        tell(f"  {install_line(network.url, secret.secret, network.install_sha256)}")
 
 
 @key.command(name="new")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from fallow.cli.install_line import install_line
 from fallow.domain.pins import PIN_PREFIX
 
 if TYPE_CHECKING:
@@ -97,15 +98,19 @@ async def _run(data: Path, settings: Settings, *, json: bool) -> None:
 
 def _json(welcome: Welcome) -> str:
     network = {"net": welcome.net, "url": welcome.url, "ca": welcome.ca, "pin": welcome.pin}
+    network["install"] = install_line(welcome.url, welcome.keys.join_token, welcome.install_sha256)
     return msgspec.json.encode({**network, **welcome.keys._asdict()}).decode()
 
 
 def _text(welcome: Welcome, test_credits_usd: int) -> str:
     pinned = f" --ca {PIN_PREFIX}{welcome.pin}" if welcome.pin else ""
     trusting = f"FALLOW_CA={shlex.quote(welcome.ca)} " if welcome.ca else ""
+    token = welcome.keys.join_token
     return f"""Network {welcome.net} is up at {welcome.url}  (Ctrl-C stops it)
 
-  Offer a machine:   fallow agent join {welcome.url} --token {welcome.keys.join_token}
+  Offer a machine:   fallow agent join {welcome.url} --token {token}
+  One without it:    {install_line(welcome.url, token, welcome.install_sha256)}
+                     This line checks what it downloads, installs the agent into a folder of its own, and joins.
   Buy from it:       fallow login {welcome.url} {welcome.keys.buyer_key}{pinned}
                      This key has {test_credits_usd} USD of TEST credits: they are play money, worth nothing.
   Operate it:        FALLOW_URL={welcome.url} FALLOW_API_KEY={welcome.keys.operator_key} {trusting}fallow ledger check

@@ -14,13 +14,19 @@ class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class NetworkView(View, frozen=True, kw_only=True):
-    """How to reach a network and check its signatures. `public_key` (hex) signs promises and tickets."""
+    """How to reach a network and check its signatures. `public_key` (hex) signs promises and tickets.
+
+    `url` is what other machines reach it by. `install_sha256` is of the script that installs its agent; "" where it
+    hands out none.
+    """
 
     net: str
     public_key: str
     bus_url: str
     preset: str
     version: str
+    url: str = ""
+    install_sha256: str = ""
 
 
 class ItemView(View, frozen=True, kw_only=True):

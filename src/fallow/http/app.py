@@ -17,6 +17,7 @@ from fallow.http import accounts, blobs, checks, events, jobs, operators, public
 from fallow.http.auth import provide_account
 from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
+from fallow.http.install import Installer
 from fallow.http.limits import Limits
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
@@ -37,11 +38,12 @@ def create_app(
     limits: Limits | None = None,
     any_host: bool = False,
     ca_pem: str = "",
+    installer: Installer | None = None,
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
     With `any_host` clients are told that the bus is at the host by which they came. `ca_pem` is the certificate of
-    the network's own authority, if it has one.
+    the network's own authority, if it has one. `installer` is what machines that want to join download.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -55,6 +57,7 @@ def create_app(
         limits=limits,
         any_host=any_host,
         ca_pem=ca_pem,
+        installer=installer,
     )
     return Litestar(
         route_handlers=ROUTES,

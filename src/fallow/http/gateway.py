@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from fallow.domain.views import NetworkView
+from fallow.http.install import Installer
 from fallow.http.keys import Keys
 from fallow.http.limits import Buckets, LeaseWrites, Limits, Streams
 from fallow.http.tickets import Tickets
@@ -32,12 +33,14 @@ class Gateway:
         limits: Limits,
         any_host: bool = False,
         ca_pem: str = "",
+        installer: Installer | None = None,
     ) -> None:
         self.bus = bus
         self.blobs = blobs
         self.network = network
         self.any_host = any_host
         self.ca_pem = ca_pem
+        self.installer = installer
         self.clock = clock
         self.verticals = verticals
         self.limits = limits

@@ -15,7 +15,9 @@ from fallow.domain import calls
 from fallow.domain.errors import NotFound
 from fallow.domain.views import NetworkView, NodeView
 from fallow.http.auth import anyone
-from fallow.http.params import Parts
+from fallow.http.gateway import Gateway
+from fallow.http.install import Installer
+from fallow.http.params import Parts, WheelName
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 
@@ -44,6 +46,21 @@ async def authority(gateway: Parts) -> Response[str]:
     return Response(gateway.ca_pem, media_type="application/x-pem-file")
 
 
+@get("/install.sh", guards=[anyone], tags=["network"])
+async def install_script(gateway: Parts) -> Response[bytes]:
+    """Script that installs an agent. Compare its hash with the one in the join line before you run it."""
+    return Response(_installer(gateway).script, media_type="text/x-shellscript")
+
+
+@get("/install/{name:str}", guards=[anyone], tags=["network"])
+async def install_wheel(gateway: Parts, name: WheelName) -> Response[bytes]:
+    """Wheel of the code that the network runs."""
+    installer = _installer(gateway)
+    if name != installer.wheel_name:
+        raise NotFound("install.no_such_wheel", f"There is no {name} here.", "Ask for /install.sh again.")
+    return Response(installer.wheel, media_type="application/zip")
+
+
 @post("/v1/join", guards=[anyone], tags=["network"])
 async def join(gateway: Parts, data: JSONBody[calls.Join]) -> calls.Joined:
     """Make a machine a node, with a join token."""
@@ -69,4 +86,10 @@ def host_of(header: str) -> str:
     return f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 - IPv6
 
 
-ROUTES = [health, network, authority, join, nodes]
+def _installer(gateway: Gateway) -> Installer:
+    if gateway.installer is None:
+        raise NotFound("install.none", "This gateway hands out no agent.", "Ask the network's operator how to get it.")
+    return gateway.installer
+
+
+ROUTES = [health, network, authority, install_script, install_wheel, join, nodes]
