@@ -14,7 +14,15 @@ from nacl.signing import SigningKey
 from fallow.domain import calls
 from fallow.domain.batches import Promise, seal_batch
 from fallow.domain.chart import NETWORK, Credit, Purpose, account_id, fund, give_back, grant, hold
-from fallow.domain.facts import CORE_FACTS, LeaseAccepted, LeaseDeclined, NodeEnrolled, OfferMade, UsageReceipt
+from fallow.domain.facts import (
+    CORE_FACTS,
+    LeaseAccepted,
+    LeaseCheckpoint,
+    LeaseDeclined,
+    NodeEnrolled,
+    OfferMade,
+    UsageReceipt,
+)
 from fallow.domain.jobs import Item
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.records import Body, Opening, Record, commitment, make_record
@@ -52,7 +60,11 @@ BODIES: tuple[Body, ...] = (
         result=bytes(32),
         measures={"cpu_ms": 1_200_000, "output_bytes": 1 << 40},
     ),
+    LeaseCheckpoint(lease=LEASE, window=2, used_ms=7_654_321, blob=bytes(range(32))),
 )
+BATCHED = 5
+"""Records in the golden batch: kinds that came later are golden by themselves."""
+
 ORDER = Order(
     id="0123456789abcdef" * 2,
     vertical="compute",
@@ -113,7 +125,7 @@ def golden_bytes() -> dict[str, str]:
         name: data.hex()
         for name, data in {
             **cases,
-            "batch": seal_batch(records(), by_node),
+            "batch": seal_batch(records()[:BATCHED], by_node),
             "promise": promise().seal(by_network),
             "ticket": sealed,
             "ticket proof": prove(sealed, by_node),

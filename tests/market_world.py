@@ -23,7 +23,7 @@ from fallow.domain.batches import seal_batch
 from fallow.domain.billing import HOUR_MS, FeePolicy, MeterKey, cumulative_charge
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of, fund, network_accounts
 from fallow.domain.errors import Conflict, FallowError, Unavailable
-from fallow.domain.facts import LeaseAccepted, LeaseDeclined, OfferMade, UsageReceipt
+from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.ledger import transfer
@@ -264,8 +264,9 @@ class World:
         return answer
 
     def submit(self, order: Order, account: bytes) -> Answer:
-        """A work that says so has results that can be compared."""
-        return self.ask(Submission(order, account, Needs(compares=bool(order.work.get("compares")))))
+        """A work that says so has results that can be compared, or keeps checkpoints."""
+        says = {name: bool(order.work.get(name)) for name in ("compares", "checkpoints")}
+        return self.ask(Submission(order, account, Needs(**says)))
 
     def cancel(self, job_id: str, account: bytes) -> Answer:
         answer = self.ask(lambda brain, now: brain.cancel(now, job_id=job_id, account=account))
@@ -301,6 +302,9 @@ class World:
 
     def interim(self, node: Node, lease: bytes, window: int, used_ms: int) -> None:
         self.record(node, UsageReceipt(lease=lease, window=window, used_ms=used_ms, final=False))
+
+    def save(self, node: Node, lease: bytes, used_ms: int, blob: bytes) -> None:
+        self.record(node, LeaseCheckpoint(lease=lease, window=0, used_ms=used_ms, blob=blob))
 
     def beat(self, node: Node, leases: Sequence[bytes] = ()) -> None:
         boot = node.boot
@@ -459,6 +463,9 @@ class World:
                 assert (lease.node, lease.id, LeaseAccepted.kind) in self.said
             if lease.used_ms or lease.claim_ms or lease.ok:
                 assert (lease.node, lease.id, UsageReceipt.kind) in self.said
+            if lease.saved_ms:
+                assert (lease.node, lease.id, LeaseCheckpoint.kind) in self.said
+                assert lease.saved_ms <= (lease.ended_at or self.now) - lease.proposed_at
             if lease.id in self.store.evidence:
                 assert (lease.reason, lease.caused_by) == ("result.wrong", "provider")
 
@@ -500,7 +507,11 @@ class World:
         assert item.failures <= job.order.retries + 1
         lost = [one for one in mine if one.caused_by == "provider" and one.started_at is not None]
         shunned = sum(item.shunned.count(node) for node in {one.node for one in mine})
-        assert shunned == sum(1 for one in lost if not one.ok or one.reason == "result.wrong")
+        losses = sum(1 for one in lost if not one.ok or one.reason == "result.wrong")
+        assert shunned <= losses
+        assert shunned == losses or any(one.saved_ms or one.window for one in mine)
+        assert not item.checkpoint or job.needs.checkpoints
+        assert not item.checkpoint or any(one.saved_ms for one in mine)
 
     def _check_stored(self) -> None:
         """A process that starts now would have the same in mind."""

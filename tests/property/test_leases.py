@@ -25,10 +25,10 @@ from fallow.domain.leases import (
     Release,
     Reported,
     Reserve,
+    Saved,
     Settle,
     Stop,
     StopAsked,
-    Unanswered,
     Unfunded,
     Vote,
     propose,
@@ -171,11 +171,6 @@ class LeaseMachine(RuleBasedStateMachine):
         assert before is LeaseState.PROPOSED or self.lease.state is before
 
     @precondition(free_of_money)
-    @rule()
-    def unanswered(self) -> None:
-        self.send(Unanswered(self.now))
-
-    @precondition(free_of_money)
     @rule(shift=st.sampled_from([0, 0, 0, -1, 1, 2]), used_ms=USES)
     def interim(self, shift: int, used_ms: int) -> None:
         before = self.lease
@@ -190,6 +185,16 @@ class LeaseMachine(RuleBasedStateMachine):
         self.send(receipt)
         self.send(receipt)
         assert shift == 0 or self.lease == before
+
+    @precondition(free_of_money)
+    @rule(used_ms=USES)
+    def save(self, used_ms: int) -> None:
+        """A checkpoint moves no money; only a running lease has one, and it only grows."""
+        before = self.lease
+        self.send(Saved(self.now, used_ms))
+        assert msgspec.structs.replace(self.lease, saved_ms=before.saved_ms) == before
+        assert before.saved_ms <= self.lease.saved_ms <= self.now - before.proposed_at
+        assert before.state is LeaseState.RUNNING or self.lease == before
 
     @precondition(free_of_money)
     @rule(believed=st.booleans())

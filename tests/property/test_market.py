@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from fallow.domain.chart import Credit
-from fallow.domain.facts import LeaseAccepted, LeaseDeclined, UsageReceipt
+from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, UsageReceipt
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
@@ -41,7 +41,7 @@ ORDERS = st.fixed_dictionaries(
         "time_limit_s": st.sampled_from([5, 25, 40]),
         "retries": st.sampled_from([0, 0, 1]),
         "replicas": st.sampled_from([1, 1, 2, 3]),
-        "work": st.sampled_from([{}, {"compares": True}]),
+        "work": st.sampled_from([{}, {"compares": True}, {"checkpoints": True}]),
         "max_price_microusd_per_hour": st.sampled_from([20, 100_000_000]),
     }
 )
@@ -49,9 +49,13 @@ USED = st.sampled_from([10_000, 5000, 0, 1, 999, 10_001, 1 << 62])
 CAUSES = st.sampled_from(["buyer", "provider", "owner", "nobody"])
 REASONS = st.sampled_from(["", "program.failed", "buyer.insufficient_funds", "buyer.cancelled", "node.paused"])
 RESULTS = st.sampled_from([bytes(32), bytes(32), b"1" * 32, None])
+BLOBS = st.sampled_from([b"1" * 32, b"2" * 32])
 HOSTILE = st.one_of(
     st.builds(lambda: {"body": LeaseAccepted}),
     st.builds(lambda reason: {"body": LeaseDeclined, "reason": reason}, REASONS),
+    st.builds(
+        lambda used_ms, blob: {"body": LeaseCheckpoint, "window": 0, "used_ms": used_ms, "blob": blob}, USED, BLOBS
+    ),
     st.fixed_dictionaries(
         {
             "body": st.just(UsageReceipt),
@@ -198,6 +202,16 @@ class MarketMachine(RuleBasedStateMachine):
                 self.world.interim(node, lease.id, window, used_ms)
             if ends:
                 self.world.final(node, lease.id, lease.window + windows, used_ms)
+        self.then(later)
+
+    @precondition(running)
+    @rule(pick=PICK, after_ms=PAUSES, later=LATER, used_ms=USED, blob=BLOBS)
+    def save(self, pick: int, after_ms: int, later: bool, used_ms: int, blob: bytes) -> None:
+        """A checkpoint counts for the item that the lease works on, and for its next lease."""
+        self.pause(after_ms)
+        found = self.pick(pick, LeaseState.RUNNING)
+        if found:
+            self.world.save(found[0], found[1].id, used_ms, blob)
         self.then(later)
 
     # Hostile twins

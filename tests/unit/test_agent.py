@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -49,6 +50,23 @@ async def test_it_enrols_once_and_offers_at_each_start(world: World) -> None:
     assert [(body["offer"], body["open"]) for body in offers] == [(1, True), (2, False), (3, True), (4, False)]
     assert offers[0]["attributes"] == {"compute.wasm": "wasi-p1", "score.cpu": "7"}
     assert offers[0]["total"]["cpu_milli"] == 2000
+
+
+async def test_a_checkpoint_is_stored_and_then_signed(world: World, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"half done")
+    async with serving(world):
+        await world.propose(world.proposal(checkpoints=True, resume="ab" * 32), world.proposal(2))
+        await eventually(lambda: len(world.worker.running) == 2)
+        assignment = world.worker.running[LEASE]
+        assert assignment.resume == "ab" * 32
+        assert assignment.save is not None
+        await assignment.save(archive, 1500)
+        await eventually(lambda: bool(world.ingest.bodies("lease.checkpoint")))
+        assert world.worker.running[f"{2:032x}"].save is None
+    (body,) = world.ingest.bodies("lease.checkpoint")
+    blob = hashlib.sha256(b"half done").digest()
+    assert body == {"lease": LEASE_BYTES, "window": 0, "used_ms": 1500, "blob": blob}
 
 
 async def test_a_lease_is_accepted_worked_on_and_receipted(world: World) -> None:

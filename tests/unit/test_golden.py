@@ -11,6 +11,7 @@ from fallow.domain.orders import read_order
 from fallow.domain.records import Record
 from fallow.domain.tickets import Ticket, proven
 from tests.golden_cases import (
+    BATCHED,
     BODIES,
     NET,
     NETWORK_KEY,
@@ -58,8 +59,8 @@ def test_every_kind_of_record_is_kept() -> None:
 def test_old_bytes_are_read() -> None:
     """Not only written the same: what lies in archives opens."""
     batch = open_batch(bytes.fromhex(BYTES["batch"]), net=NET)
-    assert list(batch.records) == records()
-    for record, body in zip(batch.records, BODIES, strict=True):
+    assert list(batch.records) == records()[:BATCHED]
+    for record, body in zip(batch.records, BODIES[:BATCHED], strict=True):
         public = msgspec.structs.replace(body, **dict.fromkeys(type(body).private, ""))
         assert record.read(type(body)) == public
         assert Record.decode(bytes.fromhex(BYTES[f"record {record.kind}/{record.v}"])) == record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fallow.domain.jobs import ItemState, JobState
-from fallow.domain.leases import LeaseState
+from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
 from fallow.services.market.floor import LOST_AFTER_MS, REBOOT_GRACE_MS
@@ -138,6 +138,49 @@ def test_an_item_is_not_lost_while_nodes_cannot_hear_the_market(world: World) ->
     world.settle()
     (job,) = world.store.all_jobs()
     assert job.state is JobState.DONE
+
+
+def test_a_lost_item_goes_on_from_its_last_checkpoint(world: World) -> None:
+    wanted = order(work={"checkpoints": True})
+    submit(world, wanted)
+    (lease,) = accept_all(world)
+    world.wait(3000)
+    world.save(world.nodes[0], lease, 1000, b"1" * 32)
+    world.save(world.nodes[0], lease, 3000, b"2" * 32)
+    world.save(world.nodes[0], lease, 2000, b"3" * 32)  # what is behind the last one is refused
+    world.final(world.nodes[0], lease, 0, 3000, ok=False, result=None, caused_by="provider", reason="node.failed")
+    world.settle()
+    (after,) = world.brain.leases.values()
+    assert (after.resume, after.saved_ms) == ((b"2" * 32).hex(), 0)
+    assert [refusal.code for refusal in world.store.refusals.values()] == ["checkpoint.not_later"]
+
+
+def test_a_checkpoint_that_is_of_no_use_is_dropped_and_harms_nobody(world: World) -> None:
+    submit(world, order(work={"checkpoints": True}))
+    (lease,) = accept_all(world)
+    world.wait(3000)
+    world.save(world.nodes[0], lease, 1000, b"1" * 32)
+    world.reboot(world.nodes[0])
+    world.beat(world.nodes[0])
+    world.round()
+    world.wait(REBOOT_GRACE_MS)
+    world.settle()
+    (lease,) = accept_all(world)
+    world.final(world.nodes[0], lease, 0, 0, ok=False, result=None, reason=CHECKPOINT_UNUSABLE)
+    world.settle()
+    (after,) = world.brain.leases.values()
+    assert after.resume is None
+    assert (world.store.all_leases()[1].caused_by, world.store.all_leases()[1].owed_microusd) == ("nobody", 0)
+
+
+def test_only_work_that_keeps_checkpoints_has_any(world: World) -> None:
+    submit(world, order(work=COMPARES))
+    (lease,) = accept_all(world)
+    world.wait(3000)
+    world.save(world.nodes[0], lease, 1000, b"1" * 32)
+    world.settle()
+    assert world.brain.jobs[order().id].items[0].checkpoint is None
+    assert [refusal.code for refusal in world.store.refusals.values()] == ["checkpoint.unwanted"]
 
 
 def test_another_node_is_preferred_even_if_it_is_busy_now(world: World) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from fallow.agent.leases import Held, Leases, resources_of
 from fallow.agent.outbox import Outbox
 from fallow.domain.calls import Proposal
 from fallow.domain.errors import FallowError, Unavailable
-from fallow.domain.facts import LeaseAccepted
+from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint
 from fallow.ports.clock import Clock
 from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Worker
 
@@ -92,6 +93,7 @@ class Runner:
 
     def _assignment(self, held: Held, workspace: Path) -> Assignment:
         proposal = held.proposal
+        blobs = self._blobs(proposal)
         return Assignment(
             work=proposal.work,
             item=proposal.item,
@@ -99,10 +101,17 @@ class Runner:
             resources=resources_of(proposal),
             time_limit_s=proposal.time_limit_s,
             workspace=workspace,
-            blobs=self._blobs(proposal),
+            blobs=blobs,
             cancel=held.cancel,
             started=held.started,
+            resume=proposal.resume,
+            save=partial(self._save, held, blobs) if proposal.checkpoints else None,
         )
+
+    async def _save(self, held: Held, blobs: LeaseBlobs, archive: Path, used_ms: int) -> None:
+        """Keep a checkpoint: it counts once the archive is in the network's store and its record on the disk."""
+        blob = bytes.fromhex(await blobs.store(archive))
+        await self._outbox.append(LeaseCheckpoint(lease=held.id, window=held.windows, used_ms=used_ms, blob=blob))
 
     async def _roll_windows(self, held: Held, appending: asyncio.Lock) -> None:
         """Receipt each window when it is over, but the last that the time limit allows: the lease's end does that."""

@@ -187,8 +187,12 @@ class Delivered(Request, frozen=True, kw_only=True):
     promise: bytes
 
 
-class Proposal(Request, frozen=True, kw_only=True):
-    """The market asks a node to take a lease. The lease starts with the node's signed accept, and not before."""
+class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """The market asks a node to take a lease. The lease starts with the node's signed accept, and not before.
+
+    `resume` is the checkpoint (SHA-256 in hex) to go on from; `checkpoints` says that new ones are kept. A node that
+    knows less than the network still reads what uses none of it: fields at their defaults are left out.
+    """
 
     lease: str
     vertical: str
@@ -203,6 +207,8 @@ class Proposal(Request, frozen=True, kw_only=True):
     time_limit_s: int
     answer_by: int
     ticket: str
+    resume: str | None = None
+    checkpoints: bool = False
 
 
 def proposals(node: str) -> str:

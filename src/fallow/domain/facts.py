@@ -77,4 +77,25 @@ class UsageReceipt(Body, frozen=True, kw_only=True):
     measures: Annotated[dict[str, Count], Meta(max_length=32)] = {}
 
 
-CORE_FACTS: tuple[type[Body], ...] = (NodeEnrolled, OfferMade, LeaseAccepted, LeaseDeclined, UsageReceipt)
+class LeaseCheckpoint(Body, frozen=True, kw_only=True):
+    """A running lease's work up to `used_ms` is safe: from `blob` (SHA-256 of an archive) another lease can go on.
+
+    `used_ms` counts from the start of the lease's program over all of its windows; `window` is the one that is open.
+    """
+
+    kind: ClassVar[str] = "lease.checkpoint"
+    version: ClassVar[int] = 1
+    lease: LeaseId
+    window: Count
+    used_ms: Count
+    blob: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+CORE_FACTS: tuple[type[Body], ...] = (
+    NodeEnrolled,
+    OfferMade,
+    LeaseAccepted,
+    LeaseDeclined,
+    UsageReceipt,
+    LeaseCheckpoint,
+)

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from fallow.domain.leases import Lease
+from fallow.domain.leases import CHECKPOINT_UNUSABLE, Lease
 from fallow.domain.orders import Order
 from fallow.domain.verification import Judgement, Vote
 
@@ -40,7 +40,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     `leases` are the open ones that have not reported, `votes` the reported results, `wanted` how many results it
     takes. `shunned` are nodes that lost it or gave a wrong result; `failures` counts the program's own. `checked`
-    says that more than one owner's node gave the result. `used_ms` and `owed_microusd` are what the buyer pays.
+    says that more than one owner's node gave the result. `checkpoint` (SHA-256 in hex) is where its next lease goes
+    on. `used_ms` and `owed_microusd` are what the buyer pays.
     """
 
     index: int
@@ -57,6 +58,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     checked: bool = False
     used_ms: int = 0
     owed_microusd: int = 0
+    checkpoint: str | None = None
 
     @property
     def lacks_lease(self) -> bool:
@@ -80,6 +82,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str] = {}
     write_bytes_max: int = 0
     compares: bool = False
+    checkpoints: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,10 +123,15 @@ def voted(item: Item, lease: Lease, vote: Vote) -> Item:
 def without(item: Item, lease: Lease) -> Item:
     """A lease of the item ended before it reported: it is placed again, elsewhere if its provider lost it.
 
-    Only work that had begun can be lost: what kept a lease from beginning says nothing of the item.
+    Only work that had begun can be lost: what kept a lease from beginning says nothing of the item. A lease that came
+    on shows that the item is not the poison, so that losses count anew; a checkpoint that is of no use is dropped.
     """
     left = tuple(other for other in item.leases if other != lease.id)
     item = msgspec.structs.replace(item, leases=left, reason=lease.reason)
+    if lease.reason == CHECKPOINT_UNUSABLE and item.checkpoint == lease.resume:
+        item = msgspec.structs.replace(item, checkpoint=None)
+    if lease.saved_ms or lease.window:
+        item = msgspec.structs.replace(item, shunned=())
     if lease.caused_by == "provider" and lease.started_at is not None:
         item = msgspec.structs.replace(item, shunned=(*item.shunned, lease.node))
         if len(item.shunned) >= LOSSES_MAX and not item.votes and not left:

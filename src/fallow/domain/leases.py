@@ -20,6 +20,10 @@ WINDOW_MS_MAX = 3_600_000
 """DESIGN: a window is at most one hour, so a vanished buyer or provider costs the other at most one hour."""
 
 
+CHECKPOINT_UNUSABLE = "checkpoint.unusable"
+"""A node's word that the checkpoint that it was to go on from is not there, or broken."""
+
+
 class LeaseState(StrEnum):
     """Where a lease stands."""
 
@@ -34,7 +38,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     `window` is the number of the open window and `held` what is reserved for it: (credit class, micro-US-dollars) in
     the order of spending; `claim_ms` is what its last report may cost. `used_ms` and `owed_microusd` cover the
-    settled windows. Times are the network's own.
+    settled windows. It goes on from the checkpoint `resume` (SHA-256 in hex), and what it did in its first `saved_ms`
+    is in a checkpoint of its own. Times are the network's own.
     """
 
     id: bytes
@@ -63,6 +68,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     caused_by: str = ""
     used_ms: int = 0
     owed_microusd: int = 0
+    resume: str | None = None
+    saved_ms: int = 0
 
     @property
     def holds_capacity(self) -> bool:
@@ -85,16 +92,10 @@ class Accepted(NamedTuple):
 
 
 class Declined(NamedTuple):
-    """The node will not take it."""
+    """The node will not take it, or did not answer in time: which of the two was deaf then, nobody knows."""
 
     at: int
     reason: str
-
-
-class Unanswered(NamedTuple):
-    """The time to answer is over."""
-
-    at: int
 
 
 class Unfunded(NamedTuple):
@@ -114,6 +115,13 @@ class Reported(NamedTuple):
     ok: bool
     reason: str
     caused_by: str
+
+
+class Saved(NamedTuple):
+    """A signed checkpoint came in: what the lease did in its first `used_ms` is safe."""
+
+    at: int
+    used_ms: int
 
 
 class Judged(NamedTuple):
@@ -137,7 +145,7 @@ class Lost(NamedTuple):
     reason: str
 
 
-Event = Accepted | Declined | Unanswered | Unfunded | Reported | Judged | StopAsked | Lost
+Event = Accepted | Declined | Unfunded | Reported | Saved | Judged | StopAsked | Lost
 
 
 class Reserve(NamedTuple):
@@ -203,13 +211,13 @@ def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per 
         case Accepted(at):
             return _accepted(lease, at)
         case Declined(at, reason):
-            return _before_start(lease, at, reason, "nobody")
-        case Unanswered(at):
-            return _before_start(lease, at, "node.unanswered", "nobody")  # who of the two is deaf, nobody knows
+            return _declined(lease, at, reason)
         case Unfunded(at, reason):
             return _unfunded(lease, at, reason)
         case Reported():
             return _reported(lease, event)
+        case Saved(at, used_ms):
+            return _saved(lease, at, used_ms)
         case Judged(at, believed):
             return _judged(lease, at, believed=believed)
         case StopAsked(at, reason):
@@ -224,10 +232,10 @@ def _accepted(lease: Lease, at: int) -> Step:
     return msgspec.structs.replace(lease, state=LeaseState.RUNNING, started_at=at), ()
 
 
-def _before_start(lease: Lease, at: int, reason: str, caused_by: str) -> Step:
+def _declined(lease: Lease, at: int, reason: str) -> Step:
     if lease.state is not LeaseState.PROPOSED:
         return lease, (Refused("lease.running"),)
-    return _released(lease, at, reason, caused_by)
+    return _released(lease, at, reason, "nobody")
 
 
 def _unfunded(lease: Lease, at: int, reason: str) -> Step:
@@ -263,10 +271,22 @@ def _reported(lease: Lease, receipt: Reported) -> Step:
     return rolled, (Settle(lease.window, used_ms, Reserve(following, lease.deposit_microusd(following))),)
 
 
+def _saved(lease: Lease, at: int, used_ms: int) -> Step:
+    """Only more than before counts, and no more than there was time for."""
+    if lease.state is not LeaseState.RUNNING:
+        return lease, (Refused("lease.not_running"),)
+    saved_ms = min(used_ms, at - lease.proposed_at)
+    if saved_ms <= lease.saved_ms:
+        return lease, (Refused("checkpoint.not_later"),)
+    return msgspec.structs.replace(lease, saved_ms=saved_ms), ()
+
+
 def _final(lease: Lease, receipt: Reported) -> Step:
     """A result is judged; what a node did until the buyer stopped it is paid; for its own failure nobody pays."""
     if receipt.caused_by in {"provider", "owner"} and not receipt.ok:
         return _released(lease, receipt.at, receipt.reason or "node.failed", receipt.caused_by)
+    if lease.resume and receipt.reason == CHECKPOINT_UNUSABLE:
+        return _released(lease, receipt.at, receipt.reason, "nobody")
     reported = msgspec.structs.replace(
         lease,
         state=LeaseState.REPORTED,

@@ -33,7 +33,7 @@ class ItemView(View, frozen=True, kw_only=True):
     """One item of a job.
 
     `reason` says why it is in a final or waiting state; empty when all is well. `checked` says that nodes of more
-    than one owner gave the same result.
+    than one owner gave the same result. `checkpoint` is the SHA-256 of the archive that its next lease goes on from.
     """
 
     index: int
@@ -45,6 +45,7 @@ class ItemView(View, frozen=True, kw_only=True):
     checked: bool
     used_ms: int
     owed_microusd: int
+    checkpoint: str | None = None
 
 
 class JobView(View, frozen=True, kw_only=True):
@@ -64,7 +65,10 @@ class JobView(View, frozen=True, kw_only=True):
 
 
 class LeaseView(View, frozen=True, kw_only=True):
-    """One lease, open or ended. `caused_by` is buyer, provider, owner, network or nobody."""
+    """One lease, open or ended. `caused_by` is buyer, provider, owner, network or nobody.
+
+    What it did in its first `saved_ms` is in a checkpoint.
+    """
 
     id: str
     job: str
@@ -79,6 +83,7 @@ class LeaseView(View, frozen=True, kw_only=True):
     caused_by: str
     used_ms: int
     owed_microusd: int
+    saved_ms: int = 0
 
 
 class JobEvent(View, frozen=True, kw_only=True):

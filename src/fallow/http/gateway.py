@@ -48,7 +48,7 @@ class Gateway:
         self.tickets = Tickets(bytes.fromhex(network.public_key), network.net, clock)
         self.addresses = Buckets(limits.address, clock)
         self.senders = Buckets(limits.key, clock)
-        self.lease_writes = LeaseWrites()
+        self.lease_writes = LeaseWrites(clock)
         self.streams = Streams(limits.streams_per_account)
 
     async def ask(self, subject: str, request: object, reply: type[ReplyT]) -> ReplyT:

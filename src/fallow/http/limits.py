@@ -98,23 +98,30 @@ class LeaseWrites:
     """Bounds what a node stores for one lease altogether, so that a ticket cannot fill the disk blob by blob.
 
     Counted in this process and for the `leases_max` latest leases; repeated uploads count again, hence the allowance.
+    Checkpoints come for as long as the lease lasts: each `refill_ms` makes room for one more blob of the largest size.
     """
 
     allowance_bytes = 16 << 20
     blob_bytes_min = 4 << 10
+    refill_ms = 600_000
 
-    def __init__(self, leases_max: int = 10_000) -> None:
+    def __init__(self, clock: Clock, leases_max: int = 10_000) -> None:
+        self._clock = clock
         self._leases_max = leases_max
-        self._written: OrderedDict[bytes, int] = OrderedDict()
+        self._written: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
 
     def check(self, lease: bytes, write_bytes_max: int) -> None:
-        """Raise TooMuch when the lease has stored twice what its outputs may have, and the allowance."""
-        if self._written.get(lease, 0) > 2 * write_bytes_max + self.allowance_bytes:
-            raise TooMuch("ticket.writes", "The lease has stored more than its outputs may have.")
+        """Raise TooMuch when the lease has stored twice what one blob may have, the allowance, and what time added."""
+        now = self._clock.monotonic_ms()
+        written, since = self._written.get(lease, (0, now))
+        refilled = write_bytes_max * (now - since) // self.refill_ms
+        if written > 2 * write_bytes_max + self.allowance_bytes + refilled:
+            raise TooMuch("ticket.writes", "The lease has stored more than it may by now.", "Save checkpoints rarer.")
 
     def add(self, lease: bytes, size: int) -> None:
         """Count a stored blob; a small one counts as what it takes on a disk."""
-        self._written[lease] = self._written.get(lease, 0) + max(size, self.blob_bytes_min)
+        written, since = self._written.get(lease, (0, self._clock.monotonic_ms()))
+        self._written[lease] = (written + max(size, self.blob_bytes_min), since)
         self._written.move_to_end(lease)
         if len(self._written) > self._leases_max:
             self._written.popitem(last=False)

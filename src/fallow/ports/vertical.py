@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,13 +14,14 @@ class WorkNeeds(NamedTuple):
     """What a checked piece of work asks of the network: blobs to read (SHA-256 hex) and attributes of the node.
 
     `compares` says that every honest node must give the same result, byte for byte, so that nodes can be checked by
-    having another one do the same.
+    having another one do the same. `checkpoints` says that its worker saves them and goes on from them.
     """
 
     blobs: frozenset[str]
     attributes: Mapping[str, str]
     write_bytes_max: int
     compares: bool
+    checkpoints: bool = False
 
 
 class LeaseBlobs(Protocol):
@@ -41,10 +42,21 @@ class LeaseBlobs(Protocol):
         ...
 
 
+Save = Callable[[Path, int], Awaitable[None]]
+"""Keeps an archive as the lease's checkpoint, with the milliseconds from the program's start that it holds.
+
+Raises:
+    FallowError: it cannot be kept now; the checkpoint before it still counts.
+"""
+
+
 class Assignment(NamedTuple):
     """One lease's work on a node. `workspace` is empty and belongs to this lease alone; `cancel` asks it to end.
 
-    The worker sets `started` when the buyer's program starts: from there on its windows are counted.
+    The worker sets `started` when the buyer's program starts: from there on its windows are counted. `resume` is the
+    checkpoint (SHA-256 in hex, fetched like an input) of an earlier lease that the program goes on from; where it is
+    not there or broken, the worker finishes with CHECKPOINT_UNUSABLE, which is nobody's doing. `save` is None where
+    this lease keeps no checkpoints.
     """
 
     work: Mapping[str, Any]
@@ -56,6 +68,8 @@ class Assignment(NamedTuple):
     blobs: LeaseBlobs
     cancel: asyncio.Event
     started: asyncio.Event
+    resume: str | None = None
+    save: Save | None = None
 
 
 class Finished(NamedTuple):

@@ -18,7 +18,7 @@ from fallow.domain.billing import Charge, FeePolicy, MeterKey, charge
 from fallow.domain.chart import NETWORK
 from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, NotFound
-from fallow.domain.facts import UsageReceipt
+from fallow.domain.facts import LeaseCheckpoint, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.matching import Place
@@ -172,6 +172,17 @@ class Brain:
         self._from_node(source, receipt.lease, event)
         self.results.pop(receipt.lease, None)
 
+    def saved(self, source: Source, checkpoint: LeaseCheckpoint, now: int) -> None:
+        """Apply a signed checkpoint: the item's next lease goes on from there."""
+        lease = self.leases.get(checkpoint.lease)
+        if lease is not None and not self.jobs[lease.job].job.needs.checkpoints:
+            self.refuse(source, "checkpoint.unwanted", now)
+        elif self._from_node(source, checkpoint.lease, lease_rules.Saved(now, checkpoint.used_ms)):
+            lease = self.leases[checkpoint.lease]
+            entry = self.jobs[lease.job]
+            item = msgspec.structs.replace(entry.items[lease.item], checkpoint=checkpoint.blob.hex())
+            self._set_item(entry, item, now)
+
     # What time does
 
     def tick(self, now: int) -> None:
@@ -184,7 +195,7 @@ class Brain:
                 continue
             if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
                 self.floor.cool(lease.node, now)
-                self._step(lease, lease_rules.Unanswered(now))
+                self._step(lease, lease_rules.Declined(now, "node.unanswered"))
             elif lease.state is LeaseState.RUNNING and now >= _due_at(lease):
                 self._step(lease, lease_rules.Lost(now, "node.overdue"))
 

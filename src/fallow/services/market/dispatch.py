@@ -146,4 +146,5 @@ def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: 
         time_limit_ms=order.time_limit_s * 1000,
         proposed_at=now,
         answer_by=now + ANSWER_MS,
+        resume=item.checkpoint,
     )

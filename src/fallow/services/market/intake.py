@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fallow.domain.batches import stored_records
 from fallow.domain.errors import InvalidInput
-from fallow.domain.facts import LeaseAccepted, LeaseDeclined, OfferMade, UsageReceipt
+from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, UsageReceipt
 from fallow.domain.offers import Offer
 from fallow.domain.records import Record
 from fallow.ports.stores import Cursor, LoggedBatch
@@ -55,16 +55,18 @@ def _understand(brain: Brain, record: Record, source: Source, at: int, accounts:
             brain.declined(source, body.lease, body.reason, at)
         case UsageReceipt():
             brain.reported(source, body, at)
+        case LeaseCheckpoint():
+            brain.saved(source, body, at)
     return True
 
 
-def _lease_fact(record: Record) -> LeaseAccepted | LeaseDeclined | UsageReceipt | None:
-    match record.kind:
-        case LeaseAccepted.kind:
-            return record.read(LeaseAccepted)
-        case LeaseDeclined.kind:
-            return record.read(LeaseDeclined)
-        case UsageReceipt.kind:
-            return record.read(UsageReceipt)
-        case _:
-            return None
+LeaseFact = LeaseAccepted | LeaseDeclined | UsageReceipt | LeaseCheckpoint
+
+_LEASE_FACTS: dict[str, type[LeaseFact]] = {
+    fact.kind: fact for fact in (LeaseAccepted, LeaseDeclined, UsageReceipt, LeaseCheckpoint)
+}
+
+
+def _lease_fact(record: Record) -> LeaseFact | None:
+    fact = _LEASE_FACTS.get(record.kind)
+    return record.read(fact) if fact else None

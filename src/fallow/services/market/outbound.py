@@ -71,10 +71,12 @@ class Outbound:
             time_limit_s=order.time_limit_s,
             answer_by=lease.answer_by,
             ticket=base64.urlsafe_b64encode(self._ticket(lease, job, item)).decode().rstrip("="),
+            resume=lease.resume,
+            checkpoints=job.needs.checkpoints,
         )
 
     def _ticket(self, lease: Lease, job: Job, item: str | None) -> bytes:
-        blobs = sorted({*job.needs.blobs, *([item] if item else [])})
+        blobs = sorted({*job.needs.blobs, *(blob for blob in (item, lease.resume) if blob)})
         return Ticket(
             net=self._net,
             node=lease.node,

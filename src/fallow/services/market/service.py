@@ -223,6 +223,7 @@ class Market:
             attributes=dict(needs.attributes),
             write_bytes_max=needs.write_bytes_max,
             compares=needs.compares,
+            checkpoints=needs.checkpoints and not needs.compares,  # who goes on from another's word does not check it
         )
 
     async def _check_funds(self, account: bytes, order: Order, needs: Needs) -> None:

@@ -53,6 +53,7 @@ def item_view(item: Item) -> ItemView:
         checked=item.checked,
         used_ms=item.used_ms,
         owed_microusd=item.owed_microusd,
+        checkpoint=item.checkpoint,
     )
 
 
@@ -72,6 +73,7 @@ def lease_view(lease: Lease) -> LeaseView:
         caused_by=lease.caused_by,
         used_ms=lease.used_ms,
         owed_microusd=lease.owed_microusd,
+        saved_ms=lease.saved_ms,
     )
 
 
