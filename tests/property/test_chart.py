@@ -127,7 +127,7 @@ class ChartMachine(RuleBasedStateMachine):
         charge = charge_of(window.total * share // 100)
         payee = PROVIDERS[to % 2]
         before = self.takings(payee)
-        transfers = collect(window.lease, window.window, payee, window.parts, charge)
+        transfers = collect(window.lease, window.window, window.parts, [(payee, charge)])
         parts: Parts | None = None
         if goes_on:
             freed = self.available(window.payer)
@@ -199,7 +199,7 @@ class ChartMachine(RuleBasedStateMachine):
         before = dict(self.ledger.accounts)
         for lease in leases:
             voids = give_back(lease, 0, ((1, 1), (2, 1), (3, 1)))
-            posts = collect(lease, 0, PROVIDERS[0], ((1, 10),), charge_of(10))
+            posts = collect(lease, 0, ((1, 10),), [(PROVIDERS[0], charge_of(10))])
             for chained in (voids, posts):
                 finish(self.ledger.post(self.tx, chain(chained), 2))
         assert self.ledger.accounts == before
@@ -235,7 +235,7 @@ TestChart = ChartMachine.TestCase
 def test_a_charge_takes_granted_before_paid_before_burned(parts: list[int], share: int, fee_ppm: int) -> None:
     held = tuple((credit, part) for credit, part in enumerate(parts, start=1))
     charge = cumulative_charge(sum(parts) * share // 100 * 3_600_000, FeePolicy(fee_ppm))
-    transfers = collect(bytes(16), 0, PROVIDERS[0], held, charge)
+    transfers = collect(bytes(16), 0, held, [(PROVIDERS[0], charge)])
     taken = dict.fromkeys(Credit, 0)
     for entry in transfers:
         if entry.pending_id is None:

@@ -110,6 +110,8 @@ class FakeNetwork:
             calls.ITEMS: (calls.JobRef, self.list_items),
             calls.LEASES: (calls.JobRef, lambda _: _soon([])),
             calls.CANCEL: (calls.JobRef, self.cancel),
+            calls.SUBSCRIPTIONS: (calls.AccountRef, lambda ask: _soon([subscription_view(ask.account)])),
+            calls.UNSUBSCRIBE: (calls.SubscriptionRef, lambda ask: _soon(subscription_view(ask.account, ask.id))),
             calls.BALANCE: (calls.AccountRef, lambda ask: _soon(balance_view(ask.account))),
             calls.STATEMENT: (calls.AccountRef, lambda _: _soon([])),
             calls.GRANT: (calls.Grant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
@@ -240,6 +242,24 @@ def quote_view() -> views.QuoteView:
         deposit_microusd=333,
         price_microusd_per_hour=20_000,
         plain_data="The node's owner can read the data.",
+    )
+
+
+def subscription_view(account: str, id_: str = "5" * 32) -> views.SubscriptionView:
+    return views.SubscriptionView(
+        id=id_,
+        state="active",
+        label=account,
+        vertical="storage",
+        opened_at=1,
+        ended_at=None,
+        window=0,
+        window_ends_at=2,
+        limit_microusd=10,
+        left_microusd=10,
+        owed_microusd=0,
+        settled_microusd=0,
+        reason="",
     )
 
 

@@ -86,6 +86,8 @@ async def test_the_public_part_needs_no_key(http: httpx2.AsyncClient) -> None:
 BUYERS_ROUTES = [
     ("GET", "/v1/account"),
     ("GET", "/v1/account/statement"),
+    ("GET", "/v1/subscriptions"),
+    ("DELETE", f"/v1/subscriptions/{JOB}"),
     ("POST", "/v1/quotes"),
     ("POST", "/v1/jobs"),
     ("GET", "/v1/jobs"),
@@ -463,8 +465,22 @@ async def test_the_openapi_document_lists_all(http: httpx2.AsyncClient) -> None:
     assert document["openapi"].startswith("3.1")
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     for method, path in [*BUYERS_ROUTES, *OPERATORS_ROUTES, ("POST", "/v1/join"), ("HEAD", f"/v1/blobs/{'0' * 64}")]:
-        templated = (path.replace(JOB * 2, "{sha256}").replace(JOB, "{job_id}").replace(BUYER, "{account_id}")).replace(
-            "keys/buyer", "keys/{key_id}"
-        )
+        templated = path
+        for found, name in (
+            (JOB * 2, "{sha256}"),
+            (f"subscriptions/{JOB}", "subscriptions/{subscription_id}"),
+            (JOB, "{job_id}"),
+            (BUYER, "{account_id}"),
+            ("keys/buyer", "keys/{key_id}"),
+        ):
+            templated = templated.replace(found, name)
         assert (method, templated) in listed
     assert "Order" in document["components"]["schemas"]
+
+
+async def test_a_buyer_sees_and_ends_his_subscriptions(http: httpx2.AsyncClient) -> None:
+    (found,) = (await http.get("/v1/subscriptions", headers=key())).json()
+    assert (found["label"], found["limit_microusd"]) == (BUYER, 10)
+    ended = await http.delete(f"/v1/subscriptions/{JOB}", headers=key())
+    assert (ended.status_code, ended.json()["id"]) == (200, JOB)
+    refused(await http.delete("/v1/subscriptions/nonsense", headers=key()), 400, "http.invalid")

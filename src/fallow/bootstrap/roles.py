@@ -23,6 +23,7 @@ from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
@@ -44,6 +45,7 @@ from fallow.services.market.service import Market
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
 from fallow.services.settle.service import Settle
+from fallow.services.settle.subscriptions import Subscriptions
 
 HOUR_MS = 3_600_000
 CONNECTION_S = 600
@@ -82,6 +84,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
         if "settle" in roles:
             settle = Settle(bus=bus, clock=clock, database=database, ledger=PostgresLedger())
             await stack.enter_async_context(settle.running())
+            await stack.enter_async_context(_subscriptions(ground).running())
         if "registry" in roles:
             await stack.enter_async_context(_registry(ground))
         if "ingest" in roles:
@@ -135,6 +138,21 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         yield
 
 
+def _subscriptions(ground: Ground) -> Subscriptions:
+    return Subscriptions(
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        ledger=PostgresLedger(),
+        store=PostgresSubscriptionStore(),
+        fee=_fee(ground.settings),
+    )
+
+
+def _fee(settings: Settings) -> FeePolicy:
+    return FeePolicy(settings.fee_ppm, settings.reserve_ppm)
+
+
 def _ingest(ground: Ground) -> Ingest:
     return Ingest(
         net=ground.place.net,
@@ -160,7 +178,7 @@ def _market(ground: Ground) -> tuple[Rounds, Market]:
     )
     rounds = Rounds(
         holder=secrets.token_hex(8),
-        fee=FeePolicy(settings.fee_ppm, settings.reserve_ppm),
+        fee=_fee(settings),
         seeds=seeds,
         window_ms=settings.window_s * 1000,
         clock=ground.clock,

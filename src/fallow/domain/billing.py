@@ -39,9 +39,12 @@ class Charge(NamedTuple):
         return self.provider + self.fee + self.reserve
 
 
-def cumulative_charge(price_ms: int, policy: FeePolicy) -> Charge:
-    """Charge for all use so far. `price_ms` is the sum of price per hour times milliseconds over that use."""
-    total = price_ms // HOUR_MS
+def cumulative_charge(price_units: int, policy: FeePolicy, per: int = HOUR_MS) -> Charge:
+    """Charge for all use so far. `price_units` is the sum of price times quantity over that use.
+
+    A lease's price is per hour and its quantity in milliseconds; other meters have a price for `per` units.
+    """
+    total = price_units // per
     fee = total * policy.fee_ppm // PPM
     reserve = fee * policy.reserve_ppm // PPM
     return Charge(total - fee, fee - reserve, reserve)

@@ -11,8 +11,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from fallow.domain.orders import Label, Order
+from fallow.domain.leases import WINDOW_MS_MAX
+from fallow.domain.orders import Id, Label, Order
 from fallow.domain.records import Opening
+from fallow.domain.resources import PRICE_MICROUSD_MAX
+from fallow.domain.subscriptions import MeterName, Tariff
 
 CHECK_KEY = "registry.check_key"
 JOIN = "registry.join"
@@ -44,6 +47,10 @@ STATEMENT = "settle.statement"
 GRANT = "settle.grant"
 FUND = "settle.fund"
 LEDGER_CHECK = "settle.check"
+SUBSCRIBE = "settle.subscribe"
+UNSUBSCRIBE = "settle.unsubscribe"
+SUBSCRIPTIONS = "settle.subscriptions"
+METER = "settle.meter"
 
 
 def job_events(job_id: str) -> str:
@@ -164,6 +171,49 @@ class Fund(Request, frozen=True, kw_only=True):
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
     purpose: Literal["fee", "reserve"]
     amount_microusd: Annotated[int, Meta(ge=1, le=10**15)]
+
+
+class Subscribe(Request, frozen=True, kw_only=True):
+    """Open a subscription in the name of an account: metered use of a service of `vertical`, at its `tariff`.
+
+    `id` is made by the buyer (32 hex digits); the same again changes nothing. `limit_microusd` is reserved for each
+    window and bounds what it can cost.
+    """
+
+    id: Id
+    account: str
+    vertical: Annotated[str, Meta(pattern="^[a-z]{1,20}$")]
+    tariff: Tariff
+    limit_microusd: Annotated[int, Meta(ge=1, le=PRICE_MICROUSD_MAX)]
+    window_ms: Annotated[int, Meta(ge=1000, le=WINDOW_MS_MAX)] = WINDOW_MS_MAX
+    label: Label = ""
+
+
+class SubscriptionRef(Request, frozen=True, kw_only=True):
+    """A subscription of an account."""
+
+    account: str
+    id: str
+
+
+class Delivery(Request, frozen=True, kw_only=True):
+    """What `payee` has delivered on a meter since the subscription began, as `source` knows it.
+
+    The quantity only grows. Each party that counts (a gateway's process, a node's boot) is a `source` of its own.
+    """
+
+    source: Annotated[str, Meta(pattern=r"^[a-z0-9.:\-]{1,80}$(?!\n)")]
+    payee: str
+    meter: MeterName
+    quantity: Annotated[str, Meta(pattern="^[0-9]{1,39}$")]
+
+
+class MeterUse(Request, frozen=True, kw_only=True):
+    """A gateway reports use of one subscription. Answered with `SubscriptionView`; sending it again changes nothing."""
+
+    account: str
+    id: str
+    deliveries: Annotated[list[Delivery], Meta(min_length=1, max_length=500)]
 
 
 class Beat(Request, frozen=True, kw_only=True):

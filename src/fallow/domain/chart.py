@@ -140,25 +140,41 @@ def hold(lease: bytes, window: int, payer: bytes, parts: Parts) -> list[Transfer
     ]
 
 
-def collect(lease: bytes, window: int, payee: bytes, parts: Parts, charge: Charge) -> list[Transfer]:
-    """Post what a window owes, give back the rest, and pass it on to provider, fee and reserve.
+def collect(ref: bytes, window: int, parts: Parts, charges: Sequence[tuple[bytes, Charge]]) -> list[Transfer]:
+    """Post what a window owes, give back the rest, and pass it on to the payees, the fee and the reserve.
 
-    The charge takes from the parts in their order; within it the provider comes first, then fee, then reserve.
+    `charges` name each payee once. They take from the parts in their order: the providers come first, then fee, then
+    reserve.
     """
-    due = {Kind.INCOME: charge.provider, Kind.FEE: charge.fee, Kind.RESERVE: charge.reserve}
+    due = [(Kind.INCOME, payee, charge.provider) for payee, charge in charges]
+    due.append((Kind.FEE, NETWORK, sum(charge.fee for _, charge in charges)))
+    due.append((Kind.RESERVE, NETWORK, sum(charge.reserve for _, charge in charges)))
     transfers: list[Transfer] = []
     for credit, held in parts:
-        taken = min(held, sum(due.values()))
-        transfers.append(_resolve(lease, window, credit, taken))
-        for kind, owed in due.items():
+        taken = min(held, sum(owed for _, _, owed in due))
+        transfers.append(_resolve(ref, window, credit, taken))
+        left = []
+        for kind, payee, owed in due:
             amount = min(owed, taken)
             if amount:
-                transfers.append(_pass_on(lease, window, credit, kind, payee, amount))
-            due[kind] = owed - amount
+                transfers.append(_pass_on(ref, window, credit, kind, payee, amount))
+            left.append((kind, payee, owed - amount))
             taken -= amount
-    if any(due.values()):
-        raise ValueError(f"window {window} of lease {lease.hex()} owes {sum(due.values())} more than it holds")
+        due = left
+    if any(owed for _, _, owed in due):
+        raise ValueError(f"window {window} of {ref.hex()} owes {sum(owed for _, _, owed in due)} more than it holds")
     return transfers
+
+
+def left_over(parts: Parts, charged: int) -> Parts:
+    """What of `parts` is given back when `charged` is taken from them in the order of spending."""
+    left: list[tuple[int, int]] = []
+    for credit, held in parts:
+        taken = min(held, charged)
+        charged -= taken
+        if held > taken:
+            left.append((credit, held - taken))
+    return tuple(left)
 
 
 def give_back(lease: bytes, window: int, parts: Parts) -> list[Transfer]:
@@ -186,7 +202,7 @@ def _pass_on(lease: bytes, window: int, credit: int, kind: Kind, payee: bytes, a
         Kind.RESERVE: (Purpose.RESERVE, NETWORK),
     }[kind]
     return transfer(
-        _window_id(kind.name, lease, window, credit),
+        _window_id(kind.name, lease, window, credit, payee),
         account_id(Purpose.CLEARING, credit),
         account_id(target[0], credit, target[1]),
         amount,
@@ -200,8 +216,8 @@ def _guarded(purpose: Purpose, credit: Credit, owner: bytes) -> Account:
     return account(account_id(purpose, credit, owner), credit.value, purpose.value, DEBITS_MUST_NOT_EXCEED_CREDITS)
 
 
-def _window_id(step: str, lease: bytes, window: int, credit: int) -> bytes:
-    return _id(step, lease + window.to_bytes(8, "big") + bytes([credit]))
+def _window_id(step: str, lease: bytes, window: int, credit: int, payee: bytes = b"") -> bytes:
+    return _id(step, lease + window.to_bytes(8, "big") + bytes([credit]) + payee)
 
 
 def _id(what: str, data: bytes) -> bytes:

@@ -64,6 +64,24 @@ class JobView(View, frozen=True, kw_only=True):
     reason: str
 
 
+class SubscriptionView(View, frozen=True, kw_only=True):
+    """One subscription. `left_microusd` is what its open window can still cost."""
+
+    id: str
+    state: str
+    label: str
+    vertical: str
+    opened_at: int
+    ended_at: int | None
+    window: int
+    window_ends_at: int
+    limit_microusd: int
+    left_microusd: int
+    owed_microusd: int
+    settled_microusd: int
+    reason: str
+
+
 class LeaseView(View, frozen=True, kw_only=True):
     """One lease, open or ended. `caused_by` is buyer, provider, owner, network or nobody.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from litestar import get
+from litestar import delete, get
 
 from fallow.domain import calls
-from fallow.domain.views import BalanceView, StatementLine
+from fallow.domain.views import BalanceView, StatementLine, SubscriptionView
 from fallow.http.auth import buyer
-from fallow.http.params import Account, AfterId, Limit, Parts
+from fallow.http.params import Account, AfterId, Limit, Parts, SubscriptionId
 
 
 @get("/v1/account", guards=[buyer], tags=["account"])
@@ -23,4 +23,20 @@ async def statement(gateway: Parts, account: Account, after: AfterId = "", limit
     return await gateway.ask(calls.STATEMENT, request, list[StatementLine])
 
 
-ROUTES = [balance, statement]
+@get("/v1/subscriptions", guards=[buyer], tags=["account"])
+async def subscriptions(
+    gateway: Parts, account: Account, after: AfterId = "", limit: Limit = 200
+) -> list[SubscriptionView]:
+    """Shared services that you use by the meter, by id; `after` is the last id seen."""
+    request = calls.AccountRef(account=account, after=after, limit=limit)
+    return await gateway.ask(calls.SUBSCRIPTIONS, request, list[SubscriptionView])
+
+
+@delete("/v1/subscriptions/{subscription_id:str}", guards=[buyer], status_code=200, tags=["account"])
+async def unsubscribe(gateway: Parts, account: Account, subscription_id: SubscriptionId) -> SubscriptionView:
+    """End a subscription: what was used is paid, the rest of what it reserved given back."""
+    request = calls.SubscriptionRef(account=account, id=subscription_id)
+    return await gateway.ask(calls.UNSUBSCRIBE, request, SubscriptionView)
+
+
+ROUTES = [balance, statement, subscriptions, unsubscribe]

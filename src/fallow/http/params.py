@@ -14,6 +14,7 @@ Account = NamedDependency[str]
 """The account that the request's API key speaks for."""
 
 JobId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32)]
+SubscriptionId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32)]
 BlobName = Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$", max_length=64, description="A SHA-256.")]
 WheelName = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9._+-]{1,200}\.whl$", max_length=204)]
 KeyId = Annotated[str, PathParameter(pattern="^[A-Za-z0-9_-]{1,100}$")]

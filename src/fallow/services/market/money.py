@@ -13,6 +13,7 @@ from fallow.domain.chart import (
     collect,
     give_back,
     hold,
+    left_over,
     purse_id,
     split,
 )
@@ -90,7 +91,7 @@ def _transfers(money: Money, available: Available, brain: Brain, now: int) -> li
         case Collect(lease, window, charge, following):
             _release(available, lease.held, charge.total)
             brain.funded(now, account=lease.payer)
-            settled = collect(lease.id, window, lease.payee, lease.held, charge)
+            settled = collect(lease.id, window, lease.held, [(lease.payee, charge)])
             return chain(settled + (_reserve(following, available, brain, now) if following else []))
         case GiveBack(lease, window):
             _release(available, lease.held, 0)
@@ -111,7 +112,5 @@ def _reserve(wish: Hold, available: Available, brain: Brain, now: int) -> list[T
 
 def _release(available: Available, held: Parts, charged: int) -> None:
     """Give back what was held, less what is charged in the order of spending."""
-    for credit, amount in held:
-        taken = min(amount, charged)
-        available[credit] = available.get(credit, 0) + amount - taken
-        charged -= taken
+    for credit, amount in left_over(held, charged):
+        available[credit] = available.get(credit, 0) + amount

@@ -1,0 +1,298 @@
+"""Subscriptions: metered use of shared services, reserved and settled window by window."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fallow.domain import calls, subscriptions
+from fallow.domain.billing import FeePolicy
+from fallow.domain.chart import Parts, accounts_of, chain, collect, give_back, hold, left_over, split
+from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, Unavailable
+from fallow.domain.identity import address
+from fallow.domain.ledger import Transfer
+from fallow.domain.subscriptions import (
+    DeliveryKey,
+    Meter,
+    Refused,
+    Reserve,
+    Settle,
+    Subscription,
+    SubscriptionState,
+    subscription_key,
+)
+from fallow.domain.views import SubscriptionView
+from fallow.ports.bus import Bus, Message
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.ledger import Ledger
+from fallow.ports.rpc import serve
+from fallow.ports.stores import SourceKey, SubscriptionStore
+from fallow.ports.tasks import background
+from fallow.services.settle.wallets import spendable
+
+QUEUE = "settle"
+LOOK_S = 1.0
+RESUMED_AT_ONCE_MAX = 100
+_REFUSALS: dict[str, tuple[type[FallowError], str]] = {
+    "subscription.limit_reached": (InsufficientFunds, "The window's limit is used up; it begins anew with the next."),
+    "subscription.suspended": (InsufficientFunds, "The account cannot pay for the next window."),
+    "subscription.ended": (Conflict, "The subscription is over."),
+    "subscription.no_such_meter": (InvalidInput, "The tariff has no price for this meter."),
+    "subscription.quantity": (InvalidInput, "The quantity is out of range."),
+    "subscription.too_many_payees": (Conflict, "The subscription has as many payees as one settlement can hold."),
+}
+
+
+class Subscriptions:
+    """Answers `settle.subscribe`, `meter`, `unsubscribe`, `subscriptions`. Several copies may run: rows are locked."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        clock: Clock,
+        database: Database,
+        ledger: Ledger,
+        store: SubscriptionStore,
+        fee: FeePolicy,
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._ledger = ledger
+        self._store = store
+        self._fee = fee
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve, and settle windows that are over, while the context is open."""
+        bus = self._bus
+        async with AsyncExitStack() as stack:
+            for context in (
+                serve(bus, calls.SUBSCRIBE, calls.Subscribe, self.open, queue=QUEUE),
+                serve(bus, calls.UNSUBSCRIBE, calls.SubscriptionRef, self.close, queue=QUEUE),
+                serve(bus, calls.SUBSCRIPTIONS, calls.AccountRef, self.list_of, queue=QUEUE),
+                serve(bus, calls.METER, calls.MeterUse, self.meter, queue=QUEUE),
+            ):
+                await stack.enter_async_context(context)
+            credited = await stack.enter_async_context(bus.subscribe(calls.CREDITED))
+            await stack.enter_async_context(background(self._roll(), self._hear_credits(credited)))
+            yield
+
+    async def open(self, request: calls.Subscribe) -> SubscriptionView:
+        """Begin: its first window is reserved. The same request again answers the same.
+
+        Raises:
+            InsufficientFunds: the account does not cover one window.
+            Conflict: the id belongs to a subscription on other terms.
+        """
+        account, now = address(request.account), self._clock.now_ms()
+        wanted = Subscription(
+            id=request.id,
+            key=subscription_key(account, request.id),
+            account=account,
+            vertical=request.vertical,
+            tariff=request.tariff,
+            limit_microusd=request.limit_microusd,
+            window_ms=request.window_ms,
+            opened_at=now,
+            window_at=now,
+            label=request.label,
+        )
+        async with self._database.transaction() as tx:
+            found = await self._store.lock(tx, wanted.key)
+            if found is not None:
+                return _view(_same(found, wanted))
+            parts = split(wanted.limit_microusd, await spendable(tx, self._ledger, account))
+            if parts is None:
+                raise InsufficientFunds(
+                    "account.insufficient_funds",
+                    f"The account does not cover {wanted.limit_microusd} micro-US-dollars, which a window reserves.",
+                    "Add credits, or lower the limit.",
+                )
+            begun = subscriptions.held(wanted, parts)
+            if not await self._store.add(tx, begun):
+                raise Unavailable("subscription.raced", "The same request came twice at once.", "Send it again.")
+            await self._post(tx, hold(begun.key, 0, account, parts), now)
+        return _view(begun)
+
+    async def meter(self, request: calls.MeterUse) -> SubscriptionView:
+        """Count use. What is known already changes nothing; a report is counted as a whole or not at all.
+
+        Since quantities are cumulative, a report that is refused for want of money can be sent again in the next
+        window and loses nobody anything.
+
+        Raises:
+            NotFound: there is no such subscription.
+            InsufficientFunds: the window's limit, or the account, does not cover it: stop serving.
+            Conflict, InvalidInput: see `subscriptions.used`.
+        """
+        async with self._database.transaction() as tx:
+            subscription = await self._locked(tx, request.account, request.id)
+            said: dict[SourceKey, int] = {}
+            for one in request.deliveries:
+                counted = (one.source, address(one.payee), one.meter)
+                said[counted] = max(said.get(counted, 0), int(one.quantity))
+            known = await self._store.reported(tx, subscription.key, list(said))
+            meters = await self._store.meters(tx, subscription.key, list({(payee, name) for _, payee, name in said}))
+            news = {source: quantity for source, quantity in said.items() if quantity > known.get(source, 0)}
+            grown: dict[DeliveryKey, Meter] = {}
+            for (source, payee, name), quantity in news.items():
+                before = grown.get((payee, name), meters.get((payee, name), Meter()))
+                more = quantity - known.get((source, payee, name), 0)
+                subscription, after = subscriptions.used(subscription, name, before, before.quantity + more)
+                if isinstance(after, Refused):
+                    raise _refusal(after)
+                grown[payee, name] = after
+            if news:
+                await self._store.put_reports(tx, subscription.key, grown, news)
+                await self._store.save(tx, subscription)
+        return _view(subscription)
+
+    async def close(self, request: calls.SubscriptionRef) -> SubscriptionView:
+        """End a subscription at its buyer's word: what was used is paid. Closing it again changes nothing.
+
+        Raises:
+            NotFound: there is no such subscription.
+        """
+        now = self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            before = await self._locked(tx, request.account, request.id)
+            after, effects = subscriptions.closed(before, now, "buyer.closed")
+            if any(isinstance(effect, Refused) for effect in effects):
+                return _view(before)
+            await self._store.save(tx, after)
+            await self._follow(tx, before, None, effects, now)
+        return _view(after)
+
+    async def list_of(self, request: calls.AccountRef) -> list[SubscriptionView]:
+        """Show an account's subscriptions by id."""
+        async with self._database.transaction() as tx:
+            found = await self._store.list_of(tx, address(request.account), request.after, request.limit)
+        return [_view(one) for one in found]
+
+    async def roll_one(self) -> bool:
+        """Settle one window that is over, and reserve the next; False when there is none."""
+        now = self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            due = await self._store.due(tx, now, 1)
+            for subscription in due:
+                await self._roll_in(tx, subscription, now)
+        return bool(due)
+
+    async def resume(self, account: bytes) -> None:
+        """Money came in: reserve windows for what was suspended, as far as it goes."""
+        now = self._clock.now_ms()
+        tried: set[bytes] = set()
+        for _ in range(RESUMED_AT_ONCE_MAX):
+            async with self._database.transaction() as tx:
+                waiting = await self._store.suspended(tx, account, len(tried) + 1)
+                untried = [one for one in waiting if one.key not in tried]
+                if not untried:
+                    return
+                tried.add(untried[0].key)
+                await self._roll_in(tx, untried[0], now)
+
+    async def _roll_in(self, tx: Transaction, before: Subscription, now: int) -> None:
+        after, effects = subscriptions.rolled(before, now)
+        parts: Parts | None = None
+        if any(isinstance(effect, Reserve) for effect in effects):
+            parts = await self._afforded(tx, before)
+            after = subscriptions.not_held(after, now) if parts is None else subscriptions.held(after, parts)
+        await self._store.save(tx, after)
+        await self._follow(tx, before, parts, effects, now)
+
+    async def _roll(self) -> None:
+        while True:
+            try:
+                while await self.roll_one():
+                    pass
+            except Unavailable:
+                pass  # another spender was faster, or the database is away: the window is still due at the next look
+            await self._clock.sleep(LOOK_S)
+
+    async def _hear_credits(self, credited: AsyncIterator[Message]) -> None:
+        async for message in credited:
+            try:
+                await self.resume(address(message.data.decode()))
+            except Unavailable:
+                continue
+
+    async def _locked(self, tx: Transaction, account: str, subscription_id: str) -> Subscription:
+        found = await self._store.lock(tx, subscription_key(address(account), subscription_id))
+        if found is None:
+            raise NotFound("subscription.unknown", f"There is no subscription {subscription_id} of this account.")
+        return found
+
+    async def _afforded(self, tx: Transaction, before: Subscription) -> Parts | None:
+        """What the next window can be reserved from, with what the open one gives back."""
+        available = await spendable(tx, self._ledger, before.account)
+        for credit, amount in left_over(before.held, before.owed_microusd):
+            available[credit] = available.get(credit, 0) + amount
+        return split(before.limit_microusd, available)
+
+    async def _follow(
+        self,
+        tx: Transaction,
+        before: Subscription,
+        following: Parts | None,
+        effects: tuple[subscriptions.Effect, ...],
+        now: int,
+    ) -> None:
+        """Move the money of what a window's end asks for, as one chain."""
+        transfers: list[Transfer] = []
+        for effect in effects:
+            match effect:
+                case Settle(window):
+                    meters = await self._store.unsettled(tx, before.key)
+                    owed = subscriptions.charges(before.tariff, meters, self._fee)
+                    for payee, _ in owed:
+                        await self._ledger.open_accounts(tx, accounts_of(payee))
+                    transfers += collect(before.key, window, before.held, owed)
+                    await self._store.settle(tx, before.key)
+                case subscriptions.Release(window):
+                    transfers += give_back(before.key, window, before.held)
+                case Reserve(window) if following is not None:
+                    transfers += hold(before.key, window, before.account, following)
+                case _:
+                    pass
+        if transfers:
+            await self._post(tx, chain(transfers), now)
+
+    async def _post(self, tx: Transaction, transfers: list[Transfer], now: int) -> None:
+        refused = [result for result in await self._ledger.post(tx, transfers, now) if not result.ok]
+        if refused:
+            raise Unavailable("subscription.money_raced", f"The ledger refused a transfer: {refused[0]}.")
+
+
+def _same(found: Subscription, wanted: Subscription) -> Subscription:
+    if not subscriptions.same_terms(found, wanted):
+        raise Conflict(
+            "subscription.id_taken", f"The id {wanted.id} belongs to other terms.", "Make a fresh random id."
+        )
+    return found
+
+
+def _refusal(refused: Refused) -> FallowError:
+    kind, told = _REFUSALS[refused.code]
+    return kind(refused.code, told)
+
+
+def _view(subscription: Subscription) -> SubscriptionView:
+    active = subscription.state is SubscriptionState.ACTIVE
+    return SubscriptionView(
+        id=subscription.id,
+        state=subscription.state.value,
+        label=subscription.label,
+        vertical=subscription.vertical,
+        opened_at=subscription.opened_at,
+        ended_at=subscription.ended_at,
+        window=subscription.window,
+        window_ends_at=subscription.due_at,
+        limit_microusd=subscription.limit_microusd,
+        left_microusd=subscription.limit_microusd - subscription.owed_microusd if active else 0,
+        owed_microusd=subscription.owed_microusd,
+        settled_microusd=subscription.settled_microusd,
+        reason=subscription.reason,
+    )
