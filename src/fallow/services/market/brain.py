@@ -27,8 +27,9 @@ from fallow.domain.orders import Order
 from fallow.domain.verification import Judgement, suspended_until
 from fallow.services.market.changes import Changes, Collect, GiveBack, Hold
 from fallow.services.market.entry import Entry
-from fallow.services.market.floor import Floor
+from fallow.services.market.floor import Floor, Slot
 from fallow.services.market.judging import Judging
+from fallow.services.market.lookup import Choices, Lookup
 
 ANSWER_MS = 5_000
 """A node answers a proposal within this time, or it goes to another."""
@@ -52,6 +53,7 @@ class Brain:
         self.fee = fee
         self.judging = Judging(seed)
         self.floor = Floor()
+        self.lookup = Lookup()
         self.jobs: dict[str, Entry] = {}
         self.leases: dict[bytes, Lease] = {}
         self.meters: dict[MeterKey, int] = {}
@@ -61,10 +63,15 @@ class Brain:
 
     def places(self, now: int) -> list[Place]:
         """All nodes as the matcher sees them."""
-        return [
-            slot.place(now, suspended=suspended_until(self.judging.standing(node)) > now)
-            for node, slot in self.floor.slots.items()
-        ]
+        return [self.place_of(slot, now) for slot in self.floor.slots.values()]
+
+    def place_of(self, slot: Slot, now: int) -> Place:
+        """A node as the matcher sees it."""
+        return slot.place(now, suspended=suspended_until(self.judging.standing(slot.offer.node)) > now)
+
+    def choices(self, now: int) -> Choices:
+        """Who could take what in one round."""
+        return Choices(self.lookup, self.floor.slots, lambda slot: self.place_of(slot, now))
 
     # What a store loads
 
@@ -135,7 +142,10 @@ class Brain:
 
     def offer(self, offer: Offer, now: int) -> None:
         """Put up or replace a node's offer."""
+        slot = self.floor.slots.get(offer.node)
+        before = slot.at_best() if slot is not None else None
         self.floor.offer(offer, now)
+        self.lookup.replace(self.floor.slots[offer.node], before)
         self.changes.offers.add(offer.node)
 
     def beat(self, now: int, *, node: bytes, boot: int, leases: Iterable[bytes]) -> None:

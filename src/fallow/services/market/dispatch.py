@@ -11,10 +11,11 @@ from collections import deque
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
-from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles
+from fallow.domain.matching import Wish
 from fallow.services.market.brain import ANSWER_MS, Brain
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import Slot
+from fallow.services.market.lookup import Choices
 
 PLACED_A_ROUND_MAX = 500
 
@@ -32,8 +33,8 @@ def lease_id(job_id: str, item: Item) -> bytes:
 
 def dispatch(brain: Brain, now: int, *, window_ms: int) -> int:
     """Propose leases for waiting items; returns how many."""
-    places = brain.places(now)
-    turns = deque(_Turn(brain, entry, places) for entry in brain.jobs.values() if entry.waiting)
+    choices = brain.choices(now)
+    turns = deque(_Turn(brain, entry, choices) for entry in brain.jobs.values() if entry.waiting)
     count = 0
     while turns and count < PLACED_A_ROUND_MAX:
         turn = turns.popleft()
@@ -46,19 +47,15 @@ def dispatch(brain: Brain, now: int, *, window_ms: int) -> int:
 class _Turn:
     """One job's part in a round."""
 
-    def __init__(self, brain: Brain, entry: Entry, places: list[Place]) -> None:
+    def __init__(self, brain: Brain, entry: Entry, choices: Choices) -> None:
         self.brain = brain
         self.entry = entry
         # Results that wait to be checked come first: until then their money and their nodes' standing are open.
         self.waiting = deque(sorted(entry.waiting, key=lambda index: not entry.items[index].votes))
-        self.places = places
-        self.fitting: list[Slot] | None = None
-        self.able: list[Slot] = []
+        self.slots = choices.of(wish_of(entry.job))
 
     def place_one(self, now: int, window_ms: int) -> bool:
         """Place the next item that fits anywhere; False when the job's turn in this round is over."""
-        if self.fitting is None:
-            self._look_around()
         while self.waiting:
             index = self.waiting.popleft()
             item = self.entry.items[index]
@@ -78,30 +75,20 @@ class _Turn:
         if item.votes and not item.leases and (payer in self.brain.unfunded or self._hopeless(item)):
             self.brain.settle_for_less(self.entry, item, now)
 
-    def _look_around(self) -> None:
-        """Find who fits now, best first, and who would fit if he were not busy."""
-        wish, slots = wish_of(self.entry.job), self.brain.floor.slots
-        self.fitting = [slots[place.node] for place in candidates(self.places, wish)]
-        self.able = [slots[place.node] for place in self.places if obstacles(place, wish) in {(), (BUSY,)}]
-
     def _payer(self, item: Item) -> bytes:
         """The buyer pays as many results as he ordered; the network pays for those that it checks them with."""
         job = self.entry.job
         return job.account if len(item.leases) + len(item.votes) < job.order.replicas else NETWORK
 
     def _slot_for(self, item: Item) -> Slot | None:
-        resources = self.entry.job.order.requirements.resources
-        slots = self.fitting or []
-        while slots and not slots[0].free.holds(resources):
-            slots.pop(0)
         owners = self._owners(item)
-        for slot in slots:
-            if self._other(slot, item, owners) and slot.free.holds(resources):
+        for slot in self.slots:
+            if self._other(slot, item, owners):
                 return slot
         if not item.shunned or owners or not self._hopeless(item):
             return None
         # All nodes that could do it lost it before: they are better than nobody, until it was lost too often.
-        return next((slot for slot in slots if slot.free.holds(resources)), None)
+        return next(iter(self.slots), None)
 
     def _owners(self, item: Item) -> set[bytes]:
         """Accounts that work or worked on an item: no owner confirms himself."""
@@ -114,7 +101,7 @@ class _Turn:
     def _hopeless(self, item: Item) -> bool:
         """Whether no node that is here could ever give one more result for an item."""
         owners = self._owners(item)
-        return not any(self._other(slot, item, owners) for slot in self.able)
+        return not any(self._other(slot, item, owners) for slot in self.slots.here())
 
     def _place(self, item: Item, slot: Slot, payer: bytes, now: int, window_ms: int) -> bool:
         lease = _lease(self.entry.job, item, slot, payer, now, window_ms)

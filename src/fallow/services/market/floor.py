@@ -60,18 +60,26 @@ class Slot:
         for lease in self.leases.values():
             self.free = self.free.minus(lease.resources)
 
-    def place(self, now: int, *, suspended: bool) -> Place:
-        """Return the matcher's view of it."""
+    def at_best(self) -> Place:
+        """The matcher's view of it when it is here, idle and trusted: what only another offer changes."""
         made = self.offer.made
         return Place(
             node=self.offer.node,
-            here=made.open and self.online(now),
-            suspended=suspended,
+            here=True,
+            suspended=False,
             total=made.total,
-            free=self.free if now >= self.cool_until else NOTHING,
+            free=made.total,
             terms=made.terms,
             attributes=made.attributes,
             country=made.country,
+        )
+
+    def place(self, now: int, *, suspended: bool) -> Place:
+        """Return the matcher's view of it."""
+        return self.at_best()._replace(
+            here=self.offer.made.open and self.online(now),
+            suspended=suspended,
+            free=self.free if now >= self.cool_until else NOTHING,
         )
 
 

@@ -26,7 +26,7 @@ from fallow.services.market.brain import Brain
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import Rounds, Submission
 from fallow.services.market.seeds import Seeds
-from fallow.services.market.show import evidence_view, item_view, job_view, lease_view, node_view, quote
+from fallow.services.market.show import evidence_view, first_deposit, item_view, job_view, lease_view, node_view, quote
 
 QUEUE = "market"
 STANDBY_POLL_S = 0.2
@@ -228,7 +228,7 @@ class Market:
 
     async def _check_funds(self, account: bytes, order: Order, needs: Needs) -> None:
         now = self._clock.now_ms()
-        deposit = quote(self._rounds.brain, _wish(order, needs), order.time_limit_s, now).deposit_microusd
+        deposit = first_deposit(self._rounds.brain, _wish(order, needs), order.time_limit_s, now)
         async with self._database.transaction() as tx:
             spendable = await self._cashier.spendable(tx, account)
         if spendable < max(1, deposit):

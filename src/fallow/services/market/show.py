@@ -130,7 +130,6 @@ def quote(brain: Brain, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
     resources = wish.requirements.resources
     fitting = candidates(places, wish)
     price = fitting[0].terms.price_microusd_per_hour(resources) if fitting else None
-    window_ms = min(WINDOW_MS_MAX, time_limit_s * 1000)
     return QuoteView(
         candidates=[
             CandidateView(
@@ -143,7 +142,21 @@ def quote(brain: Brain, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
         ],
         nodes_total=len(places),
         why_not=why_not(places, wish),
-        deposit_microusd=deposit(price, window_ms) if price is not None else 0,
+        deposit_microusd=_deposit(price, time_limit_s),
         price_microusd_per_hour=price,
         plain_data=PLAIN_DATA,
     )
+
+
+def first_deposit(brain: Brain, wish: Wish, time_limit_s: int, now: int) -> int:
+    """What the quote says is reserved for a lease, without a look at every node."""
+    slot = next(iter(brain.choices(now).of(wish)), None)
+    price = slot.offer.made.terms.price_microusd_per_hour(wish.requirements.resources) if slot is not None else None
+    return _deposit(price, time_limit_s)
+
+
+def _deposit(price_microusd_per_hour: int | None, time_limit_s: int) -> int:
+    """Nothing when no node fits."""
+    if price_microusd_per_hour is None:
+        return 0
+    return deposit(price_microusd_per_hour, min(WINDOW_MS_MAX, time_limit_s * 1000))

@@ -1,0 +1,119 @@
+"""Which nodes could take which work, kept from round to round, so that an order need not look at every node.
+
+What an offer says decides who could take a wish at all, and at which price; it changes seldom. Who is here, has room
+and is not suspended changes all the time, and is asked anew of as few nodes as it takes, the cheapest first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+import msgspec
+
+from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles
+from fallow.services.market.floor import Slot
+
+WISHES_MAX = 256
+"""Different wishes that are remembered; the one that was asked for longest ago is forgotten first."""
+
+Able = tuple[int, bytes, Slot]
+"""A price per hour, the node, and its slot: nodes sort by price, and the same price by node."""
+
+
+class Lookup:
+    """The nodes that could take each wish if they were here and idle."""
+
+    def __init__(self, *, wishes_max: int = WISHES_MAX) -> None:
+        self._wishes_max = wishes_max
+        self._known: OrderedDict[bytes, tuple[Wish, list[Able]]] = OrderedDict()
+
+    def able(self, key: bytes, wish: Wish, slots: Iterable[Slot]) -> list[Able]:
+        """Those of `slots`, which are all there are, cheapest first. `key` is the wish's."""
+        if key in self._known:
+            self._known.move_to_end(key)
+        else:
+            self._known[key] = wish, sorted(_able(slot, wish) for slot in slots if _could(slot.at_best(), wish))
+            if len(self._known) > self._wishes_max:
+                self._known.popitem(last=False)
+        return self._known[key][1]
+
+    def replace(self, slot: Slot, before: Place | None) -> None:
+        """Take in that a slot's offer is another one; `before` is how it was at best, if it was there."""
+        after = slot.at_best()
+        if after == before:
+            return
+        for wish, able in self._known.values():
+            if before is not None and _could(before, wish):
+                del able[bisect_left(able, (_price(before, wish), before.node))]
+            if _could(after, wish):
+                insort(able, _able(slot, wish))
+
+
+class Choices:
+    """Who could take what in one round. Nothing else may change who is here, or give room back, while it is used."""
+
+    def __init__(self, lookup: Lookup, slots: Mapping[bytes, Slot], look: Callable[[Slot], Place]) -> None:
+        self._lookup = lookup
+        self._slots = slots
+        self._look = look
+        self._choices: dict[bytes, Choice] = {}
+
+    def of(self, wish: Wish) -> Choice:
+        """The nodes for a wish: those who wish the same share them."""
+        key = msgspec.msgpack.encode(wish)
+        if key not in self._choices:
+            self._choices[key] = Choice(wish, self._lookup.able(key, wish, self._slots.values()), self._look)
+        return self._choices[key]
+
+
+class Choice:
+    """The nodes for one wish in one round, best first. Who is full stays so, and is passed once."""
+
+    def __init__(self, wish: Wish, able: Sequence[Able], look: Callable[[Slot], Place]) -> None:
+        self._wish = wish
+        self._resources = wish.requirements.resources
+        self._able = able
+        self._groups = groupby(able, key=itemgetter(0))
+        self._look = look
+        self._found: deque[Slot] = deque()
+
+    def __iter__(self) -> Iterator[Slot]:
+        """Who has room, best first."""
+        while self._found and not self._found[0].free.holds(self._resources):
+            self._found.popleft()
+        passed = 0
+        while passed < len(self._found) or self._find():
+            slot = self._found[passed]
+            passed += 1
+            if slot.free.holds(self._resources):
+                yield slot
+
+    def here(self) -> list[Slot]:
+        """Who could take it now, or would if he were not busy."""
+        return [slot for _, _, slot in self._able if obstacles(self._look(slot), self._wish) in {(), (BUSY,)}]
+
+    def _find(self) -> bool:
+        """Add the next nodes that have room and ask the same price; False when there are none."""
+        for _, group in self._groups:
+            roomy = {slot.offer.node: slot for _, _, slot in group if slot.free.holds(self._resources)}
+            fitting = candidates(map(self._look, roomy.values()), self._wish) if roomy else []
+            if fitting:
+                self._found.extend(roomy[place.node] for place in fitting)
+                return True
+        return False
+
+
+def _could(place: Place, wish: Wish) -> bool:
+    return not obstacles(place, wish)
+
+
+def _price(place: Place, wish: Wish) -> int:
+    return place.terms.price_microusd_per_hour(wish.requirements.resources)
+
+
+def _able(slot: Slot, wish: Wish) -> Able:
+    return _price(slot.at_best(), wish), slot.offer.node, slot
