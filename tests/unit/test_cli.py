@@ -495,6 +495,36 @@ def test_an_error_is_a_sentence_and_a_hint(
     assert (json.loads(out)["code"], err) == ("x.y", "")
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("job status ../account", "job.id"),
+        ("job cancel 0", "job.id"),
+        ("job why \ud800", "job.id"),
+        ("job items %0a", "job.id"),
+        ("key revoke ../tokens", "key.id"),
+        ("credit grant 0x 1", "identity.malformed"),
+        ("credit grant 0x" + "0" * 40 + " 1e400", "cli.number"),
+        ("credit grant 0x" + "0" * 40 + " nan", "cli.number"),
+        ("login ftp://host key", "sdk.url"),
+        ("login http://:80 key", "sdk.url"),
+        ("login http://127.0.0.1:1 kéy", "sdk.key"),
+        ("login https://host key --ca sha256:short", "tls.pin"),
+        ("login https://host key --ca /nowhere/ca.pem", "tls.ca_file"),
+        ("token new --valid never", "cli.duration"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
+    line: str, code: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FALLOW_URL", "http://127.0.0.1:1")  # nobody is there: who asks is told that it is unreachable
+    monkeypatch.setenv("FALLOW_API_KEY", "fk_x")
+    assert main.run([*line.split(), "--json"]) == 2
+    out, err = capfd.readouterr()
+    error = json.loads(out)
+    assert (error["kind"], error["code"], err) == ("InvalidInput", code, "")
+
+
 def test_unknown_commands_are_explained(capfd: pytest.CaptureFixture[str]) -> None:
     assert main.run(["frobnicate"]) == 2
     assert "frobnicate" in capfd.readouterr().err

@@ -14,6 +14,7 @@ import msgspec
 
 from fallow.agent.service import Agent
 from fallow.agent.status import why_idle
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, Unavailable
 
 LINE_BYTES_MAX = 1 << 20
@@ -85,7 +86,7 @@ async def _answer(agent: Agent, line: bytes) -> _Answer:
     try:
         try:
             asked = msgspec.json.decode(line, type=_Ask)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise InvalidInput("agent.command", f"This is no command: {error}.") from error
         return _Answer(ok=await _obey(agent, asked.do))
     except FallowError as error:

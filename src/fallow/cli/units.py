@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from fallow.domain.errors import InvalidInput
 
 MICROUSD = 1_000_000
+NUMBER_MAX = 10**18
 CENT_DIGITS, MICRO_DIGITS = 2, 6
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -26,7 +27,7 @@ def microusd(text: str) -> int:
     """Read an amount of US dollars, for example `0.02`.
 
     Raises:
-        InvalidInput: it is no number, negative, or finer than a millionth.
+        InvalidInput: it is no number, negative, beyond all bounds, or finer than a millionth.
     """
     return _scaled(text, MICROUSD, "an amount of US dollars")
 
@@ -57,7 +58,7 @@ def when(ms: int | None) -> str:
 def _scaled(text: str, scale: int, what: str) -> int:
     try:
         value = Decimal(text) * scale
-        if value.is_finite() and value >= 0 and value == value.to_integral_value():
+        if value.is_finite() and 0 <= value <= NUMBER_MAX and value == value.to_integral_value():
             return int(value)
     except InvalidOperation:
         pass

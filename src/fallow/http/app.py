@@ -19,6 +19,7 @@ from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.limits import Limits
+from fallow.http.params import refuse_unknown_query
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -63,11 +64,12 @@ def create_app(
         route_handlers=ROUTES,
         dependencies={
             "gateway": Provide(lambda: gateway, sync_to_thread=False),
-            "account": Provide(provide_account, sync_to_thread=False),
+            "payer": Provide(provide_account, sync_to_thread=False),
         },
         state=State({"gateway": gateway}),
         exception_handlers=HANDLERS,
         request_max_body_size=limits.json_bytes_max,
+        before_request=refuse_unknown_query,
         before_send=[_harden],
         openapi_config=_openapi(network),
         logging_config=None,

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request, Response, get, head, put
 from litestar.exceptions import InternalServerException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.response import Stream
 
 from fallow.domain.errors import InvalidInput, NotAllowed, TooMuch
 from fallow.domain.views import ErrorView, View
+from fallow.http.answers import bodiless, keyed
 from fallow.http.auth import BlobRights, blob_rights
 from fallow.http.gateway import Gateway
 from fallow.http.params import BlobName, Parts
 
 BlobRequest = Request[Any, BlobRights, Any]
 
+BYTES = "application/octet-stream"
 _FROM = re.compile(r"bytes=(\d{1,18})-")
 
 
@@ -27,7 +32,27 @@ class BlobView(View, frozen=True, kw_only=True):
     size: int
 
 
-@put("/v1/blobs/{sha256:str}", guards=[blob_rights], request_max_body_size=None, tags=["blobs"])
+PART = ResponseSpec(bytes, description="The rest of the blob.", media_type=BYTES, generate_examples=False)
+
+
+@dataclass
+class TakesBytes(Operation):
+    """A route whose body is bytes that its handler reads as they come."""
+
+    def __post_init__(self) -> None:
+        """State the body, which no parameter of the handler shows."""
+        content = {BYTES: OpenAPIMediaType(Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))}
+        self.request_body = RequestBody(content, required=True)
+
+
+@put(
+    "/v1/blobs/{sha256:str}",
+    guards=[blob_rights],
+    request_max_body_size=None,
+    operation_class=TakesBytes,
+    responses=keyed(413),
+    tags=["blobs"],
+)
 async def store(gateway: Parts, request: BlobRequest, sha256: BlobName) -> BlobView:
     """Store the body under its SHA-256. A buyer sends an API key; a node its lease's ticket and proof."""
     rights = request.auth
@@ -43,7 +68,13 @@ async def store(gateway: Parts, request: BlobRequest, sha256: BlobName) -> BlobV
     return BlobView(sha256=sha256, size=size)
 
 
-@get("/v1/blobs/{sha256:str}", guards=[blob_rights], media_type="application/octet-stream", tags=["blobs"])
+@get(
+    "/v1/blobs/{sha256:str}",
+    guards=[blob_rights],
+    media_type=BYTES,
+    responses={**keyed(404, 416), 206: PART},
+    tags=["blobs"],
+)
 async def load(gateway: Parts, request: BlobRequest, sha256: BlobName) -> Response[Any]:
     """Read a blob; `Range: bytes=N-` goes on from byte N."""
     size = await _size(gateway, request.auth, sha256)
@@ -59,7 +90,7 @@ async def load(gateway: Parts, request: BlobRequest, sha256: BlobName) -> Respon
     return Stream(chunks, status_code=206 if asked else 200, headers=headers)
 
 
-@head("/v1/blobs/{sha256:str}", guards=[blob_rights], tags=["blobs"])
+@head("/v1/blobs/{sha256:str}", guards=[blob_rights], responses=bodiless(keyed(404)), tags=["blobs"])
 async def look(gateway: Parts, request: BlobRequest, sha256: BlobName) -> Response[None]:
     """Whether a blob is there, and its size as Content-Length."""
     size = await _size(gateway, request.auth, sha256)

@@ -90,6 +90,12 @@ def on_http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorVi
     return Response(view, status_code=error.status_code, headers=error.headers or {})
 
 
+def on_unreadable(_: AnyRequest, error: Exception) -> Response[ErrorView]:
+    """Answer to a body that is no UTF-8 or nests without end, which the framework takes for a fault of ours."""
+    view = ErrorView(kind="InvalidInput", code="http.invalid", message=f"The body cannot be read: {error}.")
+    return Response(view, status_code=400)
+
+
 def on_unexpected(request: AnyRequest, error: Exception) -> Response[ErrorView]:
     """Answer with nothing but that it failed; the cause goes to the log."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
@@ -112,5 +118,7 @@ def _sentence(error: HTTPException) -> str:
 HANDLERS: ExceptionHandlersMap = {
     FallowError: on_fallow_error,
     HTTPException: on_http_error,
+    UnicodeDecodeError: on_unreadable,
+    RecursionError: on_unreadable,
     Exception: on_unexpected,
 }

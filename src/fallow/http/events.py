@@ -16,6 +16,7 @@ from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.jobs import FINAL
 from fallow.domain.views import JobEvent, JobView
+from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.errors import view_of
 from fallow.http.gateway import Gateway
@@ -24,15 +25,17 @@ from fallow.http.params import Account, JobId, Parts
 log = logging.getLogger(__name__)
 
 
-@get("/v1/jobs/{job_id:str}/events", guards=[buyer], media_type="text/event-stream", tags=["jobs"])
-async def events(gateway: Parts, account: Account, job_id: JobId) -> EventResponse:
+@get(
+    "/v1/jobs/{job_id:str}/events", guards=[buyer], media_type="text/event-stream", responses=keyed(404), tags=["jobs"]
+)
+async def events(gateway: Parts, payer: Account, job_id: JobId) -> EventResponse:
     """A `job` event with the JobView now, then each change as `item` or `job` with a JobEvent, until the job ends.
 
     Comments keep the connection open. An `error` event with an ErrorView ends the stream early: connect again.
     """
-    feed = Feed(gateway, account, job_id)
+    feed = Feed(gateway, payer, job_id)
     await feed.job()
-    gateway.streams.check(account)
+    gateway.streams.check(payer)
     return EventResponse(feed)
 
 

@@ -10,6 +10,7 @@ from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address
 from fallow.domain.orders import Order
 from fallow.domain.views import ItemView, JobView, LeaseView, QuoteView
+from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.gateway import Gateway
 from fallow.http.params import Account, After, AfterId, JobId, Limit, Parts
@@ -38,54 +39,52 @@ async def check_order(gateway: Gateway, account: str, order: Order) -> None:
             ) from None
 
 
-@post("/v1/quotes", guards=[buyer], status_code=200, tags=["jobs"])
-async def quote(gateway: Parts, account: Account, data: JSONBody[Order]) -> QuoteView:
+@post("/v1/quotes", guards=[buyer], status_code=200, responses=keyed(404, 413), tags=["jobs"])
+async def quote(gateway: Parts, payer: Account, data: JSONBody[Order]) -> QuoteView:
     """What an order would cost and where it could run; nothing is bought."""
-    await check_order(gateway, account, data)
-    return await gateway.ask(calls.QUOTE, calls.Submit(account=account, order=data), QuoteView)
+    await check_order(gateway, payer, data)
+    return await gateway.ask(calls.QUOTE, calls.Submit(account=payer, order=data), QuoteView)
 
 
-@post("/v1/jobs", guards=[buyer], tags=["jobs"])
-async def submit(gateway: Parts, account: Account, data: JSONBody[Order]) -> JobView:
+@post("/v1/jobs", guards=[buyer], responses=keyed(402, 404, 409, 413), tags=["jobs"])
+async def submit(gateway: Parts, payer: Account, data: JSONBody[Order]) -> JobView:
     """Buy. The same order again changes nothing and answers the same."""
-    await check_order(gateway, account, data)
-    return await gateway.ask(calls.SUBMIT, calls.Submit(account=account, order=data), JobView)
+    await check_order(gateway, payer, data)
+    return await gateway.ask(calls.SUBMIT, calls.Submit(account=payer, order=data), JobView)
 
 
-@get("/v1/jobs", guards=[buyer], tags=["jobs"])
-async def jobs(gateway: Parts, account: Account, after: AfterId = "", limit: Limit = 200) -> list[JobView]:
+@get("/v1/jobs", guards=[buyer], responses=keyed(), tags=["jobs"])
+async def jobs(gateway: Parts, payer: Account, after: AfterId = "", limit: Limit = 200) -> list[JobView]:
     """Your jobs; `after` is the last id seen."""
-    return await gateway.ask(calls.JOBS, calls.AccountRef(account=account, after=after, limit=limit), list[JobView])
+    return await gateway.ask(calls.JOBS, calls.AccountRef(account=payer, after=after, limit=limit), list[JobView])
 
 
-@get("/v1/jobs/{job_id:str}", guards=[buyer], tags=["jobs"])
-async def job(gateway: Parts, account: Account, job_id: JobId) -> JobView:
+@get("/v1/jobs/{job_id:str}", guards=[buyer], responses=keyed(404), tags=["jobs"])
+async def job(gateway: Parts, payer: Account, job_id: JobId) -> JobView:
     """One job."""
-    return await gateway.ask(calls.JOB, calls.JobRef(account=account, job=job_id), JobView)
+    return await gateway.ask(calls.JOB, calls.JobRef(account=payer, job=job_id), JobView)
 
 
-@get("/v1/jobs/{job_id:str}/items", guards=[buyer], tags=["jobs"])
-async def items(
-    gateway: Parts, account: Account, job_id: JobId, after: After = -1, limit: Limit = 200
-) -> list[ItemView]:
+@get("/v1/jobs/{job_id:str}/items", guards=[buyer], responses=keyed(404), tags=["jobs"])
+async def items(gateway: Parts, payer: Account, job_id: JobId, after: After = -1, limit: Limit = 200) -> list[ItemView]:
     """A job's items by their index; `after` is the last index seen."""
-    request = calls.JobRef(account=account, job=job_id, after=after, limit=limit)
+    request = calls.JobRef(account=payer, job=job_id, after=after, limit=limit)
     return await gateway.ask(calls.ITEMS, request, list[ItemView])
 
 
-@get("/v1/jobs/{job_id:str}/leases", guards=[buyer], tags=["jobs"])
+@get("/v1/jobs/{job_id:str}/leases", guards=[buyer], responses=keyed(404), tags=["jobs"])
 async def leases(
-    gateway: Parts, account: Account, job_id: JobId, after: After = -1, limit: Limit = 200
+    gateway: Parts, payer: Account, job_id: JobId, after: After = -1, limit: Limit = 200
 ) -> list[LeaseView]:
     """A job's leases, open and ended, with who ended them and why."""
-    request = calls.JobRef(account=account, job=job_id, after=after, limit=limit)
+    request = calls.JobRef(account=payer, job=job_id, after=after, limit=limit)
     return await gateway.ask(calls.LEASES, request, list[LeaseView])
 
 
-@post("/v1/jobs/{job_id:str}/cancel", guards=[buyer], status_code=200, tags=["jobs"])
-async def cancel(gateway: Parts, account: Account, job_id: JobId) -> JobView:
+@post("/v1/jobs/{job_id:str}/cancel", guards=[buyer], status_code=200, responses=keyed(404), tags=["jobs"])
+async def cancel(gateway: Parts, payer: Account, job_id: JobId) -> JobView:
     """End a job. What it used until then is paid."""
-    return await gateway.ask(calls.CANCEL, calls.JobRef(account=account, job=job_id), JobView)
+    return await gateway.ask(calls.CANCEL, calls.JobRef(account=payer, job=job_id), JobView)
 
 
 ROUTES = [quote, submit, jobs, job, items, leases, cancel]

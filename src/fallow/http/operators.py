@@ -8,51 +8,52 @@ from litestar.params import JSONBody
 from fallow.domain import calls
 from fallow.domain.identity import address
 from fallow.domain.views import BalanceView, EvidenceView, LedgerCheckView
+from fallow.http.answers import keyed
 from fallow.http.auth import operator
 from fallow.http.params import AccountId, KeyId, Parts
 from fallow.ports.rpc import Empty
 
 
-@post("/v1/operator/tokens", guards=[operator], tags=["operator"])
+@post("/v1/operator/tokens", guards=[operator], responses=keyed(413), tags=["operator"])
 async def create_token(gateway: Parts, data: JSONBody[calls.CreateToken]) -> calls.Secret:
     """Make a token that lets machines join. It is shown once."""
     return await gateway.ask(calls.CREATE_TOKEN, data, calls.Secret)
 
 
-@post("/v1/operator/keys", guards=[operator], tags=["operator"])
+@post("/v1/operator/keys", guards=[operator], responses=keyed(404, 413), tags=["operator"])
 async def create_key(gateway: Parts, data: JSONBody[calls.CreateKey]) -> calls.Secret:
     """Make an API key. It is shown once."""
     return await gateway.ask(calls.CREATE_KEY, data, calls.Secret)
 
 
-@delete("/v1/operator/keys/{key_id:str}", guards=[operator], tags=["operator"])
+@delete("/v1/operator/keys/{key_id:str}", guards=[operator], responses=keyed(404), tags=["operator"])
 async def revoke_key(gateway: Parts, key_id: KeyId) -> None:
     """End an API key. Other processes of the network forget it within seconds."""
     await gateway.ask(calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id), Empty)
     gateway.keys.forget(key_id)
 
 
-@post("/v1/operator/credits", guards=[operator], tags=["operator"])
+@post("/v1/operator/credits", guards=[operator], responses=keyed(409, 413), tags=["operator"])
 async def grant(gateway: Parts, data: JSONBody[calls.Grant]) -> BalanceView:
     """Give an account TEST credits, which nothing backs."""
     address(data.account)
     return await gateway.ask(calls.GRANT, data, BalanceView)
 
 
-@get("/v1/operator/ledger-check", guards=[operator], tags=["operator"])
+@get("/v1/operator/ledger-check", guards=[operator], responses=keyed(), tags=["operator"])
 async def ledger_check(gateway: Parts) -> LedgerCheckView:
     """Add the whole ledger up."""
     return await gateway.ask(calls.LEDGER_CHECK, {}, LedgerCheckView)
 
 
-@get("/v1/operator/accounts/{account_id:str}/balance", guards=[operator], tags=["operator"])
+@get("/v1/operator/accounts/{account_id:str}/balance", guards=[operator], responses=keyed(), tags=["operator"])
 async def balance(gateway: Parts, account_id: AccountId) -> BalanceView:
     """Any account's credits."""
     address(account_id)
     return await gateway.ask(calls.BALANCE, calls.AccountRef(account=account_id), BalanceView)
 
 
-@get("/v1/operator/evidence", guards=[operator], tags=["operator"])
+@get("/v1/operator/evidence", guards=[operator], responses=keyed(), tags=["operator"])
 async def evidence(gateway: Parts) -> list[EvidenceView]:
     """Refused work, the latest first: what a node said, and what the others said of the same item."""
     return await gateway.ask(calls.EVIDENCE, {}, list[EvidenceView])

@@ -14,21 +14,23 @@ from litestar.params import JSONBody
 from fallow.domain import calls
 from fallow.domain.errors import NotFound
 from fallow.domain.views import NetworkView, NodeView
+from fallow.http.answers import public
 from fallow.http.auth import anyone
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.params import Parts, WheelName
 
+SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem-file"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 
 
-@get("/healthz", tags=["network"])
+@get("/healthz", responses=public(), tags=["network"])
 async def health() -> dict[str, str]:
     """Whether this process answers."""
     return {"status": "ok"}
 
 
-@get("/v1/network", tags=["network"])
+@get("/v1/network", responses=public(), tags=["network"])
 async def network(gateway: Parts, request: Request[Any, Any, Any]) -> NetworkView:
     """How to reach the network, and the key that signs for it."""
     host = host_of(request.headers.get("Host", "")) if gateway.any_host else ""
@@ -38,36 +40,36 @@ async def network(gateway: Parts, request: Request[Any, Any, Any]) -> NetworkVie
     return msgspec.structs.replace(gateway.network, bus_url=f"{bus.scheme}://{host}:{bus.port}")
 
 
-@get("/v1/ca.pem", guards=[anyone], tags=["network"])
+@get("/v1/ca.pem", guards=[anyone], media_type=PEM, responses=public(404), tags=["network"])
 async def authority(gateway: Parts) -> Response[str]:
     """Certificate of the network's own authority (PEM). Check it against the pin that you were told."""
     if not gateway.ca_pem:
         raise NotFound("tls.no_ca", "This network has no certificate authority of its own.")
-    return Response(gateway.ca_pem, media_type="application/x-pem-file")
+    return Response(gateway.ca_pem)
 
 
-@get("/install.sh", guards=[anyone], tags=["network"])
+@get("/install.sh", guards=[anyone], media_type=SCRIPT, responses=public(404), tags=["network"])
 async def install_script(gateway: Parts) -> Response[bytes]:
     """Script that installs an agent. Compare its hash with the one in the join line before you run it."""
-    return Response(_installer(gateway).script, media_type="text/x-shellscript")
+    return Response(_installer(gateway).script)
 
 
-@get("/install/{name:str}", guards=[anyone], tags=["network"])
+@get("/install/{name:str}", guards=[anyone], media_type=WHEEL, responses=public(404), tags=["network"])
 async def install_wheel(gateway: Parts, name: WheelName) -> Response[bytes]:
     """Wheel of the code that the network runs."""
     installer = _installer(gateway)
     if name != installer.wheel_name:
         raise NotFound("install.no_such_wheel", f"There is no {name} here.", "Ask for /install.sh again.")
-    return Response(installer.wheel, media_type="application/zip")
+    return Response(installer.wheel)
 
 
-@post("/v1/join", guards=[anyone], tags=["network"])
+@post("/v1/join", guards=[anyone], responses=public(403, 409, 413), tags=["network"])
 async def join(gateway: Parts, data: JSONBody[calls.Join]) -> calls.Joined:
     """Make a machine a node, with a join token."""
     return await gateway.ask(calls.JOIN, data, calls.Joined)
 
 
-@get("/v1/nodes", guards=[anyone], tags=["network"])
+@get("/v1/nodes", guards=[anyone], responses=public(), tags=["network"])
 async def nodes(gateway: Parts) -> list[NodeView]:
     """All enrolled nodes and what they offer."""
     return await gateway.ask(calls.OFFERS, {}, list[NodeView])

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable
 from fallow.ports.bus import Bus, Message
 
@@ -80,5 +81,5 @@ def serve_many(
 def _decode(data: bytes, to: type[RequestT]) -> RequestT:
     try:
         return msgspec.msgpack.decode(data, type=to)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InvalidInput("rpc.malformed", f"The request does not fit {to}: {error}.") from error

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from fallow.domain import calls
+from fallow.domain.errors import InvalidInput
+from fallow.domain.identity import address, address_text
 from fallow.domain.views import BalanceView, EvidenceView, LedgerCheckView, NetworkView, NodeView, StatementLine
 from fallow.sdk.wire import Wire, arguments
+
+_KEY_ID = re.compile("[A-Za-z0-9_-]{1,100}")
 
 
 def new_id() -> str:
@@ -48,11 +53,17 @@ class AccountCalls(Wire):
 
     async def revoke_key(self, key_id: str) -> None:
         """Operator: end an API key by its public part."""
+        if not _KEY_ID.fullmatch(key_id):
+            raise InvalidInput("key.id", f"{key_id[:80]!r} is no public part of an API key.", "It is in fk_PUBLIC_….")
         await self._call("DELETE", f"/v1/operator/keys/{key_id}", object)
 
     async def grant(self, account: str, amount_microusd: int, *, grant_id: str | None = None) -> BalanceView:
         """Operator: give TEST credits. The same `grant_id` counts once."""
-        body = {"id": grant_id or new_id(), "account": account, "amount_microusd": amount_microusd}
+        body = {
+            "id": grant_id or new_id(),
+            "account": address_text(address(account)),
+            "amount_microusd": amount_microusd,
+        }
         return await self._call("POST", "/v1/operator/credits", BalanceView, body=body)
 
     async def ledger_check(self) -> LedgerCheckView:
@@ -65,4 +76,8 @@ class AccountCalls(Wire):
 
     async def balance_of(self, account: str) -> BalanceView:
         """Operator: any account's credits."""
-        return await self._call("GET", f"/v1/operator/accounts/{account}/balance", BalanceView)
+        return await self._call("GET", f"/v1/operator/accounts/{_checked(account)}/balance", BalanceView)
+
+
+def _checked(account: str) -> str:
+    return address_text(address(account))

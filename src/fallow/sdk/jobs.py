@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 import httpx2
 import msgspec
 
-from fallow.domain.errors import KINDS, FallowError, Unavailable
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order
 from fallow.domain.views import ErrorView, ItemView, JobEvent, JobView, LeaseView, QuoteView
@@ -19,6 +21,8 @@ SILENCE = httpx2.Timeout(10.0, read=45.0)
 """Three heartbeats of the server missing: the connection is dead."""
 
 Event = JobView | JobEvent
+
+_ID = re.compile("[0-9a-f]{32}")
 
 
 class JobCalls(Wire):
@@ -40,7 +44,7 @@ class JobCalls(Wire):
 
     async def job(self, job_id: str) -> JobView:
         """One job."""
-        return await self._call("GET", f"/v1/jobs/{job_id}", JobView)
+        return await self._call("GET", _path(job_id), JobView)
 
     async def jobs(self, *, after: str | None = None, limit: int | None = None) -> list[JobView]:
         """Your jobs; `after` is the last id seen."""
@@ -49,7 +53,7 @@ class JobCalls(Wire):
     async def items(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[ItemView]:
         """A page of a job's items; `after` is the last index seen."""
         query = arguments(after=after, limit=limit)
-        return await self._call("GET", f"/v1/jobs/{job_id}/items", list[ItemView], query=query)
+        return await self._call("GET", f"{_path(job_id)}/items", list[ItemView], query=query)
 
     async def item(self, job_id: str, index: int) -> ItemView:
         """One item; NotFound when the job has no such index."""
@@ -69,11 +73,11 @@ class JobCalls(Wire):
     async def leases(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[LeaseView]:
         """A job's leases, open and ended, with who ended them and why."""
         query = arguments(after=after, limit=limit)
-        return await self._call("GET", f"/v1/jobs/{job_id}/leases", list[LeaseView], query=query)
+        return await self._call("GET", f"{_path(job_id)}/leases", list[LeaseView], query=query)
 
     async def cancel(self, job_id: str) -> JobView:
         """End a job. What it used until then is paid."""
-        return await self._call("POST", f"/v1/jobs/{job_id}/cancel", JobView)
+        return await self._call("POST", f"{_path(job_id)}/cancel", JobView)
 
     async def events(self, job_id: str) -> AsyncGenerator[Event, None]:
         """How the job stands now (a JobView), then each change, until it has ended.
@@ -104,10 +108,17 @@ class JobCalls(Wire):
         return await self.job(job_id)
 
     async def _events_once(self, job_id: str) -> AsyncGenerator[Event, None]:
-        request = self._http.build_request("GET", f"/v1/jobs/{job_id}/events", timeout=SILENCE)
+        request = self._http.build_request("GET", f"{_path(job_id)}/events", timeout=SILENCE)
         async with self._opened(request) as response:
             async for event in httpx2.EventSource(response):
                 yield _read(event)
+
+
+def _path(job_id: str) -> str:
+    """Where a job is. What is no id would lead elsewhere: `../account`."""
+    if not _ID.fullmatch(job_id):
+        raise InvalidInput("job.id", f"{job_id[:80]!r} is no job's id: 32 hex digits.", "List your jobs: fallow job ls")
+    return f"/v1/jobs/{job_id}"
 
 
 def is_final(event: Event) -> bool:
@@ -124,5 +135,5 @@ def _read(event: httpx2.ServerSentEvent) -> Event:
         # A job event is the whole job, or the news that its state changed.
         whole = event.event == "job" and "counts" in msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         return msgspec.json.decode(data, type=JobView) if whole else msgspec.json.decode(data, type=JobEvent)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Unavailable("sdk.event", f"An event is not understood: {error}.") from error

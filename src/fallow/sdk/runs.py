@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 
 import msgspec
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
@@ -157,7 +158,7 @@ class RunCalls(BlobCalls, JobCalls):
             return None
         try:
             return decode_outcome(await self.read(item.result, bytes_max=OUTCOME_BYTES_MAX))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Unavailable(
                 "sdk.outcome", f"Item {item.index} has a result that is not understood: {error}."
             ) from error

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 import msgspec
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
 from fallow.domain.views import ErrorView
 from fallow.sdk.trust import is_untrusted, verifying
@@ -93,7 +94,7 @@ class Wire:
         answer = await self._trying(attempt, attempts=ATTEMPTS if again else 1)
         try:
             return msgspec.json.decode(answer or b"null", type=reply)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Unavailable("sdk.answer", f"The answer to {method} {path} is not understood: {error}.") from error
 
     @asynccontextmanager
@@ -151,7 +152,7 @@ def error_of(response: httpx2.Response, body: bytes) -> FallowError:
     try:
         view = msgspec.json.decode(body, type=ErrorView)
         error = KINDS.get(view.kind, Unavailable)(view.code, view.message, view.hint)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         kind = KINDS[_KIND_OF_STATUS.get(response.status_code, "Unavailable")]
         error = kind("sdk.status", f"The network answered with status {response.status_code}.")
     retry_after = response.headers.get("Retry-After", "")

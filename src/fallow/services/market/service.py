@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from fallow.domain import calls
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InsufficientFunds, InvalidInput, NotFound
 from fallow.domain.identity import address, node_id
 from fallow.domain.jobs import Item, Job, Needs
@@ -196,7 +197,7 @@ class Market:
                 beat = msgspec.msgpack.decode(message.data, type=calls.Beat)
                 node = node_id(beat.node)
                 leases = [bytes.fromhex(lease) for lease in beat.leases]
-            except (msgspec.MsgspecError, FallowError, ValueError):
+            except (*UNREADABLE, FallowError, ValueError):
                 continue  # a node that talks nonsense is as good as silent, and soon counts as gone
             if message.subject == calls.beats(beat.node):
                 self._rounds.tell(partial(Brain.beat, node=node, boot=beat.boot, leases=leases))
