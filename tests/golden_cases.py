@@ -19,6 +19,7 @@ from fallow.domain.facts import (
     LeaseAccepted,
     LeaseCheckpoint,
     LeaseDeclined,
+    NodeBound,
     NodeEnrolled,
     OfferMade,
     UsageReceipt,
@@ -61,6 +62,7 @@ BODIES: tuple[Body, ...] = (
         measures={"cpu_ms": 1_200_000, "output_bytes": 1 << 40},
     ),
     LeaseCheckpoint(lease=LEASE, window=2, used_ms=7_654_321, blob=bytes(range(32))),
+    NodeBound(account=ACCOUNT, account_signature=bytes(range(65)), before_s=1_800_000_000, label="golden node"),
 )
 BATCHED = 5
 """Records in the golden batch: kinds that came later are golden by themselves."""

@@ -17,8 +17,11 @@ from fallow.agent.home import Home
 from fallow.agent.http import new_client
 from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import Inventory, take_inventory
+from fallow.agent.presence import Presence
+from fallow.domain.bindings import BindingCode
 from fallow.domain.calls import Join, join_message
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.facts import NodeBound
 from fallow.domain.identity import verify
 from tests.unit.agent_fakes import FakeClock
 
@@ -90,6 +93,27 @@ async def test_an_answer_that_does_not_fit_is_refused(site: FakeSite, home: Home
     with pytest.raises((Conflict, InvalidInput)):
         await carry_out(site.client, home, plan, "secret", clock=FakeClock(), score=lambda: 42)
     assert not home.joined
+
+
+async def test_joining_for_an_account_that_keeps_its_key(site: FakeSite, home: Home) -> None:
+    code = BindingCode(b"\x11" * 20, 1_900_000_000, b"\x22" * 65).text
+    plan = await planned(site, home)
+    with pytest.raises(InvalidInput) as caught:
+        await carry_out(site.client, home, plan, "s", clock=FakeClock(), score=lambda: 1, account="0x" + "11" * 20)
+    assert f"fallow account bind {NodeKey.load(home.key).text} --net lab " in caught.value.hint
+    assert (site.joins, home.joined) == ([], False)
+    site.joined = {**JOINED, "account": "0x" + "33" * 20}
+    with pytest.raises(Conflict, match="not to the code's"):
+        await carry_out(site.client, home, plan, "s", clock=FakeClock(), score=lambda: 1, account=code)
+    assert not home.joined
+    site.joined = JOINED
+    await carry_out(site.client, home, plan, "s", clock=FakeClock(), score=lambda: 1, account=code)
+    asked, key = site.joins[-1], NodeKey.load(home.key)
+    assert asked.account == code
+    assert verify(key.node, join_message("s", key.text, code), bytes.fromhex(asked.proof))
+    binding = Presence(home, home.state(), {}).binding()
+    assert isinstance(binding, NodeBound)
+    assert (binding.account, binding.before_s) == (b"\x11" * 20, 1_900_000_000)
 
 
 async def test_a_refused_token_is_told_in_the_networks_words(site: FakeSite, home: Home) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from coincurve import PrivateKey
 
+from fallow.domain.bindings import binding_text
 from fallow.domain.errors import InvalidInput
-from fallow.services.registry.custody import CURVE_ORDER, Custody, _address, binding_text, signer_of
+from fallow.domain.wallets import CURVE_ORDER, address_of, signer_of
+from fallow.services.registry.custody import Custody
 
 # The example that Ethereum's libraries share.
 PRIVATE = bytes.fromhex("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318")
@@ -20,7 +22,7 @@ SIGNATURE = bytes.fromhex(
 
 
 def test_a_known_address() -> None:
-    assert _address(PrivateKey(PRIVATE).public_key) == ADDRESS
+    assert address_of(PrivateKey(PRIVATE)) == ADDRESS
 
 
 def test_a_known_signature() -> None:

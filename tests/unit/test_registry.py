@@ -7,19 +7,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
+from coincurve import PrivateKey
 from nacl.signing import SigningKey
 
 from fallow.adapters.memory.bus import MemoryHub
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain import calls
+from fallow.domain.bindings import BindingCode, binding_text
 from fallow.domain.errors import FallowError, NotAllowed
-from fallow.domain.identity import address
+from fallow.domain.identity import address, address_text
+from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.ports.rpc import Empty, call
 from fallow.ports.stores import NodeRow
-from fallow.services.registry.custody import Custody, binding_text, signer_of
+from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
 from tests.faulty_database import Fault, FaultyDatabase
 from tests.unit.agent_fakes import FakeClock
@@ -52,7 +56,7 @@ class World:
 
     async def join(self, key: SigningKey, token: str, **changes: str) -> calls.Joined:
         node = bytes(key.verify_key).hex()
-        proof = key.sign(calls.join_message(token, node)).signature.hex()
+        proof = key.sign(calls.join_message(token, node, changes.get("account", ""))).signature.hex()
         request = msgspec.structs.replace(calls.Join(token=token, node=node, proof=proof, label="attic"), **changes)
         return await call(self.hub.connect(), calls.JOIN, request, calls.Joined)
 
@@ -191,6 +195,73 @@ async def test_an_account_with_a_key_of_its_own_signs_for_itself(world: World) -
         await world.store.add_account(tx, owner, None, 1)
         await world.store.add_node(tx, NodeRow(node, owner, "", 1, ""))
     assert await refusal(world, node_key(1), await world.token()) == "join.account"
+
+
+HOLDER, STRANGER = PrivateKey(b"h" * 32), PrivateKey(b"x" * 32)
+
+
+def code_of(world: World, holder: PrivateKey, key: SigningKey, **changes: Any) -> str:
+    """What `fallow account bind` makes, for `key`'s node; `changes` are what a cheat signs instead."""
+    account = changes.get("account", address_of(holder))
+    before_s = world.clock.ms // 1000 + DAY_S
+    node = bytes(changes.get("node", key).verify_key)
+    text = binding_text(changes.get("net", NET), node, account, changes.get("signed_s", before_s))
+    return BindingCode(account, before_s, sign_text(holder, text)).text
+
+
+async def test_an_account_takes_a_node_by_its_code(world: World) -> None:
+    token, mine = await world.token(uses=2), node_key(1)
+    code = code_of(world, HOLDER, mine)
+    joined = await world.join(mine, token, account=code)
+    assert joined.account == address_text(address_of(HOLDER))
+    (row,) = await world.nodes()
+    assert row.account == address_of(HOLDER)
+    # Asked again it answers the same, also when the code has expired meanwhile, and takes nothing of the token.
+    world.clock.ms += 2 * DAY_S * 1000
+    assert await world.join(mine, token, account=code) == joined
+    await world.join(node_key(2), await world.token(), account=code_of(world, HOLDER, node_key(2)))
+    assert {row.account for row in await world.nodes()} == {address_of(HOLDER)}
+
+
+async def test_a_code_is_worth_nothing_but_what_its_account_signed(world: World) -> None:
+    token, mine, other = await world.token(), node_key(1), node_key(2)
+    good = code_of(world, HOLDER, mine)
+    cheats = {
+        "another account's": code_of(world, STRANGER, mine, account=address_of(HOLDER)),
+        "for another node": code_of(world, HOLDER, mine, node=other),
+        "for another network": code_of(world, HOLDER, mine, net="lab-2"),
+        "with a longer life": code_of(world, HOLDER, mine, signed_s=world.clock.ms // 1000 + 1),
+    }
+    for cheat, code in cheats.items():
+        assert await refusal(world, mine, token, account=code) == "join.account_signature", cheat
+    # Whoever finds it cannot use it for a node of his own, nor put it into a node's request.
+    assert await refusal(world, other, token, account=good) == "join.account_signature"
+    node = bytes(mine.verify_key).hex()
+    without = mine.sign(calls.join_message(token, node)).signature.hex()
+    assert await refusal(world, mine, token, account=good, proof=without) == "join.proof"
+    for nonsense in (good[:-1], good + "A", "fa_", address_text(address_of(HOLDER)), good.replace("fa_", "fb_")):
+        assert await refusal(world, mine, token, account=nonsense) == "account.code"
+    assert (await world.join(mine, token, account=good)).account == address_text(address_of(HOLDER))
+
+
+async def test_an_expired_code_takes_no_node_and_no_use_of_the_token(world: World) -> None:
+    token, mine = await world.token(valid_s=9 * DAY_S), node_key(1)
+    code = code_of(world, HOLDER, mine)
+    world.clock.ms += DAY_S * 1000
+    assert await refusal(world, mine, token, account=code) == "join.code_expired"
+    await world.join(mine, token, account=code_of(world, HOLDER, mine))
+
+
+async def test_a_node_stays_with_its_account(world: World) -> None:
+    mine = node_key(1)
+    first = await world.join(mine, await world.token(), account=code_of(world, HOLDER, mine))
+    taken = code_of(world, STRANGER, mine)
+    assert await refusal(world, mine, await world.token(), account=taken) == "join.other_account"
+    world.clock.ms += 1000
+    assert (await world.join(mine, "", account=code_of(world, HOLDER, mine))).account == first.account
+    custodial = node_key(2)
+    await world.join(custodial, await world.token())
+    assert await refusal(world, custodial, "", account=code_of(world, HOLDER, custodial)) == "join.other_account"
 
 
 # API keys

@@ -14,6 +14,7 @@ from fallow.agent.http import check_url
 from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import Inventory
 from fallow.agent.join import fetch_network, join_network
+from fallow.domain.bindings import BindingCode, read_code
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.resources import GIB_MIB, Resources, Terms
 from fallow.domain.views import NetworkView
@@ -21,6 +22,9 @@ from fallow.ports.clock import Clock
 
 DISK_MIB_MAX = 10 * GIB_MIB
 """Of the free disk, so much is offered when the owner does not say."""
+
+
+ADDRESS_PREFIX = "0x"
 
 
 class Wishes(NamedTuple):
@@ -100,27 +104,43 @@ async def carry_out(
     clock: Clock,
     score: Callable[[], int],
     ca: str = "",
+    account: str = "",
 ) -> State:
     """Join as planned; call it with the owner's yes. Makes the key if there is none, and keeps the signed consent.
 
-    `ca` is what `State` keeps of it.
+    `ca` is what `State` keeps of it. `account` is the code of the account that earns; empty makes a custodial one.
 
     Raises:
-        NotAllowed: the token is wrong, used up or expired; or the key can be read by others.
+        NotAllowed: the token or the code is wrong, used up or expired; or the key can be read by others.
+        InvalidInput: the code is none; if it is an account's address, the hint says how to get one.
         FallowError: as `join_network`.
     """
     key = NodeKey.load_or_create(home.key)
+    before_s = _read_account(account, key, plan.network.net).before_s if account else None
     consent = Consent(net=plan.network.net, node=key.node, at=clock.now_ms(), text=plan.text)
     write_durably(home.consent, consent.seal(key.sign))
-    joined = await join_network(client, plan.url, network=plan.network, key=key, token=token, label=plan.settings.label)
+    joined = await join_network(
+        client, plan.url, network=plan.network, key=key, token=token, label=plan.settings.label, code=account
+    )
     return home.save(
         State(
             url=plan.url,
             network=plan.network,
             account=joined.account,
             account_signature=joined.account_signature,
+            before_s=before_s,
             settings=plan.settings,
             score_cpu=str(score()),
             ca=ca,
         )
     )
+
+
+def _read_account(text: str, key: NodeKey, net: str) -> BindingCode:
+    if text.startswith(ADDRESS_PREFIX):
+        raise InvalidInput(
+            "agent.account_code",
+            f"The account {text[:80]} has to sign for this node.",
+            f"On its holder's machine: fallow account bind {key.text} --net {net}   Then join with --account CODE.",
+        )
+    return read_code(text)

@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """The node's place in a network. `enrolled` says that the record of the binding is in the outbox or beyond.
 
+    `before_s` is the time in the account's code, where the account keeps its own key (`fallow.domain.bindings`).
     `ca` is the certificate (PEM) of the only authority that is trusted to name this network's servers, with which the
     network came to this machine; empty: those of the system.
     """
@@ -54,6 +55,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     network: NetworkView
     account: str
     account_signature: str
+    before_s: int | None = None
     settings: Settings
     score_cpu: str = ""
     mode: Mode = "open"

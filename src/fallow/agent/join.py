@@ -9,6 +9,7 @@ import msgspec
 
 from fallow.agent.http import check_url, error_of
 from fallow.agent.identity import NodeKey
+from fallow.domain.bindings import read_code
 from fallow.domain.calls import Join, Joined, join_message
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.identity import NODE_ID_BYTES, address
@@ -35,24 +36,26 @@ async def fetch_network(client: httpx2.AsyncClient, url: str) -> NetworkView:
 
 
 async def join_network(
-    client: httpx2.AsyncClient, url: str, *, network: NetworkView, key: NodeKey, token: str, label: str
+    client: httpx2.AsyncClient, url: str, *, network: NetworkView, key: NodeKey, token: str, label: str, code: str = ""
 ) -> Joined:
-    """Make this machine a node, with the token that the operator gave.
+    """Make this machine a node, with the token that the operator gave, and the code of the account that it is for.
 
     The account's half of the binding is checked for its form only: what an EVM signature is worth is known to the
-    network's side, which refuses the record of the binding if it is wrong.
+    network's side and to auditors. But the account must be the one whose code it is.
 
     Raises:
         NotAllowed: the token is wrong, used up or expired.
         InvalidInput, Conflict: the answer is not for this network.
         Unavailable: it cannot be reached.
     """
-    proof = key.sign(join_message(token, key.text)).hex()
-    request = msgspec.json.encode(Join(token=token, node=key.text, proof=proof, label=label))
+    proof = key.sign(join_message(token, key.text, code)).hex()
+    request = msgspec.json.encode(Join(token=token, node=key.text, proof=proof, label=label, account=code))
     url = check_url(url)
     joined = _read(await _send(client, "POST", f"{url}/v1/join", request), Joined, url)
     if joined.net != network.net:
         raise Conflict("agent.other_network", f"The answer is of network {joined.net[:40]!r}, not {network.net!r}.")
+    if code and address(joined.account) != read_code(code).account:
+        raise Conflict("agent.other_account", f"The network bound this node to {joined.account}, not to the code's.")
     address(joined.account)
     if len(_hex(joined.account_signature)) != ACCOUNT_SIGNATURE_BYTES:
         raise InvalidInput("agent.binding", "The network did not sign the binding of this node to its account.")

@@ -8,7 +8,7 @@ import msgspec
 
 from fallow.agent.home import Home, Mode, State
 from fallow.agent.owner import Shape
-from fallow.domain.facts import NodeEnrolled, OfferMade
+from fallow.domain.facts import NodeBound, NodeEnrolled, OfferMade
 from fallow.domain.identity import address
 from fallow.domain.resources import Terms
 
@@ -21,13 +21,13 @@ class Presence:
         self.attributes = dict(attributes)
         self._home = home
 
-    def binding(self) -> NodeEnrolled:
+    def binding(self) -> NodeEnrolled | NodeBound:
         """The node's half of the binding, around the account's."""
-        return NodeEnrolled(
-            account=address(self.state.account),
-            account_signature=bytes.fromhex(self.state.account_signature.removeprefix("0x")),
-            label=self.state.settings.label,
-        )
+        state, label = self.state, self.state.settings.label
+        account, signature = address(state.account), bytes.fromhex(state.account_signature.removeprefix("0x"))
+        if state.before_s is None:
+            return NodeEnrolled(account=account, account_signature=signature, label=label)
+        return NodeBound(account=account, account_signature=signature, before_s=state.before_s, label=label)
 
     def offer(self, shape: Shape) -> OfferMade:
         """Make a new offer of this shape; its number is kept before it is used, so that none is used twice.

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 async def join(
-    home_path: Path, url: str, *, token: str, wishes: enrol.Wishes, agree: Callable[[str], bool]
+    home_path: Path, url: str, *, token: str, wishes: enrol.Wishes, agree: Callable[[str], bool], account: str = ""
 ) -> State | None:
     """Enrol this machine; None when `agree`, which is shown what it means, says no.
 
@@ -68,7 +68,14 @@ async def join(
         if not agree(plan.text):
             return None
         return await enrol.carry_out(
-            client, home, plan, secret, clock=SystemClock(), score=lambda: score_cpu(time.monotonic_ns), ca=ca
+            client,
+            home,
+            plan,
+            secret,
+            clock=SystemClock(),
+            score=lambda: score_cpu(time.monotonic_ns),
+            ca=ca,
+            account=account,
         )
 
 

@@ -36,6 +36,10 @@ def join(
     memory: Annotated[int | None, Parameter(help="MiB of memory to offer; half of it when left out.")] = None,
     disk: Annotated[int | None, Parameter(help="MiB of disk to offer; at most 10 GiB when left out.")] = None,
     price_core_hour: Annotated[float, Parameter(help="US dollars asked for a core and hour.")] = 0.01,
+    account: Annotated[
+        str,
+        Parameter(help="The code of the account that earns (fallow account bind); left out, the network keeps one."),
+    ] = "",
     country: Annotated[str, Parameter(help="Two letters (ISO 3166), when buyers may know it.")] = "",
     yes: Annotated[bool, Parameter(negative="", help="Agree without being asked.")] = False,
     start: Annotated[bool, Parameter(help="Serve right away, in the foreground.")] = True,
@@ -51,7 +55,7 @@ def join(
 
     wishes = Wishes(label, cpu, memory, disk, price_core_hour, country)
     _log_to_stderr()
-    state = asyncio.run(agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=agree))
+    state = asyncio.run(agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=agree, account=account))
     if state is None:
         sys.exit("Nothing was changed.")
     _show(

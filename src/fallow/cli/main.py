@@ -34,6 +34,7 @@ COMMANDS = (
     Entry("job", "fallow.cli.job:app", "Look at your jobs, or end them.", BUY),
     Entry("nodes", "fallow.cli.account:nodes", "List the machines of the network.", BUY),
     Entry("balance", "fallow.cli.account:balance", "Show your credits.", OWN),
+    Entry("account", "fallow.cli.wallet:app", "Keep your account's key yourself, and take nodes as your own.", OWN),
     Entry("bill", "fallow.cli.account:bill", "List what came in and what was paid.", OWN),
     Entry("agent", "fallow.cli.agent:app", "Offer this machine.", PROVIDE),
     Entry("up", "fallow.cli.up:app", "Start a network.", OPERATE),

@@ -79,13 +79,15 @@ class KeyInfo(Request, frozen=True, kw_only=True):
 class Join(Request, frozen=True, kw_only=True):
     """A machine asks to become a node.
 
-    `proof` is the node key's signature (hex) over `join_message`. `account` is left empty to get a custodial account.
+    `proof` is the node key's signature (hex) over `join_message`. `account` is the code by which an account that keeps
+    its own key takes the node (`fallow.domain.bindings`); left empty the node gets a custodial account.
     """
 
     token: Annotated[str, Meta(max_length=200)]
     node: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     proof: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
     label: Label = ""
+    account: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Joined(Request, frozen=True, kw_only=True):
@@ -281,6 +283,7 @@ def ingest(node: str) -> str:
     return f"ingest.{node}"
 
 
-def join_message(token: str, node: str) -> bytes:
-    """What a node key signs to show that it is present when its machine joins."""
-    return f"fallow/join/1\0{token}\0{node}".encode()
+def join_message(token: str, node: str, account: str = "") -> bytes:
+    """What a node key signs to show that it is present when its machine joins, and which account's code it follows."""
+    follows = f"\0{account}" if account else ""
+    return f"fallow/join/1\0{token}\0{node}{follows}".encode()

@@ -27,6 +27,18 @@ class NodeEnrolled(Body, frozen=True, kw_only=True):
     label: str = ""
 
 
+class NodeBound(Body, frozen=True, kw_only=True):
+    """The binding of a node to an account that keeps its own key: it signed with a time until which the node joins."""
+
+    kind: ClassVar[str] = "node.bound"
+    version: ClassVar[int] = 1
+    private: ClassVar[frozenset[str]] = frozenset({"label"})
+    account: Annotated[bytes, Meta(min_length=20, max_length=20)]
+    account_signature: Annotated[bytes, Meta(min_length=65, max_length=65)]
+    before_s: Count
+    label: str = ""
+
+
 class OfferMade(Body, frozen=True, kw_only=True):
     """What a node puts up from now on. A later offer replaces it; leases that run keep the terms they started with."""
 
@@ -93,6 +105,7 @@ class LeaseCheckpoint(Body, frozen=True, kw_only=True):
 
 CORE_FACTS: tuple[type[Body], ...] = (
     NodeEnrolled,
+    NodeBound,
     OfferMade,
     LeaseAccepted,
     LeaseDeclined,

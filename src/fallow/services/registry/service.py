@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fallow.domain import calls
+from fallow.domain.bindings import BindingCode, binding_text, read_code
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from fallow.domain.identity import address, address_text, node_id, verify
+from fallow.domain.wallets import signer_of
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.rpc import Empty, serve
 from fallow.ports.stores import KeyRow, NodeRow, RegistryStore
-from fallow.services.registry.custody import Custody, binding_text
+from fallow.services.registry.custody import Custody
 from fallow.services.registry.secrets_format import SECRET_BYTES, new_key, new_token, read_key, token_digest
 
 SCOPES = frozenset({"buy", "operate"})
@@ -112,25 +114,41 @@ class Registry:
         """Enrol a node. A node that is enrolled already gets the same answer again, without using the token.
 
         Raises:
-            NotAllowed: the proof or the token does not hold.
-            Conflict: the node is banned.
+            NotAllowed: the proof, the token or the account's code does not hold.
+            Conflict: the node is banned, or belongs to another account.
         """
         node = node_id(request.node)
-        if not verify(node, calls.join_message(request.token, request.node), bytes.fromhex(request.proof)):
+        message = calls.join_message(request.token, request.node, request.account)
+        if not verify(node, message, bytes.fromhex(request.proof)):
             raise NotAllowed("join.proof", "The request is not signed by the node that it names.")
+        code = open_code(self._net, node, request.account) if request.account else None
         async with self._database.transaction() as tx:
             known = await self._store.node(tx, node)
-            owner = known.account if known else await self._enrol(tx, node, request)
+            owner = known.account if known else await self._enrol(tx, node, request, code)
             index = await self._store.custody_index(tx, owner)
         if known and known.banned_reason:
             raise Conflict("join.banned", f"This node is banned: {known.banned_reason}.", "Ask the operator.")
-        if index is None:
-            raise Conflict("join.account", "The account keeps its own key and has not signed for this node.")
-        signature = self._custody.sign(index, binding_text(self._net, node, owner))
+        if code is not None and code.account != owner:
+            raise Conflict("join.other_account", "This node belongs to another account already.", "Ask the operator.")
+        signature = self._signature(node, owner, index, code)
         return calls.Joined(net=self._net, account=address_text(owner), account_signature=signature.hex())
 
-    async def _enrol(self, tx: Transaction, node: bytes, request: calls.Join) -> bytes:
+    def _signature(self, node: bytes, owner: bytes, index: int | None, code: BindingCode | None) -> bytes:
+        """Return the account's half of the binding."""
+        if code is not None:
+            return code.signature
+        if index is None:
+            raise Conflict(
+                "join.account",
+                "The account keeps its own key and has not signed for this node.",
+                "Join with the code that its holder gave: --account CODE",
+            )
+        return self._custody.sign(index, binding_text(self._net, node, owner))
+
+    async def _enrol(self, tx: Transaction, node: bytes, request: calls.Join, code: BindingCode | None) -> bytes:
         now = self._clock.now_ms()
+        if code is not None and code.before_s * 1000 <= now:
+            raise NotAllowed("join.code_expired", "The account's code has expired.", "Ask its holder for a new one.")
         problem = await self._store.use_token(tx, token_digest(request.token), now)
         if problem:
             raise NotAllowed(
@@ -138,8 +156,14 @@ class Registry:
                 f"The join token is {problem.replace('_', ' ')}.",
                 "Ask the operator for a new one: fallow token new",
             )
-        owner = await self._account(tx, "")
+        owner = await self._account(tx, "") if code is None else await self._own_key(tx, code.account)
         await self._store.add_node(tx, NodeRow(node, owner, request.label, now, ""))
+        return owner
+
+    async def _own_key(self, tx: Transaction, owner: bytes) -> bytes:
+        """Take note of an account that keeps its own key."""
+        if not await self._store.has_account(tx, owner):
+            await self._store.add_account(tx, owner, None, self._clock.now_ms())
         return owner
 
     async def _account(self, tx: Transaction, text: str) -> bytes:
@@ -153,3 +177,20 @@ class Registry:
         owner = self._custody.address(index)
         await self._store.add_account(tx, owner, index, self._clock.now_ms())
         return owner
+
+
+def open_code(net: str, node: bytes, text: str) -> BindingCode:
+    """Read an account's code for this very node in this network.
+
+    Raises:
+        InvalidInput: it is none.
+        NotAllowed: the account has not signed that (`join.account_signature`).
+    """
+    code = read_code(text)
+    if signer_of(binding_text(net, node, code.account, code.before_s), code.signature) != code.account:
+        raise NotAllowed(
+            "join.account_signature",
+            "The account's code is not for this node in this network, or its account did not sign it.",
+            f"Ask its holder for: fallow account bind {node.hex()} --net {net}",
+        )
+    return code

@@ -1,0 +1,52 @@
+"""Account keys: secp256k1, Keccak-256 and `personal_sign` (EIP-191), as Ethereum's wallets do it."""
+
+from __future__ import annotations
+
+from coincurve import PrivateKey, PublicKey
+from Crypto.Hash import keccak
+
+from fallow.domain.errors import InvalidInput
+
+SIGNATURE_BYTES = 65
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+RECOVERY_OFFSET = 27
+"""Ethereum writes the recovery id as 27 or 28 (Yellow Paper, appendix F)."""
+
+
+def address_of(key: PrivateKey) -> bytes:
+    """Address of the account with this key."""
+    return _address(key.public_key)
+
+
+def sign_text(key: PrivateKey, text: str) -> bytes:
+    """Sign a text as `personal_sign` does; 65 bytes r, s, v."""
+    signature = key.sign_recoverable(_eip191(text), hasher=None)
+    return signature[:64] + bytes([signature[64] + RECOVERY_OFFSET])
+
+
+def signer_of(text: str, signature: bytes) -> bytes:
+    """Address whose key signed `text` as `personal_sign` does.
+
+    Raises:
+        InvalidInput: this is no such signature.
+    """
+    if len(signature) != SIGNATURE_BYTES or signature[64] - RECOVERY_OFFSET not in (0, 1):
+        raise InvalidInput("account.signature", "A signature has 65 bytes and ends in 27 or 28.")
+    recoverable = signature[:64] + bytes([signature[64] - RECOVERY_OFFSET])
+    try:
+        return _address(PublicKey.from_signature_and_message(recoverable, _eip191(text), hasher=None))
+    except ValueError as error:
+        raise InvalidInput("account.signature", f"The signature does not hold: {error}.") from error
+
+
+def _address(key: PublicKey) -> bytes:
+    return _keccak(key.format(compressed=False)[1:])[-20:]
+
+
+def _eip191(text: str) -> bytes:
+    data = text.encode()
+    return _keccak(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode() + data)
+
+
+def _keccak(data: bytes) -> bytes:
+    return keccak.new(digest_bits=256, data=data).digest()

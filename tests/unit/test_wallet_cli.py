@@ -1,0 +1,67 @@
+"""`fallow account`: keys that their holders keep, and what they sign."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from fallow.cli import main
+from fallow.domain.bindings import binding_text, read_code
+from fallow.domain.wallets import address_of, sign_text, signer_of
+from tests.unit.test_custody import ADDRESS, PRIVATE, PrivateKey
+
+NODE = "ab" * 32
+
+
+@pytest.fixture(autouse=True)
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "key"
+    file.write_text(PRIVATE.hex() + "\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("FALLOW_ACCOUNT_KEY", str(file))
+    return file
+
+
+def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main.run(["account", *words])
+    said = capfd.readouterr()
+    return code, said.out.strip(), said.err
+
+
+def test_a_code_is_signed_by_the_key_in_the_file(capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capfd, "bind", NODE, "--net", "lab-1")
+    code = read_code(out)
+    assert (status, code.account) == (0, ADDRESS)
+    assert signer_of(binding_text("lab-1", bytes.fromhex(NODE), ADDRESS, code.before_s), code.signature) == ADDRESS
+
+
+def test_a_wallet_may_sign(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wallet shows the text on stderr, and gives a signature back; one over another text is not taken."""
+    wallet = PrivateKey(b"w" * 32)
+    monkeypatch.setattr("fallow.cli.wallet._now_s", lambda: 1_000_000)
+    text = binding_text("lab-1", bytes.fromhex(NODE), address_of(wallet), 1_000_060)
+    arguments = ["bind", NODE, "--net", "lab-1", "--valid", "60s", "--wallet", "0x" + address_of(wallet).hex()]
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"0x{sign_text(wallet, text).hex()}\n"))
+    status, out, said = run(capfd, *arguments)
+    assert (status, read_code(out).account) == (0, address_of(wallet))
+    assert text in said
+    for wrong, why in ((sign_text(wallet, text + "!").hex(), "account.other_signer"), ("zz", "account.signature")):
+        monkeypatch.setattr("sys.stdin", io.StringIO(wrong + "\n"))
+        status, out, said = run(capfd, *arguments)
+        assert (status != 0, out, why in said) == (True, "", True)
+
+
+def test_a_key_that_others_can_read_is_not_used(key: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    key.chmod(0o644)
+    assert "account.key_exposed" in run(capfd, "bind", NODE, "--net", "lab-1")[2]
+    key.chmod(0o600)
+    key.write_text("no key\n")
+    assert "account.key]" in run(capfd, "bind", NODE, "--net", "lab-1")[2]
+    key.unlink()
+    assert "account.no_key" in run(capfd, "bind", NODE, "--net", "lab-1")[2]
+
+
+def test_a_node_is_named_in_full(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "identity.malformed" in run(capfd, "bind", NODE[:12], "--net", "lab-1")[2]
