@@ -498,7 +498,7 @@ class World:
             assert len(owners) <= item.wanted or item.wanted == 0  # none is wanted of what was cancelled
             states = {ItemState.CHECKING} if reported else {ItemState.PLACED, ItemState.RUNNING}
             assert item.state in (states if owners else {ItemState.WAITING})
-        assert (item.state is ItemState.DONE) <= (item.result is not None)
+        assert item.state is not ItemState.DONE or item.result is not None or job.order.until_stopped
         assert item.attempts == len(mine)
         paid = [one for one in mine if one.state is LeaseState.ENDED and one.payer != NETWORK]
         assert item.owed_microusd == sum(one.owed_microusd for one in paid)

@@ -209,7 +209,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(free_of_money)
     @rule()
     def stop(self) -> None:
-        self.send(StopAsked(self.now, "buyer.cancelled"))
+        self.send(StopAsked(self.now, "buyer.cancelled", "buyer"))
 
     @precondition(free_of_money)
     @rule(times=st.integers(1, 2))

@@ -40,6 +40,7 @@ ORDERS = st.fixed_dictionaries(
         "budget_microusd": st.sampled_from([None, None, 40, 300, 700, 60_000]),
         "time_limit_s": st.sampled_from([5, 25, 40]),
         "retries": st.sampled_from([0, 0, 1]),
+        "until_stopped": st.sampled_from([False, False, True]),
         "replicas": st.sampled_from([1, 1, 2, 3]),
         "work": st.sampled_from([{}, {"compares": True}, {"checkpoints": True}]),
         "max_price_microusd_per_hour": st.sampled_from([20, 100_000_000]),
@@ -328,6 +329,9 @@ class MarketMachine(RuleBasedStateMachine):
         for node in world.nodes:
             world.reboot(node)
             world.offer(node, BIG, Terms(price_microusd_per_core_hour=1))
+        for job_id, entry in list(world.brain.jobs.items()):
+            if entry.job.order.until_stopped:
+                world.cancel(job_id, entry.job.account)
         for number in range(80):
             world.wait(50 * 86_400_000 if number % 20 == 19 else 1000)  # the last suspension ends
             world.settle()

@@ -6,8 +6,9 @@ import pytest
 
 from fallow.domain.jobs import ItemState, JobState
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
-from fallow.domain.orders import Order, Requirements
+from fallow.domain.orders import UNTIL_STOPPED_S, Order, Requirements
 from fallow.domain.resources import Resources, Terms
+from fallow.services.market.brain import RENEW_BEFORE_MS
 from fallow.services.market.floor import LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.services.market.show import node_view
 from tests.market_world import World, failed
@@ -181,6 +182,85 @@ def test_only_work_that_keeps_checkpoints_has_any(world: World) -> None:
     world.settle()
     assert world.brain.jobs[order().id].items[0].checkpoint is None
     assert [refusal.code for refusal in world.store.refusals.values()] == ["checkpoint.unwanted"]
+
+
+def serve(world: World, **fields: int) -> bytes:
+    """A process that runs until stopped, on the first node."""
+    submit(world, order(until_stopped=True, **fields))
+    (lease,) = accept_all(world)
+    return lease
+
+
+def test_a_process_runs_until_its_buyer_stops_it_and_that_is_its_success(world: World) -> None:
+    lease = serve(world, time_limit_s=1)
+    for window in range(3):
+        world.wait(10_000)
+        world.interim(world.nodes[0], lease, window, 10_000)
+        world.settle()
+    world.cancel(order().id, world.buyers[0])
+    world.round()
+    assert world.sent.stops == [(world.nodes[0].id, lease)]
+    world.wait(1000)
+    world.final(world.nodes[0], lease, 3, 1000, ok=False, reason="buyer.cancelled", caused_by="buyer")
+    world.settle()
+    (job,) = world.store.all_jobs()
+    (item,) = world.store.items_of(job)
+    assert (job.state, item.state, item.owed_microusd) == (JobState.DONE, ItemState.DONE, 3100)
+    assert item.result == bytes(32).hex()
+
+
+def test_a_process_that_ends_by_itself_is_started_again_as_often_as_the_buyer_asked(world: World) -> None:
+    lease = serve(world, retries=1)
+    world.final(world.nodes[0], lease, 0, 0)
+    world.settle()
+    (lease,) = accept_all(world)
+    world.final(world.nodes[0], lease, 0, 0)
+    world.settle()
+    (job,) = world.store.all_jobs()
+    assert (job.state, world.store.items_of(job)[0].reason) == (JobState.FAILED, "program.exited")
+
+
+def test_a_process_moves_on_when_its_node_is_lost_however_often(world: World) -> None:
+    lease = serve(world)
+    for _ in range(20):
+        world.wait(10_000)
+        world.interim(world.nodes[0], lease, 0, 10_000)
+        world.settle()
+        world.final(world.nodes[0], lease, 1, 0, ok=False, result=None, caused_by="provider", reason="node.failed")
+        world.settle()
+        (lease,) = accept_all(world)
+    assert world.brain.jobs[order().id].items[0].state is ItemState.RUNNING
+
+
+def test_a_process_whose_buyer_cannot_pay_stops_and_waits_for_money(world: World) -> None:
+    buyer = world.buyers[1]
+    world.grant(buyer, 2500)  # a window of 10 s costs 1000
+    world.submit(order(until_stopped=True), buyer)
+    world.round()
+    (lease,) = accept_all(world)
+    for window in range(2):
+        world.wait(10_000)
+        world.interim(world.nodes[0], lease, window, 10_000)
+        world.settle()
+    (item,) = world.brain.jobs[order().id].items.values()
+    assert (item.state, item.reason, item.owed_microusd) == (ItemState.WAITING, "buyer.insufficient_funds", 2000)
+    assert (world.nodes[0].id, lease) in world.sent.stops
+    world.grant(buyer, 1000)
+    world.settle()
+    assert world.brain.jobs[order().id].items[0].state is ItemState.PLACED
+
+
+def test_a_process_gets_another_lease_before_the_old_one_is_over(world: World) -> None:
+    lease = serve(world)
+    world.wait(UNTIL_STOPPED_S * 1000 - RENEW_BEFORE_MS)
+    world.settle()
+    assert (world.nodes[0].id, lease) in world.sent.stops
+    world.cancels.clear()
+    world.final(world.nodes[0], lease, 0, 10_000, ok=False, reason="buyer.cancelled", caused_by="buyer")
+    world.settle()
+    (old,) = [one for one in world.store.all_leases() if one.id == lease]
+    assert (old.reason, old.caused_by, old.owed_microusd) == ("lease.renewed", "network", 1000)
+    assert world.brain.jobs[order().id].items[0].state is ItemState.PLACED
 
 
 def test_another_node_is_preferred_even_if_it_is_busy_now(world: World) -> None:

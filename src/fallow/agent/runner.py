@@ -105,6 +105,7 @@ class Runner:
             cancel=held.cancel,
             started=held.started,
             resume=proposal.resume,
+            until_stopped=proposal.until_stopped,
             save=partial(self._save, held, blobs) if proposal.checkpoints else None,
         )
 

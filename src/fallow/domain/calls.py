@@ -242,7 +242,8 @@ class Delivered(Request, frozen=True, kw_only=True):
 class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
     """The market asks a node to take a lease. The lease starts with the node's signed accept, and not before.
 
-    `resume` is the checkpoint (SHA-256 in hex) to go on from; `checkpoints` says that new ones are kept. A node that
+    `resume` is the checkpoint (SHA-256 in hex) to go on from; `checkpoints` says that new ones are kept;
+    `until_stopped` that the work is meant to run until it is told to end. A node that
     knows less than the network still reads what uses none of it: fields at their defaults are left out.
     """
 
@@ -261,6 +262,7 @@ class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
     ticket: str
     resume: str | None = None
     checkpoints: bool = False
+    until_stopped: bool = False
 
 
 def proposals(node: str) -> str:

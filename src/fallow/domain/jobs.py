@@ -20,6 +20,9 @@ LOSSES_MAX = 8
 """After so many losses an item fails, so that a poisonous one does not go round for ever."""
 
 
+BUYER_CANCELLED = "buyer.cancelled"
+
+
 class ItemState(StrEnum):
     """Where an item stands."""
 
@@ -147,14 +150,19 @@ def results_wanted(order: Order, needs: Needs) -> int:
 
 
 def concluded(item: Item, judgement: Judgement, job: Job) -> Item:
-    """The votes are in: the item is done or failed, or its program is tried again as the buyer asked."""
+    """The votes are in: the item is done or failed, or its program is tried again as the buyer asked.
+
+    A process that is to run until it is stopped fails when it ends by itself, however well.
+    """
     shunned = (*item.shunned, *(vote.node for vote in judgement.wrong))
     item = msgspec.structs.replace(item, shunned=shunned, checked=len(judgement.right) > 1)
     if not judgement.right:
         return msgspec.structs.replace(item, state=ItemState.FAILED, reason="result.inconclusive")
     believed = judgement.right[0]
     item = msgspec.structs.replace(item, node=believed.node, reason=believed.reason, result=believed.result)
-    if believed.ok:
+    if job.order.until_stopped:
+        item = msgspec.structs.replace(item, reason=item.reason or "program.exited")
+    elif believed.ok:
         return msgspec.structs.replace(item, state=ItemState.DONE)
     failures = item.failures + 1
     if failures > job.order.retries:
@@ -169,9 +177,10 @@ def concluded(item: Item, judgement: Judgement, job: Job) -> Item:
     )
 
 
-def cancelled(item: Item, reason: str) -> Item:
-    """The buyer wants it no more, and no lease of it runs."""
-    return msgspec.structs.replace(item, state=ItemState.CANCELLED, reason=reason)
+def cancelled(item: Item, order: Order) -> Item:
+    """The buyer wants it no more, and no lease of it runs. That is how work that runs until stopped is done."""
+    state = ItemState.DONE if order.until_stopped else ItemState.CANCELLED
+    return msgspec.structs.replace(item, state=state, reason=BUYER_CANCELLED)
 
 
 def after_items(job: Job, items: Iterable[Item], at: int) -> Job:

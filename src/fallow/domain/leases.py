@@ -62,6 +62,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int | None = None
     ended_at: int | None = None
     stop_reason: str = ""
+    stopped_by: str = ""
     claim_ms: int = 0
     ok: bool = False
     reason: str = ""
@@ -132,10 +133,11 @@ class Judged(NamedTuple):
 
 
 class StopAsked(NamedTuple):
-    """Buyer or network wants it to end; a running lease ends with its final receipt."""
+    """The buyer or the network wants it to end; a running lease ends with its final receipt."""
 
     at: int
     reason: str
+    by: str
 
 
 class Lost(NamedTuple):
@@ -220,8 +222,8 @@ def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per 
             return _saved(lease, at, used_ms)
         case Judged(at, believed):
             return _judged(lease, at, believed=believed)
-        case StopAsked(at, reason):
-            return _stop_asked(lease, at, reason)
+        case StopAsked():
+            return _stop_asked(lease, event)
         case Lost(at, reason):
             return _released(lease, at, reason, "provider")
 
@@ -246,13 +248,13 @@ def _unfunded(lease: Lease, at: int, reason: str) -> Step:
     return ended, (*told, Free(), Ended(ok=False, paid=lease.window > 0))
 
 
-def _stop_asked(lease: Lease, at: int, reason: str) -> Step:
+def _stop_asked(lease: Lease, asked: StopAsked) -> Step:
     if lease.stop_reason or lease.state is LeaseState.REPORTED:
         return lease, (Refused("lease.stopping"),)
-    stopping = msgspec.structs.replace(lease, stop_reason=reason)
+    stopping = msgspec.structs.replace(lease, stop_reason=asked.reason, stopped_by=asked.by)
     if lease.state is LeaseState.RUNNING:
         return stopping, (Stop(),)
-    ended, effects = _released(stopping, at, reason, "buyer")
+    ended, effects = _released(stopping, asked.at, asked.reason, asked.by)
     return ended, (Stop(), *effects)
 
 
@@ -287,13 +289,14 @@ def _final(lease: Lease, receipt: Reported) -> Step:
         return _released(lease, receipt.at, receipt.reason or "node.failed", receipt.caused_by)
     if lease.resume and receipt.reason == CHECKPOINT_UNUSABLE:
         return _released(lease, receipt.at, receipt.reason, "nobody")
+    stopped = lease.stop_reason and not receipt.ok  # the node does not know who asked it to stop
     reported = msgspec.structs.replace(
         lease,
         state=LeaseState.REPORTED,
         claim_ms=billable_ms(lease, receipt),
         ok=receipt.ok,
-        reason=receipt.reason or ("" if receipt.ok else "program.failed"),
-        caused_by=receipt.caused_by,
+        reason=lease.stop_reason if stopped else receipt.reason or ("" if receipt.ok else "program.failed"),
+        caused_by=lease.stopped_by if stopped else receipt.caused_by,
     )
     if lease.stop_reason:
         ended, effects = _judged(reported, receipt.at, believed=True)

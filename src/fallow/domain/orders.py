@@ -12,6 +12,8 @@ from fallow.domain.resources import CPU_MILLI_MAX, MIB_MAX, PRICE_MICROUSD_MAX, 
 
 ITEMS_MAX = 10_000
 TIME_LIMIT_S_MAX = 7 * 86_400
+UNTIL_STOPPED_S = 30 * 86_400
+"""A lease of a process that runs until stopped: after so long it is started anew, from its checkpoint if it has one."""
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
@@ -36,13 +38,14 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A job: work that ends by itself, over one or many items.
+    """A job: work over one or many items that ends by itself, or with `until_stopped` when its buyer cancels it.
 
     `id` is made by the buyer (32 hex digits); the same order sent again changes nothing. `work` is checked by the
     vertical that `vertical` names. `items` are the hashes of the inputs of a map, one lease each; empty for a single
     job. `replicas` is from how many owners' nodes the buyer wants to have (and pay for) the same result; the network
     checks on its own account besides, where results can be compared. Prices are per lease and hour.
-    `budget_microusd` bounds what all leases together may cost.
+    `budget_microusd` bounds what all leases together may cost. `time_limit_s` bounds each lease of work that ends by
+    itself.
     """
 
     id: Id
@@ -56,6 +59,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retries: Annotated[int, Meta(ge=0, le=10)] = 0
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     label: Label = ""
+    until_stopped: bool = False
+
+    @property
+    def lease_limit_s(self) -> int:
+        """How long one lease may last."""
+        return UNTIL_STOPPED_S if self.until_stopped else self.time_limit_s
 
     @property
     def item_count(self) -> int:

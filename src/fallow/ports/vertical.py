@@ -56,7 +56,7 @@ class Assignment(NamedTuple):
     The worker sets `started` when the buyer's program starts: from there on its windows are counted. `resume` is the
     checkpoint (SHA-256 in hex, fetched like an input) of an earlier lease that the program goes on from; where it is
     not there or broken, the worker finishes with CHECKPOINT_UNUSABLE, which is nobody's doing. `save` is None where
-    this lease keeps no checkpoints.
+    this lease keeps no checkpoints. Work that runs `until_stopped` ends well with `cancel`: what it leaves is wanted.
     """
 
     work: Mapping[str, Any]
@@ -70,6 +70,7 @@ class Assignment(NamedTuple):
     started: asyncio.Event
     resume: str | None = None
     save: Save | None = None
+    until_stopped: bool = False
 
 
 class Finished(NamedTuple):

@@ -37,6 +37,9 @@ ANSWER_MS = 5_000
 OVERDUE_MS = 30_000
 """A lease that has not ended so long after its time limit is lost."""
 
+RENEW_BEFORE_MS = 3_600_000
+"""A process that runs until stopped goes on with another lease so long before the time limit of the one it has."""
+
 
 class Source(NamedTuple):
     """The record that an input came from, for refusals."""
@@ -126,11 +129,11 @@ class Brain:
             raise NotFound("job.unknown", f"There is no open job {job_id} of this account.", "List them: fallow job ls")
         for item in list(entry.items.values()):
             if item.state not in FINAL and not item.leases:
-                self._cancel_item(entry, item, "buyer.cancelled", now)
+                self._cancel_item(entry, item, now)
             elif item.leases:
                 self._set_item(entry, msgspec.structs.replace(item, wanted=0), now)  # it gets no further lease
             for lease_id in item.leases:
-                self._step(self.leases[lease_id], lease_rules.StopAsked(now, "buyer.cancelled"))
+                self._step(self.leases[lease_id], lease_rules.StopAsked(now, job_rules.BUYER_CANCELLED, "buyer"))
         self._end_job(entry, now)
         return entry.job
 
@@ -208,6 +211,14 @@ class Brain:
                 self._step(lease, lease_rules.Declined(now, "node.unanswered"))
             elif lease.state is LeaseState.RUNNING and now >= _due_at(lease):
                 self._step(lease, lease_rules.Lost(now, "node.overdue"))
+            elif self._is_old(lease, now):
+                self._step(lease, lease_rules.StopAsked(now, "lease.renewed", "network"))
+
+    def _is_old(self, lease: Lease, now: int) -> bool:
+        """Whether a process that runs until stopped has to go on with another lease."""
+        if not self.jobs[lease.job].job.order.until_stopped or lease.stop_reason or lease.started_at is None:
+            return False
+        return lease.state is LeaseState.RUNNING and now >= lease.started_at + lease.time_limit_ms - RENEW_BEFORE_MS
 
     def moves_money(self, lease_id: bytes) -> bool:
         """Whether money of this lease waits to be moved; until it is, no further record of the lease is applied."""
@@ -358,11 +369,11 @@ class Brain:
         self._set_item(entry, item, now)
         self._end_job(entry, now)
 
-    def _cancel_item(self, entry: Entry, item: Item, reason: str, now: int) -> None:
+    def _cancel_item(self, entry: Entry, item: Item, now: int) -> None:
         """End an item that has no open lease; what was reported for it is paid."""
         for vote in item.votes:
             self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=True))
-        self._set_item(entry, job_rules.cancelled(entry.items[item.index], reason), now)
+        self._set_item(entry, job_rules.cancelled(entry.items[item.index], entry.job.order), now)
 
     def _lease_over(self, lease: Lease, now: int) -> None:
         """Count what it cost, and move its item on if it ended before it reported a result."""
@@ -379,9 +390,12 @@ class Brain:
         if lease.id not in item.leases:
             entry.items[item.index] = item
             return
-        self._set_item(entry, job_rules.without(item, lease), now)
-        if lease.stop_reason and not entry.items[item.index].leases:
-            self._cancel_item(entry, entry.items[item.index], lease.stop_reason, now)
+        item = job_rules.without(item, lease)
+        if entry.job.order.until_stopped:
+            item = msgspec.structs.replace(item, result=self.results.get(lease.id))  # what it left when it was stopped
+        self._set_item(entry, item, now)
+        if not item.wanted and not item.leases:  # it was cancelled
+            self._cancel_item(entry, item, now)
         self._end_job(entry, now)
 
     def _end_job(self, entry: Entry, now: int) -> None:

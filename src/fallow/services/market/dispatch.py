@@ -130,7 +130,7 @@ def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: 
         price_microusd_per_hour=offer.made.terms.price_microusd_per_hour(resources),
         price_version=offer.made.offer,
         window_ms=window_ms,
-        time_limit_ms=order.time_limit_s * 1000,
+        time_limit_ms=order.lease_limit_s * 1000,
         proposed_at=now,
         answer_by=now + ANSWER_MS,
         resume=item.checkpoint,

@@ -68,11 +68,12 @@ class Outbound:
             disk_mib=lease.resources.disk_mib,
             price_microusd_per_hour=lease.price_microusd_per_hour,
             window_ms=lease.window_ms,
-            time_limit_s=order.time_limit_s,
+            time_limit_s=order.lease_limit_s,
             answer_by=lease.answer_by,
             ticket=base64.urlsafe_b64encode(self._ticket(lease, job, item)).decode().rstrip("="),
             resume=lease.resume,
             checkpoints=job.needs.checkpoints,
+            until_stopped=order.until_stopped,
         )
 
     def _ticket(self, lease: Lease, job: Job, item: str | None) -> bytes:

@@ -124,7 +124,7 @@ class Market:
     async def quote(self, request: calls.Submit) -> QuoteView:
         """Say where an order could run and for how much, before any money moves."""
         wish = _wish(request.order, self._needs(request.order))
-        return quote(self._rounds.brain, wish, request.order.time_limit_s, self._clock.now_ms())
+        return quote(self._rounds.brain, wish, request.order.lease_limit_s, self._clock.now_ms())
 
     async def job(self, request: calls.JobRef) -> JobView:
         """Show a job."""
@@ -219,17 +219,18 @@ class Market:
             names = ", ".join(sorted(self._verticals))
             raise InvalidInput("order.vertical", f"There is no {order.vertical!r} here.", f"Choose from: {names}.")
         needs = vertical.check_work(order.work, order.items[0] if order.items else None)
+        compares = needs.compares and not order.until_stopped  # what has no end has no result to compare
         return Needs(
             blobs=tuple(sorted(needs.blobs - set(order.items))),
             attributes=dict(needs.attributes),
             write_bytes_max=needs.write_bytes_max,
-            compares=needs.compares,
-            checkpoints=needs.checkpoints and not needs.compares,  # who goes on from another's word does not check it
+            compares=compares,
+            checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it
         )
 
     async def _check_funds(self, account: bytes, order: Order, needs: Needs) -> None:
         now = self._clock.now_ms()
-        deposit = first_deposit(self._rounds.brain, _wish(order, needs), order.time_limit_s, now)
+        deposit = first_deposit(self._rounds.brain, _wish(order, needs), order.lease_limit_s, now)
         async with self._database.transaction() as tx:
             spendable = await self._cashier.spendable(tx, account)
         if spendable < max(1, deposit):
