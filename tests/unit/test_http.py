@@ -15,7 +15,8 @@ from nacl.signing import SigningKey
 
 from fallow.domain.orders import Order
 from fallow.domain.views import ErrorView
-from fallow.http.limits import Limits, Rate
+from fallow.http.limits import Limits
+from fallow.ports.rates import Rate
 from tests.unit import fake_network
 from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, OTHER_KEY, FakeNetwork
 

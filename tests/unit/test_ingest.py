@@ -14,6 +14,7 @@ from fallow.domain.encoding import decode, encode, tagged_hash
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.facts import LeaseAccepted
 from fallow.domain.records import Opening
+from fallow.ports.rates import Rate
 from fallow.ports.stores import NodeRow
 from fallow.services.ingest import service
 from tests.faulty_database import Fault
@@ -46,6 +47,20 @@ async def test_a_batch_is_kept_as_it_came_and_promised(world: World) -> None:
     assert (said.at, said.epoch) == (world.clock.ms, world.clock.ms // (24 * HOUR_MS))
     (logged,) = await world.log()
     assert (logged.node, logged.data, logged.received_at) == (node.id, batch, world.clock.ms)
+
+
+async def test_a_node_that_says_too_much_has_to_wait_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "BYTES_A_NODE", Rate(per_s=100, burst=1000))
+    world = World()
+    noisy, quiet = world.nodes
+    batch = noisy.batch()
+    async with world.running():
+        for _ in range(1000 // len(batch)):
+            await world.deliver(noisy, batch)
+        assert await refusal(world, noisy, batch) == "rate.requests"
+        await world.deliver(quiet, quiet.batch())
+        world.clock.ms += 1000 * len(batch) // 100
+        await world.deliver(noisy, batch)
 
 
 async def test_the_same_batch_again_gets_the_same_promise(world: World) -> None:

@@ -20,7 +20,7 @@ from fallow.domain.errors import (
     Unavailable,
 )
 from fallow.domain.views import ErrorView
-from fallow.http.limits import TooSoon
+from fallow.ports.rates import TooSoon
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ from typing import TypeVar
 from fallow.domain.views import NetworkView
 from fallow.http.install import Installer
 from fallow.http.keys import Keys
-from fallow.http.limits import Buckets, LeaseWrites, Limits, Streams
+from fallow.http.limits import LeaseWrites, Limits, Streams
 from fallow.http.tickets import Tickets
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.rates import Buckets
 from fallow.ports.rpc import call
 from fallow.ports.vertical import Vertical
 

@@ -1,8 +1,7 @@
-"""How much one sender may ask for: sizes, and a token bucket for each address and each key."""
+"""How much one sender may ask for: sizes, rates, open streams, and what a lease stores."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +10,7 @@ import msgspec
 
 from fallow.domain.errors import TooMuch
 from fallow.ports.clock import Clock
-
-
-class Rate(msgspec.Struct, frozen=True):
-    """Up to `burst` requests at once, and `per_s` a second in the long run."""
-
-    per_s: float
-    burst: int
+from fallow.ports.rates import Rate
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,43 +22,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     key: Rate = Rate(500.0, 2000)
     streams_per_account: int = 50
     heartbeat_s: float = 15.0
-
-
-class TooSoon(TooMuch):
-    """The sender's bucket is empty; `wait_s` whole seconds fill it enough for one request."""
-
-    def __init__(self, wait_s: int) -> None:
-        super().__init__("rate.requests", "There were too many requests.", f"Try again in {wait_s} s.")
-        self.wait_s = wait_s
-
-
-class Buckets:
-    """One token bucket a sender. Holds `senders_max` of them at most; who was quiet longest is forgotten first."""
-
-    def __init__(self, rate: Rate, clock: Clock, *, senders_max: int = 10_000) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._senders_max = senders_max
-        self._filled: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def take(self, sender: str) -> None:
-        """Take one token.
-
-        Raises:
-            TooSoon: there is none.
-        """
-        tokens, now = self._tokens(sender)
-        if tokens < 1:
-            raise TooSoon(math.ceil((1 - tokens) / self._rate.per_s))
-        self._filled[sender] = (tokens - 1, now)
-        self._filled.move_to_end(sender)
-        if len(self._filled) > self._senders_max:
-            self._filled.popitem(last=False)
-
-    def _tokens(self, sender: str) -> tuple[float, int]:
-        now = self._clock.monotonic_ms()
-        tokens, at = self._filled.get(sender, (float(self._rate.burst), now))
-        return min(self._rate.burst, tokens + (now - at) / 1000 * self._rate.per_s), now
 
 
 class Streams:

@@ -21,6 +21,7 @@ from fallow.domain.signing import Sign
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.rates import Buckets, Rate
 from fallow.ports.rpc import serve_many
 from fallow.ports.stores import BatchKey, IngestStore, RegistryStore, StoredBatch, StoredOpening
 from fallow.ports.tasks import background
@@ -30,6 +31,10 @@ WAITING_MAX = 4096
 WAITING_A_NODE_MAX = 16
 """So that one noisy node cannot take all places; an honest agent sends one batch after the other."""
 
+BYTES_A_NODE = Rate(per_s=100_000, burst=16 << 20)
+"""Of batches; some 300 records a second, and what gathered in a day without a link. All of it is kept for ever."""
+
+NODES_COUNTED_MAX = 1_000_000
 BATCHES_A_TRANSACTION_MAX = 256
 RECORD_TAG = "fallow/record/1"
 
@@ -65,6 +70,7 @@ class Ingest:
         self._registry = registry
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_MAX)
         self._under_way: Counter[bytes] = Counter()
+        self._bytes = Buckets(BYTES_A_NODE, clock, senders_max=NODES_COUNTED_MAX)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,7 +82,11 @@ class Ingest:
             yield
 
     async def _deliver(self, subject: str, delivery: Deliver) -> Delivered:
-        """Check all that needs no state, outside the loop since it is arithmetic; then wait to be written."""
+        """Check all that needs no state, outside the loop since it is arithmetic; then wait to be written.
+
+        The bus lets a node send on its own subject only, so that this names who sends too much before anything is read.
+        """
+        self._bytes.take(subject, len(delivery.batch))
         batch, openings = await asyncio.to_thread(_check, delivery, self._net)
         if subject != ingest(batch.node.hex()):
             raise NotAllowed("ingest.not_yours", "A node hands in its own records only.")
