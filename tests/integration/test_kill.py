@@ -53,6 +53,16 @@ async def test_a_part_of_the_network_is_killed(role: str) -> None:
         assert net.process.poll() is None
 
 
+async def test_a_buyer_who_watches_notices_no_more_than_a_pause() -> None:
+    async with busy_network() as (net, _, order):
+        events = net.buyer.events(order.id)
+        await anext(events)
+        net.running.kill("gateway")
+        states = [event.state async for event in events]
+        assert states[-1] == "done"
+        await check_job(net, order.id, ROUNDS)
+
+
 async def test_every_part_of_the_network_is_killed_at_once() -> None:
     async with busy_network() as (net, _, order):
         for role in ("gateway", "core", "nats-server", "postgres"):

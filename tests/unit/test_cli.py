@@ -564,7 +564,7 @@ class LoginClient(CannedClient):
 
     made: ClassVar[list[tuple[str, str]]] = []
 
-    def __init__(self, url: str, key: str, *, ca: object = None) -> None:
+    def __init__(self, url: str, key: str, *, ca: object = None, **_: object) -> None:
         super().__init__()
         assert ca is None
         self.made.append((url, key))
@@ -575,6 +575,14 @@ class LoginClient(CannedClient):
 
     def network(self) -> views.NetworkView:
         return views.NetworkView(net="lab-1", public_key="", bus_url="", preset="lab", version="1")
+
+
+def test_who_waits_for_the_network_is_told_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with profiles.client_of(Profile("http://127.0.0.1:1", "fk_x")) as client:
+        client._client._patience.told(Unavailable("sdk.unreachable", "Nobody \x1b[31m answers."))
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "Waiting for the network at http://127.0.0.1:1 (Ctrl-C ends it): Nobody \ufffd[31m answers.\n"
 
 
 @pytest.mark.parametrize(("key", "code"), [("buyer", 0), ("operator", 0), ("wrong", 1)])

@@ -38,10 +38,13 @@ Answer = Callable[[httpx2.Request], httpx2.Response]
 
 
 class Pauses:
-    """Stands in for sleeping, and notes for how long."""
+    """Stands in for sleeping, notes for how long, and makes the time pass."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
+
+    def now(self) -> float:  # noqa: D102
+        return sum(self.seen)
 
     async def __call__(self, seconds: float) -> None:  # noqa: D102
         self.seen.append(seconds)
@@ -62,10 +65,12 @@ async def client(network: FakeNetwork) -> AsyncIterator[AsyncClient]:
 
 def connected(network: FakeNetwork, key: str = BUYER_KEY) -> AsyncClient:
     transport = httpx2.ASGITransport(app=network.app, raise_app_exceptions=False)  # type: ignore[arg-type]
-    return AsyncClient(URL, key, transport=transport, sleep=Pauses())
+    return AsyncClient(URL, key, transport=transport, sleep=(pauses := Pauses()), now=pauses.now)
 
 
-def canned(*answers: httpx2.Response | Exception, seen: list[httpx2.Request] | None = None) -> AsyncClient:
+def canned(
+    *answers: httpx2.Response | Exception, seen: list[httpx2.Request] | None = None, **options: Any
+) -> AsyncClient:
     """A client of a server that gives these answers, one after the other."""
     left = list(answers)
 
@@ -77,7 +82,8 @@ def canned(*answers: httpx2.Response | Exception, seen: list[httpx2.Request] | N
             raise given
         return given
 
-    return AsyncClient(URL, "key", transport=httpx2.MockTransport(answer), sleep=Pauses())
+    pauses = Pauses()
+    return AsyncClient(URL, "key", transport=httpx2.MockTransport(answer), sleep=pauses, now=pauses.now, **options)
 
 
 def failure(status: int, kind: str, code: str, **headers: str) -> httpx2.Response:
@@ -91,8 +97,9 @@ def balance() -> httpx2.Response:
 
 
 def pauses_of(client: AsyncClient) -> list[float]:
-    assert isinstance(client._sleep, Pauses)
-    return client._sleep.seen
+    pauses = client._patience.sleep
+    assert isinstance(pauses, Pauses)
+    return pauses.seen
 
 
 def names(folder: Path) -> list[str]:
@@ -152,15 +159,42 @@ async def test_what_can_pass_is_tried_again_with_growing_pauses() -> None:
     assert third == 7
 
 
-async def test_trying_again_has_an_end() -> None:
-    seen: list[httpx2.Request] = []
-    async with canned(*[httpx2.ConnectError("refused")] * 5, seen=seen) as client:
+@pytest.mark.parametrize("patience_s", [0.0, 5.0, 60.0])
+async def test_patience_has_an_end(patience_s: float) -> None:
+    async with canned(*[httpx2.ConnectError("refused")] * 1000, patience_s=patience_s) as client:
         with pytest.raises(Unavailable) as raised:
             await client.balance()
-    assert (raised.value.code, len(seen)) == ("sdk.unreachable", 5)
+    assert raised.value.code == "sdk.unreachable"
+    assert sum(pauses_of(client)) == pytest.approx(patience_s)
+    assert len(pauses_of(client)) < 20
 
 
-@pytest.mark.parametrize("answer", [failure(404, "NotFound", "job.unknown"), failure(413, "TooMuch", "http.body")])
+async def test_who_waits_is_told_once_an_outage() -> None:
+    told: list[str] = []
+    down, up = httpx2.ConnectError("refused"), balance()
+    answers = [down, down, up, *[down] * 6, up, *[down] * 4, up]
+    async with canned(*answers, on_wait=lambda error: told.append(error.code)) as client:
+        for outages in (0, 1, 2):
+            await client.balance()
+            assert told == ["sdk.unreachable"] * outages
+
+
+async def test_a_pause_that_the_network_asks_for_is_not_cut_short() -> None:
+    answer = failure(503, "Unavailable", "bus.timeout", **{"Retry-After": "30"})
+    async with canned(answer, answer, patience_s=40.0) as client:
+        with pytest.raises(Unavailable):
+            await client.balance()
+    assert pauses_of(client) == [30.0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        failure(404, "NotFound", "job.unknown"),
+        failure(413, "TooMuch", "http.body"),
+        failure(500, "Unavailable", "internal"),
+    ],
+)
 async def test_what_cannot_pass_is_not_tried_again(answer: httpx2.Response) -> None:
     async with canned(answer) as client:
         with pytest.raises(FallowError):
@@ -172,6 +206,13 @@ async def test_a_key_is_not_made_twice() -> None:
     async with canned(httpx2.ReadError("lost")) as client:
         with pytest.raises(Unavailable):
             await client.create_key()
+
+
+async def test_what_surely_did_not_begin_is_sent_again() -> None:
+    made = httpx2.Response(201, json={"secret": "fk_x", "account": BUYER})
+    too_often = failure(429, "TooMuch", "rate.requests", **{"Retry-After": "1"})
+    async with canned(httpx2.ConnectError("refused"), too_often, made) as client:
+        assert (await client.create_key()).account == BUYER
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,9 @@ from fallow.domain.pins import PIN_PREFIX, read_pin
 from fallow.sdk.sync import Client
 from fallow.sdk.trust import fetch_ca
 
+PATIENCE_S = 5.0
+"""Who mistyped the address wants to hear it soon."""
+
 Ca = Annotated[
     str, Parameter(help="The network's own certificate authority: its pin, sha256:..., or its certificate's PEM file.")
 ]
@@ -28,7 +31,7 @@ def login(url: str, key: str | None = None, /, *, ca: Ca = "", json: Json = Fals
     url = url.rstrip("/")
     authority = _authority(url, ca) if ca else ""
     profile = Profile(url, key or getpass("API key: ").strip(), authority)
-    with client_of(profile) as client:
+    with client_of(profile, patience_s=PATIENCE_S) as client:
         network = client.network()
         # An operator's key need not be able to buy: what is asked here only tells whether the key is known.
         _known(client)

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from fallow.domain.errors import InvalidInput, NotAllowed
+from fallow.cli.show import clean, tell
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed
 from fallow.domain.pins import der_of, pem_of
+from fallow.sdk.patience import PATIENCE_S
 from fallow.sdk.sync import Client
 from fallow.sdk.trust import trusting
 
@@ -78,9 +80,14 @@ def read_ca(path: Path) -> str:
         raise InvalidInput("tls.ca_file", f"{path} cannot be read: {error}.", "It is a PEM file.") from error
 
 
-def client_of(profile: Profile) -> Client:
-    """Return a client of a network; the caller closes it."""
-    return Client(profile.url, profile.api_key, ca=trusting(profile.ca) if profile.ca else None)
+def client_of(profile: Profile, *, patience_s: float = PATIENCE_S) -> Client:
+    """Return a client of a network, which says so when it waits for it; the caller closes it."""
+
+    def say_that_it_waits(error: FallowError) -> None:
+        tell(f"Waiting for the network at {profile.url} (Ctrl-C ends it): {clean(error.message)}")
+
+    ca = trusting(profile.ca) if profile.ca else None
+    return Client(profile.url, profile.api_key, ca=ca, patience_s=patience_s, on_wait=say_that_it_waits)
 
 
 def connect() -> Client:

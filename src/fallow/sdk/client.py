@@ -15,5 +15,5 @@ class AsyncClient(PythonCalls, AccountCalls, CheckCalls):
         print((await result.stdout()).decode(), result.item.owed_microusd)
 
     Raises of all methods: the classes of `FallowError`, as the network raised them; Unavailable when it cannot be
-    reached, after several attempts.
+    reached until patience ends.
     """

@@ -10,11 +10,12 @@ import httpx2
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable
+from fallow.domain.errors import KINDS, InvalidInput, Unavailable
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order
 from fallow.domain.views import ErrorView, ItemView, JobEvent, JobView, LeaseView, QuoteView
-from fallow.sdk.wire import Wire, arguments, fallow_error, pauses, worth_another_try
+from fallow.sdk.patience import PASSING, Outage
+from fallow.sdk.wire import Wire, arguments
 
 PAGE = 1000
 SILENCE = httpx2.Timeout(10.0, read=45.0)
@@ -84,22 +85,19 @@ class JobCalls(Wire):
 
         A broken connection is made again, and begins with a JobView: what changed in between is in it.
         """
-        waits = pauses()
+        outage = Outage(self._patience)
         while True:
             try:
                 async with aclosing(self._events_once(job_id)) as events:
                     async for event in events:
-                        waits = pauses()
+                        outage.over()
                         yield event
                         if is_final(event):
                             return
-                seen: FallowError = Unavailable("sdk.stream", "The stream of events broke off.")
-            except (httpx2.TransportError, FallowError) as error:
-                seen = fallow_error(error)
-            pause = next(waits, None)
-            if pause is None or not worth_another_try(seen):
-                raise seen
-            await self._sleep(pause)
+                seen: Exception = Unavailable("sdk.stream", "The stream of events broke off.")
+            except PASSING as error:
+                seen = error
+            await outage.pause(seen)
 
     async def wait(self, job_id: str) -> JobView:
         """Return the job once it has ended."""

@@ -11,6 +11,7 @@ from fallow.domain.orders import Order
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.jobs import Event
 from fallow.sdk.loop import Loop
+from fallow.sdk.patience import PATIENCE_S, Told, nobody
 from fallow.sdk.runs import RunOptions
 from fallow.sdk.sync_calls import SyncAccountCalls, SyncCheckCalls, SyncJobCalls
 from fallow.sdk.sync_python import SyncPythonCalls
@@ -27,9 +28,11 @@ class Client(SyncJobCalls, SyncPythonCalls, SyncAccountCalls, SyncCheckCalls):
         api_key: str,
         *,
         ca: Path | ssl.SSLContext | None = None,
+        patience_s: float = PATIENCE_S,
+        on_wait: Told = nobody,
         client: AsyncClient | None = None,
     ) -> None:
-        self._client = client or AsyncClient(url, api_key, ca=ca)
+        self._client = client or AsyncClient(url, api_key, ca=ca, patience_s=patience_s, on_wait=on_wait)
         self._loop = Loop()
 
     def __enter__(self) -> Self:

@@ -10,8 +10,9 @@ from typing import IO
 
 import httpx2
 
-from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
-from fallow.sdk.wire import Wire, error_of, fallow_error, pauses, worth_another_try
+from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch
+from fallow.sdk.patience import PASSING, Outage
+from fallow.sdk.wire import Wire, error_of
 
 PIECE_BYTES = 1 << 20
 READ_BYTES_MAX = 256 << 20
@@ -77,19 +78,16 @@ class BlobCalls(Wire):
 
     async def _fetch(self, sha256: str, sink: _Sink) -> int:
         """Read to the end. Each attempt goes on where the last one broke off, and only standstill counts."""
-        waits = pauses()
+        outage = Outage(self._patience)
         while True:
             before = sink.size
             try:
                 await self._fetch_on(sha256, sink)
                 break
-            except (httpx2.TransportError, Unavailable, TooMuch) as error:
-                seen = fallow_error(error)
-                waits = pauses() if sink.size > before else waits
-                pause = next(waits, None)
-                if pause is None or not worth_another_try(seen):
-                    raise seen from error
-                await self._sleep(pause)
+            except PASSING as error:
+                if sink.size > before:
+                    outage.over()
+                await outage.pause(error)
         if sink.sha256 != sha256:
             raise Conflict("sdk.hash", f"The network sent other bytes than those of {sha256}.", "Tell its operator.")
         return sink.size

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -15,20 +15,16 @@ import httpx2
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.views import ErrorView
-from fallow.sdk.trust import is_untrusted, verifying
+from fallow.sdk.patience import PASSING, PATIENCE_S, Outage, Patience, Sleep, Told, fallow_error, never_began, nobody
+from fallow.sdk.trust import verifying
 
 ReplyT = TypeVar("ReplyT")
-Sleep = Callable[[float], Awaitable[None]]
 
-ATTEMPTS = 5
-BACKOFF_S = 0.2
-BACKOFF_S_MAX = 10.0
 TIMEOUT = httpx2.Timeout(60.0, connect=10.0)
 
 _KIND_OF_STATUS = {400: "InvalidInput", 401: "NotAllowed", 403: "NotAllowed", 404: "NotFound", 409: "Conflict"}
-_RANDOM = secrets.SystemRandom()
 
 
 class Wire:
@@ -37,7 +33,10 @@ class Wire:
     `ca` is whom to trust to name the network's servers: a file of certificates (PEM), or a context; None is the
     system's authorities.
 
-    `transport` and `sleep` are for tests.
+    For `patience_s` seconds a request is sent again, with growing pauses, while the network does not answer. `on_wait`
+    is called with the reason when an outage is no mere hiccup.
+
+    `transport`, `sleep` and `now` are for tests.
     """
 
     def __init__(
@@ -46,8 +45,11 @@ class Wire:
         api_key: str,
         *,
         ca: Path | ssl.SSLContext | None = None,
+        patience_s: float = PATIENCE_S,
+        on_wait: Told = nobody,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "fallow-sdk"}
         try:
@@ -56,7 +58,7 @@ class Wire:
             )
         except UnicodeEncodeError:
             raise InvalidInput("sdk.key", "An API key has only ASCII characters.") from None
-        self._sleep = sleep
+        self._patience = Patience(patience_s, on_wait, sleep, now)
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,7 +93,7 @@ class Wire:
                 raise error_of(response, response.content)
             return response.content
 
-        answer = await self._trying(attempt, attempts=ATTEMPTS if again else 1)
+        answer = await self._trying(attempt, again=again)
         try:
             return msgspec.json.decode(answer or b"null", type=reply)
         except UNREADABLE as error:
@@ -108,43 +110,16 @@ class Wire:
         finally:
             await response.aclose()
 
-    async def _trying(self, attempt: Callable[[], Awaitable[ReplyT]], *, attempts: int = ATTEMPTS) -> ReplyT:
-        """Try until it works, with pauses; the last error when it does not."""
-        for pause in [*pauses(attempts), None]:
+    async def _trying(self, attempt: Callable[[], Awaitable[ReplyT]], *, again: bool = True) -> ReplyT:
+        """Try until it works; the last error when patience ends. Without `again` only what surely did not begin."""
+        outage = Outage(self._patience)
+        while True:
             try:
                 return await attempt()
-            except (httpx2.TransportError, Unavailable, TooMuch) as error:
-                seen = fallow_error(error)
-                if pause is None or not worth_another_try(seen):
-                    raise seen from error
-                await self._sleep(max(pause, getattr(seen, "wait_s", 0.0)))
-        raise AssertionError("unreachable")
-
-
-def pauses(attempts: int = ATTEMPTS) -> Iterator[float]:
-    """Seconds to wait between attempts: doubling, and by chance, so that clients do not come back all at once."""
-    for n in range(attempts - 1):
-        yield _RANDOM.uniform(0.5, 1.0) * min(BACKOFF_S_MAX, BACKOFF_S * 2**n)
-
-
-def worth_another_try(error: FallowError) -> bool:
-    """Whether the same request can succeed later."""
-    return error.retryable or error.code.startswith("rate.")
-
-
-def fallow_error(error: Exception) -> FallowError:
-    """Return what a failed attempt means."""
-    if isinstance(error, FallowError):
-        return error
-    if is_untrusted(error):
-        return NotAllowed(
-            "tls.untrusted",
-            f"The network cannot show that it is the one it should be, so nothing was sent to it: {error}.",
-            "If it has a certificate authority of its own: fallow login URL --ca sha256:PIN",
-        )
-    return Unavailable(
-        "sdk.unreachable", f"The network cannot be reached: {str(error) or type(error).__name__}.", "Check the URL."
-    )
+            except PASSING as error:
+                if not again and not never_began(error):
+                    raise fallow_error(error) from error
+                await outage.pause(error)
 
 
 def error_of(response: httpx2.Response, body: bytes) -> FallowError:
