@@ -18,7 +18,7 @@ CHEAP = Terms(price_microusd_per_core_hour=360_000)  # 100 micro-US-dollars a se
 COMPARES = {"compares": True}
 
 
-def order(number: int = 1, items: int = 0, work: dict[str, bool] | None = None, **fields: int) -> Order:
+def order(number: int = 1, items: int = 0, work: dict[str, bool] | None = None, **fields: object) -> Order:
     hashes = [f"{index:064x}" for index in range(items)]
     return Order(id=f"{number:032x}", vertical="compute", work=work or {}, items=hashes, **fields)  # type: ignore[arg-type]
 
@@ -261,6 +261,17 @@ def test_a_process_gets_another_lease_before_the_old_one_is_over(world: World) -
     (old,) = [one for one in world.store.all_leases() if one.id == lease]
     assert (old.reason, old.caused_by, old.owed_microusd) == ("lease.renewed", "network", 1000)
     assert world.brain.jobs[order().id].items[0].state is ItemState.PLACED
+
+
+def test_no_job_waits_behind_one_that_fits_nowhere(world: World) -> None:
+    submit(world, order(1, requirements=Requirements(cpu_milli=4000)))
+    (running,) = accept_all(world)
+    submit(world, order(2, items=3, requirements=Requirements(cpu_milli=8000)))
+    submit(world, order(3, requirements=Requirements(cpu_milli=4000)))
+    assert {lease.job for lease in world.brain.leases.values()} == {f"{1:032x}", f"{3:032x}"}
+    world.final(world.nodes[0], running, 0, 1)
+    world.settle()
+    assert {lease.job for lease in world.brain.leases.values()} == {f"{3:032x}"}
 
 
 def test_another_node_is_preferred_even_if_it_is_busy_now(world: World) -> None:
