@@ -181,6 +181,7 @@ class MemoryBlobs:
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
         self.error: FallowError | None = None
+        self.store_error: FallowError | None = None
 
     def add(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
@@ -193,6 +194,8 @@ class MemoryBlobs:
         to.write_bytes(self.blobs[sha256])
 
     async def store(self, path: Path) -> str:
+        if self.store_error is not None:
+            raise self.store_error
         return self.add(path.read_bytes())
 
 
@@ -208,6 +211,7 @@ class World:
         self.key = NodeKey.load_or_create(self.home.key)
         self.ingest = FakeIngest(self.hub, self.network_key, self.key.text)
         self.beats: list[calls.Beat] = []
+        self.blobs = MemoryBlobs()
         self.owner: Owner | None = None
         self.waiting_max: int = settings.pop("waiting_max", 1000)
         self.home.save(
@@ -298,4 +302,4 @@ class World:
             self.beats.append(msgspec.msgpack.decode(message.data, type=calls.Beat))
 
     def _blobs(self, _: calls.Proposal) -> LeaseBlobs:
-        return MemoryBlobs()
+        return self.blobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import psutil
 import pytest
 import wasmtime
 
-from fallow.domain.errors import NotFound, TooMuch, Unavailable
+from fallow.domain.errors import NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.domain.resources import Resources
 from fallow.ports.vertical import Assignment, Finished
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
@@ -162,7 +163,9 @@ async def test_malformed_work(case: Case) -> None:
     ("error", "reason", "caused_by"),
     [
         (NotFound("blob.unknown", "No such blob."), "node.fetch_failed", "provider"),
-        (Unavailable("agent.gateway", "No gateway."), "node.fetch_failed", "provider"),
+        (Unavailable("agent.gateway", "No gateway."), "network.away", "nobody"),
+        (Unavailable("agent.disk_full", "No room."), "agent.disk_full", "owner"),
+        (OSError(errno.ENOSPC, "No room."), "agent.disk_full", "owner"),
         (TooMuch("agent.inputs_too_large", "Too large."), "program.inputs_too_large", "buyer"),
     ],
 )
@@ -173,13 +176,23 @@ async def test_inputs_that_cannot_be_had(case: Case, error: Exception, reason: s
     assert not case.started.is_set()
 
 
-async def test_a_result_that_cannot_be_stored(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason", "caused_by"),
+    [
+        (NotAllowed("ticket.expired", "The ticket has expired."), "node.store_failed", "provider"),
+        (Unavailable("agent.uploads_full", "Too much waits."), "network.away", "nobody"),
+        (Unavailable("agent.disk_full", "No room."), "agent.disk_full", "owner"),
+    ],
+)
+async def test_a_result_that_cannot_be_stored(
+    case: Case, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str, caused_by: str
+) -> None:
     async def broken(_: Path) -> str:
-        raise Unavailable("agent.gateway", "No gateway.")
+        raise error
 
     monkeypatch.setattr(case.blobs, "store", broken)
     finished = await case.run(program(HELLO))
-    assert finished == Finished(False, "node.store_failed", "provider", 0, None, {})
+    assert finished == Finished(False, reason, caused_by, 0, None, {})
 
 
 async def test_a_runner_that_fails_is_the_machines_fault(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

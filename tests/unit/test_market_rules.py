@@ -174,6 +174,19 @@ def test_a_checkpoint_that_is_of_no_use_is_dropped_and_harms_nobody(world: World
     assert (world.store.all_leases()[1].caused_by, world.store.all_leases()[1].owed_microusd) == ("nobody", 0)
 
 
+def test_what_is_nobodys_fault_costs_nobody_and_the_item_goes_on(world: World) -> None:
+    submit(world, order(work=COMPARES))
+    (lease,) = accept_all(world)
+    world.wait(3000)
+    world.final(world.nodes[0], lease, 0, 900, ok=False, result=None, reason="network.away", caused_by="nobody")
+    world.settle()
+    (ended,) = world.store.all_leases()[:1]
+    assert (ended.reason, ended.caused_by, ended.owed_microusd) == ("network.away", "nobody", 0)
+    (again,) = world.brain.leases.values()
+    assert (again.job, again.item) == (ended.job, ended.item)
+    assert world.brain.jobs[ended.job].items[0].shunned == ()
+
+
 def test_only_work_that_keeps_checkpoints_has_any(world: World) -> None:
     submit(world, order(work=COMPARES))
     (lease,) = accept_all(world)

@@ -7,6 +7,7 @@ outbox.sqlite  records that the network has not promised to keep yet
 policy.toml    when the machine may work for others, and with how much of it; changed by its owner
 traffic.json   bytes moved over the line this month
 cache/         inputs and compiled programs, may be deleted at any time
+uploads/       what leases left that the network could not take yet
 work/          a folder for each lease, wiped at start and after each lease
 agent.sock     control (0600), while the agent runs
 lock           held while the agent runs: one agent a folder
@@ -90,6 +91,7 @@ class Home:
         self.key = path / "node.key"
         self.consent = path / "consent"
         self.cache = path / "cache"
+        self.uploads = path / "uploads"
         self.work = path / "work"
         self.socket = path / "agent.sock"
         self._state = path / "state.json"
@@ -146,6 +148,10 @@ class Home:
         """Wipe what leases of an earlier run left."""
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(mode=0o700, exist_ok=True)
+
+    def free_mib(self) -> int:
+        """MiB that are free on the folder's disk."""
+        return shutil.disk_usage(self.path).free >> 20
 
     def forget(self) -> None:
         """Leave the network: the state is gone; key, counters and records stay."""

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from fallow.agent.leases import Held, Leases, resources_of
 from fallow.agent.outbox import Outbox
-from fallow.domain.calls import Proposal
+from fallow.agent.uploads import OpenBlobs, Uploads
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint
 from fallow.ports.clock import Clock
 from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Worker
-
-OpenBlobs = Callable[[Proposal], LeaseBlobs]
-"""Opens the blobs of a proposed lease with its ticket; FallowError when the ticket does not fit."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +32,7 @@ class Runner:
         *,
         workers: Mapping[str, Worker],
         blobs: OpenBlobs,
+        uploads: Uploads,
         work: Path,
     ) -> None:
         self._leases = leases
@@ -41,6 +40,7 @@ class Runner:
         self._clock = clock
         self._workers = workers
         self._blobs = blobs
+        self._uploads = uploads
         self._work = work
 
     async def run(self, held: Held) -> None:
@@ -56,14 +56,22 @@ class Runner:
         begun_ms = self._clock.monotonic_ms()
         finished = await self._do(held)
         self._leases.free(lease)
-        receipts = held.final_receipts(finished)
+        receipts = await self._uploads.handed_in(lease, held.final_receipts(finished))
         await self._outbox.append_surely(*receipts)
+        await self._uploads.forget(lease)
         self._leases.forget(lease)
         took_ms = self._clock.monotonic_ms() - begun_ms
         _log.info(
             "lease %s ended: ok=%s reason=%s used %d ms of %d ms",
             lease, finished.ok, receipts[-1].reason or "-", finished.used_ms, took_ms,
         )  # fmt: skip
+
+    async def hand_in(self, lease: str) -> None:
+        """Bring to its end what an earlier start had finished and could not hand in."""
+        receipts = await self._uploads.handed_in_later(lease)
+        await self._outbox.append_surely(*receipts)
+        await self._uploads.forget(lease)
+        _log.info("lease %s, of an earlier start, ended: reason=%s", lease, receipts[-1].reason or "-")
 
     async def _do(self, held: Held) -> Finished:
         workspace = self._work / held.proposal.lease
@@ -86,6 +94,11 @@ class Runner:
             return await self._workers[held.proposal.vertical].run(self._assignment(held, workspace))
         except FallowError as error:
             _log.warning("lease %s could not be worked on: %s", lease, error)
+        except OSError as error:
+            _log.warning("lease %s could not be worked on: %s", lease, error)
+            if error.errno == errno.ENOSPC:
+                # The owner's own files filled the disk: it is his, and he comes first.
+                return Finished(False, "agent.disk_full", "owner", 0, None, {})
         except Exception:  # noqa: BLE001 - logged with its trace
             # A plugin's mistake must not take down the other leases.
             _log.exception("lease %s: its worker failed", lease)
@@ -101,7 +114,7 @@ class Runner:
             resources=resources_of(proposal),
             time_limit_s=proposal.time_limit_s,
             workspace=workspace,
-            blobs=blobs,
+            blobs=self._uploads.blobs(proposal),
             cancel=held.cancel,
             started=held.started,
             resume=proposal.resume,

@@ -20,9 +20,10 @@ from fallow.agent.offering import Offering
 from fallow.agent.outbox import Outbox
 from fallow.agent.owner import Owner
 from fallow.agent.presence import Presence
-from fallow.agent.runner import OpenBlobs, Runner
+from fallow.agent.runner import Runner
 from fallow.agent.sender import Sender
 from fallow.agent.status import Status
+from fallow.agent.uploads import OpenBlobs, Uploads
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import LeaseDeclined
@@ -33,6 +34,9 @@ from fallow.ports.vertical import Probe, Worker
 BEAT_INTERVAL_S = 2.0
 OLD_RECORDS_WAIT_S = 5.0
 """How long the first beat of a new start waits for the records of earlier ones: see `_beat`."""
+
+DISK_SPARE_MIB = 64
+"""What stays free of the disk beside a new lease's share: records must find room."""
 
 STOP_WORK_S = 10.0
 FLUSH_S = 5.0
@@ -83,15 +87,26 @@ class Agent:
             jitter=ports.jitter,
         )
         self._listener = Listener(ports.bus, ports.clock, subjects=2)
+        self._home = home
+        self._uploads = Uploads(home.uploads, ports.blobs, ports.clock, ports.jitter)
         self._runner = Runner(
-            self._leases, outbox, ports.clock, workers=ports.workers, blobs=ports.blobs, work=home.work
+            self._leases,
+            outbox,
+            ports.clock,
+            workers=ports.workers,
+            blobs=ports.blobs,
+            uploads=self._uploads,
+            work=home.work,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve until `stop` is set; then end what runs, hand in the records if the link is up, and return."""
         async with asyncio.TaskGroup() as group:
-            ground = [group.create_task(self._outbox.run()), group.create_task(self._sender.run())]
+            parts = (self._outbox, self._sender, self._uploads)
+            ground = [group.create_task(part.run()) for part in parts]
+            for lease in self._uploads.left:
+                self._track(group.create_task(self._runner.hand_in(lease)))
             await self._begin()
             owner = group.create_task(self._offering.run())
             front = [
@@ -145,7 +160,7 @@ class Agent:
 
     def _on_proposals(self, data: bytes, group: asyncio.TaskGroup) -> None:
         for proposal in _decoded(data, list[calls.Proposal]):
-            decision = self._leases.decide(proposal, self._ports.clock.now_ms(), self._closed())
+            decision = self._leases.decide(proposal, self._ports.clock.now_ms(), self._closed(proposal.disk_mib))
             if isinstance(decision, Take):
                 self._track(group.create_task(self._runner.run(decision.held)))
             elif isinstance(decision, Decline):
@@ -164,13 +179,15 @@ class Agent:
         except Unavailable as error:
             _log.warning("lease %s stays unanswered: %s", lease, error)
 
-    def _closed(self) -> str:
-        """Why no lease is taken now; empty when there is no such reason."""
+    def _closed(self, disk_mib: int) -> str:
+        """Why no lease that takes so much disk is taken now; empty when there is no such reason."""
         reasons = {
             "owner.leaving": self.stop.is_set(),
             self._offering.closed_for: bool(self._offering.closed_for),
             "agent.outbox_full": self._outbox.full,
             self._outbox.trouble: bool(self._outbox.trouble),
+            "agent.uploads_full": self._uploads.full,
+            "agent.disk_full": self._home.free_mib() < disk_mib + DISK_SPARE_MIB,
         }
         return next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -230,10 +247,13 @@ class Agent:
         """
         clock = self._ports.clock
         await self._listener.hears.wait()
-        await self._until(lambda: not self._outbox.old_waiting, OLD_RECORDS_WAIT_S)
+        earlier = set(self._uploads.left)
+        await self._until(
+            lambda: not self._outbox.old_waiting and earlier.isdisjoint(self._uploads.waiting), OLD_RECORDS_WAIT_S
+        )
         subject = calls.beats(self._key.text)
         while True:
-            leases = sorted({*self._leases.held, *self._outbox.unsettled})
+            leases = sorted({*self._leases.held, *self._outbox.unsettled, *self._uploads.waiting})
             beat = calls.Beat(node=self._key.text, boot=self._outbox.boot, leases=leases)
             with suppress(FallowError):
                 await self._ports.bus.publish(subject, msgspec.msgpack.encode(beat))

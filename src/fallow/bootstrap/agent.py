@@ -31,6 +31,7 @@ from fallow.agent.owner import Owner
 from fallow.agent.probes import LinuxProbes
 from fallow.agent.service import Agent, Ports
 from fallow.agent.traffic import CountedBus, Traffic
+from fallow.agent.uploads import finished_leases
 from fallow.bootstrap.late_bus import LateBus
 from fallow.bootstrap.plugins import load_verticals
 from fallow.domain.calls import Proposal
@@ -103,7 +104,7 @@ async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
 async def leave(home_path: Path, *, erase: bool) -> int:
     """Stop the agent if it runs, and leave its network; with `erase` the folder and the key are gone afterwards.
 
-    Returns how many batches of records the network has not got; with `erase` that is always 0.
+    Returns how many batches of records and finished leases the network has not got; with `erase` that is always 0.
 
     Raises:
         NotFound: the machine has not joined a network.
@@ -238,10 +239,11 @@ def _outbox_store(home: Home, state: State, key: NodeKey, boot: int) -> OutboxSt
 
 
 def _records_waiting(home: Home, state: State) -> int:
+    unsaid = finished_leases(home.uploads)
     if not home.outbox(state.network.net).exists():
-        return 0
+        return unsaid
     store = _outbox_store(home, state, NodeKey.load(home.key), boot=0)
     try:
-        return store.count()
+        return unsaid + store.count()
     finally:
         store.close()

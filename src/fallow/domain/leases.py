@@ -287,8 +287,9 @@ def _final(lease: Lease, receipt: Reported) -> Step:
     """A result is judged; what a node did until the buyer stopped it is paid; for its own failure nobody pays."""
     if receipt.caused_by in {"provider", "owner"} and not receipt.ok:
         return _released(lease, receipt.at, receipt.reason or "node.failed", receipt.caused_by)
-    if lease.resume and receipt.reason == CHECKPOINT_UNUSABLE:
-        return _released(lease, receipt.at, receipt.reason, "nobody")
+    if receipt.caused_by == "nobody" and not receipt.ok and not lease.stop_reason:
+        # The network was away, say, or the checkpoint is of no use: the item goes on elsewhere, and nobody pays.
+        return _released(lease, receipt.at, receipt.reason or "node.failed", "nobody")
     stopped = lease.stop_reason and not receipt.ok  # the node does not know who asked it to stop
     reported = msgspec.structs.replace(
         lease,

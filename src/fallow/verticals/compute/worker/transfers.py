@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from fallow.domain.errors import FallowError, InvalidInput, TooMuch
+from fallow.domain.errors import FallowError, InvalidInput, TooMuch, Unavailable
 from fallow.ports.vertical import Assignment, LeaseBlobs
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
 from fallow.verticals.compute.core.work import ITEM_INPUT, WasmWork, Work, read_work
@@ -90,7 +91,7 @@ async def fetch_all(assignment: Assignment) -> Work:
         raise Ended("program.inputs_too_large", "buyer") from error
     except (FallowError, OSError) as error:
         _log.warning("an input could not be fetched: %s", error)
-        raise Ended("node.fetch_failed", "provider") from error
+        raise _failed(error, "node.fetch_failed") from error
     return work
 
 
@@ -116,7 +117,7 @@ async def store_all(work: Work, assignment: Assignment, outcome: Ran, reason: st
         raise Ended("program.output", "buyer", outcome.wall_ms) from error
     except (FallowError, OSError) as error:
         _log.warning("the result could not be stored: %s", error)
-        raise Ended("node.store_failed", "provider") from error
+        raise _failed(error, "node.store_failed") from error
     return Stored(result, sum(output.size for output in outputs))
 
 
@@ -166,3 +167,12 @@ def _left(workspace: Path, bytes_max: int, said: str) -> list[tuple[str, Path]]:
         with streams[1][1].open("a", encoding="utf-8") as file:
             file.write(said)
     return [*streams, *((name, path) for name, path, _ in collect_outputs(workspace, bytes_max))]
+
+
+def _failed(error: FallowError | OSError, reason: str) -> Ended:
+    """Who is to blame for a transfer that failed: the network when it is away, the owner when his disk is full."""
+    if getattr(error, "code", "") == "agent.disk_full" or getattr(error, "errno", 0) == errno.ENOSPC:
+        return Ended("agent.disk_full", "owner")
+    if isinstance(error, Unavailable):
+        return Ended("network.away", "nobody")
+    return Ended(reason, "provider")
