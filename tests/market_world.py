@@ -156,6 +156,9 @@ class Store:
     def all_jobs(self) -> list[Job]:
         return [msgspec.json.decode(job, type=Job) for job in self.jobs.values()]
 
+    def lease(self, lease: bytes) -> Lease:
+        return msgspec.json.decode(self.leases[lease], type=Lease)
+
     def all_leases(self) -> list[Lease]:
         return [msgspec.json.decode(lease, type=Lease) for lease in self.leases.values()]
 
@@ -171,10 +174,17 @@ class Log:
     async def after(self, _: object, pos: int, limit: int) -> list[LoggedBatch]:
         return self.batches[pos : pos + limit]
 
+    async def lock(self, _: object) -> None:
+        return
+
 
 class Enrolled:
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.rows = [NodeRow(node.id, node.account, "", START, "") for node in nodes]
+        self.bans: frozenset[bytes] = frozenset()
+
+    async def banned(self, _: object) -> frozenset[bytes]:
+        return self.bans
 
     async def nodes(self, _: object, only: Sequence[bytes] | None = None) -> list[NodeRow]:
         return [row for row in self.rows if only is None or row.node in only]
@@ -328,6 +338,11 @@ class World:
         self.granted[account] += amount
         self.ask(lambda brain, now: brain.funded(now, account=account))
 
+    def ban(self, *banned: bytes) -> None:
+        """The operator shuts these out, and lets all others in."""
+        self.registry.bans = frozenset(banned)
+        self.rounds.bans_changed()
+
     def fund(self, amount: int) -> None:
         """The operator pays for checks."""
         self._grants += 1
@@ -440,11 +455,12 @@ class World:
             assert slot.free == free
 
     def _check_sold_once(self, new: set[bytes]) -> None:
-        """Whatever a node held before: a new lease only goes where it fits, and to no job that was cancelled."""
+        """Whatever a node held before: a new lease only goes where it fits, to nobody banned, to no cancelled job."""
         cancelled = {job_id for job_id, answer in self.cancels if answer.given and answer.error is None}
         for lease_id in new & set(self.brain.leases):
             lease = self.brain.leases[lease_id]
             assert lease.job not in cancelled
+            assert not {lease.node, lease.payee} & self.brain.banned
             assert not lease.holds_capacity or self.brain.floor.slots[lease.node].free.holds(NOTHING)
 
     def _check_leases(self) -> None:

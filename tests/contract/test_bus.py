@@ -34,6 +34,7 @@ def config() -> str:
     return nats_auth_config(
         core_public_keys={"test": encode_public(Kind.USER, CORE.public_key)},
         callout_public_key=encode_public(Kind.USER, os.urandom(32)),
+        system_public_key=encode_public(Kind.USER, os.urandom(32)),
         callout_issuer_public=encode_public(Kind.ACCOUNT, os.urandom(32)),
     )
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from fallow.domain.errors import Conflict
-from fallow.ports.stores import BatchKey, KeyRow, LoggedBatch, NodeRow, StoredBatch, StoredOpening
+from fallow.ports.stores import ActionRow, BatchKey, KeyRow, LoggedBatch, NodeRow, StoredBatch, StoredOpening
 from tests.contract.conftest import Stores, rolled_back
 
 NOW = 1_700_000_000_000
@@ -177,6 +177,67 @@ async def test_nodes(stores: Stores) -> None:
             await stores.registry.add_node(tx, NodeRow(b"3" * 32, BOB, "", NOW, ""))
     async with stores.database.transaction() as tx:
         assert await stores.registry.nodes(tx) == rows
+
+
+async def test_a_ban_is_of_a_node_or_of_an_account_with_its_nodes(stores: Stores) -> None:
+    attic, cellar = NodeRow(ATTIC, ALICE, "", NOW, ""), NodeRow(CELLAR, BOB, "", NOW, "")
+    async with stores.database.transaction() as tx:
+        for account, row in ((ALICE, attic), (BOB, cellar)):
+            await stores.registry.add_account(tx, account, None, NOW)
+            await stores.registry.add_node(tx, row)
+        assert await stores.registry.banned(tx) == frozenset()
+    async with rolled_back(stores) as tx:
+        assert await stores.registry.set_ban(tx, ATTIC, "spam")
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.set_ban(tx, ATTIC, "spam")
+        assert await stores.registry.set_ban(tx, BOB, "fraud")
+        for unknown in (b"3" * 32, b"c" * 20):
+            assert not await stores.registry.set_ban(tx, unknown, "spam")
+    banned = [attic._replace(banned_reason="spam"), cellar._replace(banned_reason="fraud")]
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.banned(tx) == {ATTIC, BOB}
+        assert await stores.registry.nodes(tx) == banned
+        assert await stores.registry.node(tx, CELLAR) == banned[1]
+        assert [await stores.registry.ban_reason(tx, account) for account in (ALICE, BOB, b"c" * 20)] == [
+            "",
+            "fraud",
+            "",
+        ]
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.set_ban(tx, CELLAR, "own")
+        assert await stores.registry.set_ban(tx, BOB, "")
+        assert await stores.registry.set_ban(tx, ATTIC, "")
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.banned(tx) == {CELLAR}
+        assert await stores.registry.nodes(tx) == [attic, cellar._replace(banned_reason="own")]
+
+
+async def test_actions_are_kept_in_order_and_once(stores: Stores) -> None:
+    rows = [ActionRow(f"{number:032x}", NOW, ALICE, "key", "ban", ATTIC, f"because {number}") for number in range(5)]
+    async with stores.database.transaction() as tx:
+        assert [await stores.registry.add_action(tx, row) for row in rows] == [True] * 5
+    async with rolled_back(stores) as tx:
+        assert await stores.registry.add_action(tx, rows[0]._replace(id="f" * 32))
+    async with stores.database.transaction() as tx:
+        assert not await stores.registry.add_action(tx, rows[1]._replace(reason="other"))
+        assert await stores.registry.action(tx, rows[1].id) == rows[1]
+        assert await stores.registry.action(tx, "f" * 32) is None
+        assert await stores.registry.actions(tx, "", 2) == [rows[4], rows[3]]
+        assert await stores.registry.actions(tx, rows[3].id, 10) == [rows[2], rows[1], rows[0]]
+        assert await stores.registry.actions(tx, rows[0].id, 10) == []
+        assert await stores.registry.actions(tx, "f" * 32, 10) == []
+
+
+@pytest.mark.parametrize("change", ["UPDATE %s SET reason = ''", "DELETE FROM %s", "TRUNCATE %s"])
+async def test_postgres_refuses_to_change_what_was_done(postgres_stores: Stores, change: str) -> None:
+    row = ActionRow("1" * 32, NOW, ALICE, "key", "ban", ATTIC, "spam")
+    async with postgres_stores.database.transaction() as tx:
+        await postgres_stores.registry.add_action(tx, row)
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        async with postgres_stores.database.transaction() as tx:
+            await tx.execute(change.replace("%s", "registry.action"))
+    async with postgres_stores.database.transaction() as tx:
+        assert await postgres_stores.registry.actions(tx, "", 10) == [row]
 
 
 async def use(stores: Stores, now: int = NOW, digest: bytes = TOKEN) -> str:

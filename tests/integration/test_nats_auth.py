@@ -26,6 +26,7 @@ from fallow.adapters.nats.callout import (
 )
 from fallow.adapters.nats.client import SigningClient
 from fallow.adapters.nats.dial import BusState
+from fallow.adapters.nats.kick import kick
 from fallow.adapters.nats.nkeys import KeySigner, Kind, decode_public, encode_public, sign_token
 from fallow.adapters.nats.permissions import Permissions, Refusal, inbox_prefix, node_permissions
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT, nats_auth_config
@@ -66,6 +67,7 @@ def user(key: KeySigner) -> str:
 
 CORE, OTHER_CORE, CALLOUT = named_key("core"), named_key("other core"), named_key("callout")
 ISSUER, NODE, PEER = named_key("issuer"), named_key("node"), named_key("peer")
+SYSTEM = named_key("system")
 N, M = NODE.public_key.hex(), PEER.public_key.hex()
 
 
@@ -105,6 +107,7 @@ async def network(tmp_path: Path) -> AsyncIterator[Network]:
     config = nats_auth_config(
         core_public_keys={"market": user(CORE), "ingest": user(OTHER_CORE)},
         callout_public_key=user(CALLOUT),
+        system_public_key=user(SYSTEM),
         callout_issuer_public=encode_public(Kind.ACCOUNT, ISSUER.public_key),
     )
     async with AsyncExitStack() as stack:
@@ -131,6 +134,44 @@ async def take(messages: AsyncIterator[Message], count: int) -> list[Message]:
 
 async def echo(message: Message) -> bytes:
     return message.subject.encode() + b":" + message.data
+
+
+async def test_a_kicked_node_is_gone_at_once_and_stays_out_while_it_is_refused(network: Network) -> None:
+    left, back = asyncio.Event(), asyncio.Event()
+
+    def note(state: BusState) -> None:
+        if state is BusState.DISCONNECTED:
+            left.set()
+        elif left.is_set():
+            back.set()
+
+    async with (
+        dial(network.server.url, SYSTEM) as system,
+        network.connect(NODE, on_state=note),
+        network.connect(PEER) as peer,
+        network.core.serve("ingest.*", echo),
+    ):
+        network.allowed[NODE.public_key] = Refusal("banned")
+        async with asyncio.timeout(LONG_S):
+            await kick(system, NODE.public_key)
+            await left.wait()
+        await expect_refused(network, NODE)
+        assert await peer.request(f"ingest.{M}", b"x", timeout_s=LONG_S)  # nobody else noticed
+        network.allowed[NODE.public_key] = node_permissions(NODE.public_key)
+        async with asyncio.timeout(LONG_S):
+            await back.wait()  # let in again, it comes back by itself
+        await kick(system, new_key().public_key)  # who is not here is not missed
+
+
+async def test_the_system_key_does_nothing_else(network: Network) -> None:
+    async with dial(network.server.url, SYSTEM) as system:
+        with pytest.raises(NotAllowed):
+            async with system.subscribe("$SYS.>"):
+                pass
+        with pytest.raises(Unavailable):
+            await system.request("$SYS.REQ.SERVER.PING.VARZ", b"", timeout_s=0.5)
+        with pytest.raises(Unavailable):
+            await system.request(f"ingest.{N}", b"", timeout_s=0.5)
 
 
 async def test_a_known_node_uses_its_own_subjects(network: Network) -> None:
@@ -486,12 +527,14 @@ def test_the_configuration_takes_only_keys() -> None:
     good = {
         "core_public_keys": {"market": user(CORE)},
         "callout_public_key": user(CALLOUT),
+        "system_public_key": user(SYSTEM),
         "callout_issuer_public": encode_public(Kind.ACCOUNT, ISSUER.public_key),
     }
     nats_auth_config(**good)
     for change in (
         {"core_public_keys": {"market": user(CALLOUT)}},
         {"core_public_keys": {"market": '"}] }'}},
+        {"system_public_key": user(CALLOUT)},
         {"core_public_keys": {"Market }": user(CORE)}},
         {"callout_issuer_public": user(ISSUER)},
     ):

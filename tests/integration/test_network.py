@@ -9,13 +9,13 @@ from collections import Counter
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-import asyncpg
 import httpx2
 import msgspec
 import pytest
 
 from fallow import Requirements
 from fallow.adapters.nats.bus import connect_nats
+from fallow.adapters.nats.dial import BusState, OnState
 from fallow.adapters.nats.nkeys import KeySigner
 from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.agent.identity import NodeKey
@@ -24,7 +24,7 @@ from fallow.domain.calls import Join, join_message
 from fallow.domain.chart import Purpose
 from fallow.domain.errors import Conflict, InsufficientFunds, InvalidInput, NotAllowed, NotFound
 from fallow.domain.views import JobEvent, JobView
-from tests.network import NEEDS, Net, check_job, fallow, fresh_id, until_async
+from tests.network import BOUND, NEEDS, Net, check_job, fallow, fresh_id, until_async
 from tests.programs import SECOND, ending_with, hello, spin, spun
 
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
@@ -111,18 +111,45 @@ async def test_a_banned_node_can_neither_connect_nor_join(net: Net, tmp_path: Pa
     key = NodeKey.load_or_create(tmp_path / "key")
     token = (await net.operator.create_token()).secret
     assert (await join(net, key, token)).status_code == 201
-    async with connect(net, key):
-        pass
-    connection = await asyncpg.connect(net.running.place["postgres_dsn"])
-    await connection.execute("UPDATE registry.node SET banned_reason = 'lied' WHERE node = $1", key.node)
-    await connection.close()
+    left = asyncio.Event()
+
+    def note(state: BusState) -> None:
+        if state is BusState.DISCONNECTED:
+            left.set()
+
+    async with connect(net, key, note):
+        assert not left.is_set()
+        done = await net.operator.act("ban", key.text, "lied")
+        async with asyncio.timeout(BOUND):
+            await left.wait()
+    assert (await net.operator.actions(limit=1), done.reason) == ([done], "lied")
     with pytest.raises(NotAllowed, match=r"bus\.refused"):
         async with connect(net, key):
             pass
     assert (await join(net, key, token)).json()["code"] == "join.banned"
 
 
-def connect(net: Net, key: NodeKey) -> AbstractAsyncContextManager[object]:
+async def test_a_banned_machine_loses_its_work_at_once_and_may_come_back(net: Net) -> None:
+    async with net.agent("outcast") as outcast:
+        order = await net.submit([10 * SECOND], on=[outcast])
+        await net.runs(order.id)
+        await net.operator.act("ban", outcast.node, "under suspicion")
+
+        async def idle() -> bool:
+            return (await outcast.ask("status"))["leases"] == []
+
+        await until_async(idle, "the machine was told to stop", every=0.05)
+        (lease,) = [lease for lease in await net.all_leases() if lease.job == order.id]
+        assert (lease.reason, lease.caused_by, lease.owed_microusd) == ("operator.banned", "network", 0)
+        assert (await net.node(outcast)).state == "banned"
+        assert (await net.buyer.quote(order)).why_not["banned"] == 1
+        assert (await net.buyer.job(order.id)).counts["waiting"] == 1
+        await net.operator.act("unban", outcast.node, "cleared")
+        await net.runs(order.id)
+        await net.buyer.cancel(order.id)
+
+
+def connect(net: Net, key: NodeKey, on_state: OnState | None = None) -> AbstractAsyncContextManager[object]:
     """Connect to the bus as a node."""
     return connect_nats(
         net.running.place["bus_url"],
@@ -130,6 +157,7 @@ def connect(net: Net, key: NodeKey) -> AbstractAsyncContextManager[object]:
         name="a test",
         tls=None,
         inbox_prefix=inbox_prefix(key.node),
+        on_state=on_state,
     )
 
 

@@ -241,7 +241,7 @@ class MarketMachine(RuleBasedStateMachine):
     def submit(self, pick: int, wanted: dict[str, Any], later: bool) -> None:
         answer = self.submit_one(pick, wanted)
         self.then(later)
-        assert later or failed(answer) in {"", "database.gone"}
+        assert later or failed(answer) in {"", "database.gone", "account.banned"}
 
     def submit_one(self, pick: int, wanted: dict[str, Any]) -> Answer:
         wanted = dict(wanted)
@@ -294,6 +294,16 @@ class MarketMachine(RuleBasedStateMachine):
         self.world.fund(amount)
         self.then(later)
 
+    # Operators
+
+    @rule(picks=st.lists(PICK, max_size=2), whole=st.booleans(), later=LATER)
+    def ban(self, picks: list[int], whole: bool, later: bool) -> None:
+        """Nodes, or accounts with all that is theirs, buyers among them; all others are let in again."""
+        nodes = [self.node(pick) for pick in picks]
+        accounts = [*(node.account for node in nodes), *(self.world.buyers[pick % 2] for pick in picks[:1])]
+        self.world.ban(*(accounts if whole else [node.id for node in nodes]))
+        self.then(later)
+
     # Time and trouble
 
     @rule(ms=st.sampled_from([1, 250, 2000, 4999, 5000, 9999, 31_000, 80_000]), later=LATER)
@@ -323,6 +333,7 @@ class MarketMachine(RuleBasedStateMachine):
             return
         world = self.world
         world.db.fail = False
+        world.ban()
         world.fund(10**12)
         for account in world.buyers:
             world.grant(account, 10**12)

@@ -74,6 +74,7 @@ class FakeNetwork:
         self.clock = HandClock()
         self.signer = SigningKey(b"n" * 32)
         self.keys = dict(_KEYS)
+        self.banned: set[str] = set()
         self.orders: dict[str, tuple[str, Order]] = {}
         self.jobs: dict[str, views.JobView] = {}
         self.items: dict[str, list[views.ItemView]] = {}
@@ -116,12 +117,17 @@ class FakeNetwork:
             calls.STATEMENT: (calls.AccountRef, lambda _: _soon([])),
             calls.GRANT: (calls.Grant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
             calls.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
+            calls.ACT: (calls.Act, lambda ask: _soon(action_view(ask))),
+            calls.ACTIONS: (calls.Page, lambda _: _soon([])),
+            calls.NODES: (dict, lambda _: _soon([enrolled_view()])),
         }
 
     async def check_key(self, ask: calls.CheckKey) -> calls.KeyInfo:
         self.checks += 1
         if ask.key not in self.keys:
             raise NotAllowed("registry.key", "No such key.")
+        if self.keys[ask.key].account in self.banned:
+            raise NotAllowed("account.banned", "This account is banned: fraud.")
         return self.keys[ask.key]
 
     async def revoke(self, ask: calls.RevokeKey) -> dict[str, str]:
@@ -265,6 +271,25 @@ def subscription_view(account: str, id_: str = "5" * 32) -> views.SubscriptionVi
 
 def balance_view(account: str, granted: int = 5_000_000) -> views.BalanceView:
     return views.BalanceView(account=account, spendable={"granted": granted}, reserved={}, earned={})
+
+
+def action_view(ask: calls.Act) -> views.ActionView:
+    done = ask.action
+    return views.ActionView(
+        id=done.id,
+        at=1,
+        account=ask.account,
+        key_id=ask.key_id,
+        what=done.what,
+        subject=done.subject,
+        reason=done.reason,
+    )
+
+
+def enrolled_view() -> views.EnrolledView:
+    return views.EnrolledView(
+        node="ab" * 32, label="attic", account=OTHER, enrolled_at=1_000_000, banned_reason="sent spam"
+    )
 
 
 def ledger_view() -> views.LedgerCheckView:

@@ -218,6 +218,16 @@ class CannedClient:
         self._note("grant", account, amount_microusd)
         return fake_network.balance_view(account, amount_microusd)
 
+    def act(self, what: str, subject: str, reason: str) -> views.ActionView:
+        self._note("act", what, subject, reason)
+        return views.ActionView(id=JOB, at=1, account=BUYER, key_id="k1", what=what, subject=subject, reason=reason)
+
+    def actions(self) -> list[views.ActionView]:
+        return [self.act("ban", NODE, "sent\x1bspam")]
+
+    def enrolled(self) -> list[views.EnrolledView]:
+        return [fake_network.enrolled_view()]
+
     def ledger_check(self) -> views.LedgerCheckView:
         self._note("ledger_check")
         return self.ledger
@@ -474,6 +484,32 @@ def test_the_operators_commands(client: CannedClient, capfd: pytest.CaptureFixtu
     client.ledger = msgspec.structs.replace(client.ledger, ok=False, problems=["one is short"], sums={"paid": 5})
     assert main.run(["ledger", "check"]) == 1
     assert "NOT in balance" in capfd.readouterr().out
+
+
+def test_nodes_and_accounts_are_banned_with_a_reason(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    node = fake_network.enrolled_view().node
+    assert main.run(["node", "ban", node[:8], "--reason", "sent spam"]) == 0
+    assert f"Banned: {node} (sent spam)" in capfd.readouterr().out
+    assert main.run(["node", "unban", BUYER, "--reason", "paid up", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["what"] == "unban"
+    for which in (node[:3], "ffffffff"):
+        assert main.run(["node", "ban", which, "--reason", "spam"]) == 2
+        assert "[node.which]" in capfd.readouterr().err
+    assert main.run(["node", "ban", node]) == 2
+    acts = [values for name, values in client.asked if name == "act"]
+    assert acts == [("ban", node, "sent spam"), ("unban", BUYER, "paid up")]
+
+
+def test_bans_are_listed(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["node", "ls"]) == 0
+    said = capfd.readouterr().out
+    assert fake_network.enrolled_view().node in said
+    assert "sent spam" in said
+    assert main.run(["node", "log"]) == 0
+    said = capfd.readouterr().out
+    assert "sent\ufffdspam" in said
+    assert "(key k1)" in said
+    assert client.asked
 
 
 # errors

@@ -18,7 +18,7 @@ from fallow.domain.views import ErrorView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from tests.unit import fake_network
-from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, OTHER_KEY, FakeNetwork
+from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR, OPERATOR_KEY, OTHER_KEY, FakeNetwork
 
 NODE = SigningKey(b"1" * 32)
 STRANGER = SigningKey(b"2" * 32)
@@ -106,6 +106,9 @@ OPERATORS_ROUTES = [
     ("DELETE", "/v1/operator/keys/buyer"),
     ("POST", "/v1/operator/credits"),
     ("GET", "/v1/operator/ledger-check"),
+    ("POST", "/v1/operator/actions"),
+    ("GET", "/v1/operator/actions"),
+    ("GET", "/v1/operator/nodes"),
     ("GET", f"/v1/operator/accounts/{BUYER}/balance"),
 ]
 
@@ -158,6 +161,25 @@ async def test_the_operator_operates(http: httpx2.AsyncClient) -> None:
     balance = await http.get(f"/v1/operator/accounts/{BUYER}/balance", headers=headers)
     assert balance.json()["account"] == BUYER
     refused(await http.get("/v1/operator/accounts/nobody/balance", headers=headers), 400, "identity.malformed")
+
+
+async def test_who_bans_whom_is_told_by_the_key(http: httpx2.AsyncClient) -> None:
+    headers = key(OPERATOR_KEY)
+    action = {"id": JOB, "what": "ban", "subject": "ab" * 32, "reason": "sent spam"}
+    done = await http.post("/v1/operator/actions", json=action, headers=headers)
+    assert done.status_code == 201
+    assert done.json() == {**action, "at": 1, "account": OPERATOR, "key_id": "operator"}
+    for change in ({"subject": "AB" * 32}, {"reason": " "}, {"reason": ""}, {"what": "kill"}, {"account": BUYER}):
+        refused(await http.post("/v1/operator/actions", json=action | change, headers=headers), 400, "http.invalid")
+    assert (await http.get("/v1/operator/actions?limit=5", headers=headers)).json() == []
+    (enrolled,) = (await http.get("/v1/operator/nodes", headers=headers)).json()
+    assert enrolled["banned_reason"] == "sent spam"
+
+
+async def test_a_banned_account_is_told_so(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    network.banned.add(BUYER)
+    refused(await http.get("/v1/account", headers=key()), 403, "account.banned")
+    assert (await http.get("/v1/account", headers=key(OTHER_KEY))).status_code == 200
 
 
 # jobs

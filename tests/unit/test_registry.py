@@ -184,7 +184,7 @@ async def test_a_banned_node_stays_out(world: World) -> None:
     await world.join(node_key(1), await world.token())
     (row,) = await world.nodes()
     async with world.database.transaction() as tx:
-        tx.put(world.store._nodes, row.node, row._replace(banned_reason="spam"))
+        await world.store.set_ban(tx, row.node, "spam")
     assert await refusal(world, node_key(1), await world.token()) == "join.banned"
     assert not await world.registry.may_connect(row.node)
 

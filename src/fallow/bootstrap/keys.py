@@ -18,14 +18,15 @@ SEED_BYTES = 32
 class NetworkKeys(NamedTuple):
     """Every key of a network's side.
 
-    `network` signs promises and tickets. `core`, `gateway` and `callout` are connections to the bus; `issuer` signs
-    who may connect. `custody_seed` is where custodial accounts' keys come from.
+    `network` signs promises and tickets. `core`, `gateway`, `callout` and `system` are connections to the bus; `issuer`
+    signs who may connect. `custody_seed` is where custodial accounts' keys come from.
     """
 
     network: SigningKey
     core: SigningKey
     gateway: SigningKey
     callout: SigningKey
+    system: SigningKey
     issuer: SigningKey
     custody_seed: bytes
 
@@ -50,6 +51,7 @@ def load_keys(data: Path, *, create: bool = False) -> NetworkKeys:
         core=key("core"),
         gateway=key("gateway"),
         callout=key("callout"),
+        system=key("system"),
         issuer=key("issuer"),
         custody_seed=_seed(folder / "custody.key", create=create),
     )

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
+
+from nacl.signing import SigningKey
 
 from fallow.adapters.blobs import FolderBlobs
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.nats.bus import NatsBus, connect_nats
 from fallow.adapters.nats.callout import CALLOUT_REPLY_ROOT, Callout, ClientInfo, serve_callout
 from fallow.adapters.nats.dial import BusState
-from fallow.adapters.nats.permissions import Permissions, Refusal, inbox_prefix, node_permissions
+from fallow.adapters.nats.kick import kick
+from fallow.adapters.nats.permissions import INBOX_ROOT, Permissions, Refusal, inbox_prefix, node_permissions
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
@@ -42,6 +46,7 @@ from fallow.services.market.outbound import Outbound
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.service import Market
+from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
 from fallow.services.settle.service import Settle
@@ -49,7 +54,7 @@ from fallow.services.settle.subscriptions import Subscriptions
 
 HOUR_MS = 3_600_000
 CONNECTION_S = 600
-"""A node's connection is checked again after this time, so that a ban takes hold without waiting for it to leave."""
+"""A node's connection is checked again after this time, should cutting off a banned one have failed."""
 
 
 class Ground(NamedTuple):
@@ -124,18 +129,32 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
 
     callout = Callout(signer(keys.issuer), NETWORK_ACCOUNT, authorize, ground.clock)
     async with (
-        connect_nats(
-            ground.place.bus_url,
-            signer=signer(keys.callout),
-            name="callout",
-            tls=own_context(ground.place.tls),
-            inbox_prefix=inbox_prefix(bytes(keys.callout.verify_key)),
-            reply_root=CALLOUT_REPLY_ROOT,
-        ) as bus,
+        _own_connection(ground, keys.callout, "callout", reply_root=CALLOUT_REPLY_ROOT) as bus,
+        _own_connection(ground, keys.system, "system") as system,
         serve_callout(bus, callout),
         registry.running(),
+        Actions(
+            bus=ground.bus,
+            clock=ground.clock,
+            database=ground.database,
+            store=PostgresRegistryStore(),
+            disconnect=partial(kick, system),
+        ).running(),
     ):
         yield
+
+
+def _own_connection(
+    ground: Ground, key: SigningKey, name: str, *, reply_root: str = INBOX_ROOT
+) -> AbstractAsyncContextManager[NatsBus]:
+    return connect_nats(
+        ground.place.bus_url,
+        signer=signer(key),
+        name=name,
+        tls=own_context(ground.place.tls),
+        inbox_prefix=inbox_prefix(bytes(key.verify_key)),
+        reply_root=reply_root,
+    )
 
 
 def _subscriptions(ground: Ground) -> Subscriptions:

@@ -150,6 +150,7 @@ def _bus_config(keys: NetworkKeys) -> str:
     return nats_auth_config(
         core_public_keys={"core": public("core"), "gateway": public("gateway")},
         callout_public_key=public("callout"),
+        system_public_key=public("system"),
         callout_issuer_public=encode_public(Kind.ACCOUNT, bytes(keys.issuer.verify_key)),
     )
 

@@ -41,6 +41,7 @@ COMMANDS = (
     Entry("serve", "fallow.cli.serve:app", "Run parts of a network.", OPERATE),
     Entry("credit", "fallow.cli.operate:credit", "Give credits.", OPERATE),
     Entry("token", "fallow.cli.operate:token", "Let machines join.", OPERATE),
+    Entry("node", "fallow.cli.node:app", "List enrolled machines, ban them or let them in again.", OPERATE),
     Entry("key", "fallow.cli.operate:key", "Make and revoke API keys.", OPERATE),
     Entry("refused", "fallow.cli.operate:refused", "Show work that was refused, and the evidence.", OPERATE),
     Entry("checks", "fallow.cli.checks:app", "Recompute which results were checked.", OPERATE),

@@ -23,6 +23,8 @@ NODES = "registry.nodes"
 CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
 CREATE_KEY = "registry.create_key"
 REVOKE_KEY = "registry.revoke_key"
+ACT = "registry.act"
+ACTIONS = "registry.actions"
 
 SUBMIT = "market.submit"
 QUOTE = "market.quote"
@@ -35,6 +37,9 @@ OFFERS = "market.offers"
 EVIDENCE = "market.evidence"
 SEEDS = "market.seeds"
 DRAWS = "market.draws"
+
+BANNED = "registry.banned"
+"""Published, without content, after a node or an account was banned, or let in again: whoever cares may look now."""
 
 INGESTED = "ingest.written"
 """Published, without content, after new batches were written: whoever reads the log may look now."""
@@ -117,6 +122,34 @@ class RevokeKey(Request, frozen=True, kw_only=True):
     """End an API key by its public part."""
 
     key_id: str
+
+
+Subject = Annotated[str, Meta(pattern="^([0-9a-f]{64}|0x[0-9a-f]{40})$", max_length=64)]
+"""A node's id, or an account's address."""
+
+
+class Action(Request, frozen=True, kw_only=True):
+    """What an operator does to a node or an account. `id` (32 hex digits) makes the same action count once."""
+
+    id: Id
+    what: Literal["ban", "unban"]
+    subject: Subject
+    reason: Annotated[str, Meta(max_length=200, pattern=r"^(?=.*\S)[^\x00-\x1f\x7f]+$(?!\n)")]
+
+
+class Act(Request, frozen=True, kw_only=True):
+    """An action in the name of the account whose API key was used. Answered with `ActionView`."""
+
+    account: str
+    key_id: str
+    action: Action
+
+
+class Page(Request, frozen=True, kw_only=True):
+    """Part of a list: `after` is the id of the last entry seen."""
+
+    after: str = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
 
 
 class Secret(Request, frozen=True, kw_only=True):

@@ -177,10 +177,10 @@ def concluded(item: Item, judgement: Judgement, job: Job) -> Item:
     )
 
 
-def cancelled(item: Item, order: Order) -> Item:
-    """The buyer wants it no more, and no lease of it runs. That is how work that runs until stopped is done."""
-    state = ItemState.DONE if order.until_stopped else ItemState.CANCELLED
-    return msgspec.structs.replace(item, state=state, reason=BUYER_CANCELLED)
+def cancelled(item: Item, order: Order, reason: str) -> Item:
+    """No lease of it runs, and it gets none. Where the buyer wished so, work that runs until stopped is done."""
+    state = ItemState.DONE if order.until_stopped and reason == BUYER_CANCELLED else ItemState.CANCELLED
+    return msgspec.structs.replace(item, state=state, reason=reason)
 
 
 def after_items(job: Job, items: Iterable[Item], at: int) -> Job:

@@ -141,10 +141,11 @@ class StopAsked(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """The node vanished, restarted, or let the time limit pass; `reason` says which."""
+    """The node vanished, restarted, or let the time limit pass, or it was shut out; `reason` says which."""
 
     at: int
     reason: str
+    caused_by: str = "provider"
 
 
 Event = Accepted | Declined | Unfunded | Reported | Saved | Judged | StopAsked | Lost
@@ -224,8 +225,8 @@ def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per 
             return _judged(lease, at, believed=believed)
         case StopAsked():
             return _stop_asked(lease, event)
-        case Lost(at, reason):
-            return _released(lease, at, reason, "provider")
+        case Lost(at, reason, caused_by):
+            return _released(lease, at, reason, caused_by)
 
 
 def _accepted(lease: Lease, at: int) -> Step:

@@ -15,7 +15,8 @@ BUSY = "busy"
 class Place(NamedTuple):
     """A node as the matcher sees it.
 
-    `here` says that it is online and its offer open, `suspended` that it gave wrong results lately.
+    `here` says that it is online and its offer open, `suspended` that it gave wrong results lately, `banned` that the
+    operator shut it out.
     """
 
     node: bytes
@@ -26,6 +27,7 @@ class Place(NamedTuple):
     terms: Terms
     attributes: Mapping[str, str]
     country: str
+    banned: bool = False
 
 
 class Wish(NamedTuple):
@@ -46,6 +48,7 @@ def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
     checks = (
         ("offline", place.here),
         ("suspended", not place.suspended),
+        ("banned", not place.banned),
         ("cpu", resources.cpu_milli <= place.total.cpu_milli),
         ("memory", resources.memory_mib <= place.total.memory_mib),
         ("disk", resources.disk_mib <= place.total.disk_mib),

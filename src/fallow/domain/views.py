@@ -161,6 +161,28 @@ class NodeView(View, frozen=True, kw_only=True):
     last_seen_at: int | None
 
 
+class EnrolledView(View, frozen=True, kw_only=True):
+    """An enrolled node as the operator sees it. `banned_reason` is empty unless it, or its account, is banned."""
+
+    node: str
+    label: str
+    account: str
+    enrolled_at: int
+    banned_reason: str
+
+
+class ActionView(View, frozen=True, kw_only=True):
+    """What a person did: the account that acted, by which of its API keys, to which node or account, and why."""
+
+    id: str
+    at: int
+    account: str
+    key_id: str
+    what: str
+    subject: str
+    reason: str
+
+
 class BalanceView(View, frozen=True, kw_only=True):
     """An account's credits by class, in micro-US-dollars. `reserved` is held for open windows."""
 

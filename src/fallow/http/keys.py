@@ -30,7 +30,7 @@ class Keys:
         """Return whose key an `Authorization` header carries.
 
         Raises:
-            NotAllowed: `auth.missing` without one, `auth.key` when it is not valid.
+            NotAllowed: `auth.missing` without one, `auth.key` when it is not valid, `account.banned`.
             Unavailable: the registry does not answer.
         """
         key = _bearer(authorization)
@@ -45,7 +45,9 @@ class Keys:
     async def _ask(self, key: str) -> calls.KeyInfo:
         try:
             return await call(self._bus, calls.CHECK_KEY, calls.CheckKey(key=key), calls.KeyInfo)
-        except (NotAllowed, NotFound, InvalidInput):
+        except (NotAllowed, NotFound, InvalidInput) as error:
+            if error.code == "account.banned":
+                raise
             raise _unknown() from None
 
     def _recall(self, digest: bytes) -> calls.KeyInfo | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from litestar import delete, get, post
+from typing import Any
+
+from litestar import Request, delete, get, post
 from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.identity import address
-from fallow.domain.views import BalanceView, EvidenceView, LedgerCheckView
+from fallow.domain.views import ActionView, BalanceView, EnrolledView, EvidenceView, LedgerCheckView
 from fallow.http.answers import keyed
 from fallow.http.auth import operator
-from fallow.http.params import AccountId, KeyId, Parts
+from fallow.http.params import AccountId, AfterId, KeyId, Limit, Parts
 from fallow.ports.rpc import Empty
 
 
@@ -59,4 +61,23 @@ async def evidence(gateway: Parts) -> list[EvidenceView]:
     return await gateway.ask(calls.EVIDENCE, {}, list[EvidenceView])
 
 
-ROUTES = [create_token, create_key, revoke_key, grant, ledger_check, balance, evidence]
+@post("/v1/operator/actions", guards=[operator], responses=keyed(404, 409, 413), tags=["operator"])
+async def act(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], data: JSONBody[calls.Action]) -> ActionView:
+    """Ban a node or an account, or let it in again. Who did it, and why, is kept."""
+    asked = calls.Act(account=request.auth.account, key_id=request.auth.key_id, action=data)
+    return await gateway.ask(calls.ACT, asked, ActionView)
+
+
+@get("/v1/operator/actions", guards=[operator], responses=keyed(), tags=["operator"])
+async def actions(gateway: Parts, after: AfterId = "", limit: Limit = 200) -> list[ActionView]:
+    """What operators did to nodes and accounts, the latest first."""
+    return await gateway.ask(calls.ACTIONS, calls.Page(after=after, limit=limit), list[ActionView])
+
+
+@get("/v1/operator/nodes", guards=[operator], responses=keyed(), tags=["operator"])
+async def nodes(gateway: Parts) -> list[EnrolledView]:
+    """All enrolled nodes, also those that never offered anything."""
+    return await gateway.ask(calls.NODES, {}, list[EnrolledView])
+
+
+ROUTES = [create_token, create_key, revoke_key, grant, ledger_check, balance, evidence, act, actions, nodes]

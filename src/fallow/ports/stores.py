@@ -56,7 +56,10 @@ class IngestStore(Protocol):
     """Batches of signed records, exact bytes, append-only."""
 
     async def lock(self, tx: Transaction) -> None:
-        """Make this transaction the only one that appends until it ends, so that positions become visible in order."""
+        """Make this transaction the only one that appends until it ends, so that positions become visible in order.
+
+        Other services may, for a moment, to be sure that they see all that was ever promised.
+        """
         ...
 
     async def expected(self, tx: Transaction, nodes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
@@ -161,7 +164,7 @@ class MarketStore(Protocol):
 
 
 class NodeRow(NamedTuple):
-    """An enrolled node."""
+    """An enrolled node. It is banned by itself, or with its account; `banned_reason` is empty when it is not."""
 
     node: bytes
     account: bytes
@@ -181,8 +184,20 @@ class KeyRow(NamedTuple):
     revoked_at: int | None
 
 
+class ActionRow(NamedTuple):
+    """What a person did to a node (32 bytes) or an account (20 bytes), and why. It is never changed."""
+
+    id: str
+    at: int
+    account: bytes
+    key_id: str
+    what: str
+    subject: bytes
+    reason: str
+
+
 class RegistryStore(Protocol):
-    """Accounts, nodes, API keys, join tokens."""
+    """Accounts, nodes, API keys, join tokens, actions of operators."""
 
     async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:
         """Add an account; `custody_index` says which key of the network's custody is its own."""
@@ -210,6 +225,30 @@ class RegistryStore(Protocol):
 
     async def nodes(self, tx: Transaction, only: Sequence[bytes] | None = None) -> list[NodeRow]:
         """All nodes, or those of `only` that exist. Other services may."""
+        ...
+
+    async def set_ban(self, tx: Transaction, subject: bytes, reason: str) -> bool:
+        """Ban a node or an account, or with an empty `reason` end that; False when it is unknown."""
+        ...
+
+    async def ban_reason(self, tx: Transaction, account: bytes) -> str:
+        """Why an account is banned; empty when it is not, or is unknown."""
+        ...
+
+    async def banned(self, tx: Transaction) -> frozenset[bytes]:
+        """All nodes and accounts that were banned themselves. Other services may."""
+        ...
+
+    async def add_action(self, tx: Transaction, row: ActionRow) -> bool:
+        """Append to the log of actions; False when its id is taken."""
+        ...
+
+    async def action(self, tx: Transaction, action_id: str) -> ActionRow | None:
+        """Look an action up."""
+        ...
+
+    async def actions(self, tx: Transaction, after: str, limit: int) -> list[ActionRow]:
+        """Actions, the latest first; `after` is the id of the last one seen."""
         ...
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:

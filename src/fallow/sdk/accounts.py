@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Literal
 
 from fallow.domain import calls
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
-from fallow.domain.views import BalanceView, EvidenceView, LedgerCheckView, NetworkView, NodeView, StatementLine
+from fallow.domain.views import (
+    ActionView,
+    BalanceView,
+    EnrolledView,
+    EvidenceView,
+    LedgerCheckView,
+    NetworkView,
+    NodeView,
+    StatementLine,
+)
 from fallow.sdk.wire import Wire, arguments
 
 _KEY_ID = re.compile("[A-Za-z0-9_-]{1,100}")
@@ -56,6 +66,20 @@ class AccountCalls(Wire):
         if not _KEY_ID.fullmatch(key_id):
             raise InvalidInput("key.id", f"{key_id[:80]!r} is no public part of an API key.", "It is in fk_PUBLIC_….")
         await self._call("DELETE", f"/v1/operator/keys/{key_id}", object)
+
+    async def act(self, what: Literal["ban", "unban"], subject: str, reason: str, *, action_id: str = "") -> ActionView:
+        """Operator: ban a node or an account, or let it in again. The same `action_id` counts once."""
+        body = {"id": action_id or new_id(), "what": what, "subject": subject, "reason": reason}
+        return await self._call("POST", "/v1/operator/actions", ActionView, body=body)
+
+    async def actions(self, *, after: str | None = None, limit: int | None = None) -> list[ActionView]:
+        """Operator: what was done to nodes and accounts, the latest first; `after` is the last id seen."""
+        query = arguments(after=after, limit=limit)
+        return await self._call("GET", "/v1/operator/actions", list[ActionView], query=query)
+
+    async def enrolled(self) -> list[EnrolledView]:
+        """Operator: all enrolled nodes, also those that never offered anything."""
+        return await self._call("GET", "/v1/operator/nodes", list[EnrolledView])
 
     async def grant(self, account: str, amount_microusd: int, *, grant_id: str | None = None) -> BalanceView:
         """Operator: give TEST credits. The same `grant_id` counts once."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from fallow.domain.calls import Secret
 from fallow.domain.orders import Order
 from fallow.domain.views import (
+    ActionView,
     BalanceView,
     DrawView,
+    EnrolledView,
     EvidenceView,
     ItemView,
     JobView,
@@ -59,6 +62,18 @@ class SyncAccountCalls:
     def revoke_key(self, key_id: str) -> None:
         """See `AsyncClient.revoke_key`."""
         self._loop.run(self._client.revoke_key(key_id))
+
+    def act(self, what: Literal["ban", "unban"], subject: str, reason: str, *, action_id: str = "") -> ActionView:
+        """See `AsyncClient.act`."""
+        return self._loop.run(self._client.act(what, subject, reason, action_id=action_id))
+
+    def actions(self, *, after: str | None = None, limit: int | None = None) -> list[ActionView]:
+        """See `AsyncClient.actions`."""
+        return self._loop.run(self._client.actions(after=after, limit=limit))
+
+    def enrolled(self) -> list[EnrolledView]:
+        """See `AsyncClient.enrolled`."""
+        return self._loop.run(self._client.enrolled())
 
     def grant(self, account: str, amount_microusd: int, *, grant_id: str | None = None) -> BalanceView:
         """See `AsyncClient.grant`."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Transaction
-from fallow.ports.stores import KeyRow, NodeRow
+from fallow.ports.stores import ActionRow, KeyRow, NodeRow
 
 
 class _Token(NamedTuple):
@@ -25,6 +25,9 @@ class MemoryRegistryStore:
         self._nodes: dict[bytes, NodeRow] = {}
         self._tokens: dict[bytes, _Token] = {}
         self._keys: dict[str, KeyRow] = {}
+        self._bans: dict[bytes, str] = {}
+        """Reason by node or account."""
+        self._actions: dict[str, ActionRow] = {}
         self._next_index = 0
 
     async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:  # noqa: ARG002 - kept by none but PostgreSQL
@@ -55,17 +58,58 @@ class MemoryRegistryStore:
         mine = memory_transaction(tx)
         self._require_account(row.account)
         mine.add(self._nodes, row.node, row)
+        if row.banned_reason:
+            mine.put(self._bans, row.node, row.banned_reason)
 
     async def node(self, tx: Transaction, node: bytes) -> NodeRow | None:
         """Look a node up."""
         memory_transaction(tx)
-        return self._nodes.get(node)
+        row = self._nodes.get(node)
+        return self._seen(row) if row else None
 
     async def nodes(self, tx: Transaction, only: Sequence[bytes] | None = None) -> list[NodeRow]:
         """All nodes, or those of `only` that exist."""
         memory_transaction(tx)
-        rows = [row for row in self._nodes.values() if only is None or row.node in only]
+        rows = [self._seen(row) for row in self._nodes.values() if only is None or row.node in only]
         return sorted(rows, key=lambda row: (row.enrolled_at, row.node))
+
+    async def set_ban(self, tx: Transaction, subject: bytes, reason: str) -> bool:
+        """Ban a node or an account, or end that."""
+        mine = memory_transaction(tx)
+        if subject not in self._nodes and subject not in self._accounts:
+            return False
+        mine.put(self._bans, subject, reason)
+        return True
+
+    async def ban_reason(self, tx: Transaction, account: bytes) -> str:
+        """Why an account is banned."""
+        memory_transaction(tx)
+        return self._bans.get(account, "")
+
+    async def banned(self, tx: Transaction) -> frozenset[bytes]:
+        """All nodes and accounts that were banned themselves."""
+        memory_transaction(tx)
+        return frozenset(subject for subject, reason in self._bans.items() if reason)
+
+    async def add_action(self, tx: Transaction, row: ActionRow) -> bool:
+        """Append to the log of actions."""
+        mine = memory_transaction(tx)
+        if row.id in self._actions:
+            return False
+        mine.put(self._actions, row.id, row)
+        return True
+
+    async def action(self, tx: Transaction, action_id: str) -> ActionRow | None:
+        """Look an action up."""
+        memory_transaction(tx)
+        return self._actions.get(action_id)
+
+    async def actions(self, tx: Transaction, after: str, limit: int) -> list[ActionRow]:
+        """Actions, the latest first."""
+        memory_transaction(tx)
+        latest = list(reversed(self._actions.values()))
+        start = next((place for place, row in enumerate(latest, 1) if row.id == after), len(latest)) if after else 0
+        return latest[start : start + limit]
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
         """Add a join token."""
@@ -104,6 +148,9 @@ class MemoryRegistryStore:
         if row.revoked_at is None:
             mine.put(self._keys, key_id, row._replace(revoked_at=now))
         return True
+
+    def _seen(self, row: NodeRow) -> NodeRow:
+        return row._replace(banned_reason=self._bans.get(row.node) or self._bans.get(row.account, ""))
 
     def _require_account(self, account: bytes) -> None:
         if account not in self._accounts:

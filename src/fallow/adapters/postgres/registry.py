@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES
 from fallow.ports.database import Row, Transaction
-from fallow.ports.stores import KeyRow, NodeRow
+from fallow.ports.stores import ActionRow, KeyRow, NodeRow
+
+NODES = (
+    "SELECT n.node, n.account, n.label, n.enrolled_at, COALESCE(NULLIF(n.banned_reason, ''), a.banned_reason) AS banned"
+    " FROM registry.node n JOIN registry.account a USING (account)"
+)
+SET_BAN = {
+    NODE_ID_BYTES: "UPDATE registry.node SET banned_reason = $2 WHERE node = $1",
+    ADDRESS_BYTES: "UPDATE registry.account SET banned_reason = $2 WHERE account = $1",
+}
 
 
 class PostgresRegistryStore:
@@ -43,17 +53,58 @@ class PostgresRegistryStore:
 
     async def node(self, tx: Transaction, node: bytes) -> NodeRow | None:
         """Look a node up."""
-        rows = await tx.fetch("SELECT * FROM registry.node WHERE node = $1", node)
+        rows = await tx.fetch(f"{NODES} WHERE n.node = $1", node)
         return _node(rows[0]) if rows else None
 
     async def nodes(self, tx: Transaction, only: Sequence[bytes] | None = None) -> list[NodeRow]:
         """All nodes, or those of `only` that exist."""
         rows = await tx.fetch(
-            "SELECT * FROM registry.node WHERE $1::bytea[] IS NULL OR node = ANY($1::bytea[])"
-            " ORDER BY enrolled_at, node",
+            f"{NODES} WHERE $1::bytea[] IS NULL OR n.node = ANY($1::bytea[]) ORDER BY n.enrolled_at, n.node",
             None if only is None else list(only),
         )
         return [_node(row) for row in rows]
+
+    async def set_ban(self, tx: Transaction, subject: bytes, reason: str) -> bool:
+        """Ban a node or an account, or end that."""
+        return await tx.execute(SET_BAN[len(subject)], subject, reason) == "UPDATE 1"
+
+    async def ban_reason(self, tx: Transaction, account: bytes) -> str:
+        """Why an account is banned."""
+        rows = await tx.fetch("SELECT banned_reason FROM registry.account WHERE account = $1", account)
+        return rows[0]["banned_reason"] if rows else ""
+
+    async def banned(self, tx: Transaction) -> frozenset[bytes]:
+        """All nodes and accounts that were banned themselves."""
+        rows = await tx.fetch(
+            "SELECT node AS subject FROM registry.node WHERE banned_reason <> ''"
+            " UNION ALL SELECT account FROM registry.account WHERE banned_reason <> ''"
+        )
+        return frozenset(row["subject"] for row in rows)
+
+    async def add_action(self, tx: Transaction, row: ActionRow) -> bool:
+        """Append to the log of actions."""
+        done = await tx.execute(
+            "INSERT INTO registry.action (id, at, account, key_id, what, subject, reason)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            *row,
+        )
+        return done == "INSERT 0 1"
+
+    async def action(self, tx: Transaction, action_id: str) -> ActionRow | None:
+        """Look an action up."""
+        rows = await tx.fetch("SELECT * FROM registry.action WHERE id = $1", action_id)
+        return _action(rows[0]) if rows else None
+
+    async def actions(self, tx: Transaction, after: str, limit: int) -> list[ActionRow]:
+        """Actions, the latest first."""
+        rows = await tx.fetch(
+            "SELECT * FROM registry.action"
+            " WHERE $1 = '' OR pos < (SELECT pos FROM registry.action WHERE id = $1)"
+            " ORDER BY pos DESC LIMIT $2",
+            after,
+            limit,
+        )
+        return [_action(row) for row in rows]
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
         """Add a join token."""
@@ -102,5 +153,9 @@ class PostgresRegistryStore:
         return done == "UPDATE 1"
 
 
+def _action(row: Row) -> ActionRow:
+    return ActionRow(*(row[name] for name in ActionRow._fields))
+
+
 def _node(row: Row) -> NodeRow:
-    return NodeRow(row["node"], row["account"], row["label"], row["enrolled_at"], row["banned_reason"])
+    return NodeRow(row["node"], row["account"], row["label"], row["enrolled_at"], row["banned"])

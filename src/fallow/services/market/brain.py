@@ -17,7 +17,7 @@ from fallow.domain import leases as lease_rules
 from fallow.domain.billing import Charge, FeePolicy, MeterKey, charge
 from fallow.domain.chart import NETWORK
 from fallow.domain.draws import Seed
-from fallow.domain.errors import Conflict, NotFound
+from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.facts import LeaseCheckpoint, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, Needs
 from fallow.domain.leases import Lease, LeaseState
@@ -41,6 +41,10 @@ RENEW_BEFORE_MS = 3_600_000
 """A process that runs until stopped goes on with another lease so long before the time limit of the one it has."""
 
 
+BANNED = "operator.banned"
+"""Why work of a banned node or account ends. What was reported before is judged and paid as ever."""
+
+
 class Source(NamedTuple):
     """The record that an input came from, for refusals."""
 
@@ -62,6 +66,8 @@ class Brain:
         self.meters: dict[MeterKey, int] = {}
         self.results: dict[bytes, str | None] = {}
         self.unfunded: set[bytes] = set()
+        self.banned: frozenset[bytes] = frozenset()
+        """Nodes, and accounts with all that is theirs."""
         self.changes = Changes()
 
     def places(self, now: int) -> list[Place]:
@@ -70,11 +76,16 @@ class Brain:
 
     def place_of(self, slot: Slot, now: int) -> Place:
         """A node as the matcher sees it."""
-        return slot.place(now, suspended=suspended_until(self.judging.standing(slot.offer.node)) > now)
+        suspended = suspended_until(self.judging.standing(slot.offer.node)) > now
+        return slot.place(now, suspended=suspended, banned=self.shut_out(slot))
 
     def choices(self, now: int) -> Choices:
         """Who could take what in one round."""
         return Choices(self.lookup, self.floor.slots, lambda slot: self.place_of(slot, now))
+
+    def shut_out(self, slot: Slot) -> bool:
+        """Whether a node, or the account that it earns for, is banned."""
+        return slot.offer.node in self.banned or slot.offer.account in self.banned
 
     # What a store loads
 
@@ -103,11 +114,14 @@ class Brain:
 
         Raises:
             Conflict: the id is taken by another order.
+            NotAllowed: the account is banned.
         """
         entry = self.jobs.get(order.id)
         known = entry.job if entry is not None else self.changes.jobs.get(order.id)  # open, or ended in this round
         if known is not None:
             return same_order(known, order, account)
+        if account in self.banned:
+            raise NotAllowed("account.banned", "This account is banned.", "Ask the network's operator.")
         job = Job(order=order, account=account, needs=needs, created_at=now)
         wanted = job_rules.results_wanted(order, needs)
         items = [Item(index=index, wanted=wanted) for index in range(order.item_count)]
@@ -127,14 +141,7 @@ class Brain:
         entry = self.jobs.get(job_id)
         if entry is None or entry.job.account != account:
             raise NotFound("job.unknown", f"There is no open job {job_id} of this account.", "List them: fallow job ls")
-        for item in list(entry.items.values()):
-            if item.state not in FINAL and not item.leases:
-                self._cancel_item(entry, item, now)
-            elif item.leases:
-                self._set_item(entry, msgspec.structs.replace(item, wanted=0), now)  # it gets no further lease
-            for lease_id in item.leases:
-                self._step(self.leases[lease_id], lease_rules.StopAsked(now, job_rules.BUYER_CANCELLED, "buyer"))
-        self._end_job(entry, now)
+        self._cancel(entry, now)
         return entry.job
 
     def funded(self, _: int, *, account: bytes) -> None:
@@ -196,6 +203,14 @@ class Brain:
             item = msgspec.structs.replace(entry.items[lease.item], checkpoint=checkpoint.blob.hex())
             self._set_item(entry, item, now)
 
+    # What operators do
+
+    def ban(self, banned: frozenset[bytes], now: int) -> None:
+        """Shut out these nodes and accounts, and no others. Jobs of a banned account end as if it cancelled them."""
+        self.banned = banned
+        for entry in [entry for entry in self.jobs.values() if entry.job.account in banned]:
+            self._cancel(entry, now)
+
     # What time does
 
     def tick(self, now: int) -> None:
@@ -205,6 +220,10 @@ class Brain:
                 self._step(lease, lease_rules.Lost(now, reason))
         for lease in list(self.leases.values()):
             if self.moves_money(lease.id):
+                continue
+            if lease.holds_capacity and {lease.node, lease.payee} & self.banned:
+                self.changes.stops.append((lease.node, lease.id))
+                self._step(lease, lease_rules.Lost(now, BANNED, "network"))
                 continue
             if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
                 self.floor.cool(lease.node, now)
@@ -369,11 +388,26 @@ class Brain:
         self._set_item(entry, item, now)
         self._end_job(entry, now)
 
+    def _cancel(self, entry: Entry, now: int) -> None:
+        for item in list(entry.items.values()):
+            if item.state not in FINAL and not item.leases:
+                self._cancel_item(entry, item, now)
+            elif item.leases:
+                self._set_item(entry, msgspec.structs.replace(item, wanted=0), now)  # it gets no further lease
+            for lease_id in item.leases:
+                self._step(self.leases[lease_id], lease_rules.StopAsked(now, self._why_cancelled(entry), "buyer"))
+        self._end_job(entry, now)
+
+    def _why_cancelled(self, entry: Entry) -> str:
+        return BANNED if entry.job.account in self.banned else job_rules.BUYER_CANCELLED
+
     def _cancel_item(self, entry: Entry, item: Item, now: int) -> None:
         """End an item that has no open lease; what was reported for it is paid."""
         for vote in item.votes:
             self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=True))
-        self._set_item(entry, job_rules.cancelled(entry.items[item.index], entry.job.order), now)
+        self._set_item(
+            entry, job_rules.cancelled(entry.items[item.index], entry.job.order, self._why_cancelled(entry)), now
+        )
 
     def _lease_over(self, lease: Lease, now: int) -> None:
         """Count what it cost, and move its item on if it ended before it reported a result."""

@@ -74,11 +74,12 @@ class Slot:
             country=made.country,
         )
 
-    def place(self, now: int, *, suspended: bool) -> Place:
+    def place(self, now: int, *, suspended: bool, banned: bool) -> Place:
         """Return the matcher's view of it."""
         return self.at_best()._replace(
             here=self.offer.made.open and self.online(now),
             suspended=suspended,
+            banned=banned,
             free=self.free if now >= self.cool_until else NOTHING,
         )
 

@@ -89,6 +89,7 @@ class Rounds:
         self._inputs: asyncio.Queue[_Waiting] = asyncio.Queue(INPUTS_WAITING_MAX)
         self._wake = asyncio.Event()
         self._log_has_news = True
+        self._bans_have_news = True
         self._cursor = Cursor(0, 0)
         self.brain = Brain(fee, NO_SEED)
         self.leading = asyncio.Event()
@@ -113,6 +114,11 @@ class Rounds:
     def log_has_news(self) -> None:
         """Ingest wrote something."""
         self._log_has_news = True
+        self._wake.set()
+
+    def bans_changed(self) -> None:
+        """Somebody was banned, or let in again."""
+        self._bans_have_news = True
         self._wake.set()
 
     def forgive_silence(self) -> None:
@@ -172,7 +178,9 @@ class Rounds:
             brain.floor.offer(offer, now)
         brain.meters, brain.judging.standings = state.meters, state.standings
         brain.restore(state.jobs, state.leases)
-        self.brain, self._cursor, self._log_has_news = brain, state.cursor, True
+        brain.banned = await self._registry.banned(tx)
+        self.brain, self._cursor = brain, state.cursor
+        self._log_has_news = self._bans_have_news = True
 
     async def _act(self, term: int) -> None:
         """Go round after round; told to stop, step down."""
@@ -202,10 +210,16 @@ class Rounds:
             if await self._lead(tx) != term:
                 raise Unavailable("market.not_leading", "Another market leads now.", "Try again in a moment.")
             seed = await self._seeds.current(tx, self._clock.now_ms())
+            banned = await self._registry.banned(tx)
         self.brain.judging.seed = seed
+        if banned != self.brain.banned:  # the message that said so was lost
+            self.bans_changed()
 
     def _more_to_do(self) -> bool:
-        return self._log_has_news or not self._inputs.empty()
+        return self._more_to_read() or not self._inputs.empty()
+
+    def _more_to_read(self) -> bool:
+        return self._log_has_news or self._bans_have_news
 
     async def _rest(self) -> None:
         """Wait for an input, or for time to pass."""
@@ -231,7 +245,7 @@ class Rounds:
     async def _apply_and_write(self, brain: Brain, term: int, group: list[_Waiting], now: int) -> list[Any]:
         submissions = [waiting.what for waiting in group if isinstance(waiting.what, Submission)]
         answers: list[Any] = []
-        if not submissions and not self._log_has_news:
+        if not submissions and not self._more_to_read():
             answers = [_apply(brain, waiting, {}, now) for waiting in group]
             brain.tick(now)
             dispatch(brain, now, window_ms=self._window_ms)
@@ -244,8 +258,12 @@ class Rounds:
                 known = await self._store.jobs_by_id(tx, [entry.order.id for entry in submissions])
                 ended = {job_id: job for job_id, (job, _) in known.items() if job_id not in brain.jobs}
                 answers = [_apply(brain, waiting, ended, now) for waiting in group]
+                banned = await self._bans(tx)
                 cursor = await self._read_log(tx, brain)
                 if not self._log_has_news:  # nobody is late as long as his word may wait to be read
+                    if banned is not None:
+                        brain.ban(banned, now)
+                        self._bans_have_news = False
                     brain.tick(now)
                 dispatch(brain, now, window_ms=self._window_ms)
             else:
@@ -258,6 +276,14 @@ class Rounds:
         jobs = {lease.job: brain.jobs[lease.job].job for lease in changes.proposals}
         await self._outbound.send(changes, jobs)
         return answers
+
+    async def _bans(self, tx: Transaction) -> frozenset[bytes] | None:
+        """Who is banned, if that changed: what ingest promised to any of them before is in the log by now."""
+        if not self._bans_have_news:
+            return None
+        banned = await self._registry.banned(tx)
+        await self._log_store.lock(tx)
+        return banned
 
     async def _read_log(self, tx: Transaction, brain: Brain) -> Cursor:
         self._log_has_news = False

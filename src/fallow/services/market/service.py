@@ -93,9 +93,15 @@ class Market:
                 await stack.enter_async_context(context)
             beats = await stack.enter_async_context(bus.subscribe(calls.beats("*"), pending_max=10_000))
             news = await stack.enter_async_context(bus.subscribe(calls.INGESTED))
+            banned = await stack.enter_async_context(bus.subscribe(calls.BANNED))
             credited = await stack.enter_async_context(bus.subscribe(calls.CREDITED))
             await stack.enter_async_context(
-                background(self._hear_beats(beats), self._hear_news(news), self._hear_credits(credited))
+                background(
+                    self._hear_beats(beats),
+                    self._hear_news(news),
+                    self._hear_bans(banned),
+                    self._hear_credits(credited),
+                )
             )
             yield
 
@@ -164,7 +170,7 @@ class Market:
         now = self._clock.now_ms()
         brain = self._rounds.brain
         return [
-            node_view(slot, brain.judging.standing(node), labels.get(node, ""), now)
+            node_view(slot, brain.judging.standing(node), labels.get(node, ""), now, banned=brain.shut_out(slot))
             for node, slot in brain.floor.slots.items()
         ]
 
@@ -205,6 +211,10 @@ class Market:
     async def _hear_news(self, news: AsyncIterator[Message]) -> None:
         async for _ in news:
             self._rounds.log_has_news()
+
+    async def _hear_bans(self, banned: AsyncIterator[Message]) -> None:
+        async for _ in banned:
+            self._rounds.bans_changed()
 
     async def _hear_credits(self, credited: AsyncIterator[Message]) -> None:
         async for message in credited:

@@ -77,14 +77,16 @@ def lease_view(lease: Lease) -> LeaseView:
     )
 
 
-def node_view(slot: Slot, standing: Standing, label: str, now: int) -> NodeView:
-    """Show a node: busy with leases, idle, paused by its owner, or offline."""
+def node_view(slot: Slot, standing: Standing, label: str, now: int, *, banned: bool) -> NodeView:
+    """Show a node: busy with leases, idle, paused by its owner, offline, or banned."""
     made = slot.offer.made
     state = "busy" if slot.leases else "idle"
     if not made.open:
         state = "paused"
     if not slot.online(now):
         state = "offline"
+    if banned:
+        state = "banned"
     return NodeView(
         node=slot.offer.node.hex(),
         label=label,

@@ -74,13 +74,17 @@ class Registry:
         """Say whose key it is.
 
         Raises:
-            NotAllowed: unknown, forged or revoked; the answer does not tell which.
+            NotAllowed: unknown, forged or revoked, the answer does not tell which (`auth.key`); or its account is
+                banned (`account.banned`).
         """
         key = read_key(request.key)
         async with self._database.transaction() as tx:
             row = await self._store.key(tx, key.key_id)
+            reason = await self._store.ban_reason(tx, row.account) if row else ""
         if row is None or not hmac.compare_digest(row.digest, key.digest) or row.revoked_at is not None:
             raise NotAllowed("auth.key", "This API key is not valid.", "Ask the network's operator for one.")
+        if reason:
+            raise NotAllowed("account.banned", f"This account is banned: {reason}.", "Ask the network's operator.")
         return calls.KeyInfo(key_id=row.key_id, account=address_text(row.account), scopes=list(row.scopes))
 
     async def create_key(self, request: calls.CreateKey) -> calls.Secret:

@@ -1,0 +1,82 @@
+"""What a network's operator does to nodes and accounts: `fallow node`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, clean, say, show_json, table
+from fallow.cli.units import when
+from fallow.domain.errors import InvalidInput
+from fallow.domain.views import EnrolledView
+
+ADDRESS_CHARACTERS = 42
+NODE_CHARACTERS_MIN = 6
+
+app = App(name="node", help="List enrolled machines, ban them or let them in again.")
+
+Reason = Annotated[str, Parameter(help="Why; it is kept in the log, and shown to whom it concerns.")]
+
+
+@app.command
+def ls(*, json: Json = False) -> None:
+    """List all enrolled nodes, with who is banned and why."""
+    with profiles.connect() as client:
+        found = client.enrolled()
+    if json:
+        show_json(found)
+        return
+    rows = [(row.node, row.label, row.account, when(row.enrolled_at), row.banned_reason) for row in found]
+    table(("NODE", "LABEL", "ACCOUNT", "SINCE", "BANNED"), rows, empty="No node is enrolled.")
+
+
+@app.command
+def ban(subject: str, /, *, reason: Reason, json: Json = False) -> None:
+    """Shut a node out, or an account with all of its nodes, keys and jobs. What they finished before is paid."""
+    _act("ban", subject, reason, as_json=json)
+
+
+@app.command
+def unban(subject: str, /, *, reason: Reason, json: Json = False) -> None:
+    """Let a node or an account in again."""
+    _act("unban", subject, reason, as_json=json)
+
+
+@app.command
+def log(*, json: Json = False) -> None:
+    """Show who banned whom, when and why, the latest first."""
+    with profiles.connect() as client:
+        found = client.actions()
+    if json:
+        show_json(found)
+        return
+    rows = [(when(row.at), row.what, row.subject, row.reason, f"{row.account} (key {row.key_id})") for row in found]
+    table(("AT", "WHAT", "WHOM", "WHY", "BY"), rows, empty="Nobody was ever banned.")
+
+
+def _act(what: Literal["ban", "unban"], subject: str, reason: str, *, as_json: bool) -> None:
+    with profiles.connect() as client:
+        whom = subject if len(subject) == ADDRESS_CHARACTERS else _full_id(subject, client.enrolled())
+        done = client.act(what, whom, reason)
+    if as_json:
+        show_json(done)
+    else:
+        say(f"{'Banned' if what == 'ban' else 'Let in again'}: {done.subject} ({clean(done.reason)})")
+
+
+def _full_id(text: str, nodes: list[EnrolledView]) -> str:
+    """Complete the beginning of a node's id, as other commands show it.
+
+    Raises:
+        InvalidInput: no node, or more than one, begins so.
+    """
+    found = [row.node for row in nodes if row.node.startswith(text.lower())]
+    if len(text) < NODE_CHARACTERS_MIN or len(found) != 1:
+        raise InvalidInput(
+            "node.which",
+            f"{len(found)} enrolled nodes begin with {text!r}.",
+            f"Give at least {NODE_CHARACTERS_MIN} digits of one node's id, or an account's address: fallow node ls",
+        )
+    return found[0]

@@ -1,0 +1,127 @@
+"""What operators do to nodes and accounts, each with its reason, in a log that only grows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fallow.domain import calls
+from fallow.domain.errors import Conflict, NotFound, Unavailable
+from fallow.domain.identity import NODE_ID_BYTES, address, address_text, node_id
+from fallow.domain.views import ActionView, EnrolledView
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.rpc import Empty, serve
+from fallow.ports.stores import ActionRow, RegistryStore
+
+LAST_WORD_S = 0.5
+"""A banned node can still hear for so long: the market tells it which leases to end."""
+
+Disconnect = Callable[[bytes], Awaitable[None]]
+"""Closes a node's connections to the bus; it may not come back while it is banned. Raises Unavailable."""
+
+_log = logging.getLogger(__name__)
+
+
+class Actions:
+    """Answers `registry.act`, `actions` and `nodes`. Several copies may run: all state is in the store."""
+
+    def __init__(
+        self, *, bus: Bus, clock: Clock, database: Database, store: RegistryStore, disconnect: Disconnect
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._store = store
+        self._disconnect = disconnect
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while the context is open."""
+        async with AsyncExitStack() as stack:
+            for context in (
+                serve(self._bus, calls.ACT, calls.Act, self.act, queue="registry"),
+                serve(self._bus, calls.ACTIONS, calls.Page, self.actions, queue="registry"),
+                serve(self._bus, calls.NODES, Empty, self.nodes, queue="registry"),
+            ):
+                await stack.enter_async_context(context)
+            yield
+
+    async def act(self, request: calls.Act) -> ActionView:
+        """Ban a node or an account, or let it in again. The same action again changes nothing and answers the same.
+
+        Raises:
+            NotFound: there is no such node or account.
+            Conflict: the id is taken by another action, or an operator would ban himself.
+        """
+        action, account = request.action, address(request.account)
+        subject = _subject(action.subject)
+        if action.what == "ban" and subject == account:
+            raise Conflict("ban.own_account", "This is your own account: you could not undo it.")
+        row = ActionRow(action.id, self._clock.now_ms(), account, request.key_id, action.what, subject, action.reason)
+        async with self._database.transaction() as tx:
+            fresh = await self._store.add_action(tx, row)
+            if fresh and not await self._store.set_ban(tx, subject, action.reason if action.what == "ban" else ""):
+                raise NotFound("ban.unknown", f"There is no node or account {action.subject} here.")
+            kept = row if fresh else await self._store.action(tx, action.id)
+            nodes = await self._nodes_of(tx, subject)
+        if kept is None or kept._replace(at=row.at) != row:
+            raise Conflict("action.id_taken", f"The id {action.id} belongs to another action.", "Make a fresh one.")
+        if fresh:
+            await self._make_known(nodes if action.what == "ban" else [])
+        return _view(kept)
+
+    async def actions(self, request: calls.Page) -> list[ActionView]:
+        """Show what was done, the latest first."""
+        async with self._database.transaction() as tx:
+            return [_view(row) for row in await self._store.actions(tx, request.after, request.limit)]
+
+    async def nodes(self, _: Empty) -> list[EnrolledView]:
+        """Show all enrolled nodes, also those that never offered anything."""
+        async with self._database.transaction() as tx:
+            rows = await self._store.nodes(tx)
+        return [
+            EnrolledView(
+                node=row.node.hex(),
+                label=row.label,
+                account=address_text(row.account),
+                enrolled_at=row.enrolled_at,
+                banned_reason=row.banned_reason,
+            )
+            for row in rows
+        ]
+
+    async def _nodes_of(self, tx: Transaction, subject: bytes) -> list[bytes]:
+        if len(subject) == NODE_ID_BYTES:
+            return [subject]
+        return [row.node for row in await self._store.nodes(tx) if row.account == subject]
+
+    async def _make_known(self, banned: list[bytes]) -> None:
+        """Tell the services, then cut the nodes off. What fails here takes hold by itself: the ban is written."""
+        try:
+            await self._bus.publish(calls.BANNED, b"")
+            if banned:
+                await self._clock.sleep(LAST_WORD_S)
+            for node in banned:
+                await self._disconnect(node)
+        except Unavailable as error:
+            _log.warning("banned nodes keep their connections until these expire: %s", error)
+
+
+def _subject(text: str) -> bytes:
+    return address(text) if text.startswith("0x") else node_id(text)
+
+
+def _view(row: ActionRow) -> ActionView:
+    whom = row.subject.hex() if len(row.subject) == NODE_ID_BYTES else address_text(row.subject)
+    return ActionView(
+        id=row.id,
+        at=row.at,
+        account=address_text(row.account),
+        key_id=row.key_id,
+        what=row.what,
+        subject=whom,
+        reason=row.reason,
+    )
