@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Callable
 from functools import cache
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 
 from fallow.verticals.compute.worker.cgroups import open_group
+from fallow.verticals.compute.worker.container import ContainerRunner
 
 LISTED: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text())
 
@@ -45,6 +49,19 @@ def _root() -> bool:
     return os.geteuid() == 0
 
 
+def _podman() -> bool:
+    return shutil.which("busybox") is not None and asyncio.run(_runs_containers())
+
+
+async def _runs_containers() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        runner = ContainerRunner(Path(folder))
+        try:
+            return "compute.container" in (await runner.probe()).attributes
+        finally:
+            await runner.erase()
+
+
 def _memory_cgroup() -> bool:
     group = open_group(f"fallow-test-{os.getpid()}", memory_bytes=1 << 24, processes=8, cpu_milli=1000)
     if group is not None:
@@ -63,4 +80,5 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "bubblewrap": _bubblewrap,
     "root": _root,
     "memory-cgroup": _memory_cgroup,
+    "podman": _podman,
 }

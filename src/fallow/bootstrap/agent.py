@@ -127,6 +127,8 @@ async def leave(home_path: Path, *, erase: bool) -> int:
                 "Start it again when the network is there (fallow agent run), or leave without --erase.",
             )
         if erase:
+            for worker in _workers(home).values():
+                await worker.erase()
             home.erase()
         else:
             home.forget()

@@ -106,6 +106,14 @@ class Worker(Protocol):
         """Do the work. Raises nothing for what the buyer's program does; errors of this machine end in `Finished`."""
         ...
 
+    async def erase(self) -> None:
+        """Remove what is kept outside of the cache, when the machine leaves its network for good.
+
+        Raises:
+            Unavailable: something cannot be ended.
+        """
+        ...
+
 
 class Vertical(Protocol):
     """A kind of infrastructure."""

@@ -53,6 +53,13 @@ class Group:
                 return int((self._folders["memory"] / name).read_text())
         return 0
 
+    @property
+    def cpu_ms(self) -> int:
+        """Processor time of all its processes, those that have ended included; 0 where the kernel does not count it."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return int((self._folders["cpuacct"] / "cpuacct.usage").read_text()) // 1_000_000
+        return self._numbers("cpu.stat", "cpu").get("usage_usec", 0) // 1000
+
     def close(self) -> None:
         """Remove it, after its processes have ended; call it in a thread: the kernel may take a moment to let go."""
         for folder in set(self._folders.values()):
@@ -66,10 +73,10 @@ class Group:
                 else:
                     break
 
-    def _numbers(self, name: str) -> dict[str, int]:
+    def _numbers(self, name: str, controller: str = "memory") -> dict[str, int]:
         try:
-            lines = (self._folders["memory"] / name).read_text().splitlines()
-        except OSError:
+            lines = (self._folders[controller] / name).read_text().splitlines()
+        except (OSError, KeyError):
             return {}
         return {key: int(value) for key, _, value in (line.partition(" ") for line in lines) if value.isdecimal()}
 
@@ -84,6 +91,17 @@ def sweep(prefix: str) -> None:
             if not Path("/proc", maker).exists():
                 with contextlib.suppress(OSError):
                     folder.rmdir()
+
+
+def find_group(pid: int, parent: str) -> Group | None:
+    """The group below `parent` (a path from the root of groups) that a process was put in; None when it is in none."""
+    folders = {}
+    for names, path in _groups_of(Path(f"/proc/{pid}/cgroup")).items():
+        # Version 2's line is there too where version 1 does the work.
+        if path.startswith(f"{parent}/") and (names or (_ROOT / "cgroup.controllers").exists()):
+            controllers = names.split(",") if names else ("memory", "pids", "cpu")
+            folders.update(dict.fromkeys(controllers, _ROOT / names / path.lstrip("/")))
+    return Group(folders) if set(folders) >= _NEEDED else None
 
 
 def open_group(name: str, *, memory_bytes: int, processes: int, cpu_milli: int) -> Group | None:
@@ -132,7 +150,11 @@ def _try(path: Path, text: str) -> None:
 
 def _own() -> dict[str, str]:
     """Own group for each set of controllers ("" is version 2's)."""
-    return {names: path for _, names, path in (line.split(":", 2) for line in _OWN.read_text().splitlines())}
+    return _groups_of(_OWN)
+
+
+def _groups_of(file: Path) -> dict[str, str]:
+    return {names: path for _, names, path in (line.split(":", 2) for line in file.read_text().splitlines())}
 
 
 def _unified(name: str) -> dict[str, Path] | None:

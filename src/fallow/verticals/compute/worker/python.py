@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,12 @@ from fallow.ports.vertical import Assignment, Probe
 from fallow.verticals.compute.core.work import PythonWork
 from fallow.verticals.compute.worker.bundles import Bundles
 from fallow.verticals.compute.worker.cgroups import sweep
-from fallow.verticals.compute.worker.sandbox import GROUP_PREFIX, SandboxJob, SandboxOutcome, run_sandboxed
+from fallow.verticals.compute.worker.course import RunOutcome
+from fallow.verticals.compute.worker.sandbox import GROUP_PREFIX, SandboxJob, run_sandboxed
 from fallow.verticals.compute.worker.sandbox_root import Folders, find_interpreter, find_tools, native_platform
-from fallow.verticals.compute.worker.transfers import Ended, unless_cancelled
-from fallow.verticals.compute.worker.watch import open_up, wipe
+from fallow.verticals.compute.worker.transfers import Ended, fetched
+from fallow.verticals.compute.worker.watch import wipe
+from fallow.verticals.compute.worker.workspace import make_readable, settle_outputs
 
 KEPT_BYTES_MAX: Final = 4 << 30
 _MIB: Final = 1 << 20
@@ -58,30 +61,22 @@ class PythonRunner:
         why = "its C library is not glibc 2.28 or newer"
         return Probe(attributes, {"python.native": f"Python packages with native code do not run here: {why}."})
 
-    async def run(self, work: PythonWork, assignment: Assignment) -> SandboxOutcome:
+    async def run(self, work: PythonWork, assignment: Assignment) -> RunOutcome:
         """Run a script whose inputs lie in the workspace; its outputs are fit to be collected afterwards.
 
         Raises:
             Ended: it could not be run, or was cancelled.
         """
-
-        async def fetch(to: Path) -> None:
-            try:
-                await unless_cancelled(assignment.cancel, assignment.blobs.fetch(work.bundle, to))
-            except TooMuch as error:
-                raise Ended("program.inputs_too_large", "buyer") from error
-            except (FallowError, OSError) as error:
-                _log.warning("a bundle could not be fetched: %s", error)
-                raise Ended("node.fetch_failed", "provider") from error
-
         bytes_max = max(_MIB, assignment.resources.disk_mib * _MIB)
         try:
             await asyncio.to_thread(_layout, assignment.workspace, Path())
-            async with self._bundles.unpacked(work.bundle, fetch, bytes_max=bytes_max) as bundle:
+            async with self._bundles.unpacked(
+                work.bundle, partial(fetched, assignment, work.bundle), bytes_max=bytes_max
+            ) as bundle:
                 job = await asyncio.to_thread(_job, work, assignment, bundle)
                 outcome = await self._run(job, assignment)
         except (InvalidInput, TooMuch) as error:
-            return SandboxOutcome(-1, "invalid", error.message, 0, 0, 0)
+            return RunOutcome(-1, "invalid", error.message, 0, 0, 0)
         except (FallowError, OSError) as error:
             _log.warning("the sandbox failed: %s", error)
             raise Ended("node.run_failed", "provider") from error
@@ -89,18 +84,18 @@ class PythonRunner:
             raise Ended("cancelled", "nobody", outcome.wall_ms)
         return outcome
 
-    async def _run(self, job: SandboxJob, assignment: Assignment) -> SandboxOutcome:
+    async def _run(self, job: SandboxJob, assignment: Assignment) -> RunOutcome:
         assignment.started.set()
         try:
             outcome = await run_sandboxed(job, find_tools(), find_interpreter(), cancel=assignment.cancel)
-            return await asyncio.to_thread(_settled, job, outcome)
+            return await asyncio.to_thread(settle_outputs, job.folders.outputs, outcome)
         except BaseException:
             await asyncio.to_thread(wipe, job.folders.outputs)
             raise
         finally:
             await asyncio.to_thread(wipe, job.folders.work)
 
-    async def _try(self) -> SandboxOutcome:
+    async def _try(self) -> RunOutcome:
         tools, interpreter = find_tools(), find_interpreter()
         if not interpreter.prefix.joinpath("bin", interpreter.executable.name).exists():
             raise Unavailable("compute.no_sandbox", f"{interpreter.prefix} holds no {interpreter.executable.name}.")
@@ -110,7 +105,7 @@ class PythonRunner:
             folders = await asyncio.to_thread(_layout, Path(name), Path(name, "bundle"))
             folders.bundle.mkdir()
             folders.bundle.joinpath("probe.py").write_text(_PROBE_SCRIPT)
-            _readable(folders.bundle)
+            make_readable(folders.bundle)
             job = SandboxJob(
                 script="probe.py",
                 args=(),
@@ -137,7 +132,7 @@ def _job(work: PythonWork, assignment: Assignment, bundle: Path) -> SandboxJob:
         raise InvalidInput("compute.entry", f"The bundle has no file {work.entry}.")
     workspace, resources = assignment.workspace, assignment.resources
     folders = _layout(workspace, bundle)
-    _readable(folders.inputs)
+    make_readable(folders.inputs)
     return SandboxJob(
         script=work.entry,
         args=tuple(work.args),
@@ -158,24 +153,6 @@ def _layout(workspace: Path, bundle: Path) -> Folders:
     for folder in folders[:3]:
         folder.mkdir(mode=0o700, exist_ok=True)
     return folders
-
-
-def _readable(folder: Path) -> None:
-    """Let the job's user read what lies in a folder; nobody else comes as far as here."""
-    folder.chmod(0o755)
-    for path in folder.iterdir():
-        path.chmod(0o644)
-
-
-def _settled(job: SandboxJob, outcome: SandboxOutcome) -> SandboxOutcome:
-    """See that the outputs can be walked through; if not, they are gone and the program is at fault."""
-    try:
-        open_up(job.folders.outputs)
-    except TooMuch as error:
-        wipe(job.folders.outputs)
-        job.folders.outputs.mkdir()
-        return outcome._replace(exit_code=-1, reason="output", detail=error.message.rstrip("."))
-    return outcome
 
 
 def _why_no_namespaces() -> str:

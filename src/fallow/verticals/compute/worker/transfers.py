@@ -95,6 +95,21 @@ async def fetch_all(assignment: Assignment) -> Work:
     return work
 
 
+async def fetched(assignment: Assignment, sha256: str, to: Path) -> None:
+    """Fetch what a program is made of, unless it is cancelled.
+
+    Raises:
+        Ended: it could not be had.
+    """
+    try:
+        await unless_cancelled(assignment.cancel, assignment.blobs.fetch(sha256, to))
+    except TooMuch as error:
+        raise Ended("program.inputs_too_large", "buyer") from error
+    except (FallowError, OSError) as error:
+        _log.warning("a program could not be fetched: %s", error)
+        raise Ended("node.fetch_failed", "provider") from error
+
+
 async def store_all(work: Work, assignment: Assignment, outcome: Ran, reason: str) -> Stored:
     """Store what the program left, and the document that names it; `reason` goes into that.
 

@@ -58,6 +58,19 @@ def memory_bytes(pid: int) -> int:
     return total
 
 
+def cpu_ms(pid: int) -> int:
+    """Processor time of a process and all that it started, as far as they live or were waited for."""
+    ticks = 0
+    waiting = [pid]
+    while waiting:
+        one = waiting.pop()
+        waiting += children(one)
+        with contextlib.suppress(OSError, ValueError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime
+    return ticks * 1000 // os.sysconf("SC_CLK_TCK")
+
+
 def children(pid: int) -> list[int]:
     """Pids of the processes that `pid` has started and that have not been waited for."""
     try:

@@ -10,10 +10,11 @@ from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch
 from fallow.ports.vertical import Assignment, Finished, Probe
-from fallow.verticals.compute.core.work import WasmWork, Work
+from fallow.verticals.compute.core.work import ContainerWork, WasmWork, Work
 from fallow.verticals.compute.worker.confine import confined, enforcement
+from fallow.verticals.compute.worker.container import ContainerRunner
+from fallow.verticals.compute.worker.course import RunOutcome
 from fallow.verticals.compute.worker.python import PythonRunner
-from fallow.verticals.compute.worker.sandbox import SandboxOutcome
 from fallow.verticals.compute.worker.transfers import PROGRAM, Ended, fetch_all, store_all, unless_cancelled
 from fallow.verticals.compute.worker.wasm import (
     ENGINE,
@@ -35,21 +36,27 @@ _log = logging.getLogger(__name__)
 
 
 class ComputeWorker:
-    """Runs WASI programs and Python scripts. `cache` keeps compiled and unpacked ones."""
+    """Runs WASI programs, Python scripts and containers. `cache` keeps them ready for the next time."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._runs = 0
         self._python = PythonRunner(cache)
+        self._containers = ContainerRunner(cache)
 
     async def probe(self) -> Probe:
         """Really run a program of each kind; see the port."""
-        wasm, python = await self._probe_wasm(), await self._python.probe()
+        found = [await self._probe_wasm(), await self._python.probe(), await self._containers.probe()]
         bounds = await asyncio.to_thread(enforcement)
+        found.append(Probe({"compute.enforcement": bounds.kind}, {"enforcement": bounds.why} if bounds.why else {}))
         return Probe(
-            {**wasm.attributes, **python.attributes, "compute.enforcement": bounds.kind},
-            {**wasm.missing, **python.missing, **({"enforcement": bounds.why} if bounds.why else {})},
+            {name: value for probe in found for name, value in probe.attributes.items()},
+            {name: why for probe in found for name, why in probe.missing.items()},
         )
+
+    async def erase(self) -> None:
+        """See the port."""
+        await self._containers.erase()
 
     async def _probe_wasm(self) -> Probe:
         try:
@@ -86,9 +93,11 @@ class ComputeWorker:
             },
         )
 
-    async def _execute(self, work: Work, assignment: Assignment) -> WasmOutcome | SandboxOutcome:
+    async def _execute(self, work: Work, assignment: Assignment) -> WasmOutcome | RunOutcome:
         if isinstance(work, WasmWork):
             return await self._execute_wasm(work, assignment)
+        if isinstance(work, ContainerWork):
+            return await self._containers.run(work, assignment)
         return await self._python.run(work, assignment)
 
     async def _execute_wasm(self, work: WasmWork, assignment: Assignment) -> WasmOutcome:

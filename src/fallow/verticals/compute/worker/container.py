@@ -1,0 +1,187 @@
+"""Containers of buyers: whether they run here, their images, and what they left made fit to be collected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import platform
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from fallow.domain.errors import FallowError, InvalidInput, NotFound, TooMuch, Unavailable
+from fallow.ports.vertical import Assignment, Probe
+from fallow.verticals.compute.core.work import ContainerWork
+from fallow.verticals.compute.worker.container_run import run_container
+from fallow.verticals.compute.worker.container_start import ContainerJob
+from fallow.verticals.compute.worker.course import RunOutcome
+from fallow.verticals.compute.worker.images import Images
+from fallow.verticals.compute.worker.podman import Podman, find_podman, find_runtimes
+from fallow.verticals.compute.worker.tiny import EXIT_CODE, write_tiny_image
+from fallow.verticals.compute.worker.transfers import Ended
+from fallow.verticals.compute.worker.watch import wipe
+from fallow.verticals.compute.worker.workspace import make_readable, settle_outputs
+
+KEPT_BYTES_MAX: Final = 8 << 30
+"""Of images that no run uses, as they are without compression."""
+_MIB: Final = 1 << 20
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+_NO_RUNTIME: Final = "no OCI runtime is installed. Debian and Ubuntu: apt-get install runc."
+_NO_GROUPS: Final = "Memory is sampled and processor time is not shared out: containers get no control groups here."
+_log = logging.getLogger(__name__)
+
+
+class ContainerRunner:
+    """Runs containers. `cache` keeps podman's store and the images in it."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._engine: tuple[Podman, Images] | None = None
+
+    async def probe(self) -> Probe:
+        """Really run a container, after removing what an agent that was killed has left; see the port."""
+        self._engine, why = None, ""
+        architecture = _ARCHITECTURES.get(platform.machine(), "")
+        try:
+            for podman in _ways(self._cache):
+                why = await self._try(podman, architecture)
+                if not why:
+                    images = Images(podman, podman.images, KEPT_BYTES_MAX)
+                    await images.reconcile()
+                    self._engine = podman, images
+                    found = {"compute.container": f"linux/{architecture}", "compute.container.engine": "podman"}
+                    return Probe(found, {} if podman.groups else {"container.limits": _NO_GROUPS})
+        except (FallowError, OSError) as error:
+            why = f"{error.message} {error.hint}".strip() if isinstance(error, FallowError) else f"{error}."
+        return Probe({}, {"container": f"No container runs here: {why or _NO_RUNTIME}"})
+
+    async def run(self, work: ContainerWork, assignment: Assignment) -> RunOutcome:
+        """Run a container whose inputs lie in the workspace; its outputs are fit to be collected afterwards.
+
+        Raises:
+            Ended: it could not be run, or was cancelled.
+        """
+        try:
+            await asyncio.to_thread(_lay_out, assignment.workspace)
+            podman, images = await self._ready()
+            async with images.held(work, assignment) as image:
+                job = await asyncio.to_thread(_job, work, assignment, image)
+                outcome = await self._run(job, podman, assignment)
+        except (InvalidInput, TooMuch) as error:
+            return RunOutcome(-1, "invalid", error.message.rstrip("."), 0, 0, 0)
+        except (FallowError, OSError) as error:
+            _log.warning("the container failed: %s", error)
+            raise Ended("node.run_failed", "provider") from error
+        if outcome.reason == "cancelled":
+            raise Ended("cancelled", "nobody", outcome.wall_ms)
+        return outcome
+
+    async def erase(self) -> None:
+        """Remove what is kept outside of the cache. Raises Unavailable when something cannot be ended."""
+        with contextlib.suppress(NotFound):
+            await find_podman(self._cache, "", groups=False).erase()
+
+    async def _ready(self) -> tuple[Podman, Images]:
+        if self._engine is None:
+            probe = await self.probe()
+            if self._engine is None:
+                raise Unavailable("compute.no_container", probe.missing["container"])
+        return self._engine
+
+    async def _run(self, job: ContainerJob, podman: Podman, assignment: Assignment) -> RunOutcome:
+        outputs = job.folder / "out"
+        try:
+            outcome = await run_container(job, podman, cancel=assignment.cancel, started=assignment.started.set)
+            return await asyncio.to_thread(settle_outputs, outputs, outcome)
+        except InvalidInput:
+            raise  # nothing ran
+        except BaseException:
+            await asyncio.to_thread(wipe, outputs)
+            raise
+        finally:
+            await asyncio.to_thread(wipe, job.folder / "work")
+
+    async def _try(self, podman: Podman, architecture: str) -> str:
+        """Run a program that does nothing; why that does not work, empty when it does."""
+        await asyncio.to_thread(podman.prepare)
+        with tempfile.TemporaryDirectory(dir=podman.home) as name:
+            folder = Path(name)
+            image = await asyncio.to_thread(write_tiny_image, folder / "image", architecture)
+            if image is None:
+                return f"there is no program to try it with for the processor {platform.machine()}."
+            try:
+                await podman.call("rm", "--all", "--force", "--time", "0")
+                await podman.load(folder / "image")
+                job = await asyncio.to_thread(_probe_job, folder, image)
+                outcome = await run_container(job, podman, cancel=asyncio.Event(), started=lambda: None)
+            except (InvalidInput, Unavailable) as error:
+                return error.message
+            said = await asyncio.to_thread((folder / "stderr").read_text)
+        if outcome.exit_code != EXIT_CODE:
+            return f"a program that does nothing failed in it: {outcome.detail or outcome.exit_code}."
+        return said.strip()
+
+
+def _ways(cache: Path) -> Iterator[Podman]:
+    """Ways to call podman, the best first."""
+    for groups in (True, False):
+        for runtime in find_runtimes():
+            yield find_podman(cache, runtime, groups=groups)
+
+
+def _job(work: ContainerWork, assignment: Assignment, image: str) -> ContainerJob:
+    workspace, resources = assignment.workspace, assignment.resources
+    threads = str(max(1, resources.cpu_milli // 1000))
+    env = {
+        "HOME": "/work",
+        "TZ": "UTC",
+        "FALLOW_SEED": assignment.seed.hex(),
+        # Libraries count the machine's processors, not the lease's.
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+    }
+    return ContainerJob(
+        name=_new_name(),
+        image=image,
+        entrypoint=tuple(work.entrypoint),
+        args=tuple(work.args),
+        workdir=work.workdir,
+        env=env | work.env,
+        folder=workspace,
+        memory_bytes_max=resources.memory_mib * _MIB,
+        disk_bytes_max=max(resources.disk_mib, work.output_mib) * _MIB,
+        cpu_milli=resources.cpu_milli,
+        time_limit_s=assignment.time_limit_s,
+    )
+
+
+def _probe_job(folder: Path, image: str) -> ContainerJob:
+    _lay_out(folder)
+    return ContainerJob(
+        name=_new_name(),
+        image=image,
+        entrypoint=("/exit",),
+        args=(),
+        workdir="",
+        env={},
+        folder=folder,
+        memory_bytes_max=64 * _MIB,
+        disk_bytes_max=_MIB,
+        cpu_milli=1000,
+        time_limit_s=20,
+    )
+
+
+def _new_name() -> str:
+    return f"fallow-{secrets.token_hex(8)}"
+
+
+def _lay_out(folder: Path) -> None:
+    """Make the folders that a container gets. It is another user, or several, and nobody else comes as far as here."""
+    for name, mode in (("in", 0o755), ("out", 0o777), ("work", 0o777)):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name).chmod(mode)
+    make_readable(folder / "in")

@@ -1,0 +1,115 @@
+"""One program in a container, from its start to its end, within its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from typing import Final, NamedTuple
+
+from fallow.verticals.compute.worker.cgroups import Group, find_group
+from fallow.verticals.compute.worker.container_start import GROUPS_PARENT, ContainerJob, Launch
+from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome
+from fallow.verticals.compute.worker.podman import Podman
+
+_SIGXCPU_EXIT: Final = 128 + 24
+
+
+class First:
+    """The first process of a container, which takes all others along when it ends."""
+
+    def __init__(self, pid: int) -> None:
+        """Hold on to it. Raises ProcessLookupError when it has ended."""
+        self.pid = pid
+        self.fd = os.pidfd_open(pid)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        return bool(select.select([self.fd], [], [], 0)[0])
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.fd)
+
+    def _send(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.fd, number)
+
+
+async def run_container(
+    job: ContainerJob, podman: Podman, *, cancel: asyncio.Event, started: Callable[[], None]
+) -> RunOutcome:
+    """Run a program to its end, its limits, or until `cancel` is set (or the calling task is cancelled).
+
+    `started` is called when it begins. No process of it is left afterwards, and its container is removed.
+
+    Raises:
+        InvalidInput: the image does not have what it is to run.
+        Unavailable: this machine could not run it: not the program's doing.
+    """
+    launch = await asyncio.to_thread(Launch, job, podman)
+    try:
+        pid = await launch.pid(cancel)
+        if pid is None:
+            return RunOutcome(-1, "cancelled", "it was cancelled", 0, 0, 0)
+        started()
+        first = _hold(pid)
+        if first is None:  # it began and ended between two looks
+            return RunOutcome(await launch.exit_code(), "exited", "", 1, 0, 0)
+        with closing(first):
+            return await _watched(job, first, launch, cancel)
+    finally:
+        await asyncio.shield(launch.close())
+
+
+async def _watched(job: ContainerJob, first: First, launch: Launch, cancel: asyncio.Event) -> RunOutcome:
+    loop = asyncio.get_running_loop()
+    folder = job.folder
+    writable = (folder / "out", folder / "work", folder / "stdout", folder / "stderr")
+    group = find_group(first.pid, GROUPS_PARENT)
+    course = Course(Bounds(job.time_limit_s, job.memory_bytes_max, job.disk_bytes_max, writable), first, group)
+    begun = loop.time()
+    try:
+        await course.wait(cancel)
+    finally:
+        first.kill()
+    wall_ms = max(1, round((loop.time() - begun) * 1000))
+    used = _used(group, course)
+    code = await launch.exit_code()
+    course.judge("output", when=await asyncio.to_thread(course.disk_is_full))
+    course.judge("memory", when=code != 0 and used.out_of_memory)
+    course.judge("time", when=code == _SIGXCPU_EXIT)
+    return course.outcome(code, wall_ms, used.cpu_ms, used.peak_memory_bytes)
+
+
+def _hold(pid: int) -> First | None:
+    try:
+        return First(pid)
+    except ProcessLookupError:
+        return None
+
+
+class _Used(NamedTuple):
+    out_of_memory: bool
+    cpu_ms: int
+    peak_memory_bytes: int
+
+
+def _used(group: Group | None, course: Course) -> _Used:
+    """What the program took. At once after its end: podman soon removes the group, and nobody knows any more."""
+    if group is None:
+        return _Used(False, course.cpu_ms, course.peak_memory_bytes)
+    return _Used(group.out_of_memory, group.cpu_ms, group.peak_memory_bytes)

@@ -1,0 +1,260 @@
+"""Containers that want more than their lease: the machine's files, its network, its memory, its disk, its time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fallow.verticals.compute.worker.worker import ComputeWorker
+from tests.container_jobs import BUSYBOX, ContainerCase, container_worker, entry, image, layer, oci_archive
+from tests.python_jobs import left_over
+
+MIB = 1 << 20
+ENTRIES = {"bin", "dev", "etc", "in", "out", "proc", "root", "run", "sys", "tmp", "work"}
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComputeWorker]:
+    with container_worker(tmp_path_factory.mktemp("containers")) as made:
+        yield made
+
+
+@pytest.fixture
+def case(tmp_path: Path, worker: ComputeWorker) -> ContainerCase:
+    return ContainerCase(tmp_path, worker)
+
+
+# what can be seen and done
+
+
+async def test_nothing_of_the_machine_is_there(case: ContainerCase, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret of the agent")
+    wanted = [str(key), str(Path(__file__)), "/etc/shadow", "/etc/hosts", "/etc/resolv.conf"]
+    wanted += [
+        "/home",
+        "/var",
+        "/boot",
+        "/usr",
+        "/run/secrets",
+        "/sys/firmware/dmi",
+        "/dev/vda",
+        "/dev/kmsg",
+        "/dev/mem",
+    ]
+    printed = await case.printed(
+        "for name in $WANTED; do ls -d $name 2>/dev/null; done; ls /", env={"WANTED": " ".join(wanted)}
+    )
+    assert set(printed.split()) <= ENTRIES
+
+
+async def test_it_has_no_power(case: ContainerCase) -> None:
+    printed = await case.printed("cat /proc/self/status; cat /proc/self/uid_map")
+    status = dict(line.split(":\t", 1) for line in printed.splitlines() if ":\t" in line)
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    if os.geteuid() == 0:
+        assert [int(field) for field in printed.splitlines()[-1].split()] == [0, 0x70000000, 65536]
+
+
+@pytest.mark.parametrize("path", ["/file", "/in/file", "/etc/file", "/root/file", "/run/file", "/sys/fs/cgroup/file"])
+async def test_all_but_three_folders_is_read_only(case: ContainerCase, path: str) -> None:
+    assert (
+        await case.run(f"echo x > /out/a; echo x > /work/a; echo x > /tmp/a; echo x > {path}")
+    ).reason == "program.exit"
+
+
+async def test_nothing_can_be_mounted(case: ContainerCase) -> None:
+    assert (await case.run("mount -t tmpfs none /tmp")).reason == "program.exit"
+    assert (await case.run("mount -o remount,rw /")).reason == "program.exit"
+
+
+async def test_there_is_no_network(case: ContainerCase) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        script = f"""
+        ls /sys/class/net
+        wget -q -T 2 -O - http://127.0.0.1:{port}/ && echo reached
+        wget -q -T 2 -O - http://169.254.169.254/ && echo reached
+        wget -q -T 2 -O - http://192.168.1.1/ && echo reached
+        wget -q -T 2 -O - http://localhost:{port}/ && echo reached
+        exit 0
+        """
+        assert (await case.printed(script)).split() == ["lo"]
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+async def test_no_variable_of_the_machine_is_there(case: ContainerCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FALLOW_API_KEY", "HTTPS_PROXY", "http_proxy", "LD_PRELOAD_X", "SECRET"):
+        monkeypatch.setenv(name, "secret")
+    names = {line.partition("=")[0] for line in (await case.printed("env", env={"MINE": "1"})).splitlines()}
+    assert "MINE" in names
+    assert names <= {
+        *("MINE", "HOME", "PATH", "TZ", "FALLOW_SEED", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+        *("HOSTNAME", "TERM", "container", "SHLVL", "PWD"),
+    }
+
+
+async def test_variables_stand_on_no_command_line(case: ContainerCase) -> None:
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(case.run("while :; do sleep 1; done", env={"TOKEN": "a-value-to-look-for"}))
+        await case.started.wait()
+        assert left_over("a-value-to-look-for") == []
+        assert not list(case.workspace.rglob("env"))
+        case.cancel.set()
+    assert running.result().reason == "cancelled"
+
+
+async def test_the_owners_own_images_are_neither_seen_nor_changed(case: ContainerCase) -> None:
+    before = await asyncio.to_thread(_owners_images)
+    assert await case.printed("echo ran") == "ran\n"
+    assert await asyncio.to_thread(_owners_images) == before
+
+
+def _owners_images() -> bytes:
+    command = ["podman", "--cgroup-manager", "cgroupfs", "images", "--quiet", "--all"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+# what can be taken
+
+
+async def test_a_fork_bomb(case: ContainerCase) -> None:
+    finished = await case.run("f() { f | f & }; f; while :; do :; done", time_limit_s=2)
+    assert (finished.reason, finished.caused_by) == ("program.time", "buyer")
+    assert finished.used_ms < 4000
+
+
+async def test_a_memory_bomb(case: ContainerCase) -> None:
+    finished = await case.run("x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done", memory_mib=32)
+    assert (finished.reason, finished.caused_by) == ("program.memory", "buyer")
+
+
+async def test_files_in_memory_are_memory(case: ContainerCase) -> None:
+    fill = "for name in /tmp/a /dev/shm/a; do dd if=/dev/zero of=$name bs=1M count=100; done; "
+    script = f"{fill} stat -c %s /tmp/a /dev/shm/a"
+    sizes = (await case.printed(script, memory_mib=64)).split()
+    assert [int(size) for size in sizes] == [16 * MIB, 16 * MIB]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "while :; do dd if=/dev/zero of=/out/$((i=i+1)) bs=1M count=4; done",
+        "while :; do dd if=/dev/zero of=/work/$((i=i+1)) bs=1M count=4; done",
+        "dd if=/dev/zero of=/out/a bs=1M count=1000; while :; do :; done",
+        "cat /dev/zero",
+        "cat /dev/zero >&2",
+        "while :; do touch /out/$((i=i+1)); done",
+    ],
+)
+async def test_the_disk_cannot_be_filled(case: ContainerCase, script: str) -> None:
+    finished = await case.run(script, disk_mib=16, output_mib=16, time_limit_s=20)
+    assert (finished.ok, finished.caused_by) == (False, "buyer")
+    assert finished.reason in {"program.output", "program.time"}
+    if finished.reason == "program.time":  # the kernel refuses more; it spins until its time is over
+        assert "count=1000" in script
+
+
+async def test_a_container_that_ignores_being_asked_is_killed(case: ContainerCase) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(
+            case.run("trap '' TERM INT HUP; (trap '' TERM; sleep 987) & while :; do sleep 1; done")
+        )
+        await case.started.wait()
+        asked = loop.time()
+        case.cancel.set()
+    assert loop.time() - asked < 2
+    assert running.result().reason == "cancelled"
+    assert left_over("987") == []
+
+
+async def test_links_in_outputs_are_not_followed(case: ContainerCase) -> None:
+    made = "ln -s /etc/passwd /out/link; ln -s / /out/root; echo x > /out/plain; mkfifo /out/pipe; chmod 0 /out/plain"
+    tools = layer(*((entry(f"bin/{name}", tarfile.SYMTYPE, "busybox"), b"") for name in ("ln", "mkfifo", "chmod")))
+    finished = await case.run(made, archive=oci_archive(image(tools)))
+    assert case.outputs(finished) == {"plain": b"x\n"}, case.stderr(finished)
+
+
+# images
+
+
+async def test_a_layer_that_writes_through_its_own_link(case: ContainerCase, tmp_path: Path) -> None:
+    """The lower layer makes a link to a folder of the machine, the upper one writes below it."""
+    target = tmp_path / "owner"
+    target.mkdir(mode=0o777)
+    lower = layer((entry("way", tarfile.SYMTYPE, str(target)), b""))
+    upper = layer((entry("way/escaped"), b"x"))
+    await case.run("ls /", archive=oci_archive(image(lower, upper)))
+    await case.run(
+        "ls /",
+        archive=oci_archive(
+            image(layer((entry("way", tarfile.SYMTYPE, str(target)), b""), (entry("way/escaped"), b"x")))
+        ),
+    )
+    assert list(target.iterdir()) == []
+
+
+async def test_volumes_and_checks_of_an_image_are_not_made(case: ContainerCase) -> None:
+    greedy = oci_archive(image(Volumes={"/data": {}}, Healthcheck={"Test": ["CMD", "/bin/touch", "/out/checked"]}))
+    finished = await case.run("touch /data/x", archive=greedy)
+    assert finished.reason == "program.exit"
+    assert case.outputs(finished) == {}
+
+
+async def test_a_program_with_the_owners_bit_stays_who_it_is(case: ContainerCase) -> None:
+    tools = layer((entry("setuid/id", mode=0o4755), BUSYBOX.read_bytes()))
+    printed = await case.printed("/setuid/id -u", archive=oci_archive(image(tools, User="1000:1000")))
+    assert printed == "1000\n"
+
+
+# the agent's end
+
+AGENT = """
+import asyncio, sys
+from collections.abc import Iterator
+from pathlib import Path
+from tests.container_jobs import ContainerCase
+from fallow.verticals.compute.worker.worker import ComputeWorker
+
+async def main() -> None:
+    case = ContainerCase(Path(sys.argv[1]), ComputeWorker(Path(sys.argv[1], "cache")))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(case.run("trap '' TERM; while :; do sleep 4321; done", time_limit_s=600))
+        await case.started.wait()
+        print((case.workspace / "pid").read_text(), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_no_container_outlives_an_agent_that_was_killed(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", AGENT, str(tmp_path)]
+    with container_worker(tmp_path / "cache"):
+        with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, start_new_session=True) as agent:
+            assert agent.stdout is not None
+            held = os.pidfd_open(int(agent.stdout.readline()))
+            agent.send_signal(signal.SIGKILL)
+        assert _ends(held, seconds=20)
+
+
+def _ends(held: int, *, seconds: float) -> bool:
+    """Whether a process, of which a descriptor is held, ends within that time."""
+    try:
+        return bool(select.select([held], [], [], seconds)[0])
+    finally:
+        os.close(held)

@@ -1,0 +1,152 @@
+"""Images that are not what they say, want to lead out of themselves, or are larger than they look."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from fallow.domain.errors import InvalidInput, TooMuch
+from fallow.verticals.compute.worker.image_check import Checked, check_layout, import_archive
+from fallow.verticals.compute.worker.image_child import Task
+from fallow.verticals.compute.worker.images import check
+from tests.container_jobs import Image, bare, docker_archive, entry, layer, oci_archive, tar
+
+MIB = 1 << 20
+PLATFORM = "linux/amd64"
+
+
+def take(folder: Path, archive: bytes, *, bytes_max: int = 16 * MIB) -> Checked:
+    """Take an archive as a node does."""
+    path = folder / "image.tar"
+    path.write_bytes(archive)
+    import_archive(path, folder / "layout", bytes_max=bytes_max)
+    return check_layout(folder / "layout", PLATFORM, bytes_max=bytes_max)
+
+
+GOOD = bare(layer((entry("file"), b"content")))
+
+
+@pytest.mark.parametrize("archive", [oci_archive(GOOD), oci_archive(GOOD, packed=True), docker_archive(GOOD)])
+def test_a_good_image_has_the_id_of_its_config(tmp_path: Path, archive: bytes) -> None:
+    assert take(tmp_path, archive) == Checked(GOOD.id, len(GOOD.layers[0]))
+    named = json.loads((tmp_path / "layout" / "index.json").read_bytes())["manifests"]
+    assert len(named) == 1
+    # The config, the layer and our own manifest, and nothing else that was in the archive.
+    assert len(list((tmp_path / "layout" / "blobs" / "sha256").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (entry("../out"), b"x"),
+        (entry("a/../../out"), b"x"),
+        (entry("/etc/passwd"), b"x"),
+        (entry("device", tarfile.CHRTYPE), b""),
+        (entry("device", tarfile.BLKTYPE), b""),
+        (entry("hard", tarfile.LNKTYPE, "../../etc/shadow"), b""),
+        (entry("hard", tarfile.LNKTYPE, "/etc/shadow"), b""),
+    ],
+)
+def test_entries_of_a_layer_that_lead_out_of_it(tmp_path: Path, bad: tuple[tarfile.TarInfo, bytes]) -> None:
+    with pytest.raises(InvalidInput):
+        take(tmp_path, oci_archive(bare(layer(bad)), packed=True))
+
+
+def test_layers_of_another_image_under_its_config(tmp_path: Path) -> None:
+    """Who comes later and wants the honest image would be given this one: it has its id."""
+    poisoned = Image(GOOD.config, (layer((entry("file"), b"another")),))
+    for name, archive in (("oci", oci_archive(poisoned)), ("docker", docker_archive(poisoned))):
+        (tmp_path / name).mkdir()
+        with pytest.raises(InvalidInput, match="not the one that the image's config names"):
+            take(tmp_path / name, archive)
+
+
+def test_a_blob_under_a_hash_that_it_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="does not have that hash"):
+        take(tmp_path, oci_archive(GOOD).replace(b"content", b"CONTENT"))
+
+
+def test_a_layer_that_unpacks_to_more_than_a_node_takes(tmp_path: Path) -> None:
+    bomb = bare(layer((entry("zeros"), bytes(32 * MIB))))
+    packed = oci_archive(bomb, packed=True)
+    assert len(packed) < MIB
+    with pytest.raises(TooMuch):
+        take(tmp_path, packed)
+
+
+def test_zeros_behind_a_layers_end_count_too(tmp_path: Path) -> None:
+    with pytest.raises(TooMuch):
+        take(tmp_path, oci_archive(bare(GOOD.layers[0] + bytes(32 * MIB)), packed=True))
+
+
+async def test_a_header_that_fills_the_memory_of_who_reads_it(tmp_path: Path) -> None:
+    head = entry("pax", tarfile.XHDTYPE)
+    head.size = 2 << 30
+    path = tmp_path / "image.tar"
+    path.write_bytes(head.tobuf())
+    os.truncate(path, 3 << 30)  # a hole, read as zeros
+    with pytest.raises(InvalidInput, match="not sound: MemoryError"):
+        await check(Task(str(tmp_path / "layout"), PLATFORM, 8 << 30, str(path)))
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        entry("blobs/sha256/" + "0" * 64, tarfile.SYMTYPE, "/etc/shadow"),
+        entry("index.json", tarfile.LNKTYPE, "/etc/shadow"),
+        entry("device", tarfile.CHRTYPE),
+    ],
+)
+def test_an_archive_of_links_and_devices(tmp_path: Path, member: tarfile.TarInfo) -> None:
+    with pytest.raises(InvalidInput, match="no plain file"):
+        take(tmp_path, layer((member, b"")))
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/var/tmp/escaped-by-an-archive", "blobs/sha256/../../../escaped"])
+def test_names_of_an_archive_that_lead_out_of_it(tmp_path: Path, name: str) -> None:
+    with tarfile.open(fileobj=io.BytesIO(oci_archive(GOOD))) as source:
+        files = {member.name: source.extractfile(member).read() for member in source}  # type: ignore[union-attr]
+    with contextlib.suppress(InvalidInput):
+        take(tmp_path, tar({name: b"x", **files}))
+    assert not list(tmp_path.rglob("escaped*"))
+    assert not list(tmp_path.parent.glob("escaped*"))
+    assert not Path("/var/tmp/escaped-by-an-archive").exists()  # noqa: S108
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        b"",
+        b"no archive",
+        tar({}),
+        tar({"index.json": b"{"}),
+        tar({"index.json": b'{"manifests":[]}'}),
+        tar({"index.json": json.dumps({"manifests": [{"digest": "sha256:" + "0" * 64, "size": 1}]}).encode()}),
+        tar({"index.json": json.dumps({"manifests": [{"digest": "sha256:../../index", "size": 1}]}).encode()}),
+        tar({"manifest.json": b"[]"}),
+        tar({"manifest.json": b'[{"Config":"../../etc/passwd","Layers":[]}]'}),
+        oci_archive(bare(b"no layer")),
+        oci_archive(Image(GOOD.config.replace(b"amd64", b"s390x"), GOOD.layers)),
+        oci_archive(Image(GOOD.config, GOOD.layers * 2)),
+    ],
+)
+def test_what_is_no_image(tmp_path: Path, archive: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        take(tmp_path, archive)
+
+
+def test_indexes_of_indexes_come_to_an_end(tmp_path: Path) -> None:
+    inner = b'{"manifests":[]}'
+    with tarfile.open(fileobj=io.BytesIO(oci_archive(Image(inner, ())))) as source:
+        names = [member.name for member in source if member.name.startswith("blobs/")]
+        files = {name: source.extractfile(name).read() for name in names}  # type: ignore[union-attr]
+    digest = next(name for name, data in files.items() if data == inner).rpartition("/")[2]
+    index = json.dumps({"manifests": [{"digest": f"sha256:{digest}", "size": 1}] * 1000}).encode()
+    with pytest.raises(InvalidInput, match="no image for"):
+        take(tmp_path, tar({"oci-layout": b"{}", "index.json": index, **files}))

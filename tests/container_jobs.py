@@ -1,0 +1,185 @@
+# ruff: noqa: D102
+"""Container jobs for tests: images made on the spot around a static busybox, a worker, and one lease."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fallow.domain.resources import Resources
+from fallow.ports.vertical import Assignment, Finished
+from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
+from fallow.verticals.compute.worker.worker import ComputeWorker
+from tests.capability import require
+from tests.unit.agent_fakes import MemoryBlobs
+
+BUSYBOX = Path("/usr/bin/busybox") if Path("/usr/bin/busybox").exists() else Path("/bin/busybox")
+
+
+class Image(NamedTuple):
+    """The parts of an image: its config, and its layers as they are without compression."""
+
+    config: bytes
+    layers: tuple[bytes, ...]
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(self.config).hexdigest()
+
+
+def layer(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """Pack a layer of these entries."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for entry, content in entries:
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return data.getvalue()
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o755) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.mode = kind, link, mode
+    return made
+
+
+@functools.cache
+def shell_layer() -> bytes:
+    """A layer with a shell and its tools."""
+    folders = [(entry(name, tarfile.DIRTYPE), b"") for name in ("bin", "etc", "root", "tmp")]
+    tools = [
+        (entry(f"bin/{name}", tarfile.SYMTYPE, "busybox"), b"")
+        for name in ("sh", "cat", "ls", "id", "env", "dd", "sleep", "wget", "ping", "mount", "stat", "ps", "touch")
+    ]
+    return layer(*folders, (entry("bin/busybox"), BUSYBOX.read_bytes()), *tools)
+
+
+def image(*layers: bytes, platform: str = "amd64", **settings: Any) -> Image:
+    """An image of these layers above one with a shell; `settings` are those of the config's `config`."""
+    every = (shell_layer(), *layers)
+    config = {
+        "architecture": platform,
+        "os": "linux",
+        "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"], **settings},
+        "rootfs": {"type": "layers", "diff_ids": [_digest(one) for one in every]},
+    }
+    return Image(json.dumps(config).encode(), every)
+
+
+def bare(*layers: bytes) -> Image:
+    """An image of these layers alone."""
+    diff_ids = [_digest(one) for one in layers]
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    return Image(json.dumps(config).encode(), layers)
+
+
+def oci_archive(made: Image, *, packed: bool = False) -> bytes:
+    """An image as `podman save --format oci-archive` and `skopeo` write it."""
+    blobs: dict[str, bytes] = {}
+    layers = [gzip.compress(one, mtime=0) if packed else one for one in made.layers]
+    kind = "application/vnd.oci.image"
+
+    def add(data: bytes, media_type: str) -> dict[str, Any]:
+        blobs[_digest(data)] = data
+        return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
+
+    manifest = {
+        "schemaVersion": 2,
+        "config": add(made.config, f"{kind}.config.v1+json"),
+        "layers": [add(one, f"{kind}.layer.v1.tar{'+gzip' if packed else ''}") for one in layers],
+    }
+    index = {"schemaVersion": 2, "manifests": [add(json.dumps(manifest).encode(), f"{kind}.manifest.v1+json")]}
+    files = {f"blobs/sha256/{digest.removeprefix('sha256:')}": data for digest, data in blobs.items()}
+    return tar({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": json.dumps(index).encode(), **files})
+
+
+def docker_archive(made: Image) -> bytes:
+    """An image as `docker save` writes it."""
+    files = {f"{number}/layer.tar": one for number, one in enumerate(made.layers)}
+    saved = [{"Config": f"{made.id}.json", "RepoTags": ["a:b"], "Layers": list(files)}]
+    return tar({f"{made.id}.json": made.config, **files, "manifest.json": json.dumps(saved).encode()})
+
+
+def tar(files: Mapping[str, bytes]) -> bytes:
+    return layer(*((entry(name, mode=0o644), data) for name, data in files.items()))
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@contextmanager
+def container_worker(cache: Path) -> Iterator[ComputeWorker]:
+    """A worker whose engine leaves nothing behind."""
+    require("podman")
+    worker = ComputeWorker(cache)
+    try:
+        yield worker
+    finally:
+        asyncio.run(worker.erase())
+
+
+class ContainerCase:
+    """One lease, and the worker that does its work."""
+
+    def __init__(self, folder: Path, worker: ComputeWorker) -> None:
+        self.worker = worker
+        self.blobs = MemoryBlobs()
+        self.workspaces = folder / "leases"
+        self.workspace = self.workspaces
+        self.cancel = asyncio.Event()
+        self.started = asyncio.Event()
+        self._leases = 0
+
+    async def run(self, script: str = "", *, archive: bytes | None = None, **changes: Any) -> Finished:
+        """Run a script of the shell (or the image's own program); `changes` are the work's or the lease's fields."""
+        self._leases += 1
+        self.workspace = self.workspaces / str(self._leases)
+        self.workspace.mkdir(mode=0o700, parents=True)
+        item, time_limit_s = changes.pop("item", None), changes.pop("time_limit_s", 30)
+        seed, disk_mib = changes.pop("seed", bytes(32)), changes.pop("disk_mib", 64)
+        resources = Resources(cpu_milli=1000, memory_mib=changes.pop("memory_mib", 64), disk_mib=disk_mib)
+        what = {} if "image" in changes else {"archive": self.blobs.add(archive or oci_archive(image()))}
+        work = {"kind": "container", **what, **({"args": ["sh", "-c", script]} if script else {}), **changes}
+        return await self.worker.run(
+            Assignment(
+                work=work,
+                item=None if item is None else self.blobs.add(item),
+                seed=seed,
+                resources=resources,
+                time_limit_s=time_limit_s,
+                workspace=self.workspace,
+                blobs=self.blobs,
+                cancel=self.cancel,
+                started=self.started,
+            )
+        )
+
+    async def printed(self, script: str = "", **changes: Any) -> str:
+        """Run what must end well, and return what it printed."""
+        finished = await self.run(script, **changes)
+        assert finished.ok, (finished, self.stderr(finished) if finished.result else "")
+        return self.stdout(finished)
+
+    def outcome(self, finished: Finished) -> Outcome:
+        """The document that a run left."""
+        assert finished.result is not None, finished
+        return decode_outcome(self.blobs.blobs[finished.result])
+
+    def stdout(self, finished: Finished) -> str:
+        return self.blobs.blobs[self.outcome(finished).stdout.sha256].decode()
+
+    def stderr(self, finished: Finished) -> str:
+        return self.blobs.blobs[self.outcome(finished).stderr.sha256].decode(errors="replace")
+
+    def outputs(self, finished: Finished) -> dict[str, bytes]:
+        return {output.name: self.blobs.blobs[output.sha256] for output in self.outcome(finished).outputs}

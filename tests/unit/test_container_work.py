@@ -1,0 +1,121 @@
+"""Containers: the worker with a real engine, images made on the spot, blobs in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fallow.verticals.compute.worker import podman as podman_module
+from fallow.verticals.compute.worker.worker import ComputeWorker
+from tests.capability import require
+from tests.container_jobs import ContainerCase, container_worker, docker_archive, image, oci_archive
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComputeWorker]:
+    with container_worker(tmp_path_factory.mktemp("containers")) as made:
+        yield made
+
+
+@pytest.fixture
+def case(tmp_path: Path, worker: ComputeWorker) -> ContainerCase:
+    return ContainerCase(tmp_path, worker)
+
+
+async def test_the_probe_really_runs_a_container(case: ContainerCase) -> None:
+    probe = await case.worker.probe()
+    assert probe.attributes["compute.container"] == "linux/amd64"
+    assert probe.attributes["compute.container.engine"] == "podman"
+    assert "container" not in probe.missing
+
+
+async def test_the_probe_says_what_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("podman")
+    monkeypatch.setattr(podman_module, "SEARCH", str(tmp_path))
+    probe = await ComputeWorker(tmp_path / "cache").probe()
+    assert "compute.container" not in probe.attributes
+    assert "apt-get install" in probe.missing["container"]
+
+
+async def test_the_probe_says_that_an_engine_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("podman")
+    monkeypatch.setattr(podman_module, "RUNTIMES", ("false",))
+    probe = await ComputeWorker(tmp_path / "cache").probe()
+    assert "compute.container" not in probe.attributes
+    assert (
+        'No container runs here: podman rm failed: default OCI runtime "false" not found' in probe.missing["container"]
+    )
+
+
+async def test_a_good_run(case: ContainerCase) -> None:
+    finished = await case.run("echo hello; echo oh >&2; echo made > /out/file", item=b"one item")
+    assert (finished.ok, finished.reason, finished.caused_by) == (True, "", "nobody")
+    assert case.started.is_set()
+    assert finished.used_ms > 0
+    assert (case.stdout(finished), case.stderr(finished)) == ("hello\n", "oh\n")
+    assert case.outputs(finished) == {"file": b"made\n"}
+
+
+@pytest.mark.parametrize("archive", ["oci", "oci, packed", "docker"])
+async def test_every_kind_of_archive(case: ContainerCase, archive: str) -> None:
+    data = docker_archive(image()) if archive == "docker" else oci_archive(image(), packed="packed" in archive)
+    assert await case.printed("cat /in/input", archive=data, item=b"one item") == "one item"
+
+
+async def test_the_images_own_program(case: ContainerCase) -> None:
+    own = oci_archive(
+        image(
+            Entrypoint=["/bin/sh", "-c", "echo $0 $1 $(pwd) $OWN"],
+            Cmd=["a", "b"],
+            WorkingDir="/etc",
+            Env=["PATH=/bin", "OWN=1"],
+        )
+    )
+    assert await case.printed(archive=own) == "a b /etc 1\n"
+    assert await case.printed(archive=own, args=["c"], env={"OWN": "2"}, workdir="/bin") == "c /bin 2\n"
+    assert await case.printed(archive=own, entrypoint=["/bin/sh", "-c", "echo over"]) == "over\n"
+
+
+async def test_variables_arrive_as_they_are(case: ContainerCase) -> None:
+    env = {
+        "SPACES": "  a  b ",
+        "QUOTES": "\"q\" 'x' $HOME \\",
+        "HASH": "# no comment",
+        "WIDE": "é✓",
+        "EMPTY": "",
+        "EQ": "a=b",
+    }
+    printed = await case.printed("env", env=env)
+    assert {f"{name}={value}" for name, value in env.items()} <= set(printed.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("script", "changes", "reason", "code"),
+    [
+        ("exit 3", {}, "program.exit", 3),
+        ("exit 125", {}, "program.exit", 125),
+        ("exit 127", {}, "program.exit", 127),
+        ("kill -9 $$; while :; do :; done", {"time_limit_s": 1}, "program.time", -1),
+        ("", {"entrypoint": ["/not/there"]}, "program.invalid", -1),
+        ("pwd", {"workdir": "/not/there"}, "program.invalid", -1),
+        ("", {"archive": b"no archive"}, "program.invalid", -1),
+    ],
+)
+async def test_how_containers_fail(
+    case: ContainerCase, script: str, changes: dict[str, Any], reason: str, code: int
+) -> None:
+    finished = await case.run(script, **changes)
+    assert (finished.ok, finished.reason, finished.caused_by) == (False, reason, "buyer"), case.stderr(finished)
+    assert case.outcome(finished).exit_code == code
+    if reason == "program.invalid":
+        assert finished.used_ms == 0
+        assert case.stderr(finished).startswith("fallow: ")
+        assert str(case.workspace) not in case.stderr(finished)
+
+
+async def test_an_image_that_names_a_user_it_does_not_have(case: ContainerCase) -> None:
+    finished = await case.run("id", archive=oci_archive(image(User="nobody-knows")))
+    assert (finished.reason, finished.caused_by, finished.used_ms) == ("program.invalid", "buyer", 0)
