@@ -108,7 +108,7 @@ def test_an_archive_of_links_and_devices(tmp_path: Path, member: tarfile.TarInfo
         take(tmp_path, layer((member, b"")))
 
 
-@pytest.mark.parametrize("name", ["../../escaped", "/var/tmp/escaped-by-an-archive", "blobs/sha256/../../../escaped"])
+@pytest.mark.parametrize("name", ["../../escaped", "/opt/escaped-by-an-archive", "blobs/sha256/../../../escaped"])
 def test_names_of_an_archive_that_lead_out_of_it(tmp_path: Path, name: str) -> None:
     with tarfile.open(fileobj=io.BytesIO(oci_archive(GOOD))) as source:
         files = {member.name: source.extractfile(member).read() for member in source}  # type: ignore[union-attr]
@@ -116,7 +116,7 @@ def test_names_of_an_archive_that_lead_out_of_it(tmp_path: Path, name: str) -> N
         take(tmp_path, tar({name: b"x", **files}))
     assert not list(tmp_path.rglob("escaped*"))
     assert not list(tmp_path.parent.glob("escaped*"))
-    assert not Path("/var/tmp/escaped-by-an-archive").exists()  # noqa: S108
+    assert not Path("/opt/escaped-by-an-archive").exists()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,11 @@ def test_a_system_service_is_kept_running_and_kept_small() -> None:
     assert service["ReadWritePaths"] == '"/var/lib/fallow agent"'
 
 
+def test_roots_containers_have_a_place_outside_of_any_home() -> None:
+    assert parsed(unit_text(unit(user="root")))["Service"]["StateDirectory"] == "fallow"
+    assert "StateDirectory" not in parsed(unit_text(unit()))["Service"]
+
+
 def test_a_users_own_service_asks_for_nothing_that_it_cannot_have() -> None:
     text = unit_text(unit(user="", groups=("input",)))
     assert not {"User", "SupplementaryGroups", "ProtectSystem", "MemoryHigh"} & set(parsed(text)["Service"])

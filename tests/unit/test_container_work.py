@@ -10,7 +10,6 @@ import pytest
 
 from fallow.verticals.compute.worker import podman as podman_module
 from fallow.verticals.compute.worker.worker import ComputeWorker
-from tests.capability import require
 from tests.container_jobs import ContainerCase, container_worker, docker_archive, image, oci_archive
 
 
@@ -32,16 +31,16 @@ async def test_the_probe_really_runs_a_container(case: ContainerCase) -> None:
     assert "container" not in probe.missing
 
 
+@pytest.mark.usefixtures("worker")
 async def test_the_probe_says_what_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require("podman")
     monkeypatch.setattr(podman_module, "SEARCH", str(tmp_path))
     probe = await ComputeWorker(tmp_path / "cache").probe()
     assert "compute.container" not in probe.attributes
     assert "apt-get install" in probe.missing["container"]
 
 
+@pytest.mark.usefixtures("worker")
 async def test_the_probe_says_that_an_engine_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require("podman")
     monkeypatch.setattr(podman_module, "RUNTIMES", ("false",))
     probe = await ComputeWorker(tmp_path / "cache").probe()
     assert "compute.container" not in probe.attributes

@@ -81,6 +81,8 @@ def _hardening(unit: Unit, *, system: bool) -> list[str]:
         lines += [
             "ProtectSystem=strict",
             f"ReadWritePaths={_quoted(str(unit.home))}",
+            # Where containers of root's are kept: not in a home that others must not pass.
+            *(["StateDirectory=fallow"] if unit.user == "root" else []),
             "PrivateTmp=yes",
             "ProtectHostname=yes",
             "ProtectKernelModules=yes",

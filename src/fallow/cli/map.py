@@ -22,24 +22,25 @@ INTERRUPTED_EXIT = 130
 
 
 def map_(
-    program: ExistingFile,
-    /,
-    *inputs: ExistingFile,
+    *files: ExistingFile,
     args_from: Annotated[ExistingFile | None, Parameter(help="A file: each of its lines is one more input.")] = None,
     arg: Annotated[Many, Parameter(help="An argument of the program; may be repeated.")] = (),
     wanted: Options = None,
     output: Annotated[Path | None, Parameter(help="Folder to write each result to, one folder an input.")] = None,
     json: Json = False,
 ) -> int:
-    """Run a program or script once for each input, which it finds as /in/input, on many machines at once.
+    """Run a program, script or container once for each input, which it finds as /in/input, on many machines at once.
+
+    Give the program's file and then those of the inputs; with --image all files are inputs.
 
     What the runs print is printed here in the order of the inputs. The exit code is 0 when all went well.
     """
     wanted = wanted or Wanted()
+    program, inputs = ([], files) if wanted.image else (files[:1], files[1:])
     items = _items(inputs, args_from)
     with profiles.connect() as client:
         contents = [item for _, item in items]
-        order = make_order(client, program, arg, wanted, items=contents, quiet=json)
+        order = make_order(client, [*map(str, program), *arg], wanted, items=contents, quiet=json)
         if not json:
             tell(quote_line(client.quote(order)))
         job = client.submit(order)

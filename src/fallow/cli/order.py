@@ -17,14 +17,22 @@ _WASM = b"\0asm"
 
 
 def make_order(
-    client: Client, program: Path, args: Sequence[str], wanted: Wanted, *, items: Sequence[Source] = (), quiet: bool
+    client: Client, command: Sequence[str], wanted: Wanted, *, items: Sequence[Source] = (), quiet: bool
 ) -> Order:
-    """Upload a WebAssembly program or a Python script, and make the order for it.
+    """Upload a program, script or image, and make the order for it.
+
+    `command` is a file and its arguments, or with an image what is run in it.
 
     Raises:
-        InvalidInput: the file is neither. Whatever uploading or bundling raises.
+        InvalidInput: the file is none of them. Whatever uploading or bundling raises.
     """
     inputs, env, options = wanted.inputs, wanted.environment, wanted.options
+    image = wanted.container
+    if image is not None:
+        if wanted.python is not None:
+            raise InvalidInput("cli.python", "--python is for scripts; an image brings its own.")
+        return client.container_order(image, command, inputs, items=items, env=env, **options)
+    program, args = _program(command), command[1:]
     if program.suffix.lower() == ".py":
         say = silent if quiet else tell
         return client.python_order(
@@ -37,6 +45,15 @@ def make_order(
     if wanted.python is not None:
         raise InvalidInput("cli.python", "--python is for scripts; this file's name does not end in .py.")
     return client.wasm_order(program, args, inputs, items=items, env=env, **options)
+
+
+def _program(command: Sequence[str]) -> Path:
+    if not command:
+        raise InvalidInput("cli.program", "There is nothing to run.", "Name a file, or an image with --image.")
+    program = Path(command[0])
+    if not program.is_file():
+        raise InvalidInput("cli.program", f"There is no file {command[0]}.")
+    return program
 
 
 def _first_line(path: Path) -> bytes:

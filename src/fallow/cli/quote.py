@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from cyclopts.types import ExistingFile
-
 from fallow.cli import profiles
 from fallow.cli.order import make_order
 from fallow.cli.show import Json, node_name, quote_line, say, show_json, table, why_not
@@ -11,11 +9,11 @@ from fallow.cli.units import usd
 from fallow.cli.wanted import Options, Wanted
 
 
-def quote(program: ExistingFile, /, *args: str, wanted: Options = None, json: Json = False) -> int:
-    """Show what a program would cost and where it could run; nothing is bought."""
+def quote(*command: str, wanted: Options = None, json: Json = False) -> int:
+    """Show what a program would cost and where it could run; nothing is bought. Its words are those of `fallow run`."""
     wanted = wanted or Wanted()
     with profiles.connect() as client:
-        order = make_order(client, program, args, wanted, quiet=json)
+        order = make_order(client, command, wanted, quiet=json)
         view = client.quote(order)
     if json:
         show_json(view)

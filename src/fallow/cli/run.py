@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.types import ExistingFile
 from rich.text import Text
 
 from fallow.cli import profiles
@@ -24,23 +23,22 @@ EXIT_MAX = 255
 
 
 def run(
-    program: ExistingFile,
-    /,
-    *args: str,
+    *command: str,
     wanted: Options = None,
     output: Annotated[Path | None, Parameter(help="Folder to write stdout, stderr and the program's files to.")] = None,
     detach: Annotated[bool, Parameter(negative=(), help="Print the job's id and do not wait.")] = False,
     json: Json = False,
 ) -> int:
-    """Run a WebAssembly (WASI) program or a Python script on somebody's machine and wait for it.
+    """Run a WebAssembly (WASI) program, a Python script or a container on somebody's machine and wait for it.
 
-    A script's dependencies (PEP 723) are bundled here; it runs without network.
+    Give the program's file and its arguments; with --image what to run in it, or nothing for its own program. A
+    script's dependencies (PEP 723) are bundled here. Nothing has a network.
 
     Its output is printed here and its exit code is returned. Put -- before arguments that begin with a dash.
     """
     wanted = wanted or Wanted()
     with profiles.connect() as client:
-        order = make_order(client, program, args, wanted, quiet=json)
+        order = make_order(client, command, wanted, quiet=json)
         quote = client.quote(order)
         if not json:
             tell(quote_line(quote))

@@ -9,10 +9,12 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
+from cyclopts.types import ExistingFile
 
 from fallow.cli.units import cpu_milli, microusd, seconds
 from fallow.domain.errors import InvalidInput
 from fallow.domain.orders import Requirements
+from fallow.sdk.containers import Image
 from fallow.sdk.runs import RunOptions
 
 Many = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False, consume_multiple=False)]
@@ -37,6 +39,31 @@ class Wanted:
     python: Annotated[str | None, Parameter(help="Version of Python that a script is to run on, for example 3.11.")] = (
         None
     )
+
+    image: Annotated[
+        ExistingFile | None, Parameter(help="Run in a container: a file that podman or docker saved its image to.")
+    ] = None
+    entrypoint: Annotated[Many, Parameter(help="With --image: a word of the program to run instead of its own.")] = ()
+    workdir: Annotated[str | None, Parameter(help="With --image: the folder to start in.")] = None
+    platform: Annotated[str | None, Parameter(help="With --image: what it is built for (linux/amd64).")] = None
+
+    @property
+    def container(self) -> Image | None:
+        """The image to run, if it is to be one.
+
+        Raises:
+            InvalidInput: there are options of containers without an image.
+        """
+        if self.image is None:
+            if self.entrypoint or self.workdir or self.platform:
+                raise InvalidInput("cli.image", "--entrypoint, --workdir and --platform go with --image.")
+            return None
+        image = Image(archive=self.image, entrypoint=self.entrypoint)
+        if self.workdir is not None:
+            image["workdir"] = self.workdir
+        if self.platform is not None:
+            image["platform"] = self.platform
+        return image
 
     @property
     def inputs(self) -> dict[str, Path]:

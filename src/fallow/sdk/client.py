@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fallow.sdk.accounts import AccountCalls
 from fallow.sdk.checks import CheckCalls
+from fallow.sdk.containers import ContainerCalls
 from fallow.sdk.python import PythonCalls
 
 
-class AsyncClient(PythonCalls, AccountCalls, CheckCalls):
+class AsyncClient(PythonCalls, ContainerCalls, AccountCalls, CheckCalls):
     """Buy from a network.
 
     async with AsyncClient("https://fallow.example", "fk_...") as client:

@@ -14,12 +14,13 @@ from fallow.sdk.loop import Loop
 from fallow.sdk.patience import PATIENCE_S, Told, nobody
 from fallow.sdk.runs import RunOptions
 from fallow.sdk.sync_calls import SyncAccountCalls, SyncCheckCalls, SyncJobCalls
+from fallow.sdk.sync_containers import SyncContainerCalls
 from fallow.sdk.sync_python import SyncPythonCalls
 from fallow.sdk.sync_results import SyncItemResult, SyncRunResult
 from fallow.sdk.transfers import READ_BYTES_MAX, Source
 
 
-class Client(SyncJobCalls, SyncPythonCalls, SyncAccountCalls, SyncCheckCalls):
+class Client(SyncJobCalls, SyncPythonCalls, SyncContainerCalls, SyncAccountCalls, SyncCheckCalls):
     """`AsyncClient` for code without asyncio: the same methods, which wait for their results."""
 
     def __init__(

@@ -49,9 +49,8 @@ class ContainerRunner:
             for podman in _ways(self._cache):
                 why = await self._try(podman, architecture)
                 if not why:
-                    images = Images(podman, podman.images, KEPT_BYTES_MAX)
-                    await images.reconcile()
-                    self._engine = podman, images
+                    self._engine = podman, Images(podman, podman.images, KEPT_BYTES_MAX)
+                    await self._engine[1].reconcile()
                     found = {"compute.container": f"linux/{architecture}", "compute.container.engine": "podman"}
                     return Probe(found, {} if podman.groups else {"container.limits": _NO_GROUPS})
         except (FallowError, OSError) as error:
@@ -67,6 +66,7 @@ class ContainerRunner:
         try:
             await asyncio.to_thread(_lay_out, assignment.workspace)
             podman, images = await self._ready()
+            await asyncio.to_thread(podman.prepare)
             async with images.held(work, assignment) as image:
                 job = await asyncio.to_thread(_job, work, assignment, image)
                 outcome = await self._run(job, podman, assignment)

@@ -42,11 +42,16 @@ class Images:
         self._users: dict[str, int] = {}
 
     async def reconcile(self) -> None:
-        """Forget what podman does not have, and have removed what is not known here: both are left by a kill."""
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        """Forget what podman does not have, and have removed what is not known here: both are left by a kill.
+
+        Where there is no image, nothing of podman's is kept: most machines never run a container.
+        """
+        known = {path.name for path in self._folder.iterdir() if "." not in path.name}
+        if not known:
+            await self._podman.erase()
+            return
         there = set((await self._podman.call("images", "--all", "--quiet", "--no-trunc")).split())
         there = {image.removeprefix("sha256:") for image in there}
-        known = {path.name for path in self._folder.iterdir() if "." not in path.name}
         for image in known - there:
             self._path(image).unlink()
         for image in there - known:
@@ -81,7 +86,7 @@ class Images:
         layout = self._folder / f"{secrets.token_hex(8)}.partial"
         archive = assignment.workspace / "image.tar"
         try:
-            await fetched(assignment, work.archive or "", archive)
+            await fetched(assignment, work.archive, archive)
             image = await self._taken(Task(str(layout), work.platform, IMAGE_BYTES_MAX, str(archive)))
         finally:
             archive.unlink(missing_ok=True)

@@ -3,8 +3,8 @@
 store/   images and containers
 home/    what podman reads as its settings, so that the owner's do not count
 
-They lie in the cache, or for root in /var/lib/fallow: the users that its containers are outside must be able to pass all
-folders above, and podman opens those that are closed, be it the owner's home. What lasts until the machine starts
+They lie in the cache, or for root in /var/lib/fallow: the users that its containers are outside must be able to pass
+all folders above, and podman opens those that are closed, be it the owner's home. What lasts until the machine starts
 again lies in /run, $XDG_RUNTIME_DIR or /tmp, since podman wants a short path for it.
 """
 
@@ -137,8 +137,8 @@ class Podman(NamedTuple):
         """
         if self.run.exists():
             await self.call("rm", "--all", "--force", "--time", "0")
-            await self.call("umount", "--all", "--force")
-            await self.call("system", "migrate")  # ends the process that holds a user's namespace
+            if os.geteuid():
+                await self.call("system", "migrate")  # ends the process that holds this user's namespace
         for folder in (self.store.parent, self.run):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
@@ -148,7 +148,7 @@ class Podman(NamedTuple):
         Raises:
             NotAllowed: the folder for what runs belongs to somebody else.
         """
-        for folder in (self.store, self.home / ".config" / "containers"):
+        for folder in (self.store, self.images, self.home / ".config" / "containers"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.run.mkdir(mode=0o700, exist_ok=True)
         status = self.run.lstat()
