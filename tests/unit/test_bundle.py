@@ -23,9 +23,11 @@ from fallow.domain.orders import Requirements
 from fallow.sdk import bundle as module
 from fallow.sdk.bundle import Bundle, Target, bundle_script, running_python
 from fallow.sdk.client import AsyncClient
+from fallow.sdk.containers import Image
 from fallow.sdk.functions import pack_call, pack_function, read_value
 from fallow.sdk.metadata import Metadata, fits, read_metadata
-from fallow.verticals.compute.core.work import PythonWork, read_work
+from fallow.verticals.compute import VERTICAL
+from fallow.verticals.compute.core.work import ContainerWork, PythonWork, read_work
 from fallow.verticals.compute.worker.bundles import unpack
 
 SCRIPT = """\
@@ -383,15 +385,52 @@ class Buyer:
     def wasm_order(self, *_: Any, **__: Any) -> None:
         self.kinds.append("wasm")
 
+    def container_order(self, *_: Any, **__: Any) -> None:
+        self.kinds.append("container")
+
 
 def test_the_command_line_knows_scripts_by_their_name(tmp_path: Path) -> None:
     buyer: Any = Buyer()
     for name, content in (("a.py", b"print(1)"), ("b.wasm", b"\0asm"), ("c", b"\0asm")):
         (tmp_path / name).write_bytes(content)
-        make_order(buyer, tmp_path / name, (), Wanted(), quiet=True)
+        make_order(buyer, [str(tmp_path / name)], Wanted(), quiet=True)
     assert buyer.kinds == ["python", "wasm", "wasm"]
     (tmp_path / "d").write_bytes(b"#!/usr/bin/env python3\n")
     with pytest.raises(InvalidInput, match=r"ends in \.py|Python script"):
-        make_order(buyer, tmp_path / "d", (), Wanted(), quiet=True)
+        make_order(buyer, [str(tmp_path / "d")], Wanted(), quiet=True)
     with pytest.raises(InvalidInput, match="--python"):
-        make_order(buyer, tmp_path / "b.wasm", (), Wanted(python="3.11"), quiet=True)
+        make_order(buyer, [str(tmp_path / "b.wasm")], Wanted(python="3.11"), quiet=True)
+    buyer.kinds.clear()
+    make_order(buyer, ["sh", "-c", "true"], Wanted(image=tmp_path / "c"), quiet=True)
+    make_order(buyer, [], Wanted(image=tmp_path / "c"), quiet=True)
+    assert buyer.kinds == ["container", "container"]
+    with pytest.raises(InvalidInput, match="no file sh"):
+        make_order(buyer, ["sh"], Wanted(), quiet=True)
+    with pytest.raises(InvalidInput, match="nothing to run"):
+        make_order(buyer, [], Wanted(), quiet=True)
+    with pytest.raises(InvalidInput, match="go with --image"):
+        make_order(buyer, [str(tmp_path / "c")], Wanted(workdir="/"), quiet=True)
+
+
+async def test_a_container_is_ordered_with_its_image_and_what_it_overrides(tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(bytes(3 << 20))
+    image = Image(archive=archive, entrypoint=["/bin/sh", "-c"], workdir="/etc")
+    async with Uploads("http://127.0.0.1", "key") as client:
+        order = await client.container_order(
+            image, ["true"], {"a": b"data"}, items=[b"1"], env={"X": "y"}, output_mib=7
+        )
+        with pytest.raises(InvalidInput, match="fuel"):
+            await client.container_order(image, fuel=5)
+        with pytest.raises(InvalidInput, match="line breaks"):
+            await client.container_order(image, env={"X": "two\nlines"})
+    work = read_work(order.work)
+    assert isinstance(work, ContainerWork)
+    assert work.archive == hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert (work.entrypoint, work.args, work.workdir) == (["/bin/sh", "-c"], ["true"], "/etc")
+    assert (work.env, work.inputs) == ({"X": "y"}, {"a": hashlib.sha256(b"data").hexdigest()})
+    assert (work.platform, work.output_mib, len(order.items)) == ("linux/amd64", 7, 1)
+    assert order.requirements.disk_mib == 64 + 3  # the archive lies there too
+    needs = VERTICAL.check_work(order.work, order.items[0])
+    assert needs.attributes == {"compute.container": "linux/amd64"}
+    assert needs.blobs == {work.archive, *work.inputs.values(), order.items[0]}
