@@ -1,0 +1,80 @@
+"""What a stream to a node is for, and the ticket that lets its opener have it.
+
+A ticket is signed by the network: relays check it without asking anybody, and the node checks it again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fallow.domain.errors import InvalidInput, NotAllowed
+from fallow.domain.signing import Signed
+from fallow.domain.wire.multiplex import OPENING_BYTES_MAX
+
+Purpose = Literal["logs", "exec", "port"]
+LogSource = Literal["stdout", "stderr"]
+
+
+class StreamTicket(Signed, frozen=True, kw_only=True):
+    """The right of `account` to open streams for one purpose to one lease, until `expires_at` (ms since 1970)."""
+
+    tag: ClassVar[str] = "fallow/stream-ticket/1"
+    net: str
+    node: bytes
+    lease: bytes
+    account: bytes
+    purpose: str
+    expires_at: int
+
+
+class Want(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="purpose"):
+    """Base of what a stream can be for."""
+
+
+class Logs(Want, frozen=True, tag="logs"):
+    """What the program writes, from byte `offset` on; with `follow` until it ends, else what is there."""
+
+    source: LogSource
+    offset: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    follow: bool = False
+
+
+class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The first thing on a stream: a sealed StreamTicket, and what is wanted under it."""
+
+    ticket: bytes
+    want: Logs
+
+    def write(self) -> bytes:
+        """Encode it."""
+        return msgspec.msgpack.encode(self)
+
+
+def read_opening(data: bytes) -> Opening:
+    """Decode an opening.
+
+    Raises:
+        InvalidInput: malformed (`stream.opening`).
+    """
+    try:
+        return msgspec.msgpack.decode(data[: OPENING_BYTES_MAX + 1], type=Opening)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput("stream.opening", f"The stream's opening is malformed: {error}.") from error
+
+
+def check_ticket(opening: Opening, *, net: str, network_key: bytes, now_ms: int) -> StreamTicket:
+    """Open the ticket of an opening.
+
+    Raises:
+        InvalidInput: malformed.
+        NotAllowed: not by this network, for something else, or expired (`stream.ticket`).
+    """
+    ticket = StreamTicket.open(opening.ticket, network_key)
+    if ticket.net != net or ticket.purpose != opening.want.__struct_config__.tag:
+        raise NotAllowed("stream.ticket", "The ticket is for something else.")
+    if ticket.expires_at <= now_ms:
+        raise NotAllowed("stream.ticket", "The ticket has expired.", "Ask the network for a new one.")
+    return ticket

@@ -1,0 +1,114 @@
+"""How a session begins or goes on: the server greets with a nonce, the client signs who it is and where it stands.
+
+    server: Hello      client: Introduction      server: Welcome, or Refusal and the end
+
+A node signs with its own key; anyone else with a key made for the session, which is what keeps others from resuming
+it. Each message is one message of the link, MessagePack.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import msgspec
+
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.signing import Sign, Signed
+
+NONCE_BYTES: Final = 32
+SESSION_BYTES: Final = 16
+MESSAGE_BYTES_MAX: Final = 4096
+
+
+class Claim(Signed, frozen=True, kw_only=True):
+    """What a client signs. `received` counts the frames that it has in this session; with `fresh` it has none yet."""
+
+    tag: ClassVar[str] = "fallow/session/1"
+    net: str
+    nonce: bytes
+    session: bytes
+    node: bool
+    fresh: bool
+    received: int
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The server's first word."""
+
+    net: str
+    nonce: bytes
+
+
+class Introduction(msgspec.Struct, frozen=True, tag="introduction"):
+    """Who the client is: its Ed25519 public key, and a sealed Claim."""
+
+    key: bytes
+    claim: bytes
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The session is on. Unless it is `resumed`, it is new and both sides forget what they had.
+
+    `received` counts the frames that the server has.
+    """
+
+    resumed: bool
+    received: int
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
+    """Why there is no session."""
+
+    kind: str
+    code: str
+    message: str
+    hint: str
+
+
+Message = Hello | Introduction | Welcome | Refusal
+
+
+def refusal(error: FallowError) -> Refusal:
+    """Tell an error."""
+    return Refusal(type(error).__name__, error.code, error.message, error.hint)
+
+
+def write(message: Message) -> bytes:
+    """Encode one message."""
+    return msgspec.msgpack.encode(message)
+
+
+def read(data: bytes) -> Message:
+    """Decode one message.
+
+    Raises:
+        InvalidInput: it is none (`wire.greeting`).
+        FallowError: what a Refusal tells.
+    """
+    try:
+        message: Message = msgspec.msgpack.decode(data[: MESSAGE_BYTES_MAX + 1], type=Message)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput("wire.greeting", "The other side does not greet as a session begins.") from error
+    if isinstance(message, Refusal):
+        raise KINDS.get(message.kind, Unavailable)(message.code, message.message, message.hint)
+    return message
+
+
+def introduce(key: bytes, sign: Sign, claim: Claim) -> Introduction:
+    """Sign a claim."""
+    return Introduction(key, claim.seal(sign))
+
+
+def open_claim(said: Introduction, hello: Hello) -> Claim:
+    """Check an introduction against the greeting that it answers.
+
+    Raises:
+        InvalidInput: malformed.
+        NotAllowed: signed by another key, or for another greeting (`wire.claim`).
+    """
+    claim = Claim.open(said.claim, said.key)
+    if claim.net != hello.net or claim.nonce != hello.nonce:
+        raise NotAllowed("wire.claim", "The session's claim was signed for another greeting.")
+    if len(claim.session) != SESSION_BYTES or claim.received < 0:
+        raise InvalidInput("wire.greeting", "The session's claim is malformed.")
+    return claim
