@@ -28,7 +28,9 @@ from fallow.domain.jobs import Item
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.records import Body, Opening, Record, commitment, make_record
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.streams import StreamTicket
 from fallow.domain.tickets import Ticket, prove
+from fallow.domain.wire.greeting import Claim
 from fallow.services.market.dispatch import lease_id
 from fallow.services.market.outbound import seed
 
@@ -119,6 +121,16 @@ def ticket() -> Ticket:
     )
 
 
+def stream_ticket() -> StreamTicket:
+    """What lets a buyer reach his running work."""
+    return StreamTicket(net=NET, node=NODE, lease=LEASE, account=ACCOUNT, purpose="logs", expires_at=1_700_000_600_000)
+
+
+def session_claim() -> Claim:
+    """What a node begins a session with."""
+    return Claim(net=NET, nonce=bytes(32), session=bytes(range(16)), node=True, fresh=False, received=70_000)
+
+
 def golden_bytes() -> dict[str, str]:
     """Everything whose bytes are fixed, in hex, by name."""
     cases = {f"record {record.kind}/{record.v}": record.encode() for record in records()}
@@ -128,6 +140,8 @@ def golden_bytes() -> dict[str, str]:
         for name, data in {
             **cases,
             "batch": seal_batch(records()[:BATCHED], by_node),
+            "stream ticket": stream_ticket().seal(by_network),
+            "session claim": session_claim().seal(by_node),
             "promise": promise().seal(by_network),
             "ticket": sealed,
             "ticket proof": prove(sealed, by_node),

@@ -1,6 +1,9 @@
+# ruff: noqa: D102
 """The data plane's wire protocol: any split, any cut, any garbage."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -24,9 +27,7 @@ from fallow.domain.wire.multiplex import (
 )
 
 FRAMES = st.lists(
-    st.tuples(
-        st.sampled_from([Kind.OPEN, Kind.DATA, Kind.RESET]), st.integers(1, 2**32 - 1), st.binary(max_size=300)
-    ),
+    st.tuples(st.sampled_from([Kind.OPEN, Kind.DATA, Kind.RESET]), st.integers(1, 2**32 - 1), st.binary(max_size=300)),
     max_size=8,
 )
 
@@ -47,12 +48,9 @@ def test_frames_come_out_as_they_went_in_however_they_are_split(
 @given(st.binary(max_size=400))
 def test_garbage_is_refused_or_waits_for_its_rest(garbage: bytes) -> None:
     mux = Mux(dialled=False)
-    try:
-        events = mux.feed(garbage)
-    except InvalidInput as error:
-        assert error.code.startswith("wire.")
-    else:
-        assert all(isinstance(event, Opened | Received | Ended | Broken) or event.stream == 0 for event in events)
+    with suppress(InvalidInput):  # and no other error
+        mux.feed(garbage)
+    assert len(mux._streams) <= STREAMS_MAX
 
 
 class TwoEnds(RuleBasedStateMachine):
@@ -210,7 +208,7 @@ def test_a_stalled_stream_holds_up_no_other() -> None:
         ([encode(Kind.OPEN, 1)], encode(Kind.OPEN, 1)),
         ([encode(Kind.OPEN, 1)], encode_credit(1, 1)),
         ([encode(Kind.OPEN, 1), encode(Kind.END, 1)], encode(Kind.DATA, 1, b"x")),
-        ([encode(Kind.OPEN, 1)], encode(Kind.DATA, 1, bytes(PAYLOAD_BYTES_MAX)) * (WINDOW_BYTES // PAYLOAD_BYTES_MAX + 1)),
+        ([encode(Kind.OPEN, 1)], encode(Kind.DATA, 1, bytes(1 << 15)) * (WINDOW_BYTES // (1 << 15) + 1)),
         ([], b"\0\0\0\0\1\0\0"),
         ([], b"\x07\0\0\0\1\0\0"),
         ([], encode(Kind.END, 1, b"payload")),
@@ -220,17 +218,18 @@ def test_breaches_are_refused(first: list[bytes], breach: bytes) -> None:
     mux = Mux(dialled=False)
     for frame in first:
         mux.feed(frame)
-    with pytest.raises(InvalidInput, match="broke the protocol|no frame|not sent"):
+    with pytest.raises(InvalidInput, match=r"broke the protocol|no frame|not sent"):
         mux.feed(breach)
 
 
 def test_a_peer_who_acknowledges_nothing_is_cut_off() -> None:
     mux = Mux(dialled=False)
+    for number in range(UNACKED_FRAMES_MAX + 1):
+        mux.feed(encode(Kind.OPEN, 1 + 2 * number))
+        mux.reset(1 + 2 * number, NotFound("test.none", "There is none."))
+        mux.take(1 << 20)
     with pytest.raises(InvalidInput, match="acknowledges nothing"):
-        for number in range(UNACKED_FRAMES_MAX + 2):
-            mux.feed(encode(Kind.OPEN, 1 + 2 * number))
-            mux.reset(1 + 2 * number, NotFound("test.none", "There is none."))
-            mux.take(1 << 20)
+        mux.feed(encode(Kind.OPEN, 3 + 2 * UNACKED_FRAMES_MAX))
 
 
 def test_a_reset_tells_its_error_and_what_was_on_its_way_is_passed_over() -> None:

@@ -47,6 +47,7 @@ class Held:
     """A lease that this node works on.
 
     `cancel` asks its worker to end; `stop_reason` and `stopped_by` say why. `windows` counts those already receipted.
+    `over` is set when its worker has ended.
     """
 
     def __init__(self, proposal: Proposal) -> None:
@@ -54,6 +55,7 @@ class Held:
         self.id = lease_id(proposal.lease)
         self.cancel = asyncio.Event()
         self.started = asyncio.Event()
+        self.over = asyncio.Event()
         self.stop_reason = ""
         self.stopped_by = "nobody"
         self.windows = 0

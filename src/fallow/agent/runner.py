@@ -80,6 +80,7 @@ class Runner:
             async with asyncio.TaskGroup() as group:
                 windows = group.create_task(self._roll_windows(held, appending))
                 finished = await self._guarded(held, workspace)
+                held.over.set()
                 async with appending:  # a window that is being receipted is not given up half-way
                     windows.cancel()
         finally:

@@ -16,6 +16,7 @@ from fallow.agent.hearing import Listener
 from fallow.agent.home import Home, State
 from fallow.agent.identity import NodeKey
 from fallow.agent.leases import Decline, Leases, Take, lease_id
+from fallow.agent.live import Live
 from fallow.agent.offering import Offering
 from fallow.agent.outbox import Outbox
 from fallow.agent.owner import Owner
@@ -29,6 +30,7 @@ from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import LeaseDeclined
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.vertical import Probe, Worker
 
 BEAT_INTERVAL_S = 2.0
@@ -49,7 +51,8 @@ T = TypeVar("T")
 class Ports(NamedTuple):
     """What the agent needs from outside. `workers` are by vertical; `jitter` spreads retries.
 
-    `owner` watches over the owner's policy; without it nothing but his commands closes the machine.
+    `owner` watches over the owner's policy; without it nothing but his commands closes the machine. `dial` reaches the
+    network's data plane; without it buyers cannot look into their running work.
     """
 
     bus: Bus
@@ -59,6 +62,7 @@ class Ports(NamedTuple):
     jitter: random.Random
     beat_interval_s: float = BEAT_INTERVAL_S
     owner: Owner | None = None
+    dial: Dial | None = None
 
 
 class Agent:
@@ -98,6 +102,14 @@ class Agent:
             uploads=self._uploads,
             work=home.work,
         )
+        self._live = Live(
+            self._leases,
+            ports.clock,
+            net=state.network.net,
+            node=key.node,
+            network_key=bytes.fromhex(state.network.public_key),
+            work=home.work,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -115,7 +127,10 @@ class Agent:
                 ),
                 group.create_task(self._listener.run(calls.stops(self._key.text), self._on_stops)),
                 group.create_task(self._beat()),
+                group.create_task(self._live.run()),
             ]
+            if self._ports.dial is not None:
+                front.append(group.create_task(self._data_link(self._ports.dial).hold()))
             await self.stop.wait()
             owner.cancel()  # no offer comes after the last one
             await self._end()
@@ -194,6 +209,16 @@ class Agent:
     def _track(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _data_link(self, dial: Dial) -> DialledSession:
+        return DialledSession(
+            Caller(self._presence.state.network.net, self._key.node, self._key.sign, node=True),
+            dial,
+            self._ports.clock,
+            random_bytes=self._ports.jitter.randbytes,
+            jitter=self._ports.jitter,
+            on_opened=self._live.take,
+        )
 
     # Beginning and end
 

@@ -1,6 +1,6 @@
 """What the agent moves over its owner's line: counted by calendar month, and held to the owner's pace.
 
-Counted are blobs and messages of the bus, plus a twentieth for what HTTP, TLS and TCP put around them.
+Counted are blobs, streams and messages of the bus, plus a twentieth for what HTTP, TLS and TCP put around them.
 Work in sandboxes has no network, so that nothing else of ours is on the line.
 """
 
@@ -15,6 +15,7 @@ import msgspec
 from fallow.agent.files import write_durably
 from fallow.ports.bus import Bus, Handler, Message
 from fallow.ports.clock import Clock
+from fallow.ports.streams import Link
 
 MESSAGE_BYTES = 100
 """What a message's subject and framing take, about."""
@@ -73,10 +74,10 @@ class Traffic:
         async for chunk in chunks:
             for begin in range(0, len(chunk), STEP_BYTES):
                 piece = chunk[begin : begin + STEP_BYTES]
-                await self._may_send(len(piece))
+                await self.may_send(len(piece))
                 yield piece
 
-    async def _may_send(self, size: int) -> None:
+    async def may_send(self, size: int) -> None:
         """Count bytes that are about to go up, and wait until the pace allows them."""
         self.count(size)
         if self.upload_bytes_s is None:
@@ -86,6 +87,25 @@ class Traffic:
         self._free_at_ms = begins_ms + size * 1000 / self.upload_bytes_s
         if self._free_at_ms > now_ms:
             await self._clock.sleep((self._free_at_ms - now_ms) / 1000)
+
+
+class CountedLink:
+    """The `Link` port, counted and at the owner's pace."""
+
+    def __init__(self, inner: Link, traffic: Traffic) -> None:
+        self._inner = inner
+        self._traffic = traffic
+
+    async def send(self, data: bytes) -> None:
+        """See the port."""
+        await self._traffic.may_send(len(data))
+        await self._inner.send(data)
+
+    async def receive(self) -> bytes:
+        """See the port."""
+        data = await self._inner.receive()
+        self._traffic.count(len(data))
+        return data
 
 
 class CountedBus:

@@ -8,8 +8,8 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from fallow.adapters.clock import SystemClock
 from fallow.adapters.nats.bus import connect_nats
 from fallow.adapters.nats.nkeys import KeySigner
 from fallow.adapters.nats.permissions import inbox_prefix
+from fallow.adapters.streams.dialling import dial
 from fallow.agent import control, enrol
 from fallow.agent.bench import score_cpu
 from fallow.agent.blobs import BlobGateway
@@ -30,7 +31,7 @@ from fallow.agent.outbox_store import OutboxStore
 from fallow.agent.owner import Owner
 from fallow.agent.probes import LinuxProbes
 from fallow.agent.service import Agent, Ports
-from fallow.agent.traffic import CountedBus, Traffic
+from fallow.agent.traffic import CountedBus, CountedLink, Traffic
 from fallow.agent.uploads import finished_leases
 from fallow.bootstrap.late_bus import LateBus
 from fallow.bootstrap.plugins import load_verticals
@@ -39,6 +40,7 @@ from fallow.domain.errors import Conflict, InvalidInput, NotFound
 from fallow.domain.pins import split_token
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.streams import Link
 from fallow.ports.vertical import LeaseBlobs, Worker
 from fallow.sdk.trust import fetch_ca, trusting
 
@@ -163,6 +165,7 @@ async def _serve(
             workers,
             random.SystemRandom(),
             owner=owner,
+            dial=lambda: _dial(state, traffic),
         )
         agent = Agent(home, state, key, outbox, ports, attributes)
         if stop_on_signals:
@@ -190,6 +193,12 @@ def _connect(state: State, key: NodeKey) -> AbstractAsyncContextManager[Bus]:
         tls=_tls(url, state.ca),
         inbox_prefix=inbox_prefix(key.node),
     )
+
+
+@asynccontextmanager
+async def _dial(state: State, traffic: Traffic) -> AsyncIterator[Link]:
+    async with dial(state.url, tls=_trusted(state.ca)) as link:
+        yield CountedLink(link, traffic)
 
 
 def _trusted(ca: str) -> ssl.SSLContext | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from fallow.adapters.streams.dialling import MESSAGE_BYTES_MAX
 from fallow.bootstrap.listening import listen
 
 CONNECTIONS_MAX = 2048
@@ -57,7 +58,9 @@ async def serving(
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES_MAX,
+        ws_per_message_deflate=False,
         ssl_context_factory=(lambda *_: tls) if tls else None,
     )
     server = _Server(config)

@@ -28,6 +28,8 @@ from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
+from fallow.adapters.streams.asgi import with_links
+from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
@@ -49,6 +51,7 @@ from fallow.services.market.service import Market
 from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
+from fallow.services.relay.service import Relay
 from fallow.services.settle.service import Settle
 from fallow.services.settle.subscriptions import Subscriptions
 
@@ -250,16 +253,25 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         tls=own_context(place.tls),
         inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
     ) as bus:
+        relay = Relay(
+            net=place.net,
+            network_key=bytes(keys.network.verify_key),
+            bus=bus,
+            clock=clock,
+            random_bytes=secrets.token_bytes,
+        )
         app = create_app(
             bus=bus,
             blobs=FolderBlobs(data / "blobs"),
             network=network,
             clock=clock,
             verticals=load_verticals(),
+            streams=relay,
             any_host=place.any_host,
             ca_pem=place.tls.ca_pem() if place.tls else "",
             installer=installer,
         )
         tls = server_context(place.tls) if place.tls else None
-        async with serving(app, settings.host, settings.http_port, tls) as port:
+        served = with_links(app, {STREAMS_PATH: relay.attend})
+        async with relay.running(), serving(served, settings.host, settings.http_port, tls) as port:
             yield url_of("https" if tls else "http", settings.host, port)

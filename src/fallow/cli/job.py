@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+import sys
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from fallow.cli import profiles
 from fallow.cli.show import Json, clean, node_name, say, show_json, table
@@ -58,6 +61,29 @@ def items(job_id: str, /, *, after: int = -1, limit: int = 200, json: Json = Fal
         for item in found
     ]
     table([">ITEM", "STATE", ">TRIES", "NODE", ">USED", ">OWED", "REASON"], rows, empty="No items from there on.")
+
+
+@app.command
+def logs(
+    job_id: str,
+    item: int = 0,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative=())] = False,
+    stderr: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Print what an item writes while it runs, or wrote.
+
+    Args:
+        job_id: the job.
+        item: which item of a map.
+        follow: go on until it ends.
+        stderr: its errors instead of its output.
+    """
+    with profiles.connect() as client:
+        for piece in client.logs(job_id, item, source="stderr" if stderr else "stdout", follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
 
 
 @app.command

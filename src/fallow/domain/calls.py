@@ -15,9 +15,11 @@ from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
 from fallow.domain.records import Opening
 from fallow.domain.resources import PRICE_MICROUSD_MAX
+from fallow.domain.streams import Purpose
 from fallow.domain.subscriptions import MeterName, Tariff
 
 CHECK_KEY = "registry.check_key"
+MAY_CONNECT = "registry.may_connect"
 JOIN = "registry.join"
 NODES = "registry.nodes"
 CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
@@ -37,6 +39,7 @@ OFFERS = "market.offers"
 EVIDENCE = "market.evidence"
 SEEDS = "market.seeds"
 DRAWS = "market.draws"
+STREAM = "market.stream"
 
 BANNED = "registry.banned"
 """Published, without content, after a node or an account was banned, or let in again: whoever cares may look now."""
@@ -79,6 +82,29 @@ class KeyInfo(Request, frozen=True, kw_only=True):
     key_id: str
     account: str
     scopes: list[str]
+
+
+class NodeRef(Request, frozen=True, kw_only=True):
+    """A node, in hex."""
+
+    node: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class StreamRef(Request, frozen=True, kw_only=True):
+    """An account wants to reach the work of one of its items while it runs."""
+
+    account: str
+    job: str
+    item: int
+    purpose: Purpose
+
+
+class StreamGrant(Request, frozen=True, kw_only=True):
+    """It may: `ticket` is a sealed `StreamTicket` for the lease that does the work now."""
+
+    node: str
+    lease: str
+    ticket: bytes
 
 
 class Join(Request, frozen=True, kw_only=True):

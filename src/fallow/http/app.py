@@ -13,7 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from fallow.domain.views import NetworkView
-from fallow.http import accounts, blobs, checks, events, jobs, operators, public
+from fallow.http import accounts, blobs, checks, events, jobs, logs, operators, public
 from fallow.http.auth import provide_account
 from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
@@ -23,6 +23,7 @@ from fallow.http.params import refuse_unknown_query
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.streams import Streams as OpensStreams
 from fallow.ports.vertical import Vertical
 
 HTTPS_ONLY_S = 365 * 86_400
@@ -40,11 +41,13 @@ def create_app(
     any_host: bool = False,
     ca_pem: str = "",
     installer: Installer | None = None,
+    streams: OpensStreams | None = None,
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
     With `any_host` clients are told that the bus is at the host by which they came. `ca_pem` is the certificate of
-    the network's own authority, if it has one. `installer` is what machines that want to join download.
+    the network's own authority, if it has one. `installer` is what machines that want to join download. `streams`
+    reaches nodes; without it nobody looks into running work.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -59,6 +62,7 @@ def create_app(
         any_host=any_host,
         ca_pem=ca_pem,
         installer=installer,
+        streams=streams,
     )
     return Litestar(
         route_handlers=ROUTES,
@@ -102,7 +106,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *checks.ROUTES,
     Router(
         path="/",
-        route_handlers=[*jobs.ROUTES, *events.ROUTES, *blobs.ROUTES, *accounts.ROUTES, *operators.ROUTES],
+        route_handlers=[*jobs.ROUTES, *events.ROUTES, *logs.ROUTES, *blobs.ROUTES, *accounts.ROUTES, *operators.ROUTES],
         security=[{"apiKey": []}],
     ),
 ]

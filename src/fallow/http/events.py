@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
 
 import msgspec
-from litestar import Request, Response, get
-from litestar.response.base import ASGIResponse
+from litestar import get
 from litestar.types import Receive, Send
 
 from fallow.domain import calls
@@ -20,6 +16,7 @@ from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.errors import view_of
 from fallow.http.gateway import Gateway
+from fallow.http.lasting import LastingResponse, first_of, gone, send_piece
 from fallow.http.params import Account, JobId, Parts
 
 log = logging.getLogger(__name__)
@@ -28,7 +25,7 @@ log = logging.getLogger(__name__)
 @get(
     "/v1/jobs/{job_id:str}/events", guards=[buyer], media_type="text/event-stream", responses=keyed(404), tags=["jobs"]
 )
-async def events(gateway: Parts, payer: Account, job_id: JobId) -> EventResponse:
+async def events(gateway: Parts, payer: Account, job_id: JobId) -> LastingResponse:
     """A `job` event with the JobView now, then each change as `item` or `job` with a JobEvent, until the job ends.
 
     Comments keep the connection open. An `error` event with an ErrorView ends the stream early: connect again.
@@ -36,7 +33,7 @@ async def events(gateway: Parts, payer: Account, job_id: JobId) -> EventResponse
     feed = Feed(gateway, payer, job_id)
     await feed.job()
     gateway.streams.check(payer)
-    return EventResponse(feed)
+    return LastingResponse(feed.run, media_type="text/event-stream")
 
 
 class Feed:
@@ -54,7 +51,7 @@ class Feed:
     async def run(self, receive: Receive, send: Send) -> None:
         """Send until the job has ended or the client is gone."""
         with self._gateway.streams.opened(self._account):
-            await _first_of(self._changes(send), self._heartbeat(send), _gone(receive))
+            await first_of(self._changes(send), self._heartbeat(send), gone(receive))
 
     async def _changes(self, send: Send) -> None:
         try:
@@ -74,7 +71,7 @@ class Feed:
         """Keep proxies from closing the stream. The bus may lose the last event, so look for the end as well."""
         while True:
             await self._gateway.clock.sleep(self._gateway.limits.heartbeat_s)
-            await _send(send, b": still here\n\n")
+            await send_piece(send, b": still here\n\n")
             try:
                 job = await self.job()
             except Unavailable:
@@ -85,51 +82,6 @@ class Feed:
             if job.state in FINAL:
                 await _send_event(send, "job", job)
                 return
-
-
-class EventResponse(Response[None]):
-    """A response that lasts as long as the job."""
-
-    def __init__(self, feed: Feed) -> None:
-        super().__init__(None, media_type="text/event-stream")
-        self._feed = feed
-
-    def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # noqa: ANN401, ARG002
-        """See `Response`."""
-        # No proxy in between may collect the events.
-        return _EventStream(self._feed, headers={"X-Accel-Buffering": "no"}, media_type=self.media_type)
-
-
-class _EventStream(ASGIResponse):
-    """The work is tasks in a group and no generator, so that it ends with the request and not some time after."""
-
-    _should_set_content_length = False
-
-    def __init__(self, feed: Feed, **options: Any) -> None:  # noqa: ANN401 - passed through
-        super().__init__(**options)
-        self._feed = feed
-
-    async def send_body(self, send: Send, receive: Receive) -> None:
-        await self._feed.run(receive, send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _first_of(*jobs: Coroutine[Any, Any, None]) -> None:
-    """Run all until one ends, then cancel the others."""
-    async with asyncio.TaskGroup() as group:
-
-        async def run(job: Coroutine[Any, Any, None]) -> None:
-            await job
-            for task in tasks:
-                if task is not asyncio.current_task():
-                    task.cancel()
-
-        tasks = [group.create_task(run(job)) for job in jobs]
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _forward(send: Send, data: bytes) -> bool:
@@ -144,11 +96,7 @@ async def _forward(send: Send, data: bytes) -> bool:
 
 
 async def _send_event(send: Send, name: str, value: object) -> None:
-    await _send(send, b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value)))
-
-
-async def _send(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send_piece(send, b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value)))
 
 
 ROUTES = [events]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from fallow.domain.errors import Unavailable
+from fallow.domain.streams import Opening
 from fallow.domain.views import NetworkView
 from fallow.http.install import Installer
 from fallow.http.keys import Keys
@@ -15,6 +17,8 @@ from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.rates import Buckets
 from fallow.ports.rpc import call
+from fallow.ports.streams import Stream
+from fallow.ports.streams import Streams as OpensStreams
 from fallow.ports.vertical import Vertical
 
 ReplyT = TypeVar("ReplyT")
@@ -35,6 +39,7 @@ class Gateway:
         any_host: bool = False,
         ca_pem: str = "",
         installer: Installer | None = None,
+        streams: OpensStreams | None = None,
     ) -> None:
         self.bus = bus
         self.blobs = blobs
@@ -51,6 +56,13 @@ class Gateway:
         self.senders = Buckets(limits.key, clock)
         self.lease_writes = LeaseWrites(clock)
         self.streams = Streams(limits.streams_per_account)
+        self._nodes = streams
+
+    async def open(self, opening: Opening) -> Stream:
+        """Open a stream to a node; raises what the `Streams` port raises."""
+        if self._nodes is None:
+            raise Unavailable("stream.none", "This gateway reaches no nodes.")
+        return await self._nodes.open(opening)
 
     async def ask(self, subject: str, request: object, reply: type[ReplyT]) -> ReplyT:
         """Ask a service; raises what it raised, or Unavailable."""

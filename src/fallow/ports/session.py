@@ -28,7 +28,7 @@ class SessionStream:
         """See the port."""
         while not self._chunks:
             if self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)
             if self._ended:
                 return b""
             self._readable.clear()
@@ -42,7 +42,7 @@ class SessionStream:
         rest = memoryview(data)
         while rest:
             if self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)
             sent = self._session.send(self._number, rest)
             rest = rest[sent:]
             if not sent:
@@ -248,4 +248,3 @@ class Session:
 def lost() -> Unavailable:
     """Return what streams fail with whose session did not come back."""
     return Unavailable("stream.lost", "The connection broke and was not made again in time.", "Try again.")
-

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from fallow.domain.errors import Unavailable
+from fallow.ports.clock import Clock
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -22,3 +27,22 @@ async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns, or cancel it when so long has passed.
+
+    Raises:
+        Unavailable: it took longer (`timeout`). What `work` raises comes out as it is.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            working, waiting = group.create_task(work), group.create_task(clock.sleep(seconds))
+            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            working.cancel()
+            waiting.cancel()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    if working.cancelled():
+        raise Unavailable("timeout", f"It took longer than {seconds:g} s.")
+    return working.result()

@@ -15,8 +15,9 @@ from fallow.domain.orders import Order, Requirements
 from fallow.sdk.accounts import new_id
 from fallow.sdk.bundle import Bundle, Tell, bundle_script, silent
 from fallow.sdk.functions import CALL, pack_call, pack_function, read_value
+from fallow.sdk.live import LiveCalls
 from fallow.sdk.results import ItemResult, RunResult
-from fallow.sdk.runs import RunCalls, RunOptions
+from fallow.sdk.runs import RunOptions
 from fallow.sdk.transfers import Source
 from fallow.sdk.wire import arguments
 from fallow.verticals.compute.core.work import PythonWork
@@ -24,7 +25,7 @@ from fallow.verticals.compute.core.work import PythonWork
 MIB = 1 << 20
 
 
-class PythonCalls(RunCalls):
+class PythonCalls(LiveCalls):
     """Work written in Python. Nodes run it in a sandbox without network: what it needs is bundled here.
 
     `python` is the version that a node must have (`3.11`; the running one when it is not given), and `tell` is told

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self, Unpack
 
 from fallow.domain.orders import Order
+from fallow.domain.streams import LogSource
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.jobs import Event
 from fallow.sdk.loop import Loop
@@ -104,6 +105,12 @@ class Client(SyncJobCalls, SyncPythonCalls, SyncContainerCalls, SyncAccountCalls
         """See `AsyncClient.results`; `watch` is called in the client's own thread."""
         source = self._client.results(job_id, watch=watch)
         return (SyncItemResult(result, self._loop) for result in self._loop.each(source))
+
+    def logs(
+        self, job_id: str, index: int = 0, *, source: LogSource = "stdout", follow: bool = False
+    ) -> Iterator[bytes]:
+        """See `AsyncClient.logs`."""
+        return self._loop.each(self._client.logs(job_id, index, source=source, follow=follow))
 
     def result(self, job_id: str, index: int = 0) -> SyncItemResult:
         """See `AsyncClient.result`."""

@@ -15,12 +15,15 @@ from fallow.domain.errors import FallowError
 from fallow.domain.jobs import Job
 from fallow.domain.leases import Lease
 from fallow.domain.signing import Sign
+from fallow.domain.streams import Purpose, StreamTicket
 from fallow.domain.tickets import Ticket
 from fallow.ports.bus import Bus
 from fallow.services.market.brain import OVERDUE_MS
 from fallow.services.market.changes import Changes
 
 PROPOSALS_A_MESSAGE_MAX = 64
+STREAM_TICKET_MS = 600_000
+"""A ticket opens streams for so long; those that are open stay open."""
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,17 @@ class Outbound:
             checkpoints=job.needs.checkpoints,
             until_stopped=order.until_stopped,
         )
+
+    def stream_ticket(self, lease: Lease, purpose: Purpose, now: int) -> bytes:
+        """Seal the right of a lease's payer to reach what runs under it, for a while."""
+        return StreamTicket(
+            net=self._net,
+            node=lease.node,
+            lease=lease.id,
+            account=lease.payer,
+            purpose=purpose,
+            expires_at=now + STREAM_TICKET_MS,
+        ).seal(self._sign)
 
     def _ticket(self, lease: Lease, job: Job, item: str | None) -> bytes:
         blobs = sorted({*job.needs.blobs, *(blob for blob in (item, lease.resume) if blob)})

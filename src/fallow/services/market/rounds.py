@@ -85,7 +85,7 @@ class Rounds:
         self._log_store = log_store
         self._registry = registry
         self._cashier = cashier
-        self._outbound = outbound
+        self.outbound = outbound
         self._inputs: asyncio.Queue[_Waiting] = asyncio.Queue(INPUTS_WAITING_MAX)
         self._wake = asyncio.Event()
         self._log_has_news = True
@@ -250,7 +250,7 @@ class Rounds:
             brain.tick(now)
             dispatch(brain, now, window_ms=self._window_ms)
             if not brain.changes.to_write:
-                await self._outbound.send(brain.take_changes(), {})
+                await self.outbound.send(brain.take_changes(), {})
                 return answers
         async with self._database.transaction() as tx:
             await self._store.confirm(tx, term)
@@ -274,7 +274,7 @@ class Rounds:
         self._cursor = cursor
         changes = brain.take_changes()
         jobs = {lease.job: brain.jobs[lease.job].job for lease in changes.proposals}
-        await self._outbound.send(changes, jobs)
+        await self.outbound.send(changes, jobs)
         return answers
 
     async def _bans(self, tx: Transaction) -> frozenset[bytes] | None:

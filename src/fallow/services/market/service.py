@@ -25,6 +25,7 @@ from fallow.ports.tasks import background
 from fallow.ports.vertical import Vertical
 from fallow.services.market.brain import Brain
 from fallow.services.market.money import Cashier
+from fallow.services.market.reach import lease_to_reach
 from fallow.services.market.rounds import Rounds, Submission
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import evidence_view, first_deposit, item_view, job_view, lease_view, node_view, quote
@@ -86,6 +87,7 @@ class Market:
                 serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
                 serve(bus, calls.OFFERS, dict[str, str], self.offers, queue=QUEUE),
+                serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
                 serve(bus, calls.SEEDS, dict[str, str], self.seeds, queue=QUEUE),
                 serve(bus, calls.DRAWS, calls.DrawsRef, self.draws, queue=QUEUE),
@@ -162,6 +164,12 @@ class Market:
                 raise _unknown(request.job)
             leases = await self._store.leases(tx, request.job, request.after + 1, request.limit)
         return [lease_view(lease) for lease in leases]
+
+    async def stream(self, request: calls.StreamRef) -> calls.StreamGrant:
+        """Let an account reach the work of its item; raises what `lease_to_reach` raises."""
+        lease = lease_to_reach(self._rounds.brain, address(request.account), request.job, request.item)
+        ticket = self._rounds.outbound.stream_ticket(lease, request.purpose, self._clock.now_ms())
+        return calls.StreamGrant(node=lease.node.hex(), lease=lease.id.hex(), ticket=ticket)
 
     async def offers(self, _: Mapping[str, str]) -> list[NodeView]:
         """Show all nodes with an offer."""

@@ -56,6 +56,7 @@ class Registry:
         async with AsyncExitStack() as stack:
             for context in (
                 serve(self._bus, calls.CHECK_KEY, calls.CheckKey, self.check_key, queue="registry"),
+                serve(self._bus, calls.MAY_CONNECT, calls.NodeRef, self._may_connect, queue="registry"),
                 serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
                 serve(self._bus, calls.CREATE_TOKEN, calls.CreateToken, self.create_token, queue="registry"),
                 serve(self._bus, calls.CREATE_KEY, calls.CreateKey, self.create_key, queue="registry"),
@@ -148,6 +149,9 @@ class Registry:
                 "Join with the code that its holder gave: --account CODE",
             )
         return self._custody.sign(index, binding_text(self._net, node, owner))
+
+    async def _may_connect(self, request: calls.NodeRef) -> bool:
+        return await self.may_connect(node_id(request.node))
 
     async def _enrol(self, tx: Transaction, node: bytes, request: calls.Join, code: BindingCode | None) -> bytes:
         now = self._clock.now_ms()

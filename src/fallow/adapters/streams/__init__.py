@@ -1,0 +1,1 @@
+"""Links over WebSocket, RFC 6455: dialled with `websockets`, accepted by an ASGI server."""

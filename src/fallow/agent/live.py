@@ -1,0 +1,113 @@
+"""What buyers see of their work while it runs on this node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from fallow.agent.leases import Held, Leases
+from fallow.domain.errors import FallowError, NotAllowed, NotFound, Unavailable
+from fallow.domain.streams import Logs, Opening, check_ticket, read_opening
+from fallow.ports.clock import Clock
+from fallow.ports.session import SessionStream
+from fallow.ports.streams import Stream
+
+LOOK_EVERY_S: Final = 0.2
+"""How often a log that is followed is looked at."""
+CHUNK_BYTES: Final = 64 << 10
+
+_log = logging.getLogger(__name__)
+
+
+class Live:
+    """Serves streams that come in for leases. `work` is the folder of their workspaces."""
+
+    def __init__(self, leases: Leases, clock: Clock, *, net: str, node: bytes, network_key: bytes, work: Path) -> None:
+        self._leases = leases
+        self._clock = clock
+        self._net = net
+        self._node = node
+        self._network_key = network_key
+        self._work = work
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
+
+    def take(self, stream: SessionStream) -> None:
+        """Serve a stream that was opened to this node."""
+        if self._group is None:
+            stream.reset(Unavailable("stream.stopping", "The agent stops."))
+        else:
+            self._group.create_task(self._serve(stream))
+
+    async def _serve(self, stream: SessionStream) -> None:
+        try:
+            opening = read_opening(stream.opening)
+            held = self._lease_of(opening)
+            await send_log(stream, self._work / held.proposal.lease, opening.want, held.over, self._clock)
+        except FallowError as error:
+            stream.reset(error)
+        except asyncio.CancelledError:
+            stream.reset(Unavailable("stream.stopping", "The agent stops."))
+            raise
+        except Exception:  # noqa: BLE001 - logged with its trace
+            # One stream's trouble must not end the others, nor the work.
+            _log.exception("a stream could not be served")
+            stream.reset(Unavailable("stream.node", "The node failed at this."))
+
+    def _lease_of(self, opening: Opening) -> Held:
+        ticket = check_ticket(opening, net=self._net, network_key=self._network_key, now_ms=self._clock.now_ms())
+        if ticket.node != self._node:
+            raise NotAllowed("stream.ticket", "The ticket is for another node.")
+        held = self._leases.held.get(ticket.lease.hex())
+        if held is None:
+            raise NotFound("stream.no_lease", "This node does not work on that lease now.")
+        return held
+
+
+async def send_log(stream: Stream, workspace: Path, want: Logs, over: asyncio.Event, clock: Clock) -> None:
+    """Send what a program writes, and end; `over` is set when nothing more comes.
+
+    Raises:
+        FallowError: the stream broke.
+    """
+    offset, fd = want.offset, None
+    try:
+        while True:
+            last = over.is_set() or not want.follow
+            if fd is None:
+                fd = _opened(workspace / want.source)
+            while fd is not None and (chunk := os.pread(fd, CHUNK_BYTES, offset)):
+                await stream.write(chunk)
+                offset += len(chunk)
+            if last:
+                break
+            await clock.sleep(LOOK_EVERY_S)
+        stream.end()
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _opened(path: Path) -> int | None:
+    """Open a log; None when it is not there yet. Nothing but an ordinary file is read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None

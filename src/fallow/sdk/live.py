@@ -1,0 +1,102 @@
+"""What a running item writes, while it runs, and to its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import httpx2
+
+from fallow.domain.errors import Conflict, NotFound
+from fallow.domain.jobs import FINAL
+from fallow.domain.streams import LogSource
+from fallow.sdk.patience import PASSING, Outage
+from fallow.sdk.runs import RunCalls
+
+LOOK_EVERY_S: Final = 0.5
+"""How often an item that does not run yet is looked at."""
+LEASE_HEADER: Final = "Fallow-Lease"
+SILENCE: Final = httpx2.Timeout(10.0, read=None)
+"""A program may say nothing for as long as it likes."""
+
+
+class LiveCalls(RunCalls):
+    """Looks into running work."""
+
+    async def logs(
+        self, job_id: str, index: int = 0, *, source: LogSource = "stdout", follow: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """What an item writes to stdout or stderr: so far, or with `follow` until it ends.
+
+        Of an item that has ended it is what its result holds. Where another machine has to begin the work anew while
+        it is followed, the output begins anew as well.
+
+        Raises:
+            NotFound: the job has no such item.
+            Conflict: the item does not run yet, and is not followed (`item.not_running`).
+        """
+        reading = _Reading(source, follow)
+        outage = Outage(self._patience)
+        while True:
+            item = await self.item(job_id, index)
+            if item.state in FINAL:
+                async for piece in self._rest(job_id, index, reading):
+                    yield piece
+                return
+            try:
+                async with aclosing(self._live(job_id, index, reading)) as pieces:
+                    async for piece in pieces:
+                        outage.over()
+                        yield piece
+                if not follow:
+                    return
+            except (Conflict, NotFound) as error:  # it has not begun, or has just ended
+                if not (follow and error.code.startswith(("item.", "stream."))):
+                    raise
+            except PASSING as error:
+                await outage.pause(error)
+            await self._patience.sleep(LOOK_EVERY_S)
+
+    async def _live(self, job_id: str, index: int, reading: _Reading) -> AsyncGenerator[bytes, None]:
+        request = self._http.build_request(
+            "GET", f"/v1/jobs/{job_id}/items/{index}/logs", params=reading.query, timeout=SILENCE
+        )
+        async with self._opened(request) as response:
+            if reading.is_other(response.headers.get(LEASE_HEADER, "")):
+                return  # ask again, from its beginning
+            async for piece in response.aiter_bytes():
+                reading.offset += len(piece)
+                yield piece
+
+    async def _rest(self, job_id: str, index: int, reading: _Reading) -> AsyncGenerator[bytes, None]:
+        """What the item's result holds beyond what was read."""
+        result = await self.result(job_id, index)
+        leases = [lease for lease in await self.leases(job_id, limit=1000) if lease.item == index and lease.started_at]
+        if leases:
+            reading.is_other(max(leases, key=lambda lease: lease.started_at or 0).id)
+        whole = await (result.stdout() if reading.source == "stdout" else result.stderr())
+        if rest := whole[reading.offset :]:
+            yield rest
+
+
+class _Reading:
+    """How far the output was read, and of which lease."""
+
+    def __init__(self, source: LogSource, follow: bool) -> None:
+        self.source = source
+        self.offset = 0
+        self._follow = follow
+        self._lease = ""
+
+    @property
+    def query(self) -> dict[str, str | int]:
+        return {"source": self.source, "offset": self.offset, "follow": "true" if self._follow else "false"}
+
+    def is_other(self, lease: str) -> bool:
+        """Whether the output is another's than what was read so far; from then on it is read from its beginning."""
+        other = self.offset > 0 and lease != self._lease
+        self._lease = lease
+        if other:
+            self.offset = 0
+        return other

@@ -1,0 +1,152 @@
+"""The relay: takes in sessions, and joins each stream with one to the node that its ticket names."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fallow.domain import calls
+from fallow.domain.errors import FallowError, NotAllowed, TooMuch, Unavailable
+from fallow.domain.streams import Opening, StreamTicket, check_ticket, read_opening
+from fallow.domain.wire import greeting
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.dialling import GREETING_S, RESUME_S
+from fallow.ports.rpc import call
+from fallow.ports.session import SessionStream, lost
+from fallow.ports.splicing import splice
+from fallow.ports.streams import Link, Stream
+from fallow.ports.tasks import within
+from fallow.services.relay.sessions import Held, Sessions, not_enrolled, receive_claim, refuse
+
+STREAMS_PER_ACCOUNT_MAX: Final = 32
+CHECK_EVERY_S: Final = 600.0
+"""A node is checked again after this time, so that a ban takes hold without waiting for it to leave."""
+
+_log = logging.getLogger(__name__)
+
+
+class Relay:
+    """The `Streams` port, in the gateway's process. `network_key` is what tickets are signed with."""
+
+    def __init__(
+        self, *, net: str, network_key: bytes, bus: Bus, clock: Clock, random_bytes: Callable[[int], bytes]
+    ) -> None:
+        self._net = net
+        self._network_key = network_key
+        self._bus = bus
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._sessions = Sessions(self._on_opened)
+        self._accounts: Counter[bytes] = Counter()
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Relay while the context is open; leaving it ends all sessions."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                yield
+            finally:
+                self._sessions.drop_all(Unavailable("stream.gateway", "The gateway stops.", "Try again in a moment."))
+                self._group = None
+                for task in self._tasks:
+                    task.cancel()
+
+    async def attend(self, link: Link, address: str) -> None:
+        """Carry a session over a link that came from `address`, until the link breaks."""
+        hello = greeting.Hello(self._net, self._random_bytes(greeting.NONCE_BYTES))
+        try:
+            key, claim = await within(self._clock, GREETING_S, receive_claim(link, hello))
+            if claim.node and not await self._is_enrolled(key):
+                raise not_enrolled()
+            held, resumed = self._sessions.admit(claim, key, address)
+            await held.session.leave_link()
+            await link.send(greeting.write(greeting.Welcome(resumed, held.session.received)))
+        except FallowError as error:
+            await refuse(link, error)
+            return
+        await self._drive(held, link, claim.received if resumed else 0)
+
+    async def open(self, opening: Opening) -> Stream:
+        """See the port."""
+        ticket = self._check(opening)
+        if self._accounts[ticket.account] >= STREAMS_PER_ACCOUNT_MAX:
+            raise TooMuch(
+                "rate.streams", f"{STREAMS_PER_ACCOUNT_MAX} streams of this account are open.", "Close some of them."
+            )
+        held = self._sessions.node(ticket.node)
+        if held is None:
+            raise Unavailable("stream.node_away", f"The node {ticket.node.hex()[:12]} is not connected.", "Try again.")
+        return held.session.open(opening.write())
+
+    # Inside
+
+    def _check(self, opening: Opening) -> StreamTicket:
+        return check_ticket(opening, net=self._net, network_key=self._network_key, now_ms=self._clock.now_ms())
+
+    def _on_opened(self, held: Held, stream: SessionStream) -> None:
+        if held.node:
+            stream.reset(NotAllowed("stream.purpose", "Nodes open no streams here."))
+        else:
+            self._spawn(self._relay(stream))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done beside; nothing begins any more once the relay stops."""
+        if self._group is None:
+            work.close()
+            return
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _relay(self, near: SessionStream) -> None:
+        try:
+            opening = read_opening(near.opening)
+            far = await self.open(opening)
+        except FallowError as error:
+            near.reset(error)
+            return
+        account = self._check(opening).account
+        self._accounts[account] += 1
+        try:
+            await splice(near, far, self._clock)
+        finally:
+            self._accounts[account] -= 1
+
+    async def _drive(self, held: Held, link: Link, received: int) -> None:
+        held.links += 1
+        number = held.links
+        try:
+            if held.node and number == 1:
+                self._spawn(self._keep_checking(held))
+            await held.session.drive(link, received)
+        except Unavailable:
+            if held.session.over is None:
+                self._spawn(self._end_unless_resumed(held, number))
+        except FallowError as error:
+            _log.warning("session of %s ended: %s", held.address, error)
+            self._sessions.drop(held, error)
+
+    async def _end_unless_resumed(self, held: Held, number: int) -> None:
+        await self._clock.sleep(RESUME_S)
+        if held.links == number:
+            self._sessions.drop(held, lost())
+
+    async def _keep_checking(self, held: Held) -> None:
+        while held.session.over is None:
+            await self._clock.sleep(CHECK_EVERY_S)
+            try:
+                if not await self._is_enrolled(held.key):
+                    self._sessions.drop(held, not_enrolled())
+            except Unavailable as error:
+                _log.info("whether a node may still be here cannot be asked: %s", error)
+
+    async def _is_enrolled(self, node: bytes) -> bool:
+        return await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool)

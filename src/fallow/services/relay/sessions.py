@@ -1,0 +1,116 @@
+"""The sessions that a relay holds: how they begin, outlive a link, and end."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
+from fallow.domain.wire import greeting
+from fallow.ports.session import Session, SessionStream
+from fallow.ports.streams import Link
+
+SESSIONS_MAX: Final = 8192
+OPENERS_PER_ADDRESS_MAX: Final = 64
+
+_log = logging.getLogger(__name__)
+
+Serve = Callable[["Held", SessionStream], None]
+
+
+class Held:
+    """A session, whose it is, and over how many links it has gone."""
+
+    def __init__(self, claim: greeting.Claim, key: bytes, address: str, serve: Serve) -> None:
+        self.key = key
+        self.id = claim.session
+        self.node = claim.node
+        self.address = address
+        self.links = 0
+        self.session = Session(dialled=False, on_opened=lambda stream: serve(self, stream))
+
+
+class Sessions:
+    """All of them, by key and id; a node has one at a time."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+        self._held: dict[tuple[bytes, bytes], Held] = {}
+        self._nodes: dict[bytes, Held] = {}
+        self._openers: Counter[str] = Counter()
+
+    def node(self, node: bytes) -> Held | None:
+        """Return the session of a node, if it is here."""
+        return self._nodes.get(node)
+
+    def admit(self, claim: greeting.Claim, key: bytes, address: str) -> tuple[Held, bool]:
+        """Return the session that a claim is for, and whether it goes on.
+
+        Raises:
+            TooMuch: there are too many.
+        """
+        known = self._held.get((key, claim.session))
+        if known is not None and not claim.fresh and known.node == claim.node:
+            return known, True
+        if known is not None:
+            self.drop(known, Unavailable("stream.replaced", "The session was begun anew."))
+        if len(self._held) >= SESSIONS_MAX:
+            raise TooMuch("rate.sessions", "This gateway has as many connections as it can hold.", "Try again later.")
+        if not claim.node and self._openers[address] >= OPENERS_PER_ADDRESS_MAX:
+            raise TooMuch("rate.sessions", f"{OPENERS_PER_ADDRESS_MAX} connections are open from your address.")
+        held = Held(claim, key, address, self._serve)
+        if claim.node:
+            if (before := self._nodes.get(key)) is not None:
+                self.drop(before, Unavailable("stream.replaced", "The node has connected anew."))
+            self._nodes[key] = held
+        else:
+            self._openers[address] += 1
+        self._held[key, claim.session] = held
+        return held, False
+
+    def drop(self, held: Held, error: FallowError) -> None:
+        """End a session; nothing happens when it has ended."""
+        held.session.close(error)
+        if self._held.get((held.key, held.id)) is not held:
+            return
+        del self._held[held.key, held.id]
+        if self._nodes.get(held.key) is held:
+            del self._nodes[held.key]
+        if not held.node:
+            self._openers[held.address] -= 1
+            if not self._openers[held.address]:
+                del self._openers[held.address]
+
+    def drop_all(self, error: FallowError) -> None:
+        """End all."""
+        for held in list(self._held.values()):
+            self.drop(held, error)
+
+
+async def receive_claim(link: Link, hello: greeting.Hello) -> tuple[bytes, greeting.Claim]:
+    """Greet, and return the key and the claim of who answers.
+
+    Raises:
+        FallowError: the answer is not a good one, or the link broke.
+    """
+    await link.send(greeting.write(hello))
+    said = greeting.read(await link.receive())
+    if not isinstance(said, greeting.Introduction):
+        raise InvalidInput("wire.greeting", "A session begins with an introduction.")
+    return said.key, greeting.open_claim(said, hello)
+
+
+async def refuse(link: Link, error: FallowError) -> None:
+    """Say why there is no session, if the link still carries it."""
+    _log.info("no session: %s", error)
+    try:
+        await link.send(greeting.write(greeting.refusal(error)))
+    except Unavailable:
+        _log.debug("and nobody was there to hear it")
+
+
+def not_enrolled() -> NotAllowed:
+    """Return why a node's key is refused."""
+    return NotAllowed("stream.not_enrolled", "This key is no node of this network.", "See: fallow agent join --help")

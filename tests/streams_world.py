@@ -1,0 +1,173 @@
+"""A relay, nodes and openers for tests, over links in memory or real WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from nacl.signing import SigningKey
+
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.memory.bus import MemoryHub
+from fallow.adapters.memory.links import MemoryLink, link_pair
+from fallow.adapters.streams.asgi import with_links
+from fallow.adapters.streams.dialling import PATH, DialledLink, dial
+from fallow.bootstrap.http_server import serving
+from fallow.domain import calls
+from fallow.domain.errors import Conflict, FallowError
+from fallow.domain.streams import Logs, Opening, StreamTicket
+from fallow.ports.clock import Clock
+from fallow.ports.dialling import Caller, Dial, DialledSession
+from fallow.ports.rpc import serve
+from fallow.ports.session import SessionStream
+from fallow.ports.streams import Link, Stream
+from fallow.services.relay.service import Relay
+
+NET = "lab-1"
+NETWORK, NODE, OTHER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
+LEASE = bytes(range(16))
+ACCOUNT = b"a" * 20
+
+
+def node_of(key: SigningKey) -> bytes:
+    """A node's id."""
+    return bytes(key.verify_key)
+
+
+def opening(signer: SigningKey = NETWORK, want: Logs | None = None, **changes: object) -> Opening:
+    """An opening with a good ticket, but for the `changes`."""
+    fields = {"net": NET, "node": node_of(NODE), "lease": LEASE, "account": ACCOUNT, "purpose": "logs"}
+    fields |= {"expires_at": 2**53, **changes}
+    ticket = StreamTicket(**fields)  # type: ignore[arg-type]
+    return Opening(ticket.seal(lambda message: signer.sign(message).signature), want or Logs("stdout"))
+
+
+async def read_all(stream: Stream) -> bytes:
+    """Read to the end."""
+    pieces = []
+    while piece := await stream.read():
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+class World:
+    """A relay with nodes that answer each stream with `answer`."""
+
+    def __init__(self, relay: Relay, dial: Dial, clock: Clock, group: asyncio.TaskGroup) -> None:
+        self.relay = relay
+        self.links: list[MemoryLink | DialledLink] = []
+        self.served: list[SessionStream] = []
+        self._dial = dial
+        self._clock = clock
+        self._group = group
+
+    @asynccontextmanager
+    async def session(
+        self,
+        key: SigningKey,
+        *,
+        node: bool,
+        on_opened: Callable[[SessionStream], None] | None = None,
+        net: str = NET,
+        session_id: bytes = b"",
+    ) -> AsyncIterator[DialledSession]:
+        """A session that is held while the context is open."""
+        session = DialledSession(
+            Caller(net, node_of(key), lambda message: key.sign(message).signature, node),
+            self._dialled,
+            self._clock,
+            random_bytes=(lambda _: session_id) if session_id else os.urandom,
+            jitter=random.Random(5),
+            on_opened=on_opened or self._refuse,
+        )
+        holding = self._group.create_task(session.hold())
+        try:
+            yield session
+        finally:
+            holding.cancel()
+            await asyncio.wait({holding})
+
+    @asynccontextmanager
+    async def echoing(self, key: SigningKey = NODE) -> AsyncIterator[DialledSession]:
+        """A node that sends back what it gets."""
+
+        def take(stream: SessionStream) -> None:
+            self.served.append(stream)
+            self._group.create_task(_echo(stream))
+
+        async with self.session(key, node=True, on_opened=take) as session:
+            await session.linked.wait()
+            yield session
+
+    def cut(self) -> None:
+        """Break every link there is, as if a cable were pulled."""
+        for link in self.links:
+            if isinstance(link, MemoryLink):
+                link.cut()
+            else:
+                link._socket.transport.abort()
+        self.links.clear()
+
+    @asynccontextmanager
+    async def _dialled(self) -> AsyncIterator[Link]:
+        async with self._dial() as link:
+            assert isinstance(link, MemoryLink | DialledLink)
+            self.links.append(link)
+            yield link
+
+    def _refuse(self, stream: SessionStream) -> None:
+        stream.reset(Conflict("test.nothing", "Nothing is served here."))
+
+
+async def _echo(stream: SessionStream) -> None:
+    with suppress(FallowError):
+        while piece := await stream.read():
+            await stream.write(piece)
+        stream.end()
+
+
+@asynccontextmanager
+async def world(kind: str, *, clock: Clock | None = None) -> AsyncIterator[World]:
+    """A relay reached by `memory` or `websocket` links, on a network where NODE and OTHER's twin are enrolled."""
+    clock = clock or SystemClock()
+    hub = MemoryHub()
+    enrolled = {node_of(NODE).hex()}
+
+    async def may_connect(ask: calls.NodeRef) -> bool:
+        return ask.node in enrolled
+
+    async with AsyncExitStack() as stack:
+        relay = Relay(net=NET, network_key=node_of(NETWORK), bus=hub.connect(), clock=clock, random_bytes=os.urandom)
+        await stack.enter_async_context(
+            serve(hub.connect(), calls.MAY_CONNECT, calls.NodeRef, may_connect, queue="registry")
+        )
+        await stack.enter_async_context(relay.running())
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+
+        @asynccontextmanager
+        async def in_memory() -> AsyncIterator[Link]:
+            near, far = link_pair()
+
+            async def attend() -> None:
+                await relay.attend(far, "memory")
+                far.close()
+
+            attending = group.create_task(attend())
+            try:
+                yield near
+            finally:
+                near.cut()
+                await asyncio.wait({attending})
+
+        if kind == "memory":
+            yield World(relay, in_memory, clock, group)
+            return
+        port = await stack.enter_async_context(serving(with_links(_nothing, {PATH: relay.attend}), "127.0.0.1", 0))
+        yield World(relay, lambda: dial(f"http://127.0.0.1:{port}", tls=None), clock, group)
+
+
+async def _nothing(*_: object) -> None:
+    raise AssertionError("only links are served here")
