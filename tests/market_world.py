@@ -189,6 +189,9 @@ class Enrolled:
     async def nodes(self, _: object, only: Sequence[bytes] | None = None) -> list[NodeRow]:
         return [row for row in self.rows if only is None or row.node in only]
 
+    async def networks(self, _: object) -> dict[bytes, str]:
+        return {row.node: f"192.0.{index}.0/24" for index, row in enumerate(self.rows)}
+
 
 class Sent:
     """What the market said."""

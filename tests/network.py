@@ -218,6 +218,7 @@ class Running:
     welcome: Mapping[str, str]
     log: Path
     agents: list[Agent] = field(default_factory=list)
+    joined: int = 0
 
     @property
     def url(self) -> str:
@@ -280,9 +281,11 @@ class Running:
         """Join a machine, and serve with it while the context is open."""
         home, log = self.data.parent / (folder or name), self.data.parent / f"{name}.log"
         log.touch()
+        self.joined += 1  # each agent on a line of its own: nodes that share one do not check each other
         process = start(
             "agent", "join", self.url, "--yes", "--json", "--home", home, "--label", name, "--cpu", str(cpu),
             "--memory", str(memory), "--disk", "256", "--price-core-hour", str(price),
+            "--from", f"127.0.{self.joined}.1",
             log=log, FALLOW_TOKEN=token or self.welcome["join_token"],
         )  # fmt: skip
         agent = Agent(name, home, log, process)

@@ -100,6 +100,7 @@ def running_agent(folder: Path, network: dict[str, Any], name: str) -> Iterator[
     program = [sys.executable, str(HERE / "liar.py")] if name == LIAR else [str(FALLOW)]
     command = [*program, "agent", "join", network["url"], "--token", network["join_token"], "--yes"]
     command += ["--home", str(folder / name), "--label", name, "--cpu", str(SHARE_MILLI / 1000)]
+    command += ["--from", f"127.0.{AGENTS.index(name) + 1}.1"]  # as if each were behind a line of its own
     command += ["--memory", str(MEMORY_MIB), "--price-core-hour", "0.02"]
     with log.open("w") as sink, child(command, stdout=sink, stderr=sink) as process:
         yield process

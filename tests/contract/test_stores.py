@@ -157,6 +157,22 @@ async def test_accounts_and_their_custody(stores: Stores) -> None:
     assert len(set(indexes)) == 3
 
 
+async def test_where_nodes_connect_from(stores: Stores) -> None:
+    async with stores.database.transaction() as tx:
+        await stores.registry.add_account(tx, ALICE, None, NOW)
+        await stores.registry.add_node(tx, NodeRow(ATTIC, ALICE, "attic", NOW, ""))
+        assert await stores.registry.networks(tx) == {}
+    for network, moved in (("192.0.2.0/24", True), ("192.0.2.0/24", False), ("2001:db8::/64", True), ("", True)):
+        async with stores.database.transaction() as tx:
+            assert await stores.registry.observe(tx, ATTIC, network, NOW) is moved
+        async with stores.database.transaction() as tx:
+            assert await stores.registry.networks(tx) == {ATTIC: network}
+    async with rolled_back(stores) as tx:
+        await stores.registry.observe(tx, ATTIC, "198.51.100.0/24", NOW)
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.networks(tx) == {ATTIC: ""}
+
+
 async def test_nodes(stores: Stores) -> None:
     rows = [NodeRow(CELLAR, ALICE, "cellar", NOW, ""), NodeRow(ATTIC, ALICE, "Dach ✓", NOW + 1, "spam")]
     async with stores.database.transaction() as tx:

@@ -20,6 +20,7 @@ from fallow.domain import calls
 from fallow.domain.bindings import BindingCode, binding_text
 from fallow.domain.errors import FallowError, NotAllowed
 from fallow.domain.identity import address, address_text
+from fallow.domain.networks import network_of
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.ports.rpc import Empty, call
 from fallow.ports.stores import NodeRow
@@ -262,6 +263,43 @@ async def test_a_node_stays_with_its_account(world: World) -> None:
     custodial = node_key(2)
     await world.join(custodial, await world.token())
     assert await refusal(world, custodial, "", account=code_of(world, HOLDER, custodial)) == "join.other_account"
+
+
+# Observed networks
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.77", "192.0.2.0/24"),
+        ("127.0.3.1", "127.0.3.0/24"),
+        ("::ffff:192.0.2.77", "192.0.2.0/24"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("localhost", ""),
+        ("", ""),
+        ("192.0.2.777", ""),
+    ],
+)
+def test_a_network_is_a_block_of_addresses(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+async def test_from_where_a_node_connects_is_kept_and_told_when_it_changes(world: World) -> None:
+    await world.join(node_key(1), await world.token())
+    node = bytes(node_key(1).verify_key)
+    told = []
+    async with world.hub.connect().subscribe(calls.OBSERVED) as observed:
+        for address in ("192.0.2.1", "192.0.2.2", "198.51.100.9"):
+            assert await world.registry.connects(node, address)
+        assert not await world.registry.connects(bytes(node_key(2).verify_key), "192.0.2.1")
+        told = [msgspec.msgpack.decode((await anext(observed)).data, type=calls.Observed) for _ in range(2)]
+    assert [(one.node, one.network) for one in told] == [
+        (node.hex(), "192.0.2.0/24"),
+        (node.hex(), "198.51.100.0/24"),
+    ]
+    async with world.database.transaction() as tx:
+        assert await world.store.networks(tx) == {node: "198.51.100.0/24"}
 
 
 # API keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
 import httpx2
@@ -36,6 +37,7 @@ class Wishes(NamedTuple):
     disk_mib: int | None = None
     price_usd_per_core_hour: float = 0.01
     country: str = ""
+    dial_from: str = ""
 
 
 class Plan(NamedTuple):
@@ -51,7 +53,8 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
     """Turn wishes into what is offered.
 
     Raises:
-        InvalidInput: more than the machine has, or nothing (`agent.over_claimed`), or a negative price.
+        InvalidInput: more than the machine has, or nothing (`agent.over_claimed`), a negative price, or an address to
+            connect from that is none.
     """
     total = Resources(
         cpu_milli=machine.cpu_milli if wishes.cores is None else round(wishes.cores * 1000),
@@ -70,7 +73,11 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
     if price < 0:
         raise InvalidInput("agent.price", "A price is not negative.")
     return Settings(
-        total=total, terms=Terms(price_microusd_per_core_hour=price), label=wishes.label, country=wishes.country
+        total=total,
+        terms=Terms(price_microusd_per_core_hour=price),
+        label=wishes.label,
+        country=wishes.country,
+        dial_from=_address(wishes.dial_from),
     )
 
 
@@ -144,3 +151,10 @@ def _read_account(text: str, key: NodeKey, net: str) -> BindingCode:
             f"On its holder's machine: fallow account bind {key.text} --net {net}   Then join with --account CODE.",
         )
     return read_code(text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text)) if text else ""
+    except ValueError as error:
+        raise InvalidInput("agent.from", f"{text[:80]!r} is no address of this machine.", "See: ip address") from error

@@ -36,12 +36,13 @@ Mode = Literal["open", "paused", "draining"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the owner decides."""
+    """What the owner decides. `dial_from` is the address of this machine that connections come from; "" is any."""
 
     total: Resources
     terms: Terms
     label: str = ""
     country: str = ""
+    dial_from: str = ""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

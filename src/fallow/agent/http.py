@@ -31,13 +31,15 @@ T = TypeVar("T")
 
 
 def new_client(
-    transport: httpx2.AsyncBaseTransport | None = None, *, tls: ssl.SSLContext | None = None
+    transport: httpx2.AsyncBaseTransport | None = None, *, tls: ssl.SSLContext | None = None, local_address: str = ""
 ) -> httpx2.AsyncClient:
     """Make the agent's client: bounded in connections and in time, and never redirected.
 
-    `tls` says whom to trust; None is the system's certificate authorities.
+    `tls` says whom to trust; None is the system's certificate authorities. `local_address` is where it connects from.
     """
     limits = httpx2.Limits(max_connections=16, max_keepalive_connections=8)
+    if local_address:
+        transport = httpx2.AsyncHTTPTransport(verify=tls or True, limits=limits, local_address=local_address)
     return httpx2.AsyncClient(timeout=TIMEOUT_S, limits=limits, transport=transport, verify=tls or True)
 
 

@@ -66,7 +66,7 @@ async def join(
     ca = await fetch_ca(url, pin) if pin else ""
     home = Home(home_path)
     settings = enrol.settings_from(wishes, take_inventory(home.path))
-    async with new_client(tls=_trusted(ca)) as client:
+    async with new_client(tls=_trusted(ca), local_address=settings.dial_from) as client:
         plan = await enrol.plan_join(client, home, url, settings, list(load_verticals()))
         if not agree(plan.text):
             return None
@@ -147,7 +147,10 @@ async def _serve(
     probes = LinuxProbes(lambda: clock.now_ms() / 1000)
     owner = Owner(home.path, probes, clock, traffic, machine=machine.resources, agreed=state.settings.total)
     workers = _workers(home)
-    async with new_client(tls=_trusted(state.ca)) as client, asyncio.TaskGroup() as group:
+    async with (
+        new_client(tls=_trusted(state.ca), local_address=state.settings.dial_from) as client,
+        asyncio.TaskGroup() as group,
+    ):
         gateway = BlobGateway(
             client,
             state.url,
@@ -192,12 +195,13 @@ def _connect(state: State, key: NodeKey) -> AbstractAsyncContextManager[Bus]:
         name=f"fallow agent {key.text[:12]}",
         tls=_tls(url, state.ca),
         inbox_prefix=inbox_prefix(key.node),
+        local_address=state.settings.dial_from,
     )
 
 
 @asynccontextmanager
 async def _dial(state: State, traffic: Traffic) -> AsyncIterator[Link]:
-    async with dial(state.url, tls=_trusted(state.ca)) as link:
+    async with dial(state.url, tls=_trusted(state.ca), local_address=state.settings.dial_from) as link:
         yield CountedLink(link, traffic)
 
 

@@ -125,8 +125,8 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         pin=ground.place.tls.pin if ground.place.tls else "",
     )
 
-    async def authorize(public_key: bytes, _: ClientInfo) -> Permissions | Refusal:
-        if await registry.may_connect(public_key):
+    async def authorize(public_key: bytes, client: ClientInfo) -> Permissions | Refusal:
+        if await registry.connects(public_key, client.host):
             return node_permissions(public_key, expires_s=CONNECTION_S)
         return Refusal("not enrolled")
 

@@ -41,6 +41,9 @@ def join(
         Parameter(help="The code of the account that earns (fallow account bind); left out, the network keeps one."),
     ] = "",
     country: Annotated[str, Parameter(help="Two letters (ISO 3166), when buyers may know it.")] = "",
+    dial_from: Annotated[
+        str, Parameter(name="--from", help="Address of this machine to connect from, where it has several lines.")
+    ] = "",
     yes: Annotated[bool, Parameter(negative="", help="Agree without being asked.")] = False,
     start: Annotated[bool, Parameter(help="Serve right away, in the foreground.")] = True,
     json: Json = False,
@@ -53,7 +56,7 @@ def join(
         print(text, file=sys.stderr)
         return yes or _confirmed()
 
-    wishes = Wishes(label, cpu, memory, disk, price_core_hour, country)
+    wishes = Wishes(label, cpu, memory, disk, price_core_hour, country, dial_from)
     _log_to_stderr()
     state = asyncio.run(agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=agree, account=account))
     if state is None:

@@ -47,6 +47,9 @@ BANNED = "registry.banned"
 INGESTED = "ingest.written"
 """Published, without content, after new batches were written: whoever reads the log may look now."""
 
+OBSERVED = "registry.observed"
+"""Published with an `Observed` when a node connects from another network than before."""
+
 CREDITED = "settle.credited"
 """Published with an account's address (text) after money came in."""
 
@@ -119,6 +122,13 @@ class Join(Request, frozen=True, kw_only=True):
     proof: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
     label: Label = ""
     account: Annotated[str, Meta(max_length=200)] = ""
+
+
+class Observed(Request, frozen=True, kw_only=True):
+    """A node (hex) connected from this network (`fallow.domain.networks`)."""
+
+    node: str
+    network: str
 
 
 class Joined(Request, frozen=True, kw_only=True):

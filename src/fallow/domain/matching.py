@@ -16,7 +16,8 @@ class Place(NamedTuple):
     """A node as the matcher sees it.
 
     `here` says that it is online and its offer open, `suspended` that it gave wrong results lately, `banned` that the
-    operator shut it out.
+    operator shut it out. `network` is from where the network itself sees it connect (`fallow.domain.networks`); ""
+    where that is not known.
     """
 
     node: bytes
@@ -28,6 +29,7 @@ class Place(NamedTuple):
     attributes: Mapping[str, str]
     country: str
     banned: bool = False
+    network: str = ""
 
 
 class Wish(NamedTuple):

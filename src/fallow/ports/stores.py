@@ -199,6 +199,14 @@ class ActionRow(NamedTuple):
 class RegistryStore(Protocol):
     """Accounts, nodes, API keys, join tokens, actions of operators."""
 
+    async def observe(self, tx: Transaction, node: bytes, network: str, now: int) -> bool:
+        """Keep from which network a node connected; False when it is the one of the last time."""
+        ...
+
+    async def networks(self, tx: Transaction) -> dict[bytes, str]:
+        """From which network each node connected last. Other services may."""
+        ...
+
     async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:
         """Add an account; `custody_index` says which key of the network's custody is its own."""
         ...

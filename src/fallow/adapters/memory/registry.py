@@ -23,6 +23,7 @@ class MemoryRegistryStore:
         self._accounts: dict[bytes, int | None] = {}
         """Custody index by account."""
         self._nodes: dict[bytes, NodeRow] = {}
+        self._networks: dict[bytes, str] = {}
         self._tokens: dict[bytes, _Token] = {}
         self._keys: dict[str, KeyRow] = {}
         self._bans: dict[bytes, str] = {}
@@ -110,6 +111,19 @@ class MemoryRegistryStore:
         latest = list(reversed(self._actions.values()))
         start = next((place for place, row in enumerate(latest, 1) if row.id == after), len(latest)) if after else 0
         return latest[start : start + limit]
+
+    async def observe(self, tx: Transaction, node: bytes, network: str, now: int) -> bool:  # noqa: ARG002 - kept by none but PostgreSQL
+        """Keep from which network a node connected."""
+        mine = memory_transaction(tx)
+        if self._networks.get(node) == network:
+            return False
+        mine.put(self._networks, node, network)
+        return True
+
+    async def networks(self, tx: Transaction) -> dict[bytes, str]:
+        """From which network each node connected last."""
+        memory_transaction(tx)
+        return dict(self._networks)
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
         """Add a join token."""

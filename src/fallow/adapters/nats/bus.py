@@ -177,12 +177,14 @@ async def connect_nats(
     connect_timeout_s: float = 10.0,
     reply_root: str = INBOX_ROOT,
     jitter: random.Random | None = None,
+    local_address: str = "",
 ) -> AsyncIterator[NatsBus]:
     """Connect, and keep the connection for as long as the context is open, however often it breaks.
 
     `tls` given means that plain text is refused; with a URL that begins with `tls://` not even a greeting is in it.
     `inbox_prefix` is where replies come in; see
-    `permissions.inbox_prefix`. `reply_root` begins every subject that `serve` may answer to.
+    `permissions.inbox_prefix`. `reply_root` begins every subject that `serve` may answer to. `local_address` is where
+    it connects from; "" leaves that to the system.
 
     Raises:
         InvalidInput: a URL that is none (`bus.url`).
@@ -193,7 +195,7 @@ async def connect_nats(
     """
     if not inbox_prefix.startswith(INBOX_ROOT):
         raise ValueError(f"an inbox begins with {INBOX_ROOT}, or nobody would answer to it")
-    client = SigningClient(signer, tls_required=tls is not None)
+    client = SigningClient(signer, tls_required=tls is not None, local_address=local_address)
     bus = NatsBus(client, reply_root=reply_root)
     urls = (url,) if isinstance(url, str) else tuple(url)
     heard = on_state or _nobody

@@ -23,8 +23,8 @@ from contextlib import asynccontextmanager
 from nats import errors
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 
-from fallow.adapters.nats.encrypted import EncryptedTransport
 from fallow.adapters.nats.nkeys import KeySigner, Kind, encode_public
+from fallow.adapters.nats.transport import OwnTransport
 
 # The server's nonce is base64url text of some random bytes. Nothing else that a key of ours signs fits this form.
 _NONCE = re.compile(r"[A-Za-z0-9_-]{11,44}")
@@ -33,8 +33,9 @@ _NONCE = re.compile(r"[A-Za-z0-9_-]{11,44}")
 class SigningClient(Client):
     """A client that proves that it holds a key."""
 
-    def __init__(self, signer: KeySigner, *, tls_required: bool) -> None:
+    def __init__(self, signer: KeySigner, *, tls_required: bool, local_address: str = "") -> None:
         super().__init__()
+        self._local_address = local_address
         self._signer = signer
         self._tls_required = tls_required
         self._public_nkey = encode_public(Kind.USER, signer.public_key)
@@ -62,19 +63,20 @@ class SigningClient(Client):
 
     def _is_tls(self) -> bool:
         scheme = self._current_server.uri.scheme if self._current_server else ""
-        if isinstance(self._transport, EncryptedTransport):
+        if isinstance(self._transport, OwnTransport) and self._transport.context is not None:
             return True
         # nats-py upgrades the connection exactly if the server says this, except on a web socket.
         return scheme == "wss" or (scheme != "ws" and bool(self._server_info.get("tls_required")))
 
     async def _connect_to_server(self, server: Srv) -> None:
-        if server.uri.scheme != "tls" or not self._tls_required:
+        if server.uri.scheme not in {"nats", "tls"}:
             await super()._connect_to_server(server)
             return
         server.last_attempt = time.monotonic()
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]
-        self._transport = EncryptedTransport(self.ssl_context)
+        at_once = server.uri.scheme == "tls" and self._tls_required
+        self._transport = OwnTransport(self.ssl_context if at_once else None, self._local_address)
         await self._transport.connect(server.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
     async def _process_connect_init(self) -> None:

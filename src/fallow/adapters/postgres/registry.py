@@ -106,6 +106,22 @@ class PostgresRegistryStore:
         )
         return [_action(row) for row in rows]
 
+    async def observe(self, tx: Transaction, node: bytes, network: str, now: int) -> bool:
+        """Keep from which network a node connected."""
+        rows = await tx.fetch(
+            "INSERT INTO registry.connection AS c (node, network, seen_at) VALUES ($1, $2, $3)"
+            " ON CONFLICT (node) DO UPDATE SET network = excluded.network, seen_at = excluded.seen_at"
+            " WHERE c.network <> excluded.network RETURNING node",
+            node,
+            network,
+            now,
+        )
+        return bool(rows)
+
+    async def networks(self, tx: Transaction) -> dict[bytes, str]:
+        """From which network each node connected last."""
+        return {row["node"]: row["network"] for row in await tx.fetch("SELECT node, network FROM registry.connection")}
+
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
         """Add a join token."""
         await tx.execute(

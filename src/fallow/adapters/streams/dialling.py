@@ -44,8 +44,12 @@ class DialledLink:
 
 
 @asynccontextmanager
-async def dial(url: str, *, tls: ssl.SSLContext | None, path: str = PATH) -> AsyncIterator[DialledLink]:
+async def dial(
+    url: str, *, tls: ssl.SSLContext | None, path: str = PATH, local_address: str = ""
+) -> AsyncIterator[DialledLink]:
     """Connect to a gateway at its HTTP address. `tls` says whom to trust; None is the system's authorities.
+
+    `local_address` is where it connects from; "" leaves that to the system.
 
     Raises:
         Unavailable: it cannot be reached, or accepts no links.
@@ -57,6 +61,7 @@ async def dial(url: str, *, tls: ssl.SSLContext | None, path: str = PATH) -> Asy
         socket = await connect(
             f"{'wss' if encrypted else 'ws'}://{rest.rstrip('/')}{path}",
             ssl=(tls or ssl.create_default_context()) if encrypted else None,
+            local_addr=(local_address, 0) if local_address else None,
             compression=None,
             max_size=MESSAGE_BYTES_MAX,
             max_queue=2,

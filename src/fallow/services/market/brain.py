@@ -7,7 +7,7 @@ and offers, so that a new process goes on where a dead one stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -76,8 +76,10 @@ class Brain:
 
     def place_of(self, slot: Slot, now: int) -> Place:
         """A node as the matcher sees it."""
-        suspended = suspended_until(self.judging.standing(slot.offer.node)) > now
-        return slot.place(now, suspended=suspended, banned=self.shut_out(slot))
+        node = slot.offer.node
+        suspended = suspended_until(self.judging.standing(node)) > now
+        place = slot.place(now, suspended=suspended, banned=self.shut_out(slot))
+        return place._replace(network=self.floor.networks.get(node, ""))
 
     def choices(self, now: int) -> Choices:
         """Who could take what in one round."""
@@ -147,6 +149,12 @@ class Brain:
     def funded(self, _: int, *, account: bytes) -> None:
         """Money came in: what waited for it is tried again."""
         self.unfunded.discard(account)
+
+    # What the network sees
+
+    def observed(self, _now: int, *, networks: Mapping[bytes, str]) -> None:
+        """Note from which network nodes connect."""
+        self.floor.networks.update(networks)
 
     # What nodes do
 

@@ -89,6 +89,8 @@ class Floor:
 
     def __init__(self) -> None:
         self.slots: dict[bytes, Slot] = {}
+        self.networks: dict[bytes, str] = {}
+        """From where each node connects, as the registry sees it."""
 
     def offer(self, offer: Offer, now: int) -> None:
         """Put up or replace a node's offer."""

@@ -174,6 +174,7 @@ class Rounds:
         self._cashier.forget()
         now = self._clock.now_ms()
         brain = Brain(self._fee, await self._seeds.current(tx, now))
+        brain.floor.networks = await self._registry.networks(tx)
         for offer in state.offers:
             brain.floor.offer(offer, now)
         brain.meters, brain.judging.standings = state.meters, state.standings

@@ -97,12 +97,17 @@ class Market:
             news = await stack.enter_async_context(bus.subscribe(calls.INGESTED))
             banned = await stack.enter_async_context(bus.subscribe(calls.BANNED))
             credited = await stack.enter_async_context(bus.subscribe(calls.CREDITED))
+            observed = await stack.enter_async_context(bus.subscribe(calls.OBSERVED, pending_max=10_000))
+            async with self._database.transaction() as tx:  # what changed before the bus was listened to
+                networks = await self._registry.networks(tx)
+            self._rounds.tell(partial(Brain.observed, networks=networks))
             await stack.enter_async_context(
                 background(
                     self._hear_beats(beats),
                     self._hear_news(news),
                     self._hear_bans(banned),
                     self._hear_credits(credited),
+                    self._hear_observed(observed),
                 )
             )
             yield
@@ -223,6 +228,11 @@ class Market:
     async def _hear_bans(self, banned: AsyncIterator[Message]) -> None:
         async for _ in banned:
             self._rounds.bans_changed()
+
+    async def _hear_observed(self, observed: AsyncIterator[Message]) -> None:
+        async for message in observed:
+            seen = msgspec.msgpack.decode(message.data, type=calls.Observed)
+            self._rounds.tell(partial(Brain.observed, networks={node_id(seen.node): seen.network}))
 
     async def _hear_credits(self, credited: AsyncIterator[Message]) -> None:
         async for message in credited:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import msgspec
 
 from fallow.domain import calls
 from fallow.domain.bindings import BindingCode, binding_text, read_code
-from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.identity import address, address_text, node_id, verify
+from fallow.domain.networks import network_of
 from fallow.domain.wallets import signer_of
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -70,6 +73,20 @@ class Registry:
         async with self._database.transaction() as tx:
             row = await self._store.node(tx, node)
         return row is not None and not row.banned_reason
+
+    async def connects(self, node: bytes, address: str) -> bool:
+        """Whether a node may connect; if so, from which network it does is kept, and told to who wants to know."""
+        async with self._database.transaction() as tx:
+            row = await self._store.node(tx, node)
+            if row is None or row.banned_reason:
+                return False
+            network = network_of(address)
+            moved = await self._store.observe(tx, node, network, self._clock.now_ms())
+        if moved:
+            observed = calls.Observed(node=node.hex(), network=network)
+            with suppress(Unavailable):  # then it is read at the market's next start
+                await self._bus.publish(calls.OBSERVED, msgspec.msgpack.encode(observed))
+        return True
 
     async def check_key(self, request: calls.CheckKey) -> calls.KeyInfo:
         """Say whose key it is.
