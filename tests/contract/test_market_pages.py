@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fallow.adapters.memory.market import MemoryMarketStore
 from fallow.domain.jobs import Item, JobState
 from fallow.domain.leases import LeaseState
-from fallow.domain.offers import Refusal
+from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Refusal
 from fallow.domain.verification import Vote
 from tests.contract.conftest import Stores
 from tests.contract.test_market_store import ALICE, BOB, NODE, NOW, evidence, job, lease, save
@@ -74,3 +75,23 @@ async def test_postgres_keeps_the_first_refusal(postgres_stores: Stores) -> None
         await save(postgres_stores, refusals=[Refusal(NODE, 1, 0, code, NOW)])
     async with postgres_stores.database.transaction() as tx:
         assert [row["code"] for row in await tx.fetch("SELECT code FROM market.refusal")] == ["lease.ended"]
+
+
+async def refusals(stores: Stores) -> set[tuple[bytes, int, int]]:
+    if isinstance(stores.market, MemoryMarketStore):
+        return set(stores.market.refusals)
+    async with stores.database.transaction() as tx:
+        return {(row["node"], row["boot"], row["seq"]) for row in await tx.fetch("SELECT * FROM market.refusal")}
+
+
+async def test_refusals_are_bounded_by_node_and_age(stores: Stores) -> None:
+    other = b"o" * 32
+    old = [Refusal(other, 1, 0, "x", NOW - REFUSALS_KEPT_MS - 1), Refusal(other, 1, 1, "x", NOW - REFUSALS_KEPT_MS)]
+    await save(stores, refusals=old[:1])
+    await save(stores, refusals=old[1:])
+    await save(stores, refusals=[Refusal(NODE, 2, 0, "x", NOW)])
+    assert await refusals(stores) == {(other, 1, 1), (NODE, 2, 0)}
+    await save(stores, refusals=[Refusal(NODE, 1, seq, "x", NOW) for seq in range(REFUSALS_A_NODE_MAX)])
+    await save(stores)
+    kept = {(NODE, 1, seq) for seq in range(1, REFUSALS_A_NODE_MAX)}
+    assert await refusals(stores) == {(other, 1, 1), (NODE, 2, 0)} | kept

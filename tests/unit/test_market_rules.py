@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
+from fallow.adapters.memory.database import MemoryTransaction
+from fallow.domain.chart import Credit, chain, hold
+from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import ItemState, JobState
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
 from fallow.domain.orders import UNTIL_STOPPED_S, Order, Requirements
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.verification import Standing
 from fallow.services.market.brain import RENEW_BEFORE_MS
 from fallow.services.market.dispatch import wish_of
-from fallow.services.market.floor import LOST_AFTER_MS, REBOOT_GRACE_MS
+from fallow.services.market.floor import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.services.market.show import node_view, quote
 from tests.market_world import TERM, World, failed, finish
 
@@ -69,6 +75,45 @@ def test_a_budget_bounds_all_windows_of_a_lease(world: World) -> None:
     (job,) = world.store.all_jobs()
     (item,) = world.store.items_of(job)
     assert (job.state, item.reason, item.owed_microusd) == (JobState.FAILED, "buyer.budget", 1000)
+
+
+def test_items_wait_for_a_cheaper_node_that_is_known_although_a_dear_one_is_free(world: World) -> None:
+    world.offer(world.nodes[2], BIG, Terms(price_microusd_per_core_hour=720_000))
+    submit(world, order(number=9, items=8, time_limit_s=10))  # fills the cheap node
+    submit(world, order(items=2, time_limit_s=10, budget_microusd=1999))  # 1000 on the cheap one, 2000 on the other
+    entry = world.brain.jobs[order().id]
+    assert {item.state for item in entry.items.values()} == {ItemState.WAITING}
+    world.nodes[0].alive = False  # away for a while, but known
+    world.wait(LOST_AFTER_MS)
+    world.settle()
+    assert {item.state for item in entry.items.values()} == {ItemState.WAITING}
+    world.offer(world.nodes[0], BIG, Terms(price_microusd_per_core_hour=720_000))
+    world.settle()
+    (job,) = [job for job in world.store.all_jobs() if job.order.id == order().id]
+    assert (job.state, {item.reason for item in world.store.items_of(job)}) == (JobState.FAILED, {"buyer.budget"})
+
+
+def test_a_quote_says_what_the_first_window_reserves(world: World) -> None:
+    wanted = order(time_limit_s=3600)
+    submit(world, wanted)
+    shown = quote(
+        world.brain, wish_of(world.brain.jobs[wanted.id].job), world.rounds.first_window_ms(wanted), world.now
+    )
+    (lease,) = world.brain.leases.values()
+    assert shown.deposit_microusd == sum(amount for _, amount in lease.held) == 1000
+    assert world.rounds.first_window_ms(order(time_limit_s=5)) == 5000
+
+
+def test_a_refused_transfer_is_named_with_its_own_cause(world: World) -> None:
+    """A chain fails as a whole: what stands before the cause in it is refused, too, and says nothing."""
+    holds = [
+        hold(bytes(16), window, world.buyers[0], ((Credit.GRANTED.value, 10**12 * window + 1),)) for window in (0, 1)
+    ]
+    transfers = chain([entry for one in holds for entry in one])
+    with pytest.raises(Unavailable, match=r"exceeds_credits \(window [0-9a-f]{32}\)") as caught:
+        finish(world.rounds._cashier._post(cast("Any", MemoryTransaction()), transfers, world.now))
+    assert caught.value.code == "market.money_raced"
+    assert transfers[1].id.hex() in caught.value.message
 
 
 def test_a_restart_forgets_nothing_that_open_leases_have_cost(world: World) -> None:
@@ -515,6 +560,60 @@ def test_every_refused_record_says_why(world: World) -> None:
     world.settle()
     codes = [refusal.code for refusal in world.store.refusals.values()]
     assert codes == ["lease.not_open", "lease.not_open", "lease.accepted_twice", "lease.running", "window.other"]
+
+
+# Nodes that turn work down
+
+
+def turn_down(world: World) -> int:
+    """The node declines what it is asked, and is left in peace for so long (milliseconds)."""
+    (lease,) = world.brain.leases.values()
+    world.decline(world.nodes[0], lease.id)
+    world.settle()
+    assert not world.brain.leases
+    return world.brain.floor.slots[world.nodes[0].id].cool_until - world.now
+
+
+def come_back(world: World) -> None:
+    world.wait(0)
+    world.now = max(world.now, world.brain.floor.slots[world.nodes[0].id].cool_until)
+    world.wait(0)
+    world.settle()
+
+
+def test_who_declines_again_and_again_is_asked_ever_more_rarely_and_loses_no_reputation(world: World) -> None:
+    submit(world, order())
+    waits = []
+    for _ in range(COOL_DOUBLINGS_MAX + 3):
+        waits.append(turn_down(world))
+        come_back(world)
+    assert waits == [COOL_MS << min(times, COOL_DOUBLINGS_MAX) for times in range(len(waits))]
+    assert world.brain.judging.standing(world.nodes[0].id) == Standing()
+    (item,) = world.brain.jobs[order().id].items.values()
+    assert item.shunned == ()
+    (lease,) = accept_all(world)
+    world.wait(1)
+    world.final(world.nodes[0], lease, 0, 1)
+    world.settle()
+    submit(world, order(2))
+    assert turn_down(world) == COOL_MS, "work that was finished makes it as good as new"
+
+
+def test_declining_several_proposals_at_once_counts_once(world: World) -> None:
+    submit(world, order(items=3))
+    for lease in list(world.brain.leases.values()):
+        world.decline(world.nodes[0], lease.id)
+    world.settle()
+    assert world.brain.floor.slots[world.nodes[0].id].cool_until == world.now + COOL_MS
+
+
+def test_nobody_is_asked_more_rarely_because_the_network_was_deaf(world: World) -> None:
+    submit(world, order())
+    turn_down(world)
+    world.rounds.forgive_silence()
+    world.settle()
+    assert len(world.brain.leases) == 1
+    assert turn_down(world) == COOL_MS
 
 
 # Bans

@@ -29,6 +29,11 @@ class Evidence(NamedTuple):
     votes: tuple[Vote, ...]
 
 
+REFUSALS_A_NODE_MAX = 1_000
+REFUSALS_KEPT_MS = 30 * 86_400_000
+"""Refusals are kept for a month, the latest thousand of each node: the records themselves are kept for ever."""
+
+
 class Refusal(NamedTuple):
     """A record that changed nothing, and why. It is kept: nobody is refused in silence."""
 

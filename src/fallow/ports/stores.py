@@ -135,7 +135,7 @@ class MarketStore(Protocol):
         ...
 
     async def save(self, tx: Transaction, rows: MarketRows) -> None:
-        """Write changed rows over their older versions."""
+        """Write changed rows over their older versions. Refusals above their bounds go, the oldest first."""
         ...
 
     async def jobs_by_id(self, tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[Job, list[Item]]]:

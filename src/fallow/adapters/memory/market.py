@@ -12,7 +12,7 @@ from fallow.domain.billing import MeterKey
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
-from fallow.domain.offers import Evidence, Offer, Refusal
+from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Evidence, Offer, Refusal
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Transaction
 from fallow.ports.stores import Cursor, MarketRows, MarketState
@@ -170,10 +170,20 @@ class MemoryMarketStore:
             key = (refusal.node, refusal.boot, refusal.seq)
             if key not in self.refusals:
                 tx.put(self.refusals, key, refusal)
+        self._forget_refusals(tx, rows.refusals)
         for found in rows.evidence:
             if found.lease not in self._evidence:
                 votes = msgspec.json.encode(found.votes)
                 tx.put(self._evidence, found.lease, _EvidenceRow(found.at, found.lease, found.node, found.code, votes))
+
+    def _forget_refusals(self, tx: MemoryTransaction, fresh: Sequence[Refusal]) -> None:
+        oldest = max((refusal.at for refusal in fresh), default=0) - REFUSALS_KEPT_MS
+        old = [key for key, refusal in self.refusals.items() if refusal.at < oldest]
+        for node in {refusal.node for refusal in fresh}:
+            mine = sorted((key for key in self.refusals if key[0] == node), reverse=True)
+            old += mine[REFUSALS_A_NODE_MAX:]
+        for key in set(old):
+            tx.drop(self.refusals, key)
 
     def _with_items(self, rows: Iterable[_JobRow]) -> list[tuple[Job, list[Item]]]:
         return [

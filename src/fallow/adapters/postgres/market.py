@@ -10,7 +10,7 @@ import msgspec
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
-from fallow.domain.offers import Evidence, Offer
+from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Evidence, Offer, Refusal
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Row, Transaction
 from fallow.ports.stores import Cursor, MarketRows, MarketState
@@ -156,12 +156,24 @@ class PostgresMarketStore:
                 *_columns((*key, price_ms) for key, price_ms in rows.meters.items()),
             )
         if rows.refusals:
-            await tx.execute(
-                "INSERT INTO market.refusal (node, boot, seq, code, at)"
-                " SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[])"
-                " ON CONFLICT DO NOTHING",
-                *_columns(rows.refusals),
-            )
+            await self._save_refusals(tx, rows.refusals)
+
+    async def _save_refusals(self, tx: Transaction, refusals: Sequence[Refusal]) -> None:
+        await tx.execute(
+            "INSERT INTO market.refusal (node, boot, seq, code, at)"
+            " SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[])"
+            " ON CONFLICT DO NOTHING",
+            *_columns(refusals),
+        )
+        await tx.execute(
+            "DELETE FROM market.refusal WHERE at < $1 OR (node, boot, seq) IN"
+            " (SELECT old.* FROM unnest($2::bytea[]) AS one (node), LATERAL"
+            " (SELECT node, boot, seq FROM market.refusal WHERE node = one.node"
+            " ORDER BY boot DESC, seq DESC OFFSET $3) AS old)",
+            max(refusal.at for refusal in refusals) - REFUSALS_KEPT_MS,
+            list({refusal.node for refusal in refusals}),
+            REFUSALS_A_NODE_MAX,
+        )
 
     async def _save_verdicts(self, tx: Transaction, rows: MarketRows) -> None:
         if rows.standings:

@@ -277,9 +277,13 @@ class Brain:
         for effect in effects:
             self._follow(lease, lease, effect, lease.proposed_at)
 
-    def over_budget(self, entry: Entry, now: int) -> None:
-        """The order's budget covers no further lease: items wait while others may still give money back, or fail."""
-        if entry.reserved:
+    def over_budget(self, entry: Entry, least_microusd: int, now: int) -> None:
+        """The order's budget covers no lease that is to be had now: items wait, or fail when it never will.
+
+        That is when no open lease may give money back, and not even the cheapest node that is known, for which
+        `least_microusd` would be reserved, fits.
+        """
+        if entry.reserved or entry.affords(least_microusd):
             return
         for index in list(entry.waiting):
             item = msgspec.structs.replace(entry.items[index], state=ItemState.FAILED, reason="buyer.budget")
@@ -336,8 +340,9 @@ class Brain:
                 self.floor.slots[after.node].give_back(after)
             case lease_rules.Vote():
                 self._vote(after, now)
-            case lease_rules.Ended():
-                self._lease_over(self.leases[after.id], now)
+            case lease_rules.Ended(paid=paid):
+                worked = paid or after.window > 0 or after.saved_ms > 0
+                self._lease_over(self.leases[after.id], now, worked=worked)
 
     def _hold(self, lease: Lease, window: int, amount_microusd: int) -> Hold:
         if lease.payer != NETWORK:
@@ -417,8 +422,10 @@ class Brain:
             entry, job_rules.cancelled(entry.items[item.index], entry.job.order, self._why_cancelled(entry)), now
         )
 
-    def _lease_over(self, lease: Lease, now: int) -> None:
+    def _lease_over(self, lease: Lease, now: int, *, worked: bool) -> None:
         """Count what it cost, and move its item on if it ended before it reported a result."""
+        if worked:
+            self.floor.slots[lease.node].warm()
         if lease.caused_by == "owner":
             self.floor.cool(lease.node, now)  # it loses no reputation, but others come first for a moment
         del self.leases[lease.id]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 
+from fallow.domain.billing import deposit
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
@@ -109,7 +110,8 @@ class _Turn:
             if item.votes and not item.leases:
                 self.brain.settle_for_less(self.entry, item, now)
             else:
-                self.brain.over_budget(self.entry, now)
+                least = deposit(self.slots.cheapest() or 0, lease.window_limit_ms(0))
+                self.brain.over_budget(self.entry, least, now)
             return False
         self.brain.place(self.entry.job.order.id, item.index, lease)
         return True

@@ -16,7 +16,10 @@ REBOOT_GRACE_MS = 3_000
 """A restarted agent first delivers what it had finished before; only then are the old leases lost."""
 
 COOL_MS = 2_000
-"""After a decline or an unanswered proposal a node gets no new proposal for so long."""
+"""After a decline, a reclaim or an unanswered proposal a node gets no new proposal for so long."""
+
+COOL_DOUBLINGS_MAX = 5
+"""Each time that this happens again before the node has done any work the time doubles, to about a minute."""
 
 NOTHING = Resources(cpu_milli=0, memory_mib=0)
 
@@ -30,6 +33,7 @@ class Slot:
         self.boot = offer.boot
         self.boot_at = now
         self.cool_until = 0
+        self.cooled = 0
         self.leases: dict[bytes, Lease] = {}
         self.free = offer.made.total
 
@@ -42,6 +46,16 @@ class Slot:
         if lease.id not in self.leases:
             self.free = self.free.minus(lease.resources)
         self.leases[lease.id] = lease
+
+    def cool(self, now: int) -> None:
+        """Leave it in peace for a moment. Several answers to proposals of one moment count once."""
+        if now >= self.cool_until:
+            self.cool_until = now + (COOL_MS << min(self.cooled, COOL_DOUBLINGS_MAX))
+            self.cooled += 1
+
+    def warm(self) -> None:
+        """It did some work: what it turned down before is forgotten."""
+        self.cooled = 0
 
     def give_back(self, lease: Lease) -> None:
         """Free what a lease held, at once."""
@@ -111,14 +125,15 @@ class Floor:
         slot.booted(boot, now)
 
     def cool(self, node: bytes, now: int) -> None:
-        """Leave a node in peace for a moment."""
+        """Leave a node in peace for a moment, the longer the more often it turned work down without doing any."""
         if node in self.slots:
-            self.slots[node].cool_until = now + COOL_MS
+            self.slots[node].cool(now)
 
     def amnesty(self, now: int) -> None:
-        """Count all nodes as just heard of: the network itself was deaf, which is no fault of theirs."""
+        """Count all nodes as just heard of and willing: the network itself was deaf, which is no fault of theirs."""
         for slot in self.slots.values():
             slot.seen_at = now
+            slot.cool_until = slot.cooled = 0
 
     def lost(self, now: int) -> Iterator[tuple[Lease, str]]:
         """Open leases that their node cannot be working on any more, and why."""

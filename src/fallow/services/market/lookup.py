@@ -96,6 +96,10 @@ class Choice:
         """Who could take it now, or would if he were not busy."""
         return [slot for _, _, slot in self._able if obstacles(self._look(slot), self._wish) in {(), (BUSY,)}]
 
+    def cheapest(self) -> int | None:
+        """The lowest price per hour at which it could be had, now or when a node comes back; None for none at all."""
+        return next((price for price, _, slot in self._able if not self._look(slot).banned), None)
+
     def _find(self) -> bool:
         """Add the next nodes that have room and ask the same price; False when there are none."""
         for _, group in self._groups:

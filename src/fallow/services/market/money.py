@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fallow.domain.chart import (
     NETWORK,
     Credit,
+    Kind,
     Parts,
     accounts_of,
     chain,
@@ -18,7 +19,7 @@ from fallow.domain.chart import (
     split,
 )
 from fallow.domain.errors import Unavailable
-from fallow.domain.ledger import BATCH_MAX, Transfer
+from fallow.domain.ledger import BATCH_MAX, Result, Transfer
 from fallow.ports.database import Transaction
 from fallow.ports.ledger import Ledger
 from fallow.services.market.brain import Brain
@@ -63,9 +64,13 @@ class Cashier:
 
     async def _post(self, tx: Transaction, transfers: Sequence[Transfer], now: int) -> None:
         results = await self._ledger.post(tx, transfers, now)
-        failed = [result for result in results if not result.ok]
-        if failed:
-            raise Unavailable("market.money_raced", f"The ledger refused a transfer of this round: {failed[0]}.")
+        refused = [(result, entry) for result, entry in zip(results, transfers, strict=True) if not result.ok]
+        if refused:
+            # A chain fails as a whole: what only shared it with the cause comes before the cause itself.
+            own = [refusal for refusal in refused if refusal[0] is not Result.LINKED_EVENT_FAILED]
+            result, entry = (own or refused)[0]
+            what = f"{Kind(entry.code).name.lower()} {entry.id.hex()}"
+            raise Unavailable("market.money_raced", f"The ledger refused a transfer of this round: {result} ({what}).")
 
     async def _open_accounts(self, tx: Transaction, money: Sequence[Money]) -> None:
         owners = {owner for entry in money for owner in (entry.lease.payer, entry.lease.payee)} - self._known

@@ -111,6 +111,10 @@ class Rounds:
         if self.leading.is_set() and not self._inputs.full():
             self._put(_Waiting(what, None))
 
+    def first_window_ms(self, order: Order) -> int:
+        """How long the first window of an order's leases is."""
+        return min(self._window_ms, order.lease_limit_s * 1000)
+
     def log_has_news(self) -> None:
         """Ingest wrote something."""
         self._log_has_news = True

@@ -137,7 +137,7 @@ class Market:
     async def quote(self, request: calls.Submit) -> QuoteView:
         """Say where an order could run and for how much, before any money moves."""
         wish = _wish(request.order, self._needs(request.order))
-        return quote(self._rounds.brain, wish, request.order.lease_limit_s, self._clock.now_ms())
+        return quote(self._rounds.brain, wish, self._rounds.first_window_ms(request.order), self._clock.now_ms())
 
     async def job(self, request: calls.JobRef) -> JobView:
         """Show a job."""
@@ -258,7 +258,8 @@ class Market:
 
     async def _check_funds(self, account: bytes, order: Order, needs: Needs) -> None:
         now = self._clock.now_ms()
-        deposit = first_deposit(self._rounds.brain, _wish(order, needs), order.lease_limit_s, now)
+        window_ms = self._rounds.first_window_ms(order)
+        deposit = first_deposit(self._rounds.brain, _wish(order, needs), window_ms, now)
         async with self._database.transaction() as tx:
             spendable = await self._cashier.spendable(tx, account)
         if spendable < max(1, deposit):

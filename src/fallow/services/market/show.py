@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fallow.domain.billing import deposit
 from fallow.domain.identity import address_text
 from fallow.domain.jobs import Item, ItemState, Job
-from fallow.domain.leases import WINDOW_MS_MAX, Lease
+from fallow.domain.leases import Lease
 from fallow.domain.matching import Wish, candidates, why_not
 from fallow.domain.offers import Evidence
 from fallow.domain.verification import Standing, trust
@@ -126,8 +126,11 @@ def evidence_view(evidence: Evidence) -> EvidenceView:
     )
 
 
-def quote(brain: Brain, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
-    """Say where an order could run now, for how much, and for the other nodes why not."""
+def quote(brain: Brain, wish: Wish, window_ms: int, now: int) -> QuoteView:
+    """Say where an order could run now, for how much, and for the other nodes why not.
+
+    `window_ms` is how long a lease's first window is, for which money is reserved.
+    """
     places = brain.places(now)
     resources = wish.requirements.resources
     fitting = candidates(places, wish)
@@ -144,21 +147,21 @@ def quote(brain: Brain, wish: Wish, time_limit_s: int, now: int) -> QuoteView:
         ],
         nodes_total=len(places),
         why_not=why_not(places, wish),
-        deposit_microusd=_deposit(price, time_limit_s),
+        deposit_microusd=_deposit(price, window_ms),
         price_microusd_per_hour=price,
         plain_data=PLAIN_DATA,
     )
 
 
-def first_deposit(brain: Brain, wish: Wish, time_limit_s: int, now: int) -> int:
+def first_deposit(brain: Brain, wish: Wish, window_ms: int, now: int) -> int:
     """What the quote says is reserved for a lease, without a look at every node."""
     slot = next(iter(brain.choices(now).of(wish)), None)
     price = slot.offer.made.terms.price_microusd_per_hour(wish.requirements.resources) if slot is not None else None
-    return _deposit(price, time_limit_s)
+    return _deposit(price, window_ms)
 
 
-def _deposit(price_microusd_per_hour: int | None, time_limit_s: int) -> int:
+def _deposit(price_microusd_per_hour: int | None, window_ms: int) -> int:
     """Nothing when no node fits."""
     if price_microusd_per_hour is None:
         return 0
-    return deposit(price_microusd_per_hour, min(WINDOW_MS_MAX, time_limit_s * 1000))
+    return deposit(price_microusd_per_hour, window_ms)

@@ -1,0 +1,2 @@
+-- Old refusals are deleted.
+CREATE INDEX refusal_by_age ON market.refusal (at);
