@@ -52,7 +52,8 @@ steps = st.one_of(offers(), st.integers(0, 2), st.tuples(st.integers(0, 3), st.i
 
 
 def place(slot: Slot) -> Place:
-    return slot.place(NOW, suspended=slot.offer.node[0] == 3)
+    number = slot.offer.node[0]
+    return slot.place(NOW, suspended=number == 3, banned=number == 2)
 
 
 @settings(max_examples=150)
