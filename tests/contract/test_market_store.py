@@ -245,6 +245,17 @@ async def test_a_rollback_leaves_nothing_of_a_round(stores: Stores) -> None:
         assert await stores.market.owner(tx, first.order.id) is None
 
 
+async def test_evidence_of_one_job(stores: Stores) -> None:
+    first, second = job(1), job(2)
+    leases = [lease(1, first), lease(2, second), lease(3, first)]
+    found = [evidence(int.from_bytes(each.id, "big"), NOW + at) for at, each in enumerate(leases)]
+    await save(stores, jobs=[first, second], leases=leases, found=found)
+    async with stores.database.transaction() as tx:
+        assert await stores.market.evidence_of(tx, first.order.id, 10) == [found[2], found[0]]
+        assert await stores.market.evidence_of(tx, first.order.id, 1) == [found[2]]
+        assert await stores.market.evidence_of(tx, "f" * 32, 10) == []
+
+
 async def test_nothing_is_shared_with_who_saved_or_loaded(stores: Stores) -> None:
     first = job(1)
     await save(stores, jobs=[first])

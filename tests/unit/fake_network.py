@@ -110,6 +110,8 @@ class FakeNetwork:
             calls.JOBS: (calls.AccountRef, self.list_jobs),
             calls.ITEMS: (calls.JobRef, self.list_items),
             calls.LEASES: (calls.JobRef, lambda _: _soon([])),
+            calls.ORDER: (calls.JobRef, self.order),
+            calls.JOB_EVIDENCE: (calls.JobRef, lambda _: _soon([evidence_view()])),
             calls.CANCEL: (calls.JobRef, self.cancel),
             calls.SUBSCRIPTIONS: (calls.AccountRef, lambda ask: _soon([subscription_view(ask.account)])),
             calls.UNSUBSCRIBE: (calls.SubscriptionRef, lambda ask: _soon(subscription_view(ask.account, ask.id))),
@@ -161,6 +163,10 @@ class FakeNetwork:
     async def list_items(self, ask: calls.JobRef) -> list[views.ItemView]:
         self._own(ask)
         return [item for item in self.items[ask.job] if item.index > ask.after][: ask.limit]
+
+    async def order(self, ask: calls.JobRef) -> Order:
+        self._own(ask)
+        return self.orders[ask.job][1]
 
     async def cancel(self, ask: calls.JobRef) -> views.JobView:
         self._own(ask)
@@ -238,6 +244,15 @@ def item_view(index: int, state: str = "waiting", result: str | None = None) -> 
         used_ms=1500,
         owed_microusd=42,
     )
+
+
+def evidence_view() -> views.EvidenceView:
+    said = [("e1" * 16, "ab" * 32, "f" * 64), ("e2" * 16, "cd" * 32, "0" * 64), ("e3" * 16, "ef" * 32, "0" * 64)]
+    votes = [
+        views.VoteView(lease=lease, node=node, account=OTHER, ok=True, reason="", result=result)
+        for lease, node, result in said
+    ]
+    return views.EvidenceView(lease="e1" * 16, node="ab" * 32, at=1, code="result.wrong", votes=votes)
 
 
 def quote_view() -> views.QuoteView:

@@ -21,7 +21,7 @@ from fallow.cli.show import quote_line
 from fallow.domain import views
 from fallow.domain.calls import Secret
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
-from fallow.domain.orders import Order
+from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
 from fallow.sdk.jobs import Event
 from fallow.verticals.compute.core.outcome import Outcome, Output
@@ -141,9 +141,22 @@ class CannedClient:
             watch(views.JobEvent(job=job_id, at=1, state=result.item.state, item=result.index))
             yield result
 
-    def jobs(self, *, limit: int) -> list[views.JobView]:
-        self._note("jobs", limit)
-        return [self.job_now]
+    def all_jobs(self) -> Iterator[views.JobView]:
+        self._note("all_jobs")
+        return iter([self.job_now, msgspec.structs.replace(self.job_now, id="1" * 32, state="failed", label="x")])
+
+    def order(self, job_id: str) -> Order:
+        self._note("order", job_id)
+        needs = Requirements(cpu_milli=2500, countries=["DE", "AT"], attributes={"compute.wasm": "wasi-p1"})
+        return Order(id=job_id, vertical="compute", work={}, requirements=needs, max_price_microusd_per_hour=10_000)
+
+    def rerun(self, job_id: str, *, failed: bool) -> views.JobView:
+        self._note("rerun", job_id, failed)
+        return msgspec.structs.replace(self.job_now, id="2" * 32)
+
+    def job_evidence(self, job_id: str) -> list[views.EvidenceView]:
+        self._note("job_evidence", job_id)
+        return [fake_network.evidence_view()]
 
     def items(self, job_id: str, *, after: int, limit: int) -> list[views.ItemView]:
         self._note("items", job_id, after, limit)
@@ -428,16 +441,65 @@ def test_jobs(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
     assert "cancelled" in capfd.readouterr().out
 
 
-def test_job_why(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("client")
+def test_jobs_are_filtered(capfd: pytest.CaptureFixture[str]) -> None:
+    for options, expected in (
+        ("", [JOB, "1" * 32]),
+        ("--state failed", ["1" * 32]),
+        ("--label x", ["1" * 32]),
+        ("--label x --state done", []),
+        ("--limit 1", [JOB]),
+    ):
+        assert main.run(["job", "ls", "--json", *options.split()]) == 0
+        assert [job["id"] for job in json.loads(capfd.readouterr().out)] == expected
+
+
+def test_job_why_it_waits(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    client.quoted = msgspec.structs.replace(
+        client.quoted, candidates=[], nodes_total=3, why_not={"cpu": 2, "country": 1, "attribute:compute.wasm": 1}
+    )
+    assert main.run(["job", "why", JOB]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "None of 3 machines can take it now." in lines
+    for row in (["cpu", "2.5", "cores", "2"], ["country", "DE", "or", "AT", "1"]):
+        assert row in [line.split() for line in lines]
+    assert "attribute:compute.wasm  wasi-p1" in "\n".join(lines)
+    client.quoted = msgspec.structs.replace(fake_network.quote_view(), why_not={"busy": 2})
+    assert main.run(["job", "why", JOB]) == 0
+    assert "1 of 2 machines fit. They are busy: it begins when one is free." in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("client")
+def test_job_why_it_failed(capfd: pytest.CaptureFixture[str]) -> None:
     assert main.run(["job", "why", JOB]) == 0
     out = capfd.readouterr().out
     assert "no node has been found for it yet" in out
     assert "lease.unanswered" in out
     assert "provider" in out
+    assert f"it said   {'f' * 64}" in out
+    assert f"2 others  {'0' * 64}" in out
     assert main.run(["job", "why", JOB, "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert [item["index"] for item in document["items"]] == [0]
-    assert client.asked
+    assert document["evidence"][0]["code"] == "result.wrong"
+    assert document["quote"]["nodes_total"] == 2
+
+
+def test_a_job_again(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["job", "rerun", JOB]) == 0
+    assert main.run(["job", "rerun", JOB, "--failed"]) == 0
+    assert [values for name, values in client.asked if name == "rerun"] == [(JOB, False), (JOB, True)]
+    assert capfd.readouterr().out == ("2" * 32 + "\n") * 2
+
+
+def test_waiting_for_a_job_gives_its_results(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    client.given = [CannedResult(0)]
+    assert main.run(["job", "wait", JOB]) == 0
+    assert capfd.readouterr().out == "out 0\n"
+    client.job_now = msgspec.structs.replace(client.job_now, state="failed")
+    client.given = [CannedResult(0, 3, "failed")]
+    assert main.run(["job", "wait", JOB, "--json"]) == 1
+    assert json.loads(capfd.readouterr().out)["items"][0]["exit_code"] == 3
 
 
 def test_money_is_labelled(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:

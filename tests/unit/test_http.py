@@ -96,6 +96,8 @@ BUYERS_ROUTES = [
     ("GET", f"/v1/jobs/{JOB}/items"),
     ("GET", f"/v1/jobs/{JOB}/leases"),
     ("GET", f"/v1/jobs/{JOB}/events"),
+    ("GET", f"/v1/jobs/{JOB}/order"),
+    ("GET", f"/v1/jobs/{JOB}/evidence"),
     ("POST", f"/v1/jobs/{JOB}/cancel"),
     ("PUT", f"/v1/blobs/{'0' * 64}"),
     ("GET", f"/v1/blobs/{'0' * 64}"),
@@ -203,7 +205,7 @@ async def test_a_job_from_quote_to_cancel(http: httpx2.AsyncClient) -> None:
 
 async def test_jobs_of_others_do_not_exist(http: httpx2.AsyncClient) -> None:
     await submitted(http)
-    for path in ("", "/items", "/events"):
+    for path in ("", "/items", "/events", "/order"):
         refused(await http.get(f"/v1/jobs/{JOB}{path}", headers=key(OTHER_KEY)), 404, "job.unknown")
 
 

@@ -425,6 +425,22 @@ def events(*values: JobView | JobEvent) -> bytes:
     return b": hello\n\n".join(lines)
 
 
+async def test_a_job_is_ordered_once_more(network: FakeNetwork, client: AsyncClient) -> None:
+    program = b"program"
+    order = await client.wasm_order(program, items=[b"a", b"b", b"c"], label="mine", budget_microusd=7)
+    await client.submit(order)
+    for index, state in enumerate(("done", "failed", "cancelled")):
+        await network.end_item(order.id, index, None, state)
+    again = await client.order((await client.rerun(order.id)).id)
+    failed = await client.order((await client.rerun(order.id, failed=True)).id)
+    assert len({order.id, again.id, failed.id}) == 3
+    assert msgspec.structs.replace(again, id=order.id) == order
+    assert msgspec.structs.replace(failed, id=order.id) == msgspec.structs.replace(order, items=order.items[1:])
+    assert {job.id async for job in client.all_jobs()} == {order.id, again.id, failed.id}
+    with pytest.raises(InvalidInput, match="nothing_failed"):
+        await client.rerun(again.id, failed=True)
+
+
 async def test_events_go_on_after_a_broken_connection() -> None:
     job = fake_network.job_view("0" * 32)
     item = JobEvent(job=job.id, at=1, state="done", item=0)

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
-from fallow.cli.show import Json, clean, node_name, say, show_json, table
+from fallow.cli.collect import collect
+from fallow.cli.show import Json, bill_line, fields, item_counts, job_lines, node_name, say, show_json, table, tell
 from fallow.cli.units import usd, used, when
-from fallow.domain.jobs import ItemState
-from fallow.domain.views import ItemView, JobView, LeaseView
+from fallow.domain.jobs import JobState
+from fallow.domain.views import JobView
+
+INPUT_CHARACTERS = 12
 
 app = App(name="job", help="Look at your jobs, or end them.")
 
 
+app.command("fallow.cli.why:why", name="why", help="Say why a job waits or failed, lease by lease.")
+
+
 @app.command(name="ls")
-def list_(*, limit: int = 50, json: Json = False) -> None:
-    """List your jobs."""
+def list_(
+    *,
+    state: Annotated[str, Parameter(help="Only jobs in this state: running, done, failed, cancelled.")] = "",
+    label: Annotated[str, Parameter(help="Only jobs with this label.")] = "",
+    limit: Annotated[int, Parameter(help="How many at most.")] = 50,
+    json: Json = False,
+) -> None:
+    """List your jobs, the latest first."""
     with profiles.connect() as client:
-        jobs = client.jobs(limit=limit)
+        found = (job for job in client.all_jobs() if state in {"", job.state} and label in {"", job.label})
+        jobs = list(islice(found, max(0, limit)))
     if json:
         show_json(jobs)
         return
-    rows = [
-        (job.id, job.state, when(job.created_at), _counts(job), used(job.used_ms), usd(job.owed_microusd), job.label)
-        for job in jobs
-    ]
     columns = ["JOB", "STATE", "CREATED (UTC)", "ITEMS", ">USED", ">OWED", "LABEL"]
-    table(columns, rows, empty="You have no jobs. `fallow run PROGRAM.wasm` makes one.")
+    table(columns, map(_row, jobs), empty="There are no such jobs. `fallow run PROGRAM.wasm` makes one.")
 
 
 @app.command
@@ -95,42 +106,47 @@ def cancel(job_id: str, /, *, json: Json = False) -> None:
 
 
 @app.command
-def why(job_id: str, /, *, json: Json = False) -> None:
-    """Say why a job waits, failed, or was not scheduled: what became of each lease, and who ended it."""
+def rerun(
+    job_id: str,
+    /,
+    *,
+    failed: Annotated[bool, Parameter(negative=(), help="Only the items that have no result.")] = False,
+    json: Json = False,
+) -> None:
+    """Order the same work once more, as a new job. Prints its id and does not wait: see `fallow job wait`."""
     with profiles.connect() as client:
+        job = client.rerun(job_id, failed=failed)
+    show_json(job) if json else say(job.id)
+
+
+@app.command
+def wait(
+    job_id: str,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(help="Folder to write each result to, one folder an item.")] = None,
+    json: Json = False,
+) -> int:
+    """Wait until a job has ended, and take its results. The exit code is 0 when all of it is done."""
+    with profiles.connect() as client:
+        names = [sha256[:INPUT_CHARACTERS] for sha256 in client.order(job_id).items] or ["result"]
+        results = collect(client, job_id, names, output, quiet=json)
         job = client.job(job_id)
-        open_items = [item for item in client.all_items(job_id) if item.state != ItemState.DONE]
-        leases = client.leases(job_id, limit=1000)
-    if json:
-        show_json({"job": job, "items": open_items, "leases": leases})
-        return
-    _show(job, as_json=False)
-    if open_items:
-        rows = [(item.index, item.state, item.attempts, _reason(item)) for item in open_items]
-        table([">ITEM", "STATE", ">TRIES", "WHY"], rows, empty="")
-    table(["LEASE", ">ITEM", "NODE", "STATE", "ENDED BY", "WHY"], map(_lease, leases), empty="No node was asked yet.")
+        if json:
+            show_json({"job": fields(job), "items": results})
+        else:
+            tell(bill_line(job, None, client.balance()))
+    return 0 if job.state == JobState.DONE else 1
+
+
+def _row(job: JobView) -> tuple[object, ...]:
+    began, items = when(job.created_at), item_counts(job)
+    return (job.id, job.state, began, items, used(job.used_ms), usd(job.owed_microusd), job.label)
 
 
 def _show(job: JobView, *, as_json: bool) -> None:
     if as_json:
         show_json(job)
         return
-    say(f"Job {job.id}: {job.state}" + (f", {clean(job.reason)}" if job.reason else ""))
-    say(f"Items: {_counts(job)}. Used {used(job.used_ms)}, owed {usd(job.owed_microusd)}.")
-    if job.reserved_microusd:
-        say(f"Set aside for open windows: {usd(job.reserved_microusd)}.")
-
-
-def _counts(job: JobView) -> str:
-    return ", ".join(f"{count} {state}" for state, count in sorted(job.counts.items()) if count)
-
-
-def _reason(item: ItemView) -> str:
-    if item.reason:
-        return item.reason
-    return "no node has been found for it yet" if item.state == ItemState.WAITING else ""
-
-
-def _lease(lease: LeaseView) -> tuple[object, ...]:
-    by = lease.caused_by if lease.ended_at is not None else ""
-    return (lease.id[:12], lease.item, node_name(lease.node), lease.state, by, lease.reason)
+    for line in job_lines(job):
+        say(line)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
+from fallow.cli.collect import collect
 from fallow.cli.order import make_order
-from fallow.cli.progress import Progress
-from fallow.cli.show import Json, bill_line, clean, fields, quote_line, show_json, tell
+from fallow.cli.show import Json, bill_line, fields, quote_line, show_json, tell
 from fallow.cli.wanted import Many, Options, Wanted
 from fallow.domain.errors import InvalidInput
-from fallow.sdk.sync import Client
-from fallow.sdk.sync_results import SyncItemResult
 
 INTERRUPTED_EXIT = 130
 
@@ -46,7 +43,7 @@ def map_(
         job = client.submit(order)
         names = [name for name, _ in items]
         try:
-            results = _collect(client, job.id, names, output, quiet=json)
+            results = collect(client, job.id, names, output, quiet=json)
         except KeyboardInterrupt:
             client.cancel(job.id)
             tell(f"Job {job.id} is cancelled.")
@@ -67,48 +64,3 @@ def _items(inputs: tuple[Path, ...], args_from: Path | None) -> list[tuple[str, 
     if not items:
         raise InvalidInput("cli.inputs", "There are no inputs.", "Name files, or a file of lines with --args-from.")
     return items
-
-
-def _collect(
-    client: Client, job_id: str, names: list[str], output: Path | None, *, quiet: bool
-) -> list[dict[str, Any]]:
-    """Take results as they come; give them out in the order of the inputs."""
-    early: dict[int, SyncItemResult] = {}
-    results: list[dict[str, Any]] = []
-    with Progress(len(names), shown=not quiet) as progress:
-        for result in client.results(job_id, watch=progress.event):
-            progress.result(result)
-            if output is not None:
-                result.save(output / f"{result.index:05d}-{Path(names[result.index]).name}")
-            early[result.index] = result
-            # What a program printed is fetched when its turn comes, so that it does not pile up here.
-            while (turn := early.pop(len(results), None)) is not None:
-                results.append(_document(turn, names[turn.index], with_stdout=quiet))
-                if not quiet:
-                    _print(progress, turn, names[turn.index])
-    return results
-
-
-def _document(result: SyncItemResult, name: str, *, with_stdout: bool) -> dict[str, Any]:
-    document = {
-        "index": result.index,
-        "input": name,
-        "ok": result.ok,
-        "exit_code": result.exit_code,
-        "reason": result.reason,
-        "node": result.item.node,
-        "used_ms": result.item.used_ms,
-        "owed_microusd": result.item.owed_microusd,
-        "outputs": [fields(output) for output in result.outputs],
-    }
-    return document | {"stdout": result.stdout().decode(errors="replace")} if with_stdout else document
-
-
-def _print(progress: Progress, result: SyncItemResult, name: str) -> None:
-    stdout = result.stdout()
-    with progress.paused():
-        sys.stdout.flush()
-        sys.stdout.buffer.write(stdout)
-        sys.stdout.flush()
-        if not result.ok:
-            tell(f"{clean(name)} (item {result.index}): {clean(result.reason)}")

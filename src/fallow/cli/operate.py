@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
 from fallow.cli.account import show_balance
+from fallow.cli.evidence import say_evidence
 from fallow.cli.install_line import install_line
-from fallow.cli.show import Json, clean, node_name, say, show_json, tell
-from fallow.cli.units import microusd, seconds, usd, when
+from fallow.cli.show import Json, clean, say, show_json, tell
+from fallow.cli.units import microusd, seconds, usd
 from fallow.cli.wanted import Many
 from fallow.domain.calls import Secret
 
@@ -93,13 +93,7 @@ def refused(*, json: Json = False) -> None:
     if json:
         show_json(found)
         return
-    for entry in found:
-        own = next(vote for vote in entry.votes if vote.lease == entry.lease)
-        others = Counter(vote.result or vote.reason for vote in entry.votes if vote.lease != entry.lease)
-        say(f"{when(entry.at)}  node {node_name(entry.node)}  lease {entry.lease}: {entry.code}, not paid")
-        say(f"    it said   {own.result or own.reason}")
-        for said, count in others.most_common():
-            say(f"    {count} others  {clean(said)}")
+    say_evidence(found)
     if not found:
         say("No result was refused.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -115,6 +115,20 @@ def bill_line(job: JobView, node: str | None, balance: BalanceView | None) -> st
     test = " TEST" if balance is not None and pays_with_test(balance) else ""
     where = f" on {node_name(node)}" if node else ""
     return f"{used(job.used_ms)}, {usd(job.owed_microusd)}{test}{where}, job {job.id}"
+
+
+def job_lines(job: JobView) -> Iterator[str]:
+    """Say how a job stands."""
+    yield f"Job {job.id}: {job.state}" + (f", {clean(job.reason)}" if job.reason else "")
+    budget = f" of a budget of {usd(job.budget_microusd)}" if job.budget_microusd is not None else ""
+    yield f"Items: {item_counts(job)}. Used {used(job.used_ms)}, owed {usd(job.owed_microusd)}{budget}."
+    if job.reserved_microusd:
+        yield f"Set aside for open windows: {usd(job.reserved_microusd)}."
+
+
+def item_counts(job: JobView) -> str:
+    """Say how many items of a job are in which state."""
+    return ", ".join(f"{count} {state}" for state, count in sorted(job.counts.items()) if count)
 
 
 def pays_with_test(balance: BalanceView) -> bool:

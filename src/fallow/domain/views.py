@@ -49,7 +49,7 @@ class ItemView(View, frozen=True, kw_only=True):
 
 
 class JobView(View, frozen=True, kw_only=True):
-    """One job. `counts` maps each item state to its number."""
+    """One job. `counts` maps each item state to its number; `budget_microusd` is the most that it may cost."""
 
     id: str
     state: str
@@ -62,6 +62,7 @@ class JobView(View, frozen=True, kw_only=True):
     owed_microusd: int
     reserved_microusd: int
     reason: str
+    budget_microusd: int | None = None
 
 
 class SubscriptionView(View, frozen=True, kw_only=True):

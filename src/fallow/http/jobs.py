@@ -9,7 +9,7 @@ from fallow.domain import calls
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address
 from fallow.domain.orders import Order
-from fallow.domain.views import ItemView, JobView, LeaseView, QuoteView
+from fallow.domain.views import EvidenceView, ItemView, JobView, LeaseView, QuoteView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.gateway import Gateway
@@ -81,10 +81,23 @@ async def leases(
     return await gateway.ask(calls.LEASES, request, list[LeaseView])
 
 
+@get("/v1/jobs/{job_id:str}/order", guards=[buyer], responses=keyed(404), tags=["jobs"])
+async def order(gateway: Parts, payer: Account, job_id: JobId) -> Order:
+    """What a job was ordered as."""
+    return await gateway.ask(calls.ORDER, calls.JobRef(account=payer, job=job_id), Order)
+
+
+@get("/v1/jobs/{job_id:str}/evidence", guards=[buyer], responses=keyed(404), tags=["jobs"])
+async def evidence(gateway: Parts, payer: Account, job_id: JobId, limit: Limit = 200) -> list[EvidenceView]:
+    """Results of a job that were refused, the latest first: what a node said, and what the others said of the item."""
+    request = calls.JobRef(account=payer, job=job_id, limit=limit)
+    return await gateway.ask(calls.JOB_EVIDENCE, request, list[EvidenceView])
+
+
 @post("/v1/jobs/{job_id:str}/cancel", guards=[buyer], status_code=200, responses=keyed(404), tags=["jobs"])
 async def cancel(gateway: Parts, payer: Account, job_id: JobId) -> JobView:
     """End a job. What it used until then is paid."""
     return await gateway.ask(calls.CANCEL, calls.JobRef(account=payer, job=job_id), JobView)
 
 
-ROUTES = [quote, submit, jobs, job, items, leases, cancel]
+ROUTES = [quote, submit, jobs, job, items, leases, order, evidence, cancel]

@@ -158,6 +158,10 @@ class MarketStore(Protocol):
         """Why nodes were found wrong, the latest first."""
         ...
 
+    async def evidence_of(self, tx: Transaction, job_id: str, limit: int) -> list[Evidence]:
+        """Do the same for the leases of one job."""
+        ...
+
     async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
         """Leases of a job, oldest first, without the first `skip`."""
         ...

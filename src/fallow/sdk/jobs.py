@@ -11,13 +11,15 @@ import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, InvalidInput, Unavailable
-from fallow.domain.jobs import FINAL
+from fallow.domain.jobs import FINAL, ItemState
 from fallow.domain.orders import Order
-from fallow.domain.views import ErrorView, ItemView, JobEvent, JobView, LeaseView, QuoteView
+from fallow.domain.views import ErrorView, EvidenceView, ItemView, JobEvent, JobView, LeaseView, QuoteView
+from fallow.sdk.accounts import new_id
 from fallow.sdk.patience import PASSING, Outage
 from fallow.sdk.wire import Wire, arguments
 
 PAGE = 1000
+WITHOUT_RESULT = frozenset({ItemState.FAILED, ItemState.CANCELLED})
 SILENCE = httpx2.Timeout(10.0, read=45.0)
 """Three heartbeats of the server missing: the connection is dead."""
 
@@ -51,6 +53,32 @@ class JobCalls(Wire):
         """Your jobs; `after` is the last id seen."""
         return await self._call("GET", "/v1/jobs", list[JobView], query=arguments(after=after, limit=limit))
 
+    async def all_jobs(self) -> AsyncIterator[JobView]:
+        """All your jobs, the latest first, page by page."""
+        after = ""
+        while page := await self.jobs(after=after or None, limit=PAGE):
+            for job in page:
+                yield job
+            after = page[-1].id
+
+    async def order(self, job_id: str) -> Order:
+        """What a job was ordered as."""
+        return await self._call("GET", f"{_path(job_id)}/order", Order)
+
+    async def rerun(self, job_id: str, *, failed: bool = False) -> JobView:
+        """Order the work of a job once more, as a new job; with `failed` only the items that ended without a result.
+
+        Raises:
+            InvalidInput: `job.nothing_failed`, there are no such items.
+        """
+        order = msgspec.structs.replace(await self.order(job_id), id=new_id())
+        if failed:
+            ended = [item.index async for item in self.all_items(job_id) if item.state in WITHOUT_RESULT]
+            if not ended:
+                raise InvalidInput("job.nothing_failed", f"No item of job {job_id} has failed or was cancelled.")
+            order = msgspec.structs.replace(order, items=[order.items[index] for index in ended if order.items])
+        return await self.submit(order)
+
     async def items(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[ItemView]:
         """A page of a job's items; `after` is the last index seen."""
         query = arguments(after=after, limit=limit)
@@ -75,6 +103,11 @@ class JobCalls(Wire):
         """A job's leases, open and ended, with who ended them and why."""
         query = arguments(after=after, limit=limit)
         return await self._call("GET", f"{_path(job_id)}/leases", list[LeaseView], query=query)
+
+    async def job_evidence(self, job_id: str, *, limit: int | None = None) -> list[EvidenceView]:
+        """Results of a job that were refused, the latest first, and what the others said of the same item."""
+        query = arguments(limit=limit)
+        return await self._call("GET", f"{_path(job_id)}/evidence", list[EvidenceView], query=query)
 
     async def cancel(self, job_id: str) -> JobView:
         """End a job. What it used until then is paid."""

@@ -133,6 +133,22 @@ class SyncJobCalls:
         """See `AsyncClient.jobs`."""
         return self._loop.run(self._client.jobs(after=after, limit=limit))
 
+    def all_jobs(self) -> Iterator[JobView]:
+        """See `AsyncClient.all_jobs`."""
+        return self._loop.each(self._client.all_jobs())
+
+    def order(self, job_id: str) -> Order:
+        """See `AsyncClient.order`."""
+        return self._loop.run(self._client.order(job_id))
+
+    def rerun(self, job_id: str, *, failed: bool = False) -> JobView:
+        """See `AsyncClient.rerun`."""
+        return self._loop.run(self._client.rerun(job_id, failed=failed))
+
+    def job_evidence(self, job_id: str, *, limit: int | None = None) -> list[EvidenceView]:
+        """See `AsyncClient.job_evidence`."""
+        return self._loop.run(self._client.job_evidence(job_id, limit=limit))
+
     def items(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[ItemView]:
         """See `AsyncClient.items`."""
         return self._loop.run(self._client.items(job_id, after=after, limit=limit))

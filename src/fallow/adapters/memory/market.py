@@ -153,11 +153,13 @@ class MemoryMarketStore:
     async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
         """Why nodes were found wrong, the latest first."""
         memory_transaction(tx)
-        rows = sorted(self._evidence.values(), key=lambda row: (-row.at, row.lease))
-        return [
-            Evidence(row.lease, row.node, row.at, row.code, msgspec.json.decode(row.votes, type=tuple[Vote, ...]))
-            for row in rows[:limit]
-        ]
+        return _evidence(self._evidence.values(), limit)
+
+    async def evidence_of(self, tx: Transaction, job_id: str, limit: int) -> list[Evidence]:
+        """Do the same for the leases of one job."""
+        memory_transaction(tx)
+        leases = {lease for lease, row in self._leases.items() if row.job == job_id}
+        return _evidence((row for row in self._evidence.values() if row.lease in leases), limit)
 
     async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
         """Leases of a job, oldest first, without the first `skip`."""
@@ -198,6 +200,13 @@ class MemoryMarketStore:
 
 def _encode(value: msgspec.Struct) -> bytes:
     return msgspec.json.encode(value)
+
+
+def _evidence(rows: Iterable[_EvidenceRow], limit: int) -> list[Evidence]:
+    return [
+        Evidence(row.lease, row.node, row.at, row.code, msgspec.json.decode(row.votes, type=tuple[Vote, ...]))
+        for row in sorted(rows, key=lambda row: (-row.at, row.lease))[:limit]
+    ]
 
 
 def _decode(doc: bytes, to: type[StructT]) -> StructT:

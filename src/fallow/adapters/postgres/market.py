@@ -118,16 +118,17 @@ class PostgresMarketStore:
     async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
         """Why nodes were found wrong, the latest first."""
         rows = await tx.fetch("SELECT * FROM market.evidence ORDER BY at DESC, lease LIMIT $1", limit)
-        return [
-            Evidence(
-                row["lease"],
-                row["node"],
-                row["at"],
-                row["code"],
-                msgspec.json.decode(row["votes"], type=tuple[Vote, ...]),
-            )
-            for row in rows
-        ]
+        return [_evidence(row) for row in rows]
+
+    async def evidence_of(self, tx: Transaction, job_id: str, limit: int) -> list[Evidence]:
+        """Do the same for the leases of one job."""
+        rows = await tx.fetch(
+            "SELECT evidence.* FROM market.lease JOIN market.evidence ON evidence.lease = lease.id"
+            " WHERE lease.job = $1 ORDER BY at DESC, evidence.lease LIMIT $2",
+            job_id,
+            limit,
+        )
+        return [_evidence(row) for row in rows]
 
     async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
         """Leases of a job, oldest first, without the first `skip`."""
@@ -202,6 +203,11 @@ class PostgresMarketStore:
 
 def _encode(value: msgspec.Struct) -> bytes:
     return msgspec.json.encode(value)
+
+
+def _evidence(row: Row) -> Evidence:
+    votes = msgspec.json.decode(row["votes"], type=tuple[Vote, ...])
+    return Evidence(row["lease"], row["node"], row["at"], row["code"], votes)
 
 
 def _decode(row: Row, to: type[StructT]) -> StructT:

@@ -89,6 +89,8 @@ class Market:
                 serve(bus, calls.OFFERS, dict[str, str], self.offers, queue=QUEUE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
+                serve(bus, calls.ORDER, calls.JobRef, self.order, queue=QUEUE),
+                serve(bus, calls.JOB_EVIDENCE, calls.JobRef, self.job_evidence, queue=QUEUE),
                 serve(bus, calls.SEEDS, dict[str, str], self.seeds, queue=QUEUE),
                 serve(bus, calls.DRAWS, calls.DrawsRef, self.draws, queue=QUEUE),
             ):
@@ -191,6 +193,19 @@ class Market:
         """Show why nodes were found wrong, the latest first."""
         async with self._database.transaction() as tx:
             found = await self._store.evidence(tx, EVIDENCE_SHOWN)
+        return [evidence_view(entry) for entry in found]
+
+    async def order(self, request: calls.JobRef) -> Order:
+        """Show what a job was ordered as."""
+        job, _ = await self._find(address(request.account), request.job)
+        return job.order
+
+    async def job_evidence(self, request: calls.JobRef) -> list[EvidenceView]:
+        """Show why nodes that worked on a job were found wrong, the latest first."""
+        async with self._database.transaction() as tx:
+            if await self._store.owner(tx, request.job) != address(request.account):
+                raise _unknown(request.job)
+            found = await self._store.evidence_of(tx, request.job, request.limit)
         return [evidence_view(entry) for entry in found]
 
     async def seeds(self, _: Mapping[str, str]) -> list[SeedView]:

@@ -38,6 +38,7 @@ def job_view(job: Job, items: Sequence[Item], reserved_microusd: int) -> JobView
         owed_microusd=sum(item.owed_microusd for item in items),
         reserved_microusd=reserved_microusd,
         reason=job.reason or next((item.reason for item in items if item.reason), ""),
+        budget_microusd=job.order.budget_microusd,
     )
 
 

@@ -1,0 +1,90 @@
+"""`fallow job why`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fallow.cli import profiles
+from fallow.cli.evidence import say_evidence
+from fallow.cli.show import Json, job_lines, node_name, say, show_json, table
+from fallow.cli.units import usd, used
+from fallow.domain.jobs import ItemState
+from fallow.domain.matching import BUSY
+from fallow.domain.orders import Order
+from fallow.domain.resources import PRICE_MICROUSD_MAX
+from fallow.domain.views import ItemView, LeaseView, QuoteView
+from fallow.sdk.sync import Client
+
+WAITING = "no node has been found for it yet"
+LEASES_MAX = 1000
+
+
+def why(job_id: str, /, *, json: Json = False) -> None:
+    """Say why a job waits or failed: what turns machines away, what became of each lease and who ended it."""
+    with profiles.connect() as client:
+        job, order = client.job(job_id), client.order(job_id)
+        items = [item for item in client.all_items(job_id) if item.state != ItemState.DONE]
+        leases = client.leases(job_id, limit=LEASES_MAX)
+        evidence = client.job_evidence(job_id)
+        quote = _quote(client, order, items)
+    if json:
+        found = {"job": job, "order": order, "items": items, "leases": leases, "evidence": evidence, "quote": quote}
+        show_json(found)
+        return
+    for line in job_lines(job):
+        say(line)
+    if quote is not None:
+        _say_why_it_waits(quote, order)
+    if items:
+        rows = [(item.index, item.state, item.attempts, _reason(item)) for item in items]
+        table([">ITEM", "STATE", ">TRIES", "WHY"], rows, empty="")
+    columns = ["LEASE", ">ITEM", "NODE", "STATE", ">USED", ">OWED", "ENDED BY", "WHY"]
+    table(columns, map(_lease, leases), empty="No node was asked yet.")
+    if evidence:
+        say("Refused results, which nobody pays:")
+        say_evidence(evidence)
+
+
+def _quote(client: Client, order: Order, items: list[ItemView]) -> QuoteView | None:
+    """Where the order could run now, if something of it waits."""
+    return client.quote(order) if any(item.state == ItemState.WAITING for item in items) else None
+
+
+def _say_why_it_waits(quote: QuoteView, order: Order) -> None:
+    if quote.candidates:
+        busy = " They are busy: it begins when one is free." if quote.why_not.get(BUSY) == quote.nodes_total else ""
+        say(f"{len(quote.candidates)} of {quote.nodes_total} machines fit.{busy}")
+    else:
+        say(f"None of {quote.nodes_total} machines can take it now.")
+    asked = dict(_asked(order))
+    rows = [(name, asked.get(name, ""), count) for name, count in quote.why_not.items()]
+    if rows:
+        table(["REQUIREMENT", "ASKED FOR", ">MACHINES THAT IT TURNS AWAY"], rows, empty="")
+
+
+def _asked(order: Order) -> Iterator[tuple[str, str]]:
+    """What the order asks for, by the market's names of requirements."""
+    needs = order.requirements
+    yield "cpu", f"{needs.cpu_milli / 1000:g} cores"
+    yield "memory", f"{needs.memory_mib} MiB"
+    yield "disk", f"{needs.disk_mib} MiB"
+    yield "country", " or ".join(needs.countries)
+    yield "not_allowed", f"one of {len(needs.nodes_allowed)} nodes"
+    yield "denied", f"none of {len(needs.nodes_denied)} nodes"
+    if order.max_price_microusd_per_hour < PRICE_MICROUSD_MAX:
+        yield "price", f"at most {usd(order.max_price_microusd_per_hour)} an hour"
+    for name, value in needs.attributes.items():
+        yield f"attribute:{name}", value
+    yield "offline", "online, and open to work"
+    yield "suspended", "no wrong result lately"
+    yield BUSY, "free now"
+
+
+def _reason(item: ItemView) -> str:
+    return item.reason or (WAITING if item.state == ItemState.WAITING else "")
+
+
+def _lease(lease: LeaseView) -> tuple[object, ...]:
+    by = lease.caused_by if lease.ended_at is not None else ""
+    cost = used(lease.used_ms), usd(lease.owed_microusd)
+    return (lease.id[:12], lease.item, node_name(lease.node), lease.state, *cost, by, lease.reason)
