@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fallow import AsyncClient, FallowError, Requirements
+from fallow.sdk.bills import Bill
 
 HERE = Path(__file__).parent
 PATHTRACER = HERE.parent / "pathtracer"
@@ -245,9 +246,19 @@ async def show_bill(buyer: AsyncClient, job_id: str) -> None:
         f"{len(leases)} leases; nobody pays for these: "
         + (", ".join(f"{count} x {reason}" for reason, count in unpaid.items()) or "-")
     )
+    console.print(compared(await buyer.bill(job_id)))
     balance = await buyer.balance()
     if any(balance.reserved.values()):
         raise Failed(f"money is still reserved after the job: {balance.reserved}")
+
+
+def compared(bill: Bill) -> str:
+    """What the delivered core-seconds cost here and elsewhere, replicas and restarts included, in one line."""
+    elsewhere = "; ".join(f"{each.name} {each.cost_microusd / USD:.6f} ({each.as_of})" for each in bill.elsewhere)
+    return (
+        f"{bill.core_s:.1f} core-seconds delivered for {bill.owed_microusd / USD:.6f} TEST USD of a test network;"
+        f" by published prices the same costs: {elsewhere} USD."
+    )
 
 
 async def show_earnings(buyer: AsyncClient, operator: AsyncClient) -> None:

@@ -174,6 +174,10 @@ async def test_a_job_runs_and_everyone_is_paid(net: Net) -> None:
     assert (job.state, result.ok, result.exit_code, result.item.node) == ("done", True, 0, agent.node)
     assert await result.output("n") == spun(SECOND // 4)
     assert job.owed_microusd > 0
+    bill = await net.buyer.bill(order.id)
+    assert (bill.owed_microusd, bill.test) == (job.owed_microusd, True)
+    assert bill.core_s == pytest.approx(NEEDS.cpu_milli / 1000 * job.used_ms / 1000, abs=0.002)
+    assert {each.name for each in bill.elsewhere} >= {"AWS Fargate", "Salad"}
 
     after = [await net.balance(*of) for of in ((Purpose.EARNED, agent.account), (Purpose.FEE,), (Purpose.RESERVE,))]
     earned, fee, reserve = (new - old for new, old in zip(after, before, strict=True))

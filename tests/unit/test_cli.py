@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,7 +23,9 @@ from fallow.domain import views
 from fallow.domain.calls import Secret
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.orders import Order, Requirements
+from fallow.domain.prices import Delivered
 from fallow.domain.resources import Resources, Terms
+from fallow.sdk.bills import Bill, make_bill
 from fallow.sdk.jobs import Event
 from fallow.verticals.compute.core.outcome import Outcome, Output
 from tests.unit import fake_network
@@ -200,6 +203,11 @@ class CannedClient:
             views.StatementLine(id="1", at=0, kind="grant", credit_class="granted", amount_microusd=5_000_000, ref=""),
             views.StatementLine(id="2", at=0, kind="usage", credit_class="paid", amount_microusd=-1230, ref=JOB),
         ]
+
+    def bill(self, job_id: str | None, *, since_ms: int) -> Bill:
+        self._note("bill", job_id, since_ms)
+        jobs = [self.job_now, msgspec.structs.replace(self.job_now, id="1" * 32, label="other", owed_microusd=770)]
+        return make_bill(jobs, [Delivered(1000 * 3_600_000, 1024 * 3_600_000), Delivered()], test=True)
 
     def nodes(self) -> list[views.NodeView]:
         self._note("nodes")
@@ -507,11 +515,25 @@ def test_money_is_labelled(client: CannedClient, capfd: pytest.CaptureFixture[st
     out = capfd.readouterr().out
     assert "TEST (granted)" in out
     assert "5.00 USD" in out
-    assert main.run(["bill", "--limit", "7"]) == 0
+    assert main.run(["statement", "--limit", "7"]) == 0
     out = capfd.readouterr().out
     assert "TEST (granted)" in out
     assert "-0.00123 USD" in out
     assert called(client, "statement") == (None, 7)
+
+
+def test_the_bill_is_compared_and_labelled(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["bill", JOB, "--since", "2h"]) == 0
+    (job_id, since_ms), out = called(client, "bill"), capfd.readouterr().out
+    assert (job_id, datetime.now(UTC).timestamp() - since_ms / 1000) == (JOB, pytest.approx(7200, abs=100))
+    assert "Paid 0.002 USD for 3,600.0 core-seconds delivered, 0.002 USD per core and hour" in out
+    assert "play money" in out
+    row = next(line.split() for line in out.splitlines() if line.startswith("Salad"))
+    assert row == ["Salad", "market", "0.005", "USD", "2026-04-09", row[-1]]
+    assert main.run(["bill", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert [(line["name"], line["owed_microusd"]) for line in document["labels"]] == [("[red]", 1230), ("other", 770)]
+    assert document["test"] is True
 
 
 def test_what_strangers_wrote_does_not_reach_the_terminal(

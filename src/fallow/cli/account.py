@@ -1,4 +1,4 @@
-"""`fallow balance`, `fallow bill`, `fallow nodes`."""
+"""`fallow balance`, `fallow nodes`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,6 @@ def balance(*, json: Json = False) -> None:
     with profiles.connect() as client:
         view = client.balance()
     show_balance(view, as_json=json)
-
-
-def bill(*, after: str = "", limit: int = 100, json: Json = False) -> None:
-    """List what came in and what was paid. TEST credits are backed by nothing."""
-    with profiles.connect() as client:
-        lines = client.statement(after=after or None, limit=limit)
-    if json:
-        show_json(lines)
-        return
-    rows = [
-        (when(line.at), line.kind, credit_name(line.credit_class), usd(line.amount_microusd), line.ref)
-        for line in lines
-    ]
-    table(["WHEN (UTC)", "WHAT", "CREDITS", ">AMOUNT", "FOR"], rows, empty="Nothing has come in or been paid yet.")
 
 
 def nodes(*, json: Json = False) -> None:

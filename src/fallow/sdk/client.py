@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fallow.sdk.accounts import AccountCalls
+from fallow.sdk.bills import BillCalls
 from fallow.sdk.checks import CheckCalls
 from fallow.sdk.containers import ContainerCalls
 from fallow.sdk.python import PythonCalls
 
 
-class AsyncClient(PythonCalls, ContainerCalls, AccountCalls, CheckCalls):
+class AsyncClient(PythonCalls, ContainerCalls, BillCalls, CheckCalls):
     """Buy from a network.
 
     async with AsyncClient("https://fallow.example", "fk_...") as client:

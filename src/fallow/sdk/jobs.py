@@ -104,6 +104,14 @@ class JobCalls(Wire):
         query = arguments(after=after, limit=limit)
         return await self._call("GET", f"{_path(job_id)}/leases", list[LeaseView], query=query)
 
+    async def all_leases(self, job_id: str) -> AsyncIterator[LeaseView]:
+        """All leases of a job, the oldest first, page by page."""
+        seen = 0
+        while page := await self.leases(job_id, after=seen - 1, limit=PAGE):
+            for lease in page:
+                yield lease
+            seen += len(page)
+
     async def job_evidence(self, job_id: str, *, limit: int | None = None) -> list[EvidenceView]:
         """Results of a job that were refused, the latest first, and what the others said of the same item."""
         query = arguments(limit=limit)

@@ -23,6 +23,7 @@ from fallow.domain.views import (
     SeedView,
     StatementLine,
 )
+from fallow.sdk.bills import Bill
 from fallow.sdk.checks import DrawsReport
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.jobs import Event
@@ -144,6 +145,14 @@ class SyncJobCalls:
     def rerun(self, job_id: str, *, failed: bool = False) -> JobView:
         """See `AsyncClient.rerun`."""
         return self._loop.run(self._client.rerun(job_id, failed=failed))
+
+    def all_leases(self, job_id: str) -> Iterator[LeaseView]:
+        """See `AsyncClient.all_leases`."""
+        return self._loop.each(self._client.all_leases(job_id))
+
+    def bill(self, job_id: str | None = None, *, since_ms: int = 0) -> Bill:
+        """See `AsyncClient.bill`."""
+        return self._loop.run(self._client.bill(job_id, since_ms=since_ms))
 
     def job_evidence(self, job_id: str, *, limit: int | None = None) -> list[EvidenceView]:
         """See `AsyncClient.job_evidence`."""

@@ -1,0 +1,84 @@
+"""`fallow bill` and `fallow statement`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, credit_name, say, show_json, table
+from fallow.cli.units import seconds, usd, when
+from fallow.sdk.bills import Bill, Sum
+
+PLAY_MONEY = (
+    "Paid in TEST credits, on a test network: play money at prices that nobody had to live on. "
+    "It says nothing of what this work would cost for real."
+)
+
+
+def bill(
+    job_id: str | None = None,
+    /,
+    *,
+    since: Annotated[str, Parameter(help="Jobs ordered in this time until now: 12h, 30d.")] = "30d",
+    json: Json = False,
+) -> None:
+    """Show what your jobs cost, what they delivered, and what the same would have cost elsewhere.
+
+    What was paid includes replicas that you ordered, restarts and failures; only work that is done counts as delivered.
+    """
+    since_ms = int((datetime.now(UTC) - timedelta(seconds=seconds(since))).timestamp() * 1000)
+    with profiles.connect() as client:
+        found = client.bill(job_id, since_ms=since_ms)
+    if json:
+        show_json(found)
+        return
+    rows = [
+        (line.day, line.job, line.label, line.state, line.items_done, _core_s(line.core_s), usd(line.owed_microusd))
+        for line in found.lines
+    ]
+    columns = ["DAY", "JOB", "LABEL", "STATE", ">DONE", ">DELIVERED", ">PAID"]
+    table(columns, rows, empty="Nothing was ordered in this time.")
+    for name, sums in (("DAY", found.days), ("LABEL", found.labels)):
+        if len(sums) > 1:
+            table([name, ">JOBS", ">DELIVERED", ">PAID"], map(_sum, sums), empty="")
+    for line in total_lines(found):
+        say(line)
+    if found.elsewhere:
+        columns = ["ELSEWHERE", "KIND", ">THE SAME COSTS", "AS OF", "SOURCE"]
+        rows_elsewhere = [(o.name, o.kind, usd(o.cost_microusd), o.as_of, o.source) for o in found.elsewhere]
+        table(columns, rows_elsewhere, empty="")
+
+
+def statement(*, after: str = "", limit: int = 100, json: Json = False) -> None:
+    """List what came in and what was paid. TEST credits are backed by nothing."""
+    with profiles.connect() as client:
+        lines = client.statement(after=after or None, limit=limit)
+    if json:
+        show_json(lines)
+        return
+    rows = [
+        (when(line.at), line.kind, credit_name(line.credit_class), usd(line.amount_microusd), line.ref)
+        for line in lines
+    ]
+    table(["WHEN (UTC)", "WHAT", "CREDITS", ">AMOUNT", "FOR"], rows, empty="Nothing has come in or been paid yet.")
+
+
+def total_lines(found: Bill) -> Iterator[str]:
+    """Say what was paid and for what, and what kind of money that was."""
+    rate = found.microusd_per_core_hour
+    each = f", {usd(rate)} per core and hour" if rate is not None else ""
+    yield f"Paid {usd(found.owed_microusd)} for {_core_s(found.core_s)} delivered{each}; nothing else is added."
+    if found.test:
+        yield PLAY_MONEY
+
+
+def _sum(total: Sum) -> tuple[object, ...]:
+    return (total.name or "(none)", total.jobs, _core_s(total.core_s), usd(total.owed_microusd))
+
+
+def _core_s(core_s: float) -> str:
+    return f"{core_s:,.1f} core-seconds"
