@@ -19,8 +19,9 @@ from fallow.domain.resources import Resources, Terms
 from fallow.services.market.brain import Brain, Source
 from fallow.services.market.changes import Collect, Hold
 from fallow.services.market.dispatch import dispatch
+from fallow.services.market.entry import Entry
 
-BUYER = b"b" * 20
+BUYER, OPERATOR = b"b" * 20, b"o" * 20
 START_MS = 1_000_000
 ROUND_MS = 1_000
 HOUR_MS = 3_600_000
@@ -59,6 +60,7 @@ class Outcome(NamedTuple):
     honest_hit: Rate
     overhead: float
     lies_paid_ms: int
+    cheats_found: Rate = Rate(0, 0)
 
 
 def truth(item: int) -> bytes:
@@ -99,16 +101,19 @@ def sleeper(rate: float) -> Answer:
     return answer
 
 
-def run(answers: list[Answer], items: int, seed: int, *, replicas: int = 1) -> Outcome:
-    """Let nodes with these ways of answering work through a map, each with an owner of his own."""
+def run(
+    answers: list[Answer], items: int, seed: int, *, replicas: int = 1, compares: bool = True, planted: int = 0
+) -> Outcome:
+    """Let nodes with these ways of answering work through a map, each with an owner of his own.
+
+    The operator has `planted` items for canaries beside it.
+    """
     chance = random.Random(seed)
     brain = Brain(FeePolicy(), Seed(1, chance.randbytes(32)))
     nodes = {chance.randbytes(32): answer for answer in answers}
     for node in nodes:
         brain.offer(_offer(node, chance), START_MS)
-    order = Order(id=f"{seed:032x}", vertical="compute", work={}, items=["0" * 64] * items, replicas=replicas)
-    brain.submit(order, BUYER, Needs(compares=True), START_MS)
-    entry = brain.jobs[order.id]
+    entry = _buy(brain, items, seed, replicas=replicas, compares=compares, planted=planted)
     leases = lies = refused = paid_ms = 0
     lied: set[bytes] = set()
     now = START_MS
@@ -127,8 +132,10 @@ def run(answers: list[Answer], items: int, seed: int, *, replicas: int = 1) -> O
         chance.shuffle(changes.proposals)
         for lease in changes.proposals:
             leases += 1
-            said = nodes[lease.node](lease.item, brain.judging.standing(lease.node).confirmed, chance)
-            if said != truth(lease.item):
+            replay = brain.jobs[lease.job].job.replay
+            item = replay.item if replay else lease.item  # a canary is the same work under another name
+            said = nodes[lease.node](item, brain.judging.standing(lease.node).confirmed, chance)
+            if said != truth(item):
                 lies += 1
                 lied.add(lease.id)
             _work(brain, lease, said, now)
@@ -136,14 +143,28 @@ def run(answers: list[Answer], items: int, seed: int, *, replicas: int = 1) -> O
     done = [item for item in entry.items.values() if item.state is ItemState.DONE]
     wrong = [item for item in done if item.result != truth(item.index).hex()]
     honest_nodes = [node for node, answer in nodes.items() if answer is honest]
-    hit = [node for node in honest_nodes if brain.judging.standing(node).wrong]
+
+    def found(node: bytes) -> bool:
+        return brain.judging.standing(node).wrong > 0
+
+    cheats = [node for node, answer in nodes.items() if answer is not honest]
     return Outcome(
         Rate(len(wrong), items),
         Rate(refused, lies),
-        Rate(len(hit), len(honest_nodes)),
+        Rate(sum(map(found, honest_nodes)), len(honest_nodes)),
         (leases - items) / items,
         paid_ms,
+        Rate(sum(map(found, cheats)), len(cheats)),
     )
+
+
+def _buy(brain: Brain, items: int, seed: int, *, replicas: int, compares: bool, planted: int) -> Entry:
+    order = Order(id=f"{seed:032x}", vertical="compute", work={}, items=["0" * 64] * items, replicas=replicas)
+    if planted:
+        plants = Order(id=f"{seed + 1000:032x}", vertical="compute", work={}, items=["0" * 64] * planted, replicas=2)
+        brain.submit(plants, OPERATOR, Needs(compares=True), START_MS, planted=True)
+    brain.submit(order, BUYER, Needs(compares=compares), START_MS)
+    return brain.jobs[order.id]
 
 
 def _offer(node: bytes, chance: random.Random) -> Offer:

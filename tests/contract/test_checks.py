@@ -11,7 +11,10 @@ from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw, Purpose
+from fallow.domain.jobs import Job, Needs
+from fallow.domain.orders import Order
 from fallow.ports.checks import CheckStore, SeedRow
 from fallow.ports.database import Database
 
@@ -54,6 +57,25 @@ async def test_a_commitment_stays_and_its_epoch_opens_and_closes(place: Place) -
     async with database.transaction() as tx:
         assert await store.seed(tx, 2) == SeedRow(2, b"\2", 5, 9)
         assert [row.number for row in await store.seeds(tx, 2)] == [3, 2]
+
+
+def known(job: int, at: int, uses: int = 0) -> Known:
+    order = Order(id=f"{job:032x}", vertical="compute", work={"text": "\x00 ✓"}, items=["ab" * 32])
+    made = Job(order=order, account=b"a" * 20, needs=Needs(), created_at=1, planted=True)
+    return Known(job=made, item=7, says=(True, "", None), at=at, accounts=(b"b" * 20,), uses=uses)
+
+
+async def test_what_is_known_is_kept_oldest_first_and_goes(place: Place) -> None:
+    database, store = place
+    entries = [known(3, 30), known(1, 10), known(2, 10)]
+    async with database.transaction() as tx:
+        await store.put_known(tx, {})
+        await store.put_known(tx, {entry.key: entry for entry in entries})
+    async with database.transaction() as tx:
+        assert await store.known(tx) == [entries[1], entries[2], entries[0]]
+        await store.put_known(tx, {entries[1].key: None, known(9, 1).key: None, entries[2].key: known(2, 10, uses=4)})
+    async with database.transaction() as tx:
+        assert await store.known(tx) == [known(2, 10, uses=4), entries[0]]
 
 
 async def test_a_draw_stays_and_is_read_page_by_page(place: Place) -> None:

@@ -17,9 +17,10 @@ from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.ledger import PENDING, POST_PENDING
 from fallow.domain.records import Record
+from fallow.services.market.outbound import seed
 from fallow.services.market.rounds import Rounds
 from tests.sim.core import CHECK_SECRET, NET, Truth
-from tests.sim.machine import TOTAL
+from tests.sim.machine import TOTAL, truth_of
 
 WRONG = "result.wrong"
 CAUSES = {"buyer", "provider", "owner", "nobody", "network"}
@@ -51,14 +52,15 @@ async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int]
     """Read everything back through the stores."""
     async with truth.database.transaction() as tx:
         jobs = list((await truth.market.jobs_by_id(tx, job_ids)).values())
+        jobs += await truth.market.jobs(tx, NETWORK, "", 10_000)  # canaries
         leases = [one for job, _ in jobs for one in await truth.market.leases(tx, job.order.id, 0, 10_000)]
         log = await truth.ingest.after(tx, 0, 100_000)
         state = await truth.market.load(tx)
         check = await truth.ledger.check(tx)
         draws = [
             draw
-            for seed in reversed(await truth.checks.seeds(tx, 10_000))
-            for draw in await truth.checks.draws(tx, seed.number, (b"", ""), 100_000)
+            for row in reversed(await truth.checks.seeds(tx, 10_000))
+            for draw in await truth.checks.draws(tx, row.number, (b"", ""), 100_000)
         ]
     require(check.ok, "ledger check", check.faults)
     require(log == [] or state.cursor == (log[-1].pos, 0), "log applied to its end", state.cursor)
@@ -75,9 +77,9 @@ def check_all(facts: Facts) -> None:
 def _draws(facts: Facts) -> None:
     """Every draw comes from the seed of its epoch."""
     for number, draws in groupby(facts.draws, key=lambda draw: draw.number):
-        seed = seed_of(CHECK_SECRET, number)
-        commitment = Commitment(net=NET, number=number, commitment=seed.commitment)
-        found = faults(commitment, seed.value, draws)
+        drawn_from = seed_of(CHECK_SECRET, number)
+        commitment = Commitment(net=NET, number=number, commitment=drawn_from.commitment)
+        found = faults(commitment, drawn_from.value, draws)
         require(not found, "draws come from the committed seed", number, found)
 
 
@@ -217,7 +219,11 @@ def _item(job: Job, item: Item, leases: list[Lease]) -> None:
     require(len({lease.payee for lease in believed}) == len(believed), "no owner confirms himself", *where)
     wanted = job.order.replicas if job.needs.compares else 1
     require(len(mine) <= wanted, "paid once", *where)
-    require(mine or refused, "who gets a result pays for one", *where)
+    require(mine or refused or job.replay, "who gets a result pays for one", *where)
+    if job.replay is not None:
+        require(not bought, "the network pays for canaries", *where)
+        right = truth_of(seed(job.replay.job, job.replay.item))
+        require(item.result == right or not item.checked, "a canary is the work that it repeats", *where)
 
 
 async def settled(truth: Truth) -> bool:

@@ -14,7 +14,8 @@ from fallow.cli import main, profiles
 from fallow.domain import calls
 from fallow.domain.draws import Draw, Purpose, Seed, draw
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
-from fallow.domain.views import DrawView, SeedView
+from fallow.domain.orders import Order
+from fallow.domain.views import DrawView, JobView, SeedView
 from fallow.ports.rpc import serve
 from fallow.sdk import checks
 from fallow.sdk.checks import DrawsReport
@@ -30,16 +31,17 @@ EPOCH_MS = 1_000
 class Network:
     """A network whose market has drawn in an epoch that is over."""
 
-    def __init__(self, seeds: Seeds, database: MemoryDatabase) -> None:
+    def __init__(self, seeds: Seeds, store: MemoryCheckStore) -> None:
         self._seeds = seeds
-        self._database = database
+        self._database = MemoryDatabase()
+        self._store = store
         self.first = Seed(0, b"")
 
     async def draw(self, count: int, *, twisted: int = 0) -> None:
         """Draw `count` times; the first `twisted` are written down as the operator would like them."""
         async with self._database.transaction() as tx:
             self.first = await self._seeds.current(tx, 10)
-            await self._seeds.keep(tx, [self._one(n, twisted=n < twisted) for n in range(count)])
+            await self._store.add(tx, [self._one(n, twisted=n < twisted) for n in range(count)])
             await self._seeds.current(tx, EPOCH_MS)
 
     async def seeds(self, _: object) -> list[SeedView]:
@@ -63,14 +65,15 @@ class Network:
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Network, AsyncClient]]:
     async with fake_network.fake_network() as fake, AsyncExitStack() as stack:
+        store = MemoryCheckStore()
         seeds = Seeds(
             net=NET,
             secret=b"secret",
             sign=lambda message: fake.signer.sign(message).signature,
             epoch_ms=EPOCH_MS,
-            store=MemoryCheckStore(),
+            store=store,
         )
-        network = Network(seeds, MemoryDatabase())
+        network = Network(seeds, store)
         await stack.enter_async_context(serve(fake.bus, calls.SEEDS, dict[str, str], network.seeds, queue="q"))
         await stack.enter_async_context(serve(fake.bus, calls.DRAWS, calls.DrawsRef, network.draws, queue="q"))
         yield network, await stack.enter_async_context(connected(fake))
@@ -110,6 +113,31 @@ async def test_an_open_epoch_tells_nothing(served: tuple[Network, AsyncClient]) 
             await client.verify_draws(number)
     with pytest.raises(NotFound):
         _ = [drawn async for drawn in client.draws(2)]
+
+
+async def test_only_an_operator_who_may_buy_plants() -> None:
+    async with fake_network.fake_network() as fake:
+        taken: list[calls.Submit] = []
+
+        async def plant(ask: calls.Submit) -> JobView:
+            taken.append(ask)
+            return fake_network.job_view(ask.order.id)
+
+        order = Order(id="ab" * 16, vertical="compute", work={"program": await uploaded(fake)}, replicas=2)
+        async with serve(fake.bus, calls.PLANT, calls.Submit, plant, queue="q"):
+            for key in (fake_network.BUYER_KEY, fake_network.OPERATOR_KEY):
+                async with connected(fake, key) as client:
+                    with pytest.raises(NotAllowed):
+                        await client.plant(order)
+            fake.keys["fk_both"] = calls.KeyInfo(key_id="both", account=fake_network.BUYER, scopes=["buy", "operate"])
+            async with connected(fake, "fk_both") as client:
+                await client.plant(order)
+        assert [(ask.account, ask.order) for ask in taken] == [(fake_network.BUYER, order)]
+
+
+async def uploaded(fake: fake_network.FakeNetwork) -> str:
+    async with connected(fake) as client:
+        return await client.upload(b"program")
 
 
 class Canned:

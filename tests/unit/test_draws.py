@@ -139,8 +139,8 @@ async def test_draws_are_shown_when_their_epoch_is_over_and_page_by_page() -> No
     seed = await world.current(10)
     made = make(seed, [(n.to_bytes(16, "big"), purpose, 3) for n in range(5) for purpose in Purpose])
     async with world.looking() as (seeds, tx):
-        await seeds.keep(tx, made)
-        await seeds.keep(tx, [made[0]._replace(hit=not made[0].hit)])  # what is written stays
+        await world.store.add(tx, made)
+        await world.store.add(tx, [made[0]._replace(hit=not made[0].hit)])  # what is written stays
         with pytest.raises(NotFound):
             await seeds.draws(tx, seed.number, (b"", ""), 10)
     await world.current(EPOCH_MS)

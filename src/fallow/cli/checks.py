@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, Parameter
+from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
+from fallow.cli.order import make_order
 from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import when
+from fallow.cli.wanted import Options, Wanted
+from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import SeedView
 
 app = App(name="checks", help="Recompute which results were checked.")
@@ -45,6 +50,19 @@ def verify(
     else:
         say(f"All {report.draws} draws of epoch {number} come from the seed that was committed to; {report.hits} hit.")
     return 1 if report.faults else 0
+
+
+@app.command
+def plant(program: ExistingFile, /, *inputs: ExistingFile, wanted: Options = None, json: Json = False) -> None:
+    """Have a program or script done once for each input, on the network's account, and make canaries of it.
+
+    It must give the same bytes on every machine. It takes a key that may both buy and operate.
+    """
+    wanted = wanted or Wanted()
+    with profiles.connect() as client:
+        order = make_order(client, [str(program)], wanted, items=inputs, quiet=json)
+        job = client.plant(msgspec.structs.replace(order, replicas=max(CHECKED_VOTES, order.replicas)))
+    show_json(job) if json else say(f"Planted as job {job.id}.")
 
 
 def _row(seed: SeedView) -> tuple[object, ...]:

@@ -29,6 +29,7 @@ ACT = "registry.act"
 ACTIONS = "registry.actions"
 
 SUBMIT = "market.submit"
+PLANT = "market.plant"
 QUOTE = "market.quote"
 CANCEL = "market.cancel"
 JOB = "market.job"

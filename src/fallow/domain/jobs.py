@@ -14,7 +14,7 @@ import msgspec
 
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, Lease
 from fallow.domain.orders import Order
-from fallow.domain.verification import Judgement, Vote
+from fallow.domain.verification import Judgement, Says, Vote
 
 LOSSES_MAX = 8
 """After so many losses an item fails, so that a poisonous one does not go round for ever."""
@@ -88,8 +88,24 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: bool = False
 
 
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """That a job is a canary: an item that others did before, given to `node`.
+
+    Chance, blobs and right to read them are those of the item as it was: of `job`, of `account`. `says` is its result.
+    """
+
+    job: str
+    item: int
+    account: bytes
+    node: bytes
+    says: Says
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that ends by itself, in the name of an account (20 bytes)."""
+    """An order that ends by itself, in the name of an account (20 bytes).
+
+    The network pays for what its operator `planted`, so that canaries can be made of it, and for each `replay`.
+    """
 
     order: Order
     account: bytes
@@ -98,6 +114,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState = JobState.RUNNING
     ended_at: int | None = None
     reason: str = ""
+    planted: bool = False
+    replay: Replay | None = None
+
+    @property
+    def payer(self) -> bytes:
+        """Who pays for the results that were ordered; empty for the network."""
+        return b"" if self.planted else self.account
 
 
 def placed(item: Item, lease: Lease) -> Item:

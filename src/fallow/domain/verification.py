@@ -40,6 +40,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     wrong_at: int | None = None
 
 
+Says = tuple[bool, str, str | None]
+"""What is compared of a vote: whether it went well, the reason, the hash of the outcome."""
+
+
 class Vote(msgspec.Struct, frozen=True, kw_only=True):
     """One node's word on what an item gives. `result` is the hash (hex) of its outcome document, if it left one."""
 
@@ -51,7 +55,7 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
     result: str | None
 
     @property
-    def says(self) -> tuple[bool, str, str | None]:
+    def says(self) -> Says:
         """What is compared."""
         return self.ok, self.reason, self.result
 

@@ -103,10 +103,18 @@ async def _harden(message: Message, scope: Scope) -> None:
 
 ROUTES: list[ControllerRouterHandler] = [
     *public.ROUTES,
-    *checks.ROUTES,
+    *checks.PUBLIC_ROUTES,
     Router(
         path="/",
-        route_handlers=[*jobs.ROUTES, *events.ROUTES, *logs.ROUTES, *blobs.ROUTES, *accounts.ROUTES, *operators.ROUTES],
+        route_handlers=[
+            *jobs.ROUTES,
+            *events.ROUTES,
+            *logs.ROUTES,
+            *blobs.ROUTES,
+            *accounts.ROUTES,
+            *operators.ROUTES,
+            *checks.ROUTES,
+        ],
         security=[{"apiKey": []}],
     ),
 ]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import get
-from litestar.params import PathParameter, QueryParameter
+from litestar import get, post
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from fallow.domain import calls
-from fallow.domain.views import DrawView, SeedView
-from fallow.http.answers import public
-from fallow.http.auth import anyone
-from fallow.http.params import Limit, Parts
+from fallow.domain.orders import Order
+from fallow.domain.views import DrawView, JobView, SeedView
+from fallow.http.answers import keyed, public
+from fallow.http.auth import anyone, buyer, operator
+from fallow.http.jobs import check_order
+from fallow.http.params import Account, Limit, Parts
 
 Number = Annotated[int, PathParameter(ge=0, le=2**31 - 1, description="An epoch of draws.")]
 AfterLease = Annotated[str, QueryParameter(pattern="^([0-9a-f]{2}){0,32}$", max_length=64)]
@@ -33,4 +35,15 @@ async def draws(
     return await gateway.ask(calls.DRAWS, request, list[DrawView])
 
 
-ROUTES = [seeds, draws]
+@post("/v1/operator/canaries", guards=[buyer, operator], responses=keyed(404, 409, 413), tags=["operator"])
+async def plant(gateway: Parts, payer: Account, data: JSONBody[Order]) -> JobView:
+    """Have work done, on the network's account, that nodes are then given to see whether they tell the truth.
+
+    It must give the same bytes on every machine. The key must be allowed to buy too: the blobs are its account's.
+    """
+    await check_order(gateway, payer, data)
+    return await gateway.ask(calls.PLANT, calls.Submit(account=payer, order=data), JobView)
+
+
+PUBLIC_ROUTES = [seeds, draws]
+ROUTES = [plant]

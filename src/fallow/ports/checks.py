@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw
 from fallow.ports.database import Transaction
 
@@ -38,6 +39,14 @@ class CheckStore(Protocol):
 
     async def add(self, tx: Transaction, draws: Sequence[Draw]) -> None:
         """Keep draws; one that is there already stays as it is."""
+        ...
+
+    async def known(self, tx: Transaction) -> list[Known]:
+        """Items whose results are known, the oldest first."""
+        ...
+
+    async def put_known(self, tx: Transaction, known: Mapping[tuple[str, int], Known | None]) -> None:
+        """Write items, by job and index, over their older versions; None takes one away."""
         ...
 
     async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:

@@ -8,7 +8,8 @@ import msgspec
 
 from fallow.domain.draws import Commitment, Draw, Purpose, faults
 from fallow.domain.errors import InvalidInput, NotFound
-from fallow.domain.views import DrawView, NetworkView, SeedView
+from fallow.domain.orders import Order
+from fallow.domain.views import DrawView, JobView, NetworkView, SeedView
 from fallow.sdk.wire import Wire
 
 PAGE = 1000
@@ -40,6 +41,10 @@ class CheckCalls(Wire):
             if len(page) < PAGE:
                 return
             query |= {"after_lease": page[-1].lease, "after_purpose": page[-1].purpose}
+
+    async def plant(self, order: Order) -> JobView:
+        """Operator: have work done that canaries are made of; it must give the same bytes on every machine."""
+        return await self._call("POST", "/v1/operator/canaries", JobView, body=order)
 
     async def verify_draws(self, number: int, *, kept: str = "") -> DrawsReport:
         """Recompute an epoch's draws from its seed. `kept` is the commitment (hex) that you noted before it began.

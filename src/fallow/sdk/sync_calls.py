@@ -107,6 +107,10 @@ class SyncCheckCalls:
         """See `AsyncClient.draws`."""
         return self._loop.each(self._client.draws(number))
 
+    def plant(self, order: Order) -> JobView:
+        """See `AsyncClient.plant`."""
+        return self._loop.run(self._client.plant(order))
+
     def verify_draws(self, number: int, *, kept: str = "") -> DrawsReport:
         """See `AsyncClient.verify_draws`."""
         return self._loop.run(self._client.verify_draws(number, kept=kept))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from fallow.adapters.memory.database import memory_transaction
+from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw
 from fallow.ports.checks import SeedRow
 from fallow.ports.database import Transaction
@@ -16,6 +19,7 @@ class MemoryCheckStore:
     def __init__(self) -> None:
         self._seeds: dict[int, SeedRow] = {}
         self._draws: dict[tuple[int, bytes, str], Draw] = {}
+        self._known: dict[tuple[str, int], bytes] = {}
 
     async def seeds(self, tx: Transaction, limit: int) -> list[SeedRow]:
         """Epochs of draws, the latest first."""
@@ -42,8 +46,27 @@ class MemoryCheckStore:
             if key not in self._draws:
                 mine.put(self._draws, key, draw)
 
+    async def known(self, tx: Transaction) -> list[Known]:
+        """Items whose results are known, the oldest first."""
+        memory_transaction(tx)
+        found = [msgspec.json.decode(doc, type=Known) for doc in self._known.values()]
+        return sorted(found, key=_age)
+
+    async def put_known(self, tx: Transaction, known: Mapping[tuple[str, int], Known | None]) -> None:
+        """Write items over their older versions, or take them away."""
+        mine = memory_transaction(tx)
+        for key, entry in known.items():
+            if entry is not None:
+                mine.put(self._known, key, msgspec.json.encode(entry))
+            elif key in self._known:
+                mine.drop(self._known, key)
+
     async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:
         """An epoch's draws, those above `after`."""
         memory_transaction(tx)
         found = sorted((key[1:], draw) for key, draw in self._draws.items() if key[0] == number and key[1:] > after)
         return [draw for _, draw in found[:limit]]
+
+
+def _age(known: Known) -> tuple[int, str, int]:
+    return known.at, *known.key

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
+
+from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw, Purpose
 from fallow.ports.checks import SeedRow
 from fallow.ports.database import Row, Transaction
@@ -38,6 +41,28 @@ class PostgresCheckStore:
                 " unnest($1::bigint[], $2::bytea[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[], $7::boolean[])"
                 " ON CONFLICT DO NOTHING",
                 *map(list, zip(*draws, strict=True)),
+            )
+
+    async def known(self, tx: Transaction) -> list[Known]:
+        """Items whose results are known, the oldest first."""
+        rows = await tx.fetch("SELECT doc FROM checks.known ORDER BY at, job, item")
+        return [msgspec.json.decode(row["doc"], type=Known) for row in rows]
+
+    async def put_known(self, tx: Transaction, known: Mapping[tuple[str, int], Known | None]) -> None:
+        """Write items over their older versions, or take them away."""
+        gone = [key for key, entry in known.items() if entry is None]
+        if gone:
+            await tx.execute(
+                "DELETE FROM checks.known WHERE (job, item) IN (SELECT * FROM unnest($1::text[], $2::integer[]))",
+                *map(list, zip(*gone, strict=True)),
+            )
+        rows = [(*entry.key, entry.at, msgspec.json.encode(entry)) for entry in known.values() if entry is not None]
+        if rows:
+            await tx.execute(
+                "INSERT INTO checks.known (job, item, at, doc)"
+                " SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[])"
+                " ON CONFLICT (job, item) DO UPDATE SET doc = EXCLUDED.doc",
+                *map(list, zip(*rows, strict=True)),
             )
 
     async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:

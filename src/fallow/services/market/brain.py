@@ -111,8 +111,8 @@ class Brain:
 
     # What buyers do
 
-    def submit(self, order: Order, account: bytes, needs: Needs, now: int) -> Job:
-        """Take an order. The same order again answers the same.
+    def submit(self, order: Order, account: bytes, needs: Needs, now: int, *, planted: bool = False) -> Job:
+        """Take an order; the network pays for a `planted` one. The same order again answers the same.
 
         Raises:
             Conflict: the id is taken by another order.
@@ -124,14 +124,9 @@ class Brain:
             return same_order(known, order, account)
         if account in self.banned:
             raise NotAllowed("account.banned", "This account is banned.", "Ask the network's operator.")
-        job = Job(order=order, account=account, needs=needs, created_at=now)
-        wanted = job_rules.results_wanted(order, needs)
-        items = [Item(index=index, wanted=wanted) for index in range(order.item_count)]
-        self.jobs[order.id] = Entry(job, items)
-        self.changes.jobs[order.id] = job
-        self.changes.items.update({(order.id, item.index): item for item in items})
+        job = Job(order=order, account=account, needs=needs, created_at=now, planted=planted)
         self.unfunded.discard(account)
-        self.changes.tell(order.id, now, job.state)
+        self._open(job, now)
         return job
 
     def cancel(self, now: int, *, job_id: str, account: bytes) -> Job:
@@ -145,6 +140,23 @@ class Brain:
             raise NotFound("job.unknown", f"There is no open job {job_id} of this account.", "List them: fallow job ls")
         self._cancel(entry, now)
         return entry.job
+
+    def give_canaries(self, now: int) -> None:
+        """Order what is due, on the network's own account: work whose result is known, for a node that is drawn."""
+        canaries, seed = self.judging.canaries, self.judging.seed
+        if not canaries.due:
+            return
+        busy = {entry.job.replay.node for entry in self.jobs.values() if entry.job.replay is not None}
+        for job in canaries.make(
+            self.floor.slots, lambda slot: self.place_of(slot, now), busy, seed, self.changes.known, now
+        ):
+            self._open(job, now)
+
+    def drop_canary(self, entry: Entry, now: int) -> None:
+        """Give up a canary that its node cannot be given any more."""
+        for item in list(entry.items.values()):
+            self._set_item(entry, msgspec.structs.replace(item, state=ItemState.FAILED, reason="canary.dropped"), now)
+        self._end_job(entry, now)
 
     def funded(self, _: int, *, account: bytes) -> None:
         """Money came in: what waited for it is tried again."""
@@ -297,6 +309,14 @@ class Brain:
 
     # Inside
 
+    def _open(self, job: Job, now: int) -> None:
+        order, wanted = job.order, job_rules.results_wanted(job.order, job.needs)
+        items = [Item(index=index, wanted=wanted) for index in range(order.item_count)]
+        self.jobs[order.id] = Entry(job, items)
+        self.changes.jobs[order.id] = job
+        self.changes.items.update({(order.id, item.index): item for item in items})
+        self.changes.tell(order.id, now, job.state)
+
     def _from_node(self, source: Source, lease_id: bytes, event: lease_rules.Event) -> bool:
         lease = self.leases.get(lease_id)
         if lease is None or lease.node != source.node:
@@ -378,12 +398,7 @@ class Brain:
         """A result came in: believe it, have it checked, or judge between it and others."""
         entry = self.jobs[lease.job]
         item, judgement = self.judging.count(
-            entry.items[lease.item],
-            lease,
-            self.results.get(lease.id),
-            self.changes,
-            now,
-            compares=entry.job.needs.compares,
+            entry.job, entry.items[lease.item], lease, self.results.get(lease.id), self.changes, now
         )
         if judgement is None:
             self._set_item(entry, item, now)
@@ -393,7 +408,8 @@ class Brain:
     def _conclude(self, entry: Entry, item: Item, judgement: Judgement, now: int) -> None:
         """Pay or refuse each vote's lease, remember what the nodes have shown, and move the item on."""
         entry.items[item.index] = item
-        self.judging.learn(item, judgement, self.changes, now)
+        used_ms = max((self.leases[vote.lease].used_ms for vote in item.votes), default=0)
+        self.judging.learn(entry.job, item, judgement, used_ms, self.changes, now)
         wrong = {vote.lease for vote in judgement.wrong}
         for vote in item.votes:
             self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=vote.lease not in wrong))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fallow.domain.billing import Charge, MeterKey
+from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw
 from fallow.domain.jobs import Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease
@@ -60,6 +61,7 @@ class Changes:
         self.standings: set[bytes] = set()
         self.evidence: list[Evidence] = []
         self.draws: list[Draw] = []
+        self.known: dict[tuple[str, int], Known | None] = {}
 
         self.moving: set[bytes] = set()
 

@@ -34,8 +34,12 @@ def lease_id(job_id: str, item: Item) -> bytes:
 
 def dispatch(brain: Brain, now: int, *, window_ms: int) -> int:
     """Propose leases for waiting items; returns how many."""
+    brain.give_canaries(now)
     choices = brain.choices(now)
-    turns = deque(_Turn(brain, entry, choices) for entry in brain.jobs.values() if entry.waiting)
+    waiting = [entry for entry in brain.jobs.values() if entry.waiting]
+    # Canaries come first: they are few, and a node that is never free for one would never be looked at.
+    waiting.sort(key=lambda entry: entry.job.replay is None)
+    turns = deque(_Turn(brain, entry, choices) for entry in waiting)
     count = 0
     while turns and count < PLACED_A_ROUND_MAX:
         turn = turns.popleft()
@@ -53,7 +57,8 @@ class _Turn:
         self.entry = entry
         # Results that wait to be checked come first: until then their money and their nodes' standing are open.
         self.waiting = deque(sorted(entry.waiting, key=lambda index: not entry.items[index].votes))
-        self.slots = choices.of(wish_of(entry.job))
+        wish, suspect = wish_of(entry.job), entry.suspect
+        self.slots = choices.of(wish) if suspect is None else choices.only(suspect, wish)
 
     def place_one(self, now: int, window_ms: int) -> bool:
         """Place the next item that fits anywhere; False when the job's turn in this round is over."""
@@ -73,13 +78,20 @@ class _Turn:
 
     def _give_up_checking(self, item: Item, payer: bytes, now: int) -> None:
         """Do with the results that are there when the network cannot pay for another, or no node could give one."""
-        if item.votes and not item.leases and (payer in self.brain.unfunded or self._hopeless(item)):
+        is_canary = self.entry.job.replay is not None
+        if item.leases or not (item.votes or is_canary):
+            return
+        if payer not in self.brain.unfunded and not self._hopeless(item):
+            return
+        if item.votes:
             self.brain.settle_for_less(self.entry, item, now)
+        else:
+            self.brain.drop_canary(self.entry, now)
 
     def _payer(self, item: Item) -> bytes:
         """The buyer pays as many results as he ordered; the network pays for those that it checks them with."""
         job = self.entry.job
-        return job.account if len(item.leases) + len(item.votes) < job.order.replicas else NETWORK
+        return job.payer if len(item.leases) + len(item.votes) < job.order.replicas else NETWORK
 
     def _slot_for(self, item: Item) -> Slot | None:
         owners = self._owners(item)

@@ -20,6 +20,12 @@ class Entry:
         self.unfinished = sum(1 for item in self.items.values() if item.state not in FINAL)
         self.reserved: dict[bytes, int] = {}
 
+    @property
+    def suspect(self) -> bytes | None:
+        """The node that a canary is for, until it has answered."""
+        replay = self.job.replay
+        return None if replay is None or any(item.votes for item in self.items.values()) else replay.node
+
     def affords(self, amount_microusd: int) -> bool:
         """Whether the order's budget covers one more reservation."""
         budget = self.job.order.budget_microusd

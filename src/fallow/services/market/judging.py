@@ -8,8 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from fallow.domain import jobs as job_rules
+from fallow.domain.canaries import DISPUTED_VOTES, canary_one_in, known_of
 from fallow.domain.draws import Purpose, Seed, draw
-from fallow.domain.jobs import Item
+from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence
 from fallow.domain.verification import (
@@ -22,6 +23,7 @@ from fallow.domain.verification import (
     checked_one_in,
     judge,
 )
+from fallow.services.market.canaries import Canaries
 from fallow.services.market.changes import Changes
 
 NO_STANDING = Standing()
@@ -32,6 +34,7 @@ class Judging:
 
     def __init__(self, seed: Seed) -> None:
         self.standings: dict[bytes, Standing] = {}
+        self.canaries = Canaries()
         self.seed = seed
 
     def standing(self, node: bytes) -> Standing:
@@ -39,31 +42,52 @@ class Judging:
         return self.standings.get(node, NO_STANDING)
 
     def count(
-        self, item: Item, lease: Lease, result: str | None, changes: Changes, now: int, *, compares: bool
+        self, job: Job, item: Item, lease: Lease, result: str | None, changes: Changes, now: int
     ) -> tuple[Item, Judgement | None]:
         """Add the result that a lease reported; the judgement is None while more results are to come."""
         vote = Vote(
             lease=lease.id, node=lease.node, account=lease.payee, ok=lease.ok, reason=lease.reason, result=result
         )
         item = job_rules.voted(item, lease, vote)
-        if compares and item.wanted == 1:
-            one_in = checked_one_in(self.standing(lease.node))
-            drawn = draw(self.seed, Purpose.CHECK, lease=lease.id, node=lease.node, one_in=one_in, at=now)
-            changes.draws.append(drawn)
-            item = msgspec.structs.replace(item, wanted=CHECKED_VOTES if drawn.hit else 1)
+        if job.replay is not None and len(item.votes) == 1:
+            if vote.says == job.replay.says:
+                return item, Judgement((vote,), ())
+            item = msgspec.structs.replace(item, wanted=DISPUTED_VOTES)
+        elif item.wanted == 1:
+            item = msgspec.structs.replace(item, wanted=self._wanted(job, lease, changes, now))
         judgement = judge(item.votes, item.wanted) if not item.leases else None
         if judgement is None and not item.lacks_lease and not item.leases:
             item = msgspec.structs.replace(item, wanted=len(item.votes) + 1)
         return item, judgement
 
-    def learn(self, item: Item, judgement: Judgement, changes: Changes, now: int) -> None:
-        """Remember what the nodes have shown, and keep the evidence against those that were wrong."""
-        if len(judgement.right) > 1:
-            for vote in judgement.right:
+    def learn(self, job: Job, item: Item, judgement: Judgement, used_ms: int, changes: Changes, now: int) -> None:
+        """Remember what the nodes have shown, and keep the evidence against those that were wrong.
+
+        `used_ms` is what the item took at most.
+        """
+        for vote in judgement.right:
+            if len(judgement.right) > 1 or (job.replay is not None and vote.says == job.replay.says):
                 self._set(vote.node, after_confirmed(self.standing(vote.node)), changes)
         for vote in judgement.wrong:
             self._set(vote.node, after_wrong(self.standing(vote.node), now), changes)
             changes.evidence.append(Evidence(vote.lease, vote.node, now, "result.wrong", item.votes))
+        known = known_of(job, item, judgement, used_ms, now)
+        if known is not None:
+            self.canaries.learn(known, changes.known)
+
+    def _wanted(self, job: Job, lease: Lease, changes: Changes, now: int) -> int:
+        """Draw how many results an item takes of which one is there; one that is not checked may bring a canary."""
+        standing = self.standing(lease.node)
+        if job.needs.compares and self._drawn(Purpose.CHECK, lease, checked_one_in(standing), changes, now):
+            return CHECKED_VOTES
+        if self._drawn(Purpose.CANARY, lease, canary_one_in(standing), changes, now):
+            self.canaries.owe(lease.node, lease.id)
+        return 1
+
+    def _drawn(self, purpose: Purpose, lease: Lease, one_in: int, changes: Changes, now: int) -> bool:
+        drawn = draw(self.seed, purpose, lease=lease.id, node=lease.node, one_in=one_in, at=now)
+        changes.draws.append(drawn)
+        return drawn.hit
 
     def _set(self, node: bytes, standing: Standing, changes: Changes) -> None:
         self.standings[node] = standing

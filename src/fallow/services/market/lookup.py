@@ -69,6 +69,12 @@ class Choices:
             self._choices[key] = Choice(wish, self._lookup.able(key, wish, self._slots.values()), self._look)
         return self._choices[key]
 
+    def only(self, node: bytes, wish: Wish) -> Choice:
+        """One node alone, if it could take the wish."""
+        slot = self._slots.get(node)
+        able = [_able(slot, wish)] if slot is not None and _could(slot.at_best(), wish) else []
+        return Choice(wish, able, self._look)
+
 
 class Choice:
     """The nodes for one wish in one round, best first. Who is full stays so, and is passed once."""

@@ -59,13 +59,13 @@ class Outbound:
     def proposal(self, lease: Lease, job: Job) -> calls.Proposal:
         """Say what a node needs to know to decide on a lease and to do it."""
         order = job.order
-        item = order.items[lease.item] if order.items else None
+        item, replay = order.items[lease.item] if order.items else None, job.replay
         return calls.Proposal(
             lease=lease.id.hex(),
             vertical=order.vertical,
             work=order.work,
             item=item,
-            seed=seed(order.id, lease.item).hex(),
+            seed=(seed(replay.job, replay.item) if replay else seed(order.id, lease.item)).hex(),
             cpu_milli=lease.resources.cpu_milli,
             memory_mib=lease.resources.memory_mib,
             disk_mib=lease.resources.disk_mib,
@@ -96,7 +96,7 @@ class Outbound:
             net=self._net,
             node=lease.node,
             lease=lease.id,
-            owner=job.account,
+            owner=job.replay.account if job.replay else job.account,
             reads=[bytes.fromhex(blob) for blob in blobs],
             write_bytes_max=job.needs.write_bytes_max,
             expires_at=lease.proposed_at + lease.time_limit_ms + OVERDUE_MS,

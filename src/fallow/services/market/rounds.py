@@ -22,6 +22,7 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.stores import Cursor, IngestStore, MarketRows, MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.services.market.brain import Brain, same_order
+from fallow.services.market.canaries import Canaries
 from fallow.services.market.dispatch import dispatch
 from fallow.services.market.intake import apply_log
 from fallow.services.market.money import Cashier
@@ -50,6 +51,7 @@ class Submission(NamedTuple):
     order: Order
     account: bytes
     needs: Needs
+    planted: bool = False
 
 
 class _Waiting(NamedTuple):
@@ -182,6 +184,7 @@ class Rounds:
         for offer in state.offers:
             brain.floor.offer(offer, now)
         brain.meters, brain.judging.standings = state.meters, state.standings
+        brain.judging.canaries = Canaries(await self._seeds.known(tx))
         brain.restore(state.jobs, state.leases)
         brain.banned = await self._registry.banned(tx)
         self.brain, self._cursor = brain, state.cursor
@@ -275,7 +278,7 @@ class Rounds:
                 cursor = self._cursor
             await self._cashier.move(tx, brain, brain.changes.money, now)
             await self._store.save(tx, _rows(brain, cursor))
-            await self._seeds.keep(tx, brain.changes.draws)
+            await self._seeds.keep(tx, brain.changes)
         self._cursor = cursor
         changes = brain.take_changes()
         jobs = {lease.job: brain.jobs[lease.job].job for lease in changes.proposals}
@@ -311,10 +314,10 @@ def _apply(brain: Brain, waiting: _Waiting, ended: dict[str, Job], now: int) -> 
     try:
         if not isinstance(waiting.what, Submission):
             return waiting.what(brain, now)
-        order, account, needs = waiting.what
+        order, account, needs, planted = waiting.what
         if order.id in ended:
             return same_order(ended[order.id], order, account)
-        return brain.submit(order, account, needs, now)
+        return brain.submit(order, account, needs, now, planted=planted)
     except FallowError as error:
         return error
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from fallow.domain.canaries import Known
 from fallow.domain.draws import Commitment, Draw, Seed, seed_of
 from fallow.domain.errors import NotFound
 from fallow.domain.signing import Sign
 from fallow.domain.views import DrawView, SeedView
 from fallow.ports.checks import CheckStore, SeedRow
 from fallow.ports.database import Transaction
+from fallow.services.market.changes import Changes
 
 SEEDS_SHOWN = 400
 
@@ -38,9 +40,14 @@ class Seeds:
         await self._store.put_seed(tx, opened._replace(closed_at=now))
         return await self._open(tx, opened.number + 1, now)
 
-    async def keep(self, tx: Transaction, draws: list[Draw]) -> None:
-        """Write draws down."""
-        await self._store.add(tx, draws)
+    async def known(self, tx: Transaction) -> list[Known]:
+        """Items whose results are known, as they were kept."""
+        return await self._store.known(tx)
+
+    async def keep(self, tx: Transaction, changes: Changes) -> None:
+        """Write down what was drawn, and what canaries can be made of."""
+        await self._store.add(tx, changes.draws)
+        await self._store.put_known(tx, changes.known)
 
     async def shown(self, tx: Transaction) -> list[SeedView]:
         """All commitments, the latest first, with the seeds of epochs that are over."""

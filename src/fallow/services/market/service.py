@@ -15,6 +15,7 @@ from fallow.domain.identity import address, node_id
 from fallow.domain.jobs import Item, Job, Needs
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
+from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import DrawView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, SeedView
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
@@ -80,6 +81,7 @@ class Market:
         async with AsyncExitStack() as stack:
             for context in (
                 serve(bus, calls.SUBMIT, calls.Submit, self.submit, queue=QUEUE),
+                serve(bus, calls.PLANT, calls.Submit, self.plant, queue=QUEUE),
                 serve(bus, calls.CANCEL, calls.JobRef, self.cancel, queue=QUEUE),
                 serve(bus, calls.QUOTE, calls.Submit, self.quote, queue=QUEUE),
                 serve(bus, calls.JOB, calls.JobRef, self.job, queue=QUEUE),
@@ -135,6 +137,22 @@ class Market:
         account = address(request.account)
         await self._rounds.ask(partial(Brain.cancel, job_id=request.job, account=account))
         return await self._view(account, request.job)
+
+    async def plant(self, request: calls.Submit) -> JobView:
+        """Take work of the operator's, on the network's account, that canaries are made of.
+
+        Raises:
+            InvalidInput: its vertical is unknown or refuses the work, or nobody would confirm its results.
+            Conflict: the id is taken by another order.
+        """
+        account = address(request.account)
+        if request.order.replicas < CHECKED_VOTES:
+            raise InvalidInput(
+                "checks.replicas", "A result is known when owners agree on it.", f"Ask for {CHECKED_VOTES} replicas."
+            )
+        needs = msgspec.structs.replace(self._needs(request.order), compares=True)
+        job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True))
+        return await self._view(account, job.order.id)
 
     async def quote(self, request: calls.Submit) -> QuoteView:
         """Say where an order could run and for how much, before any money moves."""

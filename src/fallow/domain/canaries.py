@@ -1,0 +1,92 @@
+"""Canaries: work whose result is known, given to a node to see whether it tells the truth. Pure.
+
+A canary is an item that was bought, or planted by the operator, and on which several owners' nodes agreed. Nothing in
+it tells it from other work. One whose answer differs from the known one is not judged by that alone, for the known one
+may be a conspiracy's: further owners' nodes do the item, and their majority decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from fallow.domain.chart import NETWORK
+from fallow.domain.jobs import Item, Job, Replay
+from fallow.domain.verification import CHECKED_VOTES, TRUSTED_AFTER, Judgement, Says, Standing
+
+USED_MS_MAX = 60_000
+"""Longer work makes no canary: the network pays for each."""
+
+KNOWN_MAX = 128
+KNOWN_A_JOB_MAX = 4
+"""One buyer's map must not be all that canaries are made of."""
+
+USES_MAX = 16
+"""So often a known item is given out: those who met it may have told each other."""
+
+DISPUTED_VOTES = 3
+"""Votes that are compared when a canary's answer is not the known one, the node's own among them."""
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """An item with a known result since `at`, its job cut down to it. `accounts` are those whose nodes have met it."""
+
+    job: Job
+    item: int
+    says: Says
+    at: int
+    accounts: tuple[bytes, ...]
+    uses: int = 0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What names it."""
+        return self.job.order.id, self.item
+
+
+def canary_one_in(standing: Standing) -> int:
+    """After one in how many results that nobody checked a node is given a canary: as often as results are checked."""
+    return max(TRUSTED_AFTER, standing.confirmed)
+
+
+def known_of(job: Job, item: Item, judgement: Judgement, used_ms: int, at: int) -> Known | None:
+    """What is known after a judgement, if it makes a canary: short work that went well, with owners who agree."""
+    agreed = len(judgement.right) >= CHECKED_VOTES and judgement.right[0].ok
+    if not agreed or job.replay is not None or job.order.until_stopped or used_ms > USED_MS_MAX:
+        return None
+    items = [job.order.items[item.index]] if job.order.items else []
+    order = msgspec.structs.replace(job.order, items=items, replicas=1, retries=0, budget_microusd=None)
+    return Known(
+        job=msgspec.structs.replace(job, order=order),
+        item=item.index,
+        says=judgement.right[0].says,
+        at=at,
+        accounts=tuple(sorted({vote.account for vote in item.votes})),
+    )
+
+
+def crowded_out(pool: Sequence[Known], new: Known) -> list[Known]:
+    """Which entries (oldest first in `pool`) make room for a new one: its own job's, else bought ones, else any."""
+    same = [entry for entry in pool if entry.job.order.id == new.job.order.id]
+    if len(same) >= KNOWN_A_JOB_MAX:
+        return same[:1]
+    if len(pool) < KNOWN_MAX:
+        return []
+    return ([entry for entry in pool if not entry.job.planted] or list(pool))[:1]
+
+
+def canary(known: Known, node: bytes, lease: bytes, now: int) -> Job:
+    """The job that gives a known item to `node`, after its `lease`: the same lease brings the same canary."""
+    name = hashlib.sha256(b"fallow/canary/1\0" + lease).hexdigest()[:32]
+    order = msgspec.structs.replace(known.job.order, id=name, label="")
+    replay = Replay(job=known.job.order.id, item=known.item, account=known.job.account, node=node, says=known.says)
+    return Job(order=order, account=NETWORK, needs=known.job.needs, created_at=now, replay=replay)
+
+
+def met(known: Known, account: bytes) -> Known | None:
+    """What remains known after an owner's node met it; None when it is used up."""
+    if known.uses + 1 >= USES_MAX:
+        return None
+    return msgspec.structs.replace(known, uses=known.uses + 1, accounts=tuple(sorted({*known.accounts, account})))

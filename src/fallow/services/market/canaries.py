@@ -1,0 +1,83 @@
+"""Which nodes are due for a canary, what canaries can be made of, and making them."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
+
+from fallow.domain.canaries import Known, canary, crowded_out, met
+from fallow.domain.draws import Seed
+from fallow.domain.jobs import Job
+from fallow.domain.matching import BUSY, Place, Wish, obstacles
+from fallow.services.market.floor import Slot
+
+DUE_MAX = 10_000
+TURNS_A_ROUND = 16
+"""Nodes for which a round looks for a canary, so that many who find none do not hold it up."""
+
+
+class Canaries:
+    """What is known, oldest first, and for each node that is due, the lease after which that was drawn.
+
+    Who is due is kept in memory only: a market that starts anew forgets some canaries, and no node can tell which.
+    """
+
+    def __init__(self, known: Iterable[Known] = ()) -> None:
+        self.known = {entry.key: entry for entry in known}
+        self.due: dict[bytes, bytes] = {}
+
+    def owe(self, node: bytes, lease: bytes) -> None:
+        """A draw has hit: the node is given a canary when there is one for it."""
+        if len(self.due) < DUE_MAX:
+            self.due[node] = lease
+
+    def learn(self, known: Known, changed: dict[tuple[str, int], Known | None]) -> None:
+        """Keep an item whose result is known now, and note what is to be written: None where an entry goes."""
+        for entry in crowded_out(list(self.known.values()), known):
+            del self.known[entry.key]
+            changed[entry.key] = None
+        self.known[known.key] = changed[known.key] = known
+
+    def make(
+        self,
+        slots: Mapping[bytes, Slot],
+        look: Callable[[Slot], Place],
+        busy: Collection[bytes],
+        seed: Seed,
+        changed: dict[tuple[str, int], Known | None],
+        now: int,
+    ) -> list[Job]:
+        """Make canaries for nodes whose turn it is; those of `busy` have one already, and wait like those without."""
+        jobs: list[Job] = []
+        for node in list(islice(self.due, TURNS_A_ROUND)) if self.known else ():
+            lease, slot = self.due.pop(node), slots.get(node)
+            if slot is None:
+                continue
+            place, account = look(slot), slot.offer.account
+            fitting = [] if node in busy else [entry for entry in self.known.values() if _fits(entry, place, account)]
+            if fitting:
+                chosen = _pick(fitting, seed, lease)
+                jobs.append(canary(chosen, node, lease, now))
+                self._meet(chosen, account, changed)
+            else:
+                self.due[node] = lease
+        return jobs
+
+    def _meet(self, known: Known, account: bytes, changed: dict[tuple[str, int], Known | None]) -> None:
+        left = changed[known.key] = met(known, account)
+        if left is None:
+            del self.known[known.key]
+        else:
+            self.known[known.key] = left
+
+
+def _fits(known: Known, place: Place, account: bytes) -> bool:
+    order = known.job.order
+    wish = Wish(order.requirements, known.job.needs.attributes, order.max_price_microusd_per_hour)
+    return account not in known.accounts and obstacles(place, wish) in {(), (BUSY,)}
+
+
+def _pick(fitting: Sequence[Known], seed: Seed, lease: bytes) -> Known:
+    drawn = hmac.digest(seed.value, b"pick\0" + lease, "sha256")
+    return fitting[int.from_bytes(drawn, "big") % len(fitting)]
