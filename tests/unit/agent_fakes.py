@@ -214,6 +214,7 @@ class World:
         self.blobs = MemoryBlobs()
         self.owner: Owner | None = None
         self.waiting_max: int = settings.pop("waiting_max", 1000)
+        self.gpus: tuple[str, ...] = settings.pop("gpus", ())
         self.home.save(
             State(
                 url="https://net.example",
@@ -223,7 +224,7 @@ class World:
                 account="0x" + "11" * 20,
                 account_signature="22" * 65,
                 settings=Settings(
-                    total=Resources(cpu_milli=2000, memory_mib=2048, disk_mib=1024),
+                    total=Resources(cpu_milli=2000, memory_mib=2048, disk_mib=1024, gpus=len(self.gpus)),
                     terms=Terms(price_microusd_per_core_hour=1000),
                     label="attic",
                 ),
@@ -258,6 +259,7 @@ class World:
             {"compute": self.worker},
             random.Random(1),
             owner=self.owner,
+            gpus=self.gpus,
         )
         self.home.clear_work()
         self.agent = Agent(self.home, self.home.state(), self.key, self.outbox, ports, {"score.cpu": "7"})

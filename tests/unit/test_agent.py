@@ -135,6 +135,24 @@ async def test_one_core_is_not_sold_twice(world: World) -> None:
         assert len(world.ingest.bodies("lease.accepted")) == 2
 
 
+async def test_one_gpu_is_not_sold_twice(tmp_path: Path) -> None:
+    world = World(tmp_path, gpus=("GPU-a", "GPU-b"))
+    async with serving(world):
+        await world.propose(*(world.proposal(number, cpu_milli=100, gpus=1) for number in (1, 2, 3)))
+        await eventually(lambda: len(world.worker.running) == 2)
+        given = {lease: assignment.gpus for lease, assignment in world.worker.running.items()}
+        assert sorted(given.values()) == [("GPU-a",), ("GPU-b",)]
+        await settle()
+        assert [body["reason"] for body in world.ingest.bodies("lease.declined")] == ["agent.no_room"]
+        world.worker.finish(LEASE)
+        await settle()
+        await world.propose(world.proposal(4, cpu_milli=100, gpus=1), world.proposal(5, cpu_milli=100))
+        await eventually(lambda: len(world.worker.running) == 3)
+        assert world.worker.running[f"{4:032x}"].gpus == given[LEASE]
+        assert world.worker.running[f"{5:032x}"].gpus == ()
+    assert world.ingest.bodies("offer.made")[0]["total"]["gpus"] == 2
+
+
 @pytest.mark.parametrize("changes", [{"lease": "../../etc"}, {"seed": "zz"}, {"window_ms": 0}, {"lease": "AB" * 16}])
 async def test_what_makes_no_sense_gets_no_signature(world: World, changes: dict[str, Any]) -> None:
     async with serving(world):

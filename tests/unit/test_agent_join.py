@@ -145,6 +145,8 @@ async def test_a_network_that_is_not_there_is_told(home: Home) -> None:
     "wishes",
     [
         Wishes(cores=4.5),
+        Wishes(gpus=1),
+        Wishes(gpus=-1),
         Wishes(cores=0),
         Wishes(memory_mib=9000),
         Wishes(disk_mib=-1),

@@ -314,6 +314,23 @@ def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, t
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("--gpu rtx4090:2 --vram 24", ("rtx4090", 2, 24 * 1024)),
+        ("--gpu a100", ("a100", 1, 0)),
+        ("--gpu 3", ("", 3, 0)),
+        ("", ("", 0, 0)),
+    ],
+)
+def test_run_asks_for_graphics_processors(
+    client: CannedClient, program: str, said: str, asked: tuple[str, int, int]
+) -> None:
+    assert main.run(["run", program, *said.split()]) == 0
+    requirements = called(client, "wasm_order")[-1]["requirements"]
+    assert (requirements.gpu_model, requirements.gpus, requirements.vram_mib) == asked
+
+
 def test_run_as_json_is_one_document(
     client: CannedClient, program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +364,9 @@ def test_an_interrupted_run_is_cancelled(client: CannedClient, program: str, cap
         "--cpu -1",
         "--cpu nan",
         "--country Germany",
+        "--gpu rtx4090:many",
+        "--gpu rtx4090:0",
+        "--vram 24",
         "--max-price 0.0000001",
         "--budget free",
         "--time-limit soon",

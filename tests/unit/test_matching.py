@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles, room, why_not
-from fallow.domain.orders import Requirements
+from fallow.domain.errors import InvalidInput
+from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles, room, same_model, why_not
+from fallow.domain.orders import Requirements, read_order
 from fallow.domain.resources import GIB_MIB, Resources, Terms
 
 BIG = Resources(cpu_milli=4000, memory_mib=4096, disk_mib=1000)
@@ -65,6 +66,60 @@ def wish(max_price: int = 10**9, needs: dict[str, str] | None = None, **fields: 
 )
 def test_each_requirement_by_its_name(place_: Place, wish_: Wish, names: tuple[str, ...]) -> None:
     assert obstacles(place_, wish_) == names
+
+
+RTX = {"gpu.model": "NVIDIA GeForce RTX 4090", "gpu.vram_mib": "24564"}
+WITH_GPUS = place(total=Resources(cpu_milli=4000, memory_mib=4096, disk_mib=1000, gpus=2), attributes=RTX)
+
+
+@pytest.mark.parametrize(
+    ("place_", "asked", "names"),
+    [
+        (WITH_GPUS, {"gpus": 2}, (BUSY,)),
+        (WITH_GPUS._replace(free=WITH_GPUS.total), {"gpus": 2}, ()),
+        (WITH_GPUS._replace(free=WITH_GPUS.total), {"gpus": 2, "gpu_model": "rtx4090", "vram_mib": 24_000}, ()),
+        (WITH_GPUS, {"gpus": 3}, ("gpu",)),
+        (WITH_GPUS, {"gpus": 3, "gpu_model": "a100", "vram_mib": 40_000}, ("gpu", "gpu_model", "vram")),
+        (place(), {"gpus": 1, "gpu_model": "rtx4090", "vram_mib": 1}, ("gpu", "gpu_model", "vram")),
+        (place(attributes={**RTX, "gpu.vram_mib": "much"}), {"gpus": 1, "vram_mib": 1}, ("gpu", "vram")),
+    ],
+)
+def test_graphics_processors_are_counted_and_told_apart(
+    place_: Place, asked: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    assert obstacles(place_, wish(**asked)) == names
+
+
+@pytest.mark.parametrize(
+    ("wanted", "model", "same"),
+    [
+        ("rtx4090", "NVIDIA GeForce RTX 4090", True),
+        ("RTX 4090", "NVIDIA GeForce RTX 4090", True),
+        ("nvidia geforce rtx 4090", "NVIDIA GeForce RTX 4090", True),
+        ("4090", "NVIDIA GeForce RTX 4090", True),
+        ("A100", "NVIDIA A100-SXM4-80GB", True),
+        ("a100 sxm4 80gb", "NVIDIA A100-SXM4-80GB", True),
+        ("l4", "NVIDIA L40S", False),
+        ("rtx4080", "NVIDIA GeForce RTX 4090", False),
+        ("090", "NVIDIA GeForce RTX 4090", False),
+        ("a100 80gb", "NVIDIA A100-SXM4-80GB", False),
+        ("--", "NVIDIA A100-SXM4-80GB", False),
+        ("a100", "", False),
+    ],
+)
+def test_models_are_compared_by_their_words(wanted: str, model: str, *, same: bool) -> None:
+    assert same_model(wanted, {"gpu.model": model}) == same
+
+
+def test_a_model_or_memory_without_a_count_is_no_requirement() -> None:
+    for asked in ({"gpu_model": "a100"}, {"vram_mib": 1}):
+        with pytest.raises(InvalidInput, match="need gpus"):
+            read_order({"id": "0" * 32, "vertical": "compute", "work": {}, "requirements": asked})
+
+
+def test_a_graphics_processor_has_its_price() -> None:
+    terms = Terms(price_microusd_per_core_hour=1000, price_microusd_per_gpu_hour=250_000)
+    assert terms.price_microusd_per_hour(Resources(cpu_milli=500, memory_mib=64, gpus=2)) == 500_500
 
 
 def test_why_not_counts_every_reason_of_every_node() -> None:

@@ -48,7 +48,7 @@ def test_a_map_has_as_many_items_as_inputs() -> None:
         {"requirements": {"cpu_milli": 1.5}},
         {"requirements": {"memory_mib": 1 << 31}},
         {"requirements": {"countries": ["jp"]}},
-        {"requirements": {"gpus": 1}},
+        {"requirements": {"tpus": 1}},
         {"max_price_microusd_per_hour": -1},
         {"budget_microusd": -1},
         {"budget_microusd": "1"},

@@ -25,6 +25,9 @@ def consent_text(*, url: str, net: str, home: str, verticals: list[str], setting
     """What will run, what it may use, and what leaves through the owner's line."""
     offer = settings.total
     price = settings.terms.price_microusd_per_core_hour / MICROUSD_PER_USD
+    gpus = f", and {offer.gpus} graphics processors" if offer.gpus else ""
+    gpu_usd = settings.terms.price_microusd_per_gpu_hour / MICROUSD_PER_USD
+    gpu_price = f", {gpu_usd:g} for each graphics processor" if offer.gpus else ""
     return "\n".join(
         [
             f"This machine joins the network {net!r} at {url}.",
@@ -32,11 +35,11 @@ def consent_text(*, url: str, net: str, home: str, verticals: list[str], setting
             f"What will run: programs of the network's buyers ({', '.join(verticals) or 'none yet'}),",
             "  each in a sandbox: no network, none of your files, a folder of its own that is wiped afterwards.",
             f"What it may use: up to {offer.cpu_milli / 1000:g} cores, {offer.memory_mib / GIB_MIB:g} GiB of memory",
-            f"  and {offer.disk_mib / GIB_MIB:g} GiB of disk under {home}.",
+            f"  and {offer.disk_mib / GIB_MIB:g} GiB of disk under {home}{gpus}.",
             "What leaves through your line: results of jobs, signed records (what you offer, work done, when), a sign",
             f"  of life every few seconds, this machine's label {settings.label!r}, how many cores and how much memory",
             "  it has, its system and a benchmark. Connections are only ever made from here to the network.",
-            f"What you ask: {price:g} US dollars an hour for each core.",
+            f"What you ask: {price:g} US dollars an hour for each core{gpu_price}.",
             "You can end it at any time: fallow agent pause, drain, or leave.",
         ]
     )

@@ -36,6 +36,8 @@ class Wishes(NamedTuple):
     memory_mib: int | None = None
     disk_mib: int | None = None
     price_usd_per_core_hour: float = 0.01
+    gpus: int | None = None
+    price_usd_per_gpu_hour: float = 0.2
     country: str = ""
     dial_from: str = ""
 
@@ -60,21 +62,24 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
         cpu_milli=machine.cpu_milli if wishes.cores is None else round(wishes.cores * 1000),
         memory_mib=machine.memory_mib // 2 if wishes.memory_mib is None else wishes.memory_mib,
         disk_mib=min(machine.disk_mib // 2, DISK_MIB_MAX) if wishes.disk_mib is None else wishes.disk_mib,
+        gpus=len(machine.gpus) if wishes.gpus is None else wishes.gpus,
     )
-    if not machine.resources.holds(total) or total.cpu_milli < 1 or total.memory_mib < 1 or total.disk_mib < 0:
+    if not machine.resources.holds(total) or total.cpu_milli < 1 or total.memory_mib < 1 or not total.is_amount:
         has = machine.resources
         raise InvalidInput(
             "agent.over_claimed",
-            f"The machine cannot offer {total.cpu_milli / 1000:g} cores, {total.memory_mib} MiB of memory and "
-            f"{total.disk_mib} MiB of disk.",
-            f"It has {has.cpu_milli / 1000:g} cores, {has.memory_mib} MiB and {has.disk_mib} MiB free on disk.",
+            f"The machine cannot offer {total.cpu_milli / 1000:g} cores, {total.memory_mib} MiB of memory, "
+            f"{total.disk_mib} MiB of disk and {total.gpus} GPUs.",
+            f"It has {has.cpu_milli / 1000:g} cores, {has.memory_mib} MiB, {has.disk_mib} MiB free on disk and "
+            f"{has.gpus} GPUs.",
         )
     price = round(wishes.price_usd_per_core_hour * MICROUSD_PER_USD)
-    if price < 0:
+    gpu_price = round(wishes.price_usd_per_gpu_hour * MICROUSD_PER_USD) if total.gpus else 0
+    if min(price, gpu_price) < 0:
         raise InvalidInput("agent.price", "A price is not negative.")
     return Settings(
         total=total,
-        terms=Terms(price_microusd_per_core_hour=price),
+        terms=Terms(price_microusd_per_core_hour=price, price_microusd_per_gpu_hour=gpu_price),
         label=wishes.label,
         country=wishes.country,
         dial_from=_address(wishes.dial_from),

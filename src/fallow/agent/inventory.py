@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 
+from fallow.agent.gpus import Gpu, NoGpus, alike, nvml, read_gpus
+from fallow.domain.matching import GPU_MODEL, GPU_VRAM_MIB
 from fallow.domain.resources import Resources
 
 MIB = 1 << 20
@@ -18,15 +19,8 @@ _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
-class Gpu(NamedTuple):
-    """One graphics processor."""
-
-    model: str
-    memory_mib: int
-
-
 class Inventory(NamedTuple):
-    """What there is. `missing` says what there is not, and why (name to sentence)."""
+    """What there is. `gpus` are alike; `missing` says what there is not, and why (name to sentence)."""
 
     cpu_milli: int
     memory_mib: int
@@ -41,7 +35,9 @@ class Inventory(NamedTuple):
     @property
     def resources(self) -> Resources:
         """The whole machine."""
-        return Resources(cpu_milli=self.cpu_milli, memory_mib=self.memory_mib, disk_mib=self.disk_mib)
+        return Resources(
+            cpu_milli=self.cpu_milli, memory_mib=self.memory_mib, disk_mib=self.disk_mib, gpus=len(self.gpus)
+        )
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -53,17 +49,18 @@ class Inventory(NamedTuple):
             "cpu.cores": str(self.cpu_milli // 1000),
         }
         if self.gpus:
-            found |= {
-                "gpu.count": str(len(self.gpus)),
-                "gpu.model": self.gpus[0].model[:200],
-                "gpu.vram_mib": str(self.gpus[0].memory_mib),
-            }
+            found |= {GPU_MODEL: self.gpus[0].model, GPU_VRAM_MIB: str(self.gpus[0].memory_mib)}
         return found
 
 
 def take_inventory(folder: Path) -> Inventory:
-    """Look at the machine; disk is what is free where `folder` lies. Containers' limits count as the machine's."""
-    gpus, missing = _gpus()
+    """Look at the machine; disk is what is free where `folder` lies. Containers' limits count as the machine's.
+
+    Of graphics processors of several kinds those of one kind are taken; the others are named in `missing`.
+    """
+    seen = read_gpus(nvml())
+    gpus = () if isinstance(seen, NoGpus) else alike(seen)
+    missing = {"gpu": seen.why} if isinstance(seen, NoGpus) else _left_out(seen, gpus)
     return Inventory(
         cpu_milli=_cpu_milli(),
         memory_mib=min(psutil.virtual_memory().total, _limit(_CGROUP_MEMORY)) // MIB,
@@ -93,21 +90,6 @@ def _limit(path: Path) -> int:
         return 1 << 62
 
 
-def _gpus() -> tuple[tuple[Gpu, ...], dict[str, str]]:
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-    except ImportError:
-        return (), {"gpu": "The package nvidia-ml-py is not installed, so that GPUs cannot be seen."}
-    try:
-        nvml.nvmlInit()
-        try:
-            handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-            found = tuple(
-                Gpu(str(nvml.nvmlDeviceGetName(handle)), int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MIB)
-                for handle in handles
-            )
-        finally:
-            nvml.nvmlShutdown()
-    except nvml.NVMLError as error:
-        return (), {"gpu": f"NVIDIA's driver does not answer: {error}."}
-    return found, {} if found else {"gpu": "NVIDIA's driver finds no GPU."}
+def _left_out(seen: Sequence[Gpu], taken: Sequence[Gpu]) -> dict[str, str]:
+    others = sorted({gpu.model for gpu in seen if gpu not in taken})
+    return {"gpu.others": f"Not offered, since it is of another kind: {', '.join(others)}."} if others else {}

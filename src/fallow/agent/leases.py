@@ -137,7 +137,7 @@ class Leases:
         self.book.resize(offered)
         left = self.book.left
         for lease in reversed(self.held):
-            if min(left.cpu_milli, left.memory_mib, left.disk_mib) >= 0:
+            if left.is_amount:
                 return
             if lease in self.book.held:
                 left = left.plus(self.book.held[lease])
@@ -172,7 +172,12 @@ class Leases:
 
 def resources_of(proposal: Proposal) -> Resources:
     """What the proposed lease takes."""
-    return Resources(cpu_milli=proposal.cpu_milli, memory_mib=proposal.memory_mib, disk_mib=proposal.disk_mib)
+    return Resources(
+        cpu_milli=proposal.cpu_milli,
+        memory_mib=proposal.memory_mib,
+        disk_mib=proposal.disk_mib,
+        gpus=proposal.gpus,
+    )
 
 
 def lease_id(text: str) -> bytes:

@@ -104,6 +104,7 @@ def offered(policy: IdlePolicy, machine: Resources, agreed: Resources) -> Resour
         cpu_milli=min(agreed.cpu_milli, machine.cpu_milli * policy.cpu_percent // 100),
         memory_mib=min(agreed.memory_mib, machine.memory_mib * policy.memory_percent // 100),
         disk_mib=min(agreed.disk_mib, machine.disk_mib * policy.disk_percent // 100),
+        gpus=min(agreed.gpus, machine.gpus),
     )
 
 

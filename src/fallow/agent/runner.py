@@ -120,6 +120,7 @@ class Runner:
             started=held.started,
             resume=proposal.resume,
             until_stopped=proposal.until_stopped,
+            gpus=self._leases.book.gpus_of(proposal.lease),
             save=partial(self._save, held, blobs) if proposal.checkpoints else None,
         )
 

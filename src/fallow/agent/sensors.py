@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fallow.agent.gpus import MIB, NoGpus, nvml
 from fallow.agent.policy import Unknown
 
 NMCLI_S = 5.0
-_MIB = 1 << 20
 
 
 def on_battery(power: Path) -> bool | Unknown:
@@ -73,39 +71,26 @@ def metered_by_networkmanager(run: Callable[[list[str]], str] | None = None) -> 
 
 def gpu_memory() -> Mapping[int, int] | Unknown:
     """MiB of graphics memory that each process (by pid) holds, ours included."""
-    nvml = _nvml()
-    if isinstance(nvml, Unknown):
-        return nvml
+    library = nvml()
+    if isinstance(library, NoGpus):
+        return Unknown(library.why)
     held: dict[int, int] = {}
     try:
-        for process in _gpu_processes(nvml):
-            held[process.pid] = held.get(process.pid, 0) + (process.usedGpuMemory or 0) // _MIB
-    except nvml.NVMLError as error:
+        for process in _gpu_processes(library):
+            held[process.pid] = held.get(process.pid, 0) + (process.usedGpuMemory or 0) // MIB
+    except library.NVMLError as error:
         return Unknown(f"NVIDIA's driver does not answer: {error}.")
     return held
 
 
-@cache
-def _nvml() -> Any:  # noqa: ANN401 - an untyped module, or Unknown
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-    except ImportError:
-        return Unknown("The package nvidia-ml-py is not installed.")
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        return Unknown(f"NVIDIA's driver does not answer: {error}.")
-    return nvml
-
-
-def _gpu_processes(nvml: Any) -> Iterator[Any]:  # noqa: ANN401 - an untyped module
-    for index in range(nvml.nvmlDeviceGetCount()):
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+def _gpu_processes(library: Any) -> Iterator[Any]:  # noqa: ANN401 - an untyped module
+    for index in range(library.nvmlDeviceGetCount()):
+        handle = library.nvmlDeviceGetHandleByIndex(index)
         # A game draws and computes: it is in both lists with the same memory, so that only the first counts.
-        drawing = nvml.nvmlDeviceGetGraphicsRunningProcesses(handle)
+        drawing = library.nvmlDeviceGetGraphicsRunningProcesses(handle)
         drawn = {process.pid for process in drawing}
         yield from drawing
-        yield from (one for one in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if one.pid not in drawn)
+        yield from (one for one in library.nvmlDeviceGetComputeRunningProcesses(handle) if one.pid not in drawn)
 
 
 def _run(command: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
@@ -52,7 +52,8 @@ class Ports(NamedTuple):
     """What the agent needs from outside. `workers` are by vertical; `jitter` spreads retries.
 
     `owner` watches over the owner's policy; without it nothing but his commands closes the machine. `dial` reaches the
-    network's data plane; without it buyers cannot look into their running work.
+    network's data plane; without it buyers cannot look into their running work. `gpus` names the graphics processors
+    that are offered (NVML's UUIDs).
     """
 
     bus: Bus
@@ -63,6 +64,7 @@ class Ports(NamedTuple):
     beat_interval_s: float = BEAT_INTERVAL_S
     owner: Owner | None = None
     dial: Dial | None = None
+    gpus: Sequence[str] = ()
 
 
 class Agent:
@@ -80,7 +82,7 @@ class Agent:
         self._outbox = outbox
         self._ports = ports
         self._probe = Probe({}, {})
-        self._leases = Leases(Book(state.settings.total), ports.workers, outbox.spoken_of)
+        self._leases = Leases(Book(state.settings.total, ports.gpus), ports.workers, outbox.spoken_of)
         self._offering = Offering(self._presence, self._leases, outbox, ports.owner)
         self._sender = Sender(
             outbox,

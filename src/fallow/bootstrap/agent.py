@@ -169,6 +169,7 @@ async def _serve(
             random.SystemRandom(),
             owner=owner,
             dial=lambda: _dial(state, traffic),
+            gpus=[gpu.uuid for gpu in machine.gpus],
         )
         agent = Agent(home, state, key, outbox, ports, attributes)
         if stop_on_signals:

@@ -55,4 +55,5 @@ def _node(node: NodeView) -> tuple[object, ...]:
 def _size(resources: Resources | None) -> str:
     if resources is None:
         return ""
-    return f"{resources.cpu_milli / 1000:g} cores, {resources.memory_mib / GIB_MIB:.1f} GiB"
+    gpus = f", {resources.gpus} GPUs" if resources.gpus else ""
+    return f"{resources.cpu_milli / 1000:g} cores, {resources.memory_mib / GIB_MIB:.1f} GiB{gpus}"

@@ -36,6 +36,8 @@ def join(
     memory: Annotated[int | None, Parameter(help="MiB of memory to offer; half of it when left out.")] = None,
     disk: Annotated[int | None, Parameter(help="MiB of disk to offer; at most 10 GiB when left out.")] = None,
     price_core_hour: Annotated[float, Parameter(help="US dollars asked for a core and hour.")] = 0.01,
+    gpus: Annotated[int | None, Parameter(help="Graphics processors to offer; all of them when left out.")] = None,
+    price_gpu_hour: Annotated[float, Parameter(help="US dollars asked for a graphics processor and hour.")] = 0.2,
     account: Annotated[
         str,
         Parameter(help="The code of the account that earns (fallow account bind); left out, the network keeps one."),
@@ -56,7 +58,17 @@ def join(
         print(text, file=sys.stderr)
         return yes or _confirmed()
 
-    wishes = Wishes(label, cpu, memory, disk, price_core_hour, country, dial_from)
+    wishes = Wishes(
+        label=label,
+        cores=cpu,
+        memory_mib=memory,
+        disk_mib=disk,
+        price_usd_per_core_hour=price_core_hour,
+        gpus=gpus,
+        price_usd_per_gpu_hour=price_gpu_hour,
+        country=country,
+        dial_from=dial_from,
+    )
     _log_to_stderr()
     state = asyncio.run(agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=agree, account=account))
     if state is None:

@@ -14,6 +14,7 @@ from cyclopts.types import ExistingFile
 from fallow.cli.units import cpu_milli, microusd, seconds
 from fallow.domain.errors import InvalidInput
 from fallow.domain.orders import Requirements
+from fallow.domain.resources import GIB_MIB
 from fallow.sdk.containers import Image
 from fallow.sdk.runs import RunOptions
 
@@ -30,6 +31,8 @@ class Wanted:
     cpu: Annotated[str, Parameter(help="Cores.")] = "1"
     memory: Annotated[int, Parameter(help="Memory in MiB.")] = 256
     disk: Annotated[int, Parameter(help="Disk in MiB.")] = 64
+    gpu: Annotated[str, Parameter(help="Graphics processors: MODEL:N, MODEL or N (rtx4090:2), this work's alone.")] = ""
+    vram: Annotated[int, Parameter(help="With --gpu: GiB of memory that each of them has at least.")] = 0
     country: Annotated[Many, Parameter(help="Only nodes in this country (two letters).")] = ()
     max_price: Annotated[str | None, Parameter(help="Highest price in USD per hour.")] = None
     budget: Annotated[str | None, Parameter(help="Most that all of it may cost, in USD.")] = None
@@ -95,7 +98,11 @@ class Wanted:
         return options
 
     def _requirements(self) -> Requirements:
+        model, gpus = _gpus(self.gpu)
         asked = {
+            "gpus": gpus,
+            "gpu_model": model,
+            "vram_mib": self.vram * GIB_MIB,
             "cpu_milli": cpu_milli(self.cpu),
             "memory_mib": self.memory,
             "disk_mib": self.disk,
@@ -118,3 +125,13 @@ def _pairs(texts: Iterable[str], option: str) -> list[tuple[str, str]]:
             raise InvalidInput("cli.pair", f"{option} {text!r} is not of the form NAME=VALUE.")
         pairs.append((name, value))
     return pairs
+
+
+def _gpus(text: str) -> tuple[str, int]:
+    """Read MODEL:N, MODEL or N; a model alone means one."""
+    model, _, count = ("", "", text) if text.isdecimal() else text.partition(":")
+    if count and not count.isdecimal():
+        raise InvalidInput(
+            "cli.gpu", f"--gpu {text!r} is not of the form MODEL:N.", "For example rtx4090:2, a100 or 1."
+        )
+    return model, int(count or bool(text))

@@ -335,6 +335,7 @@ class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
     resume: str | None = None
     checkpoints: bool = False
     until_stopped: bool = False
+    gpus: int = 0
 
 
 def proposals(node: str) -> str:

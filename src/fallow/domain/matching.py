@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from fallow.domain.orders import Requirements
 from fallow.domain.resources import Resources, Terms
+
+GPU_MODEL, GPU_VRAM_MIB = "gpu.model", "gpu.vram_mib"
+"""Attributes of offers: what each of the node's graphics processors is. They are all alike."""
+
+_WORD = re.compile("[a-z0-9]+")
+_DIGITS = re.compile("[0-9]{1,9}")
 
 BUSY = "busy"
 """The obstacle of a node that fits, but not now."""
@@ -54,6 +61,9 @@ def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
         ("cpu", resources.cpu_milli <= place.total.cpu_milli),
         ("memory", resources.memory_mib <= place.total.memory_mib),
         ("disk", resources.disk_mib <= place.total.disk_mib),
+        ("gpu", resources.gpus <= place.total.gpus),
+        ("gpu_model", not requirements.gpu_model or same_model(requirements.gpu_model, place.attributes)),
+        ("vram", requirements.vram_mib <= vram_mib(place.attributes)),
         ("country", not requirements.countries or place.country in requirements.countries),
         ("not_allowed", not requirements.nodes_allowed or node in requirements.nodes_allowed),
         ("denied", node not in requirements.nodes_denied),
@@ -93,3 +103,25 @@ def why_not(places: Iterable[Place], wish: Wish) -> dict[str, int]:
 def room(place: Place, resources: Resources, shunned: Collection[bytes]) -> bool:
     """Whether one more lease of `resources` fits on a candidate."""
     return place.node not in shunned and place.free.holds(resources)
+
+
+def same_model(wanted: str, attributes: Mapping[str, str]) -> bool:
+    """Whether a node's graphics processors are of the wanted model.
+
+    Makers' words may be left out at both ends, spaces and signs anywhere: `rtx4090` and `RTX 4090` are the NVIDIA
+    GeForce RTX 4090, `a100` every A100; but `l4` is no L40S.
+    """
+    words = _words(attributes.get(GPU_MODEL, ""))
+    joined = "".join(_words(wanted))
+    spans = ("".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1))
+    return bool(joined) and joined in spans
+
+
+def vram_mib(attributes: Mapping[str, str]) -> int:
+    """Memory of each of a node's graphics processors; 0 where it says nothing of it."""
+    text = attributes.get(GPU_VRAM_MIB, "")
+    return int(text) if _DIGITS.fullmatch(text) else 0
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.resources import CPU_MILLI_MAX, MIB_MAX, PRICE_MICROUSD_MAX, Resources
+from fallow.domain.resources import CPU_MILLI_MAX, MIB_MAX, PRICE_MICROUSD_MAX, Gpus, Resources
 
 ITEMS_MAX = 10_000
 TIME_LIMIT_S_MAX = 7 * 86_400
@@ -21,11 +21,18 @@ Label = Annotated[str, Meta(max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a node must have. `attributes` are matched exactly, for example {"compute.wasm": "1"}."""
+    """What a node must have. `attributes` are matched exactly, for example {"compute.wasm": "1"}.
+
+    `gpus` are whole graphics processors for this lease alone, each of `gpu_model` (`same_model`; "" is any) and with
+    `vram_mib` of memory.
+    """
 
     cpu_milli: Annotated[int, Meta(ge=1, le=CPU_MILLI_MAX)] = 1000
     memory_mib: Annotated[int, Meta(ge=1, le=MIB_MAX)] = 256
     disk_mib: Annotated[int, Meta(ge=0, le=MIB_MAX)] = 64
+    gpus: Gpus = 0
+    gpu_model: Label = ""
+    vram_mib: Annotated[int, Meta(ge=0, le=MIB_MAX)] = 0
     countries: Annotated[list[Annotated[str, Meta(pattern="^[A-Z]{2}$")]], Meta(max_length=250)] = []
     nodes_allowed: Annotated[list[str], Meta(max_length=1000)] = []
     nodes_denied: Annotated[list[str], Meta(max_length=1000)] = []
@@ -34,7 +41,12 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def resources(self) -> Resources:
         """The amount that a lease takes."""
-        return Resources(cpu_milli=self.cpu_milli, memory_mib=self.memory_mib, disk_mib=self.disk_mib)
+        return Resources(cpu_milli=self.cpu_milli, memory_mib=self.memory_mib, disk_mib=self.disk_mib, gpus=self.gpus)
+
+    def __post_init__(self) -> None:
+        """Check what types cannot: ValueError, which msgspec turns into its own error."""
+        if not self.gpus and (self.gpu_model or self.vram_mib):
+            raise ValueError("gpu_model and vram_mib need gpus")
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

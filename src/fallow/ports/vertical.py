@@ -57,6 +57,7 @@ class Assignment(NamedTuple):
     checkpoint (SHA-256 in hex, fetched like an input) of an earlier lease that the program goes on from; where it is
     not there or broken, the worker finishes with CHECKPOINT_UNUSABLE, which is nobody's doing. `save` is None where
     this lease keeps no checkpoints. Work that runs `until_stopped` ends well with `cancel`: what it leaves is wanted.
+    `gpus` are the graphics processors (NVML's UUIDs) that are this lease's alone.
     """
 
     work: Mapping[str, Any]
@@ -71,6 +72,7 @@ class Assignment(NamedTuple):
     resume: str | None = None
     save: Save | None = None
     until_stopped: bool = False
+    gpus: tuple[str, ...] = ()
 
 
 class Finished(NamedTuple):

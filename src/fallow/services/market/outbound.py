@@ -77,6 +77,7 @@ class Outbound:
             resume=lease.resume,
             checkpoints=job.needs.checkpoints,
             until_stopped=order.until_stopped,
+            gpus=lease.resources.gpus,
         )
 
     def stream_ticket(self, lease: Lease, purpose: Purpose, now: int) -> bytes:

@@ -155,6 +155,7 @@ def _job(work: ContainerWork, assignment: Assignment, image: str) -> ContainerJo
         disk_bytes_max=max(resources.disk_mib, work.output_mib) * _MIB,
         cpu_milli=resources.cpu_milli,
         time_limit_s=assignment.time_limit_s,
+        gpus=assignment.gpus,
     )
 
 

@@ -44,7 +44,10 @@ _NO_USER: Final = (b"unable to find user", b"no matching entries in passwd", b"n
 
 
 class ContainerJob(NamedTuple):
-    """One run. `image` is an image's id in the store; `folder` holds in/, out/ and work/, and gets stdout, stderr."""
+    """One run. `image` is an image's id in the store; `folder` holds in/, out/ and work/, and gets stdout, stderr.
+
+    `gpus` are graphics processors by their UUIDs, handed in through NVIDIA's description of them (CDI).
+    """
 
     name: str
     image: str
@@ -57,6 +60,7 @@ class ContainerJob(NamedTuple):
     disk_bytes_max: int
     cpu_milli: int
     time_limit_s: float
+    gpus: tuple[str, ...] = ()
 
 
 class Launch:
@@ -153,6 +157,7 @@ class Launch:
         words += ["--tmpfs", f"{_TMP}:size={tmp_bytes},mode=1777,nosuid,nodev", "--shm-size", str(tmp_bytes)]
         for name, options in (("in", "ro"), ("out", "rw"), ("work", "rw")):
             words += ["--volume", f"{job.folder / name}:/{name}:{options},nosuid,nodev,Z"]
+        words += [f"--device=nvidia.com/gpu={gpu}" for gpu in job.gpus]
         words += ["--workdir", job.workdir] if job.workdir else []
         words += ["--entrypoint", msgspec.json.encode(job.entrypoint).decode()] if job.entrypoint else []
         words += ["--uidmap", f"0:{HOST_IDS}", "--gidmap", f"0:{HOST_IDS}"] if os.geteuid() == 0 else []
