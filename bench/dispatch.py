@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import msgspec
 
-from bench import _audit, _queue
+from bench import _audit, _procrastinate
 from bench._network import crowds, difference, gateway_bus, join_all, new_buyer, processor_s
 from fallow.adapters.nats.bus import NatsBus
 from fallow.bootstrap.place import read_place
@@ -44,7 +44,7 @@ from tests.network import running_network
 GOAL = 1_000
 GOAL_RATIO = 3
 SEED = 11
-SUBMITTING = 128
+SUBMITTING = 256
 """Orders on their way at a time."""
 
 WORK_S = 0.01
@@ -179,7 +179,7 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
         print(f"milliseconds of processor a job: {each}; the nodes', connecting included: "
               f"{1000 * sum(one.processor_s for one in said) / len(jobs):.2f}")  # fmt: skip
         print(f"audit: {faults or 'one reserve and one settlement a job, sums exact, ledger check holds'}", flush=True)
-        baseline = await _queue.measure(dsn, len(jobs))
+        baseline = await _procrastinate.measure(dsn, len(jobs))
     print(f"procrastinate: {baseline.tasks_s:.0f}/s, with deferring left out {baseline.working_s:.0f}/s")
     return [
         {

@@ -66,7 +66,7 @@ def test_choice_is_what_a_look_at_every_node_finds(
         match step:
             case Offer():
                 slot = floor.slots.get(step.node)
-                before = slot.at_best() if slot else None
+                before = slot.at_best if slot else None
                 floor.offer(step, NOW)
                 seen.replace(floor.slots[step.node], before)
             case int():

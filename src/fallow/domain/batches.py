@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from fallow.domain.encoding import decode, encode
+from fallow.domain.encoding import decode, decode_again, encode
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.identity import verify
 from fallow.domain.merkle import merkle_root
@@ -109,9 +109,9 @@ def open_batch(data: bytes, *, net: str) -> Batch:
 
 
 def stored_records(data: bytes) -> list[Record]:
-    """Records of a batch that was checked when it was written; the signature is not checked again."""
-    envelope = convert(decode(data), _Envelope, "batch.malformed")
-    return [Record.decode(record) for record in envelope.records]
+    """Records of a batch that was checked when it was written: neither its signature nor its form is checked again."""
+    envelope = convert(decode_again(data), _Envelope, "batch.malformed")
+    return [convert(decode_again(record), Record, "record.malformed") for record in envelope.records]
 
 
 def _message(net: str, node: bytes, boot: int, seq: int, count: int, root: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fallow.domain.orders import Requirements
@@ -49,37 +49,69 @@ class Wish(NamedTuple):
 
 def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
     """Names of all requirements that turn this node away; empty when it fits. BUSY comes alone."""
-    requirements = wish.requirements
-    resources = requirements.resources
-    node = place.node.hex()
-    wanted = {**requirements.attributes, **wish.attributes}
-    price = place.terms.price_microusd_per_hour(resources)
-    checks = (
-        ("offline", place.here),
-        ("suspended", not place.suspended),
-        ("banned", not place.banned),
-        ("cpu", resources.cpu_milli <= place.total.cpu_milli),
-        ("memory", resources.memory_mib <= place.total.memory_mib),
-        ("disk", resources.disk_mib <= place.total.disk_mib),
-        ("gpu", resources.gpus <= place.total.gpus),
-        ("gpu_model", not requirements.gpu_model or same_model(requirements.gpu_model, place.attributes)),
-        ("vram", requirements.vram_mib <= vram_mib(place.attributes)),
-        ("country", not requirements.countries or place.country in requirements.countries),
-        ("not_allowed", not requirements.nodes_allowed or node in requirements.nodes_allowed),
-        ("denied", node not in requirements.nodes_denied),
-        ("price", price <= wish.max_price_microusd_per_hour),
-        *((f"attribute:{name}", place.attributes.get(name) == value) for name, value in sorted(wanted.items())),
-    )
-    failed = tuple(name for name, holds in checks if not holds)
-    if not failed and not place.free.holds(resources):
+    failed = (*_of_the_moment(place), *_of_the_offer(place, wish))
+    if not failed and not place.free.holds(wish.requirements.resources):
         return (BUSY,)
     return failed
+
+
+def fits(place: Place, wish: Wish) -> bool:
+    """Whether there are no obstacles; cheaper than naming them all."""
+    return (
+        not any(_of_the_moment(place))
+        and place.free.holds(wish.requirements.resources)
+        and not any(_of_the_offer(place, wish))
+    )
+
+
+def _of_the_moment(place: Place) -> Iterator[str]:
+    if not place.here:
+        yield "offline"
+    if place.suspended:
+        yield "suspended"
+    if place.banned:
+        yield "banned"
+
+
+def _of_the_offer(place: Place, wish: Wish) -> Iterator[str]:
+    requirements, total = wish.requirements, place.total
+    if requirements.cpu_milli > total.cpu_milli:
+        yield "cpu"
+    if requirements.memory_mib > total.memory_mib:
+        yield "memory"
+    if requirements.disk_mib > total.disk_mib:
+        yield "disk"
+    yield from _of_its_gpus(place, requirements)
+    if requirements.countries and place.country not in requirements.countries:
+        yield "country"
+    yield from _of_the_node(place.node, requirements)
+    for name, value in sorted({**requirements.attributes, **wish.attributes}.items()):
+        if place.attributes.get(name) != value:
+            yield f"attribute:{name}"
+    if place.terms.price_microusd_per_hour(requirements.resources) > wish.max_price_microusd_per_hour:
+        yield "price"
+
+
+def _of_its_gpus(place: Place, requirements: Requirements) -> Iterator[str]:
+    if requirements.resources.gpus > place.total.gpus:
+        yield "gpu"
+    if requirements.gpu_model and not same_model(requirements.gpu_model, place.attributes):
+        yield "gpu_model"
+    if requirements.vram_mib and requirements.vram_mib > vram_mib(place.attributes):
+        yield "vram"
+
+
+def _of_the_node(node: bytes, requirements: Requirements) -> Iterator[str]:
+    if requirements.nodes_allowed and node.hex() not in requirements.nodes_allowed:
+        yield "not_allowed"
+    if requirements.nodes_denied and node.hex() in requirements.nodes_denied:
+        yield "denied"
 
 
 def candidates(places: Iterable[Place], wish: Wish) -> list[Place]:
     """Nodes that can take it now: cheapest first, then the tightest fit, so that large gaps stay whole."""
     resources = wish.requirements.resources
-    fitting = [place for place in places if not obstacles(place, wish)]
+    fitting = [place for place in places if fits(place, wish)]
     return sorted(
         fitting,
         key=lambda place: (

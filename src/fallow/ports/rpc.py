@@ -15,6 +15,8 @@ from fallow.ports.bus import Bus, Message
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
 TIMEOUT_S = 10.0
+CONCURRENCY = 64
+"""Requests on one subject that a process works on at a time. Where they wait for a common transaction it takes more."""
 
 Empty = dict[str, str]
 """The request or reply that says nothing."""
@@ -47,13 +49,14 @@ def serve(
     handler: Callable[[RequestT], Awaitable[Any]],
     *,
     queue: str,
+    concurrency: int = CONCURRENCY,
 ) -> AbstractAsyncContextManager[None]:
     """Answer `call`s on `subject` while the context is open; copies that name the same `queue` share the work."""
 
     async def without_subject(_: str, asked: RequestT) -> Any:  # noqa: ANN401 - whatever the handler answers
         return await handler(asked)
 
-    return serve_many(bus, subject, request, without_subject, queue=queue)
+    return serve_many(bus, subject, request, without_subject, queue=queue, concurrency=concurrency)
 
 
 def serve_many(
@@ -63,6 +66,7 @@ def serve_many(
     handler: Callable[[str, RequestT], Awaitable[Any]],
     *,
     queue: str,
+    concurrency: int = CONCURRENCY,
 ) -> AbstractAsyncContextManager[None]:
     """Do the same on a subject with wildcards; the handler is told which one a request came on."""
 
@@ -75,7 +79,7 @@ def serve_many(
             reply = _Reply(ok=msgspec.Raw(msgspec.msgpack.encode(result)))
         return msgspec.msgpack.encode(reply)
 
-    return bus.serve(subject, answer, queue=queue)
+    return bus.serve(subject, answer, queue=queue, concurrency=concurrency)
 
 
 def _decode(data: bytes, to: type[RequestT]) -> RequestT:

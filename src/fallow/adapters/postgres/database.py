@@ -120,6 +120,7 @@ async def open_database(
             min_size=1,
             max_size=pool_size,
             init=_prepare,
+            reset=_leave,
             timeout=statement_timeout_s,
             # The server's own timeout comes first; this one is for a server that has gone silent.
             command_timeout=statement_timeout_s + 5,
@@ -165,6 +166,10 @@ async def _abandon(connection: Connection, begun: Begun) -> None:
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         with suppress(asyncpg.InterfaceError):  # a connection that broke has left its pool already
             connection.terminate()
+
+
+async def _leave(_: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Clear nothing up: all that a transaction of ours sets ends with it, and each would pay for a round trip."""
 
 
 async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:

@@ -77,7 +77,9 @@ class Ingest:
         """Serve while the context is open."""
         async with (
             background(self._write_for_ever()),
-            serve_many(self._bus, ingest("*"), Deliver, self._deliver, queue="ingest"),
+            serve_many(
+                self._bus, ingest("*"), Deliver, self._deliver, queue="ingest", concurrency=BATCHES_A_TRANSACTION_MAX
+            ),
         ):
             yield
 

@@ -173,7 +173,7 @@ class Brain:
     def offer(self, offer: Offer, now: int) -> None:
         """Put up or replace a node's offer."""
         slot = self.floor.slots.get(offer.node)
-        before = slot.at_best() if slot is not None else None
+        before = slot.at_best if slot is not None else None
         self.floor.offer(offer, now)
         self.lookup.replace(self.floor.slots[offer.node], before)
         self.changes.offers.add(offer.node)

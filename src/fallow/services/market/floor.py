@@ -25,10 +25,14 @@ NOTHING = Resources(cpu_milli=0, memory_mib=0)
 
 
 class Slot:
-    """A node on the floor. Held resources are those of its open leases, never counted elsewhere."""
+    """A node on the floor. Held resources are those of its open leases, never counted elsewhere.
+
+    `at_best` is the matcher's view of it when it is here, idle and trusted: what only another offer changes.
+    """
 
     def __init__(self, offer: Offer, now: int) -> None:
         self.offer = offer
+        self.at_best = _at_best(offer)
         self.seen_at = now
         self.boot = offer.boot
         self.boot_at = now
@@ -70,27 +74,14 @@ class Slot:
     def renew(self, offer: Offer) -> None:
         """Replace the offer; open leases keep what they hold."""
         self.offer = offer
+        self.at_best = _at_best(offer)
         self.free = offer.made.total
         for lease in self.leases.values():
             self.free = self.free.minus(lease.resources)
 
-    def at_best(self) -> Place:
-        """The matcher's view of it when it is here, idle and trusted: what only another offer changes."""
-        made = self.offer.made
-        return Place(
-            node=self.offer.node,
-            here=True,
-            suspended=False,
-            total=made.total,
-            free=made.total,
-            terms=made.terms,
-            attributes=made.attributes,
-            country=made.country,
-        )
-
     def place(self, now: int, *, suspended: bool, banned: bool) -> Place:
         """Return the matcher's view of it."""
-        return self.at_best()._replace(
+        return self.at_best._replace(
             here=self.offer.made.open and self.online(now),
             suspended=suspended,
             banned=banned,
@@ -145,3 +136,17 @@ class Floor:
                     yield lease, "node.vanished"
                 elif lease.boot < slot.boot and settled:
                     yield lease, "node.restarted"
+
+
+def _at_best(offer: Offer) -> Place:
+    made = offer.made
+    return Place(
+        node=offer.node,
+        here=True,
+        suspended=False,
+        total=made.total,
+        free=made.total,
+        terms=made.terms,
+        attributes=made.attributes,
+        country=made.country,
+    )

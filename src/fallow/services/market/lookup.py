@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import msgspec
 
-from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles
+from fallow.domain.matching import BUSY, Place, Wish, candidates, fits, obstacles
 from fallow.services.market.floor import Slot
 
 WISHES_MAX = 256
@@ -36,20 +36,20 @@ class Lookup:
         if key in self._known:
             self._known.move_to_end(key)
         else:
-            self._known[key] = wish, sorted(_able(slot, wish) for slot in slots if _could(slot.at_best(), wish))
+            self._known[key] = wish, sorted(_able(slot, wish) for slot in slots if fits(slot.at_best, wish))
             if len(self._known) > self._wishes_max:
                 self._known.popitem(last=False)
         return self._known[key][1]
 
     def replace(self, slot: Slot, before: Place | None) -> None:
         """Take in that a slot's offer is another one; `before` is how it was at best, if it was there."""
-        after = slot.at_best()
+        after = slot.at_best
         if after == before:
             return
         for wish, able in self._known.values():
-            if before is not None and _could(before, wish):
+            if before is not None and fits(before, wish):
                 del able[bisect_left(able, (_price(before, wish), before.node))]
-            if _could(after, wish):
+            if fits(after, wish):
                 insort(able, _able(slot, wish))
 
 
@@ -72,7 +72,7 @@ class Choices:
     def only(self, node: bytes, wish: Wish) -> Choice:
         """One node alone, if it could take the wish."""
         slot = self._slots.get(node)
-        able = [_able(slot, wish)] if slot is not None and _could(slot.at_best(), wish) else []
+        able = [_able(slot, wish)] if slot is not None and fits(slot.at_best, wish) else []
         return Choice(wish, able, self._look)
 
 
@@ -117,13 +117,9 @@ class Choice:
         return False
 
 
-def _could(place: Place, wish: Wish) -> bool:
-    return not obstacles(place, wish)
-
-
 def _price(place: Place, wish: Wish) -> int:
     return place.terms.price_microusd_per_hour(wish.requirements.resources)
 
 
 def _able(slot: Slot, wish: Wish) -> Able:
-    return _price(slot.at_best(), wish), slot.offer.node, slot
+    return _price(slot.at_best, wish), slot.offer.node, slot

@@ -58,9 +58,9 @@ class Cashier:
             transfers += linked
         await self._post(tx, transfers, now)
 
-    async def spendable(self, tx: Transaction, payer: bytes) -> int:
-        """What an account can spend, over all credit classes."""
-        return sum((await self._wallets(tx, {payer}))[payer].values())
+    async def spendable(self, tx: Transaction, payers: set[bytes]) -> dict[bytes, int]:
+        """What each account can spend, over all credit classes."""
+        return {payer: sum(wallet.values()) for payer, wallet in (await self._wallets(tx, payers)).items()}
 
     async def _post(self, tx: Transaction, transfers: Sequence[Transfer], now: int) -> None:
         results = await self._ledger.post(tx, transfers, now)

@@ -10,7 +10,7 @@ import msgspec
 
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import FallowError, InsufficientFunds, InvalidInput, NotFound
+from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.domain.identity import address, node_id
 from fallow.domain.jobs import Item, Job, Needs
 from fallow.domain.matching import Wish
@@ -25,9 +25,10 @@ from fallow.ports.stores import MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.ports.vertical import Vertical
 from fallow.services.market.brain import Brain
+from fallow.services.market.funds import Funds
 from fallow.services.market.money import Cashier
 from fallow.services.market.reach import lease_to_reach
-from fallow.services.market.rounds import Rounds, Submission
+from fallow.services.market.rounds import INPUTS_A_ROUND_MAX, Rounds, Submission
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import evidence_view, first_deposit, item_view, job_view, lease_view, node_view, quote
 
@@ -54,7 +55,7 @@ class Market:
     ) -> None:
         self._rounds = rounds
         self._seeds = seeds
-        self._cashier = cashier
+        self._funds = Funds(database, cashier)
         self._verticals = verticals
         self._bus = bus
         self._clock = clock
@@ -65,7 +66,7 @@ class Market:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Act, or stand by, while the context is open."""
-        async with self._rounds.running(), background(self._serve_while_leading()):
+        async with self._rounds.running(), background(self._funds.run(), self._serve_while_leading()):
             yield
 
     async def _serve_while_leading(self) -> None:
@@ -80,7 +81,7 @@ class Market:
         bus = self._bus
         async with AsyncExitStack() as stack:
             for context in (
-                serve(bus, calls.SUBMIT, calls.Submit, self.submit, queue=QUEUE),
+                serve(bus, calls.SUBMIT, calls.Submit, self.submit, queue=QUEUE, concurrency=INPUTS_A_ROUND_MAX),
                 serve(bus, calls.PLANT, calls.Submit, self.plant, queue=QUEUE),
                 serve(bus, calls.CANCEL, calls.JobRef, self.cancel, queue=QUEUE),
                 serve(bus, calls.QUOTE, calls.Submit, self.quote, queue=QUEUE),
@@ -128,7 +129,7 @@ class Market:
         """
         account = address(request.account)
         needs = self._needs(request.order)
-        await self._check_funds(account, request.order, needs)
+        await self._funds.check(account, self._first_deposit(request.order, needs))
         job: Job = await self._rounds.ask(Submission(request.order, account, needs))
         return await self._view(account, job.order.id)
 
@@ -289,18 +290,9 @@ class Market:
             checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it
         )
 
-    async def _check_funds(self, account: bytes, order: Order, needs: Needs) -> None:
-        now = self._clock.now_ms()
+    def _first_deposit(self, order: Order, needs: Needs) -> int:
         window_ms = self._rounds.first_window_ms(order)
-        deposit = first_deposit(self._rounds.brain, _wish(order, needs), window_ms, now)
-        async with self._database.transaction() as tx:
-            spendable = await self._cashier.spendable(tx, account)
-        if spendable < max(1, deposit):
-            raise InsufficientFunds(
-                "account.insufficient_funds",
-                f"The account can spend {spendable} micro-US-dollars; one lease reserves {max(1, deposit)}.",
-                "Add credits, or lower the time limit.",
-            )
+        return first_deposit(self._rounds.brain, _wish(order, needs), window_ms, self._clock.now_ms())
 
     async def _find(self, account: bytes, job_id: str) -> tuple[Job, Sequence[Item]]:
         entry = self._rounds.brain.jobs.get(job_id)
