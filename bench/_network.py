@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -94,3 +94,19 @@ def _name(process: psutil.Process) -> str:
     if "fallow.bootstrap.serve" in arguments:
         return arguments[arguments.index("fallow.bootstrap.serve") + 1]
     return process.name()
+
+
+async def lags(bus: NatsBus, role: str = "core") -> list[int]:
+    """How often the event loop of a role was late by how much so far, see `calls.LAG_BOUNDS_MS`."""
+    return await call(bus, calls.lag(role), {}, list[int])
+
+
+def lag_p99(before: Sequence[int], after: Sequence[int]) -> int:
+    """Milliseconds (the upper bound of the class) by which 99 % of the looks in between were late at most."""
+    counts = [new - old for new, old in zip(after, before, strict=True)]
+    seen = 0
+    for bound, count in zip((*calls.LAG_BOUNDS_MS, 1_000_000), counts, strict=True):
+        seen += count
+        if seen >= 0.99 * sum(counts):
+            return bound
+    raise AssertionError("all of them were counted")

@@ -29,71 +29,27 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msgspec
 
 from bench import _audit, _procrastinate
-from bench._network import crowds, difference, gateway_bus, join_all, new_buyer, processor_s
+from bench._network import crowds, difference, gateway_bus, join_all, lag_p99, lags, new_buyer, processor_s
+from bench._shapes import offers, orders
 from fallow.adapters.nats.bus import NatsBus
 from fallow.bootstrap.place import read_place
 from fallow.domain import calls
-from fallow.domain.facts import OfferMade
 from fallow.domain.jobs import FINAL
-from fallow.domain.orders import Order, Requirements
-from fallow.domain.resources import Resources, Terms
+from fallow.domain.orders import Order
 from fallow.domain.views import JobEvent, JobView
 from fallow.ports.rpc import call
 from tests.network import running_network
 
 GOAL = 1_000
 GOAL_RATIO = 3
+GOAL_LAG_MS = 50
 SEED = 11
 SUBMITTING = 256
 """Orders on their way at a time."""
 
 WORK_S = 0.01
-COUNTRIES = ("DE", "FR", "JP", "NL", "US")
-PYTHONS = ("3.11", "3.12", "3.13")
 USD_A_BUYER = 10_000
 ENDS_WITHIN_S = 150.0
-
-
-def offers(count: int, draw: random.Random) -> list[OfferMade]:
-    """What the nodes put up: 2 to 16 cores, at 20 to 60 dollars a core and hour so that milliseconds cost something."""
-    made = []
-    for number in range(count):
-        cores = draw.choice((2, 4, 4, 8, 8, 16))
-        made.append(
-            OfferMade(
-                offer=number + 1,
-                open=True,
-                total=Resources(cpu_milli=1000 * cores, memory_mib=2048 * cores, disk_mib=10_240),
-                terms=Terms(price_microusd_per_core_hour=draw.randrange(20_000_000, 60_000_000, 100_000)),
-                attributes={"compute.python": draw.choice(PYTHONS), "compute.wasm": "wasi-p1"},
-                country=draw.choice(COUNTRIES),
-            )
-        )
-    return made
-
-
-def orders(count: int, draw: random.Random) -> list[Order]:
-    """Single jobs of a Python program, each with needs of its own."""
-    return [
-        Order(
-            id=draw.randbytes(16).hex(),
-            vertical="compute",
-            work={
-                "kind": "python",
-                "bundle": draw.randbytes(32).hex(),
-                "entry": "main.py",
-                "python": draw.choice(PYTHONS),
-            },
-            requirements=Requirements(
-                cpu_milli=draw.choice((500, 1000, 1000, 2000)),
-                memory_mib=draw.choice((256, 512, 1024)),
-                countries=draw.choice(([], ["DE", "FR", "NL"], ["JP", "US"])),
-            ),
-            max_price_microusd_per_hour=draw.choice((60_000_000, 120_000_000)),
-            time_limit_s=draw.choice((60, 600)),
-        )
-        for _ in range(count)
-    ]
 
 
 class Ends:
@@ -163,8 +119,9 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
             began = time.monotonic()
             async with crowds(net.data, specs, options.processes, WORK_S) as running:
                 print(f"all connected and on offer in {time.monotonic() - began:.1f} s", flush=True)
-                before, ours = processor_s(net.data), time.process_time()
+                before, ours, late = processor_s(net.data), time.process_time(), await lags(bus)
                 found = await run_jobs(bus, watching, jobs, accounts)
+                p99 = lag_p99(late, await lags(bus))
                 used, ours = difference(processor_s(net.data), before), time.process_time() - ours
                 said = [await crowd.end() for crowd in running]
         dsn = read_place(net.data).postgres_dsn
@@ -178,6 +135,7 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
         each = {name: f"{1000 * seconds / len(jobs):.2f}" for name, seconds in {**used, "buyers": ours}.items()}
         print(f"milliseconds of processor a job: {each}; the nodes', connecting included: "
               f"{1000 * sum(one.processor_s for one in said) / len(jobs):.2f}")  # fmt: skip
+        print(f"event loop of the core: p99 {p99} ms late")
         print(f"audit: {faults or 'one reserve and one settlement a job, sums exact, ledger check holds'}", flush=True)
         baseline = await _procrastinate.measure(dsn, len(jobs))
     print(f"procrastinate: {baseline.tasks_s:.0f}/s, with deferring left out {baseline.working_s:.0f}/s")
@@ -192,7 +150,17 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
             "goal": GOAL,
             "goal_ratio": GOAL_RATIO,
             "ok": not faults and rate >= GOAL and rate >= GOAL_RATIO * baseline.tasks_s,
-        }
+        },
+        {
+            "name": "dispatch-lag",
+            "value": p99,
+            "unit": "ms, event loop of the core (p99)",
+            "baseline": None,
+            "baseline_name": None,
+            "ratio": None,
+            "goal": GOAL_LAG_MS,
+            "ok": p99 <= GOAL_LAG_MS,
+        },
     ]
 
 

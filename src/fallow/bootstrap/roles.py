@@ -33,10 +33,11 @@ from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
+from fallow.bootstrap.lag import measured_lag
 from fallow.bootstrap.listening import refuse_outside, url_of
 from fallow.bootstrap.place import Place, read_place
 from fallow.bootstrap.plugins import load_verticals
-from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain.billing import FeePolicy
 from fallow.domain.encoding import tagged_hash
@@ -89,6 +90,8 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             )
         )
         ground = Ground(place, settings, keys, clock, bus, database)
+        name = "core" if set(roles) == set(CORE) else "-".join(sorted(roles))
+        await stack.enter_async_context(measured_lag(name, bus, clock))
         if "settle" in roles:
             settle = Settle(bus=bus, clock=clock, database=database, ledger=PostgresLedger())
             await stack.enter_async_context(settle.running())

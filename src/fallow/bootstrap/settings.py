@@ -55,6 +55,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_key: Annotated[str, _doc("Its private key (PEM), where it is not in the same file.")] = ""
     http_port: Annotated[Port, _doc("Port of the HTTP gateway; 0 takes a free one and keeps it.")] = 8420
     bus_port: Annotated[Port, _doc("Port of the message bus; 0 takes a free one and keeps it.")] = 8421
+    bus_connections_max: Annotated[
+        Annotated[int, Meta(ge=16, le=1_000_000)],
+        _doc("Connections that the embedded bus takes, one a node; the limit of open files must be above it."),
+    ] = 4096
     split_core: Annotated[bool, _doc("Run each core role in a process of its own, instead of all in one.")] = False
     postgres_url: Annotated[
         str, _doc("A PostgreSQL to use (`postgresql://...`); empty starts the embedded one in the data folder.")

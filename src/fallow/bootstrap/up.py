@@ -126,7 +126,10 @@ async def _engines(
     dsn = settings.postgres_url or (await stack.enter_async_context(EmbeddedPostgres(data, user=user))).dsn()
     keys = await asyncio.to_thread(load_keys, data, create=True)
     files = (Path(door.tls.cert), Path(door.tls.key)) if door.tls else None
-    nats = EmbeddedNats(data, host=settings.host, port=ports["bus"], config=_bus_config(keys), tls=files, user=user)
+    nats = EmbeddedNats(
+        data, host=settings.host, port=ports["bus"], config=_bus_config(keys), tls=files, user=user,
+        max_connections=settings.bus_connections_max,
+    )  # fmt: skip
     await stack.enter_async_context(nats)
     async with open_database(dsn, pool_size=1) as database:
         await migrate(database, *(builtin(schema) for schema in SCHEMAS))

@@ -67,6 +67,15 @@ SUBSCRIPTIONS = "settle.subscriptions"
 METER = "settle.meter"
 
 
+LAG_BOUNDS_MS = (1, 2, 5, 10, 20, 30, 40, 50, 75, 100, 200, 500, 1000, 5000)
+"""Upper bounds of the classes in which a process counts how late its event loop is; a last class is above them all."""
+
+
+def lag(role: str) -> str:
+    """Where a process tells how late its loop was since its start: how many looks fell into each class."""
+    return f"lag.{role}"
+
+
 def job_events(job_id: str) -> str:
     """Subject of a job's `JobEvent`s, as JSON."""
     return f"events.job.{job_id}"
