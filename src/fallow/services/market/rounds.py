@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -116,6 +116,11 @@ class Rounds:
     def first_window_ms(self, order: Order) -> int:
         """How long the first window of an order's leases is."""
         return min(self._window_ms, order.lease_limit_s * 1000)
+
+    def heard(self, node: bytes, boot: int, leases: Iterable[bytes]) -> None:
+        """Take in a node's sign of life: nothing of it is written, so that it needs no round of its own."""
+        if self.leading.is_set():
+            self.brain.beat(self._clock.now_ms(), node=node, boot=boot, leases=leases)
 
     def log_has_news(self) -> None:
         """Ingest wrote something."""

@@ -253,7 +253,7 @@ class Market:
             except (*UNREADABLE, FallowError, ValueError):
                 continue  # a node that talks nonsense is as good as silent, and soon counts as gone
             if message.subject == calls.beats(beat.node):
-                self._rounds.tell(partial(Brain.beat, node=node, boot=beat.boot, leases=leases))
+                self._rounds.heard(node, beat.boot, leases)
 
     async def _hear_news(self, news: AsyncIterator[Message]) -> None:
         async for _ in news:
