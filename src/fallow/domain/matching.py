@@ -93,7 +93,7 @@ def _of_the_offer(place: Place, wish: Wish) -> Iterator[str]:
 
 
 def _of_its_gpus(place: Place, requirements: Requirements) -> Iterator[str]:
-    if requirements.resources.gpus > place.total.gpus:
+    if requirements.gpus > place.total.gpus:
         yield "gpu"
     if requirements.gpu_model and not same_model(requirements.gpu_model, place.attributes):
         yield "gpu_model"
