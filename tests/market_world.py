@@ -31,7 +31,7 @@ from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
 from fallow.domain.records import Body, make_record
 from fallow.domain.resources import Resources
-from fallow.domain.verification import Standing
+from fallow.domain.verification import PROVEN, TRUSTED_AFTER, Standing, level
 from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
 from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Changes
@@ -112,6 +112,7 @@ class Store:
         self.refusals: dict[int, Refusal] = {}
         self.standings: dict[bytes, bytes] = {}
         self.evidence: dict[bytes, Evidence] = {}
+        self.secrets: dict[str, bytes] = {}
         self.cursor: dict[str, Cursor] = {"": Cursor(0, 0)}
 
     async def lead(self, *_: object) -> int | None:
@@ -128,6 +129,7 @@ class Store:
             offers=[msgspec.json.decode(offer, type=Offer) for offer in self.offers.values()],
             meters=dict(self.meters),
             standings={node: msgspec.json.decode(doc, type=Standing) for node, doc in self.standings.items()},
+            secrets=dict(self.secrets),
             cursor=self.cursor[""],
         )
 
@@ -146,9 +148,17 @@ class Store:
             tx.put(self.refusals, len(self.refusals), refusal)
         for node, standing in rows.standings.items():
             tx.put(self.standings, node, msgspec.json.encode(standing))
+        self._save_secrets(tx, rows.secrets)
         for evidence in rows.evidence:
             tx.put(self.evidence, evidence.lease, evidence)
         tx.put(self.cursor, "", rows.cursor)
+
+    def _save_secrets(self, tx: MemoryTransaction, secrets: Mapping[str, bytes | None]) -> None:
+        for job_id, locked in secrets.items():
+            if locked is not None:
+                tx.put(self.secrets, job_id, locked)
+            elif job_id in self.secrets:
+                tx.drop(self.secrets, job_id)
 
     async def jobs_by_id(self, _: object, ids: Sequence[str]) -> dict[str, tuple[Job, list[Item]]]:
         return {job.order.id: (job, self.items_of(job)) for job in self.all_jobs() if job.order.id in ids}
@@ -200,7 +210,7 @@ class Sent:
         self.proposals: list[Lease] = []
         self.stops: list[tuple[bytes, bytes]] = []
 
-    async def send(self, changes: Changes, jobs: Mapping[str, Job]) -> None:
+    async def send(self, changes: Changes, jobs: Mapping[str, Entry]) -> None:
         assert {lease.job for lease in changes.proposals} <= set(jobs)
         self.proposals += changes.proposals
         self.stops += changes.stops
@@ -279,7 +289,9 @@ class World:
     def submit(self, order: Order, account: bytes) -> Answer:
         """A work that says so has results that can be compared, or keeps checkpoints."""
         says = {name: bool(order.work.get(name)) for name in ("compares", "checkpoints")}
-        return self.ask(Submission(order, account, Needs(**says)))
+        secret = bool(order.work.get("secrets"))
+        needs = Needs(secrets=("KEY",) if secret else (), **says)
+        return self.ask(Submission(order, account, needs, locked=b"locked" if secret else None))
 
     def cancel(self, job_id: str, account: bytes) -> Answer:
         answer = self.ask(lambda brain, now: brain.cancel(now, job_id=job_id, account=account))
@@ -353,6 +365,12 @@ class World:
         entry = fund(str(self._grants), Purpose.FEE, amount)
         assert all(result.ok for result in finish(self.ledger.post(MemoryTransaction(), [entry], self.now)))
         self.ask(lambda brain, now: brain.funded(now, account=NETWORK))
+
+    def prove(self, node: Node) -> None:
+        """The node has given enough right results."""
+        standing = Standing(confirmed=TRUSTED_AFTER)
+        self.brain.judging.standings[node.id] = standing
+        self.store.standings[node.id] = msgspec.json.encode(standing)
 
     def wait(self, ms: int) -> None:
         """Time passes, and whoever lives shows it."""
@@ -464,6 +482,8 @@ class World:
             lease = self.brain.leases[lease_id]
             assert lease.job not in cancelled
             assert not {lease.node, lease.payee} & self.brain.banned
+            job = msgspec.json.decode(self.store.jobs[lease.job], type=Job)
+            assert not job.needs.secrets or level(self.brain.judging.standing(lease.node)) == PROVEN
             assert not lease.holds_capacity or self.brain.floor.slots[lease.node].free.holds(NOTHING)
 
     def _check_leases(self) -> None:
@@ -492,6 +512,7 @@ class World:
         mine = [lease for lease in self.leases if lease.job == job.order.id]
         for item in items:
             self._check_item(job, item, [lease for lease in mine if lease.item == item.index])
+        assert (job.order.id in self.store.secrets) == (bool(job.needs.secrets) and job.state is JobState.RUNNING)
         finals = {item.state for item in items}
         if finals <= FINAL:
             worst = next(s for s in (ItemState.CANCELLED, ItemState.FAILED, ItemState.DONE) if s in finals)
@@ -538,7 +559,7 @@ class World:
         fresh = Brain(self.fee, self.brain.judging.seed)
         for offer in state.offers:
             fresh.floor.offer(offer, self.now)
-        fresh.restore(state.jobs, state.leases)
+        fresh.restore(state.jobs, state.leases, state.secrets)
         brain = self.brain
         assert fresh.leases == brain.leases
         assert state.meters == brain.meters
@@ -553,7 +574,15 @@ class World:
 
 
 def _essence(entry: Entry) -> tuple[object, ...]:
-    return entry.job, entry.items, set(entry.waiting), entry.spent_microusd, entry.unfinished, entry.reserved
+    return (
+        entry.job,
+        entry.locked,
+        entry.items,
+        set(entry.waiting),
+        entry.spent_microusd,
+        entry.unfinished,
+        entry.reserved,
+    )
 
 
 def failed(answer: Answer) -> str:

@@ -26,7 +26,7 @@ NOW = 1_700_000_000_000
 ALICE, BOB = b"a" * 20, b"b" * 20
 NODE, OTHER = b"1" * 32, b"2" * 32
 SOME = Resources(cpu_milli=1000, memory_mib=256, disk_mib=64)
-NOTHING = MarketState(jobs=[], leases=[], offers=[], meters={}, standings={}, cursor=Cursor(0, 0))
+NOTHING = MarketState(jobs=[], leases=[], offers=[], meters={}, standings={}, secrets={}, cursor=Cursor(0, 0))
 
 
 def job(number: int, created_at: int = NOW, account: bytes = ALICE, **changes: Any) -> Job:
@@ -74,9 +74,12 @@ def rows(
     refusals: Sequence[Refusal] = (),
     standings: Mapping[bytes, Standing] | None = None,
     found: Sequence[Evidence] = (),
+    secrets: Mapping[str, bytes | None] | None = None,
     cursor: Cursor = Cursor(1, 0),  # noqa: B008 - immutable
 ) -> MarketRows:
-    return MarketRows(jobs, items or {}, leases, offers, meters or {}, refusals, standings or {}, found, cursor)
+    return MarketRows(
+        jobs, items or {}, leases, offers, meters or {}, refusals, standings or {}, found, secrets or {}, cursor
+    )
 
 
 async def save(stores: Stores, **changed: Any) -> None:
@@ -270,3 +273,10 @@ async def test_what_belongs_to_no_job_is_refused(stores: Stores) -> None:
         with pytest.raises((LookupError, asyncpg.ForeignKeyViolationError)):
             await save(stores, **orphan)
     assert await load(stores) == NOTHING
+
+
+async def test_secrets_are_kept_until_they_are_deleted(stores: Stores) -> None:
+    await save(stores, jobs=[job(1), job(2)], secrets={job(1).order.id: b"one", job(2).order.id: b"two"})
+    assert (await load(stores)).secrets == {job(1).order.id: b"one", job(2).order.id: b"two"}
+    await save(stores, jobs=[job(3)], secrets={job(1).order.id: None, job(3).order.id: None})
+    assert (await load(stores)).secrets == {job(2).order.id: b"two"}

@@ -42,7 +42,7 @@ ORDERS = st.fixed_dictionaries(
         "retries": st.sampled_from([0, 0, 1]),
         "until_stopped": st.sampled_from([False, False, True]),
         "replicas": st.sampled_from([1, 1, 2, 3]),
-        "work": st.sampled_from([{}, {"compares": True}, {"checkpoints": True}]),
+        "work": st.sampled_from([{}, {"compares": True}, {"checkpoints": True}, {"secrets": True}]),
         "max_price_microusd_per_hour": st.sampled_from([20, 100_000_000]),
     }
 )
@@ -339,6 +339,7 @@ class MarketMachine(RuleBasedStateMachine):
             world.grant(account, 10**12)
         for node in world.nodes:
             world.reboot(node)
+            world.prove(node)
             world.offer(node, BIG, Terms(price_microusd_per_core_hour=1))
         for job_id, entry in list(world.brain.jobs.items()):
             if entry.job.order.until_stopped:

@@ -27,6 +27,7 @@ from fallow.services.market.outbound import Outbound
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.service import Market
+from fallow.services.market.vault import Vault
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
 from fallow.services.settle.service import Settle
@@ -181,7 +182,7 @@ class Core(Process):
             "clock": clock,
             "database": _Connection(self, truth.database, self._chance),
         }
-        cashier = Cashier(truth.ledger)
+        cashier, vault = Cashier(truth.ledger), Vault(bytes(32))
         seeds = Seeds(net=NET, secret=CHECK_SECRET, sign=self._sign, epoch_ms=EPOCH_MS, store=truth.checks)
         rounds = _CheckedRounds(
             holder=self._chance.randbytes(8).hex(),
@@ -194,13 +195,14 @@ class Core(Process):
             log_store=truth.ingest,
             registry=truth.registry,
             cashier=cashier,
-            outbound=Outbound(net=NET, sign=self._sign, bus=bus),
+            outbound=Outbound(net=NET, sign=self._sign, vault=vault, bus=bus),
         )
         rounds.after_round = self._after_round
         market = Market(
             rounds=rounds,
             seeds=seeds,
             cashier=cashier,
+            vault=vault,
             verticals={"compute": cast("Vertical", _SimVertical())},
             store=truth.market,
             registry=truth.registry,

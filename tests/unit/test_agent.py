@@ -16,7 +16,9 @@ from fallow.agent.identity import NodeKey
 from fallow.agent.service import Agent
 from fallow.agent.status import why_idle
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from fallow.services.market.vault import Vault
 from tests.unit.agent_fakes import NET, World, eventually, settle
+from tests.unit.test_vault import lease_of
 
 LEASE = f"{1:032x}"
 LEASE_BYTES = bytes.fromhex(LEASE)
@@ -67,6 +69,24 @@ async def test_a_checkpoint_is_stored_and_then_signed(world: World, tmp_path: Pa
     (body,) = world.ingest.bodies("lease.checkpoint")
     blob = hashlib.sha256(b"half done").digest()
     assert body == {"lease": LEASE_BYTES, "window": 0, "used_ms": 1500, "blob": blob}
+
+
+async def test_secrets_reach_the_worker_and_no_record(world: World) -> None:
+    vault = Vault(bytes(32))
+    locked = vault.lock("job", {"KEY": "hush"})
+    boxes = [vault.seal(locked, lease_of("job", world.key.node, number)) for number in (1, 2)]
+    async with serving(world):
+        await world.propose(
+            world.proposal(secrets=boxes[0], cpu_milli=500),
+            world.proposal(2, cpu_milli=500),
+            world.proposal(3, secrets=boxes[1], cpu_milli=500),  # sealed for lease 2
+            world.proposal(4, secrets=boxes[0][:-1] + b"?", cpu_milli=500),
+        )
+        await eventually(lambda: len(world.ingest.bodies("usage.receipt")) == 2)
+        assert dict(world.worker.running[LEASE].secrets) == {"KEY": "hush"}
+        assert not world.worker.running[f"{2:032x}"].secrets
+    assert {body["reason"] for body in world.ingest.bodies("usage.receipt")[:2]} == {"node.worker_failed"}
+    assert not any(b"hush" in record.encode() for record in world.ingest.records)
 
 
 async def test_a_lease_is_accepted_worked_on_and_receipted(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain.chart import Credit, chain, hold
 from fallow.domain.errors import Unavailable
-from fallow.domain.jobs import ItemState, JobState
+from fallow.domain.jobs import ItemState, JobState, Needs
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
+from fallow.domain.matching import why_not
 from fallow.domain.orders import UNTIL_STOPPED_S, Order, Requirements
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import Standing
@@ -96,9 +98,7 @@ def test_items_wait_for_a_cheaper_node_that_is_known_although_a_dear_one_is_free
 def test_a_quote_says_what_the_first_window_reserves(world: World) -> None:
     wanted = order(time_limit_s=3600)
     submit(world, wanted)
-    shown = quote(
-        world.brain, wish_of(world.brain.jobs[wanted.id].job), world.rounds.first_window_ms(wanted), world.now
-    )
+    shown = quote(world.brain, wish_of(wanted, Needs()), world.rounds.first_window_ms(wanted), world.now)
     (lease,) = world.brain.leases.values()
     assert shown.deposit_microusd == sum(amount for _, amount in lease.held) == 1000
     assert world.rounds.first_window_ms(order(time_limit_s=5)) == 5000
@@ -331,6 +331,46 @@ def test_no_job_waits_behind_one_that_fits_nowhere(world: World) -> None:
     world.final(world.nodes[0], running, 0, 1)
     world.settle()
     assert {lease.job for lease in world.brain.leases.values()} == {f"{3:032x}"}
+
+
+def test_secrets_wait_for_a_proven_node_and_are_deleted_when_the_job_ends(world: World) -> None:
+    wanted = order(work={"secrets": True})
+    submit(world, wanted)
+    assert not world.brain.leases
+    job = world.brain.jobs[wanted.id].job
+    assert why_not(world.brain.places(world.now), wish_of(wanted, job.needs)) == {"trust": 1}
+    world.prove(world.nodes[0])
+    world.restart()  # what is locked outlives the process
+    world.beat(world.nodes[0])
+    world.settle()
+    (lease,) = accept_all(world)
+    assert world.store.secrets == {wanted.id: b"locked"}
+    world.final(world.nodes[0], lease, 0, 0)
+    world.settle()
+    assert not world.store.secrets
+    assert b"locked" not in world.store.jobs[wanted.id]
+
+
+def test_an_order_that_asks_for_proven_nodes_gets_no_other(world: World) -> None:
+    world.offer(world.nodes[2], BIG, Terms(price_microusd_per_core_hour=720_000))
+    world.prove(world.nodes[2])
+    world.settle()
+    answer = world.submit(order(requirements=Requirements(trust_min="proven")), world.buyers[0])  # type: ignore[arg-type]
+    world.round()
+    assert not failed(answer)
+    (lease,) = world.brain.leases.values()
+    assert lease.node == world.nodes[2].id
+
+
+def test_a_map_is_spread_over_owners(world: World) -> None:
+    for number in (1, 2, 4):  # nodes 0 and 1 are of one owner
+        world.offer(world.nodes[number], BIG, CHEAP)
+    submit(world, order(items=9, requirements=Requirements(leases_per_owner_max=2)))  # type: ignore[arg-type]
+    owners = Counter(lease.payee for lease in world.brain.leases.values())
+    assert sorted(owners.values()) == [2, 2, 2]
+    world.final(world.nodes[0], accept_all(world)[0], 0, 0)
+    world.settle()
+    assert len(world.brain.leases) == 6
 
 
 def test_another_node_is_preferred_even_if_it_is_busy_now(world: World) -> None:
@@ -660,7 +700,7 @@ def test_a_banned_node_gets_no_work_until_it_is_let_in_again(world: World) -> No
     world.settle()
     submit(world, order())
     assert not world.brain.leases
-    shown = quote(world.brain, wish_of(world.brain.jobs[order().id].job), 60, world.now)
+    shown = quote(world.brain, wish_of(order(), Needs()), 60, world.now)
     assert shown.why_not == {"banned": 1}
     world.restart()
     world.settle()

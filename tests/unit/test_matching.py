@@ -27,6 +27,7 @@ def place(number: int = 0, price: int = 100, **fields: Any) -> Place:
         "terms": Terms(price_microusd_per_core_hour=price),
         "attributes": {"compute.wasm": "1"},
         "country": "JP",
+        "trust": "new",
     }
     return Place(**{**defaults, **fields})
 
@@ -51,6 +52,8 @@ def wish(max_price: int = 10**9, needs: dict[str, str] | None = None, **fields: 
         (place(), wish(nodes_allowed=["ff" * 32]), ("not_allowed",)),
         (place(), wish(nodes_allowed=["00" * 32]), ()),
         (place(), wish(nodes_denied=["00" * 32]), ("denied",)),
+        (place(), wish()._replace(trust_min="proven"), ("trust",)),
+        (place(trust="proven"), wish()._replace(trust_min="proven"), ()),
         (place(price=101), wish(max_price=100), ("price",)),
         (place(price=100), wish(max_price=100), ()),
         (place(), wish(attributes={"gpu": "1"}), ("attribute:gpu",)),

@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from nacl.exceptions import CryptoError
+from nacl.public import SealedBox
 from nacl.signing import SigningKey
 
 from fallow.agent.files import write_durably
@@ -30,6 +32,17 @@ class NodeKey:
     def sign(self, message: bytes) -> bytes:
         """Return the signature (64 bytes) over `message`."""
         return self._key.sign(message).signature
+
+    def unseal(self, box: bytes) -> bytes:
+        """Open a libsodium sealed box that was made for this node.
+
+        Raises:
+            NotAllowed: it was made for another one, or altered (`agent.sealed`).
+        """
+        try:
+            return SealedBox(self._key.to_curve25519_private_key()).decrypt(box)
+        except CryptoError as error:
+            raise NotAllowed("agent.sealed", "What was sealed cannot be opened with this node's key.") from error
 
     @classmethod
     def load(cls, path: Path) -> NodeKey:

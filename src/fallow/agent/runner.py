@@ -6,17 +6,23 @@ import asyncio
 import errno
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from fallow.agent.leases import Held, Leases, resources_of
 from fallow.agent.outbox import Outbox
 from fallow.agent.uploads import OpenBlobs, Uploads
-from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.calls import LeaseSecrets, Proposal
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint
 from fallow.ports.clock import Clock
 from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Worker
+
+Unseal = Callable[[bytes], bytes]
+"""Opens what was sealed to this node; FallowError when it cannot."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +39,7 @@ class Runner:
         workers: Mapping[str, Worker],
         blobs: OpenBlobs,
         uploads: Uploads,
+        unseal: Unseal,
         work: Path,
     ) -> None:
         self._leases = leases
@@ -41,6 +48,7 @@ class Runner:
         self._workers = workers
         self._blobs = blobs
         self._uploads = uploads
+        self._unseal = unseal
         self._work = work
 
     async def run(self, held: Held) -> None:
@@ -121,8 +129,20 @@ class Runner:
             resume=proposal.resume,
             until_stopped=proposal.until_stopped,
             gpus=self._leases.book.gpus_of(proposal.lease),
+            secrets=self._secrets(proposal),
             save=partial(self._save, held, blobs) if proposal.checkpoints else None,
         )
+
+    def _secrets(self, proposal: Proposal) -> Mapping[str, str]:
+        if not proposal.secrets:
+            return {}
+        try:
+            opened = msgspec.msgpack.decode(self._unseal(proposal.secrets), type=LeaseSecrets)
+        except msgspec.MsgspecError as error:
+            raise InvalidInput("agent.sealed", "The lease's secrets are not what they should be.") from error
+        if opened.lease != proposal.lease:
+            raise NotAllowed("agent.sealed", "The lease's secrets are those of another lease.")
+        return opened.values
 
     async def _save(self, held: Held, blobs: LeaseBlobs, archive: Path, used_ms: int) -> None:
         """Keep a checkpoint: it counts once the archive is in the network's store and its record on the disk."""

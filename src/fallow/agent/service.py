@@ -102,6 +102,7 @@ class Agent:
             workers=ports.workers,
             blobs=ports.blobs,
             uploads=self._uploads,
+            unseal=key.unseal,
             work=home.work,
         )
         self._live = Live(

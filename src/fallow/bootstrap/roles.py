@@ -49,6 +49,7 @@ from fallow.services.market.outbound import Outbound
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.service import Market
+from fallow.services.market.vault import Vault
 from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
@@ -193,7 +194,7 @@ def _ingest(ground: Ground) -> Ingest:
 
 def _market(ground: Ground) -> tuple[Rounds, Market]:
     settings, store, registry = ground.settings, PostgresMarketStore(), PostgresRegistryStore()
-    cashier = Cashier(PostgresLedger())
+    cashier, vault = Cashier(PostgresLedger()), Vault(ground.keys.custody_seed)
     seeds = Seeds(
         net=ground.place.net,
         secret=tagged_hash("fallow/check-secret/1", bytes(ground.keys.network)),
@@ -212,12 +213,13 @@ def _market(ground: Ground) -> tuple[Rounds, Market]:
         log_store=PostgresIngestStore(),
         registry=registry,
         cashier=cashier,
-        outbound=Outbound(net=ground.place.net, sign=ground.keys.sign, bus=ground.bus),
+        outbound=Outbound(net=ground.place.net, sign=ground.keys.sign, vault=vault, bus=ground.bus),
     )
     market = Market(
         rounds=rounds,
         seeds=seeds,
         cashier=cashier,
+        vault=vault,
         verticals=load_verticals(),
         bus=ground.bus,
         clock=ground.clock,

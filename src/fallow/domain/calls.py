@@ -207,11 +207,23 @@ class Secret(Request, frozen=True, kw_only=True):
     account: str = ""
 
 
+SecretValues = Annotated[
+    dict[Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")], Annotated[str, Meta(max_length=8192)]],
+    Meta(max_length=32),
+]
+"""Values by name. They stand in no order, record, log, event or view."""
+
+
 class Submit(Request, frozen=True, kw_only=True):
-    """An order in the name of an account."""
+    """An order in the name of an account, with the secret values that its program gets."""
 
     account: str
     order: Order
+    secrets: SecretValues = {}
+
+    def __repr__(self) -> str:
+        """Leave the values out."""
+        return f"Submit(account={self.account!r}, order={self.order!r}, secrets={sorted(self.secrets)!r})"
 
 
 class JobRef(Request, frozen=True, kw_only=True):
@@ -320,11 +332,23 @@ class Delivered(Request, frozen=True, kw_only=True):
     promise: bytes
 
 
+class LeaseSecrets(Request, frozen=True, kw_only=True):
+    """What a lease's sealed box holds: the values for the program of this lease."""
+
+    lease: str
+    values: dict[str, str]
+
+    def __repr__(self) -> str:
+        """Leave the values out."""
+        return f"LeaseSecrets(lease={self.lease!r}, values={sorted(self.values)!r})"
+
+
 class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
     """The market asks a node to take a lease. The lease starts with the node's signed accept, and not before.
 
     `resume` is the checkpoint (SHA-256 in hex) to go on from; `checkpoints` says that new ones are kept;
-    `until_stopped` that the work is meant to run until it is told to end. A node that
+    `until_stopped` that the work is meant to run until it is told to end. `secrets` is a libsodium sealed box for the
+    node's key, converted to X25519, around `LeaseSecrets` as MessagePack. A node that
     knows less than the network still reads what uses none of it: fields at their defaults are left out.
     """
 
@@ -345,6 +369,7 @@ class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
     checkpoints: bool = False
     until_stopped: bool = False
     gpus: int = 0
+    secrets: bytes = b""
 
 
 def proposals(node: str) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, Lease
 from fallow.domain.orders import Order
-from fallow.domain.verification import Judgement, Says, Vote
+from fallow.domain.verification import PROVEN, Judgement, Says, Vote
 
 LOSSES_MAX = 8
 """After so many losses an item fails, so that a poisonous one does not go round for ever."""
@@ -79,13 +79,21 @@ class JobState(StrEnum):
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the order's work asks for, as its vertical said when it was checked (see `WorkNeeds`)."""
+    """What the order's work asks for, as its vertical said when it was checked (see `WorkNeeds`).
+
+    `secrets` are the names of the secret values that came with the order.
+    """
 
     blobs: tuple[str, ...] = ()
     attributes: dict[str, str] = {}
     write_bytes_max: int = 0
     compares: bool = False
     checkpoints: bool = False
+    secrets: tuple[str, ...] = ()
+
+    def trust_min(self, order: Order) -> str:
+        """The least that a node must have shown: secret values are handed to proven ones only."""
+        return PROVEN if self.secrets else order.requirements.trust_min
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fallow.domain.orders import Requirements
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.verification import LEVELS, NEW
 
 GPU_MODEL, GPU_VRAM_MIB = "gpu.model", "gpu.vram_mib"
 """Attributes of offers: what each of the node's graphics processors is. They are all alike."""
@@ -23,8 +24,8 @@ class Place(NamedTuple):
     """A node as the matcher sees it.
 
     `here` says that it is online and its offer open, `suspended` that it gave wrong results lately, `banned` that the
-    operator shut it out. `network` is from where the network itself sees it connect (`fallow.domain.networks`); ""
-    where that is not known.
+    operator shut it out, and `trust` what its results have shown (one of `LEVELS`). `network` is from where the network
+    itself sees it connect (`fallow.domain.networks`); "" where that is not known.
     """
 
     node: bytes
@@ -35,6 +36,7 @@ class Place(NamedTuple):
     terms: Terms
     attributes: Mapping[str, str]
     country: str
+    trust: str
     banned: bool = False
     network: str = ""
 
@@ -45,11 +47,12 @@ class Wish(NamedTuple):
     requirements: Requirements
     attributes: Mapping[str, str]
     max_price_microusd_per_hour: int
+    trust_min: str = NEW
 
 
 def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
     """Names of all requirements that turn this node away; empty when it fits. BUSY comes alone."""
-    failed = (*_of_the_moment(place), *_of_the_offer(place, wish))
+    failed = (*_of_the_moment(place, wish), *_of_the_offer(place, wish))
     if not failed and not place.free.holds(wish.requirements.resources):
         return (BUSY,)
     return failed
@@ -58,19 +61,21 @@ def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
 def fits(place: Place, wish: Wish) -> bool:
     """Whether there are no obstacles; cheaper than naming them all."""
     return (
-        not any(_of_the_moment(place))
+        not any(_of_the_moment(place, wish))
         and place.free.holds(wish.requirements.resources)
         and not any(_of_the_offer(place, wish))
     )
 
 
-def _of_the_moment(place: Place) -> Iterator[str]:
+def _of_the_moment(place: Place, wish: Wish) -> Iterator[str]:
     if not place.here:
         yield "offline"
     if place.suspended:
         yield "suspended"
     if place.banned:
         yield "banned"
+    if LEVELS.index(place.trust) < LEVELS.index(wish.trust_min):
+        yield "trust"
 
 
 def _of_the_offer(place: Place, wish: Wish) -> Iterator[str]:

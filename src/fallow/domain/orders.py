@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `gpus` are whole graphics processors for this lease alone, each of `gpu_model` (`same_model`; "" is any) and with
     `vram_mib` of memory.
+    `trust_min` is the least that its results must have shown. `leases_per_owner_max` spreads an order's items: no
+    owner's nodes together work on more of them at a time.
     """
 
     cpu_milli: Annotated[int, Meta(ge=1, le=CPU_MILLI_MAX)] = 1000
@@ -37,6 +39,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     nodes_allowed: Annotated[list[str], Meta(max_length=1000)] = []
     nodes_denied: Annotated[list[str], Meta(max_length=1000)] = []
     attributes: dict[str, str] = {}
+    trust_min: Literal["new", "proven"] = "new"
+    leases_per_owner_max: Annotated[int, Meta(ge=1)] | None = None
 
     @property
     def resources(self) -> Resources:

@@ -31,6 +31,9 @@ SUSPENSIONS_MAX = 6
 
 NEW, PROVEN, SUSPENDED = "new", "proven", "suspended"
 
+LEVELS = (NEW, PROVEN)
+"""Levels that an order may ask for, from the least on."""
+
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What a node's results have shown: confirmed ones in a row since the last wrong one, and wrong ones ever."""
@@ -71,6 +74,11 @@ def trust(standing: Standing, now: int) -> str:
     """Trust level that a buyer is shown."""
     if suspended_until(standing) > now:
         return SUSPENDED
+    return level(standing)
+
+
+def level(standing: Standing) -> str:
+    """What a node's results have shown, apart from suspensions: NEW or PROVEN."""
     return PROVEN if standing.confirmed >= TRUSTED_AFTER else NEW
 
 

@@ -16,6 +16,21 @@ from fallow.http.gateway import Gateway
 from fallow.http.params import Account, After, AfterId, JobId, Limit, Parts
 
 
+class Purchase(Order, frozen=True, kw_only=True):
+    """An order, and beside it the values of its program's secrets, which are kept apart from it from here on."""
+
+    secrets: calls.SecretValues = {}
+
+    def __repr__(self) -> str:
+        """Leave the values out."""
+        return f"Purchase({self.order!r}, secrets={sorted(self.secrets)!r})"
+
+    @property
+    def order(self) -> Order:
+        """The order alone."""
+        return Order(**{name: getattr(self, name) for name in Order.__struct_fields__})
+
+
 async def check_order(gateway: Gateway, account: str, order: Order) -> None:
     """Check at the door what the market takes for granted: the work is well formed and its inputs are there.
 
@@ -47,10 +62,12 @@ async def quote(gateway: Parts, payer: Account, data: JSONBody[Order]) -> QuoteV
 
 
 @post("/v1/jobs", guards=[buyer], responses=keyed(402, 404, 409, 413), tags=["jobs"])
-async def submit(gateway: Parts, payer: Account, data: JSONBody[Order]) -> JobView:
+async def submit(gateway: Parts, payer: Account, data: JSONBody[Purchase]) -> JobView:
     """Buy. The same order again changes nothing and answers the same."""
-    await check_order(gateway, payer, data)
-    return await gateway.ask(calls.SUBMIT, calls.Submit(account=payer, order=data), JobView)
+    order = data.order
+    await check_order(gateway, payer, order)
+    request = calls.Submit(account=payer, order=order, secrets=data.secrets)
+    return await gateway.ask(calls.SUBMIT, request, JobView)
 
 
 @get("/v1/jobs", guards=[buyer], responses=keyed(), tags=["jobs"])

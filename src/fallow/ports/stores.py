@@ -87,7 +87,7 @@ class Cursor(NamedTuple):
 
 
 class MarketRows(NamedTuple):
-    """Everything of the market that a transaction changes."""
+    """Everything of the market that a transaction changes. `secrets` are by job, encrypted; None deletes them."""
 
     jobs: Sequence[Job]
     items: Mapping[tuple[str, int], Item]
@@ -97,6 +97,7 @@ class MarketRows(NamedTuple):
     refusals: Sequence[Refusal]
     standings: Mapping[bytes, Standing]
     evidence: Sequence[Evidence]
+    secrets: Mapping[str, bytes | None]
     cursor: Cursor
 
 
@@ -108,6 +109,7 @@ class MarketState(NamedTuple):
     offers: list[Offer]
     meters: dict[MeterKey, int]
     standings: dict[bytes, Standing]
+    secrets: dict[str, bytes]
     cursor: Cursor
 
 

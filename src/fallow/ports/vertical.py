@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from fallow.domain.resources import Resources
@@ -14,7 +15,8 @@ class WorkNeeds(NamedTuple):
     """What a checked piece of work asks of the network: blobs to read (SHA-256 hex) and attributes of the node.
 
     `compares` says that every honest node must give the same result, byte for byte, so that nodes can be checked by
-    having another one do the same. `checkpoints` says that its worker saves them and goes on from them.
+    having another one do the same. `checkpoints` says that its worker saves them and goes on from them,
+    `secrets` that it can hand secret values to the program.
     """
 
     blobs: frozenset[str]
@@ -22,6 +24,7 @@ class WorkNeeds(NamedTuple):
     write_bytes_max: int
     compares: bool
     checkpoints: bool = False
+    secrets: bool = False
 
 
 class LeaseBlobs(Protocol):
@@ -56,7 +59,8 @@ class Assignment(NamedTuple):
     The worker sets `started` when the buyer's program starts: from there on its windows are counted. `resume` is the
     checkpoint (SHA-256 in hex, fetched like an input) of an earlier lease that the program goes on from; where it is
     not there or broken, the worker finishes with CHECKPOINT_UNUSABLE, which is nobody's doing. `save` is None where
-    this lease keeps no checkpoints. Work that runs `until_stopped` ends well with `cancel`: what it leaves is wanted.
+    this lease keeps no checkpoints. `secrets` are for the program alone: they go into no file that outlives it, no log
+    and no command line. Work that runs `until_stopped` ends well with `cancel`: what it leaves is wanted.
     `gpus` are the graphics processors (NVML's UUIDs) that are this lease's alone.
     """
 
@@ -73,6 +77,7 @@ class Assignment(NamedTuple):
     save: Save | None = None
     until_stopped: bool = False
     gpus: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = MappingProxyType({})
 
 
 class Finished(NamedTuple):

@@ -62,6 +62,7 @@ class MemoryMarketStore:
         self._offers: dict[bytes, bytes] = {}
         self._meters: dict[MeterKey, int] = {}
         self._standings: dict[bytes, bytes] = {}
+        self._secrets: dict[str, bytes] = {}
         self._evidence: dict[bytes, _EvidenceRow] = {}
         self._leader: dict[None, _Leader] = {None: _Leader()}
         self.refusals: dict[tuple[bytes, int, int], Refusal] = {}
@@ -98,6 +99,7 @@ class MemoryMarketStore:
             offers=[_decode(doc, Offer) for _, doc in sorted(self._offers.items())],
             meters=dict(self._meters),
             standings={node: _decode(doc, Standing) for node, doc in self._standings.items()},
+            secrets=dict(self._secrets),
             cursor=self._leader[None].cursor,
         )
 
@@ -120,6 +122,12 @@ class MemoryMarketStore:
             mine.put(self._meters, meter, price_ms)
         for node, standing in rows.standings.items():
             mine.put(self._standings, node, _encode(standing))
+        for job_id, locked in rows.secrets.items():
+            self._require_job(job_id)
+            if locked is not None:
+                mine.add(self._secrets, job_id, locked)
+            elif job_id in self._secrets:
+                mine.drop(self._secrets, job_id)
         self._keep_verdicts(mine, rows)
         mine.put(self._leader, None, self._leader[None]._replace(cursor=rows.cursor))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -48,6 +48,7 @@ class PostgresMarketStore:
         offers = await tx.fetch("SELECT doc FROM market.offer")
         meters = await tx.fetch("SELECT * FROM market.meter")
         standings = await tx.fetch("SELECT node, doc FROM market.standing")
+        secrets = await tx.fetch("SELECT job, locked FROM market.secret")
         leader = await tx.fetch("SELECT cursor, cursor_records FROM market.leader")
         return MarketState(
             jobs=await self._with_items(tx, jobs),
@@ -55,6 +56,7 @@ class PostgresMarketStore:
             offers=[_decode(row, Offer) for row in offers],
             standings={row["node"]: _decode(row, Standing) for row in standings},
             meters={(row["payer"], row["payee"], row["price_version"]): int(row["price_ms"]) for row in meters},
+            secrets={row["job"]: row["locked"] for row in secrets},
             cursor=Cursor(leader[0]["cursor"], leader[0]["cursor_records"]),
         )
 
@@ -82,6 +84,8 @@ class PostgresMarketStore:
                 " ON CONFLICT (node) DO UPDATE SET doc = EXCLUDED.doc",
                 *_columns((offer.node, _encode(offer)) for offer in rows.offers),
             )
+        if rows.secrets:
+            await self._save_secrets(tx, rows.secrets)
         await self._save_meters(tx, rows)
         await self._save_verdicts(tx, rows)
         await tx.execute("UPDATE market.leader SET cursor = $1, cursor_records = $2", *rows.cursor)
@@ -147,6 +151,17 @@ class PostgresMarketStore:
             " ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, doc = EXCLUDED.doc",
             *_columns((x.order.id, x.account, x.state.value, x.created_at, _encode(x)) for x in jobs),
         )
+
+    async def _save_secrets(self, tx: Transaction, secrets: Mapping[str, bytes | None]) -> None:
+        kept = [(job, locked) for job, locked in secrets.items() if locked is not None]
+        if kept:
+            await tx.execute(
+                "INSERT INTO market.secret (job, locked) SELECT * FROM unnest($1::text[], $2::bytea[])",
+                *_columns(kept),
+            )
+        gone = [job for job, locked in secrets.items() if locked is None]
+        if gone:
+            await tx.execute("DELETE FROM market.secret WHERE job = ANY($1::text[])", gone)
 
     async def _save_meters(self, tx: Transaction, rows: MarketRows) -> None:
         if rows.meters:

@@ -24,7 +24,7 @@ from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.matching import Place
 from fallow.domain.offers import Offer, Refusal
 from fallow.domain.orders import Order
-from fallow.domain.verification import Judgement, suspended_until
+from fallow.domain.verification import Judgement, level, suspended_until
 from fallow.services.market.changes import Changes, Collect, GiveBack, Hold
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import Floor, Slot
@@ -77,8 +77,9 @@ class Brain:
     def place_of(self, slot: Slot, now: int) -> Place:
         """A node as the matcher sees it."""
         node = slot.offer.node
-        suspended = suspended_until(self.judging.standing(node)) > now
-        place = slot.place(now, suspended=suspended, banned=self.shut_out(slot))
+        standing = self.judging.standing(node)
+        suspended = suspended_until(standing) > now
+        place = slot.place(now, suspended=suspended, banned=self.shut_out(slot), trust=level(standing))
         return place._replace(network=self.floor.networks.get(node, ""))
 
     def choices(self, now: int) -> Choices:
@@ -91,10 +92,12 @@ class Brain:
 
     # What a store loads
 
-    def restore(self, jobs: Iterable[tuple[Job, list[Item]]], leases: Iterable[Lease]) -> None:
+    def restore(
+        self, jobs: Iterable[tuple[Job, list[Item]]], leases: Iterable[Lease], secrets: Mapping[str, bytes]
+    ) -> None:
         """Take over what was open. Offers must be there already."""
         for job, items in jobs:
-            self.jobs[job.order.id] = Entry(job, items)
+            self.jobs[job.order.id] = Entry(job, items, secrets.get(job.order.id))
         for lease in leases:
             self.leases[lease.id] = lease
             if lease.holds_capacity:
@@ -111,8 +114,19 @@ class Brain:
 
     # What buyers do
 
-    def submit(self, order: Order, account: bytes, needs: Needs, now: int, *, planted: bool = False) -> Job:
-        """Take an order; the network pays for a `planted` one. The same order again answers the same.
+    def submit(
+        self,
+        order: Order,
+        account: bytes,
+        needs: Needs,
+        now: int,
+        *,
+        planted: bool = False,
+        locked: bytes | None = None,
+    ) -> Job:
+        """Take an order, and its encrypted secret values; the network pays for a `planted` one.
+
+        The same order again answers the same.
 
         Raises:
             Conflict: the id is taken by another order.
@@ -126,7 +140,7 @@ class Brain:
             raise NotAllowed("account.banned", "This account is banned.", "Ask the network's operator.")
         job = Job(order=order, account=account, needs=needs, created_at=now, planted=planted)
         self.unfunded.discard(account)
-        self._open(job, now)
+        self._open(job, now, locked)
         return job
 
     def cancel(self, now: int, *, job_id: str, account: bytes) -> Job:
@@ -309,10 +323,12 @@ class Brain:
 
     # Inside
 
-    def _open(self, job: Job, now: int) -> None:
+    def _open(self, job: Job, now: int, locked: bytes | None = None) -> None:
         order, wanted = job.order, job_rules.results_wanted(job.order, job.needs)
         items = [Item(index=index, wanted=wanted) for index in range(order.item_count)]
-        self.jobs[order.id] = Entry(job, items)
+        self.jobs[order.id] = Entry(job, items, locked)
+        if locked is not None:
+            self.changes.secrets[order.id] = locked
         self.changes.jobs[order.id] = job
         self.changes.items.update({(order.id, item.index): item for item in items})
         self.changes.tell(order.id, now, job.state)

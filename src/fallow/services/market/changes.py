@@ -51,6 +51,7 @@ class Changes:
         self.jobs: dict[str, Job] = {}
         self.items: dict[tuple[str, int], Item] = {}
         self.leases: dict[bytes, Lease] = {}
+        self.secrets: dict[str, bytes | None] = {}
         self.offers: set[bytes] = set()
         self.meters: set[MeterKey] = set()
         self.money: list[Money] = []

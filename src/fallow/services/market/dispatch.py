@@ -6,13 +6,14 @@ No item waits behind another that cannot be placed: an order that fits nowhere n
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 
 from fallow.domain.billing import deposit
 from fallow.domain.chart import NETWORK
-from fallow.domain.jobs import Item, Job
+from fallow.domain.jobs import Item, Job, Needs
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Wish
+from fallow.domain.orders import Order
 from fallow.services.market.brain import ANSWER_MS, Brain
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import Slot
@@ -21,10 +22,11 @@ from fallow.services.market.lookup import Choices
 PLACED_A_ROUND_MAX = 500
 
 
-def wish_of(job: Job) -> Wish:
-    """What a job's items need of a node."""
-    order = job.order
-    return Wish(order.requirements, job.needs.attributes, order.max_price_microusd_per_hour)
+def wish_of(order: Order, needs: Needs) -> Wish:
+    """What an order's items need of a node."""
+    return Wish(
+        order.requirements, needs.attributes, order.max_price_microusd_per_hour, trust_min=needs.trust_min(order)
+    )
 
 
 def lease_id(job_id: str, item: Item) -> bytes:
@@ -57,7 +59,8 @@ class _Turn:
         self.entry = entry
         # Results that wait to be checked come first: until then their money and their nodes' standing are open.
         self.waiting = deque(sorted(entry.waiting, key=lambda index: not entry.items[index].votes))
-        wish, suspect = wish_of(entry.job), entry.suspect
+        self.per_owner_max = entry.job.order.requirements.leases_per_owner_max
+        wish, suspect = wish_of(entry.job.order, entry.job.needs), entry.suspect
         self.slots = choices.of(wish) if suspect is None else choices.only(suspect, wish)
 
     def place_one(self, now: int, window_ms: int) -> bool:
@@ -95,13 +98,22 @@ class _Turn:
 
     def _slot_for(self, item: Item) -> Slot | None:
         owners = self._owners(item)
+        busy = self._busy_owners()
         for slot in self.slots:
-            if self._other(slot, item, owners):
+            if self._other(slot, item, owners | busy):
                 return slot
         if not item.shunned or owners or not self._hopeless(item):
             return None
         # All nodes that could do it lost it before: they are better than nobody, until it was lost too often.
-        return next(iter(self.slots), None)
+        return next((slot for slot in self.slots if slot.offer.account not in busy), None)
+
+    def _busy_owners(self) -> set[bytes]:
+        """Owners whose nodes work on as many of the order's items as the buyer wants of them at a time."""
+        if self.per_owner_max is None:
+            return set()
+        leases = (lease for item in self.entry.items.values() for lease in item.leases)
+        counts = Counter(self.brain.leases[lease].payee for lease in leases)
+        return {owner for owner, count in counts.items() if count >= self.per_owner_max}
 
     def _owners(self, item: Item) -> set[bytes]:
         """Accounts that work or worked on an item: no owner confirms himself."""

@@ -10,10 +10,14 @@ from fallow.services.market.changes import Changes
 
 
 class Entry:
-    """An open job. `waiting` holds the indexes of items to place, in order; `reserved` what each open lease holds."""
+    """An open job. `waiting` holds the indexes of items to place, in order; `reserved` what each open lease holds.
 
-    def __init__(self, job: Job, items: Iterable[Item]) -> None:
+    `locked` are its secret values, encrypted.
+    """
+
+    def __init__(self, job: Job, items: Iterable[Item], locked: bytes | None = None) -> None:
         self.job = job
+        self.locked = locked
         self.items = {item.index: item for item in items}
         self.waiting = {item.index: None for item in self.items.values() if item.lacks_lease}
         self.spent_microusd = sum(item.owed_microusd for item in self.items.values())
@@ -49,5 +53,7 @@ class Entry:
             return False
         self.job = job_rules.after_items(self.job, self.items.values(), now)
         changes.jobs[self.job.order.id] = self.job
+        if self.locked is not None:
+            changes.secrets[self.job.order.id] = None
         changes.tell(self.job.order.id, now, self.job.state, reason=self.job.reason)
         return True

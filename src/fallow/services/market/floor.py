@@ -8,6 +8,7 @@ from fallow.domain.leases import Lease
 from fallow.domain.matching import Place
 from fallow.domain.offers import Offer
 from fallow.domain.resources import Resources
+from fallow.domain.verification import LEVELS
 
 LOST_AFTER_MS = 10_000
 """Without a sign of life for so long a node's leases are lost. A shorter flap of its link closes nothing."""
@@ -79,12 +80,13 @@ class Slot:
         for lease in self.leases.values():
             self.free = self.free.minus(lease.resources)
 
-    def place(self, now: int, *, suspended: bool, banned: bool) -> Place:
+    def place(self, now: int, *, suspended: bool, banned: bool, trust: str) -> Place:
         """Return the matcher's view of it."""
         return self.at_best._replace(
             here=self.offer.made.open and self.online(now),
             suspended=suspended,
             banned=banned,
+            trust=trust,
             free=self.free if now >= self.cool_until else NOTHING,
         )
 
@@ -149,4 +151,5 @@ def _at_best(offer: Offer) -> Place:
         terms=made.terms,
         attributes=made.attributes,
         country=made.country,
+        trust=LEVELS[-1],
     )

@@ -20,6 +20,8 @@ from fallow.domain.tickets import Ticket
 from fallow.ports.bus import Bus
 from fallow.services.market.brain import OVERDUE_MS
 from fallow.services.market.changes import Changes
+from fallow.services.market.entry import Entry
+from fallow.services.market.vault import Vault
 
 PROPOSALS_A_MESSAGE_MAX = 64
 STREAM_TICKET_MS = 600_000
@@ -31,12 +33,13 @@ log = logging.getLogger(__name__)
 class Outbound:
     """Sends. A message that is lost is made up for by the lease's deadline or the node's next beat."""
 
-    def __init__(self, *, net: str, sign: Sign, bus: Bus) -> None:
+    def __init__(self, *, net: str, sign: Sign, vault: Vault, bus: Bus) -> None:
         self._net = net
         self._sign = sign
+        self._vault = vault
         self._bus = bus
 
-    async def send(self, changes: Changes, jobs: Mapping[str, Job]) -> None:
+    async def send(self, changes: Changes, jobs: Mapping[str, Entry]) -> None:
         """Send what a round brought; `jobs` are those of its proposals."""
         proposals: dict[bytes, list[calls.Proposal]] = defaultdict(list)
         for lease in changes.proposals:
@@ -56,9 +59,9 @@ class Outbound:
         except FallowError as error:
             log.warning("the bus did not take the messages of a round: %s", error)
 
-    def proposal(self, lease: Lease, job: Job) -> calls.Proposal:
+    def proposal(self, lease: Lease, entry: Entry) -> calls.Proposal:
         """Say what a node needs to know to decide on a lease and to do it."""
-        order = job.order
+        job, order = entry.job, entry.job.order
         item, replay = order.items[lease.item] if order.items else None, job.replay
         return calls.Proposal(
             lease=lease.id.hex(),
@@ -78,6 +81,7 @@ class Outbound:
             checkpoints=job.needs.checkpoints,
             until_stopped=order.until_stopped,
             gpus=lease.resources.gpus,
+            secrets=self._vault.seal(entry.locked, lease) if entry.locked is not None else b"",
         )
 
     def stream_ticket(self, lease: Lease, purpose: Purpose, now: int) -> bytes:

@@ -46,12 +46,13 @@ Input = Callable[[Brain, int], Any]
 
 
 class Submission(NamedTuple):
-    """An order to take, already checked by its vertical."""
+    """An order to take, already checked by its vertical; `locked` are its secret values, encrypted."""
 
     order: Order
     account: bytes
     needs: Needs
     planted: bool = False
+    locked: bytes | None = None
 
 
 class _Waiting(NamedTuple):
@@ -190,7 +191,7 @@ class Rounds:
             brain.floor.offer(offer, now)
         brain.meters, brain.judging.standings = state.meters, state.standings
         brain.judging.canaries = Canaries(await self._seeds.known(tx))
-        brain.restore(state.jobs, state.leases)
+        brain.restore(state.jobs, state.leases, state.secrets)
         brain.banned = await self._registry.banned(tx)
         self.brain, self._cursor = brain, state.cursor
         self._log_has_news = self._bans_have_news = True
@@ -286,8 +287,7 @@ class Rounds:
             await self._seeds.keep(tx, brain.changes)
         self._cursor = cursor
         changes = brain.take_changes()
-        jobs = {lease.job: brain.jobs[lease.job].job for lease in changes.proposals}
-        await self.outbound.send(changes, jobs)
+        await self.outbound.send(changes, {lease.job: brain.jobs[lease.job] for lease in changes.proposals})
         return answers
 
     async def _bans(self, tx: Transaction) -> frozenset[bytes] | None:
@@ -319,10 +319,10 @@ def _apply(brain: Brain, waiting: _Waiting, ended: dict[str, Job], now: int) -> 
     try:
         if not isinstance(waiting.what, Submission):
             return waiting.what(brain, now)
-        order, account, needs, planted = waiting.what
+        order, account, needs, planted, locked = waiting.what
         if order.id in ended:
             return same_order(ended[order.id], order, account)
-        return brain.submit(order, account, needs, now, planted=planted)
+        return brain.submit(order, account, needs, now, planted=planted, locked=locked)
     except FallowError as error:
         return error
 
@@ -348,5 +348,6 @@ def _rows(brain: Brain, cursor: Cursor) -> MarketRows:
         refusals=changes.refusals,
         standings={node: brain.judging.standing(node) for node in changes.standings},
         evidence=changes.evidence,
+        secrets=changes.secrets,
         cursor=cursor,
     )

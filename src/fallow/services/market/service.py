@@ -13,7 +13,6 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.domain.identity import address, node_id
 from fallow.domain.jobs import Item, Job, Needs
-from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
 from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import DrawView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, SeedView
@@ -25,12 +24,14 @@ from fallow.ports.stores import MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.ports.vertical import Vertical
 from fallow.services.market.brain import Brain
+from fallow.services.market.dispatch import wish_of
 from fallow.services.market.funds import Funds
 from fallow.services.market.money import Cashier
 from fallow.services.market.reach import lease_to_reach
 from fallow.services.market.rounds import INPUTS_A_ROUND_MAX, Rounds, Submission
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import evidence_view, first_deposit, item_view, job_view, lease_view, node_view, quote
+from fallow.services.market.vault import Vault
 
 QUEUE = "market"
 STANDBY_POLL_S = 0.2
@@ -46,6 +47,7 @@ class Market:
         rounds: Rounds,
         seeds: Seeds,
         cashier: Cashier,
+        vault: Vault,
         verticals: Mapping[str, Vertical],
         bus: Bus,
         clock: Clock,
@@ -56,6 +58,7 @@ class Market:
         self._rounds = rounds
         self._seeds = seeds
         self._funds = Funds(database, cashier)
+        self._vault = vault
         self._verticals = verticals
         self._bus = bus
         self._clock = clock
@@ -128,9 +131,10 @@ class Market:
             Conflict: the id is taken by another order.
         """
         account = address(request.account)
-        needs = self._needs(request.order)
+        needs = self._needs(request)
         await self._funds.check(account, self._first_deposit(request.order, needs))
-        job: Job = await self._rounds.ask(Submission(request.order, account, needs))
+        locked = self._vault.lock(request.order.id, request.secrets) if request.secrets else None
+        job: Job = await self._rounds.ask(Submission(request.order, account, needs, locked=locked))
         return await self._view(account, job.order.id)
 
     async def cancel(self, request: calls.JobRef) -> JobView:
@@ -151,13 +155,13 @@ class Market:
             raise InvalidInput(
                 "checks.replicas", "A result is known when owners agree on it.", f"Ask for {CHECKED_VOTES} replicas."
             )
-        needs = msgspec.structs.replace(self._needs(request.order), compares=True)
+        needs = msgspec.structs.replace(self._needs(msgspec.structs.replace(request, secrets={})), compares=True)
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True))
         return await self._view(account, job.order.id)
 
     async def quote(self, request: calls.Submit) -> QuoteView:
         """Say where an order could run and for how much, before any money moves."""
-        wish = _wish(request.order, self._needs(request.order))
+        wish = wish_of(request.order, self._needs(request))
         return quote(self._rounds.brain, wish, self._rounds.first_window_ms(request.order), self._clock.now_ms())
 
     async def job(self, request: calls.JobRef) -> JobView:
@@ -275,14 +279,18 @@ class Market:
 
     # Inside
 
-    def _needs(self, order: Order) -> Needs:
+    def _needs(self, request: calls.Submit) -> Needs:
+        order = request.order
         vertical = self._verticals.get(order.vertical)
         if vertical is None:
             names = ", ".join(sorted(self._verticals))
             raise InvalidInput("order.vertical", f"There is no {order.vertical!r} here.", f"Choose from: {names}.")
         needs = vertical.check_work(order.work, order.items[0] if order.items else None)
+        if request.secrets and not needs.secrets:
+            raise InvalidInput("order.secrets", "This kind of work takes no secret values.", "Leave them out.")
         compares = needs.compares and not order.until_stopped  # what has no end has no result to compare
         return Needs(
+            secrets=tuple(sorted(request.secrets)),
             blobs=tuple(sorted(needs.blobs - set(order.items))),
             attributes=dict(needs.attributes),
             write_bytes_max=needs.write_bytes_max,
@@ -292,7 +300,7 @@ class Market:
 
     def _first_deposit(self, order: Order, needs: Needs) -> int:
         window_ms = self._rounds.first_window_ms(order)
-        return first_deposit(self._rounds.brain, _wish(order, needs), window_ms, self._clock.now_ms())
+        return first_deposit(self._rounds.brain, wish_of(order, needs), window_ms, self._clock.now_ms())
 
     async def _find(self, account: bytes, job_id: str) -> tuple[Job, Sequence[Item]]:
         entry = self._rounds.brain.jobs.get(job_id)
@@ -316,7 +324,3 @@ class Market:
 
 def _unknown(job_id: str) -> NotFound:
     return NotFound("job.unknown", f"There is no job {job_id} of this account.", "List them: fallow job ls")
-
-
-def _wish(order: Order, needs: Needs) -> Wish:
-    return Wish(order.requirements, needs.attributes, order.max_price_microusd_per_hour)
