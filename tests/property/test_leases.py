@@ -53,8 +53,9 @@ class LeaseMachine(RuleBasedStateMachine):
         price=st.sampled_from([0, 1, 359_999, 7_777_777]),
         limit_ms=st.sampled_from([1, 9999, 10_000, 25_000, 40_000]),
         network_pays=st.booleans(),
+        until_stopped=st.booleans(),
     )
-    def begin(self, price: int, limit_ms: int, network_pays: bool) -> None:
+    def begin(self, price: int, limit_ms: int, network_pays: bool, until_stopped: bool) -> None:
         self.now = START
         self.lease = Lease(
             id=bytes(16),
@@ -71,6 +72,7 @@ class LeaseMachine(RuleBasedStateMachine):
             time_limit_ms=limit_ms,
             proposed_at=START,
             answer_by=START + 5000,
+            until_stopped=until_stopped,
         )
         self.awaited: Reserve | None = None
         self.open: set[int] = set()
@@ -185,6 +187,12 @@ class LeaseMachine(RuleBasedStateMachine):
         self.send(receipt)
         self.send(receipt)
         assert shift == 0 or self.lease == before
+        if self.lease.state is LeaseState.ENDED and not self.lease.ok and caused_by in {"provider", "owner"}:
+            paid_ms = self.lease.used_ms - before.used_ms
+            assert paid_ms <= max(0, before.saved_ms - before.used_ms) or (
+                before.until_stopped and caused_by == "owner"
+            )
+            assert paid_ms <= used_ms
 
     @precondition(free_of_money)
     @rule(used_ms=USES)

@@ -202,6 +202,68 @@ def test_a_lost_item_goes_on_from_its_last_checkpoint(world: World) -> None:
     assert [refusal.code for refusal in world.store.refusals.values()] == ["checkpoint.not_later"]
 
 
+def run_for(world: World, lease: bytes, seconds: int, before_s: int = 0) -> None:
+    """Work honestly: a checkpoint every 4 s, a receipt for each window of 10 s."""
+    node = next(one for one in world.nodes if one.id == world.brain.leases[lease].node)
+    for second in range(before_s + 1, seconds + 1):
+        world.wait(1000)
+        if second % 4 == 0:
+            world.save(node, lease, second * 1000, second.to_bytes(32, "big"))
+        if second % 10 == 0 and second < seconds:
+            world.interim(node, lease, second // 10 - 1, 10_000)
+        world.settle()
+
+
+def test_a_long_job_that_is_reclaimed_at_90_percent_costs_at_most_15_percent_more(world: World) -> None:
+    world.offer(world.nodes[2], BIG, CHEAP)
+    owed = []
+    for number, reclaimed_s in ((1, None), (2, 90)):
+        submit(world, order(number, work={"checkpoints": True}))
+        (lease,) = accept_all(world)
+        done_s = 100
+        if reclaimed_s is not None:
+            run_for(world, lease, reclaimed_s)
+            node = next(one for one in world.nodes if one.id == world.brain.leases[lease].node)
+            fields = {"ok": False, "result": None, "caused_by": "owner", "reason": "owner.paused"}
+            world.final(node, lease, reclaimed_s // 10 - 1, 10_000, **fields)
+            world.settle()
+            (lease,) = accept_all(world)
+            done_s = 100 - reclaimed_s // 4 * 4  # it goes on from the last checkpoint, at 88 s
+        run_for(world, lease, done_s)
+        node = next(one for one in world.nodes if one.id == world.brain.leases[lease].node)
+        last = (done_s - 1) // 10
+        world.final(node, lease, last, (done_s - 10 * last) * 1000)
+        world.settle()
+        job = next(one for one in world.store.all_jobs() if one.order.id == order(number).id)
+        assert job.state is JobState.DONE
+        owed.append(world.store.items_of(job)[0].owed_microusd)
+    undisturbed, reclaimed = owed
+    assert undisturbed == 10_000
+    assert undisturbed <= reclaimed <= 1.15 * undisturbed
+
+
+def test_who_vanishes_is_paid_for_what_his_checkpoints_hold_and_no_more(world: World) -> None:
+    submit(world, order(work={"checkpoints": True}))
+    (lease,) = accept_all(world)
+    world.wait(6000)
+    world.save(world.nodes[0], lease, 5000, b"1" * 32)
+    world.settle()
+    world.nodes[0].alive = False
+    world.wait(LOST_AFTER_MS)
+    world.settle()
+    lost = world.store.lease(lease)
+    assert (lost.reason, lost.used_ms, lost.owed_microusd) == ("node.vanished", 5000, 500)
+
+
+def test_a_process_that_its_owner_stops_politely_is_paid_for_all_that_it_ran(world: World) -> None:
+    lease = serve(world)
+    world.wait(3000)
+    fields = {"ok": False, "result": None, "reason": "owner.paused"}
+    world.final(world.nodes[0], lease, 0, 3000, caused_by="owner", **fields)
+    world.settle()
+    assert world.store.lease(lease).owed_microusd == 300
+
+
 def test_a_checkpoint_that_is_of_no_use_is_dropped_and_harms_nobody(world: World) -> None:
     submit(world, order(work={"checkpoints": True}))
     (lease,) = accept_all(world)

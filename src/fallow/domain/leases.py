@@ -39,7 +39,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     `window` is the number of the open window and `held` what is reserved for it: (credit class, micro-US-dollars) in
     the order of spending; `claim_ms` is what its last report may cost. `used_ms` and `owed_microusd` cover the
     settled windows. It goes on from the checkpoint `resume` (SHA-256 in hex), and what it did in its first `saved_ms`
-    is in a checkpoint of its own. Times are the network's own.
+    is in a checkpoint of its own. What runs `until_stopped` is of use while it runs. Times are the network's own.
     """
 
     id: bytes
@@ -71,6 +71,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     owed_microusd: int = 0
     resume: str | None = None
     saved_ms: int = 0
+    until_stopped: bool = False
 
     @property
     def holds_capacity(self) -> bool:
@@ -287,10 +288,10 @@ def _saved(lease: Lease, at: int, used_ms: int) -> Step:
 def _final(lease: Lease, receipt: Reported) -> Step:
     """A result is judged; what a node did until the buyer stopped it is paid; for its own failure nobody pays."""
     if receipt.caused_by in {"provider", "owner"} and not receipt.ok:
-        return _released(lease, receipt.at, receipt.reason or "node.failed", receipt.caused_by)
+        return _released(lease, receipt.at, receipt.reason or "node.failed", receipt.caused_by, receipt)
     if receipt.caused_by == "nobody" and not receipt.ok and not lease.stop_reason:
         # The network was away, say, or the checkpoint is of no use: the item goes on elsewhere, and nobody pays.
-        return _released(lease, receipt.at, receipt.reason or "node.failed", "nobody")
+        return _released(lease, receipt.at, receipt.reason or "node.failed", "nobody", receipt)
     stopped = lease.stop_reason and not receipt.ok  # the node does not know who asked it to stop
     reported = msgspec.structs.replace(
         lease,
@@ -324,10 +325,27 @@ def billable_ms(lease: Lease, receipt: Reported) -> int:
     return max(0, min(receipt.used_ms, lease.window_limit_ms(lease.window), elapsed_ms))
 
 
-def _released(lease: Lease, at: int, reason: str, caused_by: str) -> Step:
+def useful_ms(lease: Lease, caused_by: str, receipt: Reported | None) -> int:
+    """What the buyer can use of the open window of a lease that ends without a result: DESIGN rule 8.
+
+    That is what a checkpoint holds, and of a process that its owner stopped politely all that it ran; never more than
+    the last receipt claims, where there is one.
+    """
+    given_ms = billable_ms(lease, receipt) if receipt is not None else lease.window_limit_ms(lease.window)
+    if lease.until_stopped and receipt is not None and caused_by != "provider":
+        return given_ms
+    return max(0, min(lease.saved_ms - lease.used_ms, given_ms))
+
+
+def _released(lease: Lease, at: int, reason: str, caused_by: str, receipt: Reported | None = None) -> Step:
+    """It ends without a result: what is of use all the same is paid, and nothing else."""
     if lease.state is LeaseState.REPORTED:
         return lease, (Refused("lease.reported"),)
-    return _ended(lease, at, reason, caused_by), (Release(lease.window), Free(), Ended(ok=False, paid=False))
+    ended, used_ms = _ended(lease, at, reason, caused_by), useful_ms(lease, caused_by, receipt)
+    if not used_ms:
+        return ended, (Release(lease.window), Free(), Ended(ok=False, paid=False))
+    paid = msgspec.structs.replace(ended, used_ms=lease.used_ms + used_ms)
+    return paid, (Settle(lease.window, used_ms, None), Free(), Ended(ok=False, paid=True))
 
 
 def _ended(lease: Lease, at: int, reason: str, caused_by: str) -> Lease:

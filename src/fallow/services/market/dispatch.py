@@ -160,4 +160,5 @@ def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: 
         proposed_at=now,
         answer_by=now + ANSWER_MS,
         resume=item.checkpoint,
+        until_stopped=order.until_stopped,
     )
