@@ -22,6 +22,7 @@ from fallow.domain.facts import (
     NodeBound,
     NodeEnrolled,
     OfferMade,
+    SpotOfferMade,
     UsageReceipt,
 )
 from fallow.domain.jobs import Item
@@ -65,6 +66,13 @@ BODIES: tuple[Body, ...] = (
     ),
     LeaseCheckpoint(lease=LEASE, window=2, used_ms=7_654_321, blob=bytes(range(32))),
     NodeBound(account=ACCOUNT, account_signature=bytes(range(65)), before_s=1_800_000_000, label="golden node"),
+    SpotOfferMade(
+        offer=8,
+        open=True,
+        total=Resources(cpu_milli=3500, memory_mib=2048, disk_mib=10_000),
+        terms=Terms(price_microusd_per_core_hour=12_000),
+        spot=Terms(price_microusd_per_core_hour=6000),
+    ),
 )
 BATCHED = 5
 """Records in the golden batch: kinds that came later are golden by themselves."""

@@ -23,14 +23,14 @@ from fallow.domain.batches import seal_batch
 from fallow.domain.billing import HOUR_MS, FeePolicy, MeterKey, cumulative_charge
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of, fund, network_accounts
 from fallow.domain.errors import Conflict, FallowError, Unavailable
-from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, UsageReceipt
+from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, SpotOfferMade, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
-from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.leases import PREEMPTED, Lease, LeaseState
 from fallow.domain.ledger import transfer
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
 from fallow.domain.records import Body, make_record
-from fallow.domain.resources import Resources
+from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import PROVEN, TRUSTED_AFTER, Standing, level
 from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
 from fallow.services.market.brain import Brain
@@ -290,7 +290,8 @@ class World:
         """A work that says so has results that can be compared, or keeps checkpoints."""
         says = {name: bool(order.work.get(name)) for name in ("compares", "checkpoints")}
         secret = bool(order.work.get("secrets"))
-        needs = Needs(secrets=("KEY",) if secret else (), **says)
+        blobs = tuple(order.work.get("blobs", ()))
+        needs = Needs(secrets=("KEY",) if secret else (), blobs=blobs, **says)
         return self.ask(Submission(order, account, needs, locked=b"locked" if secret else None))
 
     def cancel(self, job_id: str, account: bytes) -> Answer:
@@ -311,9 +312,12 @@ class World:
         self.log.batches.append(LoggedBatch(len(self.log.batches) + 1, node, data, self.now))
         self.rounds._log_has_news = True
 
-    def offer(self, node: Node, total: Resources, terms: Any, *, is_open: bool = True) -> None:
+    def offer(
+        self, node: Node, total: Resources, terms: Terms, *, is_open: bool = True, spot: Terms | None = None
+    ) -> None:
         node.offers += 1
-        self.record(node, OfferMade(offer=node.offers, open=is_open, total=total, terms=terms))
+        fields: dict[str, Any] = {"offer": node.offers, "open": is_open, "total": total, "terms": terms}
+        self.record(node, OfferMade(**fields) if spot is None else SpotOfferMade(spot=spot, **fields))
 
     def accept(self, node: Node, lease: bytes) -> None:
         self.record(node, LeaseAccepted(lease=lease))
@@ -484,6 +488,11 @@ class World:
             assert not {lease.node, lease.payee} & self.brain.banned
             job = msgspec.json.decode(self.store.jobs[lease.job], type=Job)
             assert not job.needs.secrets or level(self.brain.judging.standing(lease.node)) == PROVEN
+            offer = self.brain.floor.slots[lease.node].offer
+            asked = offer.spot if lease.spot else offer.made.terms
+            assert asked is not None
+            assert lease.price_microusd_per_hour == asked.price_microusd_per_hour(lease.resources)
+            assert lease.spot == self.brain.jobs[lease.job].job.order.spot
             assert not lease.holds_capacity or self.brain.floor.slots[lease.node].free.holds(NOTHING)
 
     def _check_leases(self) -> None:
@@ -506,6 +515,7 @@ class World:
             if lease.saved_ms:
                 assert (lease.node, lease.id, LeaseCheckpoint.kind) in self.said
                 assert lease.saved_ms <= (lease.ended_at or self.now) - lease.proposed_at
+            assert lease.spot or PREEMPTED not in {lease.reason, lease.stop_reason}
             if lease.id in self.store.evidence:
                 assert (lease.reason, lease.caused_by) == ("result.wrong", "provider")
 

@@ -276,15 +276,24 @@ class Running:
 
     @contextmanager
     def agent(
-        self, name: str, *, cpu: float = CPU, memory: int = 256, price: float = PRICE, token: str = "", folder: str = ""
+        self,
+        name: str,
+        *,
+        cpu: float = CPU,
+        memory: int = 256,
+        price: float = PRICE,
+        spot: float | None = None,
+        token: str = "",
+        folder: str = "",
     ) -> Iterator[Agent]:
         """Join a machine, and serve with it while the context is open."""
         home, log = self.data.parent / (folder or name), self.data.parent / f"{name}.log"
         log.touch()
         self.joined += 1  # each agent on a line of its own: nodes that share one do not check each other
+        below = () if spot is None else ("--spot-core-hour", str(spot))
         process = start(
             "agent", "join", self.url, "--yes", "--json", "--home", home, "--label", name, "--cpu", str(cpu),
-            "--memory", str(memory), "--disk", "256", "--price-core-hour", str(price),
+            "--memory", str(memory), "--disk", "256", "--price-core-hour", str(price), *below,
             "--from", f"127.0.{self.joined}.1",
             log=log, FALLOW_TOKEN=token or self.welcome["join_token"],
         )  # fmt: skip

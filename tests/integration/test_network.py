@@ -24,8 +24,9 @@ from fallow.domain.billing import FeePolicy, cumulative_charge
 from fallow.domain.calls import Join, join_message
 from fallow.domain.chart import Purpose
 from fallow.domain.errors import Conflict, InsufficientFunds, InvalidInput, NotAllowed, NotFound
+from fallow.domain.leases import LeaseState
 from fallow.domain.views import JobEvent, JobView
-from tests.network import BOUND, NEEDS, Net, check_job, fallow, fresh_id, until_async
+from tests.network import BOUND, NEEDS, PRICE, Net, check_job, fallow, fresh_id, until_async
 from tests.programs import SECOND, ending_with, hello, spin, spun
 
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
@@ -148,6 +149,24 @@ async def test_a_banned_machine_loses_its_work_at_once_and_may_come_back(net: Ne
         await net.operator.act("unban", outcast.node, "cleared")
         await net.runs(order.id)
         await net.buyer.cancel(order.id)
+
+
+async def test_an_order_on_demand_takes_the_place_of_spot_work(net: Net) -> None:
+    whole = Requirements(cpu_milli=400, memory_mib=64, disk_mib=16)
+    async with net.agent("giver", spot=PRICE / 2) as giver:
+        cheap = await net.submit([20 * SECOND], on=[giver], requirements=whole, spot=True)
+        await net.runs(cheap.id)
+        full = await net.submit([QUICK], on=[giver], requirements=whole)
+        assert (await net.finished(full.id)).state == "done"
+        leases = await net.all_leases()
+        (gave_way,) = [lease for lease in leases if lease.job == cheap.id and lease.state is LeaseState.ENDED]
+        (took,) = [lease for lease in leases if lease.job == full.id and lease.payer]
+        assert (gave_way.reason, gave_way.caused_by, gave_way.owed_microusd) == ("spot.preempted", "owner", 0)
+        assert took.price_microusd_per_hour == 2 * gave_way.price_microusd_per_hour > 0
+        assert gave_way.ended_at is not None
+        assert took.proposed_at >= gave_way.ended_at, "nothing is sold before it is free"
+        await net.runs(cheap.id)
+        await net.buyer.cancel(cheap.id)
 
 
 def connect(net: Net, key: NodeKey, on_state: OnState | None = None) -> AbstractAsyncContextManager[object]:

@@ -46,6 +46,7 @@ wishes = st.builds(
     ),
     st.sampled_from(({}, {"a": "1"})),
     st.sampled_from((3, 10, 10)),
+    st.sampled_from(("new", "new", "proven")),
 )
 steps = st.one_of(offers(), st.integers(0, 2), st.tuples(st.integers(0, 3), st.integers(0, 3)))
 """An offer; a wish, by its number; room taken of a node."""
@@ -53,7 +54,7 @@ steps = st.one_of(offers(), st.integers(0, 2), st.tuples(st.integers(0, 3), st.i
 
 def place(slot: Slot) -> Place:
     number = slot.offer.node[0]
-    return slot.place(NOW, suspended=number == 3, banned=number == 2)
+    return slot.place(NOW, suspended=number == 3, banned=number == 2, trust="proven" if number else "new")
 
 
 @settings(max_examples=150)

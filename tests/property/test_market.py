@@ -22,6 +22,9 @@ from tests.market_world import Answer, Node, World, failed
 
 PICK = st.integers(0, 1000)
 BIG = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)
+TIGHT = Resources(cpu_milli=3000, memory_mib=8000, disk_mib=8000)
+"""Room for few leases at a time, so that orders on demand take it from spot leases."""
+
 TOTALS = st.builds(
     Resources,
     cpu_milli=st.sampled_from([500, 1000, 2000, 2500]),
@@ -39,6 +42,7 @@ ORDERS = st.fixed_dictionaries(
         "cpu_milli": st.sampled_from([500, 1000, 2000]),
         "budget_microusd": st.sampled_from([None, None, 40, 300, 700, 60_000]),
         "time_limit_s": st.sampled_from([5, 25, 40]),
+        "spot": st.booleans(),
         "retries": st.sampled_from([0, 0, 1]),
         "until_stopped": st.sampled_from([False, False, True]),
         "replicas": st.sampled_from([1, 1, 2, 3]),
@@ -98,7 +102,12 @@ class MarketMachine(RuleBasedStateMachine):
             if amount:
                 self.world.grant(account, amount)
         for node in self.world.nodes[:3]:
-            self.world.offer(node, BIG, Terms(price_microusd_per_core_hour=100_000))
+            self.world.offer(
+                node,
+                TIGHT,
+                Terms(price_microusd_per_core_hour=100_000),
+                spot=Terms(price_microusd_per_core_hour=50_000),
+            )
         self.world.round()
         for number, wanted in enumerate(orders):
             self.submit_one(number, wanted)
@@ -131,9 +140,16 @@ class MarketMachine(RuleBasedStateMachine):
 
     # Nodes
 
-    @rule(pick=PICK, total=TOTALS, terms=TERMS, is_open=st.sampled_from([True, True, False]), later=LATER)
-    def offer(self, pick: int, total: Resources, terms: Terms, is_open: bool, later: bool) -> None:
-        self.world.offer(self.node(pick), total, terms, is_open=is_open)
+    @rule(
+        pick=PICK,
+        total=TOTALS,
+        terms=TERMS,
+        is_open=st.sampled_from([True, True, False]),
+        spot=st.one_of(st.none(), TERMS),
+        later=LATER,
+    )
+    def offer(self, pick: int, total: Resources, terms: Terms, is_open: bool, spot: Terms | None, later: bool) -> None:
+        self.world.offer(self.node(pick), total, terms, is_open=is_open, spot=spot)
         self.then(later)
 
     @rule(pick=PICK, later=LATER)
@@ -340,7 +356,7 @@ class MarketMachine(RuleBasedStateMachine):
         for node in world.nodes:
             world.reboot(node)
             world.prove(node)
-            world.offer(node, BIG, Terms(price_microusd_per_core_hour=1))
+            world.offer(node, BIG, Terms(price_microusd_per_core_hour=1), spot=Terms(price_microusd_per_core_hour=1))
         for job_id, entry in list(world.brain.jobs.items()):
             if entry.job.order.until_stopped:
                 world.cancel(job_id, entry.job.account)

@@ -117,7 +117,12 @@ class Machine(Process):
                 network=self._network,
                 account=answer.account,
                 account_signature=answer.account_signature,
-                settings=Settings(total=TOTAL, terms=Terms(price_microusd_per_core_hour=price), label=self.name),
+                settings=Settings(
+                    total=TOTAL,
+                    terms=Terms(price_microusd_per_core_hour=price),
+                    label=self.name,
+                    spot=Terms(price_microusd_per_core_hour=price // 2),
+                ),
             )
         )
 

@@ -250,6 +250,7 @@ class World:
             retries=chance.choice((0, 1)),
             replicas=chance.choice((1, 1, 2)),
             budget_microusd=chance.choice((None, None, GRANT, 10 * POOR, POOR)),
+            spot=chance.random() < 0.4,
         )
 
     async def _ask(self, subject: str, request: Any, reply: type[T], bus: Bus | None = None) -> T:

@@ -11,18 +11,20 @@ import msgspec
 import pytest
 
 from fallow.agent.bench import score_cpu
-from fallow.agent.consent import Consent
+from fallow.agent.consent import Consent, consent_text
 from fallow.agent.enrol import Plan, Wishes, carry_out, plan_join, settings_from
 from fallow.agent.home import Home
 from fallow.agent.http import new_client
 from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import Inventory, take_inventory
+from fallow.agent.owner import Shape
 from fallow.agent.presence import Presence
 from fallow.domain.bindings import BindingCode
 from fallow.domain.calls import Join, join_message
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
-from fallow.domain.facts import NodeBound
+from fallow.domain.facts import NodeBound, OfferMade, SpotOfferMade
 from fallow.domain.identity import verify
+from fallow.domain.resources import Terms
 from tests.unit.agent_fakes import FakeClock
 
 MACHINE = Inventory(4000, 8192, 100_000, 0, "linux", "x86_64", "3.11", (), {})
@@ -173,3 +175,27 @@ def test_a_home_that_others_can_change_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").chmod(0o777)
     with pytest.raises(NotAllowed, match="changed by others"):
         Home(tmp_path / "home")
+
+
+def test_a_spot_price_is_offered_beside_the_other_and_never_above_it() -> None:
+    plain = settings_from(Wishes(price_usd_per_core_hour=0.02), MACHINE)
+    both = settings_from(Wishes(price_usd_per_core_hour=0.02, spot_usd_per_core_hour=0.008), MACHINE)
+    assert (plain.spot, both.spot) == (None, Terms(price_microusd_per_core_hour=8000))
+    told = consent_text(url=URL, net="lab-1", home="/home", verticals=[], settings=both)
+    assert "What you ask: 0.02 US dollars an hour for each core, or 0.008 for work that may be ended" in told
+    for wrong in (-0.001, 0.021):
+        with pytest.raises(InvalidInput, match=r"agent\.price"):
+            settings_from(Wishes(price_usd_per_core_hour=0.02, spot_usd_per_core_hour=wrong), MACHINE)
+
+
+async def test_an_offer_names_the_spot_price_in_a_version_of_its_own(site: FakeSite, home: Home) -> None:
+    await carry_out(site.client, home, await planned(site, home), "s", clock=FakeClock(), score=lambda: 1)
+    state = home.state()
+    shape = Shape(open=True, total=state.settings.total, floor=9000)
+    plain = Presence(home, state, {}).offer(shape)
+    spot = msgspec.structs.replace(state.settings, spot=Terms(price_microusd_per_core_hour=8000))
+    both = Presence(home, msgspec.structs.replace(state, settings=spot), {}).offer(shape)
+    assert (type(plain), type(both)) == (OfferMade, SpotOfferMade)
+    assert isinstance(both, SpotOfferMade)
+    assert both.spot.price_microusd_per_core_hour == 9000, "never below what the power costs"
+    assert both.on_demand == msgspec.structs.replace(plain, offer=both.offer)

@@ -297,7 +297,7 @@ def test_run_prints_the_programs_output_and_returns_its_code(
 
 def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, tmp_path: Path) -> None:
     line = f"run {program} --input a=x.bin --input b=y=z --env K=V=W --cpu 0.5 --memory 512 --country de --country FR"
-    line += " --max-price 0.02 --budget 1.5 --time-limit 2h --retries 2 --label mine pos -- -v --json"
+    line += " --spot --max-price 0.02 --budget 1.5 --time-limit 2h --retries 2 --label mine pos -- -v --json"
     assert main.run([*line.split(), "--output", str(tmp_path)]) == 0
     path, args, inputs, items, env, options = called(client, "wasm_order")
     assert (path, args, items) == (Path(program), ["pos", "-v", "--json", "--output", str(tmp_path)], [])
@@ -306,6 +306,7 @@ def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, t
     requirements = options.pop("requirements")
     assert (requirements.cpu_milli, requirements.memory_mib, requirements.countries) == (500, 512, ["DE", "FR"])
     assert options == {
+        "spot": True,
         "max_price_microusd_per_hour": 20_000,
         "budget_microusd": 1_500_000,
         "time_limit_s": 7200,
@@ -410,6 +411,15 @@ def test_a_quote_without_nodes_says_why() -> None:
     assert quote_line(quote) == "No node can take this now (country: 1, cpu: 2); it waits until one can."
 
 
+def test_a_quote_says_what_it_would_cost_the_other_way() -> None:
+    plain = fake_network.quote_view()
+    assert "from 0.02 USD/h; " in quote_line(plain)
+    quote = msgspec.structs.replace(plain, on_demand_microusd_per_hour=20_000, spot_microusd_per_hour=8000)
+    assert "from 0.02 USD/h (as spot from 0.008 USD/h); " in quote_line(quote)
+    quote = msgspec.structs.replace(quote, price_microusd_per_hour=8000)
+    assert "from 0.008 USD/h (on demand from 0.02 USD/h); " in quote_line(quote)
+
+
 def test_map_prints_in_the_order_of_the_inputs(
     client: CannedClient, program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -484,12 +494,15 @@ def test_jobs_are_filtered(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_job_why_it_waits(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
     client.quoted = msgspec.structs.replace(
-        client.quoted, candidates=[], nodes_total=3, why_not={"cpu": 2, "country": 1, "attribute:compute.wasm": 1}
+        client.quoted,
+        candidates=[],
+        nodes_total=3,
+        why_not={"cpu": 2, "country": 1, "attribute:compute.wasm": 1, "banned": 1, "spot": 3},
     )
     assert main.run(["job", "why", JOB]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert "None of 3 machines can take it now." in lines
-    for row in (["cpu", "2.5", "cores", "2"], ["country", "DE", "or", "AT", "1"]):
+    for row in (["cpu", "2.5", "cores", "2"], ["country", "DE", "or", "AT", "1"], ["spot", "a", "spot", "price", "3"]):
         assert row in [line.split() for line in lines]
     assert "attribute:compute.wasm  wasi-p1" in "\n".join(lines)
     client.quoted = msgspec.structs.replace(fake_network.quote_view(), why_not={"busy": 2})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
@@ -15,7 +16,7 @@ from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
 from fallow.domain.matching import why_not
 from fallow.domain.orders import UNTIL_STOPPED_S, Order, Requirements
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.verification import Standing
+from fallow.domain.verification import TRUSTED_AFTER, Standing
 from fallow.services.market.brain import RENEW_BEFORE_MS
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.floor import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
@@ -27,7 +28,7 @@ CHEAP = Terms(price_microusd_per_core_hour=360_000)  # 100 micro-US-dollars a se
 COMPARES = {"compares": True}
 
 
-def order(number: int = 1, items: int = 0, work: dict[str, bool] | None = None, **fields: object) -> Order:
+def order(number: int = 1, items: int = 0, work: dict[str, Any] | None = None, **fields: object) -> Order:
     hashes = [f"{index:064x}" for index in range(items)]
     return Order(id=f"{number:032x}", vertical="compute", work=work or {}, items=hashes, **fields)  # type: ignore[arg-type]
 
@@ -662,6 +663,61 @@ def test_every_refused_record_says_why(world: World) -> None:
     world.settle()
     codes = [refusal.code for refusal in world.store.refusals.values()]
     assert codes == ["lease.not_open", "lease.not_open", "lease.accepted_twice", "lease.running", "window.other"]
+
+
+# Who comes first
+
+
+def work_once(world: World, wanted: Order) -> bytes:
+    """Have a job done; returns the node that did it."""
+    submit(world, wanted)
+    (lease,) = accept_all(world)
+    node = next(node for node in world.nodes if node.id == world.brain.leases[lease].node)
+    world.wait(1)
+    world.final(node, lease, 0, 1)
+    world.settle()
+    return node.id
+
+
+def test_a_node_that_has_the_inputs_comes_first_among_equals(world: World) -> None:
+    program, other = {"blobs": ["ab" * 32]}, {"blobs": ["cd" * 32]}
+    for node in world.nodes[1:4]:
+        world.offer(node, BIG, CHEAP)
+    first = work_once(world, order(1, work=program, requirements=Requirements(nodes_allowed=[world.nodes[3].id.hex()])))
+    assert first == world.nodes[3].id
+    best = work_once(world, order(2, work=other))
+    assert best != first
+    assert work_once(world, order(3, work=program)) == first
+    dearer = Terms(price_microusd_per_core_hour=CHEAP.price_microusd_per_core_hour + 1)
+    world.offer(world.nodes[3], BIG, dearer)
+    world.settle()
+    assert work_once(world, order(4, work=program)) == best, "what it saves the node does not make it cheaper"
+    world.offer(world.nodes[3], BIG, CHEAP)
+    world.restart()
+    assert work_once(world, order(5, work=program)) == best, "a new process has forgotten, and nothing breaks"
+
+
+def test_an_owner_never_confirms_himself_because_his_node_has_the_inputs(world: World) -> None:
+    program = {"blobs": ["ab" * 32]}
+    world.offer(world.nodes[1], BIG, CHEAP)
+    world.offer(world.nodes[2], BIG, CHEAP)
+    assert world.nodes[0].account == world.nodes[1].account != world.nodes[2].account
+    work_once(world, order(1, work=program, requirements=Requirements(nodes_allowed=[world.nodes[1].id.hex()])))
+    world.fund(1_000_000)
+    submit(world, order(2, work={**program, **COMPARES}, replicas=2))
+    assert {lease.node for lease in world.brain.leases.values()} == {world.nodes[1].id, world.nodes[2].id}
+
+
+def test_a_proven_node_comes_first_at_one_price(world: World) -> None:
+    proven = world.nodes[3].id
+    for node in world.nodes[1:4]:
+        world.offer(node, BIG, CHEAP)
+    world.settle()
+    world.store.standings[proven] = msgspec.json.encode(Standing(confirmed=TRUSTED_AFTER))
+    world.restart()
+    world.settle()
+    submit(world, order())
+    assert [lease.node for lease in world.brain.leases.values()] == [proven]
 
 
 # Nodes that turn work down

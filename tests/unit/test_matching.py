@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles, room, same_model, why_not
+from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles, rank, same_model, why_not
 from fallow.domain.orders import Requirements, read_order
 from fallow.domain.resources import GIB_MIB, Resources, Terms
 
@@ -151,6 +153,20 @@ def test_the_cheapest_comes_first_then_the_tightest_fit() -> None:
     assert [found.node[0] for found in candidates(reversed(places), wish())] == [4, 5, 3, 2, 1]
 
 
+def test_at_one_price_trust_comes_first_then_who_holds_the_inputs_then_the_fit() -> None:
+    tight = Resources(cpu_milli=1000, memory_mib=256, disk_mib=64)
+    places = [
+        place(1, price=99, trust="new"),
+        place(2, trust="proven", holds=True),
+        place(3, trust="proven", free=tight),
+        place(4, trust="proven"),
+        place(5, trust="new", holds=True, free=tight),
+        place(6, trust="new", free=tight),
+        place(7, price=101, trust="proven", holds=True, free=tight),
+    ]
+    assert [found.node[0] for found in candidates(reversed(places), wish())] == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_a_price_counts_for_what_is_asked_for() -> None:
     """A node with cheap cores and dear memory is dear for those who need memory."""
     cores = place(1, terms=Terms(price_microusd_per_core_hour=1, price_microusd_per_gib_hour=1000))
@@ -174,11 +190,53 @@ def test_a_node_is_a_candidate_or_has_an_obstacle(totals: list[tuple[Resources, 
             assert one.free.holds(wanted.requirements.resources)
 
 
-def test_room() -> None:
-    one = Resources(cpu_milli=4000, memory_mib=1, disk_mib=0)
-    assert room(place(), one, ())
-    assert not room(place(), one, {NODE})
-    assert not room(place(), one.plus(Resources(cpu_milli=1, memory_mib=0)), ())
+PLACES = st.lists(
+    st.builds(
+        place,
+        st.integers(0, 255),
+        st.integers(1, 3),
+        here=st.booleans(),
+        suspended=st.booleans(),
+        banned=st.booleans(),
+        free=RESOURCES,
+        trust=st.sampled_from(["new", "proven"]),
+        holds=st.booleans(),
+        country=st.sampled_from(["", "JP"]),
+    ),
+    unique_by=lambda one: one.node,
+    max_size=12,
+)
+WISHES = st.builds(
+    wish,
+    st.integers(0, 12),
+    cpu_milli=st.integers(1, 5000),
+    memory_mib=st.integers(1, 3),
+    countries=st.sampled_from([[], ["JP"]]),
+)
+
+
+@given(PLACES, WISHES, st.randoms())
+def test_the_ranking_is_total_stable_and_names_only_who_fits(places: list[Place], wanted: Wish, chance: Random) -> None:
+    found = candidates(places, wanted)
+    shuffled = places.copy()
+    chance.shuffle(shuffled)
+    assert candidates(shuffled, wanted) == found, "the order in which nodes are known changes nothing"
+    assert {one.node for one in found} == {one.node for one in places if not obstacles(one, wanted)}
+    ranks = [rank(one, wanted) for one in found]
+    assert all(before < after for before, after in pairwise(ranks))
+
+
+@given(PLACES, WISHES)
+def test_nobody_comes_before_a_cheaper_node_or_at_one_price_before_a_better_one(
+    places: list[Place], wanted: Wish
+) -> None:
+    def price(one: Place) -> int:
+        return one.terms.price_microusd_per_hour(wanted.requirements.resources)
+
+    for before, after in pairwise(candidates(places, wanted)):
+        assert price(before) <= price(after)
+        if price(before) == price(after):
+            assert (before.trust, before.holds) >= (after.trust, after.holds), "proven sorts after new"
 
 
 # Amounts and their price

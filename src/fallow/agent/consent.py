@@ -39,7 +39,14 @@ def consent_text(*, url: str, net: str, home: str, verticals: list[str], setting
             "What leaves through your line: results of jobs, signed records (what you offer, work done, when), a sign",
             f"  of life every few seconds, this machine's label {settings.label!r}, how many cores and how much memory",
             "  it has, its system and a benchmark. Connections are only ever made from here to the network.",
-            f"What you ask: {price:g} US dollars an hour for each core{gpu_price}.",
+            f"What you ask: {price:g} US dollars an hour for each core{gpu_price}{_spot(settings)}.",
             "You can end it at any time: fallow agent pause, drain, or leave.",
         ]
     )
+
+
+def _spot(settings: Settings) -> str:
+    if settings.spot is None:
+        return ""
+    price = settings.spot.price_microusd_per_core_hour / MICROUSD_PER_USD
+    return f", or {price:g} for work that may be ended for work at the full price"

@@ -40,6 +40,7 @@ class Wishes(NamedTuple):
     price_usd_per_gpu_hour: float = 0.2
     country: str = ""
     dial_from: str = ""
+    spot_usd_per_core_hour: float | None = None
 
 
 class Plan(NamedTuple):
@@ -55,8 +56,8 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
     """Turn wishes into what is offered.
 
     Raises:
-        InvalidInput: more than the machine has, or nothing (`agent.over_claimed`), a negative price, or an address to
-            connect from that is none.
+        InvalidInput: more than the machine has, or nothing (`agent.over_claimed`); a negative price, or one for spot
+            leases above the other (`agent.price`); an address to connect from that is none.
     """
     total = Resources(
         cpu_milli=machine.cpu_milli if wishes.cores is None else round(wishes.cores * 1000),
@@ -73,16 +74,25 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
             f"It has {has.cpu_milli / 1000:g} cores, {has.memory_mib} MiB, {has.disk_mib} MiB free on disk and "
             f"{has.gpus} GPUs.",
         )
-    price = round(wishes.price_usd_per_core_hour * MICROUSD_PER_USD)
-    gpu_price = round(wishes.price_usd_per_gpu_hour * MICROUSD_PER_USD) if total.gpus else 0
-    if min(price, gpu_price) < 0:
-        raise InvalidInput("agent.price", "A price is not negative.")
+    price, spot = wishes.price_usd_per_core_hour, wishes.spot_usd_per_core_hour
+    if min(price, wishes.price_usd_per_gpu_hour) < 0 or (spot is not None and not 0 <= spot <= price):
+        raise InvalidInput("agent.price", "Prices are not negative, and spot is not dearer than on demand.")
+    # A spot lease's share of the machine costs the same part of its price for graphics processors as for cores.
+    spot_gpu = 0.0 if spot is None or not price else wishes.price_usd_per_gpu_hour * spot / price
     return Settings(
         total=total,
-        terms=Terms(price_microusd_per_core_hour=price, price_microusd_per_gpu_hour=gpu_price),
+        terms=_terms(price, wishes.price_usd_per_gpu_hour if total.gpus else 0),
         label=wishes.label,
         country=wishes.country,
         dial_from=_address(wishes.dial_from),
+        spot=None if spot is None else _terms(spot, spot_gpu if total.gpus else 0),
+    )
+
+
+def _terms(usd_per_core_hour: float, usd_per_gpu_hour: float) -> Terms:
+    return Terms(
+        price_microusd_per_core_hour=round(usd_per_core_hour * MICROUSD_PER_USD),
+        price_microusd_per_gpu_hour=round(usd_per_gpu_hour * MICROUSD_PER_USD),
     )
 
 

@@ -36,13 +36,18 @@ Mode = Literal["open", "paused", "draining"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the owner decides. `dial_from` is the address of this machine that connections come from; "" is any."""
+    """What the owner decides.
+
+    `dial_from` is the address of this machine that connections come from; "" is any. `spot` are his terms for spot
+    leases; None: he takes none.
+    """
 
     total: Resources
     terms: Terms
     label: str = ""
     country: str = ""
     dial_from: str = ""
+    spot: Terms | None = None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

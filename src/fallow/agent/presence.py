@@ -8,7 +8,7 @@ import msgspec
 
 from fallow.agent.home import Home, Mode, State
 from fallow.agent.owner import Shape
-from fallow.domain.facts import NodeBound, NodeEnrolled, OfferMade
+from fallow.domain.facts import NodeBound, NodeEnrolled, OfferMade, SpotOfferMade
 from fallow.domain.identity import address
 from fallow.domain.resources import Terms
 
@@ -36,7 +36,7 @@ class Presence:
             Unavailable: the disk is full.
         """
         settings = self.state.settings
-        return OfferMade(
+        made = OfferMade(
             offer=self._home.next_offer(),
             open=self.state.mode == "open" and shape.open,
             total=shape.total,
@@ -44,6 +44,10 @@ class Presence:
             attributes=dict(sorted(self.attributes.items())),
             country=settings.country,
         )
+        if settings.spot is None:
+            return made
+        fields = {name: getattr(made, name) for name in made.__struct_fields__}
+        return SpotOfferMade(spot=_not_below(settings.spot, shape.floor), **fields)
 
     def set_mode(self, mode: Mode) -> None:
         """Keep what the owner wants, restarts included."""

@@ -38,6 +38,9 @@ def join(
     price_core_hour: Annotated[float, Parameter(help="US dollars asked for a core and hour.")] = 0.01,
     gpus: Annotated[int | None, Parameter(help="Graphics processors to offer; all of them when left out.")] = None,
     price_gpu_hour: Annotated[float, Parameter(help="US dollars asked for a graphics processor and hour.")] = 0.2,
+    spot_core_hour: Annotated[
+        float | None, Parameter(help="US dollars asked where work may be ended for work at the full price.")
+    ] = None,
     account: Annotated[
         str,
         Parameter(help="The code of the account that earns (fallow account bind); left out, the network keeps one."),
@@ -68,6 +71,7 @@ def join(
         price_usd_per_gpu_hour=price_gpu_hour,
         country=country,
         dial_from=dial_from,
+        spot_usd_per_core_hour=spot_core_hour,
     )
     _log_to_stderr()
     state = asyncio.run(agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=agree, account=account))

@@ -102,7 +102,14 @@ def quote_line(quote: QuoteView) -> str:
         return f"No node can take this now ({why_not(quote) or 'the network has none'}); it waits until one can."
     price = usd(quote.price_microusd_per_hour or 0)
     able = f"{len(quote.candidates)} of {quote.nodes_total} nodes can take this"
-    return f"{able}, from {price}/h; {usd(quote.deposit_microusd)} is set aside."
+    return f"{able}, from {price}/h{_other_price(quote)}; {usd(quote.deposit_microusd)} is set aside."
+
+
+def _other_price(quote: QuoteView) -> str:
+    """Say what it would cost the other way, where that is another price."""
+    ways = {"on demand": quote.on_demand_microusd_per_hour, "as spot": quote.spot_microusd_per_hour}
+    others = {way: price for way, price in ways.items() if price not in {None, quote.price_microusd_per_hour}}
+    return "".join(f" ({way} from {usd(price or 0)}/h)" for way, price in others.items())
 
 
 def why_not(quote: QuoteView) -> str:

@@ -35,6 +35,10 @@ class Wanted:
     vram: Annotated[int, Parameter(help="With --gpu: GiB of memory that each of them has at least.")] = 0
     country: Annotated[Many, Parameter(help="Only nodes in this country (two letters).")] = ()
     max_price: Annotated[str | None, Parameter(help="Highest price in USD per hour.")] = None
+    spot: Annotated[
+        bool,
+        Parameter(negative=(), help="Cheaper, where nodes offer it: it may be ended and moved for full-price work."),
+    ] = False
     budget: Annotated[str | None, Parameter(help="Most that all of it may cost, in USD.")] = None
     time_limit: Annotated[str, Parameter(help="Longest time, for example 90s, 15m, 2h.")] = "3600"
     retries: Annotated[int, Parameter(help="How often a failed program is tried again.")] = 0
@@ -91,6 +95,8 @@ class Wanted:
             retries=self.retries,
             label=self.label,
         )
+        if self.spot:
+            options["spot"] = True
         if self.max_price is not None:
             options["max_price_microusd_per_hour"] = microusd(self.max_price)
         if self.budget is not None:

@@ -77,6 +77,9 @@ def _asked(order: Order) -> Iterator[tuple[str, str]]:
         yield f"attribute:{name}", value
     yield "offline", "online, and open to work"
     yield "suspended", "no wrong result lately"
+    yield "banned", "not shut out by the operator"
+    yield "trust", needs.trust_min
+    yield "spot", "a spot price"
     yield BUSY, "free now"
 
 

@@ -52,6 +52,18 @@ class OfferMade(Body, frozen=True, kw_only=True):
     country: Annotated[str, Meta(pattern=r"^([A-Z]{2})?$(?!\n)")] = ""
 
 
+class SpotOfferMade(OfferMade, frozen=True, kw_only=True):
+    """An offer that also takes spot leases, at terms of their own: they may be ended for a lease on demand."""
+
+    version: ClassVar[int] = 2
+    spot: Terms
+
+    @property
+    def on_demand(self) -> OfferMade:
+        """The same without its spot terms."""
+        return OfferMade(**{name: getattr(self, name) for name in OfferMade.__struct_fields__})
+
+
 class LeaseAccepted(Body, frozen=True, kw_only=True):
     """The lease starts: the node has set the resources aside."""
 
@@ -107,6 +119,7 @@ CORE_FACTS: tuple[type[Body], ...] = (
     NodeEnrolled,
     NodeBound,
     OfferMade,
+    SpotOfferMade,
     LeaseAccepted,
     LeaseDeclined,
     UsageReceipt,

@@ -20,6 +20,9 @@ WINDOW_MS_MAX = 3_600_000
 """DESIGN: a window is at most one hour, so a vanished buyer or provider costs the other at most one hour."""
 
 
+PREEMPTED = "spot.preempted"
+"""Why a spot lease ended: its node's capacity was wanted on demand. It counts as if the owner had taken it back."""
+
 CHECKPOINT_UNUSABLE = "checkpoint.unusable"
 """A node's word that the checkpoint that it was to go on from is not there, or broken."""
 
@@ -72,6 +75,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     resume: str | None = None
     saved_ms: int = 0
     until_stopped: bool = False
+    spot: bool = False
 
     @property
     def holds_capacity(self) -> bool:
@@ -286,7 +290,13 @@ def _saved(lease: Lease, at: int, used_ms: int) -> Step:
 
 
 def _final(lease: Lease, receipt: Reported) -> Step:
-    """A result is judged; what a node did until the buyer stopped it is paid; for its own failure nobody pays."""
+    """A result is judged; what a node did until the buyer stopped it is paid; for its own failure nobody pays.
+
+    A lease that was to end for its owner's sake counts as reclaimed by him, unless it was just done.
+    """
+    reclaimed = lease.stopped_by == "owner"
+    if reclaimed and not receipt.ok:
+        receipt = receipt._replace(reason=lease.stop_reason, caused_by="owner")
     if receipt.caused_by in {"provider", "owner"} and not receipt.ok:
         return _released(lease, receipt.at, receipt.reason or "node.failed", receipt.caused_by, receipt)
     if receipt.caused_by == "nobody" and not receipt.ok and not lease.stop_reason:
@@ -301,7 +311,7 @@ def _final(lease: Lease, receipt: Reported) -> Step:
         reason=lease.stop_reason if stopped else receipt.reason or ("" if receipt.ok else "program.failed"),
         caused_by=lease.stopped_by if stopped else receipt.caused_by,
     )
-    if lease.stop_reason:
+    if lease.stop_reason and not reclaimed:
         ended, effects = _judged(reported, receipt.at, believed=True)
         return ended, (Free(), *effects)
     return reported, (Free(), Vote())

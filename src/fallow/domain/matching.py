@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fallow.domain.orders import Requirements
@@ -25,7 +25,8 @@ class Place(NamedTuple):
 
     `here` says that it is online and its offer open, `suspended` that it gave wrong results lately, `banned` that the
     operator shut it out, and `trust` what its results have shown (one of `LEVELS`). `network` is from where the network
-    itself sees it connect (`fallow.domain.networks`); "" where that is not known.
+    itself sees it connect (`fallow.domain.networks`); "" where that is not known. `holds` says that it has the inputs
+    of what is to be placed already, and `spot` are its terms for leases that may be ended for others.
     """
 
     node: bytes
@@ -39,6 +40,8 @@ class Place(NamedTuple):
     trust: str
     banned: bool = False
     network: str = ""
+    holds: bool = False
+    spot: Terms | None = None
 
 
 class Wish(NamedTuple):
@@ -48,6 +51,13 @@ class Wish(NamedTuple):
     attributes: Mapping[str, str]
     max_price_microusd_per_hour: int
     trust_min: str = NEW
+    spot: bool = False
+
+
+def price_of(place: Place, wish: Wish) -> int:
+    """What a node asks per hour for what is wished, on demand or as spot."""
+    terms = place.spot if wish.spot and place.spot is not None else place.terms
+    return terms.price_microusd_per_hour(wish.requirements.resources)
 
 
 def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
@@ -93,7 +103,9 @@ def _of_the_offer(place: Place, wish: Wish) -> Iterator[str]:
     for name, value in sorted({**requirements.attributes, **wish.attributes}.items()):
         if place.attributes.get(name) != value:
             yield f"attribute:{name}"
-    if place.terms.price_microusd_per_hour(requirements.resources) > wish.max_price_microusd_per_hour:
+    if wish.spot and place.spot is None:
+        yield "spot"
+    if price_of(place, wish) > wish.max_price_microusd_per_hour:
         yield "price"
 
 
@@ -113,19 +125,32 @@ def _of_the_node(node: bytes, requirements: Requirements) -> Iterator[str]:
         yield "denied"
 
 
-def candidates(places: Iterable[Place], wish: Wish) -> list[Place]:
-    """Nodes that can take it now: cheapest first, then the tightest fit, so that large gaps stay whole."""
+Rank = tuple[int, int, bool, int, int, int, bytes]
+
+
+def rank(place: Place, wish: Wish) -> Rank:
+    """Where a node stands among those that fit; the lowest is asked first, and no two nodes have the same.
+
+    The price decides alone: a buyer who wants more than that asks for it (`trust_min`), and does not pay for it
+    unasked. At one price those that have shown more come first, then those that need not fetch the inputs, then the
+    tightest fit, so that large gaps stay whole. (Decision: docs/adr/0017-who-gets-an-order.md.)
+    """
     resources = wish.requirements.resources
-    fitting = [place for place in places if fits(place, wish)]
-    return sorted(
-        fitting,
-        key=lambda place: (
-            place.terms.price_microusd_per_hour(resources),
-            place.free.cpu_milli - resources.cpu_milli,
-            place.free.memory_mib - resources.memory_mib,
-            place.node,
-        ),
+    return (
+        price_of(place, wish),
+        -LEVELS.index(place.trust),
+        not place.holds,
+        place.free.gpus - resources.gpus,
+        place.free.cpu_milli - resources.cpu_milli,
+        place.free.memory_mib - resources.memory_mib,
+        place.node,
     )
+
+
+def candidates(places: Iterable[Place], wish: Wish) -> list[Place]:
+    """Nodes that can take it now, in the order of their rank."""
+    fitting = [place for place in places if fits(place, wish)]
+    return sorted(fitting, key=lambda place: rank(place, wish))
 
 
 def why_not(places: Iterable[Place], wish: Wish) -> dict[str, int]:
@@ -135,11 +160,6 @@ def why_not(places: Iterable[Place], wish: Wish) -> dict[str, int]:
         for name in obstacles(place, wish):
             counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
-
-
-def room(place: Place, resources: Resources, shunned: Collection[bytes]) -> bool:
-    """Whether one more lease of `resources` fits on a candidate."""
-    return place.node not in shunned and place.free.holds(resources)
 
 
 def same_model(wanted: str, attributes: Mapping[str, str]) -> bool:

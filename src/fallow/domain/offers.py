@@ -7,16 +7,21 @@ from typing import NamedTuple
 import msgspec
 
 from fallow.domain.facts import OfferMade
+from fallow.domain.resources import Terms
 from fallow.domain.verification import Vote
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's latest offer, the boot that made it, and the account that earns."""
+    """A node's latest offer, the boot that made it, and the account that earns.
+
+    `spot` are its terms for spot leases; None: it takes none.
+    """
 
     node: bytes
     account: bytes
     boot: int
     made: OfferMade
+    spot: Terms | None = None
 
 
 class Evidence(NamedTuple):

@@ -61,7 +61,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     job. `replicas` is from how many owners' nodes the buyer wants to have (and pay for) the same result; the network
     checks on its own account besides, where results can be compared. Prices are per lease and hour.
     `budget_microusd` bounds what all leases together may cost. `time_limit_s` bounds each lease of work that ends by
-    itself.
+    itself. With `spot` it runs at the spot prices of nodes that have some, and its leases may be ended for orders
+    without.
     """
 
     id: Id
@@ -76,6 +77,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     label: Label = ""
     until_stopped: bool = False
+    spot: bool = False
 
     @property
     def lease_limit_s(self) -> int:

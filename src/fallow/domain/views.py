@@ -103,6 +103,7 @@ class LeaseView(View, frozen=True, kw_only=True):
     used_ms: int
     owed_microusd: int
     saved_ms: int = 0
+    spot: bool = False
 
 
 class JobEvent(View, frozen=True, kw_only=True):
@@ -129,7 +130,8 @@ class QuoteView(View, frozen=True, kw_only=True):
     """What an order would cost and where it could run, before any money moves.
 
     `why_not` maps each requirement that turns nodes away to how many; with no candidates it is the answer to "why
-    not". `plain_data` is the sentence about who can read the data.
+    not". `plain_data` is the sentence about who can read the data. Beside the price as ordered stand the lowest ones on
+    demand and as spot; None where nobody can take it so now.
     """
 
     candidates: list[CandidateView]
@@ -138,6 +140,8 @@ class QuoteView(View, frozen=True, kw_only=True):
     deposit_microusd: int
     price_microusd_per_hour: int | None
     plain_data: str
+    on_demand_microusd_per_hour: int | None = None
+    spot_microusd_per_hour: int | None = None
 
 
 class NodeView(View, frozen=True, kw_only=True):
@@ -160,6 +164,7 @@ class NodeView(View, frozen=True, kw_only=True):
     wrong: int
     leases: int
     last_seen_at: int | None
+    spot: Terms | None = None
 
 
 class EnrolledView(View, frozen=True, kw_only=True):

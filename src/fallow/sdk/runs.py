@@ -32,6 +32,7 @@ class RunOptions(TypedDict, total=False):
 
     requirements: Requirements
     max_price_microusd_per_hour: int
+    spot: bool
     budget_microusd: int | None
     time_limit_s: int
     retries: int

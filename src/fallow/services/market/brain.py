@@ -7,7 +7,7 @@ and offers, so that a new process goes on where a dead one stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -27,7 +27,8 @@ from fallow.domain.orders import Order
 from fallow.domain.verification import Judgement, level, suspended_until
 from fallow.services.market.changes import Changes, Collect, GiveBack, Hold
 from fallow.services.market.entry import Entry
-from fallow.services.market.floor import Floor, Slot
+from fallow.services.market.floor import NOTHING, Floor, Slot
+from fallow.services.market.holders import Holders
 from fallow.services.market.judging import Judging
 from fallow.services.market.lookup import Choices, Lookup
 
@@ -40,6 +41,9 @@ OVERDUE_MS = 30_000
 RENEW_BEFORE_MS = 3_600_000
 """A process that runs until stopped goes on with another lease so long before the time limit of the one it has."""
 
+
+GIVE_WAY_MS = 10_000
+"""A spot lease that has not ended so long after it was asked to is not waited for: room is made elsewhere."""
 
 BANNED = "operator.banned"
 """Why work of a banned node or account ends. What was reported before is judged and paid as ever."""
@@ -61,6 +65,7 @@ class Brain:
         self.judging = Judging(seed)
         self.floor = Floor()
         self.lookup = Lookup()
+        self.holders = Holders()
         self.jobs: dict[str, Entry] = {}
         self.leases: dict[bytes, Lease] = {}
         self.meters: dict[MeterKey, int] = {}
@@ -68,6 +73,8 @@ class Brain:
         self.unfunded: set[bytes] = set()
         self.banned: frozenset[bytes] = frozenset()
         """Nodes, and accounts with all that is theirs."""
+        self.giving_way: dict[bytes, int] = {}
+        """Spot leases that were asked to end for others, and until when they are waited for."""
         self.changes = Changes()
 
     def places(self, now: int) -> list[Place]:
@@ -82,9 +89,14 @@ class Brain:
         place = slot.place(now, suspended=suspended, banned=self.shut_out(slot), trust=level(standing))
         return place._replace(network=self.floor.networks.get(node, ""))
 
-    def choices(self, now: int) -> Choices:
-        """Who could take what in one round."""
-        return Choices(self.lookup, self.floor.slots, lambda slot: self.place_of(slot, now))
+    def choices(self, now: int, claimed: Collection[bytes] = ()) -> Choices:
+        """Who could take what in one round; nodes that are `claimed` have no room."""
+
+        def look(slot: Slot) -> Place:
+            place = self.place_of(slot, now)
+            return place._replace(free=NOTHING) if slot.offer.node in claimed else place
+
+        return Choices(self.lookup, self.floor.slots, look)
 
     def shut_out(self, slot: Slot) -> bool:
         """Whether a node, or the account that it earns for, is banned."""
@@ -303,17 +315,17 @@ class Brain:
         for effect in effects:
             self._follow(lease, lease, effect, lease.proposed_at)
 
-    def over_budget(self, entry: Entry, least_microusd: int, now: int) -> None:
-        """The order's budget covers no lease that is to be had now: items wait, or fail when it never will.
+    def preempt(self, lease: Lease, now: int) -> None:
+        """End a spot lease for one on demand, as its owner would; a process that runs until stopped is paid so far."""
+        by = "network" if self.jobs[lease.job].job.order.until_stopped else "owner"
+        self.giving_way[lease.id] = now + GIVE_WAY_MS
+        self._step(lease, lease_rules.StopAsked(now, lease_rules.PREEMPTED, by))
 
-        That is when no open lease may give money back, and not even the cheapest node that is known, for which
-        `least_microusd` would be reserved, fits.
-        """
-        if entry.reserved or entry.affords(least_microusd):
+    def over_budget(self, entry: Entry, item: Item, now: int) -> None:
+        """No node that an item could ever get fits the order's budget: it fails, unless a lease may give money back."""
+        if entry.reserved:
             return
-        for index in list(entry.waiting):
-            item = msgspec.structs.replace(entry.items[index], state=ItemState.FAILED, reason="buyer.budget")
-            self._set_item(entry, item, now)
+        self._set_item(entry, msgspec.structs.replace(item, state=ItemState.FAILED, reason="buyer.budget"), now)
         self._end_job(entry, now)
 
     def settle_for_less(self, entry: Entry, item: Item, now: int) -> None:
@@ -458,10 +470,13 @@ class Brain:
         """Count what it cost, and move its item on if it ended before it reported a result."""
         if worked:
             self.floor.slots[lease.node].warm()
-        if lease.caused_by == "owner":
+        if lease.caused_by == "owner" and lease.reason != lease_rules.PREEMPTED:
             self.floor.cool(lease.node, now)  # it loses no reputation, but others come first for a moment
         del self.leases[lease.id]
+        self.giving_way.pop(lease.id, None)
         entry = self.jobs[lease.job]
+        if lease.started_at is not None and entry.job.needs.blobs and lease.caused_by != "provider":
+            self.holders.note((entry.job.account, entry.job.needs.blobs), lease.node)
         entry.reserved.pop(lease.id, None)
         item = entry.items[lease.item]
         if lease.payer != NETWORK:

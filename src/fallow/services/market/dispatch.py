@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
+from collections.abc import Iterable
+from functools import partial
 
 from fallow.domain.billing import deposit
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import Item, Job, Needs
 from fallow.domain.leases import Lease
-from fallow.domain.matching import Wish
+from fallow.domain.matching import Wish, fits, price_of, rank
 from fallow.domain.orders import Order
 from fallow.services.market.brain import ANSWER_MS, Brain
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import Slot
 from fallow.services.market.lookup import Choices
+from fallow.services.market.spot import Preemption
 
 PLACED_A_ROUND_MAX = 500
+PREEMPTED_A_ROUND_MAX = 32
+"""Items on demand for which room is made in one round."""
 
 
 def wish_of(order: Order, needs: Needs) -> Wish:
     """What an order's items need of a node."""
     return Wish(
-        order.requirements, needs.attributes, order.max_price_microusd_per_hour, trust_min=needs.trust_min(order)
+        order.requirements,
+        needs.attributes,
+        order.max_price_microusd_per_hour,
+        trust_min=needs.trust_min(order),
+        spot=order.spot,
     )
 
 
@@ -35,35 +44,59 @@ def lease_id(job_id: str, item: Item) -> bytes:
 
 
 def dispatch(brain: Brain, now: int, *, window_ms: int) -> int:
-    """Propose leases for waiting items; returns how many."""
+    """Propose leases for waiting items; returns how many. Orders on demand come first, with what spot leases hold."""
     brain.give_canaries(now)
     choices = brain.choices(now)
     waiting = [entry for entry in brain.jobs.values() if entry.waiting]
     # Canaries come first: they are few, and a node that is never free for one would never be looked at.
     waiting.sort(key=lambda entry: entry.job.replay is None)
-    turns = deque(_Turn(brain, entry, choices) for entry in waiting)
+    on_demand = [_Turn(brain, entry, choices, now) for entry in waiting if not entry.job.order.spot]
+    count = _take_turns(on_demand, window_ms, PLACED_A_ROUND_MAX)
+    claimed = _make_room(brain, on_demand, window_ms, now)
+    if claimed:
+        choices = brain.choices(now, claimed)
+    on_spot = [_Turn(brain, entry, choices, now) for entry in waiting if entry.job.order.spot]
+    return count + _take_turns(on_spot, window_ms, PLACED_A_ROUND_MAX - count)
+
+
+def _take_turns(turns: Iterable[_Turn], window_ms: int, count_max: int) -> int:
+    left = deque(turns)
     count = 0
-    while turns and count < PLACED_A_ROUND_MAX:
-        turn = turns.popleft()
-        if turn.place_one(now, window_ms):
+    while left and count < count_max:
+        turn = left.popleft()
+        if turn.place_one(window_ms):
             count += 1
-            turns.append(turn)
+            left.append(turn)
     return count
+
+
+def _make_room(brain: Brain, turns: Iterable[_Turn], window_ms: int, now: int) -> set[bytes]:
+    """End spot leases where items on demand found no room; returns the nodes on which room is being made."""
+    short = [(turn, item) for turn in turns for item in turn.short]
+    if not short:
+        return set()
+    preemption = Preemption(brain, now)
+    for turn, item in short[:PREEMPTED_A_ROUND_MAX]:
+        preemption.make_room(turn.wish, turn.barred(item), partial(turn.affords, item, window_ms))
+    return preemption.claimed
 
 
 class _Turn:
     """One job's part in a round."""
 
-    def __init__(self, brain: Brain, entry: Entry, choices: Choices) -> None:
+    def __init__(self, brain: Brain, entry: Entry, choices: Choices, now: int) -> None:
         self.brain = brain
+        self.now = now
         self.entry = entry
         # Results that wait to be checked come first: until then their money and their nodes' standing are open.
         self.waiting = deque(sorted(entry.waiting, key=lambda index: not entry.items[index].votes))
         self.per_owner_max = entry.job.order.requirements.leases_per_owner_max
-        wish, suspect = wish_of(entry.job.order, entry.job.needs), entry.suspect
-        self.slots = choices.of(wish) if suspect is None else choices.only(suspect, wish)
+        self.wish, suspect = wish_of(entry.job.order, entry.job.needs), entry.suspect
+        self.slots = choices.of(self.wish) if suspect is None else choices.only(suspect, self.wish)
+        self.short: list[Item] = []
+        """Items that found no room, although there is money for them."""
 
-    def place_one(self, now: int, window_ms: int) -> bool:
+    def place_one(self, window_ms: int) -> bool:
         """Place the next item that fits anywhere; False when the job's turn in this round is over."""
         while self.waiting:
             index = self.waiting.popleft()
@@ -73,13 +106,15 @@ class _Turn:
                 continue
             slot = None if payer in self.brain.unfunded else self._slot_for(item)
             if slot is None:
-                self._give_up_checking(item, payer, now)
-            elif self._place(item, slot, payer, now, window_ms):
+                if payer not in self.brain.unfunded and self.entry.suspect is None:
+                    self.short.append(item)
+                self._give_up_checking(item, payer)
+            elif self._place(item, slot, payer, window_ms):
                 self.waiting.append(index)
                 return True
         return False
 
-    def _give_up_checking(self, item: Item, payer: bytes, now: int) -> None:
+    def _give_up_checking(self, item: Item, payer: bytes) -> None:
         """Do with the results that are there when the network cannot pay for another, or no node could give one."""
         is_canary = self.entry.job.replay is not None
         if item.leases or not (item.votes or is_canary):
@@ -87,9 +122,9 @@ class _Turn:
         if payer not in self.brain.unfunded and not self._hopeless(item):
             return
         if item.votes:
-            self.brain.settle_for_less(self.entry, item, now)
+            self.brain.settle_for_less(self.entry, item, self.now)
         else:
-            self.brain.drop_canary(self.entry, now)
+            self.brain.drop_canary(self.entry, self.now)
 
     def _payer(self, item: Item) -> bytes:
         """The buyer pays as many results as he ordered; the network pays for those that it checks them with."""
@@ -99,13 +134,17 @@ class _Turn:
     def _slot_for(self, item: Item) -> Slot | None:
         owners = self._owners(item)
         busy = self._busy_owners()
-        for slot in self.slots:
-            if self._other(slot, item, owners | busy):
-                return slot
+        best = next((slot for slot in self.slots if self._other(slot, item, owners | busy)), None)
+        if best is not None:
+            return self._holder_as_good(best, item, owners | busy)
         if not item.shunned or owners or not self._hopeless(item):
             return None
         # All nodes that could do it lost it before: they are better than nobody, until it was lost too often.
         return next((slot for slot in self.slots if slot.offer.account not in busy), None)
+
+    def barred(self, item: Item) -> set[bytes]:
+        """Accounts whose nodes may not get an item now."""
+        return self._owners(item) | self._busy_owners()
 
     def _busy_owners(self) -> set[bytes]:
         """Owners whose nodes work on as many of the order's items as the buyer wants of them at a time."""
@@ -114,6 +153,31 @@ class _Turn:
         leases = (lease for item in self.entry.items.values() for lease in item.leases)
         counts = Counter(self.brain.leases[lease].payee for lease in leases)
         return {owner for owner, count in counts.items() if count >= self.per_owner_max}
+
+    def _holder_as_good(self, best: Slot, item: Item, owners: set[bytes]) -> Slot:
+        """A node that has the inputs already, if it is as good as the best one in what counts more; else the best."""
+        holders = self.brain.holders.of((self.entry.job.account, self.entry.job.needs.blobs))
+        if best.offer.node in holders or self.entry.suspect is not None:
+            return best
+        price, to_beat = price_of(best.at_best, self.wish), rank(self.brain.place_of(best, self.now), self.wish)
+        for slot in (self.brain.floor.slots[node] for node in holders):
+            if price_of(slot.at_best, self.wish) > price or not self._other(slot, item, owners):
+                continue
+            place = self.brain.place_of(slot, self.now)._replace(holds=True)
+            if fits(place, self.wish) and rank(place, self.wish) < to_beat:
+                return slot
+        return best
+
+    def affords(self, item: Item, window_ms: int, price_microusd_per_hour: int) -> bool:
+        """Whether the order's budget covers another lease for an item at a price; checks are paid by the network."""
+        first_ms = min(window_ms, self.entry.job.order.lease_limit_s * 1000)
+        return self._payer(item) == NETWORK or self.entry.affords(deposit(price_microusd_per_hour, first_ms))
+
+    def _affords_another(self, item: Item, window_ms: int) -> bool:
+        """Whether the budget would cover a cheaper node that is known, but busy or away: then an item waits for it."""
+        others = (slot for slot in self.slots.known() if self._other(slot, item, self._owners(item)))
+        cheapest = next(others, None)
+        return cheapest is not None and self.affords(item, window_ms, price_of(cheapest.at_best, self.wish))
 
     def _owners(self, item: Item) -> set[bytes]:
         """Accounts that work or worked on an item: no owner confirms himself."""
@@ -128,20 +192,20 @@ class _Turn:
         owners = self._owners(item)
         return not any(self._other(slot, item, owners) for slot in self.slots.here())
 
-    def _place(self, item: Item, slot: Slot, payer: bytes, now: int, window_ms: int) -> bool:
-        lease = _lease(self.entry.job, item, slot, payer, now, window_ms)
-        if payer and not self.entry.affords(lease.deposit_microusd(0)):
+    def _place(self, item: Item, slot: Slot, payer: bytes, window_ms: int) -> bool:
+        price = price_of(slot.at_best, self.wish)
+        if not self.affords(item, window_ms, price):
             if item.votes and not item.leases:
-                self.brain.settle_for_less(self.entry, item, now)
-            else:
-                least = deposit(self.slots.cheapest() or 0, lease.window_limit_ms(0))
-                self.brain.over_budget(self.entry, least, now)
+                self.brain.settle_for_less(self.entry, item, self.now)
+            elif not self._affords_another(item, window_ms):
+                self.brain.over_budget(self.entry, item, self.now)
             return False
+        lease = _lease(self.entry.job, item, slot, payer, self.now, window_ms, price)
         self.brain.place(self.entry.job.order.id, item.index, lease)
         return True
 
 
-def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: int) -> Lease:
+def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: int, price: int) -> Lease:
     order, offer = job.order, slot.offer
     resources = order.requirements.resources
     return Lease(
@@ -153,7 +217,7 @@ def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: 
         node=offer.node,
         boot=slot.boot,
         resources=resources,
-        price_microusd_per_hour=offer.made.terms.price_microusd_per_hour(resources),
+        price_microusd_per_hour=price,
         price_version=offer.made.offer,
         window_ms=window_ms,
         time_limit_ms=order.lease_limit_s * 1000,
@@ -161,4 +225,5 @@ def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: 
         answer_by=now + ANSWER_MS,
         resume=item.checkpoint,
         until_stopped=order.until_stopped,
+        spot=order.spot,
     )

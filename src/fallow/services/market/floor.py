@@ -152,4 +152,5 @@ def _at_best(offer: Offer) -> Place:
         attributes=made.attributes,
         country=made.country,
         trust=LEVELS[-1],
+        spot=offer.spot,
     )

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from fallow.domain.batches import stored_records
 from fallow.domain.errors import InvalidInput
-from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, UsageReceipt
+from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, SpotOfferMade, UsageReceipt
 from fallow.domain.offers import Offer
 from fallow.domain.records import Record
+from fallow.domain.resources import Terms
 from fallow.ports.stores import Cursor, LoggedBatch
 from fallow.services.market.brain import Brain, Source
 
@@ -40,8 +41,9 @@ def _apply(brain: Brain, record: Record, at: int, accounts: Mapping[bytes, bytes
 
 def _understand(brain: Brain, record: Record, source: Source, at: int, accounts: Mapping[bytes, bytes]) -> bool:
     if record.kind == OfferMade.kind:
-        made = record.read(OfferMade)
-        brain.offer(Offer(node=record.node, account=accounts[record.node], boot=record.boot, made=made), at)
+        made, spot = _offer(record)
+        offer = Offer(node=record.node, account=accounts[record.node], boot=record.boot, made=made, spot=spot)
+        brain.offer(offer, at)
         return True
     body = _lease_fact(record)
     if body is None:
@@ -58,6 +60,14 @@ def _understand(brain: Brain, record: Record, source: Source, at: int, accounts:
         case LeaseCheckpoint():
             brain.saved(source, body, at)
     return True
+
+
+def _offer(record: Record) -> tuple[OfferMade, Terms | None]:
+    """Read an offer of either version: the older one has no spot terms."""
+    if record.v != SpotOfferMade.version:
+        return record.read(OfferMade), None
+    made = record.read(SpotOfferMade)
+    return made.on_demand, made.spot
 
 
 LeaseFact = LeaseAccepted | LeaseDeclined | UsageReceipt | LeaseCheckpoint

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import msgspec
 
-from fallow.domain.matching import BUSY, Place, Wish, candidates, fits, obstacles
+from fallow.domain.matching import BUSY, Place, Wish, candidates, fits, obstacles, price_of
 from fallow.services.market.floor import Slot
 
 WISHES_MAX = 256
@@ -48,7 +48,7 @@ class Lookup:
             return
         for wish, able in self._known.values():
             if before is not None and fits(before, wish):
-                del able[bisect_left(able, (_price(before, wish), before.node))]
+                del able[bisect_left(able, (price_of(before, wish), before.node))]
             if fits(after, wish):
                 insort(able, _able(slot, wish))
 
@@ -102,9 +102,12 @@ class Choice:
         """Who could take it now, or would if he were not busy."""
         return [slot for _, _, slot in self._able if obstacles(self._look(slot), self._wish) in {(), (BUSY,)}]
 
-    def cheapest(self) -> int | None:
-        """The lowest price per hour at which it could be had, now or when a node comes back; None for none at all."""
-        return next((price for price, _, slot in self._able if not self._look(slot).banned), None)
+    def known(self) -> Iterator[Slot]:
+        """Who could take it, now or when he is back or idle, the cheapest first."""
+        for _, _, slot in self._able:
+            place = self._look(slot)
+            if not obstacles(place._replace(here=True, free=place.total), self._wish):
+                yield slot
 
     def _find(self) -> bool:
         """Add the next nodes that have room and ask the same price; False when there are none."""
@@ -117,9 +120,5 @@ class Choice:
         return False
 
 
-def _price(place: Place, wish: Wish) -> int:
-    return place.terms.price_microusd_per_hour(wish.requirements.resources)
-
-
 def _able(slot: Slot, wish: Wish) -> Able:
-    return _price(slot.at_best, wish), slot.offer.node, slot
+    return price_of(slot.at_best, wish), slot.offer.node, slot

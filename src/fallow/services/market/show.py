@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fallow.domain.billing import deposit
 from fallow.domain.identity import address_text
 from fallow.domain.jobs import Item, ItemState, Job
 from fallow.domain.leases import Lease
-from fallow.domain.matching import Wish, candidates, why_not
+from fallow.domain.matching import Place, Wish, candidates, obstacles, price_of, why_not
 from fallow.domain.offers import Evidence
 from fallow.domain.verification import Standing, trust
 from fallow.domain.views import CandidateView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, VoteView
@@ -75,6 +75,7 @@ def lease_view(lease: Lease) -> LeaseView:
         used_ms=lease.used_ms,
         owed_microusd=lease.owed_microusd,
         saved_ms=lease.saved_ms,
+        spot=lease.spot,
     )
 
 
@@ -96,6 +97,7 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int, *, banned: b
         total=made.total,
         free=slot.free.or_nothing(),
         terms=made.terms,
+        spot=slot.offer.spot,
         attributes=made.attributes,
         country=made.country,
         trust=trust(standing, now),
@@ -133,14 +135,13 @@ def quote(brain: Brain, wish: Wish, window_ms: int, now: int) -> QuoteView:
     `window_ms` is how long a lease's first window is, for which money is reserved.
     """
     places = brain.places(now)
-    resources = wish.requirements.resources
     fitting = candidates(places, wish)
-    price = fitting[0].terms.price_microusd_per_hour(resources) if fitting else None
+    price = price_of(fitting[0], wish) if fitting else None
     return QuoteView(
         candidates=[
             CandidateView(
                 node=place.node.hex(),
-                price_microusd_per_hour=place.terms.price_microusd_per_hour(resources),
+                price_microusd_per_hour=price_of(place, wish),
                 trust=trust(brain.judging.standing(place.node), now),
                 country=place.country,
             )
@@ -151,14 +152,20 @@ def quote(brain: Brain, wish: Wish, window_ms: int, now: int) -> QuoteView:
         deposit_microusd=_deposit(price, window_ms),
         price_microusd_per_hour=price,
         plain_data=PLAIN_DATA,
+        on_demand_microusd_per_hour=_cheapest(places, wish._replace(spot=False)),
+        spot_microusd_per_hour=_cheapest(places, wish._replace(spot=True)),
     )
 
 
 def first_deposit(brain: Brain, wish: Wish, window_ms: int, now: int) -> int:
     """What the quote says is reserved for a lease, without a look at every node."""
     slot = next(iter(brain.choices(now).of(wish)), None)
-    price = slot.offer.made.terms.price_microusd_per_hour(wish.requirements.resources) if slot is not None else None
+    price = price_of(slot.at_best, wish) if slot is not None else None
     return _deposit(price, window_ms)
+
+
+def _cheapest(places: Iterable[Place], wish: Wish) -> int | None:
+    return min((price_of(place, wish) for place in places if not obstacles(place, wish)), default=None)
 
 
 def _deposit(price_microusd_per_hour: int | None, window_ms: int) -> int:
