@@ -185,6 +185,10 @@ async def test_nodes(stores: Stores) -> None:
         assert await stores.registry.nodes(tx) == rows
         assert await stores.registry.nodes(tx, [b"3" * 32, ATTIC]) == rows[1:]
         assert await stores.registry.nodes(tx, []) == []
+        assert await stores.registry.enrolled(tx, b"", 10) == [rows[1], rows[0]], "by id"
+        assert await stores.registry.enrolled(tx, b"", 1) == [rows[1]]
+        assert await stores.registry.enrolled(tx, ATTIC, 10) == [rows[0]]
+        assert await stores.registry.enrolled(tx, CELLAR, 10) == []
     with pytest.raises(Conflict, match="exists already"):
         async with stores.database.transaction() as tx:
             await stores.registry.add_node(tx, rows[0]._replace(label="other"))

@@ -121,7 +121,7 @@ class FakeNetwork:
             calls.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
             calls.ACT: (calls.Act, lambda ask: _soon(action_view(ask))),
             calls.ACTIONS: (calls.Page, lambda _: _soon([])),
-            calls.NODES: (dict, lambda _: _soon([enrolled_view()])),
+            calls.NODES: (calls.Page, lambda ask: _soon([] if ask.after else [enrolled_view()])),
         }
 
     async def check_key(self, ask: calls.CheckKey) -> calls.KeyInfo:

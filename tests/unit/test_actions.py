@@ -56,8 +56,11 @@ class Operated(World):
         return await call(self.bus, calls.ACTIONS, page, list[ActionView])
 
     async def banned(self) -> dict[str, str]:
-        rows = await call(self.bus, calls.NODES, {}, list[EnrolledView])
+        rows = await self.enrolled()
         return {row.node: row.banned_reason for row in rows}
+
+    async def enrolled(self, **page: object) -> list[EnrolledView]:
+        return await call(self.bus, calls.NODES, page, list[EnrolledView])
 
 
 @pytest.fixture
@@ -137,3 +140,11 @@ async def test_a_ban_holds_although_the_bus_cannot_cut_the_link(world: Operated)
     world.trouble = Unavailable("bus.timeout", "Nobody answers.")
     await world.act(1, "ban", ATTIC.hex())
     assert not await world.registry.may_connect(ATTIC)
+
+
+async def test_nodes_are_shown_in_pages(world: Operated) -> None:
+    first, second = sorted((ATTIC.hex(), CELLAR.hex()))
+    assert [row.node for row in await world.enrolled()] == [first, second]
+    assert [row.node for row in await world.enrolled(limit=1)] == [first]
+    assert [row.node for row in await world.enrolled(after=first)] == [second]
+    assert await world.enrolled(after=second) == []

@@ -246,8 +246,8 @@ class CannedClient:
     def actions(self) -> list[views.ActionView]:
         return [self.act("ban", NODE, "sent\x1bspam")]
 
-    def enrolled(self) -> list[views.EnrolledView]:
-        return [fake_network.enrolled_view()]
+    def all_enrolled(self) -> Iterator[views.EnrolledView]:
+        return iter([fake_network.enrolled_view()])
 
     def ledger_check(self) -> views.LedgerCheckView:
         self._note("ledger_check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -24,7 +25,7 @@ Reason = Annotated[str, Parameter(help="Why; it is kept in the log, and shown to
 def ls(*, json: Json = False) -> None:
     """List all enrolled nodes, with who is banned and why."""
     with profiles.connect() as client:
-        found = client.enrolled()
+        found = list(client.all_enrolled())
     if json:
         show_json(found)
         return
@@ -58,7 +59,7 @@ def log(*, json: Json = False) -> None:
 
 def _act(what: Literal["ban", "unban"], subject: str, reason: str, *, as_json: bool) -> None:
     with profiles.connect() as client:
-        whom = subject if len(subject) == ADDRESS_CHARACTERS else _full_id(subject, client.enrolled())
+        whom = subject if len(subject) == ADDRESS_CHARACTERS else _full_id(subject, client.all_enrolled())
         done = client.act(what, whom, reason)
     if as_json:
         show_json(done)
@@ -66,7 +67,7 @@ def _act(what: Literal["ban", "unban"], subject: str, reason: str, *, as_json: b
         say(f"{'Banned' if what == 'ban' else 'Let in again'}: {done.subject} ({clean(done.reason)})")
 
 
-def _full_id(text: str, nodes: list[EnrolledView]) -> str:
+def _full_id(text: str, nodes: Iterable[EnrolledView]) -> str:
     """Complete the beginning of a node's id, as other commands show it.
 
     Raises:

@@ -12,7 +12,7 @@ from fallow.domain.identity import address
 from fallow.domain.views import ActionView, BalanceView, EnrolledView, EvidenceView, LedgerCheckView
 from fallow.http.answers import keyed
 from fallow.http.auth import operator
-from fallow.http.params import AccountId, AfterId, KeyId, Limit, Parts
+from fallow.http.params import AccountId, AfterId, AfterNode, KeyId, Limit, Parts
 from fallow.ports.rpc import Empty
 
 
@@ -75,9 +75,9 @@ async def actions(gateway: Parts, after: AfterId = "", limit: Limit = 200) -> li
 
 
 @get("/v1/operator/nodes", guards=[operator], responses=keyed(), tags=["operator"])
-async def nodes(gateway: Parts) -> list[EnrolledView]:
-    """All enrolled nodes, also those that never offered anything."""
-    return await gateway.ask(calls.NODES, {}, list[EnrolledView])
+async def nodes(gateway: Parts, after: AfterNode = "", limit: Limit = 200) -> list[EnrolledView]:
+    """Enrolled nodes by id, also those that never offered anything."""
+    return await gateway.ask(calls.NODES, calls.Page(after=after, limit=limit), list[EnrolledView])
 
 
 ROUTES = [create_token, create_key, revoke_key, grant, ledger_check, balance, evidence, act, actions, nodes]

@@ -28,6 +28,9 @@ After = Annotated[int, QueryParameter(ge=-1, le=2**31 - 2, description="The last
 AfterId = Annotated[
     str, QueryParameter(pattern=r"^([0-9a-f]{32})?$(?!\n)", max_length=32, description="The last id seen.")
 ]
+AfterNode = Annotated[
+    str, QueryParameter(pattern=r"^([0-9a-f]{64})?$(?!\n)", max_length=64, description="The last node seen.")
+]
 AfterLine = Annotated[
     str, QueryParameter(pattern=r"^[0-9]{0,18}$(?!\n)", max_length=18, description="The last id seen.")
 ]

@@ -10,7 +10,7 @@ import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable
-from fallow.ports.bus import Bus, Message
+from fallow.ports.bus import MESSAGE_BYTES_MAX, Bus, Message
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -25,6 +25,11 @@ Empty = dict[str, str]
 class _Reply(msgspec.Struct, omit_defaults=True):
     ok: msgspec.Raw = msgspec.Raw(b"\xc0")
     error: tuple[str, str, str, str] | None = None
+
+
+_TOO_LARGE = msgspec.msgpack.encode(
+    _Reply(error=("TooMuch", "rpc.reply_too_large", "The answer is too large for the bus.", "Ask for less at a time."))
+)
 
 
 async def call(bus: Bus, subject: str, request: object, reply: type[ReplyT], *, timeout_s: float = TIMEOUT_S) -> ReplyT:
@@ -77,7 +82,8 @@ def serve_many(
             reply = _Reply(error=(type(error).__name__, error.code, error.message, error.hint))
         else:
             reply = _Reply(ok=msgspec.Raw(msgspec.msgpack.encode(result)))
-        return msgspec.msgpack.encode(reply)
+        data = msgspec.msgpack.encode(reply)
+        return data if len(data) <= MESSAGE_BYTES_MAX else _TOO_LARGE
 
     return bus.serve(subject, answer, queue=queue, concurrency=concurrency)
 

@@ -265,6 +265,10 @@ class RegistryStore(Protocol):
         """Actions, the latest first; `after` is the id of the last one seen."""
         ...
 
+    async def enrolled(self, tx: Transaction, after: bytes, limit: int) -> list[NodeRow]:
+        """Nodes in the order of their ids, from the first one above `after` on."""
+        ...
+
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
         """Add a join token by its SHA-256."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import AsyncIterator
 from typing import Literal
 
 from fallow.domain import calls
@@ -22,6 +23,9 @@ from fallow.domain.views import (
 from fallow.sdk.wire import Wire, arguments
 
 _KEY_ID = re.compile("[A-Za-z0-9_-]{1,100}")
+
+
+NODES_PAGE = 1000
 
 
 def new_id() -> str:
@@ -77,9 +81,18 @@ class AccountCalls(Wire):
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/operator/actions", list[ActionView], query=query)
 
-    async def enrolled(self) -> list[EnrolledView]:
-        """Operator: all enrolled nodes, also those that never offered anything."""
-        return await self._call("GET", "/v1/operator/nodes", list[EnrolledView])
+    async def enrolled(self, *, after: str | None = None, limit: int | None = None) -> list[EnrolledView]:
+        """Operator: enrolled nodes by id, also those that never offered anything; `after` is the last one seen."""
+        query = arguments(after=after, limit=limit)
+        return await self._call("GET", "/v1/operator/nodes", list[EnrolledView], query=query)
+
+    async def all_enrolled(self) -> AsyncIterator[EnrolledView]:
+        """Operator: all of them, page by page."""
+        page = await self.enrolled(limit=NODES_PAGE)
+        while page:
+            for node in page:
+                yield node
+            page = await self.enrolled(after=page[-1].node, limit=NODES_PAGE)
 
     async def grant(self, account: str, amount_microusd: int, *, grant_id: str | None = None) -> BalanceView:
         """Operator: give TEST credits. The same `grant_id` counts once."""

@@ -72,9 +72,13 @@ class SyncAccountCalls:
         """See `AsyncClient.actions`."""
         return self._loop.run(self._client.actions(after=after, limit=limit))
 
-    def enrolled(self) -> list[EnrolledView]:
+    def enrolled(self, *, after: str | None = None, limit: int | None = None) -> list[EnrolledView]:
         """See `AsyncClient.enrolled`."""
-        return self._loop.run(self._client.enrolled())
+        return self._loop.run(self._client.enrolled(after=after, limit=limit))
+
+    def all_enrolled(self) -> Iterator[EnrolledView]:
+        """See `AsyncClient.all_enrolled`."""
+        return self._loop.each(self._client.all_enrolled())
 
     def grant(self, account: str, amount_microusd: int, *, grant_id: str | None = None) -> BalanceView:
         """See `AsyncClient.grant`."""

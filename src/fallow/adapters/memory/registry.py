@@ -74,6 +74,11 @@ class MemoryRegistryStore:
         rows = [self._seen(row) for row in self._nodes.values() if only is None or row.node in only]
         return sorted(rows, key=lambda row: (row.enrolled_at, row.node))
 
+    async def enrolled(self, tx: Transaction, after: bytes, limit: int) -> list[NodeRow]:
+        """Nodes in the order of their ids."""
+        memory_transaction(tx)
+        return [self._seen(self._nodes[node]) for node in sorted(self._nodes) if node > after][:limit]
+
     async def set_ban(self, tx: Transaction, subject: bytes, reason: str) -> bool:
         """Ban a node or an account, or end that."""
         mine = memory_transaction(tx)

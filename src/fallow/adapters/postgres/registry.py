@@ -64,6 +64,11 @@ class PostgresRegistryStore:
         )
         return [_node(row) for row in rows]
 
+    async def enrolled(self, tx: Transaction, after: bytes, limit: int) -> list[NodeRow]:
+        """Nodes in the order of their ids."""
+        rows = await tx.fetch(f"{NODES} WHERE n.node > $1 ORDER BY n.node LIMIT $2", after, limit)
+        return [_node(row) for row in rows]
+
     async def set_ban(self, tx: Transaction, subject: bytes, reason: str) -> bool:
         """Ban a node or an account, or end that."""
         return await tx.execute(SET_BAN[len(subject)], subject, reason) == "UPDATE 1"

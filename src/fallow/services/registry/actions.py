@@ -13,7 +13,7 @@ from fallow.domain.views import ActionView, EnrolledView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
-from fallow.ports.rpc import Empty, serve
+from fallow.ports.rpc import serve
 from fallow.ports.stores import ActionRow, RegistryStore
 
 LAST_WORD_S = 0.5
@@ -44,7 +44,7 @@ class Actions:
             for context in (
                 serve(self._bus, calls.ACT, calls.Act, self.act, queue="registry"),
                 serve(self._bus, calls.ACTIONS, calls.Page, self.actions, queue="registry"),
-                serve(self._bus, calls.NODES, Empty, self.nodes, queue="registry"),
+                serve(self._bus, calls.NODES, calls.Page, self.nodes, queue="registry"),
             ):
                 await stack.enter_async_context(context)
             yield
@@ -78,10 +78,11 @@ class Actions:
         async with self._database.transaction() as tx:
             return [_view(row) for row in await self._store.actions(tx, request.after, request.limit)]
 
-    async def nodes(self, _: Empty) -> list[EnrolledView]:
-        """Show all enrolled nodes, also those that never offered anything."""
+    async def nodes(self, request: calls.Page) -> list[EnrolledView]:
+        """Show enrolled nodes by id, also those that never offered anything."""
+        after = node_id(request.after) if request.after else b""
         async with self._database.transaction() as tx:
-            rows = await self._store.nodes(tx)
+            rows = await self._store.enrolled(tx, after, request.limit)
         return [
             EnrolledView(
                 node=row.node.hex(),
