@@ -20,7 +20,21 @@ apt_install() {
     echo "Fallow needs Python 3.11 or newer; $python is $("$python" -V). Try: make PYTHON=python3.12" >&2
     exit 1
 }
-"$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+# Debian splits what a virtual environment needs from Python; where it is not there, others can make one, too.
+make_venv() {
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        "$python" -m venv .venv
+    elif command -v virtualenv >/dev/null; then
+        virtualenv --quiet --python "$python" .venv
+    elif "$python" -m pip --version >/dev/null 2>&1; then
+        "$python" -m venv --without-pip .venv
+        "$python" -m pip --disable-pip-version-check --python .venv/bin/python install --quiet pip
+    elif command -v uv >/dev/null; then
+        uv venv --quiet --seed --python "$python" .venv
+    else
+        apt_install python3-venv && "$python" -m venv .venv
+    fi
+}
 
 command -v bwrap >/dev/null 2>&1 || apt_install bubblewrap || echo "Without bubblewrap, Python programs are left out." >&2
 
@@ -30,7 +44,7 @@ if [ "$kind" = dev ] && ! command -v busybox >/dev/null 2>&1; then
     apt_install busybox-static || echo "Without busybox, the tests of containers are left out." >&2
 fi
 
-[ -x .venv/bin/pip ] || "$python" -m venv .venv
+[ -x .venv/bin/pip ] || make_venv
 lock=requirements.lock
 [ "$kind" = dev ] && lock=requirements-dev.lock
 echo "Installing dependencies into .venv (once) ..."

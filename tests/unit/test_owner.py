@@ -80,6 +80,26 @@ async def test_nothing_new_comes_while_the_owner_is_there(case: Case) -> None:
         )
 
 
+async def test_why_idle_names_all_that_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = IdlePolicy(away_minutes=10, others_cpu_percent=30, watts_busy=100, tariff_usd_per_kwh=0.9)
+    case = Case(tmp_path, policy)
+    monkeypatch.setattr("fallow.agent.home.Home.free_mib", lambda _: 10)
+    async with case.serving() as agent:
+        case.probes.reading = reading(others_cpu_percent=90.0, idle_s=5.0, on_battery=True)
+        await case.world.clock.advance(2)
+        await agent.drain()
+        case.world.hub.up = False
+        await case.world.clock.advance(30)
+        said = why_idle(await agent.status())
+        case.world.hub.up = True
+    applies = (
+        "[owner.present]", "[owner.load]", "[owner.battery]", "takes nothing new", "cannot be reached",
+        "disk is full", "electricity and wear cost more: 0.05 is asked",
+    )  # fmt: skip
+    for words in applies:
+        assert len([sentence for sentence in said if words in sentence]) == 1, (words, said)
+
+
 async def test_it_opens_again(case: Case) -> None:
     async with case.serving():
         case.probes.reading = reading(on_battery=True)

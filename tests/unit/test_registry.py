@@ -241,7 +241,7 @@ async def test_a_code_is_worth_nothing_but_what_its_account_signed(world: World)
     without = mine.sign(calls.join_message(token, node)).signature.hex()
     assert await refusal(world, mine, token, account=good, proof=without) == "join.proof"
     for nonsense in (good[:-1], good + "A", "fa_", address_text(address_of(HOLDER)), good.replace("fa_", "fb_")):
-        assert await refusal(world, mine, token, account=nonsense) == "account.code"
+        assert await refusal(world, mine, token, account=nonsense) == "rpc.malformed"
     assert (await world.join(mine, token, account=good)).account == address_text(address_of(HOLDER))
 
 

@@ -11,6 +11,7 @@ from fallow.agent.outbox import Outbox
 from fallow.agent.owner import Owner, Shape
 from fallow.agent.presence import Presence
 from fallow.domain.errors import Unavailable
+from fallow.domain.resources import Terms
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,11 @@ class Offering:
     async def end(self) -> None:
         """Take the offer back. Raises Unavailable when the disk is full."""
         await self._outbox.append(self._presence.offer(self._shape._replace(open=False)))
+
+    @property
+    def terms(self) -> Terms:
+        """What is asked now: the owner's terms, and no less than what work costs him."""
+        return self._presence.terms(self._shape)
 
     @property
     def _shape(self) -> Shape:

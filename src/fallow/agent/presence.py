@@ -40,7 +40,7 @@ class Presence:
             offer=self._home.next_offer(),
             open=self.state.mode == "open" and shape.open,
             total=shape.total,
-            terms=_not_below(settings.terms, shape.floor),
+            terms=self.terms(shape),
             attributes=dict(sorted(self.attributes.items())),
             country=settings.country,
         )
@@ -48,6 +48,10 @@ class Presence:
             return made
         fields = {name: getattr(made, name) for name in made.__struct_fields__}
         return SpotOfferMade(spot=_not_below(settings.spot, shape.floor), **fields)
+
+    def terms(self, shape: Shape) -> Terms:
+        """What an offer of this shape asks."""
+        return _not_below(self.state.settings.terms, shape.floor)
 
     def set_mode(self, mode: Mode) -> None:
         """Keep what the owner wants, restarts included."""

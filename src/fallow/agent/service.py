@@ -171,6 +171,10 @@ class Agent:
             attributes=dict(sorted(self._presence.attributes.items())),
             kinds=sorted(self._probe.attributes),
             missing=dict(self._probe.missing),
+            closed_for=self._closed(0),
+            uploads_waiting=sorted(self._uploads.waiting),
+            asked=state.settings.terms,
+            terms=self._offering.terms,
             owner=self._ports.owner.view() if self._ports.owner is not None else None,
         )
 
@@ -178,7 +182,8 @@ class Agent:
 
     def _on_proposals(self, data: bytes, group: asyncio.TaskGroup) -> None:
         for proposal in _decoded(data, list[calls.Proposal]):
-            decision = self._leases.decide(proposal, self._ports.clock.now_ms(), self._closed(proposal.disk_mib))
+            closed = next(iter(self._closed(proposal.disk_mib)), "")
+            decision = self._leases.decide(proposal, self._ports.clock.now_ms(), closed)
             if isinstance(decision, Take):
                 self._track(group.create_task(self._runner.run(decision.held)))
             elif isinstance(decision, Decline):
@@ -197,17 +202,17 @@ class Agent:
         except Unavailable as error:
             _log.warning("lease %s stays unanswered: %s", lease, error)
 
-    def _closed(self, disk_mib: int) -> str:
-        """Why no lease that takes so much disk is taken now; empty when there is no such reason."""
-        reasons = {
-            "owner.leaving": self.stop.is_set(),
-            self._offering.closed_for: bool(self._offering.closed_for),
-            "agent.outbox_full": self._outbox.full,
-            self._outbox.trouble: bool(self._outbox.trouble),
-            "agent.uploads_full": self._uploads.full,
-            "agent.disk_full": self._home.free_mib() < disk_mib + DISK_SPARE_MIB,
-        }
-        return next((reason for reason, holds in reasons.items() if holds), "")
+    def _closed(self, disk_mib: int) -> list[str]:
+        """Codes of all reasons why no lease that takes so much disk is taken now, the strongest first."""
+        reasons = (
+            ("owner.leaving", self.stop.is_set()),
+            (self._offering.closed_for, bool(self._offering.closed_for)),
+            ("agent.outbox_full", self._outbox.full),
+            (self._outbox.trouble, bool(self._outbox.trouble)),
+            ("agent.uploads_full", self._uploads.full),
+            ("agent.disk_full", self._home.free_mib() < disk_mib + DISK_SPARE_MIB),
+        )
+        return [reason for reason, holds in reasons if holds]
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

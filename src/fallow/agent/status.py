@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+from fallow.agent.consent import MICROUSD_PER_USD
 from fallow.agent.owner import OwnerView
-from fallow.domain.resources import Resources
+from fallow.domain.resources import Resources, Terms
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What `fallow agent status` shows.
 
     `kinds` are those of work that run here; `missing` says which do not, and why. `owner` is how his rules stand.
+    `closed_for` are the codes of all that keeps new work away now, and `uploads_waiting` the finished leases that wait
+    for the network; `asked` are the terms as the owner set them, `terms` what is asked in fact.
     """
 
     node: str
@@ -29,6 +32,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str]
     kinds: list[str]
     missing: dict[str, str]
+    closed_for: list[str] = []
+    uploads_waiting: list[str] = []
+    asked: Terms | None = None
+    terms: Terms | None = None
     owner: OwnerView | None = None
 
 
@@ -42,6 +49,11 @@ def why_idle(status: Status) -> list[str]:
         f"The network refused {len(status.records_refused)} batches of records; the offer may be among them.": bool(
             status.records_refused
         ),
+        "So many records wait for the network that nothing new is taken.": "agent.outbox_full" in status.closed_for,
+        f"Too much finished work waits for the network: {len(status.uploads_waiting)} leases.": (
+            "agent.uploads_full" in status.closed_for
+        ),
+        "The disk is full, so that nothing new is taken. Free some space.": "agent.disk_full" in status.closed_for,
         "Nothing that is offered is free: it is not idle.": bool(status.leases) and status.free.cpu_milli <= 0,
         "No kind of work can run here; see `missing` in the status.": not any(
             "." in name for name in status.attributes
@@ -51,6 +63,16 @@ def why_idle(status: Status) -> list[str]:
     if status.owner is not None:
         rules = [f"{sentence} [{code}]" for code, sentence in status.owner.reasons]
         found = [*rules, *found, *([status.owner.trouble] if status.owner.trouble else [])]
-    if found or status.leases:
-        return found
-    return ["Nothing is in the way here: the network has no work that fits this machine's offer and price now."]
+    if not found and status.leases:
+        return []
+    if not found:
+        found = ["Nothing is in the way here: the network has no work that fits this machine's offer and price now."]
+    return [*found, *_dearer(status)]
+
+
+def _dearer(status: Status) -> list[str]:
+    """What the owner's figures for electricity and wear do to the price."""
+    if status.asked is None or status.terms is None or status.asked == status.terms:
+        return []
+    asked, fact = (terms.price_microusd_per_core_hour / MICROUSD_PER_USD for terms in (status.asked, status.terms))
+    return [f"You ask {asked:g} US dollars for a core and hour, but electricity and wear cost more: {fact:g} is asked."]

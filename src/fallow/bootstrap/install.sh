@@ -28,12 +28,17 @@ find_python() {
     fail "Python 3.11 or newer is missing. Install it (Debian and Ubuntu: apt-get install python3), and try again."
 }
 
-# Debian splits the venv module from Python.
-need_venv() {
-    "$python" -c 'import ensurepip, venv' 2>/dev/null && return
-    if as_root && command -v apt-get >/dev/null; then
+# Debian splits what a virtual environment needs from Python.
+make_venv() {
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        "$python" -m venv "$prefix"
+    elif "$python" -m pip --version >/dev/null 2>&1; then
+        "$python" -m venv --without-pip "$prefix"
+        "$python" -m pip --disable-pip-version-check --python "$prefix/bin/python" install --quiet pip
+    elif as_root && command -v apt-get >/dev/null; then
         echo "Installing Debian's package python3-venv ..."
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv
+        "$python" -m venv "$prefix"
     else
         fail "Python's venv module is missing. Install it (Debian and Ubuntu: apt-get install python3-venv), and try again."
     fi
@@ -65,14 +70,13 @@ command=$prefix/bin/fallow
 echo "This installs Fallow's agent into $prefix: $wheel from $url,"
 echo "and the packages that it needs from your package index. It does not join or run before you agree."
 python=$(find_python)
-need_venv
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 curl -fsSk --max-filesize 67108864 "$url/install/$wheel" -o "$folder/$wheel" || fail "$url does not hand out $wheel."
 echo "$sha256  $folder/$wheel" | sha256sum -c --status || fail "$wheel is not the one that was announced. It was not used."
 "$python" -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("fallow/agent/requirements.lock"))' \
     "$folder/$wheel" >"$folder/requirements.lock"
-"$python" -m venv "$prefix"
+make_venv
 install --require-hashes -r "$folder/requirements.lock"
 install --no-deps --no-index --force-reinstall "$folder/$wheel"
 rm -rf "$folder"

@@ -133,7 +133,7 @@ class Join(Request, frozen=True, kw_only=True):
     node: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     proof: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
     label: Label = ""
-    account: Annotated[str, Meta(max_length=200)] = ""
+    account: Annotated[str, Meta(pattern=r"^(fa_[A-Za-z0-9_-]{124})?$(?!\n)")] = ""
 
 
 class Observed(Request, frozen=True, kw_only=True):
