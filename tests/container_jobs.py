@@ -20,6 +20,7 @@ from fallow.ports.vertical import Assignment, Finished
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.capability import require
+from tests.python_jobs import LEASE_FIELDS
 from tests.unit.agent_fakes import MemoryBlobs
 
 BUSYBOX = Path("/usr/bin/busybox") if Path("/usr/bin/busybox").exists() else Path("/bin/busybox")
@@ -58,7 +59,22 @@ def shell_layer() -> bytes:
     folders = [(entry(name, tarfile.DIRTYPE), b"") for name in ("bin", "etc", "root", "tmp")]
     tools = [
         (entry(f"bin/{name}", tarfile.SYMTYPE, "busybox"), b"")
-        for name in ("sh", "cat", "ls", "id", "env", "dd", "sleep", "wget", "ping", "mount", "stat", "ps", "touch")
+        for name in (
+            "sh",
+            "cat",
+            "ls",
+            "id",
+            "env",
+            "dd",
+            "sleep",
+            "wget",
+            "ping",
+            "mount",
+            "mv",
+            "stat",
+            "ps",
+            "touch",
+        )
     ]
     return layer(*folders, (entry("bin/busybox"), BUSYBOX.read_bytes()), *tools)
 
@@ -147,6 +163,7 @@ class ContainerCase:
         self.workspace.mkdir(mode=0o700, parents=True)
         item, time_limit_s = changes.pop("item", None), changes.pop("time_limit_s", 30)
         seed, disk_mib = changes.pop("seed", bytes(32)), changes.pop("disk_mib", 64)
+        lease = {name: changes.pop(name) for name in LEASE_FIELDS & set(changes)}
         resources = Resources(cpu_milli=1000, memory_mib=changes.pop("memory_mib", 64), disk_mib=disk_mib)
         what = {} if "image" in changes else {"archive": self.blobs.add(archive or oci_archive(image()))}
         work = {"kind": "container", **what, **({"args": ["sh", "-c", script]} if script else {}), **changes}
@@ -161,6 +178,7 @@ class ContainerCase:
                 blobs=self.blobs,
                 cancel=self.cancel,
                 started=self.started,
+                **lease,
             )
         )
 

@@ -21,6 +21,9 @@ from tests.unit.agent_fakes import MemoryBlobs
 VERSION = find_interpreter().version
 
 
+LEASE_FIELDS = {"resume", "save", "until_stopped"}
+
+
 def bundle(script: str, **files: str) -> bytes:
     """Pack a script, and other files by their name with `__` for `/`."""
     data = io.BytesIO()
@@ -50,6 +53,7 @@ class PythonCase:
         seed = changes.pop("seed", bytes(range(32)))
         time_limit_s = changes.pop("time_limit_s", 30)
         disk_mib = changes.pop("disk_mib", 64)
+        lease = {name: changes.pop(name) for name in LEASE_FIELDS & set(changes)}
         work = {"kind": "python", "bundle": self.blobs.add(code), "entry": "script.py", "python": VERSION, **changes}
         resources = Resources(cpu_milli=1000, memory_mib=memory_mib, disk_mib=disk_mib)
         return await self.worker.run(
@@ -63,6 +67,7 @@ class PythonCase:
                 blobs=self.blobs,
                 cancel=self.cancel,
                 started=self.started,
+                **lease,
             )
         )
 

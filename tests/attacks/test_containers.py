@@ -20,7 +20,7 @@ from tests.container_jobs import BUSYBOX, ContainerCase, container_worker, entry
 from tests.python_jobs import left_over
 
 MIB = 1 << 20
-ENTRIES = {"bin", "dev", "etc", "in", "out", "proc", "root", "run", "sys", "tmp", "work"}
+ENTRIES = {"bin", "checkpoint", "dev", "etc", "in", "out", "proc", "root", "run", "sys", "tmp", "work"}
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ async def test_it_has_no_power(case: ContainerCase) -> None:
 
 
 @pytest.mark.parametrize("path", ["/file", "/in/file", "/etc/file", "/root/file", "/run/file", "/sys/fs/cgroup/file"])
-async def test_all_but_three_folders_is_read_only(case: ContainerCase, path: str) -> None:
+async def test_all_but_four_folders_is_read_only(case: ContainerCase, path: str) -> None:
     assert (
-        await case.run(f"echo x > /out/a; echo x > /work/a; echo x > /tmp/a; echo x > {path}")
+        await case.run(f"echo x > /out/a; echo x > /work/a; echo x > /tmp/a; echo x > /checkpoint/a; echo x > {path}")
     ).reason == "program.exit"
 
 

@@ -70,7 +70,7 @@ async def test_the_whole_tree_holds_no_file_of_the_owner(case: PythonCase) -> No
     )
     top, etc, passwd, local = json.loads(printed)
     assert set(top) <= {
-        *("bin", "bundle", "dev", "etc", "in", "lib", "lib32", "lib64", "libx32"),
+        *("bin", "bundle", "checkpoint", "dev", "etc", "in", "lib", "lib32", "lib64", "libx32"),
         *("nix", "out", "proc", "python", "sbin", "tmp", "usr", "work"),
     }
     assert set(etc) <= {"group", "hosts", "ld.so.cache", "nsswitch.conf", "passwd"}

@@ -19,7 +19,7 @@ from fallow.ports.vertical import Assignment, Finished
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
 from fallow.verticals.compute.worker import confine
 from fallow.verticals.compute.worker import worker as module
-from fallow.verticals.compute.worker.cgroups import open_group
+from fallow.verticals.compute.worker.cgroups import find_group, open_group
 from fallow.verticals.compute.worker.wasm import WasmJob, WasmOutcome, run_wasm
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.capability import require
@@ -286,3 +286,10 @@ def test_what_a_killed_agent_left_is_removed() -> None:
         assert left is not None
     confine.enforcement()
     assert not list(Path("/sys/fs/cgroup").rglob(f"fallow-{gone.pid}-*"))
+
+
+def test_the_group_of_a_process_that_is_gone() -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    assert find_group(gone.pid, "/fallow") is None
+    assert find_group(os.getpid(), "/fallow") is None

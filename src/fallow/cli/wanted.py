@@ -41,6 +41,10 @@ class Wanted:
     ] = False
     budget: Annotated[str | None, Parameter(help="Most that all of it may cost, in USD.")] = None
     time_limit: Annotated[str, Parameter(help="Longest time, for example 90s, 15m, 2h.")] = "3600"
+    checkpoint: Annotated[
+        str | None,
+        Parameter(help="How often what a script or container keeps in /checkpoint is saved (60s); 0: never."),
+    ] = None
     retries: Annotated[int, Parameter(help="How often a failed program is tried again.")] = 0
     label: Annotated[str, Parameter(help="A name for your lists.")] = ""
     python: Annotated[str | None, Parameter(help="Version of Python that a script is to run on, for example 3.11.")] = (
@@ -97,6 +101,8 @@ class Wanted:
         )
         if self.spot:
             options["spot"] = True
+        if self.checkpoint is not None:
+            options["checkpoint_s"] = 0 if self.checkpoint == "0" else seconds(self.checkpoint)
         if self.max_price is not None:
             options["max_price_microusd_per_hour"] = microusd(self.max_price)
         if self.budget is not None:

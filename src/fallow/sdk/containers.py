@@ -72,6 +72,7 @@ class ContainerCalls(RunCalls):
                 entrypoint=list(image.get("entrypoint", ())) or None,
                 workdir=image.get("workdir"),
                 output_mib=told.pop("output_mib", None),
+                checkpoint_s=told.pop("checkpoint_s", None),
             ),
         }
         try:

@@ -155,7 +155,7 @@ class PythonCalls(LiveCalls):
             inputs=dict(zip(names, hashes[1:], strict=False)),
             python=bundle.python,
             platform=bundle.platform,
-            **arguments(output_mib=told.pop("output_mib", None)),
+            **arguments(output_mib=told.pop("output_mib", None), checkpoint_s=told.pop("checkpoint_s", None)),
         )
         asked: Requirements = told.pop("requirements", None) or Requirements()
         # The archive and what comes out of it lie on the node's disk beside what the script itself needs.

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import Unavailable
+from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.views import ItemView, JobView
@@ -39,6 +39,7 @@ class RunOptions(TypedDict, total=False):
     label: str
     fuel: int
     output_mib: int
+    checkpoint_s: int
 
 
 class RunCalls(BlobCalls, JobCalls):
@@ -58,6 +59,10 @@ class RunCalls(BlobCalls, JobCalls):
         names = list(inputs or {})
         hashes = await self._upload_all([program, *(inputs or {}).values(), *items])
         told: dict[str, Any] = dict(options)
+        if told.pop("checkpoint_s", None):
+            raise InvalidInput(
+                "sdk.checkpoint", "WebAssembly programs keep no checkpoints.", "Use a script or an image."
+            )
         work = WasmWork(
             program=hashes[0],
             args=list(args),

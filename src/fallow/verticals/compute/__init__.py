@@ -19,7 +19,13 @@ class Compute:
         """Check an order's work; see `Vertical.check_work`."""
         checked = read_work(work)
         blobs = checked.blobs | ({item} if item else set())
-        return WorkNeeds(frozenset(blobs), checked.attributes, checked.output_mib << 20, compares=checked.compares)
+        return WorkNeeds(
+            frozenset(blobs),
+            checked.attributes,
+            checked.output_mib << 20,
+            compares=checked.compares,
+            checkpoints=checked.checkpoints,
+        )
 
     def worker(self, cache: Path) -> Worker:
         """Make the provider's side. Imported here, since only agents have what it needs installed."""

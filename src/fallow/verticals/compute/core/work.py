@@ -22,6 +22,8 @@ Inputs = Annotated[dict[InputName, Sha256], Meta(max_length=1000)]
 OutputMib = Annotated[int, Meta(ge=1, le=OUTPUT_MIB_MAX)]
 PYTHON_VERSION = r"^3\.[0-9]{1,2}$"
 PLATFORM_ANY = "any"
+CheckpointS = Annotated[int, Meta(ge=0, le=86_400)]
+"""How often /checkpoint is saved while it changes, in seconds; 0 is never."""
 
 
 class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="wasm"):
@@ -53,6 +55,11 @@ class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Whether two honest runs leave the same bytes."""
         return True
 
+    @property
+    def checkpoints(self) -> bool:
+        """Whether it goes on elsewhere from what it has saved: who does is not checked, so what compares has none."""
+        return False
+
 
 class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="python"):
     """A Python script that runs in a sandbox without network.
@@ -60,7 +67,8 @@ class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `bundle` is a ZIP archive that the buyer made: the script `entry` (a path inside it, which lies at /bundle) and its
     dependencies under site-packages/, for Python `python`. Where those hold native code, `platform` is the system and
     processor that it was built for, otherwise "any". The script finds its inputs in /in (a map's item as /in/input),
-    leaves its outputs in /out, and may write to its working folder and /tmp.
+    leaves its outputs in /out, and may write to its working folder and /tmp. What it keeps in /checkpoint is saved
+    every `checkpoint_s` seconds and there again when it goes on elsewhere.
     """
 
     bundle: Sha256
@@ -71,6 +79,7 @@ class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     env: Env = {}
     inputs: Inputs = {}
     output_mib: OutputMib = 64
+    checkpoint_s: CheckpointS = 60
     python: Annotated[str, Meta(pattern=PYTHON_VERSION)]
     platform: Annotated[str, Meta(pattern=r"^(?:any|[a-z]{1,20}-[a-z0-9_]{1,20})$")] = PLATFORM_ANY
 
@@ -90,6 +99,11 @@ class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Whether two honest runs leave the same bytes: clocks and threads are real here."""
         return False
 
+    @property
+    def checkpoints(self) -> bool:
+        """Whether it goes on elsewhere from what it has saved."""
+        return self.checkpoint_s > 0
+
 
 class ContainerWork(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="container"
@@ -99,7 +113,7 @@ class ContainerWork(
     `archive` is a blob with its image: an OCI archive, or what `docker save` writes. `entrypoint` and `args` go over
     the image's own where they are not empty, and so does `workdir`. The program finds its inputs in /in (a map's item
     as /in/input), leaves its outputs in /out, and may write to /work and /tmp besides; all else is read-only.
-    `platform` is the system and processor as images name them.
+    /checkpoint is as in `PythonWork`.    `platform` is the system and processor as images name them.
     """
 
     archive: Sha256
@@ -110,6 +124,7 @@ class ContainerWork(
     env: Env = {}
     inputs: Inputs = {}
     output_mib: OutputMib = 64
+    checkpoint_s: CheckpointS = 60
 
     def __post_init__(self) -> None:
         """Check what no pattern shows. Raises ValueError."""
@@ -131,6 +146,11 @@ class ContainerWork(
     def compares(self) -> bool:
         """Whether two honest runs leave the same bytes: clocks and threads are real here."""
         return False
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether it goes on elsewhere from what it has saved."""
+        return self.checkpoint_s > 0
 
 
 Work = WasmWork | PythonWork | ContainerWork

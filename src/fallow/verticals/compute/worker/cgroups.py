@@ -94,9 +94,13 @@ def sweep(prefix: str) -> None:
 
 
 def find_group(pid: int, parent: str) -> Group | None:
-    """The group below `parent` (a path from the root of groups) that a process was put in; None when it is in none."""
+    """The group below `parent` (a path from the root) that a process is in; None when it is in none, or gone."""
     folders = {}
-    for names, path in _groups_of(Path(f"/proc/{pid}/cgroup")).items():
+    try:
+        groups = _groups_of(Path(f"/proc/{pid}/cgroup"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    for names, path in groups.items():
         # Version 2's line is there too where version 1 does the work.
         if path.startswith(f"{parent}/") and (names or (_ROOT / "cgroup.controllers").exists()):
             controllers = names.split(",") if names else ("memory", "pids", "cpu")

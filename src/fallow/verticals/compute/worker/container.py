@@ -15,6 +15,7 @@ from typing import Final
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.ports.vertical import Assignment, Probe
 from fallow.verticals.compute.core.work import ContainerWork
+from fallow.verticals.compute.worker.checkpoints import FOLDER, checkpointed, restore
 from fallow.verticals.compute.worker.container_run import run_container
 from fallow.verticals.compute.worker.container_start import ContainerJob
 from fallow.verticals.compute.worker.course import RunOutcome
@@ -64,19 +65,20 @@ class ContainerRunner:
             Ended: it could not be run, or was cancelled.
         """
         try:
-            await asyncio.to_thread(_lay_out, assignment.workspace)
             podman, images = await self._ready()
             await asyncio.to_thread(podman.prepare)
+            bytes_max = work.output_mib * _MIB
+            await restore(assignment, bytes_max)
+            await asyncio.to_thread(_lay_out, assignment.workspace)
             async with images.held(work, assignment) as image:
                 job = await asyncio.to_thread(_job, work, assignment, image)
-                outcome = await self._run(job, podman, assignment)
+                running = self._run(job, podman, assignment)
+                outcome = await checkpointed(assignment, work.checkpoint_s, bytes_max, running)
         except (InvalidInput, TooMuch) as error:
             return RunOutcome(-1, "invalid", error.message.rstrip("."), 0, 0, 0)
         except (FallowError, OSError) as error:
             _log.warning("the container failed: %s", error)
             raise Ended("node.run_failed", "provider") from error
-        if outcome.reason == "cancelled":
-            raise Ended("cancelled", "nobody", outcome.wall_ms)
         return outcome
 
     async def erase(self) -> None:
@@ -182,7 +184,7 @@ def _new_name() -> str:
 
 def _lay_out(folder: Path) -> None:
     """Make the folders that a container gets. It is another user, or several, and nobody else comes as far as here."""
-    for name, mode in (("in", 0o755), ("out", 0o777), ("work", 0o777)):
+    for name, mode in (("in", 0o755), ("out", 0o777), ("work", 0o777), (FOLDER, 0o777)):
         (folder / name).mkdir(exist_ok=True)
         (folder / name).chmod(mode)
     make_readable(folder / "in")

@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import Final, NamedTuple
 
 from fallow.verticals.compute.worker.cgroups import Group, find_group
+from fallow.verticals.compute.worker.checkpoints import FOLDER
 from fallow.verticals.compute.worker.container_start import GROUPS_PARENT, ContainerJob, Launch
 from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome
 from fallow.verticals.compute.worker.podman import Podman
@@ -78,7 +79,7 @@ async def run_container(
 async def _watched(job: ContainerJob, first: First, launch: Launch, cancel: asyncio.Event) -> RunOutcome:
     loop = asyncio.get_running_loop()
     folder = job.folder
-    writable = (folder / "out", folder / "work", folder / "stdout", folder / "stderr")
+    writable = (folder / "out", folder / "work", folder / FOLDER, folder / "stdout", folder / "stderr")
     group = find_group(first.pid, GROUPS_PARENT)
     course = Course(Bounds(job.time_limit_s, job.memory_bytes_max, job.disk_bytes_max, writable), first, group)
     begun = loop.time()

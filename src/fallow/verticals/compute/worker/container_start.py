@@ -1,7 +1,8 @@
 """How a container begins: what podman is told, and what it says when it does not begin.
 
-What its program sees: the image, read-only; /in, read-only; /out and /work on the disk, and /tmp in memory. No network,
-no capability, no new privilege, the engine's own seccomp filter; started by root it is nobody outside.
+What its program sees: the image, read-only; /in, read-only; /out, /work and /checkpoint on the disk, and /tmp in
+memory. No network, no capability, no new privilege, the engine's own seccomp filter; started by root it is nobody
+outside.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import msgspec
 import psutil
 
 from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.verticals.compute.worker.checkpoints import FOLDER
 from fallow.verticals.compute.worker.course import within
 from fallow.verticals.compute.worker.keeper import Keeper
 from fallow.verticals.compute.worker.podman import Podman, last_error
@@ -44,7 +46,7 @@ _NO_USER: Final = (b"unable to find user", b"no matching entries in passwd", b"n
 
 
 class ContainerJob(NamedTuple):
-    """One run. `image` is an image's id in the store; `folder` holds in/, out/ and work/, and gets stdout, stderr.
+    """One run. `image` is an image's id in the store; `folder` holds its folders, and gets stdout and stderr.
 
     `gpus` are graphics processors by their UUIDs, handed in through NVIDIA's description of them (CDI).
     """
@@ -155,7 +157,7 @@ class Launch:
         words += ["--read-only", "--read-only-tmpfs=false", "--image-volume", "ignore"]
         tmp_bytes = max(_MIB, job.memory_bytes_max // _SHARE_OF_TMP)
         words += ["--tmpfs", f"{_TMP}:size={tmp_bytes},mode=1777,nosuid,nodev", "--shm-size", str(tmp_bytes)]
-        for name, options in (("in", "ro"), ("out", "rw"), ("work", "rw")):
+        for name, options in (("in", "ro"), ("out", "rw"), ("work", "rw"), (FOLDER, "rw")):
             words += ["--volume", f"{job.folder / name}:/{name}:{options},nosuid,nodev,Z"]
         words += [f"--device=nvidia.com/gpu={gpu}" for gpu in job.gpus]
         words += ["--workdir", job.workdir] if job.workdir else []

@@ -14,6 +14,7 @@ from fallow.ports.vertical import Assignment, Probe
 from fallow.verticals.compute.core.work import PythonWork
 from fallow.verticals.compute.worker.bundles import Bundles
 from fallow.verticals.compute.worker.cgroups import sweep
+from fallow.verticals.compute.worker.checkpoints import FOLDER, checkpointed, restore
 from fallow.verticals.compute.worker.course import RunOutcome
 from fallow.verticals.compute.worker.sandbox import GROUP_PREFIX, SandboxJob, run_sandboxed
 from fallow.verticals.compute.worker.sandbox_root import Folders, find_interpreter, find_tools, native_platform
@@ -67,6 +68,8 @@ class PythonRunner:
         Raises:
             Ended: it could not be run, or was cancelled.
         """
+        checkpoint_bytes_max = work.output_mib * _MIB
+        await restore(assignment, checkpoint_bytes_max)
         bytes_max = max(_MIB, assignment.resources.disk_mib * _MIB)
         try:
             await asyncio.to_thread(_layout, assignment.workspace, Path())
@@ -74,14 +77,13 @@ class PythonRunner:
                 work.bundle, partial(fetched, assignment, work.bundle), bytes_max=bytes_max
             ) as bundle:
                 job = await asyncio.to_thread(_job, work, assignment, bundle)
-                outcome = await self._run(job, assignment)
+                running = self._run(job, assignment)
+                outcome = await checkpointed(assignment, work.checkpoint_s, checkpoint_bytes_max, running)
         except (InvalidInput, TooMuch) as error:
             return RunOutcome(-1, "invalid", error.message, 0, 0, 0)
         except (FallowError, OSError) as error:
             _log.warning("the sandbox failed: %s", error)
             raise Ended("node.run_failed", "provider") from error
-        if outcome.reason == "cancelled":
-            raise Ended("cancelled", "nobody", outcome.wall_ms)
         return outcome
 
     async def _run(self, job: SandboxJob, assignment: Assignment) -> RunOutcome:
@@ -149,8 +151,8 @@ def _job(work: PythonWork, assignment: Assignment, bundle: Path) -> SandboxJob:
 
 
 def _layout(workspace: Path, bundle: Path) -> Folders:
-    folders = Folders(workspace / "in", workspace / "out", workspace / "work", bundle)
-    for folder in folders[:3]:
+    folders = Folders(workspace / "in", workspace / "out", workspace / "work", workspace / FOLDER, bundle)
+    for folder in folders[:4]:
         folder.mkdir(mode=0o700, exist_ok=True)
     return folders
 

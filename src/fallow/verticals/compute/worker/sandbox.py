@@ -60,7 +60,7 @@ async def run_sandboxed(
 
 
 def _bounds(job: SandboxJob) -> Bounds:
-    writable = (job.folders.outputs, job.folders.work, job.stdout, job.stderr)
+    writable = (job.folders.outputs, job.folders.work, job.folders.checkpoint, job.stdout, job.stderr)
     return Bounds(job.time_limit_s, job.memory_bytes_max, job.disk_bytes_max, writable)
 
 

@@ -1,9 +1,10 @@
-"""The world that a Python program sees: read-only but for three folders, and nothing of the machine's owner in it.
+"""The world that a Python program sees: read-only but for four folders, and nothing of the machine's owner in it.
 
 /usr /lib*          the system's libraries and tools, without what was installed by hand
 /python             the interpreter, unless it is the system's own
 /bundle             the buyer's script and its dependencies
 /in                 inputs
+/checkpoint         writable: what is saved while it runs, and there again when it goes on elsewhere
 /out /work /tmp     writable: outputs, working folder, a small file system in memory
 """
 
@@ -57,11 +58,12 @@ class Tools(NamedTuple):
 
 
 class Folders(NamedTuple):
-    """What a run sees, outside: inputs, outputs, working folder, bundle."""
+    """What a run sees, outside: inputs, outputs, working folder, checkpoint, bundle."""
 
     inputs: Path
     outputs: Path
     work: Path
+    checkpoint: Path
     bundle: Path
 
 
@@ -125,6 +127,7 @@ def root_arguments(interpreter: Interpreter, folders: Folders, *, tmp_bytes: int
     arguments += ["--perms", "1777", "--size", str(max(_MIB, tmp_bytes)), "--tmpfs", "/tmp"]  # noqa: S108
     arguments += ["--ro-bind", str(folders.bundle), "/bundle", "--ro-bind", str(folders.inputs), "/in"]
     arguments += ["--bind", str(folders.outputs), "/out", "--bind", str(folders.work), "/work", "--chdir", "/work"]
+    arguments += ["--bind", str(folders.checkpoint), "/checkpoint"]
     return arguments
 
 

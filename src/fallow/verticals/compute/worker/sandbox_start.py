@@ -108,7 +108,7 @@ def bound(child: Child, job: SandboxJob, group: Group | None, host_id: int | Non
 def make_writable(job: SandboxJob, host_id: int | None) -> None:
     """Give the folders that the program may write to the user that it is outside."""
     if host_id is not None:
-        for folder in (job.folders.outputs, job.folders.work):
+        for folder in (job.folders.outputs, job.folders.work, job.folders.checkpoint):
             os.chown(folder, host_id, host_id)
             # Without its powers bwrap's root has to pass here; nobody else comes as far, the workspace is closed.
             folder.chmod(0o755)

@@ -72,11 +72,16 @@ class ComputeWorker:
         try:
             work = await unless_cancelled(assignment.cancel, fetch_all(assignment))
             outcome = await self._execute(work, assignment)
+            stopped = outcome.reason == "cancelled"
+            if stopped and not assignment.until_stopped:
+                return Finished(False, "cancelled", "nobody", outcome.wall_ms, None, {})
             reason = "program.exit" if outcome.reason == "exited" else f"program.{outcome.reason}"
-            if outcome.exit_code == 0:
+            if outcome.exit_code == 0 or stopped:
                 reason = ""
             storing = store_all(work, assignment, outcome, reason)
-            stored = await unless_cancelled(assignment.cancel, storing, outcome.wall_ms)
+            # What a process leaves that is stopped is its result, however it was stopped.
+            hurry = asyncio.Event() if assignment.until_stopped else assignment.cancel
+            stored = await unless_cancelled(hurry, storing, outcome.wall_ms)
         except Ended as ended:
             return Finished(False, ended.reason, ended.caused_by, ended.used_ms, None, {})
         return Finished(
@@ -123,8 +128,6 @@ class ComputeWorker:
             _log.warning("the runner failed: %s", error)
             raise Ended("node.run_failed", "provider") from error
         await self._prune()
-        if outcome.reason == "cancelled":
-            raise Ended("cancelled", "nobody", outcome.wall_ms)
         return outcome
 
     async def _try(self) -> WasmOutcome:
