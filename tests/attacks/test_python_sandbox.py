@@ -235,7 +235,7 @@ async def test_nothing_but_its_own_folders_can_be_written(case: PythonCase) -> N
         print(json.dumps(sorted(found)))
         """
     )
-    assert json.loads(printed) == ["/dev/shm", "/out", "/tmp", "/work"]  # noqa: S108
+    assert json.loads(printed) == ["/checkpoint", "/dev/shm", "/out", "/tmp", "/work"]  # noqa: S108
 
 
 async def test_links_in_outputs_are_not_followed(case: PythonCase, tmp_path: Path) -> None:
