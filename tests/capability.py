@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
@@ -53,6 +54,10 @@ def _podman() -> bool:
     return shutil.which("busybox") is not None and asyncio.run(_runs_containers())
 
 
+def _qemu_user() -> bool:
+    return _works(["qemu-x86_64", "-cpu", "Conroe", sys.executable, "-c", ""])
+
+
 async def _runs_containers() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         runner = ContainerRunner(Path(folder))
@@ -81,4 +86,5 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "root": _root,
     "memory-cgroup": _memory_cgroup,
     "podman": _podman,
+    "qemu-user": _qemu_user,
 }

@@ -98,23 +98,24 @@ def bare(*layers: bytes) -> Image:
     return Image(json.dumps(config).encode(), layers)
 
 
-def oci_archive(made: Image, *, packed: bool = False) -> bytes:
-    """An image as `podman save --format oci-archive` and `skopeo` write it."""
-    blobs: dict[str, bytes] = {}
+def packed_blobs(made: Image, *, packed: bool = True) -> tuple[bytes, list[bytes]]:
+    """An image's manifest, and the blobs that it names."""
     layers = [gzip.compress(one, mtime=0) if packed else one for one in made.layers]
     kind = "application/vnd.oci.image"
-
-    def add(data: bytes, media_type: str) -> dict[str, Any]:
-        blobs[_digest(data)] = data
-        return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
-
     manifest = {
         "schemaVersion": 2,
-        "config": add(made.config, f"{kind}.config.v1+json"),
-        "layers": [add(one, f"{kind}.layer.v1.tar{'+gzip' if packed else ''}") for one in layers],
+        "config": _named(made.config, f"{kind}.config.v1+json"),
+        "layers": [_named(one, f"{kind}.layer.v1.tar{'+gzip' if packed else ''}") for one in layers],
     }
-    index = {"schemaVersion": 2, "manifests": [add(json.dumps(manifest).encode(), f"{kind}.manifest.v1+json")]}
-    files = {f"blobs/sha256/{digest.removeprefix('sha256:')}": data for digest, data in blobs.items()}
+    return json.dumps(manifest).encode(), [made.config, *layers]
+
+
+def oci_archive(made: Image, *, packed: bool = False) -> bytes:
+    """An image as `podman save --format oci-archive` and `skopeo` write it."""
+    manifest, blobs = packed_blobs(made, packed=packed)
+    named = _named(manifest, "application/vnd.oci.image.manifest.v1+json")
+    index = {"schemaVersion": 2, "manifests": [named]}
+    files = {f"blobs/sha256/{_digest(data).removeprefix('sha256:')}": data for data in (manifest, *blobs)}
     return tar({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": json.dumps(index).encode(), **files})
 
 
@@ -127,6 +128,10 @@ def docker_archive(made: Image) -> bytes:
 
 def tar(files: Mapping[str, bytes]) -> bytes:
     return layer(*((entry(name, mode=0o644), data) for name, data in files.items()))
+
+
+def _named(data: bytes, media_type: str) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
 
 
 def _digest(data: bytes) -> str:

@@ -7,7 +7,11 @@ import asyncio
 import io
 import os
 import textwrap
+import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +94,29 @@ class PythonCase:
 
     def outputs(self, finished: Finished) -> dict[str, bytes]:
         return {output.name: self.blobs.blobs[output.sha256] for output in self.outcome(finished).outputs}
+
+
+@contextmanager
+def redirecting(target: str) -> Iterator[int]:
+    """A web server on this machine that sends everybody on to `target`; gives its port, and fails if it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", target)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == []
 
 
 def left_over(mark: str) -> list[int]:

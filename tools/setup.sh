@@ -40,8 +40,11 @@ command -v bwrap >/dev/null 2>&1 || apt_install bubblewrap || echo "Without bubb
 
 podman_works() { command -v podman >/dev/null 2>&1 && { command -v runc || command -v crun; } >/dev/null 2>&1; }
 podman_works || apt_install podman runc || echo "Without podman, containers are left out." >&2
-if [ "$kind" = dev ] && ! command -v busybox >/dev/null 2>&1; then
-    apt_install busybox-static || echo "Without busybox, the tests of containers are left out." >&2
+if [ "$kind" = dev ]; then
+    command -v busybox >/dev/null 2>&1 || apt_install busybox-static ||
+        echo "Without busybox, the tests of containers are left out." >&2
+    command -v qemu-x86_64 >/dev/null 2>&1 || apt_install qemu-user ||
+        echo "Without qemu-user, programs are not compared on several processors." >&2
 fi
 
 [ -x .venv/bin/pip ] || make_venv

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fallow.verticals.compute.worker.worker import ComputeWorker
+from tests.capability import require
 from tests.container_jobs import BUSYBOX, ContainerCase, container_worker, entry, image, layer, oci_archive
-from tests.python_jobs import left_over
+from tests.python_jobs import left_over, redirecting
 
 MIB = 1 << 20
 ENTRIES = {"bin", "checkpoint", "dev", "etc", "in", "out", "proc", "root", "run", "sys", "tmp", "work"}
@@ -94,6 +96,18 @@ async def test_there_is_no_network(case: ContainerCase) -> None:
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+async def test_names_and_redirects_lead_nowhere(case: ContainerCase) -> None:
+    with redirecting("http://192.168.1.1/") as port:
+        script = f"""
+        for host in localhost 127.0.0.1 rebound.example fallow; do
+          wget -q -T 2 -O - http://$host:{port}/ && echo $host
+        done
+        cat /etc/resolv.conf 2>/dev/null
+        exit 0
+        """
+        assert await case.printed(script) == ""
 
 
 async def test_no_variable_of_the_machine_is_there(case: ContainerCase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +240,7 @@ async def test_a_program_with_the_owners_bit_stays_who_it_is(case: ContainerCase
 AGENT = """
 import asyncio, sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tests.container_jobs import ContainerCase
 from fallow.verticals.compute.worker.worker import ComputeWorker
@@ -258,3 +273,32 @@ def _ends(held: int, *, seconds: float) -> bool:
         return bool(select.select([held], [], [], seconds)[0])
     finally:
         os.close(held)
+
+
+# the owner's disk
+
+
+@pytest.mark.parametrize("kind", ["input", "image"])
+async def test_a_disk_that_its_owner_filled_is_nobodys_fault_but_his(
+    case: ContainerCase, tmp_path: Path, kind: str
+) -> None:
+    require("root")
+    case.workspaces = tmp_path / "full"
+    case.workspaces.mkdir()
+    with mounted(case.workspaces, bytes_max=MIB):
+        what = (
+            {"item": bytes(2 * MIB)} if kind == "input" else {"archive": oci_archive(image(layer((entry("x"), b"x"))))}
+        )
+        finished = await case.run("true", **what)
+        assert (finished.ok, finished.reason, finished.caused_by) == (False, "agent.disk_full", "owner")
+        assert not case.started.is_set()
+
+
+@contextmanager
+def mounted(folder: Path, *, bytes_max: int) -> Iterator[None]:
+    """A small file system of its own in a folder."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={bytes_max}", "none", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)

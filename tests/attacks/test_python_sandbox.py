@@ -20,7 +20,7 @@ from fallow.domain.errors import InvalidInput, TooMuch
 from fallow.verticals.compute.worker import sandbox
 from fallow.verticals.compute.worker.bundles import ENTRIES_MAX, unpack
 from tests.capability import require
-from tests.python_jobs import PythonCase, left_over
+from tests.python_jobs import PythonCase, left_over, redirecting
 
 MIB = 1 << 20
 
@@ -179,6 +179,28 @@ async def test_there_is_no_network(case: PythonCase) -> None:
             args=[str(server.getsockname()[1])],
         )
     assert json.loads(printed) == [[], "fallow"]
+
+
+async def test_names_and_redirects_lead_nowhere(case: PythonCase) -> None:
+    """Neither a name that is resolved anew each time nor a server's redirect is of use where nothing is reached."""
+    with redirecting("http://192.168.1.1/") as port:
+        printed = await case.printed(
+            """
+            import socket, sys, urllib.request
+            for host in ("localhost", "127.0.0.1", "rebound.example", "fallow"):
+                try:
+                    print(urllib.request.urlopen(f"http://{host}:{sys.argv[1]}/", timeout=3).read())
+                except OSError:
+                    pass
+                try:
+                    print([where for *_, where in socket.getaddrinfo(host, 80)
+                           if not where[0].startswith(("127.", "::1"))] or "")
+                except OSError:
+                    pass
+            """,
+            args=[str(port)],
+        )
+    assert printed.split() == []
 
 
 async def test_abstract_sockets_of_the_machine_are_not_there(case: PythonCase) -> None:

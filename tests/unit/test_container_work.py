@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from fallow.verticals.compute.worker import podman as podman_module
+from fallow.verticals.compute.worker.addresses import PublicOnly
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.container_jobs import ContainerCase, container_worker, docker_archive, image, oci_archive
+from tests.registry_server import RegistryServer, loopback
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +120,24 @@ async def test_how_containers_fail(
 async def test_an_image_that_names_a_user_it_does_not_have(case: ContainerCase) -> None:
     finished = await case.run("id", archive=oci_archive(image(User="nobody-knows")))
     assert (finished.reason, finished.caused_by, finished.used_ms) == ("program.invalid", "buyer", 0)
+
+
+async def test_an_image_is_pulled_by_its_name_once(case: ContainerCase, tmp_path: Path) -> None:
+    with RegistryServer(tmp_path).serving() as server:
+        server.add(image())
+        _, images = await case.worker._containers._ready()
+        images._internet = lambda: PublicOnly(tls=server.trust, resolve=loopback, allowed=lambda _: True)
+        assert await case.printed("echo pulled", image=f"{server.name}/team/app") == "pulled\n"
+        blobs = [path for path, _ in server.asked if "/blobs/" in path]
+        assert await case.printed("echo again", image=f"{server.name}/team/app") == "again\n"
+        assert [path for path, _ in server.asked if "/blobs/" in path] == blobs
+        missing = await case.run("true", image=f"{server.name}/team/other")
+        assert (missing.reason, missing.caused_by, missing.used_ms) == ("program.invalid", "buyer", 0)
+        assert case.stderr(missing) == f"fallow: There is no image {server.name}/team/other:latest\n"
+
+
+async def test_a_registry_that_cannot_be_reached_is_nobodys_doing(case: ContainerCase) -> None:
+    _, images = await case.worker._containers._ready()
+    images._internet = lambda: PublicOnly(resolve=loopback)
+    finished = await case.run("true", image="registry.test/team/app")
+    assert (finished.ok, finished.reason, finished.caused_by) == (False, "image.unavailable", "nobody")

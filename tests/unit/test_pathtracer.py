@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from fallow.verticals.compute.worker.wasm import WasmJob, WasmOutcome, run_wasm
+from tests.capability import require
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pathtracer"
 GOLDEN = "8569204df917392884c1a319f4f9366e83ff2c9cd5cb0789cbd2e03dc5a8717b"
@@ -74,6 +75,27 @@ async def test_a_tile_is_the_same_bytes_everywhere_and_for_ever(tmp_path: Path) 
     assert (await render(tmp_path / "input", given=line))[1] == tile
     (tmp_path / "line").write_text(line)
     assert (await render(tmp_path / "stdin", stdin=tmp_path / "line"))[1] == tile
+
+
+async def test_a_tile_is_the_same_bytes_on_every_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From SSE3 alone to AVX2 with fused multiplication, and two makers: each gets machine code of its own."""
+    require("qemu-user")
+    args = ("230", "130", "238", "134", "480", "320", "1")
+    outcome, tile = await render(tmp_path / "here" / "run", args)
+    found = {(tile, outcome.fuel_used)}
+    machine_code = set()
+    for model in ("Conroe", "Nehalem", "Haswell", "EPYC"):
+        python = tmp_path / f"python-{model}"
+        python.write_text(f'#!/bin/sh\nexec qemu-x86_64 -cpu {model} {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(python))
+            outcome, tile = await render(tmp_path / model / "run", args)
+        assert (outcome.reason, outcome.exit_code) == ("exited", 0), (model, outcome)
+        found.add((tile, outcome.fuel_used))
+        machine_code.update(path.read_bytes() for path in (tmp_path / model / "cache").glob("*.cwasm"))
+    assert len(found) == 1
+    assert len(machine_code) > 1  # or no other processor was there at all
 
 
 @pytest.mark.parametrize("line", ["", "1 2 3", "0 0 9 9 8 8 1", "-1 0 1 1 8 8 1", "0 0 1 1 8 8 0"])

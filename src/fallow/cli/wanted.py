@@ -9,7 +9,6 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from cyclopts.types import ExistingFile
 
 from fallow.cli.units import cpu_milli, microusd, seconds
 from fallow.domain.errors import InvalidInput
@@ -52,7 +51,7 @@ class Wanted:
     )
 
     image: Annotated[
-        ExistingFile | None, Parameter(help="Run in a container: a file that podman or docker saved its image to.")
+        str | None, Parameter(help="Run in a container: an image's name, or a file that podman or docker saved one to.")
     ] = None
     entrypoint: Annotated[Many, Parameter(help="With --image: a word of the program to run instead of its own.")] = ()
     workdir: Annotated[str | None, Parameter(help="With --image: the folder to start in.")] = None
@@ -69,7 +68,11 @@ class Wanted:
             if self.entrypoint or self.workdir or self.platform:
                 raise InvalidInput("cli.image", "--entrypoint, --workdir and --platform go with --image.")
             return None
-        image = Image(archive=self.image, entrypoint=self.entrypoint)
+        image = Image(entrypoint=self.entrypoint)
+        if Path(self.image).is_file():
+            image["archive"] = Path(self.image)
+        else:
+            image["name"] = self.image
         if self.workdir is not None:
             image["workdir"] = self.workdir
         if self.platform is not None:

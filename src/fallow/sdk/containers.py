@@ -21,16 +21,14 @@ from fallow.verticals.compute.core.work import ContainerWork
 MIB = 1 << 20
 
 
-class _Image(TypedDict):
-    archive: Path
-
-
-class Image(_Image, total=False):
-    """What is run: an `archive` of an image (OCI, or from `docker save`).
+class Image(TypedDict, total=False):
+    """What is run: an image by its `name` in a registry, or an `archive` of one (OCI, or from `docker save`).
 
     `entrypoint` and `workdir` go over the image's own; `platform` is linux/amd64 when it is not given.
     """
 
+    name: str
+    archive: Path
     entrypoint: Sequence[str]
     workdir: str
     platform: str
@@ -57,17 +55,18 @@ class ContainerCalls(RunCalls):
         told: dict[str, Any] = dict(options)
         if told.pop("fuel", None) is not None:
             raise InvalidInput("sdk.fuel", "Containers are not metered by fuel.", "Bound them with time_limit_s.")
-        names = list(inputs or {})
-        sources = [image["archive"], *(inputs or {}).values(), *items]
+        archive, names = image.get("archive"), list(inputs or {})
+        sources = [*([archive] if archive else []), *(inputs or {}).values(), *items]
         hashes = await self._upload_all(sources)
-        archive = hashes.pop(0)
+        archive_hash = hashes.pop(0) if archive else None
         work = {
             "kind": "container",
-            "archive": archive,
             "args": list(args),
             "env": dict(env or {}),
             "inputs": dict(zip(names, hashes, strict=False)),
             **arguments(
+                image=image.get("name"),
+                archive=archive_hash,
                 platform=image.get("platform"),
                 entrypoint=list(image.get("entrypoint", ())) or None,
                 workdir=image.get("workdir"),
@@ -81,7 +80,7 @@ class ContainerCalls(RunCalls):
             raise InvalidInput("sdk.container", f"The container cannot be ordered: {error}.") from error
         asked: Requirements = told.pop("requirements", None) or Requirements()
         # The archive lies on the node's disk beside what the program itself needs.
-        own_mib = -(-image["archive"].stat().st_size // MIB)
+        own_mib = -(-archive.stat().st_size // MIB) if archive else 0
         requirements = msgspec.structs.replace(asked, disk_mib=asked.disk_mib + own_mib)
         return Order(
             id=new_id(),

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from fallow.domain.errors import InvalidInput
 from fallow.domain.orders import Sha256
+from fallow.verticals.compute.core.images import read_reference
 
 OUTPUT_MIB_MAX = 4096
 FUEL_MAX = 10**15
@@ -110,13 +111,15 @@ class ContainerWork(
 ):
     """A program in a container, without network.
 
-    `archive` is a blob with its image: an OCI archive, or what `docker save` writes. `entrypoint` and `args` go over
-    the image's own where they are not empty, and so does `workdir`. The program finds its inputs in /in (a map's item
-    as /in/input), leaves its outputs in /out, and may write to /work and /tmp besides; all else is read-only.
-    /checkpoint is as in `PythonWork`.    `platform` is the system and processor as images name them.
+    Its image is either named (`image`, see `read_reference`: the node pulls it) or uploaded (`archive`, a blob: an OCI
+    archive, or what `docker save` writes). `entrypoint` and `args` go over the image's own where they are not empty,
+    and so does `workdir`. The program finds its inputs in /in (a map's item as /in/input), leaves its outputs in /out,
+    and may write to /work and /tmp besides; all else is read-only. /checkpoint is as in `PythonWork`. `platform` is
+    the system and processor as images name them.
     """
 
-    archive: Sha256
+    image: str = ""
+    archive: Sha256 | None = None
     platform: Annotated[str, Meta(pattern=r"^linux/[a-z0-9_]{1,20}$")] = "linux/amd64"
     entrypoint: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
     args: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
@@ -128,6 +131,10 @@ class ContainerWork(
 
     def __post_init__(self) -> None:
         """Check what no pattern shows. Raises ValueError."""
+        if bool(self.image) == bool(self.archive):
+            raise ValueError("a container needs either an image or an archive")
+        if self.image:
+            read_reference(self.image)
         broken = [name for name, value in self.env.items() if "\n" in value or "\r" in value]
         if broken:
             raise ValueError(f"a container's variables hold no line breaks, but {broken[0]} does")
@@ -135,7 +142,7 @@ class ContainerWork(
     @property
     def blobs(self) -> set[str]:
         """Hashes of all that it reads."""
-        return {self.archive, *self.inputs.values()}
+        return {*([self.archive] if self.archive else []), *self.inputs.values()}
 
     @property
     def attributes(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from fallow.domain.leases import CHECKPOINT_UNUSABLE
 from fallow.ports.vertical import Assignment, Save
 from fallow.verticals.compute.worker.bundles import DEPTH_MAX, ENTRIES_MAX, NAME_BYTES_MAX, unpack
 from fallow.verticals.compute.worker.course import RunOutcome
-from fallow.verticals.compute.worker.transfers import Ended, unless_cancelled
+from fallow.verticals.compute.worker.transfers import Ended, failed, unless_cancelled
 
 FOLDER: Final = "checkpoint"
 LAST_S: Final = 10.0
@@ -115,7 +115,7 @@ async def restore(assignment: Assignment, bytes_max: int) -> None:
             raise Ended(CHECKPOINT_UNUSABLE, "nobody") from error
         except (FallowError, OSError) as error:
             _log.warning("a checkpoint could not be fetched: %s", error)
-            raise Ended("node.fetch_failed", "provider") from error
+            raise failed(error, "node.fetch_failed") from error
         finally:
             archive.unlink(missing_ok=True)
     await asyncio.to_thread(_make_writable, folder)

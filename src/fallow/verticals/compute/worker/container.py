@@ -22,7 +22,7 @@ from fallow.verticals.compute.worker.course import RunOutcome
 from fallow.verticals.compute.worker.images import Images
 from fallow.verticals.compute.worker.podman import Podman, find_podman, find_runtimes
 from fallow.verticals.compute.worker.tiny import EXIT_CODE, write_tiny_image
-from fallow.verticals.compute.worker.transfers import Ended
+from fallow.verticals.compute.worker.transfers import broken
 from fallow.verticals.compute.worker.watch import wipe
 from fallow.verticals.compute.worker.workspace import make_readable, settle_outputs
 
@@ -78,7 +78,7 @@ class ContainerRunner:
             return RunOutcome(-1, "invalid", error.message.rstrip("."), 0, 0, 0)
         except (FallowError, OSError) as error:
             _log.warning("the container failed: %s", error)
-            raise Ended("node.run_failed", "provider") from error
+            raise broken(error) from error
         return outcome
 
     async def erase(self) -> None:

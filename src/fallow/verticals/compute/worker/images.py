@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import httpx2
 import msgspec
 
-from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
+from fallow.domain.errors import InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.ports.vertical import Assignment
+from fallow.verticals.compute.core.images import read_reference
 from fallow.verticals.compute.core.work import ContainerWork
+from fallow.verticals.compute.worker.addresses import PublicOnly
 from fallow.verticals.compute.worker.image_check import remove
 from fallow.verticals.compute.worker.image_child import Answer, Task
 from fallow.verticals.compute.worker.podman import Podman
-from fallow.verticals.compute.worker.transfers import fetched, unless_cancelled
+from fallow.verticals.compute.worker.registry import Registry
+from fallow.verticals.compute.worker.transfers import Ended, fetched, unless_cancelled
 
 IMAGE_BYTES_MAX: Final = 4 << 30
 """Of one image without compression."""
+PULL_S: Final = 1800.0
+SILENCE_S: Final = 60.0
+"""How long a registry may say nothing."""
 _CHILD: Final = "fallow.verticals.compute.worker.image_child"
+_log = logging.getLogger(__name__)
 
 
 class Images:
@@ -34,7 +43,14 @@ class Images:
     change the last use. Beside them lies a file for each archive that was taken, with the id of its image.
     """
 
-    def __init__(self, podman: Podman, folder: Path, bytes_max: int) -> None:
+    def __init__(
+        self,
+        podman: Podman,
+        folder: Path,
+        bytes_max: int,
+        internet: Callable[[], httpx2.AsyncBaseTransport] = PublicOnly,
+    ) -> None:
+        self._internet = internet
         self._podman = podman
         self._folder = folder
         self._bytes_max = bytes_max
@@ -68,9 +84,13 @@ class Images:
             Unavailable: this machine cannot have it now.
             Ended: it could not be fetched, or the assignment was cancelled.
         """
-        async with self._lock:  # one at a time: they would take each other's place
-            image = await unless_cancelled(assignment.cancel, self._brought(work, assignment))
-            self._users[image] = self._users.get(image, 0) + 1
+        image = ""
+        while not image:
+            brought = await unless_cancelled(assignment.cancel, self._brought(work, assignment))
+            async with self._lock:
+                if self._path(brought).exists():  # and has not had to make room for another one
+                    image = brought
+                    self._users[image] = self._users.get(image, 0) + 1
         try:
             await asyncio.to_thread(os.utime, self._path(image))
             yield image
@@ -78,31 +98,57 @@ class Images:
             self._users[image] -= 1
 
     async def _brought(self, work: ContainerWork, assignment: Assignment) -> str:
-        known = self._folder / f"{work.archive}.archive"
+        layout = self._folder / f"{secrets.token_hex(8)}.partial"
+        try:
+            if work.archive is not None:
+                return await self._uploaded(work.archive, work.platform, assignment, layout)
+            return await self._pulled(work, layout)
+        finally:
+            await asyncio.to_thread(remove, layout)
+
+    async def _uploaded(self, sha256: str, platform: str, assignment: Assignment, layout: Path) -> str:
+        known = self._folder / f"{sha256}.{platform.replace('/', '-')}"
         with contextlib.suppress(FileNotFoundError):
             image = known.read_text()
             if self._path(image).exists():
                 return image
-        layout = self._folder / f"{secrets.token_hex(8)}.partial"
         archive = assignment.workspace / "image.tar"
         try:
-            await fetched(assignment, work.archive, archive)
-            image = await self._taken(Task(str(layout), work.platform, IMAGE_BYTES_MAX, str(archive)))
+            await fetched(assignment, sha256, archive)
+            image = await self._taken(Task(str(layout), platform, IMAGE_BYTES_MAX, str(archive)))
         finally:
             archive.unlink(missing_ok=True)
-            await asyncio.to_thread(remove, layout)
         known.write_text(image)
         return image
+
+    async def _pulled(self, work: ContainerWork, layout: Path) -> str:
+        """The registry is asked each time: a name may stand for another image now, or not be this buyer's any more."""
+        reference = read_reference(work.image)
+        try:
+            client = httpx2.AsyncClient(transport=self._internet(), timeout=SILENCE_S)
+            async with asyncio.timeout(PULL_S), client:
+                registry = Registry(client, reference, None)
+                pulled = await registry.manifest(work.platform)
+                if self._path(pulled.config.hex).exists():
+                    return pulled.config.hex
+                await registry.download(pulled, layout, bytes_max=IMAGE_BYTES_MAX)
+        except (Unavailable, TimeoutError) as error:
+            _log.warning("an image could not be pulled: %s", error)
+            raise Ended("image.unavailable", "nobody") from error
+        except (NotAllowed, NotFound) as error:
+            raise InvalidInput(error.code, error.message) from error
+        return await self._taken(Task(str(layout), work.platform, IMAGE_BYTES_MAX))
 
     async def _taken(self, task: Task) -> str:
         """Check a layout and have podman take it over."""
         answer = await check(task)
-        if not self._path(answer.image).exists():
-            await self._make_room(answer.unpacked_bytes)
-            image = await self._podman.load(Path(task.layout))
-            if image != answer.image:
-                raise Unavailable("compute.podman", f"podman calls the image {image}, and not {answer.image}.")
-            self._path(image).write_text(str(answer.unpacked_bytes))
+        async with self._lock:  # one at a time: they would take each other's place
+            if not self._path(answer.image).exists():
+                await self._make_room(answer.unpacked_bytes)
+                image = await self._podman.load(Path(task.layout))
+                if image != answer.image:
+                    raise Unavailable("compute.podman", f"podman calls the image {image}, and not {answer.image}.")
+                self._path(image).write_text(str(answer.unpacked_bytes))
         return answer.image
 
     async def _make_room(self, wanted_bytes: int) -> None:

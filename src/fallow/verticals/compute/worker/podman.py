@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -28,6 +29,7 @@ RUNTIMES: Final = ("runc", "crun")
 """In the order in which they are tried: not each works with every kind of control groups."""
 CALL_S: Final = 300.0
 _RUN_PATH_MAX: Final = 48  # podman refuses a longer one
+_NO_ROOM: Final = b"no space left on device"
 _TAIL_CHARS: Final = 300
 _CONF: Final = """\
 # Written by the agent at each start.
@@ -91,6 +93,7 @@ class Podman(NamedTuple):
 
         Raises:
             Unavailable: it fails, or does not end in CALL_S.
+            OSError: the disk is full.
         """
         try:
             process = await asyncio.create_subprocess_exec(
@@ -112,6 +115,8 @@ class Podman(NamedTuple):
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+        if _NO_ROOM in err:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if process.returncode:
             raise Unavailable("compute.podman", f"podman {words[0]} failed: {last_error(err)}")
         return out.decode(errors="replace")

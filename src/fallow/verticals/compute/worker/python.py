@@ -18,7 +18,7 @@ from fallow.verticals.compute.worker.checkpoints import FOLDER, checkpointed, re
 from fallow.verticals.compute.worker.course import RunOutcome
 from fallow.verticals.compute.worker.sandbox import GROUP_PREFIX, SandboxJob, run_sandboxed
 from fallow.verticals.compute.worker.sandbox_root import Folders, find_interpreter, find_tools, native_platform
-from fallow.verticals.compute.worker.transfers import Ended, fetched
+from fallow.verticals.compute.worker.transfers import broken, fetched
 from fallow.verticals.compute.worker.watch import wipe
 from fallow.verticals.compute.worker.workspace import make_readable, settle_outputs
 
@@ -83,7 +83,7 @@ class PythonRunner:
             return RunOutcome(-1, "invalid", error.message, 0, 0, 0)
         except (FallowError, OSError) as error:
             _log.warning("the sandbox failed: %s", error)
-            raise Ended("node.run_failed", "provider") from error
+            raise broken(error) from error
         return outcome
 
     async def _run(self, job: SandboxJob, assignment: Assignment) -> RunOutcome:

@@ -17,6 +17,7 @@ from fallow.verticals.compute.core.work import ITEM_INPUT, WasmWork, Work, read_
 from fallow.verticals.compute.worker.wasm_store import collect_outputs
 
 PROGRAM: Final = "program.wasm"
+DISK_FULL: Final = "agent.disk_full"
 TRANSFERS_MAX: Final = 8
 
 # What the runner says of these is the same on every machine with this engine, so it may stand in the program's stderr,
@@ -91,7 +92,7 @@ async def fetch_all(assignment: Assignment) -> Work:
         raise Ended("program.inputs_too_large", "buyer") from error
     except (FallowError, OSError) as error:
         _log.warning("an input could not be fetched: %s", error)
-        raise _failed(error, "node.fetch_failed") from error
+        raise failed(error, "node.fetch_failed") from error
     return work
 
 
@@ -107,7 +108,7 @@ async def fetched(assignment: Assignment, sha256: str, to: Path) -> None:
         raise Ended("program.inputs_too_large", "buyer") from error
     except (FallowError, OSError) as error:
         _log.warning("a program could not be fetched: %s", error)
-        raise Ended("node.fetch_failed", "provider") from error
+        raise failed(error, "node.fetch_failed") from error
 
 
 async def store_all(work: Work, assignment: Assignment, outcome: Ran, reason: str) -> Stored:
@@ -132,7 +133,7 @@ async def store_all(work: Work, assignment: Assignment, outcome: Ran, reason: st
         raise Ended("program.output", "buyer", outcome.wall_ms) from error
     except (FallowError, OSError) as error:
         _log.warning("the result could not be stored: %s", error)
-        raise _failed(error, "node.store_failed") from error
+        raise failed(error, "node.store_failed") from error
     return Stored(result, sum(output.size for output in outputs))
 
 
@@ -184,10 +185,15 @@ def _left(workspace: Path, bytes_max: int, said: str) -> list[tuple[str, Path]]:
     return [*streams, *((name, path) for name, path, _ in collect_outputs(workspace, bytes_max))]
 
 
-def _failed(error: FallowError | OSError, reason: str) -> Ended:
+def failed(error: FallowError | OSError, reason: str) -> Ended:
     """Who is to blame for a transfer that failed: the network when it is away, the owner when his disk is full."""
-    if getattr(error, "code", "") == "agent.disk_full" or getattr(error, "errno", 0) == errno.ENOSPC:
-        return Ended("agent.disk_full", "owner")
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and error.code != DISK_FULL:
         return Ended("network.away", "nobody")
+    return broken(error, reason)
+
+
+def broken(error: FallowError | OSError, reason: str = "node.run_failed") -> Ended:
+    """Who is to blame for what this machine could not do: its provider, unless it is the owner's own files."""
+    if getattr(error, "code", "") == DISK_FULL or getattr(error, "errno", 0) == errno.ENOSPC:
+        return Ended(DISK_FULL, "owner")
     return Ended(reason, "provider")

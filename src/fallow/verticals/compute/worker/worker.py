@@ -15,7 +15,7 @@ from fallow.verticals.compute.worker.confine import confined, enforcement
 from fallow.verticals.compute.worker.container import ContainerRunner
 from fallow.verticals.compute.worker.course import RunOutcome
 from fallow.verticals.compute.worker.python import PythonRunner
-from fallow.verticals.compute.worker.transfers import PROGRAM, Ended, fetch_all, store_all, unless_cancelled
+from fallow.verticals.compute.worker.transfers import PROGRAM, Ended, broken, fetch_all, store_all, unless_cancelled
 from fallow.verticals.compute.worker.wasm import (
     ENGINE,
     MEMORY_BYTES_MAX,
@@ -126,7 +126,7 @@ class ComputeWorker:
             raise Ended("program.invalid", "buyer") from error
         except (FallowError, OSError) as error:
             _log.warning("the runner failed: %s", error)
-            raise Ended("node.run_failed", "provider") from error
+            raise broken(error) from error
         await self._prune()
         return outcome
 
