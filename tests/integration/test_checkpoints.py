@@ -66,7 +66,7 @@ async def test_taken_back_at_nine_tenths_it_costs_at_most_a_seventh_more(net: Ne
         begun, ended = (await result.stdout()).decode().splitlines()
         assert int(begun.removeprefix("from ")) >= 0.9 * STEPS
         assert ended == f"done {STEPS}"
-        calm_bill, bill = (sum(one.owed_microusd for one in await net.buyer.leases(job.id)) for job in jobs)
+        calm_bill, bill = [sum(one.owed_microusd for one in await net.buyer.leases(job.id)) for job in jobs]
         print(f"undisturbed {calm_bill}, taken back {bill} microUSD, ratio {bill / calm_bill:.3f}")
         assert 0 < bill <= DEARER_MAX * calm_bill
     finally:
