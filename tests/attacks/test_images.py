@@ -98,14 +98,38 @@ async def test_a_header_that_fills_the_memory_of_who_reads_it(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "member",
     [
-        entry("blobs/sha256/" + "0" * 64, tarfile.SYMTYPE, "/etc/shadow"),
-        entry("index.json", tarfile.LNKTYPE, "/etc/shadow"),
-        entry("device", tarfile.CHRTYPE),
+        entry(f"blobs/sha256/{GOOD.id}", tarfile.SYMTYPE, "/etc/shadow"),
+        entry(f"blobs/sha256/{GOOD.id}", tarfile.SYMTYPE, "../../../../../../etc/shadow"),
+        entry(f"blobs/sha256/{GOOD.id}", tarfile.LNKTYPE, "/etc/shadow"),
+        entry(f"blobs/sha256/{GOOD.id}", tarfile.SYMTYPE, GOOD.id),
+        entry(f"blobs/sha256/{GOOD.id}", tarfile.CHRTYPE),
     ],
 )
-def test_an_archive_of_links_and_devices(tmp_path: Path, member: tarfile.TarInfo) -> None:
-    with pytest.raises(InvalidInput, match="no plain file"):
-        take(tmp_path, layer((member, b"")))
+def test_an_archive_whose_parts_are_links_and_devices(tmp_path: Path, member: tarfile.TarInfo) -> None:
+    with tarfile.open(fileobj=io.BytesIO(oci_archive(GOOD))) as source:
+        files = {one.name: source.extractfile(one).read() for one in source}  # type: ignore[union-attr]
+    del files[f"blobs/sha256/{GOOD.id}"]
+    parts = [(entry(name), data) for name, data in files.items()]
+    with pytest.raises(InvalidInput, match="lacks a part"):
+        take(tmp_path, layer((member, b""), *parts))
+
+
+def test_links_within_a_saved_archive_are_other_names(tmp_path: Path) -> None:
+    """As Docker saved a layer that an image has twice, and podman still does."""
+    twice = Image(GOOD.config.replace(*_once_and_twice()), GOOD.layers * 2)
+    saved = [{"Config": "config.json", "Layers": ["a/layer.tar", "b/layer.tar"]}]
+    archive = layer(
+        (entry("config.json"), twice.config),
+        (entry("a/layer.tar"), GOOD.layers[0]),
+        (entry("b/layer.tar", tarfile.SYMTYPE, "../a/layer.tar"), b""),
+        (entry("manifest.json"), json.dumps(saved).encode()),
+    )
+    assert take(tmp_path, archive) == Checked(twice.id, 2 * len(GOOD.layers[0]))
+
+
+def _once_and_twice() -> tuple[bytes, bytes]:
+    digest = json.loads(GOOD.config)["rootfs"]["diff_ids"][0]
+    return f'["{digest}"]'.encode(), f'["{digest}", "{digest}"]'.encode()
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/opt/escaped-by-an-archive", "blobs/sha256/../../../escaped"])

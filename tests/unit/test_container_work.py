@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,12 @@ async def test_a_registry_that_cannot_be_reached_is_nobodys_doing(case: Containe
     images._internet = lambda: PublicOnly(resolve=loopback)
     finished = await case.run("true", image="registry.test/team/app")
     assert (finished.ok, finished.reason, finished.caused_by) == (False, "image.unavailable", "nobody")
+
+
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
+async def test_what_podman_itself_saves(case: ContainerCase, tmp_path: Path, form: str) -> None:
+    assert (await case.run("true")).ok
+    podman, _ = await case.worker._containers._ready()
+    saved = tmp_path / "saved.tar"
+    await podman.call("save", "--format", form, "--output", str(saved), image().id)
+    assert await case.printed("echo saved", archive=await asyncio.to_thread(saved.read_bytes)) == "saved\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import posixpath
 import shutil
 import stat
 import tarfile
@@ -112,17 +113,21 @@ def _sound(what: str) -> Iterator[None]:
 
 
 def _members(source: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
-    """The archive's plain files by name."""
+    """The archive's plain files by name, and by the names of links in it that lead to them, as old Docker saves have.
+
+    Whatever else there is in it is left out, and nothing is ever followed out of it.
+    """
     found: dict[str, tarfile.TarInfo] = {}
+    links: dict[str, str] = {}
     for count, member in enumerate(source):
         if count >= ARCHIVE_ENTRIES_MAX:
             raise TooMuch("compute.image_too_large", f"The archive has more than {ARCHIVE_ENTRIES_MAX} entries.")
-        if member.isdir():
-            continue
-        if not member.isreg() or member.issparse():
-            raise InvalidInput("compute.image", f"The archive's entry {member.name[:100]!a} is no plain file.")
-        found[str(PurePosixPath(member.name))] = member
-    return found
+        name = posixpath.normpath(member.name)
+        if member.isreg() and not member.issparse():
+            found[name] = member
+        elif member.issym():
+            links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+    return found | {name: found[target] for name, target in links.items() if target in found and name not in found}
 
 
 def _import_oci(source: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], layout: Path) -> None:
@@ -140,7 +145,7 @@ def _import_saved(source: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo
         if len(saved) != 1:
             raise InvalidInput("compute.image", f"The archive holds {len(saved)} images; save a single one.")
         try:
-            wanted = [members[name] for name in (saved[0].config, *saved[0].layers)]
+            wanted = [members[posixpath.normpath(name)] for name in (saved[0].config, *saved[0].layers)]
         except KeyError as error:
             raise InvalidInput("compute.image", f"The archive lacks {str(error)[:100]}.") from error
     blobs = []
