@@ -37,11 +37,15 @@ END_S: Final = 15.0
 NICE: Final = 10
 _MIB: Final = 1 << 20
 _TMP: Final = "/tmp"  # noqa: S108 - the container's own
+_RUNTIMES_OWN: Final = 512 * _MIB
+"""Without control groups the limit of memory already holds for the runtime, before it becomes the program."""
 _LOOK_EVERY_S: Final = 0.01
 _SHARE_OF_TMP: Final = 4
 _ERROR_BYTES_MAX: Final = 64 * 1024
 _NO_PROGRAM: Final = {126: "its program or its working folder cannot be used", 127: "the program is not there"}
 _log = logging.getLogger(__name__)
+_OF_THE_IMAGE: Final = (b'exec: "', b'workdir "', b"chdir to cwd")
+"""Engine and runtime use the same codes for what is wrong with themselves."""
 _NO_USER: Final = (b"unable to find user", b"no matching entries in passwd", b"no matching entries in group")
 
 
@@ -182,7 +186,7 @@ class Launch:
             words += ["--cgroup-parent", GROUPS_PARENT, "--cgroupns", "private", "--pids-limit", str(PROCESSES_MAX)]
             words += ["--memory", memory, "--memory-swap", memory, "--cpus", cpus, "--oom-score-adj", "1000"]
         else:
-            limits["data"] = (resource.RLIMIT_DATA, job.memory_bytes_max)
+            limits["data"] = (resource.RLIMIT_DATA, job.memory_bytes_max + _RUNTIMES_OWN)
         for name, (kind, wanted) in limits.items():
             _, hard = resource.getrlimit(kind)
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -196,7 +200,8 @@ class Launch:
             said = file.read(_ERROR_BYTES_MAX)
             file.truncate(0)
         _log.warning("podman did not run an image: %s", last_error(said))
-        why = _NO_PROGRAM.get(self._process.returncode)
+        of_the_image = any(sign in said for sign in _OF_THE_IMAGE)
+        why = _NO_PROGRAM.get(self._process.returncode) if of_the_image else None
         if any(sign in said for sign in _NO_USER):
             why = "it names a user that it does not have"
         if why is not None:
