@@ -123,12 +123,22 @@ async def test_no_variable_of_the_machine_is_there(case: ContainerCase, monkeypa
 
 async def test_variables_stand_on_no_command_line(case: ContainerCase) -> None:
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(case.run("while :; do sleep 1; done", env={"TOKEN": "a-value-to-look-for"}))
+        running = group.create_task(case.run("while :; do sleep 1; done", secrets={"TOKEN": "a-value-to-look-for"}))
         await case.started.wait()
         assert left_over("a-value-to-look-for") == []
         assert not list(case.workspace.rglob("env"))
         case.cancel.set()
     assert running.result().reason == "cancelled"
+
+
+async def test_secrets_are_variables_of_the_program_alone(case: ContainerCase) -> None:
+    secrets = {"TOKEN": "s3cret = $HOME", "PULL": "user:password"}
+    printed = await case.printed("env; cat /proc/*/cmdline", secrets=secrets, pull_secret="PULL")  # noqa: S106
+    assert "TOKEN=s3cret = $HOME\n" in printed
+    assert "password" not in printed
+    refused = await case.run("env", secrets={"KEY": "two\nlines"})
+    assert (refused.reason, refused.caused_by) == ("program.invalid", "buyer")
+    assert "lines" not in case.stderr(refused).replace("line breaks", "")
 
 
 async def test_the_owners_own_images_are_neither_seen_nor_changed(case: ContainerCase) -> None:

@@ -93,6 +93,32 @@ async def test_the_environment_holds_no_secret(case: PythonCase, monkeypatch: py
     assert not {"FALLOW_API_KEY", "HOME_OF_SECRETS", "USER", "VIRTUAL_ENV"} & set(found)
 
 
+async def test_secrets_are_variables_and_stand_on_no_command_line(case: PythonCase) -> None:
+    value = "a-value\nof two lines"
+    secrets = {"TOKEN": value, "LD_LIBRARY_PATH": "/nowhere/in-particular", "MINE": "over the order's"}
+    script = """
+    import json, os, time
+    lines = [open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdecimal()]
+    print(json.dumps([dict(os.environ), lines]), flush=True)
+    open("/checkpoint/up", "w").write("1")
+    time.sleep(60)
+    """
+    seen: list[int] = []
+
+    async def look(_archive: Path, _used_ms: int) -> None:
+        for one in secrets.values():
+            seen.extend(left_over(one))
+        case.cancel.set()
+
+    lease = {"secrets": secrets, "save": look, "checkpoint_s": 1, "until_stopped": True}
+    finished = await case.run(script, env={"MINE": "1"}, **lease)
+    assert seen == []
+    environment, lines = json.loads(case.stdout(finished))
+    assert secrets.items() <= environment.items()
+    assert not [name for name in environment if name.startswith("FALLOW_SECRET")]
+    assert not [line for line in lines if "a-value" in line]
+
+
 async def test_no_process_of_the_machine_is_seen(case: PythonCase) -> None:
     printed = await case.printed(
         """

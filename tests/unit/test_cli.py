@@ -7,7 +7,7 @@ import json
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -116,8 +116,9 @@ class CannedClient:
         self._note("quote", order)
         return self.quoted
 
-    def submit(self, order: Order) -> views.JobView:
+    def submit(self, order: Order, *, secrets: Mapping[str, str] | None = None) -> views.JobView:
         self._note("submit", order)
+        self.secrets = secrets
         return msgspec.structs.replace(self.job_now, state="running")
 
     def job(self, job_id: str) -> views.JobView:
@@ -313,6 +314,24 @@ def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, t
         "retries": 2,
         "label": "mine",
     }
+
+
+def test_secrets_come_from_here_or_from_files_and_are_shown_nowhere(
+    client: CannedClient,
+    program: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FROM_HERE", "s3cret-a")
+    (tmp_path / "key").write_text("s3cret-b\nof two lines\n")
+    options = ["--secret", "FROM_HERE", "--secret", f"FROM_FILE={tmp_path / 'key'}"]
+    assert main.run(["run", *options, program, "--json"]) == 0
+    assert client.secrets == {"FROM_HERE": "s3cret-a", "FROM_FILE": "s3cret-b\nof two lines"}
+    assert main.run(["run", "--secret", "NOT_HERE", program]) == 2
+    assert main.run(["run", "--secret", f"KEY={tmp_path / 'nothing'}", program]) == 2
+    assert "s3cret" not in "".join(capfd.readouterr())
+    assert "s3cret" not in str(called(client, "wasm_order"))
 
 
 @pytest.mark.parametrize(

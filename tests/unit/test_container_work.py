@@ -137,6 +137,20 @@ async def test_an_image_is_pulled_by_its_name_once(case: ContainerCase, tmp_path
         assert case.stderr(missing) == f"fallow: There is no image {server.name}/team/other:latest\n"
 
 
+async def test_a_private_image_is_pulled_with_a_secret(case: ContainerCase, tmp_path: Path) -> None:
+    with RegistryServer(tmp_path).serving() as server:
+        server.add(image(Env=["PATH=/bin", "PRIVATE=1"]))
+        server.password = "right"  # noqa: S105 - a test's own
+        _, images = await case.worker._containers._ready()
+        images._internet = lambda: PublicOnly(tls=server.trust, resolve=loopback, allowed=lambda _: True)
+        named = {"image": f"{server.name}/team/app", "pull_secret": "PULL"}
+        assert await case.printed("echo $PULL$PRIVATE", secrets={"PULL": "buyer:right"}, **named) == "1\n"
+        # It lies here by now, but that is for those to whom the registry gives it.
+        for wrong in ({"PULL": "buyer:wrong"}, {"PULL": "no colon"}, {}):
+            refused = await case.run("true", secrets=wrong, **named)
+            assert (refused.reason, refused.caused_by) == ("program.invalid", "buyer")
+
+
 async def test_a_registry_that_cannot_be_reached_is_nobodys_doing(case: ContainerCase) -> None:
     _, images = await case.worker._containers._ready()
     images._internet = lambda: PublicOnly(resolve=loopback)

@@ -40,7 +40,7 @@ def map_(
         order = make_order(client, [*map(str, program), *arg], wanted, items=contents, quiet=json)
         if not json:
             tell(quote_line(client.quote(order)))
-        job = client.submit(order)
+        job = client.submit(order, secrets=wanted.secrets)
         names = [name for name, _ in items]
         try:
             results = collect(client, job.id, names, output, quiet=json)

@@ -42,7 +42,7 @@ def run(
         quote = client.quote(order)
         if not json:
             tell(quote_line(quote))
-        job = client.submit(order)
+        job = client.submit(order, secrets=wanted.secrets)
         if detach:
             show_json(job) if json else say(job.id)
             return 0

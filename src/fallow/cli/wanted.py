@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ class Wanted:
 
     input: Annotated[Many, Parameter(help="NAME=PATH: a file that the program finds as /in/NAME.")] = ()
     env: Annotated[Many, Parameter(help="NAME=VALUE: an environment variable of the program.")] = ()
+    secret: Annotated[
+        Many,
+        Parameter(help="NAME or NAME=PATH: a variable whose value is taken from here or from a file."),
+    ] = ()
     cpu: Annotated[str, Parameter(help="Cores.")] = "1"
     memory: Annotated[int, Parameter(help="Memory in MiB.")] = 256
     disk: Annotated[int, Parameter(help="Disk in MiB.")] = 64
@@ -54,6 +59,9 @@ class Wanted:
         str | None, Parameter(help="Run in a container: an image's name, or a file that podman or docker saved one to.")
     ] = None
     entrypoint: Annotated[Many, Parameter(help="With --image: a word of the program to run instead of its own.")] = ()
+    pull_secret: Annotated[
+        str | None, Parameter(help="With --image: which secret (USER:PASSWORD) the image's registry is shown.")
+    ] = None
     workdir: Annotated[str | None, Parameter(help="With --image: the folder to start in.")] = None
     platform: Annotated[str | None, Parameter(help="With --image: what it is built for (linux/amd64).")] = None
 
@@ -65,14 +73,16 @@ class Wanted:
             InvalidInput: there are options of containers without an image.
         """
         if self.image is None:
-            if self.entrypoint or self.workdir or self.platform:
-                raise InvalidInput("cli.image", "--entrypoint, --workdir and --platform go with --image.")
+            if self.entrypoint or self.workdir or self.platform or self.pull_secret:
+                raise InvalidInput("cli.image", "--entrypoint, --workdir, --platform, --pull-secret go with --image.")
             return None
         image = Image(entrypoint=self.entrypoint)
         if Path(self.image).is_file():
             image["archive"] = Path(self.image)
         else:
             image["name"] = self.image
+        if self.pull_secret is not None:
+            image["pull_secret"] = self.pull_secret
         if self.workdir is not None:
             image["workdir"] = self.workdir
         if self.platform is not None:
@@ -88,6 +98,15 @@ class Wanted:
     def environment(self) -> dict[str, str]:
         """The program's environment."""
         return dict(_pairs(self.env, "--env"))
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Values by name, from this process's environment or from files (without the line break at their end).
+
+        Raises:
+            InvalidInput: one is not there.
+        """
+        return dict(_secret(text) for text in self.secret)
 
     @property
     def options(self) -> RunOptions:
@@ -130,6 +149,17 @@ class Wanted:
 
 
 Options = Annotated[Wanted | None, Parameter(name="*")]
+
+
+def _secret(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals and name in os.environ:
+        return name, os.environ[name]
+    try:
+        return name, Path(path or "/nowhere").read_text("utf-8").removesuffix("\n")
+    except (OSError, UnicodeError) as error:
+        where = f"the file {path} cannot be read" if equals else "there is no such variable here"
+        raise InvalidInput("cli.secret", f"The secret {name} has no value: {where}.") from error
 
 
 def _pairs(texts: Iterable[str], option: str) -> list[tuple[str, str]]:

@@ -24,13 +24,15 @@ MIB = 1 << 20
 class Image(TypedDict, total=False):
     """What is run: an image by its `name` in a registry, or an `archive` of one (OCI, or from `docker save`).
 
-    `entrypoint` and `workdir` go over the image's own; `platform` is linux/amd64 when it is not given.
+    `pull_secret` names the secret (USER:PASSWORD) that a private registry is shown. `entrypoint` and `workdir` go over
+    the image's own; `platform` is linux/amd64 when it is not given.
     """
 
     name: str
     archive: Path
     entrypoint: Sequence[str]
     workdir: str
+    pull_secret: str
     platform: str
 
 
@@ -70,6 +72,7 @@ class ContainerCalls(RunCalls):
                 platform=image.get("platform"),
                 entrypoint=list(image.get("entrypoint", ())) or None,
                 workdir=image.get("workdir"),
+                pull_secret=image.get("pull_secret"),
                 output_mib=told.pop("output_mib", None),
                 checkpoint_s=told.pop("checkpoint_s", None),
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 
 import httpx2
@@ -35,15 +35,17 @@ class JobCalls(Wire):
         """What an order would cost and where it could run; nothing is bought."""
         return await self._call("POST", "/v1/quotes", QuoteView, body=order)
 
-    async def submit(self, order: Order) -> JobView:
+    async def submit(self, order: Order, *, secrets: Mapping[str, str] | None = None) -> JobView:
         """Buy. The same order again changes nothing and answers the same.
+
+        `secrets` are variables of the program, by name; they stand in no record, and go to proven nodes only.
 
         Raises:
             Conflict: another order has this id.
             InsufficientFunds: the account cannot pay for it.
             NotFound: `blob.missing`, an input was not uploaded.
         """
-        return await self._call("POST", "/v1/jobs", JobView, body=order)
+        return await self._call("POST", "/v1/jobs", JobView, body=_purchase(order, secrets or {}))
 
     async def job(self, job_id: str) -> JobView:
         """One job."""
@@ -158,6 +160,10 @@ def _path(job_id: str) -> str:
     if not _ID.fullmatch(job_id):
         raise InvalidInput("job.id", f"{job_id[:80]!r} is no job's id: 32 hex digits.", "List your jobs: fallow job ls")
     return f"/v1/jobs/{job_id}"
+
+
+def _purchase(order: Order, secrets: Mapping[str, str]) -> object:
+    return {**msgspec.to_builtins(order), "secrets": dict(secrets)} if secrets else order
 
 
 def is_final(event: Event) -> bool:

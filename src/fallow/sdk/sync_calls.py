@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from fallow.domain.calls import Secret
@@ -130,9 +130,9 @@ class SyncJobCalls:
         """See `AsyncClient.quote`."""
         return self._loop.run(self._client.quote(order))
 
-    def submit(self, order: Order) -> JobView:
+    def submit(self, order: Order, *, secrets: Mapping[str, str] | None = None) -> JobView:
         """See `AsyncClient.submit`."""
-        return self._loop.run(self._client.submit(order))
+        return self._loop.run(self._client.submit(order, secrets=secrets))
 
     def job(self, job_id: str) -> JobView:
         """See `AsyncClient.job`."""

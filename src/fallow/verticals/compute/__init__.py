@@ -25,6 +25,7 @@ class Compute:
             checked.output_mib << 20,
             compares=checked.compares,
             checkpoints=checked.checkpoints,
+            secrets=checked.secrets,
         )
 
     def worker(self, cache: Path) -> Worker:

@@ -61,6 +61,11 @@ class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Whether it goes on elsewhere from what it has saved: who does is not checked, so what compares has none."""
         return False
 
+    @property
+    def secrets(self) -> bool:
+        """Whether it takes secret values: its results are compared by others' machines, so it takes none."""
+        return False
+
 
 class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="python"):
     """A Python script that runs in a sandbox without network.
@@ -105,6 +110,11 @@ class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Whether it goes on elsewhere from what it has saved."""
         return self.checkpoint_s > 0
 
+    @property
+    def secrets(self) -> bool:
+        """Whether it takes secret values, as variables."""
+        return True
+
 
 class ContainerWork(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="container"
@@ -115,11 +125,13 @@ class ContainerWork(
     archive, or what `docker save` writes). `entrypoint` and `args` go over the image's own where they are not empty,
     and so does `workdir`. The program finds its inputs in /in (a map's item as /in/input), leaves its outputs in /out,
     and may write to /work and /tmp besides; all else is read-only. /checkpoint is as in `PythonWork`. `platform` is
-    the system and processor as images name them.
+    the system and processor as images name them. `pull_secret` names the secret that the registry is shown
+    (USER:PASSWORD); the program does not get it.
     """
 
     image: str = ""
     archive: Sha256 | None = None
+    pull_secret: Annotated[str, Meta(pattern="^(?:[A-Za-z_][A-Za-z0-9_]{0,99})?$")] = ""
     platform: Annotated[str, Meta(pattern=r"^linux/[a-z0-9_]{1,20}$")] = "linux/amd64"
     entrypoint: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
     args: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
@@ -158,6 +170,11 @@ class ContainerWork(
     def checkpoints(self) -> bool:
         """Whether it goes on elsewhere from what it has saved."""
         return self.checkpoint_s > 0
+
+    @property
+    def secrets(self) -> bool:
+        """Whether it takes secret values, as variables."""
+        return True
 
 
 Work = WasmWork | PythonWork | ContainerWork

@@ -153,7 +153,7 @@ def _job(work: ContainerWork, assignment: Assignment, image: str) -> ContainerJo
         entrypoint=tuple(work.entrypoint),
         args=tuple(work.args),
         workdir=work.workdir,
-        env=env | work.env,
+        env=env | work.env | _secrets(work, assignment),
         folder=workspace,
         memory_bytes_max=resources.memory_mib * _MIB,
         disk_bytes_max=max(resources.disk_mib, work.output_mib) * _MIB,
@@ -161,6 +161,19 @@ def _job(work: ContainerWork, assignment: Assignment, image: str) -> ContainerJo
         time_limit_s=assignment.time_limit_s,
         gpus=assignment.gpus,
     )
+
+
+def _secrets(work: ContainerWork, assignment: Assignment) -> dict[str, str]:
+    """Those that are the program's.
+
+    Raises:
+        InvalidInput: one does not fit into a container's environment.
+    """
+    found = {name: value for name, value in assignment.secrets.items() if name != work.pull_secret}
+    broken = [name for name, value in found.items() if "\n" in value or "\r" in value or "\0" in value]
+    if broken:
+        raise InvalidInput("compute.secret", f"A container's variables hold no line breaks, but {broken[0]} does.")
+    return found
 
 
 def _probe_job(folder: Path, image: str) -> ContainerJob:

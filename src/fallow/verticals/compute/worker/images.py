@@ -24,7 +24,7 @@ from fallow.verticals.compute.worker.addresses import PublicOnly
 from fallow.verticals.compute.worker.image_check import remove
 from fallow.verticals.compute.worker.image_child import Answer, Task
 from fallow.verticals.compute.worker.podman import Podman
-from fallow.verticals.compute.worker.registry import Registry
+from fallow.verticals.compute.worker.registry import Credentials, Registry
 from fallow.verticals.compute.worker.transfers import Ended, fetched, unless_cancelled
 
 IMAGE_BYTES_MAX: Final = 4 << 30
@@ -102,7 +102,7 @@ class Images:
         try:
             if work.archive is not None:
                 return await self._uploaded(work.archive, work.platform, assignment, layout)
-            return await self._pulled(work, layout)
+            return await self._pulled(work, _credentials(work, assignment), layout)
         finally:
             await asyncio.to_thread(remove, layout)
 
@@ -121,13 +121,13 @@ class Images:
         known.write_text(image)
         return image
 
-    async def _pulled(self, work: ContainerWork, layout: Path) -> str:
+    async def _pulled(self, work: ContainerWork, credentials: Credentials | None, layout: Path) -> str:
         """The registry is asked each time: a name may stand for another image now, or not be this buyer's any more."""
         reference = read_reference(work.image)
         try:
             client = httpx2.AsyncClient(transport=self._internet(), timeout=SILENCE_S)
             async with asyncio.timeout(PULL_S), client:
-                registry = Registry(client, reference, None)
+                registry = Registry(client, reference, credentials)
                 pulled = await registry.manifest(work.platform)
                 if self._path(pulled.config.hex).exists():
                     return pulled.config.hex
@@ -164,6 +164,16 @@ class Images:
 
     def _path(self, image: str) -> Path:
         return self._folder / image
+
+
+def _credentials(work: ContainerWork, assignment: Assignment) -> Credentials | None:
+    """How the buyer is known to the registry. Raises InvalidInput when he has not said it as he meant to."""
+    if not work.pull_secret:
+        return None
+    user, colon, password = assignment.secrets.get(work.pull_secret, "").partition(":")
+    if not colon:
+        raise InvalidInput("compute.pull_secret", f"The secret {work.pull_secret} is not of the form USER:PASSWORD.")
+    return Credentials(user, password)
 
 
 async def check(task: Task) -> Answer:

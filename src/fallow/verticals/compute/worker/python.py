@@ -147,6 +147,7 @@ def _job(work: PythonWork, assignment: Assignment, bundle: Path) -> SandboxJob:
         disk_bytes_max=max(resources.disk_mib, work.output_mib) * _MIB,
         cpu_milli=resources.cpu_milli,
         time_limit_s=assignment.time_limit_s,
+        secrets=assignment.secrets,
     )
 
 

@@ -8,6 +8,7 @@ import platform
 import resource
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from fallow.domain.errors import Unavailable
@@ -28,13 +29,23 @@ from fallow.verticals.compute.worker.sandbox_root import (
 PROCESSES_MAX: Final = 128
 _FILES_MAX: Final = 1024
 _SHARE_OF_TMP: Final = 4
+_ALIAS: Final = "FALLOW_SECRET_"
+_RENAME: Final = f"""\
+import os, sys
+for number, name in enumerate(sys.argv[1].split(",")):
+    os.environ[name] = os.environ.pop(f"{_ALIAS}{{number}}")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 _UNSET_MEMORY: Final = 1 << 30
 """Addresses that a program may reserve beyond its memory, where only addresses can be limited."""
 _COUNTED_PER_SANDBOX: Final = (5, 14)
 
 
 class SandboxJob(NamedTuple):
-    """One run. `script` is a path in the bundle; `stdout` and `stderr` are written to by it."""
+    """One run. `script` is a path in the bundle; `stdout` and `stderr` are written to by it.
+
+    `secrets` are variables, too, but stand on no command line, which everybody on the machine can read.
+    """
 
     script: str
     args: tuple[str, ...]
@@ -48,6 +59,7 @@ class SandboxJob(NamedTuple):
     cpu_milli: int
     time_limit_s: float
     nice: int = 10
+    secrets: Mapping[str, str] = MappingProxyType({})
 
 
 def start(job: SandboxJob, tools: Tools, interpreter: Interpreter, *, as_root: bool) -> Child:
@@ -63,8 +75,9 @@ def start(job: SandboxJob, tools: Tools, interpreter: Interpreter, *, as_root: b
     command += ids if as_root else ["--uid", str(JOB_ID), "--gid", str(JOB_ID)]
     command += root_arguments(interpreter, job.folders, tmp_bytes=job.memory_bytes_max // _SHARE_OF_TMP)
     variables = {**environment(interpreter, seed=job.seed, cpu_milli=job.cpu_milli), **job.env}
-    if not as_root:
-        command += [text for name, value in variables.items() for text in ("--setenv", name, value)]
+    # Names of the buyer's choice (LD_PRELOAD!) must not be set before root has become the job's user.
+    early = dict(zip(_aliases(job), job.secrets.values(), strict=True)) if as_root else variables | dict(job.secrets)
+    command += [text for name, value in early.items() for text in ("--setenv", name, value)]
     channels = open_channels(command, data_files(), seccomp.assemble(platform.machine()), as_root=as_root)
     # Last, when all that was to be laid out is there.
     command += ["--remount-ro", "/dev", "--remount-ro", "/"]
@@ -72,11 +85,18 @@ def start(job: SandboxJob, tools: Tools, interpreter: Interpreter, *, as_root: b
     command.append("--")
     if as_root:
         become = [f"--reuid={JOB_ID}", f"--regid={JOB_ID}", "--clear-groups", "--inh-caps=-all"]
-        # The buyer's variables (LD_PRELOAD!) come only after it.
-        command += [tools.setpriv, *become, tools.env, "-i", *(f"{name}={value}" for name, value in variables.items())]
+        given = [f"{name}={value}" for name, value in variables.items()]
+        command += [tools.setpriv, *become, tools.env, *(["-u", "PWD"] if job.secrets else ["-i"]), *given]
+        if job.secrets:
+            command += [str(interpreter.executable), "-I", "-S", "-c", _RENAME, ",".join(job.secrets)]
     command += [str(interpreter.executable), f"/bundle/{job.script}", *job.args]
     with job.stdout.open("wb") as stdout, job.stderr.open("wb") as stderr:
         return Child(command, channels=channels, stdout=stdout, stderr=stderr)
+
+
+def _aliases(job: SandboxJob) -> list[str]:
+    """Names that mean nothing to any program, for secrets until they get their own."""
+    return [f"{_ALIAS}{number}" for number in range(len(job.secrets))]
 
 
 def bound(child: Child, job: SandboxJob, group: Group | None, host_id: int | None) -> None:
