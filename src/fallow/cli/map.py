@@ -33,6 +33,7 @@ def map_(
     What the runs print is printed here in the order of the inputs. The exit code is 0 when all went well.
     """
     wanted = wanted or Wanted()
+    secrets = wanted.secrets
     program, inputs = ([], files) if wanted.image else (files[:1], files[1:])
     items = _items(inputs, args_from)
     with profiles.connect() as client:
@@ -40,7 +41,7 @@ def map_(
         order = make_order(client, [*map(str, program), *arg], wanted, items=contents, quiet=json)
         if not json:
             tell(quote_line(client.quote(order)))
-        job = client.submit(order, secrets=wanted.secrets)
+        job = client.submit(order, secrets=secrets)
         names = [name for name, _ in items]
         try:
             results = collect(client, job.id, names, output, quiet=json)

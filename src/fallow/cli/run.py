@@ -37,12 +37,13 @@ def run(
     Its output is printed here and its exit code is returned. Put -- before arguments that begin with a dash.
     """
     wanted = wanted or Wanted()
+    secrets = wanted.secrets
     with profiles.connect() as client:
         order = make_order(client, command, wanted, quiet=json)
         quote = client.quote(order)
         if not json:
             tell(quote_line(quote))
-        job = client.submit(order, secrets=wanted.secrets)
+        job = client.submit(order, secrets=secrets)
         if detach:
             show_json(job) if json else say(job.id)
             return 0
