@@ -19,6 +19,7 @@ from fallow.cli import main, profiles, units
 from fallow.cli.profiles import Profile
 from fallow.cli.progress import Progress
 from fallow.cli.show import quote_line
+from fallow.cli.wanted import Wanted
 from fallow.domain import views
 from fallow.domain.calls import Secret
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
@@ -314,6 +315,13 @@ def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, t
         "retries": 2,
         "label": "mine",
     }
+
+
+def test_a_process_without_an_end_with_checkpoints_of_its_own() -> None:
+    options = Wanted(until_stopped=True, checkpoint="5m").options
+    assert (options["until_stopped"], options["checkpoint_s"]) == (True, 300)
+    assert Wanted(checkpoint="0").options["checkpoint_s"] == 0
+    assert not {"until_stopped", "checkpoint_s"} & set(Wanted().options)
 
 
 def test_secrets_come_from_here_or_from_files_and_are_shown_nowhere(

@@ -50,6 +50,9 @@ class Wanted:
         Parameter(help="How often what a script or container keeps in /checkpoint is saved (60s); 0: never."),
     ] = None
     retries: Annotated[int, Parameter(help="How often a failed program is tried again.")] = 0
+    until_stopped: Annotated[
+        bool, Parameter(negative=(), help="Run it until the job is cancelled, on another machine when one is lost.")
+    ] = False
     label: Annotated[str, Parameter(help="A name for your lists.")] = ""
     python: Annotated[str | None, Parameter(help="Version of Python that a script is to run on, for example 3.11.")] = (
         None
@@ -123,6 +126,8 @@ class Wanted:
         )
         if self.spot:
             options["spot"] = True
+        if self.until_stopped:
+            options["until_stopped"] = True
         if self.checkpoint is not None:
             options["checkpoint_s"] = 0 if self.checkpoint == "0" else seconds(self.checkpoint)
         if self.max_price is not None:

@@ -40,6 +40,7 @@ class RunOptions(TypedDict, total=False):
     fuel: int
     output_mib: int
     checkpoint_s: int
+    until_stopped: bool
 
 
 class RunCalls(BlobCalls, JobCalls):
