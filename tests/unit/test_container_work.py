@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.verticals.compute.worker import podman as podman_module
 from fallow.verticals.compute.worker.addresses import PublicOnly
+from fallow.verticals.compute.worker.container import _probe_job
+from fallow.verticals.compute.worker.container_start import Launch
+from fallow.verticals.compute.worker.podman import Podman
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.container_jobs import ContainerCase, container_worker, docker_archive, image, oci_archive
 from tests.registry_server import RegistryServer, loopback
@@ -165,3 +169,32 @@ async def test_what_podman_itself_saves(case: ContainerCase, tmp_path: Path, for
     saved = tmp_path / "saved.tar"
     await podman.call("save", "--format", form, "--output", str(saved), image().id)
     assert await case.printed("echo saved", archive=await asyncio.to_thread(saved.read_bytes)) == "saved\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "error"),
+    [
+        (127, 'Error: runc create failed: exec: "/nope": stat /nope: no such file or directory', InvalidInput),
+        (126, 'Error: runc create failed: exec: "/etc/own": permission denied: OCI permission denied', InvalidInput),
+        (126, 'Error: workdir "/nope" does not exist on container 0e80', InvalidInput),
+        (125, "Error: unable to find user nobody-knows: no matching entries in passwd file", InvalidInput),
+        (126, "Error: unable to apply cgroup configuration: mkdir /sys/fs/cgroup: permission denied", Unavailable),
+        (127, "Error: OCI runtime error: unable to init seccomp", Unavailable),
+        (125, "Error: image not known", Unavailable),
+    ],
+)
+async def test_who_is_to_blame_when_a_container_does_not_begin(
+    tmp_path: Path, code: int, said: str, error: type[Exception]
+) -> None:
+    """The engine uses the same codes for the image and for itself; its words stay on the machine."""
+    engine = tmp_path / "engine"
+    engine.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit {code}\n")
+    engine.chmod(0o755)
+    podman = Podman(str(engine), "runc", groups=False, store=tmp_path, run=tmp_path, home=tmp_path)
+    launch = Launch(_probe_job(tmp_path, "0" * 64), podman)
+    try:
+        with pytest.raises(error):
+            await launch.pid(asyncio.Event())
+    finally:
+        await launch.close()
+    assert (tmp_path / "stderr").read_bytes() == b""
