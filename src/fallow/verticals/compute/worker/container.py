@@ -56,8 +56,10 @@ class ContainerRunner:
                     return Probe(found, {} if podman.groups else {"container.limits": _NO_GROUPS})
         except (FallowError, OSError) as error:
             why = f"{error.message} {error.hint}".strip() if isinstance(error, FallowError) else f"{error}."
-        with contextlib.suppress(FallowError, OSError):  # what was told says more
-            await self.erase()
+        finally:
+            if self._engine is None:  # an agent that ends while it tries leaves nothing behind either
+                with contextlib.suppress(FallowError, OSError):  # what was told says more
+                    await asyncio.shield(self.erase())
         return Probe({}, {"container": f"No container runs here: {why or _NO_RUNTIME}"})
 
     async def run(self, work: ContainerWork, assignment: Assignment) -> RunOutcome:
