@@ -53,11 +53,10 @@ async def read_all(stream: Stream) -> bytes:
     return b"".join(pieces)
 
 
-class World:
-    """A relay with nodes that answer each stream with `answer`."""
+class Outside:
+    """Nodes and openers that dial a relay."""
 
-    def __init__(self, relay: Relay, dial: Dial, clock: Clock, group: asyncio.TaskGroup) -> None:
-        self.relay = relay
+    def __init__(self, dial: Dial, clock: Clock, group: asyncio.TaskGroup) -> None:
         self.links: list[MemoryLink | DialledLink] = []
         self.served: list[SessionStream] = []
         self._dial = dial
@@ -122,6 +121,22 @@ class World:
         stream.reset(Conflict("test.nothing", "Nothing is served here."))
 
 
+class World(Outside):
+    """The same with the relay; `port` is where it serves, if it does."""
+
+    def __init__(self, relay: Relay, dial: Dial, clock: Clock, group: asyncio.TaskGroup, port: int = 0) -> None:
+        super().__init__(dial, clock, group)
+        self.relay = relay
+        self.port = port
+
+
+@asynccontextmanager
+async def world_at(port: int) -> AsyncIterator[Outside]:
+    """Dial a relay that another process runs."""
+    async with asyncio.TaskGroup() as group:
+        yield Outside(lambda: dial(f"http://127.0.0.1:{port}", tls=None), SystemClock(), group)
+
+
 async def _echo(stream: SessionStream) -> None:
     with suppress(FallowError):
         while piece := await stream.read():
@@ -165,9 +180,10 @@ async def world(kind: str, *, clock: Clock | None = None) -> AsyncIterator[World
         if kind == "memory":
             yield World(relay, in_memory, clock, group)
             return
-        port = await stack.enter_async_context(serving(with_links(_nothing, {PATH: relay.attend}), "127.0.0.1", 0))
-        yield World(relay, lambda: dial(f"http://127.0.0.1:{port}", tls=None), clock, group)
+        port = await stack.enter_async_context(serving(with_links(no_app, {PATH: relay.attend}), "127.0.0.1", 0))
+        yield World(relay, lambda: dial(f"http://127.0.0.1:{port}", tls=None), clock, group, port)
 
 
-async def _nothing(*_: object) -> None:
+async def no_app(*_: object) -> None:
+    """What is behind the links: nothing."""
     raise AssertionError("only links are served here")

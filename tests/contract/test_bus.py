@@ -18,9 +18,13 @@ from fallow.adapters.nats.dial import BusState
 from fallow.adapters.nats.nkeys import KeySigner, Kind, encode_public
 from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.adapters.nats.server_config import nats_auth_config
+from fallow.adapters.nats.tunnel import PATH, BusTunnels
+from fallow.adapters.streams.asgi import with_links
+from fallow.bootstrap.http_server import serving
 from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX, Message
 from tests.nats_server import nats_server
+from tests.streams_world import no_app
 
 AnyBus = NatsBus | MemoryBus
 Connect = Callable[[], Awaitable[AnyBus]]
@@ -44,7 +48,7 @@ def dial_core(url: str, **options: Any) -> AbstractAsyncContextManager[NatsBus]:
     return connect_nats(url, signer=CORE, name="test", tls=None, inbox_prefix=prefix, **options)
 
 
-@pytest.fixture(params=["memory", "nats"])
+@pytest.fixture(params=["memory", "nats", "tunnel"])
 async def connect(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Connect]:
     """Makes connections of several parties to the same bus."""
     async with AsyncExitStack() as stack:
@@ -58,8 +62,18 @@ async def connect(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         else:
             server = await stack.enter_async_context(nats_server(tmp_path, config()))
 
+            url = server.url
+            if request.param == "tunnel":
+
+                async def tell(nonce: str, address: str) -> None:
+                    assert len(nonce) >= 11
+                    assert address == "127.0.0.1"
+
+                links = with_links(no_app, {PATH: BusTunnels(server.url, None, tell).attend})
+                url = f"ws://127.0.0.1:{await stack.enter_async_context(serving(links, '127.0.0.1', 0))}{PATH}"
+
             async def over_nats() -> AnyBus:
-                return await stack.enter_async_context(dial_core(server.url))
+                return await stack.enter_async_context(dial_core(url))
 
             yield over_nats
 

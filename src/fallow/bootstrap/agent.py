@@ -17,7 +17,8 @@ from fallow.adapters.clock import SystemClock
 from fallow.adapters.nats.bus import connect_nats
 from fallow.adapters.nats.nkeys import KeySigner
 from fallow.adapters.nats.permissions import inbox_prefix
-from fallow.adapters.streams.dialling import dial
+from fallow.adapters.nats.tunnel import PATH as BUS_PATH
+from fallow.adapters.streams.dialling import dial, socket_url
 from fallow.agent import control, enrol
 from fallow.agent.bench import score_cpu
 from fallow.agent.blobs import BlobGateway
@@ -189,7 +190,8 @@ def _open_blobs(gateway: BlobGateway, proposal: Proposal) -> LeaseBlobs:
 
 
 def _connect(state: State, key: NodeKey) -> AbstractAsyncContextManager[Bus]:
-    url = state.network.bus_url
+    """Reach the bus through the gateway: a machine needs no port of the network's but that one."""
+    url = socket_url(state.url, BUS_PATH)
     return connect_nats(
         url,
         signer=KeySigner(key.node, key.sign),

@@ -21,6 +21,8 @@ from fallow.adapters.nats.dial import BusState
 from fallow.adapters.nats.kick import kick
 from fallow.adapters.nats.permissions import INBOX_ROOT, Permissions, Refusal, inbox_prefix, node_permissions
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
+from fallow.adapters.nats.tunnel import PATH as BUS_PATH
+from fallow.adapters.nats.tunnel import BusTunnels
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.ingest import PostgresIngestStore
@@ -39,10 +41,12 @@ from fallow.bootstrap.place import Place, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
+from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
+from fallow.ports.rpc import Empty, call
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
@@ -130,7 +134,7 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
     )
 
     async def authorize(public_key: bytes, client: ClientInfo) -> Permissions | Refusal:
-        if await registry.connects(public_key, client.host):
+        if await registry.connects(public_key, registry.came_from(client.nonce, client.host)):
             return node_permissions(public_key, expires_s=CONNECTION_S)
         return Refusal("not enrolled")
 
@@ -230,6 +234,10 @@ def _market(ground: Ground) -> tuple[Rounds, Market]:
     return rounds, market
 
 
+async def _tell_tunnel(bus: NatsBus, nonce: str, address: str) -> None:
+    await call(bus, calls.TUNNEL, calls.Tunnel(nonce=nonce, address=address), Empty)
+
+
 @asynccontextmanager
 async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
     """Run an HTTP gateway while the context is open; yields its URL. It has no access to the database.
@@ -277,6 +285,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             installer=installer,
         )
         tls = server_context(place.tls) if place.tls else None
-        served = with_links(app, {STREAMS_PATH: relay.attend})
-        async with relay.running(), serving(served, settings.host, settings.http_port, tls) as port:
+        tunnels = BusTunnels(place.bus_url, own_context(place.tls), partial(_tell_tunnel, bus))
+        served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend})
+        async with serving(served, settings.host, settings.http_port, tls) as port, relay.running():
             yield url_of("https" if tls else "http", settings.host, port)

@@ -20,6 +20,7 @@ from fallow.domain.subscriptions import MeterName, Tariff
 
 CHECK_KEY = "registry.check_key"
 MAY_CONNECT = "registry.may_connect"
+TUNNEL = "registry.tunnel"
 JOIN = "registry.join"
 NODES = "registry.nodes"
 CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
@@ -103,6 +104,13 @@ class NodeRef(Request, frozen=True, kw_only=True):
     """A node, in hex."""
 
     node: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Tunnel(Request, frozen=True, kw_only=True):
+    """A gateway carries a client to the bus: where it comes from, and the nonce that the bus greeted it with."""
+
+    nonce: Annotated[str, Meta(min_length=11, max_length=44)]
+    address: Annotated[str, Meta(max_length=64)]
 
 
 class StreamRef(Request, frozen=True, kw_only=True):

@@ -50,6 +50,8 @@ class ClientInfo(NamedTuple):
     """`nats`, `websocket` or `mqtt`."""
     server: str
     """The server's id."""
+    nonce: str
+    """What the server greeted this connection with, and no other."""
 
 
 Authorize = Callable[[bytes, ClientInfo], Awaitable[Permissions | Refusal]]
@@ -94,7 +96,9 @@ class Callout(NamedTuple):
         info = request.client_info
         try:
             public_key = prove_key(request.connect_opts.nkey, info.nonce, request.connect_opts.sig)
-            return await self.authorize(public_key, ClientInfo(info.host, info.name, info.type, request.server_id.id))
+            return await self.authorize(
+                public_key, ClientInfo(info.host, info.name, info.type, request.server_id.id, info.nonce)
+            )
         except FallowError as error:
             return Refusal(error.code)
 

@@ -4,6 +4,7 @@
 - It signs whatever a server calls a nonce; here only what looks like one, so that no server can have a node's key
   sign a record.
 - It lets a server greet in plain text before there is encryption; here `tls://` means from the first byte on.
+- It speaks WebSocket through a large HTTP package; here with the one that other links use, through a gateway.
 - It goes on in plain text when a server (or somebody in between) does not offer TLS; here it stops.
 - It closes for good when a server reports an error, such as an expired permission; here it connects again.
 - Its `flush` pings before it writes what waits, and so proves nothing; `round_trip` does it in order.
@@ -25,6 +26,7 @@ from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 
 from fallow.adapters.nats.nkeys import KeySigner, Kind, encode_public
 from fallow.adapters.nats.transport import OwnTransport
+from fallow.adapters.nats.tunnel import TunnelTransport
 
 # The server's nonce is base64url text of some random bytes. Nothing else that a key of ours signs fits this form.
 _NONCE = re.compile(r"[A-Za-z0-9_-]{11,44}")
@@ -69,6 +71,11 @@ class SigningClient(Client):
         return scheme == "wss" or (scheme != "ws" and bool(self._server_info.get("tls_required")))
 
     async def _connect_to_server(self, server: Srv) -> None:
+        if server.uri.scheme in {"ws", "wss"}:
+            server.last_attempt = time.monotonic()
+            self._transport = TunnelTransport(self.options.get("tls"), self._local_address)
+            await self._transport.connect(server.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
+            return
         if server.uri.scheme not in {"nats", "tls"}:
             await super()._connect_to_server(server)
             return

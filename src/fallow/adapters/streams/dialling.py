@@ -55,22 +55,8 @@ async def dial(
         Unavailable: it cannot be reached, or accepts no links.
         NotAllowed: it cannot show that it is who it should be.
     """
-    scheme, _, rest = url.partition("://")
-    encrypted = scheme in {"https", "wss"}
     try:
-        socket = await connect(
-            f"{'wss' if encrypted else 'ws'}://{rest.rstrip('/')}{path}",
-            ssl=(tls or ssl.create_default_context()) if encrypted else None,
-            local_addr=(local_address, 0) if local_address else None,
-            compression=None,
-            max_size=MESSAGE_BYTES_MAX,
-            max_queue=2,
-            write_limit=WRITE_BYTES_MAX,
-            open_timeout=OPEN_S,
-            close_timeout=1.0,
-            ping_interval=PING_S,
-            ping_timeout=PING_S,
-        )
+        socket = await connect_socket(socket_url(url, path), tls, local_address=local_address)
     except ssl.SSLCertVerificationError as error:
         raise NotAllowed("tls.untrusted", f"{url} cannot show who it is: {error.verify_message}.") from error
     except InvalidStatus as error:
@@ -83,6 +69,32 @@ async def dial(
         yield DialledLink(socket)
     finally:
         await socket.close()
+
+
+def socket_url(url: str, path: str) -> str:
+    """Return where a gateway at an HTTP address takes links."""
+    scheme, _, rest = url.partition("://")
+    return f"{'wss' if scheme == 'https' else 'ws'}://{rest.rstrip('/')}{path}"
+
+
+async def connect_socket(
+    url: str, tls: ssl.SSLContext | None, *, open_s: float = OPEN_S, local_address: str = ""
+) -> ClientConnection:
+    """Open a WebSocket as links use it; raises as `websockets` does. Arguments as for `dial`."""
+    encrypted = url.startswith("wss:")
+    return await connect(
+        url,
+        ssl=(tls or ssl.create_default_context()) if encrypted else None,
+        local_addr=(local_address, 0) if local_address else None,
+        compression=None,
+        max_size=MESSAGE_BYTES_MAX,
+        max_queue=2,
+        write_limit=WRITE_BYTES_MAX,
+        open_timeout=open_s,
+        close_timeout=1.0,
+        ping_interval=PING_S,
+        ping_timeout=PING_S,
+    )
 
 
 def _broken(error: ConnectionClosed) -> Unavailable:

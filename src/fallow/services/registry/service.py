@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -24,6 +25,8 @@ from fallow.services.registry.secrets_format import SECRET_BYTES, new_key, new_t
 
 SCOPES = frozenset({"buy", "operate"})
 KEY_ID_BYTES = 5
+TUNNELS_REMEMBERED_MAX = 10_000
+"""Of so many clients that gateways carried last it is known where they came from: they answer within seconds."""
 
 
 class Registry:
@@ -52,6 +55,7 @@ class Registry:
         self._database = database
         self._store = store
         self._pin = pin
+        self._tunnels: OrderedDict[str, str] = OrderedDict()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -60,6 +64,8 @@ class Registry:
             for context in (
                 serve(self._bus, calls.CHECK_KEY, calls.CheckKey, self.check_key, queue="registry"),
                 serve(self._bus, calls.MAY_CONNECT, calls.NodeRef, self._may_connect, queue="registry"),
+                # Every copy hears of every tunnel: any of them may be asked about the client in it.
+                serve(self._bus, calls.TUNNEL, calls.Tunnel, self.tunnel, queue=""),
                 serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
                 serve(self._bus, calls.CREATE_TOKEN, calls.CreateToken, self.create_token, queue="registry"),
                 serve(self._bus, calls.CREATE_KEY, calls.CreateKey, self.create_key, queue="registry"),
@@ -87,6 +93,17 @@ class Registry:
             with suppress(Unavailable):  # then it is read at the market's next start
                 await self._bus.publish(calls.OBSERVED, msgspec.msgpack.encode(observed))
         return True
+
+    async def tunnel(self, request: calls.Tunnel) -> Empty:
+        """Take note of where a client comes from that a gateway carries to the bus."""
+        self._tunnels[request.nonce] = request.address
+        if len(self._tunnels) > TUNNELS_REMEMBERED_MAX:
+            self._tunnels.popitem(last=False)
+        return {}
+
+    def came_from(self, nonce: str, address: str) -> str:
+        """Return the address of a client that the bus sees at `address`: its own, also when a gateway carries it."""
+        return self._tunnels.get(nonce, address)
 
     async def check_key(self, request: calls.CheckKey) -> calls.KeyInfo:
         """Say whose key it is.

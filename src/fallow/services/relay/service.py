@@ -54,7 +54,7 @@ class Relay:
             try:
                 yield
             finally:
-                self._sessions.drop_all(Unavailable("stream.gateway", "The gateway stops.", "Try again in a moment."))
+                self._sessions.drop_all(_stopped())
                 self._group = None
                 for task in self._tasks:
                     task.cancel()
@@ -63,6 +63,8 @@ class Relay:
         """Carry a session over a link that came from `address`, until the link breaks."""
         hello = greeting.Hello(self._net, self._random_bytes(greeting.NONCE_BYTES))
         try:
+            if self._group is None:
+                raise _stopped()
             key, claim = await within(self._clock, GREETING_S, receive_claim(link, hello))
             if claim.node and not await self._is_enrolled(key):
                 raise not_enrolled()
@@ -150,3 +152,7 @@ class Relay:
 
     async def _is_enrolled(self, node: bytes) -> bool:
         return await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool)
+
+
+def _stopped() -> Unavailable:
+    return Unavailable("stream.gateway", "The gateway starts or stops.", "Try again in a moment.")

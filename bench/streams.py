@@ -1,0 +1,162 @@
+"""How fast bytes move through a relay, and how long they keep its event loop from anything else.
+
+Three processes, as in a network: a node, a relay behind a real HTTP server (WebSocket, no TLS), and an opener, which
+here reads what the node sends. The lag of the relay's event loop is how much later than asked a timer of 5 ms fires.
+
+Baseline, in the same run: the same bytes over plain loopback TCP between two of these processes, asyncio streams.
+
+    python bench/streams.py [--mib 512] [--runs 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.remove(str(Path(__file__).parent))  # its names hide those of the standard library
+
+from nacl.signing import SigningKey
+
+from fallow.ports.session import SessionStream
+from tests.streams_world import NODE, opening, world, world_at
+
+GOAL_MB_S = 100.0
+GOAL_LAG_MS = 50.0
+CHUNK = bytes(64 << 10)
+TICK_S = 0.005
+
+
+async def relay() -> None:
+    """Relay until stdin closes; then say the lags of the loop in milliseconds."""
+    lags: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            due = time.monotonic() + TICK_S
+            await asyncio.sleep(TICK_S)
+            lags.append(1000 * (time.monotonic() - due))
+
+    async with world("websocket") as net, asyncio.TaskGroup() as group:
+        watching = group.create_task(watch())
+        print(net.port, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        watching.cancel()
+    print(json.dumps(lags))
+
+
+async def node(port: int, size: int) -> None:
+    """Send `size` bytes to whoever opens a stream, or a plain connection, until stdin closes."""
+
+    async def send_stream(stream: SessionStream) -> None:
+        for _ in range(size // len(CHUNK)):
+            await stream.write(CHUNK)
+        stream.end()
+
+    async def send_plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(size // len(CHUNK)):
+            writer.write(CHUNK)
+            await writer.drain()
+        writer.close()
+
+    async with world_at(port) as net, asyncio.TaskGroup() as group:
+        plain = await asyncio.start_server(send_plain, "127.0.0.1", 0)
+        taken = lambda stream: group.create_task(send_stream(stream))  # noqa: E731 - the group is here
+        async with net.session(NODE, node=True, on_opened=taken) as session:
+            await session.linked.wait()
+            print(plain.sockets[0].getsockname()[1], flush=True)
+            await asyncio.to_thread(sys.stdin.read)
+        plain.close()
+
+
+async def measure(relay_port: int, plain_port: int, runs: int, size: int) -> tuple[float, float]:
+    """Megabytes a second, relayed and over plain TCP; the best of the runs."""
+    relayed, plain = [], []
+    async with world_at(relay_port) as net, net.session(SigningKey.generate(), node=False) as session:
+        await session.linked.wait()
+        for _ in range(runs):
+            began, got = time.monotonic(), 0
+            stream = session.open(opening().write())
+            while piece := await stream.read():
+                got += len(piece)
+            stream.end()
+            assert got == size
+            relayed.append(got / (time.monotonic() - began) / 1e6)
+            began, got = time.monotonic(), 0
+            reader, writer = await asyncio.open_connection("127.0.0.1", plain_port)
+            while piece := await reader.read(len(CHUNK)):
+                got += len(piece)
+            writer.close()
+            assert got == size
+            plain.append(got / (time.monotonic() - began) / 1e6)
+    return max(relayed), max(plain)
+
+
+@contextmanager
+def child(*arguments: object) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Run this file in another role; yields the port that it says."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline()), process
+        finally:
+            process.kill()
+
+
+def main() -> int:
+    """Measure, print the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mib", type=int, default=512)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--role", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    size = options.mib << 20
+    if options.role:
+        asyncio.run(relay() if options.role[0] == "relay" else node(int(options.role[1]), size))
+        return 0
+    with (
+        child("--role", "relay") as (relay_port, relaying),
+        child("--mib", options.mib, "--role", "node", relay_port) as (plain_port, _),
+    ):
+        relayed, plain = asyncio.run(measure(relay_port, plain_port, options.runs, size))
+        lags = json.loads(relaying.communicate()[0])
+    p99 = statistics.quantiles(lags, n=100)[98]
+    print(f"relayed {relayed:.0f} MB/s, plain TCP {plain:.0f} MB/s; the relay's loop lags {p99:.1f} ms (p99)")
+    name = "plain loopback TCP"
+    results = [
+        {
+            "name": "streams-relayed",
+            "value": round(relayed),
+            "unit": "MB/s, one stream",
+            "baseline": round(plain),
+            "baseline_name": name,
+            "ratio": round(relayed / plain, 2),
+            "goal": GOAL_MB_S,
+            "ok": relayed >= GOAL_MB_S,
+        },
+        {
+            "name": "streams-lag",
+            "value": round(p99, 1),
+            "unit": "ms of event-loop lag in the relay, p99",
+            "baseline": TICK_S * 1000,
+            "baseline_name": "the timer that is measured",
+            "ratio": None,
+            "goal": GOAL_LAG_MS,
+            "ok": p99 <= GOAL_LAG_MS,
+        },
+    ]
+    print(json.dumps(results))
+    return 0 if all(result["ok"] for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
