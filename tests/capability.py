@@ -67,6 +67,23 @@ async def _runs_containers() -> bool:
             await runner.erase()
 
 
+def _namespaces() -> bool:
+    name = f"fallow-test-{os.getpid()}"
+    inside = ("ip", "netns", "exec", name)
+    try:
+        return all(
+            _works([*command])
+            for command in (
+                ("ip", "netns", "add", name),
+                (*inside, "iptables", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE"),
+                (*inside, "iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"),
+                (*inside, "iptables", "-A", "INPUT", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"),
+            )
+        )
+    finally:
+        _works(["ip", "netns", "del", name])
+
+
 def _memory_cgroup() -> bool:
     group = open_group(f"fallow-test-{os.getpid()}", memory_bytes=1 << 24, processes=8, cpu_milli=1000)
     if group is not None:
@@ -87,4 +104,5 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "memory-cgroup": _memory_cgroup,
     "podman": _podman,
     "qemu-user": _qemu_user,
+    "namespaces": _namespaces,
 }

@@ -145,43 +145,54 @@ async def _echo(stream: SessionStream) -> None:
 
 
 @asynccontextmanager
-async def world(kind: str, *, clock: Clock | None = None) -> AsyncIterator[World]:
-    """A relay reached by `memory` or `websocket` links, on a network where NODE and OTHER's twin are enrolled."""
-    clock = clock or SystemClock()
-    hub = MemoryHub()
-    enrolled = {node_of(NODE).hex()}
+async def world(kind: str, *, hub: MemoryHub | None = None, clock: Clock | None = None) -> AsyncIterator[World]:
+    """A relay reached by `memory` or `websocket` links, on a network where NODE is enrolled.
+
+    Those that share a `hub` are gateways of one network.
+    """
+    clock, hub = clock or SystemClock(), hub or MemoryHub()
 
     async def may_connect(ask: calls.NodeRef) -> bool:
-        return ask.node in enrolled
+        return ask.node == node_of(NODE).hex()
 
     async with AsyncExitStack() as stack:
-        relay = Relay(net=NET, network_key=node_of(NETWORK), bus=hub.connect(), clock=clock, random_bytes=os.urandom)
-        await stack.enter_async_context(
-            serve(hub.connect(), calls.MAY_CONNECT, calls.NodeRef, may_connect, queue="registry")
+        relay = Relay(
+            net=NET,
+            network_key=node_of(NETWORK),
+            bus=hub.connect(),
+            clock=clock,
+            random_bytes=os.urandom,
+            dial=lambda url: dial(url, tls=None),
         )
-        await stack.enter_async_context(relay.running())
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-
-        @asynccontextmanager
-        async def in_memory() -> AsyncIterator[Link]:
-            near, far = link_pair()
-
-            async def attend() -> None:
-                await relay.attend(far, "memory")
-                far.close()
-
-            attending = group.create_task(attend())
-            try:
-                yield near
-            finally:
-                near.cut()
-                await asyncio.wait({attending})
-
+        registry = serve(hub.connect(), calls.MAY_CONNECT, calls.NodeRef, may_connect, queue="registry")
+        await stack.enter_async_context(registry)
         if kind == "memory":
-            yield World(relay, in_memory, clock, group)
+            await stack.enter_async_context(relay.running("memory"))
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            yield World(relay, lambda: _dialled(relay, group), clock, group)
             return
         port = await stack.enter_async_context(serving(with_links(no_app, {PATH: relay.attend}), "127.0.0.1", 0))
-        yield World(relay, lambda: dial(f"http://127.0.0.1:{port}", tls=None), clock, group, port)
+        url = f"http://127.0.0.1:{port}"
+        await stack.enter_async_context(relay.running(url))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        yield World(relay, lambda: dial(url, tls=None), clock, group, port)
+
+
+@asynccontextmanager
+async def _dialled(relay: Relay, group: asyncio.TaskGroup) -> AsyncIterator[Link]:
+    """A link in memory that the relay attends to."""
+    near, far = link_pair()
+
+    async def attend() -> None:
+        await relay.attend(far, "memory")
+        far.close()
+
+    attending = group.create_task(attend())
+    try:
+        yield near
+    finally:
+        near.cut()
+        await asyncio.wait({attending})
 
 
 async def no_app(*_: object) -> None:

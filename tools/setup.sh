@@ -45,6 +45,8 @@ if [ "$kind" = dev ]; then
         echo "Without busybox, the tests of containers are left out." >&2
     command -v qemu-x86_64 >/dev/null 2>&1 || apt_install qemu-user ||
         echo "Without qemu-user, programs are not compared on several processors." >&2
+    { command -v ip && command -v iptables; } >/dev/null 2>&1 || apt_install iproute2 iptables ||
+        echo "Without iproute2 and iptables, the test behind a router is left out." >&2
 fi
 
 [ -x .venv/bin/pip ] || make_venv

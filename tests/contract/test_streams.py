@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 from nacl.signing import SigningKey
 
+from fallow.adapters.memory.bus import MemoryHub
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
 from fallow.domain.streams import Logs, Opening
 from fallow.domain.wire.multiplex import UNACKED_BYTES_MAX, WINDOW_BYTES
 from fallow.ports.session import SessionStream
+from fallow.ports.streams import Stream
 from fallow.services.relay.service import STREAMS_PER_ACCOUNT_MAX
 from tests.network import until
 from tests.streams_world import NODE, OTHER, World, node_of, opening, read_all, world
@@ -30,6 +32,11 @@ def kind(request: pytest.FixtureRequest) -> str:
 async def bounded(kind: str) -> AsyncIterator[World]:
     async with asyncio.timeout(60), world(kind) as net:
         yield net
+
+
+async def send_all(stream: Stream, data: bytes) -> None:
+    await stream.write(data)
+    stream.end()
 
 
 def content(size: int) -> bytes:
@@ -159,6 +166,8 @@ async def test_a_ticket_that_is_not_good_opens_nothing(kind: str, twin: Opening)
             await opener.open(twin.write()).read()
         with pytest.raises(FallowError, match="malformed"):
             await opener.open(b"nonsense").read()
+        with pytest.raises(FallowError, match="malformed"):
+            await opener.open(b"\x82\xa6ticket\xc4\x00\xa4want\x81\xa7purpose\xa2\xff\xfe").read()
         assert net.served == []
 
 
@@ -204,6 +213,29 @@ async def test_an_account_has_so_many_streams_and_no_more(kind: str) -> None:
         again = opener.open(opening().write())
         await again.write(b"z")
         assert await again.read() == b"z"
+
+
+async def test_any_gateway_reaches_a_node_through_the_one_that_holds_it() -> None:
+    hub = MemoryHub()
+    async with asyncio.timeout(60), world("websocket", hub=hub) as one, world("websocket", hub=hub) as other:
+        async with one.echoing(), other.session(SigningKey.generate(), node=False) as opener:
+            await opener.linked.wait()
+            for stream in (opener.open(opening().write()), await other.relay.open(opening())):
+                sent = content(2_000_000)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(send_all(stream, sent))
+                    assert await read_all(stream) == sent
+            assert len(one.served) == 2
+            before = await one.relay.open(opening())
+            async with other.echoing():  # the node comes by the other gateway: the first one lets go of it
+                with pytest.raises(Unavailable, match="another gateway"):
+                    await before.read()
+                again = await one.relay.open(opening())
+                await again.write(b"x")
+                assert await again.read() == b"x"
+                assert len(other.served) == 1
+        with pytest.raises(Unavailable, match="not connected"):
+            await one.relay.open(opening(node=node_of(OTHER)))
 
 
 async def test_a_stop_of_the_relay_ends_all_streams() -> None:

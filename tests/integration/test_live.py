@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from fallow import Requirements
 from fallow.domain.errors import Conflict, NotFound
 from tests import programs
-from tests.network import NEEDS, Net, fallow
+from tests.network import NEEDS, Net, fallow, first_line, start, stop, until_async
 from tests.unit.wasm_programs import SPIN, wasm, write
 
 
@@ -72,6 +74,45 @@ async def test_the_command_prints_it(net: Net) -> None:
     await net.finished(job_id)
     said = await fallow("job", "logs", job_id, "--follow", **_profile(net))
     assert (said.code, said.out, said.err) == (0, "hello\n", "")
+
+
+@pytest.mark.capability("bubblewrap")
+async def test_a_port_of_a_running_job_is_reached_from_its_buyers_machine(net: Net, tmp_path: Path) -> None:
+    script = """
+import http.server
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body[::-1])
+
+http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+"""
+    job_id = await order_python(net, tmp_path, script)
+    await net.runs(job_id)
+    stranger = await net.new_buyer()
+    with pytest.raises(NotFound):
+        await stranger.client.reach(job_id, 0, "port")
+    log = tmp_path / "forward.log"
+    forward = start("job", "forward", job_id, "8000", log=log, **_profile(net))
+    try:
+        here = first_line(forward, log).partition(" ")[0]
+        body = os.urandom(3_000_000)
+        async with httpx2.AsyncClient(base_url=f"http://{here}", timeout=30) as client:
+
+            async def answers() -> bool:
+                try:
+                    return (await client.post("/", content=body)).content == body[::-1]
+                except httpx2.TransportError:  # the program has not begun to listen
+                    return False
+
+            await until_async(answers, "the program answers")
+    finally:
+        stop(forward)
+    await net.buyer.cancel(job_id)
+    await net.finished(job_id)
 
 
 def _profile(net: Net) -> dict[str, str]:

@@ -16,7 +16,7 @@ from fallow.agent.book import Book
 from fallow.domain.calls import Proposal
 from fallow.domain.facts import UsageReceipt
 from fallow.domain.resources import Resources
-from fallow.ports.vertical import Finished
+from fallow.ports.vertical import Finished, Inside
 
 REMEMBERED_MAX = 10_000
 """Leases that ended: so many are remembered, so that a proposal that comes twice starts nothing twice."""
@@ -56,9 +56,14 @@ class Held:
         self.cancel = asyncio.Event()
         self.started = asyncio.Event()
         self.over = asyncio.Event()
+        self.inside: Inside | None = None
         self.stop_reason = ""
         self.stopped_by = "nobody"
         self.windows = 0
+
+    def open(self, inside: Inside | None) -> None:
+        """Note the way into its sandbox, or that there is none any more."""
+        self.inside = inside
 
     def stop(self, reason: str, by: str) -> None:
         """Ask it to end; the first one to ask is remembered."""

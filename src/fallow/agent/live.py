@@ -14,6 +14,7 @@ from fallow.domain.errors import FallowError, NotAllowed, NotFound, Unavailable
 from fallow.domain.streams import Logs, Opening, check_ticket, read_opening
 from fallow.ports.clock import Clock
 from fallow.ports.session import SessionStream
+from fallow.ports.splicing import ConnectionStream, splice
 from fallow.ports.streams import Stream
 
 LOOK_EVERY_S: Final = 0.2
@@ -56,7 +57,11 @@ class Live:
         try:
             opening = read_opening(stream.opening)
             held = self._lease_of(opening)
-            await send_log(stream, self._work / held.proposal.lease, opening.want, held.over, self._clock)
+            want = opening.want
+            if isinstance(want, Logs):
+                await send_log(stream, self._work / held.proposal.lease, want, held.over, self._clock)
+            else:
+                await self._connect(stream, held, want.port)
         except FallowError as error:
             stream.reset(error)
         except asyncio.CancelledError:
@@ -66,6 +71,16 @@ class Live:
             # One stream's trouble must not end the others, nor the work.
             _log.exception("a stream could not be served")
             stream.reset(Unavailable("stream.node", "The node failed at this."))
+
+    async def _connect(self, stream: Stream, held: Held, port: int) -> None:
+        """Carry a connection to a port in the sandbox."""
+        if held.inside is None:
+            raise NotFound("stream.no_inside", "Its sandbox has no ports, or has not begun.", "Try again in a moment.")
+        reader, writer = await asyncio.open_connection(sock=await held.inside.connect(port))
+        try:
+            await splice(stream, ConnectionStream(reader, writer), self._clock)
+        finally:
+            writer.close()
 
     def _lease_of(self, opening: Opening) -> Held:
         ticket = check_ticket(opening, net=self._net, network_key=self._network_key, now_ms=self._clock.now_ms())

@@ -128,6 +128,7 @@ class Runner:
             started=held.started,
             resume=proposal.resume,
             until_stopped=proposal.until_stopped,
+            opened=held.open,
             gpus=self._leases.book.gpus_of(proposal.lease),
             secrets=self._secrets(proposal),
             save=partial(self._save, held, blobs) if proposal.checkpoints else None,

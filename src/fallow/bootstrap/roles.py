@@ -10,6 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from nacl.signing import SigningKey
 
@@ -32,6 +33,7 @@ from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
+from fallow.adapters.streams.dialling import dial
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
@@ -272,6 +274,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             bus=bus,
             clock=clock,
             random_bytes=secrets.token_bytes,
+            dial=lambda url: dial(url, tls=own_context(place.tls)),
         )
         app = create_app(
             bus=bus,
@@ -287,5 +290,8 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         tls = server_context(place.tls) if place.tls else None
         tunnels = BusTunnels(place.bus_url, own_context(place.tls), partial(_tell_tunnel, bus))
         served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend})
-        async with serving(served, settings.host, settings.http_port, tls) as port, relay.running():
-            yield url_of("https" if tls else "http", settings.host, port)
+        async with serving(served, settings.host, settings.http_port, tls) as port:
+            scheme = "https" if tls else "http"
+            at = url_of(scheme, urlsplit(place.url).hostname or settings.host, port)
+            async with relay.running(at):
+                yield url_of(scheme, settings.host, port)

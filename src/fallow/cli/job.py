@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,8 @@ from fallow.cli.show import Json, bill_line, fields, item_counts, job_lines, nod
 from fallow.cli.units import usd, used, when
 from fallow.domain.jobs import JobState
 from fallow.domain.views import JobView
+from fallow.sdk.client import AsyncClient
+from fallow.sdk.trust import trusting
 
 INPUT_CHARACTERS = 12
 
@@ -95,6 +98,39 @@ def logs(
         for piece in client.logs(job_id, item, source="stderr" if stderr else "stdout", follow=follow):
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
+
+
+@app.command
+def forward(
+    job_id: str,
+    port: int,
+    /,
+    *,
+    item: int = 0,
+    local: Annotated[int, Parameter(help="Port of this machine; 0 takes a free one.")] = 0,
+) -> None:
+    """Let a port of this machine, on loopback, lead to a port that a running item listens on. Ctrl-C ends it.
+
+    Args:
+        job_id: the job.
+        port: what the program listens on, on its own 127.0.0.1.
+        item: which item of a map.
+        local: port of this machine; 0 takes a free one.
+    """
+    from fallow.bootstrap.forward import HOST, forwarding  # noqa: PLC0415 - heavy, and only needed here
+
+    async def run() -> None:
+        profile = profiles.load()
+        tls = trusting(profile.ca) if profile.ca else None
+        async with (
+            AsyncClient(profile.url, profile.api_key, ca=tls) as client,
+            forwarding(client, profile.url, tls, job_id, item, port, local) as here,
+        ):
+            say(f"{HOST}:{here} leads to port {port} of item {item} of job {job_id}. Ctrl-C ends it.")
+            sys.stdout.flush()
+            await asyncio.Event().wait()
+
+    asyncio.run(run())
 
 
 @app.command

@@ -21,6 +21,9 @@ from fallow.domain.subscriptions import MeterName, Tariff
 CHECK_KEY = "registry.check_key"
 MAY_CONNECT = "registry.may_connect"
 TUNNEL = "registry.tunnel"
+
+NODE_TAKEN = "relay.taken"
+"""Published with a `RelayAt` when a node's session has begun at a relay: any that another one still holds is over."""
 JOIN = "registry.join"
 NODES = "registry.nodes"
 CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
@@ -119,6 +122,19 @@ class StreamRef(Request, frozen=True, kw_only=True):
     account: str
     job: str
     item: int
+    purpose: Purpose
+
+
+class RelayAt(Request, frozen=True, kw_only=True):
+    """The relay at `url` holds the session of a node."""
+
+    node: str
+    url: str
+
+
+class Reach(Request, frozen=True, kw_only=True):
+    """What a buyer wants to open streams for."""
+
     purpose: Purpose
 
 
@@ -388,6 +404,11 @@ def proposals(node: str) -> str:
 def stops(node: str) -> str:
     """Subject on which a node receives a list of lease ids to end now."""
     return f"node.{node}.stop"
+
+
+def relay_of(node: str) -> str:
+    """Subject that the relay answers on, with a `RelayAt`, which holds a node's session."""
+    return f"relay.node.{node}"
 
 
 def beats(node: str) -> str:

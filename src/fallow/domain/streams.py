@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.signing import Signed
 from fallow.domain.wire.multiplex import OPENING_BYTES_MAX
@@ -42,11 +43,17 @@ class Logs(Want, frozen=True, tag="logs"):
     follow: bool = False
 
 
+class Port(Want, frozen=True, tag="port"):
+    """A connection to a TCP port that the program listens on, on its own 127.0.0.1."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)]
+
+
 class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first thing on a stream: a sealed StreamTicket, and what is wanted under it."""
 
     ticket: bytes
-    want: Logs
+    want: Logs | Port
 
     def write(self) -> bytes:
         """Encode it."""
@@ -61,7 +68,7 @@ def read_opening(data: bytes) -> Opening:
     """
     try:
         return msgspec.msgpack.decode(data[: OPENING_BYTES_MAX + 1], type=Opening)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InvalidInput("stream.opening", f"The stream's opening is malformed: {error}.") from error
 
 

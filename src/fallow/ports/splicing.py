@@ -11,6 +11,7 @@ from fallow.ports.streams import Stream
 
 IDLE_S: Final = 3600.0
 """A spliced stream that nothing moves on for so long is given up."""
+READ_BYTES: Final = 64 << 10
 
 
 async def splice(near: Stream, far: Stream, clock: Clock) -> None:
@@ -25,11 +26,46 @@ async def splice(near: Stream, far: Stream, clock: Clock) -> None:
             both = [group.create_task(_pour(near, far, moved)), group.create_task(_pour(far, near, moved))]
             await asyncio.wait(both)
             watch.cancel()
-    except* FallowError as errors:
-        _reset(near, far, _first(errors))
-    except* BaseException:
-        _reset(near, far, Unavailable("stream.relay", "What was in between has ended."))
+    except ExceptionGroup as errors:
+        error = errors.exceptions[0]
+        _reset(near, far, error if isinstance(error, FallowError) else _broken())
+        if not isinstance(error, FallowError):
+            raise error from None
+    except BaseException:
+        _reset(near, far, _broken())
         raise
+
+
+class ConnectionStream:
+    """The `Stream` port over a connection of asyncio's; the caller closes the writer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> bytes:
+        """See the port."""
+        try:
+            return await self._reader.read(READ_BYTES)
+        except OSError as error:
+            raise _lost(error) from error
+
+    async def write(self, data: bytes) -> None:
+        """See the port."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise _lost(error) from error
+
+    def end(self) -> None:
+        """See the port."""
+        if not self._writer.transport.is_closing():
+            self._writer.write_eof()
+
+    def reset(self, error: FallowError) -> None:  # noqa: ARG002 - a connection cannot say why
+        """See the port."""
+        self._writer.transport.abort()
 
 
 async def _pour(source: Stream, sink: Stream, moved: list[int]) -> None:
@@ -52,6 +88,9 @@ def _reset(near: Stream, far: Stream, error: FallowError) -> None:
     far.reset(error)
 
 
-def _first(errors: BaseExceptionGroup[FallowError]) -> FallowError:
-    found = errors.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+def _broken() -> Unavailable:
+    return Unavailable("stream.relay", "What was in between has ended.")
+
+
+def _lost(error: OSError) -> Unavailable:
+    return Unavailable("stream.connection", f"The connection is broken: {error}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -53,15 +54,37 @@ Raises:
 """
 
 
+class Inside(Protocol):
+    """The inside of a running sandbox, as far as its buyer may reach into it."""
+
+    async def connect(self, port: int) -> socket.socket:
+        """Connect to a TCP port that the program listens on, on its own 127.0.0.1, and never to one of the machine's.
+
+        Raises:
+            NotFound: nothing listens there (`stream.port`).
+            Unavailable: the sandbox cannot be entered.
+        """
+        ...
+
+
+Opened = Callable[[Inside | None], None]
+"""Takes the inside of a sandbox when its program has begun, and None before it is gone."""
+
+
+def closed(_: Inside | None) -> None:
+    """Let nobody in."""
+
+
 class Assignment(NamedTuple):
     """One lease's work on a node. `workspace` is empty and belongs to this lease alone; `cancel` asks it to end.
 
     The worker sets `started` when the buyer's program starts: from there on its windows are counted. `resume` is the
     checkpoint (SHA-256 in hex, fetched like an input) of an earlier lease that the program goes on from; where it is
     not there or broken, the worker finishes with CHECKPOINT_UNUSABLE, which is nobody's doing. `save` is None where
-    this lease keeps no checkpoints. `secrets` are for the program alone: they go into no file that outlives it, no log
-    and no command line. Work that runs `until_stopped` ends well with `cancel`: what it leaves is wanted.
-    `gpus` are the graphics processors (NVML's UUIDs) that are this lease's alone.
+    this lease keeps no checkpoints. `opened` is told of the inside of a sandbox that has one. `secrets` are for the
+    program alone: they go into no file that outlives it, no log and no command line. Work that runs `until_stopped`
+    ends well with `cancel`: what it leaves is wanted. `gpus` are the graphics processors (NVML's UUIDs) that are this
+    lease's alone.
     """
 
     work: Mapping[str, Any]
@@ -76,6 +99,7 @@ class Assignment(NamedTuple):
     resume: str | None = None
     save: Save | None = None
     until_stopped: bool = False
+    opened: Opened = closed
     gpus: tuple[str, ...] = ()
     secrets: Mapping[str, str] = MappingProxyType({})
 

@@ -8,9 +8,10 @@ from typing import Final
 
 import httpx2
 
+from fallow.domain.calls import Reach, StreamGrant
 from fallow.domain.errors import Conflict, NotFound
 from fallow.domain.jobs import FINAL
-from fallow.domain.streams import LogSource
+from fallow.domain.streams import LogSource, Purpose
 from fallow.sdk.patience import PASSING, Outage
 from fallow.sdk.runs import RunCalls
 
@@ -57,6 +58,17 @@ class LiveCalls(RunCalls):
             except PASSING as error:
                 await outage.pause(error)
             await self._patience.sleep(LOOK_EVERY_S)
+
+    async def reach(self, job_id: str, index: int, purpose: Purpose) -> StreamGrant:
+        """Get a ticket for streams to an item that runs now; see `/v1/streams` in the design of the data plane.
+
+        Raises:
+            NotFound: there is no such open item.
+            Conflict: it does not run (`item.not_running`).
+        """
+        await self.item(job_id, index)  # an id that is none would lead elsewhere
+        path = f"/v1/jobs/{job_id}/items/{index}/streams"
+        return await self._call("POST", path, StreamGrant, body=Reach(purpose=purpose))
 
     async def _live(self, job_id: str, index: int, reading: _Reading) -> AsyncGenerator[bytes, None]:
         request = self._http.build_request(

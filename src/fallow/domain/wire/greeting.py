@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.signing import Sign, Signed
 
@@ -87,7 +88,7 @@ def read(data: bytes) -> Message:
     """
     try:
         message: Message = msgspec.msgpack.decode(data[: MESSAGE_BYTES_MAX + 1], type=Message)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InvalidInput("wire.greeting", "The other side does not greet as a session begins.") from error
     if isinstance(message, Refusal):
         raise KINDS.get(message.kind, Unavailable)(message.code, message.message, message.hint)

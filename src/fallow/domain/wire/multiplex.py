@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, Conflict, FallowError, InvalidInput, TooMuch, Unavailable
 from fallow.domain.wire.frames import (
     PAYLOAD_BYTES_MAX,
@@ -302,6 +303,6 @@ def _violation(what: str) -> InvalidInput:
 def _read_error(payload: bytes) -> FallowError:
     try:
         kind, code, message, hint = msgspec.msgpack.decode(payload, type=tuple[str, str, str, str])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return Unavailable("wire.reset", "The other side gave the stream up and did not say why.")
     return KINDS.get(kind, Unavailable)(code, message, hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +30,7 @@ class Held:
         self.node = claim.node
         self.address = address
         self.links = 0
+        self.dropped = asyncio.Event()
         self.session = Session(dialled=False, on_opened=lambda stream: serve(self, stream))
 
 
@@ -73,6 +75,7 @@ class Sessions:
     def drop(self, held: Held, error: FallowError) -> None:
         """End a session; nothing happens when it has ended."""
         held.session.close(error)
+        held.dropped.set()
         if self._held.get((held.key, held.id)) is not held:
             return
         del self._held[held.key, held.id]

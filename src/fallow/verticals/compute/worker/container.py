@@ -100,7 +100,9 @@ class ContainerRunner:
     async def _run(self, job: ContainerJob, podman: Podman, assignment: Assignment) -> RunOutcome:
         outputs = job.folder / "out"
         try:
-            outcome = await run_container(job, podman, cancel=assignment.cancel, started=assignment.started.set)
+            outcome = await run_container(
+                job, podman, cancel=assignment.cancel, started=assignment.started.set, opened=assignment.opened
+            )
             return await asyncio.to_thread(settle_outputs, outputs, outcome)
         except InvalidInput:
             raise  # nothing ran

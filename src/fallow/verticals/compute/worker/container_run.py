@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final, NamedTuple
 
+from fallow.ports.vertical import Opened, closed
 from fallow.verticals.compute.worker.cgroups import Group, find_group
 from fallow.verticals.compute.worker.checkpoints import FOLDER
 from fallow.verticals.compute.worker.container_start import GROUPS_PARENT, ContainerJob, Launch
 from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome
+from fallow.verticals.compute.worker.inside import way_in
 from fallow.verticals.compute.worker.podman import Podman
 
 _SIGXCPU_EXIT: Final = 128 + 24
@@ -51,7 +53,7 @@ class First:
 
 
 async def run_container(
-    job: ContainerJob, podman: Podman, *, cancel: asyncio.Event, started: Callable[[], None]
+    job: ContainerJob, podman: Podman, *, cancel: asyncio.Event, started: Callable[[], None], opened: Opened = closed
 ) -> RunOutcome:
     """Run a program to its end, its limits, or until `cancel` is set (or the calling task is cancelled).
 
@@ -70,7 +72,7 @@ async def run_container(
         first = _hold(pid)
         if first is None:  # it began and ended between two looks
             return RunOutcome(await launch.exit_code(), "exited", "", 1, 0, 0)
-        with closing(first):
+        with closing(first), way_in(first.fd, opened):
             return await _watched(job, first, launch, cancel)
     finally:
         await asyncio.shield(launch.close())

@@ -89,7 +89,9 @@ class PythonRunner:
     async def _run(self, job: SandboxJob, assignment: Assignment) -> RunOutcome:
         assignment.started.set()
         try:
-            outcome = await run_sandboxed(job, find_tools(), find_interpreter(), cancel=assignment.cancel)
+            outcome = await run_sandboxed(
+                job, find_tools(), find_interpreter(), cancel=assignment.cancel, opened=assignment.opened
+            )
             return await asyncio.to_thread(settle_outputs, job.folders.outputs, outcome)
         except BaseException:
             await asyncio.to_thread(wipe, job.folders.outputs)

@@ -7,8 +7,10 @@ import os
 from typing import Final
 
 from fallow.domain.errors import Unavailable
+from fallow.ports.vertical import Opened, closed
 from fallow.verticals.compute.worker.cgroups import Group, open_group
 from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome, tail
+from fallow.verticals.compute.worker.inside import way_in
 from fallow.verticals.compute.worker.sandbox_child import Child, pick_host_id
 from fallow.verticals.compute.worker.sandbox_root import Interpreter, Tools
 from fallow.verticals.compute.worker.sandbox_start import PROCESSES_MAX, SandboxJob, bound, make_writable, start
@@ -20,7 +22,12 @@ _SIGXCPU_EXIT: Final = 128 + 24
 
 
 async def run_sandboxed(
-    job: SandboxJob, tools: Tools, interpreter: Interpreter, *, cancel: asyncio.Event | None = None
+    job: SandboxJob,
+    tools: Tools,
+    interpreter: Interpreter,
+    *,
+    cancel: asyncio.Event | None = None,
+    opened: Opened = closed,
 ) -> RunOutcome:
     """Run a program to its end, its limits, or until `cancel` is set (or the calling task is cancelled).
 
@@ -43,11 +50,15 @@ async def run_sandboxed(
         course = Course(_bounds(job), child, group)
         started = loop.time()
         try:
-            if await child.held():
+            process = await child.held()
+            if process is None:  # it ended instead
+                await course.wait(cancel)
+            else:
                 bound(child, job, group, host_id)
                 started = loop.time()
                 child.release()
-            await course.wait(cancel)
+                with way_in(process, opened):
+                    await course.wait(cancel)
         finally:
             child.kill()
             await asyncio.shield(asyncio.to_thread(child.gone))

@@ -77,10 +77,13 @@ class Child:
                 os.close(fd)
         self.fd = os.pidfd_open(self._process.pid)
 
-    async def held(self) -> bool:
-        """Wait until it stands and waits for `release`; False when it ended instead."""
+    async def held(self) -> int | None:
+        """Wait until it stands and waits for `release`; None when it ended instead.
+
+        Returns the descriptor of its first process, which lives in all of its namespaces.
+        """
         await asyncio.to_thread(self._read_info)
-        return self._first_fd is not None
+        return self._first_fd
 
     def bound(self, limits: Mapping[int, int], *, nice: int, host_id: int | None) -> None:
         """Set the kernel's limits on all that will run in it; OSError when it is gone.

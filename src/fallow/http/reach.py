@@ -1,0 +1,33 @@
+"""Tickets with which a buyer's own streams reach his running items."""
+
+from __future__ import annotations
+
+from litestar import post
+from litestar.params import JSONBody
+
+from fallow.domain import calls
+from fallow.http.answers import keyed
+from fallow.http.auth import buyer
+from fallow.http.logs import ItemIndex
+from fallow.http.params import Account, JobId, Parts
+
+
+@post(
+    "/v1/jobs/{job_id:str}/items/{index:int}/streams",
+    guards=[buyer],
+    status_code=200,
+    responses=keyed(404, 409, 413),
+    tags=["jobs"],
+)
+async def reach(
+    gateway: Parts, payer: Account, job_id: JobId, index: ItemIndex, data: JSONBody[calls.Reach]
+) -> calls.StreamGrant:
+    """A ticket for streams to an item that runs now, good for ten minutes: open them over `/v1/streams`.
+
+    409 when the item does not run.
+    """
+    want = calls.StreamRef(account=payer, job=job_id, item=index, purpose=data.purpose)
+    return await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+
+
+ROUTES = [reach]
