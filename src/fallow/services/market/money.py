@@ -69,7 +69,8 @@ class Cashier:
             # A chain fails as a whole: what only shared it with the cause comes before the cause itself.
             own = [refusal for refusal in refused if refusal[0] is not Result.LINKED_EVENT_FAILED]
             result, entry = (own or refused)[0]
-            what = f"{Kind(entry.code).name.lower()} {entry.id.hex()}"
+            kind = Kind(entry.code).name.lower() if entry.code else "end of a reservation"  # it has no kind of its own
+            what = f"{kind} {entry.id.hex()}"
             raise Unavailable("market.money_raced", f"The ledger refused a transfer of this round: {result} ({what}).")
 
     async def _open_accounts(self, tx: Transaction, money: Sequence[Money]) -> None:
