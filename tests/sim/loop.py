@@ -132,6 +132,10 @@ class SimClock:
     def __init__(self, skew_ms: int = 0) -> None:
         self._skew_ms = skew_ms
 
+    def step(self, ms: int) -> None:
+        """Set the wall clock forward, or back."""
+        self._skew_ms += ms
+
     def now_ms(self) -> int:
         return self.START_MS + self._skew_ms + self.monotonic_ms()
 

@@ -102,7 +102,7 @@ class Machine(Process):
         self._chance = random.Random(f"{seed}/{name}")
         self.key = NodeKey(self._chance.randbytes(32))
         self.worker = SimWorker(random.Random(f"{seed}/{name}/work"), lies=lies)
-        self._clock = SimClock(self._chance.randrange(-2000, 2000))
+        self.clock = SimClock(self._chance.randrange(-2000, 2000))
         self._network = NetworkView(net=NET, public_key=network_key, bus_url="-", preset="lab", version="1")
 
     def join_request(self, token: str) -> calls.Join:
@@ -136,10 +136,10 @@ class Machine(Process):
             next_boot=self.home.next_boot,
             new_salt=lambda: self._chance.randbytes(SALT_BYTES),
         )
-        self.outbox = Outbox(store, self._clock, executor=Executor())
+        self.outbox = Outbox(store, self.clock, executor=Executor())
         self.home.clear_work()
         workers: Any = {"compute": self.worker}
-        ports = Ports(self.bus, self._clock, _no_blobs, workers, random.Random(self._chance.random()))
+        ports = Ports(self.bus, self.clock, _no_blobs, workers, random.Random(self._chance.random()))
         self.agent = Agent(self.home, self.home.state(), self.key, self.outbox, ports, {})
         try:
             await self.agent.run()

@@ -137,7 +137,6 @@ async def test_beats_name_the_leases_until_their_receipt_has_arrived(world: Worl
         ({"memory_mib": 4096}, "agent.no_room"),
         ({"cpu_milli": -1}, "agent.no_room"),
         ({"vertical": "storage"}, "agent.no_vertical"),
-        ({"answer_by": 1}, "agent.too_late"),
     ],
 )
 async def test_it_declines_with_a_reason(world: World, changes: dict[str, Any], reason: str) -> None:

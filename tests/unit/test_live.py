@@ -30,7 +30,7 @@ class Machine:
         self.workspace.mkdir()
         leases = Leases(Book(Resources(cpu_milli=1000, memory_mib=1024, disk_mib=1024)), ["compute"])
         proposal = World(folder / "agent").proposal(lease=LEASE.hex(), answer_by=2**60)
-        decision = leases.decide(proposal, self.clock.now_ms(), "")
+        decision = leases.decide(proposal, "")
         assert isinstance(decision, Take)
         self.held = decision.held
         self.live = Live(leases, self.clock, net=NET, node=node_of(NODE), network_key=node_of(NETWORK), work=folder)

@@ -115,12 +115,12 @@ class Leases:
         self._verticals = frozenset(verticals)
         self._known: OrderedDict[str, None] = OrderedDict.fromkeys(known)
 
-    def decide(self, proposal: Proposal, now_ms: int, closed: str) -> Take | Decline | Ignore:
+    def decide(self, proposal: Proposal, closed: str) -> Take | Decline | Ignore:
         """Decide on a proposal. `closed` is the reason why nothing is taken now; empty when there is none."""
         if proposal.lease in self._known or not _well_formed(proposal):
             return Ignore()
         self._remember(proposal.lease)
-        reason = closed or self._obstacle(proposal, now_ms)
+        reason = closed or self._obstacle(proposal)
         if reason:
             return Decline(reason)
         held = Held(proposal)
@@ -157,12 +157,14 @@ class Leases:
         self.book.free(lease)
         self.held.pop(lease, None)
 
-    def _obstacle(self, proposal: Proposal, now_ms: int) -> str:
-        """Why this proposal cannot be taken; takes its resources when nothing is in the way."""
+    def _obstacle(self, proposal: Proposal) -> str:
+        """Why this proposal cannot be taken; takes its resources when nothing is in the way.
+
+        Whether it comes too late only the market's clock can tell: this machine's may be wrong by any amount. A late
+        accept is refused, and the answer to the next beat ends the lease.
+        """
         if proposal.vertical not in self._verticals:
             return "agent.no_vertical"
-        if now_ms >= proposal.answer_by:
-            return "agent.too_late"
         if not self.book.take(proposal.lease, resources_of(proposal)):
             return "agent.no_room"
         return ""

@@ -21,8 +21,9 @@ BACKOFF_MAX_S = 20.0
 ABOUT_THE_NODE = frozenset({"ingest.not_enrolled"})
 """The network does not take anything of this node now. Its records wait: they are what its owner is paid for."""
 
-ABOUT_THE_NUMBER = frozenset({"ingest.old_boot", "ingest.out_of_order"})
-"""The network went on without this batch, as after a home was restored from a copy. Nothing in it is wrong."""
+ABOUT_THE_NUMBER = frozenset({"ingest.old_boot", "ingest.out_of_order", "ingest.contradiction"})
+"""The network went on without this batch, as after a home was restored from a copy, or knows another one by its number,
+as after a home that was restored signed anew. Nothing in it is wrong."""
 
 _log = logging.getLogger(__name__)
 

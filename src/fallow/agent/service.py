@@ -183,7 +183,7 @@ class Agent:
     def _on_proposals(self, data: bytes, group: asyncio.TaskGroup) -> None:
         for proposal in _decoded(data, list[calls.Proposal]):
             closed = next(iter(self._closed(proposal.disk_mib)), "")
-            decision = self._leases.decide(proposal, self._ports.clock.now_ms(), closed)
+            decision = self._leases.decide(proposal, closed)
             if isinstance(decision, Take):
                 self._track(group.create_task(self._runner.run(decision.held)))
             elif isinstance(decision, Decline):
