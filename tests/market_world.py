@@ -189,7 +189,8 @@ class Log:
 
 
 class Enrolled:
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node], lines: int) -> None:
+        self.lines = lines
         self.rows = [NodeRow(node.id, node.account, "", START, "") for node in nodes]
         self.bans: frozenset[bytes] = frozenset()
 
@@ -200,7 +201,7 @@ class Enrolled:
         return [row for row in self.rows if only is None or row.node in only]
 
     async def networks(self, _: object) -> dict[bytes, str]:
-        return {row.node: f"192.0.{index}.0/24" for index, row in enumerate(self.rows)}
+        return {row.node: f"192.0.{index % self.lines}.0/24" for index, row in enumerate(self.rows)}
 
 
 class Sent:
@@ -234,13 +235,22 @@ def buyer(number: int) -> bytes:
 
 
 class World:
-    def __init__(self, *, nodes: int = 4, buyers: int = 2, fee: FeePolicy = FeePolicy()) -> None:  # noqa: B008
+    """`lines` is on how many networks its nodes are seen."""
+
+    def __init__(
+        self,
+        *,
+        nodes: int = 4,
+        lines: int = 100,
+        buyers: int = 2,
+        fee: FeePolicy = FeePolicy(),  # noqa: B008 - immutable
+    ) -> None:
         self.now = START
         self.fee = fee
         self.nodes = [Node(number) for number in range(nodes)]
         self.buyers = [buyer(number) for number in range(buyers)]
         self.db, self.store, self.log, self.sent = Db(), Store(), Log(), Sent()
-        self.registry = Enrolled(self.nodes)
+        self.registry = Enrolled(self.nodes, lines)
         self.checks = MemoryCheckStore()
         self.ledger = MemoryLedger()
         self.granted: Counter[bytes] = Counter()
@@ -546,6 +556,8 @@ class World:
             assert {vote.lease for vote in item.votes} == {lease.id for lease in reported}
             owners = [lease.payee for lease in working + reported]
             assert len(owners) == len(set(owners))
+            lines = [self.brain.floor.networks[lease.node] for lease in working + reported]
+            assert len(lines) == len(set(lines))
             assert len(owners) <= item.wanted or item.wanted == 0  # none is wanted of what was cancelled
             states = {ItemState.CHECKING} if reported else {ItemState.PLACED, ItemState.RUNNING}
             assert item.state in (states if owners else {ItemState.WAITING})

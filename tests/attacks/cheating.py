@@ -102,17 +102,26 @@ def sleeper(rate: float) -> Answer:
 
 
 def run(
-    answers: list[Answer], items: int, seed: int, *, replicas: int = 1, compares: bool = True, planted: int = 0
+    answers: list[Answer],
+    items: int,
+    seed: int,
+    *,
+    replicas: int = 1,
+    compares: bool = True,
+    planted: int = 0,
+    one_line: bool = False,
 ) -> Outcome:
     """Let nodes with these ways of answering work through a map, each with an owner of his own.
 
-    The operator has `planted` items for canaries beside it.
+    The operator has `planted` items for canaries beside it. With `one_line` all cheats are seen on one network.
     """
     chance = random.Random(seed)
     brain = Brain(FeePolicy(), Seed(1, chance.randbytes(32)))
     nodes = {chance.randbytes(32): answer for answer in answers}
     for node in nodes:
         brain.offer(_offer(node, chance), START_MS)
+    lines = {node: "192.0.2.0/24" for node, answer in nodes.items() if one_line and answer is not honest}
+    brain.observed(START_MS, networks=lines)
     entry = _buy(brain, items, seed, replicas=replicas, compares=compares, planted=planted)
     leases = lies = refused = paid_ms = 0
     lied: set[bytes] = set()

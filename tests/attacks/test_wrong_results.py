@@ -15,10 +15,10 @@ from tests.attacks.cheating import Answer, Outcome, Rate, conspirator, honest, l
 NODES, ITEMS, SEEDS = 40, 2_000, (1, 2, 3)
 
 
-def play(name: str, cheats: Sequence[Answer], *, replicas: int = 1) -> Outcome:
+def play(name: str, cheats: Sequence[Answer], *, replicas: int = 1, one_line: bool = False) -> Outcome:
     """Play a case with all seeds and add the outcomes up."""
     answers = [*cheats, *[honest] * (NODES - len(cheats))]
-    runs = [run(answers, ITEMS, seed, replicas=replicas) for seed in SEEDS]
+    runs = [run(answers, ITEMS, seed, replicas=replicas, one_line=one_line) for seed in SEEDS]
 
     def added(rates: Sequence[Rate]) -> Rate:
         return Rate(sum(rate.hits for rate in rates), sum(rate.cases for rate in rates))
@@ -74,6 +74,14 @@ def test_a_colluding_minority_gets_little_through() -> None:
     outcome = play("4 conspirators of 40, always the same lie", [conspirator(1.0)] * 4)
     assert outcome.wrong_accepted.interval[1] < 0.01
     assert outcome.lies_refused.interval[0] > 0.3
+
+
+def test_who_shares_a_line_never_confirms() -> None:
+    # Twelve owners on paper, one in truth: from three lines in ten such a crowd would win many items.
+    outcome = play("12 conspirators of 40 on one network, always the same lie", [conspirator(1.0)] * 12, one_line=True)
+    assert outcome.wrong_accepted.hits == 0
+    assert outcome.honest_hit.hits == 0
+    assert outcome.lies_refused.hits == outcome.lies_refused.cases
 
 
 def test_a_program_that_differs_on_purpose_harms_no_provider() -> None:

@@ -96,7 +96,7 @@ class MarketMachine(RuleBasedStateMachine):
         accepted=st.booleans(),
     )
     def begin(self, amounts: list[int], orders: list[dict[str, Any]], accepted: bool) -> None:
-        self.world = World(nodes=6)
+        self.world = World(nodes=6, lines=5)
         self.orders: list[tuple[Order, bytes]] = []
         for account, amount in zip(self.world.buyers, amounts, strict=True):
             if amount:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import shutil
@@ -72,7 +73,7 @@ def run(seed: int) -> Outcome:
         Failure: something does not hold.
     """
     story, loop = Story(), SimLoop(seed)
-    with _folder() as folder, _logged(story):
+    with _folder() as folder, _logged(story), _no_collector():
         world = World(seed, folder, story)
         try:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -277,6 +278,18 @@ def _folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keep the garbage collector out: a generator that it finds ends in a turn of the loop, whenever it finds it."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

@@ -183,9 +183,18 @@ class _Turn:
         """Accounts that work or worked on an item: no owner confirms himself."""
         return {vote.account for vote in item.votes} | {self.brain.leases[lease].payee for lease in item.leases}
 
-    @staticmethod
-    def _other(slot: Slot, item: Item, owners: set[bytes]) -> bool:
-        return slot.offer.node not in item.shunned and slot.offer.account not in owners
+    def _other(self, slot: Slot, item: Item, owners: set[bytes]) -> bool:
+        offer = slot.offer
+        return (
+            offer.node not in item.shunned and offer.account not in owners and not self._shares_a_line(offer.node, item)
+        )
+
+    def _shares_a_line(self, node: bytes, item: Item) -> bool:
+        """Whether a node is seen on the network of one that has to do with an item: it confirms no neighbour."""
+        networks, leases = self.brain.floor.networks, self.brain.leases
+        nodes = [vote.node for vote in item.votes] + [leases[lease].node for lease in item.leases]
+        line = networks.get(node)
+        return bool(line) and any(networks.get(other) == line for other in nodes)
 
     def _hopeless(self, item: Item) -> bool:
         """Whether no node that is here could ever give one more result for an item."""
