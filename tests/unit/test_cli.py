@@ -299,7 +299,8 @@ def test_run_prints_the_programs_output_and_returns_its_code(
 
 def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, tmp_path: Path) -> None:
     line = f"run {program} --input a=x.bin --input b=y=z --env K=V=W --cpu 0.5 --memory 512 --country de --country FR"
-    line += " --spot --max-price 0.02 --budget 1.5 --time-limit 2h --retries 2 --label mine pos -- -v --json"
+    line += " --spot --max-price 0.02 --budget 1.5 --time-limit 2h --retries 2 --label mine"
+    line += " --replicas 3 --compare exact pos -- -v --json"
     assert main.run([*line.split(), "--output", str(tmp_path)]) == 0
     path, args, inputs, items, env, options = called(client, "wasm_order")
     assert (path, args, items) == (Path(program), ["pos", "-v", "--json", "--output", str(tmp_path)], [])
@@ -314,6 +315,8 @@ def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, t
         "time_limit_s": 7200,
         "retries": 2,
         "label": "mine",
+        "replicas": 3,
+        "compare": "exact",
     }
 
 

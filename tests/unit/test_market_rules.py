@@ -11,7 +11,7 @@ import pytest
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain.chart import Credit, chain, hold
 from fallow.domain.errors import Unavailable
-from fallow.domain.jobs import ItemState, JobState, Needs
+from fallow.domain.jobs import Item, ItemState, JobState, Needs
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
 from fallow.domain.matching import why_not
 from fallow.domain.orders import UNTIL_STOPPED_S, Order, Requirements
@@ -20,6 +20,7 @@ from fallow.domain.verification import TRUSTED_AFTER, Standing
 from fallow.services.market.brain import RENEW_BEFORE_MS
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.floor import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
+from fallow.services.market.rounds import Submission
 from fallow.services.market.show import node_view, quote
 from tests.market_world import TERM, World, failed, finish
 
@@ -854,3 +855,42 @@ def test_a_ban_whose_message_was_lost_is_seen_when_the_term_is_renewed(world: Wo
     finish(world.rounds._renew(TERM))
     world.settle()
     assert not world.brain.leases
+
+
+def run_replicas(world: World, needs: Needs, said: list[bytes], **fields: Any) -> Item:
+    """Buy one item from several owners, of which each says something else or the same; returns how it ends."""
+    world.fund(1_000_000)
+    for node in world.nodes[2::2]:
+        world.offer(node, BIG, CHEAP)
+    answer = world.ask(Submission(order(**fields), world.buyers[0], needs))
+    world.round()
+    assert not failed(answer)
+    nodes, words = {node.id: node for node in world.nodes}, iter(said)
+    for _ in said:
+        for lease in accept_all(world):
+            world.wait(1_000)
+            world.final(nodes[world.brain.leases[lease].node], lease, 0, 1_000, result=next(words))
+            world.round()
+    [item] = world.store.items_of(world.store.all_jobs()[0])
+    return item
+
+
+SAME_IF_THE_BUYER_SAYS_SO = Needs(compares=True, proves=False)
+
+
+def test_a_majority_decides_where_the_buyer_says_that_results_must_be_equal_and_all_are_paid(world: World) -> None:
+    said = [b"a" * 32, b"b" * 32, b"a" * 32]
+    item = run_replicas(world, SAME_IF_THE_BUYER_SAYS_SO, said, replicas=2)
+    assert (item.state, item.result, item.checked) == (ItemState.DONE, said[0].hex(), True)
+    leases = world.store.all_leases()
+    assert [lease.payer for lease in leases] == [world.buyers[0]] * 3  # he also pays for the one that decides
+    assert all(lease.owed_microusd > 0 for lease in leases)
+    assert world.brain.judging.standings == {}  # a program can tell machines apart on purpose
+    assert not world.store.evidence
+
+
+def test_a_difference_where_machines_must_agree_is_the_fault_of_who_is_alone(world: World) -> None:
+    item = run_replicas(world, Needs(compares=True), [b"a" * 32, b"b" * 32, b"a" * 32], replicas=2)
+    assert item.state is ItemState.DONE
+    assert [lease.owed_microusd > 0 for lease in world.store.all_leases()].count(False) == 1
+    assert len(world.store.evidence) == 1

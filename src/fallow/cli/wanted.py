@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -54,6 +54,10 @@ class Wanted:
         bool, Parameter(negative=(), help="Run it until the job is cancelled, on another machine when one is lost.")
     ] = False
     label: Annotated[str, Parameter(help="A name for your lists.")] = ""
+    replicas: Annotated[int, Parameter(help="From how many owners' machines you want (and pay for) the result.")] = 1
+    compare: Annotated[
+        Literal["exact", "none"] | None, Parameter(help="How results compare; left out, as the kind of work has it.")
+    ] = None
     python: Annotated[str | None, Parameter(help="Version of Python that a script is to run on, for example 3.11.")] = (
         None
     )
@@ -123,6 +127,7 @@ class Wanted:
             time_limit_s=seconds(self.time_limit),
             retries=self.retries,
             label=self.label,
+            replicas=self.replicas,
         )
         if self.spot:
             options["spot"] = True
@@ -130,6 +135,8 @@ class Wanted:
             options["until_stopped"] = True
         if self.checkpoint is not None:
             options["checkpoint_s"] = 0 if self.checkpoint == "0" else seconds(self.checkpoint)
+        if self.compare is not None:
+            options["compare"] = self.compare
         if self.max_price is not None:
             options["max_price_microusd_per_hour"] = microusd(self.max_price)
         if self.budget is not None:

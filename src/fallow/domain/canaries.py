@@ -54,7 +54,8 @@ def canary_one_in(standing: Standing) -> int:
 def known_of(job: Job, item: Item, judgement: Judgement, used_ms: int, at: int) -> Known | None:
     """What is known after a judgement, if it makes a canary: short work that went well, with owners who agree."""
     agreed = len(judgement.right) >= CHECKED_VOTES and judgement.right[0].ok
-    if not agreed or job.replay is not None or job.order.until_stopped or used_ms > USED_MS_MAX:
+    once = job.replay is not None or job.order.until_stopped or job.needs.secrets
+    if not agreed or once or used_ms > USED_MS_MAX:
         return None
     items = [job.order.items[item.index]] if job.order.items else []
     order = msgspec.structs.replace(job.order, items=items, replicas=1, retries=0, budget_microusd=None)

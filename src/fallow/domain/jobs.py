@@ -82,12 +82,15 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What the order's work asks for, as its vertical said when it was checked (see `WorkNeeds`).
 
     `secrets` are the names of the secret values that came with the order.
+    `compares` says that results are compared, `proves` that a difference proves somebody wrong. Where only the buyer
+    says that results must be equal, it does not: a program can tell machines apart on purpose, to harm their owners.
     """
 
     blobs: tuple[str, ...] = ()
     attributes: dict[str, str] = {}
     write_bytes_max: int = 0
     compares: bool = False
+    proves: bool = True
     checkpoints: bool = False
     secrets: tuple[str, ...] = ()
 
@@ -185,7 +188,8 @@ def concluded(item: Item, judgement: Judgement, job: Job) -> Item:
 
     A process that is to run until it is stopped fails when it ends by itself, however well.
     """
-    shunned = (*item.shunned, *(vote.node for vote in judgement.wrong))
+    wrong = judgement.wrong if job.needs.proves else ()
+    shunned = (*item.shunned, *(vote.node for vote in wrong))
     item = msgspec.structs.replace(item, shunned=shunned, checked=len(judgement.right) > 1)
     if not judgement.right:
         return msgspec.structs.replace(item, state=ItemState.FAILED, reason="result.inconclusive")

@@ -63,6 +63,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `budget_microusd` bounds what all leases together may cost. `time_limit_s` bounds each lease of work that ends by
     itself. With `spot` it runs at the spot prices of nodes that have some, and its leases may be ended for orders
     without.
+    `compare` says how results compare: `exact` (byte for byte, among the replicas that the buyer pays for, or
+    for work that is the same on every machine also by the network's own checks), or `none`; left out, as the kind of
+    work has it.
     """
 
     id: Id
@@ -78,6 +81,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     label: Label = ""
     until_stopped: bool = False
     spot: bool = False
+    compare: Literal["exact", "none"] | None = None
 
     @property
     def lease_limit_s(self) -> int:

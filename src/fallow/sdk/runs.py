@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
 
@@ -37,6 +37,8 @@ class RunOptions(TypedDict, total=False):
     time_limit_s: int
     retries: int
     label: str
+    replicas: int
+    compare: Literal["exact", "none"] | None
     fuel: int
     output_mib: int
     checkpoint_s: int

@@ -438,7 +438,7 @@ class Brain:
         entry.items[item.index] = item
         used_ms = max((self.leases[vote.lease].used_ms for vote in item.votes), default=0)
         self.judging.learn(entry.job, item, judgement, used_ms, self.changes, now)
-        wrong = {vote.lease for vote in judgement.wrong}
+        wrong = {vote.lease for vote in judgement.wrong} if entry.job.needs.proves else set()
         for vote in item.votes:
             self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=vote.lease not in wrong))
         item = job_rules.concluded(entry.items[item.index], judgement, entry.job)

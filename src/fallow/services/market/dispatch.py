@@ -127,8 +127,13 @@ class _Turn:
             self.brain.drop_canary(self.entry, self.now)
 
     def _payer(self, item: Item) -> bytes:
-        """The buyer pays as many results as he ordered; the network pays for those that it checks them with."""
+        """The buyer pays as many results as he ordered; the network pays for those that it checks them with.
+
+        Where only the buyer says that results must be equal, he pays also for those that decide between them.
+        """
         job = self.entry.job
+        if not job.needs.proves:
+            return job.payer
         return job.payer if len(item.leases) + len(item.votes) < job.order.replicas else NETWORK
 
     def _slot_for(self, item: Item) -> Slot | None:

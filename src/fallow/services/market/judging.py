@@ -63,8 +63,10 @@ class Judging:
     def learn(self, job: Job, item: Item, judgement: Judgement, used_ms: int, changes: Changes, now: int) -> None:
         """Remember what the nodes have shown, and keep the evidence against those that were wrong.
 
-        `used_ms` is what the item took at most.
+        `used_ms` is what the item took at most. What only the buyer says must be equal shows nothing of a node.
         """
+        if not job.needs.proves:
+            return
         for vote in judgement.right:
             if len(judgement.right) > 1 or (job.replay is not None and vote.says == job.replay.says):
                 self._set(vote.node, after_confirmed(self.standing(vote.node)), changes)
@@ -78,7 +80,8 @@ class Judging:
     def _wanted(self, job: Job, lease: Lease, changes: Changes, now: int) -> int:
         """Draw how many results an item takes of which one is there; one that is not checked may bring a canary."""
         standing = self.standing(lease.node)
-        if job.needs.compares and self._drawn(Purpose.CHECK, lease, checked_one_in(standing), changes, now):
+        checks = job.needs.compares and job.needs.proves
+        if checks and self._drawn(Purpose.CHECK, lease, checked_one_in(standing), changes, now):
             return CHECKED_VOTES
         if self._drawn(Purpose.CANARY, lease, canary_one_in(standing), changes, now):
             self.canaries.owe(lease.node, lease.id)

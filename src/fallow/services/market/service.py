@@ -155,7 +155,8 @@ class Market:
             raise InvalidInput(
                 "checks.replicas", "A result is known when owners agree on it.", f"Ask for {CHECKED_VOTES} replicas."
             )
-        needs = msgspec.structs.replace(self._needs(msgspec.structs.replace(request, secrets={})), compares=True)
+        needs = self._needs(msgspec.structs.replace(request, secrets={}))
+        needs = msgspec.structs.replace(needs, compares=True, proves=True)
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True))
         return await self._view(account, job.order.id)
 
@@ -288,13 +289,15 @@ class Market:
         needs = vertical.check_work(order.work, order.items[0] if order.items else None)
         if request.secrets and not needs.secrets:
             raise InvalidInput("order.secrets", "This kind of work takes no secret values.", "Leave them out.")
-        compares = needs.compares and not order.until_stopped  # what has no end has no result to compare
+        wanted = needs.compares if order.compare is None else order.compare == "exact"
+        compares = wanted and not order.until_stopped  # what has no end has no result to compare
         return Needs(
             secrets=tuple(sorted(request.secrets)),
             blobs=tuple(sorted(needs.blobs - set(order.items))),
             attributes=dict(needs.attributes),
             write_bytes_max=needs.write_bytes_max,
             compares=compares,
+            proves=needs.compares,
             checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it
         )
 
