@@ -109,11 +109,11 @@ def judge(votes: Sequence[Vote], wanted: int) -> Judgement | None:
     return Judgement((), ()) if len(votes) >= VOTES_MAX else None
 
 
-def after_confirmed(standing: Standing) -> Standing:
-    """Another node's result was the same."""
-    return msgspec.structs.replace(standing, confirmed=standing.confirmed + 1)
+def after(standing: Standing, at: int, *, right: bool) -> Standing:
+    """What a node's results have shown after one more that others confirmed, or that was found wrong at a time.
 
-
-def after_wrong(standing: Standing, at: int) -> Standing:
-    """Most others' results were different."""
+    This is all of a node's reputation: folding it over the same verdicts gives the same standing, whoever does it.
+    """
+    if right:
+        return msgspec.structs.replace(standing, confirmed=standing.confirmed + 1)
     return Standing(confirmed=0, wrong=standing.wrong + 1, wrong_at=at)

@@ -18,8 +18,7 @@ from fallow.domain.verification import (
     Judgement,
     Standing,
     Vote,
-    after_confirmed,
-    after_wrong,
+    after,
     checked_one_in,
     judge,
 )
@@ -69,9 +68,9 @@ class Judging:
             return
         for vote in judgement.right:
             if len(judgement.right) > 1 or (job.replay is not None and vote.says == job.replay.says):
-                self._set(vote.node, after_confirmed(self.standing(vote.node)), changes)
+                self._set(vote.node, after(self.standing(vote.node), now, right=True), changes)
         for vote in judgement.wrong:
-            self._set(vote.node, after_wrong(self.standing(vote.node), now), changes)
+            self._set(vote.node, after(self.standing(vote.node), now, right=False), changes)
             changes.evidence.append(Evidence(vote.lease, vote.node, now, "result.wrong", item.votes))
         known = known_of(job, item, judgement, used_ms, now)
         if known is not None:
