@@ -74,7 +74,10 @@ class Canaries:
 
 def _fits(known: Known, place: Place, account: bytes) -> bool:
     order = known.job.order
-    wish = Wish(order.requirements, known.job.needs.attributes, order.max_price_microusd_per_hour)
+    needs = known.job.needs
+    wish = Wish(
+        order.requirements, needs.attributes, order.max_price_microusd_per_hour, trust_min=needs.trust_min(order)
+    )
     return account not in known.accounts and obstacles(place, wish) in {(), (BUSY,)}
 
 
