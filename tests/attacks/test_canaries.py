@@ -14,6 +14,7 @@ from fallow.domain.jobs import Job, Needs
 from fallow.domain.leases import Lease
 from fallow.domain.orders import Order
 from fallow.domain.tickets import Ticket
+from fallow.services.market.entry import Entry
 from fallow.services.market.outbound import Outbound
 from tests.attacks.cheating import BUYER, OPERATOR, Answer, Outcome, Rate, conspirator, honest, liar, run
 
@@ -85,7 +86,7 @@ def known(number: int = 0, *, job: int = 0, planted: bool = False) -> Known:
 
 
 def test_a_canary_looks_to_its_node_like_the_item_that_it_repeats() -> None:
-    outbound = Outbound(net="test", sign=lambda _: bytes(64), bus=cast("Any", None))
+    outbound = Outbound(net="test", sign=lambda _: bytes(64), bus=cast("Any", None), vault=cast("Any", None))
     node, entry = b"n" * 32, known()
     fields: dict[str, Any] = {
         "id": b"l" * 16,
@@ -102,8 +103,8 @@ def test_a_canary_looks_to_its_node_like_the_item_that_it_repeats() -> None:
         "resources": entry.job.order.requirements.resources,
     }
     replayed = canary(entry, node, b"l" * 16, 9)
-    bought = outbound.proposal(Lease(job=entry.job.order.id, payer=BUYER, **fields), entry.job)
-    again = outbound.proposal(Lease(job=replayed.order.id, payer=b"", **fields), replayed)
+    bought = outbound.proposal(Lease(job=entry.job.order.id, payer=BUYER, **fields), Entry(entry.job, ()))
+    again = outbound.proposal(Lease(job=replayed.order.id, payer=b"", **fields), Entry(replayed, ()))
     assert again == bought  # the ticket too: whose blobs they are, what may be read
     assert Ticket.__struct_fields__ == ("net", "node", "lease", "owner", "reads", "write_bytes_max", "expires_at")
 
