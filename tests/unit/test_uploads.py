@@ -127,6 +127,23 @@ async def test_damaged_work_is_not_handed_in_under_its_old_name(world: World) ->
     assert receipts(world)[-1]["reason"] == "agent.not_handed_in"
 
 
+@pytest.mark.parametrize(("file", "said"), [("proposal", ["agent.not_handed_in"]), ("end", [])])
+async def test_what_an_earlier_start_left_damaged_harms_nothing_else(world: World, file: str, said: list[str]) -> None:
+    async with serving(world):
+        await world.propose(world.proposal())
+        world.blobs.store_error = AWAY
+        await finish(world)
+    (world.home.uploads / LEASE / file).write_bytes(b"torn")
+    (world.home.uploads / "stray").write_bytes(b"no folder of a lease")
+    world.blobs.store_error = None
+    async with serving(world):
+        await world.clock.advance(30)
+        assert [body["reason"] for body in receipts(world)] == said
+        await world.propose(world.proposal(2))
+        await eventually(lambda: f"{2:032x}" in world.worker.running)
+    assert not (world.home.uploads / LEASE).exists()
+
+
 async def test_a_checkpoint_counts_only_when_the_network_has_it(world: World) -> None:
     async with serving(world):
         await world.propose(world.proposal(checkpoints=True))

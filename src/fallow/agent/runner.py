@@ -77,9 +77,10 @@ class Runner:
     async def hand_in(self, lease: str) -> None:
         """Bring to its end what an earlier start had finished and could not hand in."""
         receipts = await self._uploads.handed_in_later(lease)
-        await self._outbox.append_surely(*receipts)
+        if receipts:
+            await self._outbox.append_surely(*receipts)
+            _log.info("lease %s, of an earlier start, ended: reason=%s", lease, receipts[-1].reason or "-")
         await self._uploads.forget(lease)
-        _log.info("lease %s, of an earlier start, ended: reason=%s", lease, receipts[-1].reason or "-")
 
     async def _do(self, held: Held) -> Finished:
         workspace = self._work / held.proposal.lease

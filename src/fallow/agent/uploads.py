@@ -19,11 +19,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from fallow.agent.files import sync_folder, write_durably
 from fallow.domain.calls import Proposal
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import UsageReceipt
 from fallow.ports.clock import Clock
@@ -41,6 +43,7 @@ BACKOFF_MAX_S = 20.0
 PROPOSAL, END = "proposal", "end"
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Uploads:
@@ -64,7 +67,7 @@ class Uploads:
         for lease in folder.iterdir():
             if not (lease / END).exists():
                 shutil.rmtree(lease, ignore_errors=True)
-        self.left = sorted(lease.name for lease in folder.iterdir())
+        self.left = sorted(end.parent.name for end in folder.glob(f"*/{END}"))
         """Leases of earlier starts."""
         self._kept.update(self.left)
         self._bytes = sum(file.stat().st_size for file in folder.glob("*/*"))
@@ -110,9 +113,13 @@ class Uploads:
         return await self._wait(lease, receipts)
 
     async def handed_in_later(self, lease: str) -> Sequence[UsageReceipt]:
-        """Do the same for one of the leases in `left`."""
-        data = await asyncio.to_thread((self._folder / lease / END).read_bytes)
-        return await self._wait(lease, msgspec.msgpack.decode(data, type=list[UsageReceipt]))
+        """Do the same for one of the leases in `left`; nothing is to be said where its file is damaged."""
+        try:
+            receipts = await asyncio.to_thread(_read, self._folder / lease / END, list[UsageReceipt])
+        except (*UNREADABLE, OSError) as error:
+            _log.error("lease %s: what it left cannot be read: %s", lease, error)
+            return []
+        return await self._wait(lease, receipts)
 
     async def forget(self, lease: str) -> None:
         """The lease's last receipts are in the outbox, or it has none."""
@@ -150,15 +157,15 @@ class Uploads:
         """Store a lease's blobs; False when the network takes them no more. Raises Unavailable when it is away."""
         folder = self._folder / lease
         try:
-            blobs = self._open(await asyncio.to_thread(_read_proposal, folder))
+            blobs = self._open(await asyncio.to_thread(_read, folder / PROPOSAL, Proposal))
             for path in await asyncio.to_thread(lambda: sorted(folder.glob("?" * 64))):
                 if await blobs.store(path) != path.name:
                     _log.error("lease %s: what it left is damaged", lease)
                     return False
         except Unavailable:
             raise
-        except FallowError as error:
-            _log.warning("lease %s: what it left is not taken any more: %s", lease, error)
+        except (FallowError, *UNREADABLE, OSError) as error:
+            _log.warning("lease %s: what it left is not taken any more, or damaged: %s", lease, error)
             return False
         return True
 
@@ -215,8 +222,8 @@ def _link(path: Path, to: Path) -> None:
         draft.replace(to)
 
 
-def _read_proposal(folder: Path) -> Proposal:
-    return msgspec.msgpack.decode((folder / PROPOSAL).read_bytes(), type=Proposal)
+def _read(path: Path, to: type[T]) -> T:
+    return msgspec.msgpack.decode(path.read_bytes(), type=to)
 
 
 def _remove(folder: Path) -> int:
