@@ -14,6 +14,7 @@ from nacl.signing import SigningKey
 from fallow.domain import calls
 from fallow.domain.batches import Promise, seal_batch
 from fallow.domain.chart import NETWORK, Credit, Purpose, account_id, fund, give_back, grant, hold
+from fallow.domain.delegations import Receipt, consent_message, delegation_text, order_message, receipts_message
 from fallow.domain.facts import (
     CORE_FACTS,
     LeaseAccepted,
@@ -90,6 +91,10 @@ ORDER = Order(
     label="golden order",
 )
 
+RECEIPTS = [
+    Receipt(item=item, lease=LEASE.hex(), node=NODE.hex(), result="ab" * 32, used_ms=1_234_567) for item in range(3)
+]
+
 
 def by_node(message: bytes) -> bytes:
     """Sign as the node."""
@@ -157,6 +162,10 @@ def golden_bytes() -> dict[str, str]:
             "join message": calls.join_message("fj_token", NODE.hex()),
             "lease id": lease_id(ORDER.id, Item(index=1, attempts=2)),
             "seed": seed(ORDER.id, 1),
+            "delegation": delegation_text(NET, ACCOUNT, NODE, 1_700_000_600_000).encode(),
+            "delegation consent": consent_message(NET, ACCOUNT, NODE),
+            "signed order": order_message(NET, ACCOUNT, b"{}"),
+            "buyer's receipts": receipts_message(NET, ACCOUNT, ORDER.id, RECEIPTS),
             "order as JSON": msgspec.json.encode(ORDER),
             **_ledger_ids(),
         }.items()

@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 import pytest
 
-from fallow import Requirements
+from fallow import Order, Requirements
 from fallow.adapters.nats.bus import connect_nats
 from fallow.adapters.nats.dial import BusState, OnState
 from fallow.adapters.nats.nkeys import KeySigner
@@ -23,9 +23,12 @@ from fallow.agent.identity import NodeKey
 from fallow.domain.billing import FeePolicy, cumulative_charge
 from fallow.domain.calls import Join, join_message
 from fallow.domain.chart import Purpose
+from fallow.domain.delegations import delegation_text
 from fallow.domain.errors import Conflict, InsufficientFunds, InvalidInput, NotAllowed, NotFound
+from fallow.domain.identity import address
 from fallow.domain.leases import LeaseState
 from fallow.domain.views import JobEvent, JobView
+from fallow.domain.wallets import signer_of
 from tests.network import BOUND, NEEDS, PRICE, Net, check_job, fallow, fresh_id, until_async
 from tests.programs import SECOND, ending_with, hello, spin, spun
 
@@ -182,6 +185,27 @@ def connect(net: Net, key: NodeKey, on_state: OnState | None = None) -> Abstract
 
 
 # A job and its money
+
+
+async def test_a_buyers_key_signs_his_order_and_for_what_came(net: Net) -> None:
+    buyer = net.buyer
+    key = await buyer.delegate()
+    try:
+        order = await net.submit([QUICK, QUICK])
+        assert [result.ok async for result in buyer.results(order.id)] == [True, True]
+        bought = [lease for lease in await buyer.leases(order.id) if lease.receipt == "mutual"]
+        items = [item async for item in buyer.all_items(order.id)]
+        assert {(lease.item, lease.node) for lease in bought} == {(item.index, item.node) for item in items}
+        (row,) = await net.fetch("SELECT * FROM registry.signed_order WHERE id = $1", order.id)
+        assert msgspec.json.decode(row["body"], type=Order) == order
+        (view,) = [each for each in await buyer.delegations() if each.key == key.public]
+        text = delegation_text(net.running.net, address(view.account), bytes.fromhex(view.key), view.expires_at)
+        assert signer_of(text, bytes.fromhex(view.account_signature)) == address(view.account)
+        await buyer.revoke_delegation(key.public)
+        with pytest.raises(NotAllowed, match=r"delegation\.revoked"):
+            await net.submit([QUICK])
+    finally:
+        buyer._signing_key = None
 
 
 async def test_a_job_runs_and_everyone_is_paid(net: Net) -> None:

@@ -16,7 +16,9 @@ from nacl.signing import SigningKey
 from fallow.adapters.memory.blobs import MemoryBlobs
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.domain import calls, views
+from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
+from fallow.domain.identity import verify
 from fallow.domain.orders import Order
 from fallow.domain.tickets import Ticket, prove
 from fallow.http.app import create_app
@@ -78,6 +80,9 @@ class FakeNetwork:
         self.orders: dict[str, tuple[str, Order]] = {}
         self.jobs: dict[str, views.JobView] = {}
         self.items: dict[str, list[views.ItemView]] = {}
+        self.leases: dict[str, list[views.LeaseView]] = {}
+        self.signed: list[calls.SignOrder] = []
+        self.mutual: set[str] = set()
         self.checks = 0
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
@@ -109,8 +114,14 @@ class FakeNetwork:
             calls.JOB: (calls.JobRef, self.job),
             calls.JOBS: (calls.AccountRef, self.list_jobs),
             calls.ITEMS: (calls.JobRef, self.list_items),
-            calls.LEASES: (calls.JobRef, lambda _: _soon([])),
+            calls.LEASES: (calls.JobRef, self.list_leases),
             calls.ORDER: (calls.JobRef, self.order),
+            calls.DELEGATE: (calls.Delegate, lambda ask: _soon(delegation_view(ask.account, ask.key))),
+            calls.DELEGATIONS: (calls.AccountRef, lambda ask: _soon([delegation_view(ask.account, "ab" * 32)])),
+            calls.REVOKE_DELEGATION: (calls.DelegationRef, lambda ask: _soon(delegation_view(ask.account, ask.key))),
+            calls.SIGN_ORDER: (calls.SignOrder, self.sign_order),
+            calls.COUNTERSIGN: (calls.Countersign, self.countersign),
+            calls.MUTUAL: (calls.MutualRef, lambda ask: _soon([each for each in ask.leases if each in self.mutual])),
             calls.JOB_EVIDENCE: (calls.JobRef, lambda _: _soon([evidence_view()])),
             calls.CANCEL: (calls.JobRef, self.cancel),
             calls.SUBSCRIPTIONS: (calls.AccountRef, lambda ask: _soon([subscription_view(ask.account)])),
@@ -163,6 +174,25 @@ class FakeNetwork:
     async def list_items(self, ask: calls.JobRef) -> list[views.ItemView]:
         self._own(ask)
         return [item for item in self.items[ask.job] if item.index > ask.after][: ask.limit]
+
+    async def list_leases(self, ask: calls.JobRef) -> list[views.LeaseView]:
+        self._own(ask)
+        return self.leases.get(ask.job, [])[ask.after + 1 :][: ask.limit]
+
+    async def sign_order(self, ask: calls.SignOrder) -> dict[str, str]:
+        account, key = bytes.fromhex(ask.account[2:]), bytes.fromhex(ask.key)
+        if not verify(key, order_message(NET, account, ask.body), bytes.fromhex(ask.signature)):
+            raise NotAllowed("delegation.signature", "The signature does not hold.")
+        self.signed.append(ask)
+        return {}
+
+    async def countersign(self, ask: calls.Countersign) -> dict[str, str]:
+        account, key = bytes.fromhex(ask.account[2:]), bytes.fromhex(ask.key)
+        message = receipts_message(NET, account, ask.job, ask.receipts)
+        if not verify(key, message, bytes.fromhex(ask.signature)):
+            raise NotAllowed("delegation.signature", "The signature does not hold.")
+        self.mutual.update(receipt.lease for receipt in ask.receipts)
+        return {}
 
     async def order(self, ask: calls.JobRef) -> Order:
         self._own(ask)
@@ -253,6 +283,20 @@ def evidence_view() -> views.EvidenceView:
         for lease, node, result in said
     ]
     return views.EvidenceView(lease="e1" * 16, node="ab" * 32, at=1, code="result.wrong", votes=votes)
+
+
+def delegation_view(account: str, key: str) -> views.DelegationView:
+    return views.DelegationView(
+        account=account, key=key, issued_at=0, expires_at=1, revoked_at=None, account_signature="00"
+    )
+
+
+def lease_view(job: str, item: int, node: str = "ab" * 32, **changes: Any) -> views.LeaseView:
+    whole = views.LeaseView(
+        id=f"{item:032x}", job=job, item=item, node=node, state="ended", price_microusd_per_hour=1, proposed_at=0,
+        started_at=0, ended_at=1, reason="", caused_by="nobody", used_ms=1500, owed_microusd=42,
+    )  # fmt: skip
+    return msgspec.structs.replace(whole, **changes)
 
 
 def quote_view() -> views.QuoteView:

@@ -26,8 +26,9 @@ from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavaila
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.prices import Delivered
 from fallow.domain.resources import Resources, Terms
-from fallow.sdk.bills import Bill, make_bill
+from fallow.sdk.bills import Bill, Work, make_bill
 from fallow.sdk.jobs import Event
+from fallow.sdk.signing import BuyerKey
 from fallow.verticals.compute.core.outcome import Outcome, Output
 from tests.unit import fake_network
 from tests.unit.fake_network import BUYER
@@ -209,7 +210,8 @@ class CannedClient:
     def bill(self, job_id: str | None, *, since_ms: int) -> Bill:
         self._note("bill", job_id, since_ms)
         jobs = [self.job_now, msgspec.structs.replace(self.job_now, id="1" * 32, label="other", owed_microusd=770)]
-        return make_bill(jobs, [Delivered(1000 * 3_600_000, 1024 * 3_600_000), Delivered()], test=True)
+        works = [Work(Delivered(1000 * 3_600_000, 1024 * 3_600_000), "mutual"), Work(Delivered())]
+        return make_bill(jobs, works, test=True)
 
     def nodes(self) -> list[views.NodeView]:
         self._note("nodes")
@@ -225,6 +227,17 @@ class CannedClient:
             url="https://net.example",
             install_sha256="5" * 64,
         )
+
+    def delegate(self) -> BuyerKey:
+        self._note("delegate")
+        return BuyerKey(b"k" * 32, BUYER, "lab-1")
+
+    def delegations(self) -> list[views.DelegationView]:
+        return [fake_network.delegation_view(BUYER, "ab" * 32)]
+
+    def revoke_delegation(self, key: str) -> views.DelegationView:
+        self._note("revoke_delegation", key)
+        return fake_network.delegation_view(BUYER, key)
 
     def create_token(self, *, uses: int, valid_s: int) -> Secret:
         self._note("create_token", uses, valid_s)
@@ -509,6 +522,13 @@ def test_jobs(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
     assert "cancelled" in capfd.readouterr().out
 
 
+def test_keys_that_sign(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["key", "signing", "ls"]) == 0
+    assert "ab" * 32 in capfd.readouterr().out
+    assert main.run(["key", "signing", "revoke", "cd" * 32]) == 0
+    assert called(client, "revoke_delegation") == ("cd" * 32,)
+
+
 @pytest.mark.usefixtures("client")
 def test_jobs_are_filtered(capfd: pytest.CaptureFixture[str]) -> None:
     for options, expected in (
@@ -531,13 +551,16 @@ def test_job_why_it_waits(client: CannedClient, capfd: pytest.CaptureFixture[str
     )
     assert main.run(["job", "why", JOB]) == 0
     lines = capfd.readouterr().out.splitlines()
-    assert "None of 3 machines can take it now." in lines
+    assert "None of 3 machines can take it." in lines
     for row in (["cpu", "2.5", "cores", "2"], ["country", "DE", "or", "AT", "1"], ["spot", "a", "spot", "price", "3"]):
         assert row in [line.split() for line in lines]
     assert "attribute:compute.wasm  wasi-p1" in "\n".join(lines)
-    client.quoted = msgspec.structs.replace(fake_network.quote_view(), why_not={"busy": 2})
+    client.quoted = msgspec.structs.replace(client.quoted, why_not={"busy": 2, "cpu": 1})
     assert main.run(["job", "why", JOB]) == 0
-    assert "1 of 2 machines fit. They are busy: it begins when one is free." in capfd.readouterr().out
+    assert "2 of 3 machines fit and are busy: it begins when one is free." in capfd.readouterr().out
+    client.quoted = fake_network.quote_view()
+    assert main.run(["job", "why", JOB]) == 0
+    assert "1 of 2 machines can take it now." in capfd.readouterr().out
 
 
 @pytest.mark.usefixtures("client")
@@ -591,6 +614,10 @@ def test_the_bill_is_compared_and_labelled(client: CannedClient, capfd: pytest.C
     assert (job_id, datetime.now(UTC).timestamp() - since_ms / 1000) == (JOB, pytest.approx(7200, abs=100))
     assert "Paid 0.002 USD for 3,600.0 core-seconds delivered, 0.002 USD per core and hour" in out
     assert "play money" in out
+    assert [line.split()[-1] for line in out.splitlines() if JOB in line or "1" * 32 in line] == [
+        "mutual",
+        "operator-attested",
+    ]
     row = next(line.split() for line in out.splitlines() if line.startswith("Salad"))
     assert row == ["Salad", "market", "0.005", "USD", "2026-04-09", row[-1]]
     assert main.run(["bill", "--json"]) == 0
@@ -778,7 +805,10 @@ def test_login_keeps_a_key_that_the_network_knows(
     assert LoginClient.made[-1] == ("https://a.example", key)
     assert profiles.profile_path().exists() == (code == 0)
     if code == 0:
-        assert profiles.load() == Profile("https://a.example", key)
+        signing_key = BuyerKey(b"k" * 32, BUYER, "lab-1").text if key == "buyer" else ""
+        assert profiles.load() == Profile("https://a.example", key, signing_key=signing_key)
+        monkeypatch.setenv("FALLOW_API_KEY", "another account's")
+        assert profiles.load().signing_key == ""
 
 
 # units

@@ -13,10 +13,12 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
+from fallow.domain.delegations import Receipt
 from fallow.domain.orders import Order
 from fallow.domain.views import ErrorView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
+from fallow.sdk.signing import BuyerKey
 from tests.unit import fake_network
 from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR, OPERATOR_KEY, OTHER_KEY, FakeNetwork
 
@@ -97,6 +99,10 @@ BUYERS_ROUTES = [
     ("GET", f"/v1/jobs/{JOB}/leases"),
     ("GET", f"/v1/jobs/{JOB}/events"),
     ("GET", f"/v1/jobs/{JOB}/order"),
+    ("GET", "/v1/account/keys"),
+    ("POST", "/v1/account/keys"),
+    ("DELETE", f"/v1/account/keys/{'a' * 64}"),
+    ("POST", f"/v1/jobs/{JOB}/receipts"),
     ("GET", f"/v1/jobs/{JOB}/evidence"),
     ("POST", f"/v1/jobs/{JOB}/cancel"),
     ("PUT", f"/v1/blobs/{'0' * 64}"),
@@ -239,6 +245,62 @@ async def test_orders_that_make_no_sense(http: httpx2.AsyncClient, route: str) -
         error = refused(await http.post(route, json=await order(http, **change), headers=key()), 400, code)
         assert error.kind == "InvalidInput"
     refused(await http.post(route, content=b"{", headers=key()), 400, "http.invalid")
+
+
+# signatures
+
+
+async def test_an_order_may_be_signed_over_its_exact_bytes(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    signer = BuyerKey.create(BUYER, "lab-1")
+    body = msgspec.json.encode(await order(http)) + b" \n"
+    headers = key() | {"Content-Type": "application/json", "Fallow-Key": signer.public}
+    signed = headers | {"Fallow-Signature": signer.order(body)}
+    assert (await http.post("/v1/jobs", content=body, headers=signed)).status_code == 201
+    assert [(each.account, each.order, each.body) for each in network.signed] == [(BUYER, JOB, body)]
+    for bad, status, code in (
+        (headers, 400, "delegation.malformed"),
+        (headers | {"Fallow-Signature": "0"}, 400, "delegation.malformed"),
+        (signed | {"Fallow-Signature": signer.order(body[:-1])}, 403, "delegation.signature"),
+    ):
+        refused(await http.post("/v1/jobs", content=body, headers=bad), status, code)
+    assert len(network.signed) == 1
+
+
+async def test_secrets_are_no_part_of_what_is_signed_and_kept(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    signer = BuyerKey.create(BUYER, "lab-1")
+    body = msgspec.json.encode(await order(http))
+    headers = key() | {"Content-Type": "application/json", "Fallow-Key": signer.public}
+    headers["Fallow-Signature"] = signer.order(body)
+    for whole in (body[:-1] + b',"secrets":{"TOKEN":"hush"}}', b'{"secrets": {"TOKEN": "hush"},' + body[1:]):
+        answer = await http.post("/v1/jobs", content=whole, headers=headers)
+        assert answer.status_code == 201, answer.text
+        assert network.signed.pop().body == body
+
+
+async def test_receipts_must_agree_with_the_market(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    await submitted(http)
+    network.leases[JOB] = [fake_network.lease_view(JOB, 0), fake_network.lease_view(JOB, 1, ended_at=None)]
+    signer = BuyerKey.create(BUYER, "lab-1")
+    good = Receipt(item=0, lease=f"{0:032x}", node="ab" * 32, result="0" * 64, used_ms=1500)
+
+    async def send(receipt: Receipt) -> httpx2.Response:
+        signature = signer.receipts(JOB, [receipt])
+        body = {"key": signer.public, "signature": signature, "receipts": [msgspec.to_builtins(receipt)]}
+        return await http.post(f"/v1/jobs/{JOB}/receipts", json=body, headers=key())
+
+    for change, code in (
+        ({"used_ms": 1499}, "receipt.differs"),
+        ({"node": "cd" * 32}, "receipt.differs"),
+        ({"item": 1}, "receipt.differs"),
+        ({"lease": "f" * 32}, "receipt.lease"),
+        ({"lease": f"{1:032x}", "item": 1}, "receipt.lease"),
+    ):
+        refused(await send(msgspec.structs.replace(good, **change)), 409, code)
+    receipts = [lease["receipt"] for lease in (await http.get(f"/v1/jobs/{JOB}/leases", headers=key())).json()]
+    assert receipts == ["operator-attested"] * 2
+    assert (await send(good)).status_code == 200
+    receipts = [lease["receipt"] for lease in (await http.get(f"/v1/jobs/{JOB}/leases", headers=key())).json()]
+    assert receipts == ["mutual", "operator-attested"]
 
 
 # events
@@ -497,6 +559,7 @@ async def test_the_openapi_document_lists_all(http: httpx2.AsyncClient) -> None:
             (JOB, "{job_id}"),
             (BUYER, "{account_id}"),
             ("keys/buyer", "keys/{key_id}"),
+            ("a" * 64, "{key}"),
         ):
             templated = templated.replace(found, name)
         assert (method, templated) in listed

@@ -14,7 +14,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.prices import Delivered, Offer, cost_microusd, delivered_by, nanousd, read_offers
 from fallow.domain.views import ItemView, LeaseView
-from fallow.sdk.bills import make_bill, offers
+from fallow.sdk.bills import Work, make_bill, offers, receipt_of
 from tests.unit import fake_network
 
 HOUR_MS = 3_600_000
@@ -101,11 +101,35 @@ def test_delivered_is_what_can_be_used() -> None:
     assert delivered_by(order(until_stopped=True), stopped, running) == Delivered(2000 * 1500, 512 * 1500)
 
 
+def test_a_job_is_mutual_when_its_buyer_signed_for_all_that_came() -> None:
+    items = [item(0, "a"), item(1, "b"), item(2, "c", "failed")]
+    signed = [msgspec.structs.replace(lease(index, node, 1), receipt="mutual") for index, node in ((0, "a"), (1, "b"))]
+    assert receipt_of(items, [*signed, lease(2, "c", 1)]) == "mutual"
+    for leases in ([], signed[:1], [signed[0], lease(1, "b", 1)], [signed[0], signed[0]]):
+        assert receipt_of(items, leases) == "operator-attested"
+    assert receipt_of([], signed) == "operator-attested"
+
+
+@pytest.mark.parametrize("model", ["rtx4090", "RTX 4090", "NVIDIA GeForce RTX 4090", "rtx-4090"])
+def test_graphics_processors_are_compared_where_they_are_sold(model: str) -> None:
+    needs = Requirements(cpu_milli=4000, gpus=2, gpu_model=model)
+    wanted = Order(id="0" * 32, vertical="compute", work={}, requirements=needs)
+    delivered = delivered_by(wanted, [item(0, "a")], [lease(0, "a", HOUR_MS)])
+    assert delivered == Delivered(gpu_ms=(("rtx4090", 2 * HOUR_MS),))
+    vast = next(each for each in offers() if each.name == "Vast.ai")
+    assert cost_microusd(vast, delivered) == 2 * 682_000
+    sellers = {each.name for each in offers() if each.sells(delivered)}
+    assert sellers == {"Vast.ai", "Vast.ai interruptible", "Render (compute network)"}
+    assert not vast.sells(delivered.plus(CORE_HOUR)), "it does not sell cores alone"
+    with pytest.raises(InvalidInput):
+        cost_microusd(vast, CORE_HOUR)
+
+
 def test_a_bill_adds_up_whatever_was_paid_for_nothing() -> None:
     jobs = [fake_network.job_view("1" * 32), fake_network.job_view("2" * 32, "failed")]
     jobs = [msgspec.structs.replace(job, owed_microusd=100, label=label) for job, label in zip(jobs, "ab", strict=True)]
-    bill = make_bill(jobs, [Delivered(1000 * HOUR_MS, 0), Delivered()], test=False)
+    bill = make_bill(jobs, [Work(Delivered(1000 * HOUR_MS, 0)), Work(Delivered())], test=False)
     assert (bill.owed_microusd, bill.core_s, bill.microusd_per_core_hour) == (200, 3600.0, 200)
     assert [(each.name, each.owed_microusd) for each in bill.labels] == [("a", 100), ("b", 100)]
-    nothing = make_bill(jobs, [Delivered(), Delivered()], test=False)
+    nothing = make_bill(jobs, [Work(Delivered()), Work(Delivered())], test=False)
     assert (nothing.microusd_per_core_hour, nothing.elsewhere) == (None, [])

@@ -26,6 +26,7 @@ from fallow.domain.errors import (
     TooMuch,
     Unavailable,
 )
+from fallow.domain.orders import Order
 from fallow.domain.views import JobEvent, JobView
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.sync import Client
@@ -423,6 +424,31 @@ def events(*values: JobView | JobEvent) -> bytes:
         name = "item" if isinstance(value, JobEvent) and value.item is not None else "job"
         lines.append(b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value)))
     return b": hello\n\n".join(lines)
+
+
+async def test_a_client_with_a_key_signs_what_it_orders_and_gets(network: FakeNetwork, client: AsyncClient) -> None:
+    signer = await client.delegate()
+    order = await client.wasm_order(b"program", items=[b"a", b"b"])
+    await client.submit(order)
+    (signed,) = network.signed
+    assert (signed.key, signed.account, msgspec.json.decode(signed.body, type=Order)) == (signer.public, BUYER, order)
+    await client.submit(msgspec.structs.replace(order, id="a" * 32), secrets={"TOKEN": "hush"})
+    assert b"hush" not in network.signed[-1].body
+    empty = Output(name="stdout", sha256="0" * 64, size=0)
+    outcome = encode_outcome(Outcome(exit_code=0, reason="", stdout=empty, stderr=empty, outputs=[]))
+    network.leases[order.id] = [fake_network.lease_view(order.id, index) for index in range(2)]
+    async with asyncio.TaskGroup() as group:
+        results = group.create_task(collected(client, order.id))
+        await network.end_item(order.id, 0, await client.upload(outcome))
+        await network.end_item(order.id, 1, None, "failed")
+    assert len(results.result()) == 2
+    assert network.mutual == {f"{0:032x}"}, "what failed is not signed for"
+    async with connected(network) as unsigned:
+        assert await unsigned.countersign(order.id, [0]) == 0
+
+
+async def collected(client: AsyncClient, job_id: str) -> list[Any]:
+    return [result async for result in client.results(job_id)]
 
 
 async def test_a_job_is_ordered_once_more(network: FakeNetwork, client: AsyncClient) -> None:

@@ -26,6 +26,7 @@ from fallow.adapters.nats.tunnel import PATH as BUS_PATH
 from fallow.adapters.nats.tunnel import BusTunnels
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
+from fallow.adapters.postgres.delegations import PostgresDelegationStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
@@ -58,6 +59,7 @@ from fallow.services.market.service import Market
 from fallow.services.market.vault import Vault
 from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
+from fallow.services.registry.delegations import Delegations
 from fallow.services.registry.service import Registry
 from fallow.services.relay.service import Relay
 from fallow.services.settle.service import Settle
@@ -135,6 +137,16 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         pin=ground.place.tls.pin if ground.place.tls else "",
     )
 
+    delegations = Delegations(
+        net=ground.place.net,
+        custody=Custody(keys.custody_seed),
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        registry=PostgresRegistryStore(),
+        store=PostgresDelegationStore(),
+    )
+
     async def authorize(public_key: bytes, client: ClientInfo) -> Permissions | Refusal:
         if await registry.connects(public_key, registry.came_from(client.nonce, client.host)):
             return node_permissions(public_key, expires_s=CONNECTION_S)
@@ -146,6 +158,7 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         _own_connection(ground, keys.system, "system") as system,
         serve_callout(bus, callout),
         registry.running(),
+        delegations.running(),
         Actions(
             bus=ground.bus,
             clock=ground.clock,

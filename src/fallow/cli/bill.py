@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from fallow.cli import profiles
 from fallow.cli.show import Json, credit_name, say, show_json, table
 from fallow.cli.units import seconds, usd, when
-from fallow.sdk.bills import Bill, Sum
+from fallow.sdk.bills import Bill, Line, Sum
 
 PLAY_MONEY = (
     "Paid in TEST credits, on a test network: play money at prices that nobody had to live on. "
@@ -36,11 +36,8 @@ def bill(
     if json:
         show_json(found)
         return
-    rows = [
-        (line.day, line.job, line.label, line.state, line.items_done, _core_s(line.core_s), usd(line.owed_microusd))
-        for line in found.lines
-    ]
-    columns = ["DAY", "JOB", "LABEL", "STATE", ">DONE", ">DELIVERED", ">PAID"]
+    rows = map(_line, found.lines)
+    columns = ["DAY", "JOB", "LABEL", "STATE", ">DONE", ">DELIVERED", ">PAID", "RECEIPT"]
     table(columns, rows, empty="Nothing was ordered in this time.")
     for name, sums in (("DAY", found.days), ("LABEL", found.labels)):
         if len(sums) > 1:
@@ -71,9 +68,15 @@ def total_lines(found: Bill) -> Iterator[str]:
     """Say what was paid and for what, and what kind of money that was."""
     rate = found.microusd_per_core_hour
     each = f", {usd(rate)} per core and hour" if rate is not None else ""
-    yield f"Paid {usd(found.owed_microusd)} for {_core_s(found.core_s)} delivered{each}; nothing else is added."
+    gpus = "".join(f", {gpu_s:,.1f} {model or 'GPU'}-seconds" for model, gpu_s in found.gpu_s.items())
+    yield f"Paid {usd(found.owed_microusd)} for {_core_s(found.core_s)}{gpus} delivered{each}; nothing else is added."
     if found.test:
         yield PLAY_MONEY
+
+
+def _line(line: Line) -> tuple[object, ...]:
+    paid = _core_s(line.core_s), usd(line.owed_microusd)
+    return (line.day, line.job, line.label, line.state, line.items_done, *paid, line.receipt)
 
 
 def _sum(total: Sum) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from fallow.cli.profiles import Profile, client_of, profile_path, read_ca, save
 from fallow.cli.show import Json, say, show_json
+from fallow.domain.errors import Conflict, NotAllowed
 from fallow.domain.pins import PIN_PREFIX, read_pin
 from fallow.sdk.sync import Client
 from fallow.sdk.trust import fetch_ca
@@ -33,14 +34,16 @@ def login(url: str, key: str | None = None, /, *, ca: Ca = "", json: Json = Fals
     profile = Profile(url, key or getpass("API key: ").strip(), authority)
     with client_of(profile, patience_s=PATIENCE_S) as client:
         network = client.network()
-        # An operator's key need not be able to buy: what is asked here only tells whether the key is known.
-        _known(client)
+        signing_key = _delegated(client) if _buys(client) else ""
+    profile = profile._replace(signing_key=signing_key)
     path = profile_path()
     save(profile, path)
     if json:
         show_json({"url": profile.url, "net": network.net, "profile": str(path)})
     else:
         say(f"Logged in to {network.net} ({network.preset}). The key is in {path}.")
+        if signing_key:
+            say("It signs your orders, and receipts for what comes: see `fallow key signing`.")
     return 0
 
 
@@ -51,11 +54,22 @@ def _authority(url: str, ca: str) -> str:
     return asyncio.run(fetch_ca(url, read_pin(ca)))
 
 
-def _known(client: Client) -> None:
-    from fallow.domain.errors import NotAllowed  # noqa: PLC0415 - beside its only use
-
+def _buys(client: Client) -> bool:
+    """Whether the network knows the key, and lets it buy: an operator's need not be able to."""
     try:
         client.balance()
     except NotAllowed as error:
         if error.code.startswith("auth."):
             raise
+        return False
+    return True
+
+
+def _delegated(client: Client) -> str:
+    """Make a key on this machine that signs for the account; none where the account keeps its own key elsewhere."""
+    try:
+        return client.delegate().text
+    except Conflict as error:
+        if error.code != "delegation.account":
+            raise
+        return ""

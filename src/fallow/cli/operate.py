@@ -20,6 +20,8 @@ token = App(name="token", help="Let machines join.")
 key = App(name="key", help="Make and revoke API keys.")
 ledger = App(name="ledger", help="Check the ledger.")
 
+key.command("fallow.cli.signing:app", name="signing", help="Keys that sign orders and receipts for you.")
+
 
 @credit.command
 def grant(account: str, amount: str, /, *, json: Json = False) -> None:

@@ -14,6 +14,7 @@ from fallow.cli.show import clean, tell
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed
 from fallow.domain.pins import der_of, pem_of
 from fallow.sdk.patience import PATIENCE_S
+from fallow.sdk.signing import BuyerKey
 from fallow.sdk.sync import Client
 from fallow.sdk.trust import trusting
 
@@ -22,11 +23,13 @@ class Profile(NamedTuple):
     """A network and the buyer's or operator's key there.
 
     `ca` is the certificate (PEM) of the network's own authority, which alone is then trusted; "" is the system's.
+    `signing_key` signs orders and receipts for the account of this API key; "" is none.
     """
 
     url: str
     api_key: str
     ca: str = ""
+    signing_key: str = ""
 
 
 def profile_path(env: Mapping[str, str] = os.environ) -> Path:
@@ -65,7 +68,8 @@ def load(env: Mapping[str, str] = os.environ) -> Profile:
             "Run `fallow login URL KEY`, or set FALLOW_URL and FALLOW_API_KEY.",
         )
     ca = read_ca(Path(env["FALLOW_CA"])) if env.get("FALLOW_CA") else (stored.ca if url == stored.url else "")
-    return Profile(url, api_key, ca)
+    signing_key = stored.signing_key if (url, api_key) == (stored.url, stored.api_key) else ""
+    return Profile(url, api_key, ca, signing_key)
 
 
 def read_ca(path: Path) -> str:
@@ -86,8 +90,14 @@ def client_of(profile: Profile, *, patience_s: float = PATIENCE_S) -> Client:
     def say_that_it_waits(error: FallowError) -> None:
         tell(f"Waiting for the network at {profile.url} (Ctrl-C ends it): {clean(error.message)}")
 
-    ca = trusting(profile.ca) if profile.ca else None
-    return Client(profile.url, profile.api_key, ca=ca, patience_s=patience_s, on_wait=say_that_it_waits)
+    return Client(
+        profile.url,
+        profile.api_key,
+        ca=trusting(profile.ca) if profile.ca else None,
+        patience_s=patience_s,
+        on_wait=say_that_it_waits,
+        signing_key=BuyerKey.read(profile.signing_key) if profile.signing_key else None,
+    )
 
 
 def connect() -> Client:
@@ -98,7 +108,8 @@ def connect() -> Client:
 def _stored(path: Path) -> Profile:
     try:
         fields = tomllib.loads(path.read_text())
-        return Profile(str(fields["url"]), str(fields["api_key"]), str(fields.get("ca", "")))
+        optional = (str(fields.get(name, "")) for name in ("ca", "signing_key"))
+        return Profile(str(fields["url"]), str(fields["api_key"]), *optional)
     except FileNotFoundError:
         return Profile("", "")
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:

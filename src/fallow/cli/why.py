@@ -38,7 +38,7 @@ def why(job_id: str, /, *, json: Json = False) -> None:
     if items:
         rows = [(item.index, item.state, item.attempts, _reason(item)) for item in items]
         table([">ITEM", "STATE", ">TRIES", "WHY"], rows, empty="")
-    columns = ["LEASE", ">ITEM", "NODE", "STATE", ">USED", ">OWED", "ENDED BY", "WHY"]
+    columns = ["LEASE", ">ITEM", "NODE", "STATE", ">USED", ">OWED", "ENDED BY", "WHY", "RECEIPT"]
     table(columns, map(_lease, leases), empty="No node was asked yet.")
     if evidence:
         say("Refused results, which nobody pays:")
@@ -51,15 +51,19 @@ def _quote(client: Client, order: Order, items: list[ItemView]) -> QuoteView | N
 
 
 def _say_why_it_waits(quote: QuoteView, order: Order) -> None:
-    if quote.candidates:
-        busy = " They are busy: it begins when one is free." if quote.why_not.get(BUSY) == quote.nodes_total else ""
-        say(f"{len(quote.candidates)} of {quote.nodes_total} machines fit.{busy}")
-    else:
-        say(f"None of {quote.nodes_total} machines can take it now.")
+    say(_where_it_stands(quote))
     asked = dict(_asked(order))
     rows = [(name, asked.get(name, ""), count) for name, count in quote.why_not.items()]
     if rows:
         table(["REQUIREMENT", "ASKED FOR", ">MACHINES THAT IT TURNS AWAY"], rows, empty="")
+
+
+def _where_it_stands(quote: QuoteView) -> str:
+    if quote.candidates:
+        return f"{len(quote.candidates)} of {quote.nodes_total} machines can take it now."
+    if busy := quote.why_not.get(BUSY, 0):
+        return f"{busy} of {quote.nodes_total} machines fit and are busy: it begins when one is free."
+    return f"None of {quote.nodes_total} machines can take it."
 
 
 def _asked(order: Order) -> Iterator[tuple[str, str]]:
@@ -68,6 +72,9 @@ def _asked(order: Order) -> Iterator[tuple[str, str]]:
     yield "cpu", f"{needs.cpu_milli / 1000:g} cores"
     yield "memory", f"{needs.memory_mib} MiB"
     yield "disk", f"{needs.disk_mib} MiB"
+    yield "gpu", f"{needs.gpus} graphics processors"
+    yield "gpu_model", needs.gpu_model
+    yield "vram", f"{needs.vram_mib} MiB each"
     yield "country", " or ".join(needs.countries)
     yield "not_allowed", f"one of {len(needs.nodes_allowed)} nodes"
     yield "denied", f"none of {len(needs.nodes_denied)} nodes"
@@ -90,4 +97,4 @@ def _reason(item: ItemView) -> str:
 def _lease(lease: LeaseView) -> tuple[object, ...]:
     by = lease.caused_by if lease.ended_at is not None else ""
     cost = used(lease.used_ms), usd(lease.owed_microusd)
-    return (lease.id[:12], lease.item, node_name(lease.node), lease.state, *cost, by, lease.reason)
+    return (lease.id[:12], lease.item, node_name(lease.node), lease.state, *cost, by, lease.reason, lease.receipt)

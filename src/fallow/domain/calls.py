@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from fallow.domain.delegations import RECEIPTS_MAX, PublicKey, Receipt, Signature
 from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
 from fallow.domain.records import Opening
@@ -31,6 +32,16 @@ CREATE_KEY = "registry.create_key"
 REVOKE_KEY = "registry.revoke_key"
 ACT = "registry.act"
 ACTIONS = "registry.actions"
+
+DELEGATE = "registry.delegations.add"
+DELEGATIONS = "registry.delegations.list"
+REVOKE_DELEGATION = "registry.delegations.revoke"
+SIGN_ORDER = "registry.delegations.sign_order"
+COUNTERSIGN = "registry.delegations.countersign"
+MUTUAL = "registry.delegations.mutual"
+
+DELEGATION_S = 90 * 86_400
+DELEGATION_S_MAX = 366 * 86_400
 
 SUBMIT = "market.submit"
 PLANT = "market.plant"
@@ -248,6 +259,48 @@ class Submit(Request, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Leave the values out."""
         return f"Submit(account={self.account!r}, order={self.order!r}, secrets={sorted(self.secrets)!r})"
+
+
+class Delegate(Request, frozen=True, kw_only=True):
+    """Let `key` sign for `account`; `proof` is the key's signature (hex) over `consent_message`."""
+
+    account: str
+    key: PublicKey
+    proof: Signature
+    valid_s: Annotated[int, Meta(ge=60, le=DELEGATION_S_MAX)] = DELEGATION_S
+
+
+class DelegationRef(Request, frozen=True, kw_only=True):
+    """A key that an account delegated to."""
+
+    account: str
+    key: PublicKey
+
+
+class SignOrder(Request, frozen=True, kw_only=True):
+    """An order's signature (hex) by a key of the account, over `order_message` of the exact bytes that came."""
+
+    account: str
+    order: Id
+    key: PublicKey
+    signature: Signature
+    body: bytes
+
+
+class Countersign(Request, frozen=True, kw_only=True):
+    """Receipts for items of one job, with one signature (hex) over `receipts_message`."""
+
+    account: str
+    job: Id
+    key: PublicKey
+    signature: Signature
+    receipts: Annotated[list[Receipt], Meta(max_length=RECEIPTS_MAX)]
+
+
+class MutualRef(Request, frozen=True, kw_only=True):
+    """Which of these leases (hex) has its buyer signed a receipt for?"""
+
+    leases: Annotated[list[Id], Meta(max_length=1000)]
 
 
 class JobRef(Request, frozen=True, kw_only=True):

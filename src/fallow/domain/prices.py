@@ -45,16 +45,35 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Whether it sells cores and memory one by one, and not only by the graphics card."""
         return bool(self.vcpu_hour_usd and self.gib_hour_usd)
 
+    @property
+    def by_model(self) -> dict[str, str]:
+        """Price of a graphics processor and hour, by the plain name of its model."""
+        return {plain_model(model): amount for model, amount in self.gpu_hour_usd.items()}
+
+    def sells(self, delivered: Delivered) -> bool:
+        """Whether all of it can be had there."""
+        cores = self.sells_cores or not delivered.cpu_milli_ms
+        return cores and all(model in self.by_model for model, _ in delivered.gpu_ms)
+
 
 class Delivered(NamedTuple):
-    """Core-milliseconds (of a thousandth of a core) and MiB-milliseconds of work that was done and can be used."""
+    """Work that was done and can be used: milliseconds of a thousandth of a core, of a MiB, of a graphics processor.
+
+    Where graphics processors (by the plain name of their model) did it, cores and memory are not counted besides: they
+    are part of the price wherever such processors are let.
+    """
 
     cpu_milli_ms: int = 0
     mib_ms: int = 0
+    gpu_ms: tuple[tuple[str, int], ...] = ()
 
     def plus(self, other: Delivered) -> Delivered:
         """Return the sum."""
-        return Delivered(self.cpu_milli_ms + other.cpu_milli_ms, self.mib_ms + other.mib_ms)
+        gpus: dict[str, int] = {}
+        for model, ms in (*self.gpu_ms, *other.gpu_ms):
+            gpus[model] = gpus.get(model, 0) + ms
+        cores, memory = self.cpu_milli_ms + other.cpu_milli_ms, self.mib_ms + other.mib_ms
+        return Delivered(cores, memory, tuple(sorted(gpus.items())))
 
 
 def read_offers(data: Mapping[str, Any]) -> list[Offer]:
@@ -87,10 +106,23 @@ def nanousd(text: str) -> int:
 
 
 def cost_microusd(offer: Offer, delivered: Delivered) -> int:
-    """What the same core-time and memory-time costs there, in micro-US-dollars, rounded up once."""
-    cores = nanousd(offer.vcpu_hour_usd) * delivered.cpu_milli_ms * GIB_MIB
-    memory = nanousd(offer.gib_hour_usd) * delivered.mib_ms * 1000
-    return -(-(cores + memory) // (1000 * GIB_MIB * HOUR_MS * 1000))
+    """What the same costs there, in micro-US-dollars, rounded up once.
+
+    Raises:
+        InvalidInput: it does not sell all of that.
+    """
+    if not offer.sells(delivered):
+        raise InvalidInput("prices.not_sold", f"{offer.name} does not sell all of this.")
+    cores = nanousd(offer.vcpu_hour_usd or "0") * delivered.cpu_milli_ms * GIB_MIB
+    memory = nanousd(offer.gib_hour_usd or "0") * delivered.mib_ms * 1000
+    gpus = sum(nanousd(offer.by_model[model]) * ms for model, ms in delivered.gpu_ms) * 1000 * GIB_MIB
+    return -(-(cores + memory + gpus) // (1000 * GIB_MIB * HOUR_MS * 1000))
+
+
+def plain_model(model: str) -> str:
+    """Return a model's name without its maker's words, spaces and signs: `NVIDIA GeForce RTX 4090` is `rtx4090`."""
+    letters = "".join(letter for letter in model.lower() if letter.isalnum())
+    return letters.removeprefix("nvidia").removeprefix("geforce")
 
 
 def delivered_by(order: Order, items: Iterable[ItemView], leases: Iterable[LeaseView]) -> Delivered:
@@ -113,4 +145,7 @@ def delivered_by(order: Order, items: Iterable[ItemView], leases: Iterable[Lease
         else:
             saved_ms[lease.item] += lease.saved_ms
     total_ms = sum(ms.values()) + sum(saved_ms.values())
-    return Delivered(order.requirements.cpu_milli * total_ms, order.requirements.memory_mib * total_ms)
+    needs = order.requirements
+    if needs.gpus:
+        return Delivered(gpu_ms=((plain_model(needs.gpu_model), needs.gpus * total_ms),))
+    return Delivered(needs.cpu_milli * total_ms, needs.memory_mib * total_ms)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from fallow.domain.delegations import OPERATOR_ATTESTED
 from fallow.domain.resources import Resources, Terms
 
 
@@ -86,7 +87,8 @@ class SubscriptionView(View, frozen=True, kw_only=True):
 class LeaseView(View, frozen=True, kw_only=True):
     """One lease, open or ended. `caused_by` is buyer, provider, owner, network or nobody.
 
-    What it did in its first `saved_ms` is in a checkpoint.
+    What it did in its first `saved_ms` is in a checkpoint. `receipt` says who stands for its use: the buyer signed for
+    it (mutual), or the operator alone does (operator-attested).
     """
 
     id: str
@@ -104,6 +106,18 @@ class LeaseView(View, frozen=True, kw_only=True):
     owed_microusd: int
     saved_ms: int = 0
     spot: bool = False
+    receipt: str = OPERATOR_ATTESTED
+
+
+class DelegationView(View, frozen=True, kw_only=True):
+    """A key (hex) that signs orders and receipts for an account; `account_signature` is the account's over that."""
+
+    account: str
+    key: str
+    issued_at: int
+    expires_at: int
+    revoked_at: int | None
+    account_signature: str
 
 
 class JobEvent(View, frozen=True, kw_only=True):

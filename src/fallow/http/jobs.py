@@ -12,8 +12,10 @@ from fallow.domain.orders import Order
 from fallow.domain.views import EvidenceView, ItemView, JobView, LeaseView, QuoteView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
+from fallow.http.errors import AnyRequest
 from fallow.http.gateway import Gateway
 from fallow.http.params import Account, After, AfterId, JobId, Limit, Parts
+from fallow.http.signing import check_order_signature, with_receipts
 
 
 class Purchase(Order, frozen=True, kw_only=True):
@@ -62,12 +64,17 @@ async def quote(gateway: Parts, payer: Account, data: JSONBody[Order]) -> QuoteV
 
 
 @post("/v1/jobs", guards=[buyer], responses=keyed(402, 404, 409, 413), tags=["jobs"])
-async def submit(gateway: Parts, payer: Account, data: JSONBody[Purchase]) -> JobView:
-    """Buy. The same order again changes nothing and answers the same."""
+async def submit(gateway: Parts, payer: Account, request: AnyRequest, data: JSONBody[Purchase]) -> JobView:
+    """Buy. The same order again changes nothing and answers the same.
+
+    The headers `Fallow-Key` and `Fallow-Signature` (hex) may carry the signature of a key that your account delegated
+    to, over the exact bytes of the body; of a body with `secrets`, over its other members without space between them.
+    """
     order = data.order
     await check_order(gateway, payer, order)
-    request = calls.Submit(account=payer, order=order, secrets=data.secrets)
-    return await gateway.ask(calls.SUBMIT, request, JobView)
+    await check_order_signature(gateway, payer, order, request)
+    asked = calls.Submit(account=payer, order=order, secrets=data.secrets)
+    return await gateway.ask(calls.SUBMIT, asked, JobView)
 
 
 @get("/v1/jobs", guards=[buyer], responses=keyed(), tags=["jobs"])
@@ -95,7 +102,7 @@ async def leases(
 ) -> list[LeaseView]:
     """A job's leases, open and ended, with who ended them and why."""
     request = calls.JobRef(account=payer, job=job_id, after=after, limit=limit)
-    return await gateway.ask(calls.LEASES, request, list[LeaseView])
+    return await with_receipts(gateway, await gateway.ask(calls.LEASES, request, list[LeaseView]))
 
 
 @get("/v1/jobs/{job_id:str}/order", guards=[buyer], responses=keyed(404), tags=["jobs"])

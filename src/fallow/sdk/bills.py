@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import msgspec
 
+from fallow.domain.delegations import MUTUAL, OPERATOR_ATTESTED
 from fallow.domain.errors import TooMuch
-from fallow.domain.prices import Delivered, Kind, Offer, cost_microusd, delivered_by, read_offers
-from fallow.domain.views import JobView
+from fallow.domain.jobs import ItemState
+from fallow.domain.prices import HOUR_MS, Delivered, Kind, Offer, cost_microusd, delivered_by, read_offers
+from fallow.domain.views import ItemView, JobView, LeaseView
 from fallow.sdk.accounts import AccountCalls
 from fallow.sdk.jobs import PAGE, JobCalls
 
@@ -23,7 +26,10 @@ TEST_CLASS = "granted"
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One job on a bill. `day` is its first day (UTC); `core_s` and `gib_s` are what it delivered, rounded."""
+    """One job on a bill. `day` is its first day (UTC); `core_s` and `gib_s` are what it delivered, rounded.
+
+    `receipt` is `mutual` when the buyer signed for every result that came, else `operator-attested`.
+    """
 
     job: str
     day: str
@@ -33,6 +39,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     owed_microusd: int
     core_s: float
     gib_s: float
+    receipt: str
+
+
+class Work(NamedTuple):
+    """What a job delivered, and who stands for it."""
+
+    delivered: Delivered
+    receipt: str = OPERATOR_ATTESTED
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +72,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
     """What was paid for several jobs, replicas, restarts and failures included, and what it delivered.
 
+    `gpu_s` are the seconds of graphics processors by model; `elsewhere` are those who sell all of what was delivered.
+
     With `test` it was paid in TEST credits: play money, at prices that nobody had to live on.
     """
 
@@ -67,6 +83,7 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     owed_microusd: int
     core_s: float
     gib_s: float
+    gpu_s: dict[str, float]
     microusd_per_core_hour: int | None
     test: bool
     elsewhere: list[Comparison]
@@ -84,12 +101,12 @@ class BillCalls(JobCalls, AccountCalls):
         jobs = [await self.job(job_id)] if job_id is not None else [job async for job in self._since(since_ms)]
         slots = asyncio.Semaphore(JOBS_AT_ONCE)
 
-        async def delivered(job: JobView) -> Delivered:
+        async def work(job: JobView) -> Work:
             async with slots:
-                return await self._delivered(job)
+                return await self._work(job)
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(delivered(job)) for job in jobs]
+            tasks = [group.create_task(work(job)) for job in jobs]
         return make_bill(jobs, [task.result() for task in tasks], test=await self._pays_with_test())
 
     async def _since(self, since_ms: int) -> AsyncIterator[JobView]:
@@ -102,11 +119,11 @@ class BillCalls(JobCalls, AccountCalls):
                 raise TooMuch("bill.jobs", f"There are more than {JOBS_MAX} jobs.", "Take a later --since.")
             yield job
 
-    async def _delivered(self, job: JobView) -> Delivered:
+    async def _work(self, job: JobView) -> Work:
         order = await self.order(job.id)
         items = [item async for item in self.all_items(job.id)]
         leases = [lease async for lease in self.all_leases(job.id)]
-        return delivered_by(order, items, leases)
+        return Work(delivered_by(order, items, leases), receipt_of(items, leases))
 
     async def _pays_with_test(self) -> bool:
         """Whether the account has TEST credits only. They are spent first, so what it has tells what it paid with."""
@@ -114,12 +131,19 @@ class BillCalls(JobCalls, AccountCalls):
         return all(line.credit_class == TEST_CLASS for line in lines)
 
 
-def make_bill(jobs: Sequence[JobView], delivered: Sequence[Delivered], *, test: bool) -> Bill:
+def receipt_of(items: Iterable[ItemView], leases: Iterable[LeaseView]) -> str:
+    """Say who stands for a job's results: both sides only if the buyer signed for each that came."""
+    done = {(item.index, item.node) for item in items if item.state == ItemState.DONE}
+    signed = {(lease.item, lease.node) for lease in leases if lease.receipt == MUTUAL}
+    return MUTUAL if done and done <= signed else OPERATOR_ATTESTED
+
+
+def make_bill(jobs: Sequence[JobView], works: Sequence[Work], *, test: bool) -> Bill:
     """Add up jobs, and compare with the price file."""
     total = Delivered()
-    for each in delivered:
-        total = total.plus(each)
-    lines = [_line(job, each) for job, each in zip(jobs, delivered, strict=True)]
+    for work in works:
+        total = total.plus(work.delivered)
+    lines = [_line(job, work) for job, work in zip(jobs, works, strict=True)]
     owed = sum(job.owed_microusd for job in jobs)
     return Bill(
         lines=lines,
@@ -128,10 +152,18 @@ def make_bill(jobs: Sequence[JobView], delivered: Sequence[Delivered], *, test: 
         owed_microusd=owed,
         core_s=_core_s(total),
         gib_s=_gib_s(total),
-        microusd_per_core_hour=owed * 3_600_000_000 // total.cpu_milli_ms if total.cpu_milli_ms else None,
+        gpu_s={model: round(ms / 1000, 3) for model, ms in total.gpu_ms},
+        microusd_per_core_hour=_per_core_hour(owed, total),
         test=test,
-        elsewhere=[_compared(offer, total) for offer in offers() if offer.sells_cores and total.cpu_milli_ms],
+        elsewhere=[_compared(offer, total) for offer in offers() if offer.sells(total)] if total != Delivered() else [],
     )
+
+
+def _per_core_hour(owed_microusd: int, total: Delivered) -> int | None:
+    """Price of a core and hour; none where nothing was delivered, or graphics processors were paid besides."""
+    if total.gpu_ms or not total.cpu_milli_ms:
+        return None
+    return owed_microusd * 1000 * HOUR_MS // total.cpu_milli_ms
 
 
 @cache
@@ -143,7 +175,7 @@ def offers() -> tuple[Offer, ...]:
     return tuple(read_offers(decoded))
 
 
-def _line(job: JobView, delivered: Delivered) -> Line:
+def _line(job: JobView, work: Work) -> Line:
     return Line(
         job=job.id,
         day=datetime.fromtimestamp(job.created_at / 1000, UTC).date().isoformat(),
@@ -151,8 +183,9 @@ def _line(job: JobView, delivered: Delivered) -> Line:
         state=job.state,
         items_done=job.counts.get("done", 0),
         owed_microusd=job.owed_microusd,
-        core_s=_core_s(delivered),
-        gib_s=_gib_s(delivered),
+        core_s=_core_s(work.delivered),
+        gib_s=_gib_s(work.delivered),
+        receipt=work.receipt,
     )
 
 

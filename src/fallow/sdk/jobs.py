@@ -44,8 +44,14 @@ class JobCalls(Wire):
             Conflict: another order has this id.
             InsufficientFunds: the account cannot pay for it.
             NotFound: `blob.missing`, an input was not uploaded.
+            NotAllowed: `delegation.*`, the client's key may no longer sign for the account.
         """
-        return await self._call("POST", "/v1/jobs", JobView, body=_purchase(order, secrets or {}))
+        key = self._signing_key
+        # Secrets are no part of what is signed: their values are kept nowhere.
+        signature = (
+            {} if key is None else {"Fallow-Key": key.public, "Fallow-Signature": key.order(msgspec.json.encode(order))}
+        )
+        return await self._call("POST", "/v1/jobs", JobView, body=_purchase(order, secrets or {}), headers=signature)
 
     async def job(self, job_id: str) -> JobView:
         """One job."""

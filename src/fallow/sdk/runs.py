@@ -15,7 +15,8 @@ from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.views import ItemView, JobView
 from fallow.sdk.accounts import new_id
-from fallow.sdk.jobs import Event, JobCalls
+from fallow.sdk.jobs import Event
+from fallow.sdk.receipts import SigningCalls
 from fallow.sdk.results import ItemResult, RunResult
 from fallow.sdk.transfers import BlobCalls, Source
 from fallow.sdk.wire import arguments
@@ -45,7 +46,7 @@ class RunOptions(TypedDict, total=False):
     until_stopped: bool
 
 
-class RunCalls(BlobCalls, JobCalls):
+class RunCalls(BlobCalls, SigningCalls):
     """Work on programs as a whole."""
 
     async def wasm_order(
@@ -133,16 +134,21 @@ class RunCalls(BlobCalls, JobCalls):
                     if item.state in FINAL and item.index not in given:
                         given.add(item.index)
                         yield await self._result(job_id, item)
+        await self._acknowledge(job_id, given)
 
     async def result(self, job_id: str, index: int = 0) -> ItemResult:
         """How one item of a job ended, or stands: see `ok` and `reason`."""
-        return await self._result(job_id, await self.item(job_id, index))
+        result = await self._result(job_id, await self.item(job_id, index))
+        await self._acknowledge(job_id, [index])
+        return result
 
     async def _run_order(self, order: Order) -> RunResult:
         await self.submit(order)
         job = await self.wait(order.id)
         item = await self.item(order.id, 0)
-        return RunResult(self, job, item, await self._outcome(item))
+        result = RunResult(self, job, item, await self._outcome(item))
+        await self._acknowledge(order.id, [0])
+        return result
 
     async def _map_order(self, order: Order, *, ordered: bool) -> AsyncGenerator[ItemResult, None]:
         await self.submit(order)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Self
 
-from fallow.domain.orders import Order
-from fallow.domain.streams import LogSource
 from fallow.sdk.client import AsyncClient
-from fallow.sdk.jobs import Event
 from fallow.sdk.loop import Loop
 from fallow.sdk.patience import PATIENCE_S, Told, nobody
-from fallow.sdk.runs import RunOptions
-from fallow.sdk.sync_calls import SyncAccountCalls, SyncCheckCalls, SyncJobCalls
-from fallow.sdk.sync_containers import SyncContainerCalls
-from fallow.sdk.sync_python import SyncPythonCalls
-from fallow.sdk.sync_results import SyncItemResult, SyncRunResult
-from fallow.sdk.transfers import READ_BYTES_MAX, Source
+from fallow.sdk.signing import BuyerKey
+from fallow.sdk.waiting import Waiting, iterates, iterates_items, waits, waits_for_item, waits_for_run
 
 
-class Client(SyncJobCalls, SyncPythonCalls, SyncContainerCalls, SyncAccountCalls, SyncCheckCalls):
+class Client(Waiting):
     """`AsyncClient` for code without asyncio: the same methods, which wait for their results."""
 
     def __init__(
@@ -32,9 +24,12 @@ class Client(SyncJobCalls, SyncPythonCalls, SyncContainerCalls, SyncAccountCalls
         ca: Path | ssl.SSLContext | None = None,
         patience_s: float = PATIENCE_S,
         on_wait: Told = nobody,
+        signing_key: BuyerKey | None = None,
         client: AsyncClient | None = None,
     ) -> None:
-        self._client = client or AsyncClient(url, api_key, ca=ca, patience_s=patience_s, on_wait=on_wait)
+        self._client = client or AsyncClient(
+            url, api_key, ca=ca, patience_s=patience_s, on_wait=on_wait, signing_key=signing_key
+        )
         self._loop = Loop()
 
     def __enter__(self) -> Self:
@@ -47,71 +42,69 @@ class Client(SyncJobCalls, SyncPythonCalls, SyncContainerCalls, SyncAccountCalls
         """Close the connections and end the thread."""
         self._loop.stop(self._client.close())
 
-    def upload(self, source: Source) -> str:
-        """See `AsyncClient.upload`."""
-        return self._loop.run(self._client.upload(source))
+    seeds = waits(AsyncClient.seeds)
+    draws = iterates(AsyncClient.draws)
+    plant = waits(AsyncClient.plant)
+    verify_draws = waits(AsyncClient.verify_draws)
 
-    def download(self, sha256: str, path: Path) -> int:
-        """See `AsyncClient.download`."""
-        return self._loop.run(self._client.download(sha256, path))
+    network = waits(AsyncClient.network)
+    nodes = waits(AsyncClient.nodes)
+    balance = waits(AsyncClient.balance)
+    statement = waits(AsyncClient.statement)
+    create_token = waits(AsyncClient.create_token)
+    create_key = waits(AsyncClient.create_key)
+    revoke_key = waits(AsyncClient.revoke_key)
+    act = waits(AsyncClient.act)
+    actions = waits(AsyncClient.actions)
+    enrolled = waits(AsyncClient.enrolled)
+    all_enrolled = iterates(AsyncClient.all_enrolled)
+    grant = waits(AsyncClient.grant)
+    ledger_check = waits(AsyncClient.ledger_check)
+    evidence = waits(AsyncClient.evidence)
+    balance_of = waits(AsyncClient.balance_of)
 
-    def read(self, sha256: str, *, bytes_max: int = READ_BYTES_MAX) -> bytes:
-        """See `AsyncClient.read`."""
-        return self._loop.run(self._client.read(sha256, bytes_max=bytes_max))
+    quote = waits(AsyncClient.quote)
+    submit = waits(AsyncClient.submit)
+    job = waits(AsyncClient.job)
+    jobs = waits(AsyncClient.jobs)
+    all_jobs = iterates(AsyncClient.all_jobs)
+    order = waits(AsyncClient.order)
+    rerun = waits(AsyncClient.rerun)
+    items = waits(AsyncClient.items)
+    all_items = iterates(AsyncClient.all_items)
+    leases = waits(AsyncClient.leases)
+    all_leases = iterates(AsyncClient.all_leases)
+    job_evidence = waits(AsyncClient.job_evidence)
+    cancel = waits(AsyncClient.cancel)
+    events = iterates(AsyncClient.events)
+    wait = waits(AsyncClient.wait)
 
-    def wasm_order(
-        self,
-        program: Source,
-        args: Sequence[str] = (),
-        inputs: Mapping[str, Source] | None = None,
-        *,
-        items: Sequence[Source] = (),
-        env: Mapping[str, str] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> Order:
-        """See `AsyncClient.wasm_order`."""
-        return self._loop.run(self._client.wasm_order(program, args, inputs, items=items, env=env, **options))
+    bill = waits(AsyncClient.bill)
 
-    def run_wasm(
-        self,
-        program: Source,
-        args: Sequence[str] = (),
-        inputs: Mapping[str, Source] | None = None,
-        *,
-        env: Mapping[str, str] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> SyncRunResult:
-        """See `AsyncClient.run_wasm`."""
-        return SyncRunResult(
-            self._loop.run(self._client.run_wasm(program, args, inputs, env=env, **options)), self._loop
-        )
+    delegate = waits(AsyncClient.delegate)
+    delegations = waits(AsyncClient.delegations)
+    revoke_delegation = waits(AsyncClient.revoke_delegation)
+    countersign = waits(AsyncClient.countersign)
 
-    def map_wasm(
-        self,
-        program: Source,
-        items: Sequence[Source],
-        args: Sequence[str] = (),
-        inputs: Mapping[str, Source] | None = None,
-        *,
-        env: Mapping[str, str] | None = None,
-        ordered: bool = False,
-        **options: Unpack[RunOptions],
-    ) -> Iterator[SyncItemResult]:
-        """See `AsyncClient.map_wasm`."""
-        source = self._client.map_wasm(program, items, args, inputs, env=env, ordered=ordered, **options)
-        return (SyncItemResult(result, self._loop) for result in self._loop.each(source))
+    upload = waits(AsyncClient.upload)
+    download = waits(AsyncClient.download)
+    read = waits(AsyncClient.read)
 
-    def results(self, job_id: str, *, watch: Callable[[Event], None] | None = None) -> Iterator[SyncItemResult]:
-        """See `AsyncClient.results`; `watch` is called in the client's own thread."""
-        source = self._client.results(job_id, watch=watch)
-        return (SyncItemResult(result, self._loop) for result in self._loop.each(source))
+    wasm_order = waits(AsyncClient.wasm_order)
+    run_wasm = waits_for_run(AsyncClient.run_wasm)
+    map_wasm = iterates_items(AsyncClient.map_wasm)
+    results = iterates_items(AsyncClient.results)
+    result = waits_for_item(AsyncClient.result)
 
-    def logs(
-        self, job_id: str, index: int = 0, *, source: LogSource = "stdout", follow: bool = False
-    ) -> Iterator[bytes]:
-        """See `AsyncClient.logs`."""
-        return self._loop.each(self._client.logs(job_id, index, source=source, follow=follow))
+    container_order = waits(AsyncClient.container_order)
+    run_container = waits_for_run(AsyncClient.run_container)
+    map_container = iterates_items(AsyncClient.map_container)
 
-    def result(self, job_id: str, index: int = 0) -> SyncItemResult:
-        """See `AsyncClient.result`."""
-        return SyncItemResult(self._loop.run(self._client.result(job_id, index)), self._loop)
+    logs = iterates(AsyncClient.logs)
+    reach = waits(AsyncClient.reach)
+
+    python_order = waits(AsyncClient.python_order)
+    run_python = waits_for_run(AsyncClient.run_python)
+    map_python = iterates_items(AsyncClient.map_python)
+    run = waits(AsyncClient.run)
+    map = iterates(AsyncClient.map)

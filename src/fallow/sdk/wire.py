@@ -18,6 +18,7 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.views import ErrorView
 from fallow.sdk.patience import PASSING, PATIENCE_S, Outage, Patience, Sleep, Told, fallow_error, never_began, nobody
+from fallow.sdk.signing import BuyerKey
 from fallow.sdk.trust import verifying
 
 ReplyT = TypeVar("ReplyT")
@@ -36,6 +37,8 @@ class Wire:
     For `patience_s` seconds a request is sent again, with growing pauses, while the network does not answer. `on_wait`
     is called with the reason when an outage is no mere hiccup.
 
+    With `signing_key` orders are signed, and receipts for what came: see `AsyncClient.delegate`.
+
     `transport`, `sleep` and `now` are for tests.
     """
 
@@ -47,6 +50,7 @@ class Wire:
         ca: Path | ssl.SSLContext | None = None,
         patience_s: float = PATIENCE_S,
         on_wait: Told = nobody,
+        signing_key: BuyerKey | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
@@ -58,6 +62,7 @@ class Wire:
             )
         except UnicodeEncodeError:
             raise InvalidInput("sdk.key", "An API key has only ASCII characters.") from None
+        self._signing_key = signing_key
         self._patience = Patience(patience_s, on_wait, sleep, now)
 
     async def __aenter__(self) -> Self:
@@ -78,6 +83,7 @@ class Wire:
         *,
         body: object = None,
         query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
         again: bool = True,
     ) -> ReplyT:
         """Ask, and return the answer as `reply`; FallowError as the network raised it.
@@ -85,10 +91,11 @@ class Wire:
         `again` says whether asking twice does no harm.
         """
         content = None if body is None else msgspec.json.encode(body)
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        told = {} if body is None else {"Content-Type": "application/json"}
+        told.update(headers or {})
 
         async def attempt() -> bytes:
-            response = await self._http.request(method, path, content=content, headers=headers, params=query)
+            response = await self._http.request(method, path, content=content, headers=told, params=query)
             if not response.is_success:
                 raise error_of(response, response.content)
             return response.content

@@ -1,0 +1,78 @@
+"""What the buyer's own key does: it signs orders, and receipts for what came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from contextlib import suppress
+
+from fallow.domain.delegations import RECEIPTS_MAX, Receipt
+from fallow.domain.errors import InvalidInput, NotAllowed
+from fallow.domain.jobs import ItemState
+from fallow.domain.views import DelegationView, ItemView, LeaseView
+from fallow.sdk.accounts import AccountCalls
+from fallow.sdk.jobs import JobCalls
+from fallow.sdk.signing import BuyerKey
+
+_KEY = re.compile("[0-9a-f]{64}")
+
+
+class SigningCalls(JobCalls, AccountCalls):
+    """Delegations and receipts."""
+
+    async def delegate(self, *, valid_s: int | None = None) -> BuyerKey:
+        """Make a key on this machine and have the account delegate to it; from now on this client signs with it.
+
+        Keep its `text` where only its owner reads; `AsyncClient(..., signing_key=BuyerKey.read(text))` takes it again.
+        """
+        key = BuyerKey.create((await self.balance()).account, (await self.network()).net)
+        body = {"key": key.public, "proof": key.consent()} | ({} if valid_s is None else {"valid_s": valid_s})
+        await self._call("POST", "/v1/account/keys", DelegationView, body=body)
+        self._signing_key = key
+        return key
+
+    async def delegations(self) -> list[DelegationView]:
+        """Keys that sign for your account, the latest first."""
+        return await self._call("GET", "/v1/account/keys", list[DelegationView])
+
+    async def revoke_delegation(self, key: str) -> DelegationView:
+        """End the delegation to a key (its public part)."""
+        if not _KEY.fullmatch(key):
+            raise InvalidInput("key.id", f"{key[:80]!r} is no public key: 64 hex digits.", "fallow key signing ls")
+        return await self._call("DELETE", f"/v1/account/keys/{key}", DelegationView)
+
+    async def _acknowledge(self, job_id: str, items: Collection[int]) -> None:
+        """Countersign what came, if this client's key may. If it may no longer, the operator's word stands alone."""
+        with suppress(NotAllowed):
+            await self.countersign(job_id, items)
+
+    async def countersign(self, job_id: str, items: Collection[int]) -> int:
+        """Sign receipts for items whose results came and had their hash; returns for how many.
+
+        Without a signing key it does nothing: the use of these leases stays attested by the operator alone.
+        """
+        if self._signing_key is None or not items:
+            return 0
+        done = [item async for item in self.all_items(job_id) if item.index in items]
+        leases = [lease async for lease in self.all_leases(job_id)]
+        receipts = [receipt for item in done if (receipt := receipt_for(item, leases)) is not None]
+        for start in range(0, len(receipts), RECEIPTS_MAX):
+            batch = receipts[start : start + RECEIPTS_MAX]
+            body = {
+                "key": self._signing_key.public,
+                "signature": self._signing_key.receipts(job_id, batch),
+                "receipts": batch,
+            }
+            await self._call("POST", f"/v1/jobs/{job_id}/receipts", dict[str, str], body=body)
+        return len(receipts)
+
+
+def receipt_for(item: ItemView, leases: Collection[LeaseView]) -> Receipt | None:
+    """Return the receipt for an item's result: for the lease of the node that gave it. None where it has none."""
+    if item.state != ItemState.DONE or item.result is None:
+        return None
+    mine = [lease for lease in leases if (lease.item, lease.node) == (item.index, item.node) and not lease.reason]
+    if not mine:
+        return None
+    lease = max(mine, key=lambda lease: lease.used_ms)
+    return Receipt(item=item.index, lease=lease.id, node=lease.node, result=item.result, used_ms=lease.used_ms)
