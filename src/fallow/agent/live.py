@@ -17,6 +17,7 @@ from fallow.ports.session import SessionStream
 from fallow.ports.splicing import ConnectionStream, splice
 from fallow.ports.streams import Stream
 
+LOOK_FIRST_S: Final = 0.01
 LOOK_EVERY_S: Final = 0.2
 """How often a log that is followed is looked at."""
 CHUNK_BYTES: Final = 64 << 10
@@ -98,7 +99,7 @@ async def send_log(stream: Stream, workspace: Path, want: Logs, over: asyncio.Ev
     Raises:
         FallowError: the stream broke.
     """
-    offset, fd = want.offset, None
+    offset, fd, pause_s = want.offset, None, LOOK_FIRST_S
     try:
         while True:
             last = over.is_set() or not want.follow
@@ -109,7 +110,8 @@ async def send_log(stream: Stream, workspace: Path, want: Logs, over: asyncio.Ev
                 offset += len(chunk)
             if last:
                 break
-            await clock.sleep(LOOK_EVERY_S)
+            await clock.sleep(pause_s)
+            pause_s = min(LOOK_EVERY_S, 2 * pause_s)
         stream.end()
     finally:
         if fd is not None:

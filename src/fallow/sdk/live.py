@@ -15,8 +15,9 @@ from fallow.domain.streams import LogSource, Purpose
 from fallow.sdk.patience import PASSING, Outage
 from fallow.sdk.runs import RunCalls
 
+LOOK_FIRST_S: Final = 0.02
 LOOK_EVERY_S: Final = 0.5
-"""How often an item that does not run yet is looked at."""
+"""How often an item that does not run yet is looked at; at first sooner, twice as long after each look."""
 LEASE_HEADER: Final = "Fallow-Lease"
 SILENCE: Final = httpx2.Timeout(10.0, read=None)
 """A program may say nothing for as long as it likes."""
@@ -39,6 +40,7 @@ class LiveCalls(RunCalls):
         """
         reading = _Reading(source, follow)
         outage = Outage(self._patience)
+        pause_s = LOOK_FIRST_S
         while True:
             item = await self.item(job_id, index)
             if item.state in FINAL:
@@ -57,7 +59,8 @@ class LiveCalls(RunCalls):
                     raise
             except PASSING as error:
                 await outage.pause(error)
-            await self._patience.sleep(LOOK_EVERY_S)
+            await self._patience.sleep(pause_s)
+            pause_s = min(LOOK_EVERY_S, 2 * pause_s)
 
     async def reach(self, job_id: str, index: int, purpose: Purpose) -> StreamGrant:
         """Get a ticket for streams to an item that runs now; see `/v1/streams` in the design of the data plane.
