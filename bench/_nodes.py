@@ -2,7 +2,7 @@
 
 Each has its own key, its own connection through the callout, the agent's own rules for taking leases, and sends what it
 signs in batches, one after the other, until each has its promise, as the agent's outbox does. What it lacks is a disk
-and a sandbox: its work is to wait for `work_s`, and for so long it is paid.
+and a sandbox: its work is to wait, and for so long it is paid.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import random
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from multiprocessing.connection import Connection
 from typing import NamedTuple, Self
@@ -37,12 +37,12 @@ from fallow.domain.facts import LeaseAccepted, LeaseDeclined, NodeEnrolled, Offe
 from fallow.domain.identity import address
 from fallow.domain.records import SALT_BYTES, Body, Opening, Record, make_record
 from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
 from fallow.ports.rpc import call
 from fallow.ports.vertical import Finished
 from fallow.sdk.trust import trusting
 
 VERTICAL = "compute"
-BOOT = 1
 CONNECTING_MAX = 32
 AGAIN_S = 0.5
 
@@ -63,6 +63,19 @@ class Spec(NamedTuple):
     account: str
     account_signature: str
     made: OfferMade
+
+
+Takes = Callable[[calls.Proposal], float]
+"""How many seconds the work of a lease takes."""
+
+
+class Work:
+    """What a node does for a lease, from its accept on; `ended_ms` is None as long as it does."""
+
+    def __init__(self, held: Held, began_ms: int) -> None:
+        self.held = held
+        self.began_ms = began_ms
+        self.ended_ms: int | None = None
 
 
 class Said(NamedTuple):
@@ -86,14 +99,25 @@ async def joined(bus: Bus, token: str, seed: bytes, made: OfferMade) -> Spec:
 class Node:
     """One of them. `accepted` and `declined` count proposals, `batches` and `records` what it has a promise for."""
 
-    def __init__(self, ground: Ground, spec: Spec, work_s: float, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        spec: Spec,
+        takes_s: Takes,
+        *,
+        tls: ssl.SSLContext | None = None,
+        boot: int = 1,
+        clock: Clock | None = None,
+    ) -> None:
         self.accepted = self.declined = self.batches = self.records = 0
         self.key = NodeKey(spec.seed)
+        self.works: dict[str, Work] = {}
         self._ground = ground
         self._spec = spec
-        self._work_s = work_s
+        self._takes_s = takes_s
         self._tls = tls
-        self._clock = SystemClock()
+        self._boot = boot
+        self._clock: Clock = clock or SystemClock()
         self._leases = Leases(Book(spec.made.total), [VERTICAL])
         self._random = random.Random(spec.seed)  # noqa: S311 - salts of a benchmark
         self._waiting: deque[tuple[Record, dict[str, Opening]]] = deque()
@@ -148,21 +172,34 @@ class Node:
             case Take(held):
                 self.accepted += 1
                 self._record(LeaseAccepted(lease=held.id))
-                asyncio.get_running_loop().call_later(self._work_s, self._finish, held, time.monotonic())
+                self.works[proposal.lease] = Work(held, self._clock.monotonic_ms())
+                asyncio.get_running_loop().call_later(self._takes_s(proposal), self._finish, proposal.lease, True)
             case Decline(reason):
                 self.declined += 1
                 self._record(LeaseDeclined(lease=bytes.fromhex(proposal.lease), reason=reason))
 
-    def _finish(self, held: Held, began: float) -> None:
-        used_ms = max(1, round((time.monotonic() - began) * 1000))
-        self._leases.free(held.proposal.lease)
-        self._record(*held.final_receipts(Finished(True, "", "nobody", used_ms, held.proposal.seed, {})))
-        self._leases.forget(held.proposal.lease)
+    def reclaim(self, made: OfferMade) -> None:
+        """Offer another amount from now on; leases that no longer fit end at once, as their owner's doing."""
+        self._leases.resize(made.total)
+        self._record(made)
+        for lease in [lease for lease, held in self._leases.held.items() if held.cancel.is_set()]:
+            self._finish(lease, False)
+
+    def _finish(self, lease: str, ok: bool) -> None:
+        work = self.works[lease]
+        if work.ended_ms is not None:
+            return
+        work.ended_ms = self._clock.monotonic_ms()
+        self._leases.free(lease)
+        used_ms = max(1, work.ended_ms - work.began_ms)
+        finished = Finished(ok, "", "nobody", used_ms, work.held.proposal.seed if ok else None, {})
+        self._record(*work.held.final_receipts(finished))
+        self._leases.forget(lease)
 
     def _record(self, *bodies: Body) -> None:
         for body in bodies:
             made = make_record(
-                body, net=self._ground.net, node=self.key.node, boot=BOOT, seq=self._seq, at=self._clock.now_ms(),
+                body, net=self._ground.net, node=self.key.node, boot=self._boot, seq=self._seq, at=self._clock.now_ms(),
                 new_salt=lambda: self._random.randbytes(SALT_BYTES),
             )  # fmt: skip
             self._waiting.append(made)
@@ -198,7 +235,7 @@ class Node:
     async def _beat(self, bus: Bus) -> None:
         await self._clock.sleep(BEAT_INTERVAL_S * self._random.random())  # nodes do not beat in step
         while True:
-            beat = calls.Beat(node=self.key.text, boot=BOOT, leases=sorted(self._leases.held))
+            beat = calls.Beat(node=self.key.text, boot=self._boot, leases=sorted(self._leases.held))
             with contextlib.suppress(Unavailable):
                 await bus.publish(calls.beats(self.key.text), msgspec.msgpack.encode(beat))
             await self._clock.sleep(BEAT_INTERVAL_S)
@@ -244,7 +281,7 @@ def _main(pipe: Connection, ground: Ground, specs: list[Spec], work_s: float) ->
 
 async def _serve(pipe: Connection, ground: Ground, specs: list[Spec], work_s: float) -> None:
     tls = trusting(ground.ca_pem) if ground.ca_pem else None
-    nodes = [Node(ground, spec, work_s, tls) for spec in specs]
+    nodes = [Node(ground, spec, lambda _: work_s, tls=tls) for spec in specs]
     connecting = asyncio.Semaphore(CONNECTING_MAX)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
 

@@ -109,6 +109,8 @@ class _Turn:
                 if payer not in self.brain.unfunded and self.entry.suspect is None:
                     self.short.append(item)
                 self._give_up_checking(item, payer)
+                if len(self.short) >= PREEMPTED_A_ROUND_MAX and not (item.votes or item.leases or item.shunned):
+                    return False  # it is the same with those behind it, and room is made for no more of them
             elif self._place(item, slot, payer, window_ms):
                 self.waiting.append(index)
                 return True
