@@ -6,6 +6,7 @@ import csv
 import random
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +14,10 @@ TRACE = Path(__file__).parents[2] / "shared" / "data" / "openb" / "openb_pod_lis
 TRACE_MACHINE_MILLI = 64_000
 """Processor of the trace's smallest machines: a pod takes the same part of ours."""
 
-CORES = (4, 8, 16)
+CORES = (8, 16, 32)
 USE = (0.15, 0.30)
-OFF_EVERY_S = 3_600.0
-OFF_S = (60.0, 900.0)
+OFF_EVERY_S = 4 * 3_600.0
+OFF_S = (300.0, 3_600.0)
 
 
 class Pod(NamedTuple):
@@ -34,10 +35,11 @@ class Change(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """A machine, and all that its owner will do."""
+    """A machine, all that its owner will do, and the part of it that he uses himself on average."""
 
     cores: int
     changes: tuple[Change, ...]
+    used: float
 
     def free_core_s(self, start: float, end: float) -> float:
         """What he leaves between two moments."""
@@ -93,16 +95,20 @@ def _machine(cores: int, rate_s: float, seconds: float, pods: Sequence[Pod], dra
     at = -seconds  # what began earlier still runs
     while (at := at + draw.expovariate(rate_s)) < seconds:
         pod = draw.choice(pods)
-        steps += [(at, pod.part), (at + pod.seconds, -pod.part)]
+        steps += [(at, pod.part), (at + min(pod.seconds, seconds), -pod.part)]
     off = _off(seconds, draw)
-    moments = sorted({0.0, *(at for at, _ in steps if 0 < at < seconds), *(at for gap in off for at in gap)})
+    moments = sorted(
+        {0.0, *(at for at, _ in steps if 0 < at < seconds), *(at for gap in off for at in gap if at < seconds)}
+    )
     changes: list[Change] = []
-    for at in moments:
-        used = sum(part for began, part in steps if began <= at)
+    total = 0.0
+    for at, to in pairwise([*moments, seconds]):
+        used = min(1.0, sum(part for began, part in steps if began <= at))
+        total += used * (to - at)
         left = None if any(start <= at < end for start, end in off) else max(0, int(cores * (1 - used) + 1e-9))
         if not changes or changes[-1].cores != left:
             changes.append(Change(at, left))
-    return Machine(cores, tuple(changes))
+    return Machine(cores, tuple(changes), total / seconds)
 
 
 def _off(seconds: float, draw: random.Random) -> list[tuple[float, float]]:
