@@ -79,13 +79,14 @@ class Work:
 
 
 class Said(NamedTuple):
-    """What a process of nodes tells of itself at the end."""
+    """What a process of nodes tells of itself so far."""
 
     processor_s: float
     batches: int
     records: int
     accepted: int
     declined: int
+    beats: int
 
 
 async def joined(bus: Bus, token: str, seed: bytes, made: OfferMade) -> Spec:
@@ -109,7 +110,7 @@ class Node:
         boot: int = 1,
         clock: Clock | None = None,
     ) -> None:
-        self.accepted = self.declined = self.batches = self.records = 0
+        self.accepted = self.declined = self.batches = self.records = self.beats = 0
         self.key = NodeKey(spec.seed)
         self.works: dict[str, Work] = {}
         self._ground = ground
@@ -238,6 +239,7 @@ class Node:
             beat = calls.Beat(node=self.key.text, boot=self._boot, leases=sorted(self._leases.held))
             with contextlib.suppress(Unavailable):
                 await bus.publish(calls.beats(self.key.text), msgspec.msgpack.encode(beat))
+                self.beats += 1
             await self._clock.sleep(BEAT_INTERVAL_S)
 
 
@@ -267,9 +269,9 @@ class Crowd:
         """Wait until all of them are connected and on offer."""
         assert await asyncio.to_thread(self._ours.recv) == "ready"
 
-    async def end(self) -> Said:
-        """End it, and hear what it did."""
-        self._ours.send("end")
+    async def said(self, *, end: bool = False) -> Said:
+        """Hear what it did so far; with `end` it ends."""
+        self._ours.send("end" if end else "tell")
         said: Said = await asyncio.to_thread(self._ours.recv)
         return said
 
@@ -294,15 +296,19 @@ async def _serve(pipe: Connection, ground: Ground, specs: list[Spec], work_s: fl
         buses = [await task for task in [group.create_task(begin(node)) for node in nodes]]
         serving = [group.create_task(node.serve(bus)) for node, bus in zip(nodes, buses, strict=True)]
         pipe.send("ready")
-        await asyncio.to_thread(pipe.recv)
+        while await asyncio.to_thread(pipe.recv) != "end":
+            pipe.send(_told(nodes))
         for task in serving:
             task.cancel()
-        pipe.send(
-            Said(
-                time.process_time(),
-                sum(node.batches for node in nodes),
-                sum(node.records for node in nodes),
-                sum(node.accepted for node in nodes),
-                sum(node.declined for node in nodes),
-            )
-        )
+        pipe.send(_told(nodes))
+
+
+def _told(nodes: Sequence[Node]) -> Said:
+    return Said(
+        time.process_time(),
+        sum(node.batches for node in nodes),
+        sum(node.records for node in nodes),
+        sum(node.accepted for node in nodes),
+        sum(node.declined for node in nodes),
+        sum(node.beats for node in nodes),
+    )

@@ -123,7 +123,7 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
                 found = await run_jobs(bus, watching, jobs, accounts)
                 p99 = lag_p99(late, await lags(bus))
                 used, ours = difference(processor_s(net.data), before), time.process_time() - ours
-                said = [await crowd.end() for crowd in running]
+                said = [await crowd.said(end=True) for crowd in running]
         dsn = read_place(net.data).postgres_dsn
         faults = await _audit.audit(dsn, [order.id for order in jobs])
         rate = len(jobs) / found.seconds

@@ -26,6 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench._network import crowds, difference, gateway_bus, join_all, lag_p99, lags, processor_s
+from bench._nodes import Crowd
 from bench._processes import unique_bytes
 from bench._shapes import offers, one_order
 from fallow.adapters.engines.nats import EmbeddedNats
@@ -61,6 +62,11 @@ async def bare_bytes(cert: Path, key: Path, ca: str) -> float:
             return (unique_bytes(processes_of(folder)) - before) / BARE
 
 
+async def beats_of(running: list[Crowd]) -> int:
+    """Signs of life that they gave so far."""
+    return sum([(await crowd.said()).beats for crowd in running])
+
+
 async def heard_of(bus: NatsBus) -> int:
     """Nodes that the market takes for online."""
     order = one_order(random.Random(SEED))  # noqa: S311 - any order
@@ -86,9 +92,9 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
                 connecting_s = time.monotonic() - began
                 print(f"all connected and on offer in {connecting_s:.0f} s", flush=True)
                 await asyncio.sleep(SETTLE_S)
-                used, late = processor_s(net.data), await lags(bus)
+                used, late, beats = processor_s(net.data), await lags(bus), await beats_of(running)
                 await asyncio.sleep(options.seconds)
-                used = difference(processor_s(net.data), used)
+                used, beats = difference(processor_s(net.data), used), await beats_of(running) - beats
                 p99 = lag_p99(late, await lags(bus))
                 memory = (unique_bytes(processes_of(net.data)) - before) / options.nodes
                 online = await heard_of(bus)
@@ -97,6 +103,7 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     share = sum(shares.values()) / options.nodes
     core = shares["core"] / options.nodes
     print(f"{online} of {options.nodes} online after {options.seconds:.0f} s")
+    print(f"{beats / options.seconds:.0f} signs of life a second")
     print(f"{options.nodes / connecting_s:.0f} connect, bind and offer in a second")
     print(
         f"memory of the network's side: {memory / 1000:.1f} kB a node (PSS); a bare TLS connection {bare / 1000:.1f} kB"
