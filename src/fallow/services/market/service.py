@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -58,6 +59,7 @@ class Market:
         self._rounds = rounds
         self._seeds = seeds
         self._funds = Funds(database, cashier)
+        self._looking = asyncio.Lock()
         self._vault = vault
         self._verticals = verticals
         self._bus = bus
@@ -132,7 +134,10 @@ class Market:
         """
         account = address(request.account)
         needs = self._needs(request)
-        await self._funds.check(account, self._first_deposit(request.order, needs))
+        async with self._looking:
+            deposit = self._first_deposit(request.order, needs)
+            await asyncio.sleep(0)  # others get their turn: a wish that is new is a look at every node
+        await self._funds.check(account, deposit)
         locked = self._vault.lock(request.order.id, request.secrets) if request.secrets else None
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, locked=locked))
         return await self._view(account, job.order.id)
