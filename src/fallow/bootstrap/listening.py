@@ -13,13 +13,17 @@ def url_of(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this very machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def refuse_outside(host: str) -> None:
     """Raise InvalidInput when `host` is no loopback address: keys and tokens would cross a line in plain text."""
-    try:
-        inside = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        inside = host == "localhost"
-    if not inside:
+    if not is_loopback(host):
         raise InvalidInput(
             "up.no_tls",
             f"{host} can be reached from outside, and that is never done without encryption.",

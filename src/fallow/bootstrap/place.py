@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from fallow.adapters.engines.folders import write_private
-from fallow.bootstrap.tls import Tls
-from fallow.domain.errors import NotFound
+from fallow.bootstrap.tls import Tls, own_context
+from fallow.domain.errors import InvalidInput, NotFound
 
 FILE = "run.json"
 
@@ -19,7 +21,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of a network's engines and gateway. `postgres_dsn` holds a password.
 
     `url` and `bus_public_url` are what others use, `bus_url` is how its own processes reach the bus. With `any_host`
-    it listens on every address: others reach the bus where they reach the gateway.
+    it listens on every address: others reach the bus where they reach the gateway. A bus that is not its `own` shows
+    a certificate of the authority in the file `bus_ca`, or of one of the system's.
     """
 
     net: str
@@ -31,6 +34,24 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     http_port: int
     any_host: bool = False
     tls: Tls | None = None
+    own_bus: bool = True
+    bus_ca: str = ""
+
+
+def bus_context(place: Place) -> ssl.SSLContext | None:
+    """Return what the network's own processes connect to the bus with; None where it is in plain text.
+
+    Raises:
+        InvalidInput: the file of its authority cannot be used.
+    """
+    if place.own_bus:
+        return own_context(place.tls)
+    if urlsplit(place.bus_url).scheme != "tls":
+        return None
+    try:
+        return ssl.create_default_context(cafile=place.bus_ca or None)
+    except (OSError, ValueError) as error:
+        raise InvalidInput("nats.ca", f"{place.bus_ca} cannot be used: {error}.") from error
 
 
 def write_place(data: Path, place: Place) -> None:

@@ -40,7 +40,7 @@ from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
 from fallow.bootstrap.lag import measured_lag
 from fallow.bootstrap.listening import refuse_outside, url_of
-from fallow.bootstrap.place import Place, read_place
+from fallow.bootstrap.place import Place, bus_context, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
@@ -93,7 +93,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
                 place.bus_url,
                 signer=signer(keys.core),
                 name="core",
-                tls=own_context(place.tls),
+                tls=bus_context(place),
                 inbox_prefix=inbox_prefix(bytes(keys.core.verify_key)),
                 on_state=lambda state: _on_state(state, heard),
             )
@@ -177,7 +177,7 @@ def _own_connection(
         ground.place.bus_url,
         signer=signer(key),
         name=name,
-        tls=own_context(ground.place.tls),
+        tls=bus_context(ground.place),
         inbox_prefix=inbox_prefix(bytes(key.verify_key)),
         reply_root=reply_root,
     )
@@ -278,7 +278,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         place.bus_url,
         signer=signer(keys.gateway),
         name="gateway",
-        tls=own_context(place.tls),
+        tls=bus_context(place),
         inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
     ) as bus:
         relay = Relay(
@@ -301,7 +301,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             installer=installer,
         )
         tls = server_context(place.tls) if place.tls else None
-        tunnels = BusTunnels(place.bus_url, own_context(place.tls), partial(_tell_tunnel, bus))
+        tunnels = BusTunnels(place.bus_url, bus_context(place), partial(_tell_tunnel, bus))
         served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend})
         async with serving(served, settings.host, settings.http_port, tls) as port:
             scheme = "https" if tls else "http"

@@ -63,6 +63,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     postgres_url: Annotated[
         str, _doc("A PostgreSQL to use (`postgresql://...`); empty starts the embedded one in the data folder.")
     ] = ""
+    nats_url: Annotated[
+        str,
+        _doc(
+            "A NATS server or cluster to use (`tls://HOST:4222`), set up with what `fallow serve nats-config` prints; "
+            "empty starts the embedded one. Plain `nats://` only on this very machine."
+        ),
+    ] = ""
+    nats_ca: Annotated[
+        str, _doc("Certificate file (PEM) of the authority that vouches for it; empty asks the system's.")
+    ] = ""
     engine_user: Annotated[
         str, _doc("User that embedded engines run as when started by root; empty takes `postgres`, else `nobody`.")
     ] = ""

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -23,19 +24,19 @@ from fallow.adapters.engines.process import Child, Program, spawn
 from fallow.adapters.engines.supervisor import Supervisor
 from fallow.adapters.engines.users import EngineUser, choose_user
 from fallow.adapters.nats.bus import connect_nats
-from fallow.adapters.nats.nkeys import Kind, encode_public
 from fallow.adapters.nats.permissions import inbox_prefix
-from fallow.adapters.nats.server_config import nats_auth_config
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.bootstrap.bus_config import bus_config
 from fallow.bootstrap.install import make_installer, write_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
-from fallow.bootstrap.listening import free_port, is_free, listen, url_of
-from fallow.bootstrap.place import Place, network_id, write_place
+from fallow.bootstrap.listening import free_port, is_free, is_loopback, listen, url_of
+from fallow.bootstrap.place import Place, bus_context, network_id, write_place
 from fallow.bootstrap.reach import Reach, reach_of
 from fallow.bootstrap.settings import CORE, EFFECTIVE, Settings
-from fallow.bootstrap.tls import Tls, own_context, prepare_tls, public_host
+from fallow.bootstrap.tls import Tls, prepare_tls, public_host
 from fallow.domain import calls
+from fallow.domain.errors import InvalidInput
 from fallow.domain.pins import split_token
 from fallow.domain.views import BalanceView
 from fallow.ports.bus import Bus
@@ -91,7 +92,8 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         await asyncio.to_thread(stack.enter_context, data_lock(data, "fallow up"))
         ports = _ports(data, settings)
         await _wait_free(settings.host, ports["http"], "--port")
-        await _wait_free(settings.host, ports["bus"], "--bus-port")
+        if not settings.nats_url:
+            await _wait_free(settings.host, ports["bus"], "--bus-port")
         now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
         tls = await asyncio.to_thread(prepare_tls, data, settings, reach.names, now) if reach.tls else None
         place = await _engines(stack, data, settings, ports, Door(reach, tls))
@@ -125,37 +127,42 @@ async def _engines(
     user = settings.engine_user or None
     dsn = settings.postgres_url or (await stack.enter_async_context(EmbeddedPostgres(data, user=user))).dsn()
     keys = await asyncio.to_thread(load_keys, data, create=True)
-    files = (Path(door.tls.cert), Path(door.tls.key)) if door.tls else None
-    nats = EmbeddedNats(
-        data, host=settings.host, port=ports["bus"], config=_bus_config(keys), tls=files, user=user,
-        max_connections=settings.bus_connections_max,
-    )  # fmt: skip
-    await stack.enter_async_context(nats)
+    bus_url, bus_public_url = await _bus(stack, data, settings, ports["bus"], door, keys)
     async with open_database(dsn, pool_size=1) as database:
         await migrate(database, *(builtin(schema) for schema in SCHEMAS))
     return Place(
         net=network_id(data, settings.preset),
         postgres_dsn=dsn,
-        bus_url=nats.url,
-        bus_public_url=door.url("tls" if door.tls else "nats", settings, ports["bus"]),
+        bus_url=bus_url,
+        bus_public_url=bus_public_url,
         url=door.url("https" if door.tls else "http", settings, ports["http"]),
         http_host=settings.host,
         http_port=ports["http"],
         any_host=door.reach.everywhere,
         tls=door.tls,
+        own_bus=not settings.nats_url,
+        bus_ca=settings.nats_ca,
     )
 
 
-def _bus_config(keys: NetworkKeys) -> str:
-    def public(key: str) -> str:
-        return encode_public(Kind.USER, bytes(getattr(keys, key).verify_key))
-
-    return nats_auth_config(
-        core_public_keys={"core": public("core"), "gateway": public("gateway")},
-        callout_public_key=public("callout"),
-        system_public_key=public("system"),
-        callout_issuer_public=encode_public(Kind.ACCOUNT, bytes(keys.issuer.verify_key)),
-    )
+async def _bus(
+    stack: AsyncExitStack, data: Path, settings: Settings, port: int, door: Door, keys: NetworkKeys
+) -> tuple[str, str]:
+    """Start the embedded bus, or use the operator's; returns how it is reached from here and by others."""
+    if settings.nats_url:
+        url = urlsplit(settings.nats_url)
+        if url.scheme not in {"nats", "tls"} or not url.hostname:
+            raise InvalidInput("nats.url", f"{settings.nats_url!r} is no address of a NATS server.", "tls://HOST:4222")
+        if url.scheme == "nats" and not is_loopback(url.hostname):
+            raise InvalidInput("nats.plain", f"{url.hostname} is not spoken to in plain text.", "tls://HOST:4222")
+        return settings.nats_url, settings.nats_url
+    files = (Path(door.tls.cert), Path(door.tls.key)) if door.tls else None
+    nats = EmbeddedNats(
+        data, host=settings.host, port=port, config=bus_config(keys), tls=files, user=settings.engine_user or None,
+        max_connections=settings.bus_connections_max,
+    )  # fmt: skip
+    await stack.enter_async_context(nats)
+    return nats.url, door.url("tls" if door.tls else "nats", settings, port)
 
 
 def _ports(data: Path, settings: Settings) -> dict[str, int]:
@@ -218,7 +225,7 @@ async def _first_keys(data: Path, place: Place, keys: NetworkKeys, settings: Set
             place.bus_url,
             signer=signer(keys.core),
             name="up",
-            tls=own_context(place.tls),
+            tls=bus_context(place),
             inbox_prefix=inbox_prefix(bytes(keys.core.verify_key)),
         ) as bus:
             first = await _make_keys(bus, settings)

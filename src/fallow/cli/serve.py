@@ -30,3 +30,15 @@ def serve(
     folder = (data or default_data()).expanduser().resolve()
     settings = load_settings(folder, os.environ, {"http_port": port}, beside=True)
     asyncio.run(serve_roles(folder, settings, role))
+
+
+@app.command(name="nats-config")
+def nats_config(
+    *, data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None
+) -> None:
+    """Print what a NATS server of your own needs in its configuration; `nats_url` then names it."""
+    from fallow.bootstrap.bus_config import own_server_config  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.bootstrap.settings import load_settings  # noqa: PLC0415 - as above
+
+    folder = (data or default_data()).expanduser().resolve()
+    print(own_server_config(folder, load_settings(folder, os.environ, {})), end="")

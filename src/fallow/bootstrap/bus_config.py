@@ -1,0 +1,40 @@
+"""What a NATS server must know of a network: who may connect, and as what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fallow.adapters.engines.folders import make_data_folder
+from fallow.adapters.engines.nats import MAX_PAYLOAD
+from fallow.adapters.engines.users import choose_user
+from fallow.adapters.nats.nkeys import Kind, encode_public
+from fallow.adapters.nats.server_config import nats_auth_config
+from fallow.bootstrap.keys import NetworkKeys, load_keys
+from fallow.bootstrap.settings import Settings
+
+_OWN_SERVER = f"""\
+# For the configuration of a NATS server or cluster that is used by this network alone, on every server of it. Its
+# listeners, routes and certificates are yours; clients expect TLS from the first byte:
+#   tls {{ cert_file: "...", key_file: "...", handshake_first: true }}
+max_payload: {MAX_PAYLOAD}
+"""
+
+
+def bus_config(keys: NetworkKeys) -> str:
+    """Return accounts and authorization, in NATS's configuration syntax. It holds public keys only."""
+
+    def public(key: str) -> str:
+        return encode_public(Kind.USER, bytes(getattr(keys, key).verify_key))
+
+    return nats_auth_config(
+        core_public_keys={"core": public("core"), "gateway": public("gateway")},
+        callout_public_key=public("callout"),
+        system_public_key=public("system"),
+        callout_issuer_public=encode_public(Kind.ACCOUNT, bytes(keys.issuer.verify_key)),
+    )
+
+
+def own_server_config(data: Path, settings: Settings) -> str:
+    """Return what the operator of a NATS server puts into its configuration; makes the network's keys if need be."""
+    make_data_folder(data, choose_user(settings.engine_user or None, data / "nats"))
+    return _OWN_SERVER + bus_config(load_keys(data, create=True))
