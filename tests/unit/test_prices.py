@@ -35,8 +35,8 @@ def lease(item: int, node: str, used_ms: int, *, reason: str = "", saved_ms: int
     )  # fmt: skip
 
 
-def item(index: int, node: str, state: str = "done") -> ItemView:
-    return msgspec.structs.replace(fake_network.item_view(index, state), node=node)
+def item(index: int, node: str, state: str = "done", used_ms: int = HOUR_MS) -> ItemView:
+    return msgspec.structs.replace(fake_network.item_view(index, state), node=node, used_ms=used_ms)
 
 
 def order(**changes: Any) -> Order:
@@ -96,6 +96,9 @@ def test_delivered_is_what_can_be_used() -> None:
         lease(2, "c", 5000, reason="program.failed"),
     ]
     assert delivered_by(order(), items, leases) == Delivered(2000 * 2000, 512 * 2000)
+    checked = [item(0, "checker", used_ms=700)]
+    leases = [lease(0, "bought", 700), lease(0, "checker", 900)]
+    assert delivered_by(order(), checked, leases) == Delivered(2000 * 700, 512 * 700), "no more than was paid for"
     stopped = [item(0, "a")]
     running = [lease(0, "x", 500, reason="node.vanished"), lease(0, "a", 1000, reason="buyer.cancelled")]
     assert delivered_by(order(until_stopped=True), stopped, running) == Delivered(2000 * 1500, 512 * 1500)

@@ -129,10 +129,12 @@ def delivered_by(order: Order, items: Iterable[ItemView], leases: Iterable[Lease
     """What a job delivered, by its items and leases.
 
     Of an item that is done it is the lease whose result is the item's, and what earlier ones had saved in checkpoints;
-    replicas, checks, and time that was lost or led to no result are none. A process that runs until it is stopped
-    delivers all of its time.
+    replicas, checks, and time that was lost or led to no result are none, nor is more than the buyer pays for: where
+    the result is a checking node's, its time was the network's. A process that runs until it is stopped delivers all of
+    its time.
     """
-    nodes = {item.index: item.node for item in items if item.state == ItemState.DONE}
+    done = [item for item in items if item.state == ItemState.DONE]
+    nodes = {item.index: item.node for item in done}
     ms = dict.fromkeys(nodes, 0)
     saved_ms = dict.fromkeys(nodes, 0)
     for lease in leases:
@@ -144,7 +146,7 @@ def delivered_by(order: Order, items: Iterable[ItemView], leases: Iterable[Lease
             ms[lease.item] = max(ms[lease.item], lease.used_ms)
         else:
             saved_ms[lease.item] += lease.saved_ms
-    total_ms = sum(ms.values()) + sum(saved_ms.values())
+    total_ms = sum(min(item.used_ms, ms[item.index] + saved_ms[item.index]) for item in done)
     needs = order.requirements
     if needs.gpus:
         return Delivered(gpu_ms=((plain_model(needs.gpu_model), needs.gpus * total_ms),))
