@@ -30,6 +30,7 @@ from fallow.domain.ledger import transfer
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
 from fallow.domain.records import Body, make_record
+from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import PROVEN, TRUSTED_AFTER, Standing, level
 from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
@@ -109,6 +110,7 @@ class Store:
         self.leases: dict[bytes, bytes] = {}
         self.offers: dict[bytes, bytes] = {}
         self.meters: dict[MeterKey, int] = {}
+        self.tallies: dict[TallyKey, Tally] = {}
         self.refusals: dict[int, Refusal] = {}
         self.standings: dict[bytes, bytes] = {}
         self.evidence: dict[bytes, Evidence] = {}
@@ -128,6 +130,7 @@ class Store:
             leases=[lease for lease in self.all_leases() if lease.state is not LeaseState.ENDED],
             offers=[msgspec.json.decode(offer, type=Offer) for offer in self.offers.values()],
             meters=dict(self.meters),
+            tallies=dict(self.tallies),
             standings={node: msgspec.json.decode(doc, type=Standing) for node, doc in self.standings.items()},
             secrets=dict(self.secrets),
             cursor=self.cursor[""],
@@ -144,6 +147,8 @@ class Store:
             tx.put(self.offers, offer.node, msgspec.json.encode(offer))
         for meter, price_ms in rows.meters.items():
             tx.put(self.meters, meter, price_ms)
+        for key, tally in rows.tallies.items():
+            tx.put(self.tallies, key, tally)
         for refusal in rows.refusals:
             tx.put(self.refusals, len(self.refusals), refusal)
         for node, standing in rows.standings.items():
@@ -255,6 +260,7 @@ class World:
         self.ledger = MemoryLedger()
         self.granted: Counter[bytes] = Counter()
         self.fees_funded = 0
+        self.reserve_funded = 0
         self.cancels: list[tuple[str, Answer]] = []
         self.said: set[tuple[bytes, bytes, str]] = set()
         self._grants = 0
@@ -386,6 +392,13 @@ class World:
         self.brain.judging.standings[node.id] = standing
         self.store.standings[node.id] = msgspec.json.encode(standing)
 
+    def fund_reserve(self, amount: int) -> None:
+        """The operator provides for lost work."""
+        self._grants += 1
+        self.reserve_funded += amount
+        entry = fund(str(self._grants), Purpose.RESERVE, amount)
+        assert all(result.ok for result in finish(self.ledger.post(MemoryTransaction(), [entry], self.now)))
+
     def wait(self, ms: int) -> None:
         """Time passes, and whoever lives shows it."""
         self.now += ms
@@ -442,7 +455,7 @@ class World:
         owed: Counter[bytes] = Counter()
         earned: Counter[bytes] = Counter()
         for lease in self.leases:
-            owed[lease.payer] += lease.owed_microusd
+            owed[lease.payer] += lease.owed_microusd - lease.refunded_microusd
             earned[lease.payee] += lease.owed_microusd
         for owner in self.buyers:
             wallets = {credit: balances[account_id(Purpose.WALLET, credit, owner)] for credit in Credit}
@@ -455,7 +468,9 @@ class World:
         assert sum(fee.debits_posted for fee in fees) == owed[NETWORK]
         assert all(fee.debits_pending == held[NETWORK, credit] for fee, credit in zip(fees, Credit, strict=True))
         network = sum(fee.credits_posted for fee in fees) - self.fees_funded
-        network += sum(balances[account_id(Purpose.RESERVE, credit)].credits_posted for credit in Credit)
+        reserves = [balances[account_id(Purpose.RESERVE, credit)] for credit in Credit]
+        network += sum(one.credits_posted - one.debits_posted for one in reserves) - self.reserve_funded
+        self._check_reserve()
         provided = sum(
             balances[account_id(Purpose.EARNED, credit, owner)].credits_posted
             for owner in earned
@@ -463,6 +478,26 @@ class World:
             if account_id(Purpose.EARNED, credit, owner) in balances
         )
         assert network + provided == sum(owed.values())
+
+    def _check_reserve(self) -> None:
+        """On account of a provider it pays no more, in any credit class, than buyers' use of him paid in fees."""
+        fees: Counter[TallyKey] = Counter()
+        covered: Counter[TallyKey] = Counter()
+        paid: Counter[bytes] = Counter()
+        by_id = {lease.id: lease for lease in self.leases}
+        for entry in self.ledger.log.values():
+            if entry.code in {Kind.FEE, Kind.RESERVE} and by_id[entry.ref].payer != NETWORK:
+                fees[by_id[entry.ref].payee, entry.ledger] += entry.amount
+            elif entry.code in {Kind.REFUND, Kind.LOST}:
+                covered[by_id[entry.ref].payee, entry.ledger] += entry.amount
+                paid[entry.ref] += entry.amount
+        assert all(covered[key] <= fees[key] for key in covered)
+        assert self.store.tallies == {key: Tally(fees[key], covered[key]) for key in self.store.tallies}
+        assert set(covered) <= set(self.store.tallies)
+        for lease in self.leases:
+            assert paid[lease.id] == lease.refunded_microusd + lease.made_good_microusd
+            assert lease.refunded_microusd <= lease.owed_microusd
+            assert not lease.made_good_microusd or lease.caused_by == "owner"
 
     def _check_meters(self) -> None:
         """What was charged is the price of what was used, floored once."""
@@ -543,7 +578,8 @@ class World:
         if job.order.budget_microusd is not None:
             bought = [lease for lease in mine if lease.payer != NETWORK]
             reserved = sum(amount for lease in bought for _, amount in lease.held)
-            assert sum(lease.owed_microusd for lease in bought) + reserved <= job.order.budget_microusd
+            owed = sum(lease.owed_microusd - lease.refunded_microusd for lease in bought)
+            assert owed + reserved <= job.order.budget_microusd
 
     def _check_item(self, job: Job, item: Item, mine: list[Lease]) -> None:
         working = [lease for lease in mine if lease.holds_capacity]
@@ -564,7 +600,7 @@ class World:
         assert item.state is not ItemState.DONE or item.result is not None or job.order.until_stopped
         assert item.attempts == len(mine)
         paid = [one for one in mine if one.state is LeaseState.ENDED and one.payer != NETWORK]
-        assert item.owed_microusd == sum(one.owed_microusd for one in paid)
+        assert item.owed_microusd == sum(one.owed_microusd - one.refunded_microusd for one in paid)
         assert item.used_ms == sum(one.used_ms for one in paid)
         assert item.reason or item.state not in {ItemState.FAILED, ItemState.CANCELLED}
         assert item.failures <= job.order.retries + 1
@@ -586,6 +622,7 @@ class World:
         brain = self.brain
         assert fresh.leases == brain.leases
         assert state.meters == brain.meters
+        assert state.tallies == brain.tallies
         assert state.standings == brain.judging.standings
         assert {node: (s.free, s.offer) for node, s in fresh.floor.slots.items()} == {
             node: (s.free, s.offer) for node, s in brain.floor.slots.items()

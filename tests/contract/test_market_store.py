@@ -17,6 +17,7 @@ from fallow.domain.jobs import Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
+from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.stores import Cursor, MarketRows, MarketState
@@ -26,7 +27,9 @@ NOW = 1_700_000_000_000
 ALICE, BOB = b"a" * 20, b"b" * 20
 NODE, OTHER = b"1" * 32, b"2" * 32
 SOME = Resources(cpu_milli=1000, memory_mib=256, disk_mib=64)
-NOTHING = MarketState(jobs=[], leases=[], offers=[], meters={}, standings={}, secrets={}, cursor=Cursor(0, 0))
+NOTHING = MarketState(
+    jobs=[], leases=[], offers=[], meters={}, tallies={}, standings={}, secrets={}, cursor=Cursor(0, 0)
+)
 
 
 def job(number: int, created_at: int = NOW, account: bytes = ALICE, **changes: Any) -> Job:
@@ -71,6 +74,7 @@ def rows(
     leases: Sequence[Lease] = (),
     offers: Sequence[Offer] = (),
     meters: Mapping[MeterKey, int] | None = None,
+    tallies: Mapping[TallyKey, Tally] | None = None,
     refusals: Sequence[Refusal] = (),
     standings: Mapping[bytes, Standing] | None = None,
     found: Sequence[Evidence] = (),
@@ -78,7 +82,17 @@ def rows(
     cursor: Cursor = Cursor(1, 0),  # noqa: B008 - immutable
 ) -> MarketRows:
     return MarketRows(
-        jobs, items or {}, leases, offers, meters or {}, refusals, standings or {}, found, secrets or {}, cursor
+        jobs,
+        items or {},
+        leases,
+        offers,
+        meters or {},
+        tallies or {},
+        refusals,
+        standings or {},
+        found,
+        secrets or {},
+        cursor,
     )
 
 
@@ -280,3 +294,9 @@ async def test_secrets_are_kept_until_they_are_deleted(stores: Stores) -> None:
     assert (await load(stores)).secrets == {job(1).order.id: b"one", job(2).order.id: b"two"}
     await save(stores, jobs=[job(3)], secrets={job(1).order.id: None, job(3).order.id: None})
     assert (await load(stores)).secrets == {job(2).order.id: b"two"}
+
+
+async def test_what_the_reserve_paid_is_kept(stores: Stores) -> None:
+    await save(stores, tallies={(ALICE, 1): Tally(7, 3), (ALICE, 2): Tally(10**40, 10**39)})
+    await save(stores, tallies={(ALICE, 1): Tally(8, 8)})
+    assert (await load(stores)).tallies == {(ALICE, 1): Tally(8, 8), (ALICE, 2): Tally(10**40, 10**39)}

@@ -320,6 +320,11 @@ class MarketMachine(RuleBasedStateMachine):
         self.world.ban(*(accounts if whole else [node.id for node in nodes]))
         self.then(later)
 
+    @rule(amount=st.sampled_from([1, 30_000, 10**6]), later=LATER)
+    def fund_reserve(self, amount: int, later: bool) -> None:
+        self.world.fund_reserve(amount)
+        self.then(later)
+
     # Time and trouble
 
     @rule(ms=st.sampled_from([1, 250, 2000, 4999, 5000, 9999, 31_000, 80_000]), later=LATER)

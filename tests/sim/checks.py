@@ -106,7 +106,7 @@ def _money(facts: Facts) -> None:
         require(clearing.debits_posted == clearing.credits_posted, "clearing is empty", clearing)
     owed: Counter[bytes] = Counter()
     for lease in facts.leases:
-        owed[lease.payer] += lease.owed_microusd
+        owed[lease.payer] += lease.owed_microusd - lease.refunded_microusd
     for buyer, amount in facts.granted.items():
         wallet = accounts[account_id(Purpose.WALLET, Credit.GRANTED, buyer)]
         left = wallet.credits_posted - wallet.debits_posted
@@ -116,7 +116,7 @@ def _money(facts: Facts) -> None:
     reserve = accounts[account_id(Purpose.RESERVE, Credit.GRANTED)]
     earned = {lease.payee: account_id(Purpose.EARNED, Credit.GRANTED, lease.payee) for lease in facts.leases}
     provided = sum(accounts[id_].credits_posted for id_ in earned.values() if id_ in accounts)
-    gained = provided + fee.credits_posted - facts.funded + reserve.credits_posted
+    gained = provided + fee.credits_posted - facts.funded + reserve.credits_posted - reserve.debits_posted
     require(gained == sum(owed.values()), "earnings, fee and reserve are what payers lost", gained, sum(owed.values()))
 
 
@@ -207,7 +207,8 @@ def _item(job: Job, item: Item, leases: list[Lease]) -> None:
     where = (job.order.id, item, leases)
     bought = [lease for lease in leases if lease.payer != NETWORK]
     require(item.attempts == len(leases), "an attempt is a lease", *where)
-    require(item.owed_microusd == sum(one.owed_microusd for one in bought), "an item owes what was bought", *where)
+    owed = sum(one.owed_microusd - one.refunded_microusd for one in bought)
+    require(item.owed_microusd == owed, "an item owes what was bought", *where)
     require(item.reason or item.state is ItemState.DONE, "no failure without a reason", *where)
     if item.state is not ItemState.DONE:
         return

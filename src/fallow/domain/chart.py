@@ -51,6 +51,8 @@ class Kind(IntEnum):
     INCOME = 3
     FEE = 4
     RESERVE = 5
+    REFUND = 6
+    LOST = 7
 
 
 NETWORK = b""
@@ -164,6 +166,23 @@ def collect(ref: bytes, window: int, parts: Parts, charges: Sequence[tuple[bytes
     if any(owed for _, _, owed in due):
         raise ValueError(f"window {window} of {ref.hex()} owes {sum(owed for _, _, owed in due)} more than it holds")
     return transfers
+
+
+def make_good(lease: bytes, kind: Kind, to: bytes, parts: Parts) -> list[Transfer]:
+    """Pay from the reserve for a lease's lost work: a REFUND to its buyer's wallet, what is LOST to its provider."""
+    purpose = Purpose.WALLET if kind is Kind.REFUND else Purpose.EARNED
+    return [
+        transfer(
+            _id(f"reserve {kind.name}", lease + bytes([credit])),
+            account_id(Purpose.RESERVE, credit),
+            account_id(purpose, credit, to),
+            amount,
+            credit,
+            kind.value,
+            ref=lease,
+        )
+        for credit, amount in parts
+    ]
 
 
 def left_over(parts: Parts, charged: int) -> Parts:

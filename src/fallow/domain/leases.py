@@ -42,7 +42,9 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     `window` is the number of the open window and `held` what is reserved for it: (credit class, micro-US-dollars) in
     the order of spending; `claim_ms` is what its last report may cost. `used_ms` and `owed_microusd` cover the
     settled windows. It goes on from the checkpoint `resume` (SHA-256 in hex), and what it did in its first `saved_ms`
-    is in a checkpoint of its own. What runs `until_stopped` is of use while it runs. Times are the network's own.
+    is in a checkpoint of its own. What runs `until_stopped` is of use while it runs. `paid` is what was collected, by
+    credit class. Of what was lost the reserve gave `refunded_microusd` to the payer and `made_good_microusd` to the
+    payee; `reserve_short` says why not all. Times are the network's own.
     """
 
     id: bytes
@@ -76,6 +78,10 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     saved_ms: int = 0
     until_stopped: bool = False
     spot: bool = False
+    paid: tuple[tuple[int, int], ...] = ()
+    refunded_microusd: int = 0
+    made_good_microusd: int = 0
+    reserve_short: str = ""
 
     @property
     def holds_capacity(self) -> bool:
@@ -189,6 +195,13 @@ class Vote(NamedTuple):
     """A result was reported: it is to be judged."""
 
 
+class Wasted(NamedTuple):
+    """Work is lost: `settled_ms` that were paid already, and `given_ms` that an owner who was polite gave in vain."""
+
+    settled_ms: int
+    given_ms: int
+
+
 class Ended(NamedTuple):
     """The lease is over. `paid`: its last window was settled; `ok`: it has a result that is believed."""
 
@@ -202,7 +215,7 @@ class Refused(NamedTuple):
     code: str
 
 
-Effect = Reserve | Settle | Release | Stop | Free | Vote | Ended | Refused
+Effect = Reserve | Settle | Release | Stop | Free | Vote | Wasted | Ended | Refused
 Step = tuple[Lease, tuple[Effect, ...]]
 
 
@@ -323,7 +336,7 @@ def _judged(lease: Lease, at: int, *, believed: bool) -> Step:
         return lease, (Refused("lease.not_reported"),)
     if not believed:
         wrong = _ended(lease, at, "result.wrong", "provider")
-        return wrong, (Release(lease.window), Ended(ok=False, paid=False))
+        return wrong, (Release(lease.window), *_wasted(lease.used_ms, 0), Ended(ok=False, paid=False))
     paid = _ended(lease, at, lease.reason, lease.caused_by)
     paid = msgspec.structs.replace(paid, used_ms=lease.used_ms + lease.claim_ms)
     return paid, (Settle(lease.window, lease.claim_ms, None), Ended(ok=lease.ok, paid=True))
@@ -352,10 +365,17 @@ def _released(lease: Lease, at: int, reason: str, caused_by: str, receipt: Repor
     if lease.state is LeaseState.REPORTED:
         return lease, (Refused("lease.reported"),)
     ended, used_ms = _ended(lease, at, reason, caused_by), useful_ms(lease, caused_by, receipt)
+    settled_ms = 0 if lease.until_stopped else max(0, lease.used_ms - lease.saved_ms)
+    given_ms = billable_ms(lease, receipt) - used_ms if receipt is not None and caused_by == "owner" else 0
+    wasted = _wasted(settled_ms, given_ms)
     if not used_ms:
-        return ended, (Release(lease.window), Free(), Ended(ok=False, paid=False))
+        return ended, (Release(lease.window), Free(), *wasted, Ended(ok=False, paid=False))
     paid = msgspec.structs.replace(ended, used_ms=lease.used_ms + used_ms)
-    return paid, (Settle(lease.window, used_ms, None), Free(), Ended(ok=False, paid=True))
+    return paid, (Settle(lease.window, used_ms, None), Free(), *wasted, Ended(ok=False, paid=True))
+
+
+def _wasted(settled_ms: int, given_ms: int) -> tuple[Wasted, ...]:
+    return (Wasted(settled_ms, given_ms),) if settled_ms or given_ms else ()
 
 
 def _ended(lease: Lease, at: int, reason: str, caused_by: str) -> Lease:

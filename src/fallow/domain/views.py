@@ -89,6 +89,9 @@ class LeaseView(View, frozen=True, kw_only=True):
 
     What it did in its first `saved_ms` is in a checkpoint. `receipt` says who stands for its use: the buyer signed for
     it (mutual), or the operator alone does (operator-attested).
+
+    For lost work the reserve gave `refunded_microusd` of what is owed back to the buyer and `made_good_microusd` to the
+    provider; `reserve_short` says why not all of it.
     """
 
     id: str
@@ -106,6 +109,9 @@ class LeaseView(View, frozen=True, kw_only=True):
     owed_microusd: int
     saved_ms: int = 0
     spot: bool = False
+    refunded_microusd: int = 0
+    made_good_microusd: int = 0
+    reserve_short: str = ""
     receipt: str = OPERATOR_ATTESTED
 
 

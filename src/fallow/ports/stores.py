@@ -9,6 +9,7 @@ from fallow.domain.billing import MeterKey
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Offer, Refusal
+from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.subscriptions import DeliveryKey, Meter, Subscription
 from fallow.domain.verification import Standing
 from fallow.ports.database import Transaction
@@ -94,6 +95,7 @@ class MarketRows(NamedTuple):
     leases: Sequence[Lease]
     offers: Sequence[Offer]
     meters: Mapping[MeterKey, int]
+    tallies: Mapping[TallyKey, Tally]
     refusals: Sequence[Refusal]
     standings: Mapping[bytes, Standing]
     evidence: Sequence[Evidence]
@@ -108,6 +110,7 @@ class MarketState(NamedTuple):
     leases: list[Lease]
     offers: list[Offer]
     meters: dict[MeterKey, int]
+    tallies: dict[TallyKey, Tally]
     standings: dict[bytes, Standing]
     secrets: dict[str, bytes]
     cursor: Cursor

@@ -13,6 +13,7 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Evidence, Offer, Refusal
+from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Transaction
 from fallow.ports.stores import Cursor, MarketRows, MarketState
@@ -61,6 +62,7 @@ class MemoryMarketStore:
         self._leases: dict[bytes, _LeaseRow] = {}
         self._offers: dict[bytes, bytes] = {}
         self._meters: dict[MeterKey, int] = {}
+        self._tallies: dict[TallyKey, Tally] = {}
         self._standings: dict[bytes, bytes] = {}
         self._secrets: dict[str, bytes] = {}
         self._evidence: dict[bytes, _EvidenceRow] = {}
@@ -98,6 +100,7 @@ class MemoryMarketStore:
             leases=[_decode(row.doc, Lease) for row in leases],
             offers=[_decode(doc, Offer) for _, doc in sorted(self._offers.items())],
             meters=dict(self._meters),
+            tallies=dict(self._tallies),
             standings={node: _decode(doc, Standing) for node, doc in self._standings.items()},
             secrets=dict(self._secrets),
             cursor=self._leader[None].cursor,
@@ -118,8 +121,7 @@ class MemoryMarketStore:
             mine.put(self._leases, lease.id, lease_row)
         for offer in rows.offers:
             mine.put(self._offers, offer.node, _encode(offer))
-        for meter, price_ms in rows.meters.items():
-            mine.put(self._meters, meter, price_ms)
+        self._keep_sums(mine, rows)
         for node, standing in rows.standings.items():
             mine.put(self._standings, node, _encode(standing))
         for job_id, locked in rows.secrets.items():
@@ -174,6 +176,12 @@ class MemoryMarketStore:
         memory_transaction(tx)
         rows = sorted(row for row in self._leases.values() if row.job == job_id)
         return [_decode(row.doc, Lease) for row in rows[skip : skip + limit]]
+
+    def _keep_sums(self, tx: MemoryTransaction, rows: MarketRows) -> None:
+        for meter, price_ms in rows.meters.items():
+            tx.put(self._meters, meter, price_ms)
+        for key, tally in rows.tallies.items():
+            tx.put(self._tallies, key, tally)
 
     def _keep_verdicts(self, tx: MemoryTransaction, rows: MarketRows) -> None:
         for refusal in rows.refusals:

@@ -11,6 +11,7 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Evidence, Offer, Refusal
+from fallow.domain.reserve import Tally
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Row, Transaction
 from fallow.ports.stores import Cursor, MarketRows, MarketState
@@ -47,6 +48,7 @@ class PostgresMarketStore:
         leases = await tx.fetch("SELECT doc FROM market.lease WHERE state <> 'ended' ORDER BY proposed_at, id")
         offers = await tx.fetch("SELECT doc FROM market.offer")
         meters = await tx.fetch("SELECT * FROM market.meter")
+        tallies = await tx.fetch("SELECT * FROM market.tally")
         standings = await tx.fetch("SELECT node, doc FROM market.standing")
         secrets = await tx.fetch("SELECT job, locked FROM market.secret")
         leader = await tx.fetch("SELECT cursor, cursor_records FROM market.leader")
@@ -57,6 +59,7 @@ class PostgresMarketStore:
             standings={row["node"]: _decode(row, Standing) for row in standings},
             meters={(row["payer"], row["payee"], row["price_version"]): int(row["price_ms"]) for row in meters},
             secrets={row["job"]: row["locked"] for row in secrets},
+            tallies={(row["account"], row["credit"]): Tally(int(row["fees"]), int(row["covered"])) for row in tallies},
             cursor=Cursor(leader[0]["cursor"], leader[0]["cursor_records"]),
         )
 
@@ -164,6 +167,13 @@ class PostgresMarketStore:
             await tx.execute("DELETE FROM market.secret WHERE job = ANY($1::text[])", gone)
 
     async def _save_meters(self, tx: Transaction, rows: MarketRows) -> None:
+        if rows.tallies:
+            await tx.execute(
+                "INSERT INTO market.tally (account, credit, fees, covered)"
+                " SELECT * FROM unnest($1::bytea[], $2::integer[], $3::numeric[], $4::numeric[])"
+                " ON CONFLICT (account, credit) DO UPDATE SET fees = EXCLUDED.fees, covered = EXCLUDED.covered",
+                *_columns((*key, *tally) for key, tally in rows.tallies.items()),
+            )
         if rows.meters:
             await tx.execute(
                 "INSERT INTO market.meter (payer, payee, price_version, price_ms)"

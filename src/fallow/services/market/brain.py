@@ -7,6 +7,7 @@ and offers, so that a new process goes on where a dead one stopped.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import msgspec
 from fallow.domain import jobs as job_rules
 from fallow.domain import leases as lease_rules
 from fallow.domain.billing import Charge, FeePolicy, MeterKey, charge
-from fallow.domain.chart import NETWORK
+from fallow.domain.chart import NETWORK, Credit, Parts
 from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.facts import LeaseCheckpoint, UsageReceipt
@@ -24,8 +25,9 @@ from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.matching import Place
 from fallow.domain.offers import Offer, Refusal
 from fallow.domain.orders import Order
+from fallow.domain.reserve import Cover, Tally, TallyKey, cover, lost_microusd, refund_microusd
 from fallow.domain.verification import Judgement, level, suspended_until
-from fallow.services.market.changes import Changes, Collect, GiveBack, Hold
+from fallow.services.market.changes import Changes, Collect, GiveBack, Hold, MakeGood
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import NOTHING, Floor, Slot
 from fallow.services.market.holders import Holders
@@ -69,6 +71,7 @@ class Brain:
         self.jobs: dict[str, Entry] = {}
         self.leases: dict[bytes, Lease] = {}
         self.meters: dict[MeterKey, int] = {}
+        self.tallies: dict[TallyKey, Tally] = {}
         self.results: dict[bytes, str | None] = {}
         self.unfunded: set[bytes] = set()
         self.banned: frozenset[bytes] = frozenset()
@@ -304,6 +307,48 @@ class Brain:
         if lease.id in self.leases:
             self._step(self.leases[lease.id], lease_rules.Unfunded(now))
 
+    def collected(self, lease: Lease, paid: Mapping[int, int], fees: Mapping[int, int]) -> None:
+        """A window of `lease` was collected, and so much of it was fee, both by credit class."""
+        current = self.changes.leases[lease.id]
+        total = Counter(dict(current.paid))
+        total.update(paid)
+        self._change(msgspec.structs.replace(current, paid=tuple(sorted(total.items()))))
+        if lease.payer == NETWORK:
+            return  # what the network pays to itself earns nobody anything
+        for credit, fee in fees.items():
+            key = (lease.payee, credit)
+            tally = self.tallies.get(key, Tally())
+            self.tallies[key] = tally._replace(fees=tally.fees + fee)
+            self.changes.tallies.add(key)
+
+    def cover(self, lease: Lease, amount: int, parts: Parts, reserve: Mapping[int, int]) -> Cover:
+        """What the reserve may give on account of the lease's payee; it counts from now on."""
+        tallies = {int(credit): self.tallies.get((lease.payee, credit), Tally()) for credit in Credit}
+        given = cover(amount, parts, reserve, tallies)
+        for credit, part in given.parts:
+            tally = tallies[credit]
+            self.tallies[lease.payee, credit] = tally._replace(covered=tally.covered + part)
+            self.changes.tallies.add((lease.payee, credit))
+        return given
+
+    def made_good(self, lease: Lease, refund: Cover, lost: Cover) -> None:
+        """The reserve paid for what `lease` lost; what the buyer got back his item does not owe any more."""
+        self._change(
+            msgspec.structs.replace(
+                self.changes.leases[lease.id],
+                refunded_microusd=refund.total,
+                made_good_microusd=lost.total,
+                reserve_short=refund.short or lost.short,
+            )
+        )
+        key, entry = (lease.job, lease.item), self.jobs.get(lease.job)
+        item = entry.items[lease.item] if entry is not None else self.changes.items[key]
+        item = msgspec.structs.replace(item, owed_microusd=item.owed_microusd - refund.total)
+        self.changes.items[key] = item
+        if entry is not None:
+            entry.items[lease.item] = item
+            entry.spent_microusd -= refund.total
+
     # Placing
 
     def place(self, job_id: str, index: int, lease: Lease) -> None:
@@ -388,6 +433,8 @@ class Brain:
                 self.floor.slots[after.node].give_back(after)
             case lease_rules.Vote():
                 self._vote(after, now)
+            case lease_rules.Wasted(settled_ms, given_ms):
+                self._make_good(before, self.leases[after.id], settled_ms, given_ms)
             case lease_rules.Ended(paid=paid):
                 worked = paid or after.window > 0 or after.saved_ms > 0
                 self._lease_over(self.leases[after.id], now, worked=worked)
@@ -417,6 +464,14 @@ class Brain:
             self.jobs[lease.job].spent_microusd += owed.total
         self.unfunded.discard(NETWORK)  # the fee is where the network's own checks are paid from
         return owed
+
+    def _make_good(self, before: Lease, lease: Lease, settled_ms: int, given_ms: int) -> None:
+        """Have the reserve asked for what was lost; the network's own checks get nothing back from it."""
+        price = lease.price_microusd_per_hour
+        refund = refund_microusd(lease.owed_microusd, price, lease.used_ms - settled_ms) if lease.payer else 0
+        lost = lost_microusd(price, given_ms, self.fee)
+        if refund or lost:
+            self.changes.move(MakeGood(before, refund if settled_ms else 0, lost))
 
     def _running(self, lease: Lease, now: int) -> None:
         entry = self.jobs[lease.job]
@@ -500,6 +555,12 @@ class Brain:
 
     def _set_item(self, entry: Entry, item: Item, now: int) -> None:
         entry.set_item(item, self.changes, now)
+
+    def _change(self, lease: Lease) -> None:
+        """Keep a lease that may have ended in this round."""
+        self.changes.leases[lease.id] = lease
+        if lease.id in self.leases:
+            self.leases[lease.id] = lease
 
     def _keep(self, lease: Lease) -> None:
         self.changes.leases[lease.id] = lease

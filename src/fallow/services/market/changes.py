@@ -10,6 +10,7 @@ from fallow.domain.draws import Draw
 from fallow.domain.jobs import Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Refusal
+from fallow.domain.reserve import TallyKey
 from fallow.domain.views import JobEvent
 
 
@@ -37,7 +38,15 @@ class GiveBack(NamedTuple):
     window: int
 
 
-Money = Hold | Collect | GiveBack
+class MakeGood(NamedTuple):
+    """Pay from the reserve, as far as it goes, `refund_microusd` to the payer and `lost_microusd` to the payee."""
+
+    lease: Lease
+    refund_microusd: int
+    lost_microusd: int
+
+
+Money = Hold | Collect | GiveBack | MakeGood
 
 
 class Changes:
@@ -54,6 +63,7 @@ class Changes:
         self.secrets: dict[str, bytes | None] = {}
         self.offers: set[bytes] = set()
         self.meters: set[MeterKey] = set()
+        self.tallies: set[TallyKey] = set()
         self.money: list[Money] = []
         self.proposals: list[Lease] = []
         self.stops: list[tuple[bytes, bytes]] = []

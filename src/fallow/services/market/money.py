@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from fallow.domain.chart import (
@@ -9,12 +10,15 @@ from fallow.domain.chart import (
     Credit,
     Kind,
     Parts,
+    Purpose,
+    account_id,
     accounts_of,
     chain,
     collect,
     give_back,
     hold,
     left_over,
+    make_good,
     purse_id,
     split,
 )
@@ -23,7 +27,7 @@ from fallow.domain.ledger import BATCH_MAX, Result, Transfer
 from fallow.ports.database import Transaction
 from fallow.ports.ledger import Ledger
 from fallow.services.market.brain import Brain
-from fallow.services.market.changes import Collect, GiveBack, Hold, Money
+from fallow.services.market.changes import Collect, GiveBack, Hold, MakeGood, Money
 
 Available = dict[int, int]
 
@@ -49,9 +53,14 @@ class Cashier:
             return
         await self._open_accounts(tx, money)
         wallets = await self._wallets(tx, {entry.lease.payer for entry in money})
+        reserve = await self._reserve(tx) if any(isinstance(entry, MakeGood) for entry in money) else {}
         transfers: list[Transfer] = []
         for entry in money:
-            linked = _transfers(entry, wallets[entry.lease.payer], brain, now)
+            available = wallets[entry.lease.payer]
+            if isinstance(entry, MakeGood):
+                linked = _make_good(entry, available, reserve, brain, now)
+            else:
+                linked = _transfers(entry, available, brain, now)
             if len(transfers) + len(linked) > BATCH_MAX:
                 await self._post(tx, transfers, now)
                 transfers = []
@@ -80,6 +89,11 @@ class Cashier:
             await self._ledger.open_accounts(tx, [entry for owner in sorted(owners) for entry in accounts_of(owner)])
             self._known |= owners
 
+    async def _reserve(self, tx: Transaction) -> Available:
+        ids = {account_id(Purpose.RESERVE, credit): int(credit) for credit in Credit}
+        balances = await self._ledger.balances(tx, list(ids))
+        return {ids[key]: balance.credits_posted - balance.debits_posted for key, balance in balances.items()}
+
     async def _wallets(self, tx: Transaction, payers: set[bytes]) -> dict[bytes, Available]:
         ids = {purse_id(credit, payer): (payer, credit) for payer in payers for credit in Credit}
         wallets: dict[bytes, Available] = {payer: {} for payer in payers}
@@ -89,7 +103,7 @@ class Cashier:
         return wallets
 
 
-def _transfers(money: Money, available: Available, brain: Brain, now: int) -> list[Transfer]:
+def _transfers(money: Hold | Collect | GiveBack, available: Available, brain: Brain, now: int) -> list[Transfer]:
     """Plan one intent as one chain, and keep count of what remains available."""
     match money:
         case Hold():
@@ -98,11 +112,40 @@ def _transfers(money: Money, available: Available, brain: Brain, now: int) -> li
             _release(available, lease.held, charge.total)
             brain.funded(now, account=lease.payer)
             settled = collect(lease.id, window, lease.held, [(lease.payee, charge)])
+            brain.collected(
+                lease, _sum(settled, Kind.INCOME, Kind.FEE, Kind.RESERVE), _sum(settled, Kind.FEE, Kind.RESERVE)
+            )
             return chain(settled + (_reserve(following, available, brain, now) if following else []))
         case GiveBack(lease, window):
             _release(available, lease.held, 0)
             brain.funded(now, account=lease.payer)
             return chain(give_back(lease.id, window, lease.held))
+
+
+def _sum(transfers: Sequence[Transfer], *kinds: Kind) -> Counter[int]:
+    """What moved for these reasons, by credit class."""
+    sums: Counter[int] = Counter()
+    for entry in transfers:
+        if entry.code in kinds:
+            sums[entry.ledger] += entry.amount or 0
+    return sums
+
+
+def _make_good(wish: MakeGood, available: Available, reserve: Available, brain: Brain, now: int) -> list[Transfer]:
+    """Pay from the reserve what it has and may give, in the credit classes that the lease was paid in."""
+    lease = wish.lease
+    refund = brain.cover(lease, wish.refund_microusd, brain.changes.leases[lease.id].paid, reserve)
+    for credit, amount in refund.parts:
+        reserve[credit] -= amount
+        available[credit] = available.get(credit, 0) + amount
+    lost = brain.cover(lease, wish.lost_microusd, lease.held, reserve)
+    for credit, amount in lost.parts:
+        reserve[credit] -= amount
+    brain.made_good(lease, refund, lost)
+    if refund.parts:
+        brain.funded(now, account=lease.payer)
+    paid = make_good(lease.id, Kind.REFUND, lease.payer, refund.parts)
+    return chain(paid + make_good(lease.id, Kind.LOST, lease.payee, lost.parts))
 
 
 def _reserve(wish: Hold, available: Available, brain: Brain, now: int) -> list[Transfer]:

@@ -189,6 +189,7 @@ class Rounds:
         brain.floor.networks = await self._registry.networks(tx)
         for offer in state.offers:
             brain.floor.offer(offer, now)
+        brain.tallies = state.tallies
         brain.meters, brain.judging.standings = state.meters, state.standings
         brain.judging.canaries = Canaries(await self._seeds.known(tx))
         brain.restore(state.jobs, state.leases, state.secrets)
@@ -345,6 +346,7 @@ def _rows(brain: Brain, cursor: Cursor) -> MarketRows:
         leases=list(changes.leases.values()),
         offers=[brain.floor.slots[node].offer for node in changes.offers],
         meters={key: brain.meters[key] for key in changes.meters},
+        tallies={key: brain.tallies[key] for key in changes.tallies},
         refusals=changes.refusals,
         standings={node: brain.judging.standing(node) for node in changes.standings},
         evidence=changes.evidence,

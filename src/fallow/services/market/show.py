@@ -76,6 +76,9 @@ def lease_view(lease: Lease) -> LeaseView:
         owed_microusd=lease.owed_microusd,
         saved_ms=lease.saved_ms,
         spot=lease.spot,
+        refunded_microusd=lease.refunded_microusd,
+        made_good_microusd=lease.made_good_microusd,
+        reserve_short=lease.reserve_short,
     )
 
 

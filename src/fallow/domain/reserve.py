@@ -1,0 +1,69 @@
+"""What the reserve pays for work that was lost, pure: DESIGN rule 8, bounded in the manner of rule 9.
+
+A buyer gets back what earlier windows of a lease took for work that he cannot use, and a provider whose owner took his
+machine back politely is paid for what was lost since the last checkpoint. What the reserve pays on account of one
+provider, in one credit class, never exceeds the fee that buyers' use of that provider has paid in it: whoever takes
+his machine back for ever, or buys from himself, gets no more out than he paid in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from fallow.domain.billing import HOUR_MS, FeePolicy, cumulative_charge
+
+TallyKey = tuple[bytes, int]
+"""A provider's account and a credit class."""
+
+EXHAUSTED, NOT_EARNED = "reserve.exhausted", "reserve.not_earned"
+
+
+class Tally(NamedTuple):
+    """Micro-US-dollars: the fees that use of a provider paid, and what the reserve paid on his account."""
+
+    fees: int = 0
+    covered: int = 0
+
+
+class Cover(NamedTuple):
+    """What the reserve gives, by credit class, and why not more; "" when it gives all."""
+
+    parts: tuple[tuple[int, int], ...]
+    short: str
+
+    @property
+    def total(self) -> int:
+        """All classes together."""
+        return sum(amount for _, amount in self.parts)
+
+
+def refund_microusd(owed_microusd: int, price_microusd_per_hour: int, useful_ms: int) -> int:
+    """What a buyer paid beyond the price of what he can use, rounded for the reserve."""
+    return max(0, owed_microusd + (-price_microusd_per_hour * useful_ms // HOUR_MS))
+
+
+def lost_microusd(price_microusd_per_hour: int, lost_ms: int, fee: FeePolicy) -> int:
+    """What a provider would have earned with work that was lost."""
+    return cumulative_charge(price_microusd_per_hour * lost_ms, fee).provider
+
+
+def cover(
+    amount: int, parts: Sequence[tuple[int, int]], reserve: Mapping[int, int], tallies: Mapping[int, Tally]
+) -> Cover:
+    """Take `amount` from the reserve, in the credit classes of `parts`, those that are spent last first.
+
+    `reserve` is what it holds and `tallies` the provider's, both by class.
+    """
+    taken: list[tuple[int, int]] = []
+    short = ""
+    for credit, part in reversed(parts):
+        tally = tallies.get(credit, Tally())
+        wanted, earned = min(amount, part), tally.fees - tally.covered
+        given = max(0, min(wanted, earned, reserve.get(credit, 0)))
+        if given < wanted:
+            short = NOT_EARNED if given == max(0, earned) else EXHAUSTED
+        if given:
+            taken.append((credit, given))
+        amount -= wanted
+    return Cover(tuple(taken), short)
