@@ -169,7 +169,7 @@ class Node:
                     self._leases.stop(lease, "network.stopped", "buyer")
 
     def _decide(self, proposal: calls.Proposal) -> None:
-        match self._leases.decide(proposal, self._clock.now_ms(), ""):
+        match self._leases.decide(proposal, ""):
             case Take(held):
                 self.accepted += 1
                 self._record(LeaseAccepted(lease=held.id))
