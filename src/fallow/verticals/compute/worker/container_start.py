@@ -93,7 +93,7 @@ class Launch:
             except OSError as error:
                 raise Unavailable("compute.podman", f"podman does not start: {error.strerror}.") from error
         self._fd = os.pidfd_open(self._process.pid)
-        self._keeper = Keeper(self._fd, podman.command(*self._removal), podman.environment)
+        self._keeper = Keeper(self._fd, self._pid_file, podman.command(*self._removal), podman.environment)
         with contextlib.suppress(psutil.Error, OSError):  # it has failed already
             os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
             psutil.Process(self._process.pid).ionice(psutil.IOPRIO_CLASS_IDLE)
