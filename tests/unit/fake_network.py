@@ -24,7 +24,7 @@ from fallow.domain.tickets import Ticket, prove
 from fallow.http.app import create_app
 from fallow.http.limits import Limits
 from fallow.ports.rpc import serve
-from fallow.verticals.compute import VERTICAL
+from fallow.verticals.compute.plugin import VERTICAL
 
 BUYER = "0x" + "b1" * 20
 OTHER = "0x" + "b2" * 20

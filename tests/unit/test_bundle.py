@@ -26,8 +26,8 @@ from fallow.sdk.client import AsyncClient
 from fallow.sdk.containers import Image
 from fallow.sdk.functions import pack_call, pack_function, read_value
 from fallow.sdk.metadata import Metadata, fits, read_metadata
-from fallow.verticals.compute import VERTICAL
 from fallow.verticals.compute.core.work import ContainerWork, PythonWork, read_work
+from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.compute.worker.bundles import unpack
 
 SCRIPT = """\

@@ -10,7 +10,7 @@ import pytest
 
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.ports.vertical import Finished
-from fallow.verticals.compute import VERTICAL
+from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.compute.worker import python as module
 from fallow.verticals.compute.worker import seccomp
 from fallow.verticals.compute.worker.watch import disk_bytes, wipe

@@ -20,6 +20,10 @@ from fallow.ports.streams import Stream
 LOOK_FIRST_S: Final = 0.01
 LOOK_EVERY_S: Final = 0.2
 """How often a log that is followed is looked at."""
+
+LOOK_GROWTH: Final = 1.25
+"""The first output comes some hundred milliseconds after the start: it waits for a fifth of that at most."""
+
 CHUNK_BYTES: Final = 64 << 10
 
 _log = logging.getLogger(__name__)
@@ -111,7 +115,7 @@ async def send_log(stream: Stream, workspace: Path, want: Logs, over: asyncio.Ev
             if last:
                 break
             await clock.sleep(pause_s)
-            pause_s = min(LOOK_EVERY_S, 2 * pause_s)
+            pause_s = min(LOOK_EVERY_S, LOOK_GROWTH * pause_s)
         stream.end()
     finally:
         if fd is not None:

@@ -17,7 +17,8 @@ from fallow.sdk.runs import RunCalls
 
 LOOK_FIRST_S: Final = 0.02
 LOOK_EVERY_S: Final = 0.5
-"""How often an item that does not run yet is looked at; at first sooner, twice as long after each look."""
+LOOK_GROWTH: Final = 1.25
+"""How often an item that does not run yet is looked at; at first sooner, a quarter later after each look."""
 LEASE_HEADER: Final = "Fallow-Lease"
 SILENCE: Final = httpx2.Timeout(10.0, read=None)
 """A program may say nothing for as long as it likes."""
@@ -60,7 +61,7 @@ class LiveCalls(RunCalls):
             except PASSING as error:
                 await outage.pause(error)
             await self._patience.sleep(pause_s)
-            pause_s = min(LOOK_EVERY_S, 2 * pause_s)
+            pause_s = min(LOOK_EVERY_S, LOOK_GROWTH * pause_s)
 
     async def reach(self, job_id: str, index: int, purpose: Purpose) -> StreamGrant:
         """Get a ticket for streams to an item that runs now; see `/v1/streams` in the design of the data plane.

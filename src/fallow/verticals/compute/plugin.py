@@ -1,0 +1,38 @@
+"""The plugin of compute, as the network and the agent find it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fallow.ports.vertical import Vertical, Worker, WorkNeeds
+from fallow.verticals.compute.core.work import read_work
+
+
+class Compute:
+    """The plugin that the entry point names."""
+
+    name = "compute"
+
+    def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
+        """Check an order's work; see `Vertical.check_work`."""
+        checked = read_work(work)
+        blobs = checked.blobs | ({item} if item else set())
+        return WorkNeeds(
+            frozenset(blobs),
+            checked.attributes,
+            checked.output_mib << 20,
+            compares=checked.compares,
+            checkpoints=checked.checkpoints,
+            secrets=checked.secrets,
+        )
+
+    def worker(self, cache: Path) -> Worker:
+        """Make the provider's side. Imported here, since only agents have what it needs installed."""
+        from fallow.verticals.compute.worker.worker import ComputeWorker  # noqa: PLC0415
+
+        return ComputeWorker(cache)
+
+
+VERTICAL: Vertical = Compute()
