@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 from urllib.parse import ParseResult, urlsplit
@@ -23,6 +24,9 @@ from fallow.ports.streams import Link
 
 PATH: Final = "/v1/bus"
 TUNNELS_MAX: Final = 8192
+TUNNELS_PER_ADDRESS_MAX: Final = 1024
+"""Many nodes may share a router; but nobody, who has shown no key yet, takes all places."""
+
 READ_BYTES: Final = 64 << 10
 
 _log = logging.getLogger(__name__)
@@ -40,13 +44,14 @@ class BusTunnels:
         self._host, self._port = parts.hostname or "", parts.port or 0
         self._tls = tls
         self._told = told
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
     async def attend(self, link: Link, address: str) -> None:
-        """Carry one link until either end is gone."""
-        if self._open >= TUNNELS_MAX:
+        """Carry one link until either end is gone; at once where there are too many."""
+        if self._open.total() >= TUNNELS_MAX or self._open[address] >= TUNNELS_PER_ADDRESS_MAX:
+            _log.info("no tunnel to the bus for %s: there are too many", address)
             return
-        self._open += 1
+        self._open[address] += 1
         try:
             reader, writer = await asyncio.open_connection(
                 self._host, self._port, ssl=self._tls, server_hostname=self._host if self._tls else None
@@ -56,7 +61,9 @@ class BusTunnels:
         else:
             await self._carry(link, address, reader, writer)
         finally:
-            self._open -= 1
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
 
     async def _carry(
         self, link: Link, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
