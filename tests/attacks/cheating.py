@@ -16,10 +16,11 @@ from fallow.domain.leases import Lease
 from fallow.domain.offers import Offer
 from fallow.domain.orders import Order
 from fallow.domain.resources import Resources, Terms
-from fallow.services.market.brain import Brain, Source
+from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Collect, Hold
 from fallow.services.market.dispatch import dispatch
 from fallow.services.market.entry import Entry
+from fallow.services.market.state import Source
 
 BUYER, OPERATOR = b"b" * 20, b"o" * 20
 START_MS = 1_000_000

@@ -11,7 +11,7 @@ from fallow.domain.leases import PREEMPTED, Lease, LeaseState
 from fallow.domain.matching import why_not
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
-from fallow.services.market.brain import GIVE_WAY_MS
+from fallow.services.market.course import GIVE_WAY_MS
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.show import quote
 from tests.market_world import Node, World, failed

@@ -11,7 +11,8 @@ from fallow.domain.offers import Offer
 from fallow.domain.records import Record
 from fallow.domain.resources import Terms
 from fallow.ports.stores import Cursor, LoggedBatch
-from fallow.services.market.brain import Brain, Source
+from fallow.services.market.brain import Brain
+from fallow.services.market.state import Source
 
 
 def apply_log(brain: Brain, cursor: Cursor, batches: Sequence[LoggedBatch], accounts: Mapping[bytes, bytes]) -> Cursor:

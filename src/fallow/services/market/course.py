@@ -1,0 +1,183 @@
+"""The course of leases and items: each event of a lease with its effects, through to payment and the next placing."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fallow.domain import jobs as job_rules
+from fallow.domain import leases as lease_rules
+from fallow.domain.chart import NETWORK
+from fallow.domain.jobs import FINAL, Item, ItemState
+from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.verification import Judgement
+from fallow.services.market.accounts import Accounts
+from fallow.services.market.changes import Collect, GiveBack
+from fallow.services.market.entry import Entry
+
+GIVE_WAY_MS = 10_000
+"""A spot lease that has not ended so long after it was asked to is not waited for: room is made elsewhere."""
+
+BANNED = "operator.banned"
+"""Why work of a banned node or account ends. What was reported before is judged and paid as ever."""
+
+
+class Course(Accounts):
+    """Moves leases, their items and their jobs on. Those who place items call its public methods."""
+
+    def not_held(self, lease: Lease, now: int) -> None:
+        """The payer cannot cover it: the lease ends, and his items wait until money comes in."""
+        self.unfunded.add(lease.payer)
+        if lease.id in self.leases:
+            self._step(self.leases[lease.id], lease_rules.Unfunded(now))
+
+    def place(self, job_id: str, index: int, lease: Lease) -> None:
+        """Propose a lease for an item: money is reserved first, then the node is asked."""
+        entry = self.jobs[job_id]
+        self._set_item(entry, job_rules.placed(entry.items[index], lease), lease.proposed_at)
+        lease, effects = lease_rules.propose(lease)
+        self._keep(lease)
+        for effect in effects:
+            self._follow(lease, lease, effect, lease.proposed_at)
+
+    def preempt(self, lease: Lease, now: int) -> None:
+        """End a spot lease for one on demand, as its owner would; a process that runs until stopped is paid so far."""
+        by = "network" if self.jobs[lease.job].job.order.until_stopped else "owner"
+        self.giving_way[lease.id] = now + GIVE_WAY_MS
+        self._step(lease, lease_rules.StopAsked(now, lease_rules.PREEMPTED, by))
+
+    def over_budget(self, entry: Entry, item: Item, now: int) -> None:
+        """No node that an item could ever get fits the order's budget: it fails, unless a lease may give money back."""
+        if entry.reserved:
+            return
+        self._set_item(entry, msgspec.structs.replace(item, state=ItemState.FAILED, reason="buyer.budget"), now)
+        self._end_job(entry, now)
+
+    def settle_for_less(self, entry: Entry, item: Item, now: int) -> None:
+        """No further result is to be had: what there is decides, unchecked; two that differ decide nothing."""
+        says = {vote.says for vote in item.votes}
+        self._conclude(entry, item, Judgement(item.votes if len(says) == 1 else (), ()), now)
+
+    def drop_canary(self, entry: Entry, now: int) -> None:
+        """Give up a canary that its node cannot be given any more."""
+        for item in list(entry.items.values()):
+            self._set_item(entry, msgspec.structs.replace(item, state=ItemState.FAILED, reason="canary.dropped"), now)
+        self._end_job(entry, now)
+
+    def _step(self, lease: Lease, event: lease_rules.Event) -> str:
+        """Apply an event to a lease and follow its effects; returns the code of a refusal."""
+        after, effects = lease_rules.step(lease, event)
+        for effect in effects:
+            if isinstance(effect, lease_rules.Refused):
+                return effect.code
+        self._keep(after)
+        if after.state is LeaseState.RUNNING and lease.state is LeaseState.PROPOSED:
+            self._running(after, event.at)
+        for effect in effects:
+            self._follow(lease, after, effect, event.at)
+        return ""
+
+    def _follow(self, before: Lease, after: Lease, effect: lease_rules.Effect, now: int) -> None:
+        match effect:
+            case lease_rules.Reserve(window, amount):
+                self.changes.move(self._hold(after, window, amount))
+            case lease_rules.Settle(window, used_ms, following):
+                charged = self._charge(before, used_ms)
+                hold = self._next_hold(after, following) if following else None
+                self.changes.move(Collect(before, window, charged, hold))
+                self.unfunded.discard(before.payer)
+                if following and not hold:
+                    self._step(self.leases[after.id], lease_rules.Unfunded(now, "buyer.budget"))
+            case lease_rules.Release(window):
+                self.changes.move(GiveBack(before, window))
+                self.unfunded.discard(before.payer)
+            case lease_rules.Stop():
+                self.changes.stops.append((after.node, after.id))
+            case lease_rules.Free():
+                self.floor.slots[after.node].give_back(after)
+            case lease_rules.Vote():
+                self._vote(after, now)
+            case lease_rules.Wasted(settled_ms, given_ms):
+                self._make_good(before, self.leases[after.id], settled_ms, given_ms)
+            case lease_rules.Ended(paid=paid):
+                worked = paid or after.window > 0 or after.saved_ms > 0
+                self._lease_over(self.leases[after.id], now, worked=worked)
+
+    def _running(self, lease: Lease, now: int) -> None:
+        entry = self.jobs[lease.job]
+        self._set_item(entry, job_rules.running(entry.items[lease.item]), now)
+
+    def _vote(self, lease: Lease, now: int) -> None:
+        """A result came in: believe it, have it checked, or judge between it and others."""
+        entry = self.jobs[lease.job]
+        item, judgement = self.judging.count(
+            entry.job, entry.items[lease.item], lease, self.results.get(lease.id), self.changes, now
+        )
+        if judgement is None:
+            self._set_item(entry, item, now)
+        else:
+            self._conclude(entry, item, judgement, now)
+
+    def _conclude(self, entry: Entry, item: Item, judgement: Judgement, now: int) -> None:
+        """Pay or refuse each vote's lease, remember what the nodes have shown, and move the item on."""
+        entry.items[item.index] = item
+        used_ms = max((self.leases[vote.lease].used_ms for vote in item.votes), default=0)
+        self.judging.learn(entry.job, item, judgement, used_ms, self.changes, now)
+        wrong = {vote.lease for vote in judgement.wrong} if entry.job.needs.proves else set()
+        for vote in item.votes:
+            self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=vote.lease not in wrong))
+        item = job_rules.concluded(entry.items[item.index], judgement, entry.job)
+        self._set_item(entry, item, now)
+        self._end_job(entry, now)
+
+    def _lease_over(self, lease: Lease, now: int, *, worked: bool) -> None:
+        """Count what it cost, and move its item on if it ended before it reported a result."""
+        if worked:
+            self.floor.slots[lease.node].warm()
+        if lease.caused_by == "owner" and lease.reason != lease_rules.PREEMPTED:
+            self.floor.cool(lease.node, now)  # it loses no reputation, but others come first for a moment
+        del self.leases[lease.id]
+        self.giving_way.pop(lease.id, None)
+        entry = self.jobs[lease.job]
+        if lease.started_at is not None and entry.job.needs.blobs and lease.caused_by != "provider":
+            self.holders.note((entry.job.account, entry.job.needs.blobs), lease.node)
+        entry.reserved.pop(lease.id, None)
+        item = entry.items[lease.item]
+        if lease.payer != NETWORK:
+            item = msgspec.structs.replace(
+                item, used_ms=item.used_ms + lease.used_ms, owed_microusd=item.owed_microusd + lease.owed_microusd
+            )
+        if lease.id not in item.leases:
+            entry.items[item.index] = item
+            return
+        item = job_rules.without(item, lease)
+        if entry.job.order.until_stopped:
+            item = msgspec.structs.replace(item, result=self.results.get(lease.id))  # what it left when it was stopped
+        self._set_item(entry, item, now)
+        if not item.wanted and not item.leases:  # it was cancelled
+            self._cancel_item(entry, item, now)
+        self._end_job(entry, now)
+
+    def _cancel(self, entry: Entry, now: int) -> None:
+        for item in list(entry.items.values()):
+            if item.state not in FINAL and not item.leases:
+                self._cancel_item(entry, item, now)
+            elif item.leases:
+                self._set_item(entry, msgspec.structs.replace(item, wanted=0), now)  # it gets no further lease
+            for lease_id in item.leases:
+                self._step(self.leases[lease_id], lease_rules.StopAsked(now, self._why_cancelled(entry), "buyer"))
+        self._end_job(entry, now)
+
+    def _why_cancelled(self, entry: Entry) -> str:
+        return BANNED if entry.job.account in self.banned else job_rules.BUYER_CANCELLED
+
+    def _cancel_item(self, entry: Entry, item: Item, now: int) -> None:
+        """End an item that has no open lease; what was reported for it is paid."""
+        for vote in item.votes:
+            self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=True))
+        self._set_item(
+            entry, job_rules.cancelled(entry.items[item.index], entry.job.order, self._why_cancelled(entry)), now
+        )
+
+    def _end_job(self, entry: Entry, now: int) -> None:
+        if entry.end(self.changes, now):
+            self.jobs.pop(entry.job.order.id, None)
