@@ -221,17 +221,19 @@ class Node:
         batch = seal_batch([record for record, _ in made], self.key.sign)
         openings = {str(index): given for index, (_, given) in enumerate(made) if given}
         request = calls.Deliver(batch=batch, openings=openings)
-        while True:
-            try:
-                answer = await call(bus, calls.ingest(self.key.text), request, calls.Delivered)
-                break
-            except Unavailable:
-                await self._clock.sleep(AGAIN_S * (1 + self._random.random()))
+        answer = await self._delivered(bus, request)
         Promise.open(answer.promise, self._ground.network_key)
         for _ in range(count):
             self._waiting.popleft()
         self.batches += 1
         self.records += count
+
+    async def _delivered(self, bus: Bus, request: calls.Deliver) -> calls.Delivered:
+        while True:
+            try:
+                return await call(bus, calls.ingest(self.key.text), request, calls.Delivered)
+            except Unavailable:
+                await self._clock.sleep(AGAIN_S * (1 + self._random.random()))
 
     async def _beat(self, bus: Bus) -> None:
         await self._clock.sleep(BEAT_INTERVAL_S * self._random.random())  # nodes do not beat in step

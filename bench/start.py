@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -112,8 +113,8 @@ async def measure(runs: int) -> list[dict[str, object]]:
             }
             late = await lags(bus)
             for kind, order in orders.items():
-                ours = await repeat(runs, lambda order=order: first_byte_s(net.buyer, order))
-                tool = await repeat(runs, lambda kind=kind: bare_s(*bare[kind]))
+                ours = await repeat(runs, partial(first_byte_s, net.buyer, order))
+                tool = await repeat(runs, partial(bare_s, *bare[kind]))
                 results.append(_result(kind, ours, tool))
             print(f"event loop of the core: p99 {lag_p99(late, await lags(bus))} ms late")
     return results

@@ -61,7 +61,7 @@ async def node(port: int, size: int) -> None:
             await stream.write(CHUNK)
         stream.end()
 
-    async def send_plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def send_plain(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(size // len(CHUNK)):
             writer.write(CHUNK)
             await writer.drain()
@@ -69,8 +69,11 @@ async def node(port: int, size: int) -> None:
 
     async with world_at(port) as net, asyncio.TaskGroup() as group:
         plain = await asyncio.start_server(send_plain, "127.0.0.1", 0)
-        taken = lambda stream: group.create_task(send_stream(stream))  # noqa: E731 - the group is here
-        async with net.session(NODE, node=True, on_opened=taken) as session:
+
+        def take(stream: SessionStream) -> None:
+            group.create_task(send_stream(stream))
+
+        async with net.session(NODE, node=True, on_opened=take) as session:
             await session.linked.wait()
             print(plain.sockets[0].getsockname()[1], flush=True)
             await asyncio.to_thread(sys.stdin.read)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class FakeProbes:
     """Reads what `reading` was set to; `error` breaks it."""
 
     def __init__(self) -> None:
-        self.sources = {"idle_s": "the test"}
+        self.sources: Mapping[str, str] = {"idle_s": "the test"}
         self.reading = QUIET
         self.error: Exception | None = None
         self.asked: list[Collection[str]] = []
