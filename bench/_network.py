@@ -21,6 +21,7 @@ from fallow.domain.facts import OfferMade
 from fallow.ports.rpc import call
 from tests.network import fresh_id, processes_of
 
+GOAL_LAG_MS = 50
 JOINING_MAX = 16
 USD = 1_000_000
 
@@ -110,3 +111,18 @@ def lag_p99(before: Sequence[int], after: Sequence[int]) -> int:
         if seen >= 0.99 * sum(counts):
             return bound
     raise AssertionError("all of them were counted")
+
+
+def lag_result(bench: str, p99_ms: int) -> dict[str, object]:
+    """How late the core's event loop was while a benchmark ran, against the goal for all of them."""
+    print(f"event loop of the core: p99 {p99_ms} ms late")
+    return {
+        "name": f"{bench}-lag",
+        "value": p99_ms,
+        "unit": "ms, event loop of the core (p99)",
+        "baseline": None,
+        "baseline_name": None,
+        "ratio": None,
+        "goal": GOAL_LAG_MS,
+        "ok": p99_ms <= GOAL_LAG_MS,
+    }
