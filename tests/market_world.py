@@ -32,7 +32,7 @@ from fallow.domain.orders import Order
 from fallow.domain.records import Body, make_record
 from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.verification import PROVEN, TRUSTED_AFTER, Standing, level
+from fallow.domain.verification import OWN, PROVEN, TRUSTED_AFTER, VOUCHED, Standing
 from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
 from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Changes
@@ -198,9 +198,13 @@ class Enrolled:
         self.lines = lines
         self.rows = [NodeRow(node.id, node.account, "", START, "") for node in nodes]
         self.bans: frozenset[bytes] = frozenset()
+        self.known: frozenset[bytes] = frozenset()
 
     async def banned(self, _: object) -> frozenset[bytes]:
         return self.bans
+
+    async def vouched(self, _: object) -> frozenset[bytes]:
+        return self.known
 
     async def nodes(self, _: object, only: Sequence[bytes] | None = None) -> list[NodeRow]:
         return [row for row in self.rows if only is None or row.node in only]
@@ -532,7 +536,8 @@ class World:
             assert lease.job not in cancelled
             assert not {lease.node, lease.payee} & self.brain.banned
             job = msgspec.json.decode(self.store.jobs[lease.job], type=Job)
-            assert not job.needs.secrets or level(self.brain.judging.standing(lease.node)) == PROVEN
+            trust = self.brain.trust_of(lease.node, self.now, job.account)
+            assert not job.needs.secrets or trust in {PROVEN, VOUCHED, OWN}
             offer = self.brain.floor.slots[lease.node].offer
             asked = offer.spot if lease.spot else offer.made.terms
             assert asked is not None

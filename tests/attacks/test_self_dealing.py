@@ -23,7 +23,12 @@ USED_MS = 5_000
 @pytest.fixture
 def world() -> World:
     """Two nodes of one owner, who has credits to buy with; the network's purse for checks is full."""
-    world = World(nodes=2)
+    return with_nodes(2)
+
+
+def with_nodes(count: int) -> World:
+    """The first two are the buyer's own."""
+    world = World(nodes=count)
     owner = world.nodes[0].account
     finish(world.ledger.open_accounts(MemoryTransaction(), accounts_of(owner)))
     world.buyers.append(owner)
@@ -69,6 +74,29 @@ def test_dealing_with_oneself_costs_the_fee(world: World, replicas: int) -> None
     assert spent == earned + gained
     assert spent > earned > 0
     assert 10 * gained == pytest.approx(spent, abs=20)  # the fee of ten per cent, and nothing comes back
+
+
+def test_own_work_gives_no_trust_although_a_stranger_confirms_it() -> None:
+    world = with_nodes(3)
+    stranger = world.nodes[2]
+    deal_with_oneself(world, replicas=2)
+    leases = world.store.all_leases()
+    assert {lease.payee for lease in leases} == {world.nodes[0].account, stranger.account}
+    assert all(lease.ok for lease in leases)
+    assert world.brain.judging.standing(stranger.id).confirmed == 0  # a buyer's own node confirms nobody
+    assert all(world.brain.judging.standing(node.id).confirmed == 0 for node in world.nodes)
+    assert not world.brain.judging.canaries.known
+
+
+def test_no_check_is_given_to_a_node_of_the_buyer() -> None:
+    """A stranger did his work: the network has it checked by nobody rather than by the buyer."""
+    world = with_nodes(3)
+    stranger = world.nodes[2]
+    world.offer(stranger, ROOM, Terms(price_microusd_per_core_hour=1))
+    world.round()
+    deal_with_oneself(world, replicas=1)
+    (lease,) = world.store.all_leases()
+    assert (lease.node, lease.ok) == (stranger.id, True)
 
 
 def test_who_deals_with_himself_is_paid_for_no_check_and_gains_no_trust(world: World) -> None:

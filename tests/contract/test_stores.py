@@ -199,6 +199,26 @@ async def test_nodes(stores: Stores) -> None:
         assert await stores.registry.nodes(tx) == rows
 
 
+async def test_an_account_is_vouched_for_with_all_of_its_nodes(stores: Stores) -> None:
+    attic, cellar = NodeRow(ATTIC, ALICE, "", NOW, ""), NodeRow(CELLAR, BOB, "", NOW, "")
+    async with stores.database.transaction() as tx:
+        for account, row in ((ALICE, attic), (BOB, cellar)):
+            await stores.registry.add_account(tx, account, None, NOW)
+            await stores.registry.add_node(tx, row)
+    async with rolled_back(stores) as tx:
+        assert await stores.registry.set_vouched(tx, BOB, "contract")
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.vouched(tx) == frozenset()
+        assert await stores.registry.set_vouched(tx, ALICE, "contract")
+        assert not await stores.registry.set_vouched(tx, b"c" * 20, "contract")
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.vouched(tx) == {ALICE}
+        assert await stores.registry.enrolled(tx, b"", 9) == [attic._replace(vouched_reason="contract"), cellar]
+        assert await stores.registry.set_vouched(tx, ALICE, "")
+    async with stores.database.transaction() as tx:
+        assert await stores.registry.vouched(tx) == frozenset()
+
+
 async def test_a_ban_is_of_a_node_or_of_an_account_with_its_nodes(stores: Stores) -> None:
     attic, cellar = NodeRow(ATTIC, ALICE, "", NOW, ""), NodeRow(CELLAR, BOB, "", NOW, "")
     async with stores.database.transaction() as tx:

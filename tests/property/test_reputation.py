@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from fallow.domain.canaries import canary_one_in
 from fallow.domain.verification import (
     NEW,
+    OWN,
     PROVEN,
     SUSPENDED,
     SUSPENDED_MS,
     SUSPENSIONS_MAX,
     TRUSTED_AFTER,
+    VOUCHED,
     Standing,
     after,
     checked_one_in,
@@ -41,6 +43,16 @@ def streak(history: list[bool]) -> int:
 @given(verdicts)
 def test_trust_is_ten_right_results_in_a_row_and_nothing_else(history: list[bool]) -> None:
     assert trust(told(history), FAR) == (PROVEN if streak(history) >= TRUSTED_AFTER else NEW)
+
+
+@given(verdicts)
+def test_who_is_vouched_for_is_believed_until_a_wrong_result_and_then_once_he_has_proven_himself(
+    history: list[bool],
+) -> None:
+    earned = all(history) or streak(history) >= TRUSTED_AFTER
+    assert trust(told(history), FAR, vouched=True) == (VOUCHED if earned else NEW)
+    assert trust(told(history), FAR, vouched=True, own=True) == OWN
+    assert trust(told([*history, False]), START + 1, vouched=True, own=True) == SUSPENDED
 
 
 @given(verdicts)

@@ -136,6 +136,26 @@ async def test_what_cannot_be_done_is_refused(world: Operated) -> None:
     assert world.cut == []
 
 
+async def test_an_owner_is_vouched_for_until_it_is_taken_back(world: Operated) -> None:
+    (row,) = [row for row in await world.nodes() if row.node == CELLAR]
+    owner = address_text(row.account)
+    done = await world.act(1, "vouch", owner, "contract 17")
+    assert await world.act(1, "vouch", owner, "contract 17") == done
+    assert {row.node: row.vouched_reason for row in await world.enrolled()} == {
+        ATTIC.hex(): "",
+        CELLAR.hex(): "contract 17",
+    }
+    async with world.database.transaction() as tx:
+        assert await world.store.vouched(tx) == {row.account}
+    undone = await world.act(2, "unvouch", owner, "it ended")
+    async with world.database.transaction() as tx:
+        assert not await world.store.vouched(tx)
+    assert await world.log() == [undone, done]
+    assert world.cut == []
+    assert await world.refused(3, "vouch", CELLAR.hex()) == "vouch.account"
+    assert await world.refused(4, "vouch", "0x" + "77" * 20) == "vouch.unknown"
+
+
 async def test_a_ban_holds_although_the_bus_cannot_cut_the_link(world: Operated) -> None:
     world.trouble = Unavailable("bus.timeout", "Nobody answers.")
     await world.act(1, "ban", ATTIC.hex())

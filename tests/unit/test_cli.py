@@ -670,8 +670,10 @@ def test_nodes_and_accounts_are_banned_with_a_reason(client: CannedClient, capfd
         assert main.run(["node", "ban", which, "--reason", "spam"]) == 2
         assert "[node.which]" in capfd.readouterr().err
     assert main.run(["node", "ban", node]) == 2
+    assert main.run(["node", "vouch", BUYER, "--reason", "contract 17"]) == 0
+    assert f"Vouched for: {BUYER} (contract 17)" in capfd.readouterr().out
     acts = [values for name, values in client.asked if name == "act"]
-    assert acts == [("ban", node, "sent spam"), ("unban", BUYER, "paid up")]
+    assert acts == [("ban", node, "sent spam"), ("unban", BUYER, "paid up"), ("vouch", BUYER, "contract 17")]
 
 
 def test_bans_are_listed(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:

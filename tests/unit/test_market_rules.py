@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
-from fallow.domain.chart import Credit, chain, hold
+from fallow.domain.chart import Credit, accounts_of, chain, hold
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, ItemState, JobState, Needs
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
@@ -22,7 +22,7 @@ from fallow.services.market.dispatch import wish_of
 from fallow.services.market.floor import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.services.market.rounds import Submission
 from fallow.services.market.show import node_view, quote
-from tests.market_world import TERM, World, failed, finish
+from tests.market_world import TERM, WINDOW_MS, World, failed, finish
 
 BIG = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)
 CHEAP = Terms(price_microusd_per_core_hour=360_000)  # 100 micro-US-dollars a second
@@ -426,6 +426,43 @@ def test_an_order_that_asks_for_proven_nodes_gets_no_other(world: World) -> None
     assert lease.node == world.nodes[2].id
 
 
+def test_secrets_go_to_a_machine_whose_owner_the_operator_knows(world: World) -> None:
+    submit(world, order(work={"secrets": True}))
+    assert not world.brain.leases
+    world.registry.known = frozenset({world.nodes[0].account})
+    world.restart()
+    world.beat(world.nodes[0])
+    world.settle()
+    (lease,) = accept_all(world)
+    assert world.brain.trust_of(world.brain.leases[lease].node, world.now) == "vouched"
+    world.registry.known = frozenset()  # it is taken back: the next one gets none
+    world.final(world.nodes[0], lease, 0, 0)
+    finish(world.rounds._renew(TERM))
+    submit(world, order(2, work={"secrets": True}))
+    assert not world.brain.leases
+
+
+def test_an_order_for_own_machines_runs_on_no_others(world: World) -> None:
+    mine = world.nodes[2]
+    world.buyers.append(mine.account)
+    finish(world.ledger.open_accounts(MemoryTransaction(), accounts_of(mine.account)))
+    world.grant(mine.account, 10**6)
+    world.offer(mine, BIG, Terms(price_microusd_per_core_hour=720_000))
+    wanted = order(requirements=Requirements(trust_min="own"), work={"compares": True, "secrets": True})  # type: ignore[arg-type]
+    answers = [
+        world.submit(wanted, mine.account),
+        world.submit(msgspec.structs.replace(wanted, id="a" * 32), world.buyers[0]),
+    ]
+    world.settle()
+    assert [failed(answer) for answer in answers] == ["", ""]
+    (lease,) = world.brain.leases.values()
+    assert (lease.job, lease.node) == (wanted.id, mine.id)
+    wish = wish_of(wanted, Needs(), mine.account)
+    shown = quote(world.brain, wish, WINDOW_MS, world.now, mine.account)
+    assert [(found.node, found.trust) for found in shown.candidates] == [(mine.id.hex(), "own")]
+    assert not quote(world.brain, wish_of(wanted, Needs(), world.buyers[0]), WINDOW_MS, world.now).candidates
+
+
 def test_a_map_is_spread_over_owners(world: World) -> None:
     for number in (1, 2, 4):  # nodes 0 and 1 are of one owner
         world.offer(world.nodes[number], BIG, CHEAP)
@@ -470,7 +507,7 @@ def test_a_shrunk_offer_shows_nothing_free_rather_than_less(world: World) -> Non
     world.round()
     slot = world.brain.floor.slots[world.nodes[0].id]
     assert slot.free.cpu_milli == -3000
-    view = node_view(slot, world.brain.judging.standing(world.nodes[0].id), "", world.now, banned=False)
+    view = node_view(slot, world.brain.judging.standing(world.nodes[0].id), "", world.now, trust="new", banned=False)
     assert view.free is not None
     assert view.free.cpu_milli == 0
 

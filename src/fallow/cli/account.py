@@ -25,7 +25,18 @@ def nodes(*, json: Json = False) -> None:
     if json:
         show_json(found)
         return
-    columns = ["NODE", "LABEL", "STATE", ">FREE", ">TOTAL", ">PER CORE AND HOUR", "COUNTRY", ">LEASES", "SEEN (UTC)"]
+    columns = [
+        "NODE",
+        "LABEL",
+        "STATE",
+        ">FREE",
+        ">TOTAL",
+        ">PER CORE AND HOUR",
+        "COUNTRY",
+        "TRUST",
+        ">LEASES",
+        "SEEN (UTC)",
+    ]
     table(
         columns, map(_node, found), empty="No machine has joined yet. An operator's `fallow token new` lets one join."
     )
@@ -49,7 +60,18 @@ def _node(node: NodeView) -> tuple[object, ...]:
     price = usd(node.terms.price_microusd_per_core_hour) if node.terms else ""
     seen = when(node.last_seen_at)
     free, total = _size(node.free), _size(node.total)
-    return (node_name(node.node), node.label, node.state, free, total, price, node.country, node.leases, seen)
+    return (
+        node_name(node.node),
+        node.label,
+        node.state,
+        free,
+        total,
+        price,
+        node.country,
+        node.trust,
+        node.leases,
+        seen,
+    )
 
 
 def _size(resources: Resources | None) -> str:

@@ -68,13 +68,16 @@ def items(job_id: str, /, *, after: int = -1, limit: int = 200, json: Json = Fal
             item.state,
             item.attempts,
             node_name(item.node),
+            item.trust,
             used(item.used_ms),
             usd(item.owed_microusd),
             item.reason,
         )
         for item in found
     ]
-    table([">ITEM", "STATE", ">TRIES", "NODE", ">USED", ">OWED", "REASON"], rows, empty="No items from there on.")
+    table(
+        [">ITEM", "STATE", ">TRIES", "NODE", "TRUST", ">USED", ">OWED", "REASON"], rows, empty="No items from there on."
+    )
 
 
 @app.command

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
 from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import when
+from fallow.domain.calls import What
 from fallow.domain.errors import InvalidInput
 from fallow.domain.views import EnrolledView
 
 ADDRESS_CHARACTERS = 42
 NODE_CHARACTERS_MIN = 6
 
-app = App(name="node", help="List enrolled machines, ban them or let them in again.")
+app = App(name="node", help="List enrolled machines, ban them, or vouch for their owners.")
 
 Reason = Annotated[str, Parameter(help="Why; it is kept in the log, and shown to whom it concerns.")]
 
 
 @app.command
 def ls(*, json: Json = False) -> None:
-    """List all enrolled nodes, with who is banned and why."""
+    """List all enrolled nodes, with whose owner is vouched for, who is banned, and why."""
     with profiles.connect() as client:
         found = list(client.all_enrolled())
     if json:
         show_json(found)
         return
-    rows = [(row.node, row.label, row.account, when(row.enrolled_at), row.banned_reason) for row in found]
-    table(("NODE", "LABEL", "ACCOUNT", "SINCE", "BANNED"), rows, empty="No node is enrolled.")
+    rows = [
+        (row.node, row.label, row.account, when(row.enrolled_at), row.vouched_reason, row.banned_reason)
+        for row in found
+    ]
+    table(("NODE", "LABEL", "ACCOUNT", "SINCE", "VOUCHED", "BANNED"), rows, empty="No node is enrolled.")
 
 
 @app.command
@@ -46,25 +50,45 @@ def unban(subject: str, /, *, reason: Reason, json: Json = False) -> None:
 
 
 @app.command
+def vouch(account: str, /, *, reason: Reason, json: Json = False) -> None:
+    """Say that you have identified an account's owner, and how: buyers see his machines as vouched."""
+    _act("vouch", account, reason, as_json=json)
+
+
+@app.command
+def unvouch(account: str, /, *, reason: Reason, json: Json = False) -> None:
+    """Take that back: his machines are what their results have shown."""
+    _act("unvouch", account, reason, as_json=json)
+
+
+@app.command
 def log(*, json: Json = False) -> None:
-    """Show who banned whom, when and why, the latest first."""
+    """Show who banned or vouched for whom, when and why, the latest first."""
     with profiles.connect() as client:
         found = client.actions()
     if json:
         show_json(found)
         return
     rows = [(when(row.at), row.what, row.subject, row.reason, f"{row.account} (key {row.key_id})") for row in found]
-    table(("AT", "WHAT", "WHOM", "WHY", "BY"), rows, empty="Nobody was ever banned.")
+    table(("AT", "WHAT", "WHOM", "WHY", "BY"), rows, empty="Nobody was ever banned or vouched for.")
 
 
-def _act(what: Literal["ban", "unban"], subject: str, reason: str, *, as_json: bool) -> None:
+DONE: dict[What, str] = {
+    "ban": "Banned",
+    "unban": "Let in again",
+    "vouch": "Vouched for",
+    "unvouch": "Not vouched for any more",
+}
+
+
+def _act(what: What, subject: str, reason: str, *, as_json: bool) -> None:
     with profiles.connect() as client:
         whom = subject if len(subject) == ADDRESS_CHARACTERS else _full_id(subject, client.all_enrolled())
         done = client.act(what, whom, reason)
     if as_json:
         show_json(done)
     else:
-        say(f"{'Banned' if what == 'ban' else 'Let in again'}: {done.subject} ({clean(done.reason)})")
+        say(f"{DONE[what]}: {done.subject} ({clean(done.reason)})")
 
 
 def _full_id(text: str, nodes: Iterable[EnrolledView]) -> str:

@@ -37,6 +37,10 @@ class Wanted:
     disk: Annotated[int, Parameter(help="Disk in MiB.")] = 64
     gpu: Annotated[str, Parameter(help="Graphics processors: MODEL:N, MODEL or N (rtx4090:2), this work's alone.")] = ""
     vram: Annotated[int, Parameter(help="With --gpu: GiB of memory that each of them has at least.")] = 0
+    trust: Annotated[
+        Literal["new", "proven", "vouched", "own"],
+        Parameter(help="Only nodes of at least this trust level; own: those of your own account."),
+    ] = "new"
     country: Annotated[Many, Parameter(help="Only nodes in this country (two letters).")] = ()
     max_price: Annotated[str | None, Parameter(help="Highest price in USD per hour.")] = None
     spot: Annotated[
@@ -152,6 +156,7 @@ class Wanted:
             "cpu_milli": cpu_milli(self.cpu),
             "memory_mib": self.memory,
             "disk_mib": self.disk,
+            "trust_min": self.trust,
             "countries": [country.upper() for country in self.country],
         }
         try:

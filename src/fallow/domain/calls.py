@@ -211,11 +211,17 @@ Subject = Annotated[str, Meta(pattern="^([0-9a-f]{64}|0x[0-9a-f]{40})$", max_len
 """A node's id, or an account's address."""
 
 
+What = Literal["ban", "unban", "vouch", "unvouch"]
+
+
 class Action(Request, frozen=True, kw_only=True):
-    """What an operator does to a node or an account. `id` (32 hex digits) makes the same action count once."""
+    """What an operator does to a node or an account. `id` (32 hex digits) makes the same action count once.
+
+    He vouches for accounts alone: their owners are people or organisations that he has identified.
+    """
 
     id: Id
-    what: Literal["ban", "unban"]
+    what: What
     subject: Subject
     reason: Annotated[str, Meta(max_length=200, pattern=r"^(?=.*\S)[^\x00-\x1f\x7f]+$(?!\n)")]
 

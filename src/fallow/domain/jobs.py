@@ -14,7 +14,7 @@ import msgspec
 
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, Lease
 from fallow.domain.orders import Order
-from fallow.domain.verification import PROVEN, Judgement, Says, Vote
+from fallow.domain.verification import LEVELS, PROVEN, Judgement, Says, Vote
 
 LOSSES_MAX = 8
 """After so many losses an item fails, so that a poisonous one does not go round for ever."""
@@ -95,8 +95,9 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()
 
     def trust_min(self, order: Order) -> str:
-        """The least that a node must have shown: secret values are handed to proven ones only."""
-        return PROVEN if self.secrets else order.requirements.trust_min
+        """The least trust level that a node must have: secret values are handed to proven ones and above."""
+        asked = order.requirements.trust_min
+        return max(PROVEN, asked, key=LEVELS.index) if self.secrets else asked
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):

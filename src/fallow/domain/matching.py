@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fallow.domain.orders import Requirements
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.verification import LEVELS, NEW
+from fallow.domain.verification import LEVELS, NEW, OWN
 
 GPU_MODEL, GPU_VRAM_MIB = "gpu.model", "gpu.vram_mib"
 """Attributes of offers: what each of the node's graphics processors is. They are all alike."""
@@ -24,9 +24,10 @@ class Place(NamedTuple):
     """A node as the matcher sees it.
 
     `here` says that it is online and its offer open, `suspended` that it gave wrong results lately, `banned` that the
-    operator shut it out, and `trust` what its results have shown (one of `LEVELS`). `network` is from where the network
-    itself sees it connect (`fallow.domain.networks`); "" where that is not known. `holds` says that it has the inputs
-    of what is to be placed already, and `spot` are its terms for leases that may be ended for others.
+    operator shut it out, and `trust` what it is to everybody (one of `LEVELS`, never OWN). It earns for `account`.
+    `network` is from where the network itself sees it connect (`fallow.domain.networks`); "" where that is not known.
+    `holds` says that it has the inputs of what is to be placed already, and `spot` are its terms for leases that may be
+    ended for others.
     """
 
     node: bytes
@@ -39,25 +40,36 @@ class Place(NamedTuple):
     country: str
     trust: str
     banned: bool = False
+    account: bytes = b""
     network: str = ""
     holds: bool = False
     spot: Terms | None = None
 
 
 class Wish(NamedTuple):
-    """What is to be placed: the buyer's requirements, what the work itself needs, and the highest price per hour."""
+    """What is to be placed: the buyer's requirements, what the work itself needs, and the highest price per hour.
+
+    `buyer` is whose own nodes count as such. It is empty where no level is asked for, so that buyers who wish the same
+    share one look at the nodes.
+    """
 
     requirements: Requirements
     attributes: Mapping[str, str]
     max_price_microusd_per_hour: int
     trust_min: str = NEW
     spot: bool = False
+    buyer: bytes = b""
 
 
 def price_of(place: Place, wish: Wish) -> int:
     """What a node asks per hour for what is wished, on demand or as spot."""
     terms = place.spot if wish.spot and place.spot is not None else place.terms
     return terms.price_microusd_per_hour(wish.requirements.resources)
+
+
+def trust_for(place: Place, wish: Wish) -> str:
+    """What a node is to who wishes: OWN where it earns for his own account."""
+    return OWN if wish.buyer and place.account == wish.buyer else place.trust
 
 
 def obstacles(place: Place, wish: Wish) -> tuple[str, ...]:
@@ -84,7 +96,7 @@ def _of_the_moment(place: Place, wish: Wish) -> Iterator[str]:
         yield "suspended"
     if place.banned:
         yield "banned"
-    if LEVELS.index(place.trust) < LEVELS.index(wish.trust_min):
+    if LEVELS.index(trust_for(place, wish)) < LEVELS.index(wish.trust_min):
         yield "trust"
 
 

@@ -25,8 +25,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `gpus` are whole graphics processors for this lease alone, each of `gpu_model` (`same_model`; "" is any) and with
     `vram_mib` of memory.
-    `trust_min` is the least that its results must have shown. `leases_per_owner_max` spreads an order's items: no
-    owner's nodes together work on more of them at a time.
+    `trust_min` is the least trust level that it must have (`fallow.domain.verification.LEVELS`).
+    `leases_per_owner_max` spreads an order's items: no owner's nodes together work on more of them at a time.
     """
 
     cpu_milli: Annotated[int, Meta(ge=1, le=CPU_MILLI_MAX)] = 1000
@@ -39,7 +39,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     nodes_allowed: Annotated[list[str], Meta(max_length=1000)] = []
     nodes_denied: Annotated[list[str], Meta(max_length=1000)] = []
     attributes: dict[str, str] = {}
-    trust_min: Literal["new", "proven"] = "new"
+    trust_min: Literal["new", "proven", "vouched", "own"] = "new"
     leases_per_owner_max: Annotated[int, Meta(ge=1)] | None = None
 
     @property

@@ -29,10 +29,10 @@ SUSPENDED_MS = 3_600_000
 SUSPENSIONS_MAX = 6
 """Exponent at which that stops to grow: about six weeks."""
 
-NEW, PROVEN, SUSPENDED = "new", "proven", "suspended"
+NEW, PROVEN, VOUCHED, OWN, SUSPENDED = "new", "proven", "vouched", "own", "suspended"
 
-LEVELS = (NEW, PROVEN)
-"""Levels that an order may ask for, from the least on."""
+LEVELS = (NEW, PROVEN, VOUCHED, OWN)
+"""Levels that an order may ask for, from the least on. OWN is what a node is to its own account and to nobody else."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,16 +70,22 @@ class Judgement(NamedTuple):
     wrong: tuple[Vote, ...]
 
 
-def trust(standing: Standing, now: int) -> str:
+def trust(standing: Standing, now: int, *, vouched: bool = False, own: bool = False) -> str:
     """Trust level that a buyer is shown."""
     if suspended_until(standing) > now:
         return SUSPENDED
-    return level(standing)
+    return OWN if own else level(standing, vouched=vouched)
 
 
-def level(standing: Standing) -> str:
-    """What a node's results have shown, apart from suspensions: NEW or PROVEN."""
-    return PROVEN if standing.confirmed >= TRUSTED_AFTER else NEW
+def level(standing: Standing, *, vouched: bool = False) -> str:
+    """What a node is to everybody, apart from suspensions: NEW, PROVEN, or VOUCHED where its owner is known.
+
+    Who vouches for an owner knows a person and not his machine: after a wrong result it has to prove itself first.
+    """
+    proven = standing.confirmed >= TRUSTED_AFTER
+    if vouched and (proven or not standing.wrong):
+        return VOUCHED
+    return PROVEN if proven else NEW
 
 
 def suspended_until(standing: Standing) -> int:

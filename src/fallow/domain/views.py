@@ -34,7 +34,8 @@ class ItemView(View, frozen=True, kw_only=True):
     """One item of a job.
 
     `reason` says why it is in a final or waiting state; empty when all is well. `checked` says that nodes of more
-    than one owner gave the same result. `checkpoint` is the SHA-256 of the archive that its next lease goes on from.
+    than one owner gave the same result. `trust` is its node's trust level now, as its buyer sees it; "" for a node
+    that is gone. `checkpoint` is the SHA-256 of the archive that its next lease goes on from.
     """
 
     index: int
@@ -47,10 +48,14 @@ class ItemView(View, frozen=True, kw_only=True):
     used_ms: int
     owed_microusd: int
     checkpoint: str | None = None
+    trust: str = ""
 
 
 class JobView(View, frozen=True, kw_only=True):
-    """One job. `counts` maps each item state to its number; `budget_microusd` is the most that it may cost."""
+    """One job. `counts` maps each item state to its number; `budget_microusd` is the most that it may cost.
+
+    `trust` maps each trust level to how many of its items are, or were last, with a node of that level now.
+    """
 
     id: str
     state: str
@@ -64,6 +69,7 @@ class JobView(View, frozen=True, kw_only=True):
     reserved_microusd: int
     reason: str
     budget_microusd: int | None = None
+    trust: dict[str, int] = {}
 
 
 class SubscriptionView(View, frozen=True, kw_only=True):
@@ -188,13 +194,17 @@ class NodeView(View, frozen=True, kw_only=True):
 
 
 class EnrolledView(View, frozen=True, kw_only=True):
-    """An enrolled node as the operator sees it. `banned_reason` is empty unless it, or its account, is banned."""
+    """An enrolled node as the operator sees it.
+
+    `banned_reason` is empty unless it, or its account, is banned, `vouched_reason` unless its owner is vouched for.
+    """
 
     node: str
     label: str
     account: str
     enrolled_at: int
     banned_reason: str
+    vouched_reason: str = ""
 
 
 class ActionView(View, frozen=True, kw_only=True):

@@ -63,7 +63,7 @@ async def evidence(gateway: Parts) -> list[EvidenceView]:
 
 @post("/v1/operator/actions", guards=[operator], responses=keyed(404, 409, 413), tags=["operator"])
 async def act(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], data: JSONBody[calls.Action]) -> ActionView:
-    """Ban a node or an account, or let it in again. Who did it, and why, is kept."""
+    """Ban a node or an account, vouch for an account's owner, or take that back. Who did it, and why, is kept."""
     asked = calls.Act(account=request.auth.account, key_id=request.auth.key_id, action=data)
     return await gateway.ask(calls.ACT, asked, ActionView)
 

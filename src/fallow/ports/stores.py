@@ -173,13 +173,18 @@ class MarketStore(Protocol):
 
 
 class NodeRow(NamedTuple):
-    """An enrolled node. It is banned by itself, or with its account; `banned_reason` is empty when it is not."""
+    """An enrolled node.
+
+    It is banned by itself, or with its account; `banned_reason` is empty when it is not, and so is `vouched_reason`
+    unless its account's owner is vouched for.
+    """
 
     node: bytes
     account: bytes
     label: str
     enrolled_at: int
     banned_reason: str
+    vouched_reason: str = ""
 
 
 class KeyRow(NamedTuple):
@@ -254,6 +259,14 @@ class RegistryStore(Protocol):
 
     async def banned(self, tx: Transaction) -> frozenset[bytes]:
         """All nodes and accounts that were banned themselves. Other services may."""
+        ...
+
+    async def set_vouched(self, tx: Transaction, account: bytes, reason: str) -> bool:
+        """Vouch for an account's owner, or with an empty `reason` end that; False when it is unknown."""
+        ...
+
+    async def vouched(self, tx: Transaction) -> frozenset[bytes]:
+        """All accounts whose owners are vouched for. Other services may."""
         ...
 
     async def add_action(self, tx: Transaction, row: ActionRow) -> bool:

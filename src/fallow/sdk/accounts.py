@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncIterator
-from typing import Literal
 
 from fallow.domain import calls
+from fallow.domain.calls import What
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.views import (
@@ -71,8 +71,11 @@ class AccountCalls(Wire):
             raise InvalidInput("key.id", f"{key_id[:80]!r} is no public part of an API key.", "It is in fk_PUBLIC_….")
         await self._call("DELETE", f"/v1/operator/keys/{key_id}", object)
 
-    async def act(self, what: Literal["ban", "unban"], subject: str, reason: str, *, action_id: str = "") -> ActionView:
-        """Operator: ban a node or an account, or let it in again. The same `action_id` counts once."""
+    async def act(self, what: What, subject: str, reason: str, *, action_id: str = "") -> ActionView:
+        """Operator: ban a node or an account, vouch for an account's owner, or take that back.
+
+        The same `action_id` counts once.
+        """
         body = {"id": action_id or new_id(), "what": what, "subject": subject, "reason": reason}
         return await self._call("POST", "/v1/operator/actions", ActionView, body=body)
 

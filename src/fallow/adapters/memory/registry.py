@@ -28,6 +28,8 @@ class MemoryRegistryStore:
         self._keys: dict[str, KeyRow] = {}
         self._bans: dict[bytes, str] = {}
         """Reason by node or account."""
+        self._vouched: dict[bytes, str] = {}
+        """Reason by account."""
         self._actions: dict[str, ActionRow] = {}
         self._next_index = 0
 
@@ -96,6 +98,19 @@ class MemoryRegistryStore:
         """All nodes and accounts that were banned themselves."""
         memory_transaction(tx)
         return frozenset(subject for subject, reason in self._bans.items() if reason)
+
+    async def set_vouched(self, tx: Transaction, account: bytes, reason: str) -> bool:
+        """Vouch for an account's owner, or end that."""
+        mine = memory_transaction(tx)
+        if account not in self._accounts:
+            return False
+        mine.put(self._vouched, account, reason)
+        return True
+
+    async def vouched(self, tx: Transaction) -> frozenset[bytes]:
+        """All accounts whose owners are vouched for."""
+        memory_transaction(tx)
+        return frozenset(account for account, reason in self._vouched.items() if reason)
 
     async def add_action(self, tx: Transaction, row: ActionRow) -> bool:
         """Append to the log of actions."""
@@ -169,7 +184,10 @@ class MemoryRegistryStore:
         return True
 
     def _seen(self, row: NodeRow) -> NodeRow:
-        return row._replace(banned_reason=self._bans.get(row.node) or self._bans.get(row.account, ""))
+        return row._replace(
+            banned_reason=self._bans.get(row.node) or self._bans.get(row.account, ""),
+            vouched_reason=self._vouched.get(row.account, ""),
+        )
 
     def _require_account(self, account: bytes) -> None:
         if account not in self._accounts:

@@ -9,7 +9,8 @@ from fallow.ports.database import Row, Transaction
 from fallow.ports.stores import ActionRow, KeyRow, NodeRow
 
 NODES = (
-    "SELECT n.node, n.account, n.label, n.enrolled_at, COALESCE(NULLIF(n.banned_reason, ''), a.banned_reason) AS banned"
+    "SELECT n.node, n.account, n.label, n.enrolled_at, a.vouched_reason AS vouched,"
+    " COALESCE(NULLIF(n.banned_reason, ''), a.banned_reason) AS banned"
     " FROM registry.node n JOIN registry.account a USING (account)"
 )
 SET_BAN = {
@@ -48,7 +49,11 @@ class PostgresRegistryStore:
         """Add a node."""
         await tx.execute(
             "INSERT INTO registry.node (node, account, label, enrolled_at, banned_reason) VALUES ($1, $2, $3, $4, $5)",
-            *row,
+            row.node,
+            row.account,
+            row.label,
+            row.enrolled_at,
+            row.banned_reason,
         )
 
     async def node(self, tx: Transaction, node: bytes) -> NodeRow | None:
@@ -85,6 +90,16 @@ class PostgresRegistryStore:
             " UNION ALL SELECT account FROM registry.account WHERE banned_reason <> ''"
         )
         return frozenset(row["subject"] for row in rows)
+
+    async def set_vouched(self, tx: Transaction, account: bytes, reason: str) -> bool:
+        """Vouch for an account's owner, or end that."""
+        done = await tx.execute("UPDATE registry.account SET vouched_reason = $2 WHERE account = $1", account, reason)
+        return done == "UPDATE 1"
+
+    async def vouched(self, tx: Transaction) -> frozenset[bytes]:
+        """All accounts whose owners are vouched for."""
+        rows = await tx.fetch("SELECT account FROM registry.account WHERE vouched_reason <> ''")
+        return frozenset(row["account"] for row in rows)
 
     async def add_action(self, tx: Transaction, row: ActionRow) -> bool:
         """Append to the log of actions."""
@@ -179,4 +194,4 @@ def _action(row: Row) -> ActionRow:
 
 
 def _node(row: Row) -> NodeRow:
-    return NodeRow(row["node"], row["account"], row["label"], row["enrolled_at"], row["banned"])
+    return NodeRow(row["node"], row["account"], row["label"], row["enrolled_at"], row["banned"], row["vouched"])

@@ -16,6 +16,7 @@ from fallow.domain.jobs import Item, Job, Needs
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Wish, fits, price_of, rank
 from fallow.domain.orders import Order
+from fallow.domain.verification import NEW
 from fallow.services.market.brain import ANSWER_MS, Brain
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import Slot
@@ -27,14 +28,16 @@ PREEMPTED_A_ROUND_MAX = 32
 """Items on demand for which room is made in one round."""
 
 
-def wish_of(order: Order, needs: Needs) -> Wish:
-    """What an order's items need of a node."""
+def wish_of(order: Order, needs: Needs, buyer: bytes = b"") -> Wish:
+    """What an order's items need of a node; `buyer` is the account that orders."""
+    trust_min = needs.trust_min(order)
     return Wish(
         order.requirements,
         needs.attributes,
         order.max_price_microusd_per_hour,
-        trust_min=needs.trust_min(order),
+        trust_min=trust_min,
         spot=order.spot,
+        buyer=b"" if trust_min == NEW else buyer,
     )
 
 
@@ -91,7 +94,7 @@ class _Turn:
         # Results that wait to be checked come first: until then their money and their nodes' standing are open.
         self.waiting = deque(sorted(entry.waiting, key=lambda index: not entry.items[index].votes))
         self.per_owner_max = entry.job.order.requirements.leases_per_owner_max
-        self.wish, suspect = wish_of(entry.job.order, entry.job.needs), entry.suspect
+        self.wish, suspect = wish_of(entry.job.order, entry.job.needs, entry.job.account), entry.suspect
         self.slots = choices.of(self.wish) if suspect is None else choices.only(suspect, self.wish)
         self.short: list[Item] = []
         """Items that found no room, although there is money for them."""
@@ -187,8 +190,10 @@ class _Turn:
         return cheapest is not None and self.affords(item, window_ms, price_of(cheapest.at_best, self.wish))
 
     def _owners(self, item: Item) -> set[bytes]:
-        """Accounts that work or worked on an item: no owner confirms himself."""
-        return {vote.account for vote in item.votes} | {self.brain.leases[lease].payee for lease in item.leases}
+        """Accounts that work or worked on an item: no owner confirms himself, nor checks what he bought himself."""
+        job, leases = self.entry.job, self.brain.leases
+        buyer = {job.payer} if self._payer(item) == NETWORK else set[bytes]()
+        return buyer | {vote.account for vote in item.votes} | {leases[lease].payee for lease in item.leases}
 
     def _other(self, slot: Slot, item: Item, owners: set[bytes]) -> bool:
         offer = slot.offer

@@ -8,7 +8,7 @@ from fallow.domain.leases import Lease
 from fallow.domain.matching import Place
 from fallow.domain.offers import Offer
 from fallow.domain.resources import Resources
-from fallow.domain.verification import LEVELS
+from fallow.domain.verification import VOUCHED
 
 LOST_AFTER_MS = 10_000
 """Without a sign of life for so long a node's leases are lost. A shorter flap of its link closes nothing."""
@@ -151,6 +151,7 @@ def _at_best(offer: Offer) -> Place:
         terms=made.terms,
         attributes=made.attributes,
         country=made.country,
-        trust=LEVELS[-1],
+        trust=VOUCHED,
+        account=offer.account,
         spot=offer.spot,
     )

@@ -62,24 +62,26 @@ class Judging:
     def learn(self, job: Job, item: Item, judgement: Judgement, used_ms: int, changes: Changes, now: int) -> None:
         """Remember what the nodes have shown, and keep the evidence against those that were wrong.
 
-        `used_ms` is what the item took at most. What only the buyer says must be equal shows nothing of a node.
+        `used_ms` is what the item took at most. What only the buyer says must be equal shows nothing of a node, and
+        what he bought from himself confirms neither his node nor others.
         """
         if not job.needs.proves:
             return
-        for vote in judgement.right:
-            if len(judgement.right) > 1 or (job.replay is not None and vote.says == job.replay.says):
+        strangers = tuple(vote for vote in judgement.right if not job.payer or vote.account != job.payer)
+        for vote in strangers:
+            if len(strangers) > 1 or (job.replay is not None and vote.says == job.replay.says):
                 self._set(vote.node, after(self.standing(vote.node), now, right=True), changes)
         for vote in judgement.wrong:
             self._set(vote.node, after(self.standing(vote.node), now, right=False), changes)
             changes.evidence.append(Evidence(vote.lease, vote.node, now, "result.wrong", item.votes))
-        known = known_of(job, item, judgement, used_ms, now)
+        known = known_of(job, item, Judgement(strangers, judgement.wrong), used_ms, now)
         if known is not None:
             self.canaries.learn(known, changes.known)
 
     def _wanted(self, job: Job, lease: Lease, changes: Changes, now: int) -> int:
         """Draw how many results an item takes of which one is there; one that is not checked may bring a canary."""
         standing = self.standing(lease.node)
-        checks = job.needs.compares and job.needs.proves
+        checks = job.needs.compares and job.needs.proves and lease.payee != job.payer
         if checks and self._drawn(Purpose.CHECK, lease, checked_one_in(standing), changes, now):
             return CHECKED_VOTES
         if self._drawn(Purpose.CANARY, lease, canary_one_in(standing), changes, now):

@@ -193,7 +193,7 @@ class Rounds:
         brain.meters, brain.judging.standings = state.meters, state.standings
         brain.judging.canaries = Canaries(await self._seeds.known(tx))
         brain.restore(state.jobs, state.leases, state.secrets)
-        brain.banned = await self._registry.banned(tx)
+        brain.banned, brain.vouched = await self._registry.banned(tx), await self._registry.vouched(tx)
         self.brain, self._cursor = brain, state.cursor
         self._log_has_news = self._bans_have_news = True
 
@@ -226,6 +226,7 @@ class Rounds:
                 raise Unavailable("market.not_leading", "Another market leads now.", "Try again in a moment.")
             seed = await self._seeds.current(tx, self._clock.now_ms())
             banned = await self._registry.banned(tx)
+            self.brain.vouched = await self._registry.vouched(tx)
         self.brain.judging.seed = seed
         if banned != self.brain.banned:  # the message that said so was lost
             self.bans_changed()

@@ -31,7 +31,16 @@ from fallow.services.market.money import Cashier
 from fallow.services.market.reach import lease_to_reach
 from fallow.services.market.rounds import INPUTS_A_ROUND_MAX, Rounds, Submission
 from fallow.services.market.seeds import Seeds
-from fallow.services.market.show import evidence_view, first_deposit, item_view, job_view, lease_view, node_view, quote
+from fallow.services.market.show import (
+    TrustOf,
+    evidence_view,
+    first_deposit,
+    item_view,
+    job_view,
+    lease_view,
+    node_view,
+    quote,
+)
 from fallow.services.market.vault import Vault
 
 QUEUE = "market"
@@ -135,7 +144,7 @@ class Market:
         account = address(request.account)
         needs = self._needs(request)
         async with self._looking:
-            deposit = self._first_deposit(request.order, needs)
+            deposit = self._first_deposit(request.order, needs, account)
             await asyncio.sleep(0)  # others get their turn: a wish that is new is a look at every node
         await self._funds.check(account, deposit)
         locked = self._vault.lock(request.order.id, request.secrets) if request.secrets else None
@@ -167,8 +176,10 @@ class Market:
 
     async def quote(self, request: calls.Submit) -> QuoteView:
         """Say where an order could run and for how much, before any money moves."""
-        wish = wish_of(request.order, self._needs(request))
-        return quote(self._rounds.brain, wish, self._rounds.first_window_ms(request.order), self._clock.now_ms())
+        buyer = address(request.account)
+        wish = wish_of(request.order, self._needs(request), buyer)
+        window_ms = self._rounds.first_window_ms(request.order)
+        return quote(self._rounds.brain, wish, window_ms, self._clock.now_ms(), buyer)
 
     async def job(self, request: calls.JobRef) -> JobView:
         """Show a job."""
@@ -176,22 +187,24 @@ class Market:
 
     async def jobs(self, request: calls.AccountRef) -> list[JobView]:
         """Show an account's jobs, the latest first."""
+        account = address(request.account)
         async with self._database.transaction() as tx:
-            rows = await self._store.jobs(tx, address(request.account), request.after, request.limit)
-        return [job_view(job, items, self._reserved(job.order.id)) for job, items in rows]
+            rows = await self._store.jobs(tx, account, request.after, request.limit)
+        trust_of = self._trust_for(account)
+        return [job_view(job, items, self._reserved(job.order.id), trust_of) for job, items in rows]
 
     async def items(self, request: calls.JobRef) -> list[ItemView]:
         """Show a job's items with an index above `after`."""
         account = address(request.account)
-        entry = self._rounds.brain.jobs.get(request.job)
+        entry, trust_of = self._rounds.brain.jobs.get(request.job), self._trust_for(account)
         if entry is not None and entry.job.account == account:
             indexes = range(request.after + 1, min(request.after + 1 + request.limit, len(entry.items)))
-            return [item_view(entry.items[index]) for index in indexes]
+            return [item_view(entry.items[index], trust_of) for index in indexes]
         async with self._database.transaction() as tx:
             if await self._store.owner(tx, request.job) != account:
                 raise _unknown(request.job)
             items = await self._store.items(tx, request.job, request.after, request.limit)
-        return [item_view(item) for item in items]
+        return [item_view(item, trust_of) for item in items]
 
     async def leases(self, request: calls.JobRef) -> list[LeaseView]:
         """Show a job's leases, the oldest first; `after` is the position of the last one seen."""
@@ -214,7 +227,14 @@ class Market:
         now = self._clock.now_ms()
         brain = self._rounds.brain
         return [
-            node_view(slot, brain.judging.standing(node), labels.get(node, ""), now, banned=brain.shut_out(slot))
+            node_view(
+                slot,
+                brain.judging.standing(node),
+                labels.get(node, ""),
+                now,
+                trust=brain.trust_of(node, now),
+                banned=brain.shut_out(slot),
+            )
             for node, slot in brain.floor.slots.items()
         ]
 
@@ -306,9 +326,9 @@ class Market:
             checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it
         )
 
-    def _first_deposit(self, order: Order, needs: Needs) -> int:
+    def _first_deposit(self, order: Order, needs: Needs, buyer: bytes) -> int:
         window_ms = self._rounds.first_window_ms(order)
-        return first_deposit(self._rounds.brain, wish_of(order, needs), window_ms, self._clock.now_ms())
+        return first_deposit(self._rounds.brain, wish_of(order, needs, buyer), window_ms, self._clock.now_ms())
 
     async def _find(self, account: bytes, job_id: str) -> tuple[Job, Sequence[Item]]:
         entry = self._rounds.brain.jobs.get(job_id)
@@ -323,7 +343,10 @@ class Market:
 
     async def _view(self, account: bytes, job_id: str) -> JobView:
         job, items = await self._find(account, job_id)
-        return job_view(job, items, self._reserved(job_id))
+        return job_view(job, items, self._reserved(job_id), self._trust_for(account))
+
+    def _trust_for(self, buyer: bytes) -> TrustOf:
+        return partial(self._rounds.brain.trust_of, now=self._clock.now_ms(), buyer=buyer)
 
     def _reserved(self, job_id: str) -> int:
         entry = self._rounds.brain.jobs.get(job_id)

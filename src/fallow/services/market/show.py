@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fallow.domain.billing import deposit
 from fallow.domain.identity import address_text
@@ -11,20 +11,25 @@ from fallow.domain.jobs import Item, ItemState, Job
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Place, Wish, candidates, obstacles, price_of, why_not
 from fallow.domain.offers import Evidence
-from fallow.domain.verification import Standing, trust
+from fallow.domain.verification import LEVELS, SUSPENDED, Standing
 from fallow.domain.views import CandidateView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, VoteView
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 
 CANDIDATES_SHOWN = 50
+
+TrustOf = Callable[[bytes], str]
+"""Trust level of a node, as a buyer is shown it."""
+
 PLAIN_DATA = (
     "The owner of the machine that runs this can read the program and its data: "
     "nothing that is computed in plain text is hidden from the hardware's owner."
 )
 
 
-def job_view(job: Job, items: Sequence[Item], reserved_microusd: int) -> JobView:
+def job_view(job: Job, items: Sequence[Item], reserved_microusd: int, trust_of: TrustOf) -> JobView:
     """Show a job."""
+    levels = Counter(trust_of(item.node) for item in items if item.node)
     counts = Counter(item.state.value for item in items)
     return JobView(
         id=job.order.id,
@@ -39,10 +44,11 @@ def job_view(job: Job, items: Sequence[Item], reserved_microusd: int) -> JobView
         reserved_microusd=reserved_microusd,
         reason=job.reason or next((item.reason for item in items if item.reason), ""),
         budget_microusd=job.order.budget_microusd,
+        trust={level: levels[level] for level in (*LEVELS, SUSPENDED) if levels[level]},
     )
 
 
-def item_view(item: Item) -> ItemView:
+def item_view(item: Item, trust_of: TrustOf) -> ItemView:
     """Show an item."""
     return ItemView(
         index=item.index,
@@ -55,6 +61,7 @@ def item_view(item: Item) -> ItemView:
         used_ms=item.used_ms,
         owed_microusd=item.owed_microusd,
         checkpoint=item.checkpoint,
+        trust=trust_of(item.node) if item.node else "",
     )
 
 
@@ -82,7 +89,7 @@ def lease_view(lease: Lease) -> LeaseView:
     )
 
 
-def node_view(slot: Slot, standing: Standing, label: str, now: int, *, banned: bool) -> NodeView:
+def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: str, banned: bool) -> NodeView:
     """Show a node: busy with leases, idle, paused by its owner, offline, or banned."""
     made = slot.offer.made
     state = "busy" if slot.leases else "idle"
@@ -103,7 +110,7 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int, *, banned: b
         spot=slot.offer.spot,
         attributes=made.attributes,
         country=made.country,
-        trust=trust(standing, now),
+        trust=trust,
         confirmed=standing.confirmed,
         wrong=standing.wrong,
         leases=len(slot.leases),
@@ -132,10 +139,10 @@ def evidence_view(evidence: Evidence) -> EvidenceView:
     )
 
 
-def quote(brain: Brain, wish: Wish, window_ms: int, now: int) -> QuoteView:
+def quote(brain: Brain, wish: Wish, window_ms: int, now: int, buyer: bytes = b"") -> QuoteView:
     """Say where an order could run now, for how much, and for the other nodes why not.
 
-    `window_ms` is how long a lease's first window is, for which money is reserved.
+    `window_ms` is how long a lease's first window is, for which money is reserved; `buyer` is who asks.
     """
     places = brain.places(now)
     fitting = candidates(places, wish)
@@ -145,7 +152,7 @@ def quote(brain: Brain, wish: Wish, window_ms: int, now: int) -> QuoteView:
             CandidateView(
                 node=place.node.hex(),
                 price_microusd_per_hour=price_of(place, wish),
-                trust=trust(brain.judging.standing(place.node), now),
+                trust=brain.trust_of(place.node, now, buyer),
                 country=place.country,
             )
             for place in fitting[:CANDIDATES_SHOWN]

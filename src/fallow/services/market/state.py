@@ -16,7 +16,7 @@ from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.matching import Place
 from fallow.domain.offers import Refusal
 from fallow.domain.reserve import Tally, TallyKey
-from fallow.domain.verification import level, suspended_until
+from fallow.domain.verification import level, suspended_until, trust
 from fallow.services.market.changes import Changes
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import NOTHING, Floor, Slot
@@ -48,6 +48,8 @@ class State:
         self.tallies: dict[TallyKey, Tally] = {}
         self.results: dict[bytes, str | None] = {}
         self.unfunded: set[bytes] = set()
+        self.vouched: frozenset[bytes] = frozenset()
+        """Accounts whose owners the operator knows."""
         self.banned: frozenset[bytes] = frozenset()
         """Nodes, and accounts with all that is theirs."""
         self.giving_way: dict[bytes, int] = {}
@@ -63,8 +65,18 @@ class State:
         node = slot.offer.node
         standing = self.judging.standing(node)
         suspended = suspended_until(standing) > now
-        place = slot.place(now, suspended=suspended, banned=self.shut_out(slot), trust=level(standing))
+        shown = level(standing, vouched=slot.offer.account in self.vouched)
+        place = slot.place(now, suspended=suspended, banned=self.shut_out(slot), trust=shown)
         return place._replace(network=self.floor.networks.get(node, ""))
+
+    def trust_of(self, node: bytes, now: int, buyer: bytes = b"") -> str:
+        """Trust level of a node as `buyer` is shown it; "" for one that is not known any more."""
+        slot = self.floor.slots.get(node)
+        if slot is None:
+            return ""
+        account = slot.offer.account
+        own = bool(buyer) and account == buyer
+        return trust(self.judging.standing(node), now, vouched=account in self.vouched, own=own)
 
     def choices(self, now: int, claimed: Collection[bytes] = ()) -> Choices:
         """Who could take what in one round; nodes that are `claimed` have no room."""

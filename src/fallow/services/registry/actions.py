@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fallow.domain import calls
-from fallow.domain.errors import Conflict, NotFound, Unavailable
+from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import NODE_ID_BYTES, address, address_text, node_id
 from fallow.domain.views import ActionView, EnrolledView
 from fallow.ports.bus import Bus
@@ -18,6 +18,9 @@ from fallow.ports.stores import ActionRow, RegistryStore
 
 LAST_WORD_S = 0.5
 """A banned node can still hear for so long: the market tells it which leases to end."""
+
+VOUCHING = frozenset({"vouch", "unvouch"})
+"""What the market learns by itself within seconds: nobody has to be told."""
 
 Disconnect = Callable[[bytes], Awaitable[None]]
 """Closes a node's connections to the bus; it may not come back while it is banned. Raises Unavailable."""
@@ -50,26 +53,33 @@ class Actions:
             yield
 
     async def act(self, request: calls.Act) -> ActionView:
-        """Ban a node or an account, or let it in again. The same action again changes nothing and answers the same.
+        """Ban or vouch for somebody, or take that back. The same action again changes nothing and answers the same.
 
         Raises:
             NotFound: there is no such node or account.
             Conflict: the id is taken by another action, or an operator would ban himself.
+            InvalidInput: a node would be vouched for, and not its owner's account.
         """
         action, account = request.action, address(request.account)
         subject = _subject(action.subject)
         if action.what == "ban" and subject == account:
             raise Conflict("ban.own_account", "This is your own account: you could not undo it.")
+        if action.what in VOUCHING and len(subject) == NODE_ID_BYTES:
+            raise InvalidInput(
+                "vouch.account", "An owner is vouched for, and with him all of his nodes.", "Give an account's address."
+            )
         row = ActionRow(action.id, self._clock.now_ms(), account, request.key_id, action.what, subject, action.reason)
         async with self._database.transaction() as tx:
             fresh = await self._store.add_action(tx, row)
-            if fresh and not await self._store.set_ban(tx, subject, action.reason if action.what == "ban" else ""):
-                raise NotFound("ban.unknown", f"There is no node or account {action.subject} here.")
+            if fresh and not await self._take_hold(tx, action, subject):
+                raise NotFound(
+                    f"{action.what.removeprefix('un')}.unknown", f"There is no node or account {action.subject} here."
+                )
             kept = row if fresh else await self._store.action(tx, action.id)
             nodes = await self._nodes_of(tx, subject)
         if kept is None or kept._replace(at=row.at) != row:
             raise Conflict("action.id_taken", f"The id {action.id} belongs to another action.", "Make a fresh one.")
-        if fresh:
+        if fresh and action.what not in VOUCHING:
             await self._make_known(nodes if action.what == "ban" else [])
         return _view(kept)
 
@@ -90,9 +100,15 @@ class Actions:
                 account=address_text(row.account),
                 enrolled_at=row.enrolled_at,
                 banned_reason=row.banned_reason,
+                vouched_reason=row.vouched_reason,
             )
             for row in rows
         ]
+
+    async def _take_hold(self, tx: Transaction, action: calls.Action, subject: bytes) -> bool:
+        """Write what an action does; False when whom it is about is unknown."""
+        write = self._store.set_vouched if action.what in VOUCHING else self._store.set_ban
+        return await write(tx, subject, "" if action.what.startswith("un") else action.reason)
 
     async def _nodes_of(self, tx: Transaction, subject: bytes) -> list[bytes]:
         if len(subject) == NODE_ID_BYTES:
