@@ -535,7 +535,7 @@ class World:
             lease = self.brain.leases[lease_id]
             assert lease.job not in cancelled
             assert not {lease.node, lease.payee} & self.brain.banned
-            job = msgspec.json.decode(self.store.jobs[lease.job], type=Job)
+            job = self.brain.jobs[lease.job].job
             trust = self.brain.trust_of(lease.node, self.now, job.account)
             assert not job.needs.secrets or trust in {PROVEN, VOUCHED, OWN}
             offer = self.brain.floor.slots[lease.node].offer
