@@ -14,7 +14,9 @@ import pytest
 import wasmtime
 
 from fallow.domain.errors import InvalidInput, NotAllowed, TooMuch
+from fallow.verticals.compute.worker import wasm_start
 from fallow.verticals.compute.worker.wasm import WasmJob, collect_outputs, prune_cache, run_wasm
+from fallow.verticals.compute.worker.wasm_start import Spare
 from tests.unit.wasm_programs import EXIT_WITH_ERRNO, MIB, SPIN, Runs, call, opened, wasm, write
 
 
@@ -262,13 +264,56 @@ async def test_cancel_kills(runs: Runs) -> None:
 
 
 async def test_cancelling_the_caller_kills_too(runs: Runs) -> None:
-    job = runs.job(wasm(SPIN), fuel_max=1 << 60, time_limit_s=100)
+    job, before = runs.job(wasm(SPIN), fuel_max=1 << 60, time_limit_s=100), children()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(run_wasm(job))
         await running(job)
         task.cancel()
     assert task.cancelled()
-    assert not any("wasm_child" in " ".join(child.cmdline()) for child in psutil.Process().children())
+    assert children() <= before
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+async def test_one_child_waits_and_runs_the_next_program_only(runs: Runs) -> None:
+    spare, before = Spare(), children()
+    took: list[int] = []
+    for _ in range(3):
+        waiting = children() - before
+        assert (await run_wasm(runs.job(wasm()), spare=spare, confine=took.append)).reason == "exited"
+        assert waiting in ({took[-1]}, set())
+    assert len(set(took)) == 3
+    assert len(children() - before) == 1
+    del spare
+    assert children() <= before
+
+
+async def test_nothing_waits_where_the_owner_took_the_machine_back(runs: Runs) -> None:
+    spare, before, cancel = Spare(), children(), asyncio.Event()
+    cancel.set()
+    assert (await run_wasm(runs.job(wasm(SPIN), fuel_max=1 << 60), cancel=cancel, spare=spare)).reason == "cancelled"
+    assert children() <= before
+
+
+async def test_a_child_that_was_killed_while_it_waited_is_replaced(runs: Runs) -> None:
+    spare, before = Spare(), children()
+    await run_wasm(runs.job(wasm()), spare=spare)
+    (waiting,) = children() - before
+    psutil.Process(waiting).kill()
+    with os.fdopen(os.pidfd_open(waiting)) as gone:
+        await asyncio.to_thread(select.select, [gone], [], [])
+    assert (await run_wasm(runs.job(wasm()), spare=spare)).reason == "exited"
+
+
+async def test_nobody_waits_for_ever(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wasm_start, "IDLE_S", 0.0)
+    spare, before = Spare(), children()
+    await run_wasm(runs.job(wasm()), spare=spare)
+    async with asyncio.timeout(30):
+        while not children() <= before:  # noqa: ASYNC110 - the loop itself ends it
+            await asyncio.sleep(0)
 
 
 PARENT = """

@@ -13,16 +13,10 @@ is exited, fuel, memory, output, trap or invalid. `time` and `cancelled` depend 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.metadata
-import importlib.util
 import math
-import os
-import select
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
@@ -30,7 +24,8 @@ from typing import Final, Literal
 import msgspec
 
 from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
-from fallow.verticals.compute.worker.wasm_files import BLOBS, peak_memory
+from fallow.verticals.compute.worker.wasm_files import BLOBS
+from fallow.verticals.compute.worker.wasm_start import Child, Spare
 from fallow.verticals.compute.worker.wasm_store import collect_outputs, compiled_path, prune_cache
 
 __all__ = ["ENGINE", "Reason", "WasmJob", "WasmOutcome", "collect_outputs", "prune_cache", "run_wasm"]
@@ -43,30 +38,14 @@ ENGINE: Final = f"wasmtime-{importlib.metadata.version('wasmtime')}/preview1/fal
 SEED_BYTES: Final = 32
 FUEL_MAX: Final = 1 << 62
 MEMORY_BYTES_MAX: Final = 1 << 32
-# The job travels in one write to a pipe, which takes 64 KiB without waiting; so does the answer.
+# The job travels in one write to a pipe, which takes 64 KiB without waiting.
 _LINE_BYTES_MAX: Final = 60_000
-_ANSWER_BYTES_MAX: Final = 64 * 1024
 # What it means when the kernel, not the parent, ended the child.
 _SIGNALS: Final[dict[int, Reason]] = {
     signal.SIGXCPU: "time",
     signal.SIGABRT: "memory",  # how the engine gives up when it gets no memory
     signal.SIGKILL: "memory",  # the kernel's way out when the machine has none left
 }
-
-# The child must not run the package's own __init__ files (they import what a worker needs, and cost time): it gets
-# empty packages of the same names, and the folder that holds wasmtime instead of all of site-packages' start-up code.
-_BOOT: Final = """
-import sys, types
-source, site = sys.argv.pop(1), sys.argv.pop(1)
-path = ""
-for part in "fallow", "verticals", "compute", "worker":
-    source, path = source + "/" + part, path + "." + part if path else part
-    sys.modules[path] = types.ModuleType(path)
-    sys.modules[path].__path__ = [source]
-sys.path.append(site)
-from fallow.verticals.compute.worker.wasm_child import main
-main()
-"""
 
 
 class WasmJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +94,7 @@ async def run_wasm(
     cache_dir: Path | None = None,
     nice: int = 10,
     confine: Callable[[int], None] | None = None,
+    spare: Spare | None = None,
 ) -> WasmOutcome:
     """Run `job` to its end, its limits, or until `cancel` is set (or the calling task is cancelled).
 
@@ -125,6 +105,7 @@ async def run_wasm(
             what lies there runs as native code. `prune_cache` bounds it.
         nice: how far the child steps back behind other processes (0 to 19).
         confine: called with the child's pid before it learns of its job, to bound it further; raises nothing.
+        spare: a child that waits there is taken, and another one is prepared when the program came to its end.
 
     Raises:
         InvalidInput: the job itself is malformed, its program or stdin is no file, or its workspace was used before.
@@ -134,73 +115,23 @@ async def run_wasm(
     loop = asyncio.get_running_loop()
     line = await asyncio.to_thread(_prepare, job, cache_dir, nice)
     started = loop.time()
-    child = _Child(line, confine)
+    child = spare.take() if spare is not None else Child()
     try:
+        if confine is not None:
+            confine(child.pid)
+        child.give(line)
         await _wait(child, job.time_limit_s, cancel)
     finally:
         child.kill("cancelled")
         child.reap()
         wall_ms = round((loop.time() - started) * 1000)
         await asyncio.to_thread(shutil.rmtree, job.workspace / BLOBS, ignore_errors=True)
+    if spare is not None and child.killed is None:
+        spare.prepare()
     return _outcome(child, wall_ms)
 
 
-class _Child:
-    """The child process, from its start to its last rites."""
-
-    def __init__(self, line: bytes, confine: Callable[[int], None] | None) -> None:
-        """Start it. Here and not in a thread: the child dies with the very thread that started it."""
-        spec = importlib.util.find_spec("wasmtime")
-        if spec is None or spec.origin is None:
-            raise Unavailable("compute.no_wasmtime", "wasmtime is not installed.", "Install fallow[agent].")
-        source, site = str(Path(__file__).parents[4]), str(Path(spec.origin).parents[1])
-        self.killed: Reason | None = None
-        self.status: int | None = None
-        self.cpu_ms = 0
-        self.peak_memory_bytes = 0
-        self.answer = b""
-        self._answers, writer = os.pipe()
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code, nothing of the job's
-                [sys.executable, "-I", "-S", "-c", _BOOT, source, site, str(writer), str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(writer,),
-                cwd="/",
-                env={"LC_ALL": "C.UTF-8"},
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(self._answers)
-            raise
-        finally:
-            os.close(writer)
-        self.fd = os.pidfd_open(self._process.pid)
-        if confine is not None:
-            confine(self._process.pid)
-        with contextlib.suppress(BrokenPipeError), self._process.stdin or contextlib.nullcontext() as pipe:
-            if pipe is not None:
-                pipe.write(line)
-
-    def kill(self, reason: Reason) -> None:
-        """End it for `reason`, unless it has ended. What it held is asked before: afterwards nobody knows."""
-        if self.killed is None and not select.select([self.fd], [], [], 0)[0]:
-            self.killed = reason
-            self.peak_memory_bytes = peak_memory(self._process.pid)
-            signal.pidfd_send_signal(self.fd, signal.SIGKILL)
-
-    def reap(self) -> None:
-        """Collect what it leaves; it has ended or was killed, so this does not wait."""
-        _, status, usage = os.wait4(self._process.pid, 0)
-        self.status = self._process.returncode = os.waitstatus_to_exitcode(status)
-        self.cpu_ms = round((usage.ru_utime + usage.ru_stime) * 1000)
-        self.answer = os.read(self._answers, _ANSWER_BYTES_MAX)
-        os.close(self._answers)
-        os.close(self.fd)
-
-
-async def _wait(child: _Child, time_limit_s: float, cancel: asyncio.Event | None) -> None:
+async def _wait(child: Child, time_limit_s: float, cancel: asyncio.Event | None) -> None:
     """Return when the child has ended; make it end at the limit or when told to."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -225,7 +156,7 @@ async def _wait(child: _Child, time_limit_s: float, cancel: asyncio.Event | None
         loop.remove_reader(child.fd)
 
 
-def _outcome(child: _Child, wall_ms: int) -> WasmOutcome:
+def _outcome(child: Child, wall_ms: int) -> WasmOutcome:
     status = child.status or 0
     if child.killed is not None:
         told = {"time": "the time limit was reached", "cancelled": "it was cancelled"}

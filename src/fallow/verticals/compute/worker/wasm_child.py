@@ -1,7 +1,7 @@
 """What runs inside the child process: limits first, then one program, then one line of JSON to the parent.
 
-Started by `wasm.run_wasm` with the numbers of the descriptor to answer on and of the parent; reads its job as one line
-of JSON on stdin. Only the standard library and wasmtime are imported, so that it starts fast.
+Started by `wasm_start.Child` with the numbers of the descriptor to answer on and of the parent; reads its job as one
+line of JSON on stdin. Only the standard library and wasmtime are imported, so that it starts fast.
 
 The limits here are the second line: fuel, the store's limits and the counted tree (`wasm_files`) stop a program at the
 same point on every machine; what the kernel stops, it stops only where those have failed.
@@ -143,9 +143,8 @@ def prepare(job: dict[str, Any], store: wasmtime.Store) -> tuple[Wasi, Folder]:
     return wasi, out
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
+def run(job: dict[str, Any], with_engine: wasmtime.Engine) -> dict[str, Any]:
     """Run the program to its end; what it has written to /out has its names afterwards, however it ended."""
-    with_engine = engine()
     store = wasmtime.Store(with_engine)
     store.set_fuel(job["fuel"])
     store.set_limits(memory_size=job["memory"], table_elements=_TABLE_ELEMENTS_MAX, instances=1, tables=16, memories=1)
@@ -213,9 +212,10 @@ def main() -> None:
     answer_fd, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with(parent)
     try:
+        with_engine = engine()  # it may wait for its job for a while: all that needs no job comes before
         job = json.loads(sys.stdin.readline())
         limit(job)
-        answer = run(job)
+        answer = run(job, with_engine)
     except MemoryError:
         answer = {"exit_code": -1, "reason": "memory", "detail": "the runner had no memory left", "fuel_used": 0}
     except BaseException as error:  # noqa: BLE001 - the parent must learn of it whatever it is

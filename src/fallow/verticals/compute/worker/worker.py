@@ -24,6 +24,7 @@ from fallow.verticals.compute.worker.wasm import (
     prune_cache,
     run_wasm,
 )
+from fallow.verticals.compute.worker.wasm_start import Spare
 
 COMPILED_BYTES_MAX: Final = 1 << 30
 PRUNE_EVERY: Final = 64
@@ -41,6 +42,7 @@ class ComputeWorker:
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._runs = 0
+        self._spare = Spare()
         self._python = PythonRunner(cache)
         self._containers = ContainerRunner(cache)
 
@@ -120,7 +122,9 @@ class ComputeWorker:
         assignment.started.set()
         try:
             async with confined(assignment.resources) as confine:
-                outcome = await run_wasm(job, cancel=assignment.cancel, cache_dir=self._compiled, confine=confine)
+                outcome = await run_wasm(
+                    job, cancel=assignment.cancel, cache_dir=self._compiled, confine=confine, spare=self._spare
+                )
         except (InvalidInput, TooMuch) as error:
             _log.info("the job cannot be run: %s", error)
             raise Ended("program.invalid", "buyer") from error
