@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from fallow.domain.jobs import FINAL
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.views import JobView, NodeView
 from tests import programs
+from tests.dying import command as dying_command
 from tests.engines import reachable_folder
 
 FALLOW = Path(sys.executable).with_name("fallow")
@@ -59,11 +61,16 @@ class Ended(AssertionError):
     """A process ended that should run, or said nothing in time."""
 
 
-def start(*arguments: str | Path, log: Path, **variables: str) -> subprocess.Popen[str]:
-    """Run `fallow ...` in a session of its own; it is killed if the tests are. Its stderr goes to `log`."""
+def start(*arguments: str | Path, log: Path, steps: Path | None = None, **variables: str) -> subprocess.Popen[str]:
+    """Run `fallow ...` in a session of its own; it is killed if the tests are. Its stderr goes to `log`.
+
+    It dies at the `steps` that are named in that folder; see `tests/dying.py`.
+    """
     # This file makes a process die with its parent.
-    dying = [launch.__file__, "--parent", str(os.getpid()), "--signal", str(int(signal.SIGKILL)), "--"]
-    command = [sys.executable, "-I", "-S", *dying, str(FALLOW), *map(str, arguments)]
+    mortal = [launch.__file__, "--parent", str(os.getpid()), "--signal", str(int(signal.SIGKILL)), "--"]
+    dying = "dying_agent" if arguments[0] == "agent" else "dying_roles"
+    program = dying_command(dying, steps) if steps else [str(FALLOW)]
+    command = [sys.executable, "-I", "-S", *mortal, *program, *map(str, arguments)]
     with log.open("a") as sink:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, text=True,
@@ -190,6 +197,7 @@ class Agent:
     process: subprocess.Popen[str]
     node: str = ""
     account: str = ""
+    steps: Path | None = None
 
     async def ask(self, command: control.Command) -> Any:
         """Give it a command, as `fallow agent COMMAND` does."""
@@ -285,8 +293,9 @@ class Running:
         spot: float | None = None,
         token: str = "",
         folder: str = "",
+        steps: Path | None = None,
     ) -> Iterator[Agent]:
-        """Join a machine, and serve with it while the context is open."""
+        """Join a machine, and serve with it while the context is open; see `start` for its `steps`."""
         home, log = self.data.parent / (folder or name), self.data.parent / f"{name}.log"
         log.touch()
         self.joined += 1  # each agent on a line of its own: nodes that share one do not check each other
@@ -295,9 +304,9 @@ class Running:
             "agent", "join", self.url, "--yes", "--json", "--home", home, "--label", name, "--cpu", str(cpu),
             "--memory", str(memory), "--disk", "256", "--price-core-hour", str(price), *below,
             "--from", f"127.0.{self.joined}.1",
-            log=log, FALLOW_TOKEN=token or self.welcome["join_token"],
+            log=log, steps=steps, FALLOW_TOKEN=token or self.welcome["join_token"],
         )  # fmt: skip
-        agent = Agent(name, home, log, process)
+        agent = Agent(name, home, log, process, steps=steps)
         self.agents.append(agent)
         try:
             yield agent
@@ -324,7 +333,7 @@ class Running:
     @contextmanager
     def again(self, agent: Agent) -> Iterator[Agent]:
         """Start an agent that was killed anew, as `fallow agent run` does."""
-        process = start("agent", "run", "--home", agent.home, log=agent.log)
+        process = start("agent", "run", "--home", agent.home, log=agent.log, steps=agent.steps)
         agent.process = process
         try:
             yield agent
@@ -333,14 +342,17 @@ class Running:
 
 
 @contextmanager
-def running_network(data: Path | None = None, **settings: str) -> Iterator[Running]:
-    """`fallow up` in a folder of its own, or in `data`, with settings as variables (`window_s="10"`)."""
+def running_network(data: Path | None = None, steps: Path | None = None, **settings: str) -> Iterator[Running]:
+    """`fallow up` in a folder of its own, or in `data`, with settings as variables (`window_s="10"`).
+
+    See `start` for the `steps` of its roles.
+    """
     if data is None:
-        with reachable_folder() as folder, running_network(folder / "network", **settings) as running:
+        with reachable_folder() as folder, running_network(folder / "network", steps, **settings) as running:
             yield running
         return
     log = data.parent / "up.log"
-    running = Running(data, up(data, log, **settings), {}, log)
+    running = Running(data, up(data, log, steps, **settings), {}, log)
     try:
         running.welcome = json.loads(first_line(running.process, log))
         yield running
@@ -349,10 +361,10 @@ def running_network(data: Path | None = None, **settings: str) -> Iterator[Runni
         leave_nothing(data)
 
 
-def up(data: Path, log: Path, **settings: str) -> subprocess.Popen[str]:
+def up(data: Path, log: Path, steps: Path | None = None, **settings: str) -> subprocess.Popen[str]:
     """Type `fallow up`."""
     variables = {SETTINGS_PREFIX + name.upper(): value for name, value in settings.items()}
-    return start("up", "--json", "--port", "0", "--bus-port", "0", "--data", data, log=log, **variables)
+    return start("up", "--json", "--port", "0", "--bus-port", "0", "--data", data, log=log, steps=steps, **variables)
 
 
 def leave_nothing(data: Path) -> None:
@@ -550,26 +562,31 @@ async def check_books(net: Net) -> None:
     It is for a network that nobody used but this test, and on which nothing is open any more.
     """
     paid: dict[MeterKey, int] = {}
+    refunded, made_good = 0, Counter[bytes]()
     for lease in await net.all_leases():
         assert lease.state is LeaseState.ENDED, lease
+        refunded += lease.refunded_microusd
+        made_good[lease.payee] += lease.made_good_microusd
         if lease.owed_microusd:
             key = (lease.payer, lease.payee, lease.price_version)
             paid[key] = paid.get(key, 0) + lease.price_microusd_per_hour * lease.used_ms
     charges = {key: cumulative_charge(price_ms, FeePolicy()) for key, price_ms in paid.items()}
     books = await net.books()
     assert books[Purpose.CLEARING] == 0
-    assert books[Purpose.EARNED] == sum(charge.provider for charge in charges.values())
+    assert books[Purpose.EARNED] == sum(charge.provider for charge in charges.values()) + sum(made_good.values())
     for purpose, at_first in FUNDS.items():
         part = purpose.name.lower()
         came = sum(int(getattr(charge, part)) for charge in charges.values())
         went = sum(charge.total for key, charge in charges.items() if purpose is Purpose.FEE and key[0] == NETWORK)
+        went += refunded + sum(made_good.values()) if purpose is Purpose.RESERVE else 0
         assert books[purpose] == at_first + came - went, purpose
     owed = sum(charge.total for key, charge in charges.items() if key[0] != NETWORK)
     balance = await net.buyer.balance()
     assert not any(balance.reserved.values())
-    assert net.first.granted - balance.spendable["granted"] == owed
+    assert net.first.granted - balance.spendable["granted"] == owed - refunded
     for agent in net.running.agents:
-        earned = sum(charge.provider for key, charge in charges.items() if key[1] == address(agent.account))
+        payee = address(agent.account)
+        earned = sum(charge.provider for key, charge in charges.items() if key[1] == payee) + made_good[payee]
         assert (await net.operator.balance_of(agent.account)).earned["granted"] == earned
     pending = await net.fetch("SELECT 1 FROM ledger.account WHERE debits_pending <> 0 OR credits_pending <> 0")
     assert not pending
@@ -592,9 +609,9 @@ async def connected(running: Running) -> AsyncIterator[Net]:
 
 
 @asynccontextmanager
-async def network(data: Path | None = None, **settings: str) -> AsyncIterator[Net]:
+async def network(data: Path | None = None, steps: Path | None = None, **settings: str) -> AsyncIterator[Net]:
     """A network of a test's own."""
-    with running_network(data, **settings) as running:
+    with running_network(data, steps, **settings) as running:
         async with connected(running) as net:
             yield net
 

@@ -1,0 +1,68 @@
+"""Roles of a network that die at named steps of a window: see `tests/dying.py`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from fallow.adapters.engines.process import Program
+from fallow.adapters.postgres.ingest import PostgresIngestStore
+from fallow.bootstrap import serve, up
+from fallow.cli.main import main as fallow
+from fallow.services.ingest.service import Ingest
+from fallow.services.market.changes import Changes, Collect, GiveBack, Hold, MakeGood, Money
+from fallow.services.market.money import Cashier
+from fallow.services.market.outbound import Outbound
+from tests.dying import Killer, command
+
+
+def main() -> None:
+    """Run `fallow up` with what comes after the folder; the roles that it starts come back here."""
+    folder = Path(sys.argv.pop(1))
+    if sys.argv[1] == "--role":
+        sys.argv.pop(1)
+        wrap(Killer(folder))
+        serve.main()
+    else:
+        up._program = _dying(up._program, folder)
+        fallow()
+
+
+def _dying(original: Callable[..., Program], folder: Path) -> Callable[..., Program]:
+    def program(data: Path, role: str, ready: Path) -> Program:
+        found = original(data, role, ready)
+        argv = (*command("dying_roles", folder), "--role", *found.argv[3:])
+        return Program(argv, found.user, found.log, found.death_signal, found.folder)
+
+    return program
+
+
+def wrap(killer: Killer) -> None:
+    """Have ingest and the market come to their steps."""
+    killer.wrap(PostgresIngestStore, "append", after=lambda *_: ["batch uncommitted"])
+    killer.wrap(Ingest, "_wake_readers", before=lambda *_: ["batch committed"])
+    killer.wrap(Cashier, "move", after=lambda _, __, ___, money, ____: _moves("uncommitted", money))
+    killer.wrap(Outbound, "send", before=lambda _, changes, __: _written(changes))
+
+
+def _written(changes: Changes) -> list[str]:
+    return [*_moves("committed", changes.money), *(["judged"] if changes.standings else [])]
+
+
+def _moves(step: str, money: Collection[Money]) -> list[str]:
+    return [f"{_move(entry)} {step}" for entry in money]
+
+
+def _move(money: Money) -> str:
+    match money:
+        case Hold():
+            return "reserve"
+        case Collect(following=None):
+            return "post"
+        case Collect():
+            return "post and reserve"
+        case GiveBack():
+            return "void"
+        case MakeGood():
+            return "make good"
