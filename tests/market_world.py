@@ -307,11 +307,12 @@ class World:
         return answer
 
     def submit(self, order: Order, account: bytes) -> Answer:
-        """A work that says so has results that can be compared, or keeps checkpoints."""
+        """A work that says so has results that can be compared (by its buyer's word alone), or keeps checkpoints."""
         says = {name: bool(order.work.get(name)) for name in ("compares", "checkpoints")}
         secret = bool(order.work.get("secrets"))
         blobs = tuple(order.work.get("blobs", ()))
-        needs = Needs(secrets=("KEY",) if secret else (), blobs=blobs, **says)
+        proves = not order.work.get("buyers_word")
+        needs = Needs(secrets=("KEY",) if secret else (), blobs=blobs, proves=proves, **says)
         return self.ask(Submission(order, account, needs, locked=b"locked" if secret else None))
 
     def cancel(self, job_id: str, account: bytes) -> Answer:

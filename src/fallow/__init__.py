@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fallow.domain.errors import FallowError
-    from fallow.domain.orders import Order, Requirements
+    from fallow.domain.orders import Order, Requirements, Tolerance
     from fallow.sdk.client import AsyncClient
     from fallow.sdk.sync import Client
 
-__all__ = ["AsyncClient", "Client", "FallowError", "Order", "Requirements"]
+__all__ = ["AsyncClient", "Client", "FallowError", "Order", "Requirements", "Tolerance"]
 
 # Looked up when first used: an agent, or `fallow --help`, needs none of it.
 _HOMES = {
@@ -20,6 +20,7 @@ _HOMES = {
     "FallowError": "fallow.domain.errors",
     "Order": "fallow.domain.orders",
     "Requirements": "fallow.domain.orders",
+    "Tolerance": "fallow.domain.orders",
 }
 
 

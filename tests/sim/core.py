@@ -204,6 +204,7 @@ class Core(Process):
             cashier=cashier,
             vault=vault,
             verticals={"compute": cast("Vertical", _SimVertical())},
+            comparers={},
             store=truth.market,
             registry=truth.registry,
             **shared,

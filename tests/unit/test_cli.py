@@ -23,11 +23,12 @@ from fallow.cli.wanted import Wanted
 from fallow.domain import views
 from fallow.domain.calls import Secret
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
-from fallow.domain.orders import Order, Requirements
+from fallow.domain.orders import Order, Requirements, Tolerance
 from fallow.domain.prices import Delivered
 from fallow.domain.resources import Resources, Terms
 from fallow.sdk.bills import Bill, Work, make_bill
 from fallow.sdk.jobs import Event
+from fallow.sdk.runs import completed
 from fallow.sdk.signing import BuyerKey
 from fallow.verticals.compute.core.outcome import Outcome, Output
 from tests.unit import fake_network
@@ -112,7 +113,11 @@ class CannedClient:
         **options: Any,
     ) -> Order:
         self._note("wasm_order", program, list(args), inputs, list(items), env, options)
-        return Order(id=JOB, vertical="compute", work={}, **options)
+        return Order(id=JOB, vertical="compute", work={}, **completed(options))  # type: ignore[arg-type]
+
+    def comparator(self, program: Path) -> Tolerance:
+        self._note("comparator", program)
+        return Tolerance(program="c" * 64)
 
     def quote(self, order: Order) -> views.QuoteView:
         self._note("quote", order)
@@ -331,6 +336,24 @@ def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, t
         "replicas": 3,
         "compare": "exact",
     }
+
+
+def test_a_tolerance_is_of_numbers_or_by_a_program(client: CannedClient, program: str, tmp_path: Path) -> None:
+    (comparator := tmp_path / "cmp.wasm").write_bytes(b"\0asm")
+    assert main.run(f"quote {program} --compare tolerance --rtol 1e-6".split()) == 0
+    *_, options = called(client, "wasm_order")
+    assert (options["compare"], options["tolerance"]) == ("tolerance", Tolerance(rtol="1e-6"))
+    assert "replicas" not in options  # the client orders as many as a comparison takes
+    assert main.run(f"run {program} --compare tolerance --comparator {comparator}".split()) == 0
+    assert called(client, "comparator") == (comparator,)
+    for wrong in (
+        "--compare tolerance",
+        "--rtol 1",
+        "--compare exact --atol 1",
+        "--compare tolerance --rtol x",
+        f"--compare tolerance --rtol 1 --comparator {comparator}",
+    ):
+        assert main.run([*f"run {program}".split(), *wrong.split()]) == 2, wrong
 
 
 def test_a_process_without_an_end_with_checkpoints_of_its_own() -> None:

@@ -110,7 +110,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
         if "ingest" in roles:
             await stack.enter_async_context(_ingest(ground).running())
         if "market" in roles:
-            rounds, market = _market(ground)
+            rounds, market = _market(ground, data)
             heard.append(rounds)
             await stack.enter_async_context(market.running())
         yield
@@ -211,7 +211,7 @@ def _ingest(ground: Ground) -> Ingest:
     )
 
 
-def _market(ground: Ground) -> tuple[Rounds, Market]:
+def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
     settings, store, registry = ground.settings, PostgresMarketStore(), PostgresRegistryStore()
     cashier, vault = Cashier(PostgresLedger()), Vault(ground.keys.custody_seed)
     seeds = Seeds(
@@ -234,12 +234,15 @@ def _market(ground: Ground) -> tuple[Rounds, Market]:
         cashier=cashier,
         outbound=Outbound(net=ground.place.net, sign=ground.keys.sign, vault=vault, bus=ground.bus),
     )
+    verticals, blobs = load_verticals(), FolderBlobs(data / "blobs")
+    comparers = {name: vertical.comparer(blobs, data / "comparing" / name) for name, vertical in verticals.items()}
     market = Market(
         rounds=rounds,
         seeds=seeds,
         cashier=cashier,
         vault=vault,
-        verticals=load_verticals(),
+        verticals=verticals,
+        comparers={name: comparer for name, comparer in comparers.items() if comparer is not None},
         bus=ground.bus,
         clock=ground.clock,
         database=ground.database,

@@ -27,6 +27,8 @@ def make_order(
         InvalidInput: the file is none of them. Whatever uploading or bundling raises.
     """
     inputs, env, options = wanted.inputs, wanted.environment, wanted.options
+    if wanted.comparator is not None:
+        options["tolerance"] = client.comparator(wanted.comparator)
     image = wanted.container
     if image is not None:
         if wanted.python is not None:

@@ -102,7 +102,15 @@ def quote_line(quote: QuoteView) -> str:
         return f"No node can take this now ({why_not(quote) or 'the network has none'}); it waits until one can."
     price = usd(quote.price_microusd_per_hour or 0)
     able = f"{len(quote.candidates)} of {quote.nodes_total} nodes can take this"
-    return f"{able}, from {price}/h{_other_price(quote)}; {usd(quote.deposit_microusd)} is set aside."
+    return f"{able}, from {price}/h{_other_price(quote)}; {usd(quote.deposit_microusd)} is set aside{_results(quote)}."
+
+
+def _results(quote: QuoteView) -> str:
+    """Say how many results are bought, where it is more than one."""
+    ways = {"exact": "compared byte for byte", "tolerance": "compared by your tolerance"}
+    if quote.replicas == 1 or quote.compare not in ways:
+        return ""
+    return f" for each of {quote.replicas} results of an item, {ways[quote.compare]}; differing ones take more"
 
 
 def _other_price(quote: QuoteView) -> str:

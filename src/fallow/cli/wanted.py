@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
+from cyclopts.types import ExistingFile
 
 from fallow.cli.units import cpu_milli, microusd, seconds
 from fallow.domain.errors import InvalidInput
-from fallow.domain.orders import Requirements
+from fallow.domain.orders import Requirements, Tolerance
 from fallow.domain.resources import GIB_MIB
 from fallow.sdk.containers import Image
 from fallow.sdk.runs import RunOptions
@@ -58,9 +59,21 @@ class Wanted:
         bool, Parameter(negative=(), help="Run it until the job is cancelled, on another machine when one is lost.")
     ] = False
     label: Annotated[str, Parameter(help="A name for your lists.")] = ""
-    replicas: Annotated[int, Parameter(help="From how many owners' machines you want (and pay for) the result.")] = 1
+    replicas: Annotated[
+        int | None,
+        Parameter(help="From how many owners' machines you want (and pay for) the result: 1, with a tolerance 2."),
+    ] = None
     compare: Annotated[
-        Literal["exact", "none"] | None, Parameter(help="How results compare; left out, as the kind of work has it.")
+        Literal["exact", "tolerance", "none"] | None,
+        Parameter(help="How results compare; left out, as the kind of work has it."),
+    ] = None
+    rtol: Annotated[
+        str | None, Parameter(help="With --compare tolerance: how far numbers may differ, as a part of the larger.")
+    ] = None
+    atol: Annotated[str | None, Parameter(help="With --compare tolerance: how far they may differ besides.")] = None
+    comparator: Annotated[
+        ExistingFile | None,
+        Parameter(help="With --compare tolerance: a WASM program that compares /in/a with /in/b, 0 where they agree."),
     ] = None
     python: Annotated[str | None, Parameter(help="Version of Python that a script is to run on, for example 3.11.")] = (
         None
@@ -131,8 +144,11 @@ class Wanted:
             time_limit_s=seconds(self.time_limit),
             retries=self.retries,
             label=self.label,
-            replicas=self.replicas,
         )
+        if self.replicas is not None:
+            options["replicas"] = self.replicas
+        if (tolerance := self._tolerance()) is not None:
+            options["tolerance"] = tolerance
         if self.spot:
             options["spot"] = True
         if self.until_stopped:
@@ -146,6 +162,21 @@ class Wanted:
         if self.budget is not None:
             options["budget_microusd"] = microusd(self.budget)
         return options
+
+    def _tolerance(self) -> Tolerance | None:
+        """Margins for numbers; a program that compares has to be uploaded first."""
+        margins = {name: text for name, text in (("rtol", self.rtol), ("atol", self.atol)) if text is not None}
+        by = [*margins, *(["comparator"] if self.comparator is not None else [])]
+        if (self.compare == "tolerance") != bool(by) or (margins and self.comparator is not None):
+            raise InvalidInput(
+                "cli.tolerance",
+                "--compare tolerance goes with --rtol and --atol for numbers, or with --comparator.",
+                "For example: --compare tolerance --rtol 1e-6",
+            )
+        try:
+            return msgspec.convert(margins, Tolerance) if margins else None
+        except msgspec.ValidationError as error:
+            raise InvalidInput("cli.tolerance", f"This is no margin: {error}.", "For example 1e-6 or 0.01.") from error
 
     def _requirements(self) -> Requirements:
         model, gpus = _gpus(self.gpu)

@@ -193,7 +193,7 @@ def concluded(item: Item, judgement: Judgement, job: Job) -> Item:
     shunned = (*item.shunned, *(vote.node for vote in wrong))
     item = msgspec.structs.replace(item, shunned=shunned, checked=len(judgement.right) > 1)
     if not judgement.right:
-        return msgspec.structs.replace(item, state=ItemState.FAILED, reason="result.inconclusive")
+        return msgspec.structs.replace(item, state=ItemState.FAILED, reason=judgement.why)
     believed = judgement.right[0]
     item = msgspec.structs.replace(item, node=believed.node, reason=believed.reason, result=believed.result)
     if job.order.until_stopped:

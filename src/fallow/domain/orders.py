@@ -53,6 +53,33 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("gpu_model and vram_mib need gpus")
 
 
+Margin = Annotated[str, Meta(max_length=32, pattern=r"^[0-9]{1,9}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?$")]
+"""A number that is not negative, in decimal, as it stands: nothing of it is lost to binary fractions."""
+
+COMPARED_MIN = 2
+"""Results that a comparison takes at least."""
+
+COMPARATOR_FUEL_MAX = 10**10
+
+
+class Tolerance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which results are near enough to agree.
+
+    Two numbers agree when they differ by at most `atol` + `rtol` times the larger of their magnitudes, or by the
+    buyer's own word: `program` is a WASI program (a blob) that compares two results and burns at most `fuel` units.
+    """
+
+    rtol: Margin = "0"
+    atol: Margin = "0"
+    program: Sha256 | None = None
+    fuel: Annotated[int, Meta(ge=1, le=COMPARATOR_FUEL_MAX)] = 10**9
+
+    def __post_init__(self) -> None:
+        """Check what types cannot: ValueError, which msgspec turns into its own error."""
+        if self.program is not None and (self.rtol, self.atol) != ("0", "0"):
+            raise ValueError("a comparator's program has its own margins: leave out rtol and atol")
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job: work over one or many items that ends by itself, or with `until_stopped` when its buyer cancels it.
 
@@ -64,8 +91,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     itself. With `spot` it runs at the spot prices of nodes that have some, and its leases may be ended for orders
     without.
     `compare` says how results compare: `exact` (byte for byte, among the replicas that the buyer pays for, or
-    for work that is the same on every machine also by the network's own checks), or `none`; left out, as the kind of
-    work has it.
+    for work that is the same on every machine also by the network's own checks), `tolerance` (as `tolerance` says,
+    among at least two replicas), or `none`; left out, as the kind of work has it.
     """
 
     id: Id
@@ -81,7 +108,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     label: Label = ""
     until_stopped: bool = False
     spot: bool = False
-    compare: Literal["exact", "none"] | None = None
+    compare: Literal["exact", "tolerance", "none"] | None = None
+    tolerance: Tolerance | None = None
+
+    def __post_init__(self) -> None:
+        """Check what types cannot: ValueError, which msgspec turns into its own error."""
+        if (self.compare == "tolerance") != (self.tolerance is not None):
+            raise ValueError("compare is tolerance where a tolerance is given, and only there")
+        if self.tolerance is not None and self.replicas < COMPARED_MIN:
+            raise ValueError(f"results within a tolerance are compared: order {COMPARED_MIN} replicas or more")
 
     @property
     def lease_limit_s(self) -> int:

@@ -8,8 +8,7 @@ sched_send.cpp and validator.cpp: trust from 10 consecutive valid results, chanc
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -63,11 +62,18 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
         return self.ok, self.reason, self.result
 
 
+INCONCLUSIVE = "result.inconclusive"
+
+
 class Judgement(NamedTuple):
-    """What the votes have shown. Without a majority `right` and `wrong` are empty: inconclusive, nobody's fault."""
+    """What the votes have shown; the first of `right` is believed.
+
+    Without a majority both are empty: inconclusive, no provider's fault, and `why` says of what kind.
+    """
 
     right: tuple[Vote, ...]
     wrong: tuple[Vote, ...]
+    why: str = INCONCLUSIVE
 
 
 def trust(standing: Standing, now: int, *, vouched: bool = False, own: bool = False) -> str:
@@ -100,18 +106,48 @@ def checked_one_in(standing: Standing) -> int:
     return 1 if standing.confirmed < TRUSTED_AFTER else standing.confirmed
 
 
-def judge(votes: Sequence[Vote], wanted: int) -> Judgement | None:
+def equal(one: Vote, other: Vote) -> bool:
+    """Whether two votes say the same, byte for byte."""
+    return one.says == other.says
+
+
+class Compared(NamedTuple):
+    """What a comparison of results has shown: which pairs are near each other, or why it has shown nothing.
+
+    `near` holds each pair in both orders. A `fault` (a reason) is the comparator's, so the buyer's doing.
+    """
+
+    near: frozenset[tuple[str, str]] = frozenset()
+    fault: str = ""
+
+    def agree(self, one: Vote, other: Vote) -> bool:
+        """Whether two votes agree: they say the same, or both went well with results that are near each other."""
+        if one.ok and other.ok and one.result is not None and other.result is not None:
+            return one.result == other.result or (one.result, other.result) in self.near
+        return equal(one, other)
+
+
+def to_compare(votes: Sequence[Vote]) -> tuple[str, ...]:
+    """The different results of votes that went well, in order: what a comparator has to look at."""
+    return tuple(sorted({vote.result for vote in votes if vote.ok and vote.result is not None}))
+
+
+def judge(votes: Sequence[Vote], wanted: int, agree: Callable[[Vote, Vote], bool] = equal) -> Judgement | None:
     """Decide, or None when another vote is needed.
 
-    `wanted` is how many votes were asked for at first; more than half of them, and of all that came, must agree.
+    `wanted` is how many votes were asked for at first; more than half of them, and of all that came, must agree with
+    one of them. To be near is not transitive, so that this one counts: the vote with which most agree, the one that
+    came first among several such. It comes first in `right`, and is what the buyer gets. (BOINC's validator.cpp knows
+    no better either: the first result with which enough agree is canonical, and the others are compared with it.)
     """
     if len(votes) < wanted:
         return None
-    ((says, count),) = Counter(vote.says for vote in votes).most_common(1)
+    circles = [[other for other in votes if agree(vote, other)] for vote in votes]
+    count, place = max((len(circle), -place) for place, circle in enumerate(circles))
     if count > wanted // 2 and 2 * count > len(votes):
-        return Judgement(
-            tuple(vote for vote in votes if vote.says == says), tuple(vote for vote in votes if vote.says != says)
-        )
+        centre, right = votes[-place], circles[-place]
+        others = (vote for vote in right if vote is not centre)
+        return Judgement((centre, *others), tuple(vote for vote in votes if vote not in right))
     return Judgement((), ()) if len(votes) >= VOTES_MAX else None
 
 

@@ -157,7 +157,8 @@ class QuoteView(View, frozen=True, kw_only=True):
 
     `why_not` maps each requirement that turns nodes away to how many; with no candidates it is the answer to "why
     not". `plain_data` is the sentence about who can read the data. Beside the price as ordered stand the lowest ones on
-    demand and as spot; None where nobody can take it so now.
+    demand and as spot; None where nobody can take it so now. `replicas` is how many results of each item the buyer
+    pays for, and `compare` how they compare: exact, tolerance or none.
     """
 
     candidates: list[CandidateView]
@@ -168,6 +169,8 @@ class QuoteView(View, frozen=True, kw_only=True):
     plain_data: str
     on_demand_microusd_per_hour: int | None = None
     spot_microusd_per_hour: int | None = None
+    replicas: int = 1
+    compare: str = "none"
 
 
 class NodeView(View, frozen=True, kw_only=True):

@@ -47,7 +47,8 @@ async def check_order(gateway: Gateway, account: str, order: Order) -> None:
     # One item stands for all: they differ in nothing but their hash, and a map may have thousands.
     needs = vertical.check_work(order.work, order.items[0] if order.items else None)
     owner = address(account).hex()
-    for sha256 in sorted(needs.blobs.union(order.items)):
+    comparator = order.tolerance.program if order.tolerance is not None else None
+    for sha256 in sorted(needs.blobs.union(order.items, [comparator] if comparator else [])):
         try:
             await gateway.blobs.size(owner, sha256)
         except NotFound:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from fallow.domain.orders import Tolerance
 from fallow.domain.resources import Resources
+from fallow.domain.verification import Compared
+from fallow.ports.blobs import Blobs
 
 
 class WorkNeeds(NamedTuple):
@@ -17,7 +20,7 @@ class WorkNeeds(NamedTuple):
 
     `compares` says that every honest node must give the same result, byte for byte, so that nodes can be checked by
     having another one do the same. `checkpoints` says that its worker saves them and goes on from them,
-    `secrets` that it can hand secret values to the program.
+    `secrets` that it can hand secret values to the program, `near` that its results can be compared by a tolerance.
     """
 
     blobs: frozenset[str]
@@ -26,6 +29,7 @@ class WorkNeeds(NamedTuple):
     compares: bool
     checkpoints: bool = False
     secrets: bool = False
+    near: bool = False
 
 
 class LeaseBlobs(Protocol):
@@ -146,6 +150,20 @@ class Worker(Protocol):
         ...
 
 
+class Comparer(Protocol):
+    """Compares results by a buyer's tolerance, on the network's side."""
+
+    async def compare(self, owner: str, tolerance: Tolerance, results: Sequence[str]) -> Compared:
+        """Say which of an account's results (SHA-256 in hex of outcome documents) are near each other.
+
+        A result that is missing or malformed is near nothing. The same question has the same answer.
+
+        Raises:
+            FallowError: it cannot be said now; asking again is right.
+        """
+        ...
+
+
 class Vertical(Protocol):
     """A kind of infrastructure."""
 
@@ -161,4 +179,8 @@ class Vertical(Protocol):
 
     def worker(self, cache: Path) -> Worker:
         """Make the provider's side; `cache` is a folder that it may keep things in."""
+        ...
+
+    def comparer(self, blobs: Blobs, folder: Path) -> Comparer | None:
+        """Make what compares results by a tolerance, if any are; `folder` is one that it may keep things in."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import msgspec
 
@@ -13,7 +13,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.orders import Order, Requirements
 from fallow.sdk.accounts import new_id
 from fallow.sdk.results import ItemResult, RunResult
-from fallow.sdk.runs import RunCalls, RunOptions
+from fallow.sdk.runs import RunCalls, RunOptions, completed
 from fallow.sdk.transfers import Source
 from fallow.sdk.wire import arguments
 from fallow.verticals.compute.core.work import ContainerWork
@@ -54,7 +54,7 @@ class ContainerCalls(RunCalls):
         Raises:
             InvalidInput: the image is not named as images are, or an option is for other kinds of work.
         """
-        told: dict[str, Any] = dict(options)
+        told = completed(options)
         if told.pop("fuel", None) is not None:
             raise InvalidInput("sdk.fuel", "Containers are not metered by fuel.", "Bound them with time_limit_s.")
         archive, names = image.get("archive"), list(inputs or {})

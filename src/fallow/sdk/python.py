@@ -17,7 +17,7 @@ from fallow.sdk.bundle import Bundle, Tell, bundle_script, silent
 from fallow.sdk.functions import CALL, pack_call, pack_function, read_value
 from fallow.sdk.live import LiveCalls
 from fallow.sdk.results import ItemResult, RunResult
-from fallow.sdk.runs import RunOptions
+from fallow.sdk.runs import RunOptions, completed
 from fallow.sdk.transfers import Source
 from fallow.sdk.wire import arguments
 from fallow.verticals.compute.core.work import PythonWork
@@ -142,7 +142,7 @@ class PythonCalls(LiveCalls):
         env: Mapping[str, str] | None = None,
         **options: Unpack[RunOptions],
     ) -> Order:
-        told: dict[str, Any] = dict(options)
+        told = completed(options)
         if told.pop("fuel", None) is not None:
             raise InvalidInput("sdk.fuel", "Python is not metered by fuel.", "Bound it with time_limit_s.")
         names = list(inputs or {})

@@ -12,7 +12,7 @@ import msgspec
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.jobs import FINAL
-from fallow.domain.orders import Order, Requirements
+from fallow.domain.orders import COMPARED_MIN, Order, Requirements, Tolerance
 from fallow.domain.views import ItemView, JobView
 from fallow.sdk.accounts import new_id
 from fallow.sdk.jobs import Event
@@ -39,15 +39,28 @@ class RunOptions(TypedDict, total=False):
     retries: int
     label: str
     replicas: int
-    compare: Literal["exact", "none"] | None
+    compare: Literal["exact", "tolerance", "none"] | None
+    tolerance: Tolerance | None
     fuel: int
     output_mib: int
     checkpoint_s: int
     until_stopped: bool
 
 
+def completed(options: RunOptions) -> dict[str, Any]:
+    """Options with what a tolerance says about the others: that results compare so, and that there are several."""
+    told: dict[str, Any] = dict(options)
+    if told.get("tolerance") is not None:
+        told = {"compare": "tolerance", "replicas": COMPARED_MIN, **told}
+    return told
+
+
 class RunCalls(BlobCalls, SigningCalls):
     """Work on programs as a whole."""
+
+    async def comparator(self, program: Source) -> Tolerance:
+        """Upload a WASI program that compares two results, to be an order's `tolerance`."""
+        return Tolerance(program=await self.upload(program))
 
     async def wasm_order(
         self,
@@ -62,7 +75,7 @@ class RunCalls(BlobCalls, SigningCalls):
         """Upload what a WASI program needs, and make the order for it; nothing is bought yet."""
         names = list(inputs or {})
         hashes = await self._upload_all([program, *(inputs or {}).values(), *items])
-        told: dict[str, Any] = dict(options)
+        told = completed(options)
         if told.pop("checkpoint_s", None):
             raise InvalidInput(
                 "sdk.checkpoint", "WebAssembly programs keep no checkpoints.", "Use a script or an image."

@@ -90,6 +90,7 @@ class Client(Waiting):
     download = waits(AsyncClient.download)
     read = waits(AsyncClient.read)
 
+    comparator = waits(AsyncClient.comparator)
     wasm_order = waits(AsyncClient.wasm_order)
     run_wasm = waits_for_run(AsyncClient.run_wasm)
     map_wasm = iterates_items(AsyncClient.map_wasm)

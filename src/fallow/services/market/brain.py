@@ -16,7 +16,7 @@ from fallow.domain import leases as lease_rules
 from fallow.domain.chart import NETWORK
 from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.facts import LeaseCheckpoint, UsageReceipt
-from fallow.domain.jobs import Item, Job, Needs
+from fallow.domain.jobs import FINAL, Item, Job, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.offers import Offer
 from fallow.domain.orders import Order
@@ -53,6 +53,15 @@ class Brain(Course):
                 entry = self.jobs[lease.job]
                 entry.reserved[lease.id] = lease.deposit_microusd(lease.window)
                 entry.spent_microusd += lease.owed_microusd
+        for entry in self.jobs.values():
+            if entry.job.order.tolerance is not None:
+                self._compare_again(entry)
+
+    def _compare_again(self, entry: Entry) -> None:
+        """Have compared what the market before this one had not."""
+        for item in entry.items.values():
+            if item.votes and item.state not in FINAL:
+                self.judging.decide(entry.job, item)
 
     # What buyers do
 

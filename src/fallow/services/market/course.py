@@ -9,9 +9,10 @@ from fallow.domain import leases as lease_rules
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import FINAL, Item, ItemState
 from fallow.domain.leases import Lease, LeaseState
-from fallow.domain.verification import Judgement
+from fallow.domain.verification import Compared, Judgement
 from fallow.services.market.accounts import Accounts
 from fallow.services.market.changes import Collect, GiveBack
+from fallow.services.market.comparing import Asked
 from fallow.services.market.entry import Entry
 
 GIVE_WAY_MS = 10_000
@@ -54,8 +55,17 @@ class Course(Accounts):
 
     def settle_for_less(self, entry: Entry, item: Item, now: int) -> None:
         """No further result is to be had: what there is decides, unchecked; two that differ decide nothing."""
-        says = {vote.says for vote in item.votes}
-        self._conclude(entry, item, Judgement(item.votes if len(says) == 1 else (), ()), now)
+        judgement = self.judging.for_less(entry.job, item)
+        if judgement is None:  # it rests until its results are compared
+            self._set_item(entry, msgspec.structs.replace(item, wanted=len(item.votes)), now)
+        else:
+            self._conclude(entry, item, judgement, now)
+
+    def compared(self, now: int, *, asked: Asked, compared: Compared) -> None:
+        """Take in how an item's results compare."""
+        if self.judging.comparing.learn(asked, compared):
+            entry = self.jobs[asked.job]
+            self._decide(entry, *self.judging.decide(entry.job, entry.items[asked.item]), now)
 
     def drop_canary(self, entry: Entry, now: int) -> None:
         """Give up a canary that its node cannot be given any more."""
@@ -112,6 +122,9 @@ class Course(Accounts):
         item, judgement = self.judging.count(
             entry.job, entry.items[lease.item], lease, self.results.get(lease.id), self.changes, now
         )
+        self._decide(entry, item, judgement, now)
+
+    def _decide(self, entry: Entry, item: Item, judgement: Judgement | None, now: int) -> None:
         if judgement is None:
             self._set_item(entry, item, now)
         else:
@@ -120,6 +133,7 @@ class Course(Accounts):
     def _conclude(self, entry: Entry, item: Item, judgement: Judgement, now: int) -> None:
         """Pay or refuse each vote's lease, remember what the nodes have shown, and move the item on."""
         entry.items[item.index] = item
+        self.judging.comparing.forget((entry.job.order.id, item.index))
         used_ms = max((self.leases[vote.lease].used_ms for vote in item.votes), default=0)
         self.judging.learn(entry.job, item, judgement, used_ms, self.changes, now)
         wrong = {vote.lease for vote in judgement.wrong} if entry.job.needs.proves else set()
@@ -172,6 +186,7 @@ class Course(Accounts):
 
     def _cancel_item(self, entry: Entry, item: Item, now: int) -> None:
         """End an item that has no open lease; what was reported for it is paid."""
+        self.judging.comparing.forget((entry.job.order.id, item.index))
         for vote in item.votes:
             self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=True))
         self._set_item(

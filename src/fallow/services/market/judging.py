@@ -15,6 +15,7 @@ from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence
 from fallow.domain.verification import (
     CHECKED_VOTES,
+    INCONCLUSIVE,
     Judgement,
     Standing,
     Vote,
@@ -24,6 +25,7 @@ from fallow.domain.verification import (
 )
 from fallow.services.market.canaries import Canaries
 from fallow.services.market.changes import Changes
+from fallow.services.market.comparing import Comparing
 
 NO_STANDING = Standing()
 
@@ -34,6 +36,7 @@ class Judging:
     def __init__(self, seed: Seed) -> None:
         self.standings: dict[bytes, Standing] = {}
         self.canaries = Canaries()
+        self.comparing = Comparing()
         self.seed = seed
 
     def standing(self, node: bytes) -> Standing:
@@ -54,10 +57,30 @@ class Judging:
             item = msgspec.structs.replace(item, wanted=DISPUTED_VOTES)
         elif item.wanted == 1:
             item = msgspec.structs.replace(item, wanted=self._wanted(job, lease, changes, now))
-        judgement = judge(item.votes, item.wanted) if not item.leases else None
-        if judgement is None and not item.lacks_lease and not item.leases:
+        return self.decide(job, item)
+
+    def decide(self, job: Job, item: Item) -> tuple[Item, Judgement | None]:
+        """Decide by the votes that are there; None while further ones, or their comparison, are to come."""
+        if item.leases or item.lacks_lease:
+            return item, None
+        compared = self.comparing.of(job, item)
+        if compared is None:
+            return item, None
+        if compared.fault:
+            return item, Judgement((), (), compared.fault)
+        judgement = judge(item.votes, item.wanted, compared.agree)
+        if judgement is None:
             item = msgspec.structs.replace(item, wanted=len(item.votes) + 1)
         return item, judgement
+
+    def for_less(self, job: Job, item: Item) -> Judgement | None:
+        """Decide although no further vote is to be had: all that are there must agree with one. None: see `decide`."""
+        compared = self.comparing.of(job, item)
+        if compared is None:
+            return None
+        found = None if compared.fault else judge(item.votes, len(item.votes), compared.agree)
+        whole = found is not None and len(found.right) == len(item.votes)
+        return found if found is not None and whole else Judgement((), (), compared.fault or INCONCLUSIVE)
 
     def learn(self, job: Job, item: Item, judgement: Judgement, used_ms: int, changes: Changes, now: int) -> None:
         """Remember what the nodes have shown, and keep the evidence against those that were wrong.

@@ -96,6 +96,8 @@ class Rounds:
         self._cursor = Cursor(0, 0)
         self.brain = Brain(fee, NO_SEED)
         self.leading = asyncio.Event()
+        self.to_compare = asyncio.Event()
+        """Results wait to be compared."""
 
     async def ask(self, what: Input | Submission) -> Any:  # noqa: ANN401 - whatever the input answers
         """Have an input applied, and return its answer once it is written.
@@ -257,6 +259,8 @@ class Rounds:
             _answer(group, [error] * len(group))
             raise
         _answer(group, answers)
+        if brain.judging.comparing.waiting:
+            self.to_compare.set()
 
     async def _apply_and_write(self, brain: Brain, term: int, group: list[_Waiting], now: int) -> list[Any]:
         submissions = [waiting.what for waiting in group if isinstance(waiting.what, Submission)]

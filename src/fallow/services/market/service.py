@@ -13,7 +13,7 @@ from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.domain.identity import address, node_id
-from fallow.domain.jobs import Item, Job, Needs
+from fallow.domain.jobs import Item, Job, Needs, results_wanted
 from fallow.domain.orders import Order
 from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import DrawView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, SeedView
@@ -23,8 +23,9 @@ from fallow.ports.database import Database
 from fallow.ports.rpc import serve
 from fallow.ports.stores import MarketStore, RegistryStore
 from fallow.ports.tasks import background
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical import Comparer, Vertical
 from fallow.services.market.brain import Brain
+from fallow.services.market.comparisons import Comparisons
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.funds import Funds
 from fallow.services.market.money import Cashier
@@ -59,6 +60,7 @@ class Market:
         cashier: Cashier,
         vault: Vault,
         verticals: Mapping[str, Vertical],
+        comparers: Mapping[str, Comparer],
         bus: Bus,
         clock: Clock,
         database: Database,
@@ -71,6 +73,7 @@ class Market:
         self._looking = asyncio.Lock()
         self._vault = vault
         self._verticals = verticals
+        self._comparisons = Comparisons(rounds, comparers, clock)
         self._bus = bus
         self._clock = clock
         self._database = database
@@ -80,7 +83,10 @@ class Market:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Act, or stand by, while the context is open."""
-        async with self._rounds.running(), background(self._funds.run(), self._serve_while_leading()):
+        async with (
+            self._rounds.running(),
+            background(self._funds.run(), self._comparisons.run(), self._serve_while_leading()),
+        ):
             yield
 
     async def _serve_while_leading(self) -> None:
@@ -169,6 +175,10 @@ class Market:
             raise InvalidInput(
                 "checks.replicas", "A result is known when owners agree on it.", f"Ask for {CHECKED_VOTES} replicas."
             )
+        if request.order.tolerance is not None:
+            raise InvalidInput(
+                "checks.exact", "A result is known when it is the same byte for byte.", "Leave compare out."
+            )
         needs = self._needs(msgspec.structs.replace(request, secrets={}))
         needs = msgspec.structs.replace(needs, compares=True, proves=True)
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True))
@@ -176,10 +186,11 @@ class Market:
 
     async def quote(self, request: calls.Submit) -> QuoteView:
         """Say where an order could run and for how much, before any money moves."""
-        buyer = address(request.account)
-        wish = wish_of(request.order, self._needs(request), buyer)
-        window_ms = self._rounds.first_window_ms(request.order)
-        return quote(self._rounds.brain, wish, window_ms, self._clock.now_ms(), buyer)
+        buyer, order, needs = address(request.account), request.order, self._needs(request)
+        window_ms, now = self._rounds.first_window_ms(order), self._clock.now_ms()
+        shown = quote(self._rounds.brain, wish_of(order, needs, buyer), window_ms, now, buyer)
+        compare = "tolerance" if order.tolerance is not None else "exact" if needs.compares else "none"
+        return msgspec.structs.replace(shown, replicas=results_wanted(order, needs), compare=compare)
 
     async def job(self, request: calls.JobRef) -> JobView:
         """Show a job."""
@@ -314,7 +325,11 @@ class Market:
         needs = vertical.check_work(order.work, order.items[0] if order.items else None)
         if request.secrets and not needs.secrets:
             raise InvalidInput("order.secrets", "This kind of work takes no secret values.", "Leave them out.")
-        wanted = needs.compares if order.compare is None else order.compare == "exact"
+        if order.tolerance is not None and (not needs.near or order.until_stopped):
+            raise InvalidInput(
+                "order.tolerance", "Results of this work are not compared by a tolerance.", "Leave compare out."
+            )
+        wanted = needs.compares if order.compare is None else order.compare != "none"
         compares = wanted and not order.until_stopped  # what has no end has no result to compare
         return Needs(
             secrets=tuple(sorted(request.secrets)),
@@ -322,7 +337,7 @@ class Market:
             attributes=dict(needs.attributes),
             write_bytes_max=needs.write_bytes_max,
             compares=compares,
-            proves=needs.compares,
+            proves=needs.compares and order.tolerance is None,
             checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it
         )
 

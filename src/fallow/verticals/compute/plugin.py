@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fallow.ports.vertical import Vertical, Worker, WorkNeeds
+from fallow.ports.blobs import Blobs
+from fallow.ports.vertical import Comparer, Vertical, Worker, WorkNeeds
 from fallow.verticals.compute.core.work import read_work
 
 
@@ -26,6 +27,7 @@ class Compute:
             compares=checked.compares,
             checkpoints=checked.checkpoints,
             secrets=checked.secrets,
+            near=True,
         )
 
     def worker(self, cache: Path) -> Worker:
@@ -33,6 +35,12 @@ class Compute:
         from fallow.verticals.compute.worker.worker import ComputeWorker  # noqa: PLC0415
 
         return ComputeWorker(cache)
+
+    def comparer(self, blobs: Blobs, folder: Path) -> Comparer:
+        """Make what compares results. Imported here, since only the network's side has a use for it."""
+        from fallow.verticals.compute.control.comparing import ToleranceComparer  # noqa: PLC0415
+
+        return ToleranceComparer(blobs, folder)
 
 
 VERTICAL: Vertical = Compute()

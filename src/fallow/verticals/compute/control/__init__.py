@@ -1,0 +1,1 @@
+"""The network's side: comparing results as their buyer's tolerance says."""
