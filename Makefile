@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 BENCHES := $(patsubst bench/%.py,bench-%,$(filter-out bench/_%.py,$(wildcard bench/*.py)))
 
-.PHONY: help demo test check lock docs bench clean $(BENCHES)
+.PHONY: help demo test check lock docs contracts bench clean $(BENCHES)
 
 help:
 	@echo "make demo    a whole network on this machine, doing real work (make demo ARGS=--once to end by itself)"
@@ -39,11 +39,19 @@ lock:
 docs: .venv/dev.stamp
 	$(BIN)/python tools/write_docs.py
 
+contracts/node_modules/.stamp: contracts/package-lock.json
+	cd contracts && npm ci --silent --ignore-scripts
+	touch $@
+
+contracts: .venv/dev.stamp
+	$(BIN)/python tools/write_contracts.py
+
 bench: $(BENCHES)
 
 $(BENCHES): bench-%: .venv/dev.stamp
 	$(BIN)/python bench/$*.py $(ARGS)
 
 clean:
-	rm -rf .venv build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+		contracts/node_modules contracts/out contracts/cache contracts/snapshots
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

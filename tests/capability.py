@@ -84,6 +84,10 @@ def _namespaces() -> bool:
         _works(["ip", "netns", "del", name])
 
 
+def _npm() -> bool:
+    return _works(["npm", "--version"])
+
+
 def _memory_cgroup() -> bool:
     group = open_group(f"fallow-test-{os.getpid()}", memory_bytes=1 << 24, processes=8, cpu_milli=1000)
     if group is not None:
@@ -105,4 +109,5 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "podman": _podman,
     "qemu-user": _qemu_user,
     "namespaces": _namespaces,
+    "npm": _npm,
 }

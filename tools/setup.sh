@@ -47,6 +47,8 @@ if [ "$kind" = dev ]; then
         echo "Without qemu-user, programs are not compared on several processors." >&2
     { command -v ip && command -v iptables; } >/dev/null 2>&1 || apt_install iproute2 iptables ||
         echo "Without iproute2 and iptables, the test behind a router is left out." >&2
+    command -v npm >/dev/null 2>&1 || apt_install nodejs npm ||
+        echo "Without nodejs and npm, the contracts are not compiled and tested." >&2
 fi
 
 [ -x .venv/bin/pip ] || make_venv
