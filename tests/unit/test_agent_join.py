@@ -70,7 +70,16 @@ async def planned(site: FakeSite, home: Home) -> Plan:
 async def test_joining_keeps_consent_and_state(site: FakeSite, home: Home) -> None:
     plan = await planned(site, home)
     assert not home.key.exists()
-    for said in ("compute", "4 cores", "4 GiB", URL, "'attic'", "0.01 US dollars"):
+    for said in (
+        "compute",
+        "4 cores",
+        "4 GiB",
+        URL,
+        "'attic'",
+        "0.01 US dollars",
+        "also while they run",
+        "registries",
+    ):
         assert said in plan.text
     await carry_out(site.client, home, plan, "secret", clock=FakeClock(), score=lambda: 42)
     key = NodeKey.load(home.key)
@@ -153,11 +162,25 @@ async def test_a_network_that_is_not_there_is_told(home: Home) -> None:
         Wishes(memory_mib=9000),
         Wishes(disk_mib=-1),
         Wishes(price_usd_per_core_hour=-0.1),
+        Wishes(price_usd_per_core_hour=float("nan")),
+        Wishes(price_usd_per_gpu_hour=1_000_001),
+        Wishes(country="Japan"),
+        Wishes(country="日本"),
     ],
 )
-def test_no_more_than_the_machine_has_can_be_offered(wishes: Wishes) -> None:
+def test_what_no_offer_can_say_is_refused_before_anything_is_sent(wishes: Wishes) -> None:
     with pytest.raises(FallowError):
         settings_from(wishes, MACHINE)
+
+
+async def test_a_country_is_offered_as_the_market_reads_it(site: FakeSite, home: Home) -> None:
+    settings = settings_from(Wishes(country="jp"), MACHINE)
+    plan = await plan_join(site.client, home, URL, settings, ["compute"])
+    assert "country JP" in plan.text
+    state = await carry_out(site.client, home, plan, "s", clock=FakeClock(), score=lambda: 1)
+    shape = Shape(open=True, total=settings.total, floor=0)
+    made = Presence(home, state, {}).offer(shape)
+    assert msgspec.convert(msgspec.to_builtins(made), OfferMade).country == "JP"
 
 
 def test_inventory_and_score_of_this_machine(tmp_path: Path) -> None:

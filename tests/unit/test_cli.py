@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import stat
 import subprocess
 import sys
@@ -745,6 +746,7 @@ def test_an_error_is_a_sentence_and_a_hint(
         ("login http://:80 key", "sdk.url"),
         ("login http://127.0.0.1:1 kéy", "sdk.key"),
         ("login https://host key --ca sha256:short", "tls.pin"),
+        ("login https://host", "login.key"),
         ("login https://host key --ca /nowhere/ca.pem", "tls.ca_file"),
         ("token new --valid never", "cli.duration"),
     ],
@@ -880,3 +882,25 @@ def test_help_loads_neither_the_client_nor_the_network() -> None:
 def test_every_command_explains_itself(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main.run([command, "--help"]) == 0
     assert "Usage: fallow" in capfd.readouterr().out
+
+
+def test_ctrl_c_at_the_question_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although the event loop keeps Ctrl-C for later while it is asked."""
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self) -> str:
+            signal.raise_signal(signal.SIGINT)
+            return "y\n"
+
+    agreed = []
+
+    async def join(*_: object, agree: Callable[[str], bool], **__: object) -> None:
+        agreed.append(agree("What it means."))
+
+    monkeypatch.setattr("fallow.bootstrap.agent.join", join)
+    monkeypatch.setattr("sys.stdin", Terminal())
+    assert main.run(["agent", "join", "http://127.0.0.1:1", "--token", "t"]) == main.INTERRUPTED_EXIT
+    assert agreed == []

@@ -34,15 +34,28 @@ def consent_text(*, url: str, net: str, home: str, verticals: list[str], setting
             "",
             f"What will run: programs of the network's buyers ({', '.join(verticals) or 'none yet'}),",
             "  each in a sandbox: no network, none of your files, a folder of its own that is wiped afterwards.",
-            f"What it may use: up to {offer.cpu_milli / 1000:g} cores, {offer.memory_mib / GIB_MIB:g} GiB of memory",
-            f"  and {offer.disk_mib / GIB_MIB:g} GiB of disk under {home}{gpus}.",
-            "What leaves through your line: results of jobs, signed records (what you offer, work done, when), a sign",
-            f"  of life every few seconds, this machine's label {settings.label!r}, how many cores and how much memory",
-            "  it has, its system and a benchmark. Connections are only ever made from here to the network.",
+            f"What it may use: up to {offer.cpu_milli / 1000:g} cores, {_gib(offer.memory_mib)} of memory",
+            f"  and {_gib(offer.disk_mib)} of disk under {home}{gpus}.",
+            "What leaves through your line: what programs compute, write and save, also while they run, and what their",
+            "  buyers exchange with them; signed records (what you offer, work done, when); a sign of life every few",
+            f"  seconds; this machine's {_of_the_machine(settings)}.",
+            "  The network sees the address of your line.",
+            "Connections are only ever made from here: to the network, and to public registries for the images of",
+            "  containers that buyers name.",
             f"What you ask: {price:g} US dollars an hour for each core{gpu_price}{_spot(settings)}.",
             "You can end it at any time: fallow agent pause, drain, or leave.",
         ]
     )
+
+
+def _gib(mib: int) -> str:
+    return f"{round(mib / GIB_MIB, 1):g} GiB"
+
+
+def _of_the_machine(settings: Settings) -> str:
+    named = f"label {settings.label!r}, " if settings.label else ""
+    country = f"country {settings.country}, " if settings.country else ""
+    return f"{named}{country}size, kind, system, versions and a benchmark"
 
 
 def _spot(settings: Settings) -> str:

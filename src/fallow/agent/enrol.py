@@ -17,7 +17,7 @@ from fallow.agent.inventory import Inventory
 from fallow.agent.join import fetch_network, join_network
 from fallow.domain.bindings import BindingCode, read_code
 from fallow.domain.errors import Conflict, InvalidInput
-from fallow.domain.resources import GIB_MIB, Resources, Terms
+from fallow.domain.resources import GIB_MIB, PRICE_MICROUSD_MAX, Resources, Terms
 from fallow.domain.views import NetworkView
 from fallow.ports.clock import Clock
 
@@ -26,6 +26,7 @@ DISK_MIB_MAX = 10 * GIB_MIB
 
 
 ADDRESS_PREFIX = "0x"
+COUNTRY_LETTERS = 2
 
 
 class Wishes(NamedTuple):
@@ -56,8 +57,9 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
     """Turn wishes into what is offered.
 
     Raises:
-        InvalidInput: more than the machine has, or nothing (`agent.over_claimed`); a negative price, or one for spot
-            leases above the other (`agent.price`); an address to connect from that is none.
+        InvalidInput: more than the machine has, or nothing (`agent.over_claimed`); a price that is negative or beyond
+            what an offer can say, or one for spot leases above the other (`agent.price`); a country that is not two
+            letters (`agent.country`); an address to connect from that is none.
     """
     total = Resources(
         cpu_milli=machine.cpu_milli if wishes.cores is None else round(wishes.cores * 1000),
@@ -75,15 +77,18 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
             f"{has.gpus} GPUs.",
         )
     price, spot = wishes.price_usd_per_core_hour, wishes.spot_usd_per_core_hour
-    if min(price, wishes.price_usd_per_gpu_hour) < 0 or (spot is not None and not 0 <= spot <= price):
-        raise InvalidInput("agent.price", "Prices are not negative, and spot is not dearer than on demand.")
+    highest = PRICE_MICROUSD_MAX / MICROUSD_PER_USD
+    if not all(0 <= asked <= highest for asked in (price, wishes.price_usd_per_gpu_hour)):
+        raise InvalidInput("agent.price", f"Prices are from 0 to {highest:g} US dollars an hour.")
+    if spot is not None and not 0 <= spot <= price:
+        raise InvalidInput("agent.price", "A spot price is not negative, and not above the price on demand.")
     # A spot lease's share of the machine costs the same part of its price for graphics processors as for cores.
     spot_gpu = 0.0 if spot is None or not price else wishes.price_usd_per_gpu_hour * spot / price
     return Settings(
         total=total,
         terms=_terms(price, wishes.price_usd_per_gpu_hour if total.gpus else 0),
         label=wishes.label,
-        country=wishes.country,
+        country=_country(wishes.country),
         dial_from=_address(wishes.dial_from),
         spot=None if spot is None else _terms(spot, spot_gpu if total.gpus else 0),
     )
@@ -166,6 +171,13 @@ def _read_account(text: str, key: NodeKey, net: str) -> BindingCode:
             f"On its holder's machine: fallow account bind {key.text} --net {net}   Then join with --account CODE.",
         )
     return read_code(text)
+
+
+def _country(text: str) -> str:
+    country = text.upper()
+    if country and not (len(country) == COUNTRY_LETTERS and country.isascii() and country.isalpha()):
+        raise InvalidInput("agent.country", f"{text[:80]!r} is no country.", "Two letters (ISO 3166), for example JP.")
+    return country
 
 
 def _address(text: str) -> str:

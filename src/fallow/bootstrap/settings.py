@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -35,7 +35,9 @@ def _doc(text: str) -> Meta:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one network's side, read by `fallow up` and `fallow serve`."""
 
-    preset: Annotated[str, _doc("Kind of network; only `lab` so far: test credits, no token, no chain.")] = "lab"
+    preset: Annotated[Literal["lab"], _doc("Kind of network; only `lab` so far: test credits, no token, no chain.")] = (
+        "lab"
+    )
     host: Annotated[str, _doc("Address that the gateway and the bus listen on. Only loopback works without TLS.")] = (
         "127.0.0.1"
     )

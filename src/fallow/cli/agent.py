@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json as jsonlib
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -161,7 +162,12 @@ def _confirmed() -> bool:
     if not sys.stdin.isatty():
         sys.exit("Nobody is there to agree: run it in a terminal, or with --yes.")
     print("Agree? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    # The event loop's own handler takes Ctrl-C for later, while this waits for a line.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _log_to_stderr() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from getpass import getpass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from cyclopts import Parameter
 
 from fallow.cli.profiles import Profile, client_of, profile_path, read_ca, save
 from fallow.cli.show import Json, say, show_json
-from fallow.domain.errors import Conflict, NotAllowed
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed
 from fallow.domain.pins import PIN_PREFIX, read_pin
 from fallow.sdk.sync import Client
 from fallow.sdk.trust import fetch_ca
@@ -31,7 +32,7 @@ def login(url: str, key: str | None = None, /, *, ca: Ca = "", json: Json = Fals
     """
     url = url.rstrip("/")
     authority = _authority(url, ca) if ca else ""
-    profile = Profile(url, key or getpass("API key: ").strip(), authority)
+    profile = Profile(url, key or _asked_key(), authority)
     with client_of(profile, patience_s=PATIENCE_S) as client:
         network = client.network()
         signing_key = _delegated(client) if _buys(client) else ""
@@ -45,6 +46,12 @@ def login(url: str, key: str | None = None, /, *, ca: Ca = "", json: Json = Fals
         if signing_key:
             say("It signs your orders, and receipts for what comes: see `fallow key signing`.")
     return 0
+
+
+def _asked_key() -> str:
+    if not sys.stdin.isatty():
+        raise InvalidInput("login.key", "There is no API key, and nobody to ask for it.", "fallow login URL KEY")
+    return getpass("API key: ").strip()
 
 
 def _authority(url: str, ca: str) -> str:

@@ -58,6 +58,7 @@ def build() -> App:
         version=_version,
         result_action="return_value",
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,
     )
     for entry in COMMANDS:
         if find_spec(entry.target.partition(":")[0]) is not None:
