@@ -281,6 +281,9 @@ class World:
     def now_ms(self) -> int:
         return self.now
 
+    async def sleep(self, _: float) -> None:
+        """Nobody else is there."""
+
     # What happens in it
 
     def restart(self) -> None:

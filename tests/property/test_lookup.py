@@ -94,3 +94,32 @@ def test_who_is_filled_in_the_round_is_not_chosen_again(given_: list[Offer], wis
         chosen.free = chosen.free.minus(wish.requirements.resources)
         wanted = [found.node for found in candidates(map(place, floor.slots.values()), wish)]
         assert {slot.offer.node for slot in choice} == set(wanted)
+
+
+@settings(max_examples=150)
+@given(st.lists(offers(), max_size=6), wishes, st.lists(st.lists(offers(), max_size=3), min_size=6, max_size=6))
+def test_offers_that_change_while_a_wish_is_learnt_are_seen(
+    given_: list[Offer], wish: Wish, meanwhile: list[list[Offer]]
+) -> None:
+    floor, seen = Floor(), lookup.Lookup()
+
+    def put_up(offer: Offer) -> None:
+        slot = floor.slots.get(offer.node)
+        before = slot.at_best if slot else None
+        floor.offer(offer, NOW)
+        seen.replace(floor.slots[offer.node], before)
+
+    for offer in given_:
+        put_up(offer)
+    key = lookup.key_of(wish)
+    for _, changed in zip(seen.learn(key, wish, floor.slots.values(), at_once=1), meanwhile, strict=False):
+        for offer in changed:
+            put_up(offer)
+    learnt, looked = seen.able(key, wish, ()), lookup.Lookup().able(key, wish, floor.slots.values())
+    assert learnt == looked
+
+
+def test_a_wish_is_learnt_once() -> None:
+    seen, wish = lookup.Lookup(), Wish(Requirements(), {}, 10)
+    assert len(list(seen.learn(b"key", wish, [], at_once=1))) == 0
+    assert seen.able(b"key", wish, iter([])) == []

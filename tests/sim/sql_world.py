@@ -84,6 +84,9 @@ class SqlWorld:
         """See the clock port; the market is alone with it."""
         return self.now
 
+    async def sleep(self, _: float) -> None:
+        """Nobody else is there."""
+
     async def live(self) -> None:
         """Begin, let things go wrong, and come to rest."""
         await self._begin()

@@ -35,6 +35,7 @@ from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.adapters.streams.dialling import dial
+from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
@@ -101,6 +102,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
         ground = Ground(place, settings, keys, clock, bus, database)
         name = "core" if set(roles) == set(CORE) else "-".join(sorted(roles))
         await stack.enter_async_context(measured_lag(name, bus, clock))
+        await stack.enter_async_context(short_collections(clock))
         if "settle" in roles:
             settle = Settle(bus=bus, clock=clock, database=database, ledger=PostgresLedger())
             await stack.enter_async_context(settle.running())

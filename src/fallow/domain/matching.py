@@ -112,9 +112,9 @@ def _of_the_offer(place: Place, wish: Wish) -> Iterator[str]:
     if requirements.countries and place.country not in requirements.countries:
         yield "country"
     yield from _of_the_node(place.node, requirements)
-    for name, value in sorted({**requirements.attributes, **wish.attributes}.items()):
-        if place.attributes.get(name) != value:
-            yield f"attribute:{name}"
+    wanted = {**requirements.attributes, **wish.attributes}
+    if not wanted.items() <= place.attributes.items():
+        yield from (f"attribute:{name}" for name in sorted(wanted) if place.attributes.get(name) != wanted[name])
     if wish.spot and place.spot is None:
         yield "spot"
     if price_of(place, wish) > wish.max_price_microusd_per_hour:

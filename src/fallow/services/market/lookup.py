@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 
 import msgspec
@@ -19,6 +19,9 @@ from fallow.services.market.floor import Slot
 
 WISHES_MAX = 256
 """Different wishes that are remembered; the one that was asked for longest ago is forgotten first."""
+
+LOOKED_AT_ONCE = 2_000
+"""Nodes that are looked at for a new wish before others get their turn: two milliseconds."""
 
 Able = tuple[int, bytes, Slot]
 """A price per hour, the node, and its slot: nodes sort by price, and the same price by node."""
@@ -30,15 +33,31 @@ class Lookup:
     def __init__(self, *, wishes_max: int = WISHES_MAX) -> None:
         self._wishes_max = wishes_max
         self._known: OrderedDict[bytes, tuple[Wish, list[Able]]] = OrderedDict()
+        self._changed: dict[bytes, Slot] = {}
+        """Slots whose offers changed since the last wish began to be learnt."""
+
+    def learn(self, key: bytes, wish: Wish, slots: Iterable[Slot], *, at_once: int = LOOKED_AT_ONCE) -> Iterator[None]:
+        """Look at all of `slots` for a wish that is new, in portions: in between others may act, and offers change.
+
+        One wish is learnt at a time.
+        """
+        if key in self._known:
+            return
+        self._changed.clear()
+        able: list[Able] = []
+        waiting = iter(list(slots))
+        while portion := list(islice(waiting, at_once)):
+            able += _all_able(portion, wish)
+            yield
+        able = [entry for entry in able if entry[1] not in self._changed]
+        self._keep(key, wish, able + _all_able(self._changed.values(), wish))
 
     def able(self, key: bytes, wish: Wish, slots: Iterable[Slot]) -> list[Able]:
         """Those of `slots`, which are all there are, cheapest first. `key` is the wish's."""
         if key in self._known:
             self._known.move_to_end(key)
         else:
-            self._known[key] = wish, sorted(_able(slot, wish) for slot in slots if fits(slot.at_best, wish))
-            if len(self._known) > self._wishes_max:
-                self._known.popitem(last=False)
+            self._keep(key, wish, _all_able(slots, wish))
         return self._known[key][1]
 
     def replace(self, slot: Slot, before: Place | None) -> None:
@@ -46,11 +65,17 @@ class Lookup:
         after = slot.at_best
         if after == before:
             return
+        self._changed[slot.offer.node] = slot
         for wish, able in self._known.values():
             if before is not None and fits(before, wish):
                 del able[bisect_left(able, (price_of(before, wish), before.node))]
             if fits(after, wish):
                 insort(able, _able(slot, wish))
+
+    def _keep(self, key: bytes, wish: Wish, able: list[Able]) -> None:
+        self._known[key] = wish, sorted(able)
+        if len(self._known) > self._wishes_max:
+            self._known.popitem(last=False)
 
 
 class Choices:
@@ -64,7 +89,7 @@ class Choices:
 
     def of(self, wish: Wish) -> Choice:
         """The nodes for a wish: those who wish the same share them."""
-        key = msgspec.msgpack.encode(wish)
+        key = key_of(wish)
         if key not in self._choices:
             self._choices[key] = Choice(wish, self._lookup.able(key, wish, self._slots.values()), self._look)
         return self._choices[key]
@@ -118,6 +143,15 @@ class Choice:
                 self._found.extend(roomy[place.node] for place in fitting)
                 return True
         return False
+
+
+def key_of(wish: Wish) -> bytes:
+    """What names a wish among others."""
+    return msgspec.msgpack.encode(wish)
+
+
+def _all_able(slots: Iterable[Slot], wish: Wish) -> list[Able]:
+    return [_able(slot, wish) for slot in slots if fits(slot.at_best, wish)]
 
 
 def _able(slot: Slot, wish: Wish) -> Able:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -24,6 +25,7 @@ from fallow.services.market.entry import Entry
 from fallow.services.market.vault import Vault
 
 PROPOSALS_A_MESSAGE_MAX = 64
+MESSAGES_AT_ONCE = 32
 STREAM_TICKET_MS = 600_000
 """A ticket opens streams for so long; those that are open stay open."""
 
@@ -41,23 +43,31 @@ class Outbound:
 
     async def send(self, changes: Changes, jobs: Mapping[str, Entry]) -> None:
         """Send what a round brought; `jobs` are those of its proposals."""
-        proposals: dict[bytes, list[calls.Proposal]] = defaultdict(list)
+        try:
+            for count, (subject, data) in enumerate(self._messages(changes, jobs), start=1):
+                await self._bus.publish(subject, data)
+                if count % MESSAGES_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # others get their turn
+        except FallowError as error:
+            log.warning("the bus did not take the messages of a round: %s", error)
+
+    def _messages(self, changes: Changes, jobs: Mapping[str, Entry]) -> Iterator[tuple[str, bytes]]:
+        """Subjects and what is said on them, each made when it is asked for."""
+        leases: dict[bytes, list[Lease]] = defaultdict(list)
         for lease in changes.proposals:
-            proposals[lease.node].append(self.proposal(lease, jobs[lease.job]))
+            leases[lease.node].append(lease)
+        for node, proposed in leases.items():
+            for start in range(0, len(proposed), PROPOSALS_A_MESSAGE_MAX):
+                part = proposed[start : start + PROPOSALS_A_MESSAGE_MAX]
+                proposals = [self.proposal(lease, jobs[lease.job]) for lease in part]
+                yield calls.proposals(node.hex()), msgspec.msgpack.encode(proposals)
         stops: dict[bytes, list[str]] = defaultdict(list)
         for node, lease_id in changes.stops:
             stops[node].append(lease_id.hex())
-        try:
-            for node, entries in proposals.items():
-                for start in range(0, len(entries), PROPOSALS_A_MESSAGE_MAX):
-                    part = entries[start : start + PROPOSALS_A_MESSAGE_MAX]
-                    await self._bus.publish(calls.proposals(node.hex()), msgspec.msgpack.encode(part))
-            for node, ids in stops.items():
-                await self._bus.publish(calls.stops(node.hex()), msgspec.msgpack.encode(ids))
-            for event in changes.events:
-                await self._bus.publish(calls.job_events(event.job), msgspec.json.encode(event))
-        except FallowError as error:
-            log.warning("the bus did not take the messages of a round: %s", error)
+        for node, ids in stops.items():
+            yield calls.stops(node.hex()), msgspec.msgpack.encode(ids)
+        for event in changes.events:
+            yield calls.job_events(event.job), msgspec.json.encode(event)
 
     def proposal(self, lease: Lease, entry: Entry) -> calls.Proposal:
         """Say what a node needs to know to decide on a lease and to do it."""

@@ -14,6 +14,7 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.domain.identity import address, node_id
 from fallow.domain.jobs import Item, Job, Needs, results_wanted
+from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
 from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import DrawView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, SeedView
@@ -149,9 +150,12 @@ class Market:
         """
         account = address(request.account)
         needs = self._needs(request)
+        wish = wish_of(request.order, needs, account)
         async with self._looking:
-            deposit = self._first_deposit(request.order, needs, account)
-            await asyncio.sleep(0)  # others get their turn: a wish that is new is a look at every node
+            for _ in self._rounds.brain.learn(wish):
+                await asyncio.sleep(0)  # others get their turn
+            deposit = self._first_deposit(request.order, wish)
+            await asyncio.sleep(0)
         await self._funds.check(account, deposit)
         locked = self._vault.lock(request.order.id, request.secrets) if request.secrets else None
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, locked=locked))
@@ -341,9 +345,9 @@ class Market:
             checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it
         )
 
-    def _first_deposit(self, order: Order, needs: Needs, buyer: bytes) -> int:
+    def _first_deposit(self, order: Order, wish: Wish) -> int:
         window_ms = self._rounds.first_window_ms(order)
-        return first_deposit(self._rounds.brain, wish_of(order, needs, buyer), window_ms, self._clock.now_ms())
+        return first_deposit(self._rounds.brain, wish, window_ms, self._clock.now_ms())
 
     async def _find(self, account: bytes, job_id: str) -> tuple[Job, Sequence[Item]]:
         entry = self._rounds.brain.jobs.get(job_id)

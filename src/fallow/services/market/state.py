@@ -6,14 +6,14 @@ one stopped. What must be written, paid and said is added to `changes`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from fallow.domain.billing import FeePolicy, MeterKey
 from fallow.domain.draws import Seed
 from fallow.domain.jobs import Item
 from fallow.domain.leases import Lease, LeaseState
-from fallow.domain.matching import Place
+from fallow.domain.matching import Place, Wish
 from fallow.domain.offers import Refusal
 from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.verification import level, suspended_until, trust
@@ -22,7 +22,7 @@ from fallow.services.market.entry import Entry
 from fallow.services.market.floor import NOTHING, Floor, Slot
 from fallow.services.market.holders import Holders
 from fallow.services.market.judging import Judging
-from fallow.services.market.lookup import Choices, Lookup
+from fallow.services.market.lookup import Choices, Lookup, key_of
 
 
 class Source(NamedTuple):
@@ -77,6 +77,10 @@ class State:
         account = slot.offer.account
         own = bool(buyer) and account == buyer
         return trust(self.judging.standing(node), now, vouched=account in self.vouched, own=own)
+
+    def learn(self, wish: Wish) -> Iterator[None]:
+        """Find out who could take a wish that is new, in portions, so that no later look at it takes long."""
+        return self.lookup.learn(key_of(wish), wish, self.floor.slots.values())
 
     def choices(self, now: int, claimed: Collection[bytes] = ()) -> Choices:
         """Who could take what in one round; nodes that are `claimed` have no room."""
