@@ -74,6 +74,10 @@ def shell_layer() -> bytes:
             "stat",
             "ps",
             "touch",
+            "grep",
+            "httpd",
+            "setsid",
+            "stty",
         )
     ]
     return layer(*folders, (entry("bin/busybox"), BUSYBOX.read_bytes()), *tools)

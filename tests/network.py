@@ -86,15 +86,15 @@ class Said(NamedTuple):
     err: str
 
 
-async def fallow(*arguments: str | Path, **variables: str) -> Said:
+async def fallow(*arguments: str | Path, stdin: str = "", **variables: str) -> Said:
     """Type a command and wait for its end."""
     process = await asyncio.create_subprocess_exec(
-        FALLOW, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        FALLOW, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE, env=clean_environment() | variables,
     )  # fmt: skip
     try:
         async with asyncio.timeout(BOUND):
-            out, err = await process.communicate()
+            out, err = await process.communicate(stdin.encode())
     finally:
         if process.returncode is None:
             process.kill()

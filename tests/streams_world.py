@@ -18,7 +18,7 @@ from fallow.adapters.streams.dialling import PATH, DialledLink, dial
 from fallow.bootstrap.http_server import serving
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, FallowError
-from fallow.domain.streams import Logs, Opening, StreamTicket
+from fallow.domain.streams import Exec, Logs, Opening, StreamTicket
 from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.rpc import serve
@@ -37,7 +37,7 @@ def node_of(key: SigningKey) -> bytes:
     return bytes(key.verify_key)
 
 
-def opening(signer: SigningKey = NETWORK, want: Logs | None = None, **changes: object) -> Opening:
+def opening(signer: SigningKey = NETWORK, want: Logs | Exec | None = None, **changes: object) -> Opening:
     """An opening with a good ticket, but for the `changes`."""
     fields = {"net": NET, "node": node_of(NODE), "lease": LEASE, "account": ACCOUNT, "purpose": "logs"}
     fields |= {"expires_at": 2**53, **changes}

@@ -10,15 +10,18 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from fallow.domain.streams import TerminalSize
+from fallow.ports.vertical import Inside
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.capability import require
 from tests.container_jobs import BUSYBOX, ContainerCase, container_worker, entry, image, layer, oci_archive
+from tests.network import until
 from tests.python_jobs import left_over, redirecting
 
 MIB = 1 << 20
@@ -312,3 +315,92 @@ def mounted(folder: Path, *, bytes_max: int) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+# by way of commands in it
+
+
+@asynccontextmanager
+async def running(case: ContainerCase, script: str = "exec sleep 60", **changes: object) -> AsyncIterator[Inside]:
+    """A container that runs, and the way into it."""
+    ways: list[Inside | None] = []
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        work = group.create_task(case.run(script, opened=ways.append, **changes))
+        await until(lambda: bool(ways) or work.done(), "it runs")
+        assert ways, work.result()
+        assert ways[0] is not None
+        yield ways[0]
+        case.cancel.set()
+        await work
+    assert ways[1:] == [None]
+
+
+async def said(inside: Inside, script: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    """What became of a script in a container."""
+    async with inside.command(["sh", "-c", script], None) as command:
+        command.stdin.write(stdin)
+        command.stdin.write_eof()
+        ended, out, err = await asyncio.gather(command.wait(), command.stdout.read(), command.stderr.read())
+    return ended.code, out.decode(), (err + ended.said).decode()
+
+
+SIZE = TerminalSize(24, 80)
+
+
+async def test_a_command_in_it_has_what_its_program_has(case: ContainerCase) -> None:
+    require("memory-cgroup")
+    shown = "id; env; cat /proc/self/limits; grep -E '^(Cap|NoNew|Seccomp)' /proc/self/status"
+    shown += "; stat -L -c %i /proc/self/ns/*"
+    script = f"cd /work; ({shown}) > /work/own; echo begun; exec sleep 60"
+    async with running(case, script, env={"MINE": "1"}, secrets={"KEY": "s3cret"}, workdir="/work") as inside:
+        await until(lambda: (case.workspace / "stdout").stat().st_size > 0, "it has begun")
+        code, out, err = await said(inside, shown)
+        own = (case.workspace / "work" / "own").read_text()
+    changing = ("SHLVL=", "OLDPWD=")
+    lines = [[one for one in text.splitlines() if not one.startswith(changing)] for text in (out, own)]
+    assert (code, err, sorted(lines[0])) == (0, "", sorted(lines[1]))
+    assert "KEY=s3cret" in lines[0]
+    assert "NoNewPrivs:\t1" in lines[0]
+
+
+async def test_a_command_in_it_reads_writes_and_says_how_it_ended(case: ContainerCase) -> None:
+    require("memory-cgroup")
+    async with running(case) as inside:
+        assert await said(inside, "cat; echo wrong >&2; exit 7", b"hello") == (7, "hello", "wrong\n")
+        assert (await said(inside, "kill -9 $$"))[0] == 137
+        async with inside.command(["/no/such"], None) as command:
+            ended = await command.wait()
+        assert (ended.code, b"no such program" in ended.said) == (127, True)
+        becomes = 'until [ "$(stty size 2>/dev/null)" = "{}" ]; do sleep 0.05; done; stty size;'
+        grows = f"{becomes.format('24 80')} {becomes.format('50 132')} read a; echo $a"
+        async with inside.command(["sh", "-c", grows], SIZE) as command:
+            assert await command.stdout.readline() == b"24 80\r\n"
+            command.resize(TerminalSize(50, 132))
+            assert await command.stdout.readline() == b"50 132\r\n"
+            command.stdin.write(b"abc\r")
+            assert (await command.stdout.readline(), await command.stdout.readline()) == (b"abc\r\n", b"abc\r\n")
+            assert (await command.wait()).code == 0
+
+
+async def test_what_a_command_in_it_started_ends_with_it(case: ContainerCase) -> None:
+    require("memory-cgroup")
+    async with running(case) as inside:
+        assert await said(inside, "setsid sleep 45671 & echo left") == (0, "left\n", "")
+        assert left_over("sleep\x0045671") == []
+        async with inside.command(["sh", "-c", "setsid sleep 45672 & echo begun; exec sleep 45672"], None) as command:
+            assert await command.stdout.readline() == b"begun\n"
+        assert left_over("sleep\x0045672") == []
+        async with inside.command(["sh", "-c", "setsid sleep 45673 & echo begun; exec sleep 45673"], None) as command:
+            assert await command.stdout.readline() == b"begun\n"
+            case.cancel.set()
+            assert (await command.wait()).code == 137
+        assert left_over("sleep\x0045673") == []
+
+
+async def test_a_fork_bomb_by_a_command_in_it(case: ContainerCase) -> None:
+    require("memory-cgroup")
+    async with running(case) as inside:
+        bomb = "bomb() { sleep 45674 & bomb; }; bomb"
+        code, _, err = await said(inside, f"({bomb}); echo {{}}; exit 3")
+        assert (code, "fork" in err) == (3, True)
+        assert left_over("sleep\x0045674") == []

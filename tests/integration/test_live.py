@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
+import struct
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -10,8 +16,10 @@ import pytest
 
 from fallow import Requirements
 from fallow.domain.errors import Conflict, NotFound
+from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests import programs
-from tests.network import NEEDS, Net, fallow, first_line, start, stop, until_async
+from tests.container_jobs import image, oci_archive
+from tests.network import FALLOW, NEEDS, Net, clean_environment, fallow, first_line, start, stop, until_async
 from tests.unit.wasm_programs import SPIN, wasm, write
 
 
@@ -95,10 +103,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
     stranger = await net.new_buyer()
     with pytest.raises(NotFound):
         await stranger.client.reach(job_id, 0, "port")
-    log = tmp_path / "forward.log"
-    forward = start("job", "forward", job_id, "8000", log=log, **_profile(net))
-    try:
-        here = first_line(forward, log).partition(" ")[0]
+    with forwarded(net, job_id, 8000, tmp_path) as here:
         body = os.urandom(3_000_000)
         async with httpx2.AsyncClient(base_url=f"http://{here}", timeout=30) as client:
 
@@ -109,11 +114,115 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
                     return False
 
             await until_async(answers, "the program answers")
-    finally:
-        stop(forward)
     await net.buyer.cancel(job_id)
     await net.finished(job_id)
 
 
+@pytest.mark.capability("podman")
+@pytest.mark.capability("memory-cgroup")
+async def test_a_container_is_looked_into_while_it_runs(net: Net, tmp_path: Path) -> None:
+    """Its log while it writes it, two of its ports at once, and a command with a terminal."""
+    (tmp_path / "image.tar").write_bytes(oci_archive(image()))
+    serves = [f"echo {port} > {port}/port; httpd -p 127.0.0.1:{port} -h {port}" for port in (8000, 8001)]
+    script = f"cd /work; mkdir 8000 8001; {'; '.join(serves)}; echo serves; echo oops >&2; exec sleep 100"
+    order = await net.buyer.container_order(
+        {"archive": tmp_path / "image.tar"}, ["sh", "-c", script], requirements=NEEDS
+    )
+    assert (await net.buyer.quote(order)).candidates
+    await net.buyer.submit(order)
+    try:
+        for source, line in (("stdout", b"serves\n"), ("stderr", b"oops\n")):
+            async for piece in net.buyer.logs(order.id, source=source, follow=True):
+                assert piece == line
+                break
+        assert (await net.buyer.job(order.id)).state == "running"
+        async with httpx2.AsyncClient(timeout=30) as client:
+            with forwarded(net, order.id, 8000, tmp_path) as one, forwarded(net, order.id, 8001, tmp_path) as two:
+                assert (await client.get(f"http://{one}/port")).text == "8000\n"
+                assert (await client.get(f"http://{two}/port")).text == "8001\n"
+        said = await typed(
+            net,
+            order.id,
+            "until stty size 2>/dev/null; do sleep 0.05; done; read name; echo hello $name; exit 9",
+            "you\r",
+        )
+        assert said == (9, "30 100\r\nyou\r\nhello you\r\n")
+    finally:
+        await net.buyer.cancel(order.id)
+        await net.finished(order.id)
+        for agent in net.running.agents:
+            await ComputeWorker(agent.home / "cache" / "compute").erase()
+
+
+@contextmanager
+def forwarded(net: Net, job_id: str, port: int, folder: Path) -> Iterator[str]:
+    """Address that leads to a port of a running job."""
+    log = folder / f"forward-{port}.log"
+    forward = start("job", "forward", job_id, str(port), log=log, **_profile(net))
+    try:
+        yield first_line(forward, log).partition(" ")[0]
+    finally:
+        stop(forward)
+
+
+async def typed(net: Net, job_id: str, script: str, keys: str) -> tuple[int, str]:
+    """Sit at a terminal of 30 rows and 100 columns: run a script in a job, type, and see what is shown."""
+    master, slave = os.openpty()
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    shown = b""
+    with os.fdopen(slave, "rb", 0) as theirs, os.fdopen(master, "r+b", 0) as ours:
+        process = await asyncio.create_subprocess_exec(
+            *(FALLOW, "job", "exec", job_id, "-i", "-t", "--", "sh", "-c", script),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=clean_environment() | _profile(net),
+        )
+        async with asyncio.timeout(60):
+            while b"\n" not in shown:
+                shown += await asyncio.to_thread(ours.read, 100)
+            ours.write(keys.encode())
+            code = await process.wait()
+        os.set_blocking(ours.fileno(), False)
+        shown += ours.read(1000) or b""
+    return code, shown.decode()
+
+
 def _profile(net: Net) -> dict[str, str]:
     return {"FALLOW_URL": net.url, "FALLOW_API_KEY": net.first.key}
+
+
+SERVES = "import signal\nprint('serves', flush=True)\nsignal.pause()\n"
+
+
+@pytest.mark.capability("bubblewrap")
+@pytest.mark.capability("memory-cgroup")
+async def test_a_command_runs_in_the_sandbox_of_a_running_job(net: Net, tmp_path: Path) -> None:
+    job_id = await order_python(net, tmp_path, SERVES)
+    await anext(net.buyer.logs(job_id, follow=True))
+    done = await net.buyer.exec(job_id, ["python3", "-c", "import os; print(input(), os.getpid())"], stdin="hello\n")
+    assert (done.code, done.stdout.split()[0], done.stderr) == (0, b"hello", b"")
+    profile = _profile(net)
+    script = "import sys; print(sys.stdin.read()[::-1]); print('no', file=sys.stderr); sys.exit(5)"
+    said = await fallow("job", "exec", job_id, "-i", "--", "python3", "-c", script, stdin="abc", **profile)
+    assert (said.code, said.out, said.err) == (5, "cba\n", "no\n")
+    stranger = await net.new_buyer()
+    with pytest.raises(NotFound):
+        await stranger.client.exec(job_id, ["true"])
+    with pytest.raises(NotFound):
+        await stranger.client.reach(job_id, 0, "exec")
+    await net.buyer.cancel(job_id)
+    await net.finished(job_id)
+    with pytest.raises(NotFound, match="no open item"):
+        await net.buyer.exec(job_id, ["true"])
+
+
+async def test_a_wasm_program_says_why_no_command_runs_beside_it(net: Net) -> None:
+    job_id = await order_wasm(net, write(1, 100, 6), SPIN)
+    await anext(net.buyer.logs(job_id, follow=True))
+    with pytest.raises(NotFound, match="neither processes nor a shell"):
+        await net.buyer.exec(job_id, ["true"])
+    said = await fallow("job", "exec", job_id, "--", "true", **_profile(net))
+    assert (said.code, "stream.no_inside" in said.err) == (1, True)
+    await net.buyer.cancel(job_id)
+    await net.finished(job_id)

@@ -99,7 +99,7 @@ async def test_a_process_outside_of_a_sandbox_is_not_entered() -> None:
         inside = SandboxInside(os.pidfd_open(os.getpid()))
         with pytest.raises(Unavailable, match="cannot be entered"):
             await inside.connect(owners.getsockname()[1])
-        inside.close()
+        await inside.close()
         owners.setblocking(False)
         with pytest.raises(BlockingIOError):
             owners.accept()

@@ -9,9 +9,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from fallow.agent.commands import Commands
 from fallow.agent.leases import Held, Leases
 from fallow.domain.errors import FallowError, NotAllowed, NotFound, Unavailable
-from fallow.domain.streams import Logs, Opening, check_ticket, read_opening
+from fallow.domain.streams import Exec, Logs, Opening, check_ticket, read_opening
 from fallow.ports.clock import Clock
 from fallow.ports.session import SessionStream
 from fallow.ports.splicing import ConnectionStream, splice
@@ -39,6 +40,7 @@ class Live:
         self._node = node
         self._network_key = network_key
         self._work = work
+        self._commands = Commands(clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
 
@@ -65,6 +67,8 @@ class Live:
             want = opening.want
             if isinstance(want, Logs):
                 await send_log(stream, self._work / held.proposal.lease, want, held.over, self._clock)
+            elif isinstance(want, Exec):
+                await self._commands.serve(stream, held, want)
             else:
                 await self._connect(stream, held, want.port)
         except FallowError as error:

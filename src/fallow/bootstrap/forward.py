@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from nacl.signing import SigningKey
-
 from fallow.adapters.clock import SystemClock
-from fallow.adapters.streams.dialling import dial
-from fallow.domain.errors import Conflict, FallowError
+from fallow.bootstrap.opener import opener
+from fallow.domain.errors import FallowError
 from fallow.domain.streams import Opening, Port
-from fallow.ports.dialling import Caller, DialledSession
-from fallow.ports.session import SessionStream
+from fallow.ports.dialling import DialledSession
 from fallow.ports.splicing import ConnectionStream, splice
-from fallow.ports.tasks import background, within
 from fallow.sdk.client import AsyncClient
 
 HOST = "127.0.0.1"
-LINK_S = 15.0
 
 _log = logging.getLogger(__name__)
 
@@ -63,24 +56,8 @@ async def forwarding(
         OSError: the local port cannot be had.
     """
     await client.reach(job_id, item, "port")  # so that what is wrong is said at once
-    clock = SystemClock()
-    net = (await client.network()).net
-    key = SigningKey.generate()
-    session = DialledSession(
-        Caller(net, bytes(key.verify_key), lambda message: key.sign(message).signature, node=False),
-        lambda: dial(url, tls=tls),
-        clock,
-        random_bytes=secrets.token_bytes,
-        jitter=random.SystemRandom(),
-        on_opened=_refuse,
-    )
-    forward = Forward(client, session, job_id, item, port)
-    async with background(session.hold()):
-        await within(clock, LINK_S, session.linked.wait())
+    async with opener(client, url, tls) as session:
+        forward = Forward(client, session, job_id, item, port)
         server = await asyncio.start_server(forward.accept, HOST, local_port)
         async with server:
             yield int(server.sockets[0].getsockname()[1])
-
-
-def _refuse(stream: SessionStream) -> None:
-    stream.reset(Conflict("stream.purpose", "Nothing is served here."))

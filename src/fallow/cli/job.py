@@ -14,8 +14,10 @@ from fallow.cli import profiles
 from fallow.cli.collect import collect
 from fallow.cli.show import Json, bill_line, fields, item_counts, job_lines, node_name, say, show_json, table, tell
 from fallow.cli.units import usd, used, when
+from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import JobState
 from fallow.domain.views import JobView
+from fallow.ports.tasks import first_error
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.trust import trusting
 
@@ -134,6 +136,45 @@ def forward(
             await asyncio.Event().wait()
 
     asyncio.run(run())
+
+
+@app.command(name="exec")
+def exec_(
+    job_id: str,
+    /,
+    *command: str,
+    item: int = 0,
+    interactive: Annotated[bool, Parameter(name=["--interactive", "-i"], negative=())] = False,
+    terminal: Annotated[bool, Parameter(name=["--tty", "-t"], negative=())] = False,
+) -> int:
+    """Run a command in the sandbox of a running item, under its limits. Its exit code is returned.
+
+    It ends with the item, and when you leave. Put -- before the command.
+
+    Args:
+        job_id: the job.
+        command: the command and its arguments.
+        item: which item of a map.
+        interactive: let it read what is typed or piped here.
+        terminal: give it a terminal as large as this one.
+    """
+    from fallow.bootstrap.execute import execute  # noqa: PLC0415 - heavy, and only needed here
+    from fallow.bootstrap.opener import opener  # noqa: PLC0415
+
+    if not command:
+        raise InvalidInput("cli.command", "There is no command to run.", "fallow job exec JOB -- COMMAND ARGS…")
+
+    async def run() -> int:
+        profile = profiles.load()
+        tls = trusting(profile.ca) if profile.ca else None
+        with first_error():
+            async with (
+                AsyncClient(profile.url, profile.api_key, ca=tls) as client,
+                opener(client, profile.url, tls) as session,
+            ):
+                return await execute(client, session, job_id, item, command, interactive=interactive, terminal=terminal)
+
+    return asyncio.run(run())
 
 
 @app.command

@@ -16,7 +16,7 @@ from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
 from fallow.domain.records import Opening
 from fallow.domain.resources import PRICE_MICROUSD_MAX
-from fallow.domain.streams import Purpose
+from fallow.domain.streams import Purpose, Words
 from fallow.domain.subscriptions import MeterName, Tariff
 
 CHECK_KEY = "registry.check_key"
@@ -41,6 +41,7 @@ COUNTERSIGN = "registry.delegations.countersign"
 MUTUAL = "registry.delegations.mutual"
 
 DELEGATION_S = 90 * 86_400
+STDIN_CHARS_MAX = 64 << 10
 DELEGATION_S_MAX = 366 * 86_400
 
 SUBMIT = "market.submit"
@@ -147,6 +148,13 @@ class Reach(Request, frozen=True, kw_only=True):
     """What a buyer wants to open streams for."""
 
     purpose: Purpose
+
+
+class RunCommand(Request, frozen=True, kw_only=True):
+    """A command for a running item's sandbox, and the text that it reads from stdin."""
+
+    command: Words
+    stdin: Annotated[str, Meta(max_length=STDIN_CHARS_MAX)] = ""
 
 
 class StreamGrant(Request, frozen=True, kw_only=True):

@@ -49,11 +49,31 @@ class Port(Want, frozen=True, tag="port"):
     port: Annotated[int, Meta(ge=1, le=65535)]
 
 
+Words = Annotated[
+    list[Annotated[str, Meta(max_length=8192, pattern=r"^[^\x00]*$")]], Meta(min_length=1, max_length=256)
+]
+"""A command and its arguments; what an opening has no room for is refused where it is opened."""
+
+
+class TerminalSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How large a terminal is, in characters."""
+
+    rows: Annotated[int, Meta(ge=1, le=2000)]
+    columns: Annotated[int, Meta(ge=1, le=2000)]
+
+
+class Exec(Want, frozen=True, tag="exec"):
+    """A command in the sandbox, with a terminal of this size if one is given; `fallow.domain.commands` follows."""
+
+    command: Words
+    terminal: TerminalSize | None = None
+
+
 class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first thing on a stream: a sealed StreamTicket, and what is wanted under it."""
 
     ticket: bytes
-    want: Logs | Port
+    want: Logs | Port | Exec
 
     def write(self) -> bytes:
         """Encode it."""

@@ -13,7 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from fallow.domain.views import NetworkView
-from fallow.http import accounts, blobs, checks, events, jobs, logs, operators, public, reach, signing
+from fallow.http import accounts, blobs, checks, commands, events, jobs, logs, operators, public, reach, signing
 from fallow.http.auth import provide_account
 from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
@@ -111,6 +111,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *events.ROUTES,
             *logs.ROUTES,
             *reach.ROUTES,
+            *commands.ROUTES,
             *blobs.ROUTES,
             *accounts.ROUTES,
             *signing.ROUTES,

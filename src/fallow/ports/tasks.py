@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from fallow.domain.errors import Unavailable
@@ -29,20 +29,30 @@ async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
                 task.cancel()
 
 
+@contextmanager
+def first_error() -> Iterator[None]:
+    """Let the first error of a task group out as itself."""
+    try:
+        yield
+    except ExceptionGroup as errors:
+        error: Exception = errors
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
 async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` returns, or cancel it when so long has passed.
 
     Raises:
         Unavailable: it took longer (`timeout`). What `work` raises comes out as it is.
     """
-    try:
+    with first_error():
         async with asyncio.TaskGroup() as group:
             working, waiting = group.create_task(work), group.create_task(clock.sleep(seconds))
             await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
             working.cancel()
             waiting.cancel()
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
     if working.cancelled():
         raise Unavailable("timeout", f"It took longer than {seconds:g} s.")
     return working.result()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from fallow.domain.orders import Tolerance
 from fallow.domain.resources import Resources
+from fallow.domain.streams import TerminalSize
 from fallow.domain.verification import Compared
 from fallow.ports.blobs import Blobs
 
@@ -58,8 +60,43 @@ Raises:
 """
 
 
+class Exit(NamedTuple):
+    """How a command ended: as shells count, 127 where there is no such program, 128 + the number of a signal.
+
+    `said` belongs at the end of its stderr.
+    """
+
+    code: int
+    said: bytes = b""
+
+
+class Command(Protocol):
+    """A command that runs in a sandbox. With a terminal it has no stderr of its own."""
+
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader | None
+
+    def resize(self, size: TerminalSize) -> None:
+        """Give its terminal another size; nothing happens when it has none."""
+        ...
+
+    async def wait(self) -> Exit:
+        """Return how it ended; nothing that it started is left then."""
+        ...
+
+
 class Inside(Protocol):
     """The inside of a running sandbox, as far as its buyer may reach into it."""
+
+    def command(self, words: Sequence[str], size: TerminalSize | None) -> AbstractAsyncContextManager[Command]:
+        """Run a command there, under the very limits of the job; leaving the context ends it and all that it started.
+
+        Raises:
+            NotAllowed: this machine cannot bound it (`exec.unbounded`).
+            Unavailable: the sandbox cannot be entered.
+        """
+        ...
 
     async def connect(self, port: int) -> socket.socket:
         """Connect to a TCP port that the program listens on, on its own 127.0.0.1, and never to one of the machine's.

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, NamedTuple
 
 import httpx2
+import msgspec
 
-from fallow.domain.calls import Reach, StreamGrant
-from fallow.domain.errors import Conflict, NotFound
+from fallow.domain.calls import Reach, RunCommand, StreamGrant
+from fallow.domain.commands import Kind, Pieces
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.errors import Conflict, NotFound, TooMuch, Unavailable
 from fallow.domain.jobs import FINAL
 from fallow.domain.streams import LogSource, Purpose
 from fallow.sdk.patience import PASSING, Outage
 from fallow.sdk.runs import RunCalls
+from fallow.sdk.wire import error_in
 
 LOOK_FIRST_S: Final = 0.02
 LOOK_EVERY_S: Final = 0.5
 LOOK_GROWTH: Final = 1.25
 """How often an item that does not run yet is looked at; at first sooner, a quarter later after each look."""
+OUTPUT_BYTES_MAX: Final = 64 << 20
+"""Of a command that is waited for: the machine that it runs on is a stranger's."""
 LEASE_HEADER: Final = "Fallow-Lease"
 SILENCE: Final = httpx2.Timeout(10.0, read=None)
 """A program may say nothing for as long as it likes."""
+
+
+class Executed(NamedTuple):
+    """What became of a command: as shells count, 127 where there is no such program, 128 + a signal's number."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
 
 
 class LiveCalls(RunCalls):
@@ -63,6 +77,27 @@ class LiveCalls(RunCalls):
             await self._patience.sleep(pause_s)
             pause_s = min(LOOK_EVERY_S, LOOK_GROWTH * pause_s)
 
+    async def exec(self, job_id: str, command: Sequence[str], index: int = 0, *, stdin: str = "") -> Executed:
+        """Run a command in the sandbox of an item that runs now, under its limits, and wait for its end.
+
+        Raises:
+            NotFound: there is no such open item, or nothing to run a command in (`stream.no_inside`).
+            Conflict: it does not run (`item.not_running`).
+            TooMuch: it wrote more than OUTPUT_BYTES_MAX.
+            Unavailable: it was cut off: the job may have ended.
+        """
+        await self.item(job_id, index)  # an id that is none would lead elsewhere
+        path = f"/v1/jobs/{job_id}/items/{index}/exec"
+        body = msgspec.json.encode(RunCommand(command=list(command), stdin=stdin))
+        request = self._http.build_request(
+            "POST", path, content=body, headers={"Content-Type": "application/json"}, timeout=SILENCE
+        )
+        try:
+            async with self._opened(request) as response:
+                return await _executed(response.aiter_bytes())
+        except (httpx2.TransportError, *UNREADABLE) as error:
+            raise Unavailable("exec.cut_off", f"The command was cut off: {error}.") from error
+
     async def reach(self, job_id: str, index: int, purpose: Purpose) -> StreamGrant:
         """Get a ticket for streams to an item that runs now; see `/v1/streams` in the design of the data plane.
 
@@ -94,6 +129,22 @@ class LiveCalls(RunCalls):
         whole = await (result.stdout() if reading.source == "stdout" else result.stderr())
         if rest := whole[reading.offset :]:
             yield rest
+
+
+async def _executed(body: AsyncIterator[bytes]) -> Executed:
+    pieces = Pieces()
+    written = {Kind.OUTPUT: bytearray(), Kind.ERRORS: bytearray()}
+    async for data in body:
+        for piece in pieces.feed(data):
+            if piece.kind is Kind.EXIT:
+                return Executed(piece.code, bytes(written[Kind.OUTPUT]), bytes(written[Kind.ERRORS]))
+            if piece.kind is Kind.REFUSED:
+                raise error_in(piece.payload)
+            if piece.kind in written:
+                written[piece.kind] += piece.payload
+        if sum(map(len, written.values())) > OUTPUT_BYTES_MAX:
+            raise TooMuch("exec.output", f"The command wrote more than {OUTPUT_BYTES_MAX >> 20} MiB.")
+    raise Unavailable("exec.cut_off", "The command was cut off: its job may have ended.")
 
 
 class _Reading:

@@ -102,6 +102,7 @@ class Client(Waiting):
     map_container = iterates_items(AsyncClient.map_container)
 
     logs = iterates(AsyncClient.logs)
+    exec = waits(AsyncClient.exec)
     reach = waits(AsyncClient.reach)
 
     python_order = waits(AsyncClient.python_order)

@@ -132,14 +132,19 @@ class Wire:
 def error_of(response: httpx2.Response, body: bytes) -> FallowError:
     """Read the error that an answer carries. `wait_s` on it is what the network asks to wait."""
     try:
-        view = msgspec.json.decode(body, type=ErrorView)
-        error = KINDS.get(view.kind, Unavailable)(view.code, view.message, view.hint)
+        error = error_in(body)
     except UNREADABLE:
         kind = KINDS[_KIND_OF_STATUS.get(response.status_code, "Unavailable")]
         error = kind("sdk.status", f"The network answered with status {response.status_code}.")
     retry_after = response.headers.get("Retry-After", "")
     error.__dict__["wait_s"] = min(60.0, float(retry_after)) if retry_after.isdecimal() else 0.0
     return error
+
+
+def error_in(document: bytes) -> FallowError:
+    """Read an ErrorView; one of UNREADABLE when it is none."""
+    view = msgspec.json.decode(document, type=ErrorView)
+    return KINDS.get(view.kind, Unavailable)(view.code, view.message, view.hint)
 
 
 def _checked(url: str) -> httpx2.URL:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ _ROOT: Final = Path("/sys/fs/cgroup")
 _OWN: Final = Path("/proc/self/cgroup")
 _PERIOD_US: Final = 100_000
 _CLOSE_TRIES: Final = 50
+_KILL_TRIES: Final = 1000
 _CLOSE_PAUSE_S: Final = 0.002
 _NEEDED: Final = frozenset({"memory", "pids"})
 
@@ -60,18 +63,21 @@ class Group:
             return int((self._folders["cpuacct"] / "cpuacct.usage").read_text()) // 1_000_000
         return self._numbers("cpu.stat", "cpu").get("usage_usec", 0) // 1000
 
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self._folders["pids"].name
+
+    def part(self, name: str) -> Part:
+        """Make a group inside; OSError when this one is gone."""
+        folder = self._folders["pids"] / name
+        folder.mkdir()
+        return Part(folder, "" if self._folders["memory"] == self._folders["pids"] else "pids")
+
     def close(self) -> None:
         """Remove it, after its processes have ended; call it in a thread: the kernel may take a moment to let go."""
         for folder in set(self._folders.values()):
-            for _ in range(_CLOSE_TRIES):
-                try:
-                    folder.rmdir()
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    time.sleep(_CLOSE_PAUSE_S)
-                else:
-                    break
+            _remove(folder)
 
     def _numbers(self, name: str, controller: str = "memory") -> dict[str, int]:
         try:
@@ -79,6 +85,72 @@ class Group:
         except (OSError, KeyError):
             return {}
         return {key: int(value) for key, _, value in (line.partition(" ") for line in lines) if value.isdecimal()}
+
+
+class Part:
+    """A group inside of a run's: its processes stand under the run's limits, and can be ended together.
+
+    `controller` is the one by which they are told apart; empty in version 2, which has one tree for all.
+    """
+
+    def __init__(self, folder: Path, controller: str) -> None:
+        self.controller = controller
+        self._folder = folder
+
+    @property
+    def name(self) -> str:
+        """Its name in the run's group."""
+        return self._folder.name
+
+    def add(self, pid: int) -> None:
+        """Put a process in that is in the run's group; OSError when one of them is gone."""
+        (self._folder / "cgroup.procs").write_text(str(pid))
+
+    def kill(self) -> None:
+        """End all its processes; call it in a thread: it waits for them."""
+        _try(self._folder / "pids.max", "0")  # nothing can be born faster than it is ended
+        _try(self._folder / "cgroup.kill", "1")
+        for _ in range(_KILL_TRIES):
+            pids = self._processes()
+            if not pids:
+                return
+            for pid in pids:
+                self._end(pid)
+            time.sleep(_CLOSE_PAUSE_S)
+        _log.error("processes of the group %s do not end", self._folder)
+
+    def close(self) -> None:
+        """End what is in it and remove it; nothing happens when that was done. Call it in a thread."""
+        self.kill()
+        _remove(self._folder)
+
+    def _end(self, pid: int) -> None:
+        """End one, by a descriptor that was opened while it was in the group: its number may come to mean another."""
+        with contextlib.suppress(ProcessLookupError):
+            process = os.pidfd_open(pid)
+            try:
+                if pid in self._processes():
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+            finally:
+                os.close(process)
+
+    def _processes(self) -> list[int]:
+        try:
+            return [int(pid) for pid in (self._folder / "cgroup.procs").read_text().split()]
+        except OSError:
+            return []
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(_CLOSE_TRIES):
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            break
+        except OSError:
+            time.sleep(_CLOSE_PAUSE_S)
+        else:
+            break
 
 
 def sweep(prefix: str) -> None:

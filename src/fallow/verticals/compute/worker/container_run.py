@@ -14,11 +14,14 @@ from typing import Final, NamedTuple
 from fallow.ports.vertical import Opened, closed
 from fallow.verticals.compute.worker.cgroups import Group, find_group
 from fallow.verticals.compute.worker.checkpoints import FOLDER
+from fallow.verticals.compute.worker.container_exec import find_entrance
 from fallow.verticals.compute.worker.container_start import GROUPS_PARENT, ContainerJob, Launch
 from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome
 from fallow.verticals.compute.worker.inside import way_in
 from fallow.verticals.compute.worker.podman import Podman
 
+GROUP_PREFIX: Final = "libpod-"
+"""Of the names of podman's groups."""
 _SIGXCPU_EXIT: Final = 128 + 24
 
 
@@ -72,17 +75,20 @@ async def run_container(
         first = _hold(pid)
         if first is None:  # it began and ended between two looks
             return RunOutcome(await launch.exit_code(), "exited", "", 1, 0, 0)
-        with closing(first), way_in(first.fd, opened):
-            return await _watched(job, first, launch, cancel)
+        group = find_group(first.pid, GROUPS_PARENT)
+        with closing(first):
+            async with way_in(first.fd, opened, find_entrance(podman.runtime, group, GROUP_PREFIX)):
+                return await _watched(job, first, group, launch, cancel)
     finally:
         await asyncio.shield(launch.close())
 
 
-async def _watched(job: ContainerJob, first: First, launch: Launch, cancel: asyncio.Event) -> RunOutcome:
+async def _watched(
+    job: ContainerJob, first: First, group: Group | None, launch: Launch, cancel: asyncio.Event
+) -> RunOutcome:
     loop = asyncio.get_running_loop()
     folder = job.folder
     writable = (folder / "out", folder / "work", folder / FOLDER, folder / "stdout", folder / "stderr")
-    group = find_group(first.pid, GROUPS_PARENT)
     course = Course(Bounds(job.time_limit_s, job.memory_bytes_max, job.disk_bytes_max, writable), first, group)
     begun = loop.time()
     try:

@@ -1,8 +1,9 @@
-"""The way into a running sandbox, for those who may enter: a connection to a port that its program listens on.
+"""The way into a running sandbox, for those who may enter: connections to ports in it, and commands.
 
 The sandbox has a network of its own that leads nowhere. A helper process enters that network (and no other namespace,
 and runs nothing of the buyer's there), connects, and hands the connected socket back. The sandbox is named by a
-process descriptor, which never comes to mean another process.
+process descriptor, which never comes to mean another process. How a command gets in is each sandbox's own affair: its
+`Entrance`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol
 
-from fallow.domain.errors import NotFound, Unavailable
-from fallow.ports.vertical import Opened
+from fallow.domain.errors import NotAllowed, NotFound, Unavailable
+from fallow.domain.streams import TerminalSize
+from fallow.ports.vertical import Command, Opened
+from fallow.verticals.compute.worker.cgroups import Part
 
 CONNECT_S: Final = 5.0
 _REFUSED: Final = 3
 """The helper's exit code when nobody listens there."""
+_UNBOUNDED: Final = "This machine gives the sandbox no control group, by which a command in it could be bounded."
 
 # It gets a process descriptor, a socket to answer on, and a port. It never connects in the network that it began in.
 _HELPER: Final = f"""
@@ -39,34 +43,84 @@ socket.send_fds(socket.socket(fileno=answer), [b"1"], [inside.fileno()])
 """
 
 
-@contextmanager
-def way_in(process: int, opened: Opened) -> Iterator[None]:
-    """Let others enter while the context is open. `process` is the descriptor of a process in the sandbox."""
-    inside = SandboxInside(os.dup(process))
+class Entrance(Protocol):
+    """Starts commands in one sandbox."""
+
+    def part(self, name: str) -> Part:
+        """Make the group that a command and all that it starts are in; OSError when the sandbox's is gone."""
+        ...
+
+    def begin(
+        self, words: Sequence[str], size: TerminalSize | None, part: Part
+    ) -> AbstractAsyncContextManager[Command]:
+        """Start a command; leaving the context ends it.
+
+        Raises:
+            Unavailable: it cannot be started.
+        """
+        ...
+
+
+@asynccontextmanager
+async def way_in(process: int, opened: Opened, entrance: Entrance | None) -> AsyncIterator[None]:
+    """Let others enter while the context is open. `process` is the descriptor of a process in the sandbox.
+
+    Without an `entrance` nobody starts anything.
+    """
+    inside = SandboxInside(os.dup(process), entrance)
     opened(inside)
     try:
         yield
     finally:
         opened(None)
-        inside.close()
+        await asyncio.shield(inside.close())
 
 
 class SandboxInside:
     """The `Inside` port; owns the descriptor."""
 
-    def __init__(self, process: int) -> None:
+    def __init__(self, process: int, entrance: Entrance | None = None) -> None:
         self._process: int | None = process
+        self._entrance = entrance
+        self._parts: set[Part] = set()
+        self._commands = 0
 
-    def close(self) -> None:
-        """Nobody enters any more."""
+    async def close(self) -> None:
+        """Nobody enters any more, and what entered ends."""
         if self._process is not None:
             os.close(self._process)
             self._process = None
+        for part in list(self._parts):
+            await asyncio.to_thread(part.close)
+
+    @asynccontextmanager
+    async def command(self, words: Sequence[str], size: TerminalSize | None) -> AsyncIterator[Command]:
+        """See the port."""
+        if self._entrance is None:
+            raise NotAllowed("exec.unbounded", _UNBOUNDED)
+        if self._process is None:
+            raise ended()
+        self._commands += 1
+        part = self._made(self._entrance, f"exec-{self._commands}")
+        try:
+            async with self._entrance.begin(words, size, part) as command:
+                yield command
+        finally:
+            await asyncio.shield(asyncio.to_thread(part.close))
+            self._parts.discard(part)
+
+    def _made(self, entrance: Entrance, name: str) -> Part:
+        try:
+            part = entrance.part(name)
+        except OSError as error:
+            raise ended() from error
+        self._parts.add(part)
+        return part
 
     async def connect(self, port: int) -> socket.socket:
         """See the port."""
         if self._process is None:
-            raise _ended()
+            raise ended()
         process = os.dup(self._process)  # it may be closed meanwhile, and its number given to another
         try:
             return await self._connect(process, port)
@@ -93,10 +147,11 @@ class SandboxInside:
             if code == _REFUSED:
                 raise NotFound("stream.port", f"Nothing listens on port {port} in the sandbox.", "Has it started?")
             if code != 0:
-                raise _ended()
+                raise ended()
             _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         return socket.socket(fileno=fds[0])
 
 
-def _ended() -> Unavailable:
+def ended() -> Unavailable:
+    """Return the error for a sandbox that is gone."""
     return Unavailable("stream.inside", "The sandbox cannot be entered: has it just ended?")

@@ -10,6 +10,7 @@ from fallow.domain.errors import Unavailable
 from fallow.ports.vertical import Opened, closed
 from fallow.verticals.compute.worker.cgroups import Group, open_group
 from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome, tail
+from fallow.verticals.compute.worker.enter import SandboxEntrance
 from fallow.verticals.compute.worker.inside import way_in
 from fallow.verticals.compute.worker.sandbox_child import Child, pick_host_id
 from fallow.verticals.compute.worker.sandbox_root import Interpreter, Tools
@@ -57,7 +58,9 @@ async def run_sandboxed(
                 bound(child, job, group, host_id)
                 started = loop.time()
                 child.release()
-                with way_in(process, opened):
+                as_root = host_id is not None
+                entrance = SandboxEntrance(job, interpreter, group, process, as_root=as_root) if group else None
+                async with way_in(process, opened, entrance):
                     await course.wait(cancel)
         finally:
             child.kill()

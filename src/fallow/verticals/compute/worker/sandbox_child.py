@@ -163,17 +163,17 @@ def open_channels(command: list[str], data: Mapping[str, bytes], seccomp: bytes 
     # As root the ids are mapped from outside, and bwrap waits for that; else it waits before the program begins.
     command += ["--userns-block-fd" if as_root else "--block-fd", str(gate_theirs)]
     for path, content in data.items():
-        theirs.append(_memory_file(content))
+        theirs.append(memory_file(content))
         command += ["--perms", "0444", "--ro-bind-data", str(theirs[-1]), path]
     if seccomp is not None:
-        theirs.append(_memory_file(seccomp))
+        theirs.append(memory_file(seccomp))
         command += ["--seccomp", str(theirs[-1])]
     return Channels(info, status, gate, tuple(theirs))
 
 
 def hide_arguments(command: list[str], channels: Channels) -> tuple[list[str], Channels]:
     """Hand bwrap its arguments through a descriptor: the program can read its command line, which names our folders."""
-    fd = _memory_file(b"".join(argument.encode() + b"\0" for argument in command[1:]))
+    fd = memory_file(b"".join(argument.encode() + b"\0" for argument in command[1:]))
     return [command[0], "--args", str(fd)], channels._replace(theirs=(*channels.theirs, fd))
 
 
@@ -189,7 +189,8 @@ def pick_host_id(name: str) -> int | None:
     return _NOBODY  # in a container that knows few ids
 
 
-def _memory_file(content: bytes) -> int:
+def memory_file(content: bytes) -> int:
+    """Open a file in memory that holds `content`, to be handed to another process."""
     fd = os.memfd_create("fallow")
     with os.fdopen(os.dup(fd), "wb") as file:
         file.write(content)

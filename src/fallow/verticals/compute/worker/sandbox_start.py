@@ -74,7 +74,7 @@ def start(job: SandboxJob, tools: Tools, interpreter: Interpreter, *, as_root: b
     ids = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     command += ids if as_root else ["--uid", str(JOB_ID), "--gid", str(JOB_ID)]
     command += root_arguments(interpreter, job.folders, tmp_bytes=job.memory_bytes_max // _SHARE_OF_TMP)
-    variables = {**environment(interpreter, seed=job.seed, cpu_milli=job.cpu_milli), **job.env}
+    variables = variables_of(job, interpreter)
     # Names of the buyer's choice (LD_PRELOAD!) must not be set before root has become the job's user.
     early = dict(zip(_aliases(job), job.secrets.values(), strict=True)) if as_root else variables | dict(job.secrets)
     command += [text for name, value in early.items() for text in ("--setenv", name, value)]
@@ -94,6 +94,11 @@ def start(job: SandboxJob, tools: Tools, interpreter: Interpreter, *, as_root: b
         return Child(command, channels=channels, stdout=stdout, stderr=stderr)
 
 
+def variables_of(job: SandboxJob, interpreter: Interpreter) -> dict[str, str]:
+    """The program's environment, but for its secrets."""
+    return {**environment(interpreter, seed=job.seed, cpu_milli=job.cpu_milli), **job.env}
+
+
 def _aliases(job: SandboxJob) -> list[str]:
     """Names that mean nothing to any program, for secrets until they get their own."""
     return [f"{_ALIAS}{number}" for number in range(len(job.secrets))]
@@ -105,6 +110,17 @@ def bound(child: Child, job: SandboxJob, group: Group | None, host_id: int | Non
     Raises:
         Unavailable: they cannot be set, so it must not run.
     """
+    try:
+        child.bound(limits_of(job, group), nice=job.nice, host_id=host_id)
+        if group is not None:
+            group.add(child.pid)
+    except OSError as error:
+        child.kill()
+        raise Unavailable("compute.sandbox", f"The sandbox's limits cannot be set: {error}.") from error
+
+
+def limits_of(job: SandboxJob, group: Group | None) -> dict[int, int]:
+    """The kernel's limits on each process in the sandbox, by their kind."""
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: _FILES_MAX,
@@ -116,13 +132,7 @@ def bound(child: Child, job: SandboxJob, group: Group | None, host_id: int | Non
         limits[resource.RLIMIT_NPROC] = PROCESSES_MAX
     if group is None:
         limits[resource.RLIMIT_AS] = job.memory_bytes_max + _UNSET_MEMORY
-    try:
-        child.bound(limits, nice=job.nice, host_id=host_id)
-        if group is not None:
-            group.add(child.pid)
-    except OSError as error:
-        child.kill()
-        raise Unavailable("compute.sandbox", f"The sandbox's limits cannot be set: {error}.") from error
+    return limits
 
 
 def make_writable(job: SandboxJob, host_id: int | None) -> None:

@@ -1,0 +1,73 @@
+"""Commands in the sandboxes of running items, for whoever needs no terminal."""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import post
+from litestar.params import JSONBody
+from litestar.types import Receive, Send
+
+from fallow.domain import calls
+from fallow.domain.commands import Kind, encode, encode_data
+from fallow.domain.errors import Conflict, FallowError
+from fallow.domain.streams import Exec, Opening
+from fallow.http.answers import keyed
+from fallow.http.auth import buyer
+from fallow.http.errors import view_of
+from fallow.http.gateway import Gateway
+from fallow.http.lasting import LastingResponse, first_of, gone, send_piece
+from fallow.http.logs import LEASE_HEADER, ItemIndex
+from fallow.http.params import Account, JobId, Parts
+from fallow.ports.streams import Stream
+
+
+@post(
+    "/v1/jobs/{job_id:str}/items/{index:int}/exec",
+    guards=[buyer],
+    status_code=200,
+    media_type="application/octet-stream",
+    responses=keyed(404, 409, 413),
+    tags=["jobs"],
+)
+async def execute(
+    gateway: Parts, payer: Account, job_id: JobId, index: ItemIndex, data: JSONBody[calls.RunCommand]
+) -> LastingResponse:
+    """Run a command in the sandbox of an item that runs now. What it writes is sent in pieces as it comes.
+
+    A piece is its kind (1 byte), its length (2 bytes, big-endian) and its payload: 17 is of stdout, 18 of stderr, and
+    19, the last one, holds the exit code in a byte; in its stead 20 holds an ErrorView that says why there is none. The
+    command ends with the job, and when the client goes. 409 when the item does not run.
+    """
+    gateway.streams.check(payer)
+    want = calls.StreamRef(account=payer, job=job_id, item=index, purpose="exec")
+    grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+    stream = await gateway.open(Opening(grant.ticket, Exec(data.command)))
+    running = _Running(gateway, payer, stream, data.stdin.encode())
+    return LastingResponse(running.run, media_type="application/octet-stream", headers={LEASE_HEADER: grant.lease})
+
+
+class _Running:
+    def __init__(self, gateway: Gateway, account: str, stream: Stream, stdin: bytes) -> None:
+        self._gateway = gateway
+        self._account = account
+        self._stream = stream
+        self._stdin = stdin
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        try:
+            with self._gateway.streams.opened(self._account):
+                await first_of(self._carry(send), gone(receive))
+        finally:
+            self._stream.reset(Conflict("stream.closed", "Whoever ran the command has gone."))
+
+    async def _carry(self, send: Send) -> None:
+        """What it reads fits what a stream takes in unasked, so that nothing has to be read meanwhile."""
+        try:
+            await self._stream.write(encode_data(Kind.INPUT, self._stdin) + encode(Kind.INPUT_END))
+            while piece := await self._stream.read():
+                await send_piece(send, piece)
+        except FallowError as error:
+            await send_piece(send, encode(Kind.REFUSED, msgspec.json.encode(view_of(error))))
+
+
+ROUTES = [execute]

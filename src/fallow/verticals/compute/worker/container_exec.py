@@ -1,0 +1,90 @@
+"""How a command enters a container: by the runtime that made it, which gives it what the container's program has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from fallow.domain.streams import TerminalSize
+from fallow.ports.vertical import Command, Exit
+from fallow.verticals.compute.worker.cgroups import Group, Part
+from fallow.verticals.compute.worker.commands import Spawned, has_ended, spawned
+from fallow.verticals.compute.worker.podman import SEARCH
+
+RUNTIME: Final = "runc"
+"""The one whose `exec` is known to put a command into a group of its own."""
+LOOK_EVERY_S: Final = 0.01
+NO_PROGRAM: Final = Exit(127, b"fallow: the container has no such program, or it cannot be run.\n")
+
+
+def find_entrance(runtime: str, group: Group | None, prefix: str) -> RuntimeEntrance | None:
+    """The way for commands into a container whose group is named by `prefix` and its id; None where there is none.
+
+    Only root can call the runtime without the engine.
+    """
+    binary = shutil.which(runtime, path=SEARCH)
+    if runtime != RUNTIME or binary is None or group is None or os.geteuid():
+        return None
+    return RuntimeEntrance(binary, group, group.name.removeprefix(prefix))
+
+
+class RuntimeEntrance:
+    """The `Entrance` of a container."""
+
+    def __init__(self, binary: str, group: Group, container: str) -> None:
+        self._binary = binary
+        self._group = group
+        self._container = container
+
+    def part(self, name: str) -> Part:
+        """See the port."""
+        return self._group.part(name)
+
+    @asynccontextmanager
+    async def begin(self, words: Sequence[str], size: TerminalSize | None, part: Part) -> AsyncIterator[Command]:
+        """See the port."""
+        where = f"{part.controller}:{part.name}" if part.controller else part.name
+        with tempfile.TemporaryDirectory() as name:
+            pid_file = Path(name, "pid")
+            # Its own words, which name folders of the machine's owner, do not reach the buyer.
+            line = [self._binary, "--log", str(Path(name, "log")), "exec", "--pid-file", str(pid_file)]
+            line += ["--cgroup", where]
+            line += ["--tty", "--env", "TERM=xterm-256color"] if size is not None else []
+            # The runtime hears of a terminal's new size when that is its own.
+            own = ["/usr/bin/setsid", "--ctty"] if size is not None else []
+            async with spawned(
+                [*own, *line, self._container, *words], size, part, fds=(), env={"PATH": SEARCH}
+            ) as command:
+                yield _InContainer(command, pid_file)
+
+
+class _InContainer:
+    """The `Command` port. The runtime would wait for whoever holds the command's pipes, so its own end counts."""
+
+    def __init__(self, spawned: Spawned, pid_file: Path) -> None:
+        self.stdin = spawned.stdin
+        self.stdout = spawned.stdout
+        self.stderr = spawned.stderr
+        self.resize = spawned.resize
+        self._spawned = spawned
+        self._pid_file = pid_file
+
+    async def wait(self) -> Exit:
+        """See the port."""
+        while not self._pid_file.exists():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await has_ended(self._spawned.pid)
+                    break
+        if not self._pid_file.exists():
+            await self._spawned.cut()
+            return NO_PROGRAM
+        await has_ended(int(self._pid_file.read_text()))
+        return await self._spawned.cut()
