@@ -32,7 +32,7 @@ from fallow.domain.orders import Order
 from fallow.domain.records import Body, make_record
 from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.verification import OWN, PROVEN, TRUSTED_AFTER, VOUCHED, Standing
+from fallow.domain.verification import INCONCLUSIVE, OWN, PROVEN, TRUSTED_AFTER, VOUCHED, Standing
 from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
 from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Changes
@@ -488,20 +488,30 @@ class World:
         assert network + provided == sum(owed.values())
 
     def _check_reserve(self) -> None:
-        """On account of a provider it pays no more, in any credit class, than buyers' use of him paid in fees."""
+        """It pays on an account, in each credit class, no more than the part of fees that counts for the account."""
         fees: Counter[TallyKey] = Counter()
-        covered: Counter[TallyKey] = Counter()
+        most: Counter[TallyKey] = Counter()
+        given: Counter[int] = Counter()
         paid: Counter[bytes] = Counter()
         by_id = {lease.id: lease for lease in self.leases}
         for entry in self.ledger.log.values():
-            if entry.code in {Kind.FEE, Kind.RESERVE} and by_id[entry.ref].payer != NETWORK:
-                fees[by_id[entry.ref].payee, entry.ledger] += entry.amount
+            lease = by_id.get(entry.ref or b"")
+            if lease is None:
+                continue
+            if entry.code in {Kind.FEE, Kind.RESERVE} and lease.payer != NETWORK:
+                fees[lease.payee if entry.code == Kind.FEE else lease.payer, entry.ledger] += entry.amount
             elif entry.code in {Kind.REFUND, Kind.LOST}:
-                covered[by_id[entry.ref].payee, entry.ledger] += entry.amount
+                inconclusive = lease.reason == INCONCLUSIVE
+                for account in {lease.payee, lease.payer} if inconclusive else {lease.payee}:
+                    most[account, entry.ledger] += entry.amount
+                given[entry.ledger] += entry.amount
                 paid[entry.ref] += entry.amount
-        assert all(covered[key] <= fees[key] for key in covered)
-        assert self.store.tallies == {key: Tally(fees[key], covered[key]) for key in self.store.tallies}
-        assert set(covered) <= set(self.store.tallies)
+        for key, tally in self.store.tallies.items():
+            assert tally.fees == fees[key]
+            assert tally.covered <= min(tally.fees, most[key])
+        for credit in Credit:
+            covered = sum(tally.covered for (_, one), tally in self.store.tallies.items() if one == credit)
+            assert covered == given[credit]
         for lease in self.leases:
             assert paid[lease.id] == lease.refunded_microusd + lease.made_good_microusd
             assert lease.refunded_microusd <= lease.owed_microusd

@@ -29,12 +29,14 @@ from fallow.domain.leases import (
     Settle,
     Stop,
     StopAsked,
+    Undecided,
     Unfunded,
     Vote,
     propose,
     step,
 )
 from fallow.domain.resources import Resources
+from fallow.domain.verification import Verdict
 
 START = 1_000_000
 SPANS = st.sampled_from([0, 1, 250, 5000, 10_000, 31_000])
@@ -78,7 +80,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.open: set[int] = set()
         self.reserved: list[int] = []
         self.closed: list[int] = []
-        self.meter = self.free = self.ended = self.votes = 0
+        self.meter = self.free = self.ended = self.votes = self.undecided = 0
         self.follow(self.lease, *propose(self.lease))
 
     # What is sent
@@ -109,6 +111,8 @@ class LeaseMachine(RuleBasedStateMachine):
                     self.free += 1
                 case Vote():
                     self.votes += 1
+                case Undecided():
+                    self.undecided += 1
                 case Ended(ok=ok, paid=paid):
                     self.ended += 1
                     assert ok == (after.ok and paid)
@@ -205,14 +209,19 @@ class LeaseMachine(RuleBasedStateMachine):
         assert before.state is LeaseState.RUNNING or self.lease == before
 
     @precondition(free_of_money)
-    @rule(believed=st.booleans())
-    def judge(self, believed: bool) -> None:
+    @rule(verdict=st.sampled_from(Verdict))
+    def judge(self, verdict: Verdict) -> None:
+        """Whatever the verdict, the same one or another comes too late once it is given."""
         before = self.lease
-        self.send(Judged(self.now, believed))
+        self.send(Judged(self.now, verdict))
         if before.state is not LeaseState.REPORTED:
             assert self.lease == before
-        elif not believed:
-            assert (self.lease.caused_by, self.lease.used_ms) == ("provider", before.used_ms)
+            return
+        paid_ms = self.lease.used_ms - before.used_ms
+        assert paid_ms == (0 if verdict is Verdict.REJECTED else before.claim_ms)
+        assert self.undecided == (verdict is Verdict.INCONCLUSIVE)
+        causes = {Verdict.REJECTED: "provider", Verdict.INCONCLUSIVE: "nobody", Verdict.ACCEPTED: before.caused_by}
+        assert self.lease.caused_by == causes[verdict]
 
     @precondition(free_of_money)
     @rule()

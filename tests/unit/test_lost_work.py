@@ -8,27 +8,22 @@ from hypothesis import strategies as st
 
 from fallow.domain.chart import Credit
 from fallow.domain.leases import Lease
-from fallow.domain.reserve import EXHAUSTED, NOT_EARNED, Tally, cover
+from fallow.domain.reserve import EXHAUSTED, NOT_EARNED, cover
 from tests.market_world import World
 from tests.unit.test_market_rules import BIG, CHEAP, accept_all, order, run_for, submit
 
 AMOUNTS = st.integers(0, 10**30)
 BY_CREDIT = st.dictionaries(st.sampled_from([int(credit) for credit in Credit]), AMOUNTS)
-TALLIES = st.dictionaries(
-    st.sampled_from([int(credit) for credit in Credit]),
-    st.builds(lambda fees, covered: Tally(fees, min(fees, covered)), AMOUNTS, AMOUNTS),
-)
 
 
-@given(AMOUNTS, BY_CREDIT, BY_CREDIT, TALLIES)
+@given(AMOUNTS, BY_CREDIT, BY_CREDIT, BY_CREDIT)
 def test_no_class_gives_more_than_was_paid_in_it_than_is_there_or_than_was_earned(
-    amount: int, parts: dict[int, int], reserve: dict[int, int], tallies: dict[int, Tally]
+    amount: int, parts: dict[int, int], reserve: dict[int, int], earned: dict[int, int]
 ) -> None:
-    given_ = cover(amount, tuple(sorted(parts.items())), reserve, tallies)
+    given_ = cover(amount, tuple(sorted(parts.items())), reserve, earned)
     assert given_.total <= amount
     for credit, part in given_.parts:
-        tally = tallies[credit]
-        assert 0 < part <= min(parts[credit], reserve[credit], tally.fees - tally.covered)
+        assert 0 < part <= min(parts[credit], reserve[credit], earned[credit])
     assert given_.short or given_.total == min(amount, sum(parts.values()))
 
 
@@ -68,17 +63,17 @@ def lose(world: World, number: int, caused_by: str) -> Lease:
 def test_after_a_polite_reclaim_buyer_and_provider_are_made_good(world: World) -> None:
     world.fund_reserve(1_000_000)
     lost = lose(world, 2, "owner")
-    assert (lost.owed_microusd, lost.refunded_microusd) == (1000, 1000)
-    # Of the 450 that 5 s would have brought him he gets what use of him paid in fees: 1000 + 100 - 1000.
-    assert (lost.made_good_microusd, lost.reserve_short) == (100, NOT_EARNED)
+    # The network's part of the fees that use of him paid: 80 of each 1000.
+    assert (lost.owed_microusd, lost.refunded_microusd, lost.made_good_microusd) == (1000, 880, 0)
+    assert lost.reserve_short == NOT_EARNED
     job = next(job for job in world.store.all_jobs() if job.order.id == order(2).id)
-    assert world.store.items_of(job)[0].owed_microusd == 0
+    assert world.store.items_of(job)[0].owed_microusd == 120
 
 
 def test_after_a_providers_fault_he_gets_nothing_for_what_he_lost(world: World) -> None:
     world.fund_reserve(1_000_000)
     lost = lose(world, 2, "provider")
-    assert (lost.refunded_microusd, lost.made_good_microusd) == (1000, 0)
+    assert (lost.refunded_microusd, lost.made_good_microusd) == (880, 0)
 
 
 def test_an_empty_reserve_owes_nothing_and_says_so(world: World) -> None:
@@ -91,6 +86,6 @@ def test_who_takes_his_machine_back_for_ever_gets_no_more_than_use_of_him_paid(w
     world.fund_reserve(1_000_000)
     losses = [lose(world, number, "owner") for number in range(2, 8)]
     given_ = sum(lost.refunded_microusd + lost.made_good_microusd for lost in losses)
-    fees = 1000 + 100 * len(losses)
+    fees = 800 + 80 * len(losses)
     assert given_ == fees
     assert losses[-1].reserve_short == NOT_EARNED

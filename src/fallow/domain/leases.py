@@ -15,6 +15,7 @@ import msgspec
 
 from fallow.domain.billing import deposit
 from fallow.domain.resources import Resources
+from fallow.domain.verification import INCONCLUSIVE, Verdict
 
 WINDOW_MS_MAX = 3_600_000
 """DESIGN: a window is at most one hour, so a vanished buyer or provider costs the other at most one hour."""
@@ -137,10 +138,10 @@ class Saved(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Its reported result was believed, or found wrong."""
+    """What its reported result is worth was decided."""
 
     at: int
-    believed: bool
+    verdict: Verdict
 
 
 class StopAsked(NamedTuple):
@@ -202,6 +203,10 @@ class Wasted(NamedTuple):
     given_ms: int
 
 
+class Undecided(NamedTuple):
+    """Its result decides nothing, and that is not its payer's doing: what the lease cost is to be made good."""
+
+
 class Ended(NamedTuple):
     """The lease is over. `paid`: its last window was settled; `ok`: it has a result that is believed."""
 
@@ -215,7 +220,8 @@ class Refused(NamedTuple):
     code: str
 
 
-Effect = Reserve | Settle | Release | Stop | Free | Vote | Wasted | Ended | Refused
+MoneyEffect = Reserve | Settle | Release | Wasted | Undecided
+Effect = MoneyEffect | Stop | Free | Vote | Ended | Refused
 Step = tuple[Lease, tuple[Effect, ...]]
 
 
@@ -239,8 +245,8 @@ def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per 
             return _reported(lease, event)
         case Saved(at, used_ms):
             return _saved(lease, at, used_ms)
-        case Judged(at, believed):
-            return _judged(lease, at, believed=believed)
+        case Judged(at, verdict):
+            return _judged(lease, at, verdict)
         case StopAsked():
             return _stop_asked(lease, event)
         case Lost(at, reason, caused_by):
@@ -325,21 +331,24 @@ def _final(lease: Lease, receipt: Reported) -> Step:
         caused_by=lease.stopped_by if stopped else receipt.caused_by,
     )
     if lease.stop_reason and not reclaimed:
-        ended, effects = _judged(reported, receipt.at, believed=True)
+        ended, effects = _judged(reported, receipt.at, Verdict.ACCEPTED)
         return ended, (Free(), *effects)
     return reported, (Free(), Vote())
 
 
-def _judged(lease: Lease, at: int, *, believed: bool) -> Step:
-    """A believed result is paid; one that was found wrong is not, and is its provider's doing."""
+def _judged(lease: Lease, at: int, verdict: Verdict) -> Step:
+    """A result is paid unless it was found wrong: that is its provider's doing, an inconclusive one is nobody's."""
     if lease.state is not LeaseState.REPORTED:
         return lease, (Refused("lease.not_reported"),)
-    if not believed:
+    if verdict is Verdict.REJECTED:
         wrong = _ended(lease, at, "result.wrong", "provider")
         return wrong, (Release(lease.window), *_wasted(lease.used_ms, 0), Ended(ok=False, paid=False))
     paid = _ended(lease, at, lease.reason, lease.caused_by)
     paid = msgspec.structs.replace(paid, used_ms=lease.used_ms + lease.claim_ms)
-    return paid, (Settle(lease.window, lease.claim_ms, None), Ended(ok=lease.ok, paid=True))
+    settle, over = Settle(lease.window, lease.claim_ms, None), Ended(ok=lease.ok, paid=True)
+    if verdict is Verdict.INCONCLUSIVE:
+        return msgspec.structs.replace(paid, reason=INCONCLUSIVE, caused_by="nobody"), (settle, Undecided(), over)
+    return paid, (settle, over)
 
 
 def billable_ms(lease: Lease, receipt: Reported) -> int:

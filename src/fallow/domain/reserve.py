@@ -1,9 +1,13 @@
 """What the reserve pays for work that was lost, pure: DESIGN rule 8, bounded in the manner of rule 9.
 
-A buyer gets back what earlier windows of a lease took for work that he cannot use, and a provider whose owner took his
-machine back politely is paid for what was lost since the last checkpoint. What the reserve pays on account of one
-provider, in one credit class, never exceeds the fee that buyers' use of that provider has paid in it: whoever takes
-his machine back for ever, or buys from himself, gets no more out than he paid in.
+A buyer gets back what earlier windows of a lease took for work that he cannot use, and what results cost him that
+decided nothing; a provider whose owner took his machine back politely is paid for what was lost since the last
+checkpoint.
+
+Each micro-US-dollar of a fee counts for one account, in its credit class: the network's part of it for the provider
+whose use paid it, the reserve's part for the buyer who paid it. What the reserve pays on an account never exceeds what
+counts for it. So whoever takes his machine back for ever, has results disagree on purpose, or buys from himself gets,
+with all who are in league with him, no more out than was paid in.
 """
 
 from __future__ import annotations
@@ -14,16 +18,21 @@ from typing import NamedTuple
 from fallow.domain.billing import HOUR_MS, FeePolicy, cumulative_charge
 
 TallyKey = tuple[bytes, int]
-"""A provider's account and a credit class."""
+"""An account and a credit class."""
 
 EXHAUSTED, NOT_EARNED = "reserve.exhausted", "reserve.not_earned"
 
 
 class Tally(NamedTuple):
-    """Micro-US-dollars: the fees that use of a provider paid, and what the reserve paid on his account."""
+    """Micro-US-dollars: the fees that count for an account, and what the reserve paid on it."""
 
     fees: int = 0
     covered: int = 0
+
+    @property
+    def left(self) -> int:
+        """What the reserve may still pay on it."""
+        return max(0, self.fees - self.covered)
 
 
 class Cover(NamedTuple):
@@ -49,20 +58,19 @@ def lost_microusd(price_microusd_per_hour: int, lost_ms: int, fee: FeePolicy) ->
 
 
 def cover(
-    amount: int, parts: Sequence[tuple[int, int]], reserve: Mapping[int, int], tallies: Mapping[int, Tally]
+    amount: int, parts: Sequence[tuple[int, int]], reserve: Mapping[int, int], earned: Mapping[int, int]
 ) -> Cover:
     """Take `amount` from the reserve, in the credit classes of `parts`, those that are spent last first.
 
-    `reserve` is what it holds and `tallies` the provider's, both by class.
+    `reserve` is what it holds and `earned` what it may pay on the accounts that it pays for, both by class.
     """
     taken: list[tuple[int, int]] = []
     short = ""
     for credit, part in reversed(parts):
-        tally = tallies.get(credit, Tally())
-        wanted, earned = min(amount, part), tally.fees - tally.covered
-        given = max(0, min(wanted, earned, reserve.get(credit, 0)))
+        wanted, may = min(amount, part), earned.get(credit, 0)
+        given = max(0, min(wanted, may, reserve.get(credit, 0)))
         if given < wanted:
-            short = NOT_EARNED if given == max(0, earned) else EXHAUSTED
+            short = NOT_EARNED if given == max(0, may) else EXHAUSTED
         if given:
             taken.append((credit, given))
         amount -= wanted

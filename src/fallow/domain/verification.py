@@ -9,6 +9,7 @@ sched_send.cpp and validator.cpp: trust from 10 consecutive valid results, chanc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
@@ -63,6 +64,15 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 INCONCLUSIVE = "result.inconclusive"
+"""Why an item ended, and its leases, although results were reported: they decide nothing."""
+
+
+class Verdict(StrEnum):
+    """What becomes of one reported result. An inconclusive one is paid, and its buyer is made good from the reserve."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    INCONCLUSIVE = "inconclusive"
 
 
 class Judgement(NamedTuple):
@@ -149,6 +159,19 @@ def judge(votes: Sequence[Vote], wanted: int, agree: Callable[[Vote, Vote], bool
         others = (vote for vote in right if vote is not centre)
         return Judgement((centre, *others), tuple(vote for vote in votes if vote not in right))
     return Judgement((), ()) if len(votes) >= VOTES_MAX else None
+
+
+def verdict(vote: Vote, votes: Sequence[Vote], judgement: Judgement, *, proves: bool) -> Verdict:
+    """What becomes of one of an item's `votes`; `proves` says that a difference between them shows somebody wrong.
+
+    Where it does not, the buyer's program is the cause of a difference, and its results are accepted as they are. The
+    same holds where his comparator failed, and where a vote says that the program did: whether it ends within its time
+    and memory may differ between honest machines.
+    """
+    if vote in judgement.wrong and proves:
+        return Verdict.REJECTED
+    nobodys = judgement.why == INCONCLUSIVE and all(each.ok for each in votes)
+    return Verdict.INCONCLUSIVE if nobodys and proves and not judgement.right else Verdict.ACCEPTED
 
 
 def after(standing: Standing, at: int, *, right: bool) -> Standing:

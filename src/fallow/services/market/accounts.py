@@ -12,7 +12,7 @@ import msgspec
 
 from fallow.domain import leases as lease_rules
 from fallow.domain.billing import Charge, charge
-from fallow.domain.chart import NETWORK, Credit, Parts
+from fallow.domain.chart import NETWORK, Credit, Kind, Parts
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.reserve import Cover, Tally, cover, lost_microusd, refund_microusd
 from fallow.services.market.changes import Hold, MakeGood
@@ -29,28 +29,32 @@ class Accounts(State):
         if current.state is LeaseState.PROPOSED:
             self.changes.proposals.append(current)
 
-    def collected(self, lease: Lease, paid: Mapping[int, int], fees: Mapping[int, int]) -> None:
-        """A window of `lease` was collected, and so much of it was fee, both by credit class."""
+    def collected(self, lease: Lease, paid: Mapping[Kind, Mapping[int, int]]) -> None:
+        """A window of `lease` was collected: who got how much of it, by credit class."""
         current = self.changes.leases[lease.id]
         total = Counter(dict(current.paid))
-        total.update(paid)
+        for parts in paid.values():
+            total.update(parts)
         self._change(msgspec.structs.replace(current, paid=tuple(sorted(total.items()))))
         if lease.payer == NETWORK:
             return  # what the network pays to itself earns nobody anything
-        for credit, fee in fees.items():
-            key = (lease.payee, credit)
-            tally = self.tallies.get(key, Tally())
-            self.tallies[key] = tally._replace(fees=tally.fees + fee)
-            self.changes.tallies.add(key)
+        for account, kind in ((lease.payee, Kind.FEE), (lease.payer, Kind.RESERVE)):
+            for credit, fee in paid[kind].items():
+                tally = self._tally(account, credit)
+                self._set_tally(account, credit, tally._replace(fees=tally.fees + fee))
 
-    def cover(self, lease: Lease, amount: int, parts: Parts, reserve: Mapping[int, int]) -> Cover:
-        """What the reserve may give on account of the lease's payee; it counts from now on."""
-        tallies = {int(credit): self.tallies.get((lease.payee, credit), Tally()) for credit in Credit}
-        given = cover(amount, parts, reserve, tallies)
+    def cover(self, wish: MakeGood, amount: int, parts: Parts, reserve: Mapping[int, int]) -> Cover:
+        """What the reserve may give on the accounts of a wish; it counts from now on, for the first of them first."""
+        earned = {int(credit): sum(self._tally(one, credit).left for one in wish.accounts) for credit in Credit}
+        given = cover(amount, parts, reserve, earned)
         for credit, part in given.parts:
-            tally = tallies[credit]
-            self.tallies[lease.payee, credit] = tally._replace(covered=tally.covered + part)
-            self.changes.tallies.add((lease.payee, credit))
+            left = part
+            for account in wish.accounts:
+                tally = self._tally(account, credit)
+                taken = min(left, tally.left)
+                left -= taken
+                if taken:
+                    self._set_tally(account, credit, tally._replace(covered=tally.covered + taken))
         return given
 
     def made_good(self, lease: Lease, refund: Cover, lost: Cover) -> None:
@@ -103,4 +107,17 @@ class Accounts(State):
         refund = refund_microusd(lease.owed_microusd, price, lease.used_ms - settled_ms) if lease.payer else 0
         lost = lost_microusd(price, given_ms, self.fee)
         if refund or lost:
-            self.changes.move(MakeGood(before, refund if settled_ms else 0, lost))
+            self.changes.move(MakeGood(before, refund if settled_ms else 0, lost, (lease.payee,)))
+
+    def _undecided(self, before: Lease, lease: Lease) -> None:
+        """Have the reserve asked for what a result cost that decided nothing; checks by the network stay paid by it."""
+        if lease.payer != NETWORK and lease.owed_microusd:
+            accounts = tuple(dict.fromkeys((lease.payer, lease.payee)))
+            self.changes.move(MakeGood(before, lease.owed_microusd, 0, accounts))
+
+    def _tally(self, account: bytes, credit: int) -> Tally:
+        return self.tallies.get((account, credit), Tally())
+
+    def _set_tally(self, account: bytes, credit: int, tally: Tally) -> None:
+        self.tallies[account, credit] = tally
+        self.changes.tallies.add((account, credit))

@@ -39,11 +39,15 @@ class GiveBack(NamedTuple):
 
 
 class MakeGood(NamedTuple):
-    """Pay from the reserve, as far as it goes, `refund_microusd` to the payer and `lost_microusd` to the payee."""
+    """Pay from the reserve, as far as it goes, `refund_microusd` to the payer and `lost_microusd` to the payee.
+
+    `accounts` are those on which it may pay, in order.
+    """
 
     lease: Lease
     refund_microusd: int
     lost_microusd: int
+    accounts: tuple[bytes, ...]
 
 
 Money = Hold | Collect | GiveBack | MakeGood

@@ -9,7 +9,7 @@ from fallow.domain import leases as lease_rules
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import FINAL, Item, ItemState
 from fallow.domain.leases import Lease, LeaseState
-from fallow.domain.verification import Compared, Judgement
+from fallow.domain.verification import Compared, Judgement, Verdict, verdict
 from fallow.services.market.accounts import Accounts
 from fallow.services.market.changes import Collect, GiveBack
 from fallow.services.market.comparing import Asked
@@ -88,6 +88,22 @@ class Course(Accounts):
 
     def _follow(self, before: Lease, after: Lease, effect: lease_rules.Effect, now: int) -> None:
         match effect:
+            case lease_rules.Stop():
+                self.changes.stops.append((after.node, after.id))
+            case lease_rules.Free():
+                self.floor.slots[after.node].give_back(after)
+            case lease_rules.Vote():
+                self._vote(after, now)
+            case lease_rules.Ended(paid=paid):
+                worked = paid or after.window > 0 or after.saved_ms > 0
+                self._lease_over(self.leases[after.id], now, worked=worked)
+            case lease_rules.Refused():
+                pass  # it changed nothing
+            case _:
+                self._move_money(before, after, effect, now)
+
+    def _move_money(self, before: Lease, after: Lease, effect: lease_rules.MoneyEffect, now: int) -> None:
+        match effect:
             case lease_rules.Reserve(window, amount):
                 self.changes.move(self._hold(after, window, amount))
             case lease_rules.Settle(window, used_ms, following):
@@ -100,17 +116,10 @@ class Course(Accounts):
             case lease_rules.Release(window):
                 self.changes.move(GiveBack(before, window))
                 self.unfunded.discard(before.payer)
-            case lease_rules.Stop():
-                self.changes.stops.append((after.node, after.id))
-            case lease_rules.Free():
-                self.floor.slots[after.node].give_back(after)
-            case lease_rules.Vote():
-                self._vote(after, now)
             case lease_rules.Wasted(settled_ms, given_ms):
                 self._make_good(before, self.leases[after.id], settled_ms, given_ms)
-            case lease_rules.Ended(paid=paid):
-                worked = paid or after.window > 0 or after.saved_ms > 0
-                self._lease_over(self.leases[after.id], now, worked=worked)
+            case lease_rules.Undecided():
+                self._undecided(before, self.leases[after.id])
 
     def _running(self, lease: Lease, now: int) -> None:
         entry = self.jobs[lease.job]
@@ -136,9 +145,9 @@ class Course(Accounts):
         self.judging.comparing.forget((entry.job.order.id, item.index))
         used_ms = max((self.leases[vote.lease].used_ms for vote in item.votes), default=0)
         self.judging.learn(entry.job, item, judgement, used_ms, self.changes, now)
-        wrong = {vote.lease for vote in judgement.wrong} if entry.job.needs.proves else set()
         for vote in item.votes:
-            self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=vote.lease not in wrong))
+            found = verdict(vote, item.votes, judgement, proves=entry.job.needs.proves)
+            self._step(self.leases[vote.lease], lease_rules.Judged(now, found))
         item = job_rules.concluded(entry.items[item.index], judgement, entry.job)
         self._set_item(entry, item, now)
         self._end_job(entry, now)
@@ -188,7 +197,7 @@ class Course(Accounts):
         """End an item that has no open lease; what was reported for it is paid."""
         self.judging.comparing.forget((entry.job.order.id, item.index))
         for vote in item.votes:
-            self._step(self.leases[vote.lease], lease_rules.Judged(now, believed=True))
+            self._step(self.leases[vote.lease], lease_rules.Judged(now, Verdict.ACCEPTED))
         self._set_item(
             entry, job_rules.cancelled(entry.items[item.index], entry.job.order, self._why_cancelled(entry)), now
         )

@@ -112,9 +112,7 @@ def _transfers(money: Hold | Collect | GiveBack, available: Available, brain: Br
             _release(available, lease.held, charge.total)
             brain.funded(now, account=lease.payer)
             settled = collect(lease.id, window, lease.held, [(lease.payee, charge)])
-            brain.collected(
-                lease, _sum(settled, Kind.INCOME, Kind.FEE, Kind.RESERVE), _sum(settled, Kind.FEE, Kind.RESERVE)
-            )
+            brain.collected(lease, _by_kind(settled))
             return chain(settled + (_reserve(following, available, brain, now) if following else []))
         case GiveBack(lease, window):
             _release(available, lease.held, 0)
@@ -122,23 +120,23 @@ def _transfers(money: Hold | Collect | GiveBack, available: Available, brain: Br
             return chain(give_back(lease.id, window, lease.held))
 
 
-def _sum(transfers: Sequence[Transfer], *kinds: Kind) -> Counter[int]:
-    """What moved for these reasons, by credit class."""
-    sums: Counter[int] = Counter()
+def _by_kind(transfers: Sequence[Transfer]) -> dict[Kind, Counter[int]]:
+    """What a window's money went to, by credit class."""
+    sums: dict[Kind, Counter[int]] = {kind: Counter() for kind in (Kind.INCOME, Kind.FEE, Kind.RESERVE)}
     for entry in transfers:
-        if entry.code in kinds:
-            sums[entry.ledger] += entry.amount or 0
+        if entry.code in sums:
+            sums[Kind(entry.code)][entry.ledger] += entry.amount or 0
     return sums
 
 
 def _make_good(wish: MakeGood, available: Available, reserve: Available, brain: Brain, now: int) -> list[Transfer]:
     """Pay from the reserve what it has and may give, in the credit classes that the lease was paid in."""
     lease = wish.lease
-    refund = brain.cover(lease, wish.refund_microusd, brain.changes.leases[lease.id].paid, reserve)
+    refund = brain.cover(wish, wish.refund_microusd, brain.changes.leases[lease.id].paid, reserve)
     for credit, amount in refund.parts:
         reserve[credit] -= amount
         available[credit] = available.get(credit, 0) + amount
-    lost = brain.cover(lease, wish.lost_microusd, lease.held, reserve)
+    lost = brain.cover(wish, wish.lost_microusd, lease.held, reserve)
     for credit, amount in lost.parts:
         reserve[credit] -= amount
     brain.made_good(lease, refund, lost)
