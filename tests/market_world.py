@@ -26,7 +26,7 @@ from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, SpotOfferMade, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import PREEMPTED, Lease, LeaseState
-from fallow.domain.ledger import transfer
+from fallow.domain.ledger import Balance, transfer
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
 from fallow.domain.records import Body, make_record
@@ -456,14 +456,18 @@ class World:
             clearing = balances[account_id(Purpose.CLEARING, credit)]
             assert clearing.debits_posted == clearing.credits_posted
         held: Counter[tuple[bytes, int]] = Counter()
+        unbacked: Counter[tuple[bytes, int]] = Counter()
         for lease in self.leases:
+            for credit_class, amount in lease.unbacked:
+                assert lease.state is not LeaseState.ENDED
+                unbacked[lease.payee, credit_class] += amount
             for credit_class, amount in lease.held:
                 assert lease.state is not LeaseState.ENDED
                 held[lease.payer, credit_class] += amount
         owed: Counter[bytes] = Counter()
         earned: Counter[bytes] = Counter()
         for lease in self.leases:
-            owed[lease.payer] += lease.owed_microusd - lease.refunded_microusd
+            owed[lease.payer] += lease.owed_microusd + lease.unbacked_microusd - lease.refunded_microusd
             earned[lease.payee] += lease.owed_microusd
         for owner in self.buyers:
             wallets = {credit: balances[account_id(Purpose.WALLET, credit, owner)] for credit in Credit}
@@ -473,19 +477,23 @@ class World:
                 assert wallet.debits_pending == held[owner, credit]
                 assert wallet.credits_posted - wallet.debits_posted - wallet.debits_pending >= 0
         fees = [balances[account_id(Purpose.FEE, credit)] for credit in Credit]
-        assert sum(fee.debits_posted for fee in fees) == owed[NETWORK]
+        assert sum(fee.debits_posted for fee in fees) - self._returned() == owed[NETWORK]
         assert all(fee.debits_pending == held[NETWORK, credit] for fee, credit in zip(fees, Credit, strict=True))
-        network = sum(fee.credits_posted for fee in fees) - self.fees_funded
+        network = sum(fee.credits_posted for fee in fees) - self.fees_funded - self._returned()
         reserves = [balances[account_id(Purpose.RESERVE, credit)] for credit in Credit]
         network += sum(one.credits_posted - one.debits_posted for one in reserves) - self.reserve_funded
         self._check_reserve()
-        provided = sum(
-            balances[account_id(Purpose.EARNED, credit, owner)].credits_posted
-            for owner in earned
-            for credit in Credit
-            if account_id(Purpose.EARNED, credit, owner) in balances
-        )
-        assert network + provided == sum(owed.values())
+        mine = {(owner, credit): account_id(Purpose.EARNED, credit, owner) for owner in earned for credit in Credit}
+        provided = sum(balances[id_].credits_posted for id_ in mine.values() if id_ in balances)
+        for owner, credit in mine:
+            kept = balances.get(account_id(Purpose.UNBACKED, credit, owner), Balance())
+            assert kept.credits_posted - kept.debits_posted == unbacked[owner, credit]
+        assert network + provided + unbacked.total() == sum(owed.values())
+
+    def _returned(self) -> int:
+        """What the network got back of what it had paid for work that was of no use."""
+        network = {lease.id for lease in self.leases if lease.payer == NETWORK}
+        return sum(one.amount for one in self.ledger.log.values() if one.code == Kind.RETURNED and one.ref in network)
 
     def _check_reserve(self) -> None:
         """It pays on an account, in each credit class, no more than the part of fees that counts for the account."""
@@ -515,7 +523,8 @@ class World:
         for lease in self.leases:
             assert paid[lease.id] == lease.refunded_microusd + lease.made_good_microusd
             assert lease.refunded_microusd <= lease.owed_microusd
-            assert not lease.made_good_microusd or lease.caused_by == "owner"
+            assert not lease.made_good_microusd or lease.caused_by in {"owner", "nobody"}
+            assert not lease.refunded_microusd or lease.reason == INCONCLUSIVE
 
     def _check_meters(self) -> None:
         """What was charged is the price of what was used, floored once."""
@@ -523,7 +532,7 @@ class World:
         owed: Counter[MeterKey] = Counter()
         for lease in self.leases:
             key = (lease.payer, lease.payee, lease.price_version)
-            price_ms[key] += lease.price_microusd_per_hour * lease.used_ms
+            price_ms[key] += lease.price_microusd_per_hour * lease.charged_ms
             owed[key] += lease.owed_microusd
         for key, sum_ in price_ms.items():
             assert self.store.meters.get(key, 0) == sum_
@@ -563,6 +572,8 @@ class World:
         for lease in self.leases:
             assert lease.used_ms <= lease.time_limit_ms
             assert lease.owed_microusd >= 0
+            if not lease.until_stopped and lease.state is not LeaseState.ENDED:
+                assert lease.charged_ms <= lease.saved_ms  # nobody pays for what is not of use yet
             if lease.state is LeaseState.ENDED:
                 assert lease.ended_at is not None
                 assert lease.used_ms <= lease.ended_at - lease.proposed_at
@@ -596,7 +607,7 @@ class World:
             assert job.state is JobState.RUNNING
         if job.order.budget_microusd is not None:
             bought = [lease for lease in mine if lease.payer != NETWORK]
-            reserved = sum(amount for lease in bought for _, amount in lease.held)
+            reserved = sum(amount for lease in bought for _, amount in (*lease.held, *lease.unbacked))
             owed = sum(lease.owed_microusd - lease.refunded_microusd for lease in bought)
             assert owed + reserved <= job.order.budget_microusd
 

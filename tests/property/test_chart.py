@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from fallow.domain.billing import Charge, FeePolicy, cumulative_charge
 from fallow.domain.chart import (
     NETWORK,
     Credit,
+    Kept,
     Kind,
     Parts,
     Purpose,
@@ -51,6 +53,14 @@ class Held(NamedTuple):
         return sum(amount for _, amount in self.parts)
 
 
+class Unfinished(NamedTuple):
+    """What is kept of a lease's money."""
+
+    payer: bytes
+    payee: bytes
+    parts: Counter[int]
+
+
 def charge_of(total: int) -> Charge:
     fee = total // 10
     return Charge(total - fee, fee - fee // 5, fee // 5)
@@ -66,6 +76,7 @@ class ChartMachine(RuleBasedStateMachine):
             finish(self.ledger.open_accounts(self.tx, accounts_of(owner)))
         self.leases = 0
         self.held: list[Held] = []
+        self.unfinished: dict[bytes, Unfinished] = {}
         self.past: list[list[Transfer]] = []
 
     def balance(self, id_: bytes) -> int:
@@ -169,6 +180,42 @@ class ChartMachine(RuleBasedStateMachine):
         window = self.held.pop(which % len(self.held))
         self.post(chain(give_back(window.lease, window.window, window.parts)))
 
+    @precondition(lambda self: self.held)
+    @rule(which=PICK, share=st.integers(0, 100), to=PICK)
+    def keep(self, which: int, share: int, to: int) -> None:
+        """A window closes whose work is not backed: it is paid into keeping, and the next one reserved."""
+        window = self.held.pop(which % len(self.held))
+        payee, amount = PROVIDERS[to % 2], window.total * share // 100
+        unfinished = self.unfinished.setdefault(window.lease, Unfinished(window.payer, payee, Counter()))
+        payer_before = self.posted(window.payer)
+        into = Kept(window.payer, unfinished.payee, keep=amount)
+        transfers = collect(window.lease, window.window, window.parts, [(unfinished.payee, charge_of(0))], into)
+        self.post(chain(transfers))
+        assert payer_before - self.posted(window.payer) == amount
+        for entry in transfers:
+            if entry.code == Kind.KEPT:
+                unfinished.parts[entry.ledger] += entry.amount or 0
+        parts = self.plan(window.payer, window.total // 2)
+        if parts is not None:
+            self.post(chain(hold(window.lease, window.window + 1, window.payer, parts)))
+            self.held.append(Held(window.lease, window.window + 1, window.payer, parts))
+
+    @precondition(lambda self: self.unfinished)
+    @rule(which=PICK, share=st.integers(0, 100))
+    def settle_kept(self, which: int, share: int) -> None:
+        """Of what was kept, and of the open window where there is one, a part is charged; the rest goes back."""
+        lease = sorted(self.unfinished)[which % len(self.unfinished)]
+        payer, payee, kept = self.unfinished.pop(lease)
+        window = next((one for one in self.held if one.lease == lease), Held(lease, 1000, payer, ()))
+        self.held = [one for one in self.held if one.lease != lease]
+        charge = charge_of((kept.total() + window.total) * share // 100)
+        before = self.takings(payee), self.posted(payer)
+        opened = Kept(payer, payee, tuple(sorted(kept.items())))
+        self.post(chain(collect(lease, window.window, window.parts, [(payee, charge)], opened)))
+        gained = sum(self.takings(payee)) - sum(before[0])
+        assert gained == charge.total + (kept.total() - charge.total if payer == NETWORK else 0)
+        assert self.posted(payer) - before[1] == kept.total() - charge.total or payer == NETWORK
+
     # Twins
 
     @precondition(lambda self: self.past)
@@ -219,6 +266,9 @@ class ChartMachine(RuleBasedStateMachine):
             assert clearing.credits_posted == clearing.debits_posted
             pending = sum(part for window in self.held for held, part in window.parts if held == credit)
             assert clearing.credits_pending == pending
+            for payee in PROVIDERS:
+                kept = sum(one.parts[credit] for one in self.unfinished.values() if one.payee == payee)
+                assert self.posted_of(account_id(Purpose.UNBACKED, credit, payee)) == kept
             for buyer in BUYERS:
                 assert self.balance(account_id(Purpose.WALLET, credit, buyer)) >= 0
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fallow.domain.billing import FeePolicy, charge
+from fallow.domain.billing import FeePolicy, charge, deposit
 from fallow.domain.leases import (
     Accepted,
     Declined,
@@ -32,6 +32,7 @@ from fallow.domain.leases import (
     Undecided,
     Unfunded,
     Vote,
+    Wasted,
     propose,
     step,
 )
@@ -80,7 +81,9 @@ class LeaseMachine(RuleBasedStateMachine):
         self.open: set[int] = set()
         self.reserved: list[int] = []
         self.closed: list[int] = []
-        self.meter = self.free = self.ended = self.votes = self.undecided = 0
+        self.meter = self.free = self.ended = self.votes = self.undecided = self.wasted_ms = 0
+        self.kept_ms: list[int] = []
+        """What is kept of each window that no checkpoint backs."""
         self.follow(self.lease, *propose(self.lease))
 
     # What is sent
@@ -101,12 +104,15 @@ class LeaseMachine(RuleBasedStateMachine):
             match effect:
                 case Reserve():
                     self.wants(effect)
-                case Settle(window, used_ms, following):
-                    self.settles(before, window, used_ms)
-                    if following is not None:
-                        self.wants(following)
+                case Settle():
+                    self.settles(before, effect)
+                    if effect.following is not None:
+                        self.wants(effect.following)
                 case Release(window):
                     self.closes(window)
+                    self.kept_ms = []
+                case Wasted(lost_ms):
+                    self.wasted_ms += lost_ms
                 case Free():
                     self.free += 1
                 case Vote():
@@ -128,11 +134,19 @@ class LeaseMachine(RuleBasedStateMachine):
         assert not self.open
         self.awaited = reserve
 
-    def settles(self, before: Lease, window: int, used_ms: int) -> None:
-        self.closes(window)
-        assert 0 <= used_ms <= before.window_limit_ms(window)
-        self.meter, owed = charge(self.meter, before.price_microusd_per_hour, used_ms, FeePolicy())
-        assert owed.total <= before.deposit_microusd(window)
+    def settles(self, before: Lease, settle: Settle) -> None:
+        """What is charged is covered by what was kept, window by window, and by what the open one holds."""
+        price, available = before.price_microusd_per_hour, 0
+        if before.held:
+            self.closes(settle.window)
+            available = before.deposit_microusd(settle.window)
+        if settle.used_ms:
+            available += sum(deposit(price, kept) for kept in self.kept_ms)
+            self.kept_ms = []
+        self.meter, owed = charge(self.meter, price, settle.used_ms, FeePolicy())
+        assert owed.total + deposit(price, settle.kept_ms) <= available
+        assert 0 <= settle.kept_ms <= before.window_limit_ms(settle.window)
+        self.kept_ms += [settle.kept_ms] if settle.kept_ms else []
 
     def closes(self, window: int) -> None:
         assert window in self.open
@@ -192,11 +206,11 @@ class LeaseMachine(RuleBasedStateMachine):
         self.send(receipt)
         assert shift == 0 or self.lease == before
         if self.lease.state is LeaseState.ENDED and not self.lease.ok and caused_by in {"provider", "owner"}:
-            paid_ms = self.lease.used_ms - before.used_ms
-            assert paid_ms <= max(0, before.saved_ms - before.used_ms) or (
+            paid_ms = self.lease.used_ms - before.charged_ms
+            assert paid_ms <= max(0, before.saved_ms - before.charged_ms) or (
                 before.until_stopped and caused_by == "owner"
             )
-            assert paid_ms <= used_ms
+            assert paid_ms <= before.unbacked_ms + used_ms
 
     @precondition(free_of_money)
     @rule(used_ms=USES)
@@ -217,8 +231,8 @@ class LeaseMachine(RuleBasedStateMachine):
         if before.state is not LeaseState.REPORTED:
             assert self.lease == before
             return
-        paid_ms = self.lease.used_ms - before.used_ms
-        assert paid_ms == (0 if verdict is Verdict.REJECTED else before.claim_ms)
+        paid_ms = self.lease.used_ms - before.charged_ms
+        assert paid_ms == (0 if verdict is Verdict.REJECTED else before.unbacked_ms + before.claim_ms)
         assert self.undecided == (verdict is Verdict.INCONCLUSIVE)
         causes = {Verdict.REJECTED: "provider", Verdict.INCONCLUSIVE: "nobody", Verdict.ACCEPTED: before.caused_by}
         assert self.lease.caused_by == causes[verdict]
@@ -231,8 +245,13 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(free_of_money)
     @rule(times=st.integers(1, 2))
     def lose(self, times: int) -> None:
+        """After a provider's fault nobody pays for what no checkpoint holds, and he is not made good."""
+        before = self.lease
         for _ in range(times):
             self.send(Lost(self.now, "node.vanished"))
+        if before.holds_capacity:
+            assert self.lease.used_ms <= max(before.saved_ms, before.used_ms if before.until_stopped else 0)
+            assert not self.wasted_ms
 
     # What must hold
 
@@ -251,7 +270,14 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         lease = self.lease
         assert lease.used_ms + lease.claim_ms <= min(lease.time_limit_ms, self.now - lease.proposed_at)
-        assert self.meter == lease.used_ms * lease.price_microusd_per_hour
+        assert self.meter == lease.charged_ms * lease.price_microusd_per_hour
+        assert sum(self.kept_ms) == lease.unbacked_ms
+        assert lease.until_stopped is False or not lease.unbacked_ms
+
+    @invariant()
+    def before_the_end_only_what_a_checkpoint_holds_is_charged(self) -> None:
+        if hasattr(self, "lease") and self.lease.state is not LeaseState.ENDED and not self.lease.until_stopped:
+            assert self.lease.charged_ms <= self.lease.saved_ms
 
     @invariant()
     def an_end_is_complete(self) -> None:
@@ -265,6 +291,7 @@ class LeaseMachine(RuleBasedStateMachine):
             assert not self.open
             assert self.awaited is None
             assert not lease.held
+            assert not self.kept_ms
             assert lease.ended_at is not None
             assert lease.caused_by
             assert lease.reason or lease.ok

@@ -112,17 +112,21 @@ def _money(facts: Facts) -> None:
         left = wallet.credits_posted - wallet.debits_posted
         require(amount - left == owed[buyer], "buyer pays what his leases owe", amount, left, owed[buyer])
     fee = accounts[account_id(Purpose.FEE, Credit.GRANTED)]
-    require(fee.debits_posted == owed[NETWORK], "network pays what its checks owe", fee, owed[NETWORK])
+    checks = {lease.id for lease in facts.leases if lease.payer == NETWORK}
+    back = sum(one.amount for one in facts.truth.ledger.log.values() if one.code == Kind.RETURNED and one.ref in checks)
+    require(fee.debits_posted - back == owed[NETWORK], "network pays what its checks owe", fee, owed[NETWORK])
     reserve = accounts[account_id(Purpose.RESERVE, Credit.GRANTED)]
     earned = {lease.payee: account_id(Purpose.EARNED, Credit.GRANTED, lease.payee) for lease in facts.leases}
     provided = sum(accounts[id_].credits_posted for id_ in earned.values() if id_ in accounts)
-    gained = provided + fee.credits_posted - facts.funded + reserve.credits_posted - reserve.debits_posted
+    gained = provided + fee.credits_posted - back - facts.funded + reserve.credits_posted - reserve.debits_posted
     require(gained == sum(owed.values()), "earnings, fee and reserve are what payers lost", gained, sum(owed.values()))
 
 
 def _nothing_pending(facts: Facts) -> None:
     for account in facts.truth.ledger.accounts.values():
         require(account.debits_pending == account.credits_pending == 0, "nothing pending", account)
+        kept = account.credits_posted - account.debits_posted if account.code == Purpose.UNBACKED else 0
+        require(not kept, "nothing kept", account)
 
 
 def _records_once(facts: Facts) -> None:
@@ -169,6 +173,8 @@ def _leases(facts: Facts) -> None:
         require(lease.state is LeaseState.ENDED, "every lease ends", lease)
         require(lease.caused_by in CAUSES, "caused by somebody", lease)
         require(lease.reason or lease.ok, "no end without a reason", lease)
+        lost = lease.caused_by in {"provider", "owner", "nobody"} and not lease.ok and not lease.until_stopped
+        require(not lost or lease.used_ms <= lease.saved_ms, "nobody pays for lost work", lease)
 
 
 def _prices(facts: Facts) -> None:
@@ -178,6 +184,8 @@ def _prices(facts: Facts) -> None:
     for movement in facts.truth.ledger.log.values():
         if movement.flags & POST_PENDING:
             posted[movement.ref] += movement.amount
+        elif movement.code == Kind.RETURNED:
+            posted[movement.ref] -= movement.amount
         elif movement.code in {Kind.INCOME, Kind.FEE, Kind.RESERVE} and not movement.flags & PENDING:
             passed_on[movement.ref] += movement.amount
     price_ms: Counter[MeterKey] = Counter()

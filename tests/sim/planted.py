@@ -72,6 +72,11 @@ def hold_not_released(patch: Patch) -> None:
     patch.setattr(leases, "step", keep_the_money)
 
 
+def kept_and_paid(patch: Patch) -> None:
+    """What was kept for work without a checkpoint is charged as its windows close, as if it were of use."""
+    patch.setattr(leases, "_backed", lambda lease, used_ms: (lease.unbacked_ms + used_ms, 0))
+
+
 def duplicate_batch_taken(patch: Patch) -> None:
     """Ingest takes a batch that it has already as a new one."""
     admit = ingest.Ingest._admit
@@ -115,6 +120,7 @@ LIVENESS = "all ends within ten minutes of calm"
 PLANTED: dict[Callable[[Patch], None], set[str]] = {
     receipt_applied_twice: {"windows applied once", "no more charged than claimed"},
     hold_not_released: {"nothing pending", LIVENESS},
+    kept_and_paid: {"nobody pays for lost work"},
     duplicate_batch_taken: {"each record once"},
     capacity_not_freed: {"capacity"},
     capacity_sold_twice: {"node oversold", "capacity"},

@@ -141,6 +141,8 @@ def check_paid(leases: Sequence[Lease], moved: Sequence[Any]) -> None:
     for row in moved:
         if row["flags"] & POST_PENDING:
             left[row["ref"]] += int(row["amount"])
+        elif row["code"] == Kind.RETURNED:
+            left[row["ref"]] -= int(row["amount"])
         elif row["code"] in {Kind.INCOME, Kind.FEE, Kind.RESERVE} and not row["flags"] & PENDING:
             arrived[row["ref"]] += int(row["amount"])
     for lease in leases:

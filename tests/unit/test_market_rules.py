@@ -125,7 +125,8 @@ def test_a_restart_forgets_nothing_that_open_leases_have_cost(world: World) -> N
     world.interim(world.nodes[0], lease, 0, 10_000)
     world.settle()
     world.restart()
-    assert world.brain.jobs[order().id].spent_microusd == 1000
+    entry = world.brain.jobs[order().id]
+    assert (entry.spent_microusd, entry.reserved) == (0, {lease: 2000})  # what is kept, and the open window
 
 
 def test_money_that_comes_free_in_the_round_in_which_it_was_short_is_used(world: World) -> None:

@@ -49,12 +49,12 @@ def show_balance(view: BalanceView, *, as_json: bool) -> None:
         show_json(view)
         return
     say(f"Account {view.account}")
-    classes = sorted({*view.spendable, *view.reserved, *view.earned})
-    rows = [
-        (credit_name(name), *(usd(part.get(name, 0)) for part in (view.spendable, view.reserved, view.earned)))
-        for name in classes
-    ]
-    table(["CREDITS", ">SPENDABLE", ">RESERVED", ">EARNED"], rows, empty="No credits yet.")
+    parts = (view.spendable, view.reserved, view.earned, view.kept)
+    classes = sorted({name for part in parts for name in part})
+    rows = [(credit_name(name), *(usd(part.get(name, 0)) for part in parts)) for name in classes]
+    table(["CREDITS", ">SPENDABLE", ">RESERVED", ">EARNED", ">KEPT"], rows, empty="No credits yet.")
+    if any(view.kept.values()):
+        say("What is kept was paid for unfinished work: it is earned with a checkpoint, or when the work is done.")
 
 
 def _node(node: NodeView) -> tuple[object, ...]:

@@ -39,6 +39,9 @@ class Charge(NamedTuple):
         return self.provider + self.fee + self.reserve
 
 
+NOTHING = Charge(0, 0, 0)
+
+
 def cumulative_charge(price_units: int, policy: FeePolicy, per: int = HOUR_MS) -> Charge:
     """Charge for all use so far. `price_units` is the sum of price times quantity over that use.
 

@@ -2,14 +2,17 @@
 
 Each credit class is a ledger of its own, so that TEST credits never mix with money. A window's money is reserved
 from the payer's wallet to the network's clearing account, which is empty between any two events: what is posted
-there is passed on to the provider, the fee and the reserve in the same linked chain.
+there is passed on to the provider, the fee and the reserve in the same linked chain. What work cost that no checkpoint
+or result backs yet is kept apart for its provider: it becomes his, or goes back to its payer.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 from fallow.domain.billing import Charge
 from fallow.domain.ledger import (
@@ -41,6 +44,7 @@ class Purpose(IntEnum):
     CLEARING = 4
     FEE = 5
     RESERVE = 6
+    UNBACKED = 7
 
 
 class Kind(IntEnum):
@@ -53,6 +57,9 @@ class Kind(IntEnum):
     RESERVE = 5
     REFUND = 6
     LOST = 7
+    KEPT = 8
+    BACKED = 9
+    RETURNED = 10
 
 
 NETWORK = b""
@@ -74,7 +81,8 @@ def purse_id(credit: int, payer: bytes) -> bytes:
 
 def accounts_of(owner: bytes) -> list[Account]:
     """All accounts of a member of the network; none of them can be overdrawn."""
-    return [_guarded(purpose, credit, owner) for credit in Credit for purpose in (Purpose.WALLET, Purpose.EARNED)]
+    purposes = (Purpose.WALLET, Purpose.EARNED, Purpose.UNBACKED)
+    return [_guarded(purpose, credit, owner) for credit in Credit for purpose in purposes]
 
 
 def network_accounts() -> list[Account]:
@@ -142,30 +150,59 @@ def hold(lease: bytes, window: int, payer: bytes, parts: Parts) -> list[Transfer
     ]
 
 
-def collect(ref: bytes, window: int, parts: Parts, charges: Sequence[tuple[bytes, Charge]]) -> list[Transfer]:
+class Kept(NamedTuple):
+    """What `payer` paid for work of `payee` that is not backed: `opened` is settled now, `keep` added to it."""
+
+    payer: bytes
+    payee: bytes
+    opened: Parts = ()
+    keep: int = 0
+
+
+NONE_KEPT = Kept(NETWORK, NETWORK)
+
+
+def collect(
+    ref: bytes, window: int, parts: Parts, charges: Sequence[tuple[bytes, Charge]], kept: Kept = NONE_KEPT
+) -> list[Transfer]:
     """Post what a window owes, give back the rest, and pass it on to the payees, the fee and the reserve.
 
-    `charges` name each payee once. They take from the parts in their order: the providers come first, then fee, then
-    reserve.
+    `charges` name each payee once. They take from what was kept and then from the parts, in their order: the providers
+    come first, then fee, then reserve. What is left of what was kept goes back to its payer.
     """
     due = [(Kind.INCOME, payee, charge.provider) for payee, charge in charges]
     due.append((Kind.FEE, NETWORK, sum(charge.fee for _, charge in charges)))
     due.append((Kind.RESERVE, NETWORK, sum(charge.reserve for _, charge in charges)))
     transfers: list[Transfer] = []
+    passed: Counter[tuple[int, Kind, bytes]] = Counter()
+    for credit, amount in kept.opened:
+        transfers.append(_pass_on(ref, window, credit, Kind.BACKED, kept.payee, amount))
+        due, left = _share(due, credit, amount, passed)
+        passed[credit, Kind.RETURNED, kept.payer] += left
+    due.append((Kind.KEPT, kept.payee, kept.keep))
     for credit, held in parts:
         taken = min(held, sum(owed for _, _, owed in due))
         transfers.append(_resolve(ref, window, credit, taken))
-        left = []
-        for kind, payee, owed in due:
-            amount = min(owed, taken)
-            if amount:
-                transfers.append(_pass_on(ref, window, credit, kind, payee, amount))
-            left.append((kind, payee, owed - amount))
-            taken -= amount
-        due = left
+        due, _ = _share(due, credit, taken, passed)
     if any(owed for _, _, owed in due):
         raise ValueError(f"window {window} of {ref.hex()} owes {sum(owed for _, _, owed in due)} more than it holds")
-    return transfers
+    return transfers + [_pass_on(ref, window, *to, amount) for to, amount in passed.items() if amount]
+
+
+Due = tuple[Kind, bytes, int]
+
+
+def _share(
+    due: Sequence[Due], credit: int, amount: int, passed: Counter[tuple[int, Kind, bytes]]
+) -> tuple[list[Due], int]:
+    """Give `amount` to those to whom it is due, in their order; returns what is still due, and what is left."""
+    left: list[Due] = []
+    for kind, to, owed in due:
+        part = min(owed, amount)
+        passed[credit, kind, to] += part
+        left.append((kind, to, owed - part))
+        amount -= part
+    return left, amount
 
 
 def make_good(lease: bytes, kind: Kind, to: bytes, parts: Parts) -> list[Transfer]:
@@ -214,21 +251,20 @@ def _resolve(lease: bytes, window: int, credit: int, amount: int) -> Transfer:
     return void_pending(_window_id("void", lease, window, credit), held, ref=lease)
 
 
-def _pass_on(lease: bytes, window: int, credit: int, kind: Kind, payee: bytes, amount: int) -> Transfer:
-    target = {
-        Kind.INCOME: (Purpose.EARNED, payee),
-        Kind.FEE: (Purpose.FEE, NETWORK),
-        Kind.RESERVE: (Purpose.RESERVE, NETWORK),
+def _pass_on(ref: bytes, window: int, credit: int, kind: Kind, owner: bytes, amount: int) -> Transfer:
+    """Move money from the clearing account to where it goes, or to it from what was kept."""
+    place = {
+        Kind.INCOME: account_id(Purpose.EARNED, credit, owner),
+        Kind.FEE: account_id(Purpose.FEE, credit),
+        Kind.RESERVE: account_id(Purpose.RESERVE, credit),
+        Kind.KEPT: account_id(Purpose.UNBACKED, credit, owner),
+        Kind.BACKED: account_id(Purpose.UNBACKED, credit, owner),
+        Kind.RETURNED: purse_id(credit, owner),
     }[kind]
-    return transfer(
-        _window_id(kind.name, lease, window, credit, payee),
-        account_id(Purpose.CLEARING, credit),
-        account_id(target[0], credit, target[1]),
-        amount,
-        credit,
-        kind.value,
-        ref=lease,
-    )
+    clearing = account_id(Purpose.CLEARING, credit)
+    debit, to = (place, clearing) if kind is Kind.BACKED else (clearing, place)
+    id_ = _window_id(kind.name, ref, window, credit, owner)
+    return transfer(id_, debit, to, amount, credit, kind.value, ref=ref)
 
 
 def _guarded(purpose: Purpose, credit: Credit, owner: bytes) -> Account:

@@ -41,11 +41,13 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Exclusive use of `resources` on one node for one item of a job.
 
     `window` is the number of the open window and `held` what is reserved for it: (credit class, micro-US-dollars) in
-    the order of spending; `claim_ms` is what its last report may cost. `used_ms` and `owed_microusd` cover the
-    settled windows. It goes on from the checkpoint `resume` (SHA-256 in hex), and what it did in its first `saved_ms`
-    is in a checkpoint of its own. What runs `until_stopped` is of use while it runs. `paid` is what was collected, by
-    credit class. Of what was lost the reserve gave `refunded_microusd` to the payer and `made_good_microusd` to the
-    payee; `reserve_short` says why not all. Times are the network's own.
+    the order of spending; `claim_ms` is what its last report may cost. `used_ms` covers the closed windows. The last
+    `unbacked_ms` of it are in no checkpoint yet: what they cost is `unbacked`, taken from the payer and kept for the
+    payee until they are of use. `owed_microusd` is what was charged for the rest. It goes on from the checkpoint
+    `resume` (SHA-256 in hex), and what it did in its first `saved_ms` is in a checkpoint of its own. What runs
+    `until_stopped` is of use while it runs. `paid` is what was collected, by credit class. From the reserve came
+    `refunded_microusd` to the payer, for a result that decides nothing, and `made_good_microusd` to the payee, for lost
+    work; `reserve_short` says why not all. Times are the network's own.
     """
 
     id: bytes
@@ -80,6 +82,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     until_stopped: bool = False
     spot: bool = False
     paid: tuple[tuple[int, int], ...] = ()
+    unbacked_ms: int = 0
+    unbacked: tuple[tuple[int, int], ...] = ()
     refunded_microusd: int = 0
     made_good_microusd: int = 0
     reserve_short: str = ""
@@ -96,6 +100,16 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     def deposit_microusd(self, window: int) -> int:
         """What is reserved for a window."""
         return deposit(self.price_microusd_per_hour, self.window_limit_ms(window))
+
+    @property
+    def charged_ms(self) -> int:
+        """What the payer owes for: all closed windows but what no checkpoint backs."""
+        return self.used_ms - self.unbacked_ms
+
+    @property
+    def unbacked_microusd(self) -> int:
+        """What is kept for work that no checkpoint backs, over all credit classes."""
+        return sum(amount for _, amount in self.unbacked)
 
 
 class Accepted(NamedTuple):
@@ -171,15 +185,19 @@ class Reserve(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """Charge a window for `used_ms`, give back the rest of what it held, and reserve `following` in the same step."""
+    """Close a window: charge `used_ms`, keep what `kept_ms` of it cost, give back the rest, reserve `following`.
+
+    What is charged comes first from what was kept before, all of which is then settled.
+    """
 
     window: int
     used_ms: int
-    following: Reserve | None
+    kept_ms: int = 0
+    following: Reserve | None = None
 
 
 class Release(NamedTuple):
-    """Give back all that a window held."""
+    """Give back all that a window held, and all that was kept before."""
 
     window: int
 
@@ -197,10 +215,9 @@ class Vote(NamedTuple):
 
 
 class Wasted(NamedTuple):
-    """Work is lost: `settled_ms` that were paid already, and `given_ms` that an owner who was polite gave in vain."""
+    """A payee worked `lost_ms` in vain, and it was not his fault."""
 
-    settled_ms: int
-    given_ms: int
+    lost_ms: int
 
 
 class Undecided(NamedTuple):
@@ -266,11 +283,15 @@ def _declined(lease: Lease, at: int, reason: str) -> Step:
 
 
 def _unfunded(lease: Lease, at: int, reason: str) -> Step:
-    """Nothing is reserved: a lease that has not begun ends here, a running one is told to stop unpaid from now on."""
+    """Nothing is reserved: a lease that has not begun ends here, a running one is told to stop unpaid from now on.
+
+    That its work breaks off is the payer's doing: he pays also for what no checkpoint backs.
+    """
     payer = "buyer" if lease.payer else "network"
     ended = _ended(lease, at, reason or f"{payer}.insufficient_funds", payer)
     told = (Stop(),) if lease.state is LeaseState.RUNNING else ()
-    return ended, (*told, Free(), Ended(ok=False, paid=lease.window > 0))
+    paid = (Settle(lease.window, lease.unbacked_ms),) if lease.unbacked_ms else ()
+    return ended, (*told, *paid, Free(), Ended(ok=False, paid=lease.window > 0))
 
 
 def _stop_asked(lease: Lease, asked: StopAsked) -> Step:
@@ -294,8 +315,26 @@ def _reported(lease: Lease, receipt: Reported) -> Step:
     if lease.window_limit_ms(following) == 0:
         return lease, (Refused("window.beyond_limit"),)
     used_ms = billable_ms(lease, receipt)
-    rolled = msgspec.structs.replace(lease, window=following, held=(), used_ms=lease.used_ms + used_ms)
-    return rolled, (Settle(lease.window, used_ms, Reserve(following, lease.deposit_microusd(following))),)
+    charged_ms, kept_ms = _backed(lease, used_ms)
+    rolled = msgspec.structs.replace(
+        lease,
+        window=following,
+        held=(),
+        used_ms=lease.used_ms + used_ms,
+        unbacked_ms=lease.unbacked_ms + used_ms - charged_ms,
+    )
+    reserve = Reserve(following, lease.deposit_microusd(following))
+    return rolled, (Settle(lease.window, charged_ms, kept_ms, reserve),)
+
+
+def _backed(lease: Lease, used_ms: int) -> tuple[int, int]:
+    """What to charge as a window of `used_ms` closes, and what of the window to keep until a checkpoint backs it.
+
+    What was kept before is charged once the last checkpoint holds all of it. What has no end delivers as it runs.
+    """
+    if lease.until_stopped or lease.saved_ms >= lease.used_ms + used_ms:
+        return lease.unbacked_ms + used_ms, 0
+    return lease.unbacked_ms if lease.saved_ms >= lease.used_ms else 0, used_ms
 
 
 def _saved(lease: Lease, at: int, used_ms: int) -> Step:
@@ -342,10 +381,11 @@ def _judged(lease: Lease, at: int, verdict: Verdict) -> Step:
         return lease, (Refused("lease.not_reported"),)
     if verdict is Verdict.REJECTED:
         wrong = _ended(lease, at, "result.wrong", "provider")
-        return wrong, (Release(lease.window), *_wasted(lease.used_ms, 0), Ended(ok=False, paid=False))
+        wrong = msgspec.structs.replace(wrong, used_ms=lease.charged_ms)
+        return wrong, (Release(lease.window), Ended(ok=False, paid=False))
     paid = _ended(lease, at, lease.reason, lease.caused_by)
     paid = msgspec.structs.replace(paid, used_ms=lease.used_ms + lease.claim_ms)
-    settle, over = Settle(lease.window, lease.claim_ms, None), Ended(ok=lease.ok, paid=True)
+    settle, over = Settle(lease.window, lease.unbacked_ms + lease.claim_ms), Ended(ok=lease.ok, paid=True)
     if verdict is Verdict.INCONCLUSIVE:
         return msgspec.structs.replace(paid, reason=INCONCLUSIVE, caused_by="nobody"), (settle, Undecided(), over)
     return paid, (settle, over)
@@ -358,36 +398,47 @@ def billable_ms(lease: Lease, receipt: Reported) -> int:
 
 
 def useful_ms(lease: Lease, caused_by: str, receipt: Reported | None) -> int:
-    """What the buyer can use of the open window of a lease that ends without a result: DESIGN rule 8.
+    """What the buyer can use of a lease that ends without a result, beyond what he was charged for: DESIGN rule 8.
 
-    That is what a checkpoint holds, and of a process that its owner stopped politely all that it ran; never more than
-    the last receipt claims, where there is one.
+    That is what a checkpoint holds, and of a process that its owner stopped politely all that it ran; of the open
+    window never more than the last receipt claims, where there is one.
     """
     given_ms = billable_ms(lease, receipt) if receipt is not None else lease.window_limit_ms(lease.window)
     if lease.until_stopped and receipt is not None and caused_by != "provider":
         return given_ms
-    return max(0, min(lease.saved_ms - lease.used_ms, given_ms))
+    return max(0, min(lease.saved_ms, lease.used_ms + given_ms) - lease.charged_ms)
 
 
 def _released(lease: Lease, at: int, reason: str, caused_by: str, receipt: Reported | None = None) -> Step:
     """It ends without a result: what is of use all the same is paid, and nothing else."""
     if lease.state is LeaseState.REPORTED:
         return lease, (Refused("lease.reported"),)
-    ended, used_ms = _ended(lease, at, reason, caused_by), useful_ms(lease, caused_by, receipt)
-    settled_ms = 0 if lease.until_stopped else max(0, lease.used_ms - lease.saved_ms)
-    given_ms = billable_ms(lease, receipt) - used_ms if receipt is not None and caused_by == "owner" else 0
-    wasted = _wasted(settled_ms, given_ms)
-    if not used_ms:
-        return ended, (Release(lease.window), Free(), *wasted, Ended(ok=False, paid=False))
-    paid = msgspec.structs.replace(ended, used_ms=lease.used_ms + used_ms)
-    return paid, (Settle(lease.window, used_ms, None), Free(), *wasted, Ended(ok=False, paid=True))
+    useful = useful_ms(lease, caused_by, receipt)
+    ended = msgspec.structs.replace(_ended(lease, at, reason, caused_by), used_ms=lease.charged_ms + useful)
+    money = Settle(lease.window, useful) if useful else Release(lease.window)
+    lost_ms = worked_ms(lease, caused_by, receipt) - ended.used_ms
+    wasted = (Wasted(lost_ms),) if lost_ms > 0 else ()
+    return ended, (money, Free(), *wasted, Ended(ok=False, paid=bool(useful)))
 
 
-def _wasted(settled_ms: int, given_ms: int) -> tuple[Wasted, ...]:
-    return (Wasted(settled_ms, given_ms),) if settled_ms or given_ms else ()
+def worked_ms(lease: Lease, caused_by: str, receipt: Reported | None) -> int:
+    """What a provider gave who is made good for what of it is lost: none after a fault of his own.
+
+    Of what was nobody's fault that is the closed windows, of what his owner ended politely also the open one.
+    """
+    if caused_by == "owner" and receipt is not None:
+        return lease.used_ms + billable_ms(lease, receipt)
+    return lease.used_ms if caused_by in {"owner", "nobody"} else 0
 
 
 def _ended(lease: Lease, at: int, reason: str, caused_by: str) -> Lease:
     return msgspec.structs.replace(
-        lease, state=LeaseState.ENDED, held=(), claim_ms=0, ended_at=at, reason=reason, caused_by=caused_by
+        lease,
+        state=LeaseState.ENDED,
+        held=(),
+        claim_ms=0,
+        unbacked_ms=0,
+        ended_at=at,
+        reason=reason,
+        caused_by=caused_by,
     )

@@ -1,8 +1,7 @@
 """What the reserve pays for work that was lost, pure: DESIGN rule 8, bounded in the manner of rule 9.
 
-A buyer gets back what earlier windows of a lease took for work that he cannot use, and what results cost him that
-decided nothing; a provider whose owner took his machine back politely is paid for what was lost since the last
-checkpoint.
+A provider whose work was lost without a fault of his, as when his owner took the machine back politely, is paid for it;
+a buyer gets back what results cost him that decided nothing.
 
 Each micro-US-dollar of a fee counts for one account, in its credit class: the network's part of it for the provider
 whose use paid it, the reserve's part for the buyer who paid it. What the reserve pays on an account never exceeds what
@@ -15,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fallow.domain.billing import HOUR_MS, FeePolicy, cumulative_charge
+from fallow.domain.billing import FeePolicy, cumulative_charge
 
 TallyKey = tuple[bytes, int]
 """An account and a credit class."""
@@ -45,11 +44,6 @@ class Cover(NamedTuple):
     def total(self) -> int:
         """All classes together."""
         return sum(amount for _, amount in self.parts)
-
-
-def refund_microusd(owed_microusd: int, price_microusd_per_hour: int, useful_ms: int) -> int:
-    """What a buyer paid beyond the price of what he can use, rounded for the reserve."""
-    return max(0, owed_microusd + (-price_microusd_per_hour * useful_ms // HOUR_MS))
 
 
 def lost_microusd(price_microusd_per_hour: int, lost_ms: int, fee: FeePolicy) -> int:

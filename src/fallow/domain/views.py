@@ -225,12 +225,17 @@ class ActionView(View, frozen=True, kw_only=True):
 
 
 class BalanceView(View, frozen=True, kw_only=True):
-    """An account's credits by class, in micro-US-dollars. `reserved` is held for open windows."""
+    """An account's credits by class, in micro-US-dollars.
+
+    `reserved` is held for open windows. `kept` was paid for its machines' work that no checkpoint backs yet: it becomes
+    earned with the next checkpoint or the end of the work, less the fee, or goes back to the buyer.
+    """
 
     account: str
     spendable: dict[str, int]
     reserved: dict[str, int]
     earned: dict[str, int]
+    kept: dict[str, int] = {}
 
 
 class StatementLine(View, frozen=True, kw_only=True):

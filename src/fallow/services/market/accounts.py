@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import msgspec
 
 from fallow.domain import leases as lease_rules
-from fallow.domain.billing import Charge, charge
+from fallow.domain.billing import Charge, charge, deposit
 from fallow.domain.chart import NETWORK, Credit, Kind, Parts
 from fallow.domain.leases import Lease, LeaseState
-from fallow.domain.reserve import Cover, Tally, cover, lost_microusd, refund_microusd
-from fallow.services.market.changes import Hold, MakeGood
+from fallow.domain.reserve import Cover, Tally, cover, lost_microusd
+from fallow.services.market.changes import Collect, Hold, MakeGood
 from fallow.services.market.state import State
 
 
@@ -30,12 +30,14 @@ class Accounts(State):
             self.changes.proposals.append(current)
 
     def collected(self, lease: Lease, paid: Mapping[Kind, Mapping[int, int]]) -> None:
-        """A window of `lease` was collected: who got how much of it, by credit class."""
+        """Money of `lease` moved: who got how much of it, by credit class."""
         current = self.changes.leases[lease.id]
-        total = Counter(dict(current.paid))
-        for parts in paid.values():
-            total.update(parts)
-        self._change(msgspec.structs.replace(current, paid=tuple(sorted(total.items()))))
+        charged, unbacked = Counter(dict(current.paid)), Counter(dict(current.unbacked))
+        for kind in (Kind.INCOME, Kind.FEE, Kind.RESERVE):
+            charged.update(paid[kind])
+        unbacked.update(paid[Kind.KEPT])
+        unbacked.subtract(paid[Kind.BACKED])
+        self._change(msgspec.structs.replace(current, paid=_parts(charged), unbacked=_parts(unbacked)))
         if lease.payer == NETWORK:
             return  # what the network pays to itself earns nobody anything
         for account, kind in ((lease.payee, Kind.FEE), (lease.payer, Kind.RESERVE)):
@@ -43,10 +45,10 @@ class Accounts(State):
                 tally = self._tally(account, credit)
                 self._set_tally(account, credit, tally._replace(fees=tally.fees + fee))
 
-    def cover(self, wish: MakeGood, amount: int, parts: Parts, reserve: Mapping[int, int]) -> Cover:
+    def cover(self, wish: MakeGood, parts: Parts, reserve: Mapping[int, int]) -> Cover:
         """What the reserve may give on the accounts of a wish; it counts from now on, for the first of them first."""
         earned = {int(credit): sum(self._tally(one, credit).left for one in wish.accounts) for credit in Credit}
-        given = cover(amount, parts, reserve, earned)
+        given = cover(wish.amount_microusd, parts, reserve, earned)
         for credit, part in given.parts:
             left = part
             for account in wish.accounts:
@@ -57,37 +59,45 @@ class Accounts(State):
                     self._set_tally(account, credit, tally._replace(covered=tally.covered + taken))
         return given
 
-    def made_good(self, lease: Lease, refund: Cover, lost: Cover) -> None:
-        """The reserve paid for what `lease` lost; what the buyer got back his item does not owe any more."""
-        self._change(
-            msgspec.structs.replace(
-                self.changes.leases[lease.id],
-                refunded_microusd=refund.total,
-                made_good_microusd=lost.total,
-                reserve_short=refund.short or lost.short,
-            )
-        )
+    def made_good(self, wish: MakeGood, given: Cover) -> None:
+        """The reserve paid for what a lease lost; what the buyer got back his item does not owe any more."""
+        lease = self.changes.leases[wish.lease.id]
+        if wish.kind is Kind.LOST:
+            self._change(msgspec.structs.replace(lease, made_good_microusd=given.total, reserve_short=given.short))
+            return
+        self._change(msgspec.structs.replace(lease, refunded_microusd=given.total, reserve_short=given.short))
         key, entry = (lease.job, lease.item), self.jobs.get(lease.job)
         item = entry.items[lease.item] if entry is not None else self.changes.items[key]
-        item = msgspec.structs.replace(item, owed_microusd=item.owed_microusd - refund.total)
+        item = msgspec.structs.replace(item, owed_microusd=item.owed_microusd - given.total)
         self.changes.items[key] = item
         if entry is not None:
             entry.items[lease.item] = item
-            entry.spent_microusd -= refund.total
+            entry.spent_microusd -= given.total
 
-    def _hold(self, lease: Lease, window: int, amount_microusd: int) -> Hold:
+    def _hold(self, lease: Lease, window: int, amount_microusd: int, kept_microusd: int = 0) -> Hold:
         if lease.payer != NETWORK:
-            self.jobs[lease.job].reserved[lease.id] = amount_microusd
+            self.jobs[lease.job].reserved[lease.id] = amount_microusd + kept_microusd
         return Hold(lease, window, amount_microusd)
 
-    def _next_hold(self, lease: Lease, following: lease_rules.Reserve) -> Hold | None:
-        """Reserve the window after one that was charged; None when the order's budget does not cover it."""
+    def _close(self, before: Lease, after: Lease, effect: lease_rules.Settle) -> bool:
+        """Charge and keep what a window cost; False when the budget does not cover the window that follows."""
+        charged = self._charge(before, effect.used_ms)
+        keep = deposit(before.price_microusd_per_hour, effect.kept_ms)
+        opens = bool(effect.used_ms) or after.state is LeaseState.ENDED
+        kept = keep + (0 if opens else before.unbacked_microusd)
+        following = effect.following and self._next_hold(after, effect.following, kept)
+        self.changes.move(Collect(before, effect.window, charged, keep, following, opens))
+        self.unfunded.discard(before.payer)
+        return following is not None or effect.following is None
+
+    def _next_hold(self, lease: Lease, following: lease_rules.Reserve, kept_microusd: int) -> Hold | None:
+        """Reserve the window after one that was closed; None when the order's budget does not cover it."""
         if lease.payer != NETWORK:
             entry = self.jobs[lease.job]
-            del entry.reserved[lease.id]
+            entry.reserved[lease.id] = kept_microusd
             if not entry.affords(following.amount_microusd):
                 return None
-        return self._hold(lease, *following)
+        return self._hold(lease, *following, kept_microusd)
 
     def _charge(self, lease: Lease, used_ms: int) -> Charge:
         """Advance the meter of the lease's payer and payee; what this use costs is owed from now on."""
@@ -101,19 +111,17 @@ class Accounts(State):
         self.unfunded.discard(NETWORK)  # the fee is where the network's own checks are paid from
         return owed
 
-    def _make_good(self, before: Lease, lease: Lease, settled_ms: int, given_ms: int) -> None:
-        """Have the reserve asked for what was lost; the network's own checks get nothing back from it."""
-        price = lease.price_microusd_per_hour
-        refund = refund_microusd(lease.owed_microusd, price, lease.used_ms - settled_ms) if lease.payer else 0
-        lost = lost_microusd(price, given_ms, self.fee)
-        if refund or lost:
-            self.changes.move(MakeGood(before, refund if settled_ms else 0, lost, (lease.payee,)))
+    def _make_good(self, before: Lease, lost_ms: int) -> None:
+        """Have the reserve asked for what a provider lost without a fault of his."""
+        lost = lost_microusd(before.price_microusd_per_hour, lost_ms, self.fee)
+        if lost:
+            self.changes.move(MakeGood(before, Kind.LOST, lost, (before.payee,)))
 
     def _undecided(self, before: Lease, lease: Lease) -> None:
         """Have the reserve asked for what a result cost that decided nothing; checks by the network stay paid by it."""
         if lease.payer != NETWORK and lease.owed_microusd:
             accounts = tuple(dict.fromkeys((lease.payer, lease.payee)))
-            self.changes.move(MakeGood(before, lease.owed_microusd, 0, accounts))
+            self.changes.move(MakeGood(before, Kind.REFUND, lease.owed_microusd, accounts))
 
     def _tally(self, account: bytes, credit: int) -> Tally:
         return self.tallies.get((account, credit), Tally())
@@ -121,3 +129,7 @@ class Accounts(State):
     def _set_tally(self, account: bytes, credit: int, tally: Tally) -> None:
         self.tallies[account, credit] = tally
         self.changes.tallies.add((account, credit))
+
+
+def _parts(sums: Mapping[int, int]) -> Parts:
+    return tuple(sorted((credit, amount) for credit, amount in sums.items() if amount))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fallow.domain.billing import Charge, MeterKey
 from fallow.domain.canaries import Known
+from fallow.domain.chart import Kind
 from fallow.domain.draws import Draw
 from fallow.domain.jobs import Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease
@@ -23,34 +24,33 @@ class Hold(NamedTuple):
 
 
 class Collect(NamedTuple):
-    """Post what `lease.held` holds for a window, as far as the charge goes, and reserve the next window with it."""
+    """Take the charge from what was kept of the lease's money and from what `lease.held` holds for a window.
+
+    Of the window, `keep_microusd` are kept until its work is of use; the rest is given back, and the next window
+    reserved with it. `opens` says that what was kept before is settled with it; without a charge that is given back.
+    """
 
     lease: Lease
     window: int
     charge: Charge
-    following: Hold | None
-
-
-class GiveBack(NamedTuple):
-    """Void what `lease.held` holds for a window."""
-
-    lease: Lease
-    window: int
+    keep_microusd: int = 0
+    following: Hold | None = None
+    opens: bool = False
 
 
 class MakeGood(NamedTuple):
-    """Pay from the reserve, as far as it goes, `refund_microusd` to the payer and `lost_microusd` to the payee.
+    """Pay from the reserve, as far as it goes, a REFUND to the payer or what is LOST to the payee.
 
     `accounts` are those on which it may pay, in order.
     """
 
     lease: Lease
-    refund_microusd: int
-    lost_microusd: int
+    kind: Kind
+    amount_microusd: int
     accounts: tuple[bytes, ...]
 
 
-Money = Hold | Collect | GiveBack | MakeGood
+Money = Hold | Collect | MakeGood
 
 
 class Changes:

@@ -6,12 +6,13 @@ import msgspec
 
 from fallow.domain import jobs as job_rules
 from fallow.domain import leases as lease_rules
+from fallow.domain.billing import NOTHING
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import FINAL, Item, ItemState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.verification import Compared, Judgement, Verdict, verdict
 from fallow.services.market.accounts import Accounts
-from fallow.services.market.changes import Collect, GiveBack
+from fallow.services.market.changes import Collect
 from fallow.services.market.comparing import Asked
 from fallow.services.market.entry import Entry
 
@@ -106,18 +107,14 @@ class Course(Accounts):
         match effect:
             case lease_rules.Reserve(window, amount):
                 self.changes.move(self._hold(after, window, amount))
-            case lease_rules.Settle(window, used_ms, following):
-                charged = self._charge(before, used_ms)
-                hold = self._next_hold(after, following) if following else None
-                self.changes.move(Collect(before, window, charged, hold))
-                self.unfunded.discard(before.payer)
-                if following and not hold:
+            case lease_rules.Settle():
+                if not self._close(before, after, effect):
                     self._step(self.leases[after.id], lease_rules.Unfunded(now, "buyer.budget"))
             case lease_rules.Release(window):
-                self.changes.move(GiveBack(before, window))
+                self.changes.move(Collect(before, window, NOTHING, opens=True))
                 self.unfunded.discard(before.payer)
-            case lease_rules.Wasted(settled_ms, given_ms):
-                self._make_good(before, self.leases[after.id], settled_ms, given_ms)
+            case lease_rules.Wasted(lost_ms):
+                self._make_good(before, lost_ms)
             case lease_rules.Undecided():
                 self._undecided(before, self.leases[after.id])
 

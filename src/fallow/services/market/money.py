@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fallow.domain.chart import (
     NETWORK,
     Credit,
+    Kept,
     Kind,
     Parts,
     Purpose,
@@ -15,19 +16,18 @@ from fallow.domain.chart import (
     accounts_of,
     chain,
     collect,
-    give_back,
     hold,
-    left_over,
     make_good,
     purse_id,
     split,
 )
 from fallow.domain.errors import Unavailable
+from fallow.domain.leases import Lease
 from fallow.domain.ledger import BATCH_MAX, Result, Transfer
 from fallow.ports.database import Transaction
 from fallow.ports.ledger import Ledger
 from fallow.services.market.brain import Brain
-from fallow.services.market.changes import Collect, GiveBack, Hold, MakeGood, Money
+from fallow.services.market.changes import Collect, Hold, MakeGood, Money
 
 Available = dict[int, int]
 
@@ -49,8 +49,12 @@ class Cashier:
         Raises:
             Unavailable: another spender was faster; the round starts over from what is stored.
         """
-        if not money:
-            return
+        done = 0
+        while batch := money[done:]:  # it grows: what could not be reserved ends leases, whose money moves then
+            await self._move(tx, brain, batch, now)
+            done += len(batch)
+
+    async def _move(self, tx: Transaction, brain: Brain, money: Sequence[Money], now: int) -> None:
         await self._open_accounts(tx, money)
         wallets = await self._wallets(tx, {entry.lease.payer for entry in money})
         reserve = await self._reserve(tx) if any(isinstance(entry, MakeGood) for entry in money) else {}
@@ -103,47 +107,48 @@ class Cashier:
         return wallets
 
 
-def _transfers(money: Hold | Collect | GiveBack, available: Available, brain: Brain, now: int) -> list[Transfer]:
+def _transfers(money: Hold | Collect, available: Available, brain: Brain, now: int) -> list[Transfer]:
     """Plan one intent as one chain, and keep count of what remains available."""
-    match money:
-        case Hold():
-            return chain(_reserve(money, available, brain, now))
-        case Collect(lease, window, charge, following):
-            _release(available, lease.held, charge.total)
-            brain.funded(now, account=lease.payer)
-            settled = collect(lease.id, window, lease.held, [(lease.payee, charge)])
-            brain.collected(lease, _by_kind(settled))
-            return chain(settled + (_reserve(following, available, brain, now) if following else []))
-        case GiveBack(lease, window):
-            _release(available, lease.held, 0)
-            brain.funded(now, account=lease.payer)
-            return chain(give_back(lease.id, window, lease.held))
+    if isinstance(money, Hold):
+        return chain(_reserve(money, available, brain, now))
+    lease, window, charge, keep, following, opens = money
+    kept = Kept(lease.payer, lease.payee, _current(brain, lease).unbacked if opens else (), keep)
+    settled = collect(lease.id, window, lease.held, [(lease.payee, charge)], kept)
+    paid = _by_kind(settled)
+    _give_back(available, lease.held, paid)
+    brain.funded(now, account=lease.payer)
+    brain.collected(lease, paid)
+    return chain(settled + (_reserve(following, available, brain, now) if following else []))
+
+
+def _current(brain: Brain, lease: Lease) -> Lease:
+    """The lease as the money that moved before in this round has left it."""
+    return brain.changes.leases[lease.id]
 
 
 def _by_kind(transfers: Sequence[Transfer]) -> dict[Kind, Counter[int]]:
-    """What a window's money went to, by credit class."""
-    sums: dict[Kind, Counter[int]] = {kind: Counter() for kind in (Kind.INCOME, Kind.FEE, Kind.RESERVE)}
+    """What a lease's money went to, by credit class."""
+    sums: dict[Kind, Counter[int]] = {kind: Counter() for kind in Kind}
     for entry in transfers:
-        if entry.code in sums:
+        if entry.code:  # the end of a reservation has none of its own
             sums[Kind(entry.code)][entry.ledger] += entry.amount or 0
     return sums
 
 
 def _make_good(wish: MakeGood, available: Available, reserve: Available, brain: Brain, now: int) -> list[Transfer]:
     """Pay from the reserve what it has and may give, in the credit classes that the lease was paid in."""
-    lease = wish.lease
-    refund = brain.cover(wish, wish.refund_microusd, brain.changes.leases[lease.id].paid, reserve)
-    for credit, amount in refund.parts:
+    lease = _current(brain, wish.lease)
+    parts = lease.paid if wish.kind is Kind.REFUND else _both(wish.lease.unbacked, wish.lease.held)
+    given = brain.cover(wish, parts, reserve)
+    for credit, amount in given.parts:
         reserve[credit] -= amount
-        available[credit] = available.get(credit, 0) + amount
-    lost = brain.cover(wish, wish.lost_microusd, lease.held, reserve)
-    for credit, amount in lost.parts:
-        reserve[credit] -= amount
-    brain.made_good(lease, refund, lost)
-    if refund.parts:
+        if wish.kind is Kind.REFUND:
+            available[credit] = available.get(credit, 0) + amount
+    brain.made_good(wish, given)
+    if wish.kind is Kind.REFUND and given.parts:
         brain.funded(now, account=lease.payer)
-    paid = make_good(lease.id, Kind.REFUND, lease.payer, refund.parts)
-    return chain(paid + make_good(lease.id, Kind.LOST, lease.payee, lost.parts))
+    to = lease.payer if wish.kind is Kind.REFUND else lease.payee
+    return chain(make_good(lease.id, wish.kind, to, given.parts))
 
 
 def _reserve(wish: Hold, available: Available, brain: Brain, now: int) -> list[Transfer]:
@@ -157,7 +162,13 @@ def _reserve(wish: Hold, available: Available, brain: Brain, now: int) -> list[T
     return hold(wish.lease.id, wish.window, wish.lease.payer, parts)
 
 
-def _release(available: Available, held: Parts, charged: int) -> None:
-    """Give back what was held, less what is charged in the order of spending."""
-    for credit, amount in left_over(held, charged):
-        available[credit] = available.get(credit, 0) + amount
+def _give_back(available: Available, held: Parts, paid: dict[Kind, Counter[int]]) -> None:
+    """Count as available again what was held, or kept before, and was neither paid nor kept now."""
+    for credit in Credit:
+        freed = dict(held).get(credit, 0) + paid[Kind.BACKED][credit]
+        gone = sum(paid[kind][credit] for kind in (Kind.INCOME, Kind.FEE, Kind.RESERVE, Kind.KEPT))
+        available[credit] = available.get(credit, 0) + freed - gone
+
+
+def _both(one: Parts, other: Parts) -> Parts:
+    return tuple(sorted((Counter(dict(one)) + Counter(dict(other))).items()))

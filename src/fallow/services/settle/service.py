@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fallow.domain import calls
 from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, fund, grant, network_accounts
 from fallow.domain.errors import Conflict, InvalidInput
-from fallow.domain.identity import address
+from fallow.domain.identity import address, address_text
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
 from fallow.domain.views import BalanceView, LedgerCheckView, StatementLine
 from fallow.ports.bus import Bus
@@ -111,26 +111,24 @@ class Settle:
         )
 
     async def _balance(self, tx: Transaction, owner: bytes) -> BalanceView:
-        ids = {
-            (purpose, credit): account_id(purpose, credit, owner)
-            for credit in Credit
-            for purpose in (Purpose.WALLET, Purpose.EARNED)
-        }
+        purposes = (Purpose.WALLET, Purpose.EARNED, Purpose.UNBACKED)
+        ids = {(purpose, credit): account_id(purpose, credit, owner) for credit in Credit for purpose in purposes}
         found = await self._ledger.balances(tx, list(ids.values()))
-        wallets = {credit: found.get(ids[Purpose.WALLET, credit], EMPTY) for credit in Credit}
-        earned = {credit: found.get(ids[Purpose.EARNED, credit], EMPTY) for credit in Credit}
+
+        def by_class(purpose: Purpose, amount: Callable[[Balance], int]) -> dict[str, int]:
+            return {credit.name.lower(): amount(found.get(ids[purpose, credit], EMPTY)) for credit in Credit}
+
         return BalanceView(
-            account="0x" + owner.hex(),
-            spendable={
-                credit.name.lower(): wallet.credits_posted - wallet.debits_posted - wallet.debits_pending
-                for credit, wallet in wallets.items()
-            },
-            reserved={credit.name.lower(): wallet.debits_pending for credit, wallet in wallets.items()},
-            earned={
-                credit.name.lower(): balance.credits_posted - balance.debits_posted
-                for credit, balance in earned.items()
-            },
+            account=address_text(owner),
+            spendable=by_class(Purpose.WALLET, lambda wallet: _posted(wallet) - wallet.debits_pending),
+            reserved=by_class(Purpose.WALLET, lambda wallet: wallet.debits_pending),
+            earned=by_class(Purpose.EARNED, _posted),
+            kept=by_class(Purpose.UNBACKED, _posted),
         )
+
+
+def _posted(balance: Balance) -> int:
+    return balance.credits_posted - balance.debits_posted
 
 
 def _positions(after: str) -> int:
