@@ -17,7 +17,7 @@ from fallow.domain.jobs import Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
-from fallow.domain.reserve import Tally, TallyKey
+from fallow.domain.reserve import Tally, TallyKey, Use
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.stores import Cursor, MarketRows, MarketState
@@ -236,6 +236,27 @@ async def test_later_versions_replace_earlier_ones(stores: Stores) -> None:
         assert known == {first.order.id: (ended, [done, Item(index=1)])}
         assert await stores.market.jobs_by_id(tx, []) == {}
         assert await stores.market.leases(tx, first.order.id, 0, 10) == [over]
+
+
+async def test_what_the_reserve_paid_is_added_up_once(stores: Stores) -> None:
+    first = job(1)
+    given: dict[str, Any] = {"state": LeaseState.ENDED, "ended_at": NOW, "held": ()}
+    leases = [
+        lease(1, first, reason="owner.paused", made_good_microusd=10**30, **given),
+        lease(2, first, reason="owner.paused", made_good_microusd=2, **given),
+        lease(3, first, reason="result.inconclusive", refunded_microusd=7, **given),
+        lease(4, first, reason="owner.paused", payee=ALICE, made_good_microusd=8, **given),
+        lease(5, first, reason="node.vanished", **given),
+    ]
+    await save(stores, jobs=[first], leases=leases)
+    await save(stores, leases=leases[1:3])
+    async with stores.database.transaction() as tx:
+        assert await stores.market.reserve_uses(tx, 10) == [
+            Use(BOB, "owner.paused", 2, 0, 10**30 + 2),
+            Use(ALICE, "owner.paused", 1, 0, 8),
+            Use(BOB, "result.inconclusive", 1, 7, 0),
+        ]
+        assert len(await stores.market.reserve_uses(tx, 1)) == 1
 
 
 async def test_a_rollback_leaves_nothing_of_a_round(stores: Stores) -> None:

@@ -129,6 +129,8 @@ class FakeNetwork:
             calls.BALANCE: (calls.AccountRef, lambda ask: _soon(balance_view(ask.account))),
             calls.STATEMENT: (calls.AccountRef, lambda _: _soon([])),
             calls.GRANT: (calls.Grant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
+            calls.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
+            calls.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),
             calls.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
             calls.ACT: (calls.Act, lambda ask: _soon(action_view(ask))),
             calls.ACTIONS: (calls.Page, lambda _: _soon([])),
@@ -297,6 +299,14 @@ def lease_view(job: str, item: int, node: str = "ab" * 32, **changes: Any) -> vi
         started_at=0, ended_at=1, reason="", caused_by="nobody", used_ms=1500, owed_microusd=42,
     )  # fmt: skip
     return msgspec.structs.replace(whole, **changes)
+
+
+def reserve_view() -> views.ReserveView:
+    purse = views.PurseView(balance={"granted": 30}, paid_in={"granted": 50}, paid_out={"granted": 20})
+    use = views.ReserveUseView(
+        account="0x" + "ab" * 20, reason="owner.paused", leases=2, refunded_microusd=8, made_good_microusd=12
+    )
+    return views.ReserveView(purse=purse, uses=[use])
 
 
 def quote_view() -> views.QuoteView:

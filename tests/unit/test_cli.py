@@ -270,6 +270,9 @@ class CannedClient:
     def all_enrolled(self) -> Iterator[views.EnrolledView]:
         return iter([fake_network.enrolled_view()])
 
+    def reserve(self) -> views.ReserveView:
+        return fake_network.reserve_view()
+
     def ledger_check(self) -> views.LedgerCheckView:
         self._note("ledger_check")
         return self.ledger
@@ -589,6 +592,18 @@ def test_job_why_it_waits(client: CannedClient, capfd: pytest.CaptureFixture[str
     client.quoted = fake_network.quote_view()
     assert main.run(["job", "why", JOB]) == 0
     assert "1 of 2 machines can take it now." in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("client")
+def test_the_reserve_is_shown_with_what_it_paid_for(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["reserve"]) == 0
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert next(line for line in lines if line[:1] == ["TEST"])[2::2] == ["0.00005", "0.00002", "0.00003"]
+    assert next(line for line in lines if "owner.paused" in line)[1:] == [
+        "owner.paused", "2", "0.000012", "USD", "0.000008", "USD",
+    ]  # fmt: skip
+    assert main.run(["reserve", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["uses"][0]["reason"] == "owner.paused"
 
 
 @pytest.mark.usefixtures("client")

@@ -114,6 +114,7 @@ OPERATORS_ROUTES = [
     ("DELETE", "/v1/operator/keys/buyer"),
     ("POST", "/v1/operator/credits"),
     ("GET", "/v1/operator/ledger-check"),
+    ("GET", "/v1/operator/reserve"),
     ("POST", "/v1/operator/actions"),
     ("GET", "/v1/operator/actions"),
     ("GET", "/v1/operator/nodes"),
@@ -166,6 +167,8 @@ async def test_the_operator_operates(http: httpx2.AsyncClient) -> None:
     granted = await http.post("/v1/operator/credits", json=credits_, headers=headers)
     assert granted.json()["spendable"] == {"granted": 7}
     assert (await http.get("/v1/operator/ledger-check", headers=headers)).json()["ok"] is True
+    reserve = (await http.get("/v1/operator/reserve", headers=headers)).json()
+    assert (reserve["purse"]["balance"], reserve["uses"][0]["made_good_microusd"]) == ({"granted": 30}, 12)
     balance = await http.get(f"/v1/operator/accounts/{BUYER}/balance", headers=headers)
     assert balance.json()["account"] == BUYER
     refused(await http.get("/v1/operator/accounts/nobody/balance", headers=headers), 400, "identity.malformed")

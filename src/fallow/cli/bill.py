@@ -18,6 +18,13 @@ PLAY_MONEY = (
     "It says nothing of what this work would cost for real."
 )
 
+WORDS = {
+    "lost": "lost work, from the reserve",
+    "refund": "refund, from the reserve",
+    "returned": "returned: of no use to you",
+}
+"""What movements are called that a person would not understand otherwise."""
+
 
 def bill(
     job_id: str | None = None,
@@ -58,7 +65,13 @@ def statement(*, after: str = "", limit: int = 100, json: Json = False) -> None:
         show_json(lines)
         return
     rows = [
-        (when(line.at), line.kind, credit_name(line.credit_class), usd(line.amount_microusd), line.ref)
+        (
+            when(line.at),
+            WORDS.get(line.kind, line.kind),
+            credit_name(line.credit_class),
+            usd(line.amount_microusd),
+            line.ref,
+        )
         for line in lines
     ]
     table(["WHEN (UTC)", "WHAT", "CREDITS", ">AMOUNT", "FOR"], rows, empty="Nothing has come in or been paid yet.")
@@ -70,6 +83,8 @@ def total_lines(found: Bill) -> Iterator[str]:
     each = f", {usd(rate)} per core and hour" if rate is not None else ""
     gpus = "".join(f", {gpu_s:,.1f} {model or 'GPU'}-seconds" for model, gpu_s in found.gpu_s.items())
     yield f"Paid {usd(found.owed_microusd)} for {_core_s(found.core_s)}{gpus} delivered{each}; nothing else is added."
+    if refunded := sum(line.refunded_microusd for line in found.lines):
+        yield f"The reserve gave {usd(refunded)} back for results that decided nothing; that is not in what you paid."
     if found.test:
         yield PLAY_MONEY
 

@@ -38,7 +38,7 @@ def why(job_id: str, /, *, json: Json = False) -> None:
     if items:
         rows = [(item.index, item.state, item.attempts, _reason(item)) for item in items]
         table([">ITEM", "STATE", ">TRIES", "WHY"], rows, empty="")
-    columns = ["LEASE", ">ITEM", "NODE", "STATE", ">USED", ">OWED", "ENDED BY", "WHY", "RECEIPT"]
+    columns = ["LEASE", ">ITEM", "NODE", "STATE", ">USED", ">OWED", "ENDED BY", "WHY", "RECEIPT", "BESIDES"]
     table(columns, map(_lease, leases), empty="No node was asked yet.")
     if evidence:
         say("Refused results, which nobody pays:")
@@ -98,4 +98,17 @@ def _reason(item: ItemView) -> str:
 def _lease(lease: LeaseView) -> tuple[object, ...]:
     by = lease.caused_by if lease.ended_at is not None else ""
     cost = used(lease.used_ms), usd(lease.owed_microusd)
-    return (lease.id[:12], lease.item, node_name(lease.node), lease.state, *cost, by, lease.reason, lease.receipt)
+    why = lease.reason, lease.receipt, ", ".join(_besides(lease))
+    return (lease.id[:12], lease.item, node_name(lease.node), lease.state, *cost, by, *why)
+
+
+def _besides(lease: LeaseView) -> Iterator[str]:
+    """Money of a lease beyond what is owed for its use."""
+    if lease.unbacked_microusd:
+        yield f"{usd(lease.unbacked_microusd)} kept until a checkpoint or the end"
+    if lease.refunded_microusd:
+        yield f"{usd(lease.refunded_microusd)} back from the reserve"
+    if lease.made_good_microusd:
+        yield f"{usd(lease.made_good_microusd)} from the reserve to the provider"
+    if lease.reserve_short:
+        yield f"not all: {lease.reserve_short}"

@@ -69,3 +69,13 @@ def cover(
             taken.append((credit, given))
         amount -= wanted
     return Cover(tuple(taken), short)
+
+
+class Use(NamedTuple):
+    """What the reserve paid about leases of one provider that ended for one reason: to their buyers, and to him."""
+
+    account: bytes
+    reason: str
+    leases: int
+    refunded: int
+    made_good: int

@@ -96,8 +96,9 @@ class LeaseView(View, frozen=True, kw_only=True):
     What it did in its first `saved_ms` is in a checkpoint. `receipt` says who stands for its use: the buyer signed for
     it (mutual), or the operator alone does (operator-attested).
 
-    For lost work the reserve gave `refunded_microusd` of what is owed back to the buyer and `made_good_microusd` to the
-    provider; `reserve_short` says why not all of it.
+    The reserve gave `refunded_microusd` of what is owed back to the buyer, for a result that decides nothing, or
+    `made_good_microusd` to the provider, for lost work; `reserve_short` says why not all of it. `unbacked_microusd` was
+    paid for work that no checkpoint holds yet, and is kept until it is of use.
     """
 
     id: str
@@ -118,6 +119,7 @@ class LeaseView(View, frozen=True, kw_only=True):
     refunded_microusd: int = 0
     made_good_microusd: int = 0
     reserve_short: str = ""
+    unbacked_microusd: int = 0
     receipt: str = OPERATOR_ATTESTED
 
 
@@ -247,6 +249,35 @@ class StatementLine(View, frozen=True, kw_only=True):
     credit_class: str
     amount_microusd: int
     ref: str
+
+
+class PurseView(View, frozen=True, kw_only=True):
+    """One of the network's own purses by credit class: what is in it, and what went in and out of it ever."""
+
+    balance: dict[str, int]
+    paid_in: dict[str, int]
+    paid_out: dict[str, int]
+
+
+class ReserveUseView(View, frozen=True, kw_only=True):
+    """What the reserve paid about a provider's leases that ended for one reason.
+
+    `refunded_microusd` went to their buyers, for results that decide nothing, `made_good_microusd` to the provider, for
+    lost work.
+    """
+
+    account: str
+    reason: str
+    leases: int
+    refunded_microusd: int
+    made_good_microusd: int
+
+
+class ReserveView(View, frozen=True, kw_only=True):
+    """The network's reserve, and what it was used for; `uses` has the largest sums first."""
+
+    purse: PurseView
+    uses: list[ReserveUseView]
 
 
 class LedgerCheckView(View, frozen=True, kw_only=True):

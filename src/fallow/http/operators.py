@@ -9,7 +9,16 @@ from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.identity import address
-from fallow.domain.views import ActionView, BalanceView, EnrolledView, EvidenceView, LedgerCheckView
+from fallow.domain.views import (
+    ActionView,
+    BalanceView,
+    EnrolledView,
+    EvidenceView,
+    LedgerCheckView,
+    PurseView,
+    ReserveUseView,
+    ReserveView,
+)
 from fallow.http.answers import keyed
 from fallow.http.auth import operator
 from fallow.http.params import AccountId, AfterId, AfterNode, KeyId, Limit, Parts
@@ -48,6 +57,13 @@ async def ledger_check(gateway: Parts) -> LedgerCheckView:
     return await gateway.ask(calls.LEDGER_CHECK, {}, LedgerCheckView)
 
 
+@get("/v1/operator/reserve", guards=[operator], responses=keyed(), tags=["operator"])
+async def reserve(gateway: Parts) -> ReserveView:
+    """What is in the reserve, and what it was used for."""
+    purse = await gateway.ask(calls.RESERVE, {}, PurseView)
+    return ReserveView(purse=purse, uses=await gateway.ask(calls.RESERVE_USES, {}, list[ReserveUseView]))
+
+
 @get("/v1/operator/accounts/{account_id:str}/balance", guards=[operator], responses=keyed(), tags=["operator"])
 async def balance(gateway: Parts, account_id: AccountId) -> BalanceView:
     """Any account's credits."""
@@ -80,4 +96,4 @@ async def nodes(gateway: Parts, after: AfterNode = "", limit: Limit = 200) -> li
     return await gateway.ask(calls.NODES, calls.Page(after=after, limit=limit), list[EnrolledView])
 
 
-ROUTES = [create_token, create_key, revoke_key, grant, ledger_check, balance, evidence, act, actions, nodes]
+ROUTES = [create_token, create_key, revoke_key, grant, ledger_check, reserve, balance, evidence, act, actions, nodes]

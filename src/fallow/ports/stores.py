@@ -9,7 +9,7 @@ from fallow.domain.billing import MeterKey
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Offer, Refusal
-from fallow.domain.reserve import Tally, TallyKey
+from fallow.domain.reserve import Tally, TallyKey, Use
 from fallow.domain.subscriptions import DeliveryKey, Meter, Subscription
 from fallow.domain.verification import Standing
 from fallow.ports.database import Transaction
@@ -169,6 +169,10 @@ class MarketStore(Protocol):
 
     async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
         """Leases of a job, oldest first, without the first `skip`."""
+        ...
+
+    async def reserve_uses(self, tx: Transaction, limit: int) -> list[Use]:
+        """What the reserve paid by provider and reason, the largest sums first."""
         ...
 
 

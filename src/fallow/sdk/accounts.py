@@ -18,6 +18,7 @@ from fallow.domain.views import (
     LedgerCheckView,
     NetworkView,
     NodeView,
+    ReserveView,
     StatementLine,
 )
 from fallow.sdk.wire import Wire, arguments
@@ -109,6 +110,10 @@ class AccountCalls(Wire):
     async def ledger_check(self) -> LedgerCheckView:
         """Operator: add the whole ledger up."""
         return await self._call("GET", "/v1/operator/ledger-check", LedgerCheckView)
+
+    async def reserve(self) -> ReserveView:
+        """Operator: what is in the reserve, and what it was used for."""
+        return await self._call("GET", "/v1/operator/reserve", ReserveView)
 
     async def evidence(self) -> list[EvidenceView]:
         """Operator: refused work and why, the latest first."""

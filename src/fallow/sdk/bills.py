@@ -28,7 +28,8 @@ TEST_CLASS = "granted"
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One job on a bill. `day` is its first day (UTC); `core_s` and `gib_s` are what it delivered, rounded.
 
-    `receipt` is `mutual` when the buyer signed for every result that came, else `operator-attested`.
+    `receipt` is `mutual` when the buyer signed for every result that came, else `operator-attested`. What came back
+    from the reserve, `refunded_microusd`, is not in `owed_microusd`.
     """
 
     job: str
@@ -40,13 +41,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     core_s: float
     gib_s: float
     receipt: str
+    refunded_microusd: int = 0
 
 
 class Work(NamedTuple):
-    """What a job delivered, and who stands for it."""
+    """What a job delivered, who stands for it, and what the reserve gave back of its price (micro-US-dollars)."""
 
     delivered: Delivered
     receipt: str = OPERATOR_ATTESTED
+    refunded: int = 0
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +126,8 @@ class BillCalls(JobCalls, AccountCalls):
         order = await self.order(job.id)
         items = [item async for item in self.all_items(job.id)]
         leases = [lease async for lease in self.all_leases(job.id)]
-        return Work(delivered_by(order, items, leases), receipt_of(items, leases))
+        refunded = sum(lease.refunded_microusd for lease in leases)
+        return Work(delivered_by(order, items, leases), receipt_of(items, leases), refunded)
 
     async def _pays_with_test(self) -> bool:
         """Whether the account has TEST credits only. They are spent first, so what it has tells what it paid with."""
@@ -183,6 +187,7 @@ def _line(job: JobView, work: Work) -> Line:
         state=job.state,
         items_done=job.counts.get("done", 0),
         owed_microusd=job.owed_microusd,
+        refunded_microusd=work.refunded,
         core_s=_core_s(work.delivered),
         gib_s=_gib_s(work.delivered),
         receipt=work.receipt,

@@ -61,6 +61,7 @@ class Client(Waiting):
     grant = waits(AsyncClient.grant)
     ledger_check = waits(AsyncClient.ledger_check)
     evidence = waits(AsyncClient.evidence)
+    reserve = waits(AsyncClient.reserve)
     balance_of = waits(AsyncClient.balance_of)
 
     quote = waits(AsyncClient.quote)

@@ -13,7 +13,7 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Evidence, Offer, Refusal
-from fallow.domain.reserve import Tally, TallyKey
+from fallow.domain.reserve import Tally, TallyKey, Use
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Transaction
 from fallow.ports.stores import Cursor, MarketRows, MarketState
@@ -176,6 +176,20 @@ class MemoryMarketStore:
         memory_transaction(tx)
         rows = sorted(row for row in self._leases.values() if row.job == job_id)
         return [_decode(row.doc, Lease) for row in rows[skip : skip + limit]]
+
+    async def reserve_uses(self, tx: Transaction, limit: int) -> list[Use]:
+        """What the reserve paid by provider and reason, the largest sums first."""
+        memory_transaction(tx)
+        sums: dict[tuple[bytes, str], Use] = {}
+        for row in self._leases.values():
+            lease = _decode(row.doc, Lease)
+            if lease.refunded_microusd or lease.made_good_microusd:
+                key = (lease.payee, lease.reason)
+                _, _, leases, refunded, made_good = sums.get(key, Use(*key, 0, 0, 0))
+                given = refunded + lease.refunded_microusd, made_good + lease.made_good_microusd
+                sums[key] = Use(*key, leases + 1, *given)
+        order = sorted(sums.values(), key=lambda use: (-use.refunded - use.made_good, use.account, use.reason))
+        return order[:limit]
 
     def _keep_sums(self, tx: MemoryTransaction, rows: MarketRows) -> None:
         for meter, price_ms in rows.meters.items():

@@ -11,7 +11,7 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Evidence, Offer, Refusal
-from fallow.domain.reserve import Tally
+from fallow.domain.reserve import Tally, Use
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Row, Transaction
 from fallow.ports.stores import Cursor, MarketRows, MarketState
@@ -81,6 +81,14 @@ class PostgresMarketStore:
                 " ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, doc = EXCLUDED.doc",
                 *_columns((x.id, x.job, x.state.value, x.proposed_at, _encode(x)) for x in rows.leases),
             )
+        used = [lease for lease in rows.leases if lease.refunded_microusd or lease.made_good_microusd]
+        if used:
+            await tx.execute(
+                "INSERT INTO market.reserve_use (lease, account, reason, refunded, made_good)"
+                " SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::numeric[], $5::numeric[])"
+                " ON CONFLICT DO NOTHING",
+                *_columns((x.id, x.payee, x.reason, x.refunded_microusd, x.made_good_microusd) for x in used),
+            )
         if rows.offers:
             await tx.execute(
                 "INSERT INTO market.offer (node, doc) SELECT * FROM unnest($1::bytea[], $2::bytea[])"
@@ -146,6 +154,19 @@ class PostgresMarketStore:
             limit,
         )
         return [_decode(row, Lease) for row in rows]
+
+    async def reserve_uses(self, tx: Transaction, limit: int) -> list[Use]:
+        """What the reserve paid by provider and reason, the largest sums first."""
+        rows = await tx.fetch(
+            "SELECT account, reason, count(*) AS leases, sum(refunded) AS refunded, sum(made_good) AS made_good"
+            " FROM market.reserve_use GROUP BY account, reason"
+            " ORDER BY sum(refunded + made_good) DESC, account, reason LIMIT $1",
+            limit,
+        )
+        return [
+            Use(row["account"], row["reason"], row["leases"], int(row["refunded"]), int(row["made_good"]))
+            for row in rows
+        ]
 
     async def _save_jobs(self, tx: Transaction, jobs: Sequence[Job]) -> None:
         await tx.execute(

@@ -17,7 +17,17 @@ from fallow.domain.jobs import Item, Job, Needs, results_wanted
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
 from fallow.domain.verification import CHECKED_VOTES
-from fallow.domain.views import DrawView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, SeedView
+from fallow.domain.views import (
+    DrawView,
+    EvidenceView,
+    ItemView,
+    JobView,
+    LeaseView,
+    NodeView,
+    QuoteView,
+    ReserveUseView,
+    SeedView,
+)
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
@@ -42,12 +52,14 @@ from fallow.services.market.show import (
     lease_view,
     node_view,
     quote,
+    reserve_use_view,
 )
 from fallow.services.market.vault import Vault
 
 QUEUE = "market"
 STANDBY_POLL_S = 0.2
 EVIDENCE_SHOWN = 200
+RESERVE_USES_SHOWN = 1000
 
 
 class Market:
@@ -115,6 +127,7 @@ class Market:
                 serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
                 serve(bus, calls.ORDER, calls.JobRef, self.order, queue=QUEUE),
                 serve(bus, calls.JOB_EVIDENCE, calls.JobRef, self.job_evidence, queue=QUEUE),
+                serve(bus, calls.RESERVE_USES, dict[str, str], self.reserve_uses, queue=QUEUE),
                 serve(bus, calls.SEEDS, dict[str, str], self.seeds, queue=QUEUE),
                 serve(bus, calls.DRAWS, calls.DrawsRef, self.draws, queue=QUEUE),
             ):
@@ -271,6 +284,12 @@ class Market:
                 raise _unknown(request.job)
             found = await self._store.evidence_of(tx, request.job, request.limit)
         return [evidence_view(entry) for entry in found]
+
+    async def reserve_uses(self, _: Mapping[str, str]) -> list[ReserveUseView]:
+        """Show what the reserve was used for, by provider and reason."""
+        async with self._database.transaction() as tx:
+            found = await self._store.reserve_uses(tx, RESERVE_USES_SHOWN)
+        return [reserve_use_view(use) for use in found]
 
     async def seeds(self, _: Mapping[str, str]) -> list[SeedView]:
         """Show what the network committed to draw its checks from, the latest first."""

@@ -11,8 +11,19 @@ from fallow.domain.jobs import Item, ItemState, Job
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Place, Wish, candidates, obstacles, price_of, why_not
 from fallow.domain.offers import Evidence
+from fallow.domain.reserve import Use
 from fallow.domain.verification import LEVELS, SUSPENDED, Standing
-from fallow.domain.views import CandidateView, EvidenceView, ItemView, JobView, LeaseView, NodeView, QuoteView, VoteView
+from fallow.domain.views import (
+    CandidateView,
+    EvidenceView,
+    ItemView,
+    JobView,
+    LeaseView,
+    NodeView,
+    QuoteView,
+    ReserveUseView,
+    VoteView,
+)
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 
@@ -86,6 +97,7 @@ def lease_view(lease: Lease) -> LeaseView:
         refunded_microusd=lease.refunded_microusd,
         made_good_microusd=lease.made_good_microusd,
         reserve_short=lease.reserve_short,
+        unbacked_microusd=lease.unbacked_microusd,
     )
 
 
@@ -137,6 +149,17 @@ def evidence_view(evidence: Evidence) -> EvidenceView:
             )
             for vote in evidence.votes
         ],
+    )
+
+
+def reserve_use_view(use: Use) -> ReserveUseView:
+    """Show what the reserve paid about a provider's leases."""
+    return ReserveUseView(
+        account=address_text(use.account),
+        reason=use.reason,
+        leases=use.leases,
+        refunded_microusd=use.refunded,
+        made_good_microusd=use.made_good,
     )
 
 

@@ -10,7 +10,7 @@ from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, 
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
-from fallow.domain.views import BalanceView, LedgerCheckView, StatementLine
+from fallow.domain.views import BalanceView, LedgerCheckView, PurseView, StatementLine
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -41,6 +41,7 @@ class Settle:
                 serve(self._bus, calls.STATEMENT, calls.AccountRef, self.statement, queue=QUEUE),
                 serve(self._bus, calls.GRANT, calls.Grant, self.grant, queue=QUEUE),
                 serve(self._bus, calls.FUND, calls.Fund, self.fund, queue=QUEUE),
+                serve(self._bus, calls.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
                 serve(self._bus, calls.LEDGER_CHECK, dict[str, str], self.check, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
@@ -94,6 +95,17 @@ class Settle:
                     lines += [(row.seq, _line(row, account, credit)) for row in rows]
         lines.sort(key=lambda entry: entry[0])
         return [line for _, line in lines[: request.limit]]
+
+    async def reserve(self, _: dict[str, str]) -> PurseView:
+        """Show what is in the reserve, and what went in and out of it ever."""
+        ids = {credit.name.lower(): account_id(Purpose.RESERVE, credit) for credit in Credit}
+        async with self._database.transaction() as tx:
+            found = await self._ledger.balances(tx, list(ids.values()))
+        return PurseView(
+            balance={name: _posted(found[id_]) for name, id_ in ids.items()},
+            paid_in={name: found[id_].credits_posted for name, id_ in ids.items()},
+            paid_out={name: found[id_].debits_posted for name, id_ in ids.items()},
+        )
 
     async def check(self, _: dict[str, str]) -> LedgerCheckView:
         """Recompute the whole ledger from its transfers and compare."""
