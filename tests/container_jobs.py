@@ -10,10 +10,12 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import zstandard
 
 from fallow.domain.resources import Resources
 from fallow.ports.vertical import Assignment, Finished
@@ -102,21 +104,35 @@ def bare(*layers: bytes) -> Image:
     return Image(json.dumps(config).encode(), layers)
 
 
-def packed_blobs(made: Image, *, packed: bool = True) -> tuple[bytes, list[bytes]]:
+Pack = Callable[[bytes], bytes]
+
+
+def gzipped(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.compress(data)
+
+
+_PACKED = {gzipped: "+gzip", zstd: "+zstd"}
+
+
+def packed_blobs(made: Image, pack: Pack | None = gzipped) -> tuple[bytes, list[bytes]]:
     """An image's manifest, and the blobs that it names."""
-    layers = [gzip.compress(one, mtime=0) if packed else one for one in made.layers]
+    layers = [pack(one) if pack else one for one in made.layers]
     kind = "application/vnd.oci.image"
     manifest = {
         "schemaVersion": 2,
         "config": _named(made.config, f"{kind}.config.v1+json"),
-        "layers": [_named(one, f"{kind}.layer.v1.tar{'+gzip' if packed else ''}") for one in layers],
+        "layers": [_named(one, f"{kind}.layer.v1.tar{_PACKED.get(pack, '')}") for one in layers],
     }
     return json.dumps(manifest).encode(), [made.config, *layers]
 
 
-def oci_archive(made: Image, *, packed: bool = False) -> bytes:
+def oci_archive(made: Image, pack: Pack | None = None) -> bytes:
     """An image as `podman save --format oci-archive` and `skopeo` write it."""
-    manifest, blobs = packed_blobs(made, packed=packed)
+    manifest, blobs = packed_blobs(made, pack)
     named = _named(manifest, "application/vnd.oci.image.manifest.v1+json")
     index = {"schemaVersion": 2, "manifests": [named]}
     files = {f"blobs/sha256/{_digest(data).removeprefix('sha256:')}": data for data in (manifest, *blobs)}

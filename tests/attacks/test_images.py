@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
+import struct
 import tarfile
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from fallow.domain.errors import InvalidInput, TooMuch
 from fallow.verticals.compute.worker.image_check import Checked, check_layout, import_archive
 from fallow.verticals.compute.worker.image_child import Task
 from fallow.verticals.compute.worker.images import check
-from tests.container_jobs import Image, bare, docker_archive, entry, layer, oci_archive, tar
+from tests.container_jobs import Image, Pack, bare, docker_archive, entry, gzipped, layer, oci_archive, tar, zstd
 
 MIB = 1 << 20
 PLATFORM = "linux/amd64"
@@ -32,7 +34,9 @@ def take(folder: Path, archive: bytes, *, bytes_max: int = 16 * MIB) -> Checked:
 GOOD = bare(layer((entry("file"), b"content")))
 
 
-@pytest.mark.parametrize("archive", [oci_archive(GOOD), oci_archive(GOOD, packed=True), docker_archive(GOOD)])
+@pytest.mark.parametrize(
+    "archive", [oci_archive(GOOD), oci_archive(GOOD, gzipped), oci_archive(GOOD, zstd), docker_archive(GOOD)]
+)
 def test_a_good_image_has_the_id_of_its_config(tmp_path: Path, archive: bytes) -> None:
     assert take(tmp_path, archive) == Checked(GOOD.id, len(GOOD.layers[0]))
     named = json.loads((tmp_path / "layout" / "index.json").read_bytes())["manifests"]
@@ -53,9 +57,10 @@ def test_a_good_image_has_the_id_of_its_config(tmp_path: Path, archive: bytes) -
         (entry("hard", tarfile.LNKTYPE, "/etc/shadow"), b""),
     ],
 )
-def test_entries_of_a_layer_that_lead_out_of_it(tmp_path: Path, bad: tuple[tarfile.TarInfo, bytes]) -> None:
+@pytest.mark.parametrize("pack", [gzipped, zstd])
+def test_entries_of_a_layer_that_lead_out_of_it(tmp_path: Path, bad: tuple[tarfile.TarInfo, bytes], pack: Pack) -> None:
     with pytest.raises(InvalidInput):
-        take(tmp_path, oci_archive(bare(layer(bad)), packed=True))
+        take(tmp_path, oci_archive(bare(layer(bad)), pack))
 
 
 def test_layers_of_another_image_under_its_config(tmp_path: Path) -> None:
@@ -72,9 +77,10 @@ def test_a_blob_under_a_hash_that_it_does_not_have(tmp_path: Path) -> None:
         take(tmp_path, oci_archive(GOOD).replace(b"content", b"CONTENT"))
 
 
-def test_a_layer_that_unpacks_to_more_than_a_node_takes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pack", [gzipped, zstd])
+def test_a_layer_that_unpacks_to_more_than_a_node_takes(tmp_path: Path, pack: Pack) -> None:
     bomb = bare(layer((entry("zeros"), bytes(32 * MIB))))
-    packed = oci_archive(bomb, packed=True)
+    packed = oci_archive(bomb, pack)
     assert len(packed) < MIB
     with pytest.raises(TooMuch):
         take(tmp_path, packed)
@@ -82,7 +88,7 @@ def test_a_layer_that_unpacks_to_more_than_a_node_takes(tmp_path: Path) -> None:
 
 def test_zeros_behind_a_layers_end_count_too(tmp_path: Path) -> None:
     with pytest.raises(TooMuch):
-        take(tmp_path, oci_archive(bare(GOOD.layers[0] + bytes(32 * MIB)), packed=True))
+        take(tmp_path, oci_archive(bare(GOOD.layers[0] + bytes(32 * MIB)), gzipped))
 
 
 async def test_a_header_that_fills_the_memory_of_who_reads_it(tmp_path: Path) -> None:
@@ -174,3 +180,48 @@ def test_indexes_of_indexes_come_to_an_end(tmp_path: Path) -> None:
     index = json.dumps({"manifests": [{"digest": f"sha256:{digest}", "size": 1}] * 1000}).encode()
     with pytest.raises(InvalidInput, match="no image for"):
         take(tmp_path, tar({"oci-layout": b"{}", "index.json": index, **files}))
+
+
+def test_what_a_layer_packed_with_zstd_is_to_the_engine(tmp_path: Path) -> None:
+    """Frames after one another and frames to be skipped are read as one; the engine gets what was read, unpacked."""
+    plain = GOOD.layers[0]
+
+    def in_parts(data: bytes) -> bytes:
+        skipped = struct.pack("<II", 0x184D2A50, 4) + b"skip"
+        return zstd(data[:100]) + skipped + zstd(data[100:]) + skipped
+
+    assert take(tmp_path, oci_archive(GOOD, in_parts)) == Checked(GOOD.id, len(plain))
+    blobs = tmp_path / "layout" / "blobs" / "sha256"
+    assert (blobs / hashlib.sha256(plain).hexdigest()).read_bytes() == plain
+    assert len(list(blobs.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "twist",
+    [
+        lambda data: data[:-5],
+        lambda data: data[:20] + bytes([data[20] ^ 255]) + data[21:],
+        lambda data: data + b"more",
+        lambda data: data + zstd(b"more"),
+        lambda data: data[:4] + b"\xff" * 100,
+    ],
+)
+def test_a_layer_packed_with_zstd_that_is_broken_or_says_more(tmp_path: Path, twist: Pack) -> None:
+    with pytest.raises(InvalidInput):
+        take(tmp_path, oci_archive(GOOD, lambda data: twist(zstd(data))))
+
+
+@pytest.mark.parametrize(("window_log", "good"), [(27, True), (28, False)])
+def test_a_layer_that_asks_for_more_memory_than_a_reader_gives(tmp_path: Path, window_log: int, good: bool) -> None:
+    """A frame's header names the window that its reader has to hold (RFC 8878, section 3.1.1.1.2)."""
+
+    def pack(plain: bytes) -> bytes:
+        raw_and_last = struct.pack("<I", len(plain) << 3 | 1)[:3]
+        return b"\x28\xb5\x2f\xfd\x00" + bytes([window_log - 10 << 3]) + raw_and_last + plain
+
+    archive = oci_archive(GOOD, pack)
+    if good:
+        assert take(tmp_path, archive).image == GOOD.id
+        return
+    with pytest.raises(InvalidInput, match="not sound"):
+        take(tmp_path, archive)

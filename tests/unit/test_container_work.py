@@ -16,7 +16,7 @@ from fallow.verticals.compute.worker.container import _probe_job
 from fallow.verticals.compute.worker.container_start import Launch
 from fallow.verticals.compute.worker.podman import Podman
 from fallow.verticals.compute.worker.worker import ComputeWorker
-from tests.container_jobs import ContainerCase, container_worker, docker_archive, image, oci_archive
+from tests.container_jobs import ContainerCase, container_worker, docker_archive, gzipped, image, oci_archive, zstd
 from tests.registry_server import RegistryServer, loopback
 
 
@@ -65,9 +65,10 @@ async def test_a_good_run(case: ContainerCase) -> None:
     assert case.outputs(finished) == {"file": b"made\n"}
 
 
-@pytest.mark.parametrize("archive", ["oci", "oci, packed", "docker"])
+@pytest.mark.parametrize("archive", ["oci", "oci, gzip", "oci, zstd", "docker"])
 async def test_every_kind_of_archive(case: ContainerCase, archive: str) -> None:
-    data = docker_archive(image()) if archive == "docker" else oci_archive(image(), packed="packed" in archive)
+    pack = {"oci, gzip": gzipped, "oci, zstd": zstd}.get(archive)
+    data = docker_archive(image()) if archive == "docker" else oci_archive(image(), pack)
     assert await case.printed("cat /in/input", archive=data, item=b"one item") == "one item"
 
 

@@ -14,11 +14,12 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, NamedTuple, TypeVar, cast
 
 import msgspec
+from zstandard import ZstdDecompressor, ZstdError
 
 from fallow.domain.errors import InvalidInput, TooMuch
 from fallow.verticals.compute.worker.oci import (
@@ -37,6 +38,8 @@ from fallow.verticals.compute.worker.oci import (
 ARCHIVE_ENTRIES_MAX: Final = 2000
 LAYER_ENTRIES_MAX: Final = 500_000
 INDEXES_MAX: Final = 10
+ZSTD_WINDOW_BYTES_MAX: Final = 128 << 20
+"""What the strongest setting of zstd's own tool asks for; a reader holds so much."""
 _PIECE: Final = 1 << 20
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _KINDS: Final = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE})
@@ -94,10 +97,12 @@ def check_layout(layout: Path, platform: str, *, bytes_max: int) -> Checked:
         raise InvalidInput("compute.image", f"The image is for {config.os}/{config.architecture}, not for {platform}.")
     if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise InvalidInput("compute.image", "The image's config and its manifest have different layers.")
-    left = bytes_max
+    left, layers = bytes_max, []
     for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True):
-        left -= _check_layer(blob_path(layout, layer), diff_id, left)
-    _keep_only(layout, manifest.config, manifest.layers)
+        plain_bytes, kept = _check_layer(layout, layer, diff_id, left)
+        left -= plain_bytes
+        layers.append(kept)
+    _keep_only(layout, manifest.config, layers)
     return Checked(manifest.config.hex, bytes_max - left)
 
 
@@ -106,7 +111,7 @@ def _sound(what: str) -> Iterator[None]:
     """Errors of reading what somebody else has written."""
     try:
         yield
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, UnicodeError, MemoryError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, ZstdError, EOFError, UnicodeError, MemoryError) as error:
         raise InvalidInput("compute.image", f"{what} is not sound: {str(error) or type(error).__name__}.") from error
     except FileNotFoundError as error:
         raise InvalidInput("compute.image", "The image lacks a part that it names.") from error
@@ -214,11 +219,12 @@ def _decoded(data: bytes, kind: type[T]) -> T:
 
 
 class _Counted:
-    """A layer without compression, counted and hashed as it is read."""
+    """A layer without compression, counted and hashed as it is read, and written to `copy` where there is one."""
 
-    def __init__(self, file: IO[bytes], bytes_max: int) -> None:
+    def __init__(self, file: IO[bytes], bytes_max: int, copy: IO[bytes] | None) -> None:
         self._file = file
         self._bytes_max = bytes_max
+        self._copy = copy
         self.digest = hashlib.sha256()
         self.bytes = 0
 
@@ -229,25 +235,47 @@ class _Counted:
         if self.bytes > self._bytes_max:
             raise TooMuch("compute.image_too_large", "The image unpacks to more than a node takes.")
         self.digest.update(piece)
+        if self._copy is not None:
+            self._copy.write(piece)
         return piece
 
 
-def _check_layer(path: Path, diff_id: str, bytes_max: int) -> int:
-    """Read a layer to its end and return its bytes without compression."""
-    with _sound("A layer of the image"), path.open("rb") as file:
+def _check_layer(layout: Path, layer: Descriptor, diff_id: str, bytes_max: int) -> tuple[int, Descriptor]:
+    """Read a layer to its end; return its bytes without compression, and what the engine is to have of it.
+
+    One that is packed with zstd is unpacked for the engine: not each can read it, and so none reads it otherwise than
+    it was read here.
+    """
+    with _sound("A layer of the image"), blob_path(layout, layer).open("rb") as file:
         head = file.read(4)
         file.seek(0)
-        if head == _ZSTD:
-            raise InvalidInput("compute.image", "A layer is packed with zstd; save the image with gzip or unpacked.")
-        plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if layer_type(head).endswith("gzip") else file
-        counted = _Counted(plain, bytes_max)
-        with tarfile.open(fileobj=cast("IO[bytes]", counted), mode="r|") as layer:
-            for count, entry in enumerate(layer):
-                if count >= LAYER_ENTRIES_MAX:
-                    raise TooMuch("compute.image_too_large", f"A layer has more than {LAYER_ENTRIES_MAX} entries.")
-                _check_entry(entry)
-        while counted.read(_PIECE):
-            pass
+        if head != _ZSTD:
+            plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if layer_type(head).endswith("gzip") else file
+            return _read_layer(plain, diff_id, bytes_max, None), layer
+        unpacked = layout / "partial"
+        with _unpacked(file) as source, unpacked.open("wb") as copy:
+            size = _read_layer(source, diff_id, bytes_max, copy)
+    kept = Descriptor(diff_id, size)
+    unpacked.rename(blob_path(layout, kept))
+    return size, kept
+
+
+def _unpacked(file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    unpacking = ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX)
+    # Several frames after one another are one stream, as for every other reader (RFC 8878, section 3).
+    return cast("AbstractContextManager[IO[bytes]]", unpacking.stream_reader(file, read_across_frames=True))
+
+
+def _read_layer(plain: IO[bytes], diff_id: str, bytes_max: int, copy: IO[bytes] | None) -> int:
+    """Read it to its end and return its size. Raises InvalidInput when it is not the one that the config names."""
+    counted = _Counted(plain, bytes_max, copy)
+    with tarfile.open(fileobj=cast("IO[bytes]", counted), mode="r|") as layer:
+        for count, entry in enumerate(layer):
+            if count >= LAYER_ENTRIES_MAX:
+                raise TooMuch("compute.image_too_large", f"A layer has more than {LAYER_ENTRIES_MAX} entries.")
+            _check_entry(entry)
+    while counted.read(_PIECE):
+        pass
     if f"sha256:{counted.digest.hexdigest()}" != diff_id:
         raise InvalidInput("compute.image", "A layer is not the one that the image's config names.")
     return counted.bytes
