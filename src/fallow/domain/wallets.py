@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coincurve import PrivateKey, PublicKey
-from Crypto.Hash import keccak
+from sha3 import keccak_256
 
 from fallow.domain.errors import InvalidInput
 
@@ -49,4 +49,5 @@ def _eip191(text: str) -> bytes:
 
 
 def _keccak(data: bytes) -> bytes:
-    return keccak.new(digest_bits=256, data=data).digest()
+    digest: bytes = keccak_256(data).digest()
+    return digest

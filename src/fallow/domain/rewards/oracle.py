@@ -1,0 +1,78 @@
+"""The price at which tokens are burned for credits, guarded: median, age, and a breaker for jumps.
+
+Without a price that can be relied on nothing is burned or minted at a price; everything else goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.domain.rewards.split import PPM
+
+TOKEN_UNITS = 10**18
+
+
+class Quote(NamedTuple):
+    """One source's word: micro-US-dollars for one token of 10^18 units, and how unsure it is of that."""
+
+    source: str
+    at_ms: int
+    price: int
+    doubt: int = 0
+
+
+class Guard(NamedTuple):
+    """When a price holds."""
+
+    sources_min: int
+    age_max_ms: int
+    jump_max_ppm: int
+
+    def price(self, quotes: Sequence[Quote], now_ms: int, before: int | None) -> int:
+        """The lower median of what fresh sources say, each less twice its doubt (as Helium's treasury burns).
+
+        `before` is the last price that held, None on the first day. One source counts once, by its latest word.
+
+        Raises:
+            Unavailable: too few fresh sources (`oracle.stale`), or too far from the price before (`oracle.jump`).
+        """
+        latest: dict[str, Quote] = {}
+        for quote in quotes:
+            if quote.at_ms <= now_ms and quote.at_ms >= latest.get(quote.source, quote).at_ms:
+                latest[quote.source] = quote
+        prices = sorted(
+            quote.price - 2 * quote.doubt for quote in latest.values() if now_ms - quote.at_ms <= self.age_max_ms
+        )
+        prices = [price for price in prices if price > 0]
+        if len(prices) < self.sources_min:
+            raise Unavailable(
+                "oracle.stale", f"{len(prices)} sources have a fresh price, {self.sources_min} are needed."
+            )
+        median = prices[(len(prices) - 1) // 2]
+        if before is not None and abs(median - before) * PPM > before * self.jump_max_ppm:
+            raise Unavailable("oracle.jump", f"The price went from {before} to {median}: a person has to look.")
+        return median
+
+
+def credits_for(burned: int, price: int) -> int:
+    """Micro-US-dollars of credits for tokens that were burned, rounded down.
+
+    Raises:
+        InvalidInput: nothing burned, or no price.
+    """
+    if burned <= 0 or price <= 0:
+        raise InvalidInput("rewards.burn", "Credits are for tokens that were burned, at a price.")
+    return burned * price // TOKEN_UNITS
+
+
+def tokens_for(microusd: int, price: int) -> int:
+    """Token units that an amount of micro-US-dollars is worth, rounded down.
+
+    Raises:
+        InvalidInput: a negative amount, or no price.
+    """
+    if microusd < 0 or price <= 0:
+        raise InvalidInput("rewards.price", "An amount is not negative, and a price is positive.")
+    return microusd * TOKEN_UNITS // price
