@@ -202,6 +202,7 @@ class Brain(Course):
                 self.changes.stops.append((lease.node, lease.id))
                 self._step(lease, lease_rules.Lost(now, BANNED, "network"))
                 continue
+            self.evictions.runs(self.jobs[lease.job].job.account, lease, now)
             if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
                 self.floor.cool(lease.node, now)
                 self._step(lease, lease_rules.Declined(now, "node.unanswered"))

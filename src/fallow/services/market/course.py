@@ -158,6 +158,7 @@ class Course(Accounts):
         del self.leases[lease.id]
         self.giving_way.pop(lease.id, None)
         entry = self.jobs[lease.job]
+        self.evictions.over(entry.job.account, lease)
         if lease.started_at is not None and entry.job.needs.blobs and lease.caused_by != "provider":
             self.holders.note((entry.job.account, entry.job.needs.blobs), lease.node)
         entry.reserved.pop(lease.id, None)

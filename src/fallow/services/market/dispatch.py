@@ -80,7 +80,10 @@ def _make_room(brain: Brain, turns: Iterable[_Turn], window_ms: int, now: int) -
         return set()
     preemption = Preemption(brain, now)
     for turn, item in short[:PREEMPTED_A_ROUND_MAX]:
-        preemption.make_room(turn.wish, turn.barred(item), partial(turn.affords, item, window_ms))
+        account = turn.entry.job.account
+        if brain.evictions.may(account, now):
+            ended = preemption.make_room(turn.wish, turn.barred(item), partial(turn.affords, item, window_ms))
+            brain.evictions.note(account, ended, now)
     return preemption.claimed
 
 

@@ -30,8 +30,8 @@ class Preemption:
         for slot in brain.floor.slots.values() if any(lease.spot for lease in brain.leases.values()) else ():
             self._look_at(slot)
 
-    def make_room(self, wish: Wish, barred: Collection[bytes], affords: Callable[[int], bool]) -> None:
-        """Claim room for one lease, on the best node where ending spot leases gives it, if there is one.
+    def make_room(self, wish: Wish, barred: Collection[bytes], affords: Callable[[int], bool]) -> int:
+        """Claim room for one lease, on the best node where ending spot leases gives it; returns how many were ended.
 
         `barred` are accounts whose nodes the lease may not go to; `affords` says whether its payer can pay a price
         per hour.
@@ -44,10 +44,12 @@ class Preemption:
             if slot.offer.account not in barred and self._now >= slot.cool_until
         ]
         best = next((place.node for place in candidates(places, wish) if affords(price_of(place, wish))), None)
-        if best is not None:
-            self._end_leases(best, resources)
-            self._coming[best] = self._coming[best].minus(resources)
-            self.claimed.add(best)
+        if best is None:
+            return 0
+        ended = self._end_leases(best, resources)
+        self._coming[best] = self._coming[best].minus(resources)
+        self.claimed.add(best)
+        return ended
 
     def _look_at(self, slot: Slot) -> None:
         coming, victims = slot.free, []
@@ -67,12 +69,15 @@ class Preemption:
             room = room.plus(lease.resources)
         return room
 
-    def _end_leases(self, node: bytes, resources: Resources) -> None:
+    def _end_leases(self, node: bytes, resources: Resources) -> int:
         """End no more than it takes, the latest first: it loses the least."""
+        ended = 0
         while not self._coming[node].holds(resources):
             lease = self._victims[node].pop()
             self._coming[node] = self._coming[node].plus(lease.resources)
             self._brain.preempt(lease, self._now)
+            ended += 1
+        return ended
 
 
 def _began_at(lease: Lease) -> int:

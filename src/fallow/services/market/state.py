@@ -19,6 +19,7 @@ from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.verification import level, suspended_until, trust
 from fallow.services.market.changes import Changes
 from fallow.services.market.entry import Entry
+from fallow.services.market.evictions import Evictions
 from fallow.services.market.floor import NOTHING, Floor, Slot
 from fallow.services.market.holders import Holders
 from fallow.services.market.judging import Judging
@@ -42,6 +43,7 @@ class State:
         self.floor = Floor()
         self.lookup = Lookup()
         self.holders = Holders()
+        self.evictions = Evictions()
         self.jobs: dict[str, Entry] = {}
         self.leases: dict[bytes, Lease] = {}
         self.meters: dict[MeterKey, int] = {}
