@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -314,8 +315,9 @@ class World:
         says = {name: bool(order.work.get(name)) for name in ("compares", "checkpoints")}
         secret = bool(order.work.get("secrets"))
         blobs = tuple(order.work.get("blobs", ()))
-        proves = not order.work.get("buyers_word")
-        needs = Needs(secrets=("KEY",) if secret else (), blobs=blobs, proves=proves, **says)
+        program = order.work.get("program", "")
+        proves = not (order.work.get("buyers_word") or program)
+        needs = Needs(secrets=("KEY",) if secret else (), blobs=blobs, proves=proves, program=program, **says)
         return self.ask(Submission(order, account, needs, locked=b"locked" if secret else None))
 
     def cancel(self, job_id: str, account: bytes) -> Answer:
@@ -337,10 +339,18 @@ class World:
         self.rounds._log_has_news = True
 
     def offer(
-        self, node: Node, total: Resources, terms: Terms, *, is_open: bool = True, spot: Terms | None = None
+        self,
+        node: Node,
+        total: Resources,
+        terms: Terms,
+        *,
+        is_open: bool = True,
+        spot: Terms | None = None,
+        attributes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         node.offers += 1
         fields: dict[str, Any] = {"offer": node.offers, "open": is_open, "total": total, "terms": terms}
+        fields["attributes"] = dict(attributes)
         self.record(node, OfferMade(**fields) if spot is None else SpotOfferMade(spot=spot, **fields))
 
     def accept(self, node: Node, lease: bytes) -> None:

@@ -22,6 +22,7 @@ from fallow.services.market.dispatch import dispatch
 from fallow.services.market.entry import Entry
 from fallow.services.market.state import Source
 
+PROGRAM = "ab" * 32
 BUYER, OPERATOR = b"b" * 20, b"o" * 20
 START_MS = 1_000_000
 ROUND_MS = 1_000
@@ -62,6 +63,8 @@ class Outcome(NamedTuple):
     overhead: float
     lies_paid_ms: int
     cheats_found: Rate = Rate(0, 0)
+    cheats_suspect: Rate = Rate(0, 0)
+    honest_suspect: Rate = Rate(0, 0)
 
 
 def truth(item: int) -> bytes:
@@ -72,6 +75,25 @@ def truth(item: int) -> bytes:
 def honest(item: int, _: int, __: random.Random) -> bytes:
     """Tell the truth."""
     return truth(item)
+
+
+def noisy(rate: float) -> Answer:
+    """Tell the truth of a program that gives something else now and then."""
+
+    def answer(item: int, _: int, chance: random.Random) -> bytes:
+        return chance.randbytes(32) if chance.random() < rate else truth(item)
+
+    return answer
+
+
+def unlike(_: int, __: int, chance: random.Random) -> bytes:
+    """Tell the truth of a program that gives something else each time."""
+    return chance.randbytes(32)
+
+
+NOISY, VERY_NOISY = noisy(0.1), noisy(0.5)
+
+HONEST = (honest, unlike, NOISY, VERY_NOISY)
 
 
 def liar(rate: float) -> Answer:
@@ -111,19 +133,21 @@ def run(
     compares: bool = True,
     planted: int = 0,
     one_line: bool = False,
+    reruns: bool = False,
 ) -> Outcome:
     """Let nodes with these ways of answering work through a map, each with an owner of his own.
 
-    The operator has `planted` items for canaries beside it. With `one_line` all cheats are seen on one network.
+    The operator has `planted` items for canaries beside it. With `one_line` all cheats are seen on one network, with
+    `reruns` the work says what program it is, so that it can be run again.
     """
     chance = random.Random(seed)
     brain = Brain(FeePolicy(), Seed(1, chance.randbytes(32)))
     nodes = {chance.randbytes(32): answer for answer in answers}
     for node in nodes:
         brain.offer(_offer(node, chance), START_MS)
-    lines = {node: "192.0.2.0/24" for node, answer in nodes.items() if one_line and answer is not honest}
+    lines = {node: "192.0.2.0/24" for node, answer in nodes.items() if one_line and answer not in HONEST}
     brain.observed(START_MS, networks=lines)
-    entry = _buy(brain, items, seed, replicas=replicas, compares=compares, planted=planted)
+    entry = _buy(brain, items, seed, replicas=replicas, compares=compares, planted=planted, reruns=reruns)
     leases = lies = refused = paid_ms = 0
     lied: set[bytes] = set()
     now = START_MS
@@ -152,12 +176,13 @@ def run(
     refused += len([found for found in brain.take_changes().evidence if found.lease in lied])
     done = [item for item in entry.items.values() if item.state is ItemState.DONE]
     wrong = [item for item in done if item.result != truth(item.index).hex()]
-    honest_nodes = [node for node, answer in nodes.items() if answer is honest]
+    honest_nodes = [node for node, answer in nodes.items() if answer in HONEST]
 
     def found(node: bytes) -> bool:
         return brain.judging.standing(node).wrong > 0
 
-    cheats = [node for node, answer in nodes.items() if answer is not honest]
+    suspects = brain.judging.reruns.suspects((BUYER, PROGRAM))
+    cheats = [node for node, answer in nodes.items() if answer not in HONEST]
     return Outcome(
         Rate(len(wrong), items),
         Rate(refused, lies),
@@ -165,15 +190,18 @@ def run(
         (leases - items) / items,
         paid_ms,
         Rate(sum(map(found, cheats)), len(cheats)),
+        Rate(len(suspects.intersection(cheats)), len(cheats)),
+        Rate(len(suspects.intersection(honest_nodes)), len(honest_nodes)),
     )
 
 
-def _buy(brain: Brain, items: int, seed: int, *, replicas: int, compares: bool, planted: int) -> Entry:
+def _buy(brain: Brain, items: int, seed: int, *, replicas: int, compares: bool, planted: int, reruns: bool) -> Entry:
     order = Order(id=f"{seed:032x}", vertical="compute", work={}, items=["0" * 64] * items, replicas=replicas)
     if planted:
         plants = Order(id=f"{seed + 1000:032x}", vertical="compute", work={}, items=["0" * 64] * planted, replicas=2)
         brain.submit(plants, OPERATOR, Needs(compares=True), START_MS, planted=True)
-    brain.submit(order, BUYER, Needs(compares=compares), START_MS)
+    needs = Needs(compares=compares, proves=compares, program=PROGRAM if reruns else "")
+    brain.submit(order, BUYER, needs, START_MS)
     return brain.jobs[order.id]
 
 

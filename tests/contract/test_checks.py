@@ -15,6 +15,7 @@ from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw, Purpose
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
+from fallow.domain.reruns import Rerun
 from fallow.ports.checks import CheckStore, SeedRow
 from fallow.ports.database import Database
 
@@ -76,6 +77,21 @@ async def test_what_is_known_is_kept_oldest_first_and_goes(place: Place) -> None
         await store.put_known(tx, {entries[1].key: None, known(9, 1).key: None, entries[2].key: known(2, 10, uses=4)})
     async with database.transaction() as tx:
         assert await store.known(tx) == [known(2, 10, uses=4), entries[0]]
+
+
+async def test_what_re_runs_have_shown_is_kept_once_and_read_the_latest_first(place: Place) -> None:
+    database, store = place
+    made = [
+        Rerun(bytes([n]) * 16, b"a" * 20, f"p{n}", (NODE, b"m" * 32), (b"o" * 20, b"q" * 20), bool(n % 2), at)
+        for n, at in ((1, 30), (2, 10), (3, 20))
+    ]
+    async with database.transaction() as tx:
+        await store.add_reruns(tx, [])
+        await store.add_reruns(tx, made)
+        await store.add_reruns(tx, [made[0]._replace(same=False)])
+    async with database.transaction() as tx:
+        assert await store.reruns(tx, 9) == [made[0], made[2], made[1]]
+        assert await store.reruns(tx, 2) == [made[0], made[2]]
 
 
 async def test_a_draw_stays_and_is_read_page_by_page(place: Place) -> None:

@@ -10,6 +10,7 @@ import httpx2
 import msgspec
 import pytest
 
+from fallow.agent import inventory
 from fallow.agent.bench import score_cpu
 from fallow.agent.consent import Consent, consent_text
 from fallow.agent.enrol import Plan, Wishes, carry_out, plan_join, settings_from
@@ -191,6 +192,23 @@ def test_inventory_and_score_of_this_machine(tmp_path: Path) -> None:
     assert bool(found.gpus) != ("gpu" in found.missing)
     ticks = iter(range(0, 10**12, 10**9))
     assert score_cpu(lambda: next(ticks)) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("processor\t: 0\nmodel name\t: AMD  EPYC 7543\x07 32-Core\nmodel name\t: other\n", "AMD EPYC 7543 32-Core"),
+        ("Model\t\t: Raspberry Pi 5\n", "Raspberry Pi 5"),
+        ("model name : " + "x" * 500, "x" * 80),
+        ("bogomips : 1\n", ""),
+    ],
+)
+def test_what_the_processor_calls_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, model: str
+) -> None:
+    (there := tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(inventory, "_CPU_INFO", there)
+    assert take_inventory(tmp_path).attributes.get("cpu.model", "") == model
 
 
 def test_a_home_that_others_can_change_is_refused(tmp_path: Path) -> None:

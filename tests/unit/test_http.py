@@ -110,6 +110,7 @@ BUYERS_ROUTES = [
 ]
 OPERATORS_ROUTES = [
     ("POST", "/v1/operator/tokens"),
+    ("GET", "/v1/operator/reruns"),
     ("POST", "/v1/operator/keys"),
     ("DELETE", "/v1/operator/keys/buyer"),
     ("POST", "/v1/operator/credits"),

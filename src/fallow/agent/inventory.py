@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from fallow.domain.resources import Resources
 MIB = 1 << 20
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
+_CPU_INFO = Path("/proc/cpuinfo")
+_MODEL = re.compile(r"^(?:model name|Model|Hardware)\s*:\s*(\S.*)$", re.MULTILINE)
+_NAME_MAX = 80
 
 
 class Inventory(NamedTuple):
@@ -31,6 +35,7 @@ class Inventory(NamedTuple):
     python: str
     gpus: tuple[Gpu, ...]
     missing: Mapping[str, str]
+    cpu_model: str = ""
 
     @property
     def resources(self) -> Resources:
@@ -48,6 +53,8 @@ class Inventory(NamedTuple):
             "python": self.python,
             "cpu.cores": str(self.cpu_milli // 1000),
         }
+        if self.cpu_model:
+            found["cpu.model"] = self.cpu_model
         if self.gpus:
             found |= {GPU_MODEL: self.gpus[0].model, GPU_VRAM_MIB: str(self.gpus[0].memory_mib)}
         return found
@@ -69,9 +76,20 @@ def take_inventory(folder: Path) -> Inventory:
         system=platform.system().lower(),
         machine=platform.machine().lower(),
         python=".".join(platform.python_version_tuple()[:2]),
+        cpu_model=_cpu_model(),
         gpus=gpus,
         missing=missing,
     )
+
+
+def _cpu_model() -> str:
+    """What the processor calls itself; "" where it does not say. Work gives the same bytes on the same one, if any."""
+    try:
+        found = _MODEL.search(_CPU_INFO.read_text("utf-8", "replace"))
+    except OSError:
+        return ""
+    plain = "".join(sign for sign in found[1] if sign.isprintable()) if found is not None else ""
+    return " ".join(plain.split())[:_NAME_MAX]
 
 
 def _cpu_milli() -> int:

@@ -10,11 +10,11 @@ from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
 from fallow.cli.order import make_order
-from fallow.cli.show import Json, clean, say, show_json, table
+from fallow.cli.show import Json, clean, node_name, say, show_json, table
 from fallow.cli.units import when
 from fallow.cli.wanted import Options, Wanted
 from fallow.domain.verification import CHECKED_VOTES
-from fallow.domain.views import SeedView
+from fallow.domain.views import RerunView, SeedView
 
 app = App(name="checks", help="Recompute which results were checked.")
 
@@ -53,6 +53,21 @@ def verify(
 
 
 @app.command
+def hints(*, json: Json = False) -> None:
+    """List items that a machine of the same class did again, where nobody compares, the latest first.
+
+    A difference proves nothing: the program may give something else each time. It takes a key that may operate.
+    """
+    with profiles.connect() as client:
+        found = client.reruns()
+    if json:
+        show_json(found)
+        return
+    columns = ["AT", "PROGRAM", "BOUGHT BY", "FIRST", "AGAIN", "SAID", "SUSPECT"]
+    table(columns, map(_rerun, found), empty="Nothing was run again yet.")
+
+
+@app.command
 def plant(program: ExistingFile, /, *inputs: ExistingFile, wanted: Options = None, json: Json = False) -> None:
     """Have a program or script done once for each input, on the network's account, and make canaries of it.
 
@@ -63,6 +78,12 @@ def plant(program: ExistingFile, /, *inputs: ExistingFile, wanted: Options = Non
         order = make_order(client, [str(program)], wanted, items=inputs, quiet=json)
         job = client.plant(msgspec.structs.replace(order, replicas=max(CHECKED_VOTES, order.replicas)))
     show_json(job) if json else say(f"Planted as job {job.id}.")
+
+
+def _rerun(found: RerunView) -> tuple[object, ...]:
+    said = "the same" if found.same else "something else"
+    nodes, suspects = map(node_name, found.nodes), ", ".join(map(node_name, found.suspects))
+    return (when(found.at), found.program[:12], found.account, *nodes, said, suspects)
 
 
 def _row(seed: SeedView) -> tuple[object, ...]:

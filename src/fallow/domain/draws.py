@@ -26,6 +26,9 @@ class Purpose(StrEnum):
     CANARY = "canary"
     """Whether the node is given work next whose result is known."""
 
+    RERUN = "rerun"
+    """Whether a machine of the same class does an item again whose results nobody compares."""
+
 
 class Seed(NamedTuple):
     """The seed of one epoch of draws. `number` counts the epochs in which this network drew."""

@@ -82,6 +82,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What the order's work asks for, as its vertical said when it was checked (see `WorkNeeds`).
 
     `secrets` are the names of the secret values that came with the order.
+    `program` names what is run, whatever its arguments and inputs are; "" where nothing does.
     `compares` says that results are compared, `proves` that a difference proves somebody wrong. Where only the buyer
     says that results must be equal, it does not: a program can tell machines apart on purpose, to harm their owners.
     """
@@ -93,6 +94,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     proves: bool = True
     checkpoints: bool = False
     secrets: tuple[str, ...] = ()
+    program: str = ""
 
     def trust_min(self, order: Order) -> str:
         """The least trust level that a node must have: secret values are handed to proven ones and above."""
@@ -101,7 +103,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """That a job is a canary: an item that others did before, given to `node`.
+    """That a job is an item that others did before: a canary, given to `node`, or a re-run, given to any like `first`.
 
     Chance, blobs and right to read them are those of the item as it was: of `job`, of `account`. `says` is its result.
     """
@@ -111,6 +113,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     account: bytes
     node: bytes
     says: Says
+    first: Vote | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

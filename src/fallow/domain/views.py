@@ -152,7 +152,6 @@ class CandidateView(View, frozen=True, kw_only=True):
     price_microusd_per_hour: int
     trust: str
     country: str
-    cell: str = ""
 
 
 class QuoteView(View, frozen=True, kw_only=True):
@@ -197,7 +196,6 @@ class NodeView(View, frozen=True, kw_only=True):
     leases: int
     last_seen_at: int | None
     spot: Terms | None = None
-    cell: str = ""
 
 
 class EnrolledView(View, frozen=True, kw_only=True):
@@ -298,6 +296,22 @@ class VoteView(View, frozen=True, kw_only=True):
     ok: bool
     reason: str
     result: str | None
+
+
+class RerunView(View, frozen=True, kw_only=True):
+    """What running an item again has shown: two nodes gave the same bytes, or did not, which proves nothing.
+
+    `lease` is the first node's. `program` names what an `account` had run. `suspects` are those of the two nodes at
+    which all re-runs of the program hint now.
+    """
+
+    lease: str
+    at: int
+    account: str
+    program: str
+    nodes: list[str]
+    same: bool
+    suspects: list[str]
 
 
 class EvidenceView(View, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from fallow.domain.views import (
     EvidenceView,
     LedgerCheckView,
     PurseView,
+    RerunView,
     ReserveUseView,
     ReserveView,
 )
@@ -77,6 +78,12 @@ async def evidence(gateway: Parts) -> list[EvidenceView]:
     return await gateway.ask(calls.EVIDENCE, {}, list[EvidenceView])
 
 
+@get("/v1/operator/reruns", guards=[operator], responses=keyed(), tags=["operator"])
+async def reruns(gateway: Parts, limit: Limit = 200) -> list[RerunView]:
+    """What running items again has shown where nobody compares, the latest first: hints, which prove nothing."""
+    return await gateway.ask(calls.RERUNS, calls.Page(limit=limit), list[RerunView])
+
+
 @post("/v1/operator/actions", guards=[operator], responses=keyed(404, 409, 413), tags=["operator"])
 async def act(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], data: JSONBody[calls.Action]) -> ActionView:
     """Ban a node or an account, vouch for an account's owner, or take that back. Who did it, and why, is kept."""
@@ -96,4 +103,17 @@ async def nodes(gateway: Parts, after: AfterNode = "", limit: Limit = 200) -> li
     return await gateway.ask(calls.NODES, calls.Page(after=after, limit=limit), list[EnrolledView])
 
 
-ROUTES = [create_token, create_key, revoke_key, grant, ledger_check, reserve, balance, evidence, act, actions, nodes]
+ROUTES = [
+    create_token,
+    create_key,
+    revoke_key,
+    grant,
+    ledger_check,
+    reserve,
+    balance,
+    evidence,
+    reruns,
+    act,
+    actions,
+    nodes,
+]

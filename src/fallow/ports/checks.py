@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw
+from fallow.domain.reruns import Rerun
 from fallow.ports.database import Transaction
 
 
@@ -47,6 +48,14 @@ class CheckStore(Protocol):
 
     async def put_known(self, tx: Transaction, known: Mapping[tuple[str, int], Known | None]) -> None:
         """Write items, by job and index, over their older versions; None takes one away."""
+        ...
+
+    async def add_reruns(self, tx: Transaction, reruns: Sequence[Rerun]) -> None:
+        """Keep what re-runs have shown; one that is there already stays as it is."""
+        ...
+
+    async def reruns(self, tx: Transaction, limit: int) -> list[Rerun]:
+        """What re-runs have shown, the latest first."""
         ...
 
     async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:

@@ -23,6 +23,8 @@ class WorkNeeds(NamedTuple):
     `compares` says that every honest node must give the same result, byte for byte, so that nodes can be checked by
     having another one do the same. `checkpoints` says that its worker saves them and goes on from them,
     `secrets` that it can hand secret values to the program, `near` that its results can be compared by a tolerance.
+    `program` names what is run, whatever its arguments and inputs are: by it the network sees whether a program gives
+    the same on machines of one class.
     """
 
     blobs: frozenset[str]
@@ -32,6 +34,7 @@ class WorkNeeds(NamedTuple):
     checkpoints: bool = False
     secrets: bool = False
     near: bool = False
+    program: str = ""
 
 
 class LeaseBlobs(Protocol):

@@ -18,6 +18,7 @@ from fallow.domain.views import (
     LedgerCheckView,
     NetworkView,
     NodeView,
+    RerunView,
     ReserveView,
     StatementLine,
 )
@@ -114,6 +115,10 @@ class AccountCalls(Wire):
     async def reserve(self) -> ReserveView:
         """Operator: what is in the reserve, and what it was used for."""
         return await self._call("GET", "/v1/operator/reserve", ReserveView)
+
+    async def reruns(self, *, limit: int | None = None) -> list[RerunView]:
+        """Operator: what running items again has shown where nobody compares, the latest first."""
+        return await self._call("GET", "/v1/operator/reruns", list[RerunView], query=arguments(limit=limit))
 
     async def evidence(self) -> list[EvidenceView]:
         """Operator: refused work and why, the latest first."""

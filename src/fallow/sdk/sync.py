@@ -60,6 +60,7 @@ class Client(Waiting):
     all_enrolled = iterates(AsyncClient.all_enrolled)
     grant = waits(AsyncClient.grant)
     ledger_check = waits(AsyncClient.ledger_check)
+    reruns = waits(AsyncClient.reruns)
     evidence = waits(AsyncClient.evidence)
     reserve = waits(AsyncClient.reserve)
     balance_of = waits(AsyncClient.balance_of)

@@ -9,6 +9,7 @@ import msgspec
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw
+from fallow.domain.reruns import Rerun
 from fallow.ports.checks import SeedRow
 from fallow.ports.database import Transaction
 
@@ -20,6 +21,7 @@ class MemoryCheckStore:
         self._seeds: dict[int, SeedRow] = {}
         self._draws: dict[tuple[int, bytes, str], Draw] = {}
         self._known: dict[tuple[str, int], bytes] = {}
+        self._reruns: dict[bytes, Rerun] = {}
 
     async def seeds(self, tx: Transaction, limit: int) -> list[SeedRow]:
         """Epochs of draws, the latest first."""
@@ -60,6 +62,18 @@ class MemoryCheckStore:
                 mine.put(self._known, key, msgspec.json.encode(entry))
             elif key in self._known:
                 mine.drop(self._known, key)
+
+    async def add_reruns(self, tx: Transaction, reruns: Sequence[Rerun]) -> None:
+        """Keep what re-runs have shown."""
+        mine = memory_transaction(tx)
+        for found in reruns:
+            if found.lease not in self._reruns:
+                mine.put(self._reruns, found.lease, found)
+
+    async def reruns(self, tx: Transaction, limit: int) -> list[Rerun]:
+        """What re-runs have shown, the latest first."""
+        memory_transaction(tx)
+        return sorted(self._reruns.values(), key=lambda found: (found.at, found.lease), reverse=True)[:limit]
 
     async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:
         """An epoch's draws, those above `after`."""

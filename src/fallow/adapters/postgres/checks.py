@@ -8,6 +8,7 @@ import msgspec
 
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw, Purpose
+from fallow.domain.reruns import Rerun
 from fallow.ports.checks import SeedRow
 from fallow.ports.database import Row, Transaction
 
@@ -64,6 +65,31 @@ class PostgresCheckStore:
                 " ON CONFLICT (job, item) DO UPDATE SET doc = EXCLUDED.doc",
                 *map(list, zip(*rows, strict=True)),
             )
+
+    async def add_reruns(self, tx: Transaction, reruns: Sequence[Rerun]) -> None:
+        """Keep what re-runs have shown."""
+        for found in reruns:
+            await tx.execute(
+                "INSERT INTO checks.rerun (lease, account, program, nodes, owners, same, at)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+                *found,
+            )
+
+    async def reruns(self, tx: Transaction, limit: int) -> list[Rerun]:
+        """What re-runs have shown, the latest first."""
+        rows = await tx.fetch("SELECT * FROM checks.rerun ORDER BY at DESC, lease DESC LIMIT $1", limit)
+        return [
+            Rerun(
+                row["lease"],
+                row["account"],
+                row["program"],
+                (row["nodes"][0], row["nodes"][1]),
+                (row["owners"][0], row["owners"][1]),
+                row["same"],
+                row["at"],
+            )
+            for row in rows
+        ]
 
     async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:
         """An epoch's draws, those above `after`."""

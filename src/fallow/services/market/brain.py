@@ -20,6 +20,7 @@ from fallow.domain.jobs import FINAL, Item, Job, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.offers import Offer
 from fallow.domain.orders import Order
+from fallow.domain.reruns import rerun
 from fallow.services.market.course import BANNED, Course
 from fallow.services.market.entry import Entry
 from fallow.services.market.state import Source
@@ -116,6 +117,13 @@ class Brain(Course):
             self.floor.slots, lambda slot: self.place_of(slot, now), busy, seed, self.changes.known, now
         ):
             self._open(job, now)
+
+    def give_reruns(self, now: int) -> None:
+        """Order what is due, on the network's own account: items once more, on machines like those that did them."""
+        for job, index, first in self.judging.reruns.take():
+            slot = self.floor.slots.get(first.node)
+            if slot is not None:
+                self._open(rerun(job, index, first, slot.offer.made.attributes, now), now)
 
     def funded(self, _: int, *, account: bytes) -> None:
         """Money came in: what waited for it is tried again."""

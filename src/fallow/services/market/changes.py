@@ -11,6 +11,7 @@ from fallow.domain.draws import Draw
 from fallow.domain.jobs import Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Refusal
+from fallow.domain.reruns import Rerun
 from fallow.domain.reserve import TallyKey
 from fallow.domain.views import JobEvent
 
@@ -77,6 +78,7 @@ class Changes:
         self.evidence: list[Evidence] = []
         self.draws: list[Draw] = []
         self.known: dict[tuple[str, int], Known | None] = {}
+        self.reruns: list[Rerun] = []
 
         self.moving: set[bytes] = set()
 

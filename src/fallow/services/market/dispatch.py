@@ -21,6 +21,7 @@ from fallow.services.market.brain import ANSWER_MS, Brain
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import Slot
 from fallow.services.market.lookup import Choices
+from fallow.services.market.reruns import NOBODY
 from fallow.services.market.spot import Preemption
 
 PLACED_A_ROUND_MAX = 500
@@ -49,6 +50,7 @@ def lease_id(job_id: str, item: Item) -> bytes:
 def dispatch(brain: Brain, now: int, *, window_ms: int) -> int:
     """Propose leases for waiting items; returns how many. Orders on demand come first, with what spot leases hold."""
     brain.give_canaries(now)
+    brain.give_reruns(now)
     choices = brain.choices(now)
     waiting = [entry for entry in brain.jobs.values() if entry.waiting]
     # Canaries come first: they are few, and a node that is never free for one would never be looked at.
@@ -99,6 +101,7 @@ class _Turn:
         self.per_owner_max = entry.job.order.requirements.leases_per_owner_max
         self.wish, suspect = wish_of(entry.job.order, entry.job.needs, entry.job.account), entry.suspect
         self.slots = choices.of(self.wish) if suspect is None else choices.only(suspect, self.wish)
+        self.suspects = self._suspects()
         self.short: list[Item] = []
         """Items that found no room, although there is money for them."""
 
@@ -112,7 +115,7 @@ class _Turn:
                 continue
             slot = None if payer in self.brain.unfunded else self._slot_for(item)
             if slot is None:
-                if payer not in self.brain.unfunded and self.entry.suspect is None:
+                if payer not in self.brain.unfunded and self.entry.suspect is None and not self.entry.first:
                     self.short.append(item)
                 self._give_up_checking(item, payer)
                 if len(self.short) >= PREEMPTED_A_ROUND_MAX and not (item.votes or item.leases or item.shunned):
@@ -121,6 +124,12 @@ class _Turn:
                 self.waiting.append(index)
                 return True
         return False
+
+    def _suspects(self) -> frozenset[bytes]:
+        """Nodes that re-runs of this program hint at: they get none of it while there is another that could do it."""
+        found = self.brain.judging.reruns.suspects((self.entry.job.account, self.entry.job.needs.program))
+        others = found and any(slot.offer.node not in found for slot in self.slots.here())
+        return found if others else NOBODY
 
     def _give_up_checking(self, item: Item, payer: bytes) -> None:
         """Do with the results that are there when the network cannot pay for another, or no node could give one."""
@@ -195,19 +204,19 @@ class _Turn:
     def _owners(self, item: Item) -> set[bytes]:
         """Accounts that work or worked on an item: no owner confirms himself, nor checks what he bought himself."""
         job, leases = self.entry.job, self.brain.leases
-        buyer = {job.payer} if self._payer(item) == NETWORK else set[bytes]()
-        return buyer | {vote.account for vote in item.votes} | {leases[lease].payee for lease in item.leases}
+        buyer = {job.replay.account if job.replay else job.payer} if self._payer(item) == NETWORK else set[bytes]()
+        votes = (*self.entry.first, *item.votes)
+        return buyer | {vote.account for vote in votes} | {leases[lease].payee for lease in item.leases}
 
     def _other(self, slot: Slot, item: Item, owners: set[bytes]) -> bool:
-        offer = slot.offer
-        return (
-            offer.node not in item.shunned and offer.account not in owners and not self._shares_a_line(offer.node, item)
-        )
+        node = slot.offer.node
+        barred = node in item.shunned or node in self.suspects or slot.offer.account in owners
+        return not barred and not self._shares_a_line(node, item)
 
     def _shares_a_line(self, node: bytes, item: Item) -> bool:
         """Whether a node is seen on the network of one that has to do with an item: it confirms no neighbour."""
         networks, leases = self.brain.floor.networks, self.brain.leases
-        nodes = [vote.node for vote in item.votes] + [leases[lease].node for lease in item.leases]
+        nodes = [vote.node for vote in (*self.entry.first, *item.votes)] + [leases[lease].node for lease in item.leases]
         line = networks.get(node)
         return bool(line) and any(networks.get(other) == line for other in nodes)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from fallow.domain import jobs as job_rules
 from fallow.domain.jobs import FINAL, Item, Job, JobState
+from fallow.domain.verification import Vote
 from fallow.services.market.changes import Changes
 
 
@@ -28,7 +29,15 @@ class Entry:
     def suspect(self) -> bytes | None:
         """The node that a canary is for, until it has answered."""
         replay = self.job.replay
-        return None if replay is None or any(item.votes for item in self.items.values()) else replay.node
+        if replay is None or replay.first is not None or any(item.votes for item in self.items.values()):
+            return None
+        return replay.node
+
+    @property
+    def first(self) -> tuple[Vote, ...]:
+        """What another node said before, if this is a re-run: neither its owner nor a neighbour confirms it."""
+        replay = self.job.replay
+        return (replay.first,) if replay is not None and replay.first is not None else ()
 
     def affords(self, amount_microusd: int) -> bool:
         """Whether the order's budget covers one more reservation."""

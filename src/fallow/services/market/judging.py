@@ -13,6 +13,7 @@ from fallow.domain.draws import Purpose, Seed, draw
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence
+from fallow.domain.reruns import can_be_rerun, compared
 from fallow.domain.verification import (
     CHECKED_VOTES,
     INCONCLUSIVE,
@@ -26,6 +27,7 @@ from fallow.domain.verification import (
 from fallow.services.market.canaries import Canaries
 from fallow.services.market.changes import Changes
 from fallow.services.market.comparing import Comparing
+from fallow.services.market.reruns import Due, Reruns
 
 NO_STANDING = Standing()
 
@@ -37,6 +39,7 @@ class Judging:
         self.standings: dict[bytes, Standing] = {}
         self.canaries = Canaries()
         self.comparing = Comparing()
+        self.reruns = Reruns()
         self.seed = seed
 
     def standing(self, node: bytes) -> Standing:
@@ -51,36 +54,38 @@ class Judging:
             lease=lease.id, node=lease.node, account=lease.payee, ok=lease.ok, reason=lease.reason, result=result
         )
         item = job_rules.voted(item, lease, vote)
+        if job.replay is not None and job.replay.first is not None:
+            return item, Judgement((vote,), ())
         if job.replay is not None and len(item.votes) == 1:
             if vote.says == job.replay.says:
                 return item, Judgement((vote,), ())
             item = msgspec.structs.replace(item, wanted=DISPUTED_VOTES)
         elif item.wanted == 1:
-            item = msgspec.structs.replace(item, wanted=self._wanted(job, lease, changes, now))
+            item = msgspec.structs.replace(item, wanted=self._wanted(job, item, lease, changes, now))
         return self.decide(job, item)
 
     def decide(self, job: Job, item: Item) -> tuple[Item, Judgement | None]:
         """Decide by the votes that are there; None while further ones, or their comparison, are to come."""
         if item.leases or item.lacks_lease:
             return item, None
-        compared = self.comparing.of(job, item)
-        if compared is None:
+        near = self.comparing.of(job, item)
+        if near is None:
             return item, None
-        if compared.fault:
-            return item, Judgement((), (), compared.fault)
-        judgement = judge(item.votes, item.wanted, compared.agree)
+        if near.fault:
+            return item, Judgement((), (), near.fault)
+        judgement = judge(item.votes, item.wanted, near.agree)
         if judgement is None:
             item = msgspec.structs.replace(item, wanted=len(item.votes) + 1)
         return item, judgement
 
     def for_less(self, job: Job, item: Item) -> Judgement | None:
         """Decide although no further vote is to be had: all that are there must agree with one. None: see `decide`."""
-        compared = self.comparing.of(job, item)
-        if compared is None:
+        near = self.comparing.of(job, item)
+        if near is None:
             return None
-        found = None if compared.fault else judge(item.votes, len(item.votes), compared.agree)
+        found = None if near.fault else judge(item.votes, len(item.votes), near.agree)
         whole = found is not None and len(found.right) == len(item.votes)
-        return found if found is not None and whole else Judgement((), (), compared.fault or INCONCLUSIVE)
+        return found if found is not None and whole else Judgement((), (), near.fault or INCONCLUSIVE)
 
     def learn(self, job: Job, item: Item, judgement: Judgement, used_ms: int, changes: Changes, now: int) -> None:
         """Remember what the nodes have shown, and keep the evidence against those that were wrong.
@@ -89,6 +94,9 @@ class Judging:
         what he bought from himself confirms neither his node nor others.
         """
         if not job.needs.proves:
+            return
+        if job.replay is not None and job.replay.first is not None:
+            self._learn_rerun(job, judgement.right[0], changes, now)
             return
         strangers = tuple(vote for vote in judgement.right if not job.payer or vote.account != job.payer)
         for vote in strangers:
@@ -101,7 +109,17 @@ class Judging:
         if known is not None:
             self.canaries.learn(known, changes.known)
 
-    def _wanted(self, job: Job, lease: Lease, changes: Changes, now: int) -> int:
+    def _learn_rerun(self, job: Job, vote: Vote, changes: Changes, now: int) -> None:
+        """The same bytes confirm both nodes; others are a hint, which brings canaries to whom enough of them point."""
+        found = compared(job, vote, now)
+        changes.reruns.append(found)
+        suspect = self.reruns.learn(found)
+        for node in found.nodes if found.same else ():
+            self._set(node, after(self.standing(node), now, right=True), changes)
+        for node in () if found.same else suspect:
+            self.canaries.owe(node, vote.lease)
+
+    def _wanted(self, job: Job, item: Item, lease: Lease, changes: Changes, now: int) -> int:
         """Draw how many results an item takes of which one is there; one that is not checked may bring a canary."""
         standing = self.standing(lease.node)
         checks = job.needs.compares and job.needs.proves and lease.payee != job.payer
@@ -109,7 +127,17 @@ class Judging:
             return CHECKED_VOTES
         if self._drawn(Purpose.CANARY, lease, canary_one_in(standing), changes, now):
             self.canaries.owe(lease.node, lease.id)
+        if can_be_rerun(job, lease):
+            self._draw_rerun(job, item, lease, changes, now)
         return 1
+
+    def _draw_rerun(self, job: Job, item: Item, lease: Lease, changes: Changes, now: int) -> None:
+        program = job.account, job.needs.program
+        if self.reruns.in_vain(program):
+            return
+        one_in = 1 if self.reruns.watched(program, lease.node) else canary_one_in(self.standing(lease.node))
+        if self._drawn(Purpose.RERUN, lease, one_in, changes, now):
+            self.reruns.owe(Due(job, item.index, item.votes[-1]))
 
     def _drawn(self, purpose: Purpose, lease: Lease, one_in: int, changes: Changes, now: int) -> bool:
         drawn = draw(self.seed, purpose, lease=lease.id, node=lease.node, one_in=one_in, at=now)

@@ -27,6 +27,7 @@ from fallow.services.market.dispatch import dispatch
 from fallow.services.market.intake import apply_log
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
+from fallow.services.market.reruns import Reruns
 from fallow.services.market.seeds import Seeds
 
 INPUTS_A_ROUND_MAX = 256
@@ -194,6 +195,7 @@ class Rounds:
         brain.tallies = state.tallies
         brain.meters, brain.judging.standings = state.meters, state.standings
         brain.judging.canaries = Canaries(await self._seeds.known(tx))
+        brain.judging.reruns = Reruns(await self._seeds.reruns(tx))
         brain.restore(state.jobs, state.leases, state.secrets)
         brain.banned, brain.vouched = await self._registry.banned(tx), await self._registry.vouched(tx)
         self.brain, self._cursor = brain, state.cursor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Commitment, Draw, Seed, seed_of
 from fallow.domain.errors import NotFound
+from fallow.domain.reruns import Rerun
 from fallow.domain.signing import Sign
 from fallow.domain.views import DrawView, SeedView
 from fallow.ports.checks import CheckStore, SeedRow
@@ -12,6 +13,7 @@ from fallow.ports.database import Transaction
 from fallow.services.market.changes import Changes
 
 SEEDS_SHOWN = 400
+RERUNS_LOADED = 10_000
 
 
 class Seeds:
@@ -44,10 +46,15 @@ class Seeds:
         """Items whose results are known, as they were kept."""
         return await self._store.known(tx)
 
+    async def reruns(self, tx: Transaction, limit: int = RERUNS_LOADED) -> list[Rerun]:
+        """The latest of what re-runs have shown, the oldest first."""
+        return (await self._store.reruns(tx, limit))[::-1]
+
     async def keep(self, tx: Transaction, changes: Changes) -> None:
-        """Write down what was drawn, and what canaries can be made of."""
+        """Write down what was drawn, what canaries can be made of, and what re-runs have shown."""
         await self._store.add(tx, changes.draws)
         await self._store.put_known(tx, changes.known)
+        await self._store.add_reruns(tx, changes.reruns)
 
     async def shown(self, tx: Transaction) -> list[SeedView]:
         """All commitments, the latest first, with the seeds of epochs that are over."""

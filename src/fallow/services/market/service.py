@@ -25,6 +25,7 @@ from fallow.domain.views import (
     LeaseView,
     NodeView,
     QuoteView,
+    RerunView,
     ReserveUseView,
     SeedView,
 )
@@ -52,6 +53,7 @@ from fallow.services.market.show import (
     lease_view,
     node_view,
     quote,
+    rerun_view,
     reserve_use_view,
 )
 from fallow.services.market.vault import Vault
@@ -125,6 +127,7 @@ class Market:
                 serve(bus, calls.OFFERS, dict[str, str], self.offers, queue=QUEUE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
+                serve(bus, calls.RERUNS, calls.Page, self.reruns, queue=QUEUE),
                 serve(bus, calls.ORDER, calls.JobRef, self.order, queue=QUEUE),
                 serve(bus, calls.JOB_EVIDENCE, calls.JobRef, self.job_evidence, queue=QUEUE),
                 serve(bus, calls.RESERVE_USES, dict[str, str], self.reserve_uses, queue=QUEUE),
@@ -272,6 +275,13 @@ class Market:
             found = await self._store.evidence(tx, EVIDENCE_SHOWN)
         return [evidence_view(entry) for entry in found]
 
+    async def reruns(self, request: calls.Page) -> list[RerunView]:
+        """Show what running items again has shown, the latest first."""
+        async with self._database.transaction() as tx:
+            found = await self._seeds.reruns(tx, request.limit)
+        known = self._rounds.brain.judging.reruns
+        return [rerun_view(one, known.suspects(one.key)) for one in reversed(found)]
+
     async def order(self, request: calls.JobRef) -> Order:
         """Show what a job was ordered as."""
         job, _ = await self._find(address(request.account), request.job)
@@ -359,6 +369,7 @@ class Market:
             blobs=tuple(sorted(needs.blobs - set(order.items))),
             attributes=dict(needs.attributes),
             write_bytes_max=needs.write_bytes_max,
+            program=needs.program,
             compares=compares,
             proves=needs.compares and order.tolerance is None,
             checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from fallow.domain.billing import deposit
 from fallow.domain.identity import address_text
@@ -11,6 +11,7 @@ from fallow.domain.jobs import Item, ItemState, Job
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Place, Wish, candidates, obstacles, price_of, why_not
 from fallow.domain.offers import Evidence
+from fallow.domain.reruns import Rerun
 from fallow.domain.reserve import Use
 from fallow.domain.verification import LEVELS, SUSPENDED, Standing
 from fallow.domain.views import (
@@ -21,6 +22,7 @@ from fallow.domain.views import (
     LeaseView,
     NodeView,
     QuoteView,
+    RerunView,
     ReserveUseView,
     VoteView,
 )
@@ -122,7 +124,6 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: st
         spot=slot.offer.spot,
         attributes=made.attributes,
         country=made.country,
-        cell=slot.offer.cell,
         trust=trust,
         confirmed=standing.confirmed,
         wrong=standing.wrong,
@@ -163,6 +164,19 @@ def reserve_use_view(use: Use) -> ReserveUseView:
     )
 
 
+def rerun_view(found: Rerun, suspects: Collection[bytes]) -> RerunView:
+    """Show what a re-run has shown."""
+    return RerunView(
+        lease=found.lease.hex(),
+        at=found.at,
+        account=address_text(found.account),
+        program=found.program,
+        nodes=[node.hex() for node in found.nodes],
+        same=found.same,
+        suspects=[node.hex() for node in found.nodes if node in suspects],
+    )
+
+
 def quote(brain: Brain, wish: Wish, window_ms: int, now: int, buyer: bytes = b"") -> QuoteView:
     """Say where an order could run now, for how much, and for the other nodes why not.
 
@@ -178,7 +192,6 @@ def quote(brain: Brain, wish: Wish, window_ms: int, now: int, buyer: bytes = b""
                 price_microusd_per_hour=price_of(place, wish),
                 trust=brain.trust_of(place.node, now, buyer),
                 country=place.country,
-                cell=place.cell,
             )
             for place in fitting[:CANDIDATES_SHOWN]
         ],

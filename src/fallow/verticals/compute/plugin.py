@@ -28,6 +28,7 @@ class Compute:
             checkpoints=checked.checkpoints,
             secrets=checked.secrets,
             near=True,
+            program=checked.what,
         )
 
     def worker(self, cache: Path) -> Worker:

@@ -47,6 +47,11 @@ class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return {self.program, *self.inputs.values()}
 
     @property
+    def what(self) -> str:
+        """What is run, whatever its arguments and inputs are."""
+        return self.program
+
+    @property
     def attributes(self) -> dict[str, str]:
         """What a node must offer."""
         return {"compute.wasm": "wasi-p1"}
@@ -93,6 +98,11 @@ class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def blobs(self) -> set[str]:
         """Hashes of all that it reads."""
         return {self.bundle, *self.inputs.values()}
+
+    @property
+    def what(self) -> str:
+        """What is run, whatever its arguments and inputs are."""
+        return self.bundle
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -155,6 +165,11 @@ class ContainerWork(
     def blobs(self) -> set[str]:
         """Hashes of all that it reads."""
         return {*([self.archive] if self.archive else []), *self.inputs.values()}
+
+    @property
+    def what(self) -> str:
+        """What is run, whatever its arguments and inputs are."""
+        return self.archive or self.image
 
     @property
     def attributes(self) -> dict[str, str]:
