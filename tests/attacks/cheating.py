@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from fallow.domain.billing import FeePolicy
 from fallow.domain.draws import Seed
@@ -23,6 +23,7 @@ from fallow.services.market.entry import Entry
 from fallow.services.market.state import Source
 
 PROGRAM = "ab" * 32
+NODES, ITEMS, SEEDS = 40, 2_000, (1, 2, 3)
 BUYER, OPERATOR = b"b" * 20, b"o" * 20
 START_MS = 1_000_000
 ROUND_MS = 1_000
@@ -193,6 +194,32 @@ def run(
         Rate(len(suspects.intersection(cheats)), len(cheats)),
         Rate(len(suspects.intersection(honest_nodes)), len(honest_nodes)),
     )
+
+
+def play(name: str, cheats: Sequence[Answer], rest: Answer = honest, **options: Any) -> Outcome:
+    """Play a case with `SEEDS`, 40 nodes and 2,000 items each, print its rates and return them added up."""
+    answers = [*cheats, *[rest] * (NODES - len(cheats))]
+    runs = [run(answers, ITEMS, seed, **options) for seed in SEEDS]
+
+    def added(rates: Iterable[Rate]) -> Rate:
+        return Rate(*map(sum, zip(*rates, strict=True)))
+
+    outcome = Outcome(
+        added(one.wrong_accepted for one in runs),
+        added(one.lies_refused for one in runs),
+        added(one.honest_hit for one in runs),
+        sum(one.overhead for one in runs) / len(runs),
+        sum(one.lies_paid_ms for one in runs),
+        added(one.cheats_found for one in runs),
+        added(one.cheats_suspect for one in runs),
+        added(one.honest_suspect for one in runs),
+    )
+    print(
+        f"\n{name}: wrong results accepted {outcome.wrong_accepted}; lies refused {outcome.lies_refused}; cheats found"
+        f" {outcome.cheats_found}, suspect {outcome.cheats_suspect}; honest nodes hit {outcome.honest_hit}, suspect"
+        f" {outcome.honest_suspect}; extra leases {outcome.overhead:.1%}"
+    )
+    return outcome
 
 
 def _buy(brain: Brain, items: int, seed: int, *, replicas: int, compares: bool, planted: int, reruns: bool) -> Entry:

@@ -7,6 +7,7 @@ Each test prints its rates with 95 % intervals; the table in the compute vertica
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any, cast
 
 from fallow.domain.canaries import KNOWN_A_JOB_MAX, KNOWN_MAX, USES_MAX, Known, canary, crowded_out, met
@@ -16,32 +17,11 @@ from fallow.domain.orders import Order
 from fallow.domain.tickets import Ticket
 from fallow.services.market.entry import Entry
 from fallow.services.market.outbound import Outbound
-from tests.attacks.cheating import BUYER, OPERATOR, Answer, Outcome, Rate, conspirator, honest, liar, run
+from tests.attacks import cheating
+from tests.attacks.cheating import BUYER, OPERATOR, conspirator, liar
 
-NODES, ITEMS, PLANTED, SEEDS = 40, 2_000, 24, (1, 2, 3)
-
-
-def play(name: str, cheats: list[Answer]) -> Outcome:
-    """Play a case with all seeds and add the outcomes up."""
-    answers = [*cheats, *[honest] * (NODES - len(cheats))]
-    runs = [run(answers, ITEMS, seed, compares=False, planted=PLANTED) for seed in SEEDS]
-
-    def added(rates: list[Rate]) -> Rate:
-        return Rate(sum(rate.hits for rate in rates), sum(rate.cases for rate in rates))
-
-    outcome = Outcome(
-        added([one.wrong_accepted for one in runs]),
-        added([one.lies_refused for one in runs]),
-        added([one.honest_hit for one in runs]),
-        sum(one.overhead for one in runs) / len(runs),
-        sum(one.lies_paid_ms for one in runs),
-        added([one.cheats_found for one in runs]),
-    )
-    print(
-        f"\n{name}: wrong results accepted {outcome.wrong_accepted}; cheats found {outcome.cheats_found};"
-        f" honest nodes hit {outcome.honest_hit}; extra leases {outcome.overhead:.1%}"
-    )
-    return outcome
+PLANTED = 24
+play = partial(cheating.play, compares=False, planted=PLANTED)
 
 
 def test_honest_nodes_pass_and_canaries_cost_little() -> None:

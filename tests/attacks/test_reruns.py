@@ -6,39 +6,14 @@ prints its rates with 95 % intervals; the table in the compute vertical's README
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
-from tests.attacks.cheating import NOISY, VERY_NOISY, Answer, Outcome, Rate, conspirator, honest, liar, run, unlike
+from tests.attacks import cheating
+from tests.attacks.cheating import NOISY, VERY_NOISY, conspirator, liar, unlike
 
-NODES, ITEMS, PLANTED, SEEDS = 40, 2_000, 24, (1, 2, 3)
-
-
-def play(
-    name: str, cheats: Sequence[Answer], rest: Answer = honest, *, planted: int = 0, reruns: bool = True
-) -> Outcome:
-    """Play a case with all seeds and add the outcomes up."""
-    answers = [*cheats, *[rest] * (NODES - len(cheats))]
-    runs = [run(answers, ITEMS, seed, compares=False, planted=planted, reruns=reruns) for seed in SEEDS]
-
-    def added(rates: Sequence[Rate]) -> Rate:
-        return Rate(sum(rate.hits for rate in rates), sum(rate.cases for rate in rates))
-
-    outcome = Outcome(
-        added([one.wrong_accepted for one in runs]),
-        added([one.lies_refused for one in runs]),
-        added([one.honest_hit for one in runs]),
-        sum(one.overhead for one in runs) / len(runs),
-        sum(one.lies_paid_ms for one in runs),
-        added([one.cheats_found for one in runs]),
-        added([one.cheats_suspect for one in runs]),
-        added([one.honest_suspect for one in runs]),
-    )
-    print(
-        f"\n{name}: wrong results accepted {outcome.wrong_accepted}; cheats suspect {outcome.cheats_suspect}, found"
-        f" {outcome.cheats_found}; honest nodes suspect {outcome.honest_suspect}, hit {outcome.honest_hit};"
-        f" extra leases {outcome.overhead:.1%}"
-    )
-    return outcome
+PLANTED = 24
+without_reruns = partial(cheating.play, compares=False)
+play = partial(without_reruns, reruns=True)
 
 
 def test_honest_nodes_of_a_program_that_repeats_itself_are_never_suspect() -> None:
@@ -48,7 +23,7 @@ def test_honest_nodes_of_a_program_that_repeats_itself_are_never_suspect() -> No
 
 
 def test_who_always_lies_is_suspect_soon_and_gets_no_more_of_the_program() -> None:
-    without = play("4 lone liars, always, never run again", [liar(1.0)] * 4, reruns=False)
+    without = without_reruns("4 lone liars, always, never run again", [liar(1.0)] * 4)
     outcome = play("4 lone liars, always", [liar(1.0)] * 4)
     assert outcome.cheats_suspect.interval[0] > 0.7
     assert outcome.wrong_accepted.interval[1] < without.wrong_accepted.interval[0] / 2

@@ -6,35 +6,9 @@ The market's own matching and checking, 40 nodes, 2,000 items, three seeds a cas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from tests.attacks.cheating import Answer, Outcome, Rate, conspirator, honest, liar, run, sleeper
-
-NODES, ITEMS, SEEDS = 40, 2_000, (1, 2, 3)
-
-
-def play(name: str, cheats: Sequence[Answer], *, replicas: int = 1, one_line: bool = False) -> Outcome:
-    """Play a case with all seeds and add the outcomes up."""
-    answers = [*cheats, *[honest] * (NODES - len(cheats))]
-    runs = [run(answers, ITEMS, seed, replicas=replicas, one_line=one_line) for seed in SEEDS]
-
-    def added(rates: Sequence[Rate]) -> Rate:
-        return Rate(sum(rate.hits for rate in rates), sum(rate.cases for rate in rates))
-
-    outcome = Outcome(
-        added([one.wrong_accepted for one in runs]),
-        added([one.lies_refused for one in runs]),
-        added([one.honest_hit for one in runs]),
-        sum(one.overhead for one in runs) / len(runs),
-        sum(one.lies_paid_ms for one in runs),
-    )
-    print(
-        f"\n{name}: wrong results accepted {outcome.wrong_accepted}; lies refused {outcome.lies_refused};"
-        f" honest nodes hit {outcome.honest_hit}; extra leases {outcome.overhead:.1%}"
-    )
-    return outcome
+from tests.attacks.cheating import SEEDS, conspirator, liar, play, run, sleeper
 
 
 def test_honest_nodes_are_never_hit_and_cost_little_more_than_their_work() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 import pytest
 
+from fallow.domain.draws import Purpose
 from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import Item, ItemState
 from fallow.domain.leases import LeaseState
@@ -36,7 +37,7 @@ class Compares(World):
         order = Order(
             id=JOB,
             vertical="compute",
-            work={"compares": True, "buyers_word": True},
+            work={"compares": True, "buyers_word": True, "program": "p"},
             replicas=replicas,
             compare="tolerance",
             tolerance=Tolerance(rtol="1e-3"),
@@ -119,6 +120,22 @@ def test_results_that_differ_take_more_and_the_one_with_most_around_it_wins() ->
     world.say((1, 2), (2, 3))
     assert (world.item.state, world.item.result) == (ItemState.DONE, name(2))
     world.all_paid(3)
+
+
+def test_what_they_said_of_each_other_is_kept_as_hints() -> None:
+    world = Compares(replicas=3)
+    leases = list(world.brain.leases.values())
+    world.answer(1, 2, 9)
+    world.say((1, 2))
+    assert world.item.result == name(1)
+    hints = [(hint.nodes, hint.same) for hint in world.checks._reruns.values()]
+    assert hints == [
+        ((leases[0].node, leases[1].node), True),
+        ((leases[0].node, leases[2].node), False),
+    ]
+    world.all_paid(3)
+    drawn = {(draw.lease, draw.purpose) for draw in world.checks._draws.values()}
+    assert drawn == {(lease.id, Purpose.CANARY) for lease in leases}  # each of them may bring a canary
 
 
 def test_five_that_are_all_far_apart_are_inconclusive_and_paid() -> None:

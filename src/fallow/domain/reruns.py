@@ -20,7 +20,7 @@ from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import Job, Replay
 from fallow.domain.leases import Lease
 from fallow.domain.matching import GPU_MODEL
-from fallow.domain.verification import Vote
+from fallow.domain.verification import Judgement, Vote
 
 CLASS = ("os", "arch", "cpu.model", "python", GPU_MODEL)
 """Attributes that two machines share to be of one class, beside those that the work itself asks for."""
@@ -50,7 +50,7 @@ Program = tuple[bytes, str]
 class Rerun(NamedTuple):
     """What one re-run has shown: two nodes, and their owners, gave the same bytes or did not.
 
-    `lease` is the one whose result was run again: each at most once.
+    `lease` is the one whose result was run again, or compared with the believed one: each at most once.
     """
 
     lease: bytes
@@ -118,6 +118,27 @@ def compared(job: Job, vote: Vote, at: int) -> Rerun:
         same=vote.says == first.says,
         at=at,
     )
+
+
+def hints_of(job: Job, judgement: Judgement, at: int) -> list[Rerun]:
+    """What replicas that a buyer ordered say of nodes: each beside the one that is believed, his own left out."""
+    if not job.needs.program or not judgement.right or judgement.right[0].account == job.payer:
+        return []
+    believed, *same = judgement.right
+    told = [*((vote, True) for vote in same), *((vote, False) for vote in judgement.wrong if vote.ok)]
+    return [
+        Rerun(
+            lease=vote.lease,
+            account=job.account,
+            program=job.needs.program,
+            nodes=(believed.node, vote.node),
+            owners=(believed.account, vote.account),
+            same=alike,
+            at=at,
+        )
+        for vote, alike in told
+        if vote.account != job.payer
+    ]
 
 
 def in_vain(found: Sequence[Rerun]) -> bool:

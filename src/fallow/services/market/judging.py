@@ -13,7 +13,7 @@ from fallow.domain.draws import Purpose, Seed, draw
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence
-from fallow.domain.reruns import can_be_rerun, compared
+from fallow.domain.reruns import Rerun, can_be_rerun, compared, hints_of
 from fallow.domain.verification import (
     CHECKED_VOTES,
     INCONCLUSIVE,
@@ -62,6 +62,8 @@ class Judging:
             item = msgspec.structs.replace(item, wanted=DISPUTED_VOTES)
         elif item.wanted == 1:
             item = msgspec.structs.replace(item, wanted=self._wanted(job, item, lease, changes, now))
+        elif not job.needs.proves:
+            self._draw_canary(lease, changes, now)
         return self.decide(job, item)
 
     def decide(self, job: Job, item: Item) -> tuple[Item, Judgement | None]:
@@ -90,10 +92,12 @@ class Judging:
     def learn(self, job: Job, item: Item, judgement: Judgement, used_ms: int, changes: Changes, now: int) -> None:
         """Remember what the nodes have shown, and keep the evidence against those that were wrong.
 
-        `used_ms` is what the item took at most. What only the buyer says must be equal shows nothing of a node, and
+        `used_ms` is what the item took at most. What only the buyer says must be equal moves no standing, it hints; and
         what he bought from himself confirms neither his node nor others.
         """
         if not job.needs.proves:
+            for found in hints_of(job, judgement, now):
+                self._learn_hint(found, changes)
             return
         if job.replay is not None and job.replay.first is not None:
             self._learn_rerun(job, judgement.right[0], changes, now)
@@ -112,12 +116,15 @@ class Judging:
     def _learn_rerun(self, job: Job, vote: Vote, changes: Changes, now: int) -> None:
         """The same bytes confirm both nodes; others are a hint, which brings canaries to whom enough of them point."""
         found = compared(job, vote, now)
-        changes.reruns.append(found)
-        suspect = self.reruns.learn(found)
+        self._learn_hint(found, changes)
         for node in found.nodes if found.same else ():
             self._set(node, after(self.standing(node), now, right=True), changes)
+
+    def _learn_hint(self, found: Rerun, changes: Changes) -> None:
+        changes.reruns.append(found)
+        suspect = self.reruns.learn(found)
         for node in () if found.same else suspect:
-            self.canaries.owe(node, vote.lease)
+            self.canaries.owe(node, found.lease)
 
     def _wanted(self, job: Job, item: Item, lease: Lease, changes: Changes, now: int) -> int:
         """Draw how many results an item takes of which one is there; one that is not checked may bring a canary."""
@@ -125,11 +132,14 @@ class Judging:
         checks = job.needs.compares and job.needs.proves and lease.payee != job.payer
         if checks and self._drawn(Purpose.CHECK, lease, checked_one_in(standing), changes, now):
             return CHECKED_VOTES
-        if self._drawn(Purpose.CANARY, lease, canary_one_in(standing), changes, now):
-            self.canaries.owe(lease.node, lease.id)
+        self._draw_canary(lease, changes, now)
         if can_be_rerun(job, lease):
             self._draw_rerun(job, item, lease, changes, now)
         return 1
+
+    def _draw_canary(self, lease: Lease, changes: Changes, now: int) -> None:
+        if self._drawn(Purpose.CANARY, lease, canary_one_in(self.standing(lease.node)), changes, now):
+            self.canaries.owe(lease.node, lease.id)
 
     def _draw_rerun(self, job: Job, item: Item, lease: Lease, changes: Changes, now: int) -> None:
         program = job.account, job.needs.program
