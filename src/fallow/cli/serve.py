@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from pathlib import Path
@@ -23,13 +22,13 @@ def serve(
     port: Annotated[int, Parameter(help="Port of a further gateway; 0 takes a free one.")] = 0,
 ) -> None:
     """Run roles until Ctrl-C or SIGTERM, beside those that `fallow up` runs."""
-    from fallow.bootstrap.serve import serve_roles  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.bootstrap.serve import run_roles  # noqa: PLC0415 - heavy, and not needed for the help
     from fallow.bootstrap.settings import load_settings  # noqa: PLC0415 - as above
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     folder = (data or default_data()).expanduser().resolve()
     settings = load_settings(folder, os.environ, {"http_port": port}, beside=True)
-    asyncio.run(serve_roles(folder, settings, role))
+    run_roles(folder, settings, role)
 
 
 @app.command(name="nats-config")
