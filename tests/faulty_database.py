@@ -20,11 +20,15 @@ class Fault(Enum):
 
 
 class FaultyDatabase(MemoryDatabase):
-    """Asks `fault` at each transaction what becomes of it; `committed` counts those that were written."""
+    """Asks `fault` at each transaction what becomes of it, and again at its end `at_end`, when it shows what it did.
+
+    `committed` counts those that were written.
+    """
 
     def __init__(self, fault: Callable[[], Fault] = lambda: Fault.NONE) -> None:
         super().__init__()
         self.fault = fault
+        self.at_end: Callable[[], Fault] = lambda: Fault.NONE
         self.committed = 0
 
     @asynccontextmanager
@@ -35,6 +39,8 @@ class FaultyDatabase(MemoryDatabase):
             raise _gone()
         async with super().transaction() as tx:
             yield tx
+            if fault is Fault.NONE:
+                fault = self.at_end()
             if fault is Fault.COMMIT:
                 raise _gone()
         self.committed += 1

@@ -120,6 +120,8 @@ async def test_one_holder_leads_until_its_term_is_over(stores: Stores) -> None:
     assert await lead(stores, "b", NOW + 9, NOW + 20) is None
     assert await lead(stores, "a", NOW + 9, NOW + 15) == first
     assert await lead(stores, "b", NOW + 14, NOW + 20) is None
+    async with stores.database.transaction() as tx:
+        assert await stores.market.until(tx) == NOW + 15
     second = await lead(stores, "b", NOW + 15, NOW + 20)
     assert second == first + 1
     assert await lead(stores, "a", NOW + 15, NOW + 30) is None

@@ -12,7 +12,7 @@ from fallow.domain.batches import stored_records
 from fallow.domain.billing import HOUR_MS, MeterKey
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id
 from fallow.domain.draws import Commitment, Draw, faults, seed_of
-from fallow.domain.facts import LeaseAccepted, LeaseDeclined, UsageReceipt
+from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.ledger import PENDING, POST_PENDING
@@ -146,8 +146,9 @@ def _applied_once(facts: Facts) -> None:
     windows: dict[bytes, list[int]] = defaultdict(list)
     finals: Counter[bytes] = Counter()
     claims: Counter[bytes] = Counter()
+    saved: dict[bytes, int] = defaultdict(int)
     for record in facts.records:
-        if record.kind not in {LeaseAccepted.kind, LeaseDeclined.kind, UsageReceipt.kind}:
+        if record.kind not in {LeaseAccepted.kind, LeaseDeclined.kind, UsageReceipt.kind, LeaseCheckpoint.kind}:
             continue
         lease_id = record.body["lease"]
         if (record.node, record.boot, record.seq) in refused:
@@ -155,6 +156,8 @@ def _applied_once(facts: Facts) -> None:
         lease = leases.get(lease_id)
         require(lease is not None and lease.node == record.node, "of nobody else's lease", record)
         accepts[lease_id] += record.kind == LeaseAccepted.kind
+        if record.kind == LeaseCheckpoint.kind:
+            saved[lease_id] = max(saved[lease_id], record.body["used_ms"])
         if record.kind == UsageReceipt.kind:
             claims[lease_id] += record.body["used_ms"]
             if record.body["final"]:
@@ -165,7 +168,8 @@ def _applied_once(facts: Facts) -> None:
         require(accepts[lease.id] == (lease.started_at is not None), "accept applied once", lease)
         require(windows[lease.id] == list(range(lease.window)), "windows applied once", lease, windows[lease.id])
         require(finals[lease.id] <= 1, "report applied once", lease)
-        require(lease.used_ms <= claims[lease.id], "no more charged than claimed", lease, claims[lease.id])
+        claimed = max(claims[lease.id], saved[lease.id])
+        require(lease.used_ms <= claimed, "no more charged than claimed", lease, claimed)
 
 
 def _leases(facts: Facts) -> None:
@@ -218,6 +222,10 @@ def _item(job: Job, item: Item, leases: list[Lease]) -> None:
     owed = sum(one.owed_microusd - one.refunded_microusd for one in bought)
     require(item.owed_microusd == owed, "an item owes what was bought", *where)
     require(item.reason or item.state is ItemState.DONE, "no failure without a reason", *where)
+    if job.order.until_stopped:
+        ends_well = item.state is ItemState.DONE or item.reason == "buyer.budget"
+        require(ends_well, "what runs until it is stopped ends well", *where)
+        return  # it may have left nothing, and several owners' machines may have run it in turn
     if item.state is not ItemState.DONE:
         return
     believed = [lease for lease in leases if lease.ok and lease.reason != WRONG]

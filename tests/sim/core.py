@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import copy_context
 from typing import Any, NamedTuple, cast
+from unittest.mock import patch
 
+from nacl.bindings import crypto_box, crypto_scalarmult_base
 from nacl.signing import SigningKey
 
 from fallow.adapters.memory.checks import MemoryCheckStore
@@ -20,6 +24,8 @@ from fallow.adapters.memory.market import MemoryMarketStore
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Unavailable
+from fallow.domain.leases import Lease
+from fallow.ports.steady import Steady
 from fallow.ports.vertical import Vertical, Worker, WorkNeeds
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
@@ -28,11 +34,12 @@ from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.service import Market
 from fallow.services.market.vault import Vault
+from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import Registry
 from fallow.services.settle.service import Settle
 from tests.faulty_database import FaultyDatabase
-from tests.sim.loop import SimClock
+from tests.sim.loop import PROCESS, SimClock, SimLoop
 from tests.sim.net import Net, PartyBus
 
 NET = "sim"
@@ -55,15 +62,28 @@ class Truth(NamedTuple):
     ledger: MemoryLedger
     key: SigningKey
 
+    def rows(self) -> dict[str, int]:
+        """How many rows each table has."""
+        stores = (self.ingest, self.registry, self.market, self.checks, self.ledger)
+        return {
+            f"{type(store).__name__}.{name}": len(table)
+            for store in stores
+            for name, table in vars(store).items()
+            if isinstance(table, dict)
+        }
+
 
 class Process:
     """A process that is started again when it falls over, as its supervisor does, until it is killed.
 
+    `clock` is its machine's, `transactions` counts those that it has begun.
     Only what says that another part is away may make it fall over; everything else is a bug and ends the simulation.
     """
 
-    def __init__(self, name: str, net: Net, note: Callable[[str], None]) -> None:
+    def __init__(self, name: str, net: Net, note: Callable[[str], None], clock: SimClock) -> None:
         self.name = name
+        self.clock = clock
+        self.transactions = 0
         self.bus = PartyBus(net, name)
         self.dead = True
         self._net = net
@@ -74,10 +94,29 @@ class Process:
         assert self.dead
         self.dead, self.bus = False, self._net.party(self.name)
         self._note(f"{self.name} starts")
-        self._task = group.create_task(self._supervised())
+        context = copy_context()
+        context.run(PROCESS.set, self.name)
+        self._task = group.create_task(self._supervised(), context=context)
+
+    async def sleep_through(self, seconds: float) -> None:
+        """Have it stopped for so long, as by SIGSTOP; not in a transaction, which its database would end."""
+        while self.transactions and not self.dead:  # noqa: ASYNC110 - in virtual time
+            await asyncio.sleep(0.001)
+        if self.dead:
+            return
+        self._note(f"{self.name} is stopped")
+        loop().stop_process(self.name)
+        await asyncio.sleep(seconds)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let it go on if it is stopped."""
+        if loop().continue_process(self.name):
+            self._note(f"{self.name} goes on")
 
     async def kill(self) -> None:
         """End it now: nothing that it still wants to do reaches anybody."""
+        self.go_on()
         self.dead = self.bus.dead = True
         assert self._task is not None
         self._note(f"{self.name} is killed")
@@ -104,6 +143,17 @@ class Process:
         raise NotImplementedError
 
 
+def loop() -> SimLoop:
+    """The loop that all of this runs on."""
+    running = asyncio.get_running_loop()
+    assert isinstance(running, SimLoop)
+    return running
+
+
+async def _hold_on(_: bytes) -> None:
+    """A banned node's connection is not cut here: what it still says must be refused."""
+
+
 def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
@@ -126,24 +176,48 @@ class _Connection:
     async def transaction(self) -> AsyncIterator[MemoryTransaction]:
         if self._process.dead:
             raise Unavailable("database.unreachable", "This process is dead.")
-        async with self._database.transaction() as tx:
-            if self._chance.random() < 0.3:
-                await asyncio.sleep(0.01 * self._chance.random())
-            yield tx
-            if self._process.dead:
-                raise Unavailable("database.unreachable", "This process died before the commit.")
+        self._process.transactions += 1
+        try:
+            async with self._database.transaction() as tx:
+                if self._chance.random() < 0.3:
+                    await asyncio.sleep(0.01 * self._chance.random())
+                yield tx
+                if self._process.dead:
+                    raise Unavailable("database.unreachable", "This process died before the commit.")
+        finally:
+            self._process.transactions -= 1
 
 
 class _SimVertical:
-    """Work whose results compare if the order says so."""
+    """Work whose results compare if the order says so; what does not may save checkpoints and take secret values."""
 
     name = "compute"
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
-        return WorkNeeds(frozenset({item} if item else ()), {}, 0, bool(work["compares"]))
+        compares = bool(work["compares"])
+        blobs = frozenset({item} if item else ())
+        return WorkNeeds(blobs, {}, 1 << 20, compares, checkpoints=not compares, secrets=not compares)
 
     def worker(self, cache: object) -> Worker:
         raise NotImplementedError
+
+
+class _SimVault(Vault):
+    """What it seals is the same in every run of a seed: a real sealed box, from a sender's key that is no secret."""
+
+    def lock(self, job: str, values: Mapping[str, str]) -> bytes:
+        plain = self._box.decrypt(super().lock(job, values))
+        return bytes(self._box.encrypt(plain, bytes(24)))
+
+    def seal(self, locked: bytes, lease: Lease) -> bytes:
+        with patch("nacl.bindings.crypto_box_seal", _sealed):
+            return super().seal(locked, lease)
+
+
+def _sealed(message: bytes, to: bytes) -> bytes:
+    sender, public = bytes([1]) * 32, crypto_scalarmult_base(bytes([1]) * 32)
+    nonce = hashlib.blake2b(public + to, digest_size=24).digest()
+    return public + crypto_box(message, nonce, to, sender)
 
 
 class _CheckedRounds(Rounds):
@@ -169,20 +243,20 @@ class Core(Process):
         truth: Truth,
         after_round: Callable[[Rounds], None],
     ) -> None:
-        super().__init__(name, net, note)
+        super().__init__(name, net, note, SimClock())
         self.rounds: Rounds | None = None
         self._truth = truth
         self._chance = random.Random(f"{seed}/{name}")
         self._after_round = after_round
 
     async def life(self) -> None:
-        truth, bus, clock = self._truth, self.bus, SimClock()
+        truth, bus, clock = self._truth, self.bus, Steady(self.clock)
         shared: dict[str, Any] = {
             "bus": bus,
             "clock": clock,
             "database": _Connection(self, truth.database, self._chance),
         }
-        cashier, vault = Cashier(truth.ledger), Vault(bytes(32))
+        cashier, vault = Cashier(truth.ledger), _SimVault(bytes(32))
         seeds = Seeds(net=NET, secret=CHECK_SECRET, sign=self._sign, epoch_ms=EPOCH_MS, store=truth.checks)
         rounds = _CheckedRounds(
             holder=self._chance.randbytes(8).hex(),
@@ -221,7 +295,9 @@ class Core(Process):
         )
         self.rounds = rounds
         async with AsyncExitStack() as stack:
-            for service in (Settle(ledger=truth.ledger, **shared), registry, ingest, market):
+            settle = Settle(ledger=truth.ledger, **shared)
+            actions = Actions(store=truth.registry, disconnect=_hold_on, **shared)
+            for service in (settle, registry, actions, ingest, market):
                 await stack.enter_async_context(service.running())
             await asyncio.Event().wait()
 

@@ -1,7 +1,9 @@
 """An event loop in which time is a number and chance comes from a seed: the same seed gives the same run.
 
 Time jumps to the next timer when nothing else is to be done. What is ready runs in an order that the seed shuffles.
-There are no threads: what is given to an executor runs on the loop, after a moment, in the executor's own order.
+A process that is `stopped` does nothing until it goes on, as after SIGSTOP: what it was about to do waits, its timers
+run out unnoticed, and what others send it piles up. There are no threads: what is given to an executor runs on the
+loop, after a moment, in the executor's own order.
 """
 
 # ruff: noqa: D102 - asyncio's own names
@@ -13,12 +15,15 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 STEPS_AT_ONCE_MAX = 100_000
 DISK_S = 0.004
 LIFE_S = 2_000.0
+PROCESS: ContextVar[str] = ContextVar("process", default="")
+"""Which process the running task belongs to; "" is the world."""
 
 
 class Stuck(Exception):
@@ -47,12 +52,23 @@ class SimLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._since_time_moved = 0
         self._busy_until: dict[int, float] = {}
+        self._stopped: dict[str, list[Any]] = {}
         numbers = itertools.count()
         self.set_task_factory(lambda loop, coro, **options: _Task(next(numbers), coro, loop=loop, **options))
         self.set_exception_handler(lambda _, context: self.trouble.append(_told(context)))
 
     def time(self) -> float:
         return self._now
+
+    def stop_process(self, name: str) -> None:
+        """Let a process do nothing more until it goes on."""
+        self._stopped.setdefault(name, [])
+
+    def continue_process(self, name: str) -> bool:
+        """Let it do what it was kept from; returns whether it was stopped."""
+        was_stopped = name in self._stopped
+        self._ready.extend(self._stopped.pop(name, ()))
+        return was_stopped
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run it here: at once and tell later, or later; so that a crash can come in between, and before."""
@@ -91,7 +107,14 @@ class SimLoop(asyncio.BaseEventLoop):
             raise Stuck(f"{STEPS_AT_ONCE_MAX} steps, and no time has passed")
         for handle in batch:
             if not handle.cancelled():
-                handle._run()
+                self._run(handle)
+
+    def _run(self, handle: Any) -> None:
+        name = handle._context.get(PROCESS) if self._stopped else ""
+        if name in self._stopped:
+            self._stopped[name].append(handle)
+        else:
+            handle._run()
 
     def _process_events(self, _: Any) -> None:
         """Nothing comes from outside."""

@@ -1,6 +1,6 @@
 """A provider's machine: the production agent on a folder that outlives it, with a worker that takes virtual time."""
 
-# ruff: noqa: D102
+# ruff: noqa: D102, ASYNC240 - a disk that takes no time
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,91 @@ from fallow.agent.outbox import Outbox
 from fallow.agent.outbox_store import OutboxStore
 from fallow.agent.service import Agent, Ports
 from fallow.domain import calls
+from fallow.domain.calls import Proposal
+from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.records import SALT_BYTES
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import NetworkView
-from fallow.ports.vertical import Assignment, Finished, Probe
+from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Probe
 from tests.sim.core import NET, Process
 from tests.sim.loop import SimClock
 from tests.sim.net import Net
 
+CHECKPOINT_MS = 2_000
 TOTAL = Resources(cpu_milli=2000, memory_mib=1024, disk_mib=1024)
 
 
 def truth_of(seed: bytes) -> str:
     """What an item really gives."""
-    return hashlib.sha256(b"truth" + seed).hexdigest()
+    return hashlib.sha256(_content(seed)).hexdigest()
+
+
+def needed_ms(seed: bytes) -> int:
+    """How long an item's program runs, on every machine alike."""
+    return (300, 3_000, 3_000, 12_000, 25_000)[seed[1] % 5] * (128 + seed[2] // 2) // 255
+
+
+class Blobs:
+    """The network's store of blobs; `away` while it cannot be reached."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self._kept: dict[str, bytes] = {}
+
+    async def fetch(self, sha256: str, to: Path) -> None:
+        self._reach()
+        to.write_bytes(self._kept[sha256])
+
+    async def store(self, path: Path) -> str:
+        await asyncio.sleep(0)
+        self._reach()
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._kept[sha256] = data
+        return sha256
+
+    def _reach(self) -> None:
+        if self.away:
+            raise Unavailable("sim.blobs_away", "The blobs are away.")
+
+
+class SimHome(Home):
+    """A home on a disk that can be full: then nothing that takes space is written, as sqlite itself finds out."""
+
+    full = False
+
+    def free_mib(self) -> int:
+        return 0 if self.full else 1 << 20
+
+    def save(self, state: State) -> State:
+        self._room()
+        return super().save(state)
+
+    def next_boot(self) -> int:
+        self._room()
+        return super().next_boot()
+
+    def next_offer(self) -> int:
+        self._room()
+        return super().next_offer()
+
+    def _room(self) -> None:
+        if self.full:
+            raise Unavailable("agent.disk_full", "The disk is full.")
 
 
 class SimWorker:
-    """Works for a while. `lies` and `breaks` are chances; an item's program may fail by itself, everywhere alike."""
+    """Works for a while. `lies` and `breaks` are chances; an item's program may fail by itself, everywhere alike.
+
+    `betrayed` says that a program did not get the secret values that it was to have.
+    """
 
     def __init__(self, chance: random.Random, *, lies: float) -> None:
         self.lies = lies
         self.breaks = 0.0
         self.running: dict[str, Resources] = {}
         self.oversold = False
+        self.betrayed = False
         self._chance = chance
 
     async def probe(self) -> Probe:
@@ -62,23 +124,46 @@ class SimWorker:
         await asyncio.sleep(0.1 * chance.random())
         if chance.random() < self.breaks:
             raise RuntimeError("the worker broke")
+        self.betrayed |= dict(assignment.secrets) != assignment.work.get("secrets", {})
+        done_ms = 0
+        if assignment.resume is not None:
+            checkpoint = assignment.workspace / "resume"
+            await assignment.blobs.fetch(assignment.resume, checkpoint)
+            done_ms = int(checkpoint.read_text())
         assignment.started.set()
-        needed_s = chance.choice((0.3, 3.0, 3.0, 12.0, 25.0)) * (0.5 + chance.random() / 2)
-        began = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(needed_s):
-                await assignment.cancel.wait()
-        except TimeoutError:
-            return self._result(assignment, int(needed_s * 1000))
-        spent_s = asyncio.get_running_loop().time() - began
-        return Finished(False, "cancelled", "nobody", int(spent_s * 1000), None, {})
+        return await self._run(assignment, done_ms)
 
-    def _result(self, assignment: Assignment, used_ms: int) -> Finished:
+    async def _run(self, assignment: Assignment, done_ms: int) -> Finished:
+        """Go on from what is done already, with a checkpoint now and then."""
+        now_ms = SimClock().monotonic_ms
+        began = now_ms()
+        ends = 1 << 60 if assignment.until_stopped else began + needed_ms(assignment.seed) - done_ms
+        while now_ms() < ends and not assignment.cancel.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout((min(ends, now_ms() + CHECKPOINT_MS) - now_ms()) / 1000):
+                    await assignment.cancel.wait()
+            if assignment.save is not None and now_ms() < ends and self._chance.random() < 0.7:
+                checkpoint = assignment.workspace / "checkpoint"
+                ran_ms = now_ms() - began
+                checkpoint.write_text(str(done_ms + ran_ms))
+                with suppress(FallowError):
+                    await assignment.save(checkpoint, ran_ms)
+        if now_ms() < ends and not assignment.until_stopped:
+            return Finished(False, "cancelled", "nobody", now_ms() - began, None, {})
+        return await self._result(assignment, min(now_ms(), ends) - began)
+
+    async def _result(self, assignment: Assignment, used_ms: int) -> Finished:
         if self._chance.random() < self.lies:
             return Finished(True, "", "nobody", used_ms, self._chance.randbytes(32).hex(), {})
         if assignment.seed[0] < 12:
             return Finished(False, "program.failed", "buyer", used_ms, None, {})
-        return Finished(True, "", "nobody", used_ms, truth_of(assignment.seed), {"fuel": 7})
+        result = assignment.workspace / "result"
+        result.write_bytes(_content(assignment.seed))
+        return Finished(True, "", "nobody", used_ms, await assignment.blobs.store(result), {"fuel": 7})
+
+
+def _content(seed: bytes) -> bytes:
+    return b"truth" + seed
 
 
 class Machine(Process):
@@ -94,15 +179,18 @@ class Machine(Process):
         folder: Path,
         network_key: str,
         lies: float,
+        blobs: Blobs,
     ) -> None:
-        super().__init__(name, net, note)
-        self.home = Home(folder / name)
+        self._chance = random.Random(f"{seed}/{name}")
+        super().__init__(name, net, note, SimClock(self._chance.randrange(-2000, 2000)))
+        self.home = SimHome(folder / name)
+        self.account = ""
         self.agent: Agent | None = None
         self.outbox: Outbox | None = None
-        self._chance = random.Random(f"{seed}/{name}")
         self.key = NodeKey(self._chance.randbytes(32))
         self.worker = SimWorker(random.Random(f"{seed}/{name}/work"), lies=lies)
-        self.clock = SimClock(self._chance.randrange(-2000, 2000))
+        self._blobs = blobs
+        self._store: OutboxStore | None = None
         self._network = NetworkView(net=NET, public_key=network_key, bus_url="-", preset="lab", version="1")
 
     def join_request(self, token: str) -> calls.Join:
@@ -110,6 +198,7 @@ class Machine(Process):
         return calls.Join(token=token, node=self.key.text, proof=proof, label=self.name)
 
     def joined(self, answer: calls.Joined) -> None:
+        self.account = answer.account
         price = 100_000 + self._chance.randrange(900_000)
         self.home.save(
             State(
@@ -128,7 +217,7 @@ class Machine(Process):
 
     async def life(self) -> None:
         boot = self.home.next_boot()
-        store = OutboxStore(
+        store = self._store = OutboxStore(
             self.home.outbox(NET),
             net=NET,
             key=self.key,
@@ -137,15 +226,26 @@ class Machine(Process):
             new_salt=lambda: self._chance.randbytes(SALT_BYTES),
         )
         self.outbox = Outbox(store, self.clock, executor=Executor())
+        self.fill_disk(full=self.home.full)
         self.home.clear_work()
         workers: Any = {"compute": self.worker}
-        ports = Ports(self.bus, self.clock, _no_blobs, workers, random.Random(self._chance.random()))
+        ports = Ports(self.bus, self.clock, self._open_blobs, workers, random.Random(self._chance.random()))
         self.agent = Agent(self.home, self.home.state(), self.key, self.outbox, ports, {})
         try:
             await self.agent.run()
         finally:
             self.outbox.close()
+            self._store = None
             self.worker.running.clear()
+
+    def fill_disk(self, *, full: bool) -> None:
+        """Leave no room for another page of the outbox, and none for anything else; or empty the disk again."""
+        self.home.full = full
+        if self._store is not None:
+            self._store._db.execute(f"pragma max_page_count = {1 if full else 1 << 30}")
+
+    def _open_blobs(self, _: Proposal) -> LeaseBlobs:
+        return self._blobs
 
     async def leave(self) -> None:
         """Stop as the owner does it: politely."""
@@ -155,7 +255,3 @@ class Machine(Process):
         await asyncio.wait([self._task])
         self.dead = self.bus.dead = True
         self._note(f"{self.name} has left")
-
-
-def _no_blobs(_: object) -> Any:
-    return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from functools import partial
 from typing import NamedTuple
 
@@ -59,9 +60,9 @@ class Net(MemoryHub):
             copy = envelope
             if envelope.reply is not None:
                 inner: asyncio.Future[bytes] = loop.create_future()
-                inner.add_done_callback(partial(self._answer, envelope.reply, sender))
+                inner.add_done_callback(partial(self._answer, envelope.reply, sender), context=Context())
                 copy = envelope._replace(reply=inner)
-            loop.call_later(delay_s, self._arrive, copy)
+            loop.call_later(delay_s, self._arrive, copy, context=Context())  # it is on its way, whoever stops
 
     def deliver(self, envelope: _Envelope) -> int:
         """As the hub does, but not to those who cannot hear."""
@@ -87,7 +88,7 @@ class Net(MemoryHub):
         if inner.cancelled():
             return
         for delay_s in self._ways():
-            asyncio.get_running_loop().call_later(delay_s, arrive)
+            asyncio.get_running_loop().call_later(delay_s, arrive, context=Context())
 
     def _hears(self, bus: MemoryBus) -> bool:
         if isinstance(bus, PartyBus) and not bus.dead and bus.party not in self.cut | self.deaf:

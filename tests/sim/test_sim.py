@@ -17,7 +17,8 @@ from tests.sim.world import Failure, run
 SEEDS = 200
 CHUNK = 20
 TROUBLES = {
-    "crash", "leave", "cut", "bus", "data", "pause", "database begin", "database commit", "database answer",
+    "crash", "stop", "leave", "pause", "ban", "disk", "clock", "cut", "bus", "data", "store", "novelty",
+    "database begin", "database commit", "database answer",
     "lost", "repeated", "slow", "unheard",
 }  # fmt: skip
 

@@ -1,17 +1,22 @@
-"""What goes wrong: processes die, parties are cut off, the bus and the database go away. All by the seed."""
+"""What goes wrong: processes die or are stopped, parties are cut off, disks are full, clocks jump, operators ban.
+
+All by the seed. What takes a while goes on beside the rest.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from fallow.domain.errors import FallowError
 from tests.faulty_database import Fault, FaultyDatabase
 from tests.sim.core import Core, Process
-from tests.sim.machine import Machine
+from tests.sim.machine import Blobs, Machine
 from tests.sim.net import CALM, Net, Weather
+
+HOUR_MS = 3_600_000
 
 
 class Chaos:
@@ -24,7 +29,10 @@ class Chaos:
         database: FaultyDatabase,
         cores: Sequence[Core],
         machines: Sequence[Machine],
+        blobs: Blobs,
         note: Callable[[str], None],
+        act: Callable[[str, str], Awaitable[None]],
+        rows: Callable[[], dict[str, int]],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._chance = chance
@@ -32,9 +40,15 @@ class Chaos:
         self._database = database
         self._cores = cores
         self._machines = machines
+        self._blobs = blobs
         self._note = note
+        self._act = act
+        self._banned: set[str] = set()
         self._away = False
-        self._rate = 0.0
+        self._rate = self._novelty = 0.0
+        self._rows = rows
+        self._had: dict[str, int] = {}
+        self._seen: set[frozenset[str]] = set()
         self._later: list[asyncio.Task[None]] = []
 
     def storm(self) -> None:
@@ -49,6 +63,8 @@ class Chaos:
         )
         self._rate = chance.choice((0, 0.01, 0.05))
         self._database.fault = self._fault
+        self._novelty = chance.choice((0, 0.4))
+        self._database.at_end = self._fault_of_a_novelty
         for machine in self._machines:
             machine.worker.breaks = chance.choice((0, 0.1))
 
@@ -57,7 +73,10 @@ class Chaos:
         loop = asyncio.get_running_loop()
         ends = loop.time() + seconds
         every_s = self._chance.choice((2.0, 5.0, 12.0))
-        troubles = [self._crash, self._crash, self._leave, self._cut, self._bus, self._data, self._pause]
+        troubles = [
+            self._crash, self._crash, self._leave, self._cut, self._bus, self._data, self._pause,
+            self._stop, self._disk, self._clock, self._ban, self._store,
+        ]  # fmt: skip
         while loop.time() < ends:
             await asyncio.sleep(2 * every_s * self._chance.random())
             trouble = self._chance.choice(troubles)
@@ -70,14 +89,19 @@ class Chaos:
         self._net.cut.clear()
         self._net.mute.clear()
         self._net.deaf.clear()
-        self._away = False
-        self._database.fault = lambda: Fault.NONE
+        self._away = self._blobs.away = False
+        self._database.fault = self._database.at_end = lambda: Fault.NONE
         self._bus_returns()
         for task in self._later:
             task.cancel()
+        for machine in self._machines:
+            machine.fill_disk(full=False)
         for process in (*self._cores, *self._machines):
+            process.go_on()
             if process.dead:
                 process.start(group)
+        for node in sorted(self._banned):
+            await self._act("unban", node)
         for machine in self._machines:
             machine.worker.breaks = 0.0
             await self._mode(machine, "open")
@@ -91,9 +115,84 @@ class Chaos:
         self.counts[f"database {fault.value}"] += 1
         return fault
 
+    def _fault_of_a_novelty(self) -> Fault:
+        """Lose what no transaction did before more often: who forgets that it was lost is found there.
+
+        What a transaction did is which tables have another number of rows now.
+        """
+        rows = self._rows()
+        kind = frozenset(name for name, count in rows.items() if count != self._had.get(name))
+        fault = Fault.NONE
+        if kind not in self._seen and self._chance.random() < self._novelty:
+            fault = self._chance.choice((Fault.COMMIT, Fault.ANSWER))
+            self.counts["novelty"] += 1
+        if fault is not Fault.COMMIT:
+            self._had = rows
+        self._seen.add(kind)
+        return fault
+
     def _machine(self) -> Machine | None:
         alive = [machine for machine in self._machines if not machine.dead]
         return self._chance.choice(alive) if alive else None
+
+    def _beside(self, group: asyncio.TaskGroup, seconds: float, then: Callable[[], object]) -> None:
+        """Do something later, while other things go wrong."""
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            then()
+
+        self._later.append(group.create_task(wait()))
+
+    async def _stop(self, group: asyncio.TaskGroup) -> None:
+        alive: list[Process] = [process for process in (*self._cores, *self._machines) if not process.dead]
+        if alive:
+            process = self._chance.choice(alive)
+            seconds = self._chance.choice((1, 6, 25)) * self._chance.random()
+            self._later.append(group.create_task(process.sleep_through(seconds)))
+
+    async def _disk(self, group: asyncio.TaskGroup) -> None:
+        machine = self._chance.choice(self._machines)
+        if not machine.account:
+            return
+        self._note(f"{machine.name}: its disk is full")
+        machine.fill_disk(full=True)
+
+        def empty() -> None:
+            self._note(f"{machine.name}: its disk has room again")
+            machine.fill_disk(full=False)
+
+        self._beside(group, self._chance.choice((1, 5, 15)) * self._chance.random(), empty)
+
+    async def _clock(self, _: asyncio.TaskGroup) -> None:
+        process: Process = self._chance.choice([*self._cores, *self._machines])
+        step_ms = self._chance.choice((-HOUR_MS, -4_000, -700, 700, 4_000, HOUR_MS))
+        self._note(f"{process.name}: its clock is set by {step_ms} ms")
+        process.clock.step(step_ms)
+
+    async def _ban(self, group: asyncio.TaskGroup) -> None:
+        joined = [machine.key.text for machine in self._machines if machine.account]
+        if not joined:
+            return
+        node = self._chance.choice(joined)
+        self._banned.add(node)
+        await self._act("ban", node)
+
+        async def let_in() -> None:
+            await asyncio.sleep(10 * self._chance.random())
+            await self._act("unban", node)
+
+        self._later.append(group.create_task(let_in()))
+
+    async def _store(self, group: asyncio.TaskGroup) -> None:
+        self._note("the blobs are away")
+        self._blobs.away = True
+
+        def back() -> None:
+            self._note("the blobs are back")
+            self._blobs.away = False
+
+        self._beside(group, 8 * self._chance.random(), back)
 
     async def _crash(self, group: asyncio.TaskGroup) -> None:
         alive: list[Process] = [process for process in (*self._cores, *self._machines) if not process.dead]

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from nacl.signing import SigningKey
 
@@ -25,14 +25,14 @@ from fallow.domain.errors import InsufficientFunds, NotFound, Unavailable
 from fallow.domain.identity import address, address_text
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
-from fallow.domain.views import BalanceView, JobView
+from fallow.domain.views import ActionView, BalanceView, JobView
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import Empty, call
 from tests.faulty_database import FaultyDatabase
-from tests.sim.checks import Found, check_all, check_round, gather, require, settled
+from tests.sim.checks import Facts, Found, check_all, check_round, gather, require, settled
 from tests.sim.core import Core, Truth
 from tests.sim.loop import SimLoop
-from tests.sim.machine import Machine
+from tests.sim.machine import Blobs, Machine
 from tests.sim.net import Net
 from tests.sim.story import Story
 from tests.sim.weather import Chaos
@@ -40,9 +40,12 @@ from tests.sim.weather import Chaos
 T = TypeVar("T")
 MACHINES = 4
 ITEMS = 6
-MAPS = 2
+ORDERS = 3
+"""Two maps, and a process that runs until it is stopped or a script that needs a secret value."""
+
 HEALED_WITHIN_S = 600.0
 GRANT, POOR = 10**9, 4000
+OPERATOR = b"o" * 20
 
 
 class Failure(AssertionError):
@@ -105,6 +108,7 @@ class World:
         self.cores = [
             Core(name, self.net, story.note, seed=seed, truth=self.truth, after_round=check_round) for name in names
         ]
+        self.blobs = Blobs()
         public = bytes(self.truth.key.verify_key).hex()
         liars = self.chance.choice((0, 0, 1))
         self.machines = [
@@ -116,15 +120,21 @@ class World:
                 folder=folder,
                 network_key=public,
                 lies=0.5 if number < liars else 0.0,
+                blobs=self.blobs,
             )
             for number in range(MACHINES)
         ]
-        self.chaos = Chaos(self.chance, self.net, self.database, self.cores, self.machines, story.note)
+        self.chaos = Chaos(
+            self.chance, self.net, self.database, self.cores, self.machines, self.blobs, story.note, self._act,
+            self.truth.rows,
+        )  # fmt: skip
         self.orders: dict[str, str] = {}
         """Accounts by order."""
         self.granted: dict[bytes, int] = {}
         self.funded = 0
         self.healed = False
+        self.facts: Facts | None = None
+        """All that is known at the end."""
         self._buyer = self.net.party("buyer")
         self._operator = self.net.party("operator")
 
@@ -134,7 +144,7 @@ class World:
             for core in self.cores:
                 core.start(group)
             self.chaos.storm()
-            buyers = [group.create_task(self._buy(number)) for number in range(MAPS)]
+            buyers = [group.create_task(self._buy(number)) for number in range(ORDERS)]
             joining = [group.create_task(self._join(machine, group)) for machine in self.machines]
             await self.chaos.rage(group, seconds=20 + 30 * self.chance.random())
             await asyncio.wait(joining)
@@ -143,6 +153,7 @@ class World:
             self.healed = True
             if not self.funded:
                 await self._fund()
+            await self._act("vouch", self.machines[-1].account)  # what needs secret values may have waited for him
             for number, account in enumerate(list(self.granted)):
                 await self._grant(1000 + number, address_text(account), GRANT)
             await self._end_well(buyers)
@@ -150,8 +161,9 @@ class World:
                 await process.kill()
         for machine in self.machines:
             require(not machine.worker.oversold, "no machine does more than it has", machine.name)
-        facts = await gather(self.truth, list(self.orders), self.granted, self.funded)
-        check_all(facts)
+            require(not machine.worker.betrayed, "a program gets its secret values", machine.name)
+        self.facts = await gather(self.truth, list(self.orders), self.granted, self.funded)
+        check_all(self.facts)
 
     async def _end_well(self, buyers: list[asyncio.Task[None]]) -> None:
         try:
@@ -197,6 +209,8 @@ class World:
         answer = await self._ask(calls.JOIN, machine.join_request(token.secret), calls.Joined)
         machine.joined(answer)
         machine.start(group)
+        if machine is self.machines[-1] and self.chance.random() < 0.5:
+            await self._act("vouch", machine.account)
 
     async def _fund(self) -> None:
         amount = 10**8
@@ -209,7 +223,7 @@ class World:
         await self._ask(calls.GRANT, grant, BalanceView)
         self.granted[address(account)] = self.granted.get(address(account), 0) + amount
         if self.healed and amount < GRANT:
-            await self._grant(number + MAPS, account, GRANT)
+            await self._grant(number + ORDERS, account, GRANT)
 
     async def _buy(self, number: int) -> None:
         """Come, order, perhaps think better of it, and wait for the end."""
@@ -221,10 +235,11 @@ class World:
         await asyncio.sleep(10 * chance.random())
         order = self._order(number)
         self.orders[order.id] = key.account
-        submit = calls.Submit(account=key.account, order=order)
+        submit = calls.Submit(account=key.account, order=order, secrets=order.work.get("secrets", {}))
         await self._ask(calls.SUBMIT, submit, JobView, bus)
         job = calls.JobRef(account=key.account, job=order.id)
-        cancel_at = asyncio.get_running_loop().time() + 30 * chance.random() if chance.random() < 0.2 else None
+        cancels = order.until_stopped or chance.random() < 0.2
+        cancel_at = asyncio.get_running_loop().time() + 30 * chance.random() if cancels else None
         while (await self._ask(calls.JOB, job, JobView, bus)).state == "running":
             await asyncio.sleep(2)
             if chance.random() < 0.1:
@@ -241,11 +256,16 @@ class World:
 
     def _order(self, number: int) -> Order:
         chance = self.chance
+        work: dict[str, Any] = {"compares": number < 2 and chance.random() < 0.7}
+        until_stopped = number == 2 and chance.random() < 0.5
+        if number == 2 and not until_stopped:
+            work["secrets"] = {"NAME": f"{chance.getrandbits(32):x}"}
         return Order(
             id=f"{chance.getrandbits(128):032x}",
             vertical="compute",
-            work={"compares": chance.random() < 0.7},
-            items=[f"{100 * number + index:064x}" for index in range(ITEMS)],
+            work=work,
+            items=[f"{100 * number + index:064x}" for index in range(ITEMS)] if number < 2 else [],
+            until_stopped=until_stopped,
             requirements=Requirements(cpu_milli=chance.choice((500, 1000, 2000)), memory_mib=128, disk_mib=16),
             time_limit_s=60,
             retries=chance.choice((0, 1)),
@@ -253,6 +273,15 @@ class World:
             budget_microusd=chance.choice((None, None, GRANT, 10 * POOR, POOR)),
             spot=chance.random() < 0.4,
         )
+
+    async def _act(self, what: str, subject: str) -> None:
+        """As the operator does it."""
+        self.story.note(f"the operator: {what} {subject[:10]}")
+        action = calls.Action(
+            id=f"{self.chance.getrandbits(128):032x}", what=cast("Any", what), subject=subject, reason="the simulation"
+        )
+        act = calls.Act(account=address_text(OPERATOR), key_id="0" * 32, action=action)
+        await self._ask(calls.ACT, act, ActionView)
 
     async def _ask(self, subject: str, request: Any, reply: type[T], bus: Bus | None = None) -> T:
         """Ask until there is an answer, as everybody does who is told that trying again can help."""

@@ -168,6 +168,8 @@ class FakeWorker:
         del self.running[lease]
         if self._ends[lease].done():
             return self._ends[lease].result()
+        if assignment.until_stopped:
+            return Finished(True, "", "nobody", self._clock.ms - begun_ms, "ab" * 32, {})
         return Finished(False, "cancelled", "nobody", self._clock.ms - begun_ms, None, {})
 
     def finish(self, lease: str, **changes: Any) -> None:

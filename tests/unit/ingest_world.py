@@ -20,6 +20,7 @@ from fallow.domain.calls import Deliver, Delivered, ingest
 from fallow.domain.facts import LeaseAccepted, NodeEnrolled
 from fallow.domain.records import Body, Opening, Record, make_record
 from fallow.ports.rpc import call
+from fallow.ports.steady import Steady
 from fallow.ports.stores import LoggedBatch, NodeRow
 from fallow.services.ingest.service import Ingest
 from tests.faulty_database import FaultyDatabase
@@ -79,7 +80,7 @@ class World:
             sign=lambda message: self.key.sign(message).signature,
             epoch_ms=24 * HOUR_MS,
             bus=self.hub.connect(),
-            clock=self.clock,
+            clock=Steady(self.clock),
             database=self.database,
             store=self.store,
             registry=self.registry,

@@ -269,6 +269,17 @@ async def test_drain_finishes_what_runs_and_takes_nothing_new(world: World) -> N
     assert world.ingest.bodies("usage.receipt")[0]["ok"]
 
 
+async def test_a_process_that_its_machines_owner_stops_has_not_ended_by_itself(world: World) -> None:
+    async with serving(world) as agent:
+        await world.propose(world.proposal(1, until_stopped=True))
+        await eventually(lambda: LEASE in world.worker.running)
+        await agent.pause()
+        await eventually(lambda: bool(world.ingest.bodies("usage.receipt")))
+    receipt = world.ingest.bodies("usage.receipt")[0]
+    assert (receipt["ok"], receipt["reason"], receipt["caused_by"]) == (False, "owner.paused", "owner")
+    assert receipt["result"], "what it left is kept"
+
+
 async def test_pause_gives_the_machine_back_at_once_and_lasts_over_restarts(world: World) -> None:
     async with serving(world) as agent:
         await world.propose(world.proposal(1))

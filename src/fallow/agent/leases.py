@@ -84,20 +84,22 @@ class Held:
     def final_receipts(self, finished: Finished) -> list[UsageReceipt]:
         """Receipts for all that was not yet receipted: whole windows that are over, then the last one.
 
-        Work that ended because it was asked to is ended by who asked, whatever the worker calls it.
+        Work that ended because it was asked to is ended by who asked, whatever the worker calls it; also a process
+        that was to run until it is stopped, when its machine's owner stops it: it goes on elsewhere.
         """
         finished = _checked(finished)
         window_ms = self.proposal.window_ms
         receipts: list[UsageReceipt] = []
         while self.windows + 1 < self.windows_max and finished.used_ms > (self.windows + 1) * window_ms:
             receipts.append(self.window_receipt())
-        asked = self.cancel.is_set() and not finished.ok
+        taken_back = self.proposal.until_stopped and self.stopped_by == "owner"
+        asked = self.cancel.is_set() and (not finished.ok or taken_back)
         last = UsageReceipt(
             lease=self.id,
             window=self.windows,
             used_ms=max(0, finished.used_ms - self.windows * window_ms),
             final=True,
-            ok=finished.ok,
+            ok=finished.ok and not asked,
             reason=self.stop_reason if asked else finished.reason,
             caused_by=self.stopped_by if asked else finished.caused_by,
             result=bytes.fromhex(finished.result) if finished.result else None,

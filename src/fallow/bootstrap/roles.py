@@ -51,6 +51,7 @@ from fallow.domain.encoding import tagged_hash
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
 from fallow.ports.rpc import Empty, call
+from fallow.ports.steady import Steady
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
@@ -77,7 +78,7 @@ class Ground(NamedTuple):
     place: Place
     settings: Settings
     keys: NetworkKeys
-    clock: SystemClock
+    clock: Steady
     bus: NatsBus
     database: PostgresDatabase
 
@@ -85,7 +86,7 @@ class Ground(NamedTuple):
 @asynccontextmanager
 async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> AsyncIterator[None]:
     """Run some or all of `CORE` while the context is open."""
-    place, keys, clock = read_place(data), load_keys(data), SystemClock()
+    place, keys, clock = read_place(data), load_keys(data), Steady(SystemClock())
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(place.postgres_dsn))
         heard: list[Rounds] = []

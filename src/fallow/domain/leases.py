@@ -47,7 +47,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     `resume` (SHA-256 in hex), and what it did in its first `saved_ms` is in a checkpoint of its own. What runs
     `until_stopped` is of use while it runs. `paid` is what was collected, by credit class. From the reserve came
     `refunded_microusd` to the payer, for a result that decides nothing, and `made_good_microusd` to the payee, for lost
-    work; `reserve_short` says why not all. Times are the network's own.
+    work; `reserve_short` says why not all. For `late_ms` the network itself was deaf, or its clock jumped. Times are
+    the network's own.
     """
 
     id: bytes
@@ -87,6 +88,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     refunded_microusd: int = 0
     made_good_microusd: int = 0
     reserve_short: str = ""
+    late_ms: int = 0
 
     @property
     def holds_capacity(self) -> bool:

@@ -71,6 +71,10 @@ class IngestStore(Protocol):
         """Root and promise of the batches that are there already."""
         ...
 
+    async def latest_at(self, tx: Transaction) -> int:
+        """When the last batch came; 0 before the first."""
+        ...
+
     async def append(self, tx: Transaction, batches: Sequence[StoredBatch], openings: Sequence[StoredOpening]) -> None:
         """Write batches in this order."""
         ...
@@ -121,6 +125,10 @@ class MarketStore(Protocol):
 
     async def lead(self, tx: Transaction, holder: str, now: int, until: int) -> int | None:
         """Become the one market that acts until `until`, or stay it; returns the term, or None while another is."""
+        ...
+
+    async def until(self, tx: Transaction) -> int:
+        """When the term of the market that acts, or acted last, ends if it is not renewed."""
         ...
 
     async def step_down(self, tx: Transaction, term: int, now: int) -> None:

@@ -35,6 +35,11 @@ class MemoryIngestStore:
         found = {key: self.batches[self._positions[key]] for key in keys if key in self._positions}
         return {key: (batch.root, batch.promise) for key, batch in found.items()}
 
+    async def latest_at(self, tx: Transaction) -> int:
+        """When the last batch came."""
+        memory_transaction(tx)
+        return self.batches[max(self.batches)].received_at if self.batches else 0
+
     async def append(self, tx: Transaction, batches: Sequence[StoredBatch], openings: Sequence[StoredOpening]) -> None:
         """Write batches in this order."""
         mine = memory_transaction(tx)

@@ -78,6 +78,11 @@ class MemoryMarketStore:
         mine.put(self._leader, None, leader._replace(term=term, holder=holder, until=until))
         return term
 
+    async def until(self, tx: Transaction) -> int:
+        """When the term of the market that acts, or acted last, ends if it is not renewed."""
+        memory_transaction(tx)
+        return self._leader[None].until
+
     async def step_down(self, tx: Transaction, term: int, now: int) -> None:
         """End a term early."""
         mine, leader = memory_transaction(tx), self._leader[None]

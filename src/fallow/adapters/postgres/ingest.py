@@ -35,6 +35,11 @@ class PostgresIngestStore:
         )
         return {BatchKey(row["node"], row["boot"], row["seq"]): (row["root"], row["promise"]) for row in rows}
 
+    async def latest_at(self, tx: Transaction) -> int:
+        """When the last batch came."""
+        rows = await tx.fetch("SELECT received_at FROM ingest.batch ORDER BY pos DESC LIMIT 1")
+        return int(rows[0]["received_at"]) if rows else 0
+
     async def append(self, tx: Transaction, batches: Sequence[StoredBatch], openings: Sequence[StoredOpening]) -> None:
         """Write batches in this order."""
         await tx.copy(

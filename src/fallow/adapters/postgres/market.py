@@ -33,6 +33,11 @@ class PostgresMarketStore:
         )
         return int(rows[0]["term"]) if rows else None
 
+    async def until(self, tx: Transaction) -> int:
+        """When the term of the market that acts, or acted last, ends if it is not renewed."""
+        (row,) = await tx.fetch("SELECT until FROM market.leader")
+        return int(row["until"])
+
     async def step_down(self, tx: Transaction, term: int, now: int) -> None:
         """End a term early."""
         await tx.execute("UPDATE market.leader SET until = $2 WHERE term = $1", term, now)

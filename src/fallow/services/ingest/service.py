@@ -19,10 +19,10 @@ from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavaila
 from fallow.domain.records import check_openings
 from fallow.domain.signing import Sign
 from fallow.ports.bus import Bus
-from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.rates import Buckets, Rate
 from fallow.ports.rpc import serve_many
+from fallow.ports.steady import Steady
 from fallow.ports.stores import BatchKey, IngestStore, RegistryStore, StoredBatch, StoredOpening
 from fallow.ports.tasks import background
 from fallow.services.ingest.rules import Expected, check_order, check_same
@@ -55,7 +55,7 @@ class Ingest:
         sign: Sign,
         epoch_ms: int,
         bus: Bus,
-        clock: Clock,
+        clock: Steady,
         database: Database,
         store: IngestStore,
         registry: RegistryStore,
@@ -70,6 +70,7 @@ class Ingest:
         self._registry = registry
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_MAX)
         self._under_way: Counter[bytes] = Counter()
+        self._knows_time = False
         self._bytes = Buckets(BYTES_A_NODE, clock, senders_max=NODES_COUNTED_MAX)
 
     @asynccontextmanager
@@ -148,6 +149,9 @@ class Ingest:
         enrolled = {row.node for row in await self._registry.nodes(tx, nodes) if not row.banned_reason}
         expected = await self._store.expected(tx, nodes)
         known = await self._store.promises(tx, [_key(waiting.batch) for waiting in group])
+        if not self._knows_time:  # the clock may have been set back while nobody ran
+            self._clock.not_before(await self._store.latest_at(tx))
+            self._knows_time = True
         now = self._clock.now_ms()
         batches: list[StoredBatch] = []
         openings: list[StoredOpening] = []

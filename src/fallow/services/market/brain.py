@@ -198,6 +198,13 @@ class Brain(Course):
 
     # What time does
 
+    def slept(self, ms: int, now: int) -> None:
+        """The network itself was deaf for so long, or its clock jumped: that is no fault of any node's."""
+        self.floor.amnesty(now)
+        for lease in list(self.leases.values()):
+            answer_by = max(lease.answer_by, min(lease.answer_by + ms, now + ANSWER_MS))
+            self._keep(msgspec.structs.replace(lease, answer_by=answer_by, late_ms=lease.late_ms + ms))
+
     def tick(self, now: int) -> None:
         """End what took too long, except for leases whose money moves in this round: their turn comes with the next."""
         for lease, reason in list(self.floor.lost(now)):
@@ -247,7 +254,7 @@ class Brain(Course):
 
 
 def _due_at(lease: Lease) -> int:
-    return (lease.started_at or lease.proposed_at) + lease.time_limit_ms + OVERDUE_MS
+    return (lease.started_at or lease.proposed_at) + lease.time_limit_ms + lease.late_ms + OVERDUE_MS
 
 
 def same_order(job: Job, order: Order, account: bytes) -> Job:

@@ -17,8 +17,8 @@ from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
-from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.steady import Steady
 from fallow.ports.stores import Cursor, IngestStore, MarketRows, MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.services.market.brain import Brain, same_order
@@ -36,6 +36,8 @@ BATCHES_A_ROUND_MAX = 64
 TICK_S = 0.25
 STANDBY_S = 1.0
 TERM_MS = 5_000
+ASLEEP_MS = 2_000
+"""Rounds are a quarter of a second apart. When it was so much, this process did not run, or the clock jumped."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class Rounds:
         fee: FeePolicy,
         seeds: Seeds,
         window_ms: int,
-        clock: Clock,
+        clock: Steady,
         database: Database,
         store: MarketStore,
         log_store: IngestStore,
@@ -171,14 +173,32 @@ class Rounds:
             await self._clock.sleep(STANDBY_S)
 
     async def _take_over(self) -> int:
-        """Wait for the term, then load what is open."""
+        """Wait for the term, then load what is open.
+
+        A term that nobody has renewed for its whole length is over, whatever the clocks say that may have been set
+        back since: time goes on from its end.
+        """
+        until, since = 0, self._clock.monotonic_ms()
         while True:
             async with self._database.transaction() as tx:
+                seen = await self._store.until(tx)
+                if seen != until:
+                    until, since = seen, self._clock.monotonic_ms()
+                elif self._clock.monotonic_ms() - since > TERM_MS:
+                    self._clock.not_before(until)
                 term = await self._lead(tx)
                 if term is not None:
                     await self._load(tx)
+                    self._count_absence(since_ms=until)
                     return term
             await self._clock.sleep(STANDBY_S)
+
+    def _count_absence(self, since_ms: int) -> None:
+        """Blame nobody for what he could not say since then: no market acted, or this process did not run."""
+        now = self._clock.now_ms()
+        if now - since_ms > ASLEEP_MS:
+            self.brain.slept(now - since_ms, now)
+            self._log_has_news = True
 
     async def _lead(self, tx: Transaction) -> int | None:
         now = self._clock.now_ms()
@@ -214,8 +234,10 @@ class Rounds:
 
     async def _go_round(self, term: int) -> None:
         self.leading.set()
-        renewed = self._clock.monotonic_ms()
+        renewed, looked = self._clock.monotonic_ms(), self._clock.now_ms()
         while True:
+            self._count_absence(since_ms=looked)
+            looked = self._clock.now_ms()
             if self._clock.monotonic_ms() - renewed > TERM_MS // 3:
                 # Before anything else: a process that was stopped for a while may have been replaced meanwhile.
                 await self._renew(term)
