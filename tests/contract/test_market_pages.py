@@ -68,6 +68,16 @@ async def test_the_first_evidence_and_refusal_stay(stores: Stores) -> None:
     async with stores.database.transaction() as tx:
         assert await stores.market.evidence(tx, 10) == [found[2], found[1], found[0]]
         assert await stores.market.evidence(tx, 1) == [found[2]]
+        assert await stores.market.refusals_of(tx, NODE, 10) == [refusal]
+
+
+async def test_the_latest_refusals_of_a_node(stores: Stores) -> None:
+    mine = [Refusal(NODE, boot, seq, "x", NOW) for boot in (1, 2) for seq in (0, 1)]
+    await save(stores, refusals=[*mine, Refusal(b"o" * 32, 3, 0, "x", NOW)])
+    async with stores.database.transaction() as tx:
+        assert await stores.market.refusals_of(tx, NODE, 10) == mine[::-1]
+        assert await stores.market.refusals_of(tx, NODE, 1) == mine[-1:]
+        assert await stores.market.refusals_of(tx, b"n" * 32, 10) == []
 
 
 async def test_postgres_keeps_the_first_refusal(postgres_stores: Stores) -> None:

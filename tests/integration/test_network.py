@@ -147,6 +147,11 @@ async def test_a_banned_machine_loses_its_work_at_once_and_may_come_back(net: Ne
         (lease,) = [lease for lease in await net.all_leases() if lease.job == order.id]
         assert (lease.reason, lease.caused_by, lease.owed_microusd) == ("operator.banned", "network", 0)
         assert (await net.node(outcast)).state == "banned"
+
+        async def told() -> bool:
+            return any("refuses this key" in reason for reason in await outcast.ask("why-idle"))
+
+        await until_async(told, "its owner was told that the bus does not let it in", every=0.2)
         assert (await net.buyer.quote(order)).why_not["banned"] == 1
         assert (await net.buyer.job(order.id)).counts["waiting"] == 1
         await net.operator.act("unban", outcast.node, "cleared")
@@ -228,6 +233,8 @@ async def test_a_job_runs_and_everyone_is_paid(net: Net) -> None:
     charge = cumulative_charge(lease.price_microusd_per_hour * lease.used_ms, FeePolicy())
     assert (earned, fee, reserve) == charge, "90, 8 and 2 per cent, each floored once for this buyer"
     assert earned + fee + reserve == job.owed_microusd == lease.owed_microusd
+    standing = (await agent.ask("status"))["standing"]
+    assert (standing["state"], standing["usage_microusd"]["granted"]) == ("idle", after[0])
 
     balance = await net.buyer.balance()
     assert balance.spendable["granted"] == net.first.granted - job.owed_microusd

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fallow.agent import control
@@ -15,7 +16,10 @@ from fallow.agent.home import Home
 from fallow.agent.identity import NodeKey
 from fallow.agent.service import Agent
 from fallow.agent.status import why_idle
+from fallow.domain import calls
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from fallow.domain.views import RefusalView, StandingView
+from fallow.ports.rpc import Empty, serve
 from fallow.services.market.vault import Vault
 from tests.unit.agent_fakes import NET, World, eventually, settle
 from tests.unit.test_vault import lease_of
@@ -291,7 +295,7 @@ async def test_pause_gives_the_machine_back_at_once_and_lasts_over_restarts(worl
     async with serving(world) as agent:
         await world.propose(world.proposal(2))
         await eventually(lambda: bool(world.ingest.bodies("lease.declined")))
-        assert "paused" in why_idle(await agent.status())[0]
+        assert "paused" in why_idle(await agent.status(), 0)[0]
 
 
 async def test_leaving_ends_leases_politely_and_hands_everything_in(world: World) -> None:
@@ -317,7 +321,45 @@ async def test_work_goes_on_and_nothing_is_lost_while_the_link_is_down(world: Wo
         await world.clock.advance(60)
         assert len(world.ingest.bodies("usage.receipt")) == 1
         assert not (await agent.status()).link_trouble
-        assert "no work that fits" in why_idle(await agent.status())[0]
+        assert "no work that fits" in why_idle(await agent.status(), 0)[0]
+
+
+def standing(**changes: Any) -> StandingView:
+    fine = StandingView(
+        state="idle", trust="new", confirmed=0, wrong=0, suspended_until=0, left_alone_until=0, refused=[],
+        usage_microusd={"granted": 12},
+    )  # fmt: skip
+    return msgspec.structs.replace(fine, **changes)
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (standing(), "no work that fits"),
+        (standing(state="banned"), "has banned this machine"),
+        (standing(state="unknown"), "has not taken an offer"),
+        (standing(state="offline"), "has not heard of this machine"),
+        (standing(suspended_until=4_102_444_800_000), "found wrong; work comes again at 00:00:00 UTC"),
+        (standing(left_alone_until=4_102_444_800_000), "asked again at 00:00:00 UTC"),
+        (standing(refused=[RefusalView(boot=1, seq=2, code="record.body", at=0)]), "records of this run: record.body"),
+        (standing(refused=[RefusalView(boot=0, seq=2, code="record.body", at=0)]), "no work that fits"),
+    ],
+)
+async def test_why_idle_says_what_the_network_says(world: World, says: StandingView, told: str) -> None:
+    async def answer(_: Empty) -> StandingView:
+        return says
+
+    asked = calls.standing(world.key.text)
+    async with serving(world) as agent, serve(world.hub.connect(), asked, Empty, answer, queue="market"):
+        (reason,) = await agent.why_idle()
+        assert told in reason
+        assert (await agent.full_status()).standing == says
+
+
+async def test_a_network_that_does_not_say_how_it_sees_the_machine(world: World) -> None:
+    async with serving(world) as agent:
+        (reason,) = await agent.why_idle()
+        assert "is not known: Nobody serves" in reason
 
 
 async def test_finished_work_outlives_a_restart_without_a_link(world: World) -> None:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 import pytest
 
+from fallow.agent.status import Status
 from fallow.cli import main, profiles, units
 from fallow.cli.profiles import Profile
 from fallow.cli.progress import Progress
@@ -919,3 +920,40 @@ def test_ctrl_c_at_the_question_ends_it_at_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.stdin", Terminal())
     assert main.run(["agent", "join", "http://127.0.0.1:1", "--token", "t"]) == main.INTERRUPTED_EXIT
     assert agreed == []
+
+
+def test_a_provider_reads_how_he_stands_and_what_he_earned(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    standing = views.StandingView(
+        state="idle", trust="proven", confirmed=12, wrong=1, suspended_until=0, left_alone_until=0,
+        refused=[views.RefusalView(boot=3, seq=9, code="record.body", at=0)],
+        usage_microusd={"granted": 1500, "paid": 0},
+    )  # fmt: skip
+    status = Status(
+        node=NODE, net="lab-1", account="0x" + "11" * 20, mode="open", boot=3,
+        offered=Resources(cpu_milli=1000, memory_mib=2048, disk_mib=1024),
+        free=Resources(cpu_milli=500, memory_mib=1024),
+        leases=[JOB], records_waiting=0, records_refused=[], link_trouble="", disk_trouble="",
+        attributes={"compute.wasm": "wasi-p1"}, kinds=["compute.wasm"], missing={"compute.container": "no podman"},
+        terms=Terms(price_microusd_per_core_hour=20_000), standing=standing,
+    )  # fmt: skip
+
+    async def ask(*_: object) -> object:
+        return msgspec.to_builtins(status)
+
+    monkeypatch.setattr("fallow.agent.control.ask", ask)
+    assert main.run(["agent", "status"]) == 0
+    told = dict(line.split("  ", 1) for line in capfd.readouterr().out.splitlines())
+    assert told.pop("node").strip() == NODE
+    said = {name: text.strip() for name, text in told.items()}
+    assert said["offered"] == "1 core, 2.0 GiB, 1.0 GiB of disk"
+    assert said["asked"] == "0.02 USD a core and hour"
+    assert said["what runs here"] == "compute.wasm wasi-p1"
+    assert said["what does not"] == "compute.container: no podman"
+    assert said["the network says"] == "idle; proven, 12 results confirmed, 1 wrong"
+    assert said["records refused"] == "3/9 record.body"
+    assert said["earned by usage"] == "0.0015 USD TEST (granted)"
+    assert said["earned incentive"].startswith("none")
+    assert main.run(["agent", "status", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["standing"]["confirmed"] == 12

@@ -21,7 +21,7 @@ from fallow.services.market.brain import RENEW_BEFORE_MS
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.floor import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.services.market.rounds import Submission
-from fallow.services.market.show import node_view, quote
+from fallow.services.market.show import node_view, quote, standing_view
 from tests.market_world import TERM, WINDOW_MS, World, failed, finish
 
 BIG = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)
@@ -497,6 +497,10 @@ def test_a_node_may_not_offer_less_than_nothing(world: World) -> None:
     world.offer(world.nodes[2], Resources(cpu_milli=-1, memory_mib=-1), CHEAP)
     world.round()
     assert [refusal.code for refusal in world.store.refusals.values()] == ["record.body", "record.body"]
+    told = standing_view(world.brain, world.nodes[1].id, world.store.refusals.values(), {"granted": 7}, world.now)
+    assert (told.state, told.trust, told.usage_microusd) == ("unknown", "new", {"granted": 7})
+    assert [one.code for one in told.refused] == ["record.body", "record.body"]
+    assert standing_view(world.brain, world.nodes[0].id, [], {}, world.now).state == "idle"
     submit(world, order())
     assert len(accept_all(world)) == 1
 

@@ -75,7 +75,7 @@ async def test_nothing_new_comes_while_the_owner_is_there(case: Case) -> None:
         await world.propose(world.proposal())
         await eventually(lambda: bool(world.ingest.bodies("lease.declined")))
         assert world.ingest.bodies("lease.declined")[0]["reason"] == "owner.load"
-        assert why_idle(await agent.status())[0] == (
+        assert why_idle(await agent.status(), 0)[0] == (
             "Other programs take 90 % of the processor; the limit is 30 %. [owner.load]"
         )
 
@@ -90,7 +90,7 @@ async def test_why_idle_names_all_that_applies(tmp_path: Path, monkeypatch: pyte
         await agent.drain()
         case.world.hub.up = False
         await case.world.clock.advance(30)
-        said = why_idle(await agent.status())
+        said = why_idle(await agent.status(), 0)
         case.world.hub.up = True
     applies = (
         "[owner.present]", "[owner.load]", "[owner.battery]", "takes nothing new", "cannot be reached",
@@ -148,7 +148,7 @@ async def test_a_policy_that_cannot_be_read_changes_nothing_and_is_told(case: Ca
         assert status.owner is not None
         assert "cpu_percent" in status.owner.trouble
         assert status.owner.open
-        assert status.owner.trouble in why_idle(status)
+        assert status.owner.trouble in why_idle(status, 0)
     with pytest.raises(InvalidInput):
         new_owner(case.world.home.path, case.probes, case.world.clock)
 

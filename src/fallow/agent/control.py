@@ -13,7 +13,6 @@ from typing import Any, Literal
 import msgspec
 
 from fallow.agent.service import Agent
-from fallow.agent.status import why_idle
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, Unavailable
 
@@ -96,9 +95,9 @@ async def _answer(agent: Agent, line: bytes) -> _Answer:
 async def _obey(agent: Agent, command: Command) -> object:
     match command:
         case "status":
-            return await agent.status()
+            return await agent.full_status()
         case "why-idle":
-            return why_idle(await agent.status())
+            return await agent.why_idle()
         case "pause":
             await agent.pause()
         case "resume":

@@ -23,14 +23,16 @@ from fallow.agent.owner import Owner
 from fallow.agent.presence import Presence
 from fallow.agent.runner import Runner
 from fallow.agent.sender import Sender
-from fallow.agent.status import Status
+from fallow.agent.status import Status, why_idle
 from fallow.agent.uploads import OpenBlobs, Uploads
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import LeaseDeclined
+from fallow.domain.views import StandingView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
+from fallow.ports.rpc import call
 from fallow.ports.vertical import Probe, Worker
 
 BEAT_INTERVAL_S = 2.0
@@ -43,6 +45,7 @@ DISK_SPARE_MIB = 64
 STOP_WORK_S = 10.0
 FLUSH_S = 5.0
 POLL_S = 0.05
+STANDING_S = 5.0
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -177,6 +180,22 @@ class Agent:
             terms=self._offering.terms,
             owner=self._ports.owner.view() if self._ports.owner is not None else None,
         )
+
+    async def full_status(self) -> Status:
+        """The same, and how the network sees this node: that takes a question to it."""
+        status = await self.status()
+        try:
+            asked = calls.standing(self._key.text)
+            standing = await call(self._ports.bus, asked, {}, StandingView, timeout_s=STANDING_S)
+        except FallowError as error:
+            return msgspec.structs.replace(status, standing_trouble=f"{error.message} {error.hint}".strip())
+        except msgspec.MsgspecError as error:
+            return msgspec.structs.replace(status, standing_trouble=f"Its answer makes no sense: {error}.")
+        return msgspec.structs.replace(status, standing=standing)
+
+    async def why_idle(self) -> list[str]:
+        """What keeps work away, on this side and on the network's."""
+        return why_idle(await self.full_status(), self._ports.clock.now_ms())
 
     # What is heard
 

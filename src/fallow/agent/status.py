@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
 from fallow.agent.consent import MICROUSD_PER_USD
 from fallow.agent.owner import OwnerView
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.views import StandingView
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,7 +17,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     `kinds` are those of work that run here; `missing` says which do not, and why. `owner` is how his rules stand.
     `closed_for` are the codes of all that keeps new work away now, and `uploads_waiting` the finished leases that wait
-    for the network; `asked` are the terms as the owner set them, `terms` what is asked in fact.
+    for the network; `asked` are the terms as the owner set them, `terms` what is asked in fact. `standing` is how the
+    network sees this node; where it does not say so, `standing_trouble` tells why not.
     """
 
     node: str
@@ -37,10 +41,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     asked: Terms | None = None
     terms: Terms | None = None
     owner: OwnerView | None = None
+    standing: StandingView | None = None
+    standing_trouble: str = ""
 
 
-def why_idle(status: Status) -> list[str]:
-    """Sentences on what keeps work away, the strongest first."""
+def why_idle(status: Status, now: int) -> list[str]:
+    """Sentences on what keeps work away, the strongest first. `now` is in milliseconds since 1970."""
     reasons = {
         "It is paused. Run: fallow agent resume": status.mode == "paused",
         "It finishes what runs and takes nothing new. Run: fallow agent resume": status.mode == "draining",
@@ -63,11 +69,39 @@ def why_idle(status: Status) -> list[str]:
     if status.owner is not None:
         rules = [f"{sentence} [{code}]" for code, sentence in status.owner.reasons]
         found = [*rules, *found, *([status.owner.trouble] if status.owner.trouble else [])]
+    found += _network_says(status, now)
     if not found and status.leases:
         return []
     if not found:
         found = ["Nothing is in the way here: the network has no work that fits this machine's offer and price now."]
     return [*found, *_dearer(status)]
+
+
+def _network_says(status: Status, now: int) -> list[str]:
+    """What keeps work away on the network's side, or that it does not say so."""
+    standing = status.standing
+    if standing is None:
+        return [f"How the network sees this machine is not known: {status.standing_trouble}"] * (
+            not status.link_trouble and bool(status.standing_trouble)
+        )
+    found = {
+        "Its operator has banned this machine, or the account that it earns for.": standing.state == "banned",
+        "The network has not taken an offer of this machine yet.": standing.state == "unknown",
+        "The network has not heard of this machine for a while.": standing.state == "offline",
+        f"A result was found wrong; work comes again at {_when(standing.suspended_until)}.": (
+            standing.suspended_until > now
+        ),
+        f"It turned work down; it is asked again at {_when(standing.left_alone_until)}.": (
+            standing.left_alone_until > now
+        ),
+    }
+    refused = ", ".join(sorted({one.code for one in standing.refused if one.boot == status.boot}))
+    told = [f"The network refused records of this run: {refused}."] if refused else []
+    return [*(sentence for sentence, holds in found.items() if holds), *told]
+
+
+def _when(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S UTC")
 
 
 def _dearer(status: Status) -> list[str]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from fallow.cli import profiles
 from fallow.cli.show import Json, credit_name, node_name, say, show_json, table
-from fallow.cli.units import usd, when
-from fallow.domain.resources import Resources
+from fallow.cli.units import size, usd, when
 from fallow.domain.views import BalanceView, NodeView
-
-GIB_MIB = 1024
 
 
 def balance(*, json: Json = False) -> None:
@@ -38,7 +35,9 @@ def nodes(*, json: Json = False) -> None:
         "SEEN (UTC)",
     ]
     table(
-        columns, map(_node, found), empty="No machine has joined yet. An operator's `fallow token new` lets one join."
+        columns,
+        map(_node, found),
+        empty="No machine offers anything now. An operator's `fallow token new` lets one join.",
     )
 
 
@@ -59,7 +58,7 @@ def show_balance(view: BalanceView, *, as_json: bool) -> None:
 def _node(node: NodeView) -> tuple[object, ...]:
     price = usd(node.terms.price_microusd_per_core_hour) if node.terms else ""
     seen = when(node.last_seen_at)
-    free, total = _size(node.free), _size(node.total)
+    free, total = size(node.free), size(node.total)
     return (
         node_name(node.node),
         node.label,
@@ -72,10 +71,3 @@ def _node(node: NodeView) -> tuple[object, ...]:
         node.leases,
         seen,
     )
-
-
-def _size(resources: Resources | None) -> str:
-    if resources is None:
-        return ""
-    gpus = f", {resources.gpus} GPUs" if resources.gpus else ""
-    return f"{resources.cpu_milli / 1000:g} cores, {resources.memory_mib / GIB_MIB:.1f} GiB{gpus}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as jsonlib
 import logging
 import signal
 import sys
@@ -99,9 +98,10 @@ def run(*, home: Home = DEFAULT_HOME) -> None:
 @app.command
 def status(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
     """Show how the agent is doing."""
+    from fallow.cli.agent_status import status_text  # noqa: PLC0415 - heavy, and not needed for the help
+
     found = _ask(home, "status")
-    lines = [f"{name:16} {_text(value)}" for name, value in found.items()]
-    _show(found, "\n".join(lines), json=json)
+    _show(found, status_text(found), json=json)
 
 
 @app.command
@@ -152,10 +152,6 @@ def _ask(home: Path, command: Any) -> Any:  # noqa: ANN401 - one of control.Comm
 
 def _show(value: object, text: str, *, json: bool) -> None:
     print(msgspec.json.encode(value).decode() if json else text)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else jsonlib.dumps(value)
 
 
 def _confirmed() -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 from fallow.domain.errors import InvalidInput
+from fallow.domain.resources import GIB_MIB, Resources
 
 MICROUSD = 1_000_000
 NUMBER_MAX = 10**18
@@ -43,6 +44,15 @@ def seconds(text: str) -> int:
     if found is None:
         raise InvalidInput("cli.duration", f"{text!r} is no duration.", "Write 90s, 15m, 24h or 7d.")
     return int(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def size(resources: Resources | None) -> str:
+    """Show an amount of a machine, for example `0.5 cores, 11.8 GiB, 2 GPUs`; empty for none."""
+    if resources is None:
+        return ""
+    gpus = f", {resources.gpus} GPU{'s' * (resources.gpus != 1)}" if resources.gpus else ""
+    cores = resources.cpu_milli / 1000
+    return f"{cores:g} core{'s' * (cores != 1)}, {resources.memory_mib / GIB_MIB:.1f} GiB{gpus}"
 
 
 def used(ms: int) -> str:

@@ -486,6 +486,11 @@ def beats(node: str) -> str:
     return f"market.node.{node}.beat"
 
 
+def standing(node: str) -> str:
+    """Subject on which a node asks how the market sees it; the answer is a `StandingView`."""
+    return f"market.node.{node}.standing"
+
+
 def ingest(node: str) -> str:
     """Subject of a node's signed batches."""
     return f"ingest.{node}"

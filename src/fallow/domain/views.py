@@ -224,6 +224,34 @@ class ActionView(View, frozen=True, kw_only=True):
     reason: str
 
 
+class RefusalView(View, frozen=True, kw_only=True):
+    """A record of a node that changed nothing, and the code that says why."""
+
+    boot: int
+    seq: int
+    code: str
+    at: int
+
+
+class StandingView(View, frozen=True, kw_only=True):
+    """How the market sees a node, told to itself.
+
+    `state` is as in `NodeView`, or `unknown` as long as it has no offer of it. `suspended_until` is when it may work
+    again after a wrong result, `left_alone_until` when it is asked again after it turned work down; 0: now. `refused`
+    are its latest records that changed nothing. `usage_microusd` is what its account has earned from buyers, with all
+    its nodes, by class of credits.
+    """
+
+    state: str
+    trust: str
+    confirmed: int
+    wrong: int
+    suspended_until: int
+    left_alone_until: int
+    refused: list[RefusalView]
+    usage_microusd: dict[str, int]
+
+
 class BalanceView(View, frozen=True, kw_only=True):
     """An account's credits by class, in micro-US-dollars.
 

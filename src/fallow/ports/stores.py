@@ -175,6 +175,10 @@ class MarketStore(Protocol):
         """Do the same for the leases of one job."""
         ...
 
+    async def refusals_of(self, tx: Transaction, node: bytes, limit: int) -> list[Refusal]:
+        """The latest refusals of a node's records, the latest first."""
+        ...
+
     async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
         """Leases of a job, oldest first, without the first `skip`."""
         ...

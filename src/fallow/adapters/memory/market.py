@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -175,6 +176,12 @@ class MemoryMarketStore:
         memory_transaction(tx)
         leases = {lease for lease, row in self._leases.items() if row.job == job_id}
         return _evidence((row for row in self._evidence.values() if row.lease in leases), limit)
+
+    async def refusals_of(self, tx: Transaction, node: bytes, limit: int) -> list[Refusal]:
+        """The latest refusals of a node's records."""
+        memory_transaction(tx)
+        mine = (refusal for _, refusal in sorted(self.refusals.items(), reverse=True) if refusal.node == node)
+        return list(islice(mine, limit))
 
     async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
         """Leases of a job, oldest first, without the first `skip`."""

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 SERVE_PENDING_MAX = 1024
 """Requests that wait for a free handler; further ones are dropped."""
 
+REFUSED_HINT = "A key that was banned or revoked is refused: ask the network's operator."
+
 _ROUND_TRIP_S = 5
 _CLOSE_S = 5.0
 # Between the socket and our own mailbox nats-py keeps a queue; one read of the socket always fits into it.
@@ -49,6 +51,7 @@ class NatsBus:
         self._client = client
         self._reply_root = reply_root
         self._confirming: dict[str, bool] = {}
+        self._refused = False
 
     @property
     def connected(self) -> bool:
@@ -104,6 +107,8 @@ class NatsBus:
             self.dropped += 1
         if "permissions violation" in str(error):
             self.violations += 1
+        if "authorization violation" in str(error).lower():
+            self._refused = True
         if (match := _NOT_SUBSCRIBED.search(str(error))) and match[1] in self._confirming:
             self._confirming[match[1]] = False
 
@@ -130,7 +135,13 @@ class NatsBus:
             raise TooMuch("bus.payload", f"{len(data)} bytes are more than a message may have ({MESSAGE_BYTES_MAX}).")
         # nats-py would keep it for later; by then its sender has long acted on the failure.
         if not self.connected:
-            raise Unavailable("bus.disconnected", "The connection to the bus is down.")
+            raise self._down()
+        self._refused = False
+
+    def _down(self) -> Unavailable:
+        if self._refused:
+            return Unavailable("bus.disconnected", "The bus closed the connection and refuses this key.", REFUSED_HINT)
+        return Unavailable("bus.disconnected", "The connection to the bus is down.")
 
     @asynccontextmanager
     async def _subscribed(self, subject: str, queue: str, inbox: Mailbox[Msg]) -> AsyncIterator[None]:

@@ -150,6 +150,16 @@ class PostgresMarketStore:
         )
         return [_evidence(row) for row in rows]
 
+    async def refusals_of(self, tx: Transaction, node: bytes, limit: int) -> list[Refusal]:
+        """The latest refusals of a node's records."""
+        rows = await tx.fetch(
+            "SELECT node, boot, seq, code, at FROM market.refusal WHERE node = $1"
+            " ORDER BY boot DESC, seq DESC LIMIT $2",
+            node,
+            limit,
+        )
+        return [Refusal(**row) for row in rows]
+
     async def leases(self, tx: Transaction, job_id: str, skip: int, limit: int) -> list[Lease]:
         """Leases of a job, oldest first, without the first `skip`."""
         rows = await tx.fetch(

@@ -12,12 +12,13 @@ import msgspec
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
-from fallow.domain.identity import address, node_id
+from fallow.domain.identity import address, address_text, node_id
 from fallow.domain.jobs import Item, Job, Needs, results_wanted
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
 from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import (
+    BalanceView,
     DrawView,
     EvidenceView,
     ItemView,
@@ -28,11 +29,12 @@ from fallow.domain.views import (
     RerunView,
     ReserveUseView,
     SeedView,
+    StandingView,
 )
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
-from fallow.ports.rpc import serve
+from fallow.ports.rpc import Empty, call, serve, serve_many
 from fallow.ports.stores import MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.ports.vertical import Comparer, Vertical
@@ -55,6 +57,7 @@ from fallow.services.market.show import (
     quote,
     rerun_view,
     reserve_use_view,
+    standing_view,
 )
 from fallow.services.market.vault import Vault
 
@@ -62,6 +65,9 @@ QUEUE = "market"
 STANDBY_POLL_S = 0.2
 EVIDENCE_SHOWN = 200
 RESERVE_USES_SHOWN = 1000
+REFUSALS_SHOWN = 10
+STANDINGS_AT_ONCE = 4
+NODE_IN_SUBJECT = 2
 
 
 class Market:
@@ -125,6 +131,7 @@ class Market:
                 serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
                 serve(bus, calls.OFFERS, dict[str, str], self.offers, queue=QUEUE),
+                serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
                 serve(bus, calls.RERUNS, calls.Page, self.reruns, queue=QUEUE),
@@ -268,6 +275,18 @@ class Market:
             )
             for node, slot in brain.floor.slots.items()
         ]
+
+    async def standing(self, subject: str, _: Empty) -> StandingView:
+        """Tell a node how it stands; who asks is known by the subject, which no other node may send to."""
+        node = node_id(subject.split(".")[NODE_IN_SUBJECT])
+        async with self._database.transaction() as tx:
+            refusals = await self._store.refusals_of(tx, node, REFUSALS_SHOWN)
+            row = await self._registry.node(tx, node)
+        earned: dict[str, int] = {}
+        if row is not None:
+            ask = calls.AccountRef(account=address_text(row.account))
+            earned = (await call(self._bus, calls.BALANCE, ask, BalanceView)).earned
+        return standing_view(self._rounds.brain, node, refusals, earned, self._clock.now_ms())
 
     async def evidence(self, _: Mapping[str, str]) -> list[EvidenceView]:
         """Show why nodes were found wrong, the latest first."""

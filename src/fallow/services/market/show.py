@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from fallow.domain.billing import deposit
 from fallow.domain.identity import address_text
 from fallow.domain.jobs import Item, ItemState, Job
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Place, Wish, candidates, obstacles, price_of, why_not
-from fallow.domain.offers import Evidence
+from fallow.domain.offers import Evidence, Refusal
 from fallow.domain.reruns import Rerun
 from fallow.domain.reserve import Use
-from fallow.domain.verification import LEVELS, SUSPENDED, Standing
+from fallow.domain.verification import LEVELS, NEW, SUSPENDED, Standing, suspended_until
 from fallow.domain.views import (
     CandidateView,
     EvidenceView,
@@ -22,8 +22,10 @@ from fallow.domain.views import (
     LeaseView,
     NodeView,
     QuoteView,
+    RefusalView,
     RerunView,
     ReserveUseView,
+    StandingView,
     VoteView,
 )
 from fallow.services.market.brain import Brain
@@ -103,21 +105,43 @@ def lease_view(lease: Lease) -> LeaseView:
     )
 
 
-def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: str, banned: bool) -> NodeView:
-    """Show a node: busy with leases, idle, paused by its owner, offline, or banned."""
-    made = slot.offer.made
-    state = "busy" if slot.leases else "idle"
-    if not made.open:
-        state = "paused"
-    if not slot.online(now):
-        state = "offline"
+def node_state(slot: Slot, now: int, *, banned: bool) -> str:
+    """Busy with leases, idle, paused by its owner, offline, or banned."""
     if banned:
-        state = "banned"
+        return "banned"
+    if not slot.online(now):
+        return "offline"
+    if not slot.offer.made.open:
+        return "paused"
+    return "busy" if slot.leases else "idle"
+
+
+def standing_view(
+    brain: Brain, node: bytes, refusals: Iterable[Refusal], usage_microusd: Mapping[str, int], now: int
+) -> StandingView:
+    """Show a node how it stands."""
+    slot = brain.floor.slots.get(node)
+    shown = brain.judging.standing(node)
+    return StandingView(
+        state="unknown" if slot is None else node_state(slot, now, banned=brain.shut_out(slot)),
+        trust=brain.trust_of(node, now) or NEW,
+        confirmed=shown.confirmed,
+        wrong=shown.wrong,
+        suspended_until=suspended_until(shown),
+        left_alone_until=0 if slot is None else slot.cool_until,
+        refused=[RefusalView(boot=one.boot, seq=one.seq, code=one.code, at=one.at) for one in refusals],
+        usage_microusd=dict(usage_microusd),
+    )
+
+
+def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: str, banned: bool) -> NodeView:
+    """Show a node."""
+    made = slot.offer.made
     return NodeView(
         node=slot.offer.node.hex(),
         label=label,
         account=address_text(slot.offer.account),
-        state=state,
+        state=node_state(slot, now, banned=banned),
         total=made.total,
         free=slot.free.or_nothing(),
         terms=made.terms,

@@ -1,0 +1,93 @@
+"""What `fallow agent status` says to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from fallow.cli.show import clean, credit_name
+from fallow.cli.units import size, usd
+from fallow.domain.resources import GIB_MIB, Resources, Terms
+from fallow.domain.views import StandingView
+
+LEASE_DIGITS = 12
+
+
+class _Owner(msgspec.Struct, frozen=True):
+    """Of `fallow.agent.owner.OwnerView`, what is said here."""
+
+    reasons: list[tuple[str, str]]
+    unseen: list[str]
+    trouble: str
+
+
+class _Status(msgspec.Struct, frozen=True):
+    """Of `fallow.agent.status.Status`, what is said here."""
+
+    node: str
+    net: str
+    account: str
+    mode: str
+    offered: Resources
+    free: Resources
+    leases: list[str]
+    records_waiting: int
+    records_refused: list[str]
+    link_trouble: str
+    disk_trouble: str
+    attributes: dict[str, str]
+    kinds: list[str]
+    missing: dict[str, str]
+    closed_for: list[str]
+    uploads_waiting: list[str]
+    terms: Terms | None
+    owner: _Owner | None
+    standing: StandingView | None
+    standing_trouble: str
+
+
+def status_text(answer: object) -> str:
+    """One line a fact, of what the agent answered; what there is nothing to say of is left out."""
+    status = msgspec.convert(answer, _Status)
+    facts = [(name, value) for name, value in (*_machine(status), *_network(status)) if value]
+    width = max(len(name) for name, _ in facts)
+    return "\n".join(f"{name:{width}}  {clean(value)}" for name, value in facts)
+
+
+def _machine(status: _Status) -> Iterator[tuple[str, str]]:
+    yield "node", status.node
+    yield "mode", status.mode
+    if status.owner is not None:
+        yield "its owner's rules", " ".join([*(says for _, says in status.owner.reasons), status.owner.trouble]).strip()
+        yield "not to be seen", " ".join(status.owner.unseen)
+    yield "offered", f"{size(status.offered)}, {status.offered.disk_mib / GIB_MIB:.1f} GiB of disk"
+    yield "free", f"{size(status.free)}, {status.free.disk_mib / GIB_MIB:.1f} GiB of disk"
+    yield "asked", _price(status.terms) if status.terms else ""
+    yield "what runs here", ", ".join(f"{name} {status.attributes[name]}" for name in status.kinds)
+    yield "what does not", "; ".join(f"{name}: {why}" for name, why in status.missing.items())
+    yield "works on", ", ".join(lease[:LEASE_DIGITS] for lease in status.leases)
+    yield "closed for", ", ".join(status.closed_for)
+    if status.uploads_waiting or status.records_waiting:
+        yield "to hand in", f"{len(status.uploads_waiting)} leases, {status.records_waiting} batches of records"
+    yield "not taken", ", ".join(status.records_refused)
+    yield "trouble", " ".join(filter(None, (status.link_trouble, status.disk_trouble)))
+
+
+def _network(status: _Status) -> Iterator[tuple[str, str]]:
+    yield "network", status.net
+    yield "account", status.account
+    if status.standing is None:
+        yield "the network says", f"nothing. {status.standing_trouble}"
+        return
+    says = status.standing
+    yield "the network says", f"{says.state}; {says.trust}, {says.confirmed} results confirmed, {says.wrong} wrong"
+    yield "records refused", ", ".join(f"{one.boot}/{one.seq} {one.code}" for one in says.refused)
+    earned = [f"{usd(amount)} {credit_name(name)}" for name, amount in says.usage_microusd.items() if amount]
+    yield "earned by usage", ", ".join(earned) or usd(0)
+    yield "earned incentive", "none: nothing is minted on this network"
+
+
+def _price(terms: Terms) -> str:
+    gpu = terms.price_microusd_per_gpu_hour
+    return f"{usd(terms.price_microusd_per_core_hour)} a core and hour{f', {usd(gpu)} a GPU and hour' if gpu else ''}"
