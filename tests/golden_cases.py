@@ -23,6 +23,7 @@ from fallow.domain.facts import (
     NodeBound,
     NodeEnrolled,
     OfferMade,
+    PlacedOfferMade,
     SpotOfferMade,
     UsageReceipt,
 )
@@ -73,6 +74,14 @@ BODIES: tuple[Body, ...] = (
         total=Resources(cpu_milli=3500, memory_mib=2048, disk_mib=10_000),
         terms=Terms(price_microusd_per_core_hour=12_000),
         spot=Terms(price_microusd_per_core_hour=6000),
+    ),
+    PlacedOfferMade(
+        offer=9,
+        open=True,
+        total=Resources(cpu_milli=3500, memory_mib=2048, disk_mib=10_000),
+        terms=Terms(price_microusd_per_core_hour=12_000),
+        country="DE",
+        cell="851f1d4bfffffff",
     ),
 )
 BATCHED = 5

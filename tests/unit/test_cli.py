@@ -323,6 +323,7 @@ def test_run_prints_the_programs_output_and_returns_its_code(
 def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, tmp_path: Path) -> None:
     line = f"run {program} --input a=x.bin --input b=y=z --env K=V=W --cpu 0.5 --memory 512 --country de --country FR"
     line += " --spot --max-price 0.02 --budget 1.5 --time-limit 2h --retries 2 --label mine"
+    line += " --near 52.52,13.405 --within-km 50"
     line += " --replicas 3 --compare exact pos -- -v --json"
     assert main.run([*line.split(), "--output", str(tmp_path)]) == 0
     path, args, inputs, items, env, options = called(client, "wasm_order")
@@ -331,6 +332,7 @@ def test_run_asks_for_what_the_options_say(client: CannedClient, program: str, t
     assert env == {"K": "V=W"}
     requirements = options.pop("requirements")
     assert (requirements.cpu_milli, requirements.memory_mib, requirements.countries) == (500, 512, ["DE", "FR"])
+    assert (requirements.near, requirements.within_km) == ("851f1d4bfffffff", 50)
     assert options == {
         "spot": True,
         "max_price_microusd_per_hour": 20_000,
@@ -436,6 +438,8 @@ def test_an_interrupted_run_is_cancelled(client: CannedClient, program: str, cap
         "--cpu -1",
         "--cpu nan",
         "--country Germany",
+        "--near Berlin",
+        "--near 52.52,13.405 --within-km 0",
         "--gpu rtx4090:many",
         "--gpu rtx4090:0",
         "--vram 24",

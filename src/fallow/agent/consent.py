@@ -39,7 +39,7 @@ def consent_text(*, url: str, net: str, home: str, verticals: list[str], setting
             "What leaves through your line: what programs compute, write and save, also while they run, and what their",
             "  buyers exchange with them; signed records (what you offer, work done, when); a sign of life every few",
             f"  seconds; this machine's {_of_the_machine(settings)}.",
-            "  The network sees the address of your line.",
+            f"  The network sees the address of your line.{_place(settings)}",
             "Connections are only ever made from here: to the network, and to public registries for the images of",
             "  containers that buyers name.",
             f"What you ask: {price:g} US dollars an hour for each core{gpu_price}{_spot(settings)}.",
@@ -54,8 +54,15 @@ def _gib(mib: int) -> str:
 
 def _of_the_machine(settings: Settings) -> str:
     named = f"label {settings.label!r}, " if settings.label else ""
-    country = f"country {settings.country}, " if settings.country else ""
-    return f"{named}{country}size, kind, processor, system, versions and a benchmark"
+    return f"{named}size, kind, processor, system, versions and a benchmark"
+
+
+def _place(settings: Settings) -> str:
+    """Where the machine is, as far as its owner tells it."""
+    country = f"country {settings.country}" if settings.country else ""
+    cell = f"H3 cell {settings.cell} (250 km2 or more)" if settings.cell else ""
+    told = " and ".join(filter(None, (country, cell)))
+    return f" Anybody can read its {told}." if told else ""
 
 
 def _spot(settings: Settings) -> str:

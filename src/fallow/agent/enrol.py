@@ -17,6 +17,7 @@ from fallow.agent.inventory import Inventory
 from fallow.agent.join import fetch_network, join_network
 from fallow.domain.bindings import BindingCode, read_code
 from fallow.domain.errors import Conflict, InvalidInput
+from fallow.domain.places import read_cell
 from fallow.domain.resources import GIB_MIB, PRICE_MICROUSD_MAX, Resources, Terms
 from fallow.domain.views import NetworkView
 from fallow.ports.clock import Clock
@@ -40,6 +41,7 @@ class Wishes(NamedTuple):
     gpus: int | None = None
     price_usd_per_gpu_hour: float = 0.2
     country: str = ""
+    place: str = ""
     dial_from: str = ""
     spot_usd_per_core_hour: float | None = None
 
@@ -59,7 +61,7 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
     Raises:
         InvalidInput: more than the machine has, or nothing (`agent.over_claimed`); a price that is negative or beyond
             what an offer can say, or one for spot leases above the other (`agent.price`); a country that is not two
-            letters (`agent.country`); an address to connect from that is none.
+            letters (`agent.country`); a place that is none (`place.invalid`); an address to connect from that is none.
     """
     total = Resources(
         cpu_milli=machine.cpu_milli if wishes.cores is None else round(wishes.cores * 1000),
@@ -89,6 +91,7 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
         terms=_terms(price, wishes.price_usd_per_gpu_hour if total.gpus else 0),
         label=wishes.label,
         country=_country(wishes.country),
+        cell=read_cell(wishes.place) if wishes.place else "",
         dial_from=_address(wishes.dial_from),
         spot=None if spot is None else _terms(spot, spot_gpu if total.gpus else 0),
     )

@@ -38,6 +38,7 @@ Mode = Literal["open", "paused", "draining"]
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the owner decides.
 
+    `country` and `cell` are where the machine is, as far as the public may know; nothing finer is kept.
     `dial_from` is the address of this machine that connections come from; "" is any. `spot` are his terms for spot
     leases; None: he takes none.
     """
@@ -46,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     terms: Terms
     label: str = ""
     country: str = ""
+    cell: str = ""
     dial_from: str = ""
     spot: Terms | None = None
 

@@ -8,7 +8,7 @@ import msgspec
 
 from fallow.agent.home import Home, Mode, State
 from fallow.agent.owner import Shape
-from fallow.domain.facts import NodeBound, NodeEnrolled, OfferMade, SpotOfferMade
+from fallow.domain.facts import NodeBound, NodeEnrolled, OfferMade, PlacedOfferMade, SpotOfferMade
 from fallow.domain.identity import address
 from fallow.domain.resources import Terms
 
@@ -44,10 +44,11 @@ class Presence:
             attributes=dict(sorted(self.attributes.items())),
             country=settings.country,
         )
-        if settings.spot is None:
-            return made
+        spot = None if settings.spot is None else _not_below(settings.spot, shape.floor)
         fields = {name: getattr(made, name) for name in made.__struct_fields__}
-        return SpotOfferMade(spot=_not_below(settings.spot, shape.floor), **fields)
+        if settings.cell:
+            return PlacedOfferMade(cell=settings.cell, spot=spot, **fields)
+        return made if spot is None else SpotOfferMade(spot=spot, **fields)
 
     def terms(self, shape: Shape) -> Terms:
         """What an offer of this shape asks."""

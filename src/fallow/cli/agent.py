@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 
 from fallow.cli.agent_policy import app as policy
 from fallow.cli.agent_service import service
+from fallow.domain.errors import InvalidInput
 
 app = App(name="agent", help="Put this machine's idle share to work for a network, and stay in charge of it.")
 app.command(policy)
@@ -46,6 +47,13 @@ def join(
         Parameter(help="The code of the account that earns (fallow account bind); left out, the network keeps one."),
     ] = "",
     country: Annotated[str, Parameter(help="Two letters (ISO 3166), when buyers may know it.")] = "",
+    at: Annotated[
+        str,
+        Parameter(help="LAT,LON of this machine, when buyers may know about where it is: its H3 cell of some 250 km2."),
+    ] = "",
+    cell: Annotated[
+        str, Parameter(help="The same as an H3 cell; one finer than resolution 5 is widened to that.")
+    ] = "",
     dial_from: Annotated[
         str, Parameter(name="--from", help="Address of this machine to connect from, where it has several lines.")
     ] = "",
@@ -56,6 +64,9 @@ def join(
     """Make this machine a node of a network, after showing what that means, and start serving."""
     from fallow.agent.enrol import Wishes  # noqa: PLC0415 - heavy, and not needed for the help
     from fallow.bootstrap import agent  # noqa: PLC0415
+
+    if at and cell:
+        raise InvalidInput("cli.place", "--at and --cell say the same.", "Give one of them.")
 
     def agree(text: str) -> bool:
         print(text, file=sys.stderr)
@@ -70,6 +81,7 @@ def join(
         gpus=gpus,
         price_usd_per_gpu_hour=price_gpu_hour,
         country=country,
+        place=at or cell,
         dial_from=dial_from,
         spot_usd_per_core_hour=spot_core_hour,
     )

@@ -20,8 +20,10 @@ def quote(*command: str, wanted: Options = None, json: Json = False) -> int:
         return 0
     say(quote_line(view))
     if view.candidates:
-        rows = [(node_name(c.node), usd(c.price_microusd_per_hour), c.trust, c.country) for c in view.candidates]
-        table(["NODE", ">PER HOUR", "TRUST", "COUNTRY"], rows, empty="")
+        rows = [
+            (node_name(c.node), usd(c.price_microusd_per_hour), c.trust, c.country, c.cell) for c in view.candidates
+        ]
+        table(["NODE", ">PER HOUR", "TRUST", "COUNTRY", "CELL"], rows, empty="")
         if view.why_not:
             say(f"Others cannot: {why_not(view)}.")
     say(view.plain_data)

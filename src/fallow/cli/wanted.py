@@ -15,6 +15,7 @@ from cyclopts.types import ExistingFile
 from fallow.cli.units import cpu_milli, microusd, seconds
 from fallow.domain.errors import InvalidInput
 from fallow.domain.orders import Requirements, Tolerance
+from fallow.domain.places import read_cell
 from fallow.domain.resources import GIB_MIB
 from fallow.sdk.containers import Image
 from fallow.sdk.runs import RunOptions
@@ -43,6 +44,8 @@ class Wanted:
         Parameter(help="Only nodes of at least this trust level; own: those of your own account."),
     ] = "new"
     country: Annotated[Many, Parameter(help="Only nodes in this country (two letters).")] = ()
+    near: Annotated[str, Parameter(help="Only nodes near LAT,LON or an H3 cell, by their owners' word.")] = ""
+    within_km: Annotated[int, Parameter(help="With --near: how near at most, from cell to cell.")] = 100
     max_price: Annotated[str | None, Parameter(help="Highest price in USD per hour.")] = None
     spot: Annotated[
         bool,
@@ -189,6 +192,8 @@ class Wanted:
             "disk_mib": self.disk,
             "trust_min": self.trust,
             "countries": [country.upper() for country in self.country],
+            "near": read_cell(self.near) if self.near else "",
+            "within_km": self.within_km if self.near else 0,
         }
         try:
             return msgspec.convert(asked, Requirements)

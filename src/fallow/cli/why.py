@@ -76,6 +76,7 @@ def _asked(order: Order) -> Iterator[tuple[str, str]]:
     yield "gpu_model", needs.gpu_model
     yield "vram", f"{needs.vram_mib} MiB each"
     yield "country", " or ".join(needs.countries)
+    yield "near", f"at most {needs.within_km} km from {needs.near}"
     yield "not_allowed", f"one of {len(needs.nodes_allowed)} nodes"
     yield "denied", f"none of {len(needs.nodes_denied)} nodes"
     if order.max_price_microusd_per_hour < PRICE_MICROUSD_MAX:

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
+from fallow.domain.places import Cell, is_cell
 from fallow.domain.records import Body, Count
 from fallow.domain.resources import Resources, Terms
 
@@ -51,6 +52,11 @@ class OfferMade(Body, frozen=True, kw_only=True):
     attributes: Annotated[dict[str, Annotated[str, Meta(max_length=200)]], Meta(max_length=64)] = {}
     country: Annotated[str, Meta(pattern=r"^([A-Z]{2})?$(?!\n)")] = ""
 
+    @property
+    def on_demand(self) -> OfferMade:
+        """What its first version says of it, without spot terms and place."""
+        return OfferMade(**{name: getattr(self, name) for name in OfferMade.__struct_fields__})
+
 
 class SpotOfferMade(OfferMade, frozen=True, kw_only=True):
     """An offer that also takes spot leases, at terms of their own: they may be ended for a lease on demand."""
@@ -58,10 +64,18 @@ class SpotOfferMade(OfferMade, frozen=True, kw_only=True):
     version: ClassVar[int] = 2
     spot: Terms
 
-    @property
-    def on_demand(self) -> OfferMade:
-        """The same without its spot terms."""
-        return OfferMade(**{name: getattr(self, name) for name in OfferMade.__struct_fields__})
+
+class PlacedOfferMade(OfferMade, frozen=True, kw_only=True):
+    """An offer that also says where the node is, by its owner's word; `spot` is that of version 2, if there is any."""
+
+    version: ClassVar[int] = 3
+    cell: Cell
+    spot: Terms | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the pattern cannot: ValueError, which msgspec turns into its own error."""
+        if not is_cell(self.cell):
+            raise ValueError("cell is not a cell of H3")
 
 
 class LeaseAccepted(Body, frozen=True, kw_only=True):
@@ -120,6 +134,7 @@ CORE_FACTS: tuple[type[Body], ...] = (
     NodeBound,
     OfferMade,
     SpotOfferMade,
+    PlacedOfferMade,
     LeaseAccepted,
     LeaseDeclined,
     UsageReceipt,

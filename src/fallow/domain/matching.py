@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fallow.domain.orders import Requirements
+from fallow.domain.places import is_near
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import LEVELS, NEW, OWN
 
@@ -27,7 +28,7 @@ class Place(NamedTuple):
     operator shut it out, and `trust` what it is to everybody (one of `LEVELS`, never OWN). It earns for `account`.
     `network` is from where the network itself sees it connect (`fallow.domain.networks`); "" where that is not known.
     `holds` says that it has the inputs of what is to be placed already, and `spot` are its terms for leases that may be
-    ended for others.
+    ended for others. `cell` is where its owner says that it is; "" where he does not.
     """
 
     node: bytes
@@ -44,6 +45,7 @@ class Place(NamedTuple):
     network: str = ""
     holds: bool = False
     spot: Terms | None = None
+    cell: str = ""
 
 
 class Wish(NamedTuple):
@@ -111,6 +113,8 @@ def _of_the_offer(place: Place, wish: Wish) -> Iterator[str]:
     yield from _of_its_gpus(place, requirements)
     if requirements.countries and place.country not in requirements.countries:
         yield "country"
+    if requirements.near and not is_near(place.cell, requirements.near, requirements.within_km):
+        yield "near"
     yield from _of_the_node(place.node, requirements)
     wanted = {**requirements.attributes, **wish.attributes}
     if not wanted.items() <= place.attributes.items():

@@ -14,7 +14,7 @@ from fallow.domain.verification import Vote
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """A node's latest offer, the boot that made it, and the account that earns.
 
-    `spot` are its terms for spot leases; None: it takes none.
+    `spot` are its terms for spot leases; None: it takes none. `cell` is where it says that it is; "" where it does not.
     """
 
     node: bytes
@@ -22,6 +22,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     boot: int
     made: OfferMade
     spot: Terms | None = None
+    cell: str = ""
 
 
 class Evidence(NamedTuple):

@@ -8,9 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.errors import InvalidInput
+from fallow.domain.places import Cell, is_cell
 from fallow.domain.resources import CPU_MILLI_MAX, MIB_MAX, PRICE_MICROUSD_MAX, Gpus, Resources
 
 ITEMS_MAX = 10_000
+KM_MAX = 20_038
+"""Half way round the Earth."""
+
 TIME_LIMIT_S_MAX = 7 * 86_400
 UNTIL_STOPPED_S = 30 * 86_400
 """A lease of a process that runs until stopped: after so long it is started anew, from its checkpoint if it has one."""
@@ -27,6 +31,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `vram_mib` of memory.
     `trust_min` is the least trust level that it must have (`fallow.domain.verification.LEVELS`).
     `leases_per_owner_max` spreads an order's items: no owner's nodes together work on more of them at a time.
+    `near` is a cell of H3: the centre of the node's own is at most `within_km` away, by its owner's word.
     """
 
     cpu_milli: Annotated[int, Meta(ge=1, le=CPU_MILLI_MAX)] = 1000
@@ -41,6 +46,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     attributes: dict[str, str] = {}
     trust_min: Literal["new", "proven", "vouched", "own"] = "new"
     leases_per_owner_max: Annotated[int, Meta(ge=1)] | None = None
+    near: Cell = ""
+    within_km: Annotated[int, Meta(ge=0, le=KM_MAX)] = 0
 
     @property
     def resources(self) -> Resources:
@@ -51,6 +58,10 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Check what types cannot: ValueError, which msgspec turns into its own error."""
         if not self.gpus and (self.gpu_model or self.vram_mib):
             raise ValueError("gpu_model and vram_mib need gpus")
+        if bool(self.near) != bool(self.within_km):
+            raise ValueError("near and within_km belong together")
+        if self.near and not is_cell(self.near):
+            raise ValueError("near is not a cell of H3")
 
 
 Margin = Annotated[str, Meta(max_length=32, pattern=r"^[0-9]{1,9}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?$")]

@@ -152,6 +152,7 @@ class CandidateView(View, frozen=True, kw_only=True):
     price_microusd_per_hour: int
     trust: str
     country: str
+    cell: str = ""
 
 
 class QuoteView(View, frozen=True, kw_only=True):
@@ -196,6 +197,7 @@ class NodeView(View, frozen=True, kw_only=True):
     leases: int
     last_seen_at: int | None
     spot: Terms | None = None
+    cell: str = ""
 
 
 class EnrolledView(View, frozen=True, kw_only=True):

@@ -154,4 +154,5 @@ def _at_best(offer: Offer) -> Place:
         trust=VOUCHED,
         account=offer.account,
         spot=offer.spot,
+        cell=offer.cell,
     )

@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from fallow.domain.batches import stored_records
 from fallow.domain.errors import InvalidInput
-from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, SpotOfferMade, UsageReceipt
+from fallow.domain.facts import (
+    LeaseAccepted,
+    LeaseCheckpoint,
+    LeaseDeclined,
+    OfferMade,
+    PlacedOfferMade,
+    SpotOfferMade,
+    UsageReceipt,
+)
 from fallow.domain.offers import Offer
 from fallow.domain.records import Record
-from fallow.domain.resources import Terms
 from fallow.ports.stores import Cursor, LoggedBatch
 from fallow.services.market.brain import Brain
 from fallow.services.market.state import Source
@@ -42,9 +49,7 @@ def _apply(brain: Brain, record: Record, at: int, accounts: Mapping[bytes, bytes
 
 def _understand(brain: Brain, record: Record, source: Source, at: int, accounts: Mapping[bytes, bytes]) -> bool:
     if record.kind == OfferMade.kind:
-        made, spot = _offer(record)
-        offer = Offer(node=record.node, account=accounts[record.node], boot=record.boot, made=made, spot=spot)
-        brain.offer(offer, at)
+        brain.offer(_offer(record, accounts[record.node]), at)
         return True
     body = _lease_fact(record)
     if body is None:
@@ -63,12 +68,19 @@ def _understand(brain: Brain, record: Record, source: Source, at: int, accounts:
     return True
 
 
-def _offer(record: Record) -> tuple[OfferMade, Terms | None]:
-    """Read an offer of either version: the older one has no spot terms."""
-    if record.v != SpotOfferMade.version:
-        return record.read(OfferMade), None
-    made = record.read(SpotOfferMade)
-    return made.on_demand, made.spot
+def _offer(record: Record, account: bytes) -> Offer:
+    """Read an offer of any version; the older ones know no spot terms, and no place."""
+    cell, spot = "", None
+    match record.v:
+        case PlacedOfferMade.version:
+            placed = record.read(PlacedOfferMade)
+            made, spot, cell = placed.on_demand, placed.spot, placed.cell
+        case SpotOfferMade.version:
+            with_spot = record.read(SpotOfferMade)
+            made, spot = with_spot.on_demand, with_spot.spot
+        case _:
+            made = record.read(OfferMade)
+    return Offer(node=record.node, account=account, boot=record.boot, made=made, spot=spot, cell=cell)
 
 
 LeaseFact = LeaseAccepted | LeaseDeclined | UsageReceipt | LeaseCheckpoint

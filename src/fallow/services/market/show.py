@@ -148,6 +148,7 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: st
         spot=slot.offer.spot,
         attributes=made.attributes,
         country=made.country,
+        cell=slot.offer.cell,
         trust=trust,
         confirmed=standing.confirmed,
         wrong=standing.wrong,
@@ -216,6 +217,7 @@ def quote(brain: Brain, wish: Wish, window_ms: int, now: int, buyer: bytes = b""
                 price_microusd_per_hour=price_of(place, wish),
                 trust=brain.trust_of(place.node, now, buyer),
                 country=place.country,
+                cell=place.cell,
             )
             for place in fitting[:CANDIDATES_SHOWN]
         ],
