@@ -314,6 +314,20 @@ async def test_a_price_that_nobody_takes(net: Net) -> None:
     assert (await net.buyer.balance()).spendable["granted"] == net.first.granted
 
 
+async def test_secrets_go_to_proven_nodes_and_quotes_know_it(net: Net, tmp_path: Path) -> None:
+    (script := tmp_path / "script.py").write_text("print(1)\n")
+    async with net.agent("unproven") as agent:
+        needs = msgspec.structs.replace(NEEDS, nodes_allowed=[agent.node])
+        order = await net.buyer.python_order(script, requirements=needs)
+        assert (await net.buyer.quote(order)).candidates
+        asked = await net.buyer.quote(order, secrets=["TOKEN"])
+        assert (asked.candidates, asked.why_not["trust"]) == ([], asked.nodes_total)
+        await net.buyer.submit(order, secrets={"TOKEN": "x"})
+        waits = await net.buyer.quote(order)
+        assert (waits.candidates, "trust" in waits.why_not) == ([], True), "of a job that waits the market knows"
+        await net.buyer.cancel(order.id)
+
+
 async def test_the_same_order_twice_is_one_job(net: Net) -> None:
     order = await net.order([QUICK], on=net.running.agents[:1])
     first, second = await asyncio.gather(net.buyer.submit(order), net.buyer.submit(order))

@@ -109,7 +109,7 @@ class FakeNetwork:
             calls.CREATE_KEY: (calls.CreateKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
             calls.OFFERS: (dict, lambda _: _soon([])),
-            calls.QUOTE: (calls.Submit, lambda _: _soon(quote_view())),
+            calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),
             calls.SUBMIT: (calls.Submit, self.submit),
             calls.JOB: (calls.JobRef, self.job),
             calls.JOBS: (calls.AccountRef, self.list_jobs),

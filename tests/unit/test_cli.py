@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -121,8 +121,9 @@ class CannedClient:
         self._note("comparator", program)
         return Tolerance(program="c" * 64)
 
-    def quote(self, order: Order) -> views.QuoteView:
+    def quote(self, order: Order, *, secrets: Collection[str] = ()) -> views.QuoteView:
         self._note("quote", order)
+        self.asked_with = sorted(secrets)
         return self.quoted
 
     def submit(self, order: Order, *, secrets: Mapping[str, str] | None = None) -> views.JobView:
@@ -290,7 +291,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> CannedClient:
 @pytest.fixture
 def program(tmp_path: Path) -> str:
     path = tmp_path / "program.wasm"
-    path.write_bytes(b"wasm")
+    path.write_bytes(b"\0asm\1\0\0\0")
     return str(path)
 
 
@@ -382,6 +383,7 @@ def test_secrets_come_from_here_or_from_files_and_are_shown_nowhere(
     options = ["--secret", "FROM_HERE", "--secret", f"FROM_FILE={tmp_path / 'key'}"]
     assert main.run(["run", *options, program, "--json"]) == 0
     assert client.secrets == {"FROM_HERE": "s3cret-a", "FROM_FILE": "s3cret-b\nof two lines"}
+    assert client.asked_with == ["FROM_FILE", "FROM_HERE"], "the quote is asked with their names"
     assert main.run(["run", "--secret", "NOT_HERE", program]) == 2
     assert main.run(["run", "--secret", f"KEY={tmp_path / 'nothing'}", program]) == 2
     assert "s3cret" not in "".join(capfd.readouterr())
@@ -702,6 +704,47 @@ def test_the_operators_commands(client: CannedClient, capfd: pytest.CaptureFixtu
     client.ledger = msgspec.structs.replace(client.ledger, ok=False, problems=["one is short"], sums={"paid": 5})
     assert main.run(["ledger", "check"]) == 1
     assert "NOT in balance" in capfd.readouterr().out
+
+
+def test_where_work_may_run_is_said_by_the_beginning_of_ids(
+    client: CannedClient, program: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = f"--node {client.node.node[:8]} --not-node {BUYER} --per-owner 2 --attribute cpu.model=x --country jp"
+    assert main.run(["run", program, *line.split()]) == 0
+    needs = called(client, "wasm_order")[-1]["requirements"]
+    assert (needs.nodes_allowed, needs.nodes_denied) == ([client.node.node], [BUYER])
+    assert (needs.leases_per_owner_max, needs.attributes, needs.countries) == (2, {"cpu.model": "x"}, ["JP"])
+    assert main.run(["run", program, "--node", "ffffffff"]) == 2
+    assert "[node.which]" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--country Germany", "'Germany' is no country"),
+        ("--cpu 0", "--cpu, in thousandths"),
+        ("--gpu 4090", "A model has a name"),
+        ("--output {file}", "File exists"),
+        ("--output /proc/nowhere", "/proc/nowhere"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_bought(
+    client: CannedClient, program: str, line: str, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["run", program, *line.format(file=program).split()]) == 2
+    assert says in capfd.readouterr().err
+    assert "submit" not in [name for name, _ in client.asked]
+
+
+def test_a_file_that_is_no_program_is_not_sent(
+    client: CannedClient, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (text := tmp_path / "README.md").write_text("# Read me")
+    assert main.run(["run", str(text)]) == 2
+    assert "neither a WebAssembly program nor a Python script" in capfd.readouterr().err
+    assert main.run(["map", str(text), str(tmp_path / "missing")]) == 2
+    assert "There is no file" in capfd.readouterr().err
+    assert client.asked == []
 
 
 def test_nodes_and_accounts_are_banned_with_a_reason(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:

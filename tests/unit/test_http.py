@@ -201,6 +201,9 @@ async def test_a_job_from_quote_to_cancel(http: httpx2.AsyncClient) -> None:
     body = await order(http)
     quoted = await http.post("/v1/quotes", json=body, headers=key())
     assert (quoted.status_code, quoted.json()["nodes_total"]) == (200, 2)
+    with_secret = await http.post("/v1/quotes", json=body | {"secrets": ["TOKEN"]}, headers=key())
+    assert with_secret.status_code == 200
+    refused(await http.post("/v1/quotes", json=body | {"secrets": {"TOKEN": "x"}}, headers=key()), 400, "http.invalid")
     first = await http.post("/v1/jobs", json=body, headers=key())
     again = await http.post("/v1/jobs", json=body, headers=key())
     assert (first.status_code, first.json()) == (201, again.json())

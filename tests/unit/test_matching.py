@@ -54,6 +54,8 @@ def wish(max_price: int = 10**9, needs: dict[str, str] | None = None, **fields: 
         (place(), wish(nodes_allowed=["ff" * 32]), ("not_allowed",)),
         (place(), wish(nodes_allowed=["00" * 32]), ()),
         (place(), wish(nodes_denied=["00" * 32]), ("denied",)),
+        (place(account=b"a" * 20), wish(nodes_allowed=["0x" + "61" * 20]), ()),
+        (place(account=b"a" * 20), wish(nodes_denied=["0x" + "61" * 20]), ("denied",)),
         (place(), wish()._replace(trust_min="proven"), ("trust",)),
         (place(trust="proven"), wish()._replace(trust_min="proven"), ()),
         (place(trust="proven"), wish()._replace(trust_min="vouched"), ("trust",)),

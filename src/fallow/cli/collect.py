@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from fallow.cli.progress import Progress
 from fallow.cli.show import clean, fields, tell
+from fallow.domain.errors import InvalidInput
 from fallow.sdk.sync import Client
 from fallow.sdk.sync_results import SyncItemResult
+
+STDERR_BYTES_SHOWN = 2000
+"""Of what a failed run of a map wrote to stderr, its end."""
+
+
+def check_output(folder: Path | None) -> None:
+    """Make the folder for results before anything is bought; OSError when that cannot be.
+
+    Raises:
+        InvalidInput: nothing can be written there.
+    """
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidInput("cli.output", f"Nothing can be written to {folder}.", "Choose another folder.")
 
 
 def collect(client: Client, job_id: str, names: list[str], output: Path | None, *, quiet: bool) -> list[dict[str, Any]]:
@@ -56,3 +74,5 @@ def _print(progress: Progress, result: SyncItemResult, name: str) -> None:
         sys.stdout.flush()
         if not result.ok:
             tell(f"{clean(name)} (item {result.index}): {clean(result.reason)}")
+            sys.stderr.buffer.write(result.stderr()[-STDERR_BYTES_SHOWN:])
+            sys.stderr.flush()

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from fallow.cli import profiles
 from fallow.cli.collect import collect
@@ -22,6 +22,7 @@ from fallow.sdk.client import AsyncClient
 from fallow.sdk.trust import trusting
 
 INPUT_CHARACTERS = 12
+PORT_MAX = 65_535
 
 app = App(name="job", help="Look at your jobs, or end them.")
 
@@ -108,11 +109,14 @@ def logs(
 @app.command
 def forward(
     job_id: str,
-    port: int,
+    port: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=PORT_MAX))],
     /,
     *,
     item: int = 0,
-    local: Annotated[int, Parameter(help="Port of this machine; 0 takes a free one.")] = 0,
+    local: Annotated[
+        int,
+        Parameter(help="Port of this machine; 0 takes a free one.", validator=validators.Number(gte=0, lte=PORT_MAX)),
+    ] = 0,
 ) -> None:
     """Let a port of this machine, on loopback, lead to a port that a running item listens on. Ctrl-C ends it.
 
@@ -183,6 +187,8 @@ def cancel(job_id: str, /, *, json: Json = False) -> None:
     with profiles.connect() as client:
         job = client.cancel(job_id)
     _show(job, as_json=json)
+    if not json and job.state == JobState.RUNNING:
+        say("It ends when its machines have heard of it: see `fallow job status`.")
 
 
 @app.command

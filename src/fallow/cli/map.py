@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
-from fallow.cli.collect import collect
+from fallow.cli.collect import check_output, collect
 from fallow.cli.order import make_order
 from fallow.cli.show import Json, bill_line, fields, quote_line, show_json, tell
 from fallow.cli.wanted import Many, Options, Wanted
@@ -19,7 +19,7 @@ INTERRUPTED_EXIT = 130
 
 
 def map_(
-    *files: ExistingFile,
+    *files: Path,
     args_from: Annotated[ExistingFile | None, Parameter(help="A file: each of its lines is one more input.")] = None,
     arg: Annotated[Many, Parameter(help="An argument of the program; may be repeated.")] = (),
     wanted: Options = None,
@@ -34,13 +34,14 @@ def map_(
     """
     wanted = wanted or Wanted()
     secrets = wanted.secrets
+    check_output(output)
     program, inputs = ([], files) if wanted.image else (files[:1], files[1:])
     items = _items(inputs, args_from)
     with profiles.connect() as client:
         contents = [item for _, item in items]
         order = make_order(client, [*map(str, program), *arg], wanted, items=contents, quiet=json)
         if not json:
-            tell(quote_line(client.quote(order)))
+            tell(quote_line(client.quote(order, secrets=secrets)))
         job = client.submit(order, secrets=secrets)
         names = [name for name, _ in items]
         try:
@@ -58,6 +59,9 @@ def map_(
 
 
 def _items(inputs: tuple[Path, ...], args_from: Path | None) -> list[tuple[str, Path | bytes]]:
+    for path in inputs:
+        if not path.is_file():
+            raise InvalidInput("cli.inputs", f"There is no file {path}.")
     items: list[tuple[str, Path | bytes]] = [(path.name, path) for path in inputs]
     if args_from is not None:
         lines = args_from.read_bytes().splitlines()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
+from fallow.cli.names import full_names
 from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import when
 from fallow.domain.calls import What
-from fallow.domain.errors import InvalidInput
-from fallow.domain.views import EnrolledView
-
-ADDRESS_CHARACTERS = 42
-NODE_CHARACTERS_MIN = 6
 
 app = App(name="node", help="List enrolled machines, ban them, or vouch for their owners.")
 
@@ -83,25 +78,9 @@ DONE: dict[What, str] = {
 
 def _act(what: What, subject: str, reason: str, *, as_json: bool) -> None:
     with profiles.connect() as client:
-        whom = subject if len(subject) == ADDRESS_CHARACTERS else _full_id(subject, client.all_enrolled())
+        (whom,) = full_names([subject], lambda: (row.node for row in client.all_enrolled()), lists="fallow node ls")
         done = client.act(what, whom, reason)
     if as_json:
         show_json(done)
     else:
         say(f"{DONE[what]}: {done.subject} ({clean(done.reason)})")
-
-
-def _full_id(text: str, nodes: Iterable[EnrolledView]) -> str:
-    """Complete the beginning of a node's id, as other commands show it.
-
-    Raises:
-        InvalidInput: no node, or more than one, begins so.
-    """
-    found = [row.node for row in nodes if row.node.startswith(text.lower())]
-    if len(text) < NODE_CHARACTERS_MIN or len(found) != 1:
-        raise InvalidInput(
-            "node.which",
-            f"{len(found)} enrolled nodes begin with {text!r}.",
-            f"Give at least {NODE_CHARACTERS_MIN} digits of one node's id, or an account's address: fallow node ls",
-        )
-    return found[0]

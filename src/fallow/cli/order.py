@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from fallow.cli.names import full_names
 from fallow.cli.show import tell
 from fallow.cli.wanted import Wanted
 from fallow.domain.errors import InvalidInput
@@ -26,6 +28,7 @@ def make_order(
     Raises:
         InvalidInput: the file is none of them. Whatever uploading or bundling raises.
     """
+    wanted = _with_full_names(client, wanted)
     inputs, env, options = wanted.inputs, wanted.environment, wanted.options
     if wanted.comparator is not None:
         options["tolerance"] = client.comparator(wanted.comparator)
@@ -44,9 +47,23 @@ def make_order(
         head = file.read(len(_WASM))
     if head.startswith(b"#!") and b"python" in _first_line(program):
         raise InvalidInput("cli.program", f"{program} looks like a Python script.", "Give it a name that ends in .py.")
+    if not head.startswith(_WASM):
+        raise InvalidInput(
+            "cli.program",
+            f"{program} is neither a WebAssembly program nor a Python script.",
+            "Scripts end in .py; anything else runs in a container: --image",
+        )
     if wanted.python is not None:
         raise InvalidInput("cli.python", "--python is for scripts; this file's name does not end in .py.")
     return client.wasm_order(program, args, inputs, items=items, env=env, **options)
+
+
+def _with_full_names(client: Client, wanted: Wanted) -> Wanted:
+    def nodes() -> Iterator[str]:
+        return (node.node for node in client.nodes())
+
+    only, never = (full_names(names, nodes, lists="fallow nodes") for names in (wanted.node, wanted.not_node))
+    return replace(wanted, node=tuple(only), not_node=tuple(never))
 
 
 def _program(command: Sequence[str]) -> Path:

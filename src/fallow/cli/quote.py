@@ -14,7 +14,7 @@ def quote(*command: str, wanted: Options = None, json: Json = False) -> int:
     wanted = wanted or Wanted()
     with profiles.connect() as client:
         order = make_order(client, command, wanted, quiet=json)
-        view = client.quote(order)
+        view = client.quote(order, secrets=wanted.secrets)
     if json:
         show_json(view)
         return 0

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from fallow.cli import profiles
+from fallow.cli.collect import check_output
 from fallow.cli.order import make_order
 from fallow.cli.show import Json, bill_line, clean, err, fields, node_name, quote_line, say, show_json, tell
 from fallow.cli.wanted import Options, Wanted
@@ -38,9 +39,10 @@ def run(
     """
     wanted = wanted or Wanted()
     secrets = wanted.secrets
+    check_output(output)
     with profiles.connect() as client:
         order = make_order(client, command, wanted, quiet=json)
-        quote = client.quote(order)
+        quote = client.quote(order, secrets=secrets)
         if not json:
             tell(quote_line(quote))
         job = client.submit(order, secrets=secrets)

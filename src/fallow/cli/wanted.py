@@ -16,12 +16,22 @@ from fallow.cli.units import cpu_milli, microusd, seconds
 from fallow.domain.errors import InvalidInput
 from fallow.domain.orders import Requirements, Tolerance
 from fallow.domain.places import read_cell
-from fallow.domain.resources import GIB_MIB
+from fallow.domain.resources import GIB_MIB, GPUS_MAX
 from fallow.sdk.containers import Image
 from fallow.sdk.runs import RunOptions
 
 Many = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False, consume_multiple=False)]
 """An option that may be repeated."""
+
+
+COUNTRY_LETTERS = 2
+OPTION_OF = {
+    "cpu_milli": "--cpu, in thousandths",
+    "memory_mib": "--memory",
+    "disk_mib": "--disk",
+    "vram_mib": "--vram, in MiB",
+    "leases_per_owner_max": "--per-owner",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +53,17 @@ class Wanted:
         Literal["new", "proven", "vouched", "own"],
         Parameter(help="Only nodes of at least this trust level; own: those of your own account."),
     ] = "new"
+    node: Annotated[
+        Many,
+        Parameter(help="Only on this node, or an account's nodes; the beginning of an id will do. May be repeated."),
+    ] = ()
+    not_node: Annotated[Many, Parameter(help="Never on this node, or an account's nodes; may be repeated.")] = ()
+    per_owner: Annotated[
+        int | None, Parameter(help="Of a map, no more items at a time on machines of one owner than so many.")
+    ] = None
+    attribute: Annotated[
+        Many, Parameter(help="NAME=VALUE: what the node must say of itself, as `fallow nodes --json` shows it.")
+    ] = ()
     country: Annotated[Many, Parameter(help="Only nodes in this country (two letters).")] = ()
     near: Annotated[str, Parameter(help="Only nodes near LAT,LON or an H3 cell, by their owners' word.")] = ""
     within_km: Annotated[int, Parameter(help="With --near: how near at most, from cell to cell.")] = 100
@@ -191,14 +212,34 @@ class Wanted:
             "memory_mib": self.memory,
             "disk_mib": self.disk,
             "trust_min": self.trust,
-            "countries": [country.upper() for country in self.country],
+            "nodes_allowed": list(self.node),
+            "nodes_denied": list(self.not_node),
+            "leases_per_owner_max": self.per_owner,
+            "attributes": dict(_pairs(self.attribute, "--attribute")),
+            "countries": [_country(text) for text in self.country],
             "near": read_cell(self.near) if self.near else "",
             "within_km": self.within_km if self.near else 0,
         }
         try:
             return msgspec.convert(asked, Requirements)
         except msgspec.ValidationError as error:
-            raise InvalidInput("cli.requirements", f"No machine can be asked for this: {error}.") from error
+            raise InvalidInput(
+                "cli.requirements", f"No machine can be asked for this: {_in_options(error)}."
+            ) from error
+
+
+def _in_options(error: msgspec.ValidationError) -> str:
+    """Say what does not fit in the words of who typed it."""
+    text = str(error)
+    for field, option in OPTION_OF.items():
+        text = text.replace(f"`$.{field}`", option)
+    return text
+
+
+def _country(text: str) -> str:
+    if len(text) != COUNTRY_LETTERS or not text.isascii() or not text.isalpha():
+        raise InvalidInput("cli.country", f"{text!r} is no country.", "Two letters (ISO 3166), for example JP.")
+    return text.upper()
 
 
 Options = Annotated[Wanted | None, Parameter(name="*")]
@@ -232,4 +273,7 @@ def _gpus(text: str) -> tuple[str, int]:
         raise InvalidInput(
             "cli.gpu", f"--gpu {text!r} is not of the form MODEL:N.", "For example rtx4090:2, a100 or 1."
         )
-    return model, int(count or bool(text))
+    asked = int(count or bool(text))
+    if asked > GPUS_MAX:
+        raise InvalidInput("cli.gpu", f"No machine has {asked} graphics processors.", "A model has a name: rtx4090:2.")
+    return model, asked

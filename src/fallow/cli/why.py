@@ -12,6 +12,7 @@ from fallow.domain.jobs import ItemState
 from fallow.domain.matching import BUSY
 from fallow.domain.orders import Order
 from fallow.domain.resources import PRICE_MICROUSD_MAX
+from fallow.domain.verification import NEW
 from fallow.domain.views import ItemView, LeaseView, QuoteView
 from fallow.sdk.sync import Client
 
@@ -86,7 +87,8 @@ def _asked(order: Order) -> Iterator[tuple[str, str]]:
     yield "offline", "online, and open to work"
     yield "suspended", "no wrong result lately"
     yield "banned", "not shut out by the operator"
-    yield "trust", needs.trust_min
+    # New nodes are turned away only by what the order itself does not show: its secrets.
+    yield "trust", "proven, since secrets came with it" if needs.trust_min == NEW else needs.trust_min
     yield "spot", "a spot price"
     yield BUSY, "free now"
 

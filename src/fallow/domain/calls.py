@@ -259,10 +259,9 @@ class Secret(Request, frozen=True, kw_only=True):
     account: str = ""
 
 
-SecretValues = Annotated[
-    dict[Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")], Annotated[str, Meta(max_length=8192)]],
-    Meta(max_length=32),
-]
+SECRETS_MAX = 32
+SecretName = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+SecretValues = Annotated[dict[SecretName, Annotated[str, Meta(max_length=8192)]], Meta(max_length=SECRETS_MAX)]
 """Values by name. They stand in no order, record, log, event or view."""
 
 
@@ -276,6 +275,14 @@ class Submit(Request, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Leave the values out."""
         return f"Submit(account={self.account!r}, order={self.order!r}, secrets={sorted(self.secrets)!r})"
+
+
+class Enquire(Request, frozen=True, kw_only=True):
+    """An order that an account thinks of, and the names of the secrets that would come with it."""
+
+    account: str
+    order: Order
+    secrets: Annotated[list[SecretName], Meta(max_length=SECRETS_MAX)] = []
 
 
 class Delegate(Request, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from fallow.domain.identity import address_text
 from fallow.domain.orders import Requirements
 from fallow.domain.places import is_near
 from fallow.domain.resources import Resources, Terms
@@ -115,7 +116,7 @@ def _of_the_offer(place: Place, wish: Wish) -> Iterator[str]:
         yield "country"
     if requirements.near and not is_near(place.cell, requirements.near, requirements.within_km):
         yield "near"
-    yield from _of_the_node(place.node, requirements)
+    yield from _of_the_node(place, requirements)
     wanted = {**requirements.attributes, **wish.attributes}
     if not wanted.items() <= place.attributes.items():
         yield from (f"attribute:{name}" for name in sorted(wanted) if place.attributes.get(name) != wanted[name])
@@ -134,10 +135,13 @@ def _of_its_gpus(place: Place, requirements: Requirements) -> Iterator[str]:
         yield "vram"
 
 
-def _of_the_node(node: bytes, requirements: Requirements) -> Iterator[str]:
-    if requirements.nodes_allowed and node.hex() not in requirements.nodes_allowed:
+def _of_the_node(place: Place, requirements: Requirements) -> Iterator[str]:
+    if not requirements.nodes_allowed and not requirements.nodes_denied:
+        return
+    names = {place.node.hex(), address_text(place.account)}
+    if requirements.nodes_allowed and names.isdisjoint(requirements.nodes_allowed):
         yield "not_allowed"
-    if requirements.nodes_denied and node.hex() in requirements.nodes_denied:
+    if not names.isdisjoint(requirements.nodes_denied):
         yield "denied"
 
 

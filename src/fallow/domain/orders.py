@@ -30,6 +30,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `gpus` are whole graphics processors for this lease alone, each of `gpu_model` (`same_model`; "" is any) and with
     `vram_mib` of memory.
     `trust_min` is the least trust level that it must have (`fallow.domain.verification.LEVELS`).
+    `nodes_allowed` (empty: all) and `nodes_denied` name nodes by their ids, or all of an account by its address.
     `leases_per_owner_max` spreads an order's items: no owner's nodes together work on more of them at a time.
     `near` is a cell of H3: the centre of the node's own is at most `within_km` away, by its owner's word.
     """

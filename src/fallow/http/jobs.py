@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from litestar import get, post
 from litestar.params import JSONBody
+from msgspec import Meta
 
 from fallow.domain import calls
 from fallow.domain.errors import InvalidInput, NotFound
@@ -26,6 +29,17 @@ class Purchase(Order, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Leave the values out."""
         return f"Purchase({self.order!r}, secrets={sorted(self.secrets)!r})"
+
+    @property
+    def order(self) -> Order:
+        """The order alone."""
+        return Order(**{name: getattr(self, name) for name in Order.__struct_fields__})
+
+
+class Enquiry(Order, frozen=True, kw_only=True):
+    """An order that is not made yet, and the names of the secrets that would come with it."""
+
+    secrets: Annotated[list[calls.SecretName], Meta(max_length=calls.SECRETS_MAX)] = []
 
     @property
     def order(self) -> Order:
@@ -58,10 +72,11 @@ async def check_order(gateway: Gateway, account: str, order: Order) -> None:
 
 
 @post("/v1/quotes", guards=[buyer], status_code=200, responses=keyed(404, 413), tags=["jobs"])
-async def quote(gateway: Parts, payer: Account, data: JSONBody[Order]) -> QuoteView:
-    """What an order would cost and where it could run; nothing is bought."""
-    await check_order(gateway, payer, data)
-    return await gateway.ask(calls.QUOTE, calls.Submit(account=payer, order=data), QuoteView)
+async def quote(gateway: Parts, payer: Account, data: JSONBody[Enquiry]) -> QuoteView:
+    """What an order would cost and where it could run; nothing is bought. `secrets` are names only."""
+    order = data.order
+    await check_order(gateway, payer, order)
+    return await gateway.ask(calls.QUOTE, calls.Enquire(account=payer, order=order, secrets=data.secrets), QuoteView)
 
 
 @post("/v1/jobs", guards=[buyer], responses=keyed(402, 404, 409, 413), tags=["jobs"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing
 
 import httpx2
@@ -31,9 +31,13 @@ _ID = re.compile("[0-9a-f]{32}")
 class JobCalls(Wire):
     """What a buyer does with jobs."""
 
-    async def quote(self, order: Order) -> QuoteView:
-        """What an order would cost and where it could run; nothing is bought."""
-        return await self._call("POST", "/v1/quotes", QuoteView, body=order)
+    async def quote(self, order: Order, *, secrets: Collection[str] = ()) -> QuoteView:
+        """What an order would cost and where it could run; nothing is bought.
+
+        `secrets` are the names of those that would come with it: they go to proven nodes only.
+        """
+        body = {**msgspec.to_builtins(order), "secrets": sorted(secrets)} if secrets else order
+        return await self._call("POST", "/v1/quotes", QuoteView, body=body)
 
     async def submit(self, order: Order, *, secrets: Mapping[str, str] | None = None) -> JobView:
         """Buy. The same order again changes nothing and answers the same.

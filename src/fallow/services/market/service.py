@@ -125,7 +125,7 @@ class Market:
                 serve(bus, calls.SUBMIT, calls.Submit, self.submit, queue=QUEUE, concurrency=INPUTS_A_ROUND_MAX),
                 serve(bus, calls.PLANT, calls.Submit, self.plant, queue=QUEUE),
                 serve(bus, calls.CANCEL, calls.JobRef, self.cancel, queue=QUEUE),
-                serve(bus, calls.QUOTE, calls.Submit, self.quote, queue=QUEUE),
+                serve(bus, calls.QUOTE, calls.Enquire, self.quote, queue=QUEUE),
                 serve(bus, calls.JOB, calls.JobRef, self.job, queue=QUEUE),
                 serve(bus, calls.JOBS, calls.AccountRef, self.jobs, queue=QUEUE),
                 serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
@@ -211,9 +211,15 @@ class Market:
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True))
         return await self._view(account, job.order.id)
 
-    async def quote(self, request: calls.Submit) -> QuoteView:
-        """Say where an order could run and for how much, before any money moves."""
-        buyer, order, needs = address(request.account), request.order, self._needs(request)
+    async def quote(self, request: calls.Enquire) -> QuoteView:
+        """Say where an order could run and for how much, before any money moves; or a job that waits, now."""
+        buyer, order = address(request.account), request.order
+        entry = self._rounds.brain.jobs.get(order.id)
+        if entry is not None and entry.job.account == buyer:
+            order, needs = entry.job.order, entry.job.needs
+        else:
+            asked = calls.Submit(account=request.account, order=order, secrets=dict.fromkeys(request.secrets, ""))
+            needs = self._needs(asked)
         window_ms, now = self._rounds.first_window_ms(order), self._clock.now_ms()
         shown = quote(self._rounds.brain, wish_of(order, needs, buyer), window_ms, now, buyer)
         compare = "tolerance" if order.tolerance is not None else "exact" if needs.compares else "none"
