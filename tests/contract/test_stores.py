@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from fallow.domain.errors import Conflict
-from fallow.ports.stores import ActionRow, BatchKey, KeyRow, LoggedBatch, NodeRow, StoredBatch, StoredOpening
+from fallow.ports.stores import ActionRow, BatchKey, KeyRow, LoggedBatch, NodeRow, StoredBatch, StoredOpening, TokenRow
 from tests.contract.conftest import Stores, rolled_back
 
 NOW = 1_700_000_000_000
@@ -331,3 +331,21 @@ async def test_keys(stores: Stores) -> None:
         assert await stores.registry.revoke_key(tx, "old", NOW)
         assert await stores.registry.key(tx, "abc") == row._replace(revoked_at=NOW)
         assert await stores.registry.key(tx, "old") == row._replace(key_id="old", revoked_at=5)
+        assert [each.key_id for each in await stores.registry.keys(tx, "", 10)] == ["abc", "old"]
+        assert [each.key_id for each in await stores.registry.keys(tx, "", 1)] == ["abc"]
+        assert [each.key_id for each in await stores.registry.keys(tx, "abc", 10)] == ["old"]
+
+
+async def test_tokens_that_still_let_somebody_in(stores: Stores) -> None:
+    used_up, over, twin = b"u" * 32, b"o" * 32, TOKEN[:31] + b"!"
+    async with stores.database.transaction() as tx:
+        for digest, uses, ends in ((TOKEN, 3, NOW + 10), (twin, 1, NOW + 20), (used_up, 0, NOW + 5), (over, 1, NOW)):
+            await stores.registry.add_token(tx, digest, uses, ends)
+        open_ones = [TokenRow(twin, 1, NOW + 20), TokenRow(TOKEN, 3, NOW + 10)]
+        assert await stores.registry.tokens(tx, NOW, 10) == open_ones
+        assert await stores.registry.tokens(tx, NOW, 1) == open_ones[:1]
+        assert not await stores.registry.revoke_token(tx, TOKEN[:4]), "two begin so"
+        assert not await stores.registry.revoke_token(tx, b"none")
+        assert await stores.registry.revoke_token(tx, TOKEN)
+        assert await stores.registry.tokens(tx, NOW, 10) == open_ones[:1]
+        assert await stores.registry.use_token(tx, TOKEN, NOW) == "used_up"

@@ -79,6 +79,10 @@ async def test_tokens_that_do_not_let_a_machine_in(net: Net, tmp_path: Path) -> 
         assert (answer["kind"], answer["code"]) == ("NotAllowed", code)
         assert answer["hint"]
     fresh = (await net.operator.create_token()).secret
+    lost = (await net.operator.create_token(uses=9)).secret
+    (found,) = [each for each in await net.operator.tokens() if each.uses_left == 9]
+    await net.operator.revoke_token(found.token_id)
+    assert (await join(net, NodeKey.load_or_create(tmp_path / "lost"), lost)).json()["code"] == "join.token_used_up"
     stolen = await join(net, other, fresh, proof=key.sign(join_message(fresh, other.text)))
     assert stolen.json()["code"] == "join.proof"
 
@@ -497,6 +501,7 @@ async def test_keys_that_open_nothing(net: Net) -> None:
     revoked = await net.client(secret)
     assert (await revoked.balance()).spendable["granted"] > 0
     await net.operator.revoke_key(public)
+    assert [each.revoked_at is None for each in await net.operator.keys() if each.key_id == public] == [False]
     with pytest.raises(NotAllowed) as caught:
         await revoked.balance()
     assert caught.value.code == "auth.key"

@@ -105,6 +105,9 @@ class FakeNetwork:
         return {
             calls.CHECK_KEY: (calls.CheckKey, self.check_key),
             calls.REVOKE_KEY: (calls.RevokeKey, self.revoke),
+            calls.KEYS: (calls.Page, lambda _: _soon([key_view()])),
+            calls.TOKENS: (dict, lambda _: _soon([token_view()])),
+            calls.REVOKE_TOKEN: (calls.RevokeToken, lambda _: _soon({})),
             calls.CREATE_TOKEN: (calls.CreateToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
             calls.CREATE_KEY: (calls.CreateKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
@@ -353,6 +356,14 @@ def action_view(ask: calls.Act) -> views.ActionView:
         subject=done.subject,
         reason=done.reason,
     )
+
+
+def key_view() -> views.KeyView:
+    return views.KeyView(key_id="k1", account=BUYER, scopes=["buy"], label="laptop", revoked_at=None)
+
+
+def token_view() -> views.TokenView:
+    return views.TokenView(token_id="ab" * 8, uses_left=2, expires_at=0)
 
 
 def enrolled_view() -> views.EnrolledView:

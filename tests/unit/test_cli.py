@@ -255,6 +255,16 @@ class CannedClient:
         self._note("create_key", account, scopes, label)
         return Secret(secret="fk_new", account=BUYER)  # noqa: S106
 
+    def keys(self, *, after: str, limit: int) -> list[views.KeyView]:
+        self._note("keys", after, limit)
+        return [fake_network.key_view()]
+
+    def tokens(self) -> list[views.TokenView]:
+        return [fake_network.token_view()]
+
+    def revoke_token(self, token_id: str) -> None:
+        self._note("revoke_token", token_id)
+
     def revoke_key(self, key_id: str) -> None:
         self._note("revoke_key", key_id)
 
@@ -698,6 +708,12 @@ def test_the_operators_commands(client: CannedClient, capfd: pytest.CaptureFixtu
     assert f'echo "{"5" * 64}  $f" | sha256sum -c --quiet && sh "$f" https://net.example join-me' in line
     assert main.run(["key", "new", "--scope", "buy", "--scope", "operate"]) == 0
     assert called(client, "create_key") == ("", ("buy", "operate"), "")
+    assert main.run(["key", "ls"]) == 0
+    assert "k1" in capfd.readouterr().out
+    assert main.run(["token", "ls"]) == 0
+    assert "abababababababab" in capfd.readouterr().out
+    assert main.run(["token", "revoke", "ab" * 8]) == 0
+    assert called(client, "revoke_token") == ("ab" * 8,)
     assert main.run(["key", "revoke", "k1", "--json"]) == 0
     assert called(client, "revoke_key") == ("k1",)
     assert main.run(["ledger", "check"]) == 0

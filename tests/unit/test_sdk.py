@@ -241,6 +241,12 @@ async def test_calls_of_buyer_and_operator(network: FakeNetwork, client: AsyncCl
         assert (await operator.grant(BUYER, 9)).spendable == {"granted": 9}
         assert (await operator.ledger_check()).ok
         assert (await operator.balance_of(BUYER)).account == BUYER
+        assert [each.key_id for each in await operator.keys()] == ["k1"]
+        (token,) = await operator.tokens()
+        await operator.revoke_token(token.token_id)
+        for name in ("", "../keys", "abc"):
+            with pytest.raises(InvalidInput):
+                await operator.revoke_token(name)
         await operator.revoke_key("buyer")
     with pytest.raises(NotAllowed) as raised:
         await client.balance()

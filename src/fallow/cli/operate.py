@@ -10,8 +10,8 @@ from fallow.cli import profiles
 from fallow.cli.account import show_balance
 from fallow.cli.evidence import say_evidence
 from fallow.cli.install_line import install_line
-from fallow.cli.show import Json, clean, say, show_json, tell
-from fallow.cli.units import microusd, seconds, usd
+from fallow.cli.show import Json, clean, say, show_json, table, tell
+from fallow.cli.units import microusd, seconds, usd, when
 from fallow.cli.wanted import Many
 from fallow.domain.calls import Secret
 
@@ -46,6 +46,43 @@ def new_token(
     if network.install_sha256 and not json:
         tell("On the other machine, this one line installs the agent and joins:")
         tell(f"  {install_line(network.url, secret.secret, network.install_sha256)}")
+
+
+@token.command(name="ls")
+def list_tokens(*, json: Json = False) -> None:
+    """List the tokens that still let machines in."""
+    with profiles.connect() as client:
+        found = client.tokens()
+    if json:
+        show_json(found)
+        return
+    rows = [(each.token_id, each.uses_left, when(each.expires_at)) for each in found]
+    table(["TOKEN", ">USES LEFT", "ENDS (UTC)"], rows, empty="No token lets anybody in. Make one: fallow token new")
+
+
+@token.command(name="revoke")
+def revoke_token(token_id: str, /, *, json: Json = False) -> None:
+    """End a token, as `fallow token ls` names it. Machines that joined with it stay."""
+    with profiles.connect() as client:
+        client.revoke_token(token_id)
+    show_json({"revoked": token_id}) if json else say(f"Token {token_id} lets nobody in any more.")
+
+
+@key.command(name="ls")
+def list_keys(
+    *,
+    after: Annotated[str, Parameter(help="From the first one above this public part on.")] = "",
+    limit: Annotated[int, Parameter(help="How many at most.")] = 200,
+    json: Json = False,
+) -> None:
+    """List API keys by their public part. Their secrets are kept nowhere."""
+    with profiles.connect() as client:
+        found = client.keys(after=after, limit=limit)
+    if json:
+        show_json(found)
+        return
+    rows = [(each.key_id, each.account, " ".join(each.scopes), each.label, when(each.revoked_at)) for each in found]
+    table(["KEY", "ACCOUNT", "MAY", "LABEL", "REVOKED (UTC)"], rows, empty="No keys from there on.")
 
 
 @key.command(name="new")

@@ -30,6 +30,9 @@ NODES = "registry.nodes"
 CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
 CREATE_KEY = "registry.create_key"
 REVOKE_KEY = "registry.revoke_key"
+KEYS = "registry.keys"
+TOKENS = "registry.tokens"
+REVOKE_TOKEN = "registry.revoke_token"  # noqa: S105 - a subject
 ACT = "registry.act"
 ACTIONS = "registry.actions"
 
@@ -210,6 +213,12 @@ class CreateKey(Request, frozen=True, kw_only=True):
     account: str = ""
     scopes: list[str] = msgspec.field(default_factory=lambda: ["buy"])
     label: Label = ""
+
+
+class RevokeToken(Request, frozen=True, kw_only=True):
+    """End a join token, by the beginning of the SHA-256 that is kept of it (hex)."""
+
+    token_id: Annotated[str, Meta(pattern="^([0-9a-f]{2}){4,32}$", max_length=64)]
 
 
 class RevokeKey(Request, frozen=True, kw_only=True):

@@ -214,6 +214,24 @@ class EnrolledView(View, frozen=True, kw_only=True):
     vouched_reason: str = ""
 
 
+class KeyView(View, frozen=True, kw_only=True):
+    """An API key as the operator sees it: its public part, and whose it is."""
+
+    key_id: str
+    account: str
+    scopes: list[str]
+    label: str
+    revoked_at: int | None
+
+
+class TokenView(View, frozen=True, kw_only=True):
+    """A join token that still lets machines in, by the beginning of the SHA-256 that is kept of it."""
+
+    token_id: str
+    uses_left: int
+    expires_at: int
+
+
 class ActionView(View, frozen=True, kw_only=True):
     """What a person did: the account that acted, by which of its API keys, to which node or account, and why."""
 

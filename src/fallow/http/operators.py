@@ -14,15 +14,17 @@ from fallow.domain.views import (
     BalanceView,
     EnrolledView,
     EvidenceView,
+    KeyView,
     LedgerCheckView,
     PurseView,
     RerunView,
     ReserveUseView,
     ReserveView,
+    TokenView,
 )
 from fallow.http.answers import keyed
 from fallow.http.auth import operator
-from fallow.http.params import AccountId, AfterId, AfterNode, KeyId, Limit, Parts
+from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, KeyId, Limit, Parts, TokenId
 from fallow.ports.rpc import Empty
 
 
@@ -43,6 +45,24 @@ async def revoke_key(gateway: Parts, key_id: KeyId) -> None:
     """End an API key. Other processes of the network forget it within seconds."""
     await gateway.ask(calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id), Empty)
     gateway.keys.forget(key_id)
+
+
+@get("/v1/operator/keys", guards=[operator], responses=keyed(), tags=["operator"])
+async def keys(gateway: Parts, after: AfterKey = "", limit: Limit = 200) -> list[KeyView]:
+    """API keys by their public part, those that were revoked too. Their secrets are kept nowhere."""
+    return await gateway.ask(calls.KEYS, calls.Page(after=after, limit=limit), list[KeyView])
+
+
+@get("/v1/operator/tokens", guards=[operator], responses=keyed(), tags=["operator"])
+async def tokens(gateway: Parts) -> list[TokenView]:
+    """Join tokens that still let machines in, those that end last first."""
+    return await gateway.ask(calls.TOKENS, {}, list[TokenView])
+
+
+@delete("/v1/operator/tokens/{token_id:str}", guards=[operator], responses=keyed(404), tags=["operator"])
+async def revoke_token(gateway: Parts, token_id: TokenId) -> None:
+    """End a join token. Machines that joined with it stay."""
+    await gateway.ask(calls.REVOKE_TOKEN, calls.RevokeToken(token_id=token_id), Empty)
 
 
 @post("/v1/operator/credits", guards=[operator], responses=keyed(409, 413), tags=["operator"])
@@ -107,6 +127,9 @@ ROUTES = [
     create_token,
     create_key,
     revoke_key,
+    keys,
+    tokens,
+    revoke_token,
     grant,
     ledger_check,
     reserve,

@@ -20,6 +20,10 @@ JobId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32)]
 SubscriptionId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32)]
 BlobName = Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$", max_length=64, description="A SHA-256.")]
 WheelName = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9._+-]{1,200}\.whl$", max_length=204)]
+TokenId = Annotated[str, PathParameter(pattern="^([0-9a-f]{2}){4,32}$", max_length=64)]
+AfterKey = Annotated[
+    str, QueryParameter(pattern=r"^[a-z2-7]{0,8}$(?!\n)", max_length=8, description="The last public part seen.")
+]
 KeyId = Annotated[str, PathParameter(pattern="^[A-Za-z0-9_-]{1,100}$")]
 AccountId = Annotated[str, PathParameter(description="0x and 40 hex digits.", max_length=42)]
 

@@ -203,6 +203,14 @@ class NodeRow(NamedTuple):
     vouched_reason: str = ""
 
 
+class TokenRow(NamedTuple):
+    """A join token: the secret's SHA-256, never the secret."""
+
+    digest: bytes
+    uses_left: int
+    expires_at: int
+
+
 class KeyRow(NamedTuple):
     """An API key: the secret's SHA-256, never the secret."""
 
@@ -309,12 +317,24 @@ class RegistryStore(Protocol):
         """Take one use of a token; returns "" when it held, else why not: unknown, expired, used_up."""
         ...
 
+    async def tokens(self, tx: Transaction, now: int, limit: int) -> list[TokenRow]:
+        """Join tokens that still let somebody in, those that end last first."""
+        ...
+
+    async def revoke_token(self, tx: Transaction, digest: bytes) -> bool:
+        """End a join token; False when there is none. `digest` may be its beginning, if no other begins so."""
+        ...
+
     async def add_key(self, tx: Transaction, row: KeyRow) -> None:
         """Add an API key."""
         ...
 
     async def key(self, tx: Transaction, key_id: str) -> KeyRow | None:
         """Look an API key up by its public part."""
+        ...
+
+    async def keys(self, tx: Transaction, after: str, limit: int) -> list[KeyRow]:
+        """API keys by their public part, from the first one above `after` on."""
         ...
 
     async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:

@@ -15,16 +15,19 @@ from fallow.domain.views import (
     BalanceView,
     EnrolledView,
     EvidenceView,
+    KeyView,
     LedgerCheckView,
     NetworkView,
     NodeView,
     RerunView,
     ReserveView,
     StatementLine,
+    TokenView,
 )
 from fallow.sdk.wire import Wire, arguments
 
 _KEY_ID = re.compile("[A-Za-z0-9_-]{1,100}")
+_TOKEN_ID = re.compile("([0-9a-f]{2}){4,32}")
 
 
 NODES_PAGE = 1000
@@ -72,6 +75,20 @@ class AccountCalls(Wire):
         if not _KEY_ID.fullmatch(key_id):
             raise InvalidInput("key.id", f"{key_id[:80]!r} is no public part of an API key.", "It is in fk_PUBLIC_….")
         await self._call("DELETE", f"/v1/operator/keys/{key_id}", object)
+
+    async def keys(self, *, after: str | None = None, limit: int | None = None) -> list[KeyView]:
+        """Operator: API keys by their public part; `after` is the last one seen."""
+        return await self._call("GET", "/v1/operator/keys", list[KeyView], query=arguments(after=after, limit=limit))
+
+    async def tokens(self) -> list[TokenView]:
+        """Operator: join tokens that still let machines in."""
+        return await self._call("GET", "/v1/operator/tokens", list[TokenView])
+
+    async def revoke_token(self, token_id: str) -> None:
+        """Operator: end a join token, by the beginning of the SHA-256 that is kept of it."""
+        if not _TOKEN_ID.fullmatch(token_id):
+            raise InvalidInput("token.id", f"{token_id[:80]!r} names no join token.", "See: fallow token ls")
+        await self._call("DELETE", f"/v1/operator/tokens/{token_id}", object)
 
     async def act(self, what: What, subject: str, reason: str, *, action_id: str = "") -> ActionView:
         """Operator: ban a node or an account, vouch for an account's owner, or take that back.

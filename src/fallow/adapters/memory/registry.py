@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Transaction
-from fallow.ports.stores import ActionRow, KeyRow, NodeRow
+from fallow.ports.stores import ActionRow, KeyRow, NodeRow, TokenRow
 
 
 class _Token(NamedTuple):
@@ -162,6 +162,22 @@ class MemoryRegistryStore:
         mine.put(self._tokens, digest, token._replace(uses_left=token.uses_left - 1))
         return ""
 
+    async def tokens(self, tx: Transaction, now: int, limit: int) -> list[TokenRow]:
+        """Join tokens that still let somebody in."""
+        memory_transaction(tx)
+        open_ones = [TokenRow(digest, *token) for digest, token in self._tokens.items()]
+        rows = [row for row in open_ones if row.expires_at > now and row.uses_left]
+        return sorted(rows, key=lambda row: (-row.expires_at, row.digest))[:limit]
+
+    async def revoke_token(self, tx: Transaction, digest: bytes) -> bool:
+        """End a join token."""
+        mine = memory_transaction(tx)
+        found = [each for each in self._tokens if each.startswith(digest)]
+        if len(found) != 1:
+            return False
+        mine.put(self._tokens, found[0], self._tokens[found[0]]._replace(uses_left=0))
+        return True
+
     async def add_key(self, tx: Transaction, row: KeyRow) -> None:
         """Add an API key."""
         mine = memory_transaction(tx)
@@ -172,6 +188,11 @@ class MemoryRegistryStore:
         """Look an API key up."""
         memory_transaction(tx)
         return self._keys.get(key_id)
+
+    async def keys(self, tx: Transaction, after: str, limit: int) -> list[KeyRow]:
+        """API keys by their public part."""
+        memory_transaction(tx)
+        return [row for key_id, row in sorted(self._keys.items()) if key_id > after][:limit]
 
     async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:
         """End an API key."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES
 from fallow.ports.database import Row, Transaction
-from fallow.ports.stores import ActionRow, KeyRow, NodeRow
+from fallow.ports.stores import ActionRow, KeyRow, NodeRow, TokenRow
 
 NODES = (
     "SELECT n.node, n.account, n.label, n.enrolled_at, a.vouched_reason AS vouched,"
@@ -163,6 +163,27 @@ class PostgresRegistryStore:
         await tx.execute("UPDATE registry.join_token SET uses_left = uses_left - 1 WHERE digest = $1", digest)
         return ""
 
+    async def tokens(self, tx: Transaction, now: int, limit: int) -> list[TokenRow]:
+        """Join tokens that still let somebody in."""
+        rows = await tx.fetch(
+            "SELECT digest, uses_left, expires_at FROM registry.join_token WHERE expires_at > $1 AND uses_left > 0"
+            " ORDER BY expires_at DESC, digest LIMIT $2",
+            now,
+            limit,
+        )
+        return [TokenRow(**row) for row in rows]
+
+    async def revoke_token(self, tx: Transaction, digest: bytes) -> bool:
+        """End a join token."""
+        rows = await tx.fetch(
+            "SELECT digest FROM registry.join_token WHERE substring(digest FROM 1 FOR length($1::bytea)) = $1 LIMIT 2",
+            digest,
+        )
+        if len(rows) != 1:
+            return False
+        await tx.execute("UPDATE registry.join_token SET uses_left = 0 WHERE digest = $1", rows[0]["digest"])
+        return True
+
     async def add_key(self, tx: Transaction, row: KeyRow) -> None:
         """Add an API key."""
         await tx.execute(
@@ -174,12 +195,16 @@ class PostgresRegistryStore:
     async def key(self, tx: Transaction, key_id: str) -> KeyRow | None:
         """Look an API key up."""
         rows = await tx.fetch("SELECT * FROM registry.api_key WHERE key_id = $1", key_id)
-        if not rows:
-            return None
-        row = rows[0]
-        return KeyRow(
-            row["key_id"], row["digest"], row["account"], tuple(row["scopes"]), row["label"], row["revoked_at"]
+        return _key(rows[0]) if rows else None
+
+    async def keys(self, tx: Transaction, after: str, limit: int) -> list[KeyRow]:
+        """API keys by their public part."""
+        rows = await tx.fetch(
+            'SELECT * FROM registry.api_key WHERE key_id COLLATE "C" > $1 ORDER BY key_id COLLATE "C" LIMIT $2',
+            after,
+            limit,
         )
+        return [_key(row) for row in rows]
 
     async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:
         """End an API key."""
@@ -191,6 +216,10 @@ class PostgresRegistryStore:
 
 def _action(row: Row) -> ActionRow:
     return ActionRow(*(row[name] for name in ActionRow._fields))
+
+
+def _key(row: Row) -> KeyRow:
+    return KeyRow(row["key_id"], row["digest"], row["account"], tuple(row["scopes"]), row["label"], row["revoked_at"])
 
 
 def _node(row: Row) -> NodeRow:

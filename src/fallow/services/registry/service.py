@@ -14,6 +14,7 @@ from fallow.domain.bindings import BindingCode, binding_text, read_code
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.identity import address, address_text, node_id, verify
 from fallow.domain.networks import network_of
+from fallow.domain.views import KeyView, TokenView
 from fallow.domain.wallets import signer_of
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -25,6 +26,10 @@ from fallow.services.registry.secrets_format import SECRET_BYTES, new_key, new_t
 
 SCOPES = frozenset({"buy", "operate"})
 KEY_ID_BYTES = 5
+TOKEN_DIGITS = 16
+"""Of the SHA-256 that is kept of a join token, so many digits name it."""
+
+TOKENS_SHOWN = 1000
 TUNNELS_REMEMBERED_MAX = 10_000
 """Of so many clients that gateways carried last it is known where they came from: they answer within seconds."""
 
@@ -70,6 +75,9 @@ class Registry:
                 serve(self._bus, calls.CREATE_TOKEN, calls.CreateToken, self.create_token, queue="registry"),
                 serve(self._bus, calls.CREATE_KEY, calls.CreateKey, self.create_key, queue="registry"),
                 serve(self._bus, calls.REVOKE_KEY, calls.RevokeKey, self.revoke_key, queue="registry"),
+                serve(self._bus, calls.KEYS, calls.Page, self.keys, queue="registry"),
+                serve(self._bus, calls.TOKENS, Empty, self.tokens, queue="registry"),
+                serve(self._bus, calls.REVOKE_TOKEN, calls.RevokeToken, self.revoke_token, queue="registry"),
             ):
                 await stack.enter_async_context(context)
             yield
@@ -148,6 +156,37 @@ class Registry:
         async with self._database.transaction() as tx:
             await self._store.add_token(tx, token_digest(token.text), request.uses, expires_at)
         return calls.Secret(secret=token.text)
+
+    async def keys(self, request: calls.Page) -> list[KeyView]:
+        """Show API keys by their public part, those that were revoked too."""
+        async with self._database.transaction() as tx:
+            rows = await self._store.keys(tx, request.after, request.limit)
+        return [
+            KeyView(
+                key_id=row.key_id,
+                account=address_text(row.account),
+                scopes=list(row.scopes),
+                label=row.label,
+                revoked_at=row.revoked_at,
+            )
+            for row in rows
+        ]
+
+    async def tokens(self, _: Empty) -> list[TokenView]:
+        """Show the join tokens that still let machines in, those that end last first."""
+        async with self._database.transaction() as tx:
+            rows = await self._store.tokens(tx, self._clock.now_ms(), TOKENS_SHOWN)
+        return [
+            TokenView(token_id=row.digest.hex()[:TOKEN_DIGITS], uses_left=row.uses_left, expires_at=row.expires_at)
+            for row in rows
+        ]
+
+    async def revoke_token(self, request: calls.RevokeToken) -> Empty:
+        """End a join token; machines that joined with it stay."""
+        async with self._database.transaction() as tx:
+            if not await self._store.revoke_token(tx, bytes.fromhex(request.token_id)):
+                raise NotFound("join.no_such_token", f"There is no join token {request.token_id}.", "fallow token ls")
+        return {}
 
     async def join(self, request: calls.Join) -> calls.Joined:
         """Enrol a node. A node that is enrolled already gets the same answer again, without using the token.
