@@ -314,10 +314,12 @@ class World:
         """A work that says so has results that can be compared (by its buyer's word alone), or keeps checkpoints."""
         says = {name: bool(order.work.get(name)) for name in ("compares", "checkpoints")}
         secret = bool(order.work.get("secrets"))
-        blobs = tuple(order.work.get("blobs", ()))
+        blobs, fetched = (tuple(order.work.get(name, ())) for name in ("blobs", "fetched"))
         program = order.work.get("program", "")
         proves = not (order.work.get("buyers_word") or program)
-        needs = Needs(secrets=("KEY",) if secret else (), blobs=blobs, proves=proves, program=program, **says)
+        needs = Needs(
+            secrets=("KEY",) if secret else (), blobs=blobs, fetched=fetched, proves=proves, program=program, **says
+        )
         return self.ask(Submission(order, account, needs, locked=b"locked" if secret else None))
 
     def cancel(self, job_id: str, account: bytes) -> Answer:

@@ -25,7 +25,7 @@ from tests.unit.agent_fakes import MemoryBlobs
 VERSION = find_interpreter().version
 
 
-LEASE_FIELDS = {"opened", "resume", "save", "secrets", "until_stopped"}
+LEASE_FIELDS = {"line", "opened", "resume", "save", "secrets", "until_stopped"}
 
 
 def bundle(script: str, **files: str) -> bytes:

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
+from fallow.ports.vertical import ANY_LINE
 from fallow.verticals.compute.core.images import Reference, read_reference
 from fallow.verticals.compute.worker.addresses import Address, PublicOnly, is_public
 from fallow.verticals.compute.worker.image_check import Checked, check_layout
@@ -41,7 +42,7 @@ async def client(server: RegistryServer) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def registry(client: httpx2.AsyncClient, name: str, credentials: Credentials | None = None) -> Registry:
-    return Registry(client, read_reference(name), credentials)
+    return Registry(client, read_reference(name), credentials, ANY_LINE)
 
 
 async def pull(source: Registry, folder: Path) -> Checked:

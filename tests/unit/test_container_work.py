@@ -142,6 +142,42 @@ async def test_an_image_is_pulled_by_its_name_once(case: ContainerCase, tmp_path
         assert case.stderr(missing) == f"fallow: There is no image {server.name}/team/other:latest\n"
 
 
+class Meter:
+    """A line of which so many bytes are left."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.moved = 0
+
+    def has_room(self, size: int) -> bool:
+        """See the port."""
+        return self.moved + size <= self.left
+
+    def count(self, size: int) -> None:
+        """See the port."""
+        self.moved += size
+
+
+async def test_what_is_pulled_counts_on_the_owners_line_and_keeps_to_it(case: ContainerCase, tmp_path: Path) -> None:
+    made = image(Env=["PATH=/bin", "METERED=1"])
+    with RegistryServer(tmp_path).serving() as server:
+        server.add(made)
+        size = sum(len(data) for path, (_, data) in server.files.items() if "/blobs/" in path)
+        _, images = await case.worker._containers._ready()
+        images._internet = lambda: PublicOnly(tls=server.trust, resolve=loopback, allowed=lambda _: True)
+        short = Meter(size)  # but for the manifest, which is asked for to know the size
+        declined = await case.run("true", image=f"{server.name}/team/app", line=short)
+        assert (declined.reason, declined.caused_by, declined.used_ms) == ("owner.data_budget", "owner", 0)
+        assert 0 < short.moved < 2000
+        assert not [path for path, _ in server.asked if "/blobs/" in path]
+        enough = Meter(size + 2000)
+        assert await case.printed("echo $METERED", image=f"{server.name}/team/app", line=enough) == "1\n"
+        assert size < enough.moved <= size + 2000
+        again = Meter(0)
+        assert await case.printed("echo $METERED", image=f"{server.name}/team/app", line=again) == "1\n"
+        assert 0 < again.moved < 2000, "it lies here by now"
+
+
 async def test_a_private_image_is_pulled_with_a_secret(case: ContainerCase, tmp_path: Path) -> None:
     with RegistryServer(tmp_path).serving() as server:
         server.add(image(Env=["PATH=/bin", "PRIVATE=1"]))

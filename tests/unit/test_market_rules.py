@@ -722,8 +722,9 @@ def work_once(world: World, wanted: Order) -> bytes:
     return node.id
 
 
-def test_a_node_that_has_the_inputs_comes_first_among_equals(world: World) -> None:
-    program, other = {"blobs": ["ab" * 32]}, {"blobs": ["cd" * 32]}
+@pytest.mark.parametrize("held", ["blobs", "fetched"])
+def test_a_node_that_has_the_inputs_comes_first_among_equals(world: World, held: str) -> None:
+    program, other = {held: ["ab" * 32]}, {held: ["cd" * 32]}
     for node in world.nodes[1:4]:
         world.offer(node, BIG, CHEAP)
     first = work_once(world, order(1, work=program, requirements=Requirements(nodes_allowed=[world.nodes[3].id.hex()])))

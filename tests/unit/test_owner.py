@@ -187,7 +187,11 @@ async def test_data_is_counted_and_the_budget_closes(tmp_path: Path) -> None:
     async with case.serving() as agent:
         owner = case.world.owner
         assert owner is not None
-        owner._traffic.count(2_000_000)
+        assert (owner.has_room(1_000_000), owner.has_room(1_100_000)) == (True, False)
+        owner.count(1_000_000)
+        await case.world.clock.advance(1)
+        assert not owner.has_room(50_000)
+        owner.count(1_000_000)
         await case.world.clock.advance(1)
         status = await agent.status()
         assert status.owner is not None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from fallow.agent.policy import (
+    GIB,
     Now,
     PolicyState,
     Reading,
@@ -112,6 +113,15 @@ class Owner:
     def closed_for(self) -> str:
         """The code of the reason why nothing new may come; empty when there is none."""
         return "" if self.verdict.open else self.verdict.reasons[0][0]
+
+    def has_room(self, size: int) -> bool:
+        """See the port `Line`."""
+        budget = self.policy.data_gib_month
+        return budget is None or self._reading.data_bytes + size <= budget * GIB
+
+    def count(self, size: int) -> None:
+        """See the port `Line`."""
+        self._traffic.count(size)
 
     async def run(self, obey: Callable[[], Awaitable[None]]) -> None:
         """Look every second until cancelled; `obey` is called after each look."""

@@ -19,7 +19,7 @@ from fallow.domain.calls import LeaseSecrets, Proposal
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Worker
+from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Line, Worker
 
 Unseal = Callable[[bytes], bytes]
 """Opens what was sealed to this node; FallowError when it cannot."""
@@ -41,6 +41,7 @@ class Runner:
         uploads: Uploads,
         unseal: Unseal,
         work: Path,
+        line: Line,
     ) -> None:
         self._leases = leases
         self._outbox = outbox
@@ -50,6 +51,7 @@ class Runner:
         self._uploads = uploads
         self._unseal = unseal
         self._work = work
+        self._line = line
 
     async def run(self, held: Held) -> None:
         """See a lease through. It starts when its accept is on the disk, and not before."""
@@ -132,6 +134,7 @@ class Runner:
             opened=held.open,
             gpus=self._leases.book.gpus_of(proposal.lease),
             secrets=self._secrets(proposal),
+            line=self._line,
             save=partial(self._save, held, blobs) if proposal.checkpoints else None,
         )
 

@@ -33,7 +33,7 @@ from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.rpc import call
-from fallow.ports.vertical import Probe, Worker
+from fallow.ports.vertical import ANY_LINE, Probe, Worker
 
 BEAT_INTERVAL_S = 2.0
 OLD_RECORDS_WAIT_S = 5.0
@@ -107,6 +107,7 @@ class Agent:
             uploads=self._uploads,
             unseal=key.unseal,
             work=home.work,
+            line=ports.owner or ANY_LINE,
         )
         self._live = Live(
             self._leases,

@@ -95,6 +95,12 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: bool = False
     secrets: tuple[str, ...] = ()
     program: str = ""
+    fetched: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """What a node that did such work before has already: blobs by their hashes, and what it fetched elsewhere."""
+        return (*self.blobs, *self.fetched)
 
     def trust_min(self, order: Order) -> str:
         """The least trust level that a node must have: secret values are handed to proven ones and above."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from fallow.domain.orders import Tolerance
 from fallow.domain.resources import Resources
@@ -25,6 +25,7 @@ class WorkNeeds(NamedTuple):
     `secrets` that it can hand secret values to the program, `near` that its results can be compared by a tolerance.
     `program` names what is run, whatever its arguments and inputs are: by it the network sees whether a program gives
     the same on machines of one class.
+    `fetched` names what a node gets elsewhere than from the network and keeps for a while: images.
     """
 
     blobs: frozenset[str]
@@ -35,6 +36,7 @@ class WorkNeeds(NamedTuple):
     secrets: bool = False
     near: bool = False
     program: str = ""
+    fetched: frozenset[str] = frozenset()
 
 
 class LeaseBlobs(Protocol):
@@ -119,6 +121,32 @@ def closed(_: Inside | None) -> None:
     """Let nobody in."""
 
 
+class Line(Protocol):
+    """The owner's line, for what a worker fetches by itself: the network's blobs are counted where they come in."""
+
+    def has_room(self, size: int) -> bool:
+        """Whether the owner allows so many bytes more in this month."""
+        ...
+
+    def count(self, size: int) -> None:
+        """Take note of bytes that have come."""
+        ...
+
+
+class AnyLine:
+    """A line that nobody has bounded."""
+
+    def has_room(self, _size: int) -> bool:
+        """See the port."""
+        return True
+
+    def count(self, _size: int) -> None:
+        """See the port."""
+
+
+ANY_LINE: Final[Line] = AnyLine()
+
+
 class Assignment(NamedTuple):
     """One lease's work on a node. `workspace` is empty and belongs to this lease alone; `cancel` asks it to end.
 
@@ -128,7 +156,7 @@ class Assignment(NamedTuple):
     this lease keeps no checkpoints. `opened` is told of the inside of a sandbox that has one. `secrets` are for the
     program alone: they go into no file that outlives it, no log and no command line. Work that runs `until_stopped`
     ends well with `cancel`: what it leaves is wanted. `gpus` are the graphics processors (NVML's UUIDs) that are this
-    lease's alone.
+    lease's alone. `line` is what the worker asks before it fetches something by itself, and tells what has come.
     """
 
     work: Mapping[str, Any]
@@ -146,6 +174,7 @@ class Assignment(NamedTuple):
     opened: Opened = closed
     gpus: tuple[str, ...] = ()
     secrets: Mapping[str, str] = MappingProxyType({})
+    line: Line = ANY_LINE
 
 
 class Finished(NamedTuple):

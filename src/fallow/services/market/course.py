@@ -159,8 +159,8 @@ class Course(Accounts):
         self.giving_way.pop(lease.id, None)
         entry = self.jobs[lease.job]
         self.evictions.over(entry.job.account, lease)
-        if lease.started_at is not None and entry.job.needs.blobs and lease.caused_by != "provider":
-            self.holders.note((entry.job.account, entry.job.needs.blobs), lease.node)
+        if lease.started_at is not None and entry.job.needs.held and lease.caused_by != "provider":
+            self.holders.note((entry.job.account, entry.job.needs.held), lease.node)
         entry.reserved.pop(lease.id, None)
         item = entry.items[lease.item]
         if lease.payer != NETWORK:

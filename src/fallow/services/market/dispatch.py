@@ -178,7 +178,7 @@ class _Turn:
 
     def _holder_as_good(self, best: Slot, item: Item, owners: set[bytes]) -> Slot:
         """A node that has the inputs already, if it is as good as the best one in what counts more; else the best."""
-        holders = self.brain.holders.of((self.entry.job.account, self.entry.job.needs.blobs))
+        holders = self.brain.holders.of((self.entry.job.account, self.entry.job.needs.held))
         if best.offer.node in holders or self.entry.suspect is not None:
             return best
         price, to_beat = price_of(best.at_best, self.wish), rank(self.brain.place_of(best, self.now), self.wish)

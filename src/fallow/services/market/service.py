@@ -397,6 +397,7 @@ class Market:
             program=needs.program,
             compares=compares,
             proves=needs.compares and order.tolerance is None,
+            fetched=tuple(sorted(needs.fetched)),
             checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fallow.ports.blobs import Blobs
 from fallow.ports.vertical import Comparer, Vertical, Worker, WorkNeeds
-from fallow.verticals.compute.core.work import read_work
+from fallow.verticals.compute.core.work import ContainerWork, read_work
 
 
 class Compute:
@@ -19,6 +19,7 @@ class Compute:
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work; see `Vertical.check_work`."""
         checked = read_work(work)
+        image = checked.image if isinstance(checked, ContainerWork) else ""
         blobs = checked.blobs | ({item} if item else set())
         return WorkNeeds(
             frozenset(blobs),
@@ -29,6 +30,7 @@ class Compute:
             secrets=checked.secrets,
             near=True,
             program=checked.what,
+            fetched=frozenset({image} if image else ()),
         )
 
     def worker(self, cache: Path) -> Worker:

@@ -32,6 +32,7 @@ IMAGE_BYTES_MAX: Final = 4 << 30
 PULL_S: Final = 1800.0
 SILENCE_S: Final = 60.0
 """How long a registry may say nothing."""
+DATA_BUDGET: Final = "owner.data_budget"
 _CHILD: Final = "fallow.verticals.compute.worker.image_child"
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Images:
         try:
             if work.archive is not None:
                 return await self._uploaded(work.archive, work.platform, assignment, layout)
-            return await self._pulled(work, _credentials(work, assignment), layout)
+            return await self._pulled(work, assignment, layout)
         finally:
             await asyncio.to_thread(remove, layout)
 
@@ -121,16 +122,19 @@ class Images:
         known.write_text(image)
         return image
 
-    async def _pulled(self, work: ContainerWork, credentials: Credentials | None, layout: Path) -> str:
+    async def _pulled(self, work: ContainerWork, assignment: Assignment, layout: Path) -> str:
         """The registry is asked each time: a name may stand for another image now, or not be this buyer's any more."""
-        reference = read_reference(work.image)
+        reference, credentials = read_reference(work.image), _credentials(work, assignment)
         try:
             client = httpx2.AsyncClient(transport=self._internet(), timeout=SILENCE_S)
             async with asyncio.timeout(PULL_S), client:
-                registry = Registry(client, reference, credentials)
+                registry = Registry(client, reference, credentials, assignment.line)
                 pulled = await registry.manifest(work.platform)
                 if self._path(pulled.config.hex).exists():
                     return pulled.config.hex
+                if not assignment.line.has_room(pulled.size):
+                    _log.info("an image of %d MiB goes beyond the month's data", pulled.size >> 20)
+                    raise Ended(DATA_BUDGET, "owner")
                 await registry.download(pulled, layout, bytes_max=IMAGE_BYTES_MAX)
         except (Unavailable, TimeoutError) as error:
             _log.warning("an image could not be pulled: %s", error)

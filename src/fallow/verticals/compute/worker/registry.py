@@ -19,6 +19,7 @@ import httpx2
 import msgspec
 
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
+from fallow.ports.vertical import Line
 from fallow.verticals.compute.core.images import Reference
 from fallow.verticals.compute.worker.oci import (
     DOCKER_INDEX,
@@ -59,6 +60,11 @@ class Pulled(NamedTuple):
             raise InvalidInput("compute.image", "The image has no config.")
         return self.document.config
 
+    @property
+    def size(self) -> int:
+        """Bytes that its parts have, as they come over the line."""
+        return sum(part.size for part in (self.config, *self.document.layers))
+
 
 class _Token(msgspec.Struct, frozen=True):
     token: str = ""
@@ -66,10 +72,16 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """One image's registry. `client` must reach public addresses alone, and follow no redirects by itself."""
+    """One image's registry. `client` must reach public addresses alone, and follow no redirects by itself.
 
-    def __init__(self, client: httpx2.AsyncClient, reference: Reference, credentials: Credentials | None) -> None:
+    `line` is told of all that comes.
+    """
+
+    def __init__(
+        self, client: httpx2.AsyncClient, reference: Reference, credentials: Credentials | None, line: Line
+    ) -> None:
         self._client = client
+        self._line = line
         self._reference = reference
         self._credentials = credentials
         self._authorization = ""
@@ -101,17 +113,16 @@ class Registry:
             TooMuch: they have more than `bytes_max` bytes.
             Others: see `manifest`.
         """
-        blobs = [pulled.config, *pulled.document.layers]
-        if sum(blob.size for blob in blobs) > bytes_max:
+        if pulled.size > bytes_max:
             raise TooMuch("compute.image_too_large", f"The image has more than {bytes_max >> 20} MiB.")
         await asyncio.to_thread(make_folders, layout)
-        for blob in blobs:
+        for blob in (pulled.config, *pulled.document.layers):
             await self._blob(blob, blob_path(layout, blob))
         await asyncio.to_thread(write_index, layout, pulled.raw)
 
     async def _document(self, path: str, version: str) -> bytes:
         async with self._answer(path) as answer:
-            data = await _read(answer)
+            data = await self._read(answer)
         if version.startswith("sha256:") and hashlib.sha256(data).hexdigest() != version.removeprefix("sha256:"):
             raise InvalidInput("compute.image", "The registry's manifest does not have the hash that was asked for.")
         return data
@@ -122,6 +133,7 @@ class Registry:
             async with self._answer(f"blobs/{blob.digest}") as answer:
                 async for piece in answer.aiter_raw():
                     size += len(piece)
+                    self._line.count(len(piece))
                     if size > blob.size:
                         break
                     digest.update(piece)
@@ -175,12 +187,22 @@ class Registry:
         async with asking as answer:
             if answer.status_code != httpx2.codes.OK:
                 raise NotAllowed("compute.registry_denied", f"{self._reference.text} is not given to this buyer.")
-            said = await _read(answer)
+            said = await self._read(answer)
         try:
             token = msgspec.json.decode(said, type=_Token)
         except msgspec.MsgspecError as error:
             raise Unavailable("compute.registry", "The registry's token is not understood.") from error
         return f"Bearer {token.token or token.access_token}"
+
+    async def _read(self, answer: httpx2.Response) -> bytes:
+        """Read a document, as it comes over the line. Raises TooMuch when it does not end."""
+        data = bytearray()
+        async for piece in answer.aiter_raw():
+            data += piece
+            self._line.count(len(piece))
+            if len(data) > DOCUMENT_BYTES_MAX:
+                raise TooMuch("compute.image_too_large", "What the registry says is too long.")
+        return bytes(data)
 
     def _good(self, answer: httpx2.Response) -> httpx2.Response:
         if answer.status_code == httpx2.codes.OK:
@@ -191,16 +213,6 @@ class Registry:
         if answer.status_code == httpx2.codes.NOT_FOUND:
             raise NotFound("compute.no_image", f"There is no image {text}.")
         raise Unavailable("compute.registry", f"{self._reference.host} answers {answer.status_code}.")
-
-
-async def _read(answer: httpx2.Response) -> bytes:
-    """Read a document, as it comes over the line. Raises TooMuch when it does not end."""
-    data = bytearray()
-    async for piece in answer.aiter_raw():
-        data += piece
-        if len(data) > DOCUMENT_BYTES_MAX:
-            raise TooMuch("compute.image_too_large", "What the registry says is too long.")
-    return bytes(data)
 
 
 def _decoded(raw: bytes) -> Document:
