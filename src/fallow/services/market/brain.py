@@ -207,7 +207,7 @@ class Brain(Course):
 
     def tick(self, now: int) -> None:
         """End what took too long, except for leases whose money moves in this round: their turn comes with the next."""
-        for lease, reason in list(self.floor.lost(now)):
+        for lease, reason in list(self.floor.lost(self.leases.values(), now)):
             if not self.moves_money(lease.id):
                 self._step(lease, lease_rules.Lost(now, reason))
         for lease in list(self.leases.values()):

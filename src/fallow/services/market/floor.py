@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Place
@@ -128,16 +128,16 @@ class Floor:
             slot.seen_at = now
             slot.cool_until = slot.cooled = 0
 
-    def lost(self, now: int) -> Iterator[tuple[Lease, str]]:
-        """Open leases that their node cannot be working on any more, and why."""
-        for slot in self.slots.values():
-            gone = not slot.online(now)
-            settled = now - slot.boot_at >= REBOOT_GRACE_MS
-            for lease in list(slot.leases.values()):
-                if gone:
-                    yield lease, "node.vanished"
-                elif lease.boot < slot.boot and settled:
-                    yield lease, "node.restarted"
+    def lost(self, leases: Iterable[Lease], now: int) -> Iterator[tuple[Lease, str]]:
+        """Those of `leases` that their node cannot be working on any more, and why. Idle nodes cost nothing here."""
+        for lease in leases:
+            slot = self.slots[lease.node]
+            if lease.id not in slot.leases:
+                continue
+            if not slot.online(now):
+                yield lease, "node.vanished"
+            elif lease.boot < slot.boot and now - slot.boot_at >= REBOOT_GRACE_MS:
+                yield lease, "node.restarted"
 
 
 def _at_best(offer: Offer) -> Place:
