@@ -84,7 +84,8 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
         async with gateway_bus(net.data, "watcher") as bus:
             began = time.monotonic()
             specs = await join_all(bus, offers(options.nodes, draw), draw)
-            print(f"{len(specs)} nodes joined in {time.monotonic() - began:.0f} s", flush=True)
+            joining_s = time.monotonic() - began
+            print(f"{len(specs)} nodes joined in {joining_s:.0f} s", flush=True)
             before = unique_bytes(processes_of(net.data))
             began = time.monotonic()
             async with crowds(net.data, specs, options.processes, 0.0) as running:
@@ -103,14 +104,17 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     core = shares["core"] / options.nodes
     print(f"{online} of {options.nodes} online after {options.seconds:.0f} s")
     print(f"{beats / options.seconds:.0f} signs of life a second")
-    print(f"{options.nodes / connecting_s:.0f} connect, bind and offer in a second")
+    new, back = options.nodes / (joining_s + connecting_s), options.nodes / connecting_s
+    print(f"in a second {options.nodes / joining_s:.0f} join, and {back:.0f} connect, bind and offer")
     print(
         f"memory of the network's side: {memory / 1000:.1f} kB a node (PSS); a bare TLS connection {bare / 1000:.1f} kB"
     )
     print(f"a simulated node itself takes {ours / 1000:.0f} kB")
     print("cores in use: " + ", ".join(f"{name} {value:.2f}" for name, value in shares.items()))
     print(f"{WORLD} idle nodes, if all grows in proportion: {WORLD * memory / 1e9:.1f} GB, {WORLD * share:.1f} cores;")
-    print(f"the core's one loop is full at {1 / core:.0f} nodes")
+    print(
+        f"the core's one loop is full at {1 / core:.0f} nodes; {WORLD} come back within {WORLD / back / 60:.0f} minutes"
+    )
     return [
         {
             "name": "fleet",
@@ -136,6 +140,16 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
             "name": "fleet-cpu",
             "value": round(1e6 * share, 1),
             "unit": "millionths of a core of the network's side a node",
+            "baseline": None,
+            "baseline_name": None,
+            "ratio": None,
+            "goal": None,
+            "ok": True,
+        },
+        {
+            "name": "fleet-registration",
+            "value": round(new),
+            "unit": "new nodes a second: join, connect, bind, offer",
             "baseline": None,
             "baseline_name": None,
             "ratio": None,

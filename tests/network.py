@@ -293,6 +293,7 @@ class Running:
         spot: float | None = None,
         token: str = "",
         folder: str = "",
+        place: tuple[str, ...] = (),
         steps: Path | None = None,
     ) -> Iterator[Agent]:
         """Join a machine, and serve with it while the context is open; see `start` for its `steps`."""
@@ -302,7 +303,7 @@ class Running:
         below = () if spot is None else ("--spot-core-hour", str(spot))
         process = start(
             "agent", "join", self.url, "--yes", "--json", "--home", home, "--label", name, "--cpu", str(cpu),
-            "--memory", str(memory), "--disk", "256", "--price-core-hour", str(price), *below,
+            "--memory", str(memory), "--disk", "256", "--price-core-hour", str(price), *below, *place,
             "--from", f"127.0.{self.joined}.1",
             log=log, steps=steps, FALLOW_TOKEN=token or self.welcome["join_token"],
         )  # fmt: skip
