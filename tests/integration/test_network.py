@@ -247,6 +247,8 @@ async def test_a_job_runs_and_everyone_is_paid(net: Net) -> None:
     assert [line.kind for line in lines] == ["grant", "reserved", "used"]
     assert sum(line.amount_microusd for line in lines) == balance.spendable["granted"]
     assert lines[-1].amount_microusd == -job.owed_microusd
+    assert [line.held_microusd > 0 for line in lines] == [False, True, False]
+    assert sum(line.held_microusd for line in lines) == 0, "what was reserved was used or given back"
     check = await net.operator.ledger_check()
     assert (check.ok, set(check.sums.values())) == (True, {0})
 
@@ -357,6 +359,12 @@ async def test_the_same_grant_twice_is_one(net: Net) -> None:
     assert (await net.buyer.balance()).spendable["granted"] == net.first.granted + 5
     with pytest.raises(Conflict):
         await net.operator.grant(net.first.account, 6, grant_id=grant)
+
+
+async def test_a_grant_to_an_address_that_nobody_has_is_refused(net: Net) -> None:
+    with pytest.raises(NotFound) as refused:
+        await net.operator.grant("0x" + "ab" * 20, 5)
+    assert refused.value.code == "account.unknown"
 
 
 async def test_a_cancelled_job_is_paid_up_to_then_and_its_capacity_free_at_once(net: Net) -> None:

@@ -131,6 +131,7 @@ class FakeNetwork:
             calls.UNSUBSCRIBE: (calls.SubscriptionRef, lambda ask: _soon(subscription_view(ask.account, ask.id))),
             calls.BALANCE: (calls.AccountRef, lambda ask: _soon(balance_view(ask.account))),
             calls.STATEMENT: (calls.AccountRef, lambda _: _soon([])),
+            calls.KNOWN_ACCOUNT: (calls.AccountRef, lambda _: _soon({})),
             calls.GRANT: (calls.Grant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
             calls.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
             calls.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),

@@ -213,6 +213,9 @@ class CannedClient:
         return [
             views.StatementLine(id="1", at=0, kind="grant", credit_class="granted", amount_microusd=5_000_000, ref=""),
             views.StatementLine(id="2", at=0, kind="usage", credit_class="paid", amount_microusd=-1230, ref=JOB),
+            views.StatementLine(
+                id="3", at=0, kind="reserved", credit_class="paid", amount_microusd=0, ref=JOB, held_microusd=4560
+            ),
         ]
 
     def bill(self, job_id: str | None, *, since_ms: int) -> Bill:
@@ -661,6 +664,7 @@ def test_money_is_labelled(client: CannedClient, capfd: pytest.CaptureFixture[st
     out = capfd.readouterr().out
     assert "TEST (granted)" in out
     assert "-0.00123 USD" in out
+    assert "0.00456 USD" in out
     assert called(client, "statement") == (None, 7)
 
 

@@ -106,6 +106,13 @@ def test_a_quote_says_what_the_first_window_reserves(world: World) -> None:
     assert world.rounds.first_window_ms(order(time_limit_s=5)) == 5000
 
 
+def test_a_quote_names_the_budget_that_does_not_cover_the_start(world: World) -> None:
+    wanted, window_ms = order(time_limit_s=3600, budget_microusd=999), 3_600_000
+    shown = quote(world.brain, wish_of(wanted, Needs()), window_ms, world.now, budget_microusd=999)
+    assert (shown.candidates, shown.why_not) == ([], {"budget": shown.nodes_total})
+    assert quote(world.brain, wish_of(wanted, Needs()), window_ms, world.now, budget_microusd=10**9).candidates
+
+
 def test_a_refused_transfer_is_named_with_its_own_cause(world: World) -> None:
     """A chain fails as a whole: what stands before the cause in it is refused, too, and says nothing."""
     holds = [

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fallow.cli import profiles
-from fallow.cli.show import Json, credit_name, say, show_json, table
+from fallow.cli.show import Json, credit_name, lease_name, say, show_json, table
 from fallow.cli.units import seconds, usd, when
 from fallow.sdk.bills import Bill, Line, Sum
 
@@ -70,11 +70,13 @@ def statement(*, after: str = "", limit: int = 100, json: Json = False) -> None:
             WORDS.get(line.kind, line.kind),
             credit_name(line.credit_class),
             usd(line.amount_microusd),
-            line.ref,
+            usd(line.held_microusd) if line.held_microusd else "",
+            lease_name(line.ref),
         )
         for line in lines
     ]
-    table(["WHEN (UTC)", "WHAT", "CREDITS", ">AMOUNT", "FOR"], rows, empty="Nothing has come in or been paid yet.")
+    columns = ["WHEN (UTC)", "WHAT", "CREDITS", ">AMOUNT", ">RESERVED", "LEASE"]
+    table(columns, rows, empty="Nothing has come in or been paid yet.")
 
 
 def total_lines(found: Bill) -> Iterator[str]:

@@ -19,7 +19,7 @@ from fallow.domain.views import BalanceView, ErrorView, JobView, QuoteView
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document.")]
 
-NODE_CHARACTERS = 12
+NODE_CHARACTERS = LEASE_CHARACTERS = 12
 PIPE_CHARACTERS = 250
 TEST_CLASS = "granted"
 
@@ -94,6 +94,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
 def node_name(node: str | None) -> str:
     """Short form of a node's id."""
     return (node or "")[:NODE_CHARACTERS]
+
+
+def lease_name(lease: str) -> str:
+    """Short form of a lease's id."""
+    return lease[:LEASE_CHARACTERS]
 
 
 def quote_line(quote: QuoteView) -> str:

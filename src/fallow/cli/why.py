@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fallow.cli import profiles
 from fallow.cli.evidence import say_evidence
-from fallow.cli.show import Json, job_lines, node_name, say, show_json, table
+from fallow.cli.show import Json, job_lines, lease_name, node_name, say, show_json, table
 from fallow.cli.units import usd, used
 from fallow.domain.jobs import ItemState
 from fallow.domain.matching import BUSY
@@ -82,6 +82,8 @@ def _asked(order: Order) -> Iterator[tuple[str, str]]:
     yield "denied", f"none of {len(needs.nodes_denied)} nodes"
     if order.max_price_microusd_per_hour < PRICE_MICROUSD_MAX:
         yield "price", f"at most {usd(order.max_price_microusd_per_hour)} an hour"
+    if order.budget_microusd is not None:
+        yield "budget", f"{usd(order.budget_microusd)} cover what is reserved at the start"
     for name, value in needs.attributes.items():
         yield f"attribute:{name}", value
     yield "offline", "online, and open to work"
@@ -101,7 +103,7 @@ def _lease(lease: LeaseView) -> tuple[object, ...]:
     by = lease.caused_by if lease.ended_at is not None else ""
     cost = used(lease.used_ms), usd(lease.owed_microusd)
     why = lease.reason, lease.receipt, ", ".join(_besides(lease))
-    return (lease.id[:12], lease.item, node_name(lease.node), lease.state, *cost, by, *why)
+    return (lease_name(lease.id), lease.item, node_name(lease.node), lease.state, *cost, by, *why)
 
 
 def _besides(lease: LeaseView) -> Iterator[str]:

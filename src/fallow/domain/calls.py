@@ -29,6 +29,7 @@ JOIN = "registry.join"
 NODES = "registry.nodes"
 CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
 CREATE_KEY = "registry.create_key"
+KNOWN_ACCOUNT = "registry.known_account"
 REVOKE_KEY = "registry.revoke_key"
 KEYS = "registry.keys"
 TOKENS = "registry.tokens"

@@ -287,7 +287,10 @@ class BalanceView(View, frozen=True, kw_only=True):
 
 
 class StatementLine(View, frozen=True, kw_only=True):
-    """One movement of an account. `amount_microusd` is positive when it came in."""
+    """One movement of an account. `amount_microusd` is positive when it came in.
+
+    What is reserved or given back stays the account's: `held_microusd` is by how much that part of it grew, or shrank.
+    """
 
     id: str
     at: int
@@ -295,6 +298,7 @@ class StatementLine(View, frozen=True, kw_only=True):
     credit_class: str
     amount_microusd: int
     ref: str
+    held_microusd: int = 0
 
 
 class PurseView(View, frozen=True, kw_only=True):

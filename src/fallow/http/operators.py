@@ -65,10 +65,10 @@ async def revoke_token(gateway: Parts, token_id: TokenId) -> None:
     await gateway.ask(calls.REVOKE_TOKEN, calls.RevokeToken(token_id=token_id), Empty)
 
 
-@post("/v1/operator/credits", guards=[operator], responses=keyed(409, 413), tags=["operator"])
+@post("/v1/operator/credits", guards=[operator], responses=keyed(404, 409, 413), tags=["operator"])
 async def grant(gateway: Parts, data: JSONBody[calls.Grant]) -> BalanceView:
-    """Give an account TEST credits, which nothing backs."""
-    address(data.account)
+    """Give an account TEST credits, which nothing backs. An address that nobody here has is refused: see it again."""
+    await gateway.ask(calls.KNOWN_ACCOUNT, calls.AccountRef(account=data.account), Empty)
     return await gateway.ask(calls.GRANT, data, BalanceView)
 
 

@@ -221,7 +221,8 @@ class Market:
             asked = calls.Submit(account=request.account, order=order, secrets=dict.fromkeys(request.secrets, ""))
             needs = self._needs(asked)
         window_ms, now = self._rounds.first_window_ms(order), self._clock.now_ms()
-        shown = quote(self._rounds.brain, wish_of(order, needs, buyer), window_ms, now, buyer)
+        wish = wish_of(order, needs, buyer)
+        shown = quote(self._rounds.brain, wish, window_ms, now, buyer, order.budget_microusd)
         compare = "tolerance" if order.tolerance is not None else "exact" if needs.compares else "none"
         return msgspec.structs.replace(shown, replicas=results_wanted(order, needs), compare=compare)
 

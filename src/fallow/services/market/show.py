@@ -202,13 +202,17 @@ def rerun_view(found: Rerun, suspects: Collection[bytes]) -> RerunView:
     )
 
 
-def quote(brain: Brain, wish: Wish, window_ms: int, now: int, buyer: bytes = b"") -> QuoteView:
+def quote(
+    brain: Brain, wish: Wish, window_ms: int, now: int, buyer: bytes = b"", budget_microusd: int | None = None
+) -> QuoteView:
     """Say where an order could run now, for how much, and for the other nodes why not.
 
     `window_ms` is how long a lease's first window is, for which money is reserved; `buyer` is who asks.
     """
     places = brain.places(now)
     fitting = candidates(places, wish)
+    affordable = [place for place in fitting if _within(budget_microusd, _deposit(price_of(place, wish), window_ms))]
+    too_dear, fitting = len(fitting) - len(affordable), affordable
     price = price_of(fitting[0], wish) if fitting else None
     return QuoteView(
         candidates=[
@@ -222,13 +226,17 @@ def quote(brain: Brain, wish: Wish, window_ms: int, now: int, buyer: bytes = b""
             for place in fitting[:CANDIDATES_SHOWN]
         ],
         nodes_total=len(places),
-        why_not=why_not(places, wish),
+        why_not=why_not(places, wish) | ({"budget": too_dear} if too_dear else {}),
         deposit_microusd=_deposit(price, window_ms),
         price_microusd_per_hour=price,
         plain_data=PLAIN_DATA,
         on_demand_microusd_per_hour=_cheapest(places, wish._replace(spot=False)),
         spot_microusd_per_hour=_cheapest(places, wish._replace(spot=True)),
     )
+
+
+def _within(budget_microusd: int | None, amount_microusd: int) -> bool:
+    return budget_microusd is None or amount_microusd <= budget_microusd
 
 
 def first_deposit(brain: Brain, wish: Wish, window_ms: int, now: int) -> int:

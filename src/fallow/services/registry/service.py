@@ -74,6 +74,7 @@ class Registry:
                 serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
                 serve(self._bus, calls.CREATE_TOKEN, calls.CreateToken, self.create_token, queue="registry"),
                 serve(self._bus, calls.CREATE_KEY, calls.CreateKey, self.create_key, queue="registry"),
+                serve(self._bus, calls.KNOWN_ACCOUNT, calls.AccountRef, self.known_account, queue="registry"),
                 serve(self._bus, calls.REVOKE_KEY, calls.RevokeKey, self.revoke_key, queue="registry"),
                 serve(self._bus, calls.KEYS, calls.Page, self.keys, queue="registry"),
                 serve(self._bus, calls.TOKENS, Empty, self.tokens, queue="registry"),
@@ -141,6 +142,17 @@ class Registry:
                 tx, KeyRow(key.key_id, key.digest, owner, tuple(sorted(request.scopes)), request.label, None)
             )
         return calls.Secret(secret=key.text, account=address_text(owner))
+
+    async def known_account(self, request: calls.AccountRef) -> Empty:
+        """Say that there is such an account.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self._database.transaction() as tx:
+            if not await self._store.has_account(tx, address(request.account)):
+                raise _unknown(request.account)
+        return {}
 
     async def revoke_key(self, request: calls.RevokeKey) -> Empty:
         """End an API key."""
@@ -252,7 +264,7 @@ class Registry:
         if text:
             owner: bytes = address(text)
             if not await self._store.has_account(tx, owner):
-                raise NotFound("account.unknown", f"There is no account {text} here.")
+                raise _unknown(text)
             return owner
         index = await self._store.next_custody_index(tx)
         owner = self._custody.address(index)
@@ -275,3 +287,7 @@ def open_code(net: str, node: bytes, text: str) -> BindingCode:
             f"Ask its holder for: fallow account bind {node.hex()} --net {net}",
         )
     return code
+
+
+def _unknown(account: str) -> NotFound:
+    return NotFound("account.unknown", f"There is no account {account} here.", "Look at the address again.")

@@ -152,9 +152,10 @@ def _positions(after: str) -> int:
 
 
 def _line(row: StatementRow, account: bytes, credit: Credit) -> StatementLine:
-    """One movement from the account's point of view. Reserving and giving back move nothing: their amount is 0."""
+    """One movement from the account's point of view: reserving and giving back move nothing away from it."""
     movement = row.movement
     moved = 0 if movement.flags & (PENDING | VOID_PENDING | EXPIRED) else movement.amount
+    held = movement.amount if movement.flags & PENDING else -row.released
     return StatementLine(
         id=str(row.seq),
         at=movement.created_ms,
@@ -162,6 +163,7 @@ def _line(row: StatementRow, account: bytes, credit: Credit) -> StatementLine:
         credit_class=credit.name.lower(),
         amount_microusd=moved if movement.credit == account else -moved,
         ref=movement.ref.hex(),
+        held_microusd=held if movement.debit == account else 0,
     )
 
 
