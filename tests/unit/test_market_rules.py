@@ -125,6 +125,24 @@ def test_a_refused_transfer_is_named_with_its_own_cause(world: World) -> None:
     assert transfers[1].id.hex() in caught.value.message
 
 
+def test_another_price_is_for_new_leases_only(world: World) -> None:
+    """Each with a meter of its own: the price is a version of the offer."""
+    submit(world, order(1, time_limit_s=25))
+    (old,) = accept_all(world)
+    world.offer(world.nodes[0], BIG, Terms(price_microusd_per_core_hour=720_000))
+    world.settle()
+    submit(world, order(2, time_limit_s=25))
+    (new,) = accept_all(world)
+    world.wait(10_000)
+    for lease in (old, new):
+        world.interim(world.nodes[0], lease, 0, 10_000)
+    world.wait(5_000)
+    for lease in (old, new):
+        world.final(world.nodes[0], lease, 1, 5_000)
+    world.settle()
+    assert [world.store.lease(lease).owed_microusd for lease in (old, new)] == [1500, 3000]
+
+
 def test_a_restart_forgets_nothing_that_open_leases_have_cost(world: World) -> None:
     submit(world, order(time_limit_s=30, budget_microusd=2500))
     (lease,) = accept_all(world)

@@ -140,6 +140,24 @@ async def test_a_changed_policy_holds_at_once(case: Case) -> None:
         assert (await agent.status()).offered.cpu_milli == 1000
 
 
+async def test_another_price_is_offered_at_once_and_what_runs_goes_on(case: Case) -> None:
+    world = case.world
+    async with case.serving() as agent:
+        await world.propose(world.proposal(1))
+        await eventually(lambda: len(world.worker.running) == 1)
+        before = case.offers[-1]
+        prices = {"price_usd_per_core_hour": 0.07, "spot_usd_per_core_hour": 0.02}
+        save_policy(world.home.path, IdlePolicy(**prices))
+        await world.clock.advance(1)
+        await eventually(lambda: case.offers[-1]["offer"] > before["offer"])
+        made, status = case.offers[-1], await agent.status()
+        assert made["terms"]["price_microusd_per_core_hour"] == 70_000
+        assert made["spot"]["price_microusd_per_core_hour"] == 20_000
+        assert status.asked == status.terms
+        assert list(world.worker.running) == [LEASE]
+        assert "Asks 0.07 US dollars an hour for a core" in " ".join(status.owner.policy if status.owner else [])
+
+
 async def test_a_policy_that_cannot_be_read_changes_nothing_and_is_told(case: Case) -> None:
     async with case.serving() as agent:
         (case.world.home.path / "policy.toml").write_text("cpu_percent = 1000")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fallow.agent.hours import parse_range
 from fallow.agent.policy import (
     PolicyState,
     Verdict,
+    asked,
     decide,
     offered,
     price_floor_microusd_per_core_hour,
@@ -19,7 +21,7 @@ from fallow.agent.policy import (
 from fallow.agent.policy_file import IdlePolicy, changed, load_policy, meanings, policy_stamp, policy_toml, save_policy
 from fallow.agent.policy_text import explain
 from fallow.domain.errors import InvalidInput
-from fallow.domain.resources import Resources
+from fallow.domain.resources import Resources, Terms
 from tests.unit.owner_fakes import BLIND, QUIET, at, reading
 
 STRICT = IdlePolicy(
@@ -167,6 +169,20 @@ def test_the_price_floor_covers_electricity_and_wear() -> None:
     assert price_floor_microusd_per_core_hour(policy, 4000, fee_ppm=100_000) == 11_112  # rounded up
 
 
+def test_prices_of_the_policy_come_before_what_was_said_when_joining() -> None:
+    agreed = Terms(price_microusd_per_core_hour=10_000, price_microusd_per_gpu_hour=200_000)
+    spot = Terms(price_microusd_per_core_hour=4_000, price_microusd_per_gpu_hour=80_000)
+    none = asked(IdlePolicy())
+    assert (none.on_demand(agreed), none.on_spot(agreed, spot), none.on_spot(agreed, None)) == (agreed, spot, None)
+    dearer = asked(IdlePolicy(price_usd_per_core_hour=0.02))
+    assert dearer.on_demand(agreed) == msgspec.structs.replace(agreed, price_microusd_per_core_hour=20_000)
+    assert dearer.on_spot(agreed, spot) == Terms(price_microusd_per_core_hour=4_000, price_microusd_per_gpu_hour=40_000)
+    cheap = asked(IdlePolicy(price_usd_per_core_hour=0.001, price_usd_per_gpu_hour=0.1, spot_usd_per_core_hour=0.003))
+    full = Terms(price_microusd_per_core_hour=1_000, price_microusd_per_gpu_hour=100_000)
+    assert cheap.on_demand(agreed) == cheap.on_spot(agreed, None) == full, "spot never costs more"
+    assert asked(IdlePolicy(spot_usd_per_core_hour=0.0)).on_spot(agreed, None) == Terms(price_microusd_per_core_hour=0)
+
+
 def test_the_file_keeps_what_was_set(tmp_path: Path) -> None:
     assert load_policy(tmp_path) == IdlePolicy()
     assert policy_stamp(tmp_path) == (0, 0)
@@ -192,6 +208,8 @@ def test_the_file_keeps_what_was_set(tmp_path: Path) -> None:
         ("hours=always", "no range of hours"),
         ("watts_busy=100", "needed together"),
         ("away_minutes", "no setting"),
+        ("price_usd_per_core_hour=-1", "price_usd_per_core_hour"),
+        ("spot_usd_per_core_hour=1e12", "spot_usd_per_core_hour"),
     ],
 )
 def test_what_makes_no_sense_is_refused(setting: str, what: str) -> None:

@@ -74,6 +74,11 @@ class Offering:
         return self._presence.terms(self._shape)
 
     @property
+    def asked(self) -> Terms:
+        """What the owner asks, in his policy or when he joined."""
+        return self._presence.asked(self._shape)
+
+    @property
     def _shape(self) -> Shape:
         if self._owner is not None:
             return self._owner.shape

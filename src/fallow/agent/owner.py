@@ -14,11 +14,13 @@ import msgspec
 
 from fallow.agent.policy import (
     GIB,
+    Asked,
     Now,
     PolicyState,
     Reading,
     Unknown,
     Verdict,
+    asked,
     decide,
     offered,
     price_floor_microusd_per_core_hour,
@@ -42,11 +44,15 @@ _log = logging.getLogger(__name__)
 
 
 class Shape(NamedTuple):
-    """What the owner's rules leave of an offer. `floor` is the least price, micro-US-dollars per core and hour."""
+    """What the owner's rules leave of an offer, and the prices that they set.
+
+    `floor` is the least price, micro-US-dollars per core and hour.
+    """
 
     open: bool
     total: Resources
     floor: int
+    asked: Asked = Asked()
 
 
 class OwnerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +113,7 @@ class Owner:
         total = offered(self.policy, self._machine, self._agreed)
         # Networks do not tell their fee yet: the default one is assumed to come off.
         floor = price_floor_microusd_per_core_hour(self.policy, total.cpu_milli, fee_ppm=FeePolicy().fee_ppm)
-        return Shape(self.verdict.open, total, floor)
+        return Shape(self.verdict.open, total, floor, asked(self.policy))
 
     @property
     def closed_for(self) -> str:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import msgspec
 
 from fallow.agent.hours import parse_range
-from fallow.agent.policy_file import IdlePolicy
-from fallow.domain.resources import Resources
+from fallow.agent.policy_file import MICROUSD_PER_USD, IdlePolicy
+from fallow.domain.resources import Resources, Terms
 
 GIB = 1 << 30
 COOLER_C = 5
@@ -106,6 +106,38 @@ def offered(policy: IdlePolicy, machine: Resources, agreed: Resources) -> Resour
         disk_mib=min(agreed.disk_mib, machine.disk_mib * policy.disk_percent // 100),
         gpus=min(agreed.gpus, machine.gpus),
     )
+
+
+class Asked(NamedTuple):
+    """Prices that the policy sets, in micro-US-dollars an hour; None where what was said when joining holds."""
+
+    core: int | None = None
+    gpu: int | None = None
+    spot_core: int | None = None
+
+    def on_demand(self, agreed: Terms) -> Terms:
+        """What is asked where `agreed` was said when joining."""
+        core = agreed.price_microusd_per_core_hour if self.core is None else self.core
+        gpu = agreed.price_microusd_per_gpu_hour if self.gpu is None else self.gpu
+        return msgspec.structs.replace(agreed, price_microusd_per_core_hour=core, price_microusd_per_gpu_hour=gpu)
+
+    def on_spot(self, agreed: Terms, spot: Terms | None) -> Terms | None:
+        """What is asked for spot leases: never more than on demand, and for all parts the same share of it."""
+        if self == Asked():
+            return spot
+        full = self.on_demand(agreed)
+        wanted = spot.price_microusd_per_core_hour if self.spot_core is None and spot is not None else self.spot_core
+        if wanted is None:
+            return None
+        core = min(wanted, full.price_microusd_per_core_hour)
+        gpu = full.price_microusd_per_gpu_hour * core // max(1, full.price_microusd_per_core_hour)
+        return msgspec.structs.replace(spot or full, price_microusd_per_core_hour=core, price_microusd_per_gpu_hour=gpu)
+
+
+def asked(policy: IdlePolicy) -> Asked:
+    """The prices that a policy sets."""
+    prices = (policy.price_usd_per_core_hour, policy.price_usd_per_gpu_hour, policy.spot_usd_per_core_hour)
+    return Asked(*(None if price is None else round(_exact(price) * MICROUSD_PER_USD) for price in prices))
 
 
 def price_floor_microusd_per_core_hour(policy: IdlePolicy, cpu_milli: int, *, fee_ppm: int = 0) -> int:

@@ -13,11 +13,14 @@ from msgspec import Meta
 from fallow.agent.files import write_durably
 from fallow.agent.hours import parse_range
 from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.domain.resources import PRICE_MICROUSD_MAX
 
 FILE = "policy.toml"
+MICROUSD_PER_USD = 1_000_000
 
 Percent = Annotated[int, Meta(ge=1, le=100)]
 Amount = Annotated[float, Meta(ge=0, le=1e9)]
+Price = Annotated[float, Meta(ge=0, le=PRICE_MICROUSD_MAX / MICROUSD_PER_USD)]
 
 
 def _doc(text: str) -> Meta:
@@ -71,6 +74,15 @@ class IdlePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Annotated[int, Meta(ge=0, le=86_400)],
         _doc("Seconds that nothing must be in the way before a machine that was closed opens again."),
     ] = 60
+    price_usd_per_core_hour: Annotated[
+        Price | None, _doc("US dollars asked for a core and hour; left out, what was said when joining.")
+    ] = None
+    price_usd_per_gpu_hour: Annotated[
+        Price | None, _doc("US dollars asked for a graphics processor and hour; left out, as when joining.")
+    ] = None
+    spot_usd_per_core_hour: Annotated[
+        Price | None, _doc("US dollars asked where work may be ended for work at the full price; never above that one.")
+    ] = None
     watts_idle: Annotated[Amount, _doc("Watts that the machine draws when it is on and idle.")] = 0
     watts_busy: Annotated[Amount | None, _doc("Watts that it draws when all offered cores work.")] = None
     tariff_usd_per_kwh: Annotated[Amount | None, _doc("US dollars that a kilowatt hour costs here.")] = None

@@ -51,6 +51,14 @@ def _line(policy: IdlePolicy) -> Iterator[str]:
 
 
 def _cost(policy: IdlePolicy) -> Iterator[str]:
+    prices = {
+        "a core": policy.price_usd_per_core_hour,
+        "a graphics processor": policy.price_usd_per_gpu_hour,
+        "a core where work may be ended for others": policy.spot_usd_per_core_hour,
+    }
+    set_here = [f"{price:g} US dollars an hour for {what}" for what, price in prices.items() if price is not None]
+    if set_here:
+        yield f"Asks {', '.join(set_here)}; leases that run keep their price."
     if policy.watts_busy is not None:
         yield (
             f"Never below the cost of {policy.watts_busy - policy.watts_idle:g} W more at work, "

@@ -44,7 +44,8 @@ class Presence:
             attributes=dict(sorted(self.attributes.items())),
             country=settings.country,
         )
-        spot = None if settings.spot is None else _not_below(settings.spot, shape.floor)
+        wanted = shape.asked.on_spot(settings.terms, settings.spot)
+        spot = None if wanted is None else _not_below(wanted, shape.floor)
         fields = {name: getattr(made, name) for name in made.__struct_fields__}
         if settings.cell:
             return PlacedOfferMade(cell=settings.cell, spot=spot, **fields)
@@ -52,7 +53,11 @@ class Presence:
 
     def terms(self, shape: Shape) -> Terms:
         """What an offer of this shape asks."""
-        return _not_below(self.state.settings.terms, shape.floor)
+        return _not_below(self.asked(shape), shape.floor)
+
+    def asked(self, shape: Shape) -> Terms:
+        """What the owner asks, whatever the work costs him."""
+        return shape.asked.on_demand(self.state.settings.terms)
 
     def set_mode(self, mode: Mode) -> None:
         """Keep what the owner wants, restarts included."""

@@ -177,7 +177,7 @@ class Agent:
             missing=dict(self._probe.missing),
             closed_for=self._closed(0),
             uploads_waiting=sorted(self._uploads.waiting),
-            asked=state.settings.terms,
+            asked=self._offering.asked,
             terms=self._offering.terms,
             owner=self._ports.owner.view() if self._ports.owner is not None else None,
         )
