@@ -12,7 +12,7 @@ import pytest
 
 from fallow import Order
 from fallow.adapters.clock import SystemClock
-from fallow.services.market.floor import LOST_AFTER_MS
+from fallow.domain.offers import LOST_AFTER_MS
 from tests.network import Agent, Net, check_books, check_job, network, processes_of, until, until_async
 from tests.programs import SECOND
 

@@ -14,12 +14,12 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, ItemState, JobState, Needs
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
 from fallow.domain.matching import why_not
+from fallow.domain.offers import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.domain.orders import UNTIL_STOPPED_S, Order, Requirements
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import TRUSTED_AFTER, Standing
 from fallow.services.market.brain import RENEW_BEFORE_MS
 from fallow.services.market.dispatch import wish_of
-from fallow.services.market.floor import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.services.market.rounds import Submission
 from fallow.services.market.show import node_view, quote, standing_view
 from tests.market_world import TERM, WINDOW_MS, World, failed, finish
@@ -798,12 +798,12 @@ def turn_down(world: World) -> int:
     world.decline(world.nodes[0], lease.id)
     world.settle()
     assert not world.brain.leases
-    return world.brain.floor.slots[world.nodes[0].id].cool_until - world.now
+    return world.brain.floor.slots[world.nodes[0].id].life.cool_until - world.now
 
 
 def come_back(world: World) -> None:
     world.wait(0)
-    world.now = max(world.now, world.brain.floor.slots[world.nodes[0].id].cool_until)
+    world.now = max(world.now, world.brain.floor.slots[world.nodes[0].id].life.cool_until)
     world.wait(0)
     world.settle()
 
@@ -831,7 +831,7 @@ def test_declining_several_proposals_at_once_counts_once(world: World) -> None:
     for lease in list(world.brain.leases.values()):
         world.decline(world.nodes[0], lease.id)
     world.settle()
-    assert world.brain.floor.slots[world.nodes[0].id].cool_until == world.now + COOL_MS
+    assert world.brain.floor.slots[world.nodes[0].id].life.cool_until == world.now + COOL_MS
 
 
 def test_nobody_is_asked_more_rarely_because_the_network_was_deaf(world: World) -> None:

@@ -10,6 +10,7 @@ from fallow.domain.billing import NOTHING
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import FINAL, Item, ItemState
 from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.offers import Worked
 from fallow.domain.verification import Compared, Judgement, Verdict, verdict
 from fallow.services.market.accounts import Accounts
 from fallow.services.market.changes import Collect
@@ -152,7 +153,7 @@ class Course(Accounts):
     def _lease_over(self, lease: Lease, now: int, *, worked: bool) -> None:
         """Count what it cost, and move its item on if it ended before it reported a result."""
         if worked:
-            self.floor.slots[lease.node].warm()
+            self.floor.slots[lease.node].apply(Worked())
         if lease.caused_by == "owner" and lease.reason != lease_rules.PREEMPTED:
             self.floor.cool(lease.node, now)  # it loses no reputation, but others come first for a moment
         del self.leases[lease.id]

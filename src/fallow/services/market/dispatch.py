@@ -248,7 +248,7 @@ def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: 
         payer=payer,
         payee=offer.account,
         node=offer.node,
-        boot=slot.boot,
+        boot=slot.life.boot,
         resources=resources,
         price_microusd_per_hour=price,
         price_version=offer.made.offer,

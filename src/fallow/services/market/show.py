@@ -109,7 +109,7 @@ def node_state(slot: Slot, now: int, *, banned: bool) -> str:
     """Busy with leases, idle, paused by its owner, offline, or banned."""
     if banned:
         return "banned"
-    if not slot.online(now):
+    if not slot.life.online(now):
         return "offline"
     if not slot.offer.made.open:
         return "paused"
@@ -128,7 +128,7 @@ def standing_view(
         confirmed=shown.confirmed,
         wrong=shown.wrong,
         suspended_until=suspended_until(shown),
-        left_alone_until=0 if slot is None else slot.cool_until,
+        left_alone_until=0 if slot is None else slot.life.cool_until,
         refused=[RefusalView(boot=one.boot, seq=one.seq, code=one.code, at=one.at) for one in refusals],
         usage_microusd=dict(usage_microusd),
     )
@@ -153,7 +153,7 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: st
         confirmed=standing.confirmed,
         wrong=standing.wrong,
         leases=len(slot.leases),
-        last_seen_at=slot.seen_at,
+        last_seen_at=slot.life.seen_at,
     )
 
 

@@ -41,7 +41,7 @@ class Preemption:
         places = [
             self._brain.place_of(slot, self._now)._replace(free=self._at_most(slot.offer.node))
             for slot in slots
-            if slot.offer.account not in barred and self._now >= slot.cool_until
+            if slot.offer.account not in barred and not slot.life.rests(self._now)
         ]
         best = next((place.node for place in candidates(places, wish) if affords(price_of(place, wish))), None)
         if best is None:
