@@ -161,7 +161,8 @@ class FakeNetwork:
             raise Conflict("job.conflict", "Another order has this id.")
         if order.id not in self.jobs:
             self.items[order.id] = [item_view(index) for index in range(order.item_count)]
-            self.jobs[order.id] = job_view(order.id, items=order.item_count)
+            shown = job_view(order.id, items=order.item_count)
+            self.jobs[order.id] = msgspec.structs.replace(shown, secrets=sorted(ask.secrets))
         return self.jobs[order.id]
 
     async def job(self, ask: calls.JobRef) -> views.JobView:

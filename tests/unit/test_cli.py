@@ -164,8 +164,8 @@ class CannedClient:
         needs = Requirements(cpu_milli=2500, countries=["DE", "AT"], attributes={"compute.wasm": "wasi-p1"})
         return Order(id=job_id, vertical="compute", work={}, requirements=needs, max_price_microusd_per_hour=10_000)
 
-    def rerun(self, job_id: str, *, failed: bool) -> views.JobView:
-        self._note("rerun", job_id, failed)
+    def rerun(self, job_id: str, *, failed: bool, secrets: dict[str, str]) -> views.JobView:
+        self._note("rerun", job_id, failed, secrets)
         return msgspec.structs.replace(self.job_now, id="2" * 32)
 
     def job_evidence(self, job_id: str) -> list[views.EvidenceView]:
@@ -638,10 +638,14 @@ def test_job_why_it_failed(capfd: pytest.CaptureFixture[str]) -> None:
     assert document["quote"]["nodes_total"] == 2
 
 
-def test_a_job_again(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_job_again(client: CannedClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("KEY", "hush")
     assert main.run(["job", "rerun", JOB]) == 0
-    assert main.run(["job", "rerun", JOB, "--failed"]) == 0
-    assert [values for name, values in client.asked if name == "rerun"] == [(JOB, False), (JOB, True)]
+    assert main.run(["job", "rerun", JOB, "--failed", "--secret", "KEY"]) == 0
+    assert [values for name, values in client.asked if name == "rerun"] == [
+        (JOB, False, {}),
+        (JOB, True, {"KEY": "hush"}),
+    ]
     assert capfd.readouterr().out == ("2" * 32 + "\n") * 2
 
 

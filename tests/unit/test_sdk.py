@@ -473,6 +473,16 @@ async def test_a_job_is_ordered_once_more(network: FakeNetwork, client: AsyncCli
         await client.rerun(again.id, failed=True)
 
 
+async def test_a_job_with_secrets_is_ordered_once_more_with_the_same_ones(client: AsyncClient) -> None:
+    order = await client.wasm_order(b"program")
+    await client.submit(order, secrets={"KEY": "old", "OTHER": "x"})
+    with pytest.raises(InvalidInput, match=r"job\.secrets") as caught:
+        await client.rerun(order.id, secrets={"OTHER": "y"})
+    assert caught.value.hint == "Give them again: --secret KEY"
+    again = await client.rerun(order.id, secrets={"OTHER": "y", "KEY": "new"})
+    assert (again.id != order.id, again.secrets) == (True, ["KEY", "OTHER"])
+
+
 async def test_events_go_on_after_a_broken_connection() -> None:
     job = fake_network.job_view("0" * 32)
     item = JobEvent(job=job.id, at=1, state="done", item=0)

@@ -14,6 +14,7 @@ from fallow.cli import profiles
 from fallow.cli.collect import collect
 from fallow.cli.show import Json, bill_line, fields, item_counts, job_lines, node_name, say, show_json, table, tell
 from fallow.cli.units import usd, used, when
+from fallow.cli.wanted import Many, secret_values
 from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import JobState
 from fallow.domain.views import JobView
@@ -197,11 +198,14 @@ def rerun(
     /,
     *,
     failed: Annotated[bool, Parameter(negative=(), help="Only the items that have no result.")] = False,
+    secret: Annotated[
+        Many, Parameter(help="NAME or NAME=PATH, once more for each that the job had: values are not kept.")
+    ] = (),
     json: Json = False,
 ) -> None:
     """Order the same work once more, as a new job. Prints its id and does not wait: see `fallow job wait`."""
     with profiles.connect() as client:
-        job = client.rerun(job_id, failed=failed)
+        job = client.rerun(job_id, failed=failed, secrets=secret_values(secret))
     show_json(job) if json else say(job.id)
 
 

@@ -154,7 +154,7 @@ class Wanted:
         Raises:
             InvalidInput: one is not there.
         """
-        return dict(_secret(text) for text in self.secret)
+        return secret_values(self.secret)
 
     @property
     def options(self) -> RunOptions:
@@ -243,6 +243,11 @@ def _country(text: str) -> str:
 
 
 Options = Annotated[Wanted | None, Parameter(name="*")]
+
+
+def secret_values(texts: Iterable[str]) -> dict[str, str]:
+    """Values of `--secret` by name; raises what `Wanted.secrets` raises."""
+    return dict(_secret(text) for text in texts)
 
 
 def _secret(text: str) -> tuple[str, str]:

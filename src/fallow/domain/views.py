@@ -54,7 +54,8 @@ class ItemView(View, frozen=True, kw_only=True):
 class JobView(View, frozen=True, kw_only=True):
     """One job. `counts` maps each item state to its number; `budget_microusd` is the most that it may cost.
 
-    `trust` maps each trust level to how many of its items are, or were last, with a node of that level now.
+    `trust` maps each trust level to how many of its items are, or were last, with a node of that level now. `secrets`
+    are the names of the secret values that came with it; the values are deleted when it ends.
     """
 
     id: str
@@ -69,6 +70,7 @@ class JobView(View, frozen=True, kw_only=True):
     reserved_microusd: int
     reason: str
     budget_microusd: int | None = None
+    secrets: list[str] = []
     trust: dict[str, int] = {}
 
 

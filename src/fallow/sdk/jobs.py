@@ -77,19 +77,28 @@ class JobCalls(Wire):
         """What a job was ordered as."""
         return await self._call("GET", f"{_path(job_id)}/order", Order)
 
-    async def rerun(self, job_id: str, *, failed: bool = False) -> JobView:
+    async def rerun(self, job_id: str, *, failed: bool = False, secrets: Mapping[str, str] | None = None) -> JobView:
         """Order the work of a job once more, as a new job; with `failed` only the items that ended without a result.
 
+        Secret values are not kept beyond a job: those that it had are needed again.
+
         Raises:
-            InvalidInput: `job.nothing_failed`, there are no such items.
+            InvalidInput: `job.nothing_failed`, there are no such items; `job.secrets`, secret values are missing.
         """
+        lacking = [name for name in (await self.job(job_id)).secrets if name not in (secrets or {})]
+        if lacking:
+            raise InvalidInput(
+                "job.secrets",
+                f"Job {job_id} had secret values that are not kept: {', '.join(lacking)}.",
+                f"Give them again: {' '.join(f'--secret {name}' for name in lacking)}",
+            )
         order = msgspec.structs.replace(await self.order(job_id), id=new_id())
         if failed:
             ended = [item.index async for item in self.all_items(job_id) if item.state in WITHOUT_RESULT]
             if not ended:
                 raise InvalidInput("job.nothing_failed", f"No item of job {job_id} has failed or was cancelled.")
             order = msgspec.structs.replace(order, items=[order.items[index] for index in ended if order.items])
-        return await self.submit(order)
+        return await self.submit(order, secrets=secrets)
 
     async def items(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[ItemView]:
         """A page of a job's items; `after` is the last index seen."""

@@ -59,6 +59,7 @@ def job_view(job: Job, items: Sequence[Item], reserved_microusd: int, trust_of: 
         reserved_microusd=reserved_microusd,
         reason=job.reason or next((item.reason for item in items if item.reason), ""),
         budget_microusd=job.order.budget_microusd,
+        secrets=list(job.needs.secrets),
         trust={level: levels[level] for level in (*LEVELS, SUSPENDED) if levels[level]},
     )
 
