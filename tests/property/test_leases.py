@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fallow.domain.billing import FeePolicy, charge, deposit
-from fallow.domain.leases import (
+from fallow.domain.lease_events import (
     Accepted,
     Declined,
     Effect,
@@ -18,8 +18,6 @@ from fallow.domain.leases import (
     Event,
     Free,
     Judged,
-    Lease,
-    LeaseState,
     Lost,
     Refused,
     Release,
@@ -33,9 +31,8 @@ from fallow.domain.leases import (
     Unfunded,
     Vote,
     Wasted,
-    propose,
-    step,
 )
+from fallow.domain.leases import Lease, LeaseState, propose, step
 from fallow.domain.resources import Resources
 from fallow.domain.verification import Verdict
 

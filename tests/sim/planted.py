@@ -12,7 +12,8 @@ from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain import leases
 from fallow.domain.batches import stored_records
 from fallow.domain.facts import UsageReceipt
-from fallow.domain.leases import Lease, Lost, Release, Reported, Step
+from fallow.domain.lease_events import Event, Lost, Release, Reported
+from fallow.domain.leases import Lease, Step
 from fallow.domain.records import Record
 from fallow.ports.stores import Cursor, LoggedBatch
 from fallow.services.ingest import service as ingest
@@ -63,7 +64,7 @@ def hold_not_released(patch: Patch) -> None:
     """The money of a lease whose node is lost stays reserved."""
     step = leases.step
 
-    def keep_the_money(lease: Lease, event: leases.Event) -> Step:
+    def keep_the_money(lease: Lease, event: Event) -> Step:
         after, effects = step(lease, event)
         if isinstance(event, Lost):
             effects = tuple(effect for effect in effects if not isinstance(effect, Release))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from fallow.domain import leases as lease_rules
+from fallow.domain import lease_events
 from fallow.domain.billing import Charge, charge, deposit
 from fallow.domain.chart import NETWORK, Credit, Kind, Parts
 from fallow.domain.leases import Lease, LeaseState
@@ -79,7 +79,7 @@ class Accounts(State):
             self.jobs[lease.job].reserved[lease.id] = amount_microusd + kept_microusd
         return Hold(lease, window, amount_microusd)
 
-    def _close(self, before: Lease, after: Lease, effect: lease_rules.Settle) -> bool:
+    def _close(self, before: Lease, after: Lease, effect: lease_events.Settle) -> bool:
         """Charge and keep what a window cost; False when the budget does not cover the window that follows."""
         charged = self._charge(before, effect.used_ms)
         keep = deposit(before.price_microusd_per_hour, effect.kept_ms)
@@ -90,7 +90,7 @@ class Accounts(State):
         self.unfunded.discard(before.payer)
         return following is not None or effect.following is None
 
-    def _next_hold(self, lease: Lease, following: lease_rules.Reserve, kept_microusd: int) -> Hold | None:
+    def _next_hold(self, lease: Lease, following: lease_events.Reserve, kept_microusd: int) -> Hold | None:
         """Reserve the window after one that was closed; None when the order's budget does not cover it."""
         if lease.payer != NETWORK:
             entry = self.jobs[lease.job]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from fallow.domain import jobs as job_rules
-from fallow.domain import leases as lease_rules
+from fallow.domain import lease_events
 from fallow.domain.chart import NETWORK
 from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.facts import LeaseCheckpoint, UsageReceipt
@@ -153,19 +153,19 @@ class Brain(Course):
 
     def accepted(self, source: Source, lease_id: bytes, now: int) -> None:
         """Apply a signed accept; the boot that signed it does the work."""
-        if self._from_node(source, lease_id, lease_rules.Accepted(now)):
+        if self._from_node(source, lease_id, lease_events.Accepted(now)):
             self._keep(msgspec.structs.replace(self.leases[lease_id], boot=source.boot))
 
     def declined(self, source: Source, lease_id: bytes, reason: str, now: int) -> None:
         """Apply a signed decline; the node is left in peace for a moment."""
         self.floor.cool(source.node, now)
-        self._from_node(source, lease_id, lease_rules.Declined(now, reason or "node.declined"))
+        self._from_node(source, lease_id, lease_events.Declined(now, reason or "node.declined"))
 
     def reported(self, source: Source, receipt: UsageReceipt, now: int) -> None:
         """Apply a signed receipt."""
         if receipt.final and receipt.result is not None:
             self.results[receipt.lease] = receipt.result.hex()
-        event = lease_rules.Reported(
+        event = lease_events.Reported(
             at=now,
             window=receipt.window,
             used_ms=receipt.used_ms,
@@ -182,7 +182,7 @@ class Brain(Course):
         lease = self.leases.get(checkpoint.lease)
         if lease is not None and not self.jobs[lease.job].job.needs.checkpoints:
             self.refuse(source, "checkpoint.unwanted", now)
-        elif self._from_node(source, checkpoint.lease, lease_rules.Saved(now, checkpoint.used_ms)):
+        elif self._from_node(source, checkpoint.lease, lease_events.Saved(now, checkpoint.used_ms)):
             lease = self.leases[checkpoint.lease]
             entry = self.jobs[lease.job]
             item = msgspec.structs.replace(entry.items[lease.item], checkpoint=checkpoint.blob.hex())
@@ -209,22 +209,22 @@ class Brain(Course):
         """End what took too long, except for leases whose money moves in this round: their turn comes with the next."""
         for lease, reason in list(self.floor.lost(self.leases.values(), now)):
             if not self.moves_money(lease.id):
-                self._step(lease, lease_rules.Lost(now, reason))
+                self._step(lease, lease_events.Lost(now, reason))
         for lease in list(self.leases.values()):
             if self.moves_money(lease.id):
                 continue
             if lease.holds_capacity and {lease.node, lease.payee} & self.banned:
                 self.changes.stops.append((lease.node, lease.id))
-                self._step(lease, lease_rules.Lost(now, BANNED, "network"))
+                self._step(lease, lease_events.Lost(now, BANNED, "network"))
                 continue
             self.evictions.runs(self.jobs[lease.job].job.account, lease, now)
             if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
                 self.floor.cool(lease.node, now)
-                self._step(lease, lease_rules.Declined(now, "node.unanswered"))
+                self._step(lease, lease_events.Declined(now, "node.unanswered"))
             elif lease.state is LeaseState.RUNNING and now >= _due_at(lease):
-                self._step(lease, lease_rules.Lost(now, "node.overdue"))
+                self._step(lease, lease_events.Lost(now, "node.overdue"))
             elif self._is_old(lease, now):
-                self._step(lease, lease_rules.StopAsked(now, "lease.renewed", "network"))
+                self._step(lease, lease_events.StopAsked(now, "lease.renewed", "network"))
 
     def _is_old(self, lease: Lease, now: int) -> bool:
         """Whether a process that runs until stopped has to go on with another lease."""
@@ -242,7 +242,7 @@ class Brain(Course):
         self.changes.items.update({(order.id, item.index): item for item in items})
         self.changes.tell(order.id, now, job.state)
 
-    def _from_node(self, source: Source, lease_id: bytes, event: lease_rules.Event) -> bool:
+    def _from_node(self, source: Source, lease_id: bytes, event: lease_events.Event) -> bool:
         lease = self.leases.get(lease_id)
         if lease is None or lease.node != source.node:
             self.refuse(source, "lease.not_open", event.at)

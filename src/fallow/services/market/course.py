@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fallow.domain import jobs as job_rules
+from fallow.domain import lease_events
 from fallow.domain import leases as lease_rules
 from fallow.domain.billing import NOTHING
 from fallow.domain.chart import NETWORK
@@ -31,7 +32,7 @@ class Course(Accounts):
         """The payer cannot cover it: the lease ends, and his items wait until money comes in."""
         self.unfunded.add(lease.payer)
         if lease.id in self.leases:
-            self._step(self.leases[lease.id], lease_rules.Unfunded(now))
+            self._step(self.leases[lease.id], lease_events.Unfunded(now))
 
     def place(self, job_id: str, index: int, lease: Lease) -> None:
         """Propose a lease for an item: money is reserved first, then the node is asked."""
@@ -46,7 +47,7 @@ class Course(Accounts):
         """End a spot lease for one on demand, as its owner would; a process that runs until stopped is paid so far."""
         by = "network" if self.jobs[lease.job].job.order.until_stopped else "owner"
         self.giving_way[lease.id] = now + GIVE_WAY_MS
-        self._step(lease, lease_rules.StopAsked(now, lease_rules.PREEMPTED, by))
+        self._step(lease, lease_events.StopAsked(now, lease_rules.PREEMPTED, by))
 
     def over_budget(self, entry: Entry, item: Item, now: int) -> None:
         """No node that an item could ever get fits the order's budget: it fails, unless a lease may give money back."""
@@ -75,11 +76,11 @@ class Course(Accounts):
             self._set_item(entry, msgspec.structs.replace(item, state=ItemState.FAILED, reason="canary.dropped"), now)
         self._end_job(entry, now)
 
-    def _step(self, lease: Lease, event: lease_rules.Event) -> str:
+    def _step(self, lease: Lease, event: lease_events.Event) -> str:
         """Apply an event to a lease and follow its effects; returns the code of a refusal."""
         after, effects = lease_rules.step(lease, event)
         for effect in effects:
-            if isinstance(effect, lease_rules.Refused):
+            if isinstance(effect, lease_events.Refused):
                 return effect.code
         self._keep(after)
         if after.state is LeaseState.RUNNING and lease.state is LeaseState.PROPOSED:
@@ -88,35 +89,35 @@ class Course(Accounts):
             self._follow(lease, after, effect, event.at)
         return ""
 
-    def _follow(self, before: Lease, after: Lease, effect: lease_rules.Effect, now: int) -> None:
+    def _follow(self, before: Lease, after: Lease, effect: lease_events.Effect, now: int) -> None:
         match effect:
-            case lease_rules.Stop():
+            case lease_events.Stop():
                 self.changes.stops.append((after.node, after.id))
-            case lease_rules.Free():
+            case lease_events.Free():
                 self.floor.slots[after.node].give_back(after)
-            case lease_rules.Vote():
+            case lease_events.Vote():
                 self._vote(after, now)
-            case lease_rules.Ended(paid=paid):
+            case lease_events.Ended(paid=paid):
                 worked = paid or after.window > 0 or after.saved_ms > 0
                 self._lease_over(self.leases[after.id], now, worked=worked)
-            case lease_rules.Refused():
+            case lease_events.Refused():
                 pass  # it changed nothing
             case _:
                 self._move_money(before, after, effect, now)
 
-    def _move_money(self, before: Lease, after: Lease, effect: lease_rules.MoneyEffect, now: int) -> None:
+    def _move_money(self, before: Lease, after: Lease, effect: lease_events.MoneyEffect, now: int) -> None:
         match effect:
-            case lease_rules.Reserve(window, amount):
+            case lease_events.Reserve(window, amount):
                 self.changes.move(self._hold(after, window, amount))
-            case lease_rules.Settle():
+            case lease_events.Settle():
                 if not self._close(before, after, effect):
-                    self._step(self.leases[after.id], lease_rules.Unfunded(now, "buyer.budget"))
-            case lease_rules.Release(window):
+                    self._step(self.leases[after.id], lease_events.Unfunded(now, "buyer.budget"))
+            case lease_events.Release(window):
                 self.changes.move(Collect(before, window, NOTHING, opens=True))
                 self.unfunded.discard(before.payer)
-            case lease_rules.Wasted(lost_ms):
+            case lease_events.Wasted(lost_ms):
                 self._make_good(before, lost_ms)
-            case lease_rules.Undecided():
+            case lease_events.Undecided():
                 self._undecided(before, self.leases[after.id])
 
     def _running(self, lease: Lease, now: int) -> None:
@@ -145,7 +146,7 @@ class Course(Accounts):
         self.judging.learn(entry.job, item, judgement, used_ms, self.changes, now)
         for vote in item.votes:
             found = verdict(vote, item.votes, judgement, proves=entry.job.needs.proves)
-            self._step(self.leases[vote.lease], lease_rules.Judged(now, found))
+            self._step(self.leases[vote.lease], lease_events.Judged(now, found))
         item = job_rules.concluded(entry.items[item.index], judgement, entry.job)
         self._set_item(entry, item, now)
         self._end_job(entry, now)
@@ -186,7 +187,7 @@ class Course(Accounts):
             elif item.leases:
                 self._set_item(entry, msgspec.structs.replace(item, wanted=0), now)  # it gets no further lease
             for lease_id in item.leases:
-                self._step(self.leases[lease_id], lease_rules.StopAsked(now, self._why_cancelled(entry), "buyer"))
+                self._step(self.leases[lease_id], lease_events.StopAsked(now, self._why_cancelled(entry), "buyer"))
         self._end_job(entry, now)
 
     def _why_cancelled(self, entry: Entry) -> str:
@@ -196,7 +197,7 @@ class Course(Accounts):
         """End an item that has no open lease; what was reported for it is paid."""
         self.judging.comparing.forget((entry.job.order.id, item.index))
         for vote in item.votes:
-            self._step(self.leases[vote.lease], lease_rules.Judged(now, Verdict.ACCEPTED))
+            self._step(self.leases[vote.lease], lease_events.Judged(now, Verdict.ACCEPTED))
         self._set_item(
             entry, job_rules.cancelled(entry.items[item.index], entry.job.order, self._why_cancelled(entry)), now
         )
