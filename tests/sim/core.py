@@ -189,14 +189,18 @@ class _Connection:
 
 
 class _SimVertical:
-    """Work whose results compare if the order says so; what does not may save checkpoints and take secret values."""
+    """Work whose results compare if the order says so.
+
+    What does not is one program, which may be run again, save checkpoints and take secret values.
+    """
 
     name = "compute"
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         compares = bool(work["compares"])
-        blobs = frozenset({item} if item else ())
-        return WorkNeeds(blobs, {}, 1 << 20, compares, checkpoints=not compares, secrets=not compares)
+        blobs, free = frozenset({item} if item else ()), not compares
+        program = "" if compares else "p"
+        return WorkNeeds(blobs, {}, 1 << 20, compares, checkpoints=free, secrets=free, program=program)
 
     def worker(self, cache: object) -> Worker:
         raise NotImplementedError

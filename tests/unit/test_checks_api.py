@@ -15,7 +15,7 @@ from fallow.domain import calls
 from fallow.domain.draws import Draw, Purpose, Seed, draw
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, SeedView
+from fallow.domain.views import DrawView, JobView, RerunView, SeedView
 from fallow.ports.rpc import serve
 from fallow.sdk import checks
 from fallow.sdk.checks import DrawsReport
@@ -158,6 +158,15 @@ class Canned:
             SeedView(number=4, commitment="", opened_at=0, closed_at=1, seed="00"),
         ]
 
+    def reruns(self) -> list[RerunView]:
+        """See `AccountCalls`."""
+        nodes = ["ab" * 32, "cd" * 32]
+        fields: dict[str, Any] = {"at": 1, "account": "0x" + "0f" * 20, "program": "e" * 64, "nodes": nodes}
+        return [
+            RerunView(lease="1" * 32, same=True, suspects=[], **fields),
+            RerunView(lease="2" * 32, same=False, suspects=nodes[1:], **fields),
+        ]
+
 
 @pytest.mark.parametrize(("faults", "code"), [([], 0), (["a draw \x1b[31m"], 1)])
 def test_the_command_ends_by_what_it_found(
@@ -174,3 +183,22 @@ def test_the_command_ends_by_what_it_found(
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "committed" in printed
+
+
+def test_hints_are_listed_with_at_whom_they_point(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def connect(*_: Any, **__: Any) -> Iterator[Canned]:
+        yield Canned([])
+
+    monkeypatch.setattr(profiles, "connect", connect)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main.run(["checks", "hints"]) == 0
+    _, same, other = capsys.readouterr().out.splitlines()
+    assert "the same" in same
+    assert same.count("cdcdcdcdcdcd") == 1
+    assert "something else" in other
+    assert other.count("cdcdcdcdcdcd") == 2
+    assert main.run(["checks", "hints", "--json"]) == 0
+    assert '"suspects"' in capsys.readouterr().out
