@@ -87,6 +87,7 @@ NAN = float("nan")
         ("x.txt", b"0.1", b"0.3", "0", "0.2", True),  # in binary fractions it would not be
         ("x.txt", b"0.1", b"0.30000000000000000000000001", "0", "0.2", False),
         ("x.txt", b"1e401", b"1.0e401", "1", "0", False),  # longer than a number ever is
+        ("x.txt", b"1" + b" " * (8 << 20), b"1.0" + b" " * (8 << 20), "1", "0", False),
         ("x.txt", b"\xff1", b"\xff2", "1", "1", False),
         ("x.json", b'{"a": [1, 2.5], "b": "1"}', b'{"b": "1", "a": [1.0, 2.6]}', "0", "0.1", True),
         ("x.json", b'{"a": "1"}', b'{"a": "2"}', "9", "9", False),

@@ -144,9 +144,10 @@ async def test_what_a_node_never_uploaded_or_says_wrongly_is_near_nothing(world:
     nonsense = await world.add(b"{}")
     said = await world.output("stdout", b"1.0001")
     short = await world.outcome(Output(name="stdout", sha256=said.sha256, size=said.size + 1), [])
+    long = await world.outcome(Output(name="stdout", sha256=said.sha256, size=said.size - 1), [])
     gone = await world.outcome(Output(name="stdout", sha256="b" * 64, size=1), [])
     twice = await world.outcome(said, [await world.output("a", b"1"), await world.output("a/b", b"1")])
-    results = ("c" * 64, nonsense, short, gone, twice, good, like)
+    results = ("c" * 64, nonsense, short, long, gone, twice, good, like)
     assert await world.compare(PERCENT, *results) == both_ways((good, like))
 
 
@@ -154,3 +155,5 @@ async def test_results_that_are_too_large_are_not_compared(world: World, monkeyp
     monkeypatch.setattr(results_module, "RESULT_BYTES_MAX", 3)
     one, other = await world.result(b"1.00"), await world.result(b"1.01")
     assert await world.compare(PERCENT, one, other) == Compared(fault="comparator.too_large")
+    small, like = await world.result(b"1"), await world.result(b"1.0")
+    assert await world.compare(PERCENT, one, small, like) == both_ways((small, like))  # one node's lie is its own

@@ -52,16 +52,13 @@ class ToleranceComparer:
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
             try:
                 return Compared(await self._near(Results(self._blobs, owner), tolerance, results, Path(scratch)))
-            except TooMuch as error:
-                return Compared(fault=error.code)
             except (_Fault, TimeoutError) as error:
                 return Compared(fault=str(error) or "comparator.time")
 
     async def _near(
         self, reader: Results, tolerance: Tolerance, results: Sequence[str], scratch: Path
     ) -> frozenset[tuple[str, str]]:
-        laid = [(result, scratch / result) for result in results]
-        whole = [(result, folder) for result, folder in laid if await reader.lay(result, folder)]
+        whole = await _lay(reader, results, scratch)
         folders = [folder for _, folder in whole]
         async with asyncio.timeout(TIME_LIMIT_S):
             if tolerance.program is None:
@@ -106,11 +103,28 @@ class ToleranceComparer:
         return outcome.exit_code == AGREE
 
 
+async def _lay(reader: Results, results: Sequence[str], scratch: Path) -> list[tuple[str, Path]]:
+    """Write down the results that are whole and not too large; the others are near nothing.
+
+    Where all of them are too large it is the program that makes them so, and not a node that lies.
+    """
+    whole, large = [], 0
+    for result in results:
+        try:
+            if await reader.lay(result, scratch / result):
+                whole.append((result, scratch / result))
+        except TooMuch:
+            large += 1
+    if large and not whole:
+        raise _Fault("comparator.too_large")
+    return whole
+
+
 async def _program(reader: Results, sha256: str, scratch: Path) -> Path:
     try:
         code = await reader.read(sha256, PROGRAM_BYTES_MAX)
-    except NotFound:
-        raise _Fault("comparator.missing") from None
+    except (NotFound, TooMuch) as error:
+        raise _Fault("comparator.missing" if isinstance(error, NotFound) else "comparator.too_large") from None
     path = scratch / "program.wasm"
     await asyncio.to_thread(path.write_bytes, code)
     return path

@@ -60,7 +60,10 @@ class Results:
         return b"".join([piece async for piece in self._blobs.get(self._owner, sha256)])
 
     async def _write(self, output: Output, path: Path) -> None:
-        data = await self.read(output.sha256, output.size)
+        try:
+            data = await self.read(output.sha256, output.size)
+        except TooMuch:
+            raise _Broken from None  # than it says itself
         if len(data) != output.size:
             raise _Broken
         await asyncio.to_thread(_put, path, data)

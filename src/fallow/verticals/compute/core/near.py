@@ -6,7 +6,8 @@ itself. So the relation is symmetric and reflexive; it is not transitive.
 
 What is compared as numbers: the numbers of JSON in files named .json, the elements of arrays in files named .npy (real,
 integer and complex types; of the same type and shape), and in other files that are UTF-8 text each word that is a
-number. What is none of this, or is longer than a number ever is, must be the same byte for byte.
+number. What is none of this, is longer than a number ever is, or stands in more than `TEXT_BYTES_MAX` of text must be
+the same byte for byte.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from fractions import Fraction
 from math import isinf, isnan, prod
 from typing import Any, Final, NamedTuple
 
+TEXT_BYTES_MAX: Final = 8 << 20
+"""A node must not hold up the comparison with endless text. Arrays are read piece by piece, and may be longer."""
 DIGITS_MAX: Final = 400
 EXPONENT_MAX: Final = 400
 _NUMBER: Final = re.compile(r"(?<![\w.])([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![\w.])", re.ASCII)
@@ -57,6 +60,8 @@ def near(name: str, one: bytes, other: bytes, margin: Margins) -> bool:
     try:
         if name.endswith(".npy"):
             return _near_arrays(one, other, margin)
+        if max(len(one), len(other)) > TEXT_BYTES_MAX:
+            return False
         if name.endswith(".json"):
             return _near_values(_read_json(one), _read_json(other), margin)
         return _near_texts(one.decode(), other.decode(), margin)
