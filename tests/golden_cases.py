@@ -31,6 +31,7 @@ from fallow.domain.jobs import Item
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.records import Body, Opening, Record, commitment, make_record
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.rollcall import Answer
 from fallow.domain.streams import StreamTicket
 from fallow.domain.tickets import Ticket, prove
 from fallow.domain.wire.greeting import Claim
@@ -148,6 +149,11 @@ def stream_ticket() -> StreamTicket:
     return StreamTicket(net=NET, node=NODE, lease=LEASE, account=ACCOUNT, purpose="logs", expires_at=1_700_000_600_000)
 
 
+def roll_answer() -> Answer:
+    """What a node signs at a roll call."""
+    return Answer(net=NET, call=bytes(range(32)), cpu_milli=1500, units=150, commitment=bytes(32))
+
+
 def session_claim() -> Claim:
     """What a node begins a session with."""
     return Claim(net=NET, nonce=bytes(32), session=bytes(range(16)), node=True, fresh=False, received=70_000)
@@ -163,6 +169,7 @@ def golden_bytes() -> dict[str, str]:
             **cases,
             "batch": seal_batch(records()[:BATCHED], by_node),
             "stream ticket": stream_ticket().seal(by_network),
+            "roll answer": roll_answer().seal(by_node),
             "session claim": session_claim().seal(by_node),
             "promise": promise().seal(by_network),
             "ticket": sealed,

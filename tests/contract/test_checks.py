@@ -16,7 +16,8 @@ from fallow.domain.draws import Draw, Purpose
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
 from fallow.domain.reruns import Rerun
-from fallow.ports.checks import CheckStore, SeedRow
+from fallow.domain.rollcall import Call, Said
+from fallow.ports.checks import Alone, CheckStore, SeedRow
 from fallow.ports.database import Database
 
 NODE = b"n" * 32
@@ -107,3 +108,42 @@ async def test_a_draw_stays_and_is_read_page_by_page(place: Place) -> None:
         assert first == [made[2], made[1], made[3]]
         assert await store.draws(tx, 1, (first[-1].lease, first[-1].purpose.value), 3) == [made[0]]
         assert await store.draws(tx, 2, (b"", ""), 3) == []
+
+
+def roll_call(number: int, at: int, *, found: bool = False) -> Call:
+    said = Said(node=NODE, cpu_milli=500, reason="owner.paused", units=1 << 40, elapsed_ms=7, alone=9, answer=b"\0\xff")
+    return Call(
+        id=bytes([number]) * 32,
+        at=at,
+        kind="group",
+        said=(said, Said(node=NODE[::-1], cpu_milli=1)),
+        found=((NODE, "capacity.shared"),) if found else (),
+    )
+
+
+async def test_roll_calls_are_kept_for_a_while_and_those_that_found_somebody_for_good(place: Place) -> None:
+    database, store = place
+    first, second, third = roll_call(1, 10, found=True), roll_call(2, 20), roll_call(3, 20)
+    async with database.transaction() as tx:
+        assert await store.calls(tx, 10, found=False) == []
+        for call in (third, first, second, roll_call(1, 99)):  # an id that is there stays as it is
+            await store.add_call(tx, call, 0)
+    async with database.transaction() as tx:
+        assert await store.calls(tx, 10, found=False) == [second, third, first]
+        assert await store.calls(tx, 1, found=False) == [second]
+        assert await store.calls(tx, 10, found=True) == [first]
+        latest = roll_call(4, 30)
+        await store.add_call(tx, latest, 21)
+    async with database.transaction() as tx:
+        assert await store.calls(tx, 10, found=False) == [latest, first]
+
+
+async def test_how_fast_nodes_were_alone_is_what_was_written_last(place: Place) -> None:
+    database, store = place
+    async with database.transaction() as tx:
+        assert await store.alone(tx) == {}
+        await store.put_alone(tx, NODE, Alone(5, 1))
+        await store.put_alone(tx, b"m" * 32, Alone(1 << 50, 1 << 50))
+        await store.put_alone(tx, NODE, Alone(0, 2))
+    async with database.transaction() as tx:
+        assert await store.alone(tx) == {NODE: Alone(0, 2), b"m" * 32: Alone(1 << 50, 1 << 50)}

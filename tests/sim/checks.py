@@ -17,6 +17,7 @@ from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.ledger import PENDING, POST_PENDING
 from fallow.domain.records import Record
+from fallow.domain.rollcall import Call
 from fallow.services.market.outbound import seed
 from fallow.services.market.rounds import Rounds
 from tests.sim.core import CHECK_SECRET, NET, Truth
@@ -44,6 +45,7 @@ class Facts(NamedTuple):
     leases: list[Lease]
     records: list[Record]
     draws: list[Draw]
+    calls: list[Call]
     granted: dict[bytes, int]
     funded: int
 
@@ -62,15 +64,17 @@ async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int]
             for row in reversed(await truth.checks.seeds(tx, 10_000))
             for draw in await truth.checks.draws(tx, row.number, (b"", ""), 100_000)
         ]
+        calls = await truth.checks.calls(tx, 10_000, found=False)
     require(check.ok, "ledger check", check.faults)
     require(log == [] or state.cursor == (log[-1].pos, 0), "log applied to its end", state.cursor)
     require(not state.leases, "no open lease", state.leases)
-    return Facts(truth, jobs, leases, [r for entry in log for r in stored_records(entry.data)], draws, granted, funded)
+    records = [record for entry in log for record in stored_records(entry.data)]
+    return Facts(truth, jobs, leases, records, draws, calls, granted, funded)
 
 
 def check_all(facts: Facts) -> None:
     """Run every checker."""
-    for checker in (_money, _nothing_pending, _records_once, _applied_once, _leases, _prices, _items, _draws):
+    for checker in (_money, _nothing_pending, _records_once, _applied_once, _leases, _prices, _items, _draws, _calls):
         checker(facts)
 
 
@@ -81,6 +85,12 @@ def _draws(facts: Facts) -> None:
         commitment = Commitment(net=NET, number=number, commitment=drawn_from.commitment)
         found = faults(commitment, drawn_from.value, draws)
         require(not found, "draws come from the committed seed", number, found)
+
+
+def _calls(facts: Facts) -> None:
+    """Whatever the weather did to their answers: nobody here shares a machine or signs for what was not done."""
+    convicted = [call for call in facts.calls if call.found]
+    require(not convicted, "no roll call convicts the honest", convicted)
 
 
 def check_round(rounds: Rounds) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
 from typing import Any, NamedTuple, cast
@@ -26,10 +26,11 @@ from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Unavailable
 from fallow.domain.leases import Lease
 from fallow.ports.steady import Steady
-from fallow.ports.vertical import Vertical, Worker, WorkNeeds
+from fallow.ports.vertical import Capacity, Claim, Vertical, Worker, WorkNeeds
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
+from fallow.services.market.rollcalls import RollCalls
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.service import Market
@@ -47,6 +48,9 @@ WINDOW_MS = 10_000
 FEE = FeePolicy()
 RESTART_S = 1.0
 CHECK_SECRET = b"check"
+CALLS_A_DAY = 17_280 // 4
+"""Every fourth slot has a roll call, so that some run in every storm."""
+
 EPOCH_MS = 60_000
 """Short, so that seeds are closed and opened while things go wrong."""
 
@@ -188,6 +192,32 @@ class _Connection:
             self._process.transactions -= 1
 
 
+class SimEffort:
+    """So many units of virtual time."""
+
+    def __init__(self, challenge: bytes, node: bytes, units: int) -> None:
+        self.units = units
+        self.commitment = bound(challenge, node, units)
+
+    def show(self, wanted: Sequence[int]) -> bytes:
+        return bytes(len(wanted))
+
+
+def bound(challenge: bytes, node: bytes, units: int) -> bytes:
+    """What binds a node to its units."""
+    return hashlib.sha256(challenge + node + units.to_bytes(8, "big")).digest()
+
+
+class SimCapacity:
+    """Believes in the sum."""
+
+    def wanted(self, units: int, chance: bytes) -> list[int]:
+        return [chance[0] % units]
+
+    def holds(self, claim: Claim, wanted: Sequence[int], shown: bytes) -> bool:
+        return claim.commitment == bound(claim.challenge, claim.node, claim.units) and len(shown) == len(wanted)
+
+
 class _SimVertical:
     """Work whose results compare if the order says so.
 
@@ -195,6 +225,7 @@ class _SimVertical:
     """
 
     name = "compute"
+    capacity: Capacity | None = SimCapacity()
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         compares = bool(work["compares"])
@@ -276,15 +307,24 @@ class Core(Process):
             outbound=Outbound(net=NET, sign=self._sign, vault=vault, bus=bus),
         )
         rounds.after_round = self._after_round
+        verticals = {"compute": cast("Vertical", _SimVertical())}
         market = Market(
             rounds=rounds,
             seeds=seeds,
             cashier=cashier,
             vault=vault,
-            verticals={"compute": cast("Vertical", _SimVertical())},
             comparers={},
+            verticals=verticals,
             store=truth.market,
             registry=truth.registry,
+            roll_calls=RollCalls(
+                net=NET,
+                calls_a_day=CALLS_A_DAY,
+                rounds=rounds,
+                verticals=verticals,
+                store=truth.checks,
+                **shared,
+            ),
             **shared,
         )
         registry = Registry(

@@ -24,8 +24,8 @@ from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.records import SALT_BYTES
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import NetworkView
-from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Probe
-from tests.sim.core import NET, Process
+from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe
+from tests.sim.core import NET, Process, SimEffort
 from tests.sim.loop import SimClock
 from tests.sim.net import Net
 
@@ -118,6 +118,16 @@ class SimWorker:
             return await self._work(assignment)
         finally:
             del self.running[lease]
+
+    async def exert(self, exercise: Exercise) -> SimEffort:
+        """Have as much as was asked for, on a machine of its own."""
+        try:
+            async with asyncio.timeout(exercise.work_ms / 1000):
+                await exercise.cancel.wait()
+        except TimeoutError:
+            units = exercise.cpu_milli * exercise.work_ms // 1000
+            return SimEffort(exercise.challenge, exercise.node, units)
+        raise Unavailable("node.worker_stopped", "It was ended.")
 
     async def _work(self, assignment: Assignment) -> Finished:
         chance = self._chance

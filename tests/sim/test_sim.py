@@ -19,7 +19,7 @@ CHUNK = 20
 TROUBLES = {
     "crash", "stop", "leave", "pause", "ban", "disk", "clock", "cut", "bus", "data", "store", "novelty",
     "database begin", "database commit", "database answer",
-    "lost", "repeated", "slow", "unheard",
+    "lost", "repeated", "slow", "unheard", "roll call",
 }  # fmt: skip
 
 

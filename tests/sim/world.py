@@ -163,6 +163,9 @@ class World:
             require(not machine.worker.oversold, "no machine does more than it has", machine.name)
             require(not machine.worker.betrayed, "a program gets its secret values", machine.name)
         self.facts = await gather(self.truth, list(self.orders), self.granted, self.funded)
+        self.chaos.counts["roll call"] += sum(
+            call.kind == "group" and all(said.answered for said in call.said) for call in self.facts.calls
+        )
         check_all(self.facts)
 
     async def _end_well(self, buyers: list[asyncio.Task[None]]) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import heapq
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,12 +26,12 @@ from fallow.agent.owner import Owner
 from fallow.agent.service import Agent, Ports
 from fallow.domain import calls
 from fallow.domain.batches import Promise, open_batch
-from fallow.domain.errors import FallowError
+from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.records import Record, check_openings
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import NetworkView
 from fallow.ports import rpc
-from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Probe
+from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe
 
 NET = "lab-1"
 ROUNDS_MAX = 2000
@@ -141,12 +141,25 @@ def promise_for(data: bytes, key: SigningKey, **changes: Any) -> bytes:
     return msgspec.structs.replace(promise, **changes).seal(lambda message: key.sign(message).signature)
 
 
+class FakeEffort:
+    """So many units, each shown as its number."""
+
+    def __init__(self, units: int) -> None:
+        self.units = units
+        self.commitment = b"bound"
+
+    def show(self, wanted: Sequence[int]) -> bytes:
+        return bytes(wanted)
+
+
 class FakeWorker:
     """Works until told how it ended, or until cancelled."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.running: dict[str, Assignment] = {}
         self.broken = False
+        self.exerted: asyncio.Future[int]
+        self.exercising = False
         self._clock = clock
         self._ends: dict[str, asyncio.Future[Finished]] = {}
 
@@ -171,6 +184,19 @@ class FakeWorker:
         if assignment.until_stopped:
             return Finished(True, "", "nobody", self._clock.ms - begun_ms, "ab" * 32, {})
         return Finished(False, "cancelled", "nobody", self._clock.ms - begun_ms, None, {})
+
+    async def exert(self, exercise: Exercise) -> FakeEffort:
+        """Work until told how many units were done, or until cancelled."""
+        self.exerted = asyncio.get_running_loop().create_future()
+        self.exercising = True
+        async with asyncio.TaskGroup() as group:
+            cancelled = group.create_task(exercise.cancel.wait())
+            await asyncio.wait({cancelled, self.exerted}, return_when=asyncio.FIRST_COMPLETED)
+            cancelled.cancel()
+        self.exercising = False
+        if not self.exerted.done():
+            raise Unavailable("node.worker_stopped", "It was ended.")
+        return FakeEffort(self.exerted.result())
 
     def finish(self, lease: str, **changes: Any) -> None:
         finished = Finished(True, "", "nobody", 1234, "ab" * 32, {"fuel": 7})

@@ -21,6 +21,10 @@ from fallow.ports.vertical import Finished, Inside
 REMEMBERED_MAX = 10_000
 """Leases that ended: so many are remembered, so that a proposal that comes twice starts nothing twice."""
 
+ROLL = "roll"
+"""What a roll call is called in the book: no lease's id."""
+
+ROLL_MEMORY_MIB = 64
 LEASE_BYTES = 16
 MEASURES_MAX = 32
 COUNT_MAX = 2**62
@@ -108,12 +112,24 @@ class Held:
         return [*receipts, last]
 
 
+class Roll:
+    """A roll call that this node works for with what is free. Whoever needs the machine comes first: it just ends.
+
+    `cancel` is set with the `reason` when it has to.
+    """
+
+    def __init__(self) -> None:
+        self.cancel = asyncio.Event()
+        self.reason = ""
+
+
 class Leases:
     """The book and what is held. `known` are leases that need no answer, from an earlier run of this node."""
 
     def __init__(self, book: Book, verticals: Iterable[str], known: Iterable[str] = ()) -> None:
         self.book = book
         self.held: dict[str, Held] = {}
+        self.roll: Roll | None = None
         self._verticals = frozenset(verticals)
         self._known: OrderedDict[str, None] = OrderedDict.fromkeys(known)
 
@@ -136,11 +152,32 @@ class Leases:
 
     def stop_all(self, reason: str, by: str) -> None:
         """Ask all held leases to end."""
+        self.end_roll(reason)
         for held in self.held.values():
             held.stop(reason, by)
 
+    def begin_roll(self, cpu_milli: int, closed: str) -> Roll | Decline:
+        """Set aside what a roll call takes, or say why it cannot be answered now; `closed` as in `decide`."""
+        if closed:
+            return Decline(closed)
+        resources = Resources(cpu_milli=cpu_milli, memory_mib=ROLL_MEMORY_MIB)
+        if self.roll is not None or not self.book.take(ROLL, resources):
+            return Decline("agent.no_room")
+        self.roll = Roll()
+        return self.roll
+
+    def end_roll(self, reason: str = "") -> None:
+        """Give back what a roll call took, if there is one; with a reason it has to end before it is done."""
+        roll, self.roll = self.roll, None
+        self.book.free(ROLL)
+        if roll is not None and reason:
+            roll.reason = reason
+            roll.cancel.set()
+
     def resize(self, offered: Resources) -> None:
         """Offer another amount; when it is less than what is held, the leases that came last are asked to end."""
+        if offered != self.book.offered:
+            self.end_roll("owner.share")
         self.book.resize(offered)
         left = self.book.left
         for lease in reversed(self.held):
@@ -167,6 +204,7 @@ class Leases:
         """
         if proposal.vertical not in self._verticals:
             return "agent.no_vertical"
+        self.end_roll("agent.sold")
         if not self.book.take(proposal.lease, resources_of(proposal)):
             return "agent.no_room"
         return ""

@@ -21,6 +21,7 @@ from fallow.agent.offering import Offering
 from fallow.agent.outbox import Outbox
 from fallow.agent.owner import Owner
 from fallow.agent.presence import Presence
+from fallow.agent.rolls import Rolls
 from fallow.agent.runner import Runner
 from fallow.agent.sender import Sender
 from fallow.agent.status import Status, why_idle
@@ -117,6 +118,13 @@ class Agent:
             network_key=bytes.fromhex(state.network.public_key),
             work=home.work,
         )
+        self._rolls = Rolls(
+            self._leases,
+            ports.workers,
+            net=state.network.net,
+            key=key,
+            closed=lambda: next(iter(self._closed(0)), ""),
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -135,6 +143,7 @@ class Agent:
                 group.create_task(self._listener.run(calls.stops(self._key.text), self._on_stops)),
                 group.create_task(self._beat()),
                 group.create_task(self._live.run()),
+                group.create_task(self._rolls.run(self._ports.bus, self._ports.clock)),
             ]
             if self._ports.dial is not None:
                 front.append(group.create_task(self._data_link(self._ports.dial).hold()))
@@ -180,6 +189,7 @@ class Agent:
             asked=self._offering.asked,
             terms=self._offering.terms,
             owner=self._ports.owner.view() if self._ports.owner is not None else None,
+            roll_call=self._leases.roll is not None,
         )
 
     async def full_status(self) -> Status:

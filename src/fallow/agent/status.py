@@ -18,7 +18,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     `kinds` are those of work that run here; `missing` says which do not, and why. `owner` is how his rules stand.
     `closed_for` are the codes of all that keeps new work away now, and `uploads_waiting` the finished leases that wait
     for the network; `asked` are the terms as the owner set them, `terms` what is asked in fact. `standing` is how the
-    network sees this node; where it does not say so, `standing_trouble` tells why not.
+    network sees this node; where it does not say so, `standing_trouble` tells why not. `roll_call` says
+    that it shows the network just now what it has free.
     """
 
     node: str
@@ -43,6 +44,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     owner: OwnerView | None = None
     standing: StandingView | None = None
     standing_trouble: str = ""
+    roll_call: bool = False
 
 
 def why_idle(status: Status, now: int) -> list[str]:
@@ -72,6 +74,8 @@ def why_idle(status: Status, now: int) -> list[str]:
     found += _network_says(status, now)
     if not found and status.leases:
         return []
+    if status.roll_call:
+        found = ["The network checks for a second what this machine has free; paid work comes before that.", *found]
     if not found:
         found = ["Nothing is in the way here: the network has no work that fits this machine's offer and price now."]
     return [*found, *_dearer(status)]

@@ -55,6 +55,7 @@ from fallow.ports.steady import Steady
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
+from fallow.services.market.rollcalls import RollCalls
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.service import Market
@@ -217,12 +218,13 @@ def _ingest(ground: Ground) -> Ingest:
 def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
     settings, store, registry = ground.settings, PostgresMarketStore(), PostgresRegistryStore()
     cashier, vault = Cashier(PostgresLedger()), Vault(ground.keys.custody_seed)
+    checks, verticals = PostgresCheckStore(), load_verticals()
     seeds = Seeds(
         net=ground.place.net,
         secret=tagged_hash("fallow/check-secret/1", bytes(ground.keys.network)),
         sign=ground.keys.sign,
         epoch_ms=settings.epoch_hours * HOUR_MS,
-        store=PostgresCheckStore(),
+        store=checks,
     )
     rounds = Rounds(
         holder=secrets.token_hex(8),
@@ -237,8 +239,18 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
         cashier=cashier,
         outbound=Outbound(net=ground.place.net, sign=ground.keys.sign, vault=vault, bus=ground.bus),
     )
-    verticals, blobs = load_verticals(), FolderBlobs(data / "blobs")
+    blobs = FolderBlobs(data / "blobs")
     comparers = {name: vertical.comparer(blobs, data / "comparing" / name) for name, vertical in verticals.items()}
+    roll_calls = RollCalls(
+        net=ground.place.net,
+        calls_a_day=settings.roll_calls_a_day,
+        rounds=rounds,
+        verticals=verticals,
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        store=checks,
+    )
     market = Market(
         rounds=rounds,
         seeds=seeds,
@@ -251,6 +263,7 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
         database=ground.database,
         store=store,
         registry=registry,
+        roll_calls=roll_calls,
     )
     return rounds, market
 

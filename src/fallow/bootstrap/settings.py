@@ -84,6 +84,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Annotated[int, Meta(ge=0, le=1_000_000)],
         _doc("TEST credits that the network starts with for checking results; later checks are paid from the fee."),
     ] = 10
+    roll_calls_a_day: Annotated[
+        Annotated[int, Meta(ge=0, le=17_280)],
+        _doc("How often a day a node that is free shows what it has, a second each, at drawn moments; 0: never."),
+    ] = 24
     reserve_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)], _doc("TEST credits that the network's reserve starts with.")
     ] = 10

@@ -13,8 +13,9 @@ from fallow.cli.order import make_order
 from fallow.cli.show import Json, clean, node_name, say, show_json, table
 from fallow.cli.units import when
 from fallow.cli.wanted import Options, Wanted
+from fallow.domain.rollcall import SHORT
 from fallow.domain.verification import CHECKED_VOTES
-from fallow.domain.views import RerunView, SeedView
+from fallow.domain.views import RerunView, RollCallView, SeedView
 
 app = App(name="checks", help="Recompute which results were checked.")
 
@@ -52,6 +53,27 @@ def verify(
     return 1 if report.faults else 0
 
 
+@app.command(name="calls")
+def roll_calls(
+    *,
+    found: Annotated[bool, Parameter(negative="", help="Only those that convicted somebody.")] = False,
+    json: Json = False,
+) -> None:
+    """Show roll calls, the latest first: moments at which machines had to show what they have free, all at once."""
+    with profiles.connect() as client:
+        calls = client.roll_calls(found=found)
+    if json:
+        show_json(calls)
+        return
+    heads = ("AT (UTC)", "KIND", "CALLED", "ANSWERED", "SLOWEST", "FOUND")
+    table(heads, map(_call_row, calls), empty="There was none yet.")
+    for call in calls:
+        for one in call.said:
+            if one.node in call.found:
+                slow = f", {one.per_mille / 10:.0f} % of what it does alone" if one.per_mille is not None else ""
+                say(f"{when(call.at)}  node {node_name(one.node)}: {call.found[one.node]}{slow}")
+
+
 @app.command
 def hints(*, json: Json = False) -> None:
     """List items that a machine of the same class did again, where nobody compares, the latest first.
@@ -84,6 +106,13 @@ def _rerun(found: RerunView) -> tuple[object, ...]:
     said = "the same" if found.same else "something else"
     nodes, suspects = map(node_name, found.nodes), ", ".join(map(node_name, found.suspects))
     return (when(found.at), found.program[:12], found.account, *nodes, said, suspects)
+
+
+def _call_row(call: RollCallView) -> tuple[object, ...]:
+    rates = [one.per_mille for one in call.said if one.per_mille is not None]
+    answered = sum(one.reason in {"", SHORT} for one in call.said)
+    slowest = f"{min(rates) / 10:.0f} %" if rates else ""
+    return when(call.at), call.kind, len(call.said), answered, slowest, len(call.found)
 
 
 def _row(seed: SeedView) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from fallow.domain.delegations import RECEIPTS_MAX, PublicKey, Receipt, Signatur
 from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
 from fallow.domain.records import Opening
-from fallow.domain.resources import PRICE_MICROUSD_MAX
+from fallow.domain.resources import CPU_MILLI_MAX, PRICE_MICROUSD_MAX
 from fallow.domain.streams import Purpose, Words
 from fallow.domain.subscriptions import MeterName, Tariff
 
@@ -63,6 +63,7 @@ ORDER = "market.order"
 JOB_EVIDENCE = "market.job_evidence"
 SEEDS = "market.seeds"
 DRAWS = "market.draws"
+ROLL_CALLS = "market.roll_calls"
 STREAM = "market.stream"
 RESERVE_USES = "market.reserve_uses"
 
@@ -363,6 +364,13 @@ class DrawsRef(Request, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
 
 
+class RollCallsRef(Request, frozen=True, kw_only=True):
+    """The latest roll calls; with `found` only those that convicted somebody."""
+
+    found: bool = False
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
 class Grant(Request, frozen=True, kw_only=True):
     """Give TEST credits. `id` (32 hex digits) makes the same grant count once."""
 
@@ -481,6 +489,47 @@ class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
     until_stopped: bool = False
     gpus: int = 0
     secrets: bytes = b""
+
+
+class RollCall(Request, frozen=True, kw_only=True):
+    """The network asks a node to work for `work_ms` now with `cpu_milli` that it has free; see `domain.rollcall`.
+
+    A node whose owner needs it, or that has sold it meanwhile, declines with the reason.
+    """
+
+    call: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    vertical: str
+    cpu_milli: Annotated[int, Meta(ge=1, le=CPU_MILLI_MAX)]
+    work_ms: Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class RollAnswer(Request, frozen=True, kw_only=True):
+    """The node's sealed `domain.rollcall.Answer`."""
+
+    sealed: Annotated[bytes, Meta(max_length=4096)]
+
+
+class RollShow(Request, frozen=True, kw_only=True):
+    """The node has answered: it shows these of its steps."""
+
+    call: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    wanted: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=64)]
+
+
+class RollShown(Request, frozen=True, kw_only=True):
+    """The steps, as the vertical writes them."""
+
+    shown: Annotated[bytes, Meta(max_length=64 << 10)]
+
+
+def roll_calls(node: str) -> str:
+    """Subject on which a node answers `RollCall`s."""
+    return f"node.{node}.roll_call"
+
+
+def roll_shows(node: str) -> str:
+    """Subject on which a node answers `RollShow`s."""
+    return f"node.{node}.roll_show"
 
 
 def proposals(node: str) -> str:

@@ -28,6 +28,8 @@ class Purpose(StrEnum):
 
     RERUN = "rerun"
     """Whether a machine of the same class does an item again whose results nobody compares."""
+    ROLL_CALL = "roll_call"
+    """Whether nodes show now, at the same moment, what they have free. It is about a span of time, and no lease."""
 
 
 class Seed(NamedTuple):

@@ -29,6 +29,11 @@ SUSPENDED_MS = 3_600_000
 SUSPENSIONS_MAX = 6
 """Exponent at which that stops to grow: about six weeks."""
 
+MISSED_MAX = 16
+MISSED_PROVEN_MAX = 7
+"""Roll calls: one that a free node misses counts one up, to at most 16, one that it answers one down. With more than
+seven its capacity counts as unchecked, and it is not proven: there ends who misses most calls, not who misses few."""
+
 NEW, PROVEN, VOUCHED, OWN, SUSPENDED = "new", "proven", "vouched", "own", "suspended"
 
 LEVELS = (NEW, PROVEN, VOUCHED, OWN)
@@ -36,11 +41,16 @@ LEVELS = (NEW, PROVEN, VOUCHED, OWN)
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node's results have shown: confirmed ones in a row since the last wrong one, and wrong ones ever."""
+    """What a node has shown: results confirmed in a row since it was last found wrong, and how often it was.
+
+    `why` is the code of the last time. `missed` counts roll calls, see `called`.
+    """
 
     confirmed: int = 0
     wrong: int = 0
     wrong_at: int | None = None
+    why: str = ""
+    missed: int = 0
 
 
 Says = tuple[bool, str, str | None]
@@ -98,7 +108,7 @@ def level(standing: Standing, *, vouched: bool = False) -> str:
 
     Who vouches for an owner knows a person and not his machine: after a wrong result it has to prove itself first.
     """
-    proven = standing.confirmed >= TRUSTED_AFTER
+    proven = standing.confirmed >= TRUSTED_AFTER and standing.missed <= MISSED_PROVEN_MAX
     if vouched and (proven or not standing.wrong):
         return VOUCHED
     return PROVEN if proven else NEW
@@ -174,11 +184,17 @@ def verdict(vote: Vote, votes: Sequence[Vote], judgement: Judgement, *, proves: 
     return Verdict.INCONCLUSIVE if nobodys and proves and not judgement.right else Verdict.ACCEPTED
 
 
-def after(standing: Standing, at: int, *, right: bool) -> Standing:
-    """What a node's results have shown after one more that others confirmed, or that was found wrong at a time.
+def after(standing: Standing, at: int, *, right: bool, code: str = "result.wrong") -> Standing:
+    """What a node has shown after one more result that others confirmed, or after it was found wrong at a time.
 
     This is all of a node's reputation: folding it over the same verdicts gives the same standing, whoever does it.
     """
     if right:
         return msgspec.structs.replace(standing, confirmed=standing.confirmed + 1)
-    return Standing(confirmed=0, wrong=standing.wrong + 1, wrong_at=at)
+    return msgspec.structs.replace(standing, confirmed=0, wrong=standing.wrong + 1, wrong_at=at, why=code)
+
+
+def called(standing: Standing, *, here: bool) -> Standing:
+    """What a node has shown after a roll call that it answered, or missed although it was free."""
+    missed = standing.missed - 1 if here else standing.missed + 1
+    return msgspec.structs.replace(standing, missed=min(MISSED_MAX, max(0, missed)))

@@ -181,7 +181,8 @@ class QuoteView(View, frozen=True, kw_only=True):
 class NodeView(View, frozen=True, kw_only=True):
     """An enrolled node as the public sees it.
 
-    `confirmed` counts its results that another owner's node confirmed since the last wrong one, `wrong` all wrong ones.
+    `confirmed` counts its results that another owner's node confirmed since it was last found wrong, `wrong` how often
+    it was, and `why` is the code of the last time. `missed` counts roll calls, see `fallow.domain.verification`.
     """
 
     node: str
@@ -200,6 +201,8 @@ class NodeView(View, frozen=True, kw_only=True):
     last_seen_at: int | None
     spot: Terms | None = None
     cell: str = ""
+    why: str = ""
+    missed: int = 0
 
 
 class EnrolledView(View, frozen=True, kw_only=True):
@@ -389,6 +392,35 @@ class SeedView(View, frozen=True, kw_only=True):
     opened_at: int | None
     closed_at: int | None
     seed: str | None
+
+
+class SaidView(View, frozen=True, kw_only=True):
+    """What came of one node's part in a roll call.
+
+    `reason` is empty when it answered well, `answer` is what it signed (hex). `per_mille` is how fast it was, where a
+    thousand is what it does alone.
+    """
+
+    node: str
+    cpu_milli: int
+    reason: str
+    units: int
+    elapsed_ms: int
+    per_mille: int | None
+    answer: str
+
+
+class RollCallView(View, frozen=True, kw_only=True):
+    """A moment at which nodes had to show what they have free. `found` are nodes that it convicts, with the code.
+
+    `kind`: `group` was drawn, `again` are those who were slow in one, `alone` is a node by itself.
+    """
+
+    id: str
+    at: int
+    kind: str
+    said: list[SaidView]
+    found: dict[str, str]
 
 
 class DrawView(View, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from fallow.domain import calls
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, SeedView
+from fallow.domain.views import DrawView, JobView, RollCallView, SeedView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, operator
 from fallow.http.jobs import check_order
@@ -17,6 +17,8 @@ from fallow.http.params import Account, Limit, Parts
 
 Number = Annotated[int, PathParameter(ge=0, le=2**31 - 1, description="An epoch of draws.")]
 AfterLease = Annotated[str, QueryParameter(pattern="^([0-9a-f]{2}){0,32}$", max_length=64)]
+Calls = Annotated[int, QueryParameter(ge=1, le=200, description="At most so many.")]
+Found = Annotated[bool, QueryParameter(description="Only those that convicted somebody.")]
 AfterPurpose = Annotated[str, QueryParameter(pattern=r"^[a-z.]{0,20}$(?!\n)", max_length=20)]
 
 
@@ -35,6 +37,15 @@ async def draws(
     return await gateway.ask(calls.DRAWS, request, list[DrawView])
 
 
+@get("/v1/roll-calls", guards=[anyone], responses=public(), tags=["checks"])
+async def roll_calls(gateway: Parts, *, found: Found = False, limit: Calls = 50) -> list[RollCallView]:
+    """Moments at which nodes had to show what they have free, the latest first, with what each of them signed.
+
+    With `found` only those that convicted somebody.
+    """
+    return await gateway.ask(calls.ROLL_CALLS, calls.RollCallsRef(found=found, limit=limit), list[RollCallView])
+
+
 @post("/v1/operator/canaries", guards=[buyer, operator], responses=keyed(404, 409, 413), tags=["operator"])
 async def plant(gateway: Parts, payer: Account, data: JSONBody[Order]) -> JobView:
     """Have work done, on the network's account, that nodes are then given to see whether they tell the truth.
@@ -45,5 +56,5 @@ async def plant(gateway: Parts, payer: Account, data: JSONBody[Order]) -> JobVie
     return await gateway.ask(calls.PLANT, calls.Submit(account=payer, order=data), JobView)
 
 
-PUBLIC_ROUTES = [seeds, draws]
+PUBLIC_ROUTES = [seeds, draws, roll_calls]
 ROUTES = [plant]

@@ -1,4 +1,4 @@
-"""Where the seeds of checks and the draws made from them are kept. The market owns these tables."""
+"""Where the seeds of checks, the draws made from them, and roll calls are kept. The market owns these tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw
 from fallow.domain.reruns import Rerun
+from fallow.domain.rollcall import Call
 from fallow.ports.database import Transaction
 
 
@@ -23,8 +24,15 @@ class SeedRow(NamedTuple):
     closed_at: int | None
 
 
+class Alone(NamedTuple):
+    """How fast a node was alone at a time: see `fallow.domain.rollcall.Said.rate`."""
+
+    rate: int
+    at: int
+
+
 class CheckStore(Protocol):
-    """Commitments and draws."""
+    """Commitments, draws, what canaries are made of, and roll calls."""
 
     async def seeds(self, tx: Transaction, limit: int) -> list[SeedRow]:
         """Epochs of draws, the latest first."""
@@ -60,4 +68,20 @@ class CheckStore(Protocol):
 
     async def draws(self, tx: Transaction, number: int, after: tuple[bytes, str], limit: int) -> list[Draw]:
         """An epoch's draws by lease and purpose, those above `after`."""
+        ...
+
+    async def add_call(self, tx: Transaction, call: Call, keep_from: int) -> None:
+        """Keep a roll call, and forget those before a time (milliseconds since 1970) that convicted nobody."""
+        ...
+
+    async def calls(self, tx: Transaction, limit: int, *, found: bool) -> list[Call]:
+        """Roll calls, the latest first; with `found` only those that convicted somebody."""
+        ...
+
+    async def alone(self, tx: Transaction) -> dict[bytes, Alone]:
+        """How fast each node was alone when it was last measured."""
+        ...
+
+    async def put_alone(self, tx: Transaction, node: bytes, alone: Alone) -> None:
+        """Write how fast a node was alone over what was there."""
         ...

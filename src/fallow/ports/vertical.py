@@ -199,6 +199,51 @@ class Probe(NamedTuple):
     missing: Mapping[str, str]
 
 
+class Exercise(NamedTuple):
+    """Work for a roll call: with `cpu_milli` for `work_ms`, on a `challenge` (32 bytes) that nobody could foresee.
+
+    Each node has steps of its own. `cancel` ends it at once: whoever needs the machine comes first.
+    """
+
+    challenge: bytes
+    node: bytes
+    cpu_milli: int
+    work_ms: int
+    cancel: asyncio.Event
+
+
+class Effort(Protocol):
+    """What a node did in an exercise: so many units, and bytes that bind it to them."""
+
+    units: int
+    commitment: bytes
+
+    def show(self, wanted: Sequence[int]) -> bytes:
+        """Return these units with what shows that they are among those done."""
+        ...
+
+
+class Claim(NamedTuple):
+    """What a node said of its effort."""
+
+    challenge: bytes
+    node: bytes
+    units: int
+    commitment: bytes
+
+
+class Capacity(Protocol):
+    """How the network checks an effort. Pure."""
+
+    def wanted(self, units: int, chance: bytes) -> list[int]:
+        """Draw which units a node shows."""
+        ...
+
+    def holds(self, claim: Claim, wanted: Sequence[int], shown: bytes) -> bool:
+        """Whether what was shown is what the node bound itself to, and is right. Takes a while; for a thread."""
+        ...
+
+
 class Worker(Protocol):
     """The provider's side."""
 
@@ -208,6 +253,14 @@ class Worker(Protocol):
 
     async def run(self, assignment: Assignment) -> Finished:
         """Do the work. Raises nothing for what the buyer's program does; errors of this machine end in `Finished`."""
+        ...
+
+    async def exert(self, exercise: Exercise) -> Effort:
+        """Work as hard as the exercise says.
+
+        Raises:
+            Unavailable: it was cancelled, or cannot be done here.
+        """
         ...
 
     async def erase(self) -> None:
@@ -237,6 +290,8 @@ class Vertical(Protocol):
     """A kind of infrastructure."""
 
     name: str
+    capacity: Capacity | None
+    """How its nodes show in roll calls what they have; None: they cannot."""
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work at the door; `item` is the input of a map, if it is one.

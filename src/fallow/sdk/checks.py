@@ -9,7 +9,7 @@ import msgspec
 from fallow.domain.draws import Commitment, Draw, Purpose, faults
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, NetworkView, SeedView
+from fallow.domain.views import DrawView, JobView, NetworkView, RollCallView, SeedView
 from fallow.sdk.wire import Wire
 
 PAGE = 1000
@@ -41,6 +41,11 @@ class CheckCalls(Wire):
             if len(page) < PAGE:
                 return
             query |= {"after_lease": page[-1].lease, "after_purpose": page[-1].purpose}
+
+    async def roll_calls(self, *, found: bool = False, limit: int = 50) -> list[RollCallView]:
+        """Show the latest roll calls, the last one first; with `found` only those that convicted somebody."""
+        query: dict[str, str | int] = {"found": str(found).lower(), "limit": limit}
+        return await self._call("GET", "/v1/roll-calls", list[RollCallView], query=query)
 
     async def plant(self, order: Order) -> JobView:
         """Operator: have work done that canaries are made of; it must give the same bytes on every machine."""

@@ -43,6 +43,7 @@ class Client(Waiting):
         self._loop.stop(self._client.close())
 
     seeds = waits(AsyncClient.seeds)
+    roll_calls = waits(AsyncClient.roll_calls)
     draws = iterates(AsyncClient.draws)
     plant = waits(AsyncClient.plant)
     verify_draws = waits(AsyncClient.verify_draws)

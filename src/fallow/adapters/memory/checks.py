@@ -10,7 +10,8 @@ from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw
 from fallow.domain.reruns import Rerun
-from fallow.ports.checks import SeedRow
+from fallow.domain.rollcall import Call
+from fallow.ports.checks import Alone, SeedRow
 from fallow.ports.database import Transaction
 
 
@@ -22,6 +23,8 @@ class MemoryCheckStore:
         self._draws: dict[tuple[int, bytes, str], Draw] = {}
         self._known: dict[tuple[str, int], bytes] = {}
         self._reruns: dict[bytes, Rerun] = {}
+        self._calls: dict[bytes, Call] = {}
+        self._alone: dict[bytes, Alone] = {}
 
     async def seeds(self, tx: Transaction, limit: int) -> list[SeedRow]:
         """Epochs of draws, the latest first."""
@@ -80,6 +83,29 @@ class MemoryCheckStore:
         memory_transaction(tx)
         found = sorted((key[1:], draw) for key, draw in self._draws.items() if key[0] == number and key[1:] > after)
         return [draw for _, draw in found[:limit]]
+
+    async def add_call(self, tx: Transaction, call: Call, keep_from: int) -> None:
+        """Keep a roll call, and forget old ones that convicted nobody."""
+        mine = memory_transaction(tx)
+        if call.id not in self._calls:
+            mine.put(self._calls, call.id, call)
+        for old in [old for old in self._calls.values() if old.at < keep_from and not old.found]:
+            mine.drop(self._calls, old.id)
+
+    async def calls(self, tx: Transaction, limit: int, *, found: bool) -> list[Call]:
+        """Roll calls, the latest first."""
+        memory_transaction(tx)
+        there = [call for call in self._calls.values() if call.found or not found]
+        return sorted(there, key=lambda call: (-call.at, call.id))[:limit]
+
+    async def alone(self, tx: Transaction) -> dict[bytes, Alone]:
+        """How fast each node was alone."""
+        memory_transaction(tx)
+        return dict(self._alone)
+
+    async def put_alone(self, tx: Transaction, node: bytes, alone: Alone) -> None:
+        """Write how fast a node was alone."""
+        memory_transaction(tx).put(self._alone, node, alone)
 
 
 def _age(known: Known) -> tuple[int, str, int]:

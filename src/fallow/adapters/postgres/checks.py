@@ -9,7 +9,8 @@ import msgspec
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw, Purpose
 from fallow.domain.reruns import Rerun
-from fallow.ports.checks import SeedRow
+from fallow.domain.rollcall import Call
+from fallow.ports.checks import Alone, SeedRow
 from fallow.ports.database import Row, Transaction
 
 
@@ -112,6 +113,38 @@ class PostgresCheckStore:
             )
             for row in rows
         ]
+
+    async def add_call(self, tx: Transaction, call: Call, keep_from: int) -> None:
+        """Keep a roll call, and forget old ones that convicted nobody."""
+        await tx.execute(
+            "INSERT INTO checks.roll_call (id, at, found, doc) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            call.id,
+            call.at,
+            bool(call.found),
+            msgspec.json.encode(call),
+        )
+        await tx.execute("DELETE FROM checks.roll_call WHERE at < $1 AND NOT found", keep_from)
+
+    async def calls(self, tx: Transaction, limit: int, *, found: bool) -> list[Call]:
+        """Roll calls, the latest first."""
+        rows = await tx.fetch(
+            "SELECT doc FROM checks.roll_call WHERE found OR NOT $1 ORDER BY at DESC, id LIMIT $2", found, limit
+        )
+        return [msgspec.json.decode(row["doc"], type=Call) for row in rows]
+
+    async def alone(self, tx: Transaction) -> dict[bytes, Alone]:
+        """How fast each node was alone."""
+        rows = await tx.fetch("SELECT node, rate, at FROM checks.alone")
+        return {row["node"]: Alone(row["rate"], row["at"]) for row in rows}
+
+    async def put_alone(self, tx: Transaction, node: bytes, alone: Alone) -> None:
+        """Write how fast a node was alone."""
+        await tx.execute(
+            "INSERT INTO checks.alone (node, rate, at) VALUES ($1, $2, $3)"
+            " ON CONFLICT (node) DO UPDATE SET rate = EXCLUDED.rate, at = EXCLUDED.at",
+            node,
+            *alone,
+        )
 
 
 def _seed(row: Row) -> SeedRow:

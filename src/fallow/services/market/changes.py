@@ -105,4 +105,6 @@ class Changes:
     @property
     def to_write(self) -> bool:
         """Whether a transaction is needed."""
-        return bool(self.jobs or self.items or self.leases or self.offers or self.money or self.refusals)
+        return bool(
+            self.jobs or self.items or self.leases or self.offers or self.money or self.refusals or self.standings
+        )

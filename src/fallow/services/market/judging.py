@@ -21,6 +21,7 @@ from fallow.domain.verification import (
     Standing,
     Vote,
     after,
+    called,
     checked_one_in,
     judge,
 )
@@ -112,6 +113,17 @@ class Judging:
         known = known_of(job, item, Judgement(strangers, judgement.wrong), used_ms, now)
         if known is not None:
             self.canaries.learn(known, changes.known)
+
+    def rolled(self, node: bytes, *, here: bool, changes: Changes) -> None:
+        """Note that a node answered a roll call, or missed it."""
+        before = self.standing(node)
+        standing = called(before, here=here)
+        if standing != before:
+            self._set(node, standing, changes)
+
+    def convict(self, node: bytes, code: str, changes: Changes, now: int) -> None:
+        """A roll call has shown that a node has not what it sells."""
+        self._set(node, after(self.standing(node), now, right=False, code=code), changes)
 
     def _learn_rerun(self, job: Job, vote: Vote, changes: Changes, now: int) -> None:
         """The same bytes confirm both nodes; others are a hint, which brings canaries to whom enough of them point."""

@@ -44,6 +44,7 @@ from fallow.services.market.dispatch import wish_of
 from fallow.services.market.funds import Funds
 from fallow.services.market.money import Cashier
 from fallow.services.market.reach import lease_to_reach
+from fallow.services.market.rollcalls import RollCalls
 from fallow.services.market.rounds import INPUTS_A_ROUND_MAX, Rounds, Submission
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import (
@@ -87,6 +88,7 @@ class Market:
         database: Database,
         store: MarketStore,
         registry: RegistryStore,
+        roll_calls: RollCalls,
     ) -> None:
         self._rounds = rounds
         self._seeds = seeds
@@ -100,6 +102,7 @@ class Market:
         self._database = database
         self._store = store
         self._registry = registry
+        self._roll_calls = roll_calls
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -157,6 +160,7 @@ class Market:
                     self._hear_bans(banned),
                     self._hear_credits(credited),
                     self._hear_observed(observed),
+                    self._roll_calls.run(),
                 )
             )
             yield

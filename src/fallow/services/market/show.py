@@ -155,6 +155,8 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: st
         wrong=standing.wrong,
         leases=len(slot.leases),
         last_seen_at=slot.life.seen_at,
+        why=standing.why,
+        missed=standing.missed,
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fallow.ports.blobs import Blobs
-from fallow.ports.vertical import Comparer, Vertical, Worker, WorkNeeds
+from fallow.ports.vertical import Capacity, Comparer, Vertical, Worker, WorkNeeds
+from fallow.verticals.compute.core.capacity import StepCapacity
 from fallow.verticals.compute.core.work import ContainerWork, read_work
 
 
@@ -15,6 +16,7 @@ class Compute:
     """The plugin that the entry point names."""
 
     name = "compute"
+    capacity: Capacity | None = StepCapacity()
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work; see `Vertical.check_work`."""

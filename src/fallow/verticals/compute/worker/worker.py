@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch
-from fallow.ports.vertical import Assignment, Finished, Probe
+from fallow.ports.vertical import Assignment, Exercise, Finished, Probe
+from fallow.verticals.compute.core.capacity import Steps
 from fallow.verticals.compute.core.work import ContainerWork, WasmWork, Work
 from fallow.verticals.compute.worker.confine import confined, enforcement
 from fallow.verticals.compute.worker.container import ContainerRunner
 from fallow.verticals.compute.worker.course import RunOutcome
+from fallow.verticals.compute.worker.exertion import exert
 from fallow.verticals.compute.worker.python import PythonRunner
 from fallow.verticals.compute.worker.transfers import PROGRAM, Ended, broken, fetch_all, store_all, unless_cancelled
 from fallow.verticals.compute.worker.wasm import (
@@ -55,6 +57,10 @@ class ComputeWorker:
             {name: value for probe in found for name, value in probe.attributes.items()},
             {name: why for probe in found for name, why in probe.missing.items()},
         )
+
+    async def exert(self, exercise: Exercise) -> Steps:
+        """See the port."""
+        return await exert(exercise)
 
     async def erase(self) -> None:
         """See the port."""
