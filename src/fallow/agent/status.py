@@ -12,10 +12,10 @@ from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import StandingView
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What `fallow agent status` shows.
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `fallow agent status` shows, but for the owner's rules.
 
-    `kinds` are those of work that run here; `missing` says which do not, and why. `owner` is how his rules stand.
+    `kinds` are those of work that run here; `missing` says which do not, and why.
     `closed_for` are the codes of all that keeps new work away now, and `uploads_waiting` the finished leases that wait
     for the network; `asked` are the terms as the owner set them, `terms` what is asked in fact. `standing` is how the
     network sees this node; where it does not say so, `standing_trouble` tells why not. `roll_call` says
@@ -41,10 +41,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     uploads_waiting: list[str] = []
     asked: Terms | None = None
     terms: Terms | None = None
-    owner: OwnerView | None = None
     standing: StandingView | None = None
     standing_trouble: str = ""
     roll_call: bool = False
+
+
+class Status(Facts, frozen=True, kw_only=True):
+    """All of it. `owner` is how his rules stand."""
+
+    owner: OwnerView | None = None
 
 
 def why_idle(status: Status, now: int) -> list[str]:

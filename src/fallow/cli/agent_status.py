@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fallow.agent.status import Facts
 from fallow.cli.show import clean, credit_name
 from fallow.cli.units import size, usd
-from fallow.domain.resources import GIB_MIB, Resources, Terms
-from fallow.domain.views import StandingView
+from fallow.domain.resources import GIB_MIB, Terms
 
 LEASE_DIGITS = 12
 
@@ -22,29 +22,8 @@ class _Owner(msgspec.Struct, frozen=True):
     trouble: str
 
 
-class _Status(msgspec.Struct, frozen=True):
-    """Of `fallow.agent.status.Status`, what is said here."""
-
-    node: str
-    net: str
-    account: str
-    mode: str
-    offered: Resources
-    free: Resources
-    leases: list[str]
-    records_waiting: int
-    records_refused: list[str]
-    link_trouble: str
-    disk_trouble: str
-    attributes: dict[str, str]
-    kinds: list[str]
-    missing: dict[str, str]
-    closed_for: list[str]
-    uploads_waiting: list[str]
-    terms: Terms | None
-    owner: _Owner | None
-    standing: StandingView | None
-    standing_trouble: str
+class _Status(Facts, frozen=True, kw_only=True):
+    owner: _Owner | None = None
 
 
 def status_text(answer: object) -> str:

@@ -10,15 +10,12 @@ from typing import TypedDict, Unpack
 import msgspec
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.orders import Order, Requirements
-from fallow.sdk.accounts import new_id
+from fallow.domain.orders import Order
 from fallow.sdk.results import ItemResult, RunResult
-from fallow.sdk.runs import RunCalls, RunOptions, completed
+from fallow.sdk.runs import RunCalls, RunOptions, completed, order_of, without_fuel
 from fallow.sdk.transfers import Source
 from fallow.sdk.wire import arguments
 from fallow.verticals.compute.core.work import ContainerWork
-
-MIB = 1 << 20
 
 
 class Image(TypedDict, total=False):
@@ -55,20 +52,17 @@ class ContainerCalls(RunCalls):
             InvalidInput: the image is not named as images are, or an option is for other kinds of work.
         """
         told = completed(options)
-        if told.pop("fuel", None) is not None:
-            raise InvalidInput("sdk.fuel", "Containers are not metered by fuel.", "Bound them with time_limit_s.")
-        archive, names = image.get("archive"), list(inputs or {})
-        sources = [*([archive] if archive else []), *(inputs or {}).values(), *items]
-        hashes = await self._upload_all(sources)
-        archive_hash = hashes.pop(0) if archive else None
+        without_fuel(told, "A container")
+        archive = image.get("archive")
+        archives, input_hashes, item_hashes = await self._upload_work([archive] if archive else [], inputs, items)
         work = {
             "kind": "container",
             "args": list(args),
             "env": dict(env or {}),
-            "inputs": dict(zip(names, hashes, strict=False)),
+            "inputs": input_hashes,
             **arguments(
                 image=image.get("name"),
-                archive=archive_hash,
+                archive=archives[0] if archives else None,
                 platform=image.get("platform"),
                 entrypoint=list(image.get("entrypoint", ())) or None,
                 workdir=image.get("workdir"),
@@ -81,18 +75,7 @@ class ContainerCalls(RunCalls):
             checked = msgspec.convert(work, ContainerWork)
         except msgspec.ValidationError as error:
             raise InvalidInput("sdk.container", f"The container cannot be ordered: {error}.") from error
-        asked: Requirements = told.pop("requirements", None) or Requirements()
-        # The archive lies on the node's disk beside what the program itself needs.
-        own_mib = -(-archive.stat().st_size // MIB) if archive else 0
-        requirements = msgspec.structs.replace(asked, disk_mib=asked.disk_mib + own_mib)
-        return Order(
-            id=new_id(),
-            vertical="compute",
-            work=msgspec.to_builtins(checked),
-            items=hashes[len(names) :],
-            requirements=requirements,
-            **told,
-        )
+        return order_of(checked, item_hashes, told, own_bytes=archive.stat().st_size if archive else 0)
 
     async def run_container(
         self,

@@ -8,16 +8,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Unpack
 
-import msgspec
-
-from fallow.domain.errors import InvalidInput
-from fallow.domain.orders import Order, Requirements
-from fallow.sdk.accounts import new_id
+from fallow.domain.orders import Order
 from fallow.sdk.bundle import Bundle, Tell, bundle_script, silent
 from fallow.sdk.functions import CALL, pack_call, pack_function, read_value
 from fallow.sdk.live import LiveCalls
 from fallow.sdk.results import ItemResult, RunResult
-from fallow.sdk.runs import RunOptions, completed
+from fallow.sdk.runs import RunOptions, completed, order_of, without_fuel
 from fallow.sdk.transfers import Source
 from fallow.sdk.wire import arguments
 from fallow.verticals.compute.core.work import PythonWork
@@ -143,29 +139,17 @@ class PythonCalls(LiveCalls):
         **options: Unpack[RunOptions],
     ) -> Order:
         told = completed(options)
-        if told.pop("fuel", None) is not None:
-            raise InvalidInput("sdk.fuel", "Python is not metered by fuel.", "Bound it with time_limit_s.")
-        names = list(inputs or {})
-        hashes = await self._upload_all([bundle.path, *(inputs or {}).values(), *items])
+        without_fuel(told, "Python")
+        (bundle_hash,), input_hashes, item_hashes = await self._upload_work([bundle.path], inputs, items)
         work = PythonWork(
-            bundle=hashes[0],
+            bundle=bundle_hash,
             entry=bundle.entry,
             args=list(args),
             env=dict(env or {}),
-            inputs=dict(zip(names, hashes[1:], strict=False)),
+            inputs=input_hashes,
             python=bundle.python,
             platform=bundle.platform,
             **arguments(output_mib=told.pop("output_mib", None), checkpoint_s=told.pop("checkpoint_s", None)),
         )
-        asked: Requirements = told.pop("requirements", None) or Requirements()
-        # The archive and what comes out of it lie on the node's disk beside what the script itself needs.
-        own_mib = -(-(bundle.archive_bytes + bundle.unpacked_bytes) // MIB)
-        requirements = msgspec.structs.replace(asked, disk_mib=asked.disk_mib + own_mib)
-        return Order(
-            id=new_id(),
-            vertical="compute",
-            work=msgspec.to_builtins(work),
-            items=hashes[1 + len(names) :],
-            requirements=requirements,
-            **told,
-        )
+        # The archive lies there, and what comes out of it.
+        return order_of(work, item_hashes, told, own_bytes=bundle.archive_bytes + bundle.unpacked_bytes)

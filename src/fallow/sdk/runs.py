@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from itertools import islice
 from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
@@ -26,6 +27,7 @@ from fallow.verticals.compute.core.work import WasmWork
 UPLOADS_AT_ONCE = 8
 RESULTS_PAGE = 100
 OUTCOME_BYTES_MAX = 16 << 20
+MIB = 1 << 20
 
 
 class RunOptions(TypedDict, total=False):
@@ -55,6 +57,20 @@ def completed(options: RunOptions) -> dict[str, Any]:
     return told
 
 
+def without_fuel(told: dict[str, Any], kind: str) -> None:
+    """Refuse a bound of fuel for a kind of work that is not metered by it."""
+    if told.pop("fuel", None) is not None:
+        raise InvalidInput("sdk.fuel", f"{kind} is not metered by fuel.", "Bound it with time_limit_s.")
+
+
+def order_of(work: msgspec.Struct, items: list[str], told: dict[str, Any], *, own_bytes: int = 0) -> Order:
+    """Make the order of a piece of work. `own_bytes` lie on the node's disk beside what the program itself needs."""
+    asked: Requirements = told.pop("requirements", None) or Requirements()
+    requirements = msgspec.structs.replace(asked, disk_mib=asked.disk_mib + -(-own_bytes // MIB))
+    builtin = msgspec.to_builtins(work)
+    return Order(id=new_id(), vertical="compute", work=builtin, items=items, requirements=requirements, **told)
+
+
 class RunCalls(BlobCalls, SigningCalls):
     """Work on programs as a whole."""
 
@@ -73,22 +89,20 @@ class RunCalls(BlobCalls, SigningCalls):
         **options: Unpack[RunOptions],
     ) -> Order:
         """Upload what a WASI program needs, and make the order for it; nothing is bought yet."""
-        names = list(inputs or {})
-        hashes = await self._upload_all([program, *(inputs or {}).values(), *items])
         told = completed(options)
         if told.pop("checkpoint_s", None):
             raise InvalidInput(
                 "sdk.checkpoint", "WebAssembly programs keep no checkpoints.", "Use a script or an image."
             )
+        (program_hash,), input_hashes, item_hashes = await self._upload_work([program], inputs, items)
         work = WasmWork(
-            program=hashes[0],
+            program=program_hash,
             args=list(args),
             env=dict(env or {}),
-            inputs=dict(zip(names, hashes[1:], strict=False)),
+            inputs=input_hashes,
             **arguments(fuel=told.pop("fuel", None), output_mib=told.pop("output_mib", None)),
         )
-        uploaded_items = hashes[1 + len(names) :]
-        return Order(id=new_id(), vertical="compute", work=msgspec.to_builtins(work), items=uploaded_items, **told)
+        return order_of(work, item_hashes, told)
 
     async def run_wasm(
         self,
@@ -190,6 +204,14 @@ class RunCalls(BlobCalls, SigningCalls):
             raise Unavailable(
                 "sdk.outcome", f"Item {item.index} has a result that is not understood: {error}."
             ) from error
+
+    async def _upload_work(
+        self, programs: Sequence[Source], inputs: Mapping[str, Source] | None, items: Sequence[Source]
+    ) -> tuple[list[str], dict[str, str], list[str]]:
+        """Upload all that an order names; returns the hashes of its programs, its inputs by name, and its items."""
+        named = dict(inputs or {})
+        hashes = iter(await self._upload_all([*programs, *named.values(), *items]))
+        return list(islice(hashes, len(programs))), dict(zip(named, hashes, strict=False)), list(hashes)
 
     async def _upload_all(self, sources: Sequence[Source]) -> list[str]:
         slots = asyncio.Semaphore(UPLOADS_AT_ONCE)
