@@ -20,9 +20,10 @@ from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import Inventory, take_inventory
 from fallow.agent.owner import Shape
 from fallow.agent.presence import Presence
+from fallow.bootstrap.agent import leave
 from fallow.domain.bindings import BindingCode
 from fallow.domain.calls import Join, join_message
-from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.facts import NodeBound, OfferMade, SpotOfferMade
 from fallow.domain.identity import verify
 from fallow.domain.resources import Terms
@@ -172,6 +173,13 @@ async def test_a_network_that_is_not_there_is_told(home: Home) -> None:
 def test_what_no_offer_can_say_is_refused_before_anything_is_sent(wishes: Wishes) -> None:
     with pytest.raises(FallowError):
         settings_from(wishes, MACHINE)
+
+
+async def test_what_is_left_of_a_machine_that_left_is_named(home: Home) -> None:
+    NodeKey.load_or_create(home.key)
+    with pytest.raises(NotFound, match="its key, and records") as caught:
+        await leave(home.path, erase=True)
+    assert caught.value.code == "agent.left"
 
 
 async def test_a_country_is_offered_as_the_market_reads_it(site: FakeSite, home: Home) -> None:

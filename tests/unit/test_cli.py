@@ -748,6 +748,8 @@ def test_where_work_may_run_is_said_by_the_beginning_of_ids(
         ("--country Germany", "'Germany' is no country"),
         ("--cpu 0", "--cpu, in thousandths"),
         ("--gpu 4090", "A model has a name"),
+        ("--env 日本=x", "no name that a program can be given"),
+        ("--input ../a={file}", "no name that a program can be given"),
         ("--output {file}", "File exists"),
         ("--output /proc/nowhere", "/proc/nowhere"),
     ],

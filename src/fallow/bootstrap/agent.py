@@ -114,6 +114,12 @@ async def leave(home_path: Path, *, erase: bool) -> int:
         Conflict: records still wait, so that erasing would lose them; or the agent does not stop.
     """
     home = Home(home_path)
+    if erase and not home.joined and home.key.exists():
+        raise NotFound(
+            "agent.left",
+            f"The machine has left its network; its key, and records that could not be handed in, are in {home.path}.",
+            "Delete that folder to be rid of them.",
+        )
     state = home.state()
     clock = SystemClock()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ Many = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False, con
 
 
 COUNTRY_LETTERS = 2
+FILE_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]*")
+VARIABLE_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 OPTION_OF = {
     "cpu_milli": "--cpu, in thousandths",
     "memory_mib": "--memory",
@@ -140,12 +143,12 @@ class Wanted:
     @property
     def inputs(self) -> dict[str, Path]:
         """Files by their name in /in."""
-        return {name: Path(path) for name, path in _pairs(self.input, "--input")}
+        return {_named(name, FILE_NAME, "--input"): Path(path) for name, path in _pairs(self.input, "--input")}
 
     @property
     def environment(self) -> dict[str, str]:
         """The program's environment."""
-        return dict(_pairs(self.env, "--env"))
+        return {_named(name, VARIABLE_NAME, "--env"): value for name, value in _pairs(self.env, "--env")}
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -269,6 +272,16 @@ def _pairs(texts: Iterable[str], option: str) -> list[tuple[str, str]]:
             raise InvalidInput("cli.pair", f"{option} {text!r} is not of the form NAME=VALUE.")
         pairs.append((name, value))
     return pairs
+
+
+def _named(name: str, pattern: re.Pattern[str], option: str) -> str:
+    if not pattern.fullmatch(name):
+        raise InvalidInput(
+            "cli.name",
+            f"{option} {name!r} is no name that a program can be given.",
+            f"Names are like {pattern.pattern}",
+        )
+    return name
 
 
 def _gpus(text: str) -> tuple[str, int]:
