@@ -32,9 +32,9 @@ from fallow.domain.orders import Order, Requirements
 from fallow.domain.records import Body, Opening, Record, commitment, make_record
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.rollcall import Answer
-from fallow.domain.streams import StreamTicket
+from fallow.domain.streams import DirectOffer, StreamTicket
 from fallow.domain.tickets import Ticket, prove
-from fallow.domain.wire.greeting import Claim
+from fallow.domain.wire.greeting import Claim, Proof
 from fallow.services.market.dispatch import lease_id
 from fallow.services.market.outbound import seed
 
@@ -159,6 +159,16 @@ def session_claim() -> Claim:
     return Claim(net=NET, nonce=bytes(32), session=bytes(range(16)), node=True, fresh=False, received=70_000)
 
 
+def session_proof() -> Proof:
+    """What a node that is dialled itself answers with."""
+    return Proof(net=NET, nonce=bytes(32), session=bytes(range(16)))
+
+
+def direct_offer() -> DirectOffer:
+    """What a node tells its relay when it can be dialled."""
+    return DirectOffer(net=NET, node=NODE, port=8440, certificate="-----BEGIN CERTIFICATE-----", probe=bytes(32))
+
+
 def golden_bytes() -> dict[str, str]:
     """Everything whose bytes are fixed, in hex, by name."""
     cases = {f"record {record.kind}/{record.v}": record.encode() for record in records()}
@@ -171,6 +181,8 @@ def golden_bytes() -> dict[str, str]:
             "stream ticket": stream_ticket().seal(by_network),
             "roll answer": roll_answer().seal(by_node),
             "session claim": session_claim().seal(by_node),
+            "session proof": session_proof().seal(by_node),
+            "direct offer": direct_offer().seal(by_node),
             "promise": promise().seal(by_network),
             "ticket": sealed,
             "ticket proof": prove(sealed, by_node),

@@ -295,8 +295,12 @@ class Running:
         folder: str = "",
         place: tuple[str, ...] = (),
         steps: Path | None = None,
+        options: Sequence[str] = (),
     ) -> Iterator[Agent]:
-        """Join a machine, and serve with it while the context is open; see `start` for its `steps`."""
+        """Join a machine, and serve with it while the context is open; see `start` for its `steps`.
+
+        `options` are more of what is typed.
+        """
         home, log = self.data.parent / (folder or name), self.data.parent / f"{name}.log"
         log.touch()
         self.joined += 1  # each agent on a line of its own: nodes that share one do not check each other
@@ -304,7 +308,7 @@ class Running:
         process = start(
             "agent", "join", self.url, "--yes", "--json", "--home", home, "--label", name, "--cpu", str(cpu),
             "--memory", str(memory), "--disk", "256", "--price-core-hour", str(price), *below, *place,
-            "--from", f"127.0.{self.joined}.1",
+            "--from", f"127.0.{self.joined}.1", *options,
             log=log, steps=steps, FALLOW_TOKEN=token or self.welcome["join_token"],
         )  # fmt: skip
         agent = Agent(name, home, log, process, steps=steps)

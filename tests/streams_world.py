@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 from nacl.signing import SigningKey
 
@@ -15,6 +16,7 @@ from fallow.adapters.memory.bus import MemoryHub
 from fallow.adapters.memory.links import MemoryLink, link_pair
 from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import PATH, DialledLink, dial
+from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.http_server import serving
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, FallowError
@@ -24,6 +26,7 @@ from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.rpc import serve
 from fallow.ports.session import SessionStream
 from fallow.ports.streams import Link, Stream
+from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
 
 NET = "lab-1"
@@ -59,9 +62,25 @@ class Outside:
     def __init__(self, dial: Dial, clock: Clock, group: asyncio.TaskGroup) -> None:
         self.links: list[MemoryLink | DialledLink] = []
         self.served: list[SessionStream] = []
-        self._dial = dial
-        self._clock = clock
+        self.dial = dial
+        self.clock = clock
         self._group = group
+        self._spawned: list[asyncio.Task[None]] = []
+        self._ended = False
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have something done beside, until the world ends."""
+        task = self._group.create_task(work)
+        self._spawned.append(task)
+        if self._ended:
+            task.cancel()
+        return task
+
+    def end(self) -> None:
+        """End what `spawn` began, or would begin."""
+        self._ended = True
+        for task in self._spawned:
+            task.cancel()
 
     @asynccontextmanager
     async def session(
@@ -77,7 +96,7 @@ class Outside:
         session = DialledSession(
             Caller(net, node_of(key), lambda message: key.sign(message).signature, node),
             self._dialled,
-            self._clock,
+            self.clock,
             random_bytes=(lambda _: session_id) if session_id else os.urandom,
             jitter=random.Random(5),
             on_opened=on_opened or self._refuse,
@@ -112,7 +131,7 @@ class Outside:
 
     @asynccontextmanager
     async def _dialled(self) -> AsyncIterator[Link]:
-        async with self._dial() as link:
+        async with self.dial() as link:
             assert isinstance(link, MemoryLink | DialledLink)
             self.links.append(link)
             yield link
@@ -163,19 +182,24 @@ async def world(kind: str, *, hub: MemoryHub | None = None, clock: Clock | None 
             clock=clock,
             random_bytes=os.urandom,
             dial=lambda url: dial(url, tls=None),
+            probes=Probes(NET, clock, network_host="127.0.0.1", dial=dial_direct, random_bytes=os.urandom),
         )
         registry = serve(hub.connect(), calls.MAY_CONNECT, calls.NodeRef, may_connect, queue="registry")
         await stack.enter_async_context(registry)
         if kind == "memory":
             await stack.enter_async_context(relay.running("memory"))
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            yield World(relay, lambda: _dialled(relay, group), clock, group)
+            made = World(relay, lambda: _dialled(relay, group), clock, group)
+            stack.callback(made.end)
+            yield made
             return
         port = await stack.enter_async_context(serving(with_links(no_app, {PATH: relay.attend}), "127.0.0.1", 0))
         url = f"http://127.0.0.1:{port}"
         await stack.enter_async_context(relay.running(url))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        yield World(relay, lambda: dial(url, tls=None), clock, group, port)
+        made = World(relay, lambda: dial(url, tls=None), clock, group, port)
+        stack.callback(made.end)
+        yield made
 
 
 @asynccontextmanager
@@ -184,7 +208,7 @@ async def _dialled(relay: Relay, group: asyncio.TaskGroup) -> AsyncIterator[Link
     near, far = link_pair()
 
     async def attend() -> None:
-        await relay.attend(far, "memory")
+        await relay.attend(far, "127.0.0.1")
         far.close()
 
     attending = group.create_task(attend())

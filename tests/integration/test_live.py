@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import httpx2
 import pytest
 
 from fallow import Requirements
+from fallow.bootstrap.listening import free_port
 from fallow.domain.errors import Conflict, NotFound
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests import programs
@@ -22,12 +24,26 @@ from tests.container_jobs import image, oci_archive
 from tests.network import FALLOW, NEEDS, Net, clean_environment, fallow, first_line, start, stop, until_async
 from tests.unit.wasm_programs import SPIN, wasm, write
 
+SERVER = """
+import http.server
 
-async def order_python(net: Net, folder: Path, script: str) -> str:
-    """Order a script, and return the job's id."""
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body[::-1])
+
+http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+"""
+
+
+async def order_python(net: Net, folder: Path, script: str, *, nodes: Sequence[str] = ()) -> str:
+    """Order a script, on one of the `nodes` if there are any, and return the job's id."""
     path = folder / "script.py"
     path.write_text(script)
-    order = await net.buyer.python_order(path, requirements=Requirements(cpu_milli=200, memory_mib=128, disk_mib=64))
+    needs = Requirements(cpu_milli=200, memory_mib=128, disk_mib=64, nodes_allowed=list(nodes))
+    order = await net.buyer.python_order(path, requirements=needs)
     await net.buyer.submit(order)
     return order.id
 
@@ -86,34 +102,13 @@ async def test_the_command_prints_it(net: Net) -> None:
 
 @pytest.mark.capability("bubblewrap")
 async def test_a_port_of_a_running_job_is_reached_from_its_buyers_machine(net: Net, tmp_path: Path) -> None:
-    script = """
-import http.server
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body[::-1])
-
-http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
-"""
-    job_id = await order_python(net, tmp_path, script)
+    job_id = await order_python(net, tmp_path, SERVER)
     await net.runs(job_id)
     stranger = await net.new_buyer()
     with pytest.raises(NotFound):
         await stranger.client.reach(job_id, 0, "port")
     with forwarded(net, job_id, 8000, tmp_path) as here:
-        body = os.urandom(3_000_000)
-        async with httpx2.AsyncClient(base_url=f"http://{here}", timeout=30) as client:
-
-            async def answers() -> bool:
-                try:
-                    return (await client.post("/", content=body)).content == body[::-1]
-                except httpx2.TransportError:  # the program has not begun to listen
-                    return False
-
-            await until_async(answers, "the program answers")
+        await _answers(f"http://{here}")
     await net.buyer.cancel(job_id)
     await net.finished(job_id)
 
@@ -186,6 +181,43 @@ async def typed(net: Net, job_id: str, script: str, keys: str) -> tuple[int, str
         os.set_blocking(ours.fileno(), False)
         shown += ours.read(1000) or b""
     return code, shown.decode()
+
+
+@pytest.mark.capability("bubblewrap")
+async def test_bytes_go_straight_to_a_machine_whose_owner_opens_a_port(net: Net, tmp_path: Path) -> None:
+    port = free_port("127.0.0.1")
+    async with net.agent("open-door", options=["--direct", str(port)]) as machine:
+
+        async def reached() -> bool:
+            return str(port) in (await machine.ask("status"))["direct"]
+
+        await until_async(reached, "the network has tried the door, and the owner sees it")
+        job_id = await order_python(net, tmp_path, SERVER, nodes=[machine.node])
+        await net.runs(job_id)
+        log = tmp_path / "forward.log"
+        forward = start("job", "forward", job_id, "8000", "--json", log=log, **_profile(net))
+        try:
+            here = json.loads(first_line(forward, log))
+            await _answers(f"http://{here['host']}:{here['port']}")
+            assert json.loads(first_line(forward, log)) == {"path": "direct"}
+        finally:
+            stop(forward)
+        await net.buyer.cancel(job_id)
+        await net.finished(job_id)
+
+
+async def _answers(url: str) -> None:
+    """Have a body turned round by the program behind a URL, once it listens."""
+    body = os.urandom(3_000_000)
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+
+        async def answers() -> bool:
+            try:
+                return (await client.post("/", content=body)).content == body[::-1]
+            except httpx2.TransportError:  # the program has not begun to listen
+                return False
+
+        await until_async(answers, "the program answers")
 
 
 def _profile(net: Net) -> dict[str, str]:

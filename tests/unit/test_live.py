@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from fallow.adapters.memory.links import link_pair
 from fallow.agent.book import Book
+from fallow.agent.identity import NodeKey
 from fallow.agent.leases import Leases, Take
 from fallow.agent.live import Live
 from fallow.domain.errors import FallowError, NotAllowed, NotFound
@@ -33,7 +35,15 @@ class Machine:
         decision = leases.decide(proposal, "")
         assert isinstance(decision, Take)
         self.held = decision.held
-        self.live = Live(leases, self.clock, net=NET, node=node_of(NODE), network_key=node_of(NETWORK), work=folder)
+        self.live = Live(
+            leases,
+            self.clock,
+            net=NET,
+            key=NodeKey(bytes(NODE)),
+            network_key=node_of(NETWORK),
+            work=folder,
+            random_bytes=os.urandom,
+        )
         self.session = Session(dialled=True, on_opened=lambda _: None)
 
     def open(self, asked: Opening) -> SessionStream:

@@ -84,6 +84,22 @@ def issue(authority: Issued, names: Iterable[str], now: datetime) -> Issued:
     return Issued(_pem(certificate), key)
 
 
+def self_signed(name: str, now: datetime, valid: timedelta) -> Issued:
+    """Make a certificate that nobody vouches for, with a key of its own, for one DNS name: it is trusted by itself."""
+    key = new_key()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    private = _private(key)
+    certificate = (
+        _builder(subject, subject, private, private, now, now + valid)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage("digital_signature"), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general(name)]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    return Issued(_pem(certificate), key)
+
+
 def is_current(certificate: str, now: datetime) -> bool:
     """Whether it is valid now and for 30 days more. Only the first one of a PEM text is looked at.
 

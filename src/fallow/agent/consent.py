@@ -40,8 +40,8 @@ def consent_text(*, url: str, net: str, home: str, verticals: list[str], setting
             "  buyers exchange with them; signed records (what you offer, work done, when); a sign of life every few",
             f"  seconds; this machine's {_of_the_machine(settings)}.",
             f"  The network sees the address of your line.{_place(settings)}",
-            "Connections are only ever made from here: to the network, and to public registries for the images of",
-            "  containers that buyers name.",
+            "Connections are made from here to the network, and to public registries for the images of containers that",
+            f"  buyers name. {_listens(settings.direct)}",
             f"What you ask: {price:g} US dollars an hour for each core{gpu_price}{_spot(settings)}.",
             "You can end it at any time: fallow agent pause, drain, or leave.",
         ]
@@ -70,3 +70,13 @@ def _spot(settings: Settings) -> str:
         return ""
     price = settings.spot.price_microusd_per_core_hour / MICROUSD_PER_USD
     return f", or {price:g} for work that may be ended for work at the full price"
+
+
+def _listens(direct: str) -> str:
+    if not direct:
+        return "Nothing listens here."
+    return (
+        f"This machine listens at {direct}:\n"
+        "  buyers whose work runs here learn its address, so that bytes between them and their work need no detour.\n"
+        "  Who shows no ticket of the network for this machine is refused."
+    )

@@ -19,6 +19,7 @@ from fallow.domain.bindings import BindingCode, read_code
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.places import read_cell
 from fallow.domain.resources import GIB_MIB, PRICE_MICROUSD_MAX, Resources, Terms
+from fallow.domain.streams import DIRECT_PORT_MIN
 from fallow.domain.views import NetworkView
 from fallow.ports.clock import Clock
 
@@ -28,6 +29,8 @@ DISK_MIB_MAX = 10 * GIB_MIB
 
 ADDRESS_PREFIX = "0x"
 COUNTRY_LETTERS = 2
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - the owner has said that others may come
+PORT_MAX = 65535
 
 
 class Wishes(NamedTuple):
@@ -44,6 +47,7 @@ class Wishes(NamedTuple):
     place: str = ""
     dial_from: str = ""
     spot_usd_per_core_hour: float | None = None
+    direct: str = ""
 
 
 class Plan(NamedTuple):
@@ -61,7 +65,8 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
     Raises:
         InvalidInput: more than the machine has, or nothing (`agent.over_claimed`); a price that is negative or beyond
             what an offer can say, or one for spot leases above the other (`agent.price`); a country that is not two
-            letters (`agent.country`); a place that is none (`place.invalid`); an address to connect from that is none.
+            letters (`agent.country`); a place that is none (`place.invalid`); an address to connect from, or a port to
+            listen on, that is none.
     """
     total = Resources(
         cpu_milli=machine.cpu_milli if wishes.cores is None else round(wishes.cores * 1000),
@@ -94,6 +99,7 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
         cell=read_cell(wishes.place) if wishes.place else "",
         dial_from=_address(wishes.dial_from),
         spot=None if spot is None else _terms(spot, spot_gpu if total.gpus else 0),
+        direct=read_direct(wishes.direct),
     )
 
 
@@ -188,3 +194,33 @@ def _address(text: str) -> str:
         return str(ip_address(text)) if text else ""
     except ValueError as error:
         raise InvalidInput("agent.from", f"{text[:80]!r} is no address of this machine.", "See: ip address") from error
+
+
+def read_direct(text: str) -> str:
+    """Read where buyers may dial this machine: `PORT`, or `ADDR:PORT` of one of its lines; "" is nowhere.
+
+    Raises:
+        InvalidInput: it is nothing of that kind (`agent.direct`).
+    """
+    host, _, port = text.rpartition(":")
+    if not text:
+        return ""
+    try:
+        address = ip_address(host.strip("[]")) if host else None
+        number = int(port)
+    except ValueError:
+        number = 0
+        address = None
+    if not DIRECT_PORT_MIN <= number <= PORT_MAX:
+        raise InvalidInput(
+            "agent.direct",
+            f"{text[:80]!r} is no port that buyers could dial.",
+            f"It looks like 8440, or 192.0.2.7:8440; ports begin at {DIRECT_PORT_MIN}.",
+        )
+    return f"{EVERYWHERE if address is None else address}:{number}"
+
+
+def split_direct(text: str) -> tuple[str, int]:
+    """Return the address and the port that `read_direct` wrote."""
+    host, _, port = text.rpartition(":")
+    return host, int(port)

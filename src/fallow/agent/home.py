@@ -40,7 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `country` and `cell` are where the machine is, as far as the public may know; nothing finer is kept.
     `dial_from` is the address of this machine that connections come from; "" is any. `spot` are his terms for spot
-    leases; None: he takes none.
+    leases; None: he takes none. `direct` is the address and port of this machine that buyers may dial (`ADDR:PORT`);
+    "": none.
     """
 
     total: Resources
@@ -50,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cell: str = ""
     dial_from: str = ""
     spot: Terms | None = None
+    direct: str = ""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

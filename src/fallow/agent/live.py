@@ -6,13 +6,16 @@ import asyncio
 import logging
 import os
 import stat
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fallow.agent.commands import Commands
+from fallow.agent.door import NodeDoor
+from fallow.agent.identity import NodeKey
 from fallow.agent.leases import Held, Leases
 from fallow.domain.errors import FallowError, NotAllowed, NotFound, Unavailable
-from fallow.domain.streams import Exec, Logs, Opening, check_ticket, read_opening
+from fallow.domain.streams import Exec, Logs, Opening, Port, check_ticket, read_opening
 from fallow.ports.clock import Clock
 from fallow.ports.session import SessionStream
 from fallow.ports.splicing import ConnectionStream, splice
@@ -29,20 +32,43 @@ CHUNK_BYTES: Final = 64 << 10
 
 _log = logging.getLogger(__name__)
 
+Carry = Callable[[Stream], Awaitable[None]]
+
 
 class Live:
-    """Serves streams that come in for leases. `work` is the folder of their workspaces."""
+    """Serves streams that come in for leases: through relays, and by the `door` where buyers dial this node itself.
 
-    def __init__(self, leases: Leases, clock: Clock, *, net: str, node: bytes, network_key: bytes, work: Path) -> None:
+    `work` is the folder of the leases' workspaces.
+    """
+
+    def __init__(
+        self,
+        leases: Leases,
+        clock: Clock,
+        *,
+        net: str,
+        key: NodeKey,
+        network_key: bytes,
+        work: Path,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
         self._leases = leases
         self._clock = clock
         self._net = net
-        self._node = node
+        self._node = key.node
         self._network_key = network_key
         self._work = work
         self._commands = Commands(clock)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
+        self.door = NodeDoor(
+            net,
+            key,
+            network_key,
+            clock,
+            random_bytes=random_bytes,
+            spawn=self._spawn,
+            take=self._take_direct,
+        )
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -54,13 +80,26 @@ class Live:
                 self._group = None
 
     def take(self, stream: SessionStream) -> None:
-        """Serve a stream that was opened to this node."""
+        """Serve a stream that was opened to this node through a relay."""
+        self._begin(stream, self.door.carry)
+
+    def _take_direct(self, stream: SessionStream) -> None:
+        """Serve a stream of a session with the node itself; it carries no further session."""
+        self._begin(stream, _refuse)
+
+    def _begin(self, stream: SessionStream, carry: Carry) -> None:
         if self._group is None:
             stream.reset(Unavailable("stream.stopping", "The agent stops."))
         else:
-            self._group.create_task(self._serve(stream))
+            self._group.create_task(self._serve(stream, carry))
 
-    async def _serve(self, stream: SessionStream) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._group is None:
+            work.close()
+        else:
+            self._group.create_task(work)
+
+    async def _serve(self, stream: SessionStream, carry: Carry) -> None:
         try:
             opening = read_opening(stream.opening)
             held = self._lease_of(opening)
@@ -69,8 +108,10 @@ class Live:
                 await send_log(stream, self._work / held.proposal.lease, want, held.over, self._clock)
             elif isinstance(want, Exec):
                 await self._commands.serve(stream, held, want)
-            else:
+            elif isinstance(want, Port):
                 await self._connect(stream, held, want.port)
+            else:
+                await carry(stream)
         except FallowError as error:
             stream.reset(error)
         except asyncio.CancelledError:
@@ -99,6 +140,10 @@ class Live:
         if held is None:
             raise NotFound("stream.no_lease", "This node does not work on that lease now.")
         return held
+
+
+async def _refuse(_: Stream) -> None:
+    raise NotAllowed("stream.purpose", "A session with the node itself carries no other.")
 
 
 async def send_log(stream: Stream, workspace: Path, want: Logs, over: asyncio.Event, clock: Clock) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from fallow.agent.book import Book
+from fallow.agent.direct import Direct, Listen
 from fallow.agent.hearing import Listener
 from fallow.agent.home import Home, State
 from fallow.agent.identity import NodeKey
@@ -56,7 +57,8 @@ class Ports(NamedTuple):
     """What the agent needs from outside. `workers` are by vertical; `jitter` spreads retries.
 
     `owner` watches over the owner's policy; without it nothing but his commands closes the machine. `dial` reaches the
-    network's data plane; without it buyers cannot look into their running work. `gpus` names the graphics processors
+    network's data plane; without it buyers cannot look into their running work. `listen` opens the port where buyers
+    dial this node itself, where the owner allows it. `gpus` names the graphics processors
     that are offered (NVML's UUIDs).
     """
 
@@ -68,6 +70,7 @@ class Ports(NamedTuple):
     beat_interval_s: float = BEAT_INTERVAL_S
     owner: Owner | None = None
     dial: Dial | None = None
+    listen: Listen | None = None
     gpus: Sequence[str] = ()
 
 
@@ -114,9 +117,10 @@ class Agent:
             self._leases,
             ports.clock,
             net=state.network.net,
-            node=key.node,
+            key=key,
             network_key=bytes.fromhex(state.network.public_key),
             work=home.work,
+            random_bytes=ports.jitter.randbytes,
         )
         self._rolls = Rolls(
             self._leases,
@@ -125,6 +129,7 @@ class Agent:
             key=key,
             closed=lambda: next(iter(self._closed(0)), ""),
         )
+        self._direct: Direct | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -146,7 +151,7 @@ class Agent:
                 group.create_task(self._rolls.run(self._ports.bus, self._ports.clock)),
             ]
             if self._ports.dial is not None:
-                front.append(group.create_task(self._data_link(self._ports.dial).hold()))
+                front += [group.create_task(work) for work in self._data_links(self._ports.dial)]
             await self.stop.wait()
             owner.cancel()  # no offer comes after the last one
             await self._end()
@@ -190,6 +195,7 @@ class Agent:
             terms=self._offering.terms,
             owner=self._ports.owner.view() if self._ports.owner is not None else None,
             roll_call=self._leases.roll is not None,
+            direct=self._direct.state if self._direct is not None else "",
         )
 
     async def full_status(self) -> Status:
@@ -248,8 +254,8 @@ class Agent:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _data_link(self, dial: Dial) -> DialledSession:
-        return DialledSession(
+    def _data_links(self, dial: Dial) -> Iterator[Coroutine[Any, Any, None]]:
+        session = DialledSession(
             Caller(self._presence.state.network.net, self._key.node, self._key.sign, node=True),
             dial,
             self._ports.clock,
@@ -257,6 +263,10 @@ class Agent:
             jitter=self._ports.jitter,
             on_opened=self._live.take,
         )
+        yield session.hold()
+        if self._ports.listen is not None:
+            self._direct = Direct(self._live.door, session, self._ports.listen, self._ports.clock)
+            yield self._direct.run()
 
     # Beginning and end
 

@@ -20,6 +20,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     for the network; `asked` are the terms as the owner set them, `terms` what is asked in fact. `standing` is how the
     network sees this node; where it does not say so, `standing_trouble` tells why not. `roll_call` says
     that it shows the network just now what it has free.
+    `direct` says whether buyers reach this machine itself; "" where they are not let in.
     """
 
     node: str
@@ -44,6 +45,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     standing: StandingView | None = None
     standing_trouble: str = ""
     roll_call: bool = False
+    direct: str = ""
 
 
 class Status(Facts, frozen=True, kw_only=True):

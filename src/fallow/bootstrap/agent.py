@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from fallow.adapters.nats.nkeys import KeySigner
 from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.adapters.nats.tunnel import PATH as BUS_PATH
 from fallow.adapters.streams.dialling import dial, socket_url
+from fallow.adapters.streams.direct import Attend, listening
 from fallow.agent import control, enrol
 from fallow.agent.bench import score_cpu
 from fallow.agent.blobs import BlobGateway
@@ -176,6 +178,7 @@ async def _serve(
             random.SystemRandom(),
             owner=owner,
             dial=lambda: _dial(state, traffic),
+            listen=partial(_listen, home, state, key, clock, traffic) if state.settings.direct else None,
             gpus=[gpu.uuid for gpu in machine.gpus],
         )
         agent = Agent(home, state, key, outbox, ports, attributes)
@@ -212,6 +215,20 @@ def _connect(state: State, key: NodeKey) -> AbstractAsyncContextManager[Bus]:
 async def _dial(state: State, traffic: Traffic) -> AsyncIterator[Link]:
     async with dial(state.url, tls=_trusted(state.ca), local_address=state.settings.dial_from) as link:
         yield CountedLink(link, traffic)
+
+
+@asynccontextmanager
+async def _listen(
+    home: Home, state: State, key: NodeKey, clock: Clock, traffic: Traffic, attend: Attend
+) -> AsyncIterator[tuple[int, str]]:
+    """Open the port where buyers dial this machine itself; what comes in and goes out there counts as all does."""
+    host, port = enrol.split_direct(state.settings.direct)
+
+    async def counted(link: Link, address: str) -> None:
+        await attend(CountedLink(link, traffic), address)
+
+    async with listening(host, port, key.node, counted, clock, home.path) as found:
+        yield found
 
 
 def _trusted(ca: str) -> ssl.SSLContext | None:

@@ -13,28 +13,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Final
 
+from fallow.bootstrap.paths import Paths
 from fallow.domain.commands import PAYLOAD_BYTES_MAX, Kind, Pieces, encode, encode_size
 from fallow.domain.errors import InvalidInput, Unavailable
-from fallow.domain.streams import Exec, Opening, TerminalSize
-from fallow.ports.dialling import DialledSession
+from fallow.domain.streams import Exec, TerminalSize
 from fallow.ports.streams import Stream
 from fallow.ports.tasks import background, first_error
-from fallow.sdk.client import AsyncClient
 
 _STDIN: Final = 0
 _WRITTEN_TO: Final = {Kind.OUTPUT: 1, Kind.ERRORS: 2}
 
 
-async def execute(
-    client: AsyncClient,
-    session: DialledSession,
-    job_id: str,
-    item: int,
-    command: Sequence[str],
-    *,
-    interactive: bool,
-    terminal: bool,
-) -> int:
+async def execute(ways: Paths, command: Sequence[str], *, interactive: bool, terminal: bool) -> int:
     """Run a command to its end and return its exit code. With `interactive` it reads what this process reads.
 
     Raises:
@@ -44,9 +34,8 @@ async def execute(
     """
     if terminal and not os.isatty(_STDIN):
         raise InvalidInput("exec.terminal", "There is no terminal here to lend to it.", "Leave out -t.")
-    grant = await client.reach(job_id, item, "exec")
     size = _terminal_size() if terminal else None
-    stream = session.open(Opening(grant.ticket, Exec(list(command), size)).write())
+    stream = (await ways.open(Exec(list(command), size))).stream
     work = [_send_input(stream, interactive=interactive)]
     if terminal:
         work.append(_tell_sizes(stream))

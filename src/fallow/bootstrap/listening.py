@@ -53,6 +53,14 @@ def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
     return listener
 
 
+def address_of(host: str) -> str:
+    """Return an address that a host is reached at, itself if it is one; "" where its name is unknown here."""
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        return ""
+
+
 def is_free(host: str, port: int) -> bool:
     """Whether a port could be taken now."""
     try:

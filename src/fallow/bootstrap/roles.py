@@ -35,12 +35,13 @@ from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.adapters.streams.dialling import dial
+from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
 from fallow.bootstrap.lag import measured_lag
-from fallow.bootstrap.listening import refuse_outside, url_of
+from fallow.bootstrap.listening import address_of, refuse_outside, url_of
 from fallow.bootstrap.place import Place, bus_context, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.settings import CORE, Settings
@@ -64,6 +65,7 @@ from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.delegations import Delegations
 from fallow.services.registry.service import Registry
+from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
 from fallow.services.settle.service import Settle
 from fallow.services.settle.subscriptions import Subscriptions
@@ -307,6 +309,13 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             clock=clock,
             random_bytes=secrets.token_bytes,
             dial=lambda url: dial(url, tls=own_context(place.tls)),
+            probes=Probes(
+                place.net,
+                clock,
+                network_host=await asyncio.to_thread(address_of, urlsplit(place.url).hostname or settings.host),
+                dial=dial_direct,
+                random_bytes=secrets.token_bytes,
+            ),
         )
         app = create_app(
             bus=bus,

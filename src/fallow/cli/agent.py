@@ -57,6 +57,10 @@ def join(
     dial_from: Annotated[
         str, Parameter(name="--from", help="Address of this machine to connect from, where it has several lines.")
     ] = "",
+    direct: Annotated[
+        str,
+        Parameter(help="Let buyers dial this machine itself: PORT, or ADDR:PORT of one of its lines. Opens a port."),
+    ] = "",
     yes: Annotated[bool, Parameter(negative="", help="Agree without being asked.")] = False,
     start: Annotated[bool, Parameter(help="Serve right away, in the foreground.")] = True,
     json: Json = False,
@@ -84,6 +88,7 @@ def join(
         place=at or cell,
         dial_from=dial_from,
         spot_usd_per_core_hour=spot_core_hour,
+        direct=direct,
     )
     _log_to_stderr()
     state = asyncio.run(agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=agree, account=account))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json as jsonlib
 import sys
 from itertools import islice
 from pathlib import Path
@@ -118,6 +119,8 @@ def forward(
         int,
         Parameter(help="Port of this machine; 0 takes a free one.", validator=validators.Number(gte=0, lte=PORT_MAX)),
     ] = 0,
+    verbose: Annotated[bool, Parameter(negative="", help="Say of each connection which way its bytes go.")] = False,
+    json: Json = False,
 ) -> None:
     """Let a port of this machine, on loopback, lead to a port that a running item listens on. Ctrl-C ends it.
 
@@ -126,17 +129,29 @@ def forward(
         port: what the program listens on, on its own 127.0.0.1.
         item: which item of a map.
         local: port of this machine; 0 takes a free one.
+        verbose: say of each connection which way its bytes go: direct to the machine, or relayed by the network.
+        json: print one JSON value a line: where it listens, then the way of each connection.
     """
     from fallow.bootstrap.forward import HOST, forwarding  # noqa: PLC0415 - heavy, and only needed here
+
+    def told(way: str) -> None:
+        if json:
+            print(jsonlib.dumps({"path": way}), flush=True)
+        elif verbose:
+            say(f"A connection goes {way}.")
+            sys.stdout.flush()
 
     async def run() -> None:
         profile = profiles.load()
         tls = trusting(profile.ca) if profile.ca else None
         async with (
             AsyncClient(profile.url, profile.api_key, ca=tls) as client,
-            forwarding(client, profile.url, tls, job_id, item, port, local) as here,
+            forwarding(client, profile.url, tls, job_id, item, port, local, told) as here,
         ):
-            say(f"{HOST}:{here} leads to port {port} of item {item} of job {job_id}. Ctrl-C ends it.")
+            if json:
+                print(jsonlib.dumps({"host": HOST, "port": here}), flush=True)
+            else:
+                say(f"{HOST}:{here} leads to port {port} of item {item} of job {job_id}. Ctrl-C ends it.")
             sys.stdout.flush()
             await asyncio.Event().wait()
 
@@ -164,7 +179,7 @@ def exec_(
         terminal: give it a terminal as large as this one.
     """
     from fallow.bootstrap.execute import execute  # noqa: PLC0415 - heavy, and only needed here
-    from fallow.bootstrap.opener import opener  # noqa: PLC0415
+    from fallow.bootstrap.paths import paths  # noqa: PLC0415
 
     if not command:
         raise InvalidInput("cli.command", "There is no command to run.", "fallow job exec JOB -- COMMAND ARGS…")
@@ -175,9 +190,9 @@ def exec_(
         with first_error():
             async with (
                 AsyncClient(profile.url, profile.api_key, ca=tls) as client,
-                opener(client, profile.url, tls) as session,
+                paths(client, profile.url, tls, job_id, item, "exec") as ways,
             ):
-                return await execute(client, session, job_id, item, command, interactive=interactive, terminal=terminal)
+                return await execute(ways, command, interactive=interactive, terminal=terminal)
 
     return asyncio.run(run())
 

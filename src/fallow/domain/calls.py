@@ -16,7 +16,7 @@ from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
 from fallow.domain.records import Opening
 from fallow.domain.resources import CPU_MILLI_MAX, PRICE_MICROUSD_MAX
-from fallow.domain.streams import Purpose, Words
+from fallow.domain.streams import DirectAddress, Purpose, Words
 from fallow.domain.subscriptions import MeterName, Tariff
 
 CHECK_KEY = "registry.check_key"
@@ -146,16 +146,18 @@ class StreamRef(Request, frozen=True, kw_only=True):
 
 
 class RelayAt(Request, frozen=True, kw_only=True):
-    """The relay at `url` holds the session of a node."""
+    """The relay at `url` holds the session of a node; `direct` is where it has reached the node itself, if it has."""
 
     node: str
     url: str
+    direct: DirectAddress | None = None
 
 
 class Reach(Request, frozen=True, kw_only=True):
-    """What a buyer wants to open streams for."""
+    """What a buyer wants to open streams for; with `direct` also where the node itself can be dialled, if it can."""
 
     purpose: Purpose
+    direct: bool = False
 
 
 class RunCommand(Request, frozen=True, kw_only=True):
@@ -165,12 +167,16 @@ class RunCommand(Request, frozen=True, kw_only=True):
     stdin: Annotated[str, Meta(max_length=STDIN_CHARS_MAX)] = ""
 
 
-class StreamGrant(Request, frozen=True, kw_only=True):
-    """It may: `ticket` is a sealed `StreamTicket` for the lease that does the work now."""
+class StreamGrant(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """It may: `ticket` is a sealed `StreamTicket` for the lease that does the work now.
+
+    Where the node can be dialled itself, `direct` says how; the network has tried it.
+    """
 
     node: str
     lease: str
     ticket: bytes
+    direct: DirectAddress | None = None
 
 
 class Join(Request, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ A ticket is signed by the network: relays check it without asking anybody, and t
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -17,6 +18,11 @@ from fallow.domain.wire.multiplex import OPENING_BYTES_MAX
 
 Purpose = Literal["logs", "exec", "port"]
 LogSource = Literal["stdout", "stderr"]
+
+DIRECT_PORT_MIN = 1024
+"""Nothing that belongs to a system listens there: a network's probe never knocks at such a door."""
+PROBE_BYTES = 32
+CERTIFICATE_BYTES_MAX = 2048
 
 
 class StreamTicket(Signed, frozen=True, kw_only=True):
@@ -69,11 +75,40 @@ class Exec(Want, frozen=True, tag="exec"):
     terminal: TerminalSize | None = None
 
 
+class Line(Want, frozen=True, tag="line"):
+    """A session with the node itself, carried as a stream: what a direct one goes on over when its own line breaks.
+
+    A ticket for any purpose will do: each stream of that session shows its own.
+    """
+
+
+class DirectOffer(Signed, frozen=True, kw_only=True):
+    """A node says that it can be dialled: at `port` of the address that it is seen at, showing `certificate` (PEM).
+
+    It opens a stream to its relay with this. Who knows `probe` may try it.
+    """
+
+    tag: ClassVar[str] = "fallow/direct-offer/1"
+    net: str
+    node: bytes
+    port: Annotated[int, Meta(ge=DIRECT_PORT_MIN, le=65535)]
+    certificate: Annotated[str, Meta(max_length=CERTIFICATE_BYTES_MAX)]
+    probe: Annotated[bytes, Meta(min_length=PROBE_BYTES, max_length=PROBE_BYTES)]
+
+
+class DirectAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a node was reached from outside, and the certificate (PEM) that alone is to be trusted there."""
+
+    host: str
+    port: int
+    certificate: str
+
+
 class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first thing on a stream: a sealed StreamTicket, and what is wanted under it."""
 
     ticket: bytes
-    want: Logs | Port | Exec
+    want: Logs | Port | Exec | Line
 
     def write(self) -> bytes:
         """Encode it."""
@@ -99,9 +134,45 @@ def check_ticket(opening: Opening, *, net: str, network_key: bytes, now_ms: int)
         InvalidInput: malformed.
         NotAllowed: not by this network, for something else, or expired (`stream.ticket`).
     """
-    ticket = StreamTicket.open(opening.ticket, network_key)
-    if ticket.net != net or ticket.purpose != opening.want.__struct_config__.tag:
+    ticket = open_ticket(opening.ticket, net=net, network_key=network_key, now_ms=now_ms)
+    if not isinstance(opening.want, Line) and ticket.purpose != opening.want.__struct_config__.tag:
+        raise NotAllowed("stream.ticket", "The ticket is for something else.")
+    return ticket
+
+
+def open_ticket(sealed: bytes, *, net: str, network_key: bytes, now_ms: int) -> StreamTicket:
+    """Open a ticket, whatever it is for.
+
+    Raises:
+        InvalidInput: malformed.
+        NotAllowed: not by this network, for another, or expired (`stream.ticket`).
+    """
+    ticket = StreamTicket.open(sealed, network_key)
+    if ticket.net != net:
         raise NotAllowed("stream.ticket", "The ticket is for something else.")
     if ticket.expires_at <= now_ms:
         raise NotAllowed("stream.ticket", "The ticket has expired.", "Ask the network for a new one.")
     return ticket
+
+
+def may_probe(address: str, network_host: str) -> bool:
+    """Whether a network that is reached at `network_host` (an address) may knock at a node's address.
+
+    Only at public ones; at private ones where it is a private network itself, at loopback only where it is there, too.
+    """
+    node, own = _plain(address), _plain(network_host)
+    if node is None or node.is_multicast or node.is_unspecified or node.is_link_local:
+        return False
+    if node.is_global:
+        return True
+    if own is None or own.is_global:
+        return False
+    return own.is_loopback if node.is_loopback else node.is_private
+
+
+def _plain(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        plain = ip_address(address)
+    except ValueError:
+        return None
+    return plain.ipv4_mapped or plain if isinstance(plain, IPv6Address) else plain

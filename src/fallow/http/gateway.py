@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from fallow.domain.errors import Unavailable
-from fallow.domain.streams import Opening
+from fallow.domain.streams import DirectAddress, Opening
 from fallow.domain.views import NetworkView
 from fallow.http.install import Installer
 from fallow.http.keys import Keys
@@ -63,6 +63,10 @@ class Gateway:
         if self._nodes is None:
             raise Unavailable("stream.none", "This gateway reaches no nodes.")
         return await self._nodes.open(opening)
+
+    async def direct(self, node: bytes) -> DirectAddress | None:
+        """Return where a node can be dialled itself; see the `Streams` port."""
+        return await self._nodes.direct(node) if self._nodes is not None else None
 
     async def ask(self, subject: str, request: object, reply: type[ReplyT]) -> ReplyT:
         """Ask a service; raises what it raised, or Unavailable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from litestar import post
 from litestar.params import JSONBody
 
@@ -24,10 +25,14 @@ async def reach(
 ) -> calls.StreamGrant:
     """A ticket for streams to an item that runs now, good for ten minutes: open them over `/v1/streams`.
 
+    With `direct`, and where the machine can be dialled itself, it says how: its address, and the certificate that it
+    shows.
     409 when the item does not run.
     """
     want = calls.StreamRef(account=payer, job=job_id, item=index, purpose=data.purpose)
-    return await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+    grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+    direct = await gateway.direct(bytes.fromhex(grant.node)) if data.direct else None
+    return msgspec.structs.replace(grant, direct=direct)
 
 
 ROUTES = [reach]

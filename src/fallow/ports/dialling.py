@@ -29,12 +29,17 @@ Dial = Callable[[], AbstractAsyncContextManager[Link]]
 
 
 class Caller(NamedTuple):
-    """Who dials: a node with its own key, or anyone with one made for the purpose."""
+    """Who dials: a node with its own key, or anyone with one made for the purpose.
+
+    Who dials a node itself shows it a `ticket`, and expects that it proves to be `peer`.
+    """
 
     net: str
     key: bytes
     sign: Sign
     node: bool
+    ticket: Callable[[], bytes] = bytes
+    peer: bytes = b""
 
 
 class DialledSession:
@@ -101,24 +106,11 @@ class DialledSession:
         return self._session.open(opening)
 
     async def _greet(self, link: Link) -> tuple[Session, int]:
-        hello = greeting.read(await link.receive())
-        if not isinstance(hello, greeting.Hello) or hello.net != self._caller.net:
-            raise InvalidInput("wire.greeting", "This is not the network that it should be.")
         session = self._session
         if session is None:
             self._id = self._random_bytes(greeting.SESSION_BYTES)
-        claim = greeting.Claim(
-            net=hello.net,
-            nonce=hello.nonce,
-            session=self._id,
-            node=self._caller.node,
-            fresh=session is None,
-            received=session.received if session is not None else 0,
-        )
-        await link.send(greeting.write(greeting.introduce(self._caller.key, self._caller.sign, claim)))
-        welcome = greeting.read(await link.receive())
-        if not isinstance(welcome, greeting.Welcome):
-            raise InvalidInput("wire.greeting", "The other side does not greet as a session begins.")
+        received = session.received if session is not None else 0
+        welcome = await greet(link, self._caller, self._id, fresh=session is None, received=received)
         if session is None or not welcome.resumed:
             self._drop(lost())
             session = self._session = Session(dialled=True, on_opened=self._on_opened)
@@ -133,3 +125,26 @@ class DialledSession:
         if error.message != self.trouble:
             _log.info("no data link: %s", error)
         self.trouble = error.message
+
+
+async def greet(link: Link, caller: Caller, session: bytes, *, fresh: bool, received: int = 0) -> greeting.Welcome:
+    """Say over a new link who calls, for which session, and how many of its frames have come.
+
+    Raises:
+        InvalidInput: the other side is none of this network, or does not greet as it should.
+        NotAllowed: it is not the node that it should be.
+        FallowError: it refuses, and why; or the link broke.
+    """
+    hello = greeting.read(await link.receive())
+    if not isinstance(hello, greeting.Hello) or hello.net != caller.net:
+        raise InvalidInput("wire.greeting", "This is not the network that it should be.")
+    claim = greeting.Claim(
+        net=hello.net, nonce=hello.nonce, session=session, node=caller.node, fresh=fresh, received=received
+    )
+    await link.send(greeting.write(greeting.introduce(caller.key, caller.sign, claim, caller.ticket())))
+    welcome = greeting.read(await link.receive())
+    if not isinstance(welcome, greeting.Welcome):
+        raise InvalidInput("wire.greeting", "The other side does not greet as a session begins.")
+    if caller.peer:
+        greeting.check_proof(welcome, claim, caller.peer)
+    return welcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fallow.domain.errors import FallowError
-from fallow.domain.streams import Opening
+from fallow.domain.streams import DirectAddress, Opening
 
 LINK_BYTES_MAX = 256 << 10
 """A link carries messages of at most so many bytes."""
@@ -68,4 +68,8 @@ class Streams(Protocol):
             TooMuch: the account has too many streams open, or the node.
             Unavailable: the node is not connected.
         """
+        ...
+
+    async def direct(self, node: bytes) -> DirectAddress | None:
+        """Return where a node can be dialled itself, as the network has tried; None where it cannot, or is away."""
         ...

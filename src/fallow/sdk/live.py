@@ -98,8 +98,10 @@ class LiveCalls(RunCalls):
         except (httpx2.TransportError, *UNREADABLE) as error:
             raise Unavailable("exec.cut_off", f"The command was cut off: {error}.") from error
 
-    async def reach(self, job_id: str, index: int, purpose: Purpose) -> StreamGrant:
+    async def reach(self, job_id: str, index: int, purpose: Purpose, *, direct: bool = False) -> StreamGrant:
         """Get a ticket for streams to an item that runs now; see `/v1/streams` in the design of the data plane.
+
+        With `direct` it says where the node itself can be dialled, if it can.
 
         Raises:
             NotFound: there is no such open item.
@@ -107,7 +109,7 @@ class LiveCalls(RunCalls):
         """
         await self.item(job_id, index)  # an id that is none would lead elsewhere
         path = f"/v1/jobs/{job_id}/items/{index}/streams"
-        return await self._call("POST", path, StreamGrant, body=Reach(purpose=purpose))
+        return await self._call("POST", path, StreamGrant, body=Reach(purpose=purpose, direct=direct))
 
     async def _live(self, job_id: str, index: int, reading: _Reading) -> AsyncGenerator[bytes, None]:
         request = self._http.build_request(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 from urllib.parse import ParseResult, urlsplit
@@ -19,7 +18,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from fallow.adapters.streams.dialling import connect_socket
-from fallow.domain.errors import FallowError
+from fallow.domain.errors import FallowError, TooMuch
+from fallow.ports.places import Places
 from fallow.ports.streams import Link
 
 PATH: Final = "/v1/bus"
@@ -44,26 +44,24 @@ class BusTunnels:
         self._host, self._port = parts.hostname or "", parts.port or 0
         self._tls = tls
         self._told = told
-        self._open: Counter[str] = Counter()
+        self._places = Places(TUNNELS_MAX, TUNNELS_PER_ADDRESS_MAX)
 
     async def attend(self, link: Link, address: str) -> None:
         """Carry one link until either end is gone; at once where there are too many."""
-        if self._open.total() >= TUNNELS_MAX or self._open[address] >= TUNNELS_PER_ADDRESS_MAX:
-            _log.info("no tunnel to the bus for %s: there are too many", address)
-            return
-        self._open[address] += 1
+        try:
+            with self._places.one_for(address):
+                await self._connected(link, address)
+        except TooMuch as error:
+            _log.info("no tunnel to the bus for %s: %s", address, error)
+
+    async def _connected(self, link: Link, address: str) -> None:
         try:
             reader, writer = await asyncio.open_connection(
                 self._host, self._port, ssl=self._tls, server_hostname=self._host if self._tls else None
             )
         except OSError:
             return  # the client finds its link closed, and comes again
-        else:
-            await self._carry(link, address, reader, writer)
-        finally:
-            self._open[address] -= 1
-            if not self._open[address]:
-                del self._open[address]
+        await self._carry(link, address, reader, writer)
 
     async def _carry(
         self, link: Link, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

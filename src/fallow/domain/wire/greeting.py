@@ -40,21 +40,35 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     nonce: bytes
 
 
-class Introduction(msgspec.Struct, frozen=True, tag="introduction"):
-    """Who the client is: its Ed25519 public key, and a sealed Claim."""
+class Proof(Signed, frozen=True, kw_only=True):
+    """What a node that is dialled itself signs: that it is the one that answers this claim of this client."""
+
+    tag: ClassVar[str] = "fallow/session-proof/1"
+    net: str
+    nonce: bytes
+    session: bytes
+
+
+class Introduction(msgspec.Struct, frozen=True, tag="introduction", omit_defaults=True):
+    """Who the client is: its Ed25519 public key, and a sealed Claim.
+
+    A node lets nobody in without a `ticket`; relays ask for one with each stream.
+    """
 
     key: bytes
     claim: bytes
+    ticket: bytes = b""
 
 
-class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+class Welcome(msgspec.Struct, frozen=True, tag="welcome", omit_defaults=True):
     """The session is on. Unless it is `resumed`, it is new and both sides forget what they had.
 
-    `received` counts the frames that the server has.
+    `received` counts the frames that the server has. `proof` is a node's sealed Proof; relays show none.
     """
 
     resumed: bool
     received: int
+    proof: bytes = b""
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
@@ -95,9 +109,26 @@ def read(data: bytes) -> Message:
     return message
 
 
-def introduce(key: bytes, sign: Sign, claim: Claim) -> Introduction:
+def introduce(key: bytes, sign: Sign, claim: Claim, ticket: bytes = b"") -> Introduction:
     """Sign a claim."""
-    return Introduction(key, claim.seal(sign))
+    return Introduction(key, claim.seal(sign), ticket)
+
+
+def prove(claim: Claim, sign: Sign) -> bytes:
+    """Sign that this node is the one that answers a claim."""
+    return Proof(net=claim.net, nonce=claim.nonce, session=claim.session).seal(sign)
+
+
+def check_proof(welcome: Welcome, claim: Claim, node: bytes) -> None:
+    """Check that it is this node which answered a claim.
+
+    Raises:
+        InvalidInput: there is no proof.
+        NotAllowed: it is another's, or for another claim (`wire.proof`).
+    """
+    proof = Proof.open(welcome.proof, node)
+    if (proof.net, proof.nonce, proof.session) != (claim.net, claim.nonce, claim.session):
+        raise NotAllowed("wire.proof", "The node's proof was made for somebody else.")
 
 
 def open_claim(said: Introduction, hello: Hello) -> Claim:

@@ -14,17 +14,18 @@ from nacl.signing import SigningKey
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Conflict, Unavailable
-from fallow.domain.streams import Opening
+from fallow.domain.streams import DirectAddress, Opening
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, DialledSession
 from fallow.ports.rpc import call, serve
 from fallow.ports.session import SessionStream
+from fallow.ports.sessions import Held
 from fallow.ports.streams import Link
 from fallow.ports.tasks import within
-from fallow.services.relay.sessions import Held
 
 LINK_S: Final = 10.0
+WHERE_S: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Others:
         subject = calls.relay_of(at.node)
 
         async def answer(_: calls.NodeRef) -> calls.RelayAt:
-            return at
+            return calls.RelayAt(node=at.node, url=at.url, direct=held.direct)
 
         async with serve(self._bus, subject, calls.NodeRef, answer, queue=""):
             await held.dropped.wait()
@@ -86,18 +87,29 @@ class Others:
             Unavailable: none does, or it cannot be reached.
             TooMuch: too many streams are open to it.
         """
-        try:
-            at = await call(self._bus, calls.relay_of(node.hex()), calls.NodeRef(node=node.hex()), calls.RelayAt)
-        except Unavailable:
-            raise Unavailable(
-                "stream.node_away", f"The node {node.hex()[:12]} is not connected.", "Try again."
-            ) from None
+        at = await self._where(node)
         session = self._sessions.get(at.url)
         if session is None:
             session = self._sessions[at.url] = self._session(at.url)
             self._spawn(session.hold())
         await within(self._clock, LINK_S, _linked(session))
         return session.open(opening.write())
+
+    async def direct(self, node: bytes) -> DirectAddress | None:
+        """Return where the relay that holds a node has reached the node itself; None when there is none."""
+        try:
+            return (await self._where(node)).direct
+        except Unavailable:
+            return None
+
+    async def _where(self, node: bytes) -> calls.RelayAt:
+        try:
+            who = calls.NodeRef(node=node.hex())
+            return await call(self._bus, calls.relay_of(who.node), who, calls.RelayAt, timeout_s=WHERE_S)
+        except Unavailable:
+            raise Unavailable(
+                "stream.node_away", f"The node {node.hex()[:12]} is not connected.", "Try again."
+            ) from None
 
     def _session(self, url: str) -> DialledSession:
         key = SigningKey(self._random_bytes(32))

@@ -10,19 +10,19 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from fallow.domain import calls
-from fallow.domain.errors import FallowError, NotAllowed, TooMuch, Unavailable
-from fallow.domain.streams import Opening, StreamTicket, check_ticket, read_opening
+from fallow.domain.errors import FallowError, TooMuch, Unavailable
+from fallow.domain.streams import DirectAddress, Opening, StreamTicket, check_ticket, read_opening
 from fallow.domain.wire import greeting
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
-from fallow.ports.dialling import GREETING_S, RESUME_S
+from fallow.ports.door import Door
 from fallow.ports.rpc import call
-from fallow.ports.session import SessionStream, lost
+from fallow.ports.session import SessionStream
+from fallow.ports.sessions import Held, Sessions, not_enrolled
 from fallow.ports.splicing import splice
 from fallow.ports.streams import Link, Stream
-from fallow.ports.tasks import within
 from fallow.services.relay.others import DialRelay, Others
-from fallow.services.relay.sessions import Held, Sessions, not_enrolled, receive_claim, refuse
+from fallow.services.relay.probing import Probes
 
 STREAMS_PER_ACCOUNT_MAX: Final = 32
 OPENER_IDLE_S: Final = 300.0
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 class Relay:
     """The `Streams` port, in the gateway's process. `network_key` is what tickets are signed with.
 
-    `dial` reaches the relay of another gateway at its URL.
+    `dial` reaches the relay of another gateway at its URL; `probes` tries nodes that say that they can be dialled.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Relay:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         dial: DialRelay,
+        probes: Probes,
     ) -> None:
         self._net = net
         self._network_key = network_key
@@ -54,6 +55,16 @@ class Relay:
         self._clock = clock
         self._random_bytes = random_bytes
         self._sessions = Sessions(self._on_opened)
+        self._door = Door(
+            net,
+            self._sessions,
+            clock,
+            random_bytes=random_bytes,
+            spawn=self._spawn,
+            admit=self._admit,
+            begun=self._begun,
+        )
+        self._probes = probes
         self._accounts: Counter[bytes] = Counter()
         self._dial = dial
         self._others: Others | None = None
@@ -85,24 +96,18 @@ class Relay:
 
     async def attend(self, link: Link, address: str) -> None:
         """Carry a session over a link that came from `address`, until the link breaks."""
-        hello = greeting.Hello(self._net, self._random_bytes(greeting.NONCE_BYTES))
-        try:
-            if self._group is None:
-                raise _stopped()
-            key, claim = await within(self._clock, GREETING_S, receive_claim(link, hello))
-            if claim.node and not await self._is_enrolled(key):
-                raise not_enrolled()
-            held, resumed = self._sessions.admit(claim, key, address)
-            await held.session.leave_link()
-            await link.send(greeting.write(greeting.Welcome(resumed, held.session.received)))
-        except FallowError as error:
-            await refuse(link, error)
-            return
-        await self._drive(held, link, claim.received if resumed else 0)
+        await self._door.attend(link, address)
 
     async def open(self, opening: Opening) -> Stream:
         """See the port."""
         return await self._open(self._check(opening), opening)
+
+    async def direct(self, node: bytes) -> DirectAddress | None:
+        """See the port."""
+        held = self._sessions.node(node)
+        if held is not None or self._others is None:
+            return held.direct if held is not None else None
+        return await self._others.direct(node)
 
     # Inside
 
@@ -124,7 +129,7 @@ class Relay:
 
     def _on_opened(self, held: Held, stream: SessionStream) -> None:
         if held.node:
-            stream.reset(NotAllowed("stream.purpose", "Nodes open no streams here."))
+            self._spawn(self._probes.keep(held, stream))
         else:
             self._spawn(self._relay(stream))
 
@@ -164,22 +169,18 @@ class Relay:
             if not self._accounts[account]:
                 del self._accounts[account]
 
-    async def _drive(self, held: Held, link: Link, received: int) -> None:
-        held.links += 1
-        number = held.links
-        try:
-            if number == 1 and held.node:
-                self._spawn(self._keep_checking(held))
-                self._spawn(self._answer_for(held))
-            elif number == 1:
-                self._spawn(self._end_idle(held))
-            await held.session.drive(link, received)
-        except Unavailable:
-            if held.session.over is None:
-                self._spawn(self._end_unless_resumed(held, number))
-        except FallowError as error:
-            _log.warning("session of %s ended: %s", held.address, error)
-            self._sessions.drop(held, error)
+    async def _admit(self, said: greeting.Introduction, claim: greeting.Claim) -> None:
+        if self._group is None:
+            raise _stopped()
+        if claim.node and not await self._is_enrolled(said.key):
+            raise not_enrolled()
+
+    def _begun(self, held: Held) -> None:
+        if held.node:
+            self._spawn(self._keep_checking(held))
+            self._spawn(self._answer_for(held))
+        else:
+            self._spawn(self._door.end_idle(held, OPENER_IDLE_S))
 
     async def _answer_for(self, held: Held) -> None:
         """Let other gateways find a node here; without a bus they do not, and the node is as good as away for them."""
@@ -189,11 +190,6 @@ class Relay:
         except FallowError as error:
             self._sessions.drop(held, error)
 
-    async def _end_unless_resumed(self, held: Held, number: int) -> None:
-        await self._clock.sleep(RESUME_S)
-        if held.links == number:
-            self._sessions.drop(held, lost())
-
     async def _keep_checking(self, held: Held) -> None:
         while held.session.over is None:
             await self._clock.sleep(CHECK_EVERY_S)
@@ -202,14 +198,6 @@ class Relay:
                     self._sessions.drop(held, not_enrolled())
             except Unavailable as error:
                 _log.info("whether a node may still be here cannot be asked: %s", error)
-
-    async def _end_idle(self, held: Held) -> None:
-        """End an opener's session that carries nothing: anybody may begin one."""
-        before = -1
-        while held.session.streams or held.session.received != before:
-            before = held.session.received
-            await self._clock.sleep(OPENER_IDLE_S)
-        self._sessions.drop(held, Unavailable("stream.idle", "Nothing was opened for a while.", "Connect again."))
 
     async def _is_enrolled(self, node: bytes) -> bool:
         return await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool)

@@ -1,4 +1,4 @@
-"""The sessions that a relay holds: how they begin, outlive a link, and end."""
+"""The sessions that came to this side: how they begin, outlive a link, and end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
+from fallow.domain.streams import DirectAddress
 from fallow.domain.wire import greeting
 from fallow.ports.session import Session, SessionStream
 from fallow.ports.streams import Link
@@ -22,14 +23,19 @@ Serve = Callable[["Held", SessionStream], None]
 
 
 class Held:
-    """A session, whose it is, and over how many links it has gone."""
+    """A session, whose it is, over how many links it has gone, and where the latest came from.
+
+    `direct` is where a node was reached itself, if it was.
+    """
 
     def __init__(self, claim: greeting.Claim, key: bytes, address: str, serve: Serve) -> None:
         self.key = key
         self.id = claim.session
         self.node = claim.node
         self.address = address
+        self.seen_at = address
         self.links = 0
+        self.direct: DirectAddress | None = None
         self.dropped = asyncio.Event()
         self.session = Session(dialled=False, on_opened=lambda stream: serve(self, stream))
 
@@ -37,15 +43,29 @@ class Held:
 class Sessions:
     """All of them, by key and id; a node has one at a time."""
 
-    def __init__(self, serve: Serve) -> None:
+    def __init__(
+        self, serve: Serve, *, total_max: int = SESSIONS_MAX, openers_per_address_max: int = OPENERS_PER_ADDRESS_MAX
+    ) -> None:
         self._serve = serve
+        self._total_max = total_max
+        self._openers_max = openers_per_address_max
         self._held: dict[tuple[bytes, bytes], Held] = {}
         self._nodes: dict[bytes, Held] = {}
         self._openers: Counter[str] = Counter()
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open in all of them."""
+        return sum(held.session.streams for held in self._held.values())
+
     def node(self, node: bytes) -> Held | None:
         """Return the session of a node, if it is here."""
         return self._nodes.get(node)
+
+    def goes_on(self, claim: greeting.Claim, key: bytes) -> bool:
+        """Whether a claim is for a session that is here."""
+        known = self._held.get((key, claim.session))
+        return known is not None and not claim.fresh and known.node == claim.node
 
     def admit(self, claim: greeting.Claim, key: bytes, address: str) -> tuple[Held, bool]:
         """Return the session that a claim is for, and whether it goes on.
@@ -54,14 +74,14 @@ class Sessions:
             TooMuch: there are too many.
         """
         known = self._held.get((key, claim.session))
-        if known is not None and not claim.fresh and known.node == claim.node:
+        if known is not None and self.goes_on(claim, key):
             return known, True
         if known is not None:
             self.drop(known, Unavailable("stream.replaced", "The session was begun anew."))
-        if len(self._held) >= SESSIONS_MAX:
-            raise TooMuch("rate.sessions", "This gateway has as many connections as it can hold.", "Try again later.")
-        if not claim.node and self._openers[address] >= OPENERS_PER_ADDRESS_MAX:
-            raise TooMuch("rate.sessions", f"{OPENERS_PER_ADDRESS_MAX} connections are open from your address.")
+        if len(self._held) >= self._total_max:
+            raise TooMuch("rate.sessions", "Here are as many connections as can be held.", "Try again later.")
+        if not claim.node and self._openers[address] >= self._openers_max:
+            raise TooMuch("rate.sessions", f"{self._openers_max} connections are open from your address.")
         held = Held(claim, key, address, self._serve)
         if claim.node:
             if (before := self._nodes.get(key)) is not None:
@@ -92,8 +112,8 @@ class Sessions:
             self.drop(held, error)
 
 
-async def receive_claim(link: Link, hello: greeting.Hello) -> tuple[bytes, greeting.Claim]:
-    """Greet, and return the key and the claim of who answers.
+async def receive_claim(link: Link, hello: greeting.Hello) -> tuple[greeting.Introduction, greeting.Claim]:
+    """Greet, and return who answers, and the claim.
 
     Raises:
         FallowError: the answer is not a good one, or the link broke.
@@ -102,7 +122,7 @@ async def receive_claim(link: Link, hello: greeting.Hello) -> tuple[bytes, greet
     said = greeting.read(await link.receive())
     if not isinstance(said, greeting.Introduction):
         raise InvalidInput("wire.greeting", "A session begins with an introduction.")
-    return said.key, greeting.open_claim(said, hello)
+    return said, greeting.open_claim(said, hello)
 
 
 async def refuse(link: Link, error: FallowError) -> None:
