@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fallow.ports.mishaps import MISHAPS
 from tests.engines import engine_folder, engines, nats_url, postgres_dsn
 
 __all__ = ["engine_folder", "engines", "nats_url", "postgres_dsn"]
 
 CAPABILITIES = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text("utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_fails_unseen(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a service survives is a bug all the same: only `mishaps(place, ...)` lets a test plant one.
+
+    Without a place it may be anywhere.
+    """
+    markers = [*request.node.iter_markers("mishaps")]
+    planted = {place for marker in markers for place in marker.args}
+    before = MISHAPS.counts()
+    yield
+    failed = {place for place, count in MISHAPS.counts().items() if count > before.get(place, 0)}
+    told = f"it failed unexpectedly, see the log: {sorted(failed)}; planted: {sorted(planted)}"
+    assert failed == planted or (markers and not planted), told
 
 
 def _reasons(session: pytest.Session) -> Counter[str]:

@@ -23,6 +23,7 @@ from fallow.adapters.streams.asgi import with_links
 from fallow.bootstrap.http_server import serving
 from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX, Message
+from fallow.ports.mishaps import MISHAPS
 from tests.nats_server import nats_server
 from tests.streams_world import no_app
 
@@ -259,20 +260,26 @@ async def test_leaving_serve_waits_for_the_handlers(connect: Connect) -> None:
             await client.request("work", b"", timeout_s=LONG_S)
 
 
-async def test_an_escaped_exception_ends_the_service(connect: Connect) -> None:
+@pytest.mark.mishaps("work")
+async def test_a_message_that_hits_a_bug_ends_nothing_but_itself(connect: Connect) -> None:
     client, server = await connect(), await connect()
+    handled = []
 
-    async def broken(_message: Message) -> bytes:
-        raise LookupError("a bug")
+    async def broken(message: Message) -> bytes:
+        if message.data == b"bad":
+            raise LookupError("a bug")
+        handled.append(message.data)
+        return b"done"
 
-    async def run() -> None:
-        async with asyncio.timeout(LONG_S), server.serve("work", broken):
-            await client.publish("work", b"")
-            await asyncio.Event().wait()
-
-    with pytest.raises(ExceptionGroup) as caught:
-        await run()
-    assert caught.group_contains(LookupError)
+    before = MISHAPS.counts().get("work", 0)
+    async with asyncio.timeout(LONG_S), server.serve("work", broken, concurrency=1):
+        for _ in range(3):
+            await client.publish("work", b"bad")
+        assert await client.request("work", b"good", timeout_s=LONG_S) == b"done"
+        with pytest.raises(Unavailable):
+            await client.request("work", b"bad", timeout_s=0.2)
+    assert handled == [b"good"]
+    assert MISHAPS.counts()["work"] == before + 4
 
 
 async def test_a_closed_subscription_ends_its_iterator(connect: Connect) -> None:

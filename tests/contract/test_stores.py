@@ -173,6 +173,19 @@ async def test_where_nodes_connect_from(stores: Stores) -> None:
         assert await stores.registry.networks(tx) == {ATTIC: ""}
 
 
+async def test_where_clients_come_from_is_kept_for_a_while(stores: Stores) -> None:
+    async with stores.database.transaction() as tx:
+        await stores.registry.add_tunnel(tx, "one", "192.0.2.0/24", NOW, NOW - 60)
+        await stores.registry.add_tunnel(tx, "one", "198.51.100.0/24", NOW + 1, NOW - 59)
+        await stores.registry.add_tunnel(tx, "two", "", NOW + 2, NOW - 58)
+    async with stores.database.transaction() as tx:
+        found = [await stores.registry.tunnel(tx, nonce) for nonce in ("one", "two", "three")]
+        assert found == ["198.51.100.0/24", "", None]
+        await stores.registry.add_tunnel(tx, "three", "192.0.2.0/24", NOW + 60, NOW + 2)
+        assert await stores.registry.tunnel(tx, "one") is None
+        assert await stores.registry.tunnel(tx, "two") == ""
+
+
 async def test_nodes(stores: Stores) -> None:
     rows = [NodeRow(CELLAR, ALICE, "cellar", NOW, ""), NodeRow(ATTIC, ALICE, "Dach ✓", NOW + 1, "spam")]
     async with stores.database.transaction() as tx:

@@ -54,6 +54,9 @@ async def test_of_two_markets_one_acts() -> None:
                 order = await net.submit(MANY)
                 await net.finished(order.id)
                 assert await leader(net) == first
+                # One gateway carried them to the bus, and either registry was asked who comes from where.
+                rows = await net.fetch("SELECT network FROM registry.connection ORDER BY network")
+                assert [row["network"] for row in rows] == ["127.0.1.0/24", "127.0.2.0/24"]
                 await check_job(net, order.id, MANY)
                 await check_books(net)
 

@@ -51,6 +51,7 @@ def test_a_seed_is_the_same_run_in_another_process() -> None:
     assert told.stdout.strip() == run(3).digest
 
 
+@pytest.mark.mishaps
 @pytest.mark.parametrize(("plant", "finders"), PLANTED.items(), ids=[plant.__name__ for plant in PLANTED])
 def test_a_planted_bug_is_found(
     plant: Callable[[Patch], None], finders: set[str], monkeypatch: pytest.MonkeyPatch

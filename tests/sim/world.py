@@ -27,6 +27,7 @@ from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.views import ActionView, BalanceView, JobView
 from fallow.ports.bus import Bus
+from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rpc import Empty, call
 from tests.faulty_database import FaultyDatabase
 from tests.sim.checks import Facts, Found, check_all, check_round, gather, require, settled
@@ -139,26 +140,18 @@ class World:
         self._operator = self.net.party("operator")
 
     async def live(self) -> None:
-        """From the first start to the last check."""
-        async with asyncio.TaskGroup() as group:
-            for core in self.cores:
-                core.start(group)
-            self.chaos.storm()
-            buyers = [group.create_task(self._buy(number)) for number in range(ORDERS)]
-            joining = [group.create_task(self._join(machine, group)) for machine in self.machines]
-            await self.chaos.rage(group, seconds=20 + 30 * self.chance.random())
-            await asyncio.wait(joining)
-            await self.chaos.heal(group)
-            self.story.note("everything is healed")
-            self.healed = True
-            if not self.funded:
-                await self._fund()
-            await self._act("vouch", self.machines[-1].account)  # what needs secret values may have waited for him
-            for number, account in enumerate(list(self.granted)):
-                await self._grant(1000 + number, address_text(account), GRANT)
-            await self._end_well(buyers)
-            for process in (*self.machines, *self.cores):
-                await process.kill()
+        """From the first start to the last check; what a service would survive ends it all the same."""
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def fail(error: BaseException) -> None:
+            if not failed.done():
+                failed.set_exception(error)
+
+        with MISHAPS.heard(fail):
+            async with asyncio.TaskGroup() as group:
+                failing = group.create_task(_wait(failed))
+                await self._course(group)
+                failing.cancel()
         for machine in self.machines:
             require(not machine.worker.oversold, "no machine does more than it has", machine.name)
             require(not machine.worker.betrayed, "a program gets its secret values", machine.name)
@@ -167,6 +160,26 @@ class World:
             call.kind == "group" and all(said.answered for said in call.said) for call in self.facts.calls
         )
         check_all(self.facts)
+
+    async def _course(self, group: asyncio.TaskGroup) -> None:
+        for core in self.cores:
+            core.start(group)
+        self.chaos.storm()
+        buyers = [group.create_task(self._buy(number)) for number in range(ORDERS)]
+        joining = [group.create_task(self._join(machine, group)) for machine in self.machines]
+        await self.chaos.rage(group, seconds=20 + 30 * self.chance.random())
+        await asyncio.wait(joining)
+        await self.chaos.heal(group)
+        self.story.note("everything is healed")
+        self.healed = True
+        if not self.funded:
+            await self._fund()
+        await self._act("vouch", self.machines[-1].account)  # what needs secret values may have waited for him
+        for number, account in enumerate(list(self.granted)):
+            await self._grant(1000 + number, address_text(account), GRANT)
+        await self._end_well(buyers)
+        for process in (*self.machines, *self.cores):
+            await process.kill()
 
     async def _end_well(self, buyers: list[asyncio.Task[None]]) -> None:
         try:
@@ -338,3 +351,7 @@ def _logged(story: Story) -> Iterator[None]:
         logger.removeHandler(story)
         logger.level, logger.propagate = before
         logger.setLevel(before[0])
+
+
+async def _wait(future: asyncio.Future[None]) -> None:
+    await future

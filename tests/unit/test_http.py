@@ -499,6 +499,7 @@ async def test_a_silent_service_is_unavailable(network: FakeNetwork, http: httpx
     assert response.headers["retry-after"] == "1"
 
 
+@pytest.mark.mishaps("GET /v1/blobs/{sha256}")
 async def test_what_nobody_expected_tells_nothing(
     network: FakeNetwork, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

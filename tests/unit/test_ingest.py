@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
 
-from fallow.domain.batches import open_batch, seal_batch
+from fallow.domain.batches import Batch, open_batch, seal_batch
 from fallow.domain.calls import INGESTED, ingest
 from fallow.domain.encoding import decode, encode, tagged_hash
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
@@ -159,6 +160,28 @@ async def test_one_bad_batch_spoils_no_other_of_its_group(world: World) -> None:
     ]
     results = await asyncio.gather(*(world.deliver(*each) for each in batches), return_exceptions=True)
     assert [type(result) for result in results] == [bytes, NotAllowed, Conflict, bytes]
+
+
+@pytest.mark.mishaps("ingest.write")
+async def test_a_batch_that_hits_a_bug_spoils_no_other_and_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, other = world.nodes
+    admit = service.Ingest._admit
+
+    def hits_a_bug(self: service.Ingest, batch: Batch, *rest: Any) -> object:
+        if batch.node == node.id:
+            raise LookupError("a bug")
+        return admit(self, batch, *rest)
+
+    monkeypatch.setattr(service.Ingest, "_admit", hits_a_bug)
+    batches = [(node, node.batch()), (other, other.batch())]
+    bad, good = await asyncio.gather(*(world.deliver(*each) for each in batches), return_exceptions=True)
+    assert isinstance(bad, Unavailable)
+    assert bad.code == "internal"
+    assert isinstance(good, bytes)
+    monkeypatch.undo()
+    assert isinstance(await world.deliver(*batches[0]), bytes), "and later it is taken"
 
 
 async def test_many_nodes_share_a_transaction() -> None:

@@ -25,7 +25,7 @@ from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.ports.rpc import Empty, call
 from fallow.ports.stores import NodeRow
 from fallow.services.registry.custody import Custody
-from fallow.services.registry.service import Registry
+from fallow.services.registry.service import TUNNEL_MS, Registry
 from tests.faulty_database import Fault, FaultyDatabase
 from tests.unit.agent_fakes import FakeClock
 
@@ -40,7 +40,12 @@ class World:
     def __init__(self, pin: str = "") -> None:
         self.hub, self.clock, self.database = MemoryHub(), FakeClock(), FaultyDatabase()
         self.store = MemoryRegistryStore()
-        self.registry = Registry(
+        self._pin = pin
+        self.registry = self.copy()
+
+    def copy(self) -> Registry:
+        """Make a copy of the registry: what they have in common is the database."""
+        return Registry(
             net=NET,
             custody=Custody(b"s" * 32),
             random_bytes=random.Random(1).randbytes,
@@ -48,8 +53,12 @@ class World:
             clock=self.clock,
             database=self.database,
             store=self.store,
-            pin=pin,
+            pin=self._pin,
         )
+
+    async def networks(self) -> dict[bytes, str]:
+        async with self.database.transaction() as tx:
+            return await self.store.networks(tx)
 
     async def token(self, uses: int = 1, valid_s: int = DAY_S) -> str:
         request = calls.CreateToken(uses=uses, valid_s=valid_s)
@@ -291,8 +300,8 @@ async def test_from_where_a_node_connects_is_kept_and_told_when_it_changes(world
     told = []
     async with world.hub.connect().subscribe(calls.OBSERVED) as observed:
         for address in ("192.0.2.1", "192.0.2.2", "198.51.100.9"):
-            assert await world.registry.connects(node, address)
-        assert not await world.registry.connects(bytes(node_key(2).verify_key), "192.0.2.1")
+            assert await world.registry.connects(node, "nonce-of-none", address)
+        assert not await world.registry.connects(bytes(node_key(2).verify_key), "nonce-of-none", "192.0.2.1")
         told = [msgspec.msgpack.decode((await anext(observed)).data, type=calls.Observed) for _ in range(2)]
     assert [(one.node, one.network) for one in told] == [
         (node.hex(), "192.0.2.0/24"),
@@ -368,3 +377,18 @@ async def test_secrets_are_not_kept(world: World) -> None:
     kept = repr([vars(world.store)])
     for secret in (made.secret, made.secret.rpartition("_")[2], token):
         assert secret not in kept
+
+
+async def test_any_copy_knows_where_a_client_comes_from_that_a_gateway_carries(world: World) -> None:
+    """The gateway tells one copy, and the bus asks another."""
+    await world.join(node_key(1), await world.token())
+    node, told, asked = bytes(node_key(1).verify_key), world.copy(), world.copy()
+    await told.tunnel(calls.Tunnel(nonce="nonce-of-one", address="192.0.2.1"))
+    await told.tunnel(calls.Tunnel(nonce="nonce-of-another", address="198.51.100.9"))
+    for nonce, network in (("nonce-of-one", "192.0.2.0/24"), ("nonce-of-another", "198.51.100.0/24")):
+        assert await asked.connects(node, nonce, "127.0.0.1")
+        assert await world.networks() == {node: network}
+    await world.clock.advance(TUNNEL_MS / 1000 + 1)
+    await told.tunnel(calls.Tunnel(nonce="nonce-of-a-third", address="192.0.2.1"))
+    assert await asked.connects(node, "nonce-of-one", "203.0.113.5")
+    assert await world.networks() == {node: "203.0.113.0/24"}, "what was long ago is forgotten"

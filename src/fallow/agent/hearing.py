@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fallow.domain.errors import Unavailable
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.mishaps import MISHAPS
 
 RETRY_S = 1.0
 
@@ -33,12 +34,18 @@ class Listener:
                 async with self._bus.subscribe(subject) as messages:
                     self._opened(subject)
                     async for message in messages:
-                        take(message.data)
+                        self._hand_on(subject, message.data, take)
             except Unavailable as error:
                 if self.trouble != error.message:
                     _log.warning("not connected: %s", error)
                 self.trouble = error.message
             await self._clock.sleep(RETRY_S)
+
+    def _hand_on(self, subject: str, data: bytes, take: Callable[[bytes], None]) -> None:
+        try:
+            take(data)
+        except Exception as error:  # noqa: BLE001 - one message that hits a bug must not end the agent
+            MISHAPS.note(subject.rpartition(".")[2], error)
 
     def _opened(self, subject: str) -> None:
         self.trouble = ""

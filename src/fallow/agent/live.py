@@ -17,6 +17,7 @@ from fallow.agent.leases import Held, Leases
 from fallow.domain.errors import FallowError, NotAllowed, NotFound, Unavailable
 from fallow.domain.streams import Exec, Logs, Opening, Port, check_ticket, read_opening
 from fallow.ports.clock import Clock
+from fallow.ports.mishaps import MISHAPS
 from fallow.ports.session import SessionStream
 from fallow.ports.splicing import ConnectionStream, splice
 from fallow.ports.streams import Stream
@@ -117,9 +118,8 @@ class Live:
         except asyncio.CancelledError:
             stream.reset(Unavailable("stream.stopping", "The agent stops."))
             raise
-        except Exception:  # noqa: BLE001 - logged with its trace
-            # One stream's trouble must not end the others, nor the work.
-            _log.exception("a stream could not be served")
+        except Exception as error:  # noqa: BLE001 - one stream's trouble must not end the others, nor the work
+            MISHAPS.note("live.stream", error)
             stream.reset(Unavailable("stream.node", "The node failed at this."))
 
     async def _connect(self, stream: Stream, held: Held, port: int) -> None:

@@ -10,6 +10,7 @@ from fallow.domain import calls
 from fallow.domain.calls import LAG_BOUNDS_MS
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rpc import Empty, serve
 from fallow.ports.tasks import background
 
@@ -38,11 +39,21 @@ class LoopLag:
 
 @asynccontextmanager
 async def measured_lag(role: str, bus: Bus, clock: Clock) -> AsyncIterator[None]:
-    """Measure this process's loop while the context is open, and tell whoever asks on the role's subject."""
+    """Measure this process's loop while the context is open, and tell whoever asks on the role's subject.
+
+    Whoever asks is told what failed in it, too (`fallow.ports.mishaps`).
+    """
     lag = LoopLag(clock)
 
     async def answer(_: Empty) -> Sequence[int]:
         return lag.counts
 
-    async with background(lag.run()), serve(bus, calls.lag(role), Empty, answer, queue=role):
+    async def failed(_: Empty) -> dict[str, int]:
+        return MISHAPS.counts()
+
+    async with (
+        background(lag.run()),
+        serve(bus, calls.lag(role), Empty, answer, queue=role),
+        serve(bus, calls.mishaps(role), Empty, failed, queue=role),
+    ):
         yield

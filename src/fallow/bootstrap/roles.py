@@ -154,7 +154,7 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
     )
 
     async def authorize(public_key: bytes, client: ClientInfo) -> Permissions | Refusal:
-        if await registry.connects(public_key, registry.came_from(client.nonce, client.host)):
+        if await registry.connects(public_key, client.nonce, client.host):
             return node_permissions(public_key, expires_s=CONNECTION_S)
         return Refusal("not enrolled")
 

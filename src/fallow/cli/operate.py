@@ -137,6 +137,21 @@ def refused(*, json: Json = False) -> None:
         say("No result was refused.")
 
 
+def health(*, json: Json = False) -> int:
+    """Show what failed unexpectedly in the network's processes since they started. The exit code is 0 when nothing did.
+
+    Each is a bug that the network has survived; the log of its process has the place.
+    """
+    with profiles.connect() as client:
+        found = client.health()
+    if json:
+        show_json(found)
+    else:
+        rows = [(each.role, each.place, each.count) for each in found]
+        table(["PROCESS", "PLACE", ">TIMES"], rows, empty="Nothing has failed unexpectedly.")
+    return 1 if found else 0
+
+
 def _show_secret(secret: Secret, note: str, *, as_json: bool) -> None:
     if as_json:
         show_json(secret)

@@ -100,6 +100,11 @@ def lag(role: str) -> str:
     return f"lag.{role}"
 
 
+def mishaps(role: str) -> str:
+    """Where a process tells what failed in it that should not have: how often, by place."""
+    return f"mishaps.{role}"
+
+
 def job_events(job_id: str) -> str:
     """Subject of a job's `JobEvent`s, as JSON."""
     return f"events.job.{job_id}"

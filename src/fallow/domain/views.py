@@ -335,6 +335,14 @@ class ReserveView(View, frozen=True, kw_only=True):
     uses: list[ReserveUseView]
 
 
+class MishapView(View, frozen=True, kw_only=True):
+    """How often something failed unexpectedly at a place in a role's process, since that started: each is a bug."""
+
+    role: str
+    place: str
+    count: int
+
+
 class LedgerCheckView(View, frozen=True, kw_only=True):
     """The ledger's own audit. `sums` has debits minus credits per credit class and is zero everywhere when `ok`."""
 

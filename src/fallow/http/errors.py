@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from litestar import Request, Response
@@ -20,9 +19,8 @@ from fallow.domain.errors import (
     Unavailable,
 )
 from fallow.domain.views import ErrorView
+from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rates import TooSoon
-
-log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
 
@@ -62,6 +60,8 @@ def status_of(error: FallowError) -> int:
     """Return the HTTP status of an error."""
     if isinstance(error, NotAllowed) and error.code.startswith("auth."):
         return 401
+    if error.code == "internal":
+        return 500
     if isinstance(error, TooMuch) and error.code.startswith("rate."):
         return 429
     return _STATUS[kind_of(error)]
@@ -98,12 +98,13 @@ def on_unreadable(_: AnyRequest, error: Exception) -> Response[ErrorView]:
 
 def on_unexpected(request: AnyRequest, error: Exception) -> Response[ErrorView]:
     """Answer with nothing but that it failed; the cause goes to the log."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    route = request.scope.get("path_template") or "elsewhere"
+    MISHAPS.note(f"{request.method} {route}", error)
     view = ErrorView(
         kind="Unavailable",
         code="internal",
         message="The server failed at this.",
-        hint="Its operator finds why in the log.",
+        hint="Its operator finds why in the log: fallow health",
     )
     return Response(view, status_code=500)
 

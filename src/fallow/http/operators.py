@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from litestar import Request, delete, get, post
 from litestar.params import JSONBody
 
 from fallow.domain import calls
+from fallow.domain.errors import Unavailable
 from fallow.domain.identity import address
 from fallow.domain.views import (
     ActionView,
@@ -16,6 +18,7 @@ from fallow.domain.views import (
     EvidenceView,
     KeyView,
     LedgerCheckView,
+    MishapView,
     PurseView,
     RerunView,
     ReserveUseView,
@@ -25,7 +28,10 @@ from fallow.domain.views import (
 from fallow.http.answers import keyed
 from fallow.http.auth import operator
 from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, KeyId, Limit, Parts, TokenId
+from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rpc import Empty
+
+ROLES = ("core", "registry", "ingest", "settle", "market")
 
 
 @post("/v1/operator/tokens", guards=[operator], responses=keyed(413), tags=["operator"])
@@ -85,6 +91,20 @@ async def reserve(gateway: Parts) -> ReserveView:
     return ReserveView(purse=purse, uses=await gateway.ask(calls.RESERVE_USES, {}, list[ReserveUseView]))
 
 
+@get("/v1/operator/health", guards=[operator], responses=keyed(), tags=["operator"])
+async def health(gateway: Parts) -> list[MishapView]:
+    """What failed unexpectedly since the processes started: in this gateway, and in one of each role that runs."""
+    found = {"gateway": MISHAPS.counts()}
+    for role in ROLES:
+        with suppress(Unavailable):  # a role that has no process of its own
+            found[role] = await gateway.ask(calls.mishaps(role), {}, dict[str, int])
+    return [
+        MishapView(role=role, place=place, count=count)
+        for role, counts in found.items()
+        for place, count in sorted(counts.items())
+    ]
+
+
 @get("/v1/operator/accounts/{account_id:str}/balance", guards=[operator], responses=keyed(), tags=["operator"])
 async def balance(gateway: Parts, account_id: AccountId) -> BalanceView:
     """Any account's credits."""
@@ -132,6 +152,7 @@ ROUTES = [
     revoke_token,
     grant,
     ledger_check,
+    health,
     reserve,
     balance,
     evidence,

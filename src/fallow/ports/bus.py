@@ -60,7 +60,8 @@ class Bus(Protocol):
     ) -> AbstractAsyncContextManager[None]:
         """Answer requests while the context is open, at most `concurrency` at a time.
 
-        `handler` turns its own errors into replies; an exception that escapes it leaves the context and so
-        ends the service loudly. Leaving the context waits for the handlers that are under way.
+        `handler` turns its own errors into replies; an exception that escapes it is noted as a mishap
+        (`fallow.ports.mishaps`), who asked hears nothing, and the service goes on. Leaving the context waits for the
+        handlers that are under way.
         """
         ...

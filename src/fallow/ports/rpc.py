@@ -11,6 +11,7 @@ import msgspec
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX, Bus, Message
+from fallow.ports.mishaps import MISHAPS, internal
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -56,7 +57,11 @@ def serve(
     queue: str,
     concurrency: int = CONCURRENCY,
 ) -> AbstractAsyncContextManager[None]:
-    """Answer `call`s on `subject` while the context is open; copies that name the same `queue` share the work."""
+    """Answer `call`s on `subject` while the context is open; copies that name the same `queue` share the work.
+
+    A handler that raises anything but a FallowError has a bug: that is noted (`fallow.ports.mishaps`) and answered with
+    the code `internal`.
+    """
 
     async def without_subject(_: str, asked: RequestT) -> Any:  # noqa: ANN401 - whatever the handler answers
         return await handler(asked)
@@ -78,14 +83,20 @@ def serve_many(
     async def answer(message: Message) -> bytes:
         try:
             result = await handler(message.subject, _decode(message.data, request))
-        except FallowError as error:
-            reply = _Reply(error=(type(error).__name__, error.code, error.message, error.hint))
-        else:
             reply = _Reply(ok=msgspec.Raw(msgspec.msgpack.encode(result)))
+        except FallowError as error:
+            reply = _refused(error)
+        except Exception as error:  # noqa: BLE001 - one request that hits a bug must not end the service
+            MISHAPS.note(subject, error)
+            reply = _refused(internal())
         data = msgspec.msgpack.encode(reply)
         return data if len(data) <= MESSAGE_BYTES_MAX else _TOO_LARGE
 
     return bus.serve(subject, answer, queue=queue, concurrency=concurrency)
+
+
+def _refused(error: FallowError) -> _Reply:
+    return _Reply(error=(type(error).__name__, error.code, error.message, error.hint))
 
 
 def _decode(data: bytes, to: type[RequestT]) -> RequestT:

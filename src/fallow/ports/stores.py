@@ -241,6 +241,14 @@ class RegistryStore(Protocol):
         """Keep from which network a node connected; False when it is the one of the last time."""
         ...
 
+    async def add_tunnel(self, tx: Transaction, nonce: str, network: str, now: int, before: int) -> None:
+        """Keep from which network a client comes that a gateway carries, and forget those that were kept earlier."""
+        ...
+
+    async def tunnel(self, tx: Transaction, nonce: str) -> str | None:
+        """From which network a client comes that the bus greeted with a nonce; None when no gateway has said so."""
+        ...
+
     async def networks(self, tx: Transaction) -> dict[bytes, str]:
         """From which network each node connected last. Other services may."""
         ...

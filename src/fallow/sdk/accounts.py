@@ -17,6 +17,7 @@ from fallow.domain.views import (
     EvidenceView,
     KeyView,
     LedgerCheckView,
+    MishapView,
     NetworkView,
     NodeView,
     RerunView,
@@ -136,6 +137,10 @@ class AccountCalls(Wire):
     async def reruns(self, *, limit: int | None = None) -> list[RerunView]:
         """Operator: what running items again has shown where nobody compares, the latest first."""
         return await self._call("GET", "/v1/operator/reruns", list[RerunView], query=arguments(limit=limit))
+
+    async def health(self) -> list[MishapView]:
+        """Operator: what failed unexpectedly in the network's processes since they started."""
+        return await self._call("GET", "/v1/operator/health", list[MishapView])
 
     async def evidence(self) -> list[EvidenceView]:
         """Operator: refused work and why, the latest first."""

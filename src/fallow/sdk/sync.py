@@ -42,6 +42,7 @@ class Client(Waiting):
         """Close the connections and end the thread."""
         self._loop.stop(self._client.close())
 
+    health = waits(AsyncClient.health)
     seeds = waits(AsyncClient.seeds)
     roll_calls = waits(AsyncClient.roll_calls)
     draws = iterates(AsyncClient.draws)

@@ -110,7 +110,7 @@ class MemoryBus:
     async def serve(
         self, subject: str, handler: Handler, *, queue: str = "", concurrency: int = 64
     ) -> AsyncIterator[None]:
-        """See the port; an exception of the handler comes out in an ExceptionGroup."""
+        """See the port."""
         inbox: Mailbox[_Envelope] = Mailbox(SERVE_PENDING_MAX)
 
         async def answer(envelope: _Envelope) -> None:
@@ -120,7 +120,7 @@ class MemoryBus:
                 envelope.reply.set_result(data)
 
         async with (
-            answering(inbox, answer, concurrency=concurrency),
+            answering(subject, inbox, answer, concurrency=concurrency),
             self._listening(subject, queue, inbox),
         ):
             yield

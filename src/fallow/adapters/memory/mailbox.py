@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
+from fallow.ports.mishaps import MISHAPS
+
 T = TypeVar("T")
 
 
@@ -55,18 +57,20 @@ class Mailbox(Generic[T]):
 
 @asynccontextmanager
 async def answering(
-    inbox: Mailbox[T], answer: Callable[[T], Awaitable[None]], *, concurrency: int
+    place: str, inbox: Mailbox[T], answer: Callable[[T], Awaitable[None]], *, concurrency: int
 ) -> AsyncIterator[None]:
     """Run `answer` for each item, at most `concurrency` at a time, until the inbox is closed.
 
     The caller closes the inbox before the context ends; leaving waits for the answers under way. An exception
-    of `answer` cancels the others and the body, and comes out as an ExceptionGroup.
+    of `answer` is noted as a mishap at `place`.
     """
     slots = asyncio.Semaphore(concurrency)
 
     async def work(item: T) -> None:
         try:
             await answer(item)
+        except Exception as error:  # noqa: BLE001 - one item that hits a bug must not end the service
+            MISHAPS.note(place, error)
         finally:
             slots.release()
 

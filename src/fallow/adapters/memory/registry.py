@@ -24,6 +24,7 @@ class MemoryRegistryStore:
         """Custody index by account."""
         self._nodes: dict[bytes, NodeRow] = {}
         self._networks: dict[bytes, str] = {}
+        self._tunnels: dict[str, tuple[str, int]] = {}
         self._tokens: dict[bytes, _Token] = {}
         self._keys: dict[str, KeyRow] = {}
         self._bans: dict[bytes, str] = {}
@@ -139,6 +140,19 @@ class MemoryRegistryStore:
             return False
         mine.put(self._networks, node, network)
         return True
+
+    async def add_tunnel(self, tx: Transaction, nonce: str, network: str, now: int, before: int) -> None:
+        """Keep from which network a client comes, and forget those from before."""
+        mine = memory_transaction(tx)
+        for old in [known for known, (_, at) in self._tunnels.items() if at < before]:
+            mine.drop(self._tunnels, old)
+        mine.put(self._tunnels, nonce, (network, now))
+
+    async def tunnel(self, tx: Transaction, nonce: str) -> str | None:
+        """From which network a client comes."""
+        memory_transaction(tx)
+        found = self._tunnels.get(nonce)
+        return found[0] if found is not None else None
 
     async def networks(self, tx: Transaction) -> dict[bytes, str]:
         """From which network each node connected last."""

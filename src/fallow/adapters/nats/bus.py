@@ -89,7 +89,7 @@ class NatsBus:
     async def serve(
         self, subject: str, handler: Handler, *, queue: str = "", concurrency: int = 64
     ) -> AsyncIterator[None]:
-        """See the port, and `subscribe`; an exception of the handler comes out in an ExceptionGroup."""
+        """See the port, and `subscribe`."""
         inbox: Mailbox[Msg] = Mailbox(SERVE_PENDING_MAX)
 
         async def answer(message: Msg) -> None:
@@ -97,7 +97,10 @@ class NatsBus:
             if message.reply:
                 await self._reply(message.reply, data)
 
-        async with answering(inbox, answer, concurrency=concurrency), self._subscribed(subject, queue, inbox):
+        async with (
+            answering(subject, inbox, answer, concurrency=concurrency),
+            self._subscribed(subject, queue, inbox),
+        ):
             yield
 
     async def note_error(self, error: Exception) -> None:

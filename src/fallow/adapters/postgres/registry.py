@@ -138,6 +138,22 @@ class PostgresRegistryStore:
         )
         return bool(rows)
 
+    async def add_tunnel(self, tx: Transaction, nonce: str, network: str, now: int, before: int) -> None:
+        """Keep from which network a client comes, and forget those from before."""
+        await tx.execute("DELETE FROM registry.tunnel WHERE at < $1", before)
+        await tx.execute(
+            "INSERT INTO registry.tunnel (nonce, network, at) VALUES ($1, $2, $3)"
+            " ON CONFLICT (nonce) DO UPDATE SET network = excluded.network, at = excluded.at",
+            nonce,
+            network,
+            now,
+        )
+
+    async def tunnel(self, tx: Transaction, nonce: str) -> str | None:
+        """From which network a client comes."""
+        rows = await tx.fetch("SELECT network FROM registry.tunnel WHERE nonce = $1", nonce)
+        return rows[0]["network"] if rows else None
+
     async def networks(self, tx: Transaction) -> dict[bytes, str]:
         """From which network each node connected last."""
         return {row["node"]: row["network"] for row in await tx.fetch("SELECT node, network FROM registry.connection")}

@@ -22,6 +22,7 @@ from fallow.domain.errors import NotAllowed, TooMuch, Unavailable
 from fallow.domain.streams import DirectAddress
 from fallow.ports.clock import Clock
 from fallow.ports.lines import StreamLink
+from fallow.ports.mishaps import MISHAPS
 from fallow.ports.places import Places
 from fallow.ports.rates import Buckets, Rate
 from fallow.ports.splicing import ConnectionStream
@@ -142,9 +143,8 @@ class _Hall:
             _log.info("a connection of %s is not taken: %s", address, error)
         except (OSError, TimeoutError) as error:
             _log.info("a connection of %s failed: %s", address, error)
-        except Exception:  # noqa: BLE001 - logged with its trace
-            # One connection's trouble must not close the door to all, nor end the work.
-            _log.exception("a connection of %s could not be served", address)
+        except Exception as error:  # noqa: BLE001 - one connection's trouble must not close the door to all
+            MISHAPS.note("direct", error)
         finally:
             connection.close()
 

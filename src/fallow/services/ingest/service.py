@@ -20,6 +20,7 @@ from fallow.domain.records import check_openings
 from fallow.domain.signing import Sign
 from fallow.ports.bus import Bus
 from fallow.ports.database import Database, Transaction
+from fallow.ports.mishaps import MISHAPS, internal, steadily
 from fallow.ports.rates import Buckets, Rate
 from fallow.ports.rpc import serve_many
 from fallow.ports.steady import Steady
@@ -77,7 +78,7 @@ class Ingest:
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
         async with (
-            background(self._write_for_ever()),
+            background(steadily("ingest.writing", self._write_for_ever, self._clock)),
             serve_many(
                 self._bus, ingest("*"), Deliver, self._deliver, queue="ingest", concurrency=BATCHES_A_TRANSACTION_MAX
             ),
@@ -127,6 +128,13 @@ class Ingest:
                 answers = await self._write(tx, group)
         except FallowError as error:
             answers = [error] * len(group)
+        except Exception as error:  # noqa: BLE001 - noted; and whose batch it is stands alone
+            if len(group) > 1:
+                for waiting in group:
+                    await self._answer([waiting])
+                return
+            MISHAPS.note("ingest.write", error)
+            answers = [internal()]
         else:
             await self._wake_readers()
         for waiting, answer in zip(group, answers, strict=True):

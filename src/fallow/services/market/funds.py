@@ -6,6 +6,7 @@ import asyncio
 
 from fallow.domain.errors import FallowError, InsufficientFunds
 from fallow.ports.database import Database
+from fallow.ports.mishaps import internal
 from fallow.services.market.money import Cashier
 
 
@@ -45,8 +46,15 @@ class Funds:
                 async with self._database.transaction() as tx:
                     found = await self._cashier.spendable(tx, set(waiting))
             except FallowError as error:
-                for answer in waiting.values():
-                    answer.set_exception(error)
+                _fail(waiting, error)
+            except Exception:
+                _fail(waiting, internal())
+                raise
             else:
                 for account, answer in waiting.items():
                     answer.set_result(found[account])
+
+
+def _fail(waiting: dict[bytes, asyncio.Future[int]], error: FallowError) -> None:
+    for answer in waiting.values():
+        answer.set_exception(error)

@@ -18,6 +18,7 @@ from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
 from fallow.ports.database import Database, Transaction
+from fallow.ports.mishaps import MISHAPS, internal
 from fallow.ports.steady import Steady
 from fallow.ports.stores import Cursor, IngestStore, MarketRows, MarketStore, RegistryStore
 from fallow.ports.tasks import background
@@ -168,6 +169,8 @@ class Rounds:
                 await self._act(term)
             except (Unavailable, Conflict) as error:
                 log.warning("the market loads again: %s", error)
+            except Exception as error:  # noqa: BLE001 - what a bug left in memory is thrown away: the database is right
+                MISHAPS.note("market.round", error)
             self.leading.clear()
             self._fail_waiting()
             await self._clock.sleep(STANDBY_S)
@@ -279,8 +282,8 @@ class Rounds:
         group = [self._inputs.get_nowait() for _ in range(min(self._inputs.qsize(), INPUTS_A_ROUND_MAX))]
         try:
             answers = await self._apply_and_write(brain, term, group, now)
-        except FallowError as error:
-            _answer(group, [error] * len(group))
+        except Exception as error:
+            _answer(group, [error if isinstance(error, FallowError) else internal()] * len(group))
             raise
         _answer(group, answers)
         if brain.judging.comparing.waiting:

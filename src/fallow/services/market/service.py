@@ -34,6 +34,7 @@ from fallow.domain.views import (
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
+from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import Empty, call, serve, serve_many
 from fallow.ports.stores import MarketStore, RegistryStore
 from fallow.ports.tasks import background
@@ -109,7 +110,11 @@ class Market:
         """Act, or stand by, while the context is open."""
         async with (
             self._rounds.running(),
-            background(self._funds.run(), self._comparisons.run(), self._serve_while_leading()),
+            background(
+                steadily("market.funds", self._funds.run, self._clock),
+                steadily("market.comparisons", self._comparisons.run, self._clock),
+                self._serve_while_leading(),
+            ),
         ):
             yield
 
@@ -155,12 +160,12 @@ class Market:
             self._rounds.tell(partial(Brain.observed, networks=networks))
             await stack.enter_async_context(
                 background(
-                    self._hear_beats(beats),
-                    self._hear_news(news),
-                    self._hear_bans(banned),
-                    self._hear_credits(credited),
-                    self._hear_observed(observed),
-                    self._roll_calls.run(),
+                    steadily("market.beats", partial(self._hear_beats, beats), self._clock),
+                    steadily("market.news", partial(self._hear_news, news), self._clock),
+                    steadily("market.bans", partial(self._hear_bans, banned), self._clock),
+                    steadily("market.credits", partial(self._hear_credits, credited), self._clock),
+                    steadily("market.observed", partial(self._hear_observed, observed), self._clock),
+                    steadily("market.rolls", self._roll_calls.run, self._clock),
                 )
             )
             yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -30,8 +29,8 @@ TOKEN_DIGITS = 16
 """Of the SHA-256 that is kept of a join token, so many digits name it."""
 
 TOKENS_SHOWN = 1000
-TUNNELS_REMEMBERED_MAX = 10_000
-"""Of so many clients that gateways carried last it is known where they came from: they answer within seconds."""
+TUNNEL_MS = 60_000
+"""So long it is known where a client comes from that a gateway carries: it answers the bus within seconds."""
 
 
 class Registry:
@@ -60,7 +59,6 @@ class Registry:
         self._database = database
         self._store = store
         self._pin = pin
-        self._tunnels: OrderedDict[str, str] = OrderedDict()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -69,8 +67,7 @@ class Registry:
             for context in (
                 serve(self._bus, calls.CHECK_KEY, calls.CheckKey, self.check_key, queue="registry"),
                 serve(self._bus, calls.MAY_CONNECT, calls.NodeRef, self._may_connect, queue="registry"),
-                # Every copy hears of every tunnel: any of them may be asked about the client in it.
-                serve(self._bus, calls.TUNNEL, calls.Tunnel, self.tunnel, queue=""),
+                serve(self._bus, calls.TUNNEL, calls.Tunnel, self.tunnel, queue="registry"),
                 serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
                 serve(self._bus, calls.CREATE_TOKEN, calls.CreateToken, self.create_token, queue="registry"),
                 serve(self._bus, calls.CREATE_KEY, calls.CreateKey, self.create_key, queue="registry"),
@@ -89,13 +86,18 @@ class Registry:
             row = await self._store.node(tx, node)
         return row is not None and not row.banned_reason
 
-    async def connects(self, node: bytes, address: str) -> bool:
-        """Whether a node may connect; if so, from which network it does is kept, and told to who wants to know."""
+    async def connects(self, node: bytes, nonce: str, address: str) -> bool:
+        """Whether a node may connect; if so, from which network it does is kept, and told to who wants to know.
+
+        `address` is where the bus sees it, and `nonce` what the bus greeted it with: where a gateway carries it, it
+        comes from where the gateway said.
+        """
         async with self._database.transaction() as tx:
             row = await self._store.node(tx, node)
             if row is None or row.banned_reason:
                 return False
-            network = network_of(address)
+            carried = await self._store.tunnel(tx, nonce)
+            network = network_of(address) if carried is None else carried
             moved = await self._store.observe(tx, node, network, self._clock.now_ms())
         if moved:
             observed = calls.Observed(node=node.hex(), network=network)
@@ -104,15 +106,11 @@ class Registry:
         return True
 
     async def tunnel(self, request: calls.Tunnel) -> Empty:
-        """Take note of where a client comes from that a gateway carries to the bus."""
-        self._tunnels[request.nonce] = request.address
-        if len(self._tunnels) > TUNNELS_REMEMBERED_MAX:
-            self._tunnels.popitem(last=False)
+        """Take note of where a client comes from that a gateway carries to the bus: any copy may be asked about it."""
+        now = self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            await self._store.add_tunnel(tx, request.nonce, network_of(request.address), now, now - TUNNEL_MS)
         return {}
-
-    def came_from(self, nonce: str, address: str) -> str:
-        """Return the address of a client that the bus sees at `address`: its own, also when a gateway carries it."""
-        return self._tunnels.get(nonce, address)
 
     async def check_key(self, request: calls.CheckKey) -> calls.KeyInfo:
         """Say whose key it is.

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final
 
 from fallow.domain import calls
@@ -16,6 +17,7 @@ from fallow.domain.wire import greeting
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.door import Door
+from fallow.ports.mishaps import MISHAPS, internal, steadily
 from fallow.ports.rpc import call
 from fallow.ports.session import SessionStream
 from fallow.ports.sessions import Held, Sessions, not_enrolled
@@ -85,7 +87,7 @@ class Relay:
         )
         async with self._bus.subscribe(calls.NODE_TAKEN) as taken, asyncio.TaskGroup() as group:
             self._group, self._others = group, others
-            self._spawn(others.hear(taken, self._taken_elsewhere))
+            self._spawn(steadily("relay.taken", partial(others.hear, taken, self._taken_elsewhere), self._clock))
             try:
                 yield
             finally:
@@ -138,7 +140,7 @@ class Relay:
         if self._group is None:
             work.close()
             return
-        task = self._group.create_task(work)
+        task = self._group.create_task(_surviving(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -150,10 +152,9 @@ class Relay:
                 await splice(near, await self._open(ticket, opening), self._clock)
         except FallowError as error:
             near.reset(error)
-        except Exception:  # noqa: BLE001 - logged with its trace
-            # One stream's trouble must not end the others.
-            _log.exception("a stream could not be relayed")
-            near.reset(_stopped())
+        except Exception as error:  # noqa: BLE001 - one stream's trouble must not end the others
+            MISHAPS.note("relay.stream", error)
+            near.reset(internal())
 
     @contextmanager
     def _counted(self, account: bytes) -> Iterator[None]:
@@ -201,6 +202,14 @@ class Relay:
 
     async def _is_enrolled(self, node: bytes) -> bool:
         return await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool)
+
+
+async def _surviving(work: Coroutine[Any, Any, None]) -> None:
+    """Do what is done beside; a bug in it ends nothing else."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - see above
+        MISHAPS.note("relay.beside", error)
 
 
 def _stopped() -> Unavailable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fallow.domain import calls, subscriptions
 from fallow.domain.billing import FeePolicy
@@ -26,6 +27,7 @@ from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ledger import Ledger
+from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import serve
 from fallow.ports.stores import SourceKey, SubscriptionStore
 from fallow.ports.tasks import background
@@ -77,7 +79,12 @@ class Subscriptions:
             ):
                 await stack.enter_async_context(context)
             credited = await stack.enter_async_context(bus.subscribe(calls.CREDITED))
-            await stack.enter_async_context(background(self._roll(), self._hear_credits(credited)))
+            await stack.enter_async_context(
+                background(
+                    steadily("settle.windows", self._roll, self._clock),
+                    steadily("settle.credits", partial(self._hear_credits, credited), self._clock),
+                )
+            )
             yield
 
     async def open(self, request: calls.Subscribe) -> SubscriptionView:
