@@ -21,6 +21,7 @@ from fallow.bootstrap.http_server import serving
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, FallowError
 from fallow.domain.streams import Exec, Logs, Opening, StreamTicket
+from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.rpc import serve
@@ -143,9 +144,12 @@ class Outside:
 class World(Outside):
     """The same with the relay; `port` is where it serves, if it does."""
 
-    def __init__(self, relay: Relay, dial: Dial, clock: Clock, group: asyncio.TaskGroup, port: int = 0) -> None:
+    def __init__(
+        self, relay: Relay, dial: Dial, clock: Clock, group: asyncio.TaskGroup, bus: Bus, port: int = 0
+    ) -> None:
         super().__init__(dial, clock, group)
         self.relay = relay
+        self.bus = bus
         self.port = port
 
 
@@ -189,7 +193,7 @@ async def world(kind: str, *, hub: MemoryHub | None = None, clock: Clock | None 
         if kind == "memory":
             await stack.enter_async_context(relay.running("memory"))
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            made = World(relay, lambda: _dialled(relay, group), clock, group)
+            made = World(relay, lambda: _dialled(relay, group), clock, group, hub.connect())
             stack.callback(made.end)
             yield made
             return
@@ -197,7 +201,7 @@ async def world(kind: str, *, hub: MemoryHub | None = None, clock: Clock | None 
         url = f"http://127.0.0.1:{port}"
         await stack.enter_async_context(relay.running(url))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        made = World(relay, lambda: dial(url, tls=None), clock, group, port)
+        made = World(relay, lambda: dial(url, tls=None), clock, group, hub.connect(), port)
         stack.callback(made.end)
         yield made
 

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from nacl.signing import SigningKey
 
 from fallow.adapters.memory.bus import MemoryHub
+from fallow.domain import calls
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
 from fallow.domain.streams import Logs, Opening
 from fallow.domain.wire.multiplex import UNACKED_BYTES_MAX, WINDOW_BYTES
@@ -178,6 +180,16 @@ async def test_nobody_is_a_node_without_being_enrolled(kind: str) -> None:
             assert not stranger.linked.is_set()
         with pytest.raises(Unavailable):
             await net.relay.open(opening(node=node_of(OTHER)))
+
+
+async def test_a_banned_node_is_let_go_of_at_once(kind: str) -> None:
+    async with bounded(kind) as net, net.echoing():
+        stream = await net.relay.open(opening())
+        await stream.write(b"x")
+        assert await stream.read() == b"x"
+        await net.bus.publish(calls.BANNED, msgspec.msgpack.encode([node_of(OTHER).hex(), node_of(NODE).hex()]))
+        with pytest.raises(NotAllowed, match="no node of this network"):
+            await stream.read()
 
 
 async def test_nobody_goes_on_with_the_session_of_another(kind: str) -> None:

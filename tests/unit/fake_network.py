@@ -77,6 +77,7 @@ class FakeNetwork:
         self.signer = SigningKey(b"n" * 32)
         self.keys = dict(_KEYS)
         self.banned: set[str] = set()
+        self.shut_out: set[str] = set()
         self.orders: dict[str, tuple[str, Order]] = {}
         self.jobs: dict[str, views.JobView] = {}
         self.items: dict[str, list[views.ItemView]] = {}
@@ -108,6 +109,7 @@ class FakeNetwork:
             calls.KEYS: (calls.Page, lambda _: _soon([key_view()])),
             calls.TOKENS: (dict, lambda _: _soon([token_view()])),
             calls.REVOKE_TOKEN: (calls.RevokeToken, lambda _: _soon({})),
+            calls.MAY_CONNECT: (calls.NodeRef, lambda ask: _soon(ask.node not in self.shut_out)),
             calls.CREATE_TOKEN: (calls.CreateToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
             calls.CREATE_KEY: (calls.CreateKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),

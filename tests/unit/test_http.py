@@ -13,10 +13,12 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
+from fallow.domain import calls
 from fallow.domain.delegations import Receipt
 from fallow.domain.orders import Order
 from fallow.domain.views import ErrorView
 from fallow.http.limits import Limits
+from fallow.http.nodes import CACHED_MS
 from fallow.ports.rates import Rate
 from fallow.sdk.signing import BuyerKey
 from tests.unit import fake_network
@@ -421,6 +423,16 @@ async def test_a_blob_may_be_larger_than_json_but_not_than_its_limit() -> None:
         refused(await http.post("/v1/jobs", json={"label": "x" * 200}, headers=key()), 413, "http.body")
 
 
+async def test_an_account_stores_so_fast_and_no_faster() -> None:
+    async with fake_network.fake_network(Limits(uploads=Rate(10.0, 100))) as network, browser(network) as http:
+        await upload(http, b"0" * 80)
+        more = b"1" * 80
+        response = await http.put(f"/v1/blobs/{sha(more)}", content=more, headers=key())
+        refused(response, 429, "rate.requests")
+        network.clock.advance(1000 * int(response.headers["retry-after"]))
+        await upload(http, more)
+
+
 async def test_a_node_reads_and_writes_what_its_ticket_says(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
     given, other = await upload(http, b"given"), await upload(http, b"other")
     headers = network.ticket(NODE, reads=[bytes.fromhex(given)])
@@ -456,6 +468,45 @@ async def test_tickets_that_are_misused(network: FakeNetwork, http: httpx2.Async
     tampered = await http.get(f"/v1/blobs/{reads[0].hex()}", headers=good | {"Fallow-Ticket": flipped})
     assert tampered.status_code == 403
     assert (await http.get(f"/v1/blobs/{reads[0].hex()}", headers=good)).status_code == 200
+
+
+async def test_a_ban_ends_a_ticket_at_once_and_what_it_was_moving(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    given = await upload(http, b"given")
+    headers = network.ticket(NODE, reads=[bytes.fromhex(given)])
+    output = b"o" * 60
+
+    async def ban() -> None:
+        network.shut_out.add(NODE.verify_key.encode().hex())
+        await network.bus.publish(calls.BANNED, b"")
+        for _ in range(5):  # the gateway hears of it
+            await asyncio.sleep(0)
+
+    async def broken_off() -> AsyncIterator[bytes]:
+        yield output[:30]
+        await ban()
+        yield output[30:]
+
+    async with network.app.state.gateway.nodes.hearing():
+        assert (await http.get(f"/v1/blobs/{given}", headers=headers)).content == b"given"
+        upload_ = await http.put(f"/v1/blobs/{sha(output)}", content=broken_off(), headers=headers)
+        refused(upload_, 403, "ticket.node")
+        refused(await http.get(f"/v1/blobs/{given}", headers=headers), 403, "ticket.node")
+    refused(await http.get(f"/v1/blobs/{sha(output)}", headers=key()), 404, "blob.missing")
+    network.shut_out.clear()
+    assert (await http.get(f"/v1/blobs/{given}", headers=headers)).content == b"given"
+
+
+async def test_a_lost_word_of_a_ban_is_made_up_for_within_seconds(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    given = await upload(http, b"given")
+    headers = network.ticket(NODE, reads=[bytes.fromhex(given)])
+    assert (await http.get(f"/v1/blobs/{given}", headers=headers)).content == b"given"
+    network.shut_out.add(NODE.verify_key.encode().hex())
+    network.clock.advance(CACHED_MS)
+    refused(await http.get(f"/v1/blobs/{given}", headers=headers), 403, "ticket.node")
 
 
 async def test_a_remembered_ticket_still_expires(network: FakeNetwork, http: httpx2.AsyncClient) -> None:

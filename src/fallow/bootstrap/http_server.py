@@ -12,9 +12,9 @@ from typing import Any
 import uvicorn
 
 from fallow.adapters.streams.dialling import MESSAGE_BYTES_MAX
+from fallow.bootstrap.http_protocol import bounded
 from fallow.bootstrap.listening import listen
 
-CONNECTIONS_MAX = 2048
 KEEP_ALIVE_S = 75
 STOP_S = 3
 
@@ -55,7 +55,7 @@ async def serving(
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
+        http=bounded(),
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
         ws="websockets-sansio",

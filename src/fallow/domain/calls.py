@@ -68,7 +68,10 @@ STREAM = "market.stream"
 RESERVE_USES = "market.reserve_uses"
 
 BANNED = "registry.banned"
-"""Published, without content, after a node or an account was banned, or let in again: whoever cares may look now."""
+"""Published after a node or an account was banned, or let in again: whoever cares may look now.
+
+It holds a list of nodes (hex) that are banned by it; of a very large account not all.
+"""
 
 INGESTED = "ingest.written"
 """Published, without content, after new batches were written: whoever reads the log may look now."""

@@ -77,6 +77,7 @@ def create_app(
         before_send=[_harden],
         openapi_config=_openapi(network),
         logging_config=None,
+        lifespan=[gateway.nodes.hearing()],
     )
 
 

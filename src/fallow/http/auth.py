@@ -21,12 +21,13 @@ PROOF_HEADER = "Fallow-Proof"
 
 
 class BlobRights(msgspec.Struct, frozen=True):
-    """Whose blobs a request may touch. A buyer may read all of his (`reads` and `lease` are None)."""
+    """Whose blobs a request may touch. A buyer may read all of his (`reads`, `lease` and `node` are None)."""
 
     owner: str
     write_bytes_max: int
     reads: frozenset[str] | None = None
     lease: bytes | None = None
+    node: bytes | None = None
 
 
 def anyone(connection: Connection, _: BaseRouteHandler) -> None:
@@ -47,7 +48,7 @@ async def operator(connection: Connection, _: BaseRouteHandler) -> None:
 async def blob_rights(connection: Connection, _: BaseRouteHandler) -> None:
     """Let in buyers, and nodes with a ticket for one of their leases."""
     if TICKET_HEADER in connection.headers:
-        connection.scope["auth"] = _ticket_rights(connection)
+        connection.scope["auth"] = await _ticket_rights(connection)
         return
     info = await _key(connection, "buy")
     blob_bytes_max = _gateway(connection).limits.blob_bytes_max
@@ -59,7 +60,7 @@ def provide_account(request: Request[Any, KeyInfo, Any]) -> str:
     return request.auth.account
 
 
-def _ticket_rights(connection: Connection) -> BlobRights:
+async def _ticket_rights(connection: Connection) -> BlobRights:
     gateway = _gateway(connection)
     headers = connection.headers
     try:
@@ -68,8 +69,9 @@ def _ticket_rights(connection: Connection) -> BlobRights:
         gateway.addresses.take(_address(connection))
         raise
     gateway.senders.take(f"node {ticket.node.hex()}")
+    await gateway.nodes.check(ticket.node)
     reads = frozenset(sha256.hex() for sha256 in ticket.reads)
-    return BlobRights(ticket.owner.hex(), ticket.write_bytes_max, reads, ticket.lease)
+    return BlobRights(ticket.owner.hex(), ticket.write_bytes_max, reads, ticket.lease, ticket.node)
 
 
 async def _key(connection: Connection, scope: str) -> KeyInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,8 @@ async def store(gateway: Parts, request: BlobRequest, sha256: BlobName) -> BlobV
     if rights.lease is not None:
         gateway.lease_writes.check(rights.lease, rights.write_bytes_max)
     try:
-        size = await gateway.blobs.put(rights.owner, sha256, request.stream(), bytes_max=rights.write_bytes_max)
+        chunks = gateway.nodes.passing(rights.node, _counted(gateway, rights, request.stream()))
+        size = await gateway.blobs.put(rights.owner, sha256, chunks, bytes_max=rights.write_bytes_max)
     except InternalServerException as error:
         raise InvalidInput("blob.cut_short", "The upload ended before its end.", "Send it again.") from error
     if rights.lease is not None:
@@ -86,7 +88,7 @@ async def load(gateway: Parts, request: BlobRequest, sha256: BlobName) -> Respon
     if asked:
         headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
     headers["Content-Length"] = str(size - start)
-    chunks = gateway.blobs.get(request.auth.owner, sha256, start=start)
+    chunks = gateway.nodes.passing(request.auth.node, gateway.blobs.get(request.auth.owner, sha256, start=start))
     return Stream(chunks, status_code=206 if asked else 200, headers=headers)
 
 
@@ -101,6 +103,14 @@ async def _size(gateway: Gateway, rights: BlobRights, sha256: str) -> int:
     if rights.reads is not None and sha256 not in rights.reads:
         raise NotAllowed("ticket.read", "The ticket does not let its node read this blob.")
     return await gateway.blobs.size(rights.owner, sha256)
+
+
+async def _counted(gateway: Gateway, rights: BlobRights, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Count a buyer's bytes as they come: one account cannot fill the disk in no time. A node's lease is bounded."""
+    async for chunk in chunks:
+        if rights.node is None:
+            gateway.uploads.take(rights.owner, len(chunk))
+        yield chunk
 
 
 def _check_size(request: BlobRequest, bytes_max: int) -> None:

@@ -11,6 +11,7 @@ from fallow.domain.views import NetworkView
 from fallow.http.install import Installer
 from fallow.http.keys import Keys
 from fallow.http.limits import LeaseWrites, Limits, Streams
+from fallow.http.nodes import Nodes
 from fallow.http.tickets import Tickets
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
@@ -51,10 +52,12 @@ class Gateway:
         self.verticals = verticals
         self.limits = limits
         self.keys = Keys(bus, clock)
+        self.nodes = Nodes(bus, clock)
         self.tickets = Tickets(bytes.fromhex(network.public_key), network.net, clock)
         self.addresses = Buckets(limits.address, clock)
         self.senders = Buckets(limits.key, clock)
         self.lease_writes = LeaseWrites(clock)
+        self.uploads = Buckets(limits.uploads, clock)
         self.streams = Streams(limits.streams_per_account)
         self._nodes = streams
 

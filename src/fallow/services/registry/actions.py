@@ -6,6 +6,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
+
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import NODE_ID_BYTES, address, address_text, node_id
@@ -21,6 +23,9 @@ LAST_WORD_S = 0.5
 
 VOUCHING = frozenset({"vouch", "unvouch"})
 """What the market learns by itself within seconds: nobody has to be told."""
+
+NAMED_MAX = 10_000
+"""So many banned nodes are named in one message; what is left of a larger account is found when it is next checked."""
 
 Disconnect = Callable[[bytes], Awaitable[None]]
 """Closes a node's connections to the bus; it may not come back while it is banned. Raises Unavailable."""
@@ -118,7 +123,7 @@ class Actions:
     async def _make_known(self, banned: list[bytes]) -> None:
         """Tell the services, then cut the nodes off. What fails here takes hold by itself: the ban is written."""
         try:
-            await self._bus.publish(calls.BANNED, b"")
+            await self._bus.publish(calls.BANNED, msgspec.msgpack.encode([node.hex() for node in banned[:NAMED_MAX]]))
             if banned:
                 await self._clock.sleep(LAST_WORD_S)
             for node in banned:

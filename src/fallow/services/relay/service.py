@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, TooMuch, Unavailable
 from fallow.domain.streams import DirectAddress, Opening, StreamTicket, check_ticket, read_opening
 from fallow.domain.wire import greeting
-from fallow.ports.bus import Bus
+from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.door import Door
 from fallow.ports.mishaps import MISHAPS, internal, steadily
@@ -85,8 +87,13 @@ class Relay:
             random_bytes=self._random_bytes,
             spawn=self._spawn,
         )
-        async with self._bus.subscribe(calls.NODE_TAKEN) as taken, asyncio.TaskGroup() as group:
+        async with (
+            self._bus.subscribe(calls.NODE_TAKEN) as taken,
+            self._bus.subscribe(calls.BANNED) as banned,
+            asyncio.TaskGroup() as group,
+        ):
             self._group, self._others = group, others
+            self._spawn(steadily("relay.bans", partial(self._hear_bans, banned), self._clock))
             self._spawn(steadily("relay.taken", partial(others.hear, taken, self._taken_elsewhere), self._clock))
             try:
                 yield
@@ -169,6 +176,13 @@ class Relay:
             self._accounts[account] -= 1
             if not self._accounts[account]:
                 del self._accounts[account]
+
+    async def _hear_bans(self, banned: AsyncIterator[Message]) -> None:
+        async for message in banned:
+            for node in msgspec.msgpack.decode(message.data, type=list[str]):
+                held = self._sessions.node(bytes.fromhex(node))
+                if held is not None:
+                    self._sessions.drop(held, not_enrolled())
 
     async def _admit(self, said: greeting.Introduction, claim: greeting.Claim) -> None:
         if self._group is None:
