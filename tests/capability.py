@@ -18,6 +18,7 @@ import pytest
 
 from fallow.verticals.compute.worker.cgroups import open_group
 from fallow.verticals.compute.worker.container import ContainerRunner
+from tests import docker_daemon
 
 LISTED: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text())
 
@@ -107,6 +108,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "root": _root,
     "memory-cgroup": _memory_cgroup,
     "podman": _podman,
+    "docker": docker_daemon.can_run,
     "qemu-user": _qemu_user,
     "namespaces": _namespaces,
     "npm": _npm,

@@ -165,8 +165,8 @@ def sweep(prefix: str) -> None:
                     folder.rmdir()
 
 
-def find_group(pid: int, parent: str) -> Group | None:
-    """The group below `parent` (a path from the root) that a process is in; None when it is in none, or gone."""
+def find_group(pid: int, part: str) -> Group | None:
+    """The group with `part` in its path that a process is in; None when it is in none, or gone."""
     folders = {}
     try:
         groups = _groups_of(Path(f"/proc/{pid}/cgroup"))
@@ -174,7 +174,7 @@ def find_group(pid: int, parent: str) -> Group | None:
         return None
     for names, path in groups.items():
         # Version 2's line is there too where version 1 does the work.
-        if path.startswith(f"{parent}/") and (names or (_ROOT / "cgroup.controllers").exists()):
+        if part in path and (names or (_ROOT / "cgroup.controllers").exists()):
             controllers = names.split(",") if names else ("memory", "pids", "cpu")
             folders.update(dict.fromkeys(controllers, _ROOT / names / path.lstrip("/")))
     return Group(folders) if set(folders) >= _NEEDED else None

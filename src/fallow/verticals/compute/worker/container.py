@@ -16,11 +16,13 @@ from fallow.domain.errors import FallowError, InvalidInput, NotFound, TooMuch, U
 from fallow.ports.vertical import Assignment, Probe
 from fallow.verticals.compute.core.work import ContainerWork
 from fallow.verticals.compute.worker.checkpoints import FOLDER, checkpointed, restore
+from fallow.verticals.compute.worker.container_job import ContainerJob
 from fallow.verticals.compute.worker.container_run import run_container
-from fallow.verticals.compute.worker.container_start import ContainerJob
 from fallow.verticals.compute.worker.course import RunOutcome
+from fallow.verticals.compute.worker.docker import find_docker
+from fallow.verticals.compute.worker.engine import Engine
 from fallow.verticals.compute.worker.images import Images
-from fallow.verticals.compute.worker.podman import Podman, find_podman, find_runtimes
+from fallow.verticals.compute.worker.podman import find_podman, find_runtimes
 from fallow.verticals.compute.worker.tiny import EXIT_CODE, write_tiny_image
 from fallow.verticals.compute.worker.transfers import broken
 from fallow.verticals.compute.worker.watch import wipe
@@ -36,31 +38,45 @@ _log = logging.getLogger(__name__)
 
 
 class ContainerRunner:
-    """Runs containers. `cache` keeps podman's store and the images in it."""
+    """Runs containers. `cache` keeps the engine's store and the images in it."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
-        self._engine: tuple[Podman, Images] | None = None
+        self._engine: tuple[Engine, Images] | None = None
 
     async def probe(self) -> Probe:
         """Really run a container, after removing what an agent that was killed has left; see the port."""
-        self._engine, why = None, ""
+        self._engine, whys = None, list[str]()
         architecture = _ARCHITECTURES.get(platform.machine(), "")
         try:
-            for podman in _ways(self._cache):
-                why = await self._try(podman, architecture)
-                if not why:
-                    self._engine = podman, Images(podman, podman.images, KEPT_BYTES_MAX)
-                    await self._engine[1].reconcile()
-                    found = {"compute.container": f"linux/{architecture}", "compute.container.engine": "podman"}
-                    return Probe(found, {} if podman.groups else {"container.limits": _NO_GROUPS})
+            engine = await self._found(architecture, whys)
+            if engine is not None:
+                images = Images(engine, engine.images, KEPT_BYTES_MAX)
+                await images.reconcile()
+                self._engine = engine, images
+                found = {"compute.container": f"linux/{architecture}", "compute.container.engine": engine.name}
+                return Probe(found, {} if engine.groups else {"container.limits": _NO_GROUPS})
         except (FallowError, OSError) as error:
-            why = f"{error.message} {error.hint}".strip() if isinstance(error, FallowError) else f"{error}."
+            whys.append(_told(error))
         finally:
             if self._engine is None:  # an agent that ends while it tries leaves nothing behind either
                 with contextlib.suppress(FallowError, OSError):  # what was told says more
                     await asyncio.shield(self.erase())
-        return Probe({}, {"container": f"No container runs here: {why or _NO_RUNTIME}"})
+        return Probe({}, {"container": f"No container runs here: {' '.join(whys)}"})
+
+    async def _found(self, architecture: str, whys: list[str]) -> Engine | None:
+        """The first engine that works; `whys` gets what keeps each other one from it."""
+        for find in (_podmans, _dockers):
+            why = _NO_RUNTIME
+            try:
+                for engine in find(self._cache):
+                    why = await self._try(engine, architecture)
+                    if not why:
+                        return engine
+            except (FallowError, OSError) as error:
+                why = _told(error)
+            whys.append(why)
+        return None
 
     async def run(self, work: ContainerWork, assignment: Assignment) -> RunOutcome:
         """Run a container whose inputs lie in the workspace; its outputs are fit to be collected afterwards.
@@ -69,14 +85,14 @@ class ContainerRunner:
             Ended: it could not be run, or was cancelled.
         """
         try:
-            podman, images = await self._ready()
-            await asyncio.to_thread(podman.prepare)
+            engine, images = await self._ready()
+            await asyncio.to_thread(engine.prepare)
             bytes_max = work.output_mib * _MIB
             await restore(assignment, bytes_max)
             await asyncio.to_thread(_lay_out, assignment.workspace)
             async with images.held(work, assignment) as image:
                 job = await asyncio.to_thread(_job, work, assignment, image)
-                running = self._run(job, podman, assignment)
+                running = self._run(job, engine, assignment)
                 outcome = await checkpointed(assignment, work.checkpoint_s, bytes_max, running)
         except (InvalidInput, TooMuch) as error:
             return RunOutcome(-1, "invalid", error.message.rstrip("."), 0, 0, 0)
@@ -87,21 +103,22 @@ class ContainerRunner:
 
     async def erase(self) -> None:
         """Remove what is kept outside of the cache. Raises Unavailable when something cannot be ended."""
-        with contextlib.suppress(NotFound):
-            await find_podman(self._cache, "", groups=False).erase()
+        for find in (lambda cache: find_podman(cache, "", groups=False), find_docker):
+            with contextlib.suppress(NotFound):
+                await find(self._cache).erase()
 
-    async def _ready(self) -> tuple[Podman, Images]:
+    async def _ready(self) -> tuple[Engine, Images]:
         if self._engine is None:
             probe = await self.probe()
             if self._engine is None:
                 raise Unavailable("compute.no_container", probe.missing["container"])
         return self._engine
 
-    async def _run(self, job: ContainerJob, podman: Podman, assignment: Assignment) -> RunOutcome:
+    async def _run(self, job: ContainerJob, engine: Engine, assignment: Assignment) -> RunOutcome:
         outputs = job.folder / "out"
         try:
             outcome = await run_container(
-                job, podman, cancel=assignment.cancel, started=assignment.started.set, opened=assignment.opened
+                job, engine, cancel=assignment.cancel, started=assignment.started.set, opened=assignment.opened
             )
             return await asyncio.to_thread(settle_outputs, outputs, outcome)
         except InvalidInput:
@@ -112,19 +129,18 @@ class ContainerRunner:
         finally:
             await asyncio.to_thread(wipe, job.folder / "work")
 
-    async def _try(self, podman: Podman, architecture: str) -> str:
+    async def _try(self, engine: Engine, architecture: str) -> str:
         """Run a program that does nothing; why that does not work, empty when it does."""
-        await asyncio.to_thread(podman.prepare)
-        with tempfile.TemporaryDirectory(dir=podman.home) as name:
+        await engine.ready()
+        with tempfile.TemporaryDirectory(dir=engine.home) as name:
             folder = Path(name)
             image = await asyncio.to_thread(write_tiny_image, folder / "image", architecture)
             if image is None:
                 return f"there is no program to try it with for the processor {platform.machine()}."
             try:
-                await podman.call("rm", "--all", "--force", "--time", "0")
-                await podman.load(folder / "image")
+                await engine.load(folder / "image", image)
                 job = await asyncio.to_thread(_probe_job, folder, image)
-                outcome = await run_container(job, podman, cancel=asyncio.Event(), started=lambda: None)
+                outcome = await run_container(job, engine, cancel=asyncio.Event(), started=lambda: None)
             except (InvalidInput, Unavailable) as error:
                 return error.message
             said = await asyncio.to_thread((folder / "stderr").read_text)
@@ -133,11 +149,19 @@ class ContainerRunner:
         return said.strip()
 
 
-def _ways(cache: Path) -> Iterator[Podman]:
+def _told(error: FallowError | OSError) -> str:
+    return f"{error.message} {error.hint}".strip() if isinstance(error, FallowError) else f"{error}."
+
+
+def _podmans(cache: Path) -> Iterator[Engine]:
     """Ways to call podman, the best first."""
     for groups in (True, False):
         for runtime in find_runtimes():
             yield find_podman(cache, runtime, groups=groups)
+
+
+def _dockers(cache: Path) -> Iterator[Engine]:
+    yield find_docker(cache)
 
 
 def _job(work: ContainerWork, assignment: Assignment, image: str) -> ContainerJob:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -16,30 +17,32 @@ from fallow.domain.streams import TerminalSize
 from fallow.ports.vertical import Command, Exit
 from fallow.verticals.compute.worker.cgroups import Group, Part
 from fallow.verticals.compute.worker.commands import Spawned, has_ended, spawned
-from fallow.verticals.compute.worker.podman import SEARCH
 
+SEARCH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 RUNTIME: Final = "runc"
 """The one whose `exec` is known to put a command into a group of its own."""
+_CONTAINER: Final = re.compile("[0-9a-f]{64}")
 LOOK_EVERY_S: Final = 0.01
 NO_PROGRAM: Final = Exit(127, b"fallow: the container has no such program, or it cannot be run.\n")
 
 
-def find_entrance(runtime: str, group: Group | None, prefix: str) -> RuntimeEntrance | None:
-    """The way for commands into a container whose group is named by `prefix` and its id; None where there is none.
+def find_entrance(runtime: str, group: Group, state: str = "") -> RuntimeEntrance | None:
+    """The way for commands into the container of a group; None where there is none.
 
-    Only root can call the runtime without the engine.
+    Only root can call the runtime without the engine. `state` is where that has it keep its containers, if not where it
+    does by itself.
     """
-    binary = shutil.which(runtime, path=SEARCH)
-    if runtime != RUNTIME or binary is None or group is None or os.geteuid():
+    binary, container = shutil.which(runtime, path=SEARCH), _CONTAINER.search(group.name)
+    if runtime != RUNTIME or binary is None or container is None or os.geteuid():
         return None
-    return RuntimeEntrance(binary, group, group.name.removeprefix(prefix))
+    return RuntimeEntrance([binary, *(["--root", state] if state else [])], group, container[0])
 
 
 class RuntimeEntrance:
     """The `Entrance` of a container."""
 
-    def __init__(self, binary: str, group: Group, container: str) -> None:
-        self._binary = binary
+    def __init__(self, runtime: Sequence[str], group: Group, container: str) -> None:
+        self._runtime = runtime
         self._group = group
         self._container = container
 
@@ -54,7 +57,7 @@ class RuntimeEntrance:
         with tempfile.TemporaryDirectory() as name:
             pid_file = Path(name, "pid")
             # Its own words, which name folders of the machine's owner, do not reach the buyer.
-            line = [self._binary, "--log", str(Path(name, "log")), "exec", "--pid-file", str(pid_file)]
+            line = [*self._runtime, "--log", str(Path(name, "log")), "exec", "--pid-file", str(pid_file)]
             line += ["--cgroup", where]
             line += ["--tty", "--env", "TERM=xterm-256color"] if size is not None else []
             # The runtime hears of a terminal's new size when that is its own.

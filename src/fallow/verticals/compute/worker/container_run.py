@@ -12,16 +12,14 @@ from contextlib import closing
 from typing import Final, NamedTuple
 
 from fallow.ports.vertical import Opened, closed
-from fallow.verticals.compute.worker.cgroups import Group, find_group
+from fallow.verticals.compute.worker.cgroups import Group
 from fallow.verticals.compute.worker.checkpoints import FOLDER
-from fallow.verticals.compute.worker.container_exec import find_entrance
-from fallow.verticals.compute.worker.container_start import GROUPS_PARENT, ContainerJob, Launch
+from fallow.verticals.compute.worker.container_job import ContainerJob
+from fallow.verticals.compute.worker.container_start import Launch
 from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome
+from fallow.verticals.compute.worker.engine import Engine
 from fallow.verticals.compute.worker.inside import way_in
-from fallow.verticals.compute.worker.podman import Podman
 
-GROUP_PREFIX: Final = "libpod-"
-"""Of the names of podman's groups."""
 _SIGXCPU_EXIT: Final = 128 + 24
 
 
@@ -56,7 +54,7 @@ class First:
 
 
 async def run_container(
-    job: ContainerJob, podman: Podman, *, cancel: asyncio.Event, started: Callable[[], None], opened: Opened = closed
+    job: ContainerJob, engine: Engine, *, cancel: asyncio.Event, started: Callable[[], None], opened: Opened = closed
 ) -> RunOutcome:
     """Run a program to its end, its limits, or until `cancel` is set (or the calling task is cancelled).
 
@@ -66,7 +64,7 @@ async def run_container(
         InvalidInput: the image does not have what it is to run.
         Unavailable: this machine could not run it: not the program's doing.
     """
-    launch = await asyncio.to_thread(Launch, job, podman)
+    launch = await asyncio.to_thread(Launch, job, engine)
     try:
         pid = await launch.pid(cancel)
         if pid is None:
@@ -75,16 +73,16 @@ async def run_container(
         first = _hold(pid)
         if first is None:  # it began and ended between two looks
             return RunOutcome(await launch.exit_code(), "exited", "", 1, 0, 0)
-        group = find_group(first.pid, GROUPS_PARENT)
+        group = engine.group(first.pid)
         with closing(first):
-            async with way_in(first.fd, opened, find_entrance(podman.runtime, group, GROUP_PREFIX)):
-                return await _watched(job, first, group, launch, cancel)
+            async with way_in(first.fd, opened, engine.entrance(group)):
+                return await _watched(job, engine, first, group, launch, cancel)
     finally:
         await asyncio.shield(launch.close())
 
 
 async def _watched(
-    job: ContainerJob, first: First, group: Group | None, launch: Launch, cancel: asyncio.Event
+    job: ContainerJob, engine: Engine, first: First, group: Group | None, launch: Launch, cancel: asyncio.Event
 ) -> RunOutcome:
     loop = asyncio.get_running_loop()
     folder = job.folder
@@ -99,14 +97,14 @@ async def _watched(
     used = _used(group, course)
     code = await launch.exit_code()
     course.judge("output", when=await asyncio.to_thread(course.disk_is_full))
-    course.judge("memory", when=code != 0 and used.out_of_memory)
+    course.judge("memory", when=code != 0 and (used.out_of_memory or await engine.out_of_memory(job)))
     course.judge("time", when=code == _SIGXCPU_EXIT)
     return course.outcome(code, wall_ms, used.cpu_ms, used.peak_memory_bytes)
 
 
 def _hold(pid: int) -> First | None:
     try:
-        return First(pid)
+        return First(pid) if pid else None
     except ProcessLookupError:
         return None
 
@@ -118,7 +116,8 @@ class _Used(NamedTuple):
 
 
 def _used(group: Group | None, course: Course) -> _Used:
-    """What the program took. At once after its end: podman soon removes the group, and nobody knows any more."""
+    """What the program took. At once after its end: the engine soon removes the group, and nobody knows any more."""
     if group is None:
         return _Used(False, course.cpu_ms, course.peak_memory_bytes)
-    return _Used(group.out_of_memory, group.cpu_ms, group.peak_memory_bytes)
+    peak_memory_bytes = max(course.peak_memory_bytes, group.peak_memory_bytes)
+    return _Used(group.out_of_memory, max(course.cpu_ms, group.cpu_ms), peak_memory_bytes)

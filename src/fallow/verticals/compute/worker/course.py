@@ -61,7 +61,7 @@ class RunOutcome(NamedTuple):
 class Course:
     """One run. `reason` is why it had to end; None when it ended by itself.
 
-    `peak_memory_bytes` and `cpu_ms` are what was seen of it; they stay 0 where a control group counts them.
+    `peak_memory_bytes` and `cpu_ms` are what was seen of it; its control group, if it has one, counts more exactly.
     """
 
     def __init__(self, bounds: Bounds, contained: Contained, group: Group | None) -> None:
@@ -137,6 +137,9 @@ class Course:
                 self.peak_memory_bytes = max(self.peak_memory_bytes, held)
                 if held > self._bounds.memory_bytes:
                     self._end("memory")
+            else:
+                self.cpu_ms = max(self.cpu_ms, self._group.cpu_ms)
+                self.peak_memory_bytes = max(self.peak_memory_bytes, self._group.peak_memory_bytes)
             pause_s = max(LOOK_EVERY_S, 5 * (loop.time() - began))
 
     async def _end_when(self, cancel: asyncio.Event, ended: asyncio.Event, grace_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Images in podman's store: brought in from archives and registries once, and kept for the next run."""
+"""Images in an engine's store: brought in from archives and registries once, and kept for the next run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from fallow.ports.vertical import Assignment
 from fallow.verticals.compute.core.images import read_reference
 from fallow.verticals.compute.core.work import ContainerWork
 from fallow.verticals.compute.worker.addresses import PublicOnly
+from fallow.verticals.compute.worker.engine import Engine
 from fallow.verticals.compute.worker.image_check import remove
 from fallow.verticals.compute.worker.image_child import Answer, Task
-from fallow.verticals.compute.worker.podman import Podman
 from fallow.verticals.compute.worker.registry import Credentials, Registry
 from fallow.verticals.compute.worker.transfers import Ended, fetched, unless_cancelled
 
@@ -46,33 +46,32 @@ class Images:
 
     def __init__(
         self,
-        podman: Podman,
+        engine: Engine,
         folder: Path,
         bytes_max: int,
         internet: Callable[[], httpx2.AsyncBaseTransport] = PublicOnly,
     ) -> None:
         self._internet = internet
-        self._podman = podman
+        self._engine = engine
         self._folder = folder
         self._bytes_max = bytes_max
         self._lock = asyncio.Lock()
         self._users: dict[str, int] = {}
 
     async def reconcile(self) -> None:
-        """Forget what podman does not have, and have removed what is not known here: both are left by a kill.
+        """Forget what the engine does not have, and have removed what is not known here: both are left by a kill.
 
-        Where there is no image, nothing of podman's is kept: most machines never run a container.
+        Where there is no image, nothing in the engine is kept: most machines never run a container.
         """
         known = {path.name for path in self._folder.iterdir() if "." not in path.name}
         if not known:
-            await self._podman.erase()
+            await self._engine.erase()
             return
-        there = set((await self._podman.call("images", "--all", "--quiet", "--no-trunc")).split())
-        there = {image.removeprefix("sha256:") for image in there}
+        there = await self._engine.loaded()
         for image in known - there:
             self._path(image).unlink()
         for image in there - known:
-            await self._podman.call("rmi", "--force", image)
+            await self._engine.forget(image)
         for path in self._folder.glob("*.partial"):
             await asyncio.to_thread(remove, path)
 
@@ -144,15 +143,13 @@ class Images:
         return await self._taken(Task(str(layout), work.platform, IMAGE_BYTES_MAX))
 
     async def _taken(self, task: Task) -> str:
-        """Check a layout and have podman take it over."""
+        """Check a layout and have the engine take it over."""
         answer = await check(task)
         async with self._lock:  # one at a time: they would take each other's place
             if not self._path(answer.image).exists():
                 await self._make_room(answer.unpacked_bytes)
-                image = await self._podman.load(Path(task.layout))
-                if image != answer.image:
-                    raise Unavailable("compute.podman", f"podman calls the image {image}, and not {answer.image}.")
-                self._path(image).write_text(str(answer.unpacked_bytes))
+                await self._engine.load(Path(task.layout), answer.image)
+                self._path(answer.image).write_text(str(answer.unpacked_bytes))
         return answer.image
 
     async def _make_room(self, wanted_bytes: int) -> None:
@@ -162,7 +159,7 @@ class Images:
         for _, size, path in sorted(found):
             if excess <= 0:
                 break
-            await self._podman.call("rmi", "--force", path.name)
+            await self._engine.forget(path.name)
             path.unlink()
             excess -= size
 

@@ -11,26 +11,40 @@ again lies in /run, $XDG_RUNTIME_DIR or /tmp, since podman wants a short path fo
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import hashlib
 import os
+import resource
 import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fallow.domain.errors import NotAllowed, NotFound, Unavailable
+import msgspec
 
-SEARCH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+from fallow.domain.errors import NotAllowed, NotFound, Unavailable
+from fallow.verticals.compute.worker.cgroups import Group, find_group
+from fallow.verticals.compute.worker.container_exec import SEARCH, find_entrance
+from fallow.verticals.compute.worker.container_job import (
+    FOLDERS,
+    PROCESSES_MAX,
+    ContainerJob,
+    common_words,
+    group_words,
+    limit_words,
+)
+from fallow.verticals.compute.worker.engine import called
+from fallow.verticals.compute.worker.inside import Entrance
+
 STATE: Final = Path("/var/lib/fallow")
 RUNTIMES: Final = ("runc", "crun")
 """In the order in which they are tried: not each works with every kind of control groups."""
-CALL_S: Final = 300.0
 _RUN_PATH_MAX: Final = 48  # podman refuses a longer one
-_NO_ROOM: Final = b"no space left on device"
-_TAIL_CHARS: Final = 300
+GROUPS_PARENT: Final = "/fallow"
+HOST_IDS: Final = "1879048192:65536"
+"""Users that a container of root's has outside, from 0x70000000 on: neither accounts nor systemd use them."""
+_RUNTIMES_OWN: Final = 512 << 20
+"""Without control groups the limit of memory already holds for the runtime, before it becomes the program."""
 _CONF: Final = """\
 # Written by the agent at each start.
 [containers]
@@ -54,6 +68,16 @@ class Podman(NamedTuple):
     store: Path
     run: Path
     home: Path
+
+    @property
+    def name(self) -> str:
+        """See the port."""
+        return "podman"
+
+    @property
+    def removes(self) -> bool:
+        """See the port."""
+        return True
 
     def command(self, *words: str) -> list[str]:
         """A whole command line."""
@@ -95,39 +119,68 @@ class Podman(NamedTuple):
             Unavailable: it fails, or does not end in CALL_S.
             OSError: the disk is full.
         """
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self.command(*words),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=self.environment,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Unavailable("compute.podman", f"podman does not start: {error.strerror}.") from error
-        try:
-            async with asyncio.timeout(CALL_S):
-                out, err = await process.communicate()
-        except TimeoutError as error:
-            raise Unavailable("compute.podman", f"podman {words[0]} did not end in {CALL_S:g} s.") from error
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        if _NO_ROOM in err:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if process.returncode:
-            raise Unavailable("compute.podman", f"podman {words[0]} failed: {last_error(err)}")
-        return out.decode(errors="replace")
+        return await called(self.name, self.command(*words), self.environment, words[0])
 
-    async def load(self, layout: Path) -> str:
-        """Take over a layout's image and return its id.
+    def run_words(self, job: ContainerJob) -> list[str]:
+        """See the port. It removes the container itself."""
+        words = ["run", "--rm", "--sdnotify", "ignore", "--pidfile", str(job.pid_file), *common_words(job)]
+        words += ["--http-proxy=false", "--no-hosts", "--systemd", "false"]
+        words += ["--read-only-tmpfs=false", "--image-volume", "ignore"]
+        for name, options in FOLDERS:
+            words += ["--volume", f"{job.folder / name}:/{name}:{options},nosuid,nodev,Z"]
+        words += ["--entrypoint", msgspec.json.encode(job.entrypoint).decode()] if job.entrypoint else []
+        words += ["--uidmap", f"0:{HOST_IDS}", "--gidmap", f"0:{HOST_IDS}"] if os.geteuid() == 0 else []
+        more = {"nproc": (resource.RLIMIT_NPROC, PROCESSES_MAX)}
+        if self.groups:
+            words += ["--cgroup-parent", GROUPS_PARENT, "--cgroupns", "private", "--oom-score-adj", "1000"]
+            words += group_words(job)
+        else:
+            more["data"] = (resource.RLIMIT_DATA, job.memory_bytes_max + _RUNTIMES_OWN)
+        return [*words, *limit_words(job, more), job.image, *job.args]
 
-        Raises:
-            Unavailable: it cannot be unpacked here.
-        """
-        return (await self.call("pull", "--quiet", f"oci:{layout}")).strip()
+    def removal(self, name: str) -> tuple[str, ...]:
+        """See the port."""
+        return ("rm", "--force", "--ignore", "--time", "0", name)
+
+    async def remove(self, name: str) -> None:
+        """See the port."""
+        await self.call(*self.removal(name))
+
+    async def first(self, job: ContainerJob) -> int | None:
+        """See the port."""
+        return int(job.pid_file.read_text()) if job.pid_file.exists() else None
+
+    async def out_of_memory(self, _job: ContainerJob) -> bool:
+        """See the port: its groups are there for long enough to be read."""
+        return False
+
+    def group(self, pid: int) -> Group | None:
+        """See the port."""
+        return find_group(pid, f"{GROUPS_PARENT}/")
+
+    def entrance(self, group: Group | None) -> Entrance | None:
+        """See the port."""
+        return find_entrance(self.runtime, group) if group is not None else None
+
+    async def ready(self) -> None:
+        """See the port."""
+        await asyncio.to_thread(self.prepare)
+        await self._remove_containers()
+
+    async def load(self, layout: Path, image: str) -> None:
+        """See the port."""
+        found = (await self.call("pull", "--quiet", f"oci:{layout}")).strip()
+        if found != image:
+            raise Unavailable("compute.podman", f"podman calls the image {found}, and not {image}.")
+
+    async def loaded(self) -> set[str]:
+        """See the port."""
+        there = (await self.call("images", "--all", "--quiet", "--no-trunc")).split()
+        return {image.removeprefix("sha256:") for image in there}
+
+    async def forget(self, image: str) -> None:
+        """See the port."""
+        await self.call("rmi", "--force", image)
 
     @property
     def images(self) -> Path:
@@ -141,11 +194,14 @@ class Podman(NamedTuple):
             Unavailable: something cannot be ended.
         """
         if self.run.exists():
-            await self.call("rm", "--all", "--force", "--time", "0")
+            await self._remove_containers()
             if os.geteuid():
                 await self.call("system", "migrate")  # ends the process that holds this user's namespace
         for folder in (self.store.parent, self.run):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _remove_containers(self) -> None:
+        await self.call("rm", "--all", "--force", "--time", "0")
 
     def prepare(self) -> None:
         """Make its folders and settings.
@@ -188,12 +244,6 @@ def _name_of(folder: Path, more: str = "") -> str:
 def find_runtimes() -> list[str]:
     """Names of the OCI runtimes that are installed, those to try first in front."""
     return [name for name in RUNTIMES if shutil.which(name, path=SEARCH)]
-
-
-def last_error(text: bytes) -> str:
-    """The last line of what podman complains of, without its own decoration."""
-    lines = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].removeprefix("Error: ")[:_TAIL_CHARS] if lines else "it says nothing."
 
 
 def _run_folder(folder: Path) -> Path:
