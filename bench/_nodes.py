@@ -125,6 +125,12 @@ class Node:
         self._changed = asyncio.Event()
         self._seq = 0
 
+    @property
+    def _line(self) -> str:
+        """An address of its own on this machine: nodes that are seen on one network do not check each other."""
+        first, second = self.key.node[:2]
+        return f"127.{first}.{second}.1"
+
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[NatsBus]:
         """Hold its connection to the bus."""
@@ -135,6 +141,7 @@ class Node:
             tls=self._tls,
             inbox_prefix=inbox_prefix(bytes(self.key.node)),
             connect_timeout_s=120.0,
+            local_address=self._line,
         ) as bus:
             yield bus
 

@@ -128,7 +128,7 @@ class _Turn:
     def _suspects(self) -> frozenset[bytes]:
         """Nodes that re-runs of this program hint at: they get none of it while there is another that could do it."""
         found = self.brain.judging.reruns.suspects((self.entry.job.account, self.entry.job.needs.program))
-        others = found and any(slot.offer.node not in found for slot in self.slots.here())
+        others = found and any(self.slots.here(lambda slot: slot.offer.node not in found))
         return found if others else NOBODY
 
     def _give_up_checking(self, item: Item, payer: bytes) -> None:
@@ -223,7 +223,7 @@ class _Turn:
     def _hopeless(self, item: Item) -> bool:
         """Whether no node that is here could ever give one more result for an item."""
         owners = self._owners(item)
-        return not any(self._other(slot, item, owners) for slot in self.slots.here())
+        return not any(self.slots.here(lambda slot: self._other(slot, item, owners)))
 
     def _place(self, item: Item, slot: Slot, payer: bytes, window_ms: int) -> bool:
         price = price_of(slot.at_best, self.wish)

@@ -123,9 +123,11 @@ class Choice:
             if slot.free.holds(self._resources):
                 yield slot
 
-    def here(self) -> list[Slot]:
-        """Who could take it now, or would if he were not busy."""
-        return [slot for _, _, slot in self._able if obstacles(self._look(slot), self._wish) in {(), (BUSY,)}]
+    def here(self, such: Callable[[Slot], bool]) -> Iterator[Slot]:
+        """Who could take it now, or would if he were not busy, of those that are `such`; that is asked first."""
+        for _, _, slot in self._able:
+            if such(slot) and obstacles(self._look(slot), self._wish) in {(), (BUSY,)}:
+                yield slot
 
     def known(self) -> Iterator[Slot]:
         """Who could take it, now or when he is back or idle, the cheapest first."""
