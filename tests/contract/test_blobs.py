@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fallow.adapters.blobs import PIECE_BYTES, FolderBlobs
 from fallow.adapters.memory.blobs import MemoryBlobs
-from fallow.domain.errors import InvalidInput, NotFound, TooMuch
+from fallow.domain.errors import InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.ports.blobs import Blobs
 
 OWNER = "a1" * 20
@@ -21,7 +25,11 @@ LARGE = bytes(range(256)) * (10 * PIECE_BYTES // 256) + b"end"
 
 @pytest.fixture(params=["folder", "memory"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    return FolderBlobs(tmp_path / "blobs") if request.param == "folder" else MemoryBlobs()
+    return (
+        FolderBlobs(tmp_path / "blobs")
+        if request.param == "folder"
+        else MemoryBlobs(lambda: time.time_ns() // 1_000_000)
+    )
 
 
 def name(data: bytes) -> str:
@@ -181,3 +189,77 @@ async def test_leftovers_of_a_crash_go_and_blobs_stay(tmp_path: Path) -> None:
     leftover.write_bytes(b"half")
     assert await read(FolderBlobs(tmp_path), sha256) == b"kept"
     assert not leftover.exists()
+
+
+HOUR_MS = 3_600_000
+
+
+async def test_what_is_there_is_listed_and_removed_when_it_was_not_used(blobs: Blobs) -> None:
+    now = time.time_ns() // 1_000_000
+    one, other = await put(blobs, b"one"), await put(blobs, b"other", OTHER)
+    found = {each async for each in blobs.stored()}
+    assert {each[:3] for each in found} == {(OWNER, one, 3), (OTHER, other, 5)}
+    assert all(abs(each.used_at - now) < HOUR_MS for each in found)
+    assert not await blobs.remove(OWNER, one, unused_since=now - HOUR_MS)
+    assert await read(blobs, one) == b"one"
+    assert not await blobs.remove(OTHER, one, unused_since=now + HOUR_MS), "it is another's"
+    assert await blobs.remove(OWNER, one, unused_since=now + HOUR_MS)
+    assert not await blobs.remove(OWNER, one, unused_since=now + HOUR_MS), "once more changes nothing"
+    with pytest.raises(NotFound):
+        await blobs.size(OWNER, one)
+    assert [each.sha256 async for each in blobs.stored()] == [other]
+
+
+def aged(root: Path, hours: int) -> None:
+    """Let all blobs be unused for so long."""
+    at = time.time_ns() - hours * HOUR_MS * 1_000_000
+    for path in files(root):
+        os.utime(path, ns=(at, at))
+
+
+async def test_who_asks_for_a_blob_or_stores_it_again_uses_it(tmp_path: Path) -> None:
+    blobs, since = FolderBlobs(tmp_path), time.time_ns() // 1_000_000 - 24 * HOUR_MS
+    sha256 = await put(blobs, LARGE)
+    aged(tmp_path, 30)
+    await blobs.size(OWNER, sha256)
+    assert not await blobs.remove(OWNER, sha256, unused_since=since)
+    aged(tmp_path, 30)
+    await put(blobs, LARGE)
+    assert not await blobs.remove(OWNER, sha256, unused_since=since)
+    aged(tmp_path, 30)
+    assert await blobs.remove(OWNER, sha256, unused_since=since)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["put", "size", "remove"]), min_size=2, max_size=8))
+def test_what_somebody_was_told_is_there_is_not_removed_under_him(tmp_path: Path, steps: list[str]) -> None:
+    """All of it at once, in threads: whoever has heard that a blob is stored finds it there."""
+    blobs, data = FolderBlobs(tmp_path), b"x" * 1000
+    since = time.time_ns() // 1_000_000 - 24 * HOUR_MS
+
+    async def store() -> bool:
+        try:
+            await put(blobs, data)
+        except Unavailable:  # he was told to send it again
+            return False
+        return True
+
+    async def ask() -> bool:
+        try:
+            return bool(await blobs.size(OWNER, name(data)))
+        except NotFound:
+            return False
+
+    async def remove() -> bool:
+        await blobs.remove(OWNER, name(data), unused_since=since)
+        return False
+
+    async def course() -> None:
+        await put(blobs, data)
+        aged(tmp_path, 30)
+        parts = {"put": store, "size": ask, "remove": remove}
+        said = await asyncio.gather(*(parts[step]() for step in steps))
+        if any(said):
+            assert await read(blobs, name(data)) == data
+
+    asyncio.run(course())

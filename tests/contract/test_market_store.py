@@ -285,6 +285,40 @@ async def test_a_rollback_leaves_nothing_of_a_round(stores: Stores) -> None:
         assert await stores.market.owner(tx, first.order.id) is None
 
 
+async def test_jobs_whose_blobs_are_kept(stores: Stores) -> None:
+    opened, lately, long_ago, canary, proves = (
+        job(1),
+        *(
+            job(number, state=JobState.DONE, ended_at=NOW + ended)
+            for number, ended in ((2, 1000), (3, 10), (4, 10), (5, 10))
+        ),
+    )
+    odd = job(6, state=JobState.FAILED, ended_at=NOW + 10, reason='"ended_at":9')
+    jobs = [opened, lately, long_ago, canary, proves, odd]
+    async with stores.database.transaction() as tx:
+        await stores.market.save(
+            tx,
+            rows(
+                jobs=jobs,
+                leases=[lease(1, proves)],
+                found=[evidence(1, NOW)],
+                items={(proves.order.id, 0): Item(index=0)},
+            ),
+        )
+        also = [canary.order.id, "f" * 32]
+        kept = await stores.market.kept_jobs(tx, NOW + 500, also, "", 10)
+        assert kept == [each.order.id for each in (opened, lately, canary, proves)]
+        assert await stores.market.kept_jobs(tx, NOW + 500, also, kept[1], 1) == [canary.order.id]
+        assert await stores.market.kept_jobs(tx, NOW + 500, also, kept[-1], 10) == []
+        assert odd.order.id in await stores.market.kept_jobs(tx, NOW, [], "", 10)
+        assert await stores.market.job(tx, odd.order.id) == odd
+        assert await stores.market.job(tx, "f" * 32) is None
+    ended = msgspec.structs.replace(opened, state=JobState.CANCELLED, ended_at=NOW)
+    async with stores.database.transaction() as tx:
+        await stores.market.save(tx, rows(jobs=[ended]))
+        assert await stores.market.kept_jobs(tx, NOW + 500, [], "", 10) == [lately.order.id, proves.order.id]
+
+
 async def test_evidence_of_one_job(stores: Stores) -> None:
     first, second = job(1), job(2)
     leases = [lease(1, first), lease(2, second), lease(3, first)]

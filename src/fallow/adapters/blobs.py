@@ -9,13 +9,19 @@ import os
 import re
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from fallow.domain.errors import InvalidInput, NotFound, TooMuch
+from fallow.adapters.clock import SystemClock
+from fallow.domain.errors import InvalidInput, NotFound, TooMuch, Unavailable
+from fallow.ports.blobs import Stored
 
 PIECE_BYTES = 1 << 20
 """How much is hashed, written or read at a time, away from the event loop."""
+
+NOTED_EVERY_MS = 3_600_000
+"""How exactly it is known when a blob was last used: a file's time of change is not written at each look."""
 
 _PART = ".part"
 _OWNER = re.compile(r"(?:[0-9a-f]{2}){1,32}")
@@ -50,10 +56,10 @@ class FolderBlobs:
     async def size(self, owner: str, sha256: str) -> int:
         """See the port; errors `blob.name`, `blob.missing`."""
         path = self._path(owner, sha256)
-        try:
-            return (await asyncio.to_thread(path.stat)).st_size
-        except FileNotFoundError:
-            raise missing(sha256) from None
+        size = await asyncio.to_thread(_use, path)
+        if size is None:
+            raise missing(sha256)
+        return size
 
     async def get(self, owner: str, sha256: str, *, start: int = 0) -> AsyncIterator[bytes]:
         """See the port; errors `blob.name`, `blob.missing`."""
@@ -66,6 +72,16 @@ class FolderBlobs:
             await asyncio.to_thread(file.seek, start)
             while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
                 yield piece
+
+    async def stored(self) -> AsyncIterator[Stored]:
+        """See the port."""
+        for folder in await asyncio.to_thread(lambda: sorted(self._root.glob("*/*"))):
+            for found in await asyncio.to_thread(_listed, folder):
+                yield found
+
+    async def remove(self, owner: str, sha256: str, *, unused_since: int) -> bool:
+        """See the port; error `blob.name`."""
+        return await asyncio.to_thread(_remove, self._path(owner, sha256), unused_since)
 
     def _path(self, owner: str, sha256: str) -> Path:
         check_name(owner, sha256)
@@ -96,8 +112,14 @@ class _Part:
             self._file.write(piece)
 
     def keep(self, path: Path) -> None:
-        """Make it durable under its name."""
+        """Make it durable under its name.
+
+        Raises:
+            Unavailable: it was there, and is no more (`blob.removed`).
+        """
         if self._file is None:
+            if _use(path) is None:
+                raise Unavailable("blob.removed", "The blob was removed just now.", "Send it again.")
             return
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -111,6 +133,46 @@ class _Part:
         if self._file is not None:
             self._file.close()
             Path(self._file.name).unlink(missing_ok=True)
+
+
+def _use(path: Path) -> int | None:
+    """Note that a blob is used, and return its size; None when it is not there, or about to go."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            status = os.fstat(file.fileno())
+            if not status.st_nlink:
+                return None
+            if SystemClock().now_ms() - status.st_mtime * 1000 > NOTED_EVERY_MS:
+                os.utime(file.fileno())
+            return status.st_size
+    except FileNotFoundError:
+        return None
+
+
+def _remove(path: Path, unused_since: int) -> bool:
+    """Remove a blob that nobody used; under its lock, so that nobody begins to use it meanwhile."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_mtime * 1000 >= unused_since:
+                return False
+            path.unlink()
+            return True
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _listed(folder: Path) -> list[Stored]:
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _SHA256.fullmatch(entry.name):
+                with suppress(FileNotFoundError):
+                    status = entry.stat()
+                    used_at = int(status.st_mtime * 1000)
+                    found.append(Stored(folder.parent.name, entry.name, status.st_size, used_at))
+    return found
 
 
 def _remove_if_dead(part: Path) -> None:

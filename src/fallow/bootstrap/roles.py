@@ -327,6 +327,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             any_host=place.any_host,
             ca_pem=place.tls.ca_pem() if place.tls else "",
             installer=installer,
+            keep_days=settings.blob_days,
         )
         tls = server_context(place.tls) if place.tls else None
         tunnels = BusTunnels(place.bus_url, bus_context(place), partial(_tell_tunnel, bus))

@@ -91,6 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reserve_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)], _doc("TEST credits that the network's reserve starts with.")
     ] = 10
+    blob_days: Annotated[
+        Annotated[int, Meta(ge=1, le=3650)],
+        _doc("Days that inputs and results are kept after their job has ended."),
+    ] = 30
     window_s: Annotated[
         Annotated[int, Meta(ge=10, le=3600)], _doc("Length of a settlement window in seconds, at most an hour.")
     ] = 3600

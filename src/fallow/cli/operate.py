@@ -15,6 +15,8 @@ from fallow.cli.units import microusd, seconds, usd, when
 from fallow.cli.wanted import Many
 from fallow.domain.calls import Secret
 
+MIB = 1 << 20
+
 credit = App(name="credit", help="Give credits.")
 token = App(name="token", help="Let machines join.")
 key = App(name="key", help="Make and revoke API keys.")
@@ -135,6 +137,22 @@ def refused(*, json: Json = False) -> None:
     say_evidence(found)
     if not found:
         say("No result was refused.")
+
+
+def blobs(*, json: Json = False) -> None:
+    """Show how many inputs and results the gateway stores, and what it last removed because nobody needs it."""
+    with profiles.connect() as client:
+        view = client.blobs()
+    if json:
+        show_json(view)
+        return
+    say(f"Inputs and results are kept for {view.keep_days} days after their job has ended.")
+    if view.looked_at is not None:
+        say(
+            f"At the last look ({when(view.looked_at)} UTC) {view.kept} blobs stayed ({view.kept_bytes / MIB:.1f} MiB),"
+        )
+        say(f"and {view.removed} went ({view.removed_bytes / MIB:.1f} MiB).")
+    say(view.trouble or ("" if view.looked_at is not None else "The first look is not over yet."))
 
 
 def health(*, json: Json = False) -> int:

@@ -86,6 +86,8 @@ BALANCE = "settle.balance"
 STATEMENT = "settle.statement"
 GRANT = "settle.grant"
 FUND = "settle.fund"
+KEPT_JOBS = "market.kept_jobs"
+JOB_BLOBS = "market.job_blobs"
 LEDGER_CHECK = "settle.check"
 RESERVE = "settle.reserve"
 SUBSCRIBE = "settle.subscribe"
@@ -151,6 +153,35 @@ class StreamRef(Request, frozen=True, kw_only=True):
     job: str
     item: int
     purpose: Purpose
+
+
+class KeptJobs(Request, frozen=True, kw_only=True):
+    """Which jobs' blobs are kept: what is open, ended after `ended_after` (ms since 1970), or proves something.
+
+    `after` is the last id of the page before.
+    """
+
+    ended_after: int
+    after: str = ""
+
+
+class JobBlobsRef(Request, frozen=True, kw_only=True):
+    """The blobs that a job names in its items with an index above `after`."""
+
+    job: str
+    after: int = -1
+
+
+class JobBlobs(Request, frozen=True, kw_only=True):
+    """Blobs of `owner` (hex) that a job needs. `results` are documents that name further ones.
+
+    `last` is the index of the last item that was looked at; None when there are no more.
+    """
+
+    owner: str
+    blobs: list[str]
+    results: list[str]
+    last: int | None
 
 
 class RelayAt(Request, frozen=True, kw_only=True):

@@ -335,6 +335,22 @@ class ReserveView(View, frozen=True, kw_only=True):
     uses: list[ReserveUseView]
 
 
+class BlobsView(View, frozen=True, kw_only=True):
+    """What this gateway last found when it looked for blobs that nobody needs: times in milliseconds since 1970.
+
+    `kept` and `kept_bytes` stayed, `removed` and `removed_bytes` went. `looked_at` is None before the first look is
+    over; `trouble` says why the latest one came to nothing.
+    """
+
+    keep_days: int
+    looked_at: int | None = None
+    kept: int = 0
+    kept_bytes: int = 0
+    removed: int = 0
+    removed_bytes: int = 0
+    trouble: str = ""
+
+
 class MishapView(View, frozen=True, kw_only=True):
     """How often something failed unexpectedly at a place in a role's process, since that started: each is a bug."""
 

@@ -15,6 +15,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 from fallow.domain.views import NetworkView
 from fallow.http import accounts, blobs, checks, commands, events, jobs, logs, operators, public, reach, signing
 from fallow.http.auth import provide_account
+from fallow.http.collecting import KEEP_DAYS
 from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
@@ -42,12 +43,13 @@ def create_app(
     ca_pem: str = "",
     installer: Installer | None = None,
     streams: OpensStreams | None = None,
+    keep_days: int = KEEP_DAYS,
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
     With `any_host` clients are told that the bus is at the host by which they came. `ca_pem` is the certificate of
     the network's own authority, if it has one. `installer` is what machines that want to join download. `streams`
-    reaches nodes; without it nobody looks into running work.
+    reaches nodes; without it nobody looks into running work. Blobs stay for `keep_days` after their jobs have ended.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -63,6 +65,7 @@ def create_app(
         ca_pem=ca_pem,
         installer=installer,
         streams=streams,
+        keep_days=keep_days,
     )
     return Litestar(
         route_handlers=ROUTES,
@@ -77,7 +80,7 @@ def create_app(
         before_send=[_harden],
         openapi_config=_openapi(network),
         logging_config=None,
-        lifespan=[gateway.nodes.hearing()],
+        lifespan=[gateway.nodes.hearing(), gateway.collector.running()],
     )
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from fallow.domain.errors import Unavailable
 from fallow.domain.streams import DirectAddress, Opening
 from fallow.domain.views import NetworkView
+from fallow.http.collecting import DAY_MS, KEEP_DAYS, Collector
 from fallow.http.install import Installer
 from fallow.http.keys import Keys
 from fallow.http.limits import LeaseWrites, Limits, Streams
@@ -41,6 +42,7 @@ class Gateway:
         ca_pem: str = "",
         installer: Installer | None = None,
         streams: OpensStreams | None = None,
+        keep_days: int = KEEP_DAYS,
     ) -> None:
         self.bus = bus
         self.blobs = blobs
@@ -59,6 +61,7 @@ class Gateway:
         self.lease_writes = LeaseWrites(clock)
         self.uploads = Buckets(limits.uploads, clock)
         self.streams = Streams(limits.streams_per_account)
+        self.collector = Collector(bus, blobs, clock, keep_ms=keep_days * DAY_MS)
         self._nodes = streams
 
     async def open(self, opening: Opening) -> Stream:

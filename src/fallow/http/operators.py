@@ -14,6 +14,7 @@ from fallow.domain.identity import address
 from fallow.domain.views import (
     ActionView,
     BalanceView,
+    BlobsView,
     EnrolledView,
     EvidenceView,
     KeyView,
@@ -91,6 +92,12 @@ async def reserve(gateway: Parts) -> ReserveView:
     return ReserveView(purse=purse, uses=await gateway.ask(calls.RESERVE_USES, {}, list[ReserveUseView]))
 
 
+@get("/v1/operator/blobs", guards=[operator], responses=keyed(), tags=["operator"])
+async def blobs(gateway: Parts) -> BlobsView:
+    """What this gateway found when it last looked for blobs that nobody needs."""
+    return gateway.collector.view
+
+
 @get("/v1/operator/health", guards=[operator], responses=keyed(), tags=["operator"])
 async def health(gateway: Parts) -> list[MishapView]:
     """What failed unexpectedly since the processes started: in this gateway, and in one of each role that runs."""
@@ -153,6 +160,7 @@ ROUTES = [
     grant,
     ledger_check,
     health,
+    blobs,
     reserve,
     balance,
     evidence,

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Stored(NamedTuple):
+    """A blob that is there, and when it was last stored or asked for (milliseconds since 1970, to the hour)."""
+
+    owner: str
+    sha256: str
+    size: int
+    used_at: int
 
 
 class Blobs(Protocol):
@@ -15,11 +24,12 @@ class Blobs(Protocol):
         Raises:
             InvalidInput: the bytes have another hash; nothing is stored.
             TooMuch: there are more than `bytes_max`; nothing is stored.
+            Unavailable: it was removed just now (`blob.removed`): send it again.
         """
         ...
 
     async def size(self, owner: str, sha256: str) -> int:
-        """Size in bytes.
+        """Size in bytes. Who asks means to use it: it counts as used now.
 
         Raises:
             NotFound: there is no such blob of this owner.
@@ -31,5 +41,16 @@ class Blobs(Protocol):
 
         Raises:
             NotFound: there is no such blob of this owner.
+        """
+        ...
+
+    def stored(self) -> AsyncIterator[Stored]:
+        """All blobs of all owners, in no order; what comes or goes meanwhile may be among them or not."""
+        ...
+
+    async def remove(self, owner: str, sha256: str, *, unused_since: int) -> bool:
+        """Remove a blob unless it was used at or after `unused_since` (milliseconds since 1970); whether it is gone.
+
+        Nothing is lost by doing so while the same blob is stored: either it stays, or whoever stores it hears so.
         """
         ...

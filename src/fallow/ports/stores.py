@@ -167,6 +167,16 @@ class MarketStore(Protocol):
         """Jobs of an account, the latest first; `after` is the id of the last one seen."""
         ...
 
+    async def job(self, tx: Transaction, job_id: str) -> Job | None:
+        """A job without its items."""
+        ...
+
+    async def kept_jobs(
+        self, tx: Transaction, ended_after: int, also: Sequence[str], after: str, limit: int
+    ) -> list[str]:
+        """Ids above `after` of jobs that are open, ended after a time, are among `also`, or left evidence, in order."""
+        ...
+
     async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
         """Why nodes were found wrong, the latest first."""
         ...

@@ -13,6 +13,7 @@ from fallow.domain.identity import address, address_text
 from fallow.domain.views import (
     ActionView,
     BalanceView,
+    BlobsView,
     EnrolledView,
     EvidenceView,
     KeyView,
@@ -137,6 +138,10 @@ class AccountCalls(Wire):
     async def reruns(self, *, limit: int | None = None) -> list[RerunView]:
         """Operator: what running items again has shown where nobody compares, the latest first."""
         return await self._call("GET", "/v1/operator/reruns", list[RerunView], query=arguments(limit=limit))
+
+    async def blobs(self) -> BlobsView:
+        """Operator: what the gateway keeps, and what it last removed because nobody needs it."""
+        return await self._call("GET", "/v1/operator/blobs", BlobsView)
 
     async def health(self) -> list[MishapView]:
         """Operator: what failed unexpectedly in the network's processes since they started."""

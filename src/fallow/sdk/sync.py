@@ -43,6 +43,7 @@ class Client(Waiting):
         self._loop.stop(self._client.close())
 
     health = waits(AsyncClient.health)
+    blobs = waits(AsyncClient.blobs)
     seeds = waits(AsyncClient.seeds)
     roll_calls = waits(AsyncClient.roll_calls)
     draws = iterates(AsyncClient.draws)

@@ -166,6 +166,26 @@ class MemoryMarketStore:
             rows = [row for row in rows if row[:2] < self._jobs[after][:2]]
         return self._with_items(rows[:limit])
 
+    async def job(self, tx: Transaction, job_id: str) -> Job | None:
+        """A job without its items."""
+        memory_transaction(tx)
+        row = self._jobs.get(job_id)
+        return msgspec.json.decode(row.doc, type=Job) if row is not None else None
+
+    async def kept_jobs(
+        self, tx: Transaction, ended_after: int, also: Sequence[str], after: str, limit: int
+    ) -> list[str]:
+        """Ids of jobs whose blobs are kept."""
+        memory_transaction(tx)
+        proving = {self._leases[lease].job for lease in self._evidence}
+        jobs = (msgspec.json.decode(row.doc, type=Job) for row in self._jobs.values() if row.id > after)
+        kept = (
+            job.order.id
+            for job in jobs
+            if job.ended_at is None or job.ended_at > ended_after or job.order.id in {*also, *proving}
+        )
+        return sorted(kept)[:limit]
+
     async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
         """Why nodes were found wrong, the latest first."""
         memory_transaction(tx)

@@ -135,6 +135,27 @@ class PostgresMarketStore:
         )
         return await self._with_items(tx, rows)
 
+    async def job(self, tx: Transaction, job_id: str) -> Job | None:
+        """A job without its items."""
+        rows = await tx.fetch("SELECT doc FROM market.job WHERE id = $1", job_id)
+        return _decode(rows[0], Job) if rows else None
+
+    async def kept_jobs(
+        self, tx: Transaction, ended_after: int, also: Sequence[str], after: str, limit: int
+    ) -> list[str]:
+        """Ids of jobs whose blobs are kept."""
+        rows = await tx.fetch(
+            "SELECT j.id FROM market.job j WHERE j.id > $3 AND ("
+            " j.state = 'running' OR j.ended_at > $1 OR j.id = ANY($2::text[]) OR EXISTS ("
+            "  SELECT 1 FROM market.lease l JOIN market.evidence e ON e.lease = l.id WHERE l.job = j.id))"
+            " ORDER BY j.id LIMIT $4",
+            ended_after,
+            list(also),
+            after,
+            limit,
+        )
+        return [row["id"] for row in rows]
+
     async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
         """Why nodes were found wrong, the latest first."""
         rows = await tx.fetch("SELECT * FROM market.evidence ORDER BY at DESC, lease LIMIT $1", limit)
@@ -185,10 +206,11 @@ class PostgresMarketStore:
 
     async def _save_jobs(self, tx: Transaction, jobs: Sequence[Job]) -> None:
         await tx.execute(
-            "INSERT INTO market.job (id, account, state, created_at, doc)"
-            " SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bytea[])"
-            " ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state, doc = EXCLUDED.doc",
-            *_columns((x.order.id, x.account, x.state.value, x.created_at, _encode(x)) for x in jobs),
+            "INSERT INTO market.job (id, account, state, created_at, ended_at, doc)"
+            " SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[])"
+            " ON CONFLICT (id) DO UPDATE"
+            " SET state = EXCLUDED.state, ended_at = EXCLUDED.ended_at, doc = EXCLUDED.doc",
+            *_columns((x.order.id, x.account, x.state.value, x.created_at, x.ended_at, _encode(x)) for x in jobs),
         )
 
     async def _save_secrets(self, tx: Transaction, secrets: Mapping[str, bytes | None]) -> None:

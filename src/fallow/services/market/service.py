@@ -43,6 +43,7 @@ from fallow.services.market.brain import Brain
 from fallow.services.market.comparisons import Comparisons
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.funds import Funds
+from fallow.services.market.kept import Kept
 from fallow.services.market.money import Cashier
 from fallow.services.market.reach import lease_to_reach
 from fallow.services.market.rollcalls import RollCalls
@@ -94,6 +95,7 @@ class Market:
         self._rounds = rounds
         self._seeds = seeds
         self._funds = Funds(database, cashier)
+        self._kept = Kept(database, store, seeds)
         self._looking = asyncio.Lock()
         self._vault = vault
         self._verticals = verticals
@@ -142,6 +144,8 @@ class Market:
                 serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
+                serve(bus, calls.KEPT_JOBS, calls.KeptJobs, self._kept.jobs, queue=QUEUE),
+                serve(bus, calls.JOB_BLOBS, calls.JobBlobsRef, self._kept.blobs, queue=QUEUE),
                 serve(bus, calls.RERUNS, calls.Page, self.reruns, queue=QUEUE),
                 serve(bus, calls.ORDER, calls.JobRef, self.order, queue=QUEUE),
                 serve(bus, calls.JOB_EVIDENCE, calls.JobRef, self.job_evidence, queue=QUEUE),
