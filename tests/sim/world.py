@@ -285,7 +285,7 @@ class World:
             requirements=Requirements(cpu_milli=chance.choice((500, 1000, 2000)), memory_mib=128, disk_mib=16),
             time_limit_s=60,
             retries=chance.choice((0, 1)),
-            replicas=chance.choice((1, 1, 2)),
+            replicas=chance.choice((1, 1, 2) if work["compares"] else (1, 1, 1)),
             budget_microusd=chance.choice((None, None, GRANT, 10 * POOR, POOR)),
             spot=chance.random() < 0.4,
         )

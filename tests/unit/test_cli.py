@@ -501,6 +501,12 @@ def test_a_quote_without_nodes_says_why() -> None:
     assert quote_line(quote) == "No node can take this now (country: 1, cpu: 2); it waits until one can."
 
 
+def test_a_quote_says_when_there_are_fewer_owners_than_results() -> None:
+    quote = msgspec.structs.replace(fake_network.quote_view(), replicas=3, compare="exact", owners=2)
+    assert "only 2 owners on different networks could give one now" in quote_line(quote)
+    assert "only" not in quote_line(msgspec.structs.replace(quote, owners=3))
+
+
 def test_a_quote_says_what_it_would_cost_the_other_way() -> None:
     plain = fake_network.quote_view()
     assert "from 0.02 USD/h; " in quote_line(plain)

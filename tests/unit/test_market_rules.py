@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any, cast
 
 import msgspec
@@ -10,8 +11,8 @@ import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain.chart import Credit, accounts_of, chain, hold
-from fallow.domain.errors import Unavailable
-from fallow.domain.jobs import Item, ItemState, JobState, Needs
+from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.domain.jobs import Item, ItemState, JobState, Needs, check_comparison
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, LeaseState
 from fallow.domain.matching import why_not
 from fallow.domain.offers import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
@@ -104,6 +105,41 @@ def test_a_quote_says_what_the_first_window_reserves(world: World) -> None:
     (lease,) = world.brain.leases.values()
     assert shown.deposit_microusd == sum(amount for _, amount in lease.held) == 1000
     assert world.rounds.first_window_ms(order(time_limit_s=5)) == 5000
+
+
+def test_a_quote_counts_owners_on_networks_of_their_own(world: World) -> None:
+    def owners() -> int:
+        return quote(world.brain, wish_of(order(), Needs()), WINDOW_MS, world.now).owners
+
+    assert owners() == 1
+    for node in world.nodes[1:]:
+        world.offer(node, BIG, CHEAP)
+    world.round()
+    assert owners() == 3, "six nodes of three owners"
+    networks = world.brain.floor.networks
+    networks.update(dict.fromkeys([node.id for node in world.nodes], "192.0.2.0/24"))
+    assert owners() == 1
+    networks.clear()
+    assert owners() == 3, "where nothing is observed, owners alone count"
+
+
+@pytest.mark.parametrize(
+    ("says", "needs", "code"),
+    [
+        ({"replicas": 3}, Needs(), "order.replicas"),
+        ({"replicas": 3, "compare": "none"}, Needs(proves=True), "order.replicas"),
+        ({"compare": "exact"}, Needs(compares=True, proves=False), "order.compare"),
+        ({"compare": "exact", "until_stopped": True}, Needs(proves=True), "order.compare"),
+        ({"compare": "exact", "replicas": 2}, Needs(compares=True, proves=False), ""),
+        ({"replicas": 3}, Needs(compares=True, proves=True), ""),
+        ({"compare": "exact"}, Needs(compares=True, proves=True), ""),
+        ({}, Needs(), ""),
+    ],
+)
+def test_results_that_nothing_would_compare_are_not_sold(says: dict[str, Any], needs: Needs, code: str) -> None:
+    with pytest.raises(InvalidInput) if code else nullcontext() as caught:
+        check_comparison(order(**says), needs)
+    assert caught is None or caught.value.code == code
 
 
 def test_a_quote_names_the_budget_that_does_not_cover_the_start(world: World) -> None:

@@ -115,7 +115,8 @@ def _results(quote: QuoteView) -> str:
     ways = {"exact": "compared byte for byte", "tolerance": "compared by your tolerance"}
     if quote.replicas == 1 or quote.compare not in ways:
         return ""
-    return f" for each of {quote.replicas} results of an item, {ways[quote.compare]}; differing ones take more"
+    few = f"; only {quote.owners} owners on different networks could give one now" * (quote.owners < quote.replicas)
+    return f" for each of {quote.replicas} results of an item, {ways[quote.compare]}; differing ones take more{few}"
 
 
 def _other_price(quote: QuoteView) -> str:

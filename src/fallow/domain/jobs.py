@@ -12,8 +12,9 @@ from enum import StrEnum
 
 import msgspec
 
+from fallow.domain.errors import InvalidInput
 from fallow.domain.leases import CHECKPOINT_UNUSABLE, Lease
-from fallow.domain.orders import Order
+from fallow.domain.orders import COMPARED_MIN, Order
 from fallow.domain.verification import LEVELS, PROVEN, Judgement, Says, Vote
 
 LOSSES_MAX = 8
@@ -186,6 +187,28 @@ def without(item: Item, lease: Lease) -> Item:
     if item.votes or left:
         return item
     return msgspec.structs.replace(item, state=ItemState.WAITING, node=None)
+
+
+def check_comparison(order: Order, needs: Needs) -> None:
+    """Refuse an order of several results, or of their comparison, where nothing would be compared.
+
+    Raises:
+        InvalidInput: `order.replicas` or `order.compare`.
+    """
+    if order.until_stopped and order.compare in {"exact", "tolerance"}:
+        raise InvalidInput("order.compare", "What runs until it is stopped has no result to compare.")
+    if order.replicas > 1 and not needs.compares:
+        raise InvalidInput(
+            "order.replicas",
+            "Several results are ordered to be compared, and this work's are not.",
+            "Say how they compare: exact, or within a tolerance.",
+        )
+    if order.compare == "exact" and not needs.proves and order.replicas < COMPARED_MIN:
+        raise InvalidInput(
+            "order.compare",
+            "One result is compared with nothing: the network itself does not check this kind of work so.",
+            f"Order {COMPARED_MIN} replicas or more.",
+        )
 
 
 def results_wanted(order: Order, needs: Needs) -> int:

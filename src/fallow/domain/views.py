@@ -163,7 +163,8 @@ class QuoteView(View, frozen=True, kw_only=True):
     `why_not` maps each requirement that turns nodes away to how many; with no candidates it is the answer to "why
     not". `plain_data` is the sentence about who can read the data. Beside the price as ordered stand the lowest ones on
     demand and as spot; None where nobody can take it so now. `replicas` is how many results of each item the buyer
-    pays for, and `compare` how they compare: exact, tolerance or none.
+    pays for, and `compare` how they compare: exact, tolerance or none. `owners` is how many owners, each on a network
+    of his own, could give one now: with fewer than `replicas` those results decide that are to be had, if they agree.
     """
 
     candidates: list[CandidateView]
@@ -176,6 +177,7 @@ class QuoteView(View, frozen=True, kw_only=True):
     spot_microusd_per_hour: int | None = None
     replicas: int = 1
     compare: str = "none"
+    owners: int = 0
 
 
 class NodeView(View, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.domain.identity import address, address_text, node_id
-from fallow.domain.jobs import Item, Job, Needs, results_wanted
+from fallow.domain.jobs import Item, Job, Needs, check_comparison, results_wanted
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
 from fallow.domain.verification import CHECKED_VOTES
@@ -186,6 +186,7 @@ class Market:
         """
         account = address(request.account)
         needs = self._needs(request)
+        check_comparison(request.order, needs)
         wish = wish_of(request.order, needs, account)
         async with self._looking:
             for _ in self._rounds.brain.learn(wish):
@@ -233,6 +234,7 @@ class Market:
         else:
             asked = calls.Submit(account=request.account, order=order, secrets=dict.fromkeys(request.secrets, ""))
             needs = self._needs(asked)
+            check_comparison(order, needs)
         window_ms, now = self._rounds.first_window_ms(order), self._clock.now_ms()
         wish = wish_of(order, needs, buyer)
         shown = quote(self._rounds.brain, wish, window_ms, now, buyer, order.budget_microusd)

@@ -235,7 +235,14 @@ def quote(
         plain_data=PLAIN_DATA,
         on_demand_microusd_per_hour=_cheapest(places, wish._replace(spot=False)),
         spot_microusd_per_hour=_cheapest(places, wish._replace(spot=True)),
+        owners=_independent(fitting, brain.floor.networks),
     )
+
+
+def _independent(places: Sequence[Place], networks: Mapping[bytes, str]) -> int:
+    """How many results these nodes give at most, of as many owners on as many networks."""
+    lines = {networks.get(place.node) or place.node for place in places}
+    return min(len({place.account for place in places}), len(lines))
 
 
 def _within(budget_microusd: int | None, amount_microusd: int) -> bool:
