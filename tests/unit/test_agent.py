@@ -339,7 +339,7 @@ def standing(**changes: Any) -> StandingView:
         (standing(state="banned"), "has banned this machine"),
         (standing(state="unknown"), "has not taken an offer"),
         (standing(state="offline"), "has not heard of this machine"),
-        (standing(suspended_until=4_102_444_800_000), "found wrong; work comes again at 00:00:00 UTC"),
+        (standing(suspended_until=4_102_444_800_000, why="x.y"), "wrong (x.y); work comes again at 00:00:00 UTC"),
         (standing(left_alone_until=4_102_444_800_000), "asked again at 00:00:00 UTC"),
         (standing(refused=[RefusalView(boot=1, seq=2, code="record.body", at=0)]), "records of this run: record.body"),
         (standing(refused=[RefusalView(boot=0, seq=2, code="record.body", at=0)]), "no work that fits"),

@@ -1019,7 +1019,13 @@ def test_a_provider_reads_how_he_stands_and_what_he_earned(
     )  # fmt: skip
 
     async def ask(*_: object) -> object:
-        return msgspec.to_builtins(status)
+        owner = {
+            "reasons": [("owner.load", "It is busy.")],
+            "unseen": [],
+            "trouble": "",
+            "readings": {"data_bytes": 3 << 19},
+        }
+        return {**msgspec.to_builtins(status), "owner": owner}
 
     monkeypatch.setattr("fallow.agent.control.ask", ask)
     assert main.run(["agent", "status"]) == 0
@@ -1028,6 +1034,7 @@ def test_a_provider_reads_how_he_stands_and_what_he_earned(
     said = {name: text.strip() for name, text in told.items()}
     assert said["offered"] == "1 core, 2.0 GiB, 1.0 GiB of disk"
     assert said["asked"] == "0.02 USD a core and hour"
+    assert (said["its owner's rules"], said["moved this month"]) == ("It is busy.", "1.5 MiB, up and down")
     assert said["what runs here"] == "compute.wasm wasi-p1"
     assert said["what does not"] == "compute.container: no podman"
     assert said["the network says"] == "idle; proven, 12 results confirmed, 1 wrong"

@@ -99,7 +99,7 @@ def _network_says(status: Status, now: int) -> list[str]:
         "Its operator has banned this machine, or the account that it earns for.": standing.state == "banned",
         "The network has not taken an offer of this machine yet.": standing.state == "unknown",
         "The network has not heard of this machine for a while.": standing.state == "offline",
-        f"A result was found wrong; work comes again at {_when(standing.suspended_until)}.": (
+        f"It was found wrong ({standing.why}); work comes again at {_when(standing.suspended_until)}.": (
             standing.suspended_until > now
         ),
         f"It turned work down; it is asked again at {_when(standing.left_alone_until)}.": (

@@ -20,6 +20,13 @@ class _Owner(msgspec.Struct, frozen=True):
     reasons: list[tuple[str, str]]
     unseen: list[str]
     trouble: str
+    readings: _Readings
+
+
+class _Readings(msgspec.Struct, frozen=True):
+    """Of `fallow.agent.policy.Reading`, what is said here."""
+
+    data_bytes: int
 
 
 class _Status(Facts, frozen=True, kw_only=True):
@@ -40,11 +47,14 @@ def _machine(status: _Status) -> Iterator[tuple[str, str]]:
     if status.owner is not None:
         yield "its owner's rules", " ".join([*(says for _, says in status.owner.reasons), status.owner.trouble]).strip()
         yield "not to be seen", " ".join(status.owner.unseen)
+        yield "moved this month", f"{status.owner.readings.data_bytes / (1 << 20):,.1f} MiB, up and down"
     yield "offered", f"{size(status.offered)}, {status.offered.disk_mib / GIB_MIB:.1f} GiB of disk"
     yield "free", f"{size(status.free)}, {status.free.disk_mib / GIB_MIB:.1f} GiB of disk"
     yield "asked", _price(status.terms) if status.terms else ""
     yield "what runs here", ", ".join(f"{name} {status.attributes[name]}" for name in status.kinds)
     yield "what does not", "; ".join(f"{name}: {why}" for name, why in status.missing.items())
+    yield "roll call", "it shows the network now what it has free" if status.roll_call else ""
+    yield "direct", status.direct
     yield "works on", ", ".join(lease[:LEASE_DIGITS] for lease in status.leases)
     yield "closed for", ", ".join(status.closed_for)
     if status.uploads_waiting or status.records_waiting:

@@ -264,9 +264,9 @@ class StandingView(View, frozen=True, kw_only=True):
     """How the market sees a node, told to itself.
 
     `state` is as in `NodeView`, or `unknown` as long as it has no offer of it. `suspended_until` is when it may work
-    again after a wrong result, `left_alone_until` when it is asked again after it turned work down; 0: now. `refused`
-    are its latest records that changed nothing. `usage_microusd` is what its account has earned from buyers, with all
-    its nodes, by class of credits.
+    again after it was found wrong, `why` the code of the last time, and `left_alone_until` when it is asked again
+    after it turned work down; 0: now. `refused` are its latest records that changed nothing. `usage_microusd` is what
+    its account has earned from buyers, with all its nodes, by class of credits.
     """
 
     state: str
@@ -277,6 +277,7 @@ class StandingView(View, frozen=True, kw_only=True):
     left_alone_until: int
     refused: list[RefusalView]
     usage_microusd: dict[str, int]
+    why: str = ""
 
 
 class BalanceView(View, frozen=True, kw_only=True):

@@ -132,6 +132,7 @@ def standing_view(
         left_alone_until=0 if slot is None else slot.life.cool_until,
         refused=[RefusalView(boot=one.boot, seq=one.seq, code=one.code, at=one.at) for one in refusals],
         usage_microusd=dict(usage_microusd),
+        why=shown.why,
     )
 
 
