@@ -206,6 +206,9 @@ async def test_a_job_from_quote_to_cancel(http: httpx2.AsyncClient) -> None:
     body = await order(http)
     quoted = await http.post("/v1/quotes", json=body, headers=key())
     assert (quoted.status_code, quoted.json()["nodes_total"]) == (200, 2)
+    elsewhere = body | {"requirements": {"nodes_denied": ["abc"]}}
+    for path in ("/v1/quotes", "/v1/jobs"):
+        refused(await http.post(path, json=elsewhere, headers=key()), 400, "order.nodes")
     with_secret = await http.post("/v1/quotes", json=body | {"secrets": ["TOKEN"]}, headers=key())
     assert with_secret.status_code == 200
     refused(await http.post("/v1/quotes", json=body | {"secrets": {"TOKEN": "x"}}, headers=key()), 400, "http.invalid")

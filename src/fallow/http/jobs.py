@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from litestar import get, post
@@ -19,6 +20,8 @@ from fallow.http.errors import AnyRequest
 from fallow.http.gateway import Gateway
 from fallow.http.params import Account, After, AfterId, JobId, Limit, Parts
 from fallow.http.signing import check_order_signature, with_receipts
+
+NODE_OR_ACCOUNT = re.compile("[0-9a-f]{64}|0x[0-9a-f]{40}")
 
 
 class Purchase(Order, frozen=True, kw_only=True):
@@ -51,13 +54,18 @@ async def check_order(gateway: Gateway, account: str, order: Order) -> None:
     """Check at the door what the market takes for granted: the work is well formed and its inputs are there.
 
     Raises:
-        InvalidInput: nobody here does this kind of work, or it is malformed.
+        InvalidInput: nobody here does this kind of work, or it is malformed; a node or an account is named as none is.
         NotFound: `blob.missing`, naming the first input that was not uploaded.
     """
     vertical = gateway.verticals.get(order.vertical)
     if vertical is None:
         known = ", ".join(sorted(gateway.verticals))
         raise InvalidInput("order.vertical", f"This network has no vertical {order.vertical!r}.", f"It has: {known}.")
+    for name in (*order.requirements.nodes_allowed, *order.requirements.nodes_denied):
+        if not NODE_OR_ACCOUNT.fullmatch(name):
+            raise InvalidInput(
+                "order.nodes", f"{name[:80]!r} names neither a node nor an account.", "64 hex digits, or 0x and 40."
+            )
     # One item stands for all: they differ in nothing but their hash, and a map may have thousands.
     needs = vertical.check_work(order.work, order.items[0] if order.items else None)
     owner = address(account).hex()
