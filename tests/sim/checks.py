@@ -14,7 +14,7 @@ from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id
 from fallow.domain.draws import Commitment, Draw, faults, seed_of
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
-from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.leases import INCONCLUSIVE, Lease, LeaseState
 from fallow.domain.ledger import PENDING, POST_PENDING
 from fallow.domain.records import Record
 from fallow.domain.rollcall import Call
@@ -74,7 +74,8 @@ async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int]
 
 def check_all(facts: Facts) -> None:
     """Run every checker."""
-    for checker in (_money, _nothing_pending, _records_once, _applied_once, _leases, _prices, _items, _draws, _calls):
+    checkers = (_money, _nothing_pending, _records_once, _applied_once, _leases, _prices, _reserve, _items, _draws, _calls)
+    for checker in checkers:
         checker(facts)
 
 
@@ -212,6 +213,27 @@ def _prices(facts: Facts) -> None:
         owed[key] += lease.owed_microusd
     for key, total in price_ms.items():
         require(owed[key] == total // HOUR_MS, "price of use, floored once", key, owed[key], total)
+
+
+def _reserve(facts: Facts) -> None:
+    """The reserve pays what leases say, once, for what it is there for, and for nobody more than he paid in."""
+    gave: Counter[tuple[bytes, int]] = Counter()
+    fees: Counter[bytes] = Counter()
+    leases = {lease.id: lease for lease in facts.leases}
+    for movement in facts.truth.ledger.log.values():
+        if movement.code in {Kind.REFUND, Kind.LOST}:
+            gave[movement.ref, movement.code] += movement.amount
+        elif movement.code == Kind.FEE and leases[movement.ref].payer != NETWORK:
+            fees[leases[movement.ref].payee] += movement.amount
+    lost: Counter[bytes] = Counter()
+    for lease in facts.leases:
+        said = (lease.refunded_microusd, lease.made_good_microusd)
+        paid = (gave[lease.id, Kind.REFUND], gave[lease.id, Kind.LOST])
+        require(said == paid, "the reserve pays once", lease, paid)
+        require(not paid[0] or lease.reason == INCONCLUSIVE, "no refund of what is of use", lease)
+        lost[lease.payee] += lease.made_good_microusd
+    for payee, amount in lost.items():
+        require(amount <= fees[payee], "the reserve gives no more than it got", payee, amount, fees[payee])
 
 
 def _items(facts: Facts) -> None:

@@ -44,7 +44,7 @@ from tests.sim.loop import PROCESS, SimClock, SimLoop
 from tests.sim.net import Net, PartyBus
 
 NET = "sim"
-WINDOW_MS = 10_000
+WINDOW_MS = 4_000
 FEE = FeePolicy()
 RESTART_S = 1.0
 CHECK_SECRET = b"check"

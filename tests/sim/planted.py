@@ -9,15 +9,18 @@ import msgspec
 import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
-from fallow.domain import leases
+from fallow.adapters.memory.market import MemoryMarketStore
+from fallow.domain import chart, leases
 from fallow.domain.batches import stored_records
 from fallow.domain.facts import UsageReceipt
-from fallow.domain.lease_events import Event, Lost, Release, Reported
+from fallow.domain.lease_events import Event, Lost, Release, Reported, Undecided
 from fallow.domain.leases import Lease, Step
+from fallow.domain.ledger import VOID_PENDING, Transfer, post_pending
 from fallow.domain.records import Record
+from fallow.domain.verification import Verdict
 from fallow.ports.stores import Cursor, LoggedBatch
 from fallow.services.ingest import service as ingest
-from fallow.services.market import intake, rounds
+from fallow.services.market import intake, money, rounds
 from fallow.services.market.floor import Slot
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import Rounds
@@ -78,6 +81,69 @@ def kept_and_paid(patch: Patch) -> None:
     patch.setattr(leases, "_backed", lambda lease, used_ms: (lease.unbacked_ms + used_ms, 0))
 
 
+def released_is_charged(patch: Patch) -> None:
+    """A reservation that is to be given back is posted instead."""
+    transfers = chart.collect
+
+    def post_all(ref: bytes, window: int, parts: chart.Parts, *rest: Any) -> list[Transfer]:
+        held = {chart._window_id("hold", ref, window, credit): amount for credit, amount in parts}
+        return [
+            post_pending(entry.id, entry.pending_id, held[entry.pending_id], ref=ref)
+            if entry.flags & VOID_PENDING
+            else entry
+            for entry in transfers(ref, window, parts, *rest)
+        ]
+
+    patch.setattr(money, "collect", post_all)
+
+
+def checkpoint_counted_twice(patch: Patch) -> None:
+    """What a checkpoint holds is charged when a lease is lost, also what was charged before."""
+
+    def all_that_is_saved(lease: Lease, _: str, receipt: Reported | None) -> int:
+        given_ms = leases.billable_ms(lease, receipt) if receipt else lease.window_limit_ms(lease.window)
+        return min(lease.saved_ms, lease.used_ms + given_ms)
+
+    patch.setattr(leases, "useful_ms", all_that_is_saved)
+
+
+def reserve_pays_twice(patch: Patch) -> None:
+    """The reserve's payment goes out again under another id, as when it is sent once more."""
+    pay = chart.make_good
+
+    def pay_again(lease: bytes, *rest: Any) -> list[Transfer]:
+        once = pay(lease, *rest)
+        return [*once, *(entry._replace(id=bytes(8) + entry.id[8:]) for entry in once)]
+
+    patch.setattr(money, "make_good", pay_again)
+
+
+def refund_after_settle(patch: Patch) -> None:
+    """A buyer gets back what he paid for a result that is believed."""
+    judged = leases._judged
+
+    def give_back_too(lease: Lease, at: int, verdict: Verdict) -> Step:
+        after, effects = judged(lease, at, verdict)
+        if verdict is Verdict.ACCEPTED:
+            effects = (*effects[:-1], Undecided(), *effects[-1:])
+        return after, effects
+
+    patch.setattr(leases, "_judged", give_back_too)
+
+
+def replaced_market_writes(patch: Patch) -> None:
+    """A market that was stopped for a while goes on, although another one has taken over."""
+
+    async def confirm(*_: Any) -> None:
+        return
+
+    async def renew(*_: Any) -> None:
+        return
+
+    patch.setattr(MemoryMarketStore, "confirm", confirm)
+    patch.setattr(Rounds, "_renew", renew)
+
+
 def duplicate_batch_taken(patch: Patch) -> None:
     """Ingest takes a batch that it has already as a new one."""
     admit = ingest.Ingest._admit
@@ -127,5 +193,10 @@ PLANTED: dict[Callable[[Patch], None], set[str]] = {
     capacity_sold_twice: {"node oversold", "capacity"},
     reason_lost: {"caused by somebody"},
     accounts_thought_open: {LIVENESS},
+    released_is_charged: {"clearing is empty"},
+    checkpoint_counted_twice: {"no more charged than claimed", "nobody pays for lost work", "ValueError"},
+    reserve_pays_twice: {"the reserve pays once", LIVENESS},
+    refund_after_settle: {"no refund of what is of use"},
+    replaced_market_writes: {"accept applied once", "windows applied once", "node oversold", "KeyError", LIVENESS},
 }
 """The bugs, and the checkers of which one must find each."""

@@ -163,14 +163,17 @@ class SqlWorld:
             if window < 0:
                 continue
             final = self.chance.random() < finish
+            taken_back = final and self.chance.random() < 0.3  # by the machine's owner, whose loss is made good
             used_ms = self.chance.randrange(1, WINDOW_MS) if final else WINDOW_MS
             receipt = UsageReceipt(
                 lease=lease_id,
                 window=window,
                 used_ms=used_ms,
                 final=final,
-                ok=True,
-                result=bytes(32) if final else None,
+                ok=not taken_back,
+                reason="owner.paused" if taken_back else "",
+                caused_by="owner" if taken_back else "nobody",
+                result=bytes(32) if final and not taken_back else None,
             )
             if final or self.chance.random() < 0.3:
                 self.working[lease_id] = node, -1 if final else window + 1
@@ -217,7 +220,8 @@ class SqlWorld:
         ledger, registry = PostgresLedger(), PostgresRegistryStore()
         async with self.plain.transaction() as tx:
             await ledger.open_accounts(tx, [*network_accounts(), *accounts_of(self.account)])
-            funded = await ledger.post(tx, [fund("1", Purpose.FEE, GRANT)], self.now)
+            gifts = [fund("1", Purpose.FEE, GRANT), fund("2", Purpose.RESERVE, GRANT)]
+            funded = await ledger.post(tx, gifts, self.now)
             assert all(result.ok for result in funded)
             for account in sorted({node.account for node in self.nodes.values()}):
                 await registry.add_account(tx, account, None, self.now)

@@ -128,6 +128,7 @@ async def check(database: PostgresDatabase) -> None:
     require(leases, "somebody worked")
     check_paid(leases, moved)
     check_prices(leases)
+    check_reserve(leases, moved)
     never = {"lease.accepted_twice", "window.other"}
     require(
         not never & {row["code"] for row in refused}, "no record is applied again", [row["code"] for row in refused]
@@ -162,6 +163,22 @@ def check_prices(leases: Sequence[Lease]) -> None:
         owed[key] += lease.owed_microusd
     for key, total in price_ms.items():
         require(owed[key] == total // HOUR_MS, "the price of use, floored once", key, owed[key], total // HOUR_MS)
+
+
+def check_reserve(leases: Sequence[Lease], moved: Sequence[Any]) -> None:
+    """The reserve gave what leases say, and on account of nobody more than the fee that his use has paid."""
+    payee = {lease.id: lease.payee for lease in leases}
+    bought = {lease.id for lease in leases if lease.payer != NETWORK}
+    lost, fees = Counter[bytes](), Counter[bytes]()
+    for row in moved:
+        if row["code"] in {Kind.LOST, Kind.FEE}:
+            (lost if row["code"] == Kind.LOST else fees)[row["ref"]] += int(row["amount"])
+    for lease in leases:
+        require(lease.made_good_microusd == lost[lease.id], "the reserve pays once", lease, lost[lease.id])
+    for account_id in set(payee.values()):
+        gave = sum(amount for ref, amount in lost.items() if payee[ref] == account_id)
+        got = sum(amount for ref, amount in fees.items() if payee[ref] == account_id and ref in bought)
+        require(gave <= got, "the reserve gives no more than it got", account_id, gave, got)
 
 
 def require(holds: object, what: str, *evidence: object) -> None:

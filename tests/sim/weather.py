@@ -69,14 +69,15 @@ class Chaos:
             machine.worker.breaks = chance.choice((0, 0.1))
 
     async def rage(self, group: asyncio.TaskGroup, seconds: float) -> None:
-        """Let one thing after the other go wrong."""
+        """Let one thing after the other go wrong. Many a seed knows few kinds of trouble, which then meet."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + seconds
         every_s = self._chance.choice((2.0, 5.0, 12.0))
         troubles = [
-            self._crash, self._crash, self._leave, self._cut, self._bus, self._data, self._pause,
+            self._crash, self._crash, self._leave, self._cut, self._bus, self._data, self._pause, self._pause,
             self._stop, self._disk, self._clock, self._ban, self._store,
         ]  # fmt: skip
+        troubles = self._chance.sample(troubles, self._chance.choice((3, 6, len(troubles))))
         while loop.time() < ends:
             await asyncio.sleep(2 * every_s * self._chance.random())
             trouble = self._chance.choice(troubles)

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from nacl.signing import SigningKey
 
@@ -45,7 +45,7 @@ ORDERS = 3
 """Two maps, and a process that runs until it is stopped or a script that needs a secret value."""
 
 HEALED_WITHIN_S = 600.0
-GRANT, POOR = 10**9, 4000
+GRANT, POOR, FUNDED = 10**9, 4000, 10**8
 OPERATOR = b"o" * 20
 
 
@@ -229,10 +229,11 @@ class World:
             await self._act("vouch", machine.account)
 
     async def _fund(self) -> None:
-        amount = 10**8
-        grant = calls.Fund(id="f" * 32, purpose="fee", amount_microusd=amount)
-        await self._ask(calls.FUND, grant, Empty)
-        self.funded = amount
+        purposes: tuple[Literal["fee", "reserve"], ...] = ("fee", "reserve")
+        for purpose in purposes:
+            gift = calls.Fund(id=f"{len(purpose):032x}", purpose=purpose, amount_microusd=FUNDED)
+            await self._ask(calls.FUND, gift, Empty)
+        self.funded = len(purposes) * FUNDED
 
     async def _grant(self, number: int, account: str, amount: int) -> None:
         grant = calls.Grant(id=f"{number:032x}", account=account, amount_microusd=amount)
