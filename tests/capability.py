@@ -85,6 +85,11 @@ def _namespaces() -> bool:
         _works(["ip", "netns", "del", name])
 
 
+def _mounts() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        return _works(["mount", "-t", "tmpfs", "none", folder]) and _works(["umount", folder])
+
+
 def _npm() -> bool:
     return _works(["npm", "--version"])
 
@@ -111,5 +116,6 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "docker": docker_daemon.can_run,
     "qemu-user": _qemu_user,
     "namespaces": _namespaces,
+    "mounts": _mounts,
     "npm": _npm,
 }

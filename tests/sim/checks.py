@@ -74,7 +74,18 @@ async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int]
 
 def check_all(facts: Facts) -> None:
     """Run every checker."""
-    checkers = (_money, _nothing_pending, _records_once, _applied_once, _leases, _prices, _reserve, _items, _draws, _calls)
+    checkers = (
+        _money,
+        _nothing_pending,
+        _records_once,
+        _applied_once,
+        _leases,
+        _prices,
+        _reserve,
+        _items,
+        _draws,
+        _calls,
+    )
     for checker in checkers:
         checker(facts)
 

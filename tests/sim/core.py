@@ -110,8 +110,10 @@ class Process:
             return
         self._note(f"{self.name} is stopped")
         loop().stop_process(self.name)
-        await asyncio.sleep(seconds)
-        self.go_on()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.go_on()
 
     def go_on(self) -> None:
         """Let it go on if it is stopped."""

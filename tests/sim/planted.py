@@ -186,7 +186,12 @@ def accounts_thought_open(patch: Patch) -> None:
 LIVENESS = "all ends within ten minutes of calm"
 PLANTED: dict[Callable[[Patch], None], set[str]] = {
     receipt_applied_twice: {"windows applied once", "no more charged than claimed"},
-    hold_not_released: {"nothing pending", LIVENESS},
+    hold_not_released: {
+        "nothing pending",
+        "network pays what its checks owe",
+        "buyer pays what his leases owe",
+        LIVENESS,
+    },
     kept_and_paid: {"nobody pays for lost work"},
     duplicate_batch_taken: {"each record once"},
     capacity_not_freed: {"capacity"},

@@ -1,0 +1,68 @@
+"""A real agent on a real file system that is full: it takes nothing new, loses nothing, and is blamed for nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.capability import require
+from tests.network import check_books, check_job, network, reachable_folder, until_async
+from tests.programs import SECOND
+
+pytestmark = pytest.mark.timeout(180)
+
+DISK_MIB = 400
+
+
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    """A file system of its own, in memory."""
+    require("mounts")
+    with reachable_folder() as folder:
+        options = f"size={DISK_MIB}m,mode=0755"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take every block that is left."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
+    assert os.statvfs(folder).f_bavail == 0
+    return filler
+
+
+async def test_an_agent_whose_disk_is_full_loses_nothing() -> None:
+    rounds = [2 * SECOND]
+    with small_disk() as disk:
+        async with network() as net, net.agent("barn", folder=str(disk / "barn")) as barn:
+            running = await net.submit(rounds, on=[barn])
+            await net.runs(running.id)
+            filler = fill(disk)
+
+            async def done_and_unsaid() -> bool:
+                status = await barn.ask("status")
+                return "agent.disk_full" in status["closed_for"] and bool(status["disk_trouble"])
+
+            waiting = await net.submit(rounds, on=[barn])
+            await until_async(done_and_unsaid, "it could not write that it is done")
+            assert (await net.job(running.id)).state == (await net.job(waiting.id)).state == "running"
+            filler.unlink()
+            for order in (running, waiting):
+                await net.finished(order.id)
+                await check_job(net, order.id, rounds)
+                leases = await net.buyer.leases(order.id)
+                assert {lease.caused_by for lease in leases} <= {"nobody", "owner"}, leases
+            assert len(await net.buyer.leases(running.id)) == 1, "what ran when the disk was full was not lost"
+            assert (await barn.ask("status"))["records_refused"] == []
+            await check_books(net)
