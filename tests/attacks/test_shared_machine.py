@@ -12,8 +12,9 @@ import pytest
 
 from fallow.domain.rollcall import SHARED
 from fallow.domain.views import RollCallView
-from tests.network import Net, Running, connected, running_network, until_async
+from tests.network import Agent, Net, Running, connected, running_network, until_async
 
+pytestmark = [pytest.mark.xdist_group("shared machine"), pytest.mark.timeout(240)]
 CORES = os.cpu_count() or 1
 AGENTS = 5
 OFTEN = "17280"
@@ -32,37 +33,37 @@ async def net(running: Running) -> AsyncIterator[Net]:
         yield net
 
 
-async def calls(net: Net, kind: str) -> list[RollCallView]:
-    return [call for call in await net.operator.roll_calls(limit=200) if call.kind == kind]
+async def calls(net: Net, agents: list[Agent]) -> list[RollCallView]:
+    """Roll calls of several of these agents and of nobody else."""
+    nodes = {agent.node for agent in agents}
+    found = await net.operator.roll_calls(limit=200)
+    return [call for call in found if len(call.said) > 1 and {one.node for one in call.said} <= nodes]
 
 
 async def test_agents_with_shares_of_their_own_are_not(net: Net) -> None:
     names = [f"share{number}" for number in range(3)]
-    async with net.agents(*names, cpu=CORES / 4):
+    async with net.agents(*names, cpu=CORES / 4) as agents:
 
         async def called() -> bool:
-            done = [
-                call for call in await calls(net, "group") if sum(one.per_mille is not None for one in call.said) > 2
-            ]
-            return len(done) > 1
+            found = await calls(net, agents)
+            return sum(all(one.per_mille is not None for one in call.said) for call in found) > 1
 
         await until_async(called, "they were called together twice", bound=120)
-        assert not await net.operator.roll_calls(found=True)
-        assert all(node.trust != "suspended" for node in await net.buyer.nodes())
+        assert not any(call.found for call in await calls(net, agents))
+        mine = {agent.node for agent in agents}
+        assert all(node.trust != "suspended" for node in await net.buyer.nodes() if node.node in mine)
 
 
 async def test_one_machine_behind_five_agents_is_found(net: Net) -> None:
     names = [f"head{number}" for number in range(AGENTS)]
     async with net.agents(*names, cpu=CORES) as agents:
 
-        async def found() -> bool:
-            return bool(await net.operator.roll_calls(found=True))
+        async def convicting() -> list[RollCallView]:
+            return [call for call in await calls(net, agents) if call.found]
 
-        await until_async(found, "they are found", bound=120)
-        (call,) = await net.operator.roll_calls(found=True)
-        convicted = set(call.found)
-        assert set(call.found.values()) == {SHARED}
-        assert len(convicted) > 1
-        assert convicted <= {agent.node for agent in agents}
+        await until_async(convicting, "they are found", bound=180)
+        found = (await convicting())[-1].found
+        assert set(found.values()) == {SHARED}
+        assert len(found) > 1
         nodes = {node.node: node for node in await net.buyer.nodes()}
-        assert {(nodes[node].trust, nodes[node].why) for node in convicted} == {("suspended", SHARED)}
+        assert {(nodes[node].trust, nodes[node].why) for node in found} == {("suspended", SHARED)}
