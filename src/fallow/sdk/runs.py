@@ -90,17 +90,17 @@ class RunCalls(BlobCalls, SigningCalls):
     ) -> Order:
         """Upload what a WASI program needs, and make the order for it; nothing is bought yet."""
         told = completed(options)
-        if told.pop("checkpoint_s", None):
-            raise InvalidInput(
-                "sdk.checkpoint", "WebAssembly programs keep no checkpoints.", "Use a script or an image."
-            )
         (program_hash,), input_hashes, item_hashes = await self._upload_work([program], inputs, items)
         work = WasmWork(
             program=program_hash,
             args=list(args),
             env=dict(env or {}),
             inputs=input_hashes,
-            **arguments(fuel=told.pop("fuel", None), output_mib=told.pop("output_mib", None)),
+            **arguments(
+                fuel=told.pop("fuel", None),
+                output_mib=told.pop("output_mib", None),
+                checkpoint_s=told.pop("checkpoint_s", None),
+            ),
         )
         return order_of(work, item_hashes, told)
 

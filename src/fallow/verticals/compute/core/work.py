@@ -31,7 +31,9 @@ class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A WASI preview 1 program.
 
     It finds its inputs in /in (a map's item as /in/input), leaves its outputs in /out, and is stopped when it has
-    burned `fuel` units, about one per WebAssembly instruction.
+    burned `fuel` units, about one per WebAssembly instruction. With `checkpoint_s`, what it keeps in /checkpoint (and
+    has closed or synced) is saved so often and there again when it goes on elsewhere, with fuel, clock and chance as at
+    the start; such runs are not compared.
     """
 
     program: Sha256
@@ -40,6 +42,7 @@ class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     inputs: Inputs = {}
     fuel: Annotated[int, Meta(ge=1, le=FUEL_MAX)] = 10**12
     output_mib: OutputMib = 64
+    checkpoint_s: CheckpointS = 0
 
     @property
     def blobs(self) -> set[str]:
@@ -58,13 +61,13 @@ class WasmWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def compares(self) -> bool:
-        """Whether two honest runs leave the same bytes."""
-        return True
+        """Whether two honest runs leave the same bytes: not where one may begin in the middle."""
+        return not self.checkpoints
 
     @property
     def checkpoints(self) -> bool:
         """Whether it goes on elsewhere from what it has saved: who does is not checked, so what compares has none."""
-        return False
+        return self.checkpoint_s > 0
 
     @property
     def secrets(self) -> bool:

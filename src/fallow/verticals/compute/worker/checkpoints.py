@@ -13,7 +13,7 @@ import stat
 import zipfile
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.leases import CHECKPOINT_UNUSABLE
@@ -21,6 +21,7 @@ from fallow.ports.vertical import Assignment, Save
 from fallow.verticals.compute.worker.bundles import DEPTH_MAX, ENTRIES_MAX, NAME_BYTES_MAX, unpack
 from fallow.verticals.compute.worker.course import RunOutcome
 from fallow.verticals.compute.worker.transfers import Ended, failed, unless_cancelled
+from fallow.verticals.compute.worker.wasm import WasmOutcome
 
 FOLDER: Final = "checkpoint"
 LAST_S: Final = 10.0
@@ -28,6 +29,7 @@ LAST_S: Final = 10.0
 _PIECE: Final = 1 << 20
 _LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+OutcomeT = TypeVar("OutcomeT", RunOutcome, WasmOutcome)
 _log = logging.getLogger(__name__)
 
 
@@ -74,8 +76,8 @@ class Checkpoints:
 
 
 async def checkpointed(
-    assignment: Assignment, every_s: int, bytes_max: int, run: Coroutine[Any, Any, RunOutcome]
-) -> RunOutcome:
+    assignment: Assignment, every_s: int, bytes_max: int, run: Coroutine[Any, Any, OutcomeT]
+) -> OutcomeT:
     """Return what `run` returns, and keep its checkpoints meanwhile: the last one when it had to end too early."""
     if assignment.save is None or not every_s:
         return await run

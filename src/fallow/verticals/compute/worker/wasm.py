@@ -3,8 +3,9 @@
 The program sees WASI preview1 as `wasm_wasi` has it: deterministic, without network, with two folders, `/in` (what lies
 under `<workspace>/in`, read-only) and `/out`. Its stdout and stderr become `<workspace>/stdout` and `.../stderr`.
 
-    <workspace>/in/      laid there by the caller; may be absent
-    <workspace>/out/     absent or empty before; the program's files afterwards, unless the child was killed
+    <workspace>/in/          laid there by the caller; may be absent
+    <workspace>/out/         absent or empty before; the program's files afterwards, unless the child was killed
+    <workspace>/checkpoint/  where it has one: what it begins with, and what it has kept of it (see `wasm_kept`)
 
 Same program, arguments, environment, inputs, seed, limits and ENGINE: same outputs, fuel and reason, where the reason
 is exited, fuel, memory, output, trap or invalid. `time` and `cancelled` depend on the machine.
@@ -61,6 +62,7 @@ class WasmJob(msgspec.Struct, frozen=True, kw_only=True):
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     stdin: Path | None = None
+    checkpoint: bool = False
 
 
 class WasmOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +211,7 @@ def _prepare(job: WasmJob, cache_dir: Path | None, nice: int) -> bytes:
             "cpu_s": math.ceil(job.time_limit_s) + 1,
             "cached": str(compiled_path(job.program, cache_dir, ENGINE)) if cache_dir is not None else None,
             "nice": nice,
+            "checkpoint": job.checkpoint,
         }
     )
     if len(line) >= _LINE_BYTES_MAX:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes import Array, c_char
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -63,6 +63,7 @@ class FileCalls:
         self.guest = guest
         self.tree = tree
         self.handles: dict[int, Handle] = {}
+        self.keep: Callable[[], int] | None = None
 
     # ------------------------------------------------------------------ what the calls share
 
@@ -73,6 +74,11 @@ class FileCalls:
     def now(self) -> int:
         """Virtual nanoseconds since 1970."""
         raise NotImplementedError
+
+    def settled(self) -> None:
+        """The program may count on what it has written so far: have it kept, where something is kept at all."""
+        if self.keep is not None:
+            self.charge(self.keep())
 
     def open_host(self, node: File, *, readable: bool, writable: bool, seekable: bool = True) -> Handle:
         """Open the host file behind `node`."""
@@ -135,6 +141,7 @@ class FileCalls:
         self.charge(total)
         if position + total > node.size:
             self.tree.resize(node, position + total)
+        node.version += 1
         node.mtime = self.now()
         done = 0
         for buffer in buffers:
@@ -192,6 +199,8 @@ class FileCalls:
                 os.close(handle.host)
             handle.node.opens -= 1
             self.tree.release(handle.node)
+            if handle.writable:
+                self.settled()
 
     def _fd_renumber(self, fd: int, to: int) -> None:
         handle = self._handle(fd)
@@ -203,6 +212,7 @@ class FileCalls:
 
     def _fd_sync(self, fd: int) -> None:
         self._handle(fd)  # durability is the provider's business: the outputs are hashed after the end
+        self.settled()
 
     _fd_datasync = _fd_sync
 

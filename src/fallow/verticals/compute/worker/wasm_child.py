@@ -22,6 +22,7 @@ import wasmtime
 
 from fallow.verticals.compute.worker.wasm_calls import Handle
 from fallow.verticals.compute.worker.wasm_files import BLOBS, Folder, Stop, peak_memory
+from fallow.verticals.compute.worker.wasm_kept import FOLDER, Kept
 from fallow.verticals.compute.worker.wasm_wasi import Wasi, World
 
 _MIB: Final = 1 << 20
@@ -118,7 +119,7 @@ def load(with_engine: wasmtime.Engine, program: Path, cached: Path | None) -> wa
 
 
 def prepare(job: dict[str, Any], store: wasmtime.Store) -> tuple[Wasi, Folder]:
-    """The world of the program: standard streams, /in and /out (which is the folder in the answer)."""
+    """The world of the program: standard streams, /in, /out (the folder in the answer), and perhaps /checkpoint."""
     workspace = Path(job["workspace"])
     world = World(
         args=tuple(text.encode() for text in ("program", *job["args"])),
@@ -140,6 +141,10 @@ def prepare(job: dict[str, Any], store: wasmtime.Store) -> tuple[Wasi, Folder]:
         3: Handle(tree.load(workspace / "in"), preopen=b"/in"),
         4: Handle(out, preopen=b"/out"),
     }
+    if job["checkpoint"]:
+        kept = Kept(tree, workspace / FOLDER, blobs)
+        wasi.handles[5] = Handle(kept.root, preopen=b"/checkpoint")
+        wasi.keep = kept.keep
     return wasi, out
 
 

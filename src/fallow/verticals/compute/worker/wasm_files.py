@@ -74,7 +74,10 @@ class Folder:
 
 @dataclass(eq=False, slots=True)
 class File:
-    """A file whose bytes lie in the host file `path`; it lives while it has a name or is open."""
+    """A file whose bytes lie in the host file `path`; it lives while it has a name or is open.
+
+    Each write makes its `version` another one.
+    """
 
     inode: int
     writable: bool
@@ -83,6 +86,7 @@ class File:
     size: int = 0
     named: bool = True
     opens: int = 0
+    version: int = 0
 
 
 Node = Folder | File
@@ -235,6 +239,7 @@ class Tree:
             raise Stop("output", f"the program wrote more than {self._bytes_max} bytes")
         self.bytes_used = used
         node.size = size
+        node.version += 1
         node.mtime = self._now()
 
     def _check_new(self, folder: Folder, name: bytes) -> None:

@@ -91,6 +91,7 @@ class PathCalls(FileCalls):
         if not name:
             raise WasiError(fs.INVAL)
         self.tree.remove(folder, name, node)
+        self.settled()
 
     def _path_rename(self, fd: int, path: int, size: int, to_fd: int, to_path: int, to_size: int) -> None:
         folder, name, node = self._find(fd, path, size)
@@ -100,6 +101,7 @@ class PathCalls(FileCalls):
         if not name or not to_name:
             raise WasiError(fs.INVAL)
         self.tree.move((folder, name), node, (to_folder, to_name))
+        self.settled()
 
     def _path_filestat_get(self, fd: int, _look: int, path: int, size: int, result: int) -> None:
         _, _, node = self._find(fd, path, size)

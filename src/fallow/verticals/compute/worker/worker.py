@@ -12,6 +12,7 @@ from fallow.domain.errors import FallowError, InvalidInput, TooMuch
 from fallow.ports.vertical import Assignment, Exercise, Finished, Probe
 from fallow.verticals.compute.core.capacity import Steps
 from fallow.verticals.compute.core.work import ContainerWork, WasmWork, Work
+from fallow.verticals.compute.worker.checkpoints import checkpointed, restore
 from fallow.verticals.compute.worker.confine import confined, enforcement
 from fallow.verticals.compute.worker.container import ContainerRunner
 from fallow.verticals.compute.worker.course import RunOutcome
@@ -124,13 +125,18 @@ class ComputeWorker:
             time_limit_s=assignment.time_limit_s,
             args=tuple(work.args),
             env=work.env,
+            checkpoint=work.checkpoints,
         )
+        bytes_max = work.output_mib << 20
+        if work.checkpoints:
+            await restore(assignment, bytes_max)
         assignment.started.set()
         try:
             async with confined(assignment.resources) as confine:
-                outcome = await run_wasm(
+                running = run_wasm(
                     job, cancel=assignment.cancel, cache_dir=self._compiled, confine=confine, spare=self._spare
                 )
+                outcome = await checkpointed(assignment, work.checkpoint_s, bytes_max, running)
         except (InvalidInput, TooMuch) as error:
             _log.info("the job cannot be run: %s", error)
             raise Ended("program.invalid", "buyer") from error
