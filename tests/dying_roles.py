@@ -11,7 +11,7 @@ from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.bootstrap import serve, up
 from fallow.cli.main import main as fallow
 from fallow.services.ingest.service import Ingest
-from fallow.services.market.changes import Changes, Collect, GiveBack, Hold, MakeGood, Money
+from fallow.services.market.changes import Changes, Collect, Hold, MakeGood, Money
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
 from tests.dying import Killer, command
@@ -58,11 +58,9 @@ def _move(money: Money) -> str:
     match money:
         case Hold():
             return "reserve"
-        case Collect(following=None):
-            return "post"
-        case Collect():
+        case Collect(following=Hold()):
             return "post and reserve"
-        case GiveBack():
-            return "void"
+        case Collect(charge=charge, keep_microusd=keep):
+            return "post" if charge.total or keep else "void"
         case MakeGood():
             return "make good"
