@@ -155,6 +155,14 @@ async def test_a_terminal_has_its_size_and_hears_of_another(tmp_path: Path) -> N
             assert await command.wait() == Exit(0)
 
 
+async def test_nothing_of_what_is_written_to_a_terminal_at_the_end_is_lost(tmp_path: Path) -> None:
+    async with job(tmp_path) as running:
+        for _ in range(3):
+            async with running.command("python3", "-c", "print('x' * 3000)", size=TerminalSize(24, 80)) as command:
+                await command.wait()
+                assert await command.stdout.read() == b"x" * 3000 + b"\r\n"
+
+
 async def test_what_it_started_ends_with_it_however_it_hides(tmp_path: Path) -> None:
     async with job(tmp_path) as running:
         said = await running.python(HIDES)

@@ -124,13 +124,19 @@ async def _on_terminal(
         os.close(slave)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(CHUNK_BYTES)
-    reading, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(master), "rb", 0)
-    )
+    reading, _ = await loop.connect_read_pipe(lambda: _Terminal(reader), os.fdopen(os.dup(master), "rb", 0))
     transport, protocol = await loop.connect_write_pipe(
         lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(os.dup(master), "wb", 0)
     )
     return process, Ends(asyncio.StreamWriter(transport, protocol, None, loop), reader, None, master, reading)
+
+
+class _Terminal(asyncio.StreamReaderProtocol):
+    """A terminal without anybody on it fails to be read (EIO). That is its end; what was read before is kept."""
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """See asyncio."""
+        super().connection_lost(None)
 
 
 async def has_ended(pid: int) -> None:
