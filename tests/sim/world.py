@@ -141,17 +141,23 @@ class World:
 
     async def live(self) -> None:
         """From the first start to the last check; what a service would survive ends it all the same."""
-        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        failed: list[BaseException] = []
+        living = asyncio.current_task()
+        assert living is not None
 
         def fail(error: BaseException) -> None:
-            if not failed.done():
-                failed.set_exception(error)
+            failed.append(error)
+            living.cancel()
 
-        with MISHAPS.heard(fail):
-            async with asyncio.TaskGroup() as group:
-                failing = group.create_task(_wait(failed))
-                await self._course(group)
-                failing.cancel()
+        try:
+            with MISHAPS.heard(fail):
+                async with asyncio.TaskGroup() as group:
+                    await self._course(group)
+        except asyncio.CancelledError:
+            if not failed:
+                raise
+        if failed:
+            raise failed[0]
         for machine in self.machines:
             require(not machine.worker.oversold, "no machine does more than it has", machine.name)
             require(not machine.worker.betrayed, "a program gets its secret values", machine.name)
@@ -352,7 +358,3 @@ def _logged(story: Story) -> Iterator[None]:
         logger.removeHandler(story)
         logger.level, logger.propagate = before
         logger.setLevel(before[0])
-
-
-async def _wait(future: asyncio.Future[None]) -> None:
-    await future
