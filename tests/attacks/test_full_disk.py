@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fallow.verticals.compute.worker.wasm_files import BLOBS
 from tests.capability import require
 from tests.network import check_books, check_job, network, reachable_folder, until_async
 from tests.programs import SECOND
@@ -48,6 +49,11 @@ async def test_an_agent_whose_disk_is_full_loses_nothing() -> None:
         async with network() as net, net.agent("barn", folder=str(disk / "barn")) as barn:
             running = await net.submit(rounds, on=[barn])
             await net.runs(running.id)
+
+            async def begun() -> bool:
+                return any(disk.rglob(BLOBS))
+
+            await until_async(begun, "the program has its files")
             filler = fill(disk)
 
             async def done_and_unsaid() -> bool:

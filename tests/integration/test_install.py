@@ -142,7 +142,7 @@ def test_what_an_agent_installs_is_nothing_of_the_networks_side() -> None:
     network = {*names(project["optional-dependencies"]["network"])} - agent
     found = locked("src/fallow/agent/requirements.lock")
     assert agent <= found
-    assert found.isdisjoint(network | {"cryptography", "litestar", "uvicorn"})
+    assert found.isdisjoint(network | {"asyncpg", "litestar", "uvicorn"})
 
 
 def test_an_agents_packages_are_those_that_were_tested() -> None:

@@ -18,7 +18,7 @@ from fallow.http.answers import public
 from fallow.http.auth import anyone
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
-from fallow.http.params import Parts, WheelName
+from fallow.http.params import AfterNode, Limit, Parts, WheelName
 
 SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem-file"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
@@ -70,9 +70,9 @@ async def join(gateway: Parts, data: JSONBody[calls.Join]) -> calls.Joined:
 
 
 @get("/v1/nodes", guards=[anyone], responses=public(), tags=["network"])
-async def nodes(gateway: Parts) -> list[NodeView]:
-    """All enrolled nodes and what they offer."""
-    return await gateway.ask(calls.OFFERS, {}, list[NodeView])
+async def nodes(gateway: Parts, after: AfterNode = "", limit: Limit = 200) -> list[NodeView]:
+    """Nodes by id and what they offer: at most so many, and fewer where they say much. The last page is empty."""
+    return await gateway.ask(calls.OFFERS, calls.Page(after=after, limit=limit), list[NodeView])
 
 
 def host_of(header: str) -> str:

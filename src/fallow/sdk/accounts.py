@@ -48,8 +48,15 @@ class AccountCalls(Wire):
         return await self._call("GET", "/v1/network", NetworkView)
 
     async def nodes(self) -> list[NodeView]:
-        """All enrolled nodes and what they offer."""
-        return await self._call("GET", "/v1/nodes", list[NodeView])
+        """All nodes that offer something, and what."""
+        found: list[NodeView] = []
+        while page := await self._nodes(found[-1].node if found else None):
+            found += page
+        return found
+
+    async def _nodes(self, after: str | None) -> list[NodeView]:
+        query = arguments(after=after, limit=NODES_PAGE)
+        return await self._call("GET", "/v1/nodes", list[NodeView], query=query)
 
     async def balance(self) -> BalanceView:
         """Your credits by class, in micro-US-dollars."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -50,9 +51,11 @@ from fallow.services.market.rollcalls import RollCalls
 from fallow.services.market.rounds import INPUTS_A_ROUND_MAX, Rounds, Submission
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import (
+    PAGE_BYTES_MAX,
     TrustOf,
     evidence_view,
     first_deposit,
+    first_of,
     item_view,
     job_view,
     lease_view,
@@ -140,7 +143,7 @@ class Market:
                 serve(bus, calls.JOBS, calls.AccountRef, self.jobs, queue=QUEUE),
                 serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
-                serve(bus, calls.OFFERS, dict[str, str], self.offers, queue=QUEUE),
+                serve(bus, calls.OFFERS, calls.Page, self.offers, queue=QUEUE),
                 serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
@@ -280,23 +283,26 @@ class Market:
         ticket = self._rounds.outbound.stream_ticket(lease, request.purpose, self._clock.now_ms())
         return calls.StreamGrant(node=lease.node.hex(), lease=lease.id.hex(), ticket=ticket)
 
-    async def offers(self, _: Mapping[str, str]) -> list[NodeView]:
-        """Show all nodes with an offer."""
+    async def offers(self, page: calls.Page) -> list[NodeView]:
+        """Show nodes with an offer, by id; fewer than asked for where they would not fit into one message."""
+        slots, now = self._rounds.brain.floor.slots, self._clock.now_ms()
+        shown = heapq.nsmallest(page.limit, (node for node in slots if node.hex() > page.after))
         async with self._database.transaction() as tx:
-            labels = {row.node: row.label for row in await self._registry.nodes(tx)}
-        now = self._clock.now_ms()
+            labels = {row.node: row.label for row in await self._registry.nodes(tx, shown)} if shown else {}
         brain = self._rounds.brain
-        return [
+        views = (
             node_view(
-                slot,
+                slots[node],
                 brain.judging.standing(node),
                 labels.get(node, ""),
                 now,
                 trust=brain.trust_of(node, now),
-                banned=brain.shut_out(slot),
+                banned=brain.shut_out(slots[node]),
             )
-            for node, slot in brain.floor.slots.items()
-        ]
+            for node in shown
+            if node in slots  # one may have gone while the labels were read
+        )
+        return list(first_of(views, PAGE_BYTES_MAX))
 
     async def standing(self, subject: str, _: Empty) -> StandingView:
         """Tell a node how it stands; who asks is known by the subject, which no other node may send to."""

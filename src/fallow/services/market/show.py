@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
 
 from fallow.domain.billing import deposit
 from fallow.domain.identity import address_text
@@ -28,10 +30,13 @@ from fallow.domain.views import (
     StandingView,
     VoteView,
 )
+from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 
 CANDIDATES_SHOWN = 50
+PAGE_BYTES_MAX = MESSAGE_BYTES_MAX // 2
+"""Of a list of nodes, which say of themselves what they like."""
 
 TrustOf = Callable[[bytes], str]
 """Trust level of a node, as a buyer is shown it."""
@@ -159,6 +164,16 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: st
         why=standing.why,
         missed=standing.missed,
     )
+
+
+def first_of(views: Iterable[NodeView], bytes_max: int) -> Iterator[NodeView]:
+    """The first of them, at least one, that take at most so many bytes together."""
+    left = bytes_max
+    for place, view in enumerate(views):
+        left -= len(msgspec.json.encode(view))
+        if left < 0 and place:
+            return
+        yield view
 
 
 def evidence_view(evidence: Evidence) -> EvidenceView:
