@@ -19,7 +19,7 @@ RECLAIM_S = 2.0
 
 async def test_the_sandbox_is_gone_within_two_seconds_and_work_comes_back_later(tmp_path: Path) -> None:
     world = RealWorld(tmp_path, IdlePolicy(away_minutes=5, reopen_after_s=1))
-    probes = FakeProbes()
+    probes, others = FakeProbes(), sandboxes()  # a test before may have left one that waits for work
     async with world.serving(probes) as agent:
         process = await world.work(1)
         async with ending(process.pid) as ended:
@@ -28,7 +28,7 @@ async def test_the_sandbox_is_gone_within_two_seconds_and_work_comes_back_later(
                 await ended.wait()
         receipt = await world.receipt(1)
         assert (receipt["ok"], receipt["reason"], receipt["caused_by"]) == (False, "owner.present", "owner")
-        assert sandboxes() == []
+        assert set(sandboxes()) <= set(others)
         assert (await agent.status()).free == (await agent.status()).offered
         probes.reading = reading()
         await until(lambda: [offer["open"] for offer in world.ingest.bodies("offer.made")] == [True, False, True])
