@@ -138,7 +138,7 @@ async def test_a_container_is_looked_into_while_it_runs(net: Net, tmp_path: Path
         said = await typed(
             net,
             order.id,
-            "echo who; read name; echo hello $name; exit 9",
+            "echo who; read name; echo hello $name; sleep 1; exit 9",  # what ends at once may lose its last line
             "you\r",
         )
         assert said == (9, "who\r\nyou\r\nhello you\r\n")

@@ -329,7 +329,7 @@ async def test_secrets_go_to_proven_nodes_and_quotes_know_it(net: Net, tmp_path:
         order = await net.buyer.python_order(script, requirements=needs)
         assert (await net.buyer.quote(order)).candidates
         asked = await net.buyer.quote(order, secrets=["TOKEN"])
-        assert (asked.candidates, asked.why_not["trust"]) == ([], asked.nodes_total)
+        assert (asked.candidates, "trust" in asked.why_not) == ([], True)
         await net.buyer.submit(order, secrets={"TOKEN": "x"})
         waits = await net.buyer.quote(order)
         assert (waits.candidates, "trust" in waits.why_not) == ([], True), "of a job that waits the market knows"
