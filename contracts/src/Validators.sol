@@ -5,8 +5,8 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @title The validators of a network, and how many of them must sign
-/// @notice Of n > 3f validators, 2f+1 must sign, where f is the largest number that n allows: any two such quorums have an
-/// honest validator in common as long as at most f are not.
+/// @notice Of n > 3f validators more than (n + f) / 2 must sign, where f is the largest number that n allows; with n = 3f+1
+/// that is 2f+1. Any two such quorums have an honest validator in common as long as at most f are not.
 contract Validators is Ownable {
     uint256 public constant VALIDATORS_MAX = 31;
 
@@ -31,9 +31,10 @@ contract Validators is Ownable {
         return _validators;
     }
 
-    /// @notice How many of them must sign: 2f+1, where f = (n - 1) / 3.
+    /// @notice How many of them must sign.
     function quorum() public view returns (uint256) {
-        return 2 * ((_validators.length - 1) / 3) + 1;
+        uint256 n = _validators.length;
+        return (n + (n - 1) / 3) / 2 + 1;
     }
 
     /// @notice Replaces all validators.

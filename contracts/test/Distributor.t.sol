@@ -276,15 +276,17 @@ contract DistributorTest is Harness {
         assertEq(distributor.activationDelay(), 2 days);
     }
 
-    function testAQuorumIsTwoFPlusOne() public {
-        uint256[7] memory counts = [uint256(1), 3, 4, 6, 7, 13, 31];
-        uint256[7] memory quorums = [uint256(1), 1, 3, 3, 5, 9, 21];
+    function testTwoQuorumsHaveAnHonestValidatorInCommon() public {
+        uint256[9] memory counts = [uint256(1), 2, 3, 4, 5, 6, 7, 13, 31];
+        uint256[9] memory quorums = [uint256(1), 2, 2, 3, 4, 4, 5, 9, 21];
         for (uint256 i = 0; i < counts.length; i++) {
             address[] memory list = new address[](counts[i]);
             for (uint256 j = 0; j < counts[i]; j++) {
                 list[j] = address(uint160(1000 + j));
             }
             assertEq(new Validators(list, address(this)).quorum(), quorums[i]);
+            uint256 faulty = (counts[i] - 1) / 3;
+            assertTrue(2 * quorums[i] - counts[i] > faulty && quorums[i] <= counts[i] - faulty);
         }
     }
 

@@ -7,7 +7,6 @@ import json
 import secrets
 from collections import Counter
 from contextlib import AbstractAsyncContextManager
-from itertools import pairwise
 from pathlib import Path
 
 import asyncpg
@@ -36,7 +35,6 @@ from tests.programs import SECOND, ending_with, hello, spin, spun
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
 
 QUICK = SECOND // 50
-CLOCKS_APART_MS = 100
 USED_UP = "fj_none"
 
 
@@ -329,7 +327,9 @@ async def test_secrets_go_to_proven_nodes_and_quotes_know_it(net: Net, tmp_path:
         order = await net.buyer.python_order(script, requirements=needs)
         assert (await net.buyer.quote(order)).candidates
         asked = await net.buyer.quote(order, secrets=["TOKEN"])
-        assert (asked.candidates, "trust" in asked.why_not) == ([], True)
+        # Other tests may have proven some of their nodes; the others, this one among them, are turned away.
+        unproven = sum(node.trust not in {"proven", "vouched"} for node in await net.buyer.nodes())
+        assert (asked.candidates, asked.why_not["trust"]) == ([], unproven)
         await net.buyer.submit(order, secrets={"TOKEN": "x"})
         waits = await net.buyer.quote(order)
         assert (waits.candidates, "trust" in waits.why_not) == ([], True), "of a job that waits the market knows"
@@ -546,12 +546,10 @@ async def test_events_come_in_order(net: Net) -> None:
     assert isinstance(seen[0], JobView)
     assert seen[0].state == "running"
     changes = [event for event in seen if isinstance(event, JobEvent)]
+    assert [event.at for event in changes] == sorted(event.at for event in changes)
     begun = {"waiting": 0, "placed": 1, "running": 2, "checking": 3, "done": 4}
     for index in range(3):
-        told = [event for event in changes if event.item == index]
-        # What the market did bears its own time, what a record said the time at which ingest wrote it.
-        assert all(later.at > earlier.at - CLOCKS_APART_MS for earlier, later in pairwise(told))
-        states = [begun[event.state] for event in told]
+        states = [begun[event.state] for event in changes if event.item == index]
         assert states == sorted(states)
         assert states[-1] == 4
     assert changes[-1].item is None

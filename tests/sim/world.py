@@ -126,7 +126,7 @@ class World:
             for number in range(MACHINES)
         ]
         self.chaos = Chaos(
-            self.chance, self.net, self.database, self.cores, self.machines, self.blobs, story.note, self._act,
+            seed, self.chance, self.net, self.database, self.cores, self.machines, self.blobs, story.note, self._act,
             self.truth.rows,
         )  # fmt: skip
         self.orders: dict[str, str] = {}

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from fallow.verticals.compute.core.outcome import decode_outcome
 from fallow.verticals.compute.core.work import WasmWork
 from fallow.verticals.compute.worker.bundles import unpack
 from fallow.verticals.compute.worker.wasm import run_wasm
+from fallow.verticals.compute.worker.wasm_files import NODES_MAX
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.unit.agent_fakes import MemoryBlobs
 from tests.unit.wasm_programs import EXIT_WITH_ERRNO, SPIN, Runs, call, opened, wasm, write
@@ -165,9 +168,27 @@ async def test_a_program_goes_on_elsewhere_from_what_it_kept(tmp_path: Path) -> 
     assert decode_outcome(blobs.blobs[finished.result]).stdout.size == 0
 
 
-async def test_a_checkpoint_that_cannot_be_read_is_nobodys_fault(tmp_path: Path) -> None:
+def archived(files: dict[str, bytes]) -> bytes:
+    """A checkpoint as some node may save it."""
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        b"no archive",
+        archived({str(number): b"" for number in range(NODES_MAX + 1)}),
+        archived({"long" * 70: b""}),
+    ],
+    ids=["unreadable", "more files than a program can have", "a name that no program can give"],
+)
+async def test_a_checkpoint_that_no_program_has_left_is_nobodys_fault(tmp_path: Path, archive: bytes) -> None:
     blobs = MemoryBlobs()
-    finished = await Lease(tmp_path / "one", blobs).run(wasm(SPIN), resume=blobs.add(b"no archive"))
+    finished = await Lease(tmp_path / "one", blobs).run(wasm(SPIN), resume=blobs.add(archive))
     assert (finished.ok, finished.reason, finished.caused_by) == (False, CHECKPOINT_UNUSABLE, "nobody")
 
 

@@ -24,6 +24,7 @@ class Entry:
         self.spent_microusd = sum(item.owed_microusd for item in self.items.values())
         self.unfinished = sum(1 for item in self.items.values() if item.state not in FINAL)
         self.reserved: dict[bytes, int] = {}
+        self._told_at = 0
 
     @property
     def suspect(self) -> bytes | None:
@@ -54,7 +55,7 @@ class Entry:
         else:
             self.waiting.pop(item.index, None)
         changes.items[self.job.order.id, item.index] = item
-        changes.tell(self.job.order.id, now, item.state, item=item)
+        changes.tell(self.job.order.id, self._not_before_told(now), item.state, item=item)
 
     def end(self, changes: Changes, now: int) -> bool:
         """End the job if all of its items have ended; False while it goes on, or when it had ended before."""
@@ -64,5 +65,10 @@ class Entry:
         changes.jobs[self.job.order.id] = self.job
         if self.locked is not None:
             changes.secrets[self.job.order.id] = None
-        changes.tell(self.job.order.id, now, self.job.state, reason=self.job.reason)
+        changes.tell(self.job.order.id, self._not_before_told(now), self.job.state, reason=self.job.reason)
         return True
+
+    def _not_before_told(self, at: int) -> int:
+        """A record of a moment ago is told after what the market has done since; its time does not go back."""
+        self._told_at = max(self._told_at, at)
+        return self._told_at

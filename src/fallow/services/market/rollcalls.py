@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
@@ -64,6 +65,7 @@ class RollCalls:
         ][:1]
         self._alone: dict[bytes, Alone] = {}
         self._try_at: dict[bytes, int] = {}
+        self._due: deque[bytes] = deque()
         self._slot = 0
 
     async def run(self) -> None:
@@ -98,19 +100,23 @@ class RollCalls:
             await self._look(asker, self._clock.now_ms())
 
     async def _look(self, asker: Asker, now: int) -> None:
-        """Call the roll where a slot says so; else measure one node alone that was not."""
-        members = self._callable(now)
-        measured = [member for member in members if member.node in self._alone]
+        """Call the roll where a slot says so; else measure one node alone that was not.
+
+        All nodes are looked at once a slot: a network may have many.
+        """
         slot = now // rollcall.SLOT_MS
         if slot > self._slot:
             self._slot = slot
+            members = self._callable(now)
+            self._due = deque(member.node for member in members if self._is_due(member.node, now))
+            measured = [member for member in members if member.node in self._alone]
             if len(measured) > 1 and await self._drawn(slot, len(measured), now):
                 await self._roll(asker, slot, measured, now)
-                return
-        due = next((member for member in members if self._is_due(member.node, now)), None)
-        if due is not None:
-            self._try_at[due.node] = now + ALONE_AGAIN_MS
-            await self._measure(asker, due)
+        elif self._due:
+            due = self._due.popleft()
+            self._try_at[due] = now + ALONE_AGAIN_MS
+            for member in self._callable(now, [due]):
+                await self._measure(asker, member)
 
     async def _drawn(self, slot: int, members: int, now: int) -> bool:
         """Draw, and keep the draw if it hits."""
@@ -133,8 +139,9 @@ class RollCalls:
     def _callable(self, now: int, nodes: Collection[bytes] | None = None) -> list[Member]:
         """Nodes that are here and have something free; of `nodes` only, if they are given."""
         brain = self._rounds.brain
-        slots = sorted((node, slot) for node, slot in brain.floor.slots.items() if nodes is None or node in nodes)
-        found = [_member(brain, slot, now) for _, slot in slots]
+        slots = brain.floor.slots
+        wanted = sorted(slots if nodes is None else slots.keys() & set(nodes))
+        found = [_member(brain, slots[node], now) for node in wanted]
         return [member for member in found if member is not None]
 
     # What

@@ -20,6 +20,8 @@ ENTRIES_MAX: Final = 50_000
 INDEX_BYTES_MAX: Final = 6 << 20
 """The archive's list of files is read as a whole: longer than this it could fill this process's memory."""
 NAME_BYTES_MAX: Final = 500
+PART_BYTES_MAX: Final = 255
+"""Longer names no file system of Linux takes (NAME_MAX), which would look like a fault of the machine's."""
 DEPTH_MAX: Final = 32
 UNPACKED_BYTES_MAX: Final = 4 << 30
 _PIECE: Final = 1 << 20
@@ -173,6 +175,7 @@ def _checked(entry: zipfile.ZipInfo) -> PurePosixPath:
         and name.isprintable()
         and len(name.encode(errors="replace")) <= NAME_BYTES_MAX
         and len(path.parts) <= DEPTH_MAX
+        and all(len(part.encode(errors="replace")) <= PART_BYTES_MAX for part in path.parts)
     )
     if not plain:
         raise InvalidInput("compute.bundle", f"The bundle has an entry of the name {name[:100]!a}, which is refused.")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from fallow.verticals.compute.worker.wasm_files import File, Folder, Tree, WasiError
+from fallow.verticals.compute.worker.wasm_files import NODES_MAX, File, Folder, Tree, WasiError, check_name
 
 FOLDER: Final = "checkpoint"
 FILE_FUEL: Final = 1000
@@ -21,6 +21,14 @@ FILE_FUEL: Final = 1000
 
 State = tuple[int, int]
 """Inode and version: another one means other bytes."""
+
+
+def could_be_kept(folder: Path, bytes_max: int) -> bool:
+    """Whether a program within its limits could have left the folder like that: what was saved is a node's word."""
+    entries = list(folder.rglob("*"))
+    files = [entry for entry in entries if entry.is_file()]
+    fits = len(entries) <= NODES_MAX and sum(file.stat().st_size for file in files) <= bytes_max
+    return fits and all(_is_name(os.fsencode(entry.name)) for entry in entries)
 
 
 class Kept:
@@ -60,21 +68,26 @@ class Kept:
 
 
 def _fill(tree: Tree, folder: Folder, path: Path) -> None:
-    """Copy regular files and folders below the host folder `path`; names that no program can give are left out."""
+    """Copy regular files and folders below the host folder `path`."""
     for entry in sorted(path.iterdir(), key=lambda entry: os.fsencode(entry.name)):
         name, mode = os.fsencode(entry.name), entry.lstat().st_mode
-        try:
-            if stat.S_ISDIR(mode):
-                tree.add_folder(folder, name)
-            elif stat.S_ISREG(mode):
-                tree.resize(tree.add_file(folder, name), entry.stat().st_size)
-        except WasiError:
-            continue
+        if stat.S_ISDIR(mode):
+            tree.add_folder(folder, name)
+        elif stat.S_ISREG(mode):
+            tree.resize(tree.add_file(folder, name), entry.stat().st_size)
         node = folder.children.get(name)
         if isinstance(node, Folder):
             _fill(tree, node, entry)
         elif node is not None:
             shutil.copyfile(entry, node.path)
+
+
+def _is_name(name: bytes) -> bool:
+    try:
+        check_name(name)
+    except WasiError:
+        return False
+    return True
 
 
 def _files(folder: Folder, path: bytes) -> Iterator[tuple[bytes, File]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch
+from fallow.domain.leases import CHECKPOINT_UNUSABLE
 from fallow.ports.vertical import Assignment, Exercise, Finished, Probe
 from fallow.verticals.compute.core.capacity import Steps
 from fallow.verticals.compute.core.work import ContainerWork, WasmWork, Work
@@ -27,6 +28,7 @@ from fallow.verticals.compute.worker.wasm import (
     prune_cache,
     run_wasm,
 )
+from fallow.verticals.compute.worker.wasm_kept import FOLDER, could_be_kept
 from fallow.verticals.compute.worker.wasm_start import Spare
 
 COMPILED_BYTES_MAX: Final = 1 << 30
@@ -130,6 +132,8 @@ class ComputeWorker:
         bytes_max = work.output_mib << 20
         if work.checkpoints:
             await restore(assignment, bytes_max)
+            if not await asyncio.to_thread(could_be_kept, assignment.workspace / FOLDER, bytes_max):
+                raise Ended(CHECKPOINT_UNUSABLE, "nobody")
         assignment.started.set()
         try:
             async with confined(assignment.resources) as confine:
