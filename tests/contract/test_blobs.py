@@ -145,6 +145,18 @@ async def test_two_uploads_of_one_blob_at_once(blobs: Blobs) -> None:
     assert await read(blobs, name(LARGE)) == LARGE
 
 
+async def test_who_has_stored_a_blob_finds_it_while_others_store_it_too(tmp_path: Path) -> None:
+    """Each upload that began before the first one ended puts its file in the place of the one before."""
+    for number in range(20):
+        blobs, data = FolderBlobs(tmp_path), b"%d" % number
+
+        async def store_and_ask(blobs: FolderBlobs = blobs, data: bytes = data) -> int:
+            await put(blobs, data)
+            return await blobs.size(OWNER, name(data))
+
+        assert set(await asyncio.gather(*(store_and_ask() for _ in range(8)))) == {len(data)}
+
+
 async def test_a_failed_upload_leaves_no_file(tmp_path: Path) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield LARGE

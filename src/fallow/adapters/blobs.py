@@ -136,16 +136,17 @@ class _Part:
 
 
 def _use(path: Path) -> int | None:
-    """Note that a blob is used, and return its size; None when it is not there, or about to go."""
+    """Note that a blob is used, and return its size; None when it is not there."""
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            status = os.fstat(file.fileno())
-            if not status.st_nlink:
-                return None
-            if SystemClock().now_ms() - status.st_mtime * 1000 > NOTED_EVERY_MS:
-                os.utime(file.fileno())
-            return status.st_size
+        while True:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                status = os.fstat(file.fileno())
+                if status.st_nlink:
+                    if SystemClock().now_ms() - status.st_mtime * 1000 > NOTED_EVERY_MS:
+                        os.utime(file.fileno())
+                    return status.st_size
+            # It was removed while its lock was waited for, or another upload of it took its place: look again.
     except FileNotFoundError:
         return None
 
@@ -155,8 +156,9 @@ def _remove(path: Path, unused_since: int) -> bool:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_mtime * 1000 >= unused_since:
-                return False
+            status = os.fstat(file.fileno())
+            if not status.st_nlink or status.st_mtime * 1000 >= unused_since:
+                return False  # it was used, or another upload has taken its place
             path.unlink()
             return True
     except (BlockingIOError, FileNotFoundError):
