@@ -11,7 +11,7 @@ from fallow.domain.leases import Lease
 from fallow.domain.reserve import NOT_EARNED
 from fallow.domain.verification import INCONCLUSIVE
 from tests.market_world import World
-from tests.unit.test_market_rules import BIG, CHEAP, COMPARES, accept_all, order, submit
+from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from fallow.domain.chart import Credit
 from fallow.domain.leases import Lease
 from fallow.domain.reserve import EXHAUSTED, NOT_EARNED, cover
 from tests.market_world import World
-from tests.unit.test_market_rules import BIG, CHEAP, accept_all, order, run_for, submit
+from tests.unit.market_orders import BIG, CHEAP, accept_all, order, run_for, submit
 
 AMOUNTS = st.integers(0, 10**30)
 BY_CREDIT = st.dictionaries(st.sampled_from([int(credit) for credit in Credit]), AMOUNTS)

@@ -13,7 +13,7 @@ from fallow.domain.jobs import ItemState, JobState
 from fallow.domain.leases import Lease
 from fallow.services.settle.service import Settle
 from tests.market_world import World, finish
-from tests.unit.test_market_rules import BIG, CHEAP, COMPARES, accept_all, order, submit
+from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit
 
 GRANTED = 1_000_000
 
