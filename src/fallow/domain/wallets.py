@@ -1,4 +1,4 @@
-"""Account keys: secp256k1, Keccak-256 and `personal_sign` (EIP-191), as Ethereum's wallets do it."""
+"""Account keys: secp256k1, Keccak-256, `personal_sign` (EIP-191) and digests, as Ethereum's wallets do it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def address_of(key: PrivateKey) -> bytes:
 
 def sign_text(key: PrivateKey, text: str) -> bytes:
     """Sign a text as `personal_sign` does; 65 bytes r, s, v."""
-    signature = key.sign_recoverable(_eip191(text), hasher=None)
-    return signature[:64] + bytes([signature[64] + RECOVERY_OFFSET])
+    return sign_digest(key, _eip191(text))
 
 
 def signer_of(text: str, signature: bytes) -> bytes:
@@ -30,24 +29,46 @@ def signer_of(text: str, signature: bytes) -> bytes:
     Raises:
         InvalidInput: this is no such signature.
     """
+    return _recover(_eip191(text), signature)
+
+
+def sign_digest(key: PrivateKey, digest: bytes) -> bytes:
+    """Sign 32 bytes that are a hash already, such as those of EIP-712; 65 bytes r, s, v."""
+    signature = key.sign_recoverable(digest, hasher=None)
+    return signature[:64] + bytes([signature[64] + RECOVERY_OFFSET])
+
+
+def signer_of_digest(digest: bytes, signature: bytes) -> bytes:
+    """Address whose key signed a digest, by the one of its two forms that contracts take (low s, EIP-2).
+
+    Raises:
+        InvalidInput: this is no such signature.
+    """
+    if int.from_bytes(signature[32:64]) > CURVE_ORDER // 2:
+        raise InvalidInput("account.signature", "The signature is in the form that contracts refuse: s is high.")
+    return _recover(digest, signature)
+
+
+def keccak(data: bytes) -> bytes:
+    """Keccak-256, as Ethereum uses it: not the SHA-3 of the standard."""
+    digest: bytes = keccak_256(data).digest()
+    return digest
+
+
+def _recover(digest: bytes, signature: bytes) -> bytes:
     if len(signature) != SIGNATURE_BYTES or signature[64] - RECOVERY_OFFSET not in (0, 1):
         raise InvalidInput("account.signature", "A signature has 65 bytes and ends in 27 or 28.")
     recoverable = signature[:64] + bytes([signature[64] - RECOVERY_OFFSET])
     try:
-        return _address(PublicKey.from_signature_and_message(recoverable, _eip191(text), hasher=None))
+        return _address(PublicKey.from_signature_and_message(recoverable, digest, hasher=None))
     except ValueError as error:
         raise InvalidInput("account.signature", f"The signature does not hold: {error}.") from error
 
 
 def _address(key: PublicKey) -> bytes:
-    return _keccak(key.format(compressed=False)[1:])[-20:]
+    return keccak(key.format(compressed=False)[1:])[-20:]
 
 
 def _eip191(text: str) -> bytes:
     data = text.encode()
-    return _keccak(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode() + data)
-
-
-def _keccak(data: bytes) -> bytes:
-    digest: bytes = keccak_256(data).digest()
-    return digest
+    return keccak(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode() + data)
