@@ -45,6 +45,16 @@ class Batch(NamedTuple):
     data: bytes
 
 
+class Parts(NamedTuple):
+    """What a batch consists of beside its network: what it says of itself, the bytes of its records, its signature."""
+
+    node: bytes
+    boot: int
+    seq: int
+    records: Sequence[bytes]
+    sig: bytes
+
+
 class Promise(Signed, frozen=True, kw_only=True):
     """The network's word that the archive of `epoch` will hold a batch. An archive without it is the proof of a lie."""
 
@@ -58,6 +68,11 @@ class Promise(Signed, frozen=True, kw_only=True):
     root: bytes
     at: int
 
+    def covers(self, batch: Batch) -> bool:
+        """Whether it was given for exactly this batch."""
+        mine = (self.net, self.node, self.boot, self.seq, self.count, self.root)
+        return mine == (batch.net, batch.node, batch.boot, batch.seq, len(batch.records), batch.root)
+
 
 def seal_batch(records: Sequence[Record], sign: Sign) -> bytes:
     """Sign consecutive records of one node and boot. `sign` is the node's key.
@@ -69,16 +84,8 @@ def seal_batch(records: Sequence[Record], sign: Sign) -> bytes:
     _check_order(records)
     first = records[0]
     root = merkle_root(encoded)
-    data = encode(
-        {
-            "net": first.net,
-            "node": first.node,
-            "boot": first.boot,
-            "seq": first.seq,
-            "records": encoded,
-            "sig": sign(_message(first.net, first.node, first.boot, first.seq, len(encoded), root)),
-        }
-    )
+    sig = sign(_message(first.net, first.node, first.boot, first.seq, len(encoded), root))
+    data = join_batch(first.net, Parts(first.node, first.boot, first.seq, encoded, sig))
     if len(data) > BATCH_BYTES_MAX:
         raise InvalidInput("batch.too_large", f"A batch has at most {BATCH_BYTES_MAX} bytes, not {len(data)}.")
     return data
@@ -106,6 +113,17 @@ def open_batch(data: bytes, *, net: str) -> Batch:
     if (first.net, first.node, first.boot, first.seq) != header:
         raise InvalidInput("batch.header", "The batch's head does not fit its first record.")
     return Batch(*header, records, root, data)
+
+
+def split_batch(data: bytes) -> Parts:
+    """Take a batch apart that was checked when it was written; `join_batch` makes the same bytes of the parts again."""
+    envelope = convert(decode_again(data), _Envelope, "batch.malformed")
+    return Parts(envelope.node, envelope.boot, envelope.seq, envelope.records, envelope.sig)
+
+
+def join_batch(net: str, parts: Parts) -> bytes:
+    """Make the bytes of a batch. Whether they are a good one is for `open_batch` to say."""
+    return encode({"net": net, **parts._asdict(), "records": list(parts.records)})
 
 
 def stored_records(data: bytes) -> list[Record]:

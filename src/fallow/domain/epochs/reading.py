@@ -1,0 +1,172 @@
+"""Reading the files of an epoch: batches put together again and held against their signatures and promises.
+
+Whoever reads passes a function that gives a file's bytes, piece by piece, by its name within the epoch. That a file is
+what its manifest says is only known at its end, so that nothing may be concluded from it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+from fallow.domain.batches import BATCH_RECORDS_MAX, Batch, Parts, Promise, join_batch, open_batch
+from fallow.domain.encoding import decode_again
+from fallow.domain.epochs.manifest import BATCHES, RECORDS, File, Manifest, damaged, read_frames
+from fallow.domain.errors import FallowError, InvalidInput
+from fallow.domain.records import Record, convert
+
+Read = Callable[[str], Iterable[bytes]]
+
+
+class Filed(NamedTuple):
+    """A record in an epoch: the batch that brought it (counted in the epoch from 0), its place there, its bytes."""
+
+    batch: int
+    place: int
+    node: bytes
+    record: Record
+    raw: bytes
+
+
+class FiledBatch(NamedTuple):
+    """A batch put together again, and the promise that its sender was given."""
+
+    batch: int
+    parts: Parts
+    promise: bytes
+
+
+class _Head(NamedTuple):
+    """A frame of the file of batches."""
+
+    node: bytes
+    boot: int
+    seq: int
+    records: Annotated[int, Meta(ge=1, le=BATCH_RECORDS_MAX)]
+    sig: bytes
+    promise: bytes
+
+
+class _Columns(NamedTuple):
+    """A frame of a file of records."""
+
+    batch: int
+    places: list[int]
+    raws: list[bytes]
+
+
+def checked_records(manifest: Manifest, read: Read, network_key: bytes) -> Iterator[Filed]:
+    """All records in the order of ingest, every signature and promise verified, no number of a node left out or twice.
+
+    Raises:
+        InvalidInput: `archive.damaged`, `archive.batch`, `archive.order`, `archive.promise`.
+    """
+    expected: dict[bytes, tuple[int, int]] = {}
+    for filed in read_batches(manifest, read):
+        batch = check_batch(filed, manifest, network_key)
+        if batch.node in expected:
+            _check_order(batch, *expected[batch.node])
+        expected[batch.node] = (batch.boot, batch.seq + len(batch.records))
+        for place, (record, raw) in enumerate(zip(batch.records, filed.parts.records, strict=True)):
+            yield Filed(filed.batch, place, batch.node, record, raw)
+
+
+def records_of_kind(manifest: Manifest, read: Read, kind: str) -> Iterator[Filed]:
+    """Records of one file, as fast as they can be had: held against the manifest, no signature is looked at.
+
+    Raises:
+        InvalidInput: `archive.damaged`.
+    """
+    for file in manifest.record_files:
+        if file.name != RECORDS + kind:
+            continue
+        for columns in _columns(file, read):
+            for place, raw in zip(columns.places, columns.raws, strict=True):
+                record = _record(file, raw)
+                yield Filed(columns.batch, place, record.node, record, raw)
+
+
+def read_batches(manifest: Manifest, read: Read) -> Iterator[FiledBatch]:
+    """Put the batches together again, in the order of ingest. What they say is not looked at: see `check_batch`.
+
+    Raises:
+        InvalidInput: `archive.damaged`: a file is not what the manifest says, or the files do not fit one another.
+    """
+    sources = [(file, _columns(file, read)) for file in manifest.record_files]
+    waiting = [next(columns, None) for _, columns in sources]
+    for batch, head in enumerate(_heads(manifest.file(BATCHES), read)):
+        placed: list[tuple[int, bytes]] = []
+        for at, (_, columns) in enumerate(sources):
+            part = waiting[at]
+            if part is not None and part.batch == batch:
+                placed += zip(part.places, part.raws, strict=True)
+                waiting[at] = next(columns, None)
+        placed.sort()
+        if [place for place, _ in placed] != list(range(head.records)):
+            raise damaged(BATCHES, f"Batch {batch} has {head.records} records, and not those are in the other files.")
+        parts = Parts(head.node, head.boot, head.seq, [raw for _, raw in placed], head.sig)
+        yield FiledBatch(batch, parts, head.promise)
+    for (file, _), left in zip(sources, waiting, strict=True):
+        if left is not None:
+            raise damaged(file.name, f"It has records of batch {left.batch}, which is not there, or not in order.")
+
+
+def check_batch(filed: FiledBatch, manifest: Manifest, network_key: bytes) -> Batch:
+    """Verify a batch's signature, and that the promise is the network's word for it.
+
+    Raises:
+        InvalidInput: `archive.batch`: no node signed it so; `archive.promise`: it was not promised for this epoch.
+    """
+    where = f"Batch {filed.batch} of epoch {manifest.epoch}, of node {filed.parts.node.hex()},"
+    try:
+        batch = open_batch(join_batch(manifest.net, filed.parts), net=manifest.net)
+    except FallowError as error:
+        raise InvalidInput("archive.batch", f"{where} is no good one. {error.message}") from error
+    try:
+        promise = Promise.open(filed.promise, network_key)
+    except FallowError as error:
+        raise InvalidInput("archive.promise", f"{where} has no good promise. {error.message}") from error
+    if not promise.covers(batch) or promise.epoch != manifest.epoch:
+        raise InvalidInput("archive.promise", f"{where} has the promise of another batch or epoch.")
+    return batch
+
+
+def _columns(file: File, read: Read) -> Iterator[_Columns]:
+    count = 0
+    for value in read_frames(file, read(file.name)):
+        columns = convert(value, _Columns, "archive.damaged")
+        if len(columns.places) != len(columns.raws):
+            raise damaged(file.name, "A frame has more records than places, or the other way round.")
+        count += len(columns.raws)
+        yield columns
+    if count != file.count:
+        raise damaged(file.name, f"It has {count} records, not the {file.count} that the manifest says.")
+
+
+def _heads(file: File, read: Read) -> Iterator[_Head]:
+    count = 0
+    for value in read_frames(file, read(file.name)):
+        yield convert(value, _Head, "archive.damaged")
+        count += 1
+    if count != file.count:
+        raise damaged(file.name, f"It has {count} batches, not the {file.count} that the manifest says.")
+
+
+def _check_order(batch: Batch, boot: int, seq: int) -> None:
+    """As ingest takes them: the next number of the same boot, or number 0 of a later one."""
+    if (batch.boot, batch.seq) != (boot, seq) and not (batch.boot > boot and batch.seq == 0):
+        raise InvalidInput(
+            "archive.order",
+            f"Node {batch.node.hex()} continues with number {batch.seq} of boot {batch.boot} where number {seq} of "
+            f"boot {boot} is next: a batch was left out, added or moved.",
+        )
+
+
+def _record(file: File, raw: bytes) -> Record:
+    """Read a record fast: its file's hash, or its batch's check, says whether it is in order."""
+    try:
+        return convert(decode_again(raw), Record, "archive.damaged")
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise damaged(file.name, f"A record in it is none: {error}.") from error
