@@ -9,7 +9,7 @@ import os
 import struct
 import termios
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -135,12 +135,7 @@ async def test_a_container_is_looked_into_while_it_runs(net: Net, tmp_path: Path
             with forwarded(net, order.id, 8000, tmp_path) as one, forwarded(net, order.id, 8001, tmp_path) as two:
                 assert (await client.get(f"http://{one}/port")).text == "8000\n"
                 assert (await client.get(f"http://{two}/port")).text == "8001\n"
-        said = await typed(
-            net,
-            order.id,
-            "echo who; read name; echo hello $name; sleep 1; exit 9",  # what ends at once may lose its last line
-            "you\r",
-        )
+        said = await typed(net, order.id, "echo who; read name; echo hello $name; exit 9", "you\r")
         assert said == (9, "who\r\nyou\r\nhello you\r\n")
     finally:
         await net.buyer.cancel(order.id)
@@ -165,21 +160,27 @@ async def typed(net: Net, job_id: str, script: str, keys: str) -> tuple[int, str
     master, slave = os.openpty()
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     shown = b""
-    with os.fdopen(slave, "rb", 0) as theirs, os.fdopen(master, "r+b", 0) as ours:
-        process = await asyncio.create_subprocess_exec(
-            *(FALLOW, "job", "exec", job_id, "-i", "-t", "--", "sh", "-c", script),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=clean_environment() | _profile(net),
-        )
-        async with asyncio.timeout(60):
-            while b"\n" not in shown:
-                shown += await asyncio.to_thread(ours.read, 100)
-            ours.write(keys.encode())
-            code = await process.wait()
-        os.set_blocking(ours.fileno(), False)
-        shown += ours.read(1000) or b""
+    with os.fdopen(master, "r+b", 0) as ours:
+        with os.fdopen(slave, "rb", 0) as theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(FALLOW, "job", "exec", job_id, "-i", "-t", "--", "sh", "-c", script),
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                env=clean_environment() | _profile(net),
+            )
+        try:
+            async with asyncio.timeout(60):
+                while b"\n" not in shown:
+                    shown += await asyncio.to_thread(ours.read, 100)
+                ours.write(keys.encode())
+                code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()  # so that whoever reads its terminal meets the end
+        with suppress(OSError):  # nobody is left on the terminal
+            while piece := ours.read(1000):
+                shown += piece
     return code, shown.decode()
 
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import struct
 import termios
+import tty
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -75,15 +76,23 @@ class Spawned:
 
 @asynccontextmanager
 async def spawned(
-    line: Sequence[str], size: TerminalSize | None, part: Part, *, fds: tuple[int, ...], env: Mapping[str, str]
+    line: Sequence[str],
+    size: TerminalSize | None,
+    part: Part,
+    *,
+    fds: tuple[int, ...],
+    env: Mapping[str, str],
+    raw: bool = False,
 ) -> AsyncIterator[Spawned]:
     """Start a process that stands for a command in a sandbox; leaving the context ends it.
+
+    A `raw` terminal hands on every byte as it is: for who brings the command another one, which does the rest.
 
     Raises:
         Unavailable: it does not start.
     """
     try:
-        process, ends = await (_piped(line, fds, env) if size is None else _on_terminal(line, fds, env, size))
+        process, ends = await (_piped(line, fds, env) if size is None else _on_terminal(line, fds, env, size, raw=raw))
     except OSError as error:
         raise Unavailable("exec.start", "The machine can start no command now.", "Try again.") from error
     try:
@@ -109,11 +118,13 @@ async def _piped(
 
 
 async def _on_terminal(
-    line: Sequence[str], fds: tuple[int, ...], env: Mapping[str, str], size: TerminalSize
+    line: Sequence[str], fds: tuple[int, ...], env: Mapping[str, str], size: TerminalSize, *, raw: bool
 ) -> tuple[asyncio.subprocess.Process, Ends]:
     master, slave = os.openpty()
     try:
         _set_size(master, size)
+        if raw:
+            tty.setraw(slave)
         process = await asyncio.create_subprocess_exec(
             *line, stdin=slave, stdout=slave, stderr=slave, pass_fds=fds, env=env, cwd="/"
         )

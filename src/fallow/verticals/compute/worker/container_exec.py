@@ -60,11 +60,11 @@ class RuntimeEntrance:
             line = [*self._runtime, "--log", str(Path(name, "log")), "exec", "--pid-file", str(pid_file)]
             line += ["--cgroup", where]
             line += ["--tty", "--env", "TERM=xterm-256color"] if size is not None else []
-            # The runtime hears of a terminal's new size when that is its own.
+            # The runtime hears of a terminal's new size when that is its own. It copies to and from the container's
+            # terminal before it makes this one raw; what came until then would be changed twice.
             own = ["/usr/bin/setsid", "--ctty"] if size is not None else []
-            async with spawned(
-                [*own, *line, self._container, *words], size, part, fds=(), env={"PATH": SEARCH}
-            ) as command:
+            words = [*own, *line, self._container, *words]
+            async with spawned(words, size, part, fds=(), env={"PATH": SEARCH}, raw=True) as command:
                 yield _InContainer(command, pid_file)
 
 
