@@ -46,7 +46,10 @@ class Contracts:
 
     def call(self, contract: bytes, signature: str, arguments: bytes = b"") -> bytes:
         """Call a function by its signature. Raises RuntimeError, with the revert's data, where it reverts."""
-        data = keccak(signature.encode())[:4] + arguments
+        return self.raw(contract, keccak(signature.encode())[:4] + arguments)
+
+    def raw(self, contract: bytes, data: bytes) -> bytes:
+        """Call a contract with data that is encoded already."""
         result: Any = self._evm.message_call(DEPLOYER, "0x" + contract.hex(), data)
         return bytes(result)
 

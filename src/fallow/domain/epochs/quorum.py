@@ -53,7 +53,8 @@ class Domain(NamedTuple):
 class Root(NamedTuple):
     """An epoch's root: the struct `Epoch` of the distributor.
 
-    Totals are the sums of all leaves of one asset, in its smallest unit; `archive` is the hash of the epoch's manifest.
+    Totals are the sums of all leaves of one asset, in its smallest unit; `archive` is the SHA-256
+    of the file of the epoch's statement, which names all that the root follows from.
     `revision` counts the roots that were withdrawn before: one whose signatures are void is signed anew.
     """
 

@@ -1,0 +1,60 @@
+"""The file `leaves` of an epoch: what every account is owed of every asset since the beginning, as the tree hashes it.
+
+96 bytes a leaf, exactly as the contract's ABI encodes it (`Leaf.encode`), ascending by account and asset, each pair
+once, nothing else. Whoever has the file can build the tree, find his own leaf by bisection, and add up the totals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from fallow.domain.errors import InvalidInput
+from fallow.domain.rewards.tree import ADDRESS_BYTES, Buffer, Leaf, build_tree, root_of
+
+LEAF_BYTES: Final = 96
+_WORD: Final = 32
+_PAD: Final = bytes(_WORD - ADDRESS_BYTES)
+
+
+def write_leaves(leaves: Iterable[Leaf]) -> bytes:
+    """Write the file.
+
+    Raises:
+        InvalidInput: an account has two amounts of one asset, or a leaf does not encode.
+    """
+    data = b"".join(sorted(leaf.encode() for leaf in leaves))
+    for _ in read_leaves(data):
+        pass
+    return data
+
+
+def read_leaves(data: Buffer) -> Iterator[Leaf]:
+    """Read the file.
+
+    Raises:
+        InvalidInput: it is not in the one form that `write_leaves` gives.
+    """
+    if len(data) % LEAF_BYTES:
+        raise InvalidInput("epoch.leaves", f"A file of leaves has {LEAF_BYTES} bytes for each.")
+    last = b""
+    for at in range(0, len(data), LEAF_BYTES):
+        account, asset, amount = (bytes(data[at + word : at + word + _WORD]) for word in range(0, LEAF_BYTES, _WORD))
+        if account + asset <= last or not account.startswith(_PAD) or not asset.startswith(_PAD):
+            raise InvalidInput("epoch.leaves", f"Leaf {at // LEAF_BYTES} is out of order, there twice, or no address.")
+        last = account + asset
+        yield Leaf(account[-ADDRESS_BYTES:], asset[-ADDRESS_BYTES:], int.from_bytes(amount))
+
+
+def totals_of(leaves: Iterable[Leaf]) -> dict[bytes, int]:
+    """Add up what is owed of each asset."""
+    totals: dict[bytes, int] = {}
+    for leaf in leaves:
+        totals[leaf.asset] = totals.get(leaf.asset, 0) + leaf.cumulative
+    return totals
+
+
+def root_over(leaves: Iterable[Leaf]) -> bytes:
+    """Root of the tree over the leaves; 32 zero bytes where nobody is owed anything: no leaf proves itself by it."""
+    known = list(leaves)
+    return root_of(build_tree(known)) if known else bytes(_WORD)
