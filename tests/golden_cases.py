@@ -15,6 +15,7 @@ from fallow.domain import calls
 from fallow.domain.batches import Promise, seal_batch
 from fallow.domain.chart import NETWORK, Credit, Purpose, account_id, fund, give_back, grant, hold
 from fallow.domain.delegations import Receipt, consent_message, delegation_text, order_message, receipts_message
+from fallow.domain.epochs.filing import Filing
 from fallow.domain.facts import (
     CORE_FACTS,
     LeaseAccepted,
@@ -195,9 +196,17 @@ def golden_bytes() -> dict[str, str]:
             "signed order": order_message(NET, ACCOUNT, b"{}"),
             "buyer's receipts": receipts_message(NET, ACCOUNT, ORDER.id, RECEIPTS),
             "order as JSON": msgspec.json.encode(ORDER),
+            **_epoch_files(),
             **_ledger_ids(),
         }.items()
     }
+
+
+def _epoch_files() -> dict[str, bytes]:
+    """The files of an epoch with one batch: others verify them with programs of their own."""
+    filing = Filing(NET, 7, {"lease.accepted", "offer.made"})
+    pieces = filing.add(seal_batch(records()[:BATCHED], by_node), promise().seal(by_network))
+    return {**{f"epoch file {name}": data for name, data in pieces}, "epoch manifest": filing.manifest().encode()}
 
 
 def _ledger_ids() -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from nacl.signing import SigningKey
 
+from fallow.adapters.archive import StoreArchive, folder_archive, url_archive
 from fallow.adapters.blobs import FolderBlobs
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.nats.bus import NatsBus, connect_nats
@@ -27,6 +28,7 @@ from fallow.adapters.nats.tunnel import BusTunnels
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.delegations import PostgresDelegationStore
+from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
@@ -49,10 +51,12 @@ from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
 from fallow.domain.encoding import tagged_hash
+from fallow.domain.facts import CORE_FACTS
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
 from fallow.ports.rpc import Empty, call
 from fallow.ports.steady import Steady
+from fallow.services.epochs.service import Closing
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
@@ -119,6 +123,8 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             rounds, market = _market(ground, data)
             heard.append(rounds)
             await stack.enter_async_context(market.running())
+        if "epochs" in roles:
+            await stack.enter_async_context((await _closing(ground, data)).running())
         yield
 
 
@@ -215,6 +221,32 @@ def _ingest(ground: Ground) -> Ingest:
         store=PostgresIngestStore(),
         registry=PostgresRegistryStore(),
     )
+
+
+async def _closing(ground: Ground, data: Path) -> Closing:
+    return Closing(
+        net=ground.place.net,
+        holder=secrets.token_hex(8),
+        sign=ground.keys.sign,
+        network_key=bytes(ground.keys.network.verify_key),
+        kinds={fact.kind for fact in CORE_FACTS},
+        folder=data / "closing",
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        log=PostgresIngestStore(),
+        store=PostgresEpochStore(),
+        archive=await asyncio.to_thread(open_archive, data, ground.settings),
+    )
+
+
+def open_archive(data: Path, settings: Settings) -> StoreArchive:
+    """Open the archive that the settings name.
+
+    Raises:
+        InvalidInput: `archive.url`.
+    """
+    return url_archive(settings.archive_url) if settings.archive_url else folder_archive(data / "archive")
 
 
 def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:

@@ -16,7 +16,7 @@ from msgspec import Meta
 from fallow.domain.errors import InvalidInput
 
 FILE = "fallow.toml"
-CORE = ("registry", "ingest", "settle", "market")
+CORE = ("registry", "ingest", "settle", "market", "epochs")
 """The core roles."""
 
 EFFECTIVE = "effective-settings.json"
@@ -98,6 +98,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     window_s: Annotated[
         Annotated[int, Meta(ge=10, le=3600)], _doc("Length of a settlement window in seconds, at most an hour.")
     ] = 3600
+    archive_url: Annotated[
+        str,
+        _doc(
+            "Where epochs are archived: `s3://BUCKET/PREFIX` with keys and region in the environment as AWS's tools "
+            "read them; empty keeps them in the data folder."
+        ),
+    ] = ""
     epoch_hours: Annotated[Annotated[int, Meta(ge=1, le=24 * 31)], _doc("Nominal length of an epoch in hours.")] = 24
     test_credits_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)], _doc("TEST credits of the first buyer, in US dollars.")

@@ -48,6 +48,9 @@ DELEGATION_S = 90 * 86_400
 STDIN_CHARS_MAX = 64 << 10
 DELEGATION_S_MAX = 366 * 86_400
 
+END_EPOCH = "epochs.end"
+END_NOW = "epochs.end_now"
+
 SUBMIT = "market.submit"
 PLANT = "market.plant"
 QUOTE = "market.quote"
@@ -611,3 +614,17 @@ def join_message(token: str, node: str, account: str = "") -> bytes:
     """What a node key signs to show that it is present when its machine joins, and which account's code it follows."""
     follows = f"\0{account}" if account else ""
     return f"fallow/join/1\0{token}\0{node}{follows}".encode()
+
+
+class EndEpoch(Request, frozen=True, kw_only=True):
+    """Let no more records into the epoch after `after` (None: the network's first), when its time is over or `early`.
+
+    Answered with a list of its `EpochEnd`, the same one each time; with an empty one while it goes on.
+    """
+
+    after: int | None
+    early: bool = False
+
+
+class EndNow(Request, frozen=True, kw_only=True):
+    """End the open epoch before its time. Answered with its `EpochEnd`; its closing goes on by itself."""

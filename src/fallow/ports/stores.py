@@ -44,6 +44,22 @@ class StoredBatch(NamedTuple):
     received_at: int
 
 
+class PromisedBatch(NamedTuple):
+    """A batch of an epoch with the promise that was given for it."""
+
+    pos: int
+    data: bytes
+    promise: bytes
+
+
+class EpochEnd(NamedTuple):
+    """An epoch that is over, and its real bounds in milliseconds since 1970: `until_ms` is the next one's beginning."""
+
+    epoch: int
+    from_ms: int
+    until_ms: int
+
+
 class StoredOpening(NamedTuple):
     """A private value beside its record: erasable, in contrast to the record."""
 
@@ -81,6 +97,22 @@ class IngestStore(Protocol):
 
     async def after(self, tx: Transaction, pos: int, limit: int) -> list[LoggedBatch]:
         """Read the log. Other services may."""
+        ...
+
+    async def of_epoch(self, tx: Transaction, epoch: int, pos: int, limit: int) -> list[PromisedBatch]:
+        """Read an epoch's part of the log above a position. Other services may."""
+        ...
+
+    async def first_epoch(self, tx: Transaction) -> int | None:
+        """The first epoch that anything was written into, or that ended."""
+        ...
+
+    async def ended(self, tx: Transaction, epoch: int | None = None) -> EpochEnd | None:
+        """How an epoch ended, or the latest that did; None before it does."""
+        ...
+
+    async def end_epoch(self, tx: Transaction, end: EpochEnd) -> None:
+        """Note that an epoch is over; once an epoch."""
         ...
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fallow.adapters.memory.database import memory_transaction
 from fallow.ports.database import Transaction
-from fallow.ports.stores import BatchKey, LoggedBatch, StoredBatch, StoredOpening
+from fallow.ports.stores import BatchKey, EpochEnd, LoggedBatch, PromisedBatch, StoredBatch, StoredOpening
 
 
 class MemoryIngestStore:
@@ -18,6 +18,7 @@ class MemoryIngestStore:
         self.openings: dict[tuple[bytes, str], StoredOpening] = {}
         self._positions: dict[BatchKey, int] = {}
         self._expected: dict[bytes, tuple[int, int]] = {}
+        self._ends: dict[int, EpochEnd] = {}
         self._pos = 0
 
     async def lock(self, tx: Transaction) -> None:
@@ -61,3 +62,23 @@ class MemoryIngestStore:
             if (batch := self.batches.get(at)) is not None:
                 page.append(LoggedBatch(at, batch.key.node, batch.data, batch.received_at))
         return page
+
+    async def of_epoch(self, tx: Transaction, epoch: int, pos: int, limit: int) -> list[PromisedBatch]:
+        """Read an epoch's part of the log above a position."""
+        memory_transaction(tx)
+        found = [(at, batch) for at, batch in sorted(self.batches.items()) if at > pos and batch.epoch == epoch]
+        return [PromisedBatch(at, batch.data, batch.promise) for at, batch in found[:limit]]
+
+    async def first_epoch(self, tx: Transaction) -> int | None:
+        """The first epoch that anything was written into, or that ended."""
+        memory_transaction(tx)
+        return min((*self._ends, *(batch.epoch for batch in self.batches.values())), default=None)
+
+    async def ended(self, tx: Transaction, epoch: int | None = None) -> EpochEnd | None:
+        """How an epoch ended, or the latest that did."""
+        memory_transaction(tx)
+        return self._ends.get(max(self._ends, default=-1) if epoch is None else epoch)
+
+    async def end_epoch(self, tx: Transaction, end: EpochEnd) -> None:
+        """Note that an epoch is over."""
+        memory_transaction(tx).add(self._ends, end.epoch, end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fallow.ports.database import Transaction
-from fallow.ports.stores import BatchKey, LoggedBatch, StoredBatch, StoredOpening
+from fallow.ports.stores import BatchKey, EpochEnd, LoggedBatch, PromisedBatch, StoredBatch, StoredOpening
 
 LOCK = 0x46_41_4C_4C_4F_57_01
 """Any number that nothing else locks."""
@@ -66,3 +66,33 @@ class PostgresIngestStore:
             "SELECT pos, node, data, received_at FROM ingest.batch WHERE pos > $1 ORDER BY pos LIMIT $2", pos, limit
         )
         return [LoggedBatch(row["pos"], row["node"], row["data"], row["received_at"]) for row in rows]
+
+    async def of_epoch(self, tx: Transaction, epoch: int, pos: int, limit: int) -> list[PromisedBatch]:
+        """Read an epoch's part of the log above a position."""
+        rows = await tx.fetch(
+            "SELECT pos, data, promise FROM ingest.batch WHERE epoch = $1 AND pos > $2 ORDER BY pos LIMIT $3",
+            epoch,
+            pos,
+            limit,
+        )
+        return [PromisedBatch(row["pos"], row["data"], row["promise"]) for row in rows]
+
+    async def first_epoch(self, tx: Transaction) -> int | None:
+        """The first epoch that anything was written into, or that ended."""
+        rows = await tx.fetch(
+            "SELECT least((SELECT min(epoch) FROM ingest.epoch_end), (SELECT min(epoch) FROM ingest.batch)) AS epoch"
+        )
+        return None if rows[0]["epoch"] is None else int(rows[0]["epoch"])
+
+    async def ended(self, tx: Transaction, epoch: int | None = None) -> EpochEnd | None:
+        """How an epoch ended, or the latest that did."""
+        rows = await tx.fetch(
+            "SELECT epoch, from_ms, until_ms FROM ingest.epoch_end WHERE $1::bigint IS NULL OR epoch = $1"
+            " ORDER BY epoch DESC LIMIT 1",
+            epoch,
+        )
+        return EpochEnd(rows[0]["epoch"], rows[0]["from_ms"], rows[0]["until_ms"]) if rows else None
+
+    async def end_epoch(self, tx: Transaction, end: EpochEnd) -> None:
+        """Note that an epoch is over."""
+        await tx.execute("INSERT INTO ingest.epoch_end (epoch, from_ms, until_ms) VALUES ($1, $2, $3)", *end)

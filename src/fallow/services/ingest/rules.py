@@ -1,9 +1,10 @@
-"""Which batches are taken, pure: order per node, duplicates, contradictions."""
+"""Which batches are taken and into which epoch, pure: order per node, duplicates, contradictions, ends of epochs."""
 
 from __future__ import annotations
 
 from fallow.domain.batches import Batch
 from fallow.domain.errors import Conflict
+from fallow.ports.stores import EpochEnd
 
 Expected = tuple[int, int]
 """Boot and next sequence number."""
@@ -29,3 +30,17 @@ def check_same(batch: Batch, root: bytes) -> None:
             f"Another batch of this node has number {batch.seq} of boot {batch.boot} already.",
             "A node never signs two batches under one number; start the agent anew, it then takes a new boot number.",
         )
+
+
+def epoch_at(now: int, epoch_ms: int, last: EpochEnd | None) -> int:
+    """Into which epoch a batch goes: the calendar's, or the one after the last where that one ended early."""
+    return max(now // epoch_ms, last.epoch + 1 if last else 0)
+
+
+def end_of(epoch: int, now: int, epoch_ms: int, last: EpochEnd | None, *, early: bool) -> EpochEnd | None:
+    """Decide how the open epoch ends: with the calendar, or now; None when neither is so. `last` is before it."""
+    nominal = (epoch + 1) * epoch_ms
+    if now < nominal and not early:
+        return None
+    from_ms = last.until_ms if last else min(epoch * epoch_ms, now)
+    return EpochEnd(epoch, from_ms, max(from_ms, min(now, nominal)))

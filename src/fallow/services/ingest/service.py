@@ -13,20 +13,20 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from fallow.domain.batches import Batch, Promise, open_batch
-from fallow.domain.calls import INGESTED, Deliver, Delivered, ingest
+from fallow.domain.calls import END_EPOCH, INGESTED, Deliver, Delivered, EndEpoch, ingest
 from fallow.domain.encoding import encode, tagged_hash
-from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.records import check_openings
 from fallow.domain.signing import Sign
 from fallow.ports.bus import Bus
 from fallow.ports.database import Database, Transaction
 from fallow.ports.mishaps import MISHAPS, internal, steadily
 from fallow.ports.rates import Buckets, Rate
-from fallow.ports.rpc import serve_many
+from fallow.ports.rpc import serve, serve_many
 from fallow.ports.steady import Steady
-from fallow.ports.stores import BatchKey, IngestStore, RegistryStore, StoredBatch, StoredOpening
+from fallow.ports.stores import BatchKey, EpochEnd, IngestStore, RegistryStore, StoredBatch, StoredOpening
 from fallow.ports.tasks import background
-from fallow.services.ingest.rules import Expected, check_order, check_same
+from fallow.services.ingest.rules import Expected, check_order, check_same, end_of, epoch_at
 
 WAITING_MAX = 4096
 WAITING_A_NODE_MAX = 16
@@ -82,6 +82,7 @@ class Ingest:
             serve_many(
                 self._bus, ingest("*"), Deliver, self._deliver, queue="ingest", concurrency=BATCHES_A_TRANSACTION_MAX
             ),
+            serve(self._bus, END_EPOCH, EndEpoch, self._end_epoch, queue="ingest"),
         ):
             yield
 
@@ -151,6 +152,25 @@ class Ingest:
         except Unavailable:
             return  # readers look by themselves every second
 
+    async def _end_epoch(self, request: EndEpoch) -> list[EpochEnd]:
+        """End an epoch. Whoever writes holds the lock: what was promised for the epoch is written before it ends."""
+        async with self._database.transaction() as tx:
+            await self._store.lock(tx)
+            last, now = await self._store.ended(tx), self._clock.now_ms()
+            first = await self._store.first_epoch(tx)
+            first = epoch_at(now, self._epoch_ms, None) if first is None else first
+            epoch = first if request.after is None else request.after + 1
+            if last is not None and epoch <= last.epoch:
+                known = await self._store.ended(tx, epoch)
+                return [known] if known else []
+            if epoch != (last.epoch + 1 if last else first):
+                raise Conflict("epoch.not_next", f"Epoch {epoch} is not the one that is open.")
+            end = end_of(epoch, now, self._epoch_ms, last, early=request.early)
+            if end is None:
+                return []
+            await self._store.end_epoch(tx, end)
+            return [end]
+
     async def _write(self, tx: Transaction, group: Sequence[_Waiting]) -> list[bytes | FallowError]:
         await self._store.lock(tx)
         nodes = list({waiting.batch.node for waiting in group})
@@ -161,12 +181,13 @@ class Ingest:
             self._clock.not_before(await self._store.latest_at(tx))
             self._knows_time = True
         now = self._clock.now_ms()
+        epoch = epoch_at(now, self._epoch_ms, await self._store.ended(tx))
         batches: list[StoredBatch] = []
         openings: list[StoredOpening] = []
         answers: list[bytes | FallowError] = []
         for waiting in group:
             try:
-                fresh = self._admit(waiting.batch, enrolled, expected, known, now)
+                fresh = self._admit(waiting.batch, enrolled, expected, known, epoch, now)
             except FallowError as error:
                 answers.append(error)
                 continue
@@ -184,6 +205,7 @@ class Ingest:
         enrolled: set[bytes],
         expected: dict[bytes, Expected],
         known: dict[BatchKey, tuple[bytes, bytes]],
+        epoch: int,
         now: int,
     ) -> StoredBatch | None:
         """Decide on one batch and note it in `expected` and `known`; None when it is there already."""
@@ -195,7 +217,6 @@ class Ingest:
             return None
         check_order(batch, expected.get(batch.node))
         count = len(batch.records)
-        epoch = now // self._epoch_ms
         promise = Promise(
             net=self._net,
             epoch=epoch,

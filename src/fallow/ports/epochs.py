@@ -1,0 +1,34 @@
+"""What the closing of epochs keeps beside the archive."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from fallow.ports.database import Transaction
+
+
+class Closed(NamedTuple):
+    """An epoch that is closed, with the statement as it was signed."""
+
+    epoch: int
+    statement: bytes
+
+
+class EpochStore(Protocol):
+    """Who closes epochs, and which are closed."""
+
+    async def lead(self, tx: Transaction, holder: str, now: int, until: int) -> bool:
+        """Become the one closer until `until`, or stay it; whether that is so. Another one's time must be over."""
+        ...
+
+    async def last(self, tx: Transaction) -> Closed | None:
+        """The latest epoch that is closed."""
+        ...
+
+    async def add(self, tx: Transaction, closed: Closed) -> None:
+        """Note that an epoch is closed; once an epoch.
+
+        Raises:
+            Conflict: `database.duplicate`: it is already.
+        """
+        ...

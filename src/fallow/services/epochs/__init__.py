@@ -1,0 +1,1 @@
+"""Closing epochs: see README.md."""

@@ -1,0 +1,201 @@
+"""Closes epochs, one after the other: files what ingest wrote, and signs the statement.
+
+The steps of a closing: ingest ends the epoch (no record comes in any more), the files are put into the archive, the
+manifest last, the statement is created there, and that is noted. Each step gives the same bytes however often it is
+done; a closing that was cut short begins again at the first one. Once there is a statement in the archive nothing of
+its epoch changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
+from fallow.domain.epochs.manifest import STATEMENT, Manifest, path_of
+from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
+from fallow.domain.errors import Conflict, FallowError, NotFound
+from fallow.domain.signing import Sign
+from fallow.ports.archive import Archive, whole
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database
+from fallow.ports.epochs import Closed, EpochStore
+from fallow.ports.mishaps import steadily
+from fallow.ports.rpc import call, serve
+from fallow.ports.stores import EpochEnd, IngestStore
+from fallow.ports.tasks import background, first_error
+from fallow.services.epochs.writing import Spool
+
+LOOK_S = 2.0
+"""How long after its end an epoch's closing begins, at most."""
+
+LEAD_MS = 60_000
+RENEW_S = 15.0
+BATCHES_A_PAGE = 64
+"""At most 32 MiB."""
+
+_log = logging.getLogger(__name__)
+
+
+class Closing:
+    """Closes each epoch when it is over, or when the operator says so. Of several copies one does."""
+
+    def __init__(
+        self,
+        *,
+        net: str,
+        holder: str,
+        sign: Sign,
+        network_key: bytes,
+        kinds: Collection[str],
+        folder: Path,
+        bus: Bus,
+        clock: Clock,
+        database: Database,
+        log: IngestStore,
+        store: EpochStore,
+        archive: Archive,
+    ) -> None:
+        self._net = net
+        self._holder = holder
+        self._sign = sign
+        self._network_key = network_key
+        self._kinds = kinds
+        self._folder = folder
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._log_store = log
+        self._store = store
+        self._archive = archive
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Close epochs while the context is open."""
+        async with (
+            background(steadily("epochs.closing", self._watch, self._clock)),
+            serve(self._bus, END_NOW, EndNow, self._end_now, queue="epochs"),
+        ):
+            yield
+
+    async def close_next(self) -> Statement | None:
+        """Close the epoch after the last closed one; None while that goes on.
+
+        Raises:
+            Conflict: another closer is at it (`epoch.busy`), or the archive is not this network's (`epoch.foreign`).
+            Unavailable: a part is away; what was done is found again.
+        """
+        async with self._database.transaction() as tx:
+            last = await self._store.last(tx)
+        end = await self._end(last.epoch if last else None)
+        if end is None:
+            return None
+        await self._lead()
+        with first_error():
+            async with background(self._renew()):
+                return await self._close(end, last)
+
+    async def _close(self, end: EpochEnd, last: Closed | None) -> Statement:
+        sealed = await asyncio.to_thread(self._said, end.epoch)
+        if sealed is None:
+            manifest = await self._file(end.epoch)
+            sealed = await self._say(self._statement(end, last, manifest))
+        await self._note(Closed(end.epoch, sealed))
+        return self._own(sealed, end.epoch)
+
+    async def _end(self, after: int | None, *, early: bool = False) -> EpochEnd | None:
+        ended = await call(self._bus, END_EPOCH, EndEpoch(after=after, early=early), list[EpochEnd])
+        return ended[0] if ended else None
+
+    def _said(self, epoch: int) -> bytes | None:
+        """Return the statement that is in the archive already."""
+        try:
+            sealed = whole(self._archive, path_of(epoch, STATEMENT), STATEMENT_BYTES_MAX)
+        except NotFound:
+            return None
+        self._own(sealed, epoch)
+        return sealed
+
+    def _own(self, sealed: bytes, epoch: int) -> Statement:
+        try:
+            statement = Statement.open(sealed, self._network_key)
+        except FallowError as error:
+            raise Conflict("epoch.foreign", f"The archive's statement of epoch {epoch} is not ours. {error}") from error
+        if (statement.net, statement.epoch) != (self._net, epoch):
+            raise Conflict("epoch.foreign", f"The archive's statement of epoch {epoch} is of another epoch or network.")
+        return statement
+
+    async def _file(self, epoch: int) -> Manifest:
+        """Put what came in during the epoch into the archive."""
+        spool = await asyncio.to_thread(Spool, self._folder, self._net, epoch, self._kinds)
+        try:
+            pos = 0
+            while True:
+                async with self._database.transaction() as tx:
+                    page = await self._log_store.of_epoch(tx, epoch, pos, BATCHES_A_PAGE)
+                if not page:
+                    return await asyncio.to_thread(spool.put, self._archive)
+                await asyncio.to_thread(spool.add, page)
+                pos = page[-1].pos
+        finally:
+            await asyncio.to_thread(spool.remove)
+
+    def _statement(self, end: EpochEnd, last: Closed | None, manifest: Manifest) -> Statement:
+        return Statement(
+            net=self._net,
+            epoch=end.epoch,
+            from_ms=end.from_ms,
+            until_ms=end.until_ms,
+            manifest=hashlib.sha256(manifest.encode()).digest(),
+            previous=hashlib.sha256(last.statement).digest() if last else NONE,
+        )
+
+    async def _say(self, statement: Statement) -> bytes:
+        """Create the statement in the archive: from then on it is said."""
+        sealed = statement.seal(self._sign)
+        if not await asyncio.to_thread(self._archive.create, path_of(statement.epoch, STATEMENT), sealed):
+            raise Conflict("epoch.busy", f"Another closer has closed epoch {statement.epoch} meanwhile.")
+        return sealed
+
+    async def _note(self, closed: Closed) -> None:
+        async with self._database.transaction() as tx:
+            await self._store.add(tx, closed)
+        _log.info("epoch %d is closed", closed.epoch)
+
+    async def _end_now(self, request: EndNow) -> EpochEnd:
+        """End the open epoch before its time. It is closed as soon as those before it are."""
+        del request
+        async with self._database.transaction() as tx:
+            last = await self._store.last(tx)
+        after = last.epoch if last else None
+        while (over := await self._end(after)) is not None:
+            after = over.epoch
+        ended = await self._end(after, early=True)
+        if ended is None:
+            raise Conflict("epoch.not_ended", "The epoch did not end.", "Try again.")
+        return ended
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                if await self.close_next() is not None:
+                    continue
+            except FallowError as error:
+                _log.warning("no epoch is closed for now: %s", error)
+            await self._clock.sleep(LOOK_S)
+
+    async def _lead(self) -> None:
+        now = self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            if not await self._store.lead(tx, self._holder, now, now + LEAD_MS):
+                raise Conflict("epoch.busy", "Another process closes epochs.", "Try again in a minute.")
+
+    async def _renew(self) -> None:
+        while True:
+            await self._clock.sleep(RENEW_S)
+            await self._lead()
