@@ -47,7 +47,7 @@ class ClosedEpoch:
         data = write_leaves(leaves)
         totals = totals_of(leaves)
         manifest = made.manifest.encode()
-        said = {
+        said: dict[str, Any] = {
             "net": NET,
             "epoch": epoch,
             "from_ms": 0,

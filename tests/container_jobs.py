@@ -115,7 +115,7 @@ def zstd(data: bytes) -> bytes:
     return zstandard.compress(data)
 
 
-_PACKED = {gzipped: "+gzip", zstd: "+zstd"}
+_PACKED: dict[Pack | None, str] = {gzipped: "+gzip", zstd: "+zstd"}
 
 
 def packed_blobs(made: Image, pack: Pack | None = gzipped) -> tuple[bytes, list[bytes]]:

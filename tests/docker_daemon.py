@@ -43,7 +43,7 @@ def daemon() -> Iterator[str]:
             )
         held = os.pidfd_open(process.pid)
         try:
-            if told not in select.select([told, held], [], [], START_S)[0]:
+            if told.fileno() not in select.select([told.fileno(), held], [], [], START_S)[0]:
                 raise RuntimeError((folder / "log").read_text()[-1000:])
             yield str(listens)
         finally:

@@ -148,8 +148,8 @@ class Store:
             tx.put(self.offers, offer.node, msgspec.json.encode(offer))
         for meter, price_ms in rows.meters.items():
             tx.put(self.meters, meter, price_ms)
-        for key, tally in rows.tallies.items():
-            tx.put(self.tallies, key, tally)
+        for tally_key, tally in rows.tallies.items():
+            tx.put(self.tallies, tally_key, tally)
         for refusal in rows.refusals:
             tx.put(self.refusals, len(self.refusals), refusal)
         for node, standing in rows.standings.items():
@@ -312,13 +312,18 @@ class World:
 
     def submit(self, order: Order, account: bytes) -> Answer:
         """A work that says so has results that can be compared (by its buyer's word alone), or keeps checkpoints."""
-        says = {name: bool(order.work.get(name)) for name in ("compares", "checkpoints")}
         secret = bool(order.work.get("secrets"))
         blobs, fetched = (tuple(order.work.get(name, ())) for name in ("blobs", "fetched"))
         program = order.work.get("program", "")
         proves = not (order.work.get("buyers_word") or program)
         needs = Needs(
-            secrets=("KEY",) if secret else (), blobs=blobs, fetched=fetched, proves=proves, program=program, **says
+            compares=bool(order.work.get("compares")),
+            checkpoints=bool(order.work.get("checkpoints")),
+            secrets=("KEY",) if secret else (),
+            blobs=blobs,
+            fetched=fetched,
+            proves=proves,
+            program=program,
         )
         return self.ask(Submission(order, account, needs, locked=b"locked" if secret else None))
 

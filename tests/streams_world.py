@@ -43,9 +43,9 @@ def node_of(key: SigningKey) -> bytes:
 
 def opening(signer: SigningKey = NETWORK, want: Logs | Exec | None = None, **changes: object) -> Opening:
     """An opening with a good ticket, but for the `changes`."""
-    fields = {"net": NET, "node": node_of(NODE), "lease": LEASE, "account": ACCOUNT, "purpose": "logs"}
+    fields: dict[str, Any] = {"net": NET, "node": node_of(NODE), "lease": LEASE, "account": ACCOUNT, "purpose": "logs"}
     fields |= {"expires_at": 2**53, **changes}
-    ticket = StreamTicket(**fields)  # type: ignore[arg-type]
+    ticket = StreamTicket(**fields)
     return Opening(ticket.seal(lambda message: signer.sign(message).signature), want or Logs("stdout"))
 
 

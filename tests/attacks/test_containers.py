@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -321,7 +322,7 @@ def mounted(folder: Path, *, bytes_max: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def running(case: ContainerCase, script: str = "exec sleep 60", **changes: object) -> AsyncIterator[Inside]:
+async def running(case: ContainerCase, script: str = "exec sleep 60", **changes: Any) -> AsyncIterator[Inside]:
     """A container that runs, and the way into it."""
     ways: list[Inside | None] = []
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
@@ -338,6 +339,7 @@ async def running(case: ContainerCase, script: str = "exec sleep 60", **changes:
 async def said(inside: Inside, script: str, stdin: bytes = b"") -> tuple[int, str, str]:
     """What became of a script in a container."""
     async with inside.command(["sh", "-c", script], None) as command:
+        assert command.stderr is not None
         command.stdin.write(stdin)
         command.stdin.write_eof()
         ended, out, err = await asyncio.gather(command.wait(), command.stdout.read(), command.stderr.read())

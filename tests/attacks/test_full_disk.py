@@ -12,7 +12,8 @@ import pytest
 
 from fallow.verticals.compute.worker.wasm_files import BLOBS
 from tests.capability import require
-from tests.network import check_books, check_job, network, reachable_folder, until_async
+from tests.engines import reachable_folder
+from tests.network import check_books, check_job, network, until_async
 from tests.programs import SECOND
 
 pytestmark = pytest.mark.timeout(180)

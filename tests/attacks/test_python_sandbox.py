@@ -13,6 +13,7 @@ import stat
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ async def test_secrets_are_variables_and_stand_on_no_command_line(case: PythonCa
             seen.extend(left_over(one))
         case.cancel.set()
 
-    lease = {"secrets": secrets, "save": look, "checkpoint_s": 1, "until_stopped": True}
+    lease: dict[str, Any] = {"secrets": secrets, "save": look, "checkpoint_s": 1, "until_stopped": True}
     finished = await case.run(script, env={"MINE": "1"}, **lease)
     assert seen == []
     environment, lines = json.loads(case.stdout(finished))

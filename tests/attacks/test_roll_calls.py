@@ -7,6 +7,7 @@ intervals; the table in the compute vertical's README is taken from here.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from fallow.domain.verification import MISSED_PROVEN_MAX
@@ -35,7 +36,7 @@ class Outcome(NamedTuple):
 
 def play(name: str, *, heads: int = HEADS, noise: float = 0.02, closed: Closed = willing) -> Outcome:
     """Play a case with all seeds and add the outcomes up."""
-    runs = [played(seed, lambda seed=seed: _run(seed, heads, noise, closed)) for seed in SEEDS]
+    runs = [played(seed, partial(_run, seed, heads, noise, closed)) for seed in SEEDS]
 
     def added(rates: list[Rate]) -> Rate:
         return Rate(sum(rate.hits for rate in rates), sum(rate.cases for rate in rates))

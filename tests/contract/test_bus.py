@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -306,14 +306,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        select = self._selector.select
+        selector = cast("Any", self)._selector
+        select = selector.select
 
         def jump(timeout: float | None) -> Any:
             assert timeout is not None, "everybody waits for ever"
             self.now += max(timeout, 0)
             return select(0)
 
-        self._selector.select = jump
+        selector.select = jump
 
     def time(self) -> float:
         """Seconds since the loop began."""

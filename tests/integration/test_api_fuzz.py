@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import schemathesis
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi import checks
 
@@ -73,7 +74,7 @@ def document() -> dict[str, Any]:
 
 
 SCHEMA = schemathesis.openapi.from_dict(document())
-OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
+OPERATIONS = [cast("Ok[APIOperation[Any, Any, Any, Any]]", found).ok() for found in SCHEMA.get_all_operations()]
 CASES = [(each, GenerationMode.POSITIVE) for each in OPERATIONS] + [
     (each, GenerationMode.NEGATIVE) for each in OPERATIONS if each.body or each.path_parameters or each.query
 ]
@@ -81,13 +82,13 @@ CASES = [(each, GenerationMode.POSITIVE) for each in OPERATIONS] + [
 
 @pytest.mark.parametrize(("operation", "mode"), CASES, ids=[f"{mode.value} {each.label}" for each, mode in CASES])
 def test_every_answer_is_one_that_the_document_states(
-    known: Known, operation: APIOperation, mode: GenerationMode
+    known: Known, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode
 ) -> None:
     headers = {"Authorization": f"Bearer {known.keys['operate' if 'operator' in operation.path else 'buy']}"}
 
     @bounded
     @given(case=operation.as_strategy(generation_mode=mode), mine=st.booleans())
-    def ask(case: Case, mine: bool) -> None:
+    def ask(case: Case[Any], mine: bool) -> None:
         if mine:
             aim(case, known)
         hostile = mode is GenerationMode.NEGATIVE and not mine
@@ -109,7 +110,7 @@ def bounded(test: Any) -> Any:
     )
 
 
-def aim(case: Case, known: Known) -> None:
+def aim(case: Case[Any], known: Known) -> None:
     """Ask for what is there, so that not every answer is that it is not."""
     there = {"job_id": known.order.id, "sha256": known.blob}
     for name in there.keys() & (case.path_parameters or {}).keys():

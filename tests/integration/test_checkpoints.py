@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -42,7 +43,7 @@ async def test_taken_back_at_nine_tenths_it_costs_at_most_a_seventh_more(net: Ne
     script = tmp_path / "work.py"
     script.write_text(WORK)
     taken, other, calm = net.running.agents
-    options = {"checkpoint_s": 1, "time_limit_s": 60}
+    options: dict[str, Any] = {"checkpoint_s": 1, "time_limit_s": 60}
     undisturbed = await net.buyer.python_order(script, requirements=only(calm), **options)
     needs = only(taken, other)
     disturbed = await net.buyer.python_order(script, requirements=needs, **options)

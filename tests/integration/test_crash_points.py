@@ -154,9 +154,9 @@ async def test_roles_die_at_every_step_of_a_window(when: str, tmp_path: Path) ->
 async def script_order(net: Net, script: Path, ticks: int, agent: Agent) -> Order:
     """An order for so many ticks on this machine."""
     needs = msgspec.structs.replace(NEEDS, nodes_allowed=[agent.node])
-    options = {"requirements": needs, "checkpoint_s": 1, "time_limit_s": 60, "retries": 3}
-    order: Order = await net.buyer.python_order(script, [str(ticks)], **options)
-    return order
+    return await net.buyer.python_order(
+        script, [str(ticks)], requirements=needs, checkpoint_s=1, time_limit_s=60, retries=3
+    )
 
 
 async def submitted(net: Net, order: Order) -> None:

@@ -162,7 +162,7 @@ def test_the_wheel_is_whole_and_always_the_same(tmp_path: Path) -> None:
 
 
 def installed(python: Path) -> set[str]:
-    command = [python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]
+    command = [str(python), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]
     found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return {one["name"].lower().replace("_", "-") for one in found} - {"pip", "setuptools", "typing-extensions"}
 

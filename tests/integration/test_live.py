@@ -11,6 +11,7 @@ import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from fallow import Requirements
 from fallow.bootstrap.listening import free_port
 from fallow.domain.errors import Conflict, NotFound
+from fallow.domain.streams import LogSource
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests import programs
 from tests.container_jobs import image, oci_archive
@@ -126,7 +128,8 @@ async def test_a_container_is_looked_into_while_it_runs(net: Net, tmp_path: Path
     assert (await net.buyer.quote(order)).candidates
     await net.buyer.submit(order)
     try:
-        for source, line in (("stdout", b"serves\n"), ("stderr", b"oops\n")):
+        lines: list[tuple[LogSource, bytes]] = [("stdout", b"serves\n"), ("stderr", b"oops\n")]
+        for source, line in lines:
             async for piece in net.buyer.logs(order.id, source=source, follow=True):
                 assert piece == line
                 break
@@ -221,7 +224,7 @@ async def _answers(url: str) -> None:
         await until_async(answers, "the program answers")
 
 
-def _profile(net: Net) -> dict[str, str]:
+def _profile(net: Net) -> dict[str, Any]:
     return {"FALLOW_URL": net.url, "FALLOW_API_KEY": net.first.key}
 
 

@@ -524,7 +524,7 @@ def test_keys_that_others_made_can_be_read(kind: Kind, text: str) -> None:
 
 
 def test_the_configuration_takes_only_keys() -> None:
-    good = {
+    good: dict[str, Any] = {
         "core_public_keys": {"market": user(CORE)},
         "callout_public_key": user(CALLOUT),
         "system_public_key": user(SYSTEM),

@@ -145,7 +145,7 @@ async def test_a_banned_machine_loses_its_work_at_once_and_may_come_back(net: Ne
         await net.operator.act("ban", outcast.node, "under suspicion")
 
         async def idle() -> bool:
-            return (await outcast.ask("status"))["leases"] == []
+            return not (await outcast.ask("status"))["leases"]
 
         await until_async(idle, "the machine was told to stop", every=0.05)
         (lease,) = [lease for lease in await net.all_leases() if lease.job == order.id]

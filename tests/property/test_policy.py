@@ -68,7 +68,8 @@ def says_no(policy: IdlePolicy, seen: Reading, now: Now) -> bool:
     sees = (seen.others_cpu_percent, seen.idle_s, seen.temperature_c, seen.programs)
     asked = (policy.others_cpu_percent, policy.away_minutes, policy.temperature_c, policy.programs or None)
     blind = any(isinstance(one, Unknown) and rule is not None for one, rule in zip(sees, asked, strict=True))
-    load, idle, heat, running = ((None if isinstance(one, Unknown) else one) for one in sees)
+    load, idle, heat = (None if isinstance(one, Unknown) else one for one in sees[:3])
+    running = () if isinstance(seen.programs, Unknown) else seen.programs
     gpu = {} if isinstance(seen.gpu_mib, Unknown) else seen.gpu_mib
     return blind or any(
         [

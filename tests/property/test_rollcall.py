@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -34,7 +34,7 @@ rounds = st.lists(st.tuples(rates, rates), min_size=ROUNDS, max_size=ROUNDS)
 trials = st.sets(st.sampled_from(NODES), min_size=2).map(lambda nodes: Trial(suspects=tuple(sorted(nodes))))
 
 
-def concluded(trial: Trial, shown: list[tuple[Mapping[bytes, int], Mapping[bytes, int]]]) -> Trial:
+def concluded(trial: Trial, shown: Sequence[tuple[Mapping[bytes, int], Mapping[bytes, int]]]) -> Trial:
     for alone, together in shown:
         if trial.open:
             trial = tried(trial, alone, together)

@@ -177,14 +177,14 @@ class SubscriptionMachine(RuleBasedStateMachine):
     @rule(which=PICK, other=st.sampled_from(["limit", "vertical", "window"]))
     def open_on_other_terms(self, which: int, other: str) -> None:
         request = self.asked[self.pick(which)]
-        changed = {
+        terms: dict[str, dict[str, object]] = {
             "limit": {"limit_microusd": request.limit_microusd + 1},
             "vertical": {"vertical": "gnss"},
             "window": {"window_ms": WINDOW_MS + 1},
-        }[other]
+        }
         before = self.balances()
         with pytest.raises(Conflict):
-            self.do(self.service.open(_changed(request, changed)))
+            self.do(self.service.open(_changed(request, terms[other])))
         assert self.do(self.service.open(request)) == self.shown[request.id]
         assert self.balances() == before
 

@@ -14,10 +14,11 @@ from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id
 from fallow.domain.draws import Commitment, Draw, faults, seed_of
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
-from fallow.domain.leases import INCONCLUSIVE, Lease, LeaseState
+from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.ledger import PENDING, POST_PENDING
 from fallow.domain.records import Record
 from fallow.domain.rollcall import Call
+from fallow.domain.verification import INCONCLUSIVE
 from fallow.services.market.outbound import seed
 from fallow.services.market.rounds import Rounds
 from tests.sim.core import CHECK_SECRET, NET, Truth

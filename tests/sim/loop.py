@@ -14,16 +14,22 @@ import asyncio
 import heapq
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 STEPS_AT_ONCE_MAX = 100_000
 DISK_S = 0.004
 LIFE_S = 2_000.0
 PROCESS: ContextVar[str] = ContextVar("process", default="")
 """Which process the running task belongs to; "" is the world."""
+
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 class Stuck(Exception):
@@ -43,6 +49,9 @@ class _Task(asyncio.Task[Any]):
 
 class SimLoop(asyncio.BaseEventLoop):
     """`trouble` collects what tasks raised and nobody awaited."""
+
+    _ready: deque[Any]  # what asyncio says of itself to nobody: what can run, and a heap of timers
+    _scheduled: list[Any]
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -70,7 +79,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._ready.extend(self._stopped.pop(name, ()))
         return was_stopped
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Args]], T], *args: *Args
+    ) -> asyncio.Future[T]:
         """Run it here: at once and tell later, or later; so that a crash can come in between, and before."""
         answer = self.create_future()
         at = self._now + DISK_S * self._chance.random()
@@ -80,7 +91,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if executor is None and self._chance.random() < 0.5:
             self.call_at(at, partial(_tell, answer, _outcome(func, args)))
         else:
-            self.call_at(at, lambda: answer.done() or _tell(answer, _outcome(func, args)))
+            self.call_at(at, lambda: None if answer.done() else _tell(answer, _outcome(func, args)))
         return answer
 
     def _run_once(self) -> None:

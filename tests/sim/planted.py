@@ -89,7 +89,7 @@ def released_is_charged(patch: Patch) -> None:
         held = {chart._window_id("hold", ref, window, credit): amount for credit, amount in parts}
         return [
             post_pending(entry.id, entry.pending_id, held[entry.pending_id], ref=ref)
-            if entry.flags & VOID_PENDING
+            if entry.flags & VOID_PENDING and entry.pending_id is not None
             else entry
             for entry in transfers(ref, window, parts, *rest)
         ]
@@ -148,9 +148,9 @@ def duplicate_batch_taken(patch: Patch) -> None:
     """Ingest takes a batch that it has already as a new one."""
     admit = ingest.Ingest._admit
 
-    def take_anything(self: Any, batch: Any, enrolled: Any, expected: Any, known: Any, now: int) -> Any:
+    def take_anything(self: Any, batch: Any, enrolled: Any, expected: Any, known: Any, epoch: int, now: int) -> Any:
         known.pop(ingest._key(batch), None)
-        return admit(self, batch, enrolled, expected, known, now)
+        return admit(self, batch, enrolled, expected, known, epoch, now)
 
     patch.setattr(ingest.Ingest, "_admit", take_anything)
     patch.setattr(ingest, "check_order", lambda *_: None)

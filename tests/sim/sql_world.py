@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 from fallow.adapters.postgres.checks import PostgresCheckStore
@@ -30,6 +31,7 @@ from fallow.domain.records import Body, make_record
 from fallow.domain.resources import Resources, Terms
 from fallow.ports.database import Transaction
 from fallow.ports.stores import BatchKey, NodeRow, StoredBatch
+from fallow.services.market.brain import Brain
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import TERM_MS, Rounds, Submission, _Waiting
 from fallow.services.market.seeds import Seeds
@@ -40,6 +42,11 @@ START_MS, WINDOW_MS, DAY_MS = 1_700_000_000_000, 4_000, 86_400_000
 POOR, GRANT = 4_000, 10**7
 """What the buyer has while things go wrong, so that reservations meet the limit, and what he gets afterwards."""
 STEPS, CALM_ROUNDS_MAX = 40, 200
+
+
+def _beat(node: bytes, brain: Brain, now: int) -> None:
+    """A node says that it is there."""
+    brain.beat(now, node=node, boot=1, leases=())
 
 
 class Lossy:
@@ -182,9 +189,7 @@ class SqlWorld:
     def _wait(self, ms: int) -> None:
         self.now += ms
         for node in self.nodes.values():
-            self.rounds._put(
-                _Waiting(lambda brain, now, node=node: brain.beat(now, node=node.id, boot=1, leases=()), None)
-            )
+            self.rounds._put(_Waiting(partial(_beat, node.id), None))
 
     def _submit(self) -> None:
         self._orders += 1

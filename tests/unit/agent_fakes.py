@@ -97,6 +97,14 @@ async def eventually(holds: Callable[[], bool]) -> None:
     raise AssertionError("it never came to hold")
 
 
+async def _first(event: asyncio.Event, future: asyncio.Future[Any]) -> None:
+    """Wait for whichever comes first."""
+    async with asyncio.TaskGroup() as group:
+        happens: asyncio.Future[Any] = group.create_task(event.wait())
+        await asyncio.wait({happens, future}, return_when=asyncio.FIRST_COMPLETED)
+        happens.cancel()
+
+
 class FakeIngest:
     """Takes batches as the real one does, or answers with `refuse`."""
 
@@ -174,10 +182,7 @@ class FakeWorker:
         self._ends[lease] = asyncio.get_running_loop().create_future()
         assignment.started.set()
         begun_ms = self._clock.ms
-        async with asyncio.TaskGroup() as group:
-            cancelled = group.create_task(assignment.cancel.wait())
-            await asyncio.wait({cancelled, self._ends[lease]}, return_when=asyncio.FIRST_COMPLETED)
-            cancelled.cancel()
+        await _first(assignment.cancel, self._ends[lease])
         del self.running[lease]
         if self._ends[lease].done():
             return self._ends[lease].result()
@@ -185,14 +190,14 @@ class FakeWorker:
             return Finished(True, "", "nobody", self._clock.ms - begun_ms, "ab" * 32, {})
         return Finished(False, "cancelled", "nobody", self._clock.ms - begun_ms, None, {})
 
+    async def erase(self) -> None:
+        """It keeps nothing."""
+
     async def exert(self, exercise: Exercise) -> FakeEffort:
         """Work until told how many units were done, or until cancelled."""
         self.exerted = asyncio.get_running_loop().create_future()
         self.exercising = True
-        async with asyncio.TaskGroup() as group:
-            cancelled = group.create_task(exercise.cancel.wait())
-            await asyncio.wait({cancelled, self.exerted}, return_when=asyncio.FIRST_COMPLETED)
-            cancelled.cancel()
+        await _first(exercise.cancel, self.exerted)
         self.exercising = False
         if not self.exerted.done():
             raise Unavailable("node.worker_stopped", "It was ended.")

@@ -173,7 +173,7 @@ def test_who_never_answers_is_not_proven_and_not_suspended() -> None:
         async def declined(_: calls.RollCall) -> calls.RollAnswer:
             raise NotAllowed("owner.busy", "Not now.")
 
-        node.rolls.answer = declined  # type: ignore[method-assign]
+        node.rolls.answer = declined  # type: ignore[method-assign,assignment]
 
     found, standing, odd, now = story(change, seconds=900, capacity=None)
     assert {said.reason for said in of(found, odd)} == {"owner.busy"}
@@ -191,7 +191,7 @@ def test_who_was_sold_meanwhile_is_excused() -> None:
             slot.leases[len(slot.leases).to_bytes(16, "big")] = cast("Lease", None)
             raise NotAllowed("agent.sold", "It works.")
 
-        node.rolls.answer = sold  # type: ignore[method-assign]
+        node.rolls.answer = sold  # type: ignore[method-assign,assignment]
 
     found, standing, odd, _ = story(change, seconds=120, capacity=None)
     assert {said.reason for said in of(found, odd)} == {"agent.sold"}

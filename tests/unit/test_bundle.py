@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -228,8 +229,8 @@ def test_only_built_packages_for_linux_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uv: str | None
 ) -> None:
     ran = Ran()
-    monkeypatch.setattr(module.subprocess, "run", ran)
-    monkeypatch.setattr(module.shutil, "which", lambda _: uv)
+    monkeypatch.setattr(subprocess, "run", ran)
+    monkeypatch.setattr(shutil, "which", lambda _: uv)
     module.install(["rich"], tmp_path / "to", Target("3.12", "x86_64"))
     (command,) = ran.commands
     assert command[:3] == ([uv, "pip", "install"] if uv else [sys.executable, "-m", "pip"])
@@ -241,13 +242,13 @@ def test_only_built_packages_for_linux_are_asked_for(
 
 
 def test_what_the_installer_says_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.subprocess, "run", Ran(1, "ERROR: No matching distribution found for nope\n"))
+    monkeypatch.setattr(subprocess, "run", Ran(1, "ERROR: No matching distribution found for nope\n"))
     with pytest.raises(Unavailable, match="No matching distribution found for nope"):
         module.install(["nope"], tmp_path / "to", Target("3.11", "x86_64"))
 
 
 def test_no_installer_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(Unavailable, match="Neither uv nor pip"):
         module.install(["rich"], tmp_path / "to", Target("3.11", "x86_64"))
@@ -401,8 +402,8 @@ def test_the_command_line_knows_scripts_by_their_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="--python"):
         make_order(buyer, [str(tmp_path / "b.wasm")], Wanted(python="3.11"), quiet=True)
     buyer.kinds.clear()
-    make_order(buyer, ["sh", "-c", "true"], Wanted(image=tmp_path / "c"), quiet=True)
-    make_order(buyer, [], Wanted(image=tmp_path / "c"), quiet=True)
+    make_order(buyer, ["sh", "-c", "true"], Wanted(image=str(tmp_path / "c")), quiet=True)
+    make_order(buyer, [], Wanted(image=str(tmp_path / "c")), quiet=True)
     assert buyer.kinds == ["container", "container"]
     with pytest.raises(InvalidInput, match="no file sh"):
         make_order(buyer, ["sh"], Wanted(), quiet=True)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -97,7 +97,7 @@ async def finished(command: Command, stdin: bytes = b"") -> Said:
 
 
 @asynccontextmanager
-async def job(folder: Path, script: str = WAITS, **changes: object) -> AsyncIterator[Job]:
+async def job(folder: Path, script: str = WAITS, **changes: Any) -> AsyncIterator[Job]:
     require("bubblewrap")
     require("memory-cgroup")
     made = Job(PythonCase(folder))

@@ -184,7 +184,7 @@ async def test_a_private_image_is_pulled_with_a_secret(case: ContainerCase, tmp_
         server.password = "right"  # noqa: S105 - a test's own
         _, images = await case.worker._containers._ready()
         images._internet = lambda: PublicOnly(tls=server.trust, resolve=loopback, allowed=lambda _: True)
-        named = {"image": f"{server.name}/team/app", "pull_secret": "PULL"}
+        named: dict[str, Any] = {"image": f"{server.name}/team/app", "pull_secret": "PULL"}
         assert await case.printed("echo $PULL$PRIVATE", secrets={"PULL": "buyer:right"}, **named) == "1\n"
         # It lies here by now, but that is for those to whom the registry gives it.
         for wrong in ({"PULL": "buyer:wrong"}, {"PULL": "no colon"}, {}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -179,31 +180,31 @@ def test_records_of_another_node_are_not_passed_off_as_ones_own() -> None:
         list(checked_records(epoch.manifest, epoch.read, NETWORK_KEY))
 
 
-def swapped(frames: list[list[object]]) -> list[list[object]]:
+def swapped(frames: list[list[Any]]) -> list[list[Any]]:
     return [frames[1], frames[0]]
 
 
-def doubled(frames: list[list[object]]) -> list[list[object]]:
+def doubled(frames: list[list[Any]]) -> list[list[Any]]:
     return [frames[0], frames[0], *frames[1:]]
 
 
-def stuttering(frames: list[list[object]]) -> list[list[object]]:
+def stuttering(frames: list[list[Any]]) -> list[list[Any]]:
     batch, indexes, raws = frames[0]
     return [[batch, [*indexes, *indexes], [*raws, *raws]], *frames[1:]]
 
 
-def of_nobody(frames: list[list[object]]) -> list[list[object]]:
+def of_nobody(frames: list[list[Any]]) -> list[list[Any]]:
     return [*frames, [99, [0], [b"x"]]]
 
 
-def uneven(frames: list[list[object]]) -> list[list[object]]:
+def uneven(frames: list[list[Any]]) -> list[list[Any]]:
     batch, indexes, raws = frames[0]
     return [[batch, [*indexes, 1], raws], *frames[1:]]
 
 
 @pytest.mark.parametrize("change", [swapped, doubled, stuttering, of_nobody, uneven])
 def test_records_that_are_out_of_place_are_found(
-    change: Callable[[list[list[object]]], list[list[object]]],
+    change: Callable[[list[list[Any]]], list[list[Any]]],
 ) -> None:
     epoch = EpochFiles(7, some_batches())
     name = "records/usage.receipt"

@@ -33,6 +33,7 @@ def evict(world: World, number: int, *, use_ms: int = 0) -> bool:
     (running,) = of(world, order(1, spot=True))
     accept(world, running)
     submit(world, order(number, cpu=2000), buyer=1)
+    lease = running
     told = world.brain.leases[running.id].stop_reason == PREEMPTED
     if told:
         give_way(world, world.nodes[0], running)

@@ -63,7 +63,7 @@ def test_a_banned_node_gets_no_work_until_it_is_let_in_again(world: World) -> No
 
 
 def test_a_banned_buyers_jobs_end_and_what_was_used_is_paid(world: World) -> None:
-    wanted = order(items=2, requirements=Requirements(cpu_milli=8000))  # type: ignore[arg-type]
+    wanted = order(items=2, requirements=Requirements(cpu_milli=8000))
     submit(world, wanted)
     (lease,) = accept_all(world)
     world.wait(1000)

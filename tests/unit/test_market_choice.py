@@ -84,7 +84,7 @@ def test_an_order_that_asks_for_proven_nodes_gets_no_other(world: World) -> None
     world.offer(world.nodes[2], BIG, Terms(price_microusd_per_core_hour=720_000))
     world.prove(world.nodes[2])
     world.settle()
-    answer = world.submit(order(requirements=Requirements(trust_min="proven")), world.buyers[0])  # type: ignore[arg-type]
+    answer = world.submit(order(requirements=Requirements(trust_min="proven")), world.buyers[0])
     world.round()
     assert not failed(answer)
     (lease,) = world.brain.leases.values()
@@ -113,7 +113,7 @@ def test_an_order_for_own_machines_runs_on_no_others(world: World) -> None:
     finish(world.ledger.open_accounts(MemoryTransaction(), accounts_of(mine.account)))
     world.grant(mine.account, 10**6)
     world.offer(mine, BIG, Terms(price_microusd_per_core_hour=720_000))
-    wanted = order(requirements=Requirements(trust_min="own"), work={"compares": True, "secrets": True})  # type: ignore[arg-type]
+    wanted = order(requirements=Requirements(trust_min="own"), work={"compares": True, "secrets": True})
     answers = [
         world.submit(wanted, mine.account),
         world.submit(msgspec.structs.replace(wanted, id="a" * 32), world.buyers[0]),
@@ -131,7 +131,7 @@ def test_an_order_for_own_machines_runs_on_no_others(world: World) -> None:
 def test_a_map_is_spread_over_owners(world: World) -> None:
     for number in (1, 2, 4):  # nodes 0 and 1 are of one owner
         world.offer(world.nodes[number], BIG, CHEAP)
-    submit(world, order(items=9, requirements=Requirements(leases_per_owner_max=2)))  # type: ignore[arg-type]
+    submit(world, order(items=9, requirements=Requirements(leases_per_owner_max=2)))
     owners = Counter(lease.payee for lease in world.brain.leases.values())
     assert sorted(owners.values()) == [2, 2, 2]
     world.final(world.nodes[0], accept_all(world)[0], 0, 0)

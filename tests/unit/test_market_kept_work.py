@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fallow.domain.jobs import ItemState, JobState
 from fallow.domain.leases import CHECKPOINT_UNUSABLE
 from fallow.domain.offers import LOST_AFTER_MS, REBOOT_GRACE_MS
@@ -117,7 +119,7 @@ def test_only_work_that_keeps_checkpoints_has_any(world: World) -> None:
     assert [refusal.code for refusal in world.store.refusals.values()] == ["checkpoint.unwanted"]
 
 
-def serve(world: World, **fields: int) -> bytes:
+def serve(world: World, **fields: Any) -> bytes:
     """A process that runs until stopped, on the first node."""
     submit(world, order(until_stopped=True, **fields))
     (lease,) = accept_all(world)

@@ -178,7 +178,7 @@ def test_a_node_may_not_offer_less_than_nothing(world: World) -> None:
 
 
 def test_a_shrunk_offer_shows_nothing_free_rather_than_less(world: World) -> None:
-    submit(world, order(requirements=Requirements(cpu_milli=4000)))  # type: ignore[arg-type]
+    submit(world, order(requirements=Requirements(cpu_milli=4000)))
     accept_all(world)
     world.offer(world.nodes[0], Resources(cpu_milli=1000, memory_mib=8000, disk_mib=8000), CHEAP)
     world.round()
@@ -229,7 +229,7 @@ def test_more_money_moves_in_a_round_than_a_ledger_batch_holds(world: World) -> 
     huge = Resources(cpu_milli=10_000_000, memory_mib=10_000_000, disk_mib=10_000_000)
     world.offer(world.nodes[0], huge, CHEAP)
     world.check = lambda: None  # type: ignore[method-assign] # slow with so many
-    wanted = order(items=9000, time_limit_s=1, requirements=Requirements(cpu_milli=1, memory_mib=1, disk_mib=1))  # type: ignore[arg-type]
+    wanted = order(items=9000, time_limit_s=1, requirements=Requirements(cpu_milli=1, memory_mib=1, disk_mib=1))
     submit(world, wanted)
     while world.brain.jobs[wanted.id].waiting:
         world.settle()

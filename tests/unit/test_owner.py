@@ -146,8 +146,7 @@ async def test_another_price_is_offered_at_once_and_what_runs_goes_on(case: Case
         await world.propose(world.proposal(1))
         await eventually(lambda: len(world.worker.running) == 1)
         before = case.offers[-1]
-        prices = {"price_usd_per_core_hour": 0.07, "spot_usd_per_core_hour": 0.02}
-        save_policy(world.home.path, IdlePolicy(**prices))
+        save_policy(world.home.path, IdlePolicy(price_usd_per_core_hour=0.07, spot_usd_per_core_hour=0.02))
         await world.clock.advance(1)
         await eventually(lambda: case.offers[-1]["offer"] > before["offer"])
         made, status = case.offers[-1], await agent.status()

@@ -83,7 +83,7 @@ async def test_a_tile_is_the_same_bytes_on_every_processor(tmp_path: Path, monke
     args = ("230", "130", "238", "134", "480", "320", "1")
     outcome, tile = await render(tmp_path / "here" / "run", args)
     found = {(tile, outcome.fuel_used)}
-    machine_code = set()
+    machine_code: set[bytes] = set()
     for model in ("Conroe", "Nehalem", "Haswell", "EPYC"):
         python = tmp_path / f"python-{model}"
         python.write_text(f'#!/bin/sh\nexec qemu-x86_64 -cpu {model} {sys.executable} "$@"\n')

@@ -13,6 +13,7 @@ from fallow.ports.vertical import Finished
 from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.compute.worker import python as module
 from fallow.verticals.compute.worker import seccomp
+from fallow.verticals.compute.worker.sandbox_root import find_tools
 from fallow.verticals.compute.worker.watch import disk_bytes, wipe
 from tests.capability import require
 from tests.python_jobs import VERSION, PythonCase, bundle
@@ -220,7 +221,7 @@ async def test_a_bundle_that_cannot_be_had(case: PythonCase, error: Any, reason:
 
 
 async def test_a_sandbox_that_fails_is_the_machines_fault(case: PythonCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    tools = module.find_tools()
+    tools = find_tools()
     monkeypatch.setattr(module, "find_tools", lambda: tools._replace(bwrap="/bin/false"))
     assert await case.run("print(1)") == Finished(False, "node.run_failed", "provider", 0, None, {})
 

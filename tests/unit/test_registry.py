@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -170,7 +171,7 @@ async def test_joining_again_uses_no_token(world: World) -> None:
 async def test_a_join_that_was_lost_on_the_way_can_be_repeated(world: World) -> None:
     token = await world.token()
     for fault in (Fault.BEGIN, Fault.COMMIT, Fault.ANSWER):
-        world.database.fault = lambda fault=fault: fault
+        world.database.fault = partial(Fault, fault)
         with pytest.raises(FallowError) as caught:
             await world.join(node_key(1), token)
         assert caught.value.code == "database.unreachable"

@@ -173,7 +173,7 @@ async def test_patience_has_an_end(patience_s: float) -> None:
 async def test_who_waits_is_told_once_an_outage() -> None:
     told: list[str] = []
     down, up = httpx2.ConnectError("refused"), balance()
-    answers = [down, down, up, *[down] * 6, up, *[down] * 4, up]
+    answers: list[httpx2.Response | Exception] = [down, down, up, *[down] * 6, up, *[down] * 4, up]
     async with canned(*answers, on_wait=lambda error: told.append(error.code)) as client:
         for outages in (0, 1, 2):
             await client.balance()

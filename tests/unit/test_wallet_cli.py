@@ -6,11 +6,12 @@ import io
 from pathlib import Path
 
 import pytest
+from coincurve import PrivateKey
 
 from fallow.cli import main
 from fallow.domain.bindings import binding_text, read_code
 from fallow.domain.wallets import address_of, sign_text, signer_of
-from tests.unit.test_custody import ADDRESS, PRIVATE, PrivateKey
+from tests.unit.test_custody import ADDRESS, PRIVATE
 
 NODE = "ab" * 32
 

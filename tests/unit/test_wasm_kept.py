@@ -7,6 +7,7 @@ import asyncio
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
 
 
-async def kept_of(runs: Runs, program: bytes, before: dict[str, bytes], **changes: object) -> dict[str, bytes]:
+async def kept_of(runs: Runs, program: bytes, before: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
     """What the host has of /checkpoint after a run that begins with `before`; it is stopped if it does not end."""
     job = runs.job(program, checkpoint=True, **changes)
     folder = job.workspace / "checkpoint"
