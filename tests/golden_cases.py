@@ -237,7 +237,7 @@ def schemas() -> dict[str, Any]:
     """JSON schemas of all that crosses a process boundary and is not only shown: facts, calls, orders."""
     types = [*CORE_FACTS, *_requests(), Order]
     _, components = msgspec.json.schema_components(sorted(types, key=lambda one: one.__name__))
-    return json.loads(json.dumps(components, sort_keys=True))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(components, sort_keys=True))
 
 
 def _requests() -> Iterator[type[calls.Request]]:

@@ -528,6 +528,14 @@ class Net:
         rows = await self.fetch("SELECT doc FROM market.lease ORDER BY proposed_at, id")
         return [msgspec.json.decode(row["doc"], type=Lease) for row in rows]
 
+    async def at_rest(self) -> None:
+        """Wait until no lease is open: when a job is done, the network may still check with work of its own."""
+
+        async def resting() -> bool:
+            return not await self.fetch("SELECT 1 FROM market.lease WHERE state <> 'ended' LIMIT 1")
+
+        await until_async(resting, "no lease is open any more", every=0.05)
+
     async def books(self) -> dict[Purpose, int]:
         """What lies on all accounts of each purpose together."""
         rows = await self.fetch(
@@ -564,8 +572,9 @@ async def check_job(net: Net, job_id: str, rounds: Sequence[int]) -> None:
 async def check_books(net: Net) -> None:
     """Every micro-dollar is where the leases say, nobody was paid twice, and nothing stays reserved.
 
-    It is for a network that nobody used but this test, and on which nothing is open any more.
+    It is for a network that nobody used but this test, and whose jobs have ended.
     """
+    await net.at_rest()
     paid: dict[MeterKey, int] = {}
     refunded, made_good = 0, Counter[bytes]()
     for lease in await net.all_leases():

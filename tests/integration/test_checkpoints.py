@@ -14,7 +14,7 @@ from tests.network import NEEDS, Agent, Net, until_async
 
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
 
-STEPS = 100
+STEPS = 200
 STEP_S = 0.1
 WORK = f"""
 import os, time

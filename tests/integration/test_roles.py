@@ -16,7 +16,8 @@ from tests.programs import SECOND, spun
 pytestmark = pytest.mark.timeout(240)
 
 MANY = [SECOND // 50 + index for index in range(30)]
-TAKE_OVER_S = 8.0
+TAKE_OVER_S = 30.0
+"""Terms last 5 s; the rest is for a machine that does much else."""
 
 
 async def leader(net: Net) -> tuple[str, int]:
@@ -113,6 +114,7 @@ async def test_a_market_that_was_frozen_finds_itself_replaced() -> None:
 
 async def all_idle(net: Net, agents: list[Agent]) -> None:
     """Nothing of the capacity stays taken."""
+    await net.at_rest()
     for agent in agents:
         node = await net.node(agent)
         assert (node.leases, node.free) == (0, node.total)
