@@ -34,6 +34,7 @@ from bench._network import lag_result
 from bench._nodes import Ground, Node, Spec, joined
 from bench._owners import Change, Machine, machines, read_pods
 from fallow.adapters.memory.checks import MemoryCheckStore
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ingest import MemoryIngestStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.market import MemoryMarketStore
@@ -115,6 +116,7 @@ class World:
                 registry=MemoryRegistryStore(),
                 market=self.market,
                 checks=MemoryCheckStore(),
+                decisions=MemoryDecisionStore(),
                 ledger=MemoryLedger(),
                 key=self.key,
             ),

@@ -19,12 +19,23 @@ import msgspec
 
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryTransaction
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.domain.batches import seal_batch
 from fallow.domain.billing import HOUR_MS, FeePolicy, MeterKey, cumulative_charge
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of, fund, network_accounts
+from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, FallowError, Unavailable
-from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, OfferMade, SpotOfferMade, UsageReceipt
+from fallow.domain.facts import (
+    LeaseAccepted,
+    LeaseCheckpoint,
+    LeaseDeclined,
+    LeaseSettled,
+    NodeShown,
+    OfferMade,
+    SpotOfferMade,
+    UsageReceipt,
+)
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import PREEMPTED, Lease, LeaseState
 from fallow.domain.ledger import Balance, transfer
@@ -33,10 +44,11 @@ from fallow.domain.orders import Order
 from fallow.domain.records import Body, make_record
 from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.verification import INCONCLUSIVE, OWN, PROVEN, TRUSTED_AFTER, VOUCHED, Standing
+from fallow.domain.verification import CONFIRMED, INCONCLUSIVE, OWN, PROVEN, TRUSTED_AFTER, VOUCHED, Standing, learned
 from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
 from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Changes
+from fallow.services.market.decisions import PARTS
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import NOTHING
 from fallow.services.market.money import Cashier
@@ -261,7 +273,7 @@ class World:
         self.buyers = [buyer(number) for number in range(buyers)]
         self.db, self.store, self.log, self.sent = Db(), Store(), Log(), Sent()
         self.registry = Enrolled(self.nodes, lines)
-        self.checks = MemoryCheckStore()
+        self.checks, self.decisions = MemoryCheckStore(), MemoryDecisionStore()
         self.ledger = MemoryLedger()
         self.granted: Counter[bytes] = Counter()
         self.fees_funded = 0
@@ -298,6 +310,7 @@ class World:
             database=cast("Any", self.db),
             store=cast("Any", self.store),
             log_store=cast("Any", self.log),
+            decisions=cast("Any", self.decisions),
             registry=cast("Any", self.registry),
             cashier=Cashier(cast("Any", self.ledger)),
             outbound=cast("Any", self.sent),
@@ -414,6 +427,8 @@ class World:
     def prove(self, node: Node) -> None:
         """The node has given enough right results."""
         standing = Standing(confirmed=TRUSTED_AFTER)
+        results = [Decision(self.now, NodeShown(node=node.id, what=CONFIRMED))] * TRUSTED_AFTER
+        finish(self.decisions.add(MemoryTransaction(), results))
         self.brain.judging.standings[node.id] = standing
         self.store.standings[node.id] = msgspec.json.encode(standing)
 
@@ -458,6 +473,7 @@ class World:
     def check(self) -> None:
         self.leases = self.store.all_leases()
         self._check_money()
+        self._check_decisions()
         self._check_meters()
         self._check_capacity()
         self._check_leases()
@@ -506,6 +522,31 @@ class World:
             kept = balances.get(account_id(Purpose.UNBACKED, credit, owner), Balance())
             assert kept.credits_posted - kept.debits_posted == unbacked[owner, credit]
         assert network + provided + unbacked.total() == sum(owed.values())
+
+    def _check_decisions(self) -> None:
+        """What the network will sign says of each lease what the ledger moved for it, and of each node what it is."""
+        said: Counter[tuple[bytes, int, str]] = Counter()
+        finals: Counter[bytes] = Counter()
+        shown: dict[bytes, Standing] = {}
+        for at, body in self.decisions.waiting.values():
+            if isinstance(body, NodeShown):
+                shown[body.node] = learned(shown.get(body.node, Standing()), at, body.what, body.code)
+                continue
+            assert isinstance(body, LeaseSettled)
+            assert body.lease not in finals, "nothing comes after the final one"
+            finals[body.lease] += body.final
+            finals += Counter()
+            for moved in body.moved:
+                for part in PARTS.values():
+                    said[body.lease, moved.credit, part] += getattr(moved, part)
+        leases = {lease.id: lease for lease in self.leases}
+        lies: Counter[tuple[bytes, int, str]] = Counter()
+        for entry in self.ledger.log.values():
+            if entry.ref in leases and entry.code and Kind(entry.code) in PARTS:
+                lies[entry.ref, entry.ledger, PARTS[Kind(entry.code)]] += entry.amount
+        assert +said == +lies
+        assert set(finals) == {lease.id for lease in self.leases if lease.state is LeaseState.ENDED}
+        assert shown == {node: msgspec.json.decode(doc, type=Standing) for node, doc in self.store.standings.items()}
 
     def _returned(self) -> int:
         """What the network got back of what it had paid for work that was of no use."""

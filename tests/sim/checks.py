@@ -12,13 +12,14 @@ from fallow.domain.batches import stored_records
 from fallow.domain.billing import HOUR_MS, MeterKey
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id
 from fallow.domain.draws import Commitment, Draw, faults, seed_of
-from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, UsageReceipt
+from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, LeaseSettled, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.ledger import PENDING, POST_PENDING
 from fallow.domain.records import Record
 from fallow.domain.rollcall import Call
 from fallow.domain.verification import INCONCLUSIVE
+from fallow.services.market.decisions import PARTS
 from fallow.services.market.outbound import seed
 from fallow.services.market.rounds import Rounds
 from tests.sim.core import CHECK_SECRET, NET, Truth
@@ -67,7 +68,8 @@ async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int]
         ]
         calls = await truth.checks.calls(tx, 10_000, found=False)
     require(check.ok, "ledger check", check.faults)
-    require(log == [] or state.cursor == (log[-1].pos, 0), "log applied to its end", state.cursor)
+    heard = [entry.pos for entry in log if entry.node != bytes(truth.key.verify_key)]
+    require(not heard or state.cursor >= (heard[-1], 0), "log applied to its end", state.cursor)
     require(not state.leases, "no open lease", state.leases)
     records = [record for entry in log for record in stored_records(entry.data)]
     return Facts(truth, jobs, leases, records, draws, calls, granted, funded)
@@ -78,6 +80,7 @@ def check_all(facts: Facts) -> None:
     checkers = (
         _money,
         _nothing_pending,
+        _decisions,
         _records_once,
         _applied_once,
         _leases,
@@ -150,6 +153,24 @@ def _nothing_pending(facts: Facts) -> None:
         require(account.debits_pending == account.credits_pending == 0, "nothing pending", account)
         kept = account.credits_posted - account.debits_posted if account.code == Purpose.UNBACKED else 0
         require(not kept, "nothing kept", account)
+
+
+def _decisions(facts: Facts) -> None:
+    """What the network signed, and is about to sign, says of each lease what the ledger moved for it."""
+    sealed = [record.read(LeaseSettled) for record in facts.records if record.kind == LeaseSettled.kind]
+    waiting = [body for _, body in facts.truth.decisions.waiting.values() if isinstance(body, LeaseSettled)]
+    said: Counter[tuple[bytes, int, str]] = Counter()
+    for body in (*sealed, *waiting):
+        for moved in body.moved:
+            for part in PARTS.values():
+                said[body.lease, moved.credit, part] += getattr(moved, part)
+    finals = Counter(body.lease for body in (*sealed, *waiting) if body.final)
+    moves = [one for one in facts.truth.ledger.log.values() if one.code and Kind(one.code) in PARTS and one.ref]
+    lies: Counter[tuple[bytes, int, str]] = Counter()
+    for one in moves:
+        lies[one.ref or b"", one.ledger, PARTS[Kind(one.code)]] += one.amount
+    require(+said == +lies, "decisions say what moved", +said, +lies)
+    require(finals == Counter(lease.id for lease in facts.leases), "each lease ends once in the records", finals)
 
 
 def _records_once(facts: Facts) -> None:

@@ -18,6 +18,7 @@ from nacl.signing import SigningKey
 
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryTransaction
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ingest import MemoryIngestStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.market import MemoryMarketStore
@@ -25,8 +26,10 @@ from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Unavailable
 from fallow.domain.leases import Lease
+from fallow.domain.records import SALT_BYTES
 from fallow.ports.steady import Steady
 from fallow.ports.vertical import Capacity, Claim, Vertical, Worker, WorkNeeds
+from fallow.services.ingest.sealing import Sealer
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
@@ -63,12 +66,13 @@ class Truth(NamedTuple):
     registry: MemoryRegistryStore
     market: MemoryMarketStore
     checks: MemoryCheckStore
+    decisions: MemoryDecisionStore
     ledger: MemoryLedger
     key: SigningKey
 
     def rows(self) -> dict[str, int]:
         """How many rows each table has."""
-        stores = (self.ingest, self.registry, self.market, self.checks, self.ledger)
+        stores = (self.ingest, self.registry, self.market, self.checks, self.decisions, self.ledger)
         return {
             f"{type(store).__name__}.{name}": len(table)
             for store in stores
@@ -304,6 +308,7 @@ class Core(Process):
             database=shared["database"],
             store=truth.market,
             log_store=truth.ingest,
+            decisions=truth.decisions,
             registry=truth.registry,
             cashier=cashier,
             outbound=Outbound(net=NET, sign=self._sign, vault=vault, bus=bus),
@@ -339,11 +344,22 @@ class Core(Process):
         ingest = Ingest(
             net=NET, sign=self._sign, epoch_ms=EPOCH_MS, store=truth.ingest, registry=truth.registry, **shared
         )
+        sealer = Sealer(
+            net=NET,
+            node=bytes(truth.key.verify_key),
+            sign=self._sign,
+            new_salt=lambda: self._chance.randbytes(SALT_BYTES),
+            epoch_ms=EPOCH_MS,
+            clock=clock,
+            database=shared["database"],
+            decisions=truth.decisions,
+            log=truth.ingest,
+        )
         self.rounds = rounds
         async with AsyncExitStack() as stack:
             settle = Settle(ledger=truth.ledger, **shared)
             actions = Actions(store=truth.registry, disconnect=_hold_on, **shared)
-            for service in (settle, registry, actions, ingest, market):
+            for service in (settle, registry, actions, ingest, sealer, market):
                 await stack.enter_async_context(service.running())
             await asyncio.Event().wait()
 

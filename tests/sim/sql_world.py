@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase
+from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
@@ -259,6 +260,7 @@ class SqlWorld:
             database=cast("Any", self.database),
             store=PostgresMarketStore(),
             log_store=PostgresIngestStore(),
+            decisions=PostgresDecisionStore(),
             registry=PostgresRegistryStore(),
             cashier=Cashier(PostgresLedger()),
             outbound=cast("Any", self.sent),

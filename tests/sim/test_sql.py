@@ -25,7 +25,7 @@ from tests.engines import Engines, fresh_database
 from tests.sim.sql_world import GRANT, SqlWorld
 
 SEEDS = 4
-SCHEMAS = ("ledger", "registry", "ingest", "market", "checks")
+SCHEMAS = ("ledger", "registry", "ingest", "market", "checks", "outbox")
 
 PLANTED = {
     "a settled lease is not written over the open one": (

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 from nacl.signing import SigningKey
 
 from fallow.adapters.memory.checks import MemoryCheckStore
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ingest import MemoryIngestStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.market import MemoryMarketStore
@@ -102,6 +103,7 @@ class World:
             MemoryRegistryStore(),
             MemoryMarketStore(),
             MemoryCheckStore(),
+            MemoryDecisionStore(),
             MemoryLedger(),
             SigningKey(bytes(32)),
         )

@@ -11,10 +11,10 @@ import pytest
 
 from fallow.domain.batches import Batch, open_batch, seal_batch
 from fallow.domain.calls import INGESTED, ingest
-from fallow.domain.encoding import decode, encode, tagged_hash
+from fallow.domain.encoding import decode, encode
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.facts import LeaseAccepted
-from fallow.domain.records import Opening
+from fallow.domain.records import Opening, record_name
 from fallow.ports.rates import Rate
 from fallow.ports.stores import NodeRow
 from fallow.services.ingest import service
@@ -94,7 +94,7 @@ async def test_sealed_fields_go_beside_the_record(world: World) -> None:
     await world.deliver(node, batch, openings)
     (record,) = open_batch(batch, net=NET).records
     (stored,) = world.store.openings.values()
-    assert stored == (tagged_hash(service.RECORD_TAG, record.encode()), "label", SALT, encode("attic"))
+    assert stored == (record_name(record.encode()), "label", SALT, encode("attic"))
 
 
 async def test_what_was_altered_or_is_not_its_own_is_refused(world: World) -> None:

@@ -15,7 +15,7 @@ from fallow.domain.matching import why_not
 from fallow.domain.offers import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.verification import TRUSTED_AFTER, Standing
+from fallow.domain.verification import Standing
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.show import quote
 from tests.market_world import TERM, WINDOW_MS, World, failed, finish
@@ -217,7 +217,7 @@ def test_a_proven_node_comes_first_at_one_price(world: World) -> None:
     for node in world.nodes[1:4]:
         world.offer(node, BIG, CHEAP)
     world.settle()
-    world.store.standings[proven] = msgspec.json.encode(Standing(confirmed=TRUSTED_AFTER))
+    world.prove(world.nodes[3])
     world.restart()
     world.settle()
     submit(world, order())

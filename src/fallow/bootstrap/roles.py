@@ -27,6 +27,7 @@ from fallow.adapters.nats.tunnel import PATH as BUS_PATH
 from fallow.adapters.nats.tunnel import BusTunnels
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
+from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.delegations import PostgresDelegationStore
 from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
@@ -52,11 +53,13 @@ from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.facts import CORE_FACTS
+from fallow.domain.records import SALT_BYTES
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
 from fallow.ports.rpc import Empty, call
 from fallow.ports.steady import Steady
 from fallow.services.epochs.service import Closing
+from fallow.services.ingest.sealing import Sealer
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
@@ -119,6 +122,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             await stack.enter_async_context(_registry(ground))
         if "ingest" in roles:
             await stack.enter_async_context(_ingest(ground).running())
+            await stack.enter_async_context(_sealer(ground).running())
         if "market" in roles:
             rounds, market = _market(ground, data)
             heard.append(rounds)
@@ -249,6 +253,20 @@ def open_archive(data: Path, settings: Settings) -> StoreArchive:
     return url_archive(settings.archive_url) if settings.archive_url else folder_archive(data / "archive")
 
 
+def _sealer(ground: Ground) -> Sealer:
+    return Sealer(
+        net=ground.place.net,
+        node=bytes(ground.keys.network.verify_key),
+        sign=ground.keys.sign,
+        new_salt=partial(secrets.token_bytes, SALT_BYTES),
+        epoch_ms=ground.settings.epoch_hours * HOUR_MS,
+        clock=ground.clock,
+        database=ground.database,
+        decisions=PostgresDecisionStore(),
+        log=PostgresIngestStore(),
+    )
+
+
 def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
     settings, store, registry = ground.settings, PostgresMarketStore(), PostgresRegistryStore()
     cashier, vault = Cashier(PostgresLedger()), Vault(ground.keys.custody_seed)
@@ -269,6 +287,7 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
         database=ground.database,
         store=store,
         log_store=PostgresIngestStore(),
+        decisions=PostgresDecisionStore(),
         registry=registry,
         cashier=cashier,
         outbound=Outbound(net=ground.place.net, sign=ground.keys.sign, vault=vault, bus=ground.bus),

@@ -44,7 +44,7 @@ from fallow.ports.rpc import call
 
 USD = 1_000_000
 READY_S = 60.0
-SCHEMAS = ("ledger", "registry", "ingest", "market", "settle", "checks", "epochs")
+SCHEMAS = ("ledger", "registry", "ingest", "market", "settle", "checks", "epochs", "outbox")
 STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 PORT_S = 3.0
 PORT_POLL_S = 0.05

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+import msgspec
 from msgspec import Meta
 
 from fallow.domain.places import Cell, is_cell
@@ -14,6 +15,8 @@ from fallow.domain.records import Body, Count
 from fallow.domain.resources import Resources, Terms
 
 LeaseId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+NodeId = Annotated[bytes, Meta(min_length=32, max_length=32)]
+AccountId = Annotated[bytes, Meta(min_length=20, max_length=20)]
 Reason = Annotated[str, Meta(max_length=60, pattern=r"^[a-z_.]*$(?!\n)")]
 
 
@@ -129,6 +132,63 @@ class LeaseCheckpoint(Body, frozen=True, kw_only=True):
     blob: Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
+class Moved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Micro-US-dollars of one credit class, as the ledger moved them.
+
+    The payer paid `income` (the provider's), `fee` and `reserve`. From the reserve the payer got `refunded` back, and
+    the provider `made_good` for lost work.
+    """
+
+    credit: Annotated[int, Meta(ge=1, le=3)]
+    income: Count = 0
+    fee: Count = 0
+    reserve: Count = 0
+    refunded: Count = 0
+    made_good: Count = 0
+
+
+class LeaseSettled(Body, frozen=True, kw_only=True):
+    """Money of a lease has moved, or it is over (`final`), or both. Its last record is the final one.
+
+    `moved` is since its record before; `charged_ms` is all that its payer owes for until now, at the lease's own price.
+    `checks` says that the network ordered it, to check results, and paid it from its fees. `window` is the open one.
+    """
+
+    kind: ClassVar[str] = "lease.settled"
+    version: ClassVar[int] = 1
+    private: ClassVar[frozenset[str]] = frozenset({"payer"})
+    vertical: Annotated[str, Meta(pattern="^[a-z]{1,20}$")]
+    lease: LeaseId
+    node: NodeId
+    payee: AccountId
+    resources: Resources
+    price_microusd_per_hour: Count
+    spot: bool
+    checks: bool
+    window: Count
+    charged_ms: Count
+    moved: Annotated[list[Moved], Meta(max_length=3)]
+    final: bool
+    ok: bool = False
+    reason: Reason = ""
+    caused_by: Annotated[str, Meta(pattern="^(buyer|provider|owner|nobody|network|)$")] = ""
+    payer: Annotated[bytes, Meta(max_length=20)] = b""
+
+
+class NodeShown(Body, frozen=True, kw_only=True):
+    """What a check shows of a node: a result of its `lease` was confirmed or found wrong, or how it took a roll call.
+
+    `code` says why, for what was wrong. A node's reputation follows from these alone: `fallow.domain.verification`.
+    """
+
+    kind: ClassVar[str] = "node.shown"
+    version: ClassVar[int] = 1
+    node: NodeId
+    what: Annotated[str, Meta(pattern="^(confirmed|wrong|present|missed)$")]
+    code: Reason = ""
+    lease: LeaseId | None = None
+
+
 CORE_FACTS: tuple[type[Body], ...] = (
     NodeEnrolled,
     NodeBound,
@@ -139,4 +199,6 @@ CORE_FACTS: tuple[type[Body], ...] = (
     LeaseDeclined,
     UsageReceipt,
     LeaseCheckpoint,
+    LeaseSettled,
+    NodeShown,
 )

@@ -36,7 +36,7 @@ from fallow.domain.lease_events import (
     Wasted,
 )
 from fallow.domain.resources import Resources
-from fallow.domain.verification import INCONCLUSIVE, Verdict
+from fallow.domain.verification import INCONCLUSIVE, WRONG_RESULT, Verdict
 
 WINDOW_MS_MAX = 3_600_000
 """DESIGN: a window is at most one hour, so a vanished buyer or provider costs the other at most one hour."""
@@ -276,7 +276,7 @@ def _judged(lease: Lease, at: int, verdict: Verdict) -> Step:
     if lease.state is not LeaseState.REPORTED:
         return lease, (Refused("lease.not_reported"),)
     if verdict is Verdict.REJECTED:
-        wrong = _ended(lease, at, "result.wrong", "provider")
+        wrong = _ended(lease, at, WRONG_RESULT, "provider")
         wrong = msgspec.structs.replace(wrong, used_ms=lease.charged_ms)
         return wrong, (Release(lease.window), Ended(ok=False, paid=False))
     paid = _ended(lease, at, lease.reason, lease.caused_by)

@@ -17,6 +17,7 @@ from fallow.domain.encoding import decode, encode, tagged_hash
 from fallow.domain.errors import InvalidInput
 
 COMMITMENT_TAG = "fallow/commitment/1"
+RECORD_TAG = "fallow/record/1"
 RECORD_BYTES_MAX = 16 << 10
 SALT_BYTES = 32
 COUNT_MAX = 1 << 62
@@ -102,6 +103,11 @@ def make_record(
         net=net, kind=body.kind, v=body.version, node=node, boot=boot, seq=seq, at=at, body=fields, sealed=sealed
     )
     return record, openings
+
+
+def record_name(encoded: bytes) -> bytes:
+    """32 bytes that name a record by what was signed of it; its private values are kept under this name."""
+    return tagged_hash(RECORD_TAG, encoded)
 
 
 def commitment(net: str, kind: str, field: str, opening: Opening) -> bytes:

@@ -77,6 +77,13 @@ INCONCLUSIVE = "result.inconclusive"
 """Why an item ended, and its leases, although results were reported: they decide nothing."""
 
 
+WRONG_RESULT = "result.wrong"
+"""Why a lease ended, and what a node's standing says, whose result differs from that of the majority."""
+
+CONFIRMED, WRONG, PRESENT, MISSED = "confirmed", "wrong", "present", "missed"
+"""What a check shows of a node: by its results, or in a roll call."""
+
+
 class Verdict(StrEnum):
     """What becomes of one reported result. An inconclusive one is paid, and its buyer is made good from the reserve."""
 
@@ -184,11 +191,8 @@ def verdict(vote: Vote, votes: Sequence[Vote], judgement: Judgement, *, proves: 
     return Verdict.INCONCLUSIVE if nobodys and proves and not judgement.right else Verdict.ACCEPTED
 
 
-def after(standing: Standing, at: int, *, right: bool, code: str = "result.wrong") -> Standing:
-    """What a node has shown after one more result that others confirmed, or after it was found wrong at a time.
-
-    This is all of a node's reputation: folding it over the same verdicts gives the same standing, whoever does it.
-    """
+def after(standing: Standing, at: int, *, right: bool, code: str = WRONG_RESULT) -> Standing:
+    """What a node has shown after one more result that others confirmed, or after it was found wrong at a time."""
     if right:
         return msgspec.structs.replace(standing, confirmed=standing.confirmed + 1)
     return msgspec.structs.replace(standing, confirmed=0, wrong=standing.wrong + 1, wrong_at=at, why=code)
@@ -198,3 +202,13 @@ def called(standing: Standing, *, here: bool) -> Standing:
     """What a node has shown after a roll call that it answered, or missed although it was free."""
     missed = standing.missed - 1 if here else standing.missed + 1
     return msgspec.structs.replace(standing, missed=min(MISSED_MAX, max(0, missed)))
+
+
+def learned(standing: Standing, at: int, what: str, code: str) -> Standing:
+    """What a node has shown after one more check.
+
+    This is all of a node's reputation: folding it over the same checks gives the same standing, whoever does it.
+    """
+    if what in {PRESENT, MISSED}:
+        return called(standing, here=what == PRESENT)
+    return after(standing, at, right=what == CONFIRMED, code=code)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from fallow.domain.batches import Batch, Promise, open_batch
 from fallow.domain.calls import END_EPOCH, INGESTED, Deliver, Delivered, EndEpoch, ingest
-from fallow.domain.encoding import encode, tagged_hash
+from fallow.domain.encoding import encode
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
-from fallow.domain.records import check_openings
+from fallow.domain.records import check_openings, record_name
 from fallow.domain.signing import Sign
 from fallow.ports.bus import Bus
 from fallow.ports.database import Database, Transaction
@@ -37,7 +37,6 @@ BYTES_A_NODE = Rate(per_s=100_000, burst=16 << 20)
 
 NODES_COUNTED_MAX = 1_000_000
 BATCHES_A_TRANSACTION_MAX = 256
-RECORD_TAG = "fallow/record/1"
 
 
 class _Waiting(NamedTuple):
@@ -245,6 +244,6 @@ def _check(delivery: Deliver, net: str) -> tuple[Batch, list[StoredOpening]]:
     for index, record in enumerate(batch.records):
         given = delivery.openings.get(str(index), {})
         check_openings(record, given)
-        name = tagged_hash(RECORD_TAG, record.encode())
+        name = record_name(record.encode())
         openings += [StoredOpening(name, field, o.salt, encode(o.value)) for field, o in given.items()]
     return batch, openings

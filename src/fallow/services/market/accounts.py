@@ -35,6 +35,8 @@ class Accounts(State):
         charged, unbacked = Counter(dict(current.paid)), Counter(dict(current.unbacked))
         for kind in (Kind.INCOME, Kind.FEE, Kind.RESERVE):
             charged.update(paid[kind])
+            if paid[kind]:
+                self.changes.count(lease.id, kind, paid[kind])
         unbacked.update(paid[Kind.KEPT])
         unbacked.subtract(paid[Kind.BACKED])
         self._change(msgspec.structs.replace(current, paid=_parts(charged), unbacked=_parts(unbacked)))
@@ -62,6 +64,8 @@ class Accounts(State):
     def made_good(self, wish: MakeGood, given: Cover) -> None:
         """The reserve paid for what a lease lost; what the buyer got back his item does not owe any more."""
         lease = self.changes.leases[wish.lease.id]
+        if given.parts:
+            self.changes.count(lease.id, wish.kind, dict(given.parts))
         if wish.kind is Kind.LOST:
             self._change(msgspec.structs.replace(lease, made_good_microusd=given.total, reserve_short=given.short))
             return

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from fallow.domain.billing import Charge, MeterKey
 from fallow.domain.canaries import Known
 from fallow.domain.chart import Kind
+from fallow.domain.decisions import Decision
 from fallow.domain.draws import Draw
 from fallow.domain.jobs import Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease
@@ -79,6 +82,8 @@ class Changes:
         self.draws: list[Draw] = []
         self.known: dict[tuple[str, int], Known | None] = {}
         self.reruns: list[Rerun] = []
+        self.moved: dict[bytes, Counter[tuple[int, Kind]]] = {}
+        self.shown: list[Decision] = []
 
         self.moving: set[bytes] = set()
 
@@ -86,6 +91,12 @@ class Changes:
         """Have money moved; `moving` names the leases for which some waits."""
         self.money.append(money)
         self.moving.add(money.lease.id)
+
+    def count(self, lease: bytes, kind: Kind, parts: Mapping[int, int]) -> None:
+        """Count what moved for a lease, by credit class."""
+        moved = self.moved.setdefault(lease, Counter())
+        for credit, amount in parts.items():
+            moved[credit, kind] += amount
 
     def tell(
         self, job_id: str, now: int, state: JobState | ItemState, *, item: Item | None = None, reason: str = ""

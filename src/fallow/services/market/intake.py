@@ -26,9 +26,12 @@ def apply_log(brain: Brain, cursor: Cursor, batches: Sequence[LoggedBatch], acco
     """Apply batches in order and return how far it came.
 
     It stops early before a record of a lease whose money has not moved yet; the next round goes on there.
-    `accounts` are those of the nodes that the batches come from.
+    `accounts` are those of the nodes that the batches come from; the network's own batches are nobody's input.
     """
     for batch in batches:
+        if batch.node not in accounts:
+            cursor = Cursor(batch.pos, 0)
+            continue
         records = stored_records(batch.data)
         for index in range(cursor.records, len(records)):
             if not _apply(brain, records[index], batch.received_at, accounts):

@@ -9,21 +9,27 @@ import msgspec
 
 from fallow.domain import jobs as job_rules
 from fallow.domain.canaries import DISPUTED_VOTES, canary_one_in, known_of
+from fallow.domain.decisions import Decision
 from fallow.domain.draws import Purpose, Seed, draw
+from fallow.domain.facts import NodeShown
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence
 from fallow.domain.reruns import Rerun, can_be_rerun, compared, hints_of
 from fallow.domain.verification import (
     CHECKED_VOTES,
+    CONFIRMED,
     INCONCLUSIVE,
+    MISSED,
+    PRESENT,
+    WRONG,
+    WRONG_RESULT,
     Judgement,
     Standing,
     Vote,
-    after,
-    called,
     checked_one_in,
     judge,
+    learned,
 )
 from fallow.services.market.canaries import Canaries
 from fallow.services.market.changes import Changes
@@ -106,31 +112,28 @@ class Judging:
         strangers = tuple(vote for vote in judgement.right if not job.payer or vote.account != job.payer)
         for vote in strangers:
             if len(strangers) > 1 or (job.replay is not None and vote.says == job.replay.says):
-                self._set(vote.node, after(self.standing(vote.node), now, right=True), changes)
+                self._learn(NodeShown(node=vote.node, what=CONFIRMED, lease=vote.lease), changes, now)
         for vote in judgement.wrong:
-            self._set(vote.node, after(self.standing(vote.node), now, right=False), changes)
-            changes.evidence.append(Evidence(vote.lease, vote.node, now, "result.wrong", item.votes))
+            self._learn(NodeShown(node=vote.node, what=WRONG, code=WRONG_RESULT, lease=vote.lease), changes, now)
+            changes.evidence.append(Evidence(vote.lease, vote.node, now, WRONG_RESULT, item.votes))
         known = known_of(job, item, Judgement(strangers, judgement.wrong), used_ms, now)
         if known is not None:
             self.canaries.learn(known, changes.known)
 
-    def rolled(self, node: bytes, *, here: bool, changes: Changes) -> None:
+    def rolled(self, node: bytes, *, here: bool, changes: Changes, now: int) -> None:
         """Note that a node answered a roll call, or missed it."""
-        before = self.standing(node)
-        standing = called(before, here=here)
-        if standing != before:
-            self._set(node, standing, changes)
+        self._learn(NodeShown(node=node, what=PRESENT if here else MISSED), changes, now)
 
     def convict(self, node: bytes, code: str, changes: Changes, now: int) -> None:
         """A roll call has shown that a node has not what it sells."""
-        self._set(node, after(self.standing(node), now, right=False, code=code), changes)
+        self._learn(NodeShown(node=node, what=WRONG, code=code), changes, now)
 
     def _learn_rerun(self, job: Job, vote: Vote, changes: Changes, now: int) -> None:
         """The same bytes confirm both nodes; others are a hint, which brings canaries to whom enough of them point."""
         found = compared(job, vote, now)
         self._learn_hint(found, changes)
         for node in found.nodes if found.same else ():
-            self._set(node, after(self.standing(node), now, right=True), changes)
+            self._learn(NodeShown(node=node, what=CONFIRMED, lease=vote.lease), changes, now)
 
     def _learn_hint(self, found: Rerun, changes: Changes) -> None:
         changes.reruns.append(found)
@@ -166,6 +169,12 @@ class Judging:
         changes.draws.append(drawn)
         return drawn.hit
 
-    def _set(self, node: bytes, standing: Standing, changes: Changes) -> None:
-        self.standings[node] = standing
-        changes.standings.add(node)
+    def _learn(self, shown: NodeShown, changes: Changes, now: int) -> None:
+        """Move a node's standing by what was shown, and have that sealed; what changes nothing needs no record."""
+        before = self.standing(shown.node)
+        standing = learned(before, now, shown.what, shown.code)
+        if standing == before:
+            return
+        self.standings[shown.node] = standing
+        changes.standings.add(shown.node)
+        changes.shown.append(Decision(now, shown))

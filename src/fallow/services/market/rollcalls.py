@@ -218,9 +218,9 @@ def _judge(brain: Brain, now: int, *, call: Call, excused: Collection[bytes]) ->
         if one.reason == SHORT or one.node in convicted or one.node in excused:
             continue
         if one.reason:
-            judging.rolled(one.node, here=False, changes=changes)
+            judging.rolled(one.node, here=False, changes=changes, now=now)
         elif call.kind != "alone":
-            judging.rolled(one.node, here=True, changes=changes)
+            judging.rolled(one.node, here=True, changes=changes, now=now)
 
 
 def _view(call: Call) -> RollCallView:

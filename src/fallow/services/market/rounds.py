@@ -18,12 +18,14 @@ from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
 from fallow.ports.database import Database, Transaction
+from fallow.ports.decisions import DecisionStore
 from fallow.ports.mishaps import MISHAPS, internal
 from fallow.ports.steady import Steady
 from fallow.ports.stores import Cursor, IngestStore, MarketRows, MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.services.market.brain import Brain, same_order
 from fallow.services.market.canaries import Canaries
+from fallow.services.market.decisions import decided
 from fallow.services.market.dispatch import dispatch
 from fallow.services.market.intake import apply_log
 from fallow.services.market.money import Cashier
@@ -78,6 +80,7 @@ class Rounds:
         database: Database,
         store: MarketStore,
         log_store: IngestStore,
+        decisions: DecisionStore,
         registry: RegistryStore,
         cashier: Cashier,
         outbound: Outbound,
@@ -90,6 +93,7 @@ class Rounds:
         self._database = database
         self._store = store
         self._log_store = log_store
+        self._decisions = decisions
         self._registry = registry
         self._cashier = cashier
         self.outbound = outbound
@@ -322,6 +326,7 @@ class Rounds:
             await self._cashier.move(tx, brain, brain.changes.money, now)
             await self._store.save(tx, _rows(brain, cursor))
             await self._seeds.keep(tx, brain.changes)
+            await self._decisions.add(tx, decided(brain.changes, brain.jobs, now))
         self._cursor = cursor
         changes = brain.take_changes()
         await self._let_others()

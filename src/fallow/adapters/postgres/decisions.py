@@ -1,0 +1,36 @@
+"""The network's outbox on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from fallow.domain.decisions import Decision, decision_type
+from fallow.ports.database import Row, Transaction
+
+
+class PostgresDecisionStore:
+    """See `fallow.ports.decisions.DecisionStore`."""
+
+    async def add(self, tx: Transaction, decisions: Sequence[Decision]) -> None:
+        """Have decisions sealed."""
+        if decisions:
+            await tx.copy(
+                "outbox.decision",
+                ["at", "kind", "version", "body"],
+                [(at, body.kind, body.version, msgspec.msgpack.encode(body)) for at, body in decisions],
+            )
+
+    async def take(self, tx: Transaction, limit: int) -> list[Decision]:
+        """Take out the oldest ones."""
+        rows = await tx.fetch(
+            "DELETE FROM outbox.decision WHERE pos IN"
+            " (SELECT pos FROM outbox.decision ORDER BY pos LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING *",
+            limit,
+        )
+        return [_decision(row) for row in sorted(rows, key=lambda row: int(row["pos"]))]
+
+
+def _decision(row: Row) -> Decision:
+    return Decision(row["at"], msgspec.msgpack.decode(row["body"], type=decision_type(row["kind"], row["version"])))

@@ -1,0 +1,32 @@
+"""What the network itself decides, as records: without them nobody could recompute what its nodes have earned.
+
+The network is one more node: its own key signs them, and ingest's log holds them between those of the others.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fallow.domain.facts import LeaseSettled, NodeShown
+from fallow.domain.records import Body
+
+DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown)
+
+
+class Decision(NamedTuple):
+    """A decision that was made at a time (milliseconds since 1970) and is not sealed yet."""
+
+    at: int
+    body: Body
+
+
+def decision_type(kind: str, version: int) -> type[Body]:
+    """The class of a decision.
+
+    Raises:
+        LookupError: there is none of that kind and version.
+    """
+    for body in DECISIONS:
+        if (body.kind, body.version) == (kind, version):
+            return body
+    raise LookupError(f"the network makes no decisions of kind {kind}/{version}")
