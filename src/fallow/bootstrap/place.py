@@ -22,7 +22,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     `url` and `bus_public_url` are what others use, `bus_url` is how its own processes reach the bus. With `any_host`
     it listens on every address: others reach the bus where they reach the gateway. A bus that is not its `own` shows
-    a certificate of the authority in the file `bus_ca`, or of one of the system's.
+    a certificate of the authority in the file `bus_ca`, or of one of the system's. `chain_url` is the JSON-RPC of its
+    embedded chain; "" where it has none.
     """
 
     net: str
@@ -36,6 +37,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     tls: Tls | None = None
     own_bus: bool = True
     bus_ca: str = ""
+    chain_url: str = ""
 
 
 def bus_context(place: Place) -> ssl.SSLContext | None:

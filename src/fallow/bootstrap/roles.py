@@ -51,6 +51,7 @@ from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
+from fallow.domain.chains import chain_id_of
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.records import SALT_BYTES
@@ -345,6 +346,8 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         version=version("fallow"),
         url=place.url,
         install_sha256=installer.sha256 if installer else "",
+        chain_url=place.chain_url,
+        chain_id=chain_id_of(place.net) if place.chain_url else 0,
     )
     async with connect_nats(
         place.bus_url,

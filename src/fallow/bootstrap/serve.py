@@ -16,11 +16,13 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from fallow.bootstrap.chain import run_chain
 from fallow.bootstrap.roles import run_core, run_gateway
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.domain.errors import FallowError, InvalidInput
 
 GATEWAY = "gateway"
+CHAIN = "chain"
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ async def serve_roles(data: Path, settings: Settings, roles: Sequence[str], read
     """Run roles until SIGTERM or SIGINT. `core` stands for all core roles.
 
     Raises:
-        InvalidInput: a role is unknown, or the gateway is mixed with others: it has a process of its own.
+        InvalidInput: a role is unknown, or one that has a process of its own (gateway, chain) is mixed with others.
     """
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,10 +57,12 @@ async def serve_roles(data: Path, settings: Settings, roles: Sequence[str], read
 def _running(data: Path, settings: Settings, roles: Sequence[str]) -> AbstractAsyncContextManager[str | None]:
     if list(roles) == [GATEWAY]:
         return run_gateway(data, settings)
+    if list(roles) == [CHAIN]:
+        return run_chain(data, settings)
     wanted = set(CORE if list(roles) == ["core"] else roles)
     if not wanted or wanted - set(CORE):
         names = ", ".join(("core", *CORE))
-        raise InvalidInput("serve.role", f"Roles are: gateway (alone), or some of {names}.")
+        raise InvalidInput("serve.role", f"Roles are: gateway (alone), chain (alone), or some of {names}.")
     return run_core(data, settings, wanted)
 
 

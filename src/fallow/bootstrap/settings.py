@@ -19,6 +19,9 @@ FILE = "fallow.toml"
 CORE = ("registry", "ingest", "settle", "market", "epochs")
 """The core roles."""
 
+PUBLIC = "public"
+"""The preset with a chain."""
+
 EFFECTIVE = "effective-settings.json"
 """What `fallow up` runs with; other processes of the network begin with the same."""
 
@@ -35,9 +38,12 @@ def _doc(text: str) -> Meta:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one network's side, read by `fallow up` and `fallow serve`."""
 
-    preset: Annotated[Literal["lab"], _doc("Kind of network; only `lab` so far: test credits, no token, no chain.")] = (
-        "lab"
-    )
+    preset: Annotated[
+        Literal["lab", "public"],
+        _doc(
+            "Kind of network. `lab`: test credits, no token, no chain. `public`: with an embedded EVM chain beside it."
+        ),
+    ] = "lab"
     host: Annotated[str, _doc("Address that the gateway and the bus listen on. Only loopback works without TLS.")] = (
         "127.0.0.1"
     )
@@ -57,6 +63,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_key: Annotated[str, _doc("Its private key (PEM), where it is not in the same file.")] = ""
     http_port: Annotated[Port, _doc("Port of the HTTP gateway; 0 takes a free one and keeps it.")] = 8420
     bus_port: Annotated[Port, _doc("Port of the message bus; 0 takes a free one and keeps it.")] = 8421
+    chain_port: Annotated[
+        Port, _doc("Port of the embedded chain's JSON-RPC (preset `public`); 0 takes a free one and keeps it.")
+    ] = 8422
     bus_connections_max: Annotated[
         Annotated[int, Meta(ge=16, le=1_000_000)],
         _doc("Connections that the embedded bus takes, one a node; the limit of open files must be above it."),

@@ -33,7 +33,7 @@ from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
 from fallow.bootstrap.listening import free_port, is_free, is_loopback, listen, url_of
 from fallow.bootstrap.place import Place, bus_context, network_id, write_place
 from fallow.bootstrap.reach import Reach, reach_of
-from fallow.bootstrap.settings import CORE, EFFECTIVE, Settings
+from fallow.bootstrap.settings import CORE, EFFECTIVE, PUBLIC, Settings
 from fallow.bootstrap.tls import Tls, prepare_tls, public_host
 from fallow.domain import calls
 from fallow.domain.errors import InvalidInput
@@ -44,6 +44,8 @@ from fallow.ports.rpc import call
 
 USD = 1_000_000
 READY_S = 60.0
+REPLAY_S = 3600.0
+"""The embedded chain executes all its blocks again before it answers, some hundred transactions a second."""
 SCHEMAS = ("ledger", "registry", "ingest", "market", "settle", "checks", "epochs", "outbox")
 STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 PORT_S = 3.0
@@ -63,7 +65,8 @@ class FirstKeys(NamedTuple):
 class Welcome(NamedTuple):
     """What the operator of a network needs to know.
 
-    `ca` is the file of its own authority's certificate; `install_sha256` is of the script that installs an agent.
+    `ca` is the file of its own authority's certificate; `install_sha256` is of the script that installs an agent;
+    `chain_url` is the JSON-RPC of the embedded chain, if there is one.
     """
 
     net: str
@@ -72,6 +75,7 @@ class Welcome(NamedTuple):
     ca: str = ""
     pin: str = ""
     install_sha256: str = ""
+    chain_url: str = ""
 
 
 @asynccontextmanager
@@ -94,19 +98,26 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         await _wait_free(settings.host, ports["http"], "--port")
         if not settings.nats_url:
             await _wait_free(settings.host, ports["bus"], "--bus-port")
+        if settings.preset == PUBLIC:
+            await _wait_free(settings.host, ports["chain"], "chain_port")
         now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
         tls = await asyncio.to_thread(prepare_tls, data, settings, reach.names, now) if reach.tls else None
         place = await _engines(stack, data, settings, ports, Door(reach, tls))
         write_place(data, place)
-        settings = msgspec.structs.replace(settings, http_port=ports["http"], bus_port=ports["bus"])
+        settings = msgspec.structs.replace(
+            settings, http_port=ports["http"], bus_port=ports["bus"], chain_port=ports["chain"]
+        )
         write_private(data / EFFECTIVE, msgspec.json.encode(settings).decode() + "\n")
         installer = await asyncio.to_thread(make_installer)
         await asyncio.to_thread(write_installer, data, installer)
-        for role in (*(CORE if settings.split_core else ("core",)), "gateway"):
+        for role in _roles(settings):
             await stack.enter_async_context(_role(data, role))
         keys = await asyncio.to_thread(load_keys, data)
         first = await _first_keys(data, place, keys, settings)
-        yield Welcome(place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "", installer.sha256)
+        yield Welcome(
+            place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "", installer.sha256,
+            place.chain_url,
+        )  # fmt: skip
 
 
 class Door(NamedTuple):
@@ -142,7 +153,15 @@ async def _engines(
         tls=door.tls,
         own_bus=not settings.nats_url,
         bus_ca=settings.nats_ca,
+        chain_url=door.url("https" if door.tls else "http", settings, ports["chain"])
+        if settings.preset == PUBLIC
+        else "",
     )
+
+
+def _roles(settings: Settings) -> tuple[str, ...]:
+    chain = ("chain",) if settings.preset == PUBLIC else ()
+    return (*chain, *(CORE if settings.split_core else ("core",)), "gateway")
 
 
 async def _bus(
@@ -172,6 +191,7 @@ def _ports(data: Path, settings: Settings) -> dict[str, int]:
     ports = {
         "http": settings.http_port or kept.get("http") or free_port(settings.host),
         "bus": settings.bus_port or kept.get("bus") or free_port(settings.host),
+        "chain": settings.chain_port or kept.get("chain") or free_port(settings.host),
     }
     if ports != kept:
         write_private(file, msgspec.json.encode(ports).decode() + "\n")
@@ -200,7 +220,7 @@ async def _role(data: Path, role: str) -> AsyncIterator[Supervisor]:
         ready.unlink(missing_ok=True)
         child = await spawn(_program(data, role, ready))
         try:
-            await child.ready(ready.exists, READY_S)
+            await child.ready(ready.exists, REPLAY_S if role == "chain" else READY_S)
         except BaseException:
             await child.stop(STEPS[1:])
             raise

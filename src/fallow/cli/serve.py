@@ -17,7 +17,9 @@ app = App(name="serve", help="Run single roles of a network, as many copies as w
 @app.default
 def serve(
     *,
-    role: Annotated[list[str], Parameter(help="core, gateway, registry, ingest, settle, market; may be repeated.")],
+    role: Annotated[
+        list[str], Parameter(help="core, gateway, chain, registry, ingest, settle, market; may be repeated.")
+    ],
     data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
     port: Annotated[int, Parameter(help="Port of a further gateway; 0 takes a free one.")] = 0,
 ) -> None:

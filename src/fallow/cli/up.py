@@ -15,6 +15,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from fallow.cli.install_line import install_line
+from fallow.domain.chains import chain_id_of
 from fallow.domain.pins import PIN_PREFIX
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ async def _run(data: Path, settings: Settings, *, json: bool) -> None:
 
 def _json(welcome: Welcome) -> str:
     network = {"net": welcome.net, "url": welcome.url, "ca": welcome.ca, "pin": welcome.pin}
+    if welcome.chain_url:
+        network["chain_url"] = welcome.chain_url
     network["install"] = install_line(welcome.url, welcome.keys.join_token, welcome.install_sha256)
     return msgspec.json.encode({**network, **welcome.keys._asdict()}).decode()
 
@@ -114,4 +117,12 @@ def _text(welcome: Welcome, test_credits_usd: int) -> str:
   Buy from it:       fallow login {welcome.url} {welcome.keys.buyer_key}{pinned}
                      This key has {test_credits_usd} USD of TEST credits: they are play money, worth nothing.
   Operate it:        FALLOW_URL={welcome.url} FALLOW_API_KEY={welcome.keys.operator_key} {trusting}fallow ledger check
+{_chain(welcome)}"""
+
+
+def _chain(welcome: Welcome) -> str:
+    if not welcome.chain_url:
+        return ""
+    return f"""  Its chain:         {welcome.chain_url}  (JSON-RPC, number {chain_id_of(welcome.net)})
+                     It is run by this machine alone, so it proves nothing to outsiders.
 """

@@ -18,7 +18,7 @@ class NetworkView(View, frozen=True, kw_only=True):
     """How to reach a network and check its signatures. `public_key` (hex) signs promises and tickets.
 
     `url` is what other machines reach it by. `install_sha256` is of the script that installs its agent; "" where it
-    hands out none.
+    hands out none. `chain_url` is the JSON-RPC of its chain, `chain_id` the chain's number; "" and 0 where it has none.
     """
 
     net: str
@@ -28,6 +28,8 @@ class NetworkView(View, frozen=True, kw_only=True):
     version: str
     url: str = ""
     install_sha256: str = ""
+    chain_url: str = ""
+    chain_id: int = 0
 
 
 class ItemView(View, frozen=True, kw_only=True):

@@ -1,0 +1,40 @@
+"""JSON-RPC over HTTP, for whoever comes: wallets in browsers, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from litestar import Litestar, Request, Response, get, post
+from litestar.config.cors import CORSConfig
+
+from fallow.http.errors import HANDLERS
+from fallow.ports.clock import Clock
+from fallow.ports.rates import Buckets, Rate
+
+BODY_BYTES_MAX = 1 << 20
+RATE = Rate(50.0, 200)
+"""Requests of one address; a batch is one."""
+
+
+def create_rpc_app(answer: Callable[[bytes], bytes], clock: Clock) -> Litestar:
+    """Make the ASGI application; `answer` takes a request's body and returns the answer's, and raises nothing."""
+    senders = Buckets(RATE, clock)
+
+    @post("/", status_code=200)
+    async def rpc(request: Request[Any, Any, Any]) -> Response[bytes]:
+        senders.take(request.client.host if request.client else "")
+        return Response(answer(await request.body()), media_type="application/json")
+
+    @get("/healthz")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return Litestar(
+        route_handlers=[rpc, health],
+        exception_handlers=HANDLERS,
+        request_max_body_size=BODY_BYTES_MAX,
+        cors_config=CORSConfig(allow_origins=["*"], allow_methods=["POST"], allow_headers=["content-type"]),
+        openapi_config=None,
+        logging_config=None,
+    )

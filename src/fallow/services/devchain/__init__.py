@@ -1,0 +1,1 @@
+"""The embedded chain: one writer, an append-only log of blocks, JSON-RPC."""
