@@ -39,15 +39,22 @@ class ClosedEpoch:
     """Makes the files of an epoch; `fields` replace what the statement says. `write` puts them into a folder."""
 
     def __init__(
-        self, *, epoch: int = 1, leaves: Sequence[Leaf] = LEAVES, domain: Domain | None = None, **fields: Any
+        self,
+        *,
+        epoch: int = 1,
+        leaves: Sequence[Leaf] = LEAVES,
+        domain: Domain | None = None,
+        said: Sequence[bytes] | None = None,
+        promises: Sequence[bytes] | None = None,
+        **fields: Any,
     ) -> None:
         self.epoch = epoch
         self.domain = domain or Domain.without_chain(NET)
-        made = EpochFiles(epoch, batches())
+        made = EpochFiles(epoch, batches() if said is None else said, promises)
         data = write_leaves(leaves)
         totals = totals_of(leaves)
         manifest = made.manifest.encode()
-        said: dict[str, Any] = {
+        stated: dict[str, Any] = {
             "net": NET,
             "epoch": epoch,
             "from_ms": 0,
@@ -63,16 +70,16 @@ class ClosedEpoch:
             "chain_id": self.domain.chain_id,
             "contract": self.domain.contract,
         } | fields
-        body = encode(said)
+        body = encode(stated)
         sealed = encode([body, NETWORK.sign(signed_message("fallow/statement/1", body)).signature])
         self.files = {name: bytes(file) for name, file in made.files.items()}
         self.files |= {"manifest": manifest, "leaves": data, "statement": sealed}
         self.root = Root(
             epoch,
-            said["revision"],
-            said["root"],
-            int.from_bytes(said["settlement_total"]),
-            int.from_bytes(said["token_total"]),
+            stated["revision"],
+            stated["root"],
+            int.from_bytes(stated["settlement_total"]),
+            int.from_bytes(stated["token_total"]),
             hashlib.sha256(sealed).digest(),
         )
 

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 from coincurve import PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.epochs.quorum import (
@@ -56,6 +56,7 @@ class _Deployed:
         return int.from_bytes(self._evm.call(self.distributor, "lastEpoch()"))
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Root,
@@ -136,6 +137,7 @@ def _with_signature(domain: Domain, signature: bytes) -> Vote:
 DOMAIN = Domain.without_chain("test")
 
 
+@settings(deadline=None)
 @given(st.data(), st.integers(1, VALIDATORS_MAX))
 def test_no_minority_decides_or_stops_a_root(data: st.DataObject, count: int) -> None:
     """Up to f validators lie, equivocate, are silent, vote for others' epochs; what the honest sign is decided."""
@@ -152,6 +154,7 @@ def test_no_minority_decides_or_stops_a_root(data: st.DataObject, count: int) ->
         assert equivocator(Vote.decode(first.encode()), Vote.decode(second.encode())) == guilty
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7), st.data())
 def test_two_roots_are_never_both_decided_unless_more_than_f_sign_both(count: int, data: st.DataObject) -> None:
     for_one = data.draw(st.sets(st.integers(0, count - 1)))
@@ -190,6 +193,7 @@ def test_a_wrong_total_under_the_right_archive_is_evidence() -> None:
             wrong_signer(Vote.cast(KEYS[0], DOMAIN, innocent), ROOT)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(1, 255))
 def test_a_vote_that_was_changed_is_nobodys_or_anothers(place: int, flip: int) -> None:
     """A flipped bit anywhere gives a malformed vote, or one that no validator signed."""

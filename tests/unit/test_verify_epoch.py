@@ -6,18 +6,14 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
-from socketserver import TCPServer
-from threading import Thread
 from typing import Any
 
 import pytest
 from coincurve import PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.epochs.quorum import Domain, Vote
@@ -26,6 +22,7 @@ from fallow.domain.wallets import CURVE_ORDER, address_of
 from tests.closed_epochs import ADDRESSES, LEAVES, SETTLEMENT, TOKEN, VALIDATORS, ClosedEpoch
 from tests.contract_calls import EPOCH, Contracts, epoch_words, words
 from tests.epoch_files import NETWORK_KEY
+from tests.serving import Answer, answering, serving
 from tools import verify_epoch
 
 SCRIPT = Path(verify_epoch.__file__)
@@ -80,6 +77,7 @@ def test_a_missing_file_is_found(closed: ClosedEpoch, tmp_path: Path, name: str)
     assert run(closed.write(tmp_path), *NAMED) == 1
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_a_flipped_bit_anywhere_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     closed = ClosedEpoch()
@@ -182,40 +180,19 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(handler: Any) -> Iterator[str]:
-    server = TCPServer(("127.0.0.1", 0), handler)
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def rpc_of(chain: Contracts, chain_id: int) -> type[BaseHTTPRequestHandler]:
     """As much of JSON-RPC as the verifier asks for, on the real bytecode."""
 
-    class Rpc(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if asked["method"] == "eth_chainId":
-                result = hex(chain_id)
-            else:
-                to, data = (bytes.fromhex(asked["params"][0][name][2:]) for name in ("to", "data"))
-                result = "0x" + chain.raw(to, data).hex()
-            answer = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(_path: str, body: bytes) -> Answer:
+        asked = json.loads(body)
+        if asked["method"] == "eth_chainId":
+            result = hex(chain_id)
+        else:
+            to, data = (bytes.fromhex(asked["params"][0][name][2:]) for name in ("to", "data"))
+            result = "0x" + chain.raw(to, data).hex()
+        return 200, json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Rpc
+    return answering(answer)
 
 
 def test_over_http_and_against_the_contract_of_ones_own_rpc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,9 @@ COMMANDS = (
     Entry("credit", "fallow.cli.operate:credit", "Give credits.", OPERATE),
     Entry("token", "fallow.cli.operate:token", "Let machines join.", OPERATE),
     Entry("node", "fallow.cli.node:app", "List enrolled machines, ban them or let them in again.", OPERATE),
+    Entry(
+        "validator", "fallow.cli.validator:app", "Compute a network's epochs again, and sign what is right.", OPERATE
+    ),
     Entry("key", "fallow.cli.operate:key", "Make and revoke API keys.", OPERATE),
     Entry("refused", "fallow.cli.operate:refused", "Show work that was refused, and the evidence.", OPERATE),
     Entry("checks", "fallow.cli.checks:app", "Recompute which results were checked.", OPERATE),

@@ -43,7 +43,7 @@ def new(*, key: KeyFile = None, json: Json = False) -> None:
         file.write(secrets.token_hex(32) + "\n")
         file.flush()
         os.fsync(handle)
-    account = address_text(address_of(_load(path)))
+    account = address_text(address_of(load_key(path)))
     show_json({"account": account, "key": str(path)}) if json else say(account)
     if not json:
         tell(f"Its key is in {path}. Back it up: nobody can restore it.")
@@ -69,7 +69,7 @@ def bind(
 def _by_key(net: str, node: str, path: Path, before_s: int) -> BindingCode:
     from fallow.domain.wallets import address_of, sign_text  # noqa: PLC0415 - not installed with every part of Fallow
 
-    private = _load(path)
+    private = load_key(path)
     account = address_of(private)
     return BindingCode(account, before_s, sign_text(private, binding_text(net, node_id(node), account, before_s)))
 
@@ -95,9 +95,15 @@ def _by_wallet(net: str, node: str, wallet: str, before_s: int) -> BindingCode:
     return BindingCode(account, before_s, signature)
 
 
-def _load(path: Path) -> PrivateKey:
+def load_key(file: Path | None) -> PrivateKey:
+    """Read an account's key.
+
+    Raises:
+        NotFound, NotAllowed, InvalidInput: there is none, others can read it, or it is malformed.
+    """
     from coincurve import PrivateKey  # noqa: PLC0415 - not installed with every part of Fallow
 
+    path = file or _default_file()
     try:
         if path.stat().st_mode & 0o077:
             raise NotAllowed("account.key_exposed", f"Others can read {path}.", f"Run: chmod 600 {path}")

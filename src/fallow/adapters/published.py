@@ -1,0 +1,89 @@
+"""A network's epochs over HTTP, from outside. What comes is believed by its signatures and hashes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ssl import SSLContext
+from typing import Any
+
+import httpx2
+import msgspec
+
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, TooMuch, Unavailable
+from fallow.domain.views import ErrorView
+
+TIMEOUT_S = 60.0
+PAGE = 100
+
+
+class HttpPublished:
+    """The port over HTTP; `tls` says whose certificates are taken."""
+
+    def __init__(self, url: str, tls: SSLContext | bool = True) -> None:
+        try:
+            self._client = httpx2.Client(base_url=url, timeout=TIMEOUT_S, verify=tls)
+        except httpx2.InvalidURL as error:
+            raise InvalidInput("validator.url", f"{url!r} is no address of a network.", "https://NAME:PORT") from error
+
+    def first(self) -> int | None:
+        """See the port: epochs are listed from the latest down."""
+        first: int | None = None
+        while page := self._page(first):
+            first = page[-1]
+        return first
+
+    def read(self, epoch: int, name: str) -> Iterator[bytes]:
+        """See the port."""
+        with _reaching(), self._client.stream("GET", f"/v1/epochs/{epoch}/files/{name}") as answer:
+            if not answer.is_success:
+                answer.read()
+                raise _error_of(answer)
+            yield from answer.iter_bytes()
+
+    def vote(self, epoch: int, vote: bytes) -> None:
+        """See the port."""
+        headers = {"Content-Type": "application/octet-stream"}
+        with _reaching():
+            answer = self._client.post(f"/v1/epochs/{epoch}/votes", content=vote, headers=headers)
+        if not answer.is_success:
+            raise _error_of(answer)
+
+    def _page(self, before: int | None) -> list[int]:
+        params = {"limit": PAGE} if before is None else {"limit": PAGE, "before": before}
+        with _reaching():
+            answer = self._client.get("/v1/epochs", params=params)
+        if not answer.is_success:
+            raise _error_of(answer)
+        try:
+            found = msgspec.json.decode(answer.content, type=list[_Listed])
+        except msgspec.MsgspecError as error:
+            raise Unavailable("validator.answer", f"The network's list of epochs cannot be read: {error}.") from error
+        return [each.epoch for each in found]
+
+
+class _Listed(msgspec.Struct):
+    epoch: int
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    try:
+        yield
+    except httpx2.HTTPError as error:
+        raise Unavailable(
+            "validator.unreachable", f"The network does not answer: {error}.", "It is asked again."
+        ) from error
+
+
+def _error_of(answer: httpx2.Response) -> FallowError:
+    """The error that an answer stands for."""
+    kinds: dict[int, type[FallowError]] = {404: NotFound, 413: TooMuch}
+    known = kinds.get(answer.status_code, Unavailable)
+    try:
+        view: Any = msgspec.json.decode(answer.content, type=ErrorView)
+    except msgspec.MsgspecError:
+        return known("validator.answer", f"The network answered {answer.status_code}.")
+    if answer.is_server_error or answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+        return Unavailable(view.code, view.message, view.hint)
+    return KINDS.get(view.kind, known)(view.code, view.message, view.hint)

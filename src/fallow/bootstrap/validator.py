@@ -1,0 +1,80 @@
+"""Puts a validator together from its parts, and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from ssl import SSLContext
+from typing import NamedTuple
+
+from coincurve import PrivateKey
+
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.engines.folders import data_lock
+from fallow.adapters.published import HttpPublished
+from fallow.domain.epochs.judging import close_without_policies
+from fallow.domain.epochs.quorum import Vote
+from fallow.domain.errors import Unavailable
+from fallow.services.validator.book import Book
+from fallow.services.validator.service import Seen, Validator
+
+LOOK_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Assignment(NamedTuple):
+    """Which network a validator judges, and with what. `home` is its own folder."""
+
+    url: str
+    network_key: bytes
+    key: PrivateKey
+    home: Path
+    tls: SSLContext | bool = True
+
+
+def run_validator(assignment: Assignment, report: Callable[[Seen], None], *, once: bool) -> None:
+    """Judge epochs as they are closed, and report each; for ever, or with `once` those that are closed now.
+
+    Raises:
+        Conflict: another process uses this folder.
+        Unavailable: with `once`, the network cannot be reached.
+    """
+    home = assignment.home
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with data_lock(home, "fallow validator"):
+        validator = Validator(
+            network_key=assignment.network_key,
+            cast=lambda domain, root: Vote.cast(assignment.key, domain, root),
+            published=HttpPublished(assignment.url, assignment.tls),
+            book=book_of(home, assignment.network_key),
+            folder=home / "epochs",
+            close=close_without_policies,
+        )
+        if once:
+            _look(validator, report)
+        else:
+            asyncio.run(_watch(validator, report))
+
+
+def book_of(home: Path, network_key: bytes) -> Book:
+    """Open what a validator remembers of one network: each has a folder of its own in `home`."""
+    return Book(home / hashlib.sha256(network_key).hexdigest()[:16], network_key)
+
+
+def _look(validator: Validator, report: Callable[[Seen], None]) -> None:
+    for seen in validator.look():
+        report(seen)
+
+
+async def _watch(validator: Validator, report: Callable[[Seen], None]) -> None:
+    clock = SystemClock()
+    while True:
+        try:
+            await asyncio.to_thread(_look, validator, report)
+        except Unavailable as error:
+            _log.warning("nothing is judged for now: %s", error)
+        await clock.sleep(LOOK_S)

@@ -1,0 +1,1 @@
+"""An independent validator of a network's epochs: see README.md."""
