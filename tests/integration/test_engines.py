@@ -231,6 +231,19 @@ async def test_a_cancelled_start_leaves_no_engine(folder: Path) -> None:
         assert again.pid is not None
 
 
+async def test_what_a_killed_postmaster_leaves_behind_is_ended_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.adapters.engines.postgres._FIRST_PATIENCE", 0.1)
+    monkeypatch.setattr("fallow.adapters.engines.leftovers._GRACE", 3.0)
+    async with EmbeddedPostgres(folder) as pg:
+        assert pg.pid is not None
+        stuck = next(pid for pid in processes_in(folder) if pid != pg.pid)
+        os.kill(stuck, signal.SIGSTOP)
+        os.kill(pg.pid, signal.SIGKILL)
+    assert not processes_in(folder)
+
+
 async def test_the_callers_exception_passes_through_unchanged(folder: Path) -> None:
     with pytest.raises(KeyError):
         async with EmbeddedNats(folder):

@@ -61,7 +61,8 @@ class EmbeddedPostgres:
     `durable=False` gives up safety against power cuts for speed; it is meant for tests.
 
     Opening the context starts it, makes the database `fallow` owned by the role `fallow`, and supervises it from
-    then on. Open it in the main thread (see `process`). It raises:
+    then on; when it is left, or was not opened after all, nothing works on the data any more. Open it in the main
+    thread (see `process`). It raises:
         InvalidInput: the data folder cannot be used, or not be reached by the engine's user.
         Conflict: somebody else runs this data folder, or its data is of another version or owner.
         NotFound: the programs are not installed, or there is no unprivileged user.
@@ -127,6 +128,8 @@ class EmbeddedPostgres:
         async with AsyncExitStack() as stack:
             cluster = self._cluster = await asyncio.to_thread(self._prepare, stack)
             await clear_leftovers(self._folder, _PROGRAM, _FIRST_PATIENCE)
+            # A postmaster that was killed, as by a cancelled start, leaves its children behind for a moment.
+            stack.push_async_callback(clear_leftovers, self._folder, _PROGRAM, _FIRST_PATIENCE)
             await asyncio.to_thread(cluster.check)
             if not cluster.exists:
                 await cluster.create(durable=self._durable)
