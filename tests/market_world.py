@@ -37,7 +37,7 @@ from fallow.domain.facts import (
     UsageReceipt,
 )
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
-from fallow.domain.leases import PREEMPTED, Lease, LeaseState
+from fallow.domain.leases import NETWORK_FAILED, PREEMPTED, Lease, LeaseState
 from fallow.domain.ledger import Balance, transfer
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
@@ -692,7 +692,11 @@ class World:
         assert item.used_ms == sum(one.used_ms for one in paid)
         assert item.reason or item.state not in {ItemState.FAILED, ItemState.CANCELLED}
         assert item.failures <= job.order.retries + 1
-        lost = [one for one in mine if one.caused_by == "provider" and one.started_at is not None]
+        lost = [
+            one
+            for one in mine
+            if (one.caused_by == "provider" and one.started_at is not None) or one.reason == NETWORK_FAILED
+        ]
         shunned = sum(item.shunned.count(node) for node in {one.node for one in mine})
         losses = sum(1 for one in lost if not one.ok or one.reason == "result.wrong")
         assert shunned <= losses

@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.leases import CHECKPOINT_UNUSABLE, Lease
+from fallow.domain.leases import CHECKPOINT_UNUSABLE, NETWORK_FAILED, Lease
 from fallow.domain.orders import COMPARED_MIN, Order
 from fallow.domain.verification import LEVELS, PROVEN, Judgement, Says, Vote
 
@@ -171,8 +171,9 @@ def voted(item: Item, lease: Lease, vote: Vote) -> Item:
 def without(item: Item, lease: Lease) -> Item:
     """A lease of the item ended before it reported: it is placed again, elsewhere if its provider lost it.
 
-    Only work that had begun can be lost: what kept a lease from beginning says nothing of the item. A lease that came
-    on shows that the item is not the poison, so that losses count anew; a checkpoint that is of no use is dropped.
+    Only work that had begun can be lost: what kept a lease from beginning says nothing of the item, unless the network
+    failed of it. A lease that came on shows that the item is not the poison, so that losses count anew; a checkpoint
+    that is of no use is dropped.
     """
     left = tuple(other for other in item.leases if other != lease.id)
     item = msgspec.structs.replace(item, leases=left, reason=lease.reason)
@@ -180,7 +181,7 @@ def without(item: Item, lease: Lease) -> Item:
         item = msgspec.structs.replace(item, checkpoint=None)
     if lease.saved_ms or lease.window:
         item = msgspec.structs.replace(item, shunned=())
-    if lease.caused_by == "provider" and lease.started_at is not None:
+    if (lease.caused_by == "provider" and lease.started_at is not None) or lease.reason == NETWORK_FAILED:
         item = msgspec.structs.replace(item, shunned=(*item.shunned, lease.node))
         if len(item.shunned) >= LOSSES_MAX and not item.votes and not left:
             return msgspec.structs.replace(item, state=ItemState.FAILED)

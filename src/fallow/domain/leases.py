@@ -45,6 +45,9 @@ WINDOW_MS_MAX = 3_600_000
 PREEMPTED = "spot.preempted"
 """Why a spot lease ended: its node's capacity was wanted on demand. It counts as if the owner had taken it back."""
 
+NETWORK_FAILED = "network.failed"
+"""Why a record changed nothing, and a lease that it was about ended: a bug of the network's own."""
+
 CHECKPOINT_UNUSABLE = "checkpoint.unusable"
 """A node's word that the checkpoint that it was to go on from is not there, or broken."""
 

@@ -17,7 +17,7 @@ from fallow.domain.chart import NETWORK
 from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.facts import LeaseCheckpoint, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, Job, Needs
-from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.leases import NETWORK_FAILED, Lease, LeaseState
 from fallow.domain.offers import Offer
 from fallow.domain.orders import Order
 from fallow.domain.reruns import rerun
@@ -187,6 +187,13 @@ class Brain(Course):
             entry = self.jobs[lease.job]
             item = msgspec.structs.replace(entry.items[lease.item], checkpoint=checkpoint.blob.hex())
             self._set_item(entry, item, now)
+
+    def failed(self, node: bytes, lease_id: bytes, now: int) -> None:
+        """End a lease of a node because the market fails of what the node said of it: that is nobody else's fault."""
+        lease = self.leases.get(lease_id)
+        if lease is not None and lease.node == node:
+            self.changes.stops.append((node, lease_id))
+            self._step(lease, lease_events.Lost(now, NETWORK_FAILED, "network"))
 
     # What operators do
 

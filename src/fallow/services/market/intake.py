@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fallow.domain.batches import stored_records
 from fallow.domain.errors import InvalidInput
@@ -15,6 +15,7 @@ from fallow.domain.facts import (
     SpotOfferMade,
     UsageReceipt,
 )
+from fallow.domain.leases import NETWORK_FAILED
 from fallow.domain.offers import Offer
 from fallow.domain.records import Record
 from fallow.ports.stores import Cursor, LoggedBatch
@@ -22,11 +23,18 @@ from fallow.services.market.brain import Brain
 from fallow.services.market.state import Source
 
 
-def apply_log(brain: Brain, cursor: Cursor, batches: Sequence[LoggedBatch], accounts: Mapping[bytes, bytes]) -> Cursor:
+def apply_log(
+    brain: Brain,
+    cursor: Cursor,
+    batches: Sequence[LoggedBatch],
+    accounts: Mapping[bytes, bytes],
+    records_max: int | None = None,
+) -> Cursor:
     """Apply batches in order and return how far it came.
 
-    It stops early before a record of a lease whose money has not moved yet; the next round goes on there.
-    `accounts` are those of the nodes that the batches come from; the network's own batches are nobody's input.
+    It stops early before a record of a lease whose money has not moved yet, and after `records_max` records; the next
+    round goes on there. `accounts` are those of the nodes that the batches come from; the network's own batches are
+    nobody's input.
     """
     for batch in batches:
         if batch.node not in accounts:
@@ -34,10 +42,33 @@ def apply_log(brain: Brain, cursor: Cursor, batches: Sequence[LoggedBatch], acco
             continue
         records = stored_records(batch.data)
         for index in range(cursor.records, len(records)):
-            if not _apply(brain, records[index], batch.received_at, accounts):
+            if records_max == 0 or not _apply(brain, records[index], batch.received_at, accounts):
                 return Cursor(cursor.pos, index)
+            records_max = records_max - 1 if records_max is not None else None
         cursor = Cursor(batch.pos, 0)
     return cursor
+
+
+def set_aside(brain: Brain, record: Record, now: int, *, ends_lease: bool) -> None:
+    """Leave out a record of which the market fails: that is no fault of whoever sent it.
+
+    A lease that it is about ends by the network's, if `ends_lease`.
+    """
+    brain.refuse(Source(record.node, record.boot, record.seq), NETWORK_FAILED, now)
+    body = _lease_fact(record)
+    if body is not None and ends_lease:
+        brain.failed(record.node, body.lease, now)
+
+
+def next_of(cursor: Cursor, batches: Sequence[LoggedBatch], nodes: Collection[bytes]) -> tuple[Record | None, Cursor]:
+    """Return the next record of one of the `nodes` after `cursor`, if any, and where the log goes on after it."""
+    for batch in batches:
+        if batch.node in nodes:
+            records = stored_records(batch.data)
+            last = cursor.records + 1 == len(records)
+            return records[cursor.records], Cursor(batch.pos, 0) if last else Cursor(cursor.pos, cursor.records + 1)
+        cursor = Cursor(batch.pos, 0)
+    return None, cursor
 
 
 def _apply(brain: Brain, record: Record, at: int, accounts: Mapping[bytes, bytes]) -> bool:

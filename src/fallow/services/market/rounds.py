@@ -21,13 +21,14 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.decisions import DecisionStore
 from fallow.ports.mishaps import MISHAPS, internal
 from fallow.ports.steady import Steady
-from fallow.ports.stores import Cursor, IngestStore, MarketRows, MarketStore, RegistryStore
+from fallow.ports.stores import Cursor, IngestStore, LoggedBatch, MarketRows, MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.services.market.brain import Brain, same_order
 from fallow.services.market.canaries import Canaries
+from fallow.services.market.care import Care
 from fallow.services.market.decisions import decided
 from fallow.services.market.dispatch import dispatch
-from fallow.services.market.intake import apply_log
+from fallow.services.market.intake import apply_log, next_of, set_aside
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
 from fallow.services.market.reruns import Reruns
@@ -102,6 +103,7 @@ class Rounds:
         self._log_has_news = True
         self._bans_have_news = True
         self._cursor = Cursor(0, 0)
+        self._care = Care()
         self.brain = Brain(fee, NO_SEED)
         self.leading = asyncio.Event()
         self.to_compare = asyncio.Event()
@@ -175,6 +177,7 @@ class Rounds:
                 log.warning("the market loads again: %s", error)
             except Exception as error:  # noqa: BLE001 - what a bug left in memory is thrown away: the database is right
                 MISHAPS.note("market.round", error)
+                self._care.failed(error)
             self.leading.clear()
             self._fail_waiting()
             await self._clock.sleep(STANDBY_S)
@@ -231,6 +234,7 @@ class Rounds:
     async def _act(self, term: int) -> None:
         """Go round after round; told to stop, step down."""
         try:
+            await self._set_aside(term)
             await self._go_round(term)
         except asyncio.CancelledError:
             # Where the database is away the term runs out by itself; to end is what counts.
@@ -238,6 +242,23 @@ class Rounds:
                 async with self._database.transaction() as tx:
                     await self._store.step_down(tx, term, self._clock.now_ms())
             raise
+
+    async def _set_aside(self, term: int) -> None:
+        """Leave out the record that failed alone, if there is one and it still comes next."""
+        care, now = self._care, self._clock.now_ms()
+        if care.error is not None and care.suspect == self._cursor:
+            async with self._database.transaction() as tx:
+                await self._store.confirm(tx, term)
+                batches, accounts = await self._unread(tx)
+                record, cursor = next_of(self._cursor, batches, accounts)
+                if record is not None:
+                    set_aside(self.brain, record, now, ends_lease=care.ends_lease)
+                await self._write(tx, self.brain, cursor, now)
+            if record is not None:
+                MISHAPS.note(f"market.record {record.node.hex()}/{record.boot}/{record.seq}", care.error)
+            self._cursor = cursor
+            await self.outbound.send(self.brain.take_changes(), {})
+        care.is_aside()
 
     async def _go_round(self, term: int) -> None:
         self.leading.set()
@@ -283,20 +304,23 @@ class Rounds:
         """Apply what waits, write it, and only then answer and tell."""
         now = self._clock.now_ms()
         brain = self.brain
-        group = [self._inputs.get_nowait() for _ in range(min(self._inputs.qsize(), INPUTS_A_ROUND_MAX))]
+        waiting = min(self._inputs.qsize(), INPUTS_A_ROUND_MAX) if self._care.records_max is None else 0
+        group = [self._inputs.get_nowait() for _ in range(waiting)]
         try:
             answers = await self._apply_and_write(brain, term, group, now)
         except Exception as error:
             _answer(group, [error if isinstance(error, FallowError) else internal()] * len(group))
             raise
         _answer(group, answers)
+        self._care.went_well(all_read=not self._log_has_news)
         if brain.judging.comparing.waiting:
             self.to_compare.set()
 
     async def _apply_and_write(self, brain: Brain, term: int, group: list[_Waiting], now: int) -> list[Any]:
         submissions = [waiting.what for waiting in group if isinstance(waiting.what, Submission)]
         answers: list[Any] = []
-        if not submissions and not self._more_to_read():
+        careful = self._care.records_max is not None
+        if not submissions and not self._more_to_read() and not careful:
             answers = [_apply(brain, waiting, {}, now) for waiting in group]
             brain.tick(now)
             dispatch(brain, now, window_ms=self._window_ms)
@@ -313,7 +337,7 @@ class Rounds:
                 await self._let_others()
                 cursor = await self._read_log(tx, brain)
                 await self._let_others()
-                if not self._log_has_news:  # nobody is late as long as his word may wait to be read
+                if not self._log_has_news and not careful:  # nobody is late as long as his word may wait to be read
                     if banned is not None:
                         brain.ban(banned, now)
                         self._bans_have_news = False
@@ -323,15 +347,19 @@ class Rounds:
             else:
                 cursor = self._cursor
             await self._let_others()
-            await self._cashier.move(tx, brain, brain.changes.money, now)
-            await self._store.save(tx, _rows(brain, cursor))
-            await self._seeds.keep(tx, brain.changes)
-            await self._decisions.add(tx, decided(brain.changes, brain.jobs, now))
+            await self._write(tx, brain, cursor, now)
         self._cursor = cursor
         changes = brain.take_changes()
         await self._let_others()
         await self.outbound.send(changes, {lease.job: brain.jobs[lease.job] for lease in changes.proposals})
         return answers
+
+    async def _write(self, tx: Transaction, brain: Brain, cursor: Cursor, now: int) -> None:
+        """Move the money of what changed, and write it."""
+        await self._cashier.move(tx, brain, brain.changes.money, now)
+        await self._store.save(tx, _rows(brain, cursor))
+        await self._seeds.keep(tx, brain.changes)
+        await self._decisions.add(tx, decided(brain.changes, brain.jobs, now))
 
     async def _let_others(self) -> None:
         """Give whoever waits for the loop his turn: a round of some hundred inputs is no reason to be late."""
@@ -347,13 +375,18 @@ class Rounds:
 
     async def _read_log(self, tx: Transaction, brain: Brain) -> Cursor:
         self._log_has_news = False
-        batches = await self._log_store.after(tx, self._cursor.pos, BATCHES_A_ROUND_MAX)
+        batches, accounts = await self._unread(tx)
         if not batches:
             return self._cursor
-        rows = await self._registry.nodes(tx, list({batch.node for batch in batches}))
-        cursor = apply_log(brain, self._cursor, batches, {row.node: row.account for row in rows})
+        cursor = apply_log(brain, self._cursor, batches, accounts, self._care.reads(self._cursor))
         self._log_has_news = len(batches) == BATCHES_A_ROUND_MAX or cursor.pos != batches[-1].pos
         return cursor
+
+    async def _unread(self, tx: Transaction) -> tuple[list[LoggedBatch], dict[bytes, bytes]]:
+        """What comes next in the log, and the accounts of the nodes that it comes from."""
+        batches = await self._log_store.after(tx, self._cursor.pos, BATCHES_A_ROUND_MAX)
+        rows = await self._registry.nodes(tx, list({batch.node for batch in batches})) if batches else []
+        return batches, {row.node: row.account for row in rows}
 
     def _fail_waiting(self) -> None:
         error = Unavailable("market.restarting", "The market is loading again.", "Try again in a moment.")
