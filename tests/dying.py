@@ -26,6 +26,9 @@ RECORDS = ("accept", "checkpoint", "window", "final")
 MOVES = ("reserve", "post and reserve", "post", "void", "make good")
 """What a market has the ledger do."""
 
+CLOSING = ("epoch unended", "epoch ended", "files written", "files archived", "statement said", "closing noted")
+"""Of closing an epoch; the first is within the transaction that ends it."""
+
 STEPS = (
     "proposal heard",
     "work begins",
@@ -39,8 +42,12 @@ STEPS = (
     "batch committed",
     *(f"{move} {step}" for move in MOVES for step in ("uncommitted", "committed")),
     "judged",
+    *CLOSING,
 )
-"""Of an agent, of ingest, of a market. A record is `taken` when the network has it and its node does not know yet."""
+"""Of an agent, of ingest, of a market, of a closing.
+
+A record is `taken` when the network has it and its node does not know yet.
+"""
 
 
 def command(module: str, folder: Path | str) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from fallow.adapters.engines.process import Program
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.bootstrap import serve, up
 from fallow.cli.main import main as fallow
+from fallow.services.epochs.service import Closing
+from fallow.services.epochs.writing import Spool
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.changes import Changes, Collect, Hold, MakeGood, Money
 from fallow.services.market.money import Cashier
@@ -39,10 +41,16 @@ def _dying(original: Callable[..., Program], folder: Path) -> Callable[..., Prog
 
 
 def wrap(killer: Killer) -> None:
-    """Have ingest and the market come to their steps."""
+    """Have ingest, the market and the closing come to their steps."""
     killer.wrap(PostgresIngestStore, "append", after=lambda *_: ["batch uncommitted"])
     killer.wrap(Ingest, "_wake_readers", before=lambda *_: ["batch committed"])
     killer.wrap(Cashier, "move", after=lambda _, __, ___, money, ____: _moves("uncommitted", money))
+    killer.wrap(PostgresIngestStore, "end_epoch", after=lambda *_: ["epoch unended"])
+    killer.wrap(Closing, "_lead", before=lambda *_: ["epoch ended"])
+    killer.wrap(Spool, "put", before=lambda *_: ["files written"])
+    killer.wrap(Closing, "_file", after=lambda *_: ["files archived"])
+    killer.wrap(Closing, "_say", after=lambda *_: ["statement said"])
+    killer.wrap(Closing, "_note", after=lambda *_: ["closing noted"])
     killer.wrap(Outbound, "send", before=lambda _, changes, __: _written(changes))
 
 

@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import msgspec
 from nacl.signing import SigningKey
 
 from fallow.domain.batches import Promise, open_batch, seal_batch
 from fallow.domain.epochs.filing import Filing
-from fallow.domain.epochs.manifest import Manifest
+from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
+from fallow.domain.epochs.statement import Statement
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.records import Body, make_record
+from fallow.ports.archive import Archive
 
 NET = "lab-1"
 KINDS = frozenset(fact.kind for fact in CORE_FACTS)
-NETWORK = SigningKey(bytes(32))
+NETWORK = SigningKey(b"n" * 32)
 NETWORK_KEY = bytes(NETWORK.verify_key)
 
 
@@ -64,6 +69,21 @@ class EpochFiles:
             for piece in filing.add(batch, promised):
                 self.files.setdefault(piece.name, bytearray()).extend(piece.data)
         self.manifest: Manifest = filing.manifest()
+
+    def sealed(self, **fields: Any) -> bytes:
+        """A statement of these files, signed by the network."""
+        manifest = self.manifest
+        hashed = hashlib.sha256(manifest.encode()).digest()
+        said = Statement(net=NET, epoch=manifest.epoch, from_ms=0, until_ms=1, manifest=hashed)
+        return msgspec.structs.replace(said, **fields).seal(lambda message: NETWORK.sign(message).signature)
+
+    def put(self, archive: Archive, **fields: Any) -> None:
+        """Put all of it into an archive."""
+        epoch = self.manifest.epoch
+        for name, data in self.files.items():
+            archive.put(path_of(epoch, name), bytes(data))
+        archive.put(path_of(epoch, MANIFEST), self.manifest.encode())
+        archive.create(path_of(epoch, STATEMENT), self.sealed(**fields))
 
     def read(self, name: str, piece_bytes: int = 1000) -> Iterable[bytes]:
         data = bytes(self.files[name])

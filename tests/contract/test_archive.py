@@ -61,6 +61,9 @@ def test_names_below_a_prefix_in_order(archive: Archive) -> None:
         archive.put(name, name.encode())
     assert list(archive.names("epochs/1/")) == [Archived("epochs/1/batches", 16), Archived("epochs/1/records/b", 18)]
     assert list(archive.names("epochs/2/")) == []
+    assert sorted(archive.folders("epochs/")) == ["1", "10"]
+    assert archive.folders("epochs/1/") == ["records"]
+    assert archive.folders("nothing/") == []
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path: Path) -> None:

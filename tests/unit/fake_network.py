@@ -13,6 +13,7 @@ import msgspec
 from litestar import Litestar
 from nacl.signing import SigningKey
 
+from fallow.adapters.archive import memory_archive
 from fallow.adapters.memory.blobs import MemoryBlobs
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.domain import calls, views
@@ -87,6 +88,7 @@ class FakeNetwork:
         self.checks = 0
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
+        self.archive = memory_archive()
         self.app: Litestar = create_app(
             bus=hub.connect(),
             blobs=self.blobs,
@@ -100,6 +102,7 @@ class FakeNetwork:
             clock=self.clock,
             verticals={"compute": VERTICAL},
             limits=limits,
+            archive=self.archive,
         )
 
     def routes(self) -> dict[str, tuple[type[Any], Any]]:

@@ -53,6 +53,12 @@ class StoreArchive:
         with _mapped(name):
             return self._store.head(name)["size"]
 
+    def folders(self, prefix: str) -> list[str]:
+        """See the port."""
+        with _mapped(prefix):
+            found = self._store.list_with_delimiter(prefix)["common_prefixes"]
+        return [name.rstrip("/").rpartition("/")[2] for name in found]
+
     def names(self, prefix: str) -> Iterator[Archived]:
         """See the port."""
         with _mapped(prefix):

@@ -378,6 +378,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             clock=clock,
             verticals=load_verticals(),
             streams=relay,
+            archive=await asyncio.to_thread(open_archive, data, settings),
             any_host=place.any_host,
             ca_pem=place.tls.ca_pem() if place.tls else "",
             installer=installer,

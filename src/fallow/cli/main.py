@@ -49,6 +49,7 @@ COMMANDS = (
     Entry("key", "fallow.cli.operate:key", "Make and revoke API keys.", OPERATE),
     Entry("refused", "fallow.cli.operate:refused", "Show work that was refused, and the evidence.", OPERATE),
     Entry("checks", "fallow.cli.checks:app", "Recompute which results were checked.", OPERATE),
+    Entry("epoch", "fallow.cli.epoch:app", "Look at closed epochs, fetch and verify them.", OPERATE),
     Entry("blobs", "fallow.cli.operate:blobs", "Show what is stored, and what was removed.", OPERATE),
     Entry("health", "fallow.cli.operate:health", "Show what failed unexpectedly.", OPERATE),
     Entry("reserve", "fallow.cli.reserve:reserve", "Show what the reserve holds, and what it paid for.", OPERATE),

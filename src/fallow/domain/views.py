@@ -472,3 +472,39 @@ class ErrorView(View, frozen=True, kw_only=True):
     message: str
     hint: str = ""
     details: dict[str, Any] = {}
+
+
+class EpochFileView(View, frozen=True, kw_only=True):
+    """A file of an epoch: bytes, SHA-256 (hex), and how many batches or records are in it."""
+
+    name: str
+    size: int
+    sha256: str
+    count: int
+
+
+class EpochView(View, frozen=True, kw_only=True):
+    """A closed epoch. Hashes are in hex: `statement` of its signed statement, `previous` of the one before.
+
+    `previous` is "" where there is none, `root` where nobody is owed anything by it. All of this is a convenience: what
+    counts is the statement itself.
+    """
+
+    epoch: int
+    from_ms: int
+    until_ms: int
+    statement: str
+    manifest: str
+    previous: str
+    root: str
+    batches: int
+    records: int
+    files: list[EpochFileView]
+
+
+class EpochEndView(View, frozen=True, kw_only=True):
+    """An epoch that is over, and its real bounds. Its closing goes on by itself."""
+
+    epoch: int
+    from_ms: int
+    until_ms: int

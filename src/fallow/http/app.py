@@ -13,7 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from fallow.domain.views import NetworkView
-from fallow.http import accounts, blobs, checks, commands, events, jobs, logs, operators, public, reach, signing
+from fallow.http import accounts, blobs, checks, commands, epochs, events, jobs, logs, operators, public, reach, signing
 from fallow.http.auth import provide_account
 from fallow.http.collecting import KEEP_DAYS
 from fallow.http.errors import HANDLERS
@@ -21,6 +21,7 @@ from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.limits import Limits
 from fallow.http.params import refuse_unknown_query
+from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -43,13 +44,15 @@ def create_app(
     ca_pem: str = "",
     installer: Installer | None = None,
     streams: OpensStreams | None = None,
+    archive: Archive | None = None,
     keep_days: int = KEEP_DAYS,
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
     With `any_host` clients are told that the bus is at the host by which they came. `ca_pem` is the certificate of
     the network's own authority, if it has one. `installer` is what machines that want to join download. `streams`
-    reaches nodes; without it nobody looks into running work. Blobs stay for `keep_days` after their jobs have ended.
+    reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
+    stay for `keep_days` after their jobs have ended.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -65,6 +68,7 @@ def create_app(
         ca_pem=ca_pem,
         installer=installer,
         streams=streams,
+        archive=archive,
         keep_days=keep_days,
     )
     return Litestar(
@@ -108,6 +112,7 @@ async def _harden(message: Message, scope: Scope) -> None:
 ROUTES: list[ControllerRouterHandler] = [
     *public.ROUTES,
     *checks.PUBLIC_ROUTES,
+    *epochs.PUBLIC_ROUTES,
     Router(
         path="/",
         route_handlers=[
@@ -121,6 +126,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *signing.ROUTES,
             *operators.ROUTES,
             *checks.ROUTES,
+            *epochs.ROUTES,
         ],
         security=[{"apiKey": []}],
     ),

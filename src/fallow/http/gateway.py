@@ -14,6 +14,7 @@ from fallow.http.keys import Keys
 from fallow.http.limits import LeaseWrites, Limits, Streams
 from fallow.http.nodes import Nodes
 from fallow.http.tickets import Tickets
+from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -42,6 +43,7 @@ class Gateway:
         ca_pem: str = "",
         installer: Installer | None = None,
         streams: OpensStreams | None = None,
+        archive: Archive | None = None,
         keep_days: int = KEEP_DAYS,
     ) -> None:
         self.bus = bus
@@ -62,6 +64,7 @@ class Gateway:
         self.uploads = Buckets(limits.uploads, clock)
         self.streams = Streams(limits.streams_per_account)
         self.collector = Collector(bus, blobs, clock, keep_ms=keep_days * DAY_MS)
+        self.archive = archive
         self._nodes = streams
 
     async def open(self, opening: Opening) -> Stream:

@@ -32,7 +32,7 @@ from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, KeyId, L
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rpc import Empty
 
-ROLES = ("core", "registry", "ingest", "settle", "market")
+ROLES = ("core", "registry", "ingest", "settle", "market", "epochs")
 
 
 @post("/v1/operator/tokens", guards=[operator], responses=keyed(413), tags=["operator"])

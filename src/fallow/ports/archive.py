@@ -43,6 +43,10 @@ class Archive(Protocol):
         """
         ...
 
+    def folders(self, prefix: str) -> list[str]:
+        """What is next after `prefix` (`epochs/`) in names that go on after it (`epochs/7/manifest`: `7`)."""
+        ...
+
     def names(self, prefix: str) -> Iterator[Archived]:
         """All objects below `prefix` (`epochs/7/`), in order of their names."""
         ...

@@ -5,10 +5,11 @@ from __future__ import annotations
 from fallow.sdk.bills import BillCalls
 from fallow.sdk.checks import CheckCalls
 from fallow.sdk.containers import ContainerCalls
+from fallow.sdk.epochs import EpochCalls
 from fallow.sdk.python import PythonCalls
 
 
-class AsyncClient(PythonCalls, ContainerCalls, BillCalls, CheckCalls):
+class AsyncClient(PythonCalls, ContainerCalls, BillCalls, CheckCalls, EpochCalls):
     """Buy from a network.
 
     async with AsyncClient("https://fallow.example", "fk_...") as client:

@@ -50,6 +50,12 @@ class Client(Waiting):
     plant = waits(AsyncClient.plant)
     verify_draws = waits(AsyncClient.verify_draws)
 
+    epochs = waits(AsyncClient.epochs)
+    epoch = waits(AsyncClient.epoch)
+    end_epoch = waits(AsyncClient.end_epoch)
+    closed_epoch = waits(AsyncClient.closed_epoch)
+    fetch_epoch = waits(AsyncClient.fetch_epoch)
+
     network = waits(AsyncClient.network)
     nodes = waits(AsyncClient.nodes)
     balance = waits(AsyncClient.balance)

@@ -16,6 +16,8 @@ from fallow.sdk.wire import Wire, error_of
 
 PIECE_BYTES = 1 << 20
 READ_BYTES_MAX = 256 << 20
+BEYOND = frozenset({"blob.range", "archive.range"})
+"""All was there already."""
 
 Source = Path | bytes
 
@@ -51,14 +53,7 @@ class BlobCalls(Wire):
             NotFound: you have no such blob.
             Conflict: `sdk.hash`, the network sent other bytes; nothing is left at `path`.
         """
-        part = path.with_name(f"{path.name}.part")
-        try:
-            with await asyncio.to_thread(part.open, "wb") as file:
-                size = await self._fetch(sha256, _FileSink(file))
-            await asyncio.to_thread(part.replace, path)
-        finally:
-            part.unlink(missing_ok=True)
-        return size
+        return await self._download(_blob(sha256), sha256, path)
 
     async def read(self, sha256: str, *, bytes_max: int = READ_BYTES_MAX) -> bytes:
         """Return a blob that fits into memory.
@@ -68,7 +63,7 @@ class BlobCalls(Wire):
             TooMuch: it has more than `bytes_max`.
         """
         sink = _MemorySink(bytes_max)
-        await self._fetch(sha256, sink)
+        await self._fetch(_blob(sha256), sha256, sink)
         return bytes(sink.data)
 
     async def _put(self, sha256: str, source: Source) -> None:
@@ -76,13 +71,24 @@ class BlobCalls(Wire):
         if not response.is_success:
             raise error_of(response, response.content)
 
-    async def _fetch(self, sha256: str, sink: _Sink) -> int:
+    async def _download(self, where: str, sha256: str, path: Path) -> int:
+        """Write what is at `where` to `path`; see `download`."""
+        part = path.with_name(f"{path.name}.part")
+        try:
+            with await asyncio.to_thread(part.open, "wb") as file:
+                size = await self._fetch(where, sha256, _FileSink(file))
+            await asyncio.to_thread(part.replace, path)
+        finally:
+            part.unlink(missing_ok=True)
+        return size
+
+    async def _fetch(self, where: str, sha256: str, sink: _Sink) -> int:
         """Read to the end. Each attempt goes on where the last one broke off, and only standstill counts."""
         outage = Outage(self._patience)
         while True:
             before = sink.size
             try:
-                await self._fetch_on(sha256, sink)
+                await self._fetch_on(where, sink)
                 break
             except PASSING as error:
                 if sink.size > before:
@@ -92,11 +98,11 @@ class BlobCalls(Wire):
             raise Conflict("sdk.hash", f"The network sent other bytes than those of {sha256}.", "Tell its operator.")
         return sink.size
 
-    async def _fetch_on(self, sha256: str, sink: _Sink) -> None:
+    async def _fetch_on(self, where: str, sink: _Sink) -> None:
         headers = {"Accept-Encoding": "identity"}
         if sink.size:
             headers["Range"] = f"bytes={sink.size}-"
-        request = self._http.build_request("GET", f"/v1/blobs/{sha256}", headers=headers)
+        request = self._http.build_request("GET", where, headers=headers)
         try:
             async with self._opened(request) as response:
                 if sink.size and response.status_code != httpx2.codes.PARTIAL_CONTENT:
@@ -106,7 +112,7 @@ class BlobCalls(Wire):
                     await asyncio.to_thread(sink.add, piece)
         except FallowError as error:
             # It broke off after the last byte and before the end was told.
-            if error.code != "blob.range":
+            if error.code not in BEYOND:
                 raise
 
 
@@ -159,6 +165,10 @@ class _MemorySink(_Sink):
         if self.size > self._bytes_max:
             raise TooMuch("sdk.memory", f"The blob has more than {self._bytes_max} bytes.", "Download it to a file.")
         self.data += piece
+
+
+def _blob(sha256: str) -> str:
+    return f"/v1/blobs/{sha256}"
 
 
 def _hash(source: Source) -> str:

@@ -31,6 +31,8 @@ _KIND_OF_STATUS = {400: "InvalidInput", 401: "NotAllowed", 403: "NotAllowed", 40
 class Wire:
     """One connection pool to one network. Calls are tried again: orders and grants carry an id.
 
+    Without a key (`api_key` is "") it asks what everybody may.
+
     `ca` is whom to trust to name the network's servers: a file of certificates (PEM), or a context; None is the
     system's authorities.
 
@@ -55,7 +57,7 @@ class Wire:
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "fallow-sdk"}
+        headers = {"User-Agent": "fallow-sdk", **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
         try:
             self._http = httpx2.AsyncClient(
                 base_url=_checked(url), headers=headers, timeout=TIMEOUT, transport=transport, verify=verifying(ca)

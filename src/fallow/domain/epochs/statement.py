@@ -67,6 +67,11 @@ class Statement(Signed, frozen=True, kw_only=True):
     contract: Address = bytes(20)
     validators: Annotated[list[Address], Meta(max_length=VALIDATORS_MAX)] = []
 
+    def check_is(self, epoch: int) -> None:
+        """Raise InvalidInput (`archive.epoch`) unless it is about this epoch."""
+        if self.epoch != epoch:
+            raise InvalidInput("archive.epoch", f"This is the statement of epoch {self.epoch}, not of {epoch}.")
+
     def check_manifest(self, data: bytes) -> Manifest:
         """Read the manifest that this statement means.
 

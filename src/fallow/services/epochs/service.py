@@ -34,8 +34,8 @@ from fallow.services.epochs.writing import Spool
 LOOK_S = 2.0
 """How long after its end an epoch's closing begins, at most."""
 
-LEAD_MS = 60_000
-RENEW_S = 15.0
+LEAD_MS = 4_000
+RENEW_S = 1.0
 BATCHES_A_PAGE = 64
 """At most 32 MiB."""
 

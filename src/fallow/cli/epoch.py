@@ -1,0 +1,95 @@
+"""`fallow epoch`: closed epochs, and the records that they were made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, say, show_json, table
+from fallow.cli.units import when
+from fallow.domain.views import EpochView
+
+app = App(name="epoch", help="Look at closed epochs, fetch and verify them.")
+
+DEFAULT_FOLDER = Path("archive")
+
+
+@app.command(name="ls")
+def ls(
+    *,
+    before: Annotated[int | None, Parameter(help="Only epochs below this number.")] = None,
+    limit: Annotated[int, Parameter(help="How many at most.")] = 30,
+    json: Json = False,
+) -> None:
+    """List closed epochs, the latest first."""
+    with profiles.connect() as client:
+        found = client.epochs(before=before, limit=limit)
+    if json:
+        show_json(found)
+        return
+    heads = ["EPOCH", "FROM (UTC)", "UNTIL (UTC)", ">BATCHES", ">RECORDS", ">BYTES", "STATEMENT"]
+    table(heads, map(_row, found), empty="No epoch is closed yet. The operator can end one: fallow epoch close")
+
+
+@app.command
+def show(number: int, /, *, json: Json = False) -> None:
+    """Show a closed epoch and its files."""
+    with profiles.connect() as client:
+        view = client.epoch(number)
+    show_json(view) if json else _say(view)
+
+
+@app.command
+def close(*, json: Json = False) -> None:
+    """Operator: end the open epoch before its time, and wait until it is closed."""
+    with profiles.connect() as client:
+        view = client.closed_epoch(client.end_epoch().epoch)
+    show_json(view) if json else _say(view)
+
+
+@app.command
+def fetch(
+    number: int,
+    /,
+    *,
+    url: Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")] = "",
+    ca: Annotated[Path | None, Parameter(help="Certificate file (PEM) of its own authority.")] = None,
+    into: Annotated[Path, Parameter(help="Folder to keep it in, as <folder>/epochs/<n>.")] = DEFAULT_FOLDER,
+    key: Annotated[
+        str, Parameter(help="The network's key (hex) as you know it; left out, the network is asked for it.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Download an epoch, and verify every hash, signature and promise in it. What is there is not sent again."""
+    profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else profiles.load()
+    with profiles.client_of(profile) as client:
+        found = client.fetch_epoch(number, into, key=key)
+    if json:
+        show_json(found)
+        return
+    say(
+        f"Epoch {number} is in {found.folder}: {found.batches} batches, {found.records} records of {found.nodes} nodes."
+    )
+    say(f"Every hash, signature and promise in it holds under the network's key {found.key}.")
+    if not key:
+        say("That key is the network's own word: compare it with one that you got elsewhere, and pass it with --key.")
+    if found.follows:
+        say(f"It names the statement of epoch {number - 1} that lies beside it.")
+
+
+def _row(view: EpochView) -> tuple[object, ...]:
+    size = sum(file.size for file in view.files)
+    times = (when(view.from_ms), when(view.until_ms))
+    return view.epoch, *times, view.batches, view.records, size, view.statement[:16]
+
+
+def _say(view: EpochView) -> None:
+    say(f"Epoch {view.epoch}: from {when(view.from_ms)} until {when(view.until_ms)} UTC.")
+    say(f"{view.batches} batches, {view.records} records.")
+    for name in ("statement", "manifest", "previous", "root"):
+        say(f"{name:9}  {getattr(view, name) or 'none'}")
+    rows = [(file.name, file.count, file.size, file.sha256[:16]) for file in view.files]
+    table(["FILE", ">ENTRIES", ">BYTES", "SHA-256"], rows, empty="It has no files.")

@@ -1,0 +1,172 @@
+"""Closed epochs: what the network says of them, and their files, fetched and verified here."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from fallow.domain.epochs.manifest import BATCHES, MANIFEST, STATEMENT, Manifest, checked, damaged, path_of
+from fallow.domain.epochs.reading import checked_records
+from fallow.domain.epochs.statement import NONE, Statement
+from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.views import EpochEndView, EpochView, NetworkView
+from fallow.sdk.transfers import BlobCalls
+
+PIECE_BYTES = 1 << 20
+CLOSED_POLL_S = 1.0
+
+
+class FetchedEpoch(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found when an epoch was fetched: every hash, signature and promise in it holds.
+
+    `follows` says that the epoch before lies in the same folder and this one names its statement. `key` is the
+    network's key (hex) that all was verified with.
+    """
+
+    epoch: int
+    folder: str
+    statement: str
+    batches: int
+    records: int
+    nodes: int
+    size: int
+    follows: bool
+    key: str
+
+
+class EpochCalls(BlobCalls):
+    """Epochs."""
+
+    async def epochs(self, *, before: int | None = None, limit: int = 30) -> list[EpochView]:
+        """List closed epochs, the latest first."""
+        query: dict[str, str | int] = {"limit": limit} if before is None else {"limit": limit, "before": before}
+        return await self._call("GET", "/v1/epochs", list[EpochView], query=query)
+
+    async def epoch(self, number: int) -> EpochView:
+        """Look at a closed epoch; NotFound while it is not closed."""
+        return await self._call("GET", f"/v1/epochs/{number}", EpochView)
+
+    async def end_epoch(self) -> EpochEndView:
+        """Operator: end the open epoch before its time. It is closed a little later; see `closed_epoch`."""
+        return await self._call("POST", "/v1/operator/epochs", EpochEndView, again=False)
+
+    async def closed_epoch(self, number: int) -> EpochView:
+        """Wait until an epoch is closed, and look at it."""
+        while True:
+            try:
+                return await self.epoch(number)
+            except NotFound as error:
+                if error.code != "epoch.not_closed":
+                    raise
+            await self._patience.sleep(CLOSED_POLL_S)
+
+    async def fetch_epoch(self, number: int, folder: Path, *, key: str = "") -> FetchedEpoch:
+        """Download an epoch into `folder`/epochs/<n>, and verify all of it. `key` is the network's public key (hex).
+
+        Without `key` the network is asked for it: what is found then says that all is in order under that key, and not
+        whose it is.
+
+        Raises:
+            InvalidInput: `archive.*`: something in it does not hold.
+            Conflict: `sdk.hash`: other bytes came than were named.
+        """
+        network_key = _key(key or (await self._call("GET", "/v1/network", NetworkView)).public_key)
+        view = await self.epoch(number)
+        place = folder / path_of(number, "")
+        await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
+        await self._fetch_file(number, STATEMENT, view.statement, place)
+        statement = Statement.open(await asyncio.to_thread((place / STATEMENT).read_bytes), network_key)
+        statement.check_is(number)
+        await self._fetch_file(number, MANIFEST, statement.manifest.hex(), place)
+        manifest = statement.check_manifest(await asyncio.to_thread((place / MANIFEST).read_bytes))
+        for file in (*manifest.files, *statement.files):
+            await self._fetch_file(number, file.name, file.sha256.hex(), place)
+        return await asyncio.to_thread(verify_epoch, folder, number, network_key)
+
+    async def _fetch_file(self, number: int, name: str, sha256: str, place: Path) -> None:
+        path = place / name
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        if not await asyncio.to_thread(_is_there, path, sha256):
+            await self._download(f"/v1/epochs/{number}/files/{name}", sha256, path)
+
+
+def verify_epoch(folder: Path, number: int, network_key: bytes) -> FetchedEpoch:
+    """Verify an epoch that lies in a folder: the statement, every file, every signature and promise.
+
+    Raises:
+        InvalidInput: `archive.*`: something in it does not hold, or a file is missing.
+        NotAllowed: the statement is not signed by the network.
+    """
+    sealed, statement, manifest = read_epoch(folder, number, network_key)
+    nodes, records = set(), 0
+    for filed in checked_records(manifest, lambda name: read_file(folder, number, name), network_key):
+        nodes.add(filed.node)
+        records += 1
+    for file in statement.files:
+        for _ in checked(file, read_file(folder, number, file.name)):
+            pass
+    return FetchedEpoch(
+        epoch=number,
+        folder=str(folder),
+        statement=hashlib.sha256(sealed).hexdigest(),
+        batches=manifest.file(BATCHES).count,
+        records=records,
+        nodes=len(nodes),
+        size=sum(file.size for file in (*manifest.files, *statement.files)),
+        follows=_follows(folder, statement),
+        key=network_key.hex(),
+    )
+
+
+def read_epoch(folder: Path, number: int, network_key: bytes) -> tuple[bytes, Statement, Manifest]:
+    """Read what the network said of an epoch that lies in a folder: the statement as it was signed, and what is in it.
+
+    Raises as `verify_epoch`.
+    """
+    sealed = b"".join(read_file(folder, number, STATEMENT))
+    statement = Statement.open(sealed, network_key)
+    statement.check_is(number)
+    return sealed, statement, statement.check_manifest(b"".join(read_file(folder, number, MANIFEST)))
+
+
+def read_file(folder: Path, number: int, name: str) -> Iterator[bytes]:
+    """Read a file of an epoch that lies in a folder, piece by piece.
+
+    Raises:
+        InvalidInput: `archive.damaged`: it is missing.
+    """
+    try:
+        with (folder / path_of(number, name)).open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+    except FileNotFoundError:
+        raise damaged(name, f"It is missing in epoch {number}.") from None
+
+
+def _follows(folder: Path, statement: Statement) -> bool:
+    before = folder / path_of(statement.epoch - 1, STATEMENT)
+    if statement.previous == NONE or not before.exists():
+        return False
+    statement.check_follows(before.read_bytes())
+    return True
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != len(NONE):
+        raise InvalidInput("sdk.network_key", "A network's key is written in 64 hex digits.")
+    return key

@@ -1,0 +1,123 @@
+"""The archive over HTTP, and the client and commands on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from fallow.domain import calls
+from fallow.domain.epochs.manifest import path_of
+from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
+from fallow.domain.facts import LeaseAccepted
+from fallow.ports.rpc import serve
+from fallow.ports.stores import EpochEnd
+from tests.epoch_files import NETWORK_KEY, EpochFiles, Node
+from tests.unit.fake_network import OPERATOR_KEY, FakeNetwork, fake_network
+from tests.unit.test_sdk import URL, connected
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[FakeNetwork]:
+    async with fake_network() as made:
+        assert bytes(made.signer.verify_key) == NETWORK_KEY
+        yield made
+
+
+def epoch(number: int, leases: int = 2) -> EpochFiles:
+    node = Node(number)
+    return EpochFiles(number, [node.batch(LeaseAccepted(lease=bytes([n]) * 16)) for n in range(leases)])
+
+
+async def get(network: FakeNetwork, path: str, **headers: str) -> httpx2.Response:
+    transport = httpx2.ASGITransport(app=network.app)  # type: ignore[arg-type]
+    async with httpx2.AsyncClient(transport=transport, base_url=URL) as client:
+        return await client.get(path, headers=headers)
+
+
+async def test_closed_epochs_are_listed_the_latest_first(network: FakeNetwork) -> None:
+    async with connected(network) as client:
+        assert await client.epochs() == []
+        for number in (9, 10, 8):
+            epoch(number).put(network.archive)
+        network.archive.put("epochs/11/batches", b"its closing is not over")
+        assert [view.epoch for view in await client.epochs()] == [10, 9, 8]
+        assert [view.epoch for view in await client.epochs(before=10, limit=1)] == [9]
+        view = await client.epoch(9)
+        assert (view.batches, view.records, [file.name for file in view.files]) == (
+            2,
+            2,
+            ["batches", "records/lease.accepted"],
+        )
+        with pytest.raises(NotFound, match=r"epoch\.not_closed"):
+            await client.epoch(11)
+
+
+async def test_files_are_served_whole_and_from_a_byte_on(network: FakeNetwork) -> None:
+    made = epoch(9)
+    made.put(network.archive)
+    whole = bytes(made.files["records/lease.accepted"])
+    answer = await get(network, "/v1/epochs/9/files/records/lease.accepted")
+    assert (answer.status_code, answer.content) == (200, whole)
+    assert "immutable" in answer.headers["Cache-Control"]
+    rest = await get(network, "/v1/epochs/9/files/records/lease.accepted", Range="bytes=7-")
+    assert (rest.status_code, rest.content) == (206, whole[7:])
+    assert rest.headers["Content-Range"] == f"bytes 7-{len(whole) - 1}/{len(whole)}"
+    beyond = await get(network, "/v1/epochs/9/files/batches", Range="bytes=99999-")
+    assert (beyond.status_code, beyond.json()["code"]) == (416, "archive.range")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("9/files/nothing", 404),
+        ("9/files/records/nothing.here", 404),
+        ("10/files/batches", 404),
+        ("9/files/..%2f..%2fsecrets", 404),
+        ("9/files/Batches", 400),
+        ("-1", 400),
+    ],
+)
+async def test_what_is_not_there_or_no_name_is_not_served(network: FakeNetwork, path: str, status: int) -> None:
+    epoch(9).put(network.archive)
+    network.archive.put("epochs/10/batches", b"its closing is not over")
+    assert (await get(network, f"/v1/epochs/{path}")).status_code == status
+
+
+async def test_a_stranger_fetches_and_verifies_an_epoch(network: FakeNetwork, tmp_path: Path) -> None:
+    epoch(9).put(network.archive)
+    async with connected(network, key="") as client:
+        found = await client.fetch_epoch(9, tmp_path)
+        assert (found.records, found.nodes, found.key) == (2, 1, NETWORK_KEY.hex())
+        again = await client.fetch_epoch(9, tmp_path, key=NETWORK_KEY.hex())
+        assert again == found
+        with pytest.raises(NotAllowed, match=r"signing\.signature"):
+            await client.fetch_epoch(9, tmp_path, key="ab" * 32)
+        with pytest.raises(InvalidInput, match=r"sdk\.network_key"):
+            await client.fetch_epoch(9, tmp_path, key="ab")
+
+
+async def test_an_archive_that_is_damaged_says_so(network: FakeNetwork, tmp_path: Path) -> None:
+    made = epoch(9)
+    made.put(network.archive)
+    network.archive.put(path_of(9, "manifest"), epoch(10).manifest.encode())
+    answer = await get(network, "/v1/epochs/9")
+    assert (answer.status_code, json.loads(answer.content)["code"]) == (503, "archive.unreadable")
+    del tmp_path
+
+
+async def test_the_operator_ends_an_epoch_and_nobody_else(network: FakeNetwork) -> None:
+    async def end(_: calls.EndNow) -> EpochEnd:
+        epoch(9).put(network.archive)
+        return EpochEnd(9, 0, 1)
+
+    async with serve(network.bus, calls.END_NOW, calls.EndNow, end, queue="q"):
+        async with connected(network) as buyer:
+            with pytest.raises(NotAllowed):
+                await buyer.end_epoch()
+        async with connected(network, key=OPERATOR_KEY) as operator:
+            ended = await operator.end_epoch()
+            assert (await operator.closed_epoch(ended.epoch)).epoch == 9
