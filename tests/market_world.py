@@ -636,7 +636,7 @@ class World:
                 assert lease.ended_at is not None
                 assert lease.used_ms <= lease.ended_at - lease.proposed_at
                 assert lease.caused_by in {"buyer", "provider", "owner", "nobody", "network"}
-                assert lease.reason or lease.ok
+                assert lease.reason
             else:
                 assert bool(lease.caused_by) == (lease.state is LeaseState.REPORTED)
                 assert lease.used_ms + lease.claim_ms <= self.now - lease.proposed_at

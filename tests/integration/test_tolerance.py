@@ -9,7 +9,7 @@ import pytest
 import wasmtime
 
 from fallow import Requirements, Tolerance
-from fallow.domain.leases import LeaseState
+from fallow.domain.leases import WORK_DONE, LeaseState
 from tests.capability import require
 from tests.network import Net
 
@@ -44,7 +44,7 @@ async def test_results_within_the_margin_are_confirmed_and_paid(net: Net, script
     assert item.checked
     leases = await net.buyer.leases(order.id)
     assert len({lease.node for lease in leases}) == 2
-    assert all(lease.state == LeaseState.ENDED and not lease.reason for lease in leases)
+    assert all(lease.state == LeaseState.ENDED and lease.reason == WORK_DONE for lease in leases)
 
 
 async def test_a_comparator_that_traps_costs_its_buyer_and_nobody_else(net: Net, script: Path) -> None:
@@ -53,6 +53,6 @@ async def test_a_comparator_that_traps_costs_its_buyer_and_nobody_else(net: Net,
     result = await net.buyer._run_order(order)
     assert (result.ok, result.reason) == (False, "comparator.trap")
     leases = await net.buyer.leases(order.id)
-    assert all(not lease.reason and lease.owed_microusd > 0 for lease in leases)
+    assert all(lease.reason == WORK_DONE and lease.owed_microusd > 0 for lease in leases)
     nodes = {node.node: node for node in await net.buyer.nodes()}
     assert all(nodes[lease.node].wrong == 0 for lease in leases)

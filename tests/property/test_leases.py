@@ -291,7 +291,7 @@ class LeaseMachine(RuleBasedStateMachine):
             assert not self.kept_ms
             assert lease.ended_at is not None
             assert lease.caused_by
-            assert lease.reason or lease.ok
+            assert lease.reason
 
 
 LeaseMachine.TestCase.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=30)

@@ -220,7 +220,7 @@ def _leases(facts: Facts) -> None:
     for lease in facts.leases:
         require(lease.state is LeaseState.ENDED, "every lease ends", lease)
         require(lease.caused_by in CAUSES, "caused by somebody", lease)
-        require(lease.reason or lease.ok, "no end without a reason", lease)
+        require(lease.reason, "no end without a reason", lease)
         lost = lease.caused_by in {"provider", "owner", "nobody"} and not lease.ok and not lease.until_stopped
         require(not lost or lease.used_ms <= lease.saved_ms, "nobody pays for lost work", lease)
 

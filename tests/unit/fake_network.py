@@ -306,7 +306,7 @@ def delegation_view(account: str, key: str) -> views.DelegationView:
 def lease_view(job: str, item: int, node: str = "ab" * 32, **changes: Any) -> views.LeaseView:
     whole = views.LeaseView(
         id=f"{item:032x}", job=job, item=item, node=node, state="ended", price_microusd_per_hour=1, proposed_at=0,
-        started_at=0, ended_at=1, reason="", caused_by="nobody", used_ms=1500, owed_microusd=42,
+        started_at=0, ended_at=1, reason="work.done", caused_by="nobody", used_ms=1500, owed_microusd=42,
     )  # fmt: skip
     return msgspec.structs.replace(whole, **changes)
 

@@ -25,6 +25,10 @@ def test_jobs(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
     assert f"Job {JOB}: done" in capfd.readouterr().out
     assert main.run(["job", "items", JOB, "--after", "3"]) == 0
     assert ("items", (JOB, 3, 200)) in client.asked
+    assert "1.5 s" in capfd.readouterr().out
+    client.given[0].item = msgspec.structs.replace(client.given[0].item, running_ms=8000)
+    assert main.run(["job", "items", JOB]) == 0
+    assert "9.5 s" in capfd.readouterr().out, "what runs shows its time so far"
     assert main.run(["job", "cancel", JOB]) == 0
     assert "cancelled" in capfd.readouterr().out
 

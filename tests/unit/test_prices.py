@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.errors import InvalidInput
+from fallow.domain.leases import WORK_DONE
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.prices import Delivered, Offer, cost_microusd, delivered_by, nanousd, read_offers
 from fallow.domain.views import ItemView, LeaseView
@@ -27,7 +28,7 @@ def offer(cores: str = "0.04", memory: str = "0.005") -> Offer:
     )
 
 
-def lease(item: int, node: str, used_ms: int, *, reason: str = "", saved_ms: int = 0) -> LeaseView:
+def lease(item: int, node: str, used_ms: int, *, reason: str = WORK_DONE, saved_ms: int = 0) -> LeaseView:
     return LeaseView(
         id="0" * 32, job="0" * 32, item=item, node=node, state="ended", price_microusd_per_hour=1, proposed_at=0,
         started_at=0, ended_at=1, reason=reason, caused_by="nobody", used_ms=used_ms, owed_microusd=1,

@@ -74,7 +74,7 @@ def items(job_id: str, /, *, after: int = -1, limit: int = 200, json: Json = Fal
             item.attempts,
             node_name(item.node),
             item.trust,
-            used(item.used_ms),
+            used(item.used_ms + item.running_ms),
             usd(item.owed_microusd),
             item.reason,
         )
@@ -246,7 +246,7 @@ def wait(
 
 def _row(job: JobView) -> tuple[object, ...]:
     began, items = when(job.created_at), item_counts(job)
-    return (job.id, job.state, began, items, used(job.used_ms), usd(job.owed_microusd), job.label)
+    return (job.id, job.state, began, items, used(job.used_ms + job.running_ms), usd(job.owed_microusd), job.label)
 
 
 def _show(job: JobView, *, as_json: bool) -> None:

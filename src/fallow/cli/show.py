@@ -142,7 +142,8 @@ def job_lines(job: JobView) -> Iterator[str]:
     """Say how a job stands."""
     yield f"Job {job.id}: {job.state}" + (f", {clean(job.reason)}" if job.reason else "")
     budget = f" of a budget of {usd(job.budget_microusd)}" if job.budget_microusd is not None else ""
-    yield f"Items: {item_counts(job)}. Used {used(job.used_ms)}, owed {usd(job.owed_microusd)}{budget}."
+    time = used(job.used_ms + job.running_ms)
+    yield f"Items: {item_counts(job)}. Used {time}, owed {usd(job.owed_microusd)}{budget}."
     if job.trust:
         yield f"Machines: {', '.join(f'{count} {level}' for level, count in job.trust.items())}."
     if job.reserved_microusd:

@@ -101,10 +101,8 @@ def _reason(item: ItemView) -> str:
 
 def _lease(lease: LeaseView) -> tuple[object, ...]:
     by = lease.caused_by if lease.ended_at is not None else ""
-    cost = used(lease.used_ms), usd(lease.owed_microusd)
-    # Of the codes for how leases end, none is for the usual one: there is a result.
-    reason = lease.reason or ("done" if lease.ended_at is not None else "")
-    why = reason, lease.receipt, ", ".join(_besides(lease))
+    cost = used(lease.running_ms or lease.used_ms), usd(lease.owed_microusd)
+    why = lease.reason, lease.receipt, ", ".join(_besides(lease))
     return (lease_name(lease.id), lease.item, node_name(lease.node), lease.state, *cost, by, *why)
 
 

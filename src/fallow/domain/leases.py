@@ -42,6 +42,9 @@ WINDOW_MS_MAX = 3_600_000
 """DESIGN: a window is at most one hour, so a vanished buyer or provider costs the other at most one hour."""
 
 
+WORK_DONE = "work.done"
+"""Why a lease ended that has a good result. Nobody caused that."""
+
 PREEMPTED = "spot.preempted"
 """Why a spot lease ended: its node's capacity was wanted on demand. It counts as if the owner had taken it back."""
 
@@ -122,6 +125,12 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     def window_limit_ms(self, window: int) -> int:
         """How long window `window` may last: the window length, or what the time limit leaves of it."""
         return max(0, min(self.window_ms, self.time_limit_ms - window * self.window_ms))
+
+    def running_ms(self, now: int) -> int:
+        """How long it has run, if it does."""
+        if self.state is not LeaseState.RUNNING or self.started_at is None:
+            return 0
+        return max(0, now - self.started_at)
 
     def deposit_microusd(self, window: int) -> int:
         """What is reserved for a window."""
@@ -282,7 +291,7 @@ def _judged(lease: Lease, at: int, verdict: Verdict) -> Step:
         wrong = _ended(lease, at, WRONG_RESULT, "provider")
         wrong = msgspec.structs.replace(wrong, used_ms=lease.charged_ms)
         return wrong, (Release(lease.window), Ended(ok=False, paid=False))
-    paid = _ended(lease, at, lease.reason, lease.caused_by)
+    paid = _ended(lease, at, lease.reason or WORK_DONE, lease.caused_by)
     paid = msgspec.structs.replace(paid, used_ms=lease.used_ms + lease.claim_ms)
     settle, over = Settle(lease.window, lease.unbacked_ms + lease.claim_ms), Ended(ok=lease.ok, paid=True)
     if verdict is Verdict.INCONCLUSIVE:

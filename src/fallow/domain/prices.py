@@ -12,6 +12,7 @@ import msgspec
 
 from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import ItemState
+from fallow.domain.leases import WORK_DONE
 from fallow.domain.orders import Order
 from fallow.domain.resources import GIB_MIB
 from fallow.domain.views import ItemView, LeaseView
@@ -142,7 +143,7 @@ def delivered_by(order: Order, items: Iterable[ItemView], leases: Iterable[Lease
             continue
         if order.until_stopped:
             ms[lease.item] += lease.used_ms
-        elif lease.node == nodes[lease.item] and not lease.reason:
+        elif lease.node == nodes[lease.item] and lease.reason == WORK_DONE:
             ms[lease.item] = max(ms[lease.item], lease.used_ms)
         else:
             saved_ms[lease.item] += lease.saved_ms

@@ -38,6 +38,7 @@ class ItemView(View, frozen=True, kw_only=True):
     `reason` says why it is in a final or waiting state; empty when all is well. `checked` says that nodes of more
     than one owner gave the same result. `trust` is its node's trust level now, as its buyer sees it; "" for a node
     that is gone. `checkpoint` is the SHA-256 of the archive that its next lease goes on from.
+    `running_ms` is how long leases run now that its buyer pays for; `used_ms` is what ended ones used.
     """
 
     index: int
@@ -51,13 +52,15 @@ class ItemView(View, frozen=True, kw_only=True):
     owed_microusd: int
     checkpoint: str | None = None
     trust: str = ""
+    running_ms: int = 0
 
 
 class JobView(View, frozen=True, kw_only=True):
     """One job. `counts` maps each item state to its number; `budget_microusd` is the most that it may cost.
 
     `trust` maps each trust level to how many of its items are, or were last, with a node of that level now. `secrets`
-    are the names of the secret values that came with it; the values are deleted when it ends.
+    are the names of the secret values that came with it; the values are deleted when it ends. `running_ms` is how long
+    leases run now that its buyer pays for, one added to the other; `used_ms` is what ended ones used.
     """
 
     id: str
@@ -74,6 +77,7 @@ class JobView(View, frozen=True, kw_only=True):
     budget_microusd: int | None = None
     secrets: list[str] = []
     trust: dict[str, int] = {}
+    running_ms: int = 0
 
 
 class SubscriptionView(View, frozen=True, kw_only=True):
@@ -95,10 +99,11 @@ class SubscriptionView(View, frozen=True, kw_only=True):
 
 
 class LeaseView(View, frozen=True, kw_only=True):
-    """One lease, open or ended. `caused_by` is buyer, provider, owner, network or nobody.
+    """One lease, open or ended. `reason` and `caused_by` (buyer, provider, owner, network or nobody) say why it ended.
 
-    What it did in its first `saved_ms` is in a checkpoint. `receipt` says who stands for its use: the buyer signed for
-    it (mutual), or the operator alone does (operator-attested).
+    It has run for `running_ms`, if it does now; `used_ms` is what was reported. What it did in its first `saved_ms` is
+    in a checkpoint. `receipt` says who stands for its use: the buyer signed for it (mutual), or the operator alone does
+    (operator-attested).
 
     The reserve gave `refunded_microusd` of what is owed back to the buyer, for a result that decides nothing, or
     `made_good_microusd` to the provider, for lost work; `reserve_short` says why not all of it. `unbacked_microusd` was
@@ -125,6 +130,7 @@ class LeaseView(View, frozen=True, kw_only=True):
     reserve_short: str = ""
     unbacked_microusd: int = 0
     receipt: str = OPERATOR_ATTESTED
+    running_ms: int = 0
 
 
 class DelegationView(View, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from fallow.domain.delegations import RECEIPTS_MAX, Receipt
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.jobs import ItemState
+from fallow.domain.leases import WORK_DONE
 from fallow.domain.views import DelegationView, ItemView, LeaseView
 from fallow.sdk.accounts import AccountCalls
 from fallow.sdk.jobs import JobCalls
@@ -71,7 +72,8 @@ def receipt_for(item: ItemView, leases: Collection[LeaseView]) -> Receipt | None
     """Return the receipt for an item's result: for the lease of the node that gave it. None where it has none."""
     if item.state != ItemState.DONE or item.result is None:
         return None
-    mine = [lease for lease in leases if (lease.item, lease.node) == (item.index, item.node) and not lease.reason]
+    whose = item.index, item.node
+    mine = [lease for lease in leases if (lease.item, lease.node) == whose and lease.reason == WORK_DONE]
     if not mine:
         return None
     lease = max(mine, key=lambda lease: lease.used_ms)

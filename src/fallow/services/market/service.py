@@ -52,6 +52,7 @@ from fallow.services.market.rounds import INPUTS_A_ROUND_MAX, Rounds, Submission
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import (
     PAGE_BYTES_MAX,
+    RunningOf,
     TrustOf,
     evidence_view,
     first_deposit,
@@ -253,21 +254,22 @@ class Market:
         account = address(request.account)
         async with self._database.transaction() as tx:
             rows = await self._store.jobs(tx, account, request.after, request.limit)
-        trust_of = self._trust_for(account)
-        return [job_view(job, items, self._reserved(job.order.id), trust_of) for job, items in rows]
+        trust_of, running_of = self._trust_for(account), self._running()
+        return [job_view(job, items, self._reserved(job.order.id), trust_of, running_of) for job, items in rows]
 
     async def items(self, request: calls.JobRef) -> list[ItemView]:
         """Show a job's items with an index above `after`."""
         account = address(request.account)
         entry, trust_of = self._rounds.brain.jobs.get(request.job), self._trust_for(account)
+        running_of = self._running()
         if entry is not None and entry.job.account == account:
             indexes = range(request.after + 1, min(request.after + 1 + request.limit, len(entry.items)))
-            return [item_view(entry.items[index], trust_of) for index in indexes]
+            return [item_view(entry.items[index], trust_of, running_of) for index in indexes]
         async with self._database.transaction() as tx:
             if await self._store.owner(tx, request.job) != account:
                 raise _unknown(request.job)
             items = await self._store.items(tx, request.job, request.after, request.limit)
-        return [item_view(item, trust_of) for item in items]
+        return [item_view(item, trust_of, running_of) for item in items]
 
     async def leases(self, request: calls.JobRef) -> list[LeaseView]:
         """Show a job's leases, the oldest first; `after` is the position of the last one seen."""
@@ -275,7 +277,8 @@ class Market:
             if await self._store.owner(tx, request.job) != address(request.account):
                 raise _unknown(request.job)
             leases = await self._store.leases(tx, request.job, request.after + 1, request.limit)
-        return [lease_view(lease) for lease in leases]
+        now = self._clock.now_ms()
+        return [lease_view(lease, now) for lease in leases]
 
     async def stream(self, request: calls.StreamRef) -> calls.StreamGrant:
         """Let an account reach the work of its item; raises what `lease_to_reach` raises."""
@@ -440,10 +443,13 @@ class Market:
 
     async def _view(self, account: bytes, job_id: str) -> JobView:
         job, items = await self._find(account, job_id)
-        return job_view(job, items, self._reserved(job_id), self._trust_for(account))
+        return job_view(job, items, self._reserved(job_id), self._trust_for(account), self._running())
 
     def _trust_for(self, buyer: bytes) -> TrustOf:
         return partial(self._rounds.brain.trust_of, now=self._clock.now_ms(), buyer=buyer)
+
+    def _running(self) -> RunningOf:
+        return partial(self._rounds.brain.running_ms, now=self._clock.now_ms())
 
     def _reserved(self, job_id: str) -> int:
         entry = self._rounds.brain.jobs.get(job_id)

@@ -41,13 +41,18 @@ PAGE_BYTES_MAX = MESSAGE_BYTES_MAX // 2
 TrustOf = Callable[[bytes], str]
 """Trust level of a node, as a buyer is shown it."""
 
+RunningOf = Callable[[Item], int]
+"""How long leases of an item run now, in milliseconds."""
+
 PLAIN_DATA = (
     "The owner of the machine that runs this can read the program and its data: "
     "nothing that is computed in plain text is hidden from the hardware's owner."
 )
 
 
-def job_view(job: Job, items: Sequence[Item], reserved_microusd: int, trust_of: TrustOf) -> JobView:
+def job_view(
+    job: Job, items: Sequence[Item], reserved_microusd: int, trust_of: TrustOf, running_of: RunningOf
+) -> JobView:
     """Show a job."""
     levels = Counter(trust_of(item.node) for item in items if item.node)
     counts = Counter(item.state.value for item in items)
@@ -66,10 +71,11 @@ def job_view(job: Job, items: Sequence[Item], reserved_microusd: int, trust_of: 
         budget_microusd=job.order.budget_microusd,
         secrets=list(job.needs.secrets),
         trust={level: levels[level] for level in (*LEVELS, SUSPENDED) if levels[level]},
+        running_ms=sum(map(running_of, items)),
     )
 
 
-def item_view(item: Item, trust_of: TrustOf) -> ItemView:
+def item_view(item: Item, trust_of: TrustOf, running_of: RunningOf) -> ItemView:
     """Show an item."""
     return ItemView(
         index=item.index,
@@ -83,10 +89,11 @@ def item_view(item: Item, trust_of: TrustOf) -> ItemView:
         owed_microusd=item.owed_microusd,
         checkpoint=item.checkpoint,
         trust=trust_of(item.node) if item.node else "",
+        running_ms=running_of(item),
     )
 
 
-def lease_view(lease: Lease) -> LeaseView:
+def lease_view(lease: Lease, now: int) -> LeaseView:
     """Show a lease."""
     return LeaseView(
         id=lease.id.hex(),
@@ -108,6 +115,7 @@ def lease_view(lease: Lease) -> LeaseView:
         made_good_microusd=lease.made_good_microusd,
         reserve_short=lease.reserve_short,
         unbacked_microusd=lease.unbacked_microusd,
+        running_ms=lease.running_ms(now),
     )
 
 

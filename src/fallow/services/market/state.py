@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from fallow.domain.billing import FeePolicy, MeterKey
+from fallow.domain.chart import NETWORK
 from fallow.domain.draws import Seed
 from fallow.domain.jobs import Item
 from fallow.domain.leases import Lease, LeaseState
@@ -79,6 +80,11 @@ class State:
         account = slot.offer.account
         own = bool(buyer) and account == buyer
         return trust(self.judging.standing(node), now, vouched=account in self.vouched, own=own)
+
+    def running_ms(self, item: Item, now: int) -> int:
+        """How long leases of an item run now, without those that the network pays."""
+        leases = (self.leases[lease] for lease in item.leases if lease in self.leases)
+        return sum(lease.running_ms(now) for lease in leases if lease.payer != NETWORK)
 
     def learn(self, wish: Wish) -> Iterator[None]:
         """Find out who could take a wish that is new, in portions, so that no later look at it takes long."""
