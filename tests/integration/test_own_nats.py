@@ -21,6 +21,9 @@ async def test_a_network_uses_the_server_that_its_operator_runs(tmp_path: Path) 
     with reachable_folder() as folder:
         data = folder / "network"
         config = await fallow("serve", "nats-config", "--data", data)
+        assert f"keys were made, in {data / 'secrets'}: callout, core," in config.err
+        again = await fallow("serve", "nats-config", "--data", data)
+        assert (again.out, again.err) == (config.out, ""), "the keys are there"
         async with nats_server(tmp_path, tls + config.out) as nats:
             url = nats.url.replace("nats://", "tls://")
             async with network(data, nats_url=url, nats_ca=str(tmp_path / "ca.pem")) as net, net.agents("barn"):

@@ -71,6 +71,40 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
     assert (error["kind"], error["code"], err) == ("InvalidInput", code, "")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--retries 11", "Expected `int` <= 10 - at --retries"),
+        ("--replicas 0", "Expected `int` >= 1 - at --replicas"),
+        ("--time-limit 0", "Expected `int` >= 1 - at --time-limit, in seconds"),
+        ("--label " + "x" * 81, "Expected `str` of length <= 80 - at --label"),
+        ("--cpu 0", "Expected `int` >= 1 - at --cpu, in thousandths"),
+        ("--max-price 99999999999", "at --max-price, in millionths"),
+        ("--near 52.52,13.40 --within-km 99999", "at --within-km"),
+        ("--compare tolerance --rtol 1e-6 --replicas 1", "results within a tolerance are compared"),
+    ],
+)
+def test_what_nobody_could_sell_is_said_in_the_words_of_the_options(
+    options: str, said: str, client: CannedClient, program: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["run", *options.split(), str(program)]) == 2
+    err = capfd.readouterr().err
+    assert said in err
+    assert "$" not in err
+    assert not [name for name, _ in client.asked if name in {"wasm_order", "submit", "run"}]
+
+
+def test_what_the_network_cannot_read_is_said_to_who_typed_and_to_who_programs(
+    client: CannedClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.fails = InvalidInput("http.invalid", "The request is not valid: amount: no number.", "See /schema.")
+    assert main.run(["balance"]) == 2
+    err = capfd.readouterr().err
+    assert "amount" in err
+    assert "--help" in err
+    assert "/schema" not in err
+
+
 def test_unknown_commands_are_explained(capfd: pytest.CaptureFixture[str]) -> None:
     assert main.run(["frobnicate"]) == 2
     assert "frobnicate" in capfd.readouterr().err

@@ -473,6 +473,23 @@ async def test_a_job_is_ordered_once_more(network: FakeNetwork, client: AsyncCli
         await client.rerun(again.id, failed=True)
 
 
+async def test_a_job_whose_inputs_are_gone_is_not_ordered_once_more(network: FakeNetwork, client: AsyncClient) -> None:
+    order = await client.wasm_order(b"program", items=[b"a", b"b", b"c"])
+    await client.submit(order)
+    for index, state in enumerate(("failed", "failed", "done")):
+        await network.end_item(order.id, index, None, state)
+    owners = {one.owner async for one in network.blobs.stored() if one.sha256 == order.items[1]}
+    for gone, what in ((order.items[1], "the input of item 1"), (order.work["program"], "its program")):
+        for owner in owners:
+            assert await network.blobs.remove(owner, gone, unused_since=2**62)
+        for failed in (False, True):
+            with pytest.raises(NotFound, match=f"cannot run again: {what} is not kept") as caught:
+                await client.rerun(order.id, failed=failed)
+            assert (caught.value.code, "fallow run" in caught.value.hint) == ("job.inputs_gone", True)
+        await client.upload(b"b")
+    assert [job.id async for job in client.all_jobs()] == [order.id], "nothing was bought"
+
+
 async def test_a_job_with_secrets_is_ordered_once_more_with_the_same_ones(client: AsyncClient) -> None:
     order = await client.wasm_order(b"program")
     await client.submit(order, secrets={"KEY": "old", "OTHER": "x"})

@@ -9,7 +9,7 @@ from fallow.adapters.engines.nats import MAX_PAYLOAD
 from fallow.adapters.engines.users import choose_user
 from fallow.adapters.nats.nkeys import Kind, encode_public
 from fallow.adapters.nats.server_config import nats_auth_config
-from fallow.bootstrap.keys import NetworkKeys, load_keys
+from fallow.bootstrap.keys import NetworkKeys, key_files, load_keys
 from fallow.bootstrap.settings import Settings
 
 _OWN_SERVER = f"""\
@@ -34,7 +34,12 @@ def bus_config(keys: NetworkKeys) -> str:
     )
 
 
-def own_server_config(data: Path, settings: Settings) -> str:
-    """Return what the operator of a NATS server puts into its configuration; makes the network's keys if need be."""
+def own_server_config(data: Path, settings: Settings) -> tuple[str, list[Path]]:
+    """Return what the operator of a NATS server puts into its configuration, and the keys that were made for it.
+
+    The network has those from then on.
+    """
     make_data_folder(data, choose_user(settings.engine_user or None, data / "nats"))
-    return _OWN_SERVER + bus_config(load_keys(data, create=True))
+    before = key_files(data)
+    config = _OWN_SERVER + bus_config(load_keys(data, create=True))
+    return config, sorted(key_files(data) - before)

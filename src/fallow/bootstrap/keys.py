@@ -57,6 +57,11 @@ def load_keys(data: Path, *, create: bool = False) -> NetworkKeys:
     )
 
 
+def key_files(data: Path) -> set[Path]:
+    """The files of all keys that are there."""
+    return set((data / "secrets").glob("*.key"))
+
+
 def signer(key: SigningKey) -> KeySigner:
     """Use a key on the bus."""
     return KeySigner(bytes(key.verify_key), lambda message: key.sign(message).signature)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from fallow.cli.show import tell
 from fallow.cli.up import default_data
 
 app = App(name="serve", help="Run single roles of a network, as many copies as wanted.")
@@ -37,9 +38,17 @@ def serve(
 def nats_config(
     *, data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None
 ) -> None:
-    """Print what a NATS server of your own needs in its configuration; `nats_url` then names it."""
+    """Print what a NATS server of your own needs in its configuration; `nats_url` then names it.
+
+    That holds public keys only. The network's own are made in its data folder where there are none yet.
+    """
     from fallow.bootstrap.bus_config import own_server_config  # noqa: PLC0415 - heavy, and not needed for the help
     from fallow.bootstrap.settings import load_settings  # noqa: PLC0415 - as above
 
     folder = (data or default_data()).expanduser().resolve()
-    print(own_server_config(folder, load_settings(folder, os.environ, {})), end="")
+    config, made = own_server_config(folder, load_settings(folder, os.environ, {}))
+    print(config, end="")
+    if made:
+        names = ", ".join(path.stem for path in made)
+        tell(f"The network's keys were made, in {made[0].parent}: {names}.")
+        tell("Whoever has them is the network. `fallow up` uses them; keep that folder secret, and a copy of it.")

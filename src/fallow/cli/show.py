@@ -60,8 +60,15 @@ def show_error(error: FallowError, *, as_json: bool) -> None:
         return
     line = Text.assemble(("Error: ", "bold red"), clean(error.message), (f"  [{error.code}]", "dim"))
     err().print(line, soft_wrap=True)
-    if error.hint:
-        tell(clean(error.hint))
+    if hint := HINTS.get(error.code, error.hint):
+        tell(clean(hint))
+
+
+HINTS = {
+    "http.invalid": "See with --help what each argument takes. If yours are right, update this command: "
+    "it is not of the network's version.",
+}
+"""In place of hints for those who write requests themselves."""
 
 
 def clean(text: str) -> str:

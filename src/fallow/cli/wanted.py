@@ -15,11 +15,11 @@ from cyclopts.types import ExistingFile
 
 from fallow.cli.units import cpu_milli, microusd, seconds
 from fallow.domain.errors import InvalidInput
-from fallow.domain.orders import Requirements, Tolerance
+from fallow.domain.orders import Order, Requirements, Tolerance
 from fallow.domain.places import read_cell
 from fallow.domain.resources import GIB_MIB, GPUS_MAX
 from fallow.sdk.containers import Image
-from fallow.sdk.runs import RunOptions
+from fallow.sdk.runs import RunOptions, completed
 
 Many = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False, consume_multiple=False)]
 """An option that may be repeated."""
@@ -34,7 +34,16 @@ OPTION_OF = {
     "disk_mib": "--disk",
     "vram_mib": "--vram, in MiB",
     "leases_per_owner_max": "--per-owner",
+    "within_km": "--within-km",
+    "countries": "--country",
+    "time_limit_s": "--time-limit, in seconds",
+    "retries": "--retries",
+    "replicas": "--replicas",
+    "label": "--label",
+    "max_price_microusd_per_hour": "--max-price, in millionths",
+    "budget_microusd": "--budget, in millionths",
 }
+_ANY_ORDER = {"id": "0" * 32, "vertical": "any", "work": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +197,7 @@ class Wanted:
             options["max_price_microusd_per_hour"] = microusd(self.max_price)
         if self.budget is not None:
             options["budget_microusd"] = microusd(self.budget)
+        _check(options)
         return options
 
     def _tolerance(self) -> Tolerance | None:
@@ -231,11 +241,26 @@ class Wanted:
             ) from error
 
 
+def _check(options: RunOptions) -> None:
+    """Refuse what the network would, before anything is sent to it.
+
+    Raises:
+        InvalidInput: `cli.order`.
+    """
+    if options.get("compare") == "tolerance" and "tolerance" not in options:
+        options = {**options, "tolerance": Tolerance(program="0" * 64)}  # it is uploaded first
+    told = {name: value for name, value in completed(options).items() if name in Order.__struct_fields__}
+    try:
+        msgspec.convert(msgspec.to_builtins({**_ANY_ORDER, **told}), Order)
+    except msgspec.ValidationError as error:
+        raise InvalidInput("cli.order", f"This cannot be ordered: {_in_options(error)}.") from error
+
+
 def _in_options(error: msgspec.ValidationError) -> str:
     """Say what does not fit in the words of who typed it."""
     text = str(error)
     for field, option in OPTION_OF.items():
-        text = text.replace(f"`$.{field}`", option)
+        text = re.sub(rf"`\$(\.\w+)*\.{field}(\[\d+\]|\[\.\.\.\])?`", option, text)
     return text
 
 

@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import KINDS, InvalidInput, Unavailable
+from fallow.domain.errors import KINDS, InvalidInput, NotFound, Unavailable
 from fallow.domain.jobs import FINAL, ItemState
 from fallow.domain.orders import Order
 from fallow.domain.views import ErrorView, EvidenceView, ItemView, JobEvent, JobView, LeaseView, QuoteView
@@ -84,6 +84,7 @@ class JobCalls(Wire):
 
         Raises:
             InvalidInput: `job.nothing_failed`, there are no such items; `job.secrets`, secret values are missing.
+            NotFound: `job.inputs_gone`, what it read is not kept any more.
         """
         lacking = [name for name in (await self.job(job_id)).secrets if name not in (secrets or {})]
         if lacking:
@@ -93,12 +94,24 @@ class JobCalls(Wire):
                 f"Give them again: {' '.join(f'--secret {name}' for name in lacking)}",
             )
         order = msgspec.structs.replace(await self.order(job_id), id=new_id())
+        items = order.items
         if failed:
             ended = [item.index async for item in self.all_items(job_id) if item.state in WITHOUT_RESULT]
             if not ended:
                 raise InvalidInput("job.nothing_failed", f"No item of job {job_id} has failed or was cancelled.")
             order = msgspec.structs.replace(order, items=[order.items[index] for index in ended if order.items])
-        return await self.submit(order, secrets=secrets)
+        try:
+            return await self.submit(order, secrets=secrets)
+        except NotFound as error:
+            if error.code != "blob.missing":
+                raise
+            inputs = (f"the input of item {index}" for index, name in enumerate(items) if name in error.message)
+            gone = next(inputs, "its program")
+            raise NotFound(
+                "job.inputs_gone",
+                f"Job {job_id} cannot run again: {gone} is not kept any more.",
+                "Nothing was bought. Order it anew from your files: fallow run, fallow map",
+            ) from error
 
     async def items(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[ItemView]:
         """A page of a job's items; `after` is the last index seen."""
