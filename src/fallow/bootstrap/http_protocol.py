@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from fallow.bootstrap.handshakes import Handshakes
+from fallow.bootstrap.proxies import Proxies
 from fallow.domain.errors import TooMuch
 from fallow.ports.places import Places
 
@@ -32,14 +34,18 @@ class BoundedProtocol(H11Protocol):
     """uvicorn's protocol with the bounds; see `bounded`."""
 
     places: ClassVar[Places]
+    proxies: ClassVar[Proxies]
+    handshakes: ClassVar[Handshakes]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place; without one the connection ends."""
         super().connection_made(transport)
+        if self.client is not None:
+            self.handshakes.end(self.client)
         self._place = ExitStack()
         self._late: asyncio.TimerHandle | None = None
         try:
-            self._place.enter_context(self.places.one_for(self.client[0] if self.client else ""))
+            self._place.enter_context(self.places.one_for(self.proxies.counted_as(self.client)))
         except TooMuch as error:
             _log.info("a connection of %s is not taken: %s", self.client, error)
             transport.write(_FULL)
@@ -91,7 +97,8 @@ class BoundedProtocol(H11Protocol):
         self._place.close()
 
 
-def bounded() -> type[BoundedProtocol]:
-    """Return the protocol for one server, with places of its own."""
+def bounded(proxies: Proxies, handshakes: Handshakes) -> type[BoundedProtocol]:
+    """Return the protocol for one server, with places of its own, that tells when a handshake has ended."""
     places = Places(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX)
-    return type("ServersProtocol", (BoundedProtocol,), {"places": places})
+    members = {"places": places, "proxies": proxies, "handshakes": handshakes}
+    return type("ServersProtocol", (BoundedProtocol,), members)

@@ -12,8 +12,10 @@ from typing import Any
 import uvicorn
 
 from fallow.adapters.streams.dialling import MESSAGE_BYTES_MAX
+from fallow.bootstrap.handshakes import listening
 from fallow.bootstrap.http_protocol import bounded
 from fallow.bootstrap.listening import listen
+from fallow.bootstrap.proxies import NO_PROXIES, Proxies
 
 KEEP_ALIVE_S = 75
 STOP_S = 3
@@ -41,21 +43,24 @@ async def serving(
     host: str,
     port: int,
     tls: ssl.SSLContext | None = None,
+    proxies: Proxies = NO_PROXIES,
 ) -> AsyncIterator[int]:
     """Serve while the context is open, and yield the port; at the end open requests get a moment to finish.
 
-    Without `tls` it is plain HTTP.
+    Without `tls` it is plain HTTP. What `proxies` say of their clients' addresses is believed.
 
     Raises:
         Unavailable: the port cannot be had.
     """
-    listener = listen(host, port)
+    listener = listening(listen(host, port), proxies)
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        http=bounded(),
+        proxy_headers=bool(proxies.networks),
+        forwarded_allow_ips=proxies.names,
+        http=bounded(proxies, listener.handshakes),
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
         ws="websockets-sansio",

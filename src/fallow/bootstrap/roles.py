@@ -47,6 +47,7 @@ from fallow.bootstrap.lag import measured_lag
 from fallow.bootstrap.listening import address_of, refuse_outside, url_of
 from fallow.bootstrap.place import Place, bus_context, read_place
 from fallow.bootstrap.plugins import load_verticals
+from fallow.bootstrap.proxies import read_proxies
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
@@ -385,9 +386,10 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             keep_days=settings.blob_days,
         )
         tls = server_context(place.tls) if place.tls else None
+        proxies = read_proxies(settings.proxies)
         tunnels = BusTunnels(place.bus_url, bus_context(place), partial(_tell_tunnel, bus))
         served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend})
-        async with serving(served, settings.host, settings.http_port, tls) as port:
+        async with serving(served, settings.host, settings.http_port, tls, proxies) as port:
             scheme = "https" if tls else "http"
             at = url_of(scheme, urlsplit(place.url).hostname or settings.host, port)
             async with relay.running(at):

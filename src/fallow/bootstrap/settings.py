@@ -61,6 +61,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, _doc("Certificate file (PEM, with its chain) to use instead of the network's own authority.")
     ] = ""
     tls_key: Annotated[str, _doc("Its private key (PEM), where it is not in the same file.")] = ""
+    proxies: Annotated[
+        str,
+        _doc(
+            "Addresses or networks of reverse proxies in front of gateways, with spaces between; what these say of "
+            "their clients' addresses (`X-Forwarded-For`) is believed. Empty: nobody's word is."
+        ),
+    ] = ""
     http_port: Annotated[Port, _doc("Port of the HTTP gateway; 0 takes a free one and keeps it.")] = 8420
     bus_port: Annotated[Port, _doc("Port of the message bus; 0 takes a free one and keeps it.")] = 8421
     chain_port: Annotated[
