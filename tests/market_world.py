@@ -425,9 +425,11 @@ class World:
         self.ask(lambda brain, now: brain.funded(now, account=NETWORK))
 
     def prove(self, node: Node) -> None:
-        """The node has given enough right results."""
-        standing = Standing(confirmed=TRUSTED_AFTER)
+        """The node gives enough right results, beside what it has shown before."""
         results = [Decision(self.now, NodeShown(node=node.id, what=CONFIRMED))] * TRUSTED_AFTER
+        standing = self.brain.judging.standing(node.id)
+        for _ in results:
+            standing = learned(standing, self.now, CONFIRMED, "")
         finish(self.decisions.add(MemoryTransaction(), results))
         self.brain.judging.standings[node.id] = standing
         self.store.standings[node.id] = msgspec.json.encode(standing)

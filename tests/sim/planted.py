@@ -38,7 +38,7 @@ def receipt_applied_twice(patch: Patch) -> None:
         if not self._cursor.records:
             self._cursor = Cursor(max(0, self._cursor.pos - 8), 0)
 
-    def apply_again(brain: Any, cursor: Cursor, batches: Sequence[LoggedBatch], accounts: Any) -> Cursor:
+    def apply_again(brain: Any, cursor: Cursor, batches: Sequence[LoggedBatch], accounts: Any, _: int | None) -> Cursor:
         for batch in batches:
             records = stored_records(batch.data)
             for index in range(cursor.records, len(records)):
