@@ -16,6 +16,7 @@ from fallow.domain.errors import Conflict
 from fallow.ports.clock import Clock
 from fallow.ports.evm import Block, Machine, Sent
 from fallow.ports.log import Log
+from fallow.ports.tasks import background
 from fallow.services.devchain.pool import Pool
 
 
@@ -62,10 +63,8 @@ class DevChain:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Mine while the context is open. What fails ends the context: the next start replays the log."""
-        async with asyncio.TaskGroup() as group:
-            miner = group.create_task(self._mine_for_ever())
+        async with background(self._mine_for_ever()):
             yield
-            miner.cancel()
 
     def send(self, raw: bytes) -> bytes:
         """Take a signed transaction and return its hash; the same one again, mined or not, changes nothing.

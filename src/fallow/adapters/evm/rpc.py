@@ -1,0 +1,161 @@
+"""The chain port on the JSON-RPC of an Ethereum node."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import msgspec
+
+from fallow.domain.errors import Conflict, FallowError, InvalidInput, Unavailable
+from fallow.ports.chain import ContractRefused, Event, Fees, Receipt, Seen
+
+TIMEOUT_S = 15.0
+REVERTED = 3
+KNOWN = ("already known", "already imported", "alreadyknown", "known transaction")
+NOT_NOW = ("nonce too low", "nonce is too low", "already been used", "underpriced", "less than block base fee")
+"""Words by which nodes tell why they take no transaction: geth, reth, nethermind, erigon and anvil share no codes."""
+
+Call = tuple[str, list[Any]]
+
+
+@asynccontextmanager
+async def connect_chain(url: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[EvmRpc]:
+    """Ask the node at `url` while the context is open."""
+    async with httpx2.AsyncClient(verify=tls or True, timeout=TIMEOUT_S) as client:
+        yield EvmRpc(client, url)
+
+
+class EvmRpc:
+    """See the port."""
+
+    def __init__(self, client: httpx2.AsyncClient, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    async def chain_id(self) -> int:
+        """See the port."""
+        return _number(await self._ask("eth_chainId"))
+
+    async def head(self) -> int:
+        """See the port."""
+        return _number(await self._ask("eth_blockNumber"))
+
+    async def look(self, account: bytes, hashes: Sequence[bytes], depth: int) -> Seen:
+        """See the port. One batch, so that one node answers all of it; its head is asked first and last."""
+        head = await self.head()
+        deep = max(0, head - depth + 1)
+        asked: list[Call] = [
+            ("eth_getTransactionCount", [_hex(account), hex(deep)]),
+            ("eth_getTransactionCount", [_hex(account), "latest"]),
+            *(("eth_getTransactionReceipt", [_hex(one)]) for one in hashes),
+            ("eth_getBlockByNumber", ["latest", False]),
+        ]
+        final, mined, *receipts, newest = await self._ask_all(asked)
+        if newest is None or _number(newest["number"]) < head:
+            raise Unavailable("chain.behind", "The chain's node is behind another one that answered before.")
+        return Seen(head, _number(mined), _number(final), tuple(_receipt(one) for one in receipts))
+
+    async def fees(self) -> Fees:
+        """See the port."""
+        block, tip = await self._ask_all(
+            [("eth_getBlockByNumber", ["latest", False]), ("eth_maxPriorityFeePerGas", [])]
+        )
+        return Fees(_number(block.get("baseFeePerGas", "0x0")), _number(tip))
+
+    async def estimate(self, sender: bytes, to: bytes, data: bytes) -> int:
+        """See the port."""
+        message = {"from": _hex(sender), "data": _hex(data)} | ({"to": _hex(to)} if to else {})
+        return _number(await self._ask("eth_estimateGas", message))
+
+    async def call(self, to: bytes, data: bytes) -> bytes:
+        """See the port."""
+        return _bytes(await self._ask("eth_call", {"to": _hex(to), "data": _hex(data)}, "latest"))
+
+    async def submit(self, raw: bytes) -> None:
+        """See the port."""
+        try:
+            await self._ask("eth_sendRawTransaction", _hex(raw))
+        except InvalidInput as error:
+            said = error.message.lower()
+            if any(word in said for word in KNOWN):
+                return
+            if any(word in said for word in NOT_NOW):
+                raise Conflict("chain.not_now", error.message) from error
+            raise
+
+    async def events(self, contract: bytes, topic: bytes, first: int, last: int) -> list[Event]:
+        """See the port."""
+        wanted = {"address": _hex(contract), "topics": [_hex(topic)], "fromBlock": hex(first), "toBlock": hex(last)}
+        return [_event(one) for one in await self._ask("eth_getLogs", wanted)]
+
+    async def _ask(self, method: str, *params: object) -> Any:  # noqa: ANN401 - any JSON value
+        (result,) = await self._ask_all([(method, list(params))])
+        return result
+
+    async def _ask_all(self, calls: Sequence[Call]) -> list[Any]:
+        body = [
+            {"jsonrpc": "2.0", "id": at, "method": method, "params": params}
+            for at, (method, params) in enumerate(calls)
+        ]
+        headers = {"Content-Type": "application/json"}
+        try:
+            answer = await self._client.post(self._url, content=msgspec.json.encode(body), headers=headers)
+            answer.raise_for_status()
+            listed = msgspec.json.decode(answer.content, type=list[dict[str, Any]])
+            by_id = {one["id"]: one for one in listed}
+            return [_result(by_id[at]) for at in range(len(calls))]
+        except (httpx2.HTTPError, msgspec.DecodeError, msgspec.ValidationError, LookupError) as error:
+            raise Unavailable("chain.silent", f"The chain's node does not answer: {error!r}.", "Try again.") from error
+
+
+def _result(answer: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
+    if "error" not in answer:
+        return answer.get("result")
+    raise _error(answer["error"])
+
+
+def _error(error: dict[str, Any]) -> FallowError:
+    message, data = str(error.get("message", "")), error.get("data")
+    if error.get("code") == REVERTED or "revert" in message:
+        said = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
+        return ContractRefused(said, message)
+    return InvalidInput("chain.refused", message)
+
+
+def _receipt(shape: dict[str, Any] | None) -> Receipt | None:
+    if shape is None or shape.get("blockNumber") is None:
+        return None
+    return Receipt(
+        transaction=_bytes(shape["transactionHash"]),
+        block=_number(shape["blockNumber"]),
+        block_hash=_bytes(shape["blockHash"]),
+        succeeded=_number(shape["status"]) == 1,
+        contract=_bytes(shape["contractAddress"]) if shape.get("contractAddress") else b"",
+    )
+
+
+def _event(shape: dict[str, Any]) -> Event:
+    return Event(
+        contract=_bytes(shape["address"]),
+        topics=tuple(_bytes(topic) for topic in shape["topics"]),
+        data=_bytes(shape["data"]),
+        block=_number(shape["blockNumber"]),
+        transaction=_bytes(shape["transactionHash"]),
+        place=_number(shape["logIndex"]),
+    )
+
+
+def _hex(raw: bytes) -> str:
+    return "0x" + raw.hex()
+
+
+def _number(text: str) -> int:
+    return int(text, 16)
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text[2:])

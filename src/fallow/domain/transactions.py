@@ -1,0 +1,88 @@
+"""Transactions with a dynamic fee (EIP-1559), and calls as the ABI encodes them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from eth_abi.abi import decode, encode
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+
+from fallow.domain.wallets import RECOVERY_OFFSET, keccak
+
+KIND = 2
+WORD_BYTES = 32
+
+
+class Unsigned(NamedTuple):
+    """A transaction before it is signed. `to` is empty where it makes a contract; fees are per gas."""
+
+    chain_id: int
+    nonce: int
+    to: bytes
+    data: bytes
+    gas: int
+    fee_max: int
+    tip: int
+
+    @property
+    def digest(self) -> bytes:
+        """What its sender signs."""
+        return bytes(TypedTransaction.from_dict(self._shape()).hash())
+
+    def signed(self, signature: bytes) -> bytes:
+        """The raw transaction; `signature` is 65 bytes r, s, v."""
+        parts = {
+            "r": int.from_bytes(signature[:32]),
+            "s": int.from_bytes(signature[32:64]),
+            "v": signature[64] - RECOVERY_OFFSET,
+        }
+        return bytes(TypedTransaction.from_dict(self._shape() | parts).encode())
+
+    def _shape(self) -> dict[str, Any]:
+        return {
+            "type": KIND,
+            "chainId": self.chain_id,
+            "nonce": self.nonce,
+            "to": self.to,
+            "data": self.data,
+            "gas": self.gas,
+            "maxFeePerGas": self.fee_max,
+            "maxPriorityFeePerGas": self.tip,
+            "value": 0,
+        }
+
+
+def selector(signature: str) -> bytes:
+    """The first 4 bytes of a call to a function such as `burn(uint256)`."""
+    return keccak(signature.encode())[:4]
+
+
+def topic(signature: str) -> bytes:
+    """The first topic of an event such as `Deposited(address,address,uint256)`."""
+    return keccak(signature.encode())
+
+
+def call_data(signature: str, *arguments: object) -> bytes:
+    """A call to a function."""
+    return selector(signature) + encode(_types(signature), arguments)
+
+
+def answer_of(types: str, data: bytes) -> tuple[Any, ...]:
+    """What a call answered, read as types such as `(uint256,address)`. Raises what eth_abi raises on other bytes."""
+    return decode(_types(types), data)
+
+
+def arguments_of(types: str, *arguments: object) -> bytes:
+    """Arguments of a constructor, of types such as `(address,uint96)`."""
+    return encode(_types(types), arguments)
+
+
+def _types(signature: str) -> list[str]:
+    """Types between the outermost parentheses, at the commas that lie in no others."""
+    types, depth, start = [], 0, signature.index("(") + 1
+    for at in range(start, len(signature)):
+        depth += {"(": 1, ")": -1}.get(signature[at], 0)
+        if depth < 0 or (depth == 0 and signature[at] == ","):
+            types.append(signature[start:at])
+            start = at + 1
+    return [each for each in types if each]

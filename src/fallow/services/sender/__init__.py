@@ -1,0 +1,1 @@
+"""Sends transactions of one account, each exactly once."""
