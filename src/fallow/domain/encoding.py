@@ -8,6 +8,7 @@ older libraries and the bytewise order of RFC 8949 are the same.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import cbor2
@@ -31,12 +32,14 @@ def encode(value: Value) -> bytes:
     Raises:
         InvalidInput: it holds a type that the encoding does not have.
     """
-    _check(value, 0, UNBOUNDED)
+    _check(value, UNBOUNDED, ordered=False)
     return cbor2.dumps(value, canonical=True)
 
 
 def decode(data: bytes) -> Value:
     """Decode `data`, refusing anything that `encode` would not have written.
+
+    What has its keys in order, and no other types, has one form only: that in which it is written again here.
 
     Raises:
         InvalidInput: it is not CBOR, uses other types, or is not the deterministic form.
@@ -45,10 +48,10 @@ def decode(data: bytes) -> Value:
         value = cbor2.loads(
             data, allow_indefinite=False, allow_duplicate_keys=False, strict_hashable_types=True, max_depth=LOAD_DEPTH
         )
-        _check(value, 0, len(data))
+        _check(value, len(data), ordered=True)
     except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise InvalidInput("encoding.malformed", f"The data is not valid CBOR: {error}.") from error
-    if cbor2.dumps(value, canonical=True) != data:
+    if cbor2.dumps(value) != data:
         raise InvalidInput("encoding.not_deterministic", "The data is CBOR, but not in its deterministic form.")
     return value
 
@@ -63,41 +66,56 @@ def tagged_hash(tag: str, data: bytes) -> bytes:
     return hashlib.sha256(tag.encode() + b"\0" + data).digest()
 
 
-def _check(value: Value, depth: int, room: int) -> int:  # noqa: C901 - one case a type
-    """Refuse what the encoding does not have, or what is larger than `room` bytes; returns what is left of them.
+def _check(value: Value, room: int, *, ordered: bool) -> None:
+    """Refuse what the encoding does not have, or what is larger than `room` bytes; level by level, from the outermost.
 
-    Without the bound a few references to shared values (tags 28 and 29, 25 and 256) would unfold without end.
+    Without the bound a few references to shared values (tags 28 and 29, 25 and 256) would unfold without end. With
+    `ordered` the keys of maps must stand in the order in which they are written.
     """
-    if depth > DEPTH_MAX:
-        raise InvalidInput("encoding.too_deep", f"The value nests deeper than {DEPTH_MAX} levels.")
-    room -= 1
-    match value:
-        case None | bool():
-            pass
-        case int():
-            if not INT_MIN <= value <= INT_MAX:
-                raise InvalidInput("encoding.range", "Integers have up to 64 bits and a sign.")
-        case bytes():
-            room -= len(value)
-        case str():
-            room -= len(_utf8(value))
-        case list():
-            for element in value:
-                room = _check(element, depth + 1, room)
-        case dict():
-            for key, element in value.items():
-                room = _check(element, depth + 1, room - _key_length(key))
-        case _:
-            raise InvalidInput("encoding.type", f"The encoding has no {type(value).__name__}.")
+    level, depth = [value], 0
+    while level:
+        if depth > DEPTH_MAX:
+            raise InvalidInput("encoding.too_deep", f"The value nests deeper than {DEPTH_MAX} levels.")
+        below: list[Value] = []
+        for each in level:
+            kind = type(each)
+            if kind is int:
+                if not INT_MIN <= each <= INT_MAX:
+                    raise InvalidInput("encoding.range", "Integers have up to 64 bits and a sign.")
+            elif kind is bytes:
+                room -= len(each)
+            elif kind is str:
+                room -= len(_utf8(each))
+            elif kind is dict:
+                room -= len(each) + _check_keys(each, ordered=ordered)
+                _require(room)
+                below += each.values()
+            elif kind is list:
+                room -= len(each)
+                _require(room)
+                below += each
+            elif each is not None and kind is not bool:
+                raise InvalidInput("encoding.type", f"The encoding has no {kind.__name__}.")
+        _require(room)
+        level, depth = below, depth + 1
+
+
+def _require(room: int) -> None:
     if room < 0:
         raise InvalidInput("encoding.not_deterministic", "The data refers to parts of itself.")
-    return room
 
 
-def _key_length(key: object) -> int:
-    if isinstance(key, str) and len(data := _utf8(key)) <= KEY_BYTES_MAX:
-        return len(data)
-    raise InvalidInput("encoding.key", f"Map keys are texts of up to {KEY_BYTES_MAX} bytes.")
+def _check_keys(keys: Iterable[object], *, ordered: bool) -> int:
+    """Refuse keys that the encoding does not have, or that are out of order; returns how many bytes they take."""
+    total, before_length, before = 0, 0, b""
+    for key in keys:
+        if type(key) is not str or (length := len(data := _utf8(key))) > KEY_BYTES_MAX:
+            raise InvalidInput("encoding.key", f"Map keys are texts of up to {KEY_BYTES_MAX} bytes.")
+        if ordered and (length < before_length or (length == before_length and data <= before and total)):
+            raise InvalidInput("encoding.not_deterministic", "The keys of a map are not in order.")
+        total += length
+        before_length, before = length, data
+    return total
 
 
 def _utf8(text: str) -> bytes:

@@ -244,6 +244,7 @@ def _check(delivery: Deliver, net: str) -> tuple[Batch, list[StoredOpening]]:
     for index, record in enumerate(batch.records):
         given = delivery.openings.get(str(index), {})
         check_openings(record, given)
-        name = record_name(record.encode())
-        openings += [StoredOpening(name, field, o.salt, encode(o.value)) for field, o in given.items()]
+        if given:
+            name = record_name(record.encode())
+            openings += [StoredOpening(name, field, o.salt, encode(o.value)) for field, o in given.items()]
     return batch, openings
