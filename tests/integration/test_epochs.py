@@ -53,7 +53,7 @@ async def closed(net: Net, epoch: int) -> EpochView:
 async def test_a_closing_dies_at_every_step_and_a_stranger_verifies_all_epochs(tmp_path: Path) -> None:
     steps = tmp_path / "steps"
     steps.mkdir()
-    async with network(steps=steps, split_core="true") as net, net.agents("barn"):
+    async with network(steps=steps, split_core="true") as net, net.agents("barn") as (barn,):
         order = await net.submit([SECOND // 20])
         await net.finished(order.id)
         views = []
@@ -71,6 +71,11 @@ async def test_a_closing_dies_at_every_step_and_a_stranger_verifies_all_epochs(t
         assert [each.epoch for each in await net.buyer.epochs(limit=2)] == [second.epoch, first.epoch]
         await verify(net, first.epoch, tmp_path / "fetched")
         await verify(net, second.epoch, tmp_path / "fetched", follows=True)
+        said = await fallow("agent", "promises", "--home", barn.home, "--json")
+        assert said.code == 0, said
+        kept = json.loads(said.out)
+        assert kept["broken"] == []
+        assert kept["kept"] >= 3
         await check_books(net)
 
 

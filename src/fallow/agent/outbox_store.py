@@ -9,8 +9,9 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -223,3 +224,16 @@ def _translated() -> Iterator[None]:
                 "agent.disk_full", "The disk is full, so that no record can be kept.", "Free some space."
             ) from error
         raise Unavailable("agent.disk_failed", f"The outbox cannot be used: {error}.") from error
+
+
+def read_promises(path: Path) -> list[bytes]:
+    """Read the promises in an outbox, oldest first, whether or not its agent runs.
+
+    Raises:
+        NotFound: there is no outbox (`agent.no_outbox`).
+        Unavailable: it cannot be read.
+    """
+    if not path.exists():
+        raise NotFound("agent.no_outbox", f"There is no outbox {path}.", "Has this machine worked for the network?")
+    with _translated(), closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+        return [data for (data,) in db.execute("select data from promise order by id").fetchall()]

@@ -13,12 +13,14 @@ import msgspec
 from cyclopts import App, Parameter
 
 from fallow.cli.agent_policy import app as policy
+from fallow.cli.agent_promises import promises
 from fallow.cli.agent_service import service
 from fallow.domain.errors import InvalidInput
 
 app = App(name="agent", help="Put this machine's idle share to work for a network, and stay in charge of it.")
 app.command(policy)
 app.command(service)
+app.command(promises)
 
 DEFAULT_HOME = Path("~/.fallow/agent")
 

@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import when
+from fallow.domain.epochs.promises import BrokenPromise
 from fallow.domain.views import EpochView
+from fallow.sdk.epochs import key_of
+from fallow.sdk.sync import Client
 
 app = App(name="epoch", help="Look at closed epochs, fetch and verify them.")
 
 DEFAULT_FOLDER = Path("archive")
+
+
+From = Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")]
+Authority = Annotated[Path | None, Parameter(help="Certificate file (PEM) of its own authority.")]
+Into = Annotated[Path, Parameter(help="Folder to keep it in, as <folder>/epochs/<n>.")]
 
 
 @app.command(name="ls")
@@ -55,17 +64,16 @@ def fetch(
     number: int,
     /,
     *,
-    url: Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")] = "",
-    ca: Annotated[Path | None, Parameter(help="Certificate file (PEM) of its own authority.")] = None,
-    into: Annotated[Path, Parameter(help="Folder to keep it in, as <folder>/epochs/<n>.")] = DEFAULT_FOLDER,
+    url: From = "",
+    ca: Authority = None,
+    into: Into = DEFAULT_FOLDER,
     key: Annotated[
         str, Parameter(help="The network's key (hex) as you know it; left out, the network is asked for it.")
     ] = "",
     json: Json = False,
 ) -> None:
     """Download an epoch, and verify every hash, signature and promise in it. What is there is not sent again."""
-    profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else profiles.load()
-    with profiles.client_of(profile) as client:
+    with _client(url, ca) as client:
         found = client.fetch_epoch(number, into, key=key)
     if json:
         show_json(found)
@@ -78,6 +86,36 @@ def fetch(
         say("That key is the network's own word: compare it with one that you got elsewhere, and pass it with --key.")
     if found.follows:
         say(f"It names the statement of epoch {number - 1} that lies beside it.")
+
+
+@app.command
+def broken(
+    evidence: ExistingFile,
+    /,
+    *,
+    key: Annotated[str, Parameter(help="The network's key (hex) as you know it.")],
+    url: From = "",
+    ca: Authority = None,
+    into: Into = DEFAULT_FOLDER,
+    json: Json = False,
+) -> int:
+    """Check a node's proof that an archive broke a promise (fallow agent promises). Exits with 1 when it did."""
+    proof, network_key = BrokenPromise.decode(evidence.read_bytes()), key_of(key)
+    promise, _ = proof.opened(network_key)
+    with _client(url, ca) as client:
+        guilty = client.is_broken(proof, into, network_key)
+    if json:
+        show_json({"broken": guilty, "epoch": promise.epoch, "node": promise.node.hex()})
+    else:
+        batch = f"batch {promise.seq} of boot {promise.boot} of node {promise.node.hex()} for epoch {promise.epoch}"
+        say(f"The network promised {batch}.")
+        say("It stated an archive that does not hold it: the promise is BROKEN." if guilty else "Its archive holds it.")
+    return 1 if guilty else 0
+
+
+def _client(url: str, ca: Path | None) -> Client:
+    profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else profiles.load()
+    return profiles.client_of(profile)
 
 
 def _row(view: EpochView) -> tuple[object, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from fallow.domain.batches import Promise
 from fallow.domain.epochs.manifest import BATCHES, MANIFEST, STATEMENT, Manifest, checked, damaged, path_of
+from fallow.domain.epochs.promises import BrokenPromise, missing
 from fallow.domain.epochs.reading import checked_records
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput, NotFound
@@ -36,6 +38,14 @@ class FetchedEpoch(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     follows: bool
     key: str
+
+
+class PromisesReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of promises: kept, about epochs that are not closed yet, or broken."""
+
+    kept: int
+    open: int
+    broken: list[BrokenPromise]
 
 
 class EpochCalls(BlobCalls):
@@ -74,7 +84,61 @@ class EpochCalls(BlobCalls):
             InvalidInput: `archive.*`: something in it does not hold.
             Conflict: `sdk.hash`: other bytes came than were named.
         """
-        network_key = _key(key or (await self._call("GET", "/v1/network", NetworkView)).public_key)
+        network_key = key_of(key or (await self._call("GET", "/v1/network", NetworkView)).public_key)
+        statement, manifest = await self._fetch_said(number, folder, network_key)
+        for file in (*manifest.files, *statement.files):
+            await self._fetch_file(number, file.name, file.sha256.hex(), folder / path_of(number, ""))
+        return await asyncio.to_thread(verify_epoch, folder, number, network_key)
+
+    async def check_promises(self, promises: Sequence[bytes], folder: Path, network_key: bytes) -> PromisesReport:
+        """Hold the network to promises of its own, with what of its archive that takes; `folder` keeps that.
+
+        Raises as `fetch_epoch`.
+        """
+        by_epoch: dict[int, dict[Promise, bytes]] = {}
+        for sealed in promises:
+            said = Promise.open(sealed, network_key)
+            by_epoch.setdefault(said.epoch, {})[said] = sealed
+        kept, still_open, broken = 0, 0, list[BrokenPromise]()
+        for number, given in sorted(by_epoch.items()):
+            try:
+                lacking = await self._lacking(number, list(given), folder, network_key)
+            except NotFound as error:
+                if error.code != "epoch.not_closed":
+                    raise
+                still_open += len(given)
+                continue
+            statement = await asyncio.to_thread((folder / path_of(number, STATEMENT)).read_bytes)
+            broken += [BrokenPromise(promise=given[each], statement=statement) for each in lacking]
+            kept += len(given) - len(lacking)
+        return PromisesReport(kept=kept, open=still_open, broken=broken)
+
+    async def is_broken(self, evidence: BrokenPromise, folder: Path, network_key: bytes) -> bool:
+        """Whether evidence convicts the network: judged by the files that its statement names, from wherever.
+
+        Raises:
+            InvalidInput, NotAllowed: it is no evidence against this network.
+            InvalidInput: `archive.manifest`: the archive was closed under another statement than that in the evidence.
+        """
+        promise, statement = evidence.opened(network_key)
+        lacking = await self._lacking(promise.epoch, [promise], folder, network_key)
+        statement.check_manifest(await asyncio.to_thread((folder / path_of(promise.epoch, MANIFEST)).read_bytes))
+        return bool(lacking)
+
+    async def _lacking(self, number: int, given: list[Promise], folder: Path, network_key: bytes) -> list[Promise]:
+        manifest = await self._fetch_heads(number, folder, network_key)
+        return await asyncio.to_thread(
+            missing, given, manifest, lambda name: read_file(folder, number, name), network_key
+        )
+
+    async def _fetch_heads(self, number: int, folder: Path, network_key: bytes) -> Manifest:
+        """Download what says which batches an epoch has."""
+        _, manifest = await self._fetch_said(number, folder, network_key)
+        await self._fetch_file(number, BATCHES, manifest.file(BATCHES).sha256.hex(), folder / path_of(number, ""))
+        return manifest
+
+    async def _fetch_said(self, number: int, folder: Path, network_key: bytes) -> tuple[Statement, Manifest]:
+        """Download statement and manifest."""
         view = await self.epoch(number)
         place = folder / path_of(number, "")
         await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
@@ -82,10 +146,7 @@ class EpochCalls(BlobCalls):
         statement = Statement.open(await asyncio.to_thread((place / STATEMENT).read_bytes), network_key)
         statement.check_is(number)
         await self._fetch_file(number, MANIFEST, statement.manifest.hex(), place)
-        manifest = statement.check_manifest(await asyncio.to_thread((place / MANIFEST).read_bytes))
-        for file in (*manifest.files, *statement.files):
-            await self._fetch_file(number, file.name, file.sha256.hex(), place)
-        return await asyncio.to_thread(verify_epoch, folder, number, network_key)
+        return statement, statement.check_manifest(await asyncio.to_thread((place / MANIFEST).read_bytes))
 
     async def _fetch_file(self, number: int, name: str, sha256: str, place: Path) -> None:
         path = place / name
@@ -162,7 +223,8 @@ def _is_there(path: Path, sha256: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
-def _key(text: str) -> bytes:
+def key_of(text: str) -> bytes:
+    """Read a network's public key. InvalidInput (`sdk.network_key`) when it is none."""
     try:
         key = bytes.fromhex(text)
     except ValueError:

@@ -55,6 +55,8 @@ class Client(Waiting):
     end_epoch = waits(AsyncClient.end_epoch)
     closed_epoch = waits(AsyncClient.closed_epoch)
     fetch_epoch = waits(AsyncClient.fetch_epoch)
+    check_promises = waits(AsyncClient.check_promises)
+    is_broken = waits(AsyncClient.is_broken)
 
     network = waits(AsyncClient.network)
     nodes = waits(AsyncClient.nodes)

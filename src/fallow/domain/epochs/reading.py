@@ -38,7 +38,7 @@ class FiledBatch(NamedTuple):
     promise: bytes
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
     """A frame of the file of batches."""
 
     node: bytes
@@ -96,7 +96,7 @@ def read_batches(manifest: Manifest, read: Read) -> Iterator[FiledBatch]:
     """
     sources = [(file, _columns(file, read)) for file in manifest.record_files]
     waiting = [next(columns, None) for _, columns in sources]
-    for batch, head in enumerate(_heads(manifest.file(BATCHES), read)):
+    for batch, head in enumerate(heads(manifest.file(BATCHES), read)):
         placed: list[tuple[int, bytes]] = []
         for at, (_, columns) in enumerate(sources):
             part = waiting[at]
@@ -145,10 +145,15 @@ def _columns(file: File, read: Read) -> Iterator[_Columns]:
         raise damaged(file.name, f"It has {count} records, not the {file.count} that the manifest says.")
 
 
-def _heads(file: File, read: Read) -> Iterator[_Head]:
+def heads(file: File, read: Read) -> Iterator[Head]:
+    """Read the file of batches alone: what each says of itself, and its promise.
+
+    Raises:
+        InvalidInput: `archive.damaged`.
+    """
     count = 0
     for value in read_frames(file, read(file.name)):
-        yield convert(value, _Head, "archive.damaged")
+        yield convert(value, Head, "archive.damaged")
         count += 1
     if count != file.count:
         raise damaged(file.name, f"It has {count} batches, not the {file.count} that the manifest says.")
