@@ -8,7 +8,9 @@ older libraries and the bytewise order of RFC 8949 are the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import cbor2
@@ -20,6 +22,7 @@ DEPTH_MAX = 16
 INT_MIN, INT_MAX = -(1 << 64), (1 << 64) - 1
 """What CBOR writes without a tag."""
 UNBOUNDED = 1 << 62
+KEYS_REMEMBERED = 32
 LOAD_DEPTH = DEPTH_MAX + 2
 
 Value = Any
@@ -105,17 +108,29 @@ def _require(room: int) -> None:
         raise InvalidInput("encoding.not_deterministic", "The data refers to parts of itself.")
 
 
-def _check_keys(keys: Iterable[object], *, ordered: bool) -> int:
+def _check_keys(keys: Collection[object], *, ordered: bool) -> int:
     """Refuse keys that the encoding does not have, or that are out of order; returns how many bytes they take."""
-    total, before_length, before = 0, 0, b""
-    for key in keys:
-        if type(key) is not str or (length := len(data := _utf8(key))) > KEY_BYTES_MAX:
-            raise InvalidInput("encoding.key", f"Map keys are texts of up to {KEY_BYTES_MAX} bytes.")
-        if ordered and (length < before_length or (length == before_length and data <= before and total)):
-            raise InvalidInput("encoding.not_deterministic", "The keys of a map are not in order.")
-        total += length
-        before_length, before = length, data
-    return total
+    names = tuple(keys)
+    if not ordered:
+        return sum(len(_key(name)) for name in names)
+    return _remembered(names) if len(names) <= KEYS_REMEMBERED else _ordered(names)
+
+
+def _ordered(names: tuple[object, ...]) -> int:
+    encoded = [_key(name) for name in names]
+    if any((len(one), one) >= (len(other), other) for one, other in pairwise(encoded)):
+        raise InvalidInput("encoding.not_deterministic", "The keys of a map are not in order.")
+    return sum(map(len, encoded))
+
+
+_remembered = lru_cache(1024)(_ordered)
+"""Millions of records have the same few sets of keys."""
+
+
+def _key(name: object) -> bytes:
+    if isinstance(name, str) and len(data := _utf8(name)) <= KEY_BYTES_MAX:
+        return data
+    raise InvalidInput("encoding.key", f"Map keys are texts of up to {KEY_BYTES_MAX} bytes.")
 
 
 def _utf8(text: str) -> bytes:
