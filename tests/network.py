@@ -35,7 +35,7 @@ from fallow.domain.chart import NETWORK, Credit, Purpose, account_id
 from fallow.domain.errors import Unavailable
 from fallow.domain.identity import address
 from fallow.domain.jobs import FINAL
-from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.leases import WORK_DONE, Lease, LeaseState
 from fallow.domain.views import JobView, NodeView
 from tests import programs
 from tests.dying import command as dying_command
@@ -564,7 +564,7 @@ async def check_job(net: Net, job_id: str, rounds: Sequence[int]) -> None:
         assert await (await net.buyer.result(job_id, item.index)).output("n") == programs.spun(expected)
         mine = [lease for lease in leases if lease.item == item.index and lease.owed_microusd]
         (bought,) = [lease for lease in mine if lease.payer != NETWORK]
-        assert (bought.reason, bought.owed_microusd) == ("", item.owed_microusd), (item, leases)
+        assert (bought.reason, bought.owed_microusd) == (WORK_DONE, item.owed_microusd), (item, leases)
         assert len({lease.payee for lease in mine}) == len(mine), "each result is of another owner's"
     assert job.owed_microusd == sum(item.owed_microusd for item in items)
 

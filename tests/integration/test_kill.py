@@ -12,6 +12,7 @@ import pytest
 
 from fallow import Order
 from fallow.adapters.clock import SystemClock
+from fallow.domain.leases import WORK_DONE
 from fallow.domain.offers import LOST_AFTER_MS
 from tests.network import Agent, Net, check_books, check_job, network, processes_of, until, until_async
 from tests.programs import SECOND
@@ -74,7 +75,7 @@ async def test_an_agent_is_killed_for_good() -> None:
     async with busy_network() as (net, agents, order):
         agents[0].kill()
         await all_is_well(net, order)
-        lost = [lease for lease in await net.buyer.leases(order.id) if lease.reason]
+        lost = [lease for lease in await net.buyer.leases(order.id) if lease.reason != WORK_DONE]
         assert {(lease.reason, lease.caused_by) for lease in lost} <= {
             ("node.vanished", "provider"),
             ("node.unanswered", "nobody"),
@@ -133,7 +134,7 @@ async def test_a_short_silence_of_a_node_closes_nothing() -> None:
         agents[0].signal(signal.SIGCONT)
         await net.finished(order.id)
         (lease,) = await net.buyer.leases(order.id)
-        assert (lease.reason, lease.node) == ("", agents[0].node)
+        assert (lease.reason, lease.node) == (WORK_DONE, agents[0].node)
         await check_job(net, order.id, rounds)
         await check_books(net)
 

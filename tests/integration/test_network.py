@@ -26,7 +26,7 @@ from fallow.domain.chart import Kind, Purpose
 from fallow.domain.delegations import delegation_text
 from fallow.domain.errors import Conflict, InsufficientFunds, InvalidInput, NotAllowed, NotFound
 from fallow.domain.identity import address
-from fallow.domain.leases import LeaseState
+from fallow.domain.leases import WORK_DONE, LeaseState
 from fallow.domain.views import JobEvent, JobView
 from fallow.domain.wallets import signer_of
 from tests.network import BOUND, NEEDS, PRICE, Net, check_job, fallow, fresh_id, until_async
@@ -462,7 +462,7 @@ async def test_a_draining_machine_finishes_what_runs(net: Net) -> None:
         later = await net.submit([QUICK], on=[agent])
         job = await net.finished(order.id)
         (lease,) = await net.buyer.leases(order.id)
-        assert (job.state, lease.reason) == ("done", "")
+        assert (job.state, lease.reason) == ("done", WORK_DONE)
         assert (await net.buyer.job(later.id)).state == "running"
     finally:
         await agent.ask("resume")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fallow.domain.jobs import JobState, Needs
-from fallow.domain.leases import LeaseState
+from fallow.domain.leases import WORK_DONE, LeaseState
 from fallow.domain.orders import Requirements
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.show import quote
@@ -19,7 +19,7 @@ def test_a_banned_node_loses_its_work_at_once_and_nobody_pays_for_it(world: Worl
     world.ban(world.nodes[0].id)
     world.offer(world.nodes[1], BIG, CHEAP)
     world.settle()
-    assert (world.store.lease(first).owed_microusd, world.store.lease(first).reason) == (100, "")
+    assert (world.store.lease(first).owed_microusd, world.store.lease(first).reason) == (100, WORK_DONE)
     gone = world.store.lease(second)
     assert (gone.state, gone.reason, gone.caused_by) == (LeaseState.ENDED, "operator.banned", "network")
     assert gone.owed_microusd == 0
