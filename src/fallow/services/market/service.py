@@ -11,28 +11,23 @@ from functools import partial
 import msgspec
 
 from fallow.domain import calls
-from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import FallowError, InvalidInput, NotFound
+from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address, address_text, node_id
-from fallow.domain.jobs import Item, Job, Needs, check_comparison, results_wanted
+from fallow.domain.jobs import Item, Job, check_comparison, results_wanted
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
 from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import (
     BalanceView,
-    DrawView,
     EvidenceView,
     ItemView,
     JobView,
     LeaseView,
     NodeView,
     QuoteView,
-    RerunView,
-    ReserveUseView,
-    SeedView,
     StandingView,
 )
-from fallow.ports.bus import Bus, Message
+from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.mishaps import steadily
@@ -43,9 +38,12 @@ from fallow.ports.vertical import Comparer, Vertical
 from fallow.services.market.brain import Brain
 from fallow.services.market.comparisons import Comparisons
 from fallow.services.market.dispatch import wish_of
+from fallow.services.market.findings import Findings
 from fallow.services.market.funds import Funds
+from fallow.services.market.hearing import Hearing
 from fallow.services.market.kept import Kept
 from fallow.services.market.money import Cashier
+from fallow.services.market.needs import needs_of
 from fallow.services.market.reach import lease_to_reach
 from fallow.services.market.rollcalls import RollCalls
 from fallow.services.market.rounds import INPUTS_A_ROUND_MAX, Rounds, Submission
@@ -62,16 +60,12 @@ from fallow.services.market.show import (
     lease_view,
     node_view,
     quote,
-    rerun_view,
-    reserve_use_view,
     standing_view,
 )
 from fallow.services.market.vault import Vault
 
 QUEUE = "market"
 STANDBY_POLL_S = 0.2
-EVIDENCE_SHOWN = 200
-RESERVE_USES_SHOWN = 1000
 REFUSALS_SHOWN = 10
 STANDINGS_AT_ONCE = 4
 NODE_IN_SUBJECT = 2
@@ -97,9 +91,10 @@ class Market:
         roll_calls: RollCalls,
     ) -> None:
         self._rounds = rounds
-        self._seeds = seeds
         self._funds = Funds(database, cashier)
         self._kept = Kept(database, store, seeds)
+        self._findings = Findings(rounds, database, store, seeds)
+        self._hearing = Hearing(rounds, bus, clock, database, registry)
         self._looking = asyncio.Lock()
         self._vault = vault
         self._verticals = verticals
@@ -147,35 +142,19 @@ class Market:
                 serve(bus, calls.OFFERS, calls.Page, self.offers, queue=QUEUE),
                 serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
-                serve(bus, calls.EVIDENCE, dict[str, str], self.evidence, queue=QUEUE),
+                serve(bus, calls.EVIDENCE, dict[str, str], self._findings.evidence, queue=QUEUE),
                 serve(bus, calls.KEPT_JOBS, calls.KeptJobs, self._kept.jobs, queue=QUEUE),
                 serve(bus, calls.JOB_BLOBS, calls.JobBlobsRef, self._kept.blobs, queue=QUEUE),
-                serve(bus, calls.RERUNS, calls.Page, self.reruns, queue=QUEUE),
+                serve(bus, calls.RERUNS, calls.Page, self._findings.reruns, queue=QUEUE),
                 serve(bus, calls.ORDER, calls.JobRef, self.order, queue=QUEUE),
                 serve(bus, calls.JOB_EVIDENCE, calls.JobRef, self.job_evidence, queue=QUEUE),
-                serve(bus, calls.RESERVE_USES, dict[str, str], self.reserve_uses, queue=QUEUE),
-                serve(bus, calls.SEEDS, dict[str, str], self.seeds, queue=QUEUE),
-                serve(bus, calls.DRAWS, calls.DrawsRef, self.draws, queue=QUEUE),
+                serve(bus, calls.RESERVE_USES, dict[str, str], self._findings.reserve_uses, queue=QUEUE),
+                serve(bus, calls.SEEDS, dict[str, str], self._findings.seeds, queue=QUEUE),
+                serve(bus, calls.DRAWS, calls.DrawsRef, self._findings.draws, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
-            beats = await stack.enter_async_context(bus.subscribe(calls.beats("*"), pending_max=10_000))
-            news = await stack.enter_async_context(bus.subscribe(calls.INGESTED))
-            banned = await stack.enter_async_context(bus.subscribe(calls.BANNED))
-            credited = await stack.enter_async_context(bus.subscribe(calls.CREDITED))
-            observed = await stack.enter_async_context(bus.subscribe(calls.OBSERVED, pending_max=10_000))
-            async with self._database.transaction() as tx:  # what changed before the bus was listened to
-                networks = await self._registry.networks(tx)
-            self._rounds.tell(partial(Brain.observed, networks=networks))
-            await stack.enter_async_context(
-                background(
-                    steadily("market.beats", partial(self._hear_beats, beats), self._clock),
-                    steadily("market.news", partial(self._hear_news, news), self._clock),
-                    steadily("market.bans", partial(self._hear_bans, banned), self._clock),
-                    steadily("market.credits", partial(self._hear_credits, credited), self._clock),
-                    steadily("market.observed", partial(self._hear_observed, observed), self._clock),
-                    steadily("market.rolls", self._roll_calls.run, self._clock),
-                )
-            )
+            await stack.enter_async_context(self._hearing.running())
+            await stack.enter_async_context(background(steadily("market.rolls", self._roll_calls.run, self._clock)))
             yield
 
     # What gateways ask
@@ -189,7 +168,7 @@ class Market:
             Conflict: the id is taken by another order.
         """
         account = address(request.account)
-        needs = self._needs(request)
+        needs = needs_of(self._verticals, request)
         check_comparison(request.order, needs)
         wish = wish_of(request.order, needs, account)
         async with self._looking:
@@ -224,7 +203,7 @@ class Market:
             raise InvalidInput(
                 "checks.exact", "A result is known when it is the same byte for byte.", "Leave compare out."
             )
-        needs = self._needs(msgspec.structs.replace(request, secrets={}))
+        needs = needs_of(self._verticals, msgspec.structs.replace(request, secrets={}))
         needs = msgspec.structs.replace(needs, compares=True, proves=True)
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True))
         return await self._view(account, job.order.id)
@@ -237,7 +216,7 @@ class Market:
             order, needs = entry.job.order, entry.job.needs
         else:
             asked = calls.Submit(account=request.account, order=order, secrets=dict.fromkeys(request.secrets, ""))
-            needs = self._needs(asked)
+            needs = needs_of(self._verticals, asked)
             check_comparison(order, needs)
         window_ms, now = self._rounds.first_window_ms(order), self._clock.now_ms()
         wish = wish_of(order, needs, buyer)
@@ -319,19 +298,6 @@ class Market:
             earned = (await call(self._bus, calls.BALANCE, ask, BalanceView)).earned
         return standing_view(self._rounds.brain, node, refusals, earned, self._clock.now_ms())
 
-    async def evidence(self, _: Mapping[str, str]) -> list[EvidenceView]:
-        """Show why nodes were found wrong, the latest first."""
-        async with self._database.transaction() as tx:
-            found = await self._store.evidence(tx, EVIDENCE_SHOWN)
-        return [evidence_view(entry) for entry in found]
-
-    async def reruns(self, request: calls.Page) -> list[RerunView]:
-        """Show what running items again has shown, the latest first."""
-        async with self._database.transaction() as tx:
-            found = await self._seeds.reruns(tx, request.limit)
-        known = self._rounds.brain.judging.reruns
-        return [rerun_view(one, known.suspects(one.key)) for one in reversed(found)]
-
     async def order(self, request: calls.JobRef) -> Order:
         """Show what a job was ordered as."""
         job, _ = await self._find(address(request.account), request.job)
@@ -345,86 +311,7 @@ class Market:
             found = await self._store.evidence_of(tx, request.job, request.limit)
         return [evidence_view(entry) for entry in found]
 
-    async def reserve_uses(self, _: Mapping[str, str]) -> list[ReserveUseView]:
-        """Show what the reserve was used for, by provider and reason."""
-        async with self._database.transaction() as tx:
-            found = await self._store.reserve_uses(tx, RESERVE_USES_SHOWN)
-        return [reserve_use_view(use) for use in found]
-
-    async def seeds(self, _: Mapping[str, str]) -> list[SeedView]:
-        """Show what the network committed to draw its checks from, the latest first."""
-        async with self._database.transaction() as tx:
-            return await self._seeds.shown(tx)
-
-    async def draws(self, request: calls.DrawsRef) -> list[DrawView]:
-        """Show the draws of an epoch that is over.
-
-        Raises:
-            NotFound: it is not over.
-        """
-        after = bytes.fromhex(request.after_lease), request.after_purpose
-        async with self._database.transaction() as tx:
-            return await self._seeds.draws(tx, request.number, after, request.limit)
-
-    # What the bus brings
-
-    async def _hear_beats(self, beats: AsyncIterator[Message]) -> None:
-        async for message in beats:
-            try:
-                beat = msgspec.msgpack.decode(message.data, type=calls.Beat)
-                node = node_id(beat.node)
-                leases = [bytes.fromhex(lease) for lease in beat.leases]
-            except (*UNREADABLE, FallowError, ValueError):
-                continue  # a node that talks nonsense is as good as silent, and soon counts as gone
-            if message.subject == calls.beats(beat.node):
-                self._rounds.heard(node, beat.boot, leases)
-
-    async def _hear_news(self, news: AsyncIterator[Message]) -> None:
-        async for _ in news:
-            self._rounds.log_has_news()
-
-    async def _hear_bans(self, banned: AsyncIterator[Message]) -> None:
-        async for _ in banned:
-            self._rounds.bans_changed()
-
-    async def _hear_observed(self, observed: AsyncIterator[Message]) -> None:
-        async for message in observed:
-            seen = msgspec.msgpack.decode(message.data, type=calls.Observed)
-            self._rounds.tell(partial(Brain.observed, networks={node_id(seen.node): seen.network}))
-
-    async def _hear_credits(self, credited: AsyncIterator[Message]) -> None:
-        async for message in credited:
-            account = address(message.data.decode())
-            self._rounds.tell(partial(Brain.funded, account=account))
-
     # Inside
-
-    def _needs(self, request: calls.Submit) -> Needs:
-        order = request.order
-        vertical = self._verticals.get(order.vertical)
-        if vertical is None:
-            names = ", ".join(sorted(self._verticals))
-            raise InvalidInput("order.vertical", f"There is no {order.vertical!r} here.", f"Choose from: {names}.")
-        needs = vertical.check_work(order.work, order.items[0] if order.items else None)
-        if request.secrets and not needs.secrets:
-            raise InvalidInput("order.secrets", "This kind of work takes no secret values.", "Leave them out.")
-        if order.tolerance is not None and (not needs.near or order.until_stopped):
-            raise InvalidInput(
-                "order.tolerance", "Results of this work are not compared by a tolerance.", "Leave compare out."
-            )
-        wanted = needs.compares if order.compare is None else order.compare != "none"
-        compares = wanted and not order.until_stopped  # what has no end has no result to compare
-        return Needs(
-            secrets=tuple(sorted(request.secrets)),
-            blobs=tuple(sorted(needs.blobs - set(order.items))),
-            attributes=dict(needs.attributes),
-            write_bytes_max=needs.write_bytes_max,
-            program=needs.program,
-            compares=compares,
-            proves=needs.compares and order.tolerance is None,
-            fetched=tuple(sorted(needs.fetched)),
-            checkpoints=needs.checkpoints and not compares,  # who goes on from another's word does not check it
-        )
 
     def _first_deposit(self, order: Order, wish: Wish) -> int:
         window_ms = self._rounds.first_window_ms(order)

@@ -1,0 +1,70 @@
+"""What anybody may look up of the network's checks and of its reserve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fallow.domain import calls
+from fallow.domain.views import (
+    DrawView,
+    EvidenceView,
+    RerunView,
+    ReserveUseView,
+    SeedView,
+)
+from fallow.ports.database import Database
+from fallow.ports.stores import MarketStore
+from fallow.services.market.rounds import Rounds
+from fallow.services.market.seeds import Seeds
+from fallow.services.market.show import (
+    evidence_view,
+    rerun_view,
+    reserve_use_view,
+)
+
+EVIDENCE_SHOWN = 200
+RESERVE_USES_SHOWN = 1000
+
+
+class Findings:
+    """Shows what checks have found, what they were drawn from, and what the reserve was used for."""
+
+    def __init__(self, rounds: Rounds, database: Database, store: MarketStore, seeds: Seeds) -> None:
+        self._rounds = rounds
+        self._database = database
+        self._store = store
+        self._seeds = seeds
+
+    async def evidence(self, _: Mapping[str, str]) -> list[EvidenceView]:
+        """Show why nodes were found wrong, the latest first."""
+        async with self._database.transaction() as tx:
+            found = await self._store.evidence(tx, EVIDENCE_SHOWN)
+        return [evidence_view(entry) for entry in found]
+
+    async def reruns(self, request: calls.Page) -> list[RerunView]:
+        """Show what running items again has shown, the latest first."""
+        async with self._database.transaction() as tx:
+            found = await self._seeds.reruns(tx, request.limit)
+        known = self._rounds.brain.judging.reruns
+        return [rerun_view(one, known.suspects(one.key)) for one in reversed(found)]
+
+    async def reserve_uses(self, _: Mapping[str, str]) -> list[ReserveUseView]:
+        """Show what the reserve was used for, by provider and reason."""
+        async with self._database.transaction() as tx:
+            found = await self._store.reserve_uses(tx, RESERVE_USES_SHOWN)
+        return [reserve_use_view(use) for use in found]
+
+    async def seeds(self, _: Mapping[str, str]) -> list[SeedView]:
+        """Show what the network committed to draw its checks from, the latest first."""
+        async with self._database.transaction() as tx:
+            return await self._seeds.shown(tx)
+
+    async def draws(self, request: calls.DrawsRef) -> list[DrawView]:
+        """Show the draws of an epoch that is over.
+
+        Raises:
+            NotFound: it is not over.
+        """
+        after = bytes.fromhex(request.after_lease), request.after_purpose
+        async with self._database.transaction() as tx:
+            return await self._seeds.draws(tx, request.number, after, request.limit)
