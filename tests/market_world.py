@@ -45,7 +45,9 @@ from fallow.domain.records import Body, make_record
 from fallow.domain.reserve import Tally, TallyKey
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import CONFIRMED, INCONCLUSIVE, OWN, PROVEN, TRUSTED_AFTER, VOUCHED, Standing, learned
-from fallow.ports.stores import Cursor, LoggedBatch, MarketRows, MarketState, NodeRow
+from fallow.ports.ingest_store import LoggedBatch
+from fallow.ports.market_store import Cursor, MarketRows, MarketState
+from fallow.ports.registry_store import NodeRow
 from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Changes
 from fallow.services.market.decisions import PARTS

@@ -18,7 +18,9 @@ from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.ports.database import Database, Transaction
-from fallow.ports.stores import IngestStore, MarketStore, RegistryStore
+from fallow.ports.ingest_store import IngestStore
+from fallow.ports.market_store import MarketStore
+from fallow.ports.registry_store import RegistryStore
 
 
 class Stores(NamedTuple):

@@ -19,7 +19,7 @@ from fallow.domain.delegations import Delegation
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Database
 from fallow.ports.delegations import DelegationStore, OrderSignature, ReceiptRow
-from fallow.ports.stores import RegistryStore
+from fallow.ports.registry_store import RegistryStore
 
 ALICE, BOB = b"a" * 20, b"b" * 20
 LEASES = [bytes([number]) * 16 for number in range(4)]

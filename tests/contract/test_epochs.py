@@ -17,7 +17,7 @@ from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Database
 from fallow.ports.epochs import Closed, EpochStore
-from fallow.ports.stores import BatchKey, EpochEnd, IngestStore, StoredBatch
+from fallow.ports.ingest_store import BatchKey, EpochEnd, IngestStore, StoredBatch
 
 
 class Place(NamedTuple):

@@ -20,7 +20,7 @@ from fallow.domain.orders import Order
 from fallow.domain.reserve import Tally, TallyKey, Use
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import Standing, Vote
-from fallow.ports.stores import Cursor, MarketRows, MarketState
+from fallow.ports.market_store import Cursor, MarketRows, MarketState
 from tests.contract.conftest import Stores, rolled_back
 
 NOW = 1_700_000_000_000

@@ -9,7 +9,8 @@ import asyncpg
 import pytest
 
 from fallow.domain.errors import Conflict
-from fallow.ports.stores import ActionRow, BatchKey, KeyRow, LoggedBatch, NodeRow, StoredBatch, StoredOpening, TokenRow
+from fallow.ports.ingest_store import BatchKey, LoggedBatch, StoredBatch, StoredOpening
+from fallow.ports.registry_store import ActionRow, KeyRow, NodeRow, TokenRow
 from tests.contract.conftest import Stores, rolled_back
 
 NOW = 1_700_000_000_000

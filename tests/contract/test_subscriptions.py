@@ -27,7 +27,7 @@ from fallow.domain.subscriptions import RETRY_MS, Price
 from fallow.domain.views import SubscriptionView
 from fallow.ports.database import Database
 from fallow.ports.ledger import Ledger
-from fallow.ports.stores import SubscriptionStore
+from fallow.ports.subscription_store import SubscriptionStore
 from fallow.services.settle.subscriptions import Subscriptions
 from tests.unit.fake_network import HandClock
 

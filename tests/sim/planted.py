@@ -18,7 +18,8 @@ from fallow.domain.leases import Lease, Step
 from fallow.domain.ledger import VOID_PENDING, Transfer, post_pending
 from fallow.domain.records import Record
 from fallow.domain.verification import Verdict
-from fallow.ports.stores import Cursor, LoggedBatch
+from fallow.ports.ingest_store import LoggedBatch
+from fallow.ports.market_store import Cursor
 from fallow.services.ingest import service as ingest
 from fallow.services.market import intake, money, rounds
 from fallow.services.market.floor import Slot

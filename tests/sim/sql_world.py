@@ -31,7 +31,8 @@ from fallow.domain.orders import Order, Requirements
 from fallow.domain.records import Body, make_record
 from fallow.domain.resources import Resources, Terms
 from fallow.ports.database import Transaction
-from fallow.ports.stores import BatchKey, NodeRow, StoredBatch
+from fallow.ports.ingest_store import BatchKey, StoredBatch
+from fallow.ports.registry_store import NodeRow
 from fallow.services.market.brain import Brain
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import TERM_MS, Rounds, Submission, _Waiting

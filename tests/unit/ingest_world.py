@@ -19,9 +19,10 @@ from fallow.domain.batches import Promise, open_batch, seal_batch
 from fallow.domain.calls import Deliver, Delivered, ingest
 from fallow.domain.facts import LeaseAccepted, NodeEnrolled
 from fallow.domain.records import Body, Opening, Record, make_record
+from fallow.ports.ingest_store import LoggedBatch
+from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import call
 from fallow.ports.steady import Steady
-from fallow.ports.stores import LoggedBatch, NodeRow
 from fallow.services.ingest.service import Ingest
 from tests.faulty_database import FaultyDatabase
 from tests.unit.agent_fakes import FakeClock, Inline

@@ -20,8 +20,8 @@ from fallow.domain.epochs.reading import checked_records
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import Conflict, Unavailable
 from fallow.ports.archive import whole
+from fallow.ports.ingest_store import EpochEnd
 from fallow.ports.rpc import call
-from fallow.ports.stores import EpochEnd
 from fallow.services.epochs.service import LEAD_MS, LOOK_S, Closing
 from tests.unit.ingest_world import HOUR_MS, NET, World
 

@@ -13,8 +13,8 @@ from fallow.domain import calls
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.domain.facts import LeaseAccepted
+from fallow.ports.ingest_store import EpochEnd
 from fallow.ports.rpc import serve
-from fallow.ports.stores import EpochEnd
 from tests.epoch_files import NETWORK_KEY, EpochFiles, Node
 from tests.unit.fake_network import OPERATOR_KEY, FakeNetwork, fake_network
 from tests.unit.test_sdk import URL, connected

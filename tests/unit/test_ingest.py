@@ -16,7 +16,7 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed
 from fallow.domain.facts import LeaseAccepted
 from fallow.domain.records import Opening, record_name
 from fallow.ports.rates import Rate
-from fallow.ports.stores import NodeRow
+from fallow.ports.registry_store import NodeRow
 from fallow.services.ingest import service
 from tests.faulty_database import Fault
 from tests.unit.agent_fakes import settle

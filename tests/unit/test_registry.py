@@ -23,8 +23,8 @@ from fallow.domain.errors import FallowError, NotAllowed
 from fallow.domain.identity import address, address_text
 from fallow.domain.networks import network_of
 from fallow.domain.wallets import address_of, sign_text, signer_of
+from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import Empty, call
-from fallow.ports.stores import NodeRow
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.service import TUNNEL_MS, Registry
 from tests.faulty_database import Fault, FaultyDatabase

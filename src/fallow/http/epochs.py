@@ -23,7 +23,7 @@ from fallow.http.auth import anyone, operator
 from fallow.http.gateway import Gateway
 from fallow.http.params import Parts
 from fallow.ports.archive import Archive, whole
-from fallow.ports.stores import EpochEnd
+from fallow.ports.ingest_store import EpochEnd
 
 EPOCHS = "epochs/"
 BYTES = "application/octet-stream"

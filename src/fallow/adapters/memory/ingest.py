@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from fallow.adapters.memory.database import memory_transaction
 from fallow.ports.database import Transaction
-from fallow.ports.stores import BatchKey, EpochEnd, LoggedBatch, PromisedBatch, StoredBatch, StoredOpening
+from fallow.ports.ingest_store import BatchKey, EpochEnd, LoggedBatch, PromisedBatch, StoredBatch, StoredOpening
 
 
 class MemoryIngestStore:
-    """See `fallow.ports.stores.IngestStore`. Transactions are serial here, so that `lock` has nothing to do."""
+    """See `fallow.ports.ingest_store.IngestStore`. Transactions are serial here, so that `lock` has nothing to do."""
 
     def __init__(self) -> None:
         self.batches: dict[int, StoredBatch] = {}

@@ -17,7 +17,7 @@ from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Evidence
 from fallow.domain.reserve import Tally, TallyKey, Use
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Transaction
-from fallow.ports.stores import Cursor, MarketRows, MarketState
+from fallow.ports.market_store import Cursor, MarketRows, MarketState
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -54,7 +54,7 @@ class _Leader(NamedTuple):
 
 
 class MemoryMarketStore:
-    """See `fallow.ports.stores.MarketStore`."""
+    """See `fallow.ports.market_store.MarketStore`."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, _JobRow] = {}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Transaction
-from fallow.ports.stores import ActionRow, KeyRow, NodeRow, TokenRow
+from fallow.ports.registry_store import ActionRow, KeyRow, NodeRow, TokenRow
 
 
 class _Token(NamedTuple):
@@ -17,7 +17,7 @@ class _Token(NamedTuple):
 
 
 class MemoryRegistryStore:
-    """See `fallow.ports.stores.RegistryStore`."""
+    """See `fallow.ports.registry_store.RegistryStore`."""
 
     def __init__(self) -> None:
         self._accounts: dict[bytes, int | None] = {}

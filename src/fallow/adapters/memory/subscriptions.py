@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.subscriptions import DeliveryKey, Meter, Subscription, SubscriptionState
 from fallow.ports.database import Transaction
-from fallow.ports.stores import SourceKey
+from fallow.ports.subscription_store import SourceKey
 
 
 class MemorySubscriptionStore:
-    """See `fallow.ports.stores.SubscriptionStore`. One transaction at a time: nothing needs to be locked."""
+    """See `fallow.ports.subscription_store.SubscriptionStore`. Transactions are serial: nothing needs to be locked."""
 
     def __init__(self) -> None:
         self._subscriptions: dict[bytes, Subscription] = {}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fallow.ports.database import Transaction
-from fallow.ports.stores import BatchKey, EpochEnd, LoggedBatch, PromisedBatch, StoredBatch, StoredOpening
+from fallow.ports.ingest_store import BatchKey, EpochEnd, LoggedBatch, PromisedBatch, StoredBatch, StoredOpening
 
 LOCK = 0x46_41_4C_4C_4F_57_01
 """Any number that nothing else locks."""
 
 
 class PostgresIngestStore:
-    """See `fallow.ports.stores.IngestStore`."""
+    """See `fallow.ports.ingest_store.IngestStore`."""
 
     async def lock(self, tx: Transaction) -> None:
         """Make this transaction the only one that appends until it ends."""

@@ -14,13 +14,13 @@ from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Evidence
 from fallow.domain.reserve import Tally, Use
 from fallow.domain.verification import Standing, Vote
 from fallow.ports.database import Row, Transaction
-from fallow.ports.stores import Cursor, MarketRows, MarketState
+from fallow.ports.market_store import Cursor, MarketRows, MarketState
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
 class PostgresMarketStore:
-    """See `fallow.ports.stores.MarketStore`."""
+    """See `fallow.ports.market_store.MarketStore`."""
 
     async def lead(self, tx: Transaction, holder: str, now: int, until: int) -> int | None:
         """Become the one market that acts, or stay it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES
 from fallow.ports.database import Row, Transaction
-from fallow.ports.stores import ActionRow, KeyRow, NodeRow, TokenRow
+from fallow.ports.registry_store import ActionRow, KeyRow, NodeRow, TokenRow
 
 NODES = (
     "SELECT n.node, n.account, n.label, n.enrolled_at, a.vouched_reason AS vouched,"
@@ -20,7 +20,7 @@ SET_BAN = {
 
 
 class PostgresRegistryStore:
-    """See `fallow.ports.stores.RegistryStore`."""
+    """See `fallow.ports.registry_store.RegistryStore`."""
 
     async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:
         """Add an account."""

@@ -8,11 +8,11 @@ import msgspec
 
 from fallow.domain.subscriptions import DeliveryKey, Meter, Subscription
 from fallow.ports.database import Row, Transaction
-from fallow.ports.stores import SourceKey
+from fallow.ports.subscription_store import SourceKey
 
 
 class PostgresSubscriptionStore:
-    """See `fallow.ports.stores.SubscriptionStore`."""
+    """See `fallow.ports.subscription_store.SubscriptionStore`."""
 
     async def add(self, tx: Transaction, subscription: Subscription) -> bool:
         """Add one; False when its key is taken."""

@@ -25,9 +25,9 @@ from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.epochs import Closed, EpochStore
+from fallow.ports.ingest_store import EpochEnd, IngestStore
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import call, serve
-from fallow.ports.stores import EpochEnd, IngestStore
 from fallow.ports.tasks import background, first_error
 from fallow.services.epochs.writing import Spool
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from fallow.domain.epochs.filing import Filing
 from fallow.domain.epochs.manifest import MANIFEST, Manifest, path_of
 from fallow.ports.archive import Archive
-from fallow.ports.stores import PromisedBatch
+from fallow.ports.ingest_store import PromisedBatch
 
 
 class Spool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fallow.domain.batches import Batch
 from fallow.domain.errors import Conflict
-from fallow.ports.stores import EpochEnd
+from fallow.ports.ingest_store import EpochEnd
 
 Expected = tuple[int, int]
 """Boot and next sequence number."""

@@ -15,9 +15,9 @@ from fallow.domain.records import Record, make_record, record_name
 from fallow.domain.signing import Sign
 from fallow.ports.database import Database
 from fallow.ports.decisions import DecisionStore
+from fallow.ports.ingest_store import BatchKey, IngestStore, StoredBatch, StoredOpening
 from fallow.ports.mishaps import steadily
 from fallow.ports.steady import Steady
-from fallow.ports.stores import BatchKey, IngestStore, StoredBatch, StoredOpening
 from fallow.ports.tasks import background
 from fallow.services.ingest.rules import epoch_at
 

@@ -20,11 +20,12 @@ from fallow.domain.records import check_openings, record_name
 from fallow.domain.signing import Sign
 from fallow.ports.bus import Bus
 from fallow.ports.database import Database, Transaction
+from fallow.ports.ingest_store import BatchKey, EpochEnd, IngestStore, StoredBatch, StoredOpening
 from fallow.ports.mishaps import MISHAPS, internal, steadily
 from fallow.ports.rates import Buckets, Rate
+from fallow.ports.registry_store import RegistryStore
 from fallow.ports.rpc import serve, serve_many
 from fallow.ports.steady import Steady
-from fallow.ports.stores import BatchKey, EpochEnd, IngestStore, RegistryStore, StoredBatch, StoredOpening
 from fallow.ports.tasks import background
 from fallow.services.ingest.rules import Expected, check_order, check_same, end_of, epoch_at
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fallow.ports.stores import Cursor
+from fallow.ports.market_store import Cursor
 
 AT_ONCE_MAX: Final = 1024
 """After a round of so many records went well they are read as always."""

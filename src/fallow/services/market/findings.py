@@ -13,7 +13,7 @@ from fallow.domain.views import (
     SeedView,
 )
 from fallow.ports.database import Database
-from fallow.ports.stores import MarketStore
+from fallow.ports.market_store import MarketStore
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import (

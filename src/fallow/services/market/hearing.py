@@ -16,7 +16,7 @@ from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.mishaps import steadily
-from fallow.ports.stores import RegistryStore
+from fallow.ports.registry_store import RegistryStore
 from fallow.ports.tasks import background
 from fallow.services.market.brain import Brain
 from fallow.services.market.rounds import Rounds

@@ -18,7 +18,8 @@ from fallow.domain.facts import (
 from fallow.domain.leases import NETWORK_FAILED
 from fallow.domain.offers import Offer
 from fallow.domain.records import Record
-from fallow.ports.stores import Cursor, LoggedBatch
+from fallow.ports.ingest_store import LoggedBatch
+from fallow.ports.market_store import Cursor
 from fallow.services.market.brain import Brain
 from fallow.services.market.state import Source
 

@@ -8,7 +8,7 @@ from fallow.domain.calls import JobBlobs, JobBlobsRef, KeptJobs
 from fallow.domain.errors import NotFound
 from fallow.domain.jobs import Item, Job
 from fallow.ports.database import Database
-from fallow.ports.stores import MarketStore
+from fallow.ports.market_store import MarketStore
 from fallow.services.market.seeds import Seeds
 
 JOBS_A_PAGE: Final = 5000

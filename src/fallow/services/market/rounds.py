@@ -19,9 +19,11 @@ from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
 from fallow.ports.database import Database, Transaction
 from fallow.ports.decisions import DecisionStore
+from fallow.ports.ingest_store import IngestStore, LoggedBatch
+from fallow.ports.market_store import Cursor, MarketRows, MarketStore
 from fallow.ports.mishaps import MISHAPS, internal
+from fallow.ports.registry_store import RegistryStore
 from fallow.ports.steady import Steady
-from fallow.ports.stores import Cursor, IngestStore, LoggedBatch, MarketRows, MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.services.market.brain import Brain, same_order
 from fallow.services.market.canaries import Canaries

@@ -30,9 +30,10 @@ from fallow.domain.views import (
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
+from fallow.ports.market_store import MarketStore
 from fallow.ports.mishaps import steadily
+from fallow.ports.registry_store import RegistryStore
 from fallow.ports.rpc import Empty, call, serve, serve_many
-from fallow.ports.stores import MarketStore, RegistryStore
 from fallow.ports.tasks import background
 from fallow.ports.vertical import Comparer, Vertical
 from fallow.services.market.brain import Brain

@@ -15,8 +15,8 @@ from fallow.domain.views import ActionView, EnrolledView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.registry_store import ActionRow, RegistryStore
 from fallow.ports.rpc import serve
-from fallow.ports.stores import ActionRow, RegistryStore
 
 LAST_WORD_S = 0.5
 """A banned node can still hear for so long: the market tells it which leases to end."""

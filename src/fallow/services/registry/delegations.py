@@ -21,8 +21,8 @@ from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.delegations import DelegationStore, OrderSignature, ReceiptRow
+from fallow.ports.registry_store import RegistryStore
 from fallow.ports.rpc import Empty, serve
-from fallow.ports.stores import RegistryStore
 from fallow.services.registry.custody import Custody
 
 QUEUE = "registry"

@@ -18,8 +18,8 @@ from fallow.domain.wallets import signer_of
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.registry_store import KeyRow, NodeRow, RegistryStore
 from fallow.ports.rpc import Empty, serve
-from fallow.ports.stores import KeyRow, NodeRow, RegistryStore
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.secrets_format import SECRET_BYTES, new_key, new_token, read_key, token_digest
 

@@ -29,7 +29,7 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.ledger import Ledger
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import serve
-from fallow.ports.stores import SourceKey, SubscriptionStore
+from fallow.ports.subscription_store import SourceKey, SubscriptionStore
 from fallow.ports.tasks import background
 from fallow.services.settle.wallets import spendable
 
