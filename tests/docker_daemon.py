@@ -20,7 +20,7 @@ from fallow.verticals.compute.worker.engine import Engine
 
 DAEMON = "dockerd"
 FLAGS = ("--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--log-level=error")
-START_S = 30
+START_S = 120
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BINARY = Path(sys.executable).parent / "nats-server"
-_START_S = 20
+_START_S = 120
 _LISTENING = re.compile(rb"Listening for client connections on \S+:(\d+)")
 
 

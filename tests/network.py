@@ -42,7 +42,7 @@ from tests.dying import command as dying_command
 from tests.engines import reachable_folder
 
 FALLOW = Path(sys.executable).with_name("fallow")
-BOUND = 60.0
+BOUND = 120.0
 """Seconds for anything that takes a moment: the machine may be busy."""
 
 CPU = 0.4  # of a core: room for two leases as they need here
@@ -490,7 +490,7 @@ class Net:
         await until_async(ask, "the job is shown")
         return seen[-1]
 
-    async def finished(self, job_id: str, *, bound: float = 90.0) -> JobView:
+    async def finished(self, job_id: str, *, bound: float = 2 * BOUND) -> JobView:
         """Wait for the end of a job, whatever happens to the network meanwhile."""
 
         async def ended() -> bool:

@@ -34,7 +34,7 @@ BUSY_S = 0.1
 """So much time of the processor shows that a program is at work."""
 
 POLL_S = 0.01
-BOUND_S = 60.0
+BOUND_S = 120.0
 
 
 class RealWorld(World):

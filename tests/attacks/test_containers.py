@@ -325,7 +325,7 @@ def mounted(folder: Path, *, bytes_max: int) -> Iterator[None]:
 async def running(case: ContainerCase, script: str = "exec sleep 60", **changes: Any) -> AsyncIterator[Inside]:
     """A container that runs, and the way into it."""
     ways: list[Inside | None] = []
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         work = group.create_task(case.run(script, opened=ways.append, **changes))
         await until(lambda: bool(ways) or work.done(), "it runs")
         assert ways, work.result()

@@ -8,15 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from fallow.verticals.compute.worker.wasm_files import BLOBS
 from tests.capability import require
 from tests.engines import reachable_folder
 from tests.network import check_books, check_job, network, until_async
 from tests.programs import SECOND
-
-pytestmark = pytest.mark.timeout(180)
 
 DISK_MIB = 400
 

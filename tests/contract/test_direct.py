@@ -40,7 +40,7 @@ def content(size: int) -> bytes:
 
 @asynccontextmanager
 async def bounded() -> AsyncIterator[World]:
-    async with asyncio.timeout(60), world("memory") as net:
+    async with asyncio.timeout(120), world("memory") as net:
         yield net
 
 
@@ -63,7 +63,7 @@ async def test_bytes_go_straight_to_a_node_that_the_network_has_reached(tmp_path
 async def test_any_gateway_knows_where_a_node_was_reached(tmp_path: Path) -> None:
     hub = MemoryHub()
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(120),
         world("memory", hub=hub) as one,
         world("memory", hub=hub) as other,
         machine(one, tmp_path),

@@ -32,7 +32,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @asynccontextmanager
 async def bounded(kind: str) -> AsyncIterator[World]:
-    async with asyncio.timeout(60), world(kind) as net:
+    async with asyncio.timeout(120), world(kind) as net:
         yield net
 
 
@@ -229,7 +229,7 @@ async def test_an_account_has_so_many_streams_and_no_more(kind: str) -> None:
 
 async def test_any_gateway_reaches_a_node_through_the_one_that_holds_it() -> None:
     hub = MemoryHub()
-    async with asyncio.timeout(60), world("websocket", hub=hub) as one, world("websocket", hub=hub) as other:
+    async with asyncio.timeout(120), world("websocket", hub=hub) as one, world("websocket", hub=hub) as other:
         async with one.echoing(), other.session(SigningKey.generate(), node=False) as opener:
             await opener.linked.wait()
             for stream in (opener.open(opening().write()), await other.relay.open(opening())):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.network import Net, fallow
 
-pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.xdist_group("network")
 
 
 async def test_a_machine_joins_for_an_account_whose_key_is_elsewhere(net: Net, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests import programs
 from tests.network import running_network
 from tests.unit.fake_network import FakeNetwork
 
-pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.xdist_group("api")
 
 SEED = 20_260_701
 EXAMPLES = int(os.environ.get("FALLOW_API_EXAMPLES", "12"))

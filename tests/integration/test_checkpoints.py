@@ -12,7 +12,7 @@ from fallow import Requirements
 from tests.capability import require
 from tests.network import NEEDS, Agent, Net, until_async
 
-pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.xdist_group("network")
 
 STEPS = 200
 STEP_S = 0.1

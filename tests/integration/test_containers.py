@@ -13,7 +13,7 @@ from tests.capability import require
 from tests.container_jobs import image, oci_archive
 from tests.network import NEEDS, Net
 
-pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.xdist_group("network")
 
 
 @pytest.fixture

@@ -26,8 +26,6 @@ from tests.dying import CLOSING, MOVES, STEPS
 from tests.network import NEEDS, Agent, Net, check_books, check_job, network, until, until_async
 from tests.programs import SECOND
 
-pytestmark = pytest.mark.timeout(240)
-
 WINDOW_S, TICK_S = 10, 0.1
 SHORT, LONG, OVER_A_WINDOW = 3, 25, 108
 """Ticks of a job that is soon over, of one that saves a checkpoint, of one that ends in its second window."""

@@ -22,7 +22,7 @@ from fallow.domain import calls
 from fallow.domain.views import ErrorView
 from tests.network import Running, running_network
 
-pytestmark = [pytest.mark.xdist_group("doors"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.xdist_group("doors")
 
 JSON = {"Content-Type": "application/json"}
 DEEP = b"[" * 50_000

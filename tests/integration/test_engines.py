@@ -28,7 +28,7 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, Unavailabl
 from tests.engines import child_environment, fresh_database, reachable_folder, running_engines
 
 ROOT = os.geteuid() == 0
-BOUND = 30.0
+BOUND = 120.0
 LOGIN = {"user": "fallow", "password": 'quo"te $ and ä'}
 
 SUPERVISING_PROCESS = """

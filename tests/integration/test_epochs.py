@@ -6,16 +6,12 @@ import hashlib
 import json
 from pathlib import Path
 
-import pytest
-
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, path_of
 from fallow.domain.errors import NotFound
 from fallow.domain.views import EpochView
 from tests.dying import CLOSING
 from tests.network import Net, check_books, fallow, network, until, until_async
 from tests.programs import SECOND
-
-pytestmark = pytest.mark.timeout(240)
 
 
 async def ended(net: Net) -> int:

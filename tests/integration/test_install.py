@@ -25,7 +25,7 @@ from tests.engines import reachable_folder
 from tests.network import NEEDS, Running, clean_environment, connected, running_network, until
 from tests.programs import hello
 
-pytestmark = [pytest.mark.xdist_group("tls"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.xdist_group("tls")
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = "--yes --label newcomer --cpu 0.4 --memory 256 --disk 256 --price-core-hour 36"

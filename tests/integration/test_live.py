@@ -134,7 +134,7 @@ async def test_a_container_is_looked_into_while_it_runs(net: Net, tmp_path: Path
                 assert piece == line
                 break
         assert (await net.buyer.job(order.id)).state == "running"
-        async with httpx2.AsyncClient(timeout=30) as client:
+        async with httpx2.AsyncClient(timeout=120) as client:
             with forwarded(net, order.id, 8000, tmp_path) as one, forwarded(net, order.id, 8001, tmp_path) as two:
                 assert (await client.get(f"http://{one}/port")).text == "8000\n"
                 assert (await client.get(f"http://{two}/port")).text == "8001\n"
@@ -173,7 +173,7 @@ async def typed(net: Net, job_id: str, script: str, keys: str) -> tuple[int, str
                 env=clean_environment() | _profile(net),
             )
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while b"\n" not in shown:
                     shown += await asyncio.to_thread(ours.read, 100)
                 ours.write(keys.encode())
@@ -213,7 +213,7 @@ async def test_bytes_go_straight_to_a_machine_whose_owner_opens_a_port(net: Net,
 async def _answers(url: str) -> None:
     """Have a body turned round by the program behind a URL, once it listens."""
     body = os.urandom(3_000_000)
-    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
 
         async def answers() -> bool:
             try:

@@ -20,8 +20,6 @@ from tests.network import FALLOW, Net, clean_environment, network, stop, until, 
 LINES = 6000
 SCRIPT = f"import time\nfor n in range({LINES}):\n    print(n, flush=True)\n    time.sleep(0.002)\n"
 
-pytestmark = pytest.mark.timeout(180)
-
 
 class Router:
     """A router with the machine behind it, each in a network of its own. `outside` is this side's address."""

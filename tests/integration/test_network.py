@@ -32,7 +32,7 @@ from fallow.domain.wallets import signer_of
 from tests.network import BOUND, NEEDS, PRICE, Net, check_job, fallow, fresh_id, until_async
 from tests.programs import SECOND, ending_with, hello, spin, spun
 
-pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.xdist_group("network")
 
 QUICK = SECOND // 50
 USED_UP = "fj_none"

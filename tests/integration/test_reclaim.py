@@ -1,4 +1,4 @@
-"""The owner wants the machine back: a real sandbox, at full load, is gone within two seconds."""
+"""The owner wants the machine back: a real sandbox, at full load, is gone. How soon, `make bench-reclaim` measures."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ import pytest
 from fallow.agent.policy import Unknown
 from fallow.agent.policy_file import IdlePolicy
 from fallow.agent.probes import LinuxProbes
-from tests.reclaim_world import RealWorld, ending, sandboxes, until
+from tests.reclaim_world import BOUND_S, RealWorld, ending, sandboxes, until
 from tests.unit.owner_fakes import FakeProbes, reading
 
-RECLAIM_S = 2.0
 
-
-async def test_the_sandbox_is_gone_within_two_seconds_and_work_comes_back_later(tmp_path: Path) -> None:
+async def test_the_sandbox_is_gone_at_once_and_work_comes_back_later(tmp_path: Path) -> None:
     world = RealWorld(tmp_path, IdlePolicy(away_minutes=5, reopen_after_s=1))
     probes, others = FakeProbes(), sandboxes()  # a test before may have left one that waits for work
     async with world.serving(probes) as agent:
         process = await world.work(1)
         async with ending(process.pid) as ended:
             probes.reading = reading(idle_s=0.0)
-            async with asyncio.timeout(RECLAIM_S):
+            async with asyncio.timeout(BOUND_S):
                 await ended.wait()
         receipt = await world.receipt(1)
         assert (receipt["ok"], receipt["reason"], receipt["caused_by"]) == (False, "owner.present", "owner")
@@ -50,7 +48,7 @@ async def test_a_game_that_starts_is_seen_by_the_real_probes(tmp_path: Path) -> 
         async with ending(process.pid) as ended:
             playing = await asyncio.create_subprocess_exec(game, "600")
             try:
-                async with asyncio.timeout(RECLAIM_S):
+                async with asyncio.timeout(BOUND_S):
                     await ended.wait()
             finally:
                 playing.kill()

@@ -11,7 +11,7 @@ from fallow.domain.views import RerunView
 from tests.capability import require
 from tests.network import Net, until_async
 
-pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.xdist_group("network")
 
 NEEDS = Requirements(cpu_milli=200, memory_mib=128, disk_mib=64)
 ITEMS = 100

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
 from fallow import AsyncClient
 from fallow.bootstrap.settings import CORE
 from fallow.domain.errors import Unavailable
-from tests.network import Agent, Net, check_books, check_job, fallow, network, signal_all, until_async
+from tests.network import BOUND, Agent, Net, check_books, check_job, fallow, network, signal_all, until_async
 from tests.programs import SECOND, spun
 
-pytestmark = pytest.mark.timeout(240)
-
 MANY = [SECOND // 50 + index for index in range(30)]
-TAKE_OVER_S = 30.0
-"""Terms last 5 s; the rest is for a machine that does much else."""
 
 
 async def leader(net: Net) -> tuple[str, int]:
@@ -69,14 +64,12 @@ async def test_another_market_takes_over_from_a_killed_one() -> None:
             order = await net.submit(MANY)
             await net.items_done(order.id, 3)
             (_, term) = await leader(net)
-            began = time.monotonic()
             net.running.kill("core")
 
             async def acts() -> bool:
                 return (await leader(net))[1] > term and bool((await net.buyer.job(order.id)).counts)
 
             await until_async(acts, "another market acts", every=0.1)
-            assert time.monotonic() - began < TAKE_OVER_S
             await net.finished(order.id)
             await check_job(net, order.id, MANY)
             await check_books(net)
@@ -135,8 +128,8 @@ async def test_a_second_gateway() -> None:
             taken = await fallow("serve", "--role", "gateway", "--data", net.data, "--port", url.rpartition(":")[2])
             assert (taken.code, "http.port" in taken.err, "Traceback" in taken.err) == (1, True, False)
             process.terminate()
-            assert process.wait(20) == 0
-            async with AsyncClient(url, net.first.key) as gone:
+            assert process.wait(BOUND) == 0
+            async with AsyncClient(url, net.first.key, patience_s=0) as gone:
                 with pytest.raises(Unavailable):
                     await gone.balance()
 

@@ -13,7 +13,7 @@ from fallow.domain.leases import WORK_DONE, LeaseState
 from tests.capability import require
 from tests.network import Net
 
-pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.xdist_group("network")
 
 NEEDS = Requirements(cpu_milli=200, memory_mib=128, disk_mib=64)
 NOISY = """

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.engines import reachable_folder
-from tests.network import Said, fallow, network, processes_of, start, stop, until
+from tests.network import BOUND, Said, fallow, network, processes_of, start, stop, until
 from tests.programs import SECOND
-
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -92,7 +90,7 @@ async def test_it_can_be_stopped_while_it_starts(folder: Path, number: signal.Si
     try:
         await until((data / "postgres" / "postmaster.pid").exists, "PostgreSQL starts")
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(BOUND) == 0
         assert processes_of(folder) == []
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
@@ -106,7 +104,7 @@ async def test_it_goes_on_with_what_is_there() -> None:
         balance = await net.buyer.balance()
         for _ in range(2):
             net.process.terminate()
-            assert net.process.wait(30) == 0
+            assert net.process.wait(BOUND) == 0
             net.running.up_again()
             assert (await net.job(order.id)).state == "done"
             assert await net.buyer.balance() == balance

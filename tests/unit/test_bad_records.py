@@ -52,7 +52,7 @@ async def running(world: World, patch: Patch) -> AsyncIterator[None]:
     patch.setattr(World, "not_before", lambda *_: None, raising=False)
     patch.setattr(type(world.store), "until", staticmethod(nobody), raising=False)
     patch.setattr(type(world.store), "step_down", staticmethod(step_down), raising=False)
-    async with asyncio.timeout(60), world.rounds.running():
+    async with asyncio.timeout(120), world.rounds.running():
         yield
     world.check()
 

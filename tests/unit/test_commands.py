@@ -102,7 +102,7 @@ async def job(folder: Path, script: str = WAITS, **changes: Any) -> AsyncIterato
     require("memory-cgroup")
     made = Job(PythonCase(folder))
     log = made.case.workspace / "stdout"
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         work = group.create_task(made.case.run(script, opened=made.opened, **changes))
         await until(lambda: work.done() or (log.exists() and log.stat().st_size > 0), "the script runs")
         assert not work.done(), work.result()

@@ -105,7 +105,7 @@ async def test_who_has_shown_no_key_takes_a_bounded_part_of_the_places(monkeypat
     async def nobody(*_: object) -> None:
         raise AssertionError("nobody speaks")
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         door = Door(
             "lab-1",
             Sessions(lambda _, __: None),

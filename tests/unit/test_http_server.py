@@ -46,7 +46,7 @@ async def server(tls: ssl.SSLContext | None = None, proxies: str = "") -> AsyncI
             await app(scope, receive, send)
 
     served = with_links(without_lifespan, {"/links": hold})
-    async with asyncio.timeout(20), serving(served, HOST, 0, tls, read_proxies(proxies)) as port:
+    async with asyncio.timeout(120), serving(served, HOST, 0, tls, read_proxies(proxies)) as port:
         yield port
 
 

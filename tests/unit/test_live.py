@@ -55,7 +55,7 @@ class Machine:
 async def machine(folder: Path) -> AsyncIterator[Machine]:
     made = Machine(folder)
     near, far = link_pair()
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         side = Session(dialled=False, on_opened=made.live.take)
         tasks = [
             group.create_task(made.live.run()),

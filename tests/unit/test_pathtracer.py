@@ -113,7 +113,6 @@ def test_the_png_holds_the_pixels(stitch: ModuleType) -> None:
         stitch.read_ppm(b"P6\n1 1\n255\nabc")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
 def test_the_committed_program_is_what_its_source_builds_to() -> None:
     subprocess.run([sys.executable, str(EXAMPLE / "check.py")], check=True)

@@ -17,7 +17,7 @@ from tests.unit.agent_fakes import FakeClock
 async def test_an_opener_who_opens_nothing_is_let_go_and_one_who_does_is_not() -> None:
     clock = FakeClock()
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(120),
         world("memory", clock=clock) as net,
         net.echoing(),
         net.session(SigningKey.generate(), node=False) as busy,
@@ -39,7 +39,7 @@ async def test_an_opener_who_opens_nothing_is_let_go_and_one_who_does_is_not() -
 
 async def test_a_session_that_does_not_come_back_in_time_is_over() -> None:
     clock = FakeClock()
-    async with asyncio.timeout(20), world("memory", clock=clock) as net:
+    async with asyncio.timeout(120), world("memory", clock=clock) as net:
         async with net.echoing():
             stream = await net.relay.open(opening())
             await stream.write(b"x")

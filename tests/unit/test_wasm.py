@@ -311,7 +311,7 @@ async def test_nobody_waits_for_ever(runs: Runs, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(wasm_start, "IDLE_S", 0.0)
     spare, before = Spare(), children()
     await run_wasm(runs.job(wasm()), spare=spare)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not children() <= before:  # noqa: ASYNC110 - the loop itself ends it
             await asyncio.sleep(0)
 
@@ -343,5 +343,5 @@ async def test_the_child_dies_with_its_parent(runs: Runs) -> None:
     with os.fdopen(os.pidfd_open(int(await parent.stdout.readline()))) as child:
         await running(job)
         parent.kill()
-        assert select.select([child], [], [], 30)[0]
+        assert select.select([child], [], [], 120)[0]
     await parent.wait()
