@@ -133,6 +133,7 @@ async def test_a_flood_of_commands_is_bounded(tmp_path: Path) -> None:
         for stream in lasting:
             stream.reset(Conflict("test.gone", "Gone."))
         await until(lambda: not left_over(WAITS), "they have ended")
+        await until(lambda: not node.live._commands._running, "the agent knows it")
         for _ in range(RATE.burst - AT_ONCE_MAX):
             assert await read_all(command(node, "python3", "-c", "")) == encode(Kind.EXIT, b"\0")
         with pytest.raises(TooMuch, match="begun too soon"):
