@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fallow.domain.jobs import (
+    AGAIN_DOUBLINGS_MAX,
+    AGAIN_MS,
     BUYER_CANCELLED,
     FINAL,
+    GIVEN_BACK_MAX,
     LOSSES_MAX,
     Item,
     ItemState,
@@ -69,6 +72,7 @@ class JobMachine(RuleBasedStateMachine):
         self.leases: dict[bytes, Lease] = {}
         self.seen: list[ItemState] = [self.item.state]
         self.lost = 0
+        self.now = 0
 
     def becomes(self, item: Item) -> None:
         """What has ended stays as it is; what was counted is not forgotten."""
@@ -134,7 +138,8 @@ class JobMachine(RuleBasedStateMachine):
     @rule(pick=PICK, caused_by=CAUSES, reason=REASONS, saved_ms=st.sampled_from([0, 0, 0, 1]))
     def lose(self, pick: int, caused_by: str, reason: str, saved_ms: int) -> None:
         before, lease = self.item, self.one(pick)
-        lease = msgspec.structs.replace(lease, caused_by=caused_by, reason=reason, saved_ms=saved_ms)
+        self.now += 1
+        lease = msgspec.structs.replace(lease, caused_by=caused_by, reason=reason, saved_ms=saved_ms, ended_at=self.now)
         self.becomes(without(before, lease))
         assert lease.id not in self.item.leases
         assert self.item.votes == before.votes
@@ -146,6 +151,18 @@ class JobMachine(RuleBasedStateMachine):
         )
         if self.item.state is ItemState.FAILED:
             assert len(self.item.shunned) >= LOSSES_MAX
+        self.check_given_back(before, lease, again=reason == CHECKPOINT_UNUSABLE and lease.resume is not None)
+
+    def check_given_back(self, before: Item, lease: Lease, *, again: bool) -> None:
+        """What is nobody's fault fails nothing, and only what comes on is tried as often as it ends."""
+        since = () if lease.saved_ms else before.given_back
+        if lease.caused_by == "nobody" and lease.started_at is not None and not again:
+            assert self.item.given_back == (*since, lease.node)[-GIVEN_BACK_MAX:]
+            assert self.item.again_at - self.now in {0, *(AGAIN_MS << n for n in range(AGAIN_DOUBLINGS_MAX + 1))}
+            assert (self.item.again_at > self.now) == bool(since)
+            assert self.item.state is not ItemState.FAILED
+        elif not again:
+            assert self.item.given_back == since
 
     @precondition(has_lease)
     @rule()

@@ -9,7 +9,7 @@ import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain.chart import accounts_of
-from fallow.domain.jobs import ItemState, JobState, Needs
+from fallow.domain.jobs import AGAIN_DOUBLINGS_MAX, AGAIN_MS, ItemState, JobState, Needs
 from fallow.domain.leases import LeaseState
 from fallow.domain.matching import why_not
 from fallow.domain.offers import COOL_DOUBLINGS_MAX, COOL_MS, LOST_AFTER_MS, REBOOT_GRACE_MS
@@ -276,3 +276,40 @@ def test_nobody_is_asked_more_rarely_because_the_network_was_deaf(world: World) 
     world.settle()
     assert len(world.brain.leases) == 1
     assert turn_down(world) == COOL_MS
+
+
+# What nobody is to blame for
+
+
+def give_back(world: World) -> int:
+    """Whoever has the item begins it and says that it cannot be done, by nobody's fault; returns which node it was."""
+    (lease,) = world.brain.leases.values()
+    number = [node.id for node in world.nodes].index(lease.node)
+    world.accept(world.nodes[number], lease.id)
+    world.settle()
+    world.final(world.nodes[number], lease.id, 0, 0, ok=False, reason="image.unavailable", caused_by="nobody")
+    world.settle()
+    return number
+
+
+def test_what_a_node_gives_back_by_nobodys_fault_goes_elsewhere_and_is_tried_ever_more_rarely(world: World) -> None:
+    for node in world.nodes[1:3]:
+        world.offer(node, BIG, CHEAP)
+    submit(world, order())
+    asked = [give_back(world), give_back(world)]
+    waits = []
+    for _ in range(AGAIN_DOUBLINGS_MAX + 4):
+        (item,) = world.brain.jobs[order().id].items.values()
+        assert not world.brain.leases, "it waits"
+        assert (item.state, item.reason, item.shunned) == (ItemState.WAITING, "image.unavailable", ())
+        waits.append(item.again_at - world.now)
+        for node in world.nodes[:3]:
+            world.beat(node)
+        world.wait(waits[-1])
+        for node in world.nodes[:3]:
+            world.beat(node)
+        world.settle()
+        asked.append(give_back(world))
+    assert set(asked[:3]) == {0, 1, 2}, "each has a try before one has another"
+    assert waits == [AGAIN_MS << min(times, AGAIN_DOUBLINGS_MAX) for times in range(len(waits))]
+    assert {world.brain.judging.standing(node.id) for node in world.nodes[:3]} == {Standing()}

@@ -20,6 +20,10 @@ from fallow.domain.verification import LEVELS, PROVEN, Judgement, Says, Vote
 LOSSES_MAX = 8
 """After so many losses an item fails, so that a poisonous one does not go round for ever."""
 
+GIVEN_BACK_MAX = 64
+AGAIN_MS = 1_000
+AGAIN_DOUBLINGS_MAX = 6
+"""An item that a node gave back goes to another one at once; then it waits, at last about a minute each time."""
 
 BUYER_CANCELLED = "buyer.cancelled"
 
@@ -43,9 +47,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One unit of a job's work.
 
     `leases` are the open ones that have not reported, `votes` the reported results, `wanted` how many results it
-    takes. `shunned` are nodes that lost it or gave a wrong result; `failures` counts the program's own. `checked`
-    says that more than one owner's node gave the result. `checkpoint` (SHA-256 in hex) is where its next lease goes
-    on. `used_ms` and `owed_microusd` are what the buyer pays.
+    takes. `shunned` are nodes that lost it or gave a wrong result; `failures` counts the program's own. `given_back`
+    are nodes, the last ones, that began it and ended it by nobody's fault, as they say; before `again_at` it is not
+    placed again. `checked` says that more than one owner's node gave the result. `checkpoint` (SHA-256 in hex) is
+    where its next lease goes on. `used_ms` and `owed_microusd` are what the buyer pays.
     """
 
     index: int
@@ -53,6 +58,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     failures: int = 0
     shunned: tuple[bytes, ...] = ()
+    given_back: tuple[bytes, ...] = ()
+    again_at: int = 0
     leases: tuple[bytes, ...] = ()
     votes: tuple[Vote, ...] = ()
     wanted: int = 1
@@ -173,14 +180,17 @@ def without(item: Item, lease: Lease) -> Item:
 
     Only work that had begun can be lost: what kept a lease from beginning says nothing of the item, unless the network
     failed of it. A lease that came on shows that the item is not the poison, so that losses count anew; a checkpoint
-    that is of no use is dropped.
+    that is of no use is dropped. What is given back by nobody's fault (an image that no registry hands out, say) does
+    not fail, but goes elsewhere and is tried ever more rarely: a node may say so of all that it gets.
     """
     left = tuple(other for other in item.leases if other != lease.id)
     item = msgspec.structs.replace(item, leases=left, reason=lease.reason)
-    if lease.reason == CHECKPOINT_UNUSABLE and item.checkpoint == lease.resume:
-        item = msgspec.structs.replace(item, checkpoint=None)
     if lease.saved_ms or lease.window:
-        item = msgspec.structs.replace(item, shunned=())
+        item = msgspec.structs.replace(item, shunned=(), given_back=())
+    if lease.reason == CHECKPOINT_UNUSABLE and item.checkpoint and item.checkpoint == lease.resume:
+        item = msgspec.structs.replace(item, checkpoint=None)
+    elif lease.caused_by == "nobody" and lease.started_at is not None:
+        item = _given_back(item, lease)
     if (lease.caused_by == "provider" and lease.started_at is not None) or lease.reason == NETWORK_FAILED:
         item = msgspec.structs.replace(item, shunned=(*item.shunned, lease.node))
         if len(item.shunned) >= LOSSES_MAX and not item.votes and not left:
@@ -188,6 +198,12 @@ def without(item: Item, lease: Lease) -> Item:
     if item.votes or left:
         return item
     return msgspec.structs.replace(item, state=ItemState.WAITING, node=None)
+
+
+def _given_back(item: Item, lease: Lease) -> Item:
+    nodes = (*item.given_back, lease.node)[-GIVEN_BACK_MAX:]
+    pause_ms = AGAIN_MS << min(len(nodes) - 2, AGAIN_DOUBLINGS_MAX) if len(nodes) > 1 else 0
+    return msgspec.structs.replace(item, given_back=nodes, again_at=(lease.ended_at or 0) + pause_ms)
 
 
 def check_comparison(order: Order, needs: Needs) -> None:

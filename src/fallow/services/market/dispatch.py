@@ -97,7 +97,8 @@ class _Turn:
         self.now = now
         self.entry = entry
         # Results that wait to be checked come first: until then their money and their nodes' standing are open.
-        self.waiting = deque(sorted(entry.waiting, key=lambda index: not entry.items[index].votes))
+        due = (index for index in entry.waiting if entry.items[index].again_at <= now)
+        self.waiting = deque(sorted(due, key=lambda index: not entry.items[index].votes))
         self.per_owner_max = entry.job.order.requirements.leases_per_owner_max
         self.wish, suspect = wish_of(entry.job.order, entry.job.needs, entry.job.account), entry.suspect
         self.slots = choices.of(self.wish) if suspect is None else choices.only(suspect, self.wish)
@@ -157,12 +158,19 @@ class _Turn:
         owners = self._owners(item)
         busy = self._busy_owners()
         best = next((slot for slot in self.slots if self._other(slot, item, owners | busy)), None)
+        if best is not None and best.offer.node in item.given_back:
+            best = self._not_tried(item, owners | busy) or best
         if best is not None:
             return self._holder_as_good(best, item, owners | busy)
         if not item.shunned or owners or not self._hopeless(item):
             return None
         # All nodes that could do it lost it before: they are better than nobody, until it was lost too often.
         return next((slot for slot in self.slots if slot.offer.account not in busy), None)
+
+    def _not_tried(self, item: Item, owners: set[bytes]) -> Slot | None:
+        """The best node of those that have not given it back."""
+        others = (slot for slot in self.slots if slot.offer.node not in item.given_back)
+        return next((slot for slot in others if self._other(slot, item, owners)), None)
 
     def barred(self, item: Item) -> set[bytes]:
         """Accounts whose nodes may not get an item now."""
@@ -182,7 +190,7 @@ class _Turn:
         if best.offer.node in holders or self.entry.suspect is not None:
             return best
         price, to_beat = price_of(best.at_best, self.wish), rank(self.brain.place_of(best, self.now), self.wish)
-        for slot in (self.brain.floor.slots[node] for node in holders):
+        for slot in (self.brain.floor.slots[node] for node in holders if node not in item.given_back):
             if price_of(slot.at_best, self.wish) > price or not self._other(slot, item, owners):
                 continue
             place = self.brain.place_of(slot, self.now)._replace(holds=True)
