@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -248,3 +249,29 @@ def test_ctrl_c_at_the_question_ends_it_at_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.stdin", Terminal())
     assert main.run(["agent", "join", "http://127.0.0.1:1", "--token", "t"]) == main.INTERRUPTED_EXIT
     assert agreed == []
+
+
+def test_who_is_told_to_end_ends_as_if_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: object) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("it goes on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(main, "build", lambda: lambda *_, **__: run(None))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == main.INTERRUPTED_EXIT
+
+
+def test_output_that_nobody_reads_ends_a_command_without_a_word(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fallow.cli.main", "balance", "--json"]
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, env=os.environ | {"HOME": str(tmp_path)}, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (main.UNREAD_EXIT, b"")

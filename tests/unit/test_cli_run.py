@@ -195,7 +195,7 @@ def test_quote(client: CannedClient, program: str, capfd: pytest.CaptureFixture[
     assert main.run(["quote", program, "--cpu", "2"]) == 0
     out = capfd.readouterr().out
     assert ["abababababab", "0.02", "USD", "new", "DE"] in [line.split() for line in out.splitlines()]
-    assert "Others cannot: memory: 1." in out
+    assert ["memory", "256", "MiB", "1"] in [line.split() for line in out.splitlines()]
     assert client.quoted.plain_data in out
     assert "submit" not in dict(client.asked)
 

@@ -50,6 +50,7 @@ SCHEMAS = ("ledger", "registry", "ingest", "market", "settle", "checks", "epochs
 STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 PORT_S = 3.0
 PORT_POLL_S = 0.05
+PORTS = "ports.json"
 """A `fallow up` that was killed a moment ago may still hold its port."""
 
 
@@ -100,6 +101,7 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
             await _wait_free(settings.host, ports["bus"], "--bus-port")
         if settings.preset == PUBLIC:
             await _wait_free(settings.host, ports["chain"], "chain_port")
+        write_private(data / PORTS, msgspec.json.encode(ports).decode() + "\n")
         now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
         tls = await asyncio.to_thread(prepare_tls, data, settings, reach.names, now) if reach.tls else None
         place = await _engines(stack, data, settings, ports, Door(reach, tls))
@@ -185,17 +187,14 @@ async def _bus(
 
 
 def _ports(data: Path, settings: Settings) -> dict[str, int]:
-    """Set ports; where a setting is 0, a free one that is kept, since agents and buyers remember it."""
-    file = data / "ports.json"
+    """Set ports; where a setting is 0, the last one, since agents and buyers remember it, or a free one."""
+    file = data / PORTS
     kept: dict[str, int] = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
-    ports = {
+    return {
         "http": settings.http_port or kept.get("http") or free_port(settings.host),
         "bus": settings.bus_port or kept.get("bus") or free_port(settings.host),
         "chain": settings.chain_port or kept.get("chain") or free_port(settings.host),
     }
-    if ports != kept:
-        write_private(file, msgspec.json.encode(ports).decode() + "\n")
-    return ports
 
 
 async def _wait_free(host: str, port: int, option: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -13,6 +15,8 @@ from fallow.domain import errors
 
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
+UNREAD_EXIT = 141
+"""As shells say it of a program whose output nobody reads any more."""
 
 
 class Entry(NamedTuple):
@@ -81,6 +85,8 @@ def run(tokens: Sequence[str]) -> int:
         return USAGE_EXIT
     except errors.FallowError as error:
         return _fail(error, tokens)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _fail(errors.InvalidInput("cli.file", f"{what}.", "Check the path."), tokens)
@@ -90,8 +96,15 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    """Entry point of the console script. Told to end (SIGTERM), it does as when it is interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `fallow job ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = UNREAD_EXIT
+    sys.exit(code)
 
 
 def _fail(error: errors.FallowError, tokens: Sequence[str]) -> int:

@@ -29,7 +29,7 @@ def _full_name(text: str, known: Sequence[str], lists: str) -> str:
     if len(text) < NODE_CHARACTERS_MIN or len(found) != 1:
         raise InvalidInput(
             "node.which",
-            f"{len(found)} nodes begin with {text!r}.",
+            f"{len(found) or 'No'} nodes' ids begin with {text!r}.",
             f"Give at least {NODE_CHARACTERS_MIN} digits of one node's id, or an account's address: {lists}",
         )
     return found[0]

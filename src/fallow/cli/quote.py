@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fallow.cli import profiles
+from fallow.cli.obstacles import say_why_not
 from fallow.cli.order import make_order
-from fallow.cli.show import Json, node_name, quote_line, say, show_json, table, why_not
+from fallow.cli.show import Json, node_name, quote_line, say, show_json, table
 from fallow.cli.units import usd
 from fallow.cli.wanted import Options, Wanted
 
@@ -24,7 +25,6 @@ def quote(*command: str, wanted: Options = None, json: Json = False) -> int:
             (node_name(c.node), usd(c.price_microusd_per_hour), c.trust, c.country, c.cell) for c in view.candidates
         ]
         table(["NODE", ">PER HOUR", "TRUST", "COUNTRY", "CELL"], rows, empty="")
-        if view.why_not:
-            say(f"Others cannot: {why_not(view)}.")
+    say_why_not(view, order)
     say(view.plain_data)
     return 0

@@ -19,7 +19,8 @@ app = App(name="serve", help="Run single roles of a network, as many copies as w
 def serve(
     *,
     role: Annotated[
-        list[str], Parameter(help="core, gateway, chain, registry, ingest, settle, market; may be repeated.")
+        list[str],
+        Parameter(negative="", help="core, gateway, chain, registry, ingest, settle, market; may be repeated."),
     ],
     data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
     port: Annotated[int, Parameter(help="Port of a further gateway; 0 takes a free one.")] = 0,

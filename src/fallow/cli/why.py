@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 from fallow.cli import profiles
 from fallow.cli.evidence import say_evidence
+from fallow.cli.obstacles import say_why_not
 from fallow.cli.show import Json, job_lines, lease_name, node_name, say, show_json, table
 from fallow.cli.units import usd, used
 from fallow.domain.jobs import ItemState
 from fallow.domain.matching import BUSY
 from fallow.domain.orders import Order
-from fallow.domain.resources import PRICE_MICROUSD_MAX
-from fallow.domain.verification import NEW
 from fallow.domain.views import ItemView, LeaseView, QuoteView
 from fallow.sdk.sync import Client
 
@@ -53,10 +52,7 @@ def _quote(client: Client, order: Order, items: list[ItemView]) -> QuoteView | N
 
 def _say_why_it_waits(quote: QuoteView, order: Order) -> None:
     say(_where_it_stands(quote))
-    asked = dict(_asked(order))
-    rows = [(name, asked.get(name, ""), count) for name, count in quote.why_not.items()]
-    if rows:
-        table(["REQUIREMENT", "ASKED FOR", ">MACHINES THAT IT TURNS AWAY"], rows, empty="")
+    say_why_not(quote, order)
 
 
 def _where_it_stands(quote: QuoteView) -> str:
@@ -65,34 +61,6 @@ def _where_it_stands(quote: QuoteView) -> str:
     if busy := quote.why_not.get(BUSY, 0):
         return f"{busy} of {quote.nodes_total} machines fit and are busy: it begins when one is free."
     return f"None of {quote.nodes_total} machines can take it."
-
-
-def _asked(order: Order) -> Iterator[tuple[str, str]]:
-    """What the order asks for, by the market's names of requirements."""
-    needs = order.requirements
-    yield "cpu", f"{needs.cpu_milli / 1000:g} cores"
-    yield "memory", f"{needs.memory_mib} MiB"
-    yield "disk", f"{needs.disk_mib} MiB"
-    yield "gpu", f"{needs.gpus} graphics processors"
-    yield "gpu_model", needs.gpu_model
-    yield "vram", f"{needs.vram_mib} MiB each"
-    yield "country", " or ".join(needs.countries)
-    yield "near", f"at most {needs.within_km} km from {needs.near}"
-    yield "not_allowed", f"one of {len(needs.nodes_allowed)} nodes"
-    yield "denied", f"none of {len(needs.nodes_denied)} nodes"
-    if order.max_price_microusd_per_hour < PRICE_MICROUSD_MAX:
-        yield "price", f"at most {usd(order.max_price_microusd_per_hour)} an hour"
-    if order.budget_microusd is not None:
-        yield "budget", f"{usd(order.budget_microusd)} cover what is reserved at the start"
-    for name, value in needs.attributes.items():
-        yield f"attribute:{name}", value
-    yield "offline", "online, and open to work"
-    yield "suspended", "no wrong result lately"
-    yield "banned", "not shut out by the operator"
-    # New nodes are turned away only by what the order itself does not show: its secrets.
-    yield "trust", "proven, since secrets came with it" if needs.trust_min == NEW else needs.trust_min
-    yield "spot", "a spot price"
-    yield BUSY, "free now"
 
 
 def _reason(item: ItemView) -> str:

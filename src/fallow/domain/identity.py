@@ -62,5 +62,5 @@ def _from_hex(text: str, length: int, what: str) -> bytes:
     except ValueError:
         value = b""
     if len(value) != length or text != value.hex():
-        raise InvalidInput("identity.malformed", f"{text[:80]!r} is not a {what}: {length * 2} lower-case hex digits.")
+        raise InvalidInput("identity.malformed", f"{text[:80]!r} is no {what}: {length * 2} lower-case hex digits.")
     return value

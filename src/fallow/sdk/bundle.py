@@ -40,6 +40,8 @@ _GLIBC_OLDEST: Final = 17
 _MARKS: Final = (".pyc", ".pyo")
 _LEFT_OUT: Final = frozenset({"__pycache__", "bin", "direct_url.json", "INSTALLER", "REQUESTED", "RECORD"})
 _ERROR_LINES: Final = 12
+_TRUST: Final = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
+"""Have uv, by its newer and its older word for it, trust the authorities that this machine trusts, as pip does."""
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,8 +167,9 @@ def install(dependencies: Iterable[str], folder: Path, target: Target) -> None:
     command = _installer(folder, target)
     try:
         done = subprocess.run(  # noqa: S603 - the buyer's own tool, packages after "--"
-            [*command, "--", *dependencies], capture_output=True, text=True, errors="replace", check=False
-        )
+            [*command, "--", *dependencies], env=_TRUST | os.environ, capture_output=True, text=True, errors="replace",
+            check=False,
+        )  # fmt: skip
     except OSError as error:
         raise Unavailable("bundle.no_installer", f"{command[0]} does not start: {error.strerror}.") from error
     if done.returncode:
