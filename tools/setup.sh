@@ -39,7 +39,7 @@ make_venv() {
 command -v bwrap >/dev/null 2>&1 || apt_install bubblewrap || echo "Without bubblewrap, Python programs are left out." >&2
 
 podman_works() { command -v podman >/dev/null 2>&1 && { command -v runc || command -v crun; } >/dev/null 2>&1; }
-podman_works || apt_install podman runc || echo "Without podman, containers are left out." >&2
+podman_works || apt_install podman runc uidmap || echo "Without podman, containers are left out." >&2
 if [ "$kind" = dev ]; then
     command -v busybox >/dev/null 2>&1 || apt_install busybox-static ||
         echo "Without busybox, the tests of containers are left out." >&2

@@ -14,7 +14,8 @@ from fallow.verticals.compute.worker import podman as podman_module
 from fallow.verticals.compute.worker.addresses import PublicOnly
 from fallow.verticals.compute.worker.container import _probe_job
 from fallow.verticals.compute.worker.container_start import Launch
-from fallow.verticals.compute.worker.podman import Podman
+from fallow.verticals.compute.worker.podman import Podman, find_podman, find_runtimes
+from fallow.verticals.compute.worker.tiny import write_tiny_image
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.container_jobs import ContainerCase, container_worker, docker_archive, gzipped, image, oci_archive, zstd
 from tests.registry_server import RegistryServer, loopback
@@ -235,3 +236,30 @@ async def test_who_is_to_blame_when_a_container_does_not_begin(
     finally:
         await launch.close()
     assert (tmp_path / "stderr").read_bytes() == b""
+
+
+# podman's store
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_image_is_taken_over_from_a_folder_whatever_its_name_is(tmp_path: Path) -> None:
+    """As `~/.fallow/agent` is, or a temporary folder: what podman calls an image must not hold such a name."""
+    podman = find_podman(tmp_path / "cache", find_runtimes()[0], groups=False)
+    layout = tmp_path / ".hidden" / "tmp___a_" / "image"
+    layout.parent.mkdir(parents=True)
+    podman.prepare()
+    try:
+        image = write_tiny_image(layout, "amd64")
+        assert image is not None
+        await podman.load(layout, image)
+        assert await podman.loaded() == {image}
+    finally:
+        await podman.erase()
+
+
+def test_where_podman_cannot_begin_it_keeps_nobody_from_leaving(tmp_path: Path) -> None:
+    podman = Podman("/bin/false", "", False, tmp_path / "kept" / "store", tmp_path / "run", tmp_path / "kept" / "home")
+    podman.prepare()
+    (podman.store / "libpod").mkdir()
+    asyncio.run(podman.erase())
+    assert list(tmp_path.iterdir()) == []

@@ -118,8 +118,8 @@ class Engine(Protocol):
         ...
 
 
-async def called(name: str, line: Sequence[str], env: Mapping[str, str], what: str) -> str:
-    """Run an engine's command and return what it prints.
+async def called(name: str, line: Sequence[str], env: Mapping[str, str], what: str, folder: str = "/") -> str:
+    """Run an engine's command in a folder and return what it prints.
 
     Raises:
         Unavailable: it fails, or does not end in CALL_S.
@@ -132,7 +132,7 @@ async def called(name: str, line: Sequence[str], env: Mapping[str, str], what: s
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=env,
-            cwd="/",
+            cwd=folder,
             start_new_session=True,
         )
     except OSError as error:
@@ -148,7 +148,7 @@ async def called(name: str, line: Sequence[str], env: Mapping[str, str], what: s
     if _NO_ROOM in err:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if process.returncode:
-        raise Unavailable(f"compute.{name}", f"{name} {what} failed: {last_error(err)}")
+        raise Unavailable(f"compute.{name}", f"{name} {what} failed: {last_error(err).rstrip('.')}.")
     return out.decode(errors="replace")
 
 

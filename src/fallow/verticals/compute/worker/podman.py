@@ -169,7 +169,9 @@ class Podman(NamedTuple):
 
     async def load(self, layout: Path, image: str) -> None:
         """See the port."""
-        found = (await self.call("pull", "--quiet", f"oci:{layout}")).strip()
+        # The path as it is written becomes the image's name, and names hold no folder that begins with a dot.
+        line = self.command("pull", "--quiet", f"oci:{layout.name}")
+        found = (await called(self.name, line, self.environment, "pull", str(layout.parent))).strip()
         if found != image:
             raise Unavailable("compute.podman", f"podman calls the image {found}, and not {image}.")
 
@@ -193,9 +195,12 @@ class Podman(NamedTuple):
         Raises:
             Unavailable: something cannot be ended.
         """
-        if self.run.exists():
+        # Where podman itself cannot begin, it has kept nothing, and cannot be asked either.
+        if self.run.exists() and (self.store / "overlay").exists():
             await self._remove_containers()
             if os.geteuid():
+                # An image's folders may be read-only, and its files belong to other ids of this user.
+                await self.call("rmi", "--all", "--force")
                 await self.call("system", "migrate")  # ends the process that holds this user's namespace
         for folder in (self.store.parent, self.run):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -229,7 +234,7 @@ def find_podman(cache: Path, runtime: str, *, groups: bool) -> Podman:
     binary = shutil.which("podman", path=SEARCH)
     if binary is None:
         raise NotFound(
-            "compute.no_podman", "podman is not installed.", "Debian and Ubuntu: apt-get install podman runc."
+            "compute.no_podman", "podman is not installed.", "Debian and Ubuntu: apt-get install podman runc uidmap."
         )
     folder = cache.absolute() / "containers"
     if os.geteuid() == 0:
