@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import product
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -23,7 +24,18 @@ from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.domain.batches import seal_batch
 from fallow.domain.billing import HOUR_MS, FeePolicy, MeterKey, cumulative_charge
-from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of, fund, network_accounts
+from fallow.domain.chart import (
+    NETWORK,
+    Credit,
+    Kind,
+    Purpose,
+    _window_id,
+    account_id,
+    accounts_of,
+    fund,
+    network_accounts,
+)
+from fallow.domain.checks import Starting, StartKey
 from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.facts import (
@@ -42,7 +54,7 @@ from fallow.domain.ledger import Balance, transfer
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
 from fallow.domain.records import Body, make_record
-from fallow.domain.reserve import Tally, TallyKey
+from fallow.domain.reserve import Tally, TallyKey, halves
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import CONFIRMED, INCONCLUSIVE, OWN, PROVEN, TRUSTED_AFTER, VOUCHED, Standing, learned
 from fallow.ports.ingest_store import LoggedBatch
@@ -126,6 +138,7 @@ class Store:
         self.offers: dict[bytes, bytes] = {}
         self.meters: dict[MeterKey, int] = {}
         self.tallies: dict[TallyKey, Tally] = {}
+        self.starting: dict[StartKey, int] = {}
         self.refusals: dict[int, Refusal] = {}
         self.standings: dict[bytes, bytes] = {}
         self.evidence: dict[bytes, Evidence] = {}
@@ -149,6 +162,7 @@ class Store:
             standings={node: msgspec.json.decode(doc, type=Standing) for node, doc in self.standings.items()},
             secrets=dict(self.secrets),
             cursor=self.cursor[""],
+            starting=dict(self.starting),
         )
 
     async def save(self, tx: MemoryTransaction, rows: MarketRows) -> None:
@@ -160,10 +174,7 @@ class Store:
             tx.put(self.leases, lease.id, msgspec.json.encode(lease))
         for offer in rows.offers:
             tx.put(self.offers, offer.node, msgspec.json.encode(offer))
-        for meter, price_ms in rows.meters.items():
-            tx.put(self.meters, meter, price_ms)
-        for tally_key, tally in rows.tallies.items():
-            tx.put(self.tallies, tally_key, tally)
+        self._save_counts(tx, rows)
         for refusal in rows.refusals:
             tx.put(self.refusals, len(self.refusals), refusal)
         for node, standing in rows.standings.items():
@@ -172,6 +183,14 @@ class Store:
         for evidence in rows.evidence:
             tx.put(self.evidence, evidence.lease, evidence)
         tx.put(self.cursor, "", rows.cursor)
+
+    def _save_counts(self, tx: MemoryTransaction, rows: MarketRows) -> None:
+        for meter, price_ms in rows.meters.items():
+            tx.put(self.meters, meter, price_ms)
+        for key, tally in rows.tallies.items():
+            tx.put(self.tallies, key, tally)
+        for start, spent in rows.starting.items():
+            tx.put(self.starting, start, spent)
 
     def _save_secrets(self, tx: MemoryTransaction, secrets: Mapping[str, bytes | None]) -> None:
         for job_id, locked in secrets.items():
@@ -268,9 +287,12 @@ class World:
         lines: int = 100,
         buyers: int = 2,
         fee: FeePolicy = FeePolicy(),  # noqa: B008 - immutable
+        starting: Starting = Starting(),  # noqa: B008 - immutable
     ) -> None:
         self.now = START
         self.fee = fee
+        self.starting = starting
+        self.window_ms = WINDOW_MS
         self.nodes = [Node(number) for number in range(nodes)]
         self.buyers = [buyer(number) for number in range(buyers)]
         self.db, self.store, self.log, self.sent = Db(), Store(), Log(), Sent()
@@ -306,8 +328,9 @@ class World:
         self.rounds = Rounds(
             holder="market",
             fee=self.fee,
+            starting=self.starting,
             seeds=Seeds(net=NET, secret=b"check", sign=lambda _: bytes(64), epoch_ms=DAY_MS, store=self.checks),
-            window_ms=WINDOW_MS,
+            window_ms=self.window_ms,
             clock=cast("Any", self),
             database=cast("Any", self.db),
             store=cast("Any", self.store),
@@ -559,34 +582,83 @@ class World:
 
     def _check_reserve(self) -> None:
         """It pays on an account, in each credit class, no more than the part of fees that counts for the account."""
-        fees: Counter[TallyKey] = Counter()
+        fees = self._fees_that_count()
         most: Counter[TallyKey] = Counter()
         given: Counter[int] = Counter()
         paid: Counter[bytes] = Counter()
         by_id = {lease.id: lease for lease in self.leases}
         for entry in self.ledger.log.values():
             lease = by_id.get(entry.ref or b"")
-            if lease is None:
-                continue
-            if entry.code in {Kind.FEE, Kind.RESERVE} and lease.payer != NETWORK:
-                fees[lease.payee if entry.code == Kind.FEE else lease.payer, entry.ledger] += entry.amount
-            elif entry.code in {Kind.REFUND, Kind.LOST}:
+            if lease is not None and entry.code in {Kind.REFUND, Kind.LOST}:
                 inconclusive = lease.reason == INCONCLUSIVE
                 for account in {lease.payee, lease.payer} if inconclusive else {lease.payee}:
                     most[account, entry.ledger] += entry.amount
                 given[entry.ledger] += entry.amount
                 paid[entry.ref] += entry.amount
+        on_accounts = self._check_checks()
         for key, tally in self.store.tallies.items():
             assert tally.fees == fees[key]
-            assert tally.covered <= min(tally.fees, most[key])
+            assert on_accounts[key] <= tally.covered <= min(tally.fees, most[key] + on_accounts[key])
         for credit in Credit:
             covered = sum(tally.covered for (_, one), tally in self.store.tallies.items() if one == credit)
-            assert covered == given[credit]
+            assert covered == given[credit] + sum(sum_ for (_, one), sum_ in on_accounts.items() if one == credit)
         for lease in self.leases:
             assert paid[lease.id] == lease.refunded_microusd + lease.made_good_microusd
             assert lease.refunded_microusd <= lease.owed_microusd
             assert not lease.made_good_microusd or lease.caused_by in {"owner", "nobody"}
             assert not lease.refunded_microusd or lease.reason == INCONCLUSIVE
+
+    def _fees_that_count(self) -> Counter[TallyKey]:
+        """Half of each fee for who paid it, half for whose use paid it."""
+        fees: Counter[TallyKey] = Counter()
+        for lease in self.leases:
+            windows = range(lease.window + 2) if lease.payer != NETWORK else ()
+            for window, credit in product(windows, Credit):
+                fee, reserve = (self._passed_on(kind, lease, window, credit) for kind in (Kind.FEE, Kind.RESERVE))
+                for account, part in zip((lease.payer, lease.payee), halves(fee, reserve), strict=True):
+                    fees[account, int(credit)] += part
+        return fees
+
+    def _passed_on(self, kind: Kind, lease: Lease, window: int, credit: Credit) -> int:
+        entry = self.ledger._transfers.get(_window_id(kind.name, lease.id, window, credit))
+        return entry.amount if entry is not None else 0
+
+    def _check_checks(self) -> Counter[TallyKey]:
+        """What the network ordered is charged to an account or the starting credit; what it was, by account."""
+        on_accounts: Counter[TallyKey] = Counter()
+        started: Counter[StartKey] = Counter()
+        spent = self._spent_by_network()
+        for lease in self.leases:
+            if lease.payer != NETWORK:
+                assert (lease.charged_to, lease.covered_ms) == (b"", None)
+            elif lease.charged_to == lease.node:
+                assert {credit for credit, amount in spent[lease.id].items() if amount} <= {Credit.GRANTED}
+                started[lease.node, lease.proposed_at // DAY_MS] += spent[lease.id].total()
+            elif lease.charged_to:
+                job = msgspec.json.decode(self.store.jobs[lease.job], type=Job)
+                assert lease.charged_to in ({job.replay.account, job.replay.due_to} if job.replay else {job.account})
+                for credit, amount in spent[lease.id].items():
+                    on_accounts[lease.charged_to, credit] += amount
+        assert {key: amount for key, amount in self.store.starting.items() if amount} == dict(+started)
+        by_node, by_day = Counter[bytes](), Counter[int]()
+        for (node, day), amount in started.items():
+            by_node[node] += amount
+            by_day[day] += amount
+        assert all(amount <= self.starting.a_node for amount in by_node.values())
+        assert all(amount <= self.starting.a_day for amount in by_day.values())
+        assert started.total() <= self.starting.total
+        return on_accounts
+
+    def _spent_by_network(self) -> dict[bytes, Counter[int]]:
+        """What left the fee's purse for each lease that the network pays, or is held for it, by credit class."""
+        spent: dict[bytes, Counter[int]] = defaultdict(Counter)
+        for lease in self.leases:
+            spent[lease.id].update(dict(lease.held))
+        signs = {Kind.INCOME: 1, Kind.RESERVE: 1, Kind.KEPT: 1, Kind.BACKED: -1}
+        for entry in self.ledger.log.values():
+            if entry.ref in spent and entry.code in signs:
+                spent[entry.ref][entry.ledger] += signs[Kind(entry.code)] * entry.amount
+        return spent
 
     def _check_meters(self) -> None:
         """What was charged is the price of what was used, floored once."""
@@ -719,6 +791,7 @@ class World:
         assert fresh.leases == brain.leases
         assert state.meters == brain.meters
         assert state.tallies == brain.tallies
+        assert state.starting == brain.starting.spent
         assert state.standings == brain.judging.standings
         assert {node: (s.free, s.offer) for node, s in fresh.floor.slots.items()} == {
             node: (s.free, s.offer) for node, s in brain.floor.slots.items()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fallow.domain.billing import FeePolicy
+from fallow.domain.chart import Kind, collect
 from fallow.domain.draws import Seed
 from fallow.domain.facts import OfferMade, UsageReceipt
 from fallow.domain.jobs import ItemState, Needs
@@ -20,6 +22,7 @@ from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Collect, Hold
 from fallow.services.market.dispatch import dispatch
 from fallow.services.market.entry import Entry
+from fallow.services.market.money import _by_kind
 from fallow.services.market.state import Source
 
 PROGRAM = "ab" * 32
@@ -160,8 +163,9 @@ def run(
         for money in list(brain.changes.money):
             if isinstance(money, Hold):
                 brain.held(money.lease, ((1, money.amount_microusd),))
-            elif isinstance(money, Collect) and money.lease.id in lied:
-                paid_ms += ROUND_MS
+            elif isinstance(money, Collect):
+                brain.collected(money.lease, _moved(money))
+                paid_ms += ROUND_MS * (money.lease.id in lied)
         changes = brain.take_changes()
         refused += len([found for found in changes.evidence if found.lease in lied])
         chance.shuffle(changes.proposals)
@@ -220,6 +224,11 @@ def play(name: str, cheats: Sequence[Answer], rest: Answer = honest, **options: 
         f" {outcome.honest_suspect}; extra leases {outcome.overhead:.1%}"
     )
     return outcome
+
+
+def _moved(money: Collect) -> dict[Kind, Counter[int]]:
+    """What goes where when the market collects."""
+    return _by_kind(collect(money.lease.id, money.window, money.lease.held, [(money.lease.payee, money.charge)]))
 
 
 def _buy(brain: Brain, items: int, seed: int, *, replicas: int, compares: bool, planted: int, reruns: bool) -> Entry:

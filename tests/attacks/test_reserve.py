@@ -1,4 +1,4 @@
-"""Farming the network's purses: a buyer and two owners in league, who have results disagree, or check each other."""
+"""Farming the reserve: a buyer and two owners in league, who have results disagree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of
 from fallow.domain.leases import LeaseState
 from fallow.domain.orders import Order
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.verification import TRUSTED_AFTER
 from tests.market_world import World, finish
 
 ROOM = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)
@@ -29,11 +28,11 @@ class League:
         self.world.fund_reserve(GRANTED)
         self.world.settle()
 
-    def deal(self, number: int, *, agree: bool, replicas: int = 2) -> None:
-        """Buy one item, twice as a rule, and let the results agree or not."""
+    def deal(self, number: int, *, agree: bool) -> None:
+        """Buy one item twice, and let the results agree or not."""
         world = self.world
         world.submit(
-            Order(id=f"{number:032x}", vertical="compute", work={"compares": True}, items=[], replicas=replicas),
+            Order(id=f"{number:032x}", vertical="compute", work={"compares": True}, items=[], replicas=2),
             world.buyers[0],
         )
         world.round()
@@ -75,18 +74,3 @@ def test_saving_up_by_honest_work_first_brings_no_more() -> None:
         league.deal(number, agree=number <= 20)
         assert league.has() <= GRANTED
     assert league.refunded() > 10_000  # they do get back what they paid in, and not a micro-dollar more
-
-
-def test_a_league_that_checks_itself_gains_the_price_of_some_ten_items_and_then_no_more() -> None:
-    """What remains: the network pays for checks of new nodes, whoever they are, until they have proven themselves."""
-    league = League()
-    league.world.fund(10 * GRANTED)
-    gains = []
-    for number in range(1, 61):
-        league.deal(number, agree=True, replicas=1)
-        gains.append(league.has() - GRANTED)
-    price = USED_MS  # a thousand a second
-    # Each of the first ten brings nine tenths of its price and costs one; later ones are checked once in ten and less.
-    assert 0 < max(gains) <= (TRUSTED_AFTER + 2) * price
-    assert gains[-1] - gains[29] <= price
-    print(f"at most {max(gains) / price:.1f} items' price, {gains[-1] / price:.1f} after {len(gains)}")

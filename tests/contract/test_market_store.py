@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from fallow.domain.billing import MeterKey
+from fallow.domain.checks import StartKey
 from fallow.domain.errors import Unavailable
 from fallow.domain.facts import OfferMade
 from fallow.domain.jobs import Item, ItemState, Job, JobState, Needs
@@ -28,7 +29,7 @@ ALICE, BOB = b"a" * 20, b"b" * 20
 NODE, OTHER = b"1" * 32, b"2" * 32
 SOME = Resources(cpu_milli=1000, memory_mib=256, disk_mib=64)
 NOTHING = MarketState(
-    jobs=[], leases=[], offers=[], meters={}, tallies={}, standings={}, secrets={}, cursor=Cursor(0, 0)
+    jobs=[], leases=[], offers=[], meters={}, tallies={}, standings={}, secrets={}, cursor=Cursor(0, 0), starting={}
 )
 
 
@@ -80,6 +81,7 @@ def rows(
     found: Sequence[Evidence] = (),
     secrets: Mapping[str, bytes | None] | None = None,
     cursor: Cursor = Cursor(1, 0),  # noqa: B008 - immutable
+    starting: Mapping[StartKey, int] | None = None,
 ) -> MarketRows:
     return MarketRows(
         jobs,
@@ -93,6 +95,7 @@ def rows(
         found,
         secrets or {},
         cursor,
+        starting or {},
     )
 
 
@@ -357,3 +360,9 @@ async def test_what_the_reserve_paid_is_kept(stores: Stores) -> None:
     await save(stores, tallies={(ALICE, 1): Tally(7, 3), (ALICE, 2): Tally(10**40, 10**39)})
     await save(stores, tallies={(ALICE, 1): Tally(8, 8)})
     assert (await load(stores)).tallies == {(ALICE, 1): Tally(8, 8), (ALICE, 2): Tally(10**40, 10**39)}
+
+
+async def test_what_nodes_got_of_the_starting_credit_is_kept(stores: Stores) -> None:
+    await save(stores, starting={(NODE, 20_000): 7, (NODE, 20_001): 10**40})
+    await save(stores, starting={(NODE, 20_000): 0, (OTHER, 20_000): 5})
+    assert (await load(stores)).starting == {(NODE, 20_000): 0, (NODE, 20_001): 10**40, (OTHER, 20_000): 5}

@@ -69,8 +69,8 @@ def test_after_a_polite_reclaim_the_buyer_pays_nothing_and_the_provider_is_made_
     world.fund_reserve(1_000_000)
     lost = lose(world, 2, "owner")
     assert (lost.owed_microusd, lost.used_ms, owed(world, 2)) == (0, 0, 0)
-    # Of the 1350 that 15 s would have brought him he gets the network's part of the fees that use of him paid.
-    assert (lost.made_good_microusd, lost.reserve_short) == (800, NOT_EARNED)
+    # Of the 1350 that 15 s would have brought him he gets half of the fees that use of him paid.
+    assert (lost.made_good_microusd, lost.reserve_short) == (500, NOT_EARNED)
 
 
 def test_after_a_providers_fault_nobody_pays_for_what_he_lost(world: World) -> None:
@@ -82,7 +82,7 @@ def test_after_a_providers_fault_nobody_pays_for_what_he_lost(world: World) -> N
 def test_what_was_nobodys_fault_is_made_good_as_far_as_windows_were_closed(world: World) -> None:
     world.fund_reserve(1_000_000)
     lost = lose(world, 2, "nobody")
-    assert (lost.owed_microusd, lost.made_good_microusd, lost.reserve_short) == (0, 800, NOT_EARNED)
+    assert (lost.owed_microusd, lost.made_good_microusd, lost.reserve_short) == (0, 500, NOT_EARNED)
 
 
 def test_an_empty_reserve_owes_nothing_and_says_so(world: World) -> None:
@@ -94,5 +94,5 @@ def test_who_takes_his_machine_back_for_ever_gets_no_more_than_use_of_him_paid(w
     """The world checks the bound after each round; here it is reached, and nothing more comes."""
     world.fund_reserve(1_000_000)
     losses = [lose(world, number, "owner") for number in range(2, 8)]
-    assert sum(lost.made_good_microusd for lost in losses) == 800
+    assert sum(lost.made_good_microusd for lost in losses) == 500
     assert losses[-1].reserve_short == NOT_EARNED

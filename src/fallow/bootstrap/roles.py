@@ -53,6 +53,7 @@ from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
 from fallow.domain.chains import chain_id_of
+from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.records import SALT_BYTES
@@ -283,6 +284,7 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
     rounds = Rounds(
         holder=secrets.token_hex(8),
         fee=_fee(settings),
+        starting=Starting(settings.checks_usd * 1_000_000),
         seeds=seeds,
         window_ms=settings.window_s * 1000,
         clock=ground.clock,

@@ -98,7 +98,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reserve_ppm: Annotated[Ppm, _doc("Part of the fee that goes to the reserve, in millionths.")] = 200_000
     checks_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)],
-        _doc("TEST credits that the network starts with for checking results; later checks are paid from the fee."),
+        _doc(
+            "TEST credits for checks that their buyer's fees do not cover: a hundredth for one node, a tenth in a day."
+        ),
     ] = 10
     roll_calls_a_day: Annotated[
         Annotated[int, Meta(ge=0, le=17_280)],

@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import Item, Job, Replay
+from fallow.domain.leases import Lease
+from fallow.domain.orders import Order
 from fallow.domain.verification import CHECKED_VOTES, TRUSTED_AFTER, Judgement, Says, Standing
 
 USED_MS_MAX = 60_000
 """Longer work makes no canary: the network pays for each."""
+
+REPLAY_MS_MAX = 4 * USED_MS_MAX
+"""So long the network pays a canary or a re-run of such work at most."""
+
+PRICE_TIMES_MAX = 4
+"""A canary costs at most so many times as much an hour as the work of the node that it is due to: the price is the
+node's own, and a buyer's fees pay it."""
 
 KNOWN_MAX = 128
 KNOWN_A_JOB_MAX = 4
@@ -78,12 +88,44 @@ def crowded_out(pool: Sequence[Known], new: Known) -> list[Known]:
     return ([entry for entry in pool if not entry.job.planted] or list(pool))[:1]
 
 
-def canary(known: Known, node: bytes, lease: bytes, now: int) -> Job:
-    """The job that gives a known item to `node`, after its `lease`: the same lease brings the same canary."""
-    name = hashlib.sha256(b"fallow/canary/1\0" + lease).hexdigest()[:32]
-    order = msgspec.structs.replace(known.job.order, id=name, label="")
-    replay = Replay(job=known.job.order.id, item=known.item, account=known.job.account, node=node, says=known.says)
-    return Job(order=order, account=NETWORK, needs=known.job.needs, created_at=now, replay=replay)
+class Owed(NamedTuple):
+    """That a node is due for a canary after a lease. `sold` is that lease where it is what the buyer paid the node for.
+
+    Without it no buyer's fees pay for the canary.
+    """
+
+    lease: bytes
+    sold: Lease | None = None
+
+    def order_of(self, known: Known) -> Order:
+        """The known item's order as the node is given it: as what it sold, on demand or spot, and not much dearer."""
+        order = known.job.order
+        if self.sold is None:
+            return order
+        price = min(order.max_price_microusd_per_hour, PRICE_TIMES_MAX * self.sold.price_microusd_per_hour)
+        return msgspec.structs.replace(order, max_price_microusd_per_hour=price, spot=self.sold.spot)
+
+
+def canary(known: Known, node: bytes, owed: Owed, now: int) -> Job:
+    """The job that gives a known item to `node`: the same lease brings the same canary."""
+    name = hashlib.sha256(b"fallow/canary/1\0" + owed.lease).hexdigest()[:32]
+    order = msgspec.structs.replace(owed.order_of(known), id=name, label="")
+    replay = Replay(
+        job=known.job.order.id,
+        item=known.item,
+        account=known.job.account,
+        node=node,
+        says=known.says,
+        due_to=owed.sold.payer if owed.sold is not None else NETWORK,
+    )
+    return Job(
+        order=order,
+        account=NETWORK,
+        needs=known.job.needs,
+        created_at=now,
+        planted=known.job.planted,
+        replay=replay,
+    )
 
 
 def met(known: Known, account: bytes) -> Known | None:

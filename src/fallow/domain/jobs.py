@@ -120,6 +120,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """That a job is an item that others did before: a canary, given to `node`, or a re-run, given to any like `first`.
 
     Chance, blobs and right to read them are those of the item as it was: of `job`, of `account`. `says` is its result.
+    It is due to work of the account `due_to`, whose fees pay for it.
     """
 
     job: str
@@ -128,6 +129,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     node: bytes
     says: Says
     first: Vote | None = None
+    due_to: bytes = b""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

@@ -67,15 +67,16 @@ class LeaseState(StrEnum):
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Exclusive use of `resources` on one node for one item of a job.
 
-    `window` is the number of the open window and `held` what is reserved for it: (credit class, micro-US-dollars) in
-    the order of spending; `claim_ms` is what its last report may cost. `used_ms` covers the closed windows. The last
-    `unbacked_ms` of it are in no checkpoint yet: what they cost is `unbacked`, taken from the payer and kept for the
-    payee until they are of use. `owed_microusd` is what was charged for the rest. It goes on from the checkpoint
-    `resume` (SHA-256 in hex), and what it did in its first `saved_ms` is in a checkpoint of its own. What runs
-    `until_stopped` is of use while it runs. `paid` is what was collected, by credit class. From the reserve came
-    `refunded_microusd` to the payer, for a result that decides nothing, and `made_good_microusd` to the payee, for lost
-    work; `reserve_short` says why not all. For `late_ms` the network itself was deaf, or its clock jumped. Times are
-    the network's own.
+    `window` is the number of the open window and `held` what is reserved for it: (credit class, micro-US-dollars)
+    in the order of spending; `claim_ms` is what its last report may cost. `used_ms` covers the closed windows. The
+    last `unbacked_ms` of it are in no checkpoint yet: what they cost is `unbacked`, taken from the payer and kept
+    for the payee until they are of use. `owed_microusd` is what was charged for the rest. It goes on from the
+    checkpoint `resume` (SHA-256 in hex), and what it did in its first `saved_ms` is in a checkpoint of its own.
+    What runs `until_stopped` is of use while it runs. `paid` is what was collected, by credit class. From the
+    reserve came `refunded_microusd` to the payer, for a result that decides nothing, and `made_good_microusd` to
+    the payee, for lost work; `reserve_short` says why not all. A check that the network orders is `charged_to` the
+    buyer whose fees pay it, or to the node where the starting credit does; with `covered_ms` it is paid no longer
+    than that. For `late_ms` the network itself was deaf, or its clock jumped. Times are the network's own.
     """
 
     id: bytes
@@ -116,6 +117,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     made_good_microusd: int = 0
     reserve_short: str = ""
     late_ms: int = 0
+    charged_to: bytes = b""
+    covered_ms: int | None = None
 
     @property
     def holds_capacity(self) -> bool:
@@ -124,7 +127,12 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     def window_limit_ms(self, window: int) -> int:
         """How long window `window` may last: the window length, or what the time limit leaves of it."""
-        return max(0, min(self.window_ms, self.time_limit_ms - window * self.window_ms))
+        return max(0, min(self.window_ms, self.limit_ms - window * self.window_ms))
+
+    @property
+    def limit_ms(self) -> int:
+        """For how long it is paid at most."""
+        return self.time_limit_ms if self.covered_ms is None else min(self.time_limit_ms, self.covered_ms)
 
     def running_ms(self, now: int) -> int:
         """How long it has run, if it does."""

@@ -99,7 +99,9 @@ def rerun(job: Job, index: int, first: Vote, attributes: Mapping[str, str], now:
     needs = msgspec.structs.replace(
         job.needs, attributes={**class_of(attributes), **job.needs.attributes}, compares=False, proves=True
     )
-    replay = Replay(job=job.order.id, item=index, account=job.account, node=b"", says=first.says, first=first)
+    replay = Replay(
+        job=job.order.id, item=index, account=job.account, node=b"", says=first.says, first=first, due_to=job.account
+    )
     return Job(order=order, account=NETWORK, needs=needs, created_at=now, replay=replay)
 
 

@@ -3,10 +3,11 @@
 A provider whose work was lost without a fault of his, as when his owner took the machine back politely, is paid for it;
 a buyer gets back what results cost him that decided nothing.
 
-Each micro-US-dollar of a fee counts for one account, in its credit class: the network's part of it for the provider
-whose use paid it, the reserve's part for the buyer who paid it. What the reserve pays on an account never exceeds what
-counts for it. So whoever takes his machine back for ever, has results disagree on purpose, or buys from himself gets,
-with all who are in league with him, no more out than was paid in.
+Each micro-US-dollar of a fee counts for one account, in its credit class: half of it for the provider whose use paid
+it, half for the buyer who paid it. What the reserve pays on an account, and what the network pays for checks of a
+buyer's work (`fallow.domain.checks`), never exceeds together what counts for it. So whoever takes his machine back for
+ever, has results disagree on purpose or check each other, or buys from himself gets, with all who are in league with
+him, no more out than was paid in.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ EXHAUSTED, NOT_EARNED = "reserve.exhausted", "reserve.not_earned"
 
 
 class Tally(NamedTuple):
-    """Micro-US-dollars: the fees that count for an account, and what the reserve paid on it."""
+    """Micro-US-dollars: the fees that count for an account, and what was paid on it, or is held for a check of it."""
 
     fees: int = 0
     covered: int = 0
 
     @property
     def left(self) -> int:
-        """What the reserve may still pay on it."""
+        """What may still be paid on it."""
         return max(0, self.fees - self.covered)
 
 
@@ -44,6 +45,15 @@ class Cover(NamedTuple):
     def total(self) -> int:
         """All classes together."""
         return sum(amount for _, amount in self.parts)
+
+
+def halves(fee: int, reserve: int) -> tuple[int, int]:
+    """What of a fee, and of the reserve's part of it, counts for the buyer and for the provider.
+
+    The buyer's half lies in the purse that checks are paid from, so that what counts for all buyers is there.
+    """
+    buyers = min(-(-(fee + reserve) // 2), fee)
+    return buyers, fee + reserve - buyers
 
 
 def lost_microusd(price_microusd_per_hour: int, lost_ms: int, fee: FeePolicy) -> int:

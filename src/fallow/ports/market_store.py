@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from fallow.domain.billing import MeterKey
+from fallow.domain.checks import StartKey
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Offer, Refusal
@@ -35,6 +36,7 @@ class MarketRows(NamedTuple):
     evidence: Sequence[Evidence]
     secrets: Mapping[str, bytes | None]
     cursor: Cursor
+    starting: Mapping[StartKey, int]
 
 
 class MarketState(NamedTuple):
@@ -48,6 +50,7 @@ class MarketState(NamedTuple):
     standings: dict[bytes, Standing]
     secrets: dict[str, bytes]
     cursor: Cursor
+    starting: dict[StartKey, int]
 
 
 class MarketStore(Protocol):

@@ -10,6 +10,7 @@ import msgspec
 
 from fallow.adapters.memory.database import MemoryTransaction, memory_transaction
 from fallow.domain.billing import MeterKey
+from fallow.domain.checks import StartKey
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
@@ -64,6 +65,7 @@ class MemoryMarketStore:
         self._offers: dict[bytes, bytes] = {}
         self._meters: dict[MeterKey, int] = {}
         self._tallies: dict[TallyKey, Tally] = {}
+        self._starting: dict[StartKey, int] = {}
         self._standings: dict[bytes, bytes] = {}
         self._secrets: dict[str, bytes] = {}
         self._evidence: dict[bytes, _EvidenceRow] = {}
@@ -110,6 +112,7 @@ class MemoryMarketStore:
             standings={node: _decode(doc, Standing) for node, doc in self._standings.items()},
             secrets=dict(self._secrets),
             cursor=self._leader[None].cursor,
+            starting=dict(self._starting),
         )
 
     async def save(self, tx: Transaction, rows: MarketRows) -> None:
@@ -228,6 +231,8 @@ class MemoryMarketStore:
             tx.put(self._meters, meter, price_ms)
         for key, tally in rows.tallies.items():
             tx.put(self._tallies, key, tally)
+        for start, spent in rows.starting.items():
+            tx.put(self._starting, start, spent)
 
     def _keep_verdicts(self, tx: MemoryTransaction, rows: MarketRows) -> None:
         for refusal in rows.refusals:

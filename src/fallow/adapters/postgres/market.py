@@ -54,6 +54,7 @@ class PostgresMarketStore:
         offers = await tx.fetch("SELECT doc FROM market.offer")
         meters = await tx.fetch("SELECT * FROM market.meter")
         tallies = await tx.fetch("SELECT * FROM market.tally")
+        starting = await tx.fetch("SELECT * FROM market.starting_credit")
         standings = await tx.fetch("SELECT node, doc FROM market.standing")
         secrets = await tx.fetch("SELECT job, locked FROM market.secret")
         leader = await tx.fetch("SELECT cursor, cursor_records FROM market.leader")
@@ -66,6 +67,7 @@ class PostgresMarketStore:
             secrets={row["job"]: row["locked"] for row in secrets},
             tallies={(row["account"], row["credit"]): Tally(int(row["fees"]), int(row["covered"])) for row in tallies},
             cursor=Cursor(leader[0]["cursor"], leader[0]["cursor_records"]),
+            starting={(row["node"], row["day"]): int(row["spent"]) for row in starting},
         )
 
     async def save(self, tx: Transaction, rows: MarketRows) -> None:
@@ -231,6 +233,13 @@ class PostgresMarketStore:
                 " SELECT * FROM unnest($1::bytea[], $2::integer[], $3::numeric[], $4::numeric[])"
                 " ON CONFLICT (account, credit) DO UPDATE SET fees = EXCLUDED.fees, covered = EXCLUDED.covered",
                 *_columns((*key, *tally) for key, tally in rows.tallies.items()),
+            )
+        if rows.starting:
+            await tx.execute(
+                "INSERT INTO market.starting_credit (node, day, spent)"
+                " SELECT * FROM unnest($1::bytea[], $2::integer[], $3::numeric[])"
+                " ON CONFLICT (node, day) DO UPDATE SET spent = EXCLUDED.spent",
+                *_columns((*key, spent) for key, spent in rows.starting.items()),
             )
         if rows.meters:
             await tx.execute(

@@ -12,9 +12,10 @@ import msgspec
 
 from fallow.domain import lease_events
 from fallow.domain.billing import Charge, charge, deposit
-from fallow.domain.chart import NETWORK, Credit, Kind, Parts
+from fallow.domain.chart import NETWORK, Credit, Kind, Parts, split
+from fallow.domain.checks import DAY_MS, StartKey, payable_ms
 from fallow.domain.leases import Lease, LeaseState
-from fallow.domain.reserve import Cover, Tally, cover, lost_microusd
+from fallow.domain.reserve import Cover, Tally, cover, halves, lost_microusd
 from fallow.services.market.changes import Collect, Hold, MakeGood
 from fallow.services.market.state import State
 
@@ -41,11 +42,69 @@ class Accounts(State):
         unbacked.subtract(paid[Kind.BACKED])
         self._change(msgspec.structs.replace(current, paid=_parts(charged), unbacked=_parts(unbacked)))
         if lease.payer == NETWORK:
-            return  # what the network pays to itself earns nobody anything
-        for account, kind in ((lease.payee, Kind.FEE), (lease.payer, Kind.RESERVE)):
-            for credit, fee in paid[kind].items():
-                tally = self._tally(account, credit)
-                self._set_tally(account, credit, tally._replace(fees=tally.fees + fee))
+            self._spent_on_check(lease, paid)  # what the network pays to itself earns nobody anything
+            return
+        for credit in Credit:
+            counting = halves(paid[Kind.FEE].get(credit, 0), paid[Kind.RESERVE].get(credit, 0))
+            for account, fee in zip((lease.payer, lease.payee), counting, strict=True):
+                if fee:
+                    tally = self._tally(account, credit)
+                    self._set_tally(account, credit, tally._replace(fees=tally.fees + fee))
+
+    def payable(
+        self, account: bytes, node: bytes, price_microusd_per_hour: int, limit_ms: int, first_ms: int, now: int
+    ) -> tuple[bytes, int]:
+        """Find who pays a node's check of work of an account, as in `Lease.charged_to`, and for how long; 0: nobody.
+
+        `first_ms` is what the result took that it checks.
+        """
+        sources = (account, sum(self._counting(account).values())), (node, self.starting.left((node, now // DAY_MS)))
+        for charged_to, left in sources:
+            ms = payable_ms(left, price_microusd_per_hour, limit_ms, first_ms)
+            if ms:
+                return charged_to, ms
+        return b"", 0
+
+    def _counting(self, account: bytes) -> dict[int, int]:
+        """What may still be paid on an account, by credit class."""
+        return {int(credit): self._tally(account, credit).left for credit in Credit}
+
+    def _take_for_check(self, lease: Lease, amount_microusd: int) -> Parts | None:
+        """Count what a check's window holds; None when what it is charged to does not cover that."""
+        if lease.charged_to == lease.node:
+            left = {int(Credit.GRANTED): self.starting.left(_start_key(lease))}
+        else:
+            left = self._counting(lease.charged_to)
+        parts = split(amount_microusd, left)
+        for credit, part in parts or ():
+            self._count_for_check(lease, credit, part)
+        return parts
+
+    def _give_back_for_check(self, hold: Hold) -> None:
+        """The purse did not hold what was counted on."""
+        if hold.lease.charged_to:
+            for credit, part in hold.parts or ():
+                self._count_for_check(hold.lease, credit, -part)
+
+    def _spent_on_check(self, lease: Lease, paid: Mapping[Kind, Mapping[int, int]]) -> None:
+        """Count what left the fee's purse for good, in place of what the window held."""
+        if not lease.charged_to:
+            return
+        held = dict(lease.held)
+        for credit in Credit:
+            gone = sum(paid[kind].get(credit, 0) for kind in (Kind.INCOME, Kind.RESERVE, Kind.KEPT))
+            change = gone - paid[Kind.BACKED].get(credit, 0) - held.get(credit, 0)
+            if change:
+                self._count_for_check(lease, credit, change)
+
+    def _count_for_check(self, lease: Lease, credit: int, amount: int) -> None:
+        if lease.charged_to == lease.node:
+            key = _start_key(lease)
+            self.starting.add(key, amount)
+            self.changes.starting.add(key)
+        else:
+            tally = self._tally(lease.charged_to, credit)
+            self._set_tally(lease.charged_to, credit, tally._replace(covered=tally.covered + amount))
 
     def cover(self, wish: MakeGood, parts: Parts, reserve: Mapping[int, int]) -> Cover:
         """What the reserve may give on the accounts of a wish; it counts from now on, for the first of them first."""
@@ -81,7 +140,8 @@ class Accounts(State):
     def _hold(self, lease: Lease, window: int, amount_microusd: int, kept_microusd: int = 0) -> Hold:
         if lease.payer != NETWORK:
             self.jobs[lease.job].reserved[lease.id] = amount_microusd + kept_microusd
-        return Hold(lease, window, amount_microusd)
+        parts = self._take_for_check(lease, amount_microusd) if lease.charged_to else None
+        return Hold(lease, window, amount_microusd, parts)
 
     def _close(self, before: Lease, after: Lease, effect: lease_events.Settle) -> bool:
         """Charge and keep what a window cost; False when the budget does not cover the window that follows."""
@@ -95,7 +155,10 @@ class Accounts(State):
         return following is not None or effect.following is None
 
     def _next_hold(self, lease: Lease, following: lease_events.Reserve, kept_microusd: int) -> Hold | None:
-        """Reserve the window after one that was closed; None when the order's budget does not cover it."""
+        """Reserve the window after one that was closed; None when no budget covers it."""
+        if lease.charged_to:
+            hold = self._hold(lease, *following)
+            return hold if hold.parts is not None else None
         if lease.payer != NETWORK:
             entry = self.jobs[lease.job]
             entry.reserved[lease.id] = kept_microusd
@@ -133,6 +196,10 @@ class Accounts(State):
     def _set_tally(self, account: bytes, credit: int, tally: Tally) -> None:
         self.tallies[account, credit] = tally
         self.changes.tallies.add((account, credit))
+
+
+def _start_key(lease: Lease) -> StartKey:
+    return lease.node, lease.proposed_at // DAY_MS
 
 
 def _parts(sums: Mapping[int, int]) -> Parts:

@@ -21,7 +21,7 @@ from fallow.domain.leases import NETWORK_FAILED, Lease, LeaseState
 from fallow.domain.offers import Offer
 from fallow.domain.orders import Order
 from fallow.domain.reruns import rerun
-from fallow.services.market.course import BANNED, Course
+from fallow.services.market.course import BANNED, NOT_COVERED, Course
 from fallow.services.market.entry import Entry
 from fallow.services.market.state import Source
 
@@ -230,6 +230,8 @@ class Brain(Course):
                 self._step(lease, lease_events.Declined(now, "node.unanswered"))
             elif lease.state is LeaseState.RUNNING and now >= _due_at(lease):
                 self._step(lease, lease_events.Lost(now, "node.overdue"))
+            elif _is_paid_out(lease, now):
+                self._step(lease, lease_events.StopAsked(now, NOT_COVERED, "network"))
             elif self._is_old(lease, now):
                 self._step(lease, lease_events.StopAsked(now, "lease.renewed", "network"))
 
@@ -261,7 +263,13 @@ class Brain(Course):
 
 
 def _due_at(lease: Lease) -> int:
-    return (lease.started_at or lease.proposed_at) + lease.time_limit_ms + lease.late_ms + OVERDUE_MS
+    return (lease.started_at or lease.proposed_at) + lease.limit_ms + lease.late_ms + OVERDUE_MS
+
+
+def _is_paid_out(lease: Lease, now: int) -> bool:
+    """Whether a check runs that was paid for as long as it can be."""
+    running = lease.state is LeaseState.RUNNING and lease.started_at is not None and not lease.stop_reason
+    return running and lease.covered_ms is not None and now >= (lease.started_at or 0) + lease.limit_ms + lease.late_ms
 
 
 def same_order(job: Job, order: Order, account: bytes) -> Job:

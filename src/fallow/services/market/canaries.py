@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
-from fallow.domain.canaries import Known, canary, crowded_out, met
+from fallow.domain.canaries import Known, Owed, canary, crowded_out, met
 from fallow.domain.draws import Seed
 from fallow.domain.jobs import Job
 from fallow.domain.matching import BUSY, Place, Wish, obstacles
@@ -18,19 +18,19 @@ TURNS_A_ROUND = 16
 
 
 class Canaries:
-    """What is known, oldest first, and for each node that is due, the lease after which that was drawn.
+    """What is known, oldest first, and for each node that is due, the lease after which it was drawn.
 
     Who is due is kept in memory only: a market that starts anew forgets some canaries, and no node can tell which.
     """
 
     def __init__(self, known: Iterable[Known] = ()) -> None:
         self.known = {entry.key: entry for entry in known}
-        self.due: dict[bytes, bytes] = {}
+        self.due: dict[bytes, Owed] = {}
 
-    def owe(self, node: bytes, lease: bytes) -> None:
+    def owe(self, node: bytes, owed: Owed) -> None:
         """A draw has hit: the node is given a canary when there is one for it."""
         if len(self.due) < DUE_MAX:
-            self.due[node] = lease
+            self.due[node] = owed
 
     def learn(self, known: Known, changed: dict[tuple[str, int], Known | None]) -> None:
         """Keep an item whose result is known now, and note what is to be written: None where an entry goes."""
@@ -51,17 +51,18 @@ class Canaries:
         """Make canaries for nodes whose turn it is; those of `busy` have one already, and wait like those without."""
         jobs: list[Job] = []
         for node in list(islice(self.due, TURNS_A_ROUND)) if self.known else ():
-            lease, slot = self.due.pop(node), slots.get(node)
+            owed, slot = self.due.pop(node), slots.get(node)
             if slot is None:
                 continue
             place, account = look(slot), slot.offer.account
-            fitting = [] if node in busy else [entry for entry in self.known.values() if _fits(entry, place, account)]
+            known = () if node in busy else self.known.values()
+            fitting = [entry for entry in known if _fits(entry, owed, place, account)]
             if fitting:
-                chosen = _pick(fitting, seed, lease)
-                jobs.append(canary(chosen, node, lease, now))
+                chosen = _pick(fitting, seed, owed.lease)
+                jobs.append(canary(chosen, node, owed, now))
                 self._meet(chosen, account, changed)
             else:
-                self.due[node] = lease
+                self.due[node] = owed
         return jobs
 
     def _meet(self, known: Known, account: bytes, changed: dict[tuple[str, int], Known | None]) -> None:
@@ -72,11 +73,14 @@ class Canaries:
             self.known[known.key] = left
 
 
-def _fits(known: Known, place: Place, account: bytes) -> bool:
-    order = known.job.order
-    needs = known.job.needs
+def _fits(known: Known, owed: Owed, place: Place, account: bytes) -> bool:
+    order, needs = owed.order_of(known), known.job.needs
     wish = Wish(
-        order.requirements, needs.attributes, order.max_price_microusd_per_hour, trust_min=needs.trust_min(order)
+        order.requirements,
+        needs.attributes,
+        order.max_price_microusd_per_hour,
+        trust_min=needs.trust_min(order),
+        spot=order.spot,
     )
     return account not in known.accounts and obstacles(place, wish) in {(), (BUSY,)}
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from fallow.domain.billing import Charge, MeterKey
 from fallow.domain.canaries import Known
-from fallow.domain.chart import Kind
+from fallow.domain.chart import Kind, Parts
+from fallow.domain.checks import StartKey
 from fallow.domain.decisions import Decision
 from fallow.domain.draws import Draw
 from fallow.domain.jobs import Item, ItemState, Job, JobState
@@ -20,11 +21,12 @@ from fallow.domain.views import JobEvent
 
 
 class Hold(NamedTuple):
-    """Reserve `amount_microusd` of the payer for a window of the lease."""
+    """Reserve `amount_microusd` of the payer for a window of the lease, from the credit classes of `parts` if given."""
 
     lease: Lease
     window: int
     amount_microusd: int
+    parts: Parts | None = None
 
 
 class Collect(NamedTuple):
@@ -72,6 +74,7 @@ class Changes:
         self.offers: set[bytes] = set()
         self.meters: set[MeterKey] = set()
         self.tallies: set[TallyKey] = set()
+        self.starting: set[StartKey] = set()
         self.money: list[Money] = []
         self.proposals: list[Lease] = []
         self.stops: list[tuple[bytes, bytes]] = []

@@ -14,12 +14,15 @@ from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.offers import Worked
 from fallow.domain.verification import Compared, Judgement, Verdict, verdict
 from fallow.services.market.accounts import Accounts
-from fallow.services.market.changes import Collect
+from fallow.services.market.changes import Collect, Hold
 from fallow.services.market.comparing import Asked
 from fallow.services.market.entry import Entry
 
 GIVE_WAY_MS = 10_000
 """A spot lease that has not ended so long after it was asked to is not waited for: room is made elsewhere."""
+
+NOT_COVERED = "check.not_covered"
+"""Why a check ended that the network had ordered: nothing of what it is paid from is left."""
 
 BANNED = "operator.banned"
 """Why work of a banned node or account ends. What was reported before is judged and paid as ever."""
@@ -28,8 +31,10 @@ BANNED = "operator.banned"
 class Course(Accounts):
     """Moves leases, their items and their jobs on. Those who place items call its public methods."""
 
-    def not_held(self, lease: Lease, now: int) -> None:
+    def not_held(self, hold: Hold, now: int) -> None:
         """The payer cannot cover it: the lease ends, and his items wait until money comes in."""
+        lease = hold.lease
+        self._give_back_for_check(hold)
         self.unfunded.add(lease.payer)
         if lease.id in self.leases:
             self._step(self.leases[lease.id], lease_events.Unfunded(now))
@@ -69,6 +74,13 @@ class Course(Accounts):
         if self.judging.comparing.learn(asked, compared):
             entry = self.jobs[asked.job]
             self._decide(entry, *self.judging.decide(entry.job, entry.items[asked.item]), now)
+
+    def uncheck(self, entry: Entry, item: Item, now: int) -> None:
+        """Do without a result that the network cannot pay for, or that no node can give."""
+        if item.votes:
+            self.settle_for_less(entry, item, now)
+        elif entry.job.replay is not None:
+            self.drop_canary(entry, now)
 
     def drop_canary(self, entry: Entry, now: int) -> None:
         """Give up a canary that its node cannot be given any more."""
@@ -111,7 +123,8 @@ class Course(Accounts):
                 self.changes.move(self._hold(after, window, amount))
             case lease_events.Settle():
                 if not self._close(before, after, effect):
-                    self._step(self.leases[after.id], lease_events.Unfunded(now, "buyer.budget"))
+                    reason = NOT_COVERED if after.charged_to else "buyer.budget"
+                    self._step(self.leases[after.id], lease_events.Unfunded(now, reason))
             case lease_events.Release(window):
                 self.changes.move(Collect(before, window, NOTHING, opens=True))
                 self.unfunded.discard(before.payer)
@@ -178,6 +191,8 @@ class Course(Accounts):
         self._set_item(entry, item, now)
         if not item.wanted and not item.leases:  # it was cancelled
             self._cancel_item(entry, item, now)
+        elif NOT_COVERED in {lease.reason, lease.stop_reason} and not item.leases:
+            self.uncheck(entry, item, now)
         self._end_job(entry, now)
 
     def _cancel(self, entry: Entry, now: int) -> None:

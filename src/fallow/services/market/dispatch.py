@@ -10,7 +10,10 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from functools import partial
 
+import msgspec
+
 from fallow.domain.billing import deposit
+from fallow.domain.canaries import REPLAY_MS_MAX
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import Item, Job, Needs
 from fallow.domain.leases import Lease
@@ -137,12 +140,8 @@ class _Turn:
         is_canary = self.entry.job.replay is not None
         if item.leases or not (item.votes or is_canary):
             return
-        if payer not in self.brain.unfunded and not self._hopeless(item):
-            return
-        if item.votes:
-            self.brain.settle_for_less(self.entry, item, self.now)
-        else:
-            self.brain.drop_canary(self.entry, self.now)
+        if payer in self.brain.unfunded or self._hopeless(item):
+            self.brain.uncheck(self.entry, item, self.now)
 
     def _payer(self, item: Item) -> bytes:
         """The buyer pays as many results as he ordered; the network pays for those that it checks them with.
@@ -242,8 +241,37 @@ class _Turn:
                 self.brain.over_budget(self.entry, item, self.now)
             return False
         lease = _lease(self.entry.job, item, slot, payer, self.now, window_ms, price)
-        self.brain.place(self.entry.job.order.id, item.index, lease)
+        covered = self._covered(item, lease)
+        if covered is None:
+            if not item.leases:
+                self.brain.uncheck(self.entry, item, self.now)
+            return False
+        self.brain.place(self.entry.job.order.id, item.index, covered)
         return True
+
+    def _covered(self, item: Item, lease: Lease) -> Lease | None:
+        """The lease with who pays for it if the network orders it as a check; None when nobody does."""
+        job = self.entry.job
+        if lease.payer != NETWORK or (job.planted and job.replay is None):
+            return lease
+        whole_ms = lease.window_limit_ms(0)
+        limit_ms = whole_ms if job.replay is None else min(whole_ms, REPLAY_MS_MAX)
+        first_ms = max((self.brain.leases[vote.lease].claim_ms for vote in item.votes), default=0)
+        charged_to, ms = self.brain.payable(
+            self._due_to(item), lease.node, lease.price_microusd_per_hour, limit_ms, first_ms, self.now
+        )
+        covered_ms = None if ms == whole_ms else ms
+        return msgspec.structs.replace(lease, charged_to=charged_to, covered_ms=covered_ms) if ms else None
+
+    def _due_to(self, item: Item) -> bytes:
+        """The account whose fees pay what the network orders: who ordered the work that is done once more.
+
+        A canary itself is due to who bought what nobody checked, and so are all results of a planted one.
+        """
+        job, replay = self.entry.job, self.entry.job.replay
+        if replay is None:
+            return job.account
+        return replay.account if item.votes and not job.planted else replay.due_to
 
 
 def _lease(job: Job, item: Item, slot: Slot, payer: bytes, now: int, window_ms: int, price: int) -> Lease:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fallow.domain import jobs as job_rules
-from fallow.domain.canaries import DISPUTED_VOTES, canary_one_in, known_of
+from fallow.domain.canaries import DISPUTED_VOTES, Owed, canary_one_in, known_of
 from fallow.domain.decisions import Decision
 from fallow.domain.draws import Purpose, Seed, draw
 from fallow.domain.facts import NodeShown
@@ -139,7 +139,7 @@ class Judging:
         changes.reruns.append(found)
         suspect = self.reruns.learn(found)
         for node in () if found.same else suspect:
-            self.canaries.owe(node, found.lease)
+            self.canaries.owe(node, Owed(found.lease))
 
     def _wanted(self, job: Job, item: Item, lease: Lease, changes: Changes, now: int) -> int:
         """Draw how many results an item takes of which one is there; one that is not checked may bring a canary."""
@@ -154,7 +154,7 @@ class Judging:
 
     def _draw_canary(self, lease: Lease, changes: Changes, now: int) -> None:
         if self._drawn(Purpose.CANARY, lease, canary_one_in(self.standing(lease.node)), changes, now):
-            self.canaries.owe(lease.node, lease.id)
+            self.canaries.owe(lease.node, Owed(lease.id, lease))
 
     def _draw_rerun(self, job: Job, item: Item, lease: Lease, changes: Changes, now: int) -> None:
         program = job.account, job.needs.program

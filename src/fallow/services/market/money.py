@@ -152,14 +152,20 @@ def _make_good(wish: MakeGood, available: Available, reserve: Available, brain: 
 
 
 def _reserve(wish: Hold, available: Available, brain: Brain, now: int) -> list[Transfer]:
-    parts = split(wish.amount_microusd, available)
+    parts = _parts_of(wish, available)
     if parts is None:
-        brain.not_held(wish.lease, now)
+        brain.not_held(wish, now)
         return []
     for credit, amount in parts:
         available[credit] -= amount
     brain.held(wish.lease, parts)
     return hold(wish.lease.id, wish.window, wish.lease.payer, parts)
+
+
+def _parts_of(wish: Hold, available: Available) -> Parts | None:
+    if wish.parts is None:
+        return split(wish.amount_microusd, available)
+    return wish.parts if all(available[credit] >= amount for credit, amount in wish.parts) else None
 
 
 def _give_back(available: Available, held: Parts, paid: dict[Kind, Counter[int]]) -> None:

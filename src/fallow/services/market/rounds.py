@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from fallow.domain.billing import FeePolicy
+from fallow.domain.checks import Starting
 from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.jobs import Job, Needs
@@ -35,6 +36,7 @@ from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
 from fallow.services.market.reruns import Reruns
 from fallow.services.market.seeds import Seeds
+from fallow.services.market.starting import StartingCredit
 
 INPUTS_A_ROUND_MAX = 256
 INPUTS_WAITING_MAX = 10_000
@@ -77,6 +79,7 @@ class Rounds:
         *,
         holder: str,
         fee: FeePolicy,
+        starting: Starting = Starting(),  # noqa: B008 - immutable
         seeds: Seeds,
         window_ms: int,
         clock: Steady,
@@ -90,6 +93,7 @@ class Rounds:
     ) -> None:
         self._holder = holder
         self._fee = fee
+        self._starting = starting
         self._seeds = seeds
         self._window_ms = window_ms
         self._clock = clock
@@ -225,6 +229,7 @@ class Rounds:
         for offer in state.offers:
             brain.floor.offer(offer, now)
         brain.tallies = state.tallies
+        brain.starting = StartingCredit(self._starting, state.starting)
         brain.meters, brain.judging.standings = state.meters, state.standings
         brain.judging.canaries = Canaries(await self._seeds.known(tx))
         brain.judging.reruns = Reruns(await self._seeds.reruns(tx))
@@ -428,6 +433,7 @@ def _rows(brain: Brain, cursor: Cursor) -> MarketRows:
         offers=[brain.floor.slots[node].offer for node in changes.offers],
         meters={key: brain.meters[key] for key in changes.meters},
         tallies={key: brain.tallies[key] for key in changes.tallies},
+        starting={key: brain.starting.spent[key] for key in changes.starting},
         refusals=changes.refusals,
         standings={node: brain.judging.standing(node) for node in changes.standings},
         evidence=changes.evidence,

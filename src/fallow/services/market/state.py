@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fallow.domain.billing import FeePolicy, MeterKey
 from fallow.domain.chart import NETWORK
+from fallow.domain.checks import Starting
 from fallow.domain.draws import Seed
 from fallow.domain.jobs import Item
 from fallow.domain.leases import Lease, LeaseState
@@ -25,6 +26,7 @@ from fallow.services.market.floor import NOTHING, Floor, Slot
 from fallow.services.market.holders import Holders
 from fallow.services.market.judging import Judging
 from fallow.services.market.lookup import Choices, Lookup, key_of
+from fallow.services.market.starting import StartingCredit
 
 
 class Source(NamedTuple):
@@ -38,8 +40,9 @@ class Source(NamedTuple):
 class State:
     """All open jobs, open leases and offers."""
 
-    def __init__(self, fee: FeePolicy, seed: Seed) -> None:
+    def __init__(self, fee: FeePolicy, seed: Seed, starting: Starting = Starting()) -> None:  # noqa: B008 - immutable
         self.fee = fee
+        self.starting = StartingCredit(starting, {})
         self.judging = Judging(seed)
         self.floor = Floor()
         self.lookup = Lookup()
