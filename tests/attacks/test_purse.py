@@ -12,14 +12,15 @@ from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain.billing import HOUR_MS
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of
 from fallow.domain.checks import Starting
-from fallow.domain.jobs import Item, ItemState
+from fallow.domain.jobs import Item, ItemState, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.reserve import Tally
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import TRUSTED_AFTER
 from fallow.services.market.course import NOT_COVERED
-from tests.market_world import DAY_MS, WINDOW_MS, Node, World, buyer, finish
+from fallow.services.market.rounds import Submission
+from tests.market_world import DAY_MS, WINDOW_MS, Node, World, buyer, failed, finish
 
 USED_MS = 5_000
 STARTING = Starting(1_000_000)
@@ -48,13 +49,14 @@ def anything(lease: Lease) -> bytes:
 class Town:
     """A network with two buyers; every node has an owner and a line of its own."""
 
-    def __init__(self, nodes: int, starting: Starting = STARTING) -> None:
+    def __init__(self, nodes: int, starting: Starting = STARTING, *, funded: bool = True) -> None:
         self.world = World(nodes=2 * nodes, starting=starting)
         self.nodes = self.world.nodes[::2]
         self.number = 0
         for node in self.nodes:
             finish(self.world.ledger.open_accounts(MemoryTransaction(), accounts_of(node.account)))
-        self.world.fund(starting.total)
+        if funded:
+            self.world.fund(starting.total)
 
     def sell(self, price: int, *nodes: Node, cores: int = 8) -> None:
         """Put nodes on the market at a price for a core and hour; an item takes one."""
@@ -235,6 +237,33 @@ def test_a_check_that_nobody_pays_leaves_others_alone() -> None:
     assert [item.checked for item in town.buy(LEAGUE, (cheap, dear))] == [False]
     assert not town.world.brain.unfunded
     assert [item.checked for item in town.buy(HONEST, (honest[2], honest[1]))] == [True]
+
+
+def test_planted_work_that_the_purse_cannot_pay_leaves_checks_alone() -> None:
+    """It waits for money, as a buyer's does; checks have what counts for their buyers."""
+    town, honest = honest_town()
+    dear = town.nodes[1]
+    town.sell(10**11, dear)
+    order = Order(
+        id="f" * 32, vertical="compute", work={}, requirements=Requirements(nodes_allowed=[dear.id.hex()]), replicas=2
+    )
+    planted = town.world.ask(Submission(order, buyer(9), Needs(compares=True), planted=True))
+    town.world.settle()
+    assert not failed(planted)
+    assert town.world.brain.unfunded == {NETWORK}
+    assert [item.checked for item in town.buy(HONEST, (honest[2], honest[1]))] == [True]
+
+
+def test_a_check_that_the_purse_does_not_hold_is_done_without_and_counts_for_nobody() -> None:
+    """More counts than there is: an operator who planted more than he had put there, say."""
+    town = Town(2, funded=False)
+    town.world.grant(HONEST, 10**6)
+    town.sell(FAIR, *town.nodes)
+    (item,) = town.buy(HONEST)
+    (check,) = (lease for lease in town.world.store.all_leases() if lease.payer == NETWORK)
+    assert (check.reason, check.caused_by, check.owed_microusd) == (NOT_COVERED, "network", 0)
+    assert (item.state, item.checked) == (ItemState.DONE, False)
+    assert (town.spent, town.world.brain.unfunded) == (0, set())
 
 
 def test_who_drags_a_check_is_stopped_and_paid_no_longer_than_it_is_covered() -> None:

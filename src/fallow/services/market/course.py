@@ -32,12 +32,13 @@ class Course(Accounts):
     """Moves leases, their items and their jobs on. Those who place items call its public methods."""
 
     def not_held(self, hold: Hold, now: int) -> None:
-        """The payer cannot cover it: the lease ends, and his items wait until money comes in."""
+        """The payer cannot cover it: the lease ends, and his items wait until money comes in; no check does."""
         lease = hold.lease
         self._give_back_for_check(hold)
-        self.unfunded.add(lease.payer)
+        if not lease.charged_to:
+            self.unfunded.add(lease.payer)
         if lease.id in self.leases:
-            self._step(self.leases[lease.id], lease_events.Unfunded(now))
+            self._step(self.leases[lease.id], lease_events.Unfunded(now, NOT_COVERED if lease.charged_to else ""))
 
     def place(self, job_id: str, index: int, lease: Lease) -> None:
         """Propose a lease for an item: money is reserved first, then the node is asked."""

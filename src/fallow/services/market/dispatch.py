@@ -115,11 +115,12 @@ class _Turn:
             index = self.waiting.popleft()
             item = self.entry.items[index]
             payer = self._payer(item)
-            if not item.lacks_lease or (payer and payer in self.brain.unfunded):
+            unfunded = self._unfunded(payer)
+            if not item.lacks_lease or (payer and unfunded):
                 continue
-            slot = None if payer in self.brain.unfunded else self._slot_for(item)
+            slot = None if unfunded else self._slot_for(item)
             if slot is None:
-                if payer not in self.brain.unfunded and self.entry.suspect is None and not self.entry.first:
+                if not unfunded and self.entry.suspect is None and not self.entry.first:
                     self.short.append(item)
                 self._give_up_checking(item, payer)
                 if len(self.short) >= PREEMPTED_A_ROUND_MAX and not (item.votes or item.leases or item.shunned):
@@ -128,6 +129,15 @@ class _Turn:
                 self.waiting.append(index)
                 return True
         return False
+
+    @property
+    def _planted(self) -> bool:
+        """Whether the operator ordered it, and so decides what it may cost."""
+        return self.entry.job.planted and self.entry.job.replay is None
+
+    def _unfunded(self, payer: bytes) -> bool:
+        """Whether there was no money for the payer's last lease. What the network planted stops none of its checks."""
+        return payer in self.brain.unfunded and (payer != NETWORK or self._planted)
 
     def _suspects(self) -> frozenset[bytes]:
         """Nodes that re-runs of this program hint at: they get none of it while there is another that could do it."""
@@ -140,7 +150,7 @@ class _Turn:
         is_canary = self.entry.job.replay is not None
         if item.leases or not (item.votes or is_canary):
             return
-        if payer in self.brain.unfunded or self._hopeless(item):
+        if self._unfunded(payer) or self._hopeless(item):
             self.brain.uncheck(self.entry, item, self.now)
 
     def _payer(self, item: Item) -> bytes:
@@ -251,12 +261,12 @@ class _Turn:
 
     def _covered(self, item: Item, lease: Lease) -> Lease | None:
         """The lease with who pays for it if the network orders it as a check; None when nobody does."""
-        job = self.entry.job
-        if lease.payer != NETWORK or (job.planted and job.replay is None):
+        if lease.payer != NETWORK or self._planted:
             return lease
         whole_ms = lease.window_limit_ms(0)
-        limit_ms = whole_ms if job.replay is None else min(whole_ms, REPLAY_MS_MAX)
-        first_ms = max((self.brain.leases[vote.lease].claim_ms for vote in item.votes), default=0)
+        limit_ms = whole_ms if self.entry.job.replay is None else min(whole_ms, REPLAY_MS_MAX)
+        first = [self.brain.leases[vote.lease] for vote in item.votes]
+        first_ms = max((one.used_ms + one.claim_ms for one in first), default=0)
         charged_to, ms = self.brain.payable(
             self._due_to(item), lease.node, lease.price_microusd_per_hour, limit_ms, first_ms, self.now
         )
