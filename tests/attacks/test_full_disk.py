@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
+from fallow.adapters.blobs import FolderBlobs
+from fallow.domain.errors import Unavailable
 from fallow.verticals.compute.worker.wasm_files import BLOBS
 from tests.capability import require
 from tests.engines import reachable_folder
@@ -69,3 +74,20 @@ async def test_an_agent_whose_disk_is_full_loses_nothing() -> None:
             assert len(await net.buyer.leases(running.id)) == 1, "what ran when the disk was full was not lost"
             assert (await barn.ask("status"))["records_refused"] == []
             await check_books(net)
+
+
+async def test_a_network_whose_disk_is_full_says_so_and_keeps_no_part_of_what_it_could_not_take() -> None:
+    with small_disk() as disk:
+        blobs, data = FolderBlobs(disk / "blobs"), os.urandom(3 << 20)
+        name = hashlib.sha256(data).hexdigest()
+
+        async def sent() -> AsyncIterator[bytes]:
+            yield data
+
+        filler = fill(disk)
+        with pytest.raises(Unavailable, match="no room") as refused:
+            await blobs.put("a1" * 20, name, sent(), bytes_max=len(data))
+        assert refused.value.code == "blob.no_room"
+        filler.unlink()
+        assert [path for path in disk.rglob("*") if path.is_file()] == []
+        assert await blobs.put("a1" * 20, name, sent(), bytes_max=len(data)) == len(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,6 +25,7 @@ NOTED_EVERY_MS = 3_600_000
 """How exactly it is known when a blob was last used: a file's time of change is not written at each look."""
 
 _PART = ".part"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _OWNER = re.compile(r"(?:[0-9a-f]{2}){1,32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -41,8 +43,18 @@ class FolderBlobs:
             _remove_if_dead(leftover)
 
     async def put(self, owner: str, sha256: str, chunks: AsyncIterator[bytes], *, bytes_max: int) -> int:
-        """See the port; errors `blob.name`, `blob.hash`, `blob.too_large`."""
+        """See the port; errors `blob.name`, `blob.hash`, `blob.too_large`, `blob.no_room`."""
         path = self._path(owner, sha256)
+        try:
+            return await self._put(path, sha256, chunks, bytes_max)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise Unavailable(
+                "blob.no_room", "The network has no room left to store this.", "Its operator can make some."
+            ) from error
+
+    async def _put(self, path: Path, sha256: str, chunks: AsyncIterator[bytes], bytes_max: int) -> int:
         part = await asyncio.to_thread(_Part, path)
         try:
             async for piece in pieces(chunks, bytes_max):
@@ -131,7 +143,8 @@ class _Part:
     def discard(self) -> None:
         """Close the file, and remove it unless it was kept."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # on a full disk closing fails, too, since it writes what is left
+                self._file.close()
             Path(self._file.name).unlink(missing_ok=True)
 
 

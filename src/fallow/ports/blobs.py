@@ -24,7 +24,7 @@ class Blobs(Protocol):
         Raises:
             InvalidInput: the bytes have another hash; nothing is stored.
             TooMuch: there are more than `bytes_max`; nothing is stored.
-            Unavailable: it was removed just now (`blob.removed`): send it again.
+            Unavailable: it was removed just now (`blob.removed`): send it again. Or there is no room (`blob.no_room`).
         """
         ...
 
