@@ -242,9 +242,10 @@ class Registry:
             raise NotAllowed("join.code_expired", "The account's code has expired.", "Ask its holder for a new one.")
         problem = await self._store.use_token(tx, token_digest(request.token), now)
         if problem:
+            said = "used up, or its operator ended it" if problem == "used_up" else problem
             raise NotAllowed(
                 f"join.token_{problem}",
-                f"The join token is {problem.replace('_', ' ')}.",
+                f"The join token is {said}.",
                 "Ask the operator for a new one: fallow token new",
             )
         owner = await self._account(tx, "") if code is None else await self._own_key(tx, code.account)
