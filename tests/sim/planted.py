@@ -149,9 +149,9 @@ def duplicate_batch_taken(patch: Patch) -> None:
     """Ingest takes a batch that it has already as a new one."""
     admit = ingest.Ingest._admit
 
-    def take_anything(self: Any, batch: Any, enrolled: Any, expected: Any, known: Any, epoch: int, now: int) -> Any:
-        known.pop(ingest._key(batch), None)
-        return admit(self, batch, enrolled, expected, known, epoch, now)
+    def take_anything(self: Any, waiting: Any, enrolled: Any, expected: Any, known: Any, epoch: int, now: int) -> Any:
+        known.pop(ingest._key(waiting.batch), None)
+        return admit(self, waiting, enrolled, expected, known, epoch, now)
 
     patch.setattr(ingest.Ingest, "_admit", take_anything)
     patch.setattr(ingest, "check_order", lambda *_: None)

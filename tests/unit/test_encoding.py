@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.domain.encoding import DEPTH_MAX, decode, encode, tagged_hash
+from fallow.domain.encoding import DEPTH_MAX, decode, decode_all, encode, tagged_hash
 from fallow.domain.errors import InvalidInput
 
 LEAVES = st.none() | st.booleans() | st.integers(-(1 << 64), (1 << 64) - 1) | st.binary() | st.text()
@@ -164,3 +164,45 @@ def test_keys_with_one_hash_are_not_compared() -> None:
 def test_a_hash_for_one_purpose_fits_no_other() -> None:
     assert tagged_hash("a", b"b") == hashlib.sha256(b"a\0b").digest()
     assert tagged_hash("a", b"b") != tagged_hash("ab", b"") != tagged_hash("", b"ab")
+
+
+def outcome(several: list[bytes], *, together: bool) -> object:
+    """What decoding gives, or why it does not."""
+    try:
+        return decode_all(several) if together else [decode(data) for data in several]
+    except InvalidInput as error:
+        return error.code, error.message
+
+
+@given(st.lists(VALUES, max_size=30))
+def test_several_are_decoded_as_each_alone(values: list[Any]) -> None:
+    encoded = [encode(value) for value in values]
+    assert decode_all(encoded) == values
+
+
+@given(st.lists(st.binary(max_size=12) | VALUES.map(encode), max_size=6))
+def test_whatever_is_refused_alone_is_refused_among_others(several: list[bytes]) -> None:
+    assert outcome(several, together=True) == outcome(several, together=False)
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        [b"\x82\x01", b"\x02", b"\x03"],  # an array that is cut in two
+        [b"\x01\x02", b""],  # two in the place of one
+        [b"", b"\x01\x02"],
+        [b"\xd8\x1c\x81\x01", b"\xd8\x1d\x00"],  # a reference to a part of the one before
+        [b"\x18\x01", b"\x01"],  # an integer that is longer than it need be
+        [b"\xa2\x61b\x01\x61a\x02"],  # keys out of order
+        [b"\xf9\x3c\x00"],  # a float
+        [b"\x81" * (DEPTH_MAX + 1) + b"\x80"],  # too deep
+        [b"\xff", b"\x01"],
+    ],
+)
+def test_what_only_looks_right_among_others_is_refused(several: list[bytes]) -> None:
+    assert isinstance(found := outcome(several, together=True), tuple)
+    assert found == outcome(several, together=False)
+
+
+def test_values_of_the_greatest_depth_are_decoded_together() -> None:
+    assert decode_all([encode(nested(DEPTH_MAX))] * 2) == [nested(DEPTH_MAX)] * 2

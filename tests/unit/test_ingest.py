@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fallow.domain.batches import Batch, open_batch, seal_batch
+from fallow.domain.batches import open_batch, seal_batch
 from fallow.domain.calls import INGESTED, ingest
 from fallow.domain.encoding import decode, encode
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
@@ -169,10 +169,10 @@ async def test_a_batch_that_hits_a_bug_spoils_no_other_and_ends_nothing(
     node, other = world.nodes
     admit = service.Ingest._admit
 
-    def hits_a_bug(self: service.Ingest, batch: Batch, *rest: Any) -> object:
-        if batch.node == node.id:
+    def hits_a_bug(self: service.Ingest, waiting: service._Waiting, *rest: Any) -> object:
+        if waiting.batch.node == node.id:
             raise LookupError("a bug")
-        return admit(self, batch, *rest)
+        return admit(self, waiting, *rest)
 
     monkeypatch.setattr(service.Ingest, "_admit", hits_a_bug)
     batches = [(node, node.batch()), (other, other.batch())]

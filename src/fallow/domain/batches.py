@@ -16,7 +16,7 @@ from fallow.domain.encoding import decode, decode_again, encode
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.identity import verify
 from fallow.domain.merkle import merkle_root
-from fallow.domain.records import Count, Record, convert
+from fallow.domain.records import Count, Record, convert, decode_records
 from fallow.domain.signing import Sign, Signed, signed_message
 
 BATCH_TAG = "fallow/batch/1"
@@ -107,7 +107,7 @@ def open_batch(data: bytes, *, net: str) -> Batch:
     header = (envelope.net, envelope.node, envelope.boot, envelope.seq)
     if not verify(envelope.node, _message(*header, len(envelope.records), root), envelope.sig):
         raise NotAllowed("batch.signature", "The batch is not signed by the node that it names.")
-    records = tuple(Record.decode(record) for record in envelope.records)
+    records = tuple(decode_records(envelope.records))
     _check_order(records)
     first = records[0]
     if (first.net, first.node, first.boot, first.seq) != header:

@@ -8,7 +8,7 @@ older libraries and the bytewise order of RFC 8949 are the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -23,6 +23,8 @@ INT_MIN, INT_MAX = -(1 << 64), (1 << 64) - 1
 """What CBOR writes without a tag."""
 UNBOUNDED = 1 << 62
 KEYS_REMEMBERED = 32
+ARRAY = 0x80
+"""What the first byte of a length has besides in an array's head."""
 LOAD_DEPTH = DEPTH_MAX + 2
 
 Value = Any
@@ -59,6 +61,31 @@ def decode(data: bytes) -> Value:
     return value
 
 
+def decode_all(several: Sequence[bytes]) -> list[Value]:
+    """Decode each as `decode` does, and raise what it raises, in less time where all are in order.
+
+    They are read in one go as the elements of one array. That each of them is one element, in the deterministic form,
+    is shown by writing it again; whatever does not come out so is decoded alone, which says why.
+    """
+    joined = cbor2.dumps(len(several))
+    joined = bytes([joined[0] | ARRAY, *joined[1:]]) + b"".join(several)
+    try:
+        values = cbor2.loads(
+            joined,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+            max_depth=LOAD_DEPTH + 1,
+        )
+        for_each = values if isinstance(values, list) and len(values) == len(several) else []
+        _check(for_each, len(joined), ordered=True, depth=-1)
+        if [cbor2.dumps(value) for value in for_each] == list(several):
+            return for_each
+    except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError, OverflowError, InvalidInput):
+        pass
+    return [decode(data) for data in several]
+
+
 def decode_again(data: bytes) -> Value:
     """Decode what `decode` has accepted before and what was in safe keeping since: nothing is checked."""
     return cbor2.loads(data)
@@ -69,13 +96,13 @@ def tagged_hash(tag: str, data: bytes) -> bytes:
     return hashlib.sha256(tag.encode() + b"\0" + data).digest()
 
 
-def _check(value: Value, room: int, *, ordered: bool) -> None:  # noqa: C901 - one case a type
+def _check(value: Value, room: int, *, ordered: bool, depth: int = 0) -> None:  # noqa: C901 - one case a type
     """Refuse what the encoding does not have, or what is larger than `room` bytes; level by level, from the outermost.
 
     Without the bound a few references to shared values (tags 28 and 29, 25 and 256) would unfold without end. With
     `ordered` the keys of maps must stand in the order in which they are written.
     """
-    level, depth = [value], 0
+    level = [value]
     while level:
         if depth > DEPTH_MAX:
             raise InvalidInput("encoding.too_deep", f"The value nests deeper than {DEPTH_MAX} levels.")

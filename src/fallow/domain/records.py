@@ -7,13 +7,13 @@ beside it and live in a store that can be erased without touching any signed byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from fallow.domain.encoding import decode, encode, tagged_hash
+from fallow.domain.encoding import decode, decode_all, encode, tagged_hash
 from fallow.domain.errors import InvalidInput
 
 COMMITMENT_TAG = "fallow/commitment/1"
@@ -92,6 +92,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return convert(self.body, body_type, "record.body")
 
 
+def decode_records(several: Sequence[bytes]) -> list[Record]:
+    """Read records, in less time than one by one; raises as `Record.decode`."""
+    if any(len(data) > RECORD_BYTES_MAX for data in several):
+        raise InvalidInput("record.too_large", f"A record has at most {RECORD_BYTES_MAX} bytes.")
+    return convert(decode_all(several), list[Record], "record.malformed")
+
+
 def make_record(
     body: Body, *, net: str, node: bytes, boot: int, seq: int, at: int, new_salt: Callable[[], bytes]
 ) -> tuple[Record, dict[str, Opening]]:
@@ -123,7 +130,7 @@ def commitment(net: str, kind: str, field: str, opening: Opening) -> bytes:
 
 def check_openings(record: Record, openings: Mapping[str, Opening]) -> None:
     """Raise InvalidInput unless `openings` are exactly those of the record's sealed fields."""
-    if set(openings) != set(record.sealed):
+    if openings.keys() != record.sealed.keys():
         raise InvalidInput("record.openings", "The openings do not name the record's sealed fields.")
     for field, opening in openings.items():
         if commitment(record.net, record.kind, field, opening) != record.sealed[field]:

@@ -41,7 +41,10 @@ BATCHES_A_TRANSACTION_MAX = 256
 
 
 class _Waiting(NamedTuple):
+    """A batch that was checked. Its records are not kept: Python would look through all of them for garbage."""
+
     batch: Batch
+    records: int
     openings: list[StoredOpening]
     answer: asyncio.Future[bytes]
 
@@ -92,22 +95,22 @@ class Ingest:
         The bus lets a node send on its own subject only, so that this names who sends too much before anything is read.
         """
         self._bytes.take(subject, len(delivery.batch))
-        batch, openings = await asyncio.to_thread(_check, delivery, self._net)
+        batch, count, openings = await asyncio.to_thread(_check, delivery, self._net)
         if subject != ingest(batch.node.hex()):
             raise NotAllowed("ingest.not_yours", "A node hands in its own records only.")
         if self._under_way[batch.node] >= WAITING_A_NODE_MAX:
             raise Unavailable("ingest.too_many", "Too many batches of this node wait to be written.", "Send it again.")
         self._under_way[batch.node] += 1
         try:
-            return Delivered(promise=await self._written(batch, openings))
+            return Delivered(promise=await self._written(batch, count, openings))
         finally:
             self._under_way[batch.node] -= 1
             if not self._under_way[batch.node]:
                 del self._under_way[batch.node]
 
-    async def _written(self, batch: Batch, openings: list[StoredOpening]) -> bytes:
+    async def _written(self, batch: Batch, count: int, openings: list[StoredOpening]) -> bytes:
         """Have a batch written, and return its promise."""
-        waiting = _Waiting(batch, openings, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(batch, count, openings, asyncio.get_running_loop().create_future())
         try:
             self._waiting.put_nowait(waiting)
         except asyncio.QueueFull as error:
@@ -187,7 +190,7 @@ class Ingest:
         answers: list[bytes | FallowError] = []
         for waiting in group:
             try:
-                fresh = self._admit(waiting.batch, enrolled, expected, known, epoch, now)
+                fresh = self._admit(waiting, enrolled, expected, known, epoch, now)
             except FallowError as error:
                 answers.append(error)
                 continue
@@ -201,7 +204,7 @@ class Ingest:
 
     def _admit(
         self,
-        batch: Batch,
+        waiting: _Waiting,
         enrolled: set[bytes],
         expected: dict[bytes, Expected],
         known: dict[BatchKey, tuple[bytes, bytes]],
@@ -209,6 +212,7 @@ class Ingest:
         now: int,
     ) -> StoredBatch | None:
         """Decide on one batch and note it in `expected` and `known`; None when it is there already."""
+        batch, count = waiting.batch, waiting.records
         key = _key(batch)
         if batch.node not in enrolled:
             raise NotAllowed("ingest.not_enrolled", "This node is not enrolled here.", "Join first: fallow agent join")
@@ -216,7 +220,6 @@ class Ingest:
             check_same(batch, known[key][0])
             return None
         check_order(batch, expected.get(batch.node))
-        count = len(batch.records)
         promise = Promise(
             net=self._net,
             epoch=epoch,
@@ -236,7 +239,7 @@ def _key(batch: Batch) -> BatchKey:
     return BatchKey(batch.node, batch.boot, batch.seq)
 
 
-def _check(delivery: Deliver, net: str) -> tuple[Batch, list[StoredOpening]]:
+def _check(delivery: Deliver, net: str) -> tuple[Batch, int, list[StoredOpening]]:
     batch = open_batch(delivery.batch, net=net)
     unknown = set(delivery.openings) - {str(index) for index in range(len(batch.records))}
     if unknown:
@@ -248,4 +251,4 @@ def _check(delivery: Deliver, net: str) -> tuple[Batch, list[StoredOpening]]:
         if given:
             name = record_name(record.encode())
             openings += [StoredOpening(name, field, o.salt, encode(o.value)) for field, o in given.items()]
-    return batch, openings
+    return batch._replace(records=()), len(batch.records), openings
