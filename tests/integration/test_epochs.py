@@ -67,12 +67,27 @@ async def test_a_closing_dies_at_every_step_and_a_stranger_verifies_all_epochs(t
         assert [each.epoch for each in await net.buyer.epochs(limit=2)] == [second.epoch, first.epoch]
         await verify(net, first.epoch, tmp_path / "fetched")
         await verify(net, second.epoch, tmp_path / "fetched", follows=True)
+        (row,) = await net.fetch("SELECT count(*) AS sealed FROM ingest.opening")
+        assert row["sealed"] >= 1  # the machine's name, and who has paid
+        names_nobody(tmp_path / "fetched", b"barn", net.first.account)
+        await net.fetch("DELETE FROM ingest.opening")  # whoever it was about is erased
+        await verify(net, first.epoch, tmp_path / "fetched again")
         said = await fallow("agent", "promises", "--home", barn.home, "--json")
         assert said.code == 0, said
         kept = json.loads(said.out)
         assert kept["broken"] == []
         assert kept["kept"] >= 3
         await check_books(net)
+
+
+def names_nobody(archive: Path, label: bytes, payer: str) -> None:
+    """No file tells a machine's name or address, or who paid."""
+    hidden = (label, payer.lower().encode(), bytes.fromhex(payer.removeprefix("0x")), b"127.0.", b"localhost")
+    files = [file for file in archive.rglob("*") if file.is_file()]
+    assert len(files) >= 10
+    for file in files:
+        data = file.read_bytes()
+        assert not [each for each in hidden if each in data or each in data.lower()], file
 
 
 async def verify(net: Net, epoch: int, folder: Path, *, follows: bool = False) -> None:
