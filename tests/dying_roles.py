@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from fallow.adapters.engines import supervisor
 from fallow.adapters.engines.process import Program
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.bootstrap import serve, up
@@ -13,6 +14,7 @@ from fallow.cli.main import main as fallow
 from fallow.services.epochs.service import Closing
 from fallow.services.epochs.writing import Spool
 from fallow.services.ingest.service import Ingest
+from fallow.services.market import rounds
 from fallow.services.market.changes import Changes, Collect, Hold, MakeGood, Money
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
@@ -28,6 +30,7 @@ def main() -> None:
         serve.main()
     else:
         up._program = _dying(up._program, folder)
+        supervisor._LONGEST_DELAY = supervisor._SHORTEST_DELAY  # they are to die often, one death after the other
         fallow()
 
 
@@ -40,8 +43,13 @@ def _dying(original: Callable[..., Program], folder: Path) -> Callable[..., Prog
     return program
 
 
+TERM_MS = 1_500
+"""Of a market: its successor, which waits for the end of it after each death, comes to the next step sooner."""
+
+
 def wrap(killer: Killer) -> None:
     """Have ingest, the market and the closing come to their steps."""
+    rounds.TERM_MS = TERM_MS
     killer.wrap(PostgresIngestStore, "append", after=lambda *_: ["batch uncommitted"])
     killer.wrap(Ingest, "_wake_readers", before=lambda *_: ["batch committed"])
     killer.wrap(Cashier, "move", after=lambda _, __, ___, money, ____: _moves("uncommitted", money))
