@@ -7,14 +7,19 @@ what it got.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain.billing import HOUR_MS
+from fallow.domain.canaries import check_planted
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of
 from fallow.domain.checks import Starting
+from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import Item, ItemState, Needs
 from fallow.domain.leases import Lease, LeaseState
-from fallow.domain.orders import Order, Requirements
+from fallow.domain.orders import Order, Requirements, Tolerance
 from fallow.domain.reserve import Tally
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import TRUSTED_AFTER
@@ -237,6 +242,21 @@ def test_a_check_that_nobody_pays_leaves_others_alone() -> None:
     assert [item.checked for item in town.buy(LEAGUE, (cheap, dear))] == [False]
     assert not town.world.brain.unfunded
     assert [item.checked for item in town.buy(HONEST, (honest[2], honest[1]))] == [True]
+
+
+def test_planted_work_says_what_it_may_cost() -> None:
+    """The network pays for it whatever nodes ask, so that its operator has to say how much they may."""
+    fields: dict[str, Any] = {"id": "f" * 32, "vertical": "compute", "work": {}}
+    check_planted(Order(**fields, replicas=2, max_price_microusd_per_hour=FAIR))
+    for code, asked in (
+        ("checks.price", {"replicas": 2}),
+        ("checks.budget", {"replicas": 2, "max_price_microusd_per_hour": FAIR, "budget_microusd": 10}),
+        ("checks.replicas", {"max_price_microusd_per_hour": FAIR}),
+        ("checks.exact", {"replicas": 2, "compare": "tolerance", "tolerance": Tolerance(rtol="0.1")}),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            check_planted(Order(**fields, **asked))
+        assert refused.value.code == code
 
 
 def test_planted_work_that_the_purse_cannot_pay_leaves_checks_alone() -> None:

@@ -93,7 +93,8 @@ def hints(*, json: Json = False) -> None:
 def plant(program: ExistingFile, /, *inputs: ExistingFile, wanted: Options = None, json: Json = False) -> None:
     """Have a program or script done once for each input, on the network's account, and make canaries of it.
 
-    It must give the same bytes on every machine. It takes a key that may both buy and operate.
+    It must give the same bytes on every machine, and --max-price says what the network pays at most. It takes a key
+    that may both buy and operate.
     """
     wanted = wanted or Wanted()
     with profiles.connect() as client:

@@ -14,9 +14,11 @@ from typing import NamedTuple
 import msgspec
 
 from fallow.domain.chart import NETWORK
+from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import Item, Job, Replay
 from fallow.domain.leases import Lease
 from fallow.domain.orders import Order
+from fallow.domain.resources import PRICE_MICROUSD_MAX
 from fallow.domain.verification import CHECKED_VOTES, TRUSTED_AFTER, Judgement, Says, Standing
 
 USED_MS_MAX = 60_000
@@ -86,6 +88,28 @@ def crowded_out(pool: Sequence[Known], new: Known) -> list[Known]:
     if len(pool) < KNOWN_MAX:
         return []
     return ([entry for entry in pool if not entry.job.planted] or list(pool))[:1]
+
+
+def check_planted(order: Order) -> None:
+    """Refuse an order that the network is to pay for and make canaries of, unless results can be known and prices end.
+
+    Raises:
+        InvalidInput: too few replicas, a tolerance, no highest price, or a budget: the network's own order keeps none.
+    """
+    if order.replicas < CHECKED_VOTES:
+        raise InvalidInput(
+            "checks.replicas", "A result is known when owners agree on it.", f"Ask for {CHECKED_VOTES} replicas."
+        )
+    if order.tolerance is not None:
+        raise InvalidInput("checks.exact", "A result is known when it is the same byte for byte.", "Leave compare out.")
+    if order.max_price_microusd_per_hour == PRICE_MICROUSD_MAX:
+        raise InvalidInput(
+            "checks.price", "The network pays what the nodes ask for that do it.", "Say the most an hour: --max-price."
+        )
+    if order.budget_microusd is not None:
+        raise InvalidInput(
+            "checks.budget", "What the network orders has no budget.", "Plant fewer inputs, with a time limit."
+        )
 
 
 class Owed(NamedTuple):

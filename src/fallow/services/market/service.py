@@ -11,12 +11,12 @@ from functools import partial
 import msgspec
 
 from fallow.domain import calls
-from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.canaries import check_planted
+from fallow.domain.errors import NotFound
 from fallow.domain.identity import address, address_text, node_id
 from fallow.domain.jobs import Item, Job, check_comparison, results_wanted
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
-from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import (
     BalanceView,
     EvidenceView,
@@ -192,18 +192,11 @@ class Market:
         """Take work of the operator's, on the network's account, that canaries are made of.
 
         Raises:
-            InvalidInput: its vertical is unknown or refuses the work, or nobody would confirm its results.
+            InvalidInput: its vertical is unknown or refuses the work, or `check_planted` the order.
             Conflict: the id is taken by another order.
         """
         account = address(request.account)
-        if request.order.replicas < CHECKED_VOTES:
-            raise InvalidInput(
-                "checks.replicas", "A result is known when owners agree on it.", f"Ask for {CHECKED_VOTES} replicas."
-            )
-        if request.order.tolerance is not None:
-            raise InvalidInput(
-                "checks.exact", "A result is known when it is the same byte for byte.", "Leave compare out."
-            )
+        check_planted(request.order)
         needs = needs_of(self._verticals, msgspec.structs.replace(request, secrets={}))
         needs = msgspec.structs.replace(needs, compares=True, proves=True)
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True))
