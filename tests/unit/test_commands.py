@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,11 +23,21 @@ from fallow.domain.streams import TerminalSize
 from fallow.ports.vertical import Command, Exit, Inside
 from fallow.verticals.compute.worker.inside import SandboxInside
 from tests.capability import require
+from tests.engines import child_environment
 from tests.network import until
 from tests.python_jobs import PythonCase, left_over
 
 WAITS = "import signal; print('waits', flush=True); signal.pause()"
 LASTS = "print('begun', flush=True); import time; time.sleep(65432)"
+FURTHER_BACK = """
+import asyncio, os, pathlib, sys
+from tests.unit.test_commands import job
+async def main():
+    async with job(pathlib.Path(sys.argv[1])) as running:
+        print(await running.python("import os; print(os.getpriority(os.PRIO_PROCESS, 0) > 10)"))
+os.setpriority(os.PRIO_PROCESS, 0, max(15, os.getpriority(os.PRIO_PROCESS, 0)))
+asyncio.run(main())
+"""
 SHOWN = """
 import json, os, resource
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
@@ -162,6 +174,15 @@ async def test_what_is_written_to_a_terminal_in_the_moment_of_the_end_is_kept(tm
             async with running.command(*words, size=TerminalSize(24, 80)) as command:
                 assert await command.wait() == Exit(0)
                 assert await command.stdout.read() == b"x" * 3000 + b"\r\n"
+
+
+def test_it_runs_where_the_agent_is_further_back_than_its_jobs(tmp_path: Path) -> None:
+    """Nobody but root comes forward again, not even to where the job is."""
+    require("bubblewrap")
+    require("memory-cgroup")
+    line = [sys.executable, "-c", FURTHER_BACK, str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, env=child_environment(), check=False)
+    assert done.stdout == "Said(exit=Exit(code=0, said=b''), out='True\\n', err='')\n", done.stderr
 
 
 async def test_what_it_started_ends_with_it_however_it_hides(tmp_path: Path) -> None:

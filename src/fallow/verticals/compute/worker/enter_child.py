@@ -61,7 +61,7 @@ def _become(task: dict[str, Any]) -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.chdir(task["folder"])
     os.umask(0o022)
-    os.setpriority(os.PRIO_PROCESS, 0, task["nice"])
+    os.setpriority(os.PRIO_PROCESS, 0, max(task["nice"], os.getpriority(os.PRIO_PROCESS, 0)))  # never forward
     for kind, wanted in task["limits"]:
         hard = resource.getrlimit(kind)[1]
         value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -94,7 +94,8 @@ class Child:
         if host_id is not None:
             for name in ("uid_map", "gid_map"):
                 Path(f"/proc/{self.pid}/{name}").write_text(f"0 0 1\n{JOB_ID} {host_id} 1\n")
-        os.setpriority(os.PRIO_PROCESS, self.pid, nice)
+        behind = max(nice, os.getpriority(os.PRIO_PROCESS, self.pid))  # an agent may be further back than its jobs
+        os.setpriority(os.PRIO_PROCESS, self.pid, behind)
         for kind, wanted in limits.items():
             _, hard = resource.prlimit(self.pid, kind)
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
