@@ -11,12 +11,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
 import uvloop
 
-from fallow.bootstrap.chain import run_chain
 from fallow.bootstrap.roles import run_core, run_gateway
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.domain.errors import FallowError, InvalidInput
@@ -58,12 +58,18 @@ def _running(data: Path, settings: Settings, roles: Sequence[str]) -> AbstractAs
     if list(roles) == [GATEWAY]:
         return run_gateway(data, settings)
     if list(roles) == [CHAIN]:
-        return run_chain(data, settings)
+        return _chain(data, settings)
     wanted = set(CORE if list(roles) == ["core"] else roles)
     if not wanted or wanted - set(CORE):
         names = ", ".join(("core", *CORE))
         raise InvalidInput("serve.role", f"Roles are: gateway (alone), chain (alone), or some of {names}.")
     return run_core(data, settings, wanted)
+
+
+def _chain(data: Path, settings: Settings) -> AbstractAsyncContextManager[str | None]:
+    # Loaded for this role alone: its EVM is large, and raises how deep this interpreter may recurse.
+    running: AbstractAsyncContextManager[str | None] = import_module("fallow.bootstrap.chain").run_chain(data, settings)
+    return running
 
 
 def main() -> None:

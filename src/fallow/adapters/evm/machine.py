@@ -6,9 +6,11 @@ are at most half full.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+import eth
 from eth.abc import BlockAPI, BlockHeaderAPI, ReceiptAPI, SignedTransactionAPI
 from eth.chains.base import MiningChain
 from eth.consensus.noproof import NoProofConsensus
@@ -22,6 +24,9 @@ from rlp.exceptions import RLPException
 
 from fallow.domain.errors import InvalidInput
 from fallow.ports.evm import Block, Log, Message, Outcome, Reverted, Sent
+
+sys.setrecursionlimit(eth.EVM_RECURSION_LIMIT)
+"""What calls 1,024 deep take. py_ecc, which py-evm loads, asks for 100,000: then nested JSON overflows the stack."""
 
 GAS_LIMIT = 60_000_000
 BLOCK_GAS_MAX = GAS_LIMIT // 2
