@@ -46,6 +46,7 @@ from fallow.bootstrap.garbage import short_collections
 from fallow.domain.batches import BATCH_TAG, seal_batch, split_batch
 from fallow.domain.calls import END_EPOCH, Deliver, Delivered, EndEpoch, ingest
 from fallow.domain.encoding import encode
+from fallow.domain.epochs.rules import Rules
 from fallow.domain.facts import UsageReceipt
 from fallow.domain.identity import verify
 from fallow.domain.merkle import merkle_root
@@ -196,6 +197,8 @@ async def close_s(dsn: str, folder: Path) -> tuple[Took, int]:
             log=PostgresIngestStore(),
             store=PostgresEpochStore(),
             archive=folder_archive(folder),
+            rules=Rules(),
+            meterings={},
         )
         await closing.close_next()
         return Took(time.monotonic() - began, time.process_time() + postgres_used_s() - used_s), end.epoch

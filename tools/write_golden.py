@@ -13,15 +13,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.golden_cases import golden_bytes, schemas, store, stored
+from tests.golden_epoch import golden_epoch
 
 
 def main() -> int:
-    """Write both files; returns the exit code."""
+    """Write all files; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changed", action="store_true", help="also replace and remove what is there")
     allowed = parser.parse_args().changed
     code = 0
-    for name, now in (("bytes", golden_bytes()), ("schemas", schemas())):
+    for name, now in (("bytes", golden_bytes()), ("schemas", schemas()), ("epoch", golden_epoch())):
         before = stored(name)
         differing = sorted(key for key in before if now.get(key) != before[key])
         if differing and not allowed:

@@ -17,12 +17,14 @@ from fallow.adapters.memory.epochs import MemoryEpochStore
 from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
 from fallow.domain.epochs.reading import checked_records
+from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import Conflict, Unavailable
 from fallow.ports.archive import whole
 from fallow.ports.ingest_store import EpochEnd
 from fallow.ports.rpc import call
 from fallow.services.epochs.service import LEAD_MS, LOOK_S, Closing
+from fallow.verticals.compute.core.metering import ComputeMetering
 from tests.unit.ingest_world import HOUR_MS, NET, World
 
 DAY_MS = 24 * HOUR_MS
@@ -53,6 +55,8 @@ class ClosingWorld(World):
             log=self.store,
             store=self.epochs,
             archive=self.archive,
+            rules=Rules(),
+            meterings={"compute": ComputeMetering()},
         )
 
     @property

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from fallow.domain.epochs.metering import Metering
 from fallow.domain.errors import Unavailable
 from fallow.ports.vertical import Vertical
 
 GROUP = "fallow.verticals"
+
+
+def load_meterings() -> dict[str, Metering]:
+    """What the installed verticals bring to an epoch, by name.
+
+    Raises:
+        Unavailable: see `load_verticals`.
+    """
+    verticals = load_verticals().items()
+    return {name: vertical.metering for name, vertical in verticals if vertical.metering is not None}
 
 
 def load_verticals() -> dict[str, Vertical]:

@@ -46,7 +46,7 @@ from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
 from fallow.bootstrap.lag import measured_lag
 from fallow.bootstrap.listening import address_of, refuse_outside, url_of
 from fallow.bootstrap.place import Place, bus_context, read_place
-from fallow.bootstrap.plugins import load_verticals
+from fallow.bootstrap.plugins import load_meterings, load_verticals
 from fallow.bootstrap.proxies import read_proxies
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
@@ -55,6 +55,7 @@ from fallow.domain.billing import FeePolicy
 from fallow.domain.chains import chain_id_of
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
+from fallow.domain.epochs.rules import Rules
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.records import SALT_BYTES
 from fallow.domain.views import NetworkView
@@ -231,12 +232,14 @@ def _ingest(ground: Ground) -> Ingest:
 
 
 async def _closing(ground: Ground, data: Path) -> Closing:
+    meterings = load_meterings()
+    kinds = {fact.kind for fact in CORE_FACTS}.union(*(one.kinds for one in meterings.values()))
     return Closing(
         net=ground.place.net,
         holder=secrets.token_hex(8),
         sign=ground.keys.sign,
         network_key=bytes(ground.keys.network.verify_key),
-        kinds={fact.kind for fact in CORE_FACTS},
+        kinds=kinds,
         folder=data / "closing",
         bus=ground.bus,
         clock=ground.clock,
@@ -244,6 +247,8 @@ async def _closing(ground: Ground, data: Path) -> Closing:
         log=PostgresIngestStore(),
         store=PostgresEpochStore(),
         archive=await asyncio.to_thread(open_archive, data, ground.settings),
+        rules=Rules(),
+        meterings=meterings,
     )
 
 

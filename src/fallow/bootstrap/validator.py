@@ -15,7 +15,8 @@ from coincurve import PrivateKey
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.engines.folders import data_lock
 from fallow.adapters.published import HttpPublished
-from fallow.domain.epochs.judging import close_without_policies
+from fallow.bootstrap.plugins import load_meterings
+from fallow.domain.epochs.closing import closer
 from fallow.domain.epochs.quorum import Vote
 from fallow.domain.errors import Unavailable
 from fallow.services.validator.book import Book
@@ -52,7 +53,7 @@ def run_validator(assignment: Assignment, report: Callable[[Seen], None], *, onc
             published=HttpPublished(assignment.url, assignment.tls),
             book=book_of(home, assignment.network_key),
             folder=home / "epochs",
-            close=close_without_policies,
+            close=closer(assignment.network_key, load_meterings()),
         )
         if once:
             _look(validator, report)

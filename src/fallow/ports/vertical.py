@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
+from fallow.domain.epochs.metering import Metering
 from fallow.domain.orders import Tolerance
 from fallow.domain.resources import Resources
 from fallow.domain.streams import TerminalSize
@@ -290,6 +291,8 @@ class Vertical(Protocol):
     """A kind of infrastructure."""
 
     name: str
+    metering: Metering | None
+    """What its records are worth in an epoch; None: nothing, it is not paid by the network."""
     capacity: Capacity | None
     """How its nodes show in roll calls what they have; None: they cannot."""
 

@@ -1,9 +1,9 @@
 """Closes epochs, one after the other: files what ingest wrote, and signs the statement.
 
 The steps of a closing: ingest ends the epoch (no record comes in any more), the files are put into the archive, the
-manifest last, the statement is created there, and that is noted. Each step gives the same bytes however often it is
-done; a closing that was cut short begins again at the first one. Once there is a statement in the archive nothing of
-its epoch changes.
+manifest last, after them what follows from them; the statement is created there, and that is noted. Each step gives
+the same bytes however often it is done; a closing that was cut short begins again at the first one. Once there is a
+statement in the archive nothing of its epoch changes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
-from fallow.domain.epochs.manifest import STATEMENT, Manifest, path_of
+from fallow.domain.epochs.closing import close
+from fallow.domain.epochs.folding import Epoch
+from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
+from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.reading import filed_records
+from fallow.domain.epochs.rules import Rules
+from fallow.domain.epochs.state import STATE
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import Conflict, FallowError, NotFound
 from fallow.domain.signing import Sign
@@ -60,6 +68,8 @@ class Closing:
         log: IngestStore,
         store: EpochStore,
         archive: Archive,
+        rules: Rules,
+        meterings: Mapping[str, Metering],
     ) -> None:
         self._net = net
         self._holder = holder
@@ -73,6 +83,8 @@ class Closing:
         self._log_store = log
         self._store = store
         self._archive = archive
+        self._rules = rules
+        self._meterings = meterings
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -104,7 +116,8 @@ class Closing:
         sealed = await asyncio.to_thread(self._said, end.epoch)
         if sealed is None:
             manifest = await self._file(end.epoch)
-            sealed = await self._say(self._statement(end, last, manifest))
+            statement = self._statement(end, last, manifest)
+            sealed = await self._say(await asyncio.to_thread(self._folded, statement, last, manifest))
         await self._note(Closed(end.epoch, sealed))
         return self._own(sealed, end.epoch)
 
@@ -154,6 +167,27 @@ class Closing:
             manifest=hashlib.sha256(manifest.encode()).digest(),
             previous=hashlib.sha256(last.statement).digest() if last else NONE,
         )
+
+    def _folded(self, statement: Statement, last: Closed | None, manifest: Manifest) -> Statement:
+        """Put the files that follow from the records into the archive; returns the statement with what they say."""
+        opening = self._closing_state(last)
+        epoch = Epoch(statement.net, statement.epoch, statement.until_ms, self._network_key)
+
+        def read(name: str) -> Iterable[bytes]:
+            return self._archive.read(path_of(statement.epoch, name))
+
+        closing = close(opening, epoch, filed_records(manifest, read), self._rules, self._meterings)
+        for name, data in closing.files.items():
+            self._archive.put(path_of(statement.epoch, name), data)
+        return msgspec.structs.replace(statement, **closing.fields)
+
+    def _closing_state(self, last: Closed | None) -> bytes:
+        """Read what the epoch before has carried on."""
+        said = self._own(last.statement, last.epoch) if last else None
+        if said is None or said.closing == NONE:
+            return b""
+        file = next(file for file in said.files if file.name == STATE)
+        return b"".join(checked(file, self._archive.read(path_of(said.epoch, STATE))))
 
     async def _say(self, statement: Statement) -> bytes:
         """Create the statement in the archive: from then on it is said."""

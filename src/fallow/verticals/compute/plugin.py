@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fallow.domain.epochs.metering import Metering
 from fallow.ports.blobs import Blobs
 from fallow.ports.vertical import Capacity, Comparer, Vertical, Worker, WorkNeeds
 from fallow.verticals.compute.core.capacity import StepCapacity
+from fallow.verticals.compute.core.metering import ComputeMetering
 from fallow.verticals.compute.core.work import ContainerWork, read_work
 
 
@@ -16,6 +18,7 @@ class Compute:
     """The plugin that the entry point names."""
 
     name = "compute"
+    metering: Metering | None = ComputeMetering()
     capacity: Capacity | None = StepCapacity()
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:

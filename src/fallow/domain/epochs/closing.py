@@ -1,0 +1,83 @@
+"""Closing an epoch, and closing it again: the files that follow from its records, and its statement. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fallow.domain.epochs.folding import Epoch, Folded, fold
+from fallow.domain.epochs.judging import Close, Inputs, Redone, close_without_policies
+from fallow.domain.epochs.leaves import LEAF_BYTES, root_over, totals_of, write_leaves
+from fallow.domain.epochs.lines import LINES, write_lines
+from fallow.domain.epochs.manifest import File
+from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.reading import Filed
+from fallow.domain.epochs.rules import Rules, policies_of, rules_of
+from fallow.domain.epochs.state import STATE, amount, read_state, write_state
+from fallow.domain.epochs.statement import NONE
+
+LEAVES = "leaves"
+
+
+class Closing(NamedTuple):
+    """The files that an epoch ends in, by name, and the fields of its statement that follow."""
+
+    folded: Folded
+    files: dict[str, bytes]
+    fields: dict[str, Any]
+
+
+def close(
+    opening: bytes, epoch: Epoch, records: Iterable[Filed], rules: Rules, verticals: Mapping[str, Metering]
+) -> Closing:
+    """Close an epoch. `opening` is the file `state` of the one before, or nothing before the first.
+
+    Raises:
+        InvalidInput: `epoch.state`: that file is malformed.
+    """
+    folded = fold(read_state(opening), epoch, records, rules, verticals)
+    files = {
+        LEAVES: write_leaves(folded.leaves),
+        LINES: write_lines(folded.lines),
+        STATE: write_state(folded.state),
+    }
+    counts = {LEAVES: len(folded.leaves), LINES: len(folded.lines), STATE: len(folded.state.owners)}
+    totals = totals_of(folded.leaves)
+    return Closing(
+        folded,
+        files,
+        {
+            "opening": hashlib.sha256(opening).digest() if opening else NONE,
+            "closing": hashlib.sha256(files[STATE]).digest(),
+            "files": [
+                File(name=name, size=len(data), sha256=hashlib.sha256(data).digest(), count=counts[name])
+                for name, data in files.items()
+            ],
+            "policies": policies_of(rules, verticals),
+            "totals": {name: amount(value) for name, value in sorted(folded.totals.items())},
+            "root": root_over(folded.leaves),
+            "leaf_count": len(files[LEAVES]) // LEAF_BYTES,
+            "settlement": rules.settlement,
+            "token": rules.token,
+            "settlement_total": amount(totals.get(rules.settlement, 0)),
+            "token_total": amount(totals.get(rules.token, 0)),
+        },
+    )
+
+
+def closer(network_key: bytes, meterings: Mapping[str, Metering]) -> Close:
+    """Make what closes an epoch of a network again, as its statement says, under the policies that it pins."""
+
+    def redo(inputs: Inputs) -> Redone:
+        said = inputs.statement
+        if not said.policies:
+            return close_without_policies(inputs)
+        rules, used = rules_of(said.policies, meterings)
+        epoch = Epoch(said.net, said.epoch, said.until_ms, network_key)
+        closing = close(inputs.opening, epoch, inputs.records, rules, used)
+        return Redone(msgspec.structs.replace(said, **closing.fields), closing.files[STATE])
+
+    return redo

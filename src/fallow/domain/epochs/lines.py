@@ -1,0 +1,107 @@
+"""One line a node and vertical: what an epoch's records say of it, and what it gets. The file `lines` holds them. Pure.
+
+The file is made of frames ["line", rows]; the fields of a row are those of `Line`, in their order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from fallow.domain.epochs.manifest import File, frame, read_frames
+from fallow.domain.epochs.state import ROWS_A_FRAME, amount
+from fallow.domain.records import convert
+
+LINES: Final = "lines"
+PARTS: Final = ("income", "fee", "reserve", "refunded", "made_good")
+
+
+class Money(NamedTuple):
+    """Micro-US-dollars of one credit class; what is not `bought` the network ordered itself, and paid from its fees."""
+
+    credit: int
+    bought: bool
+    income: int
+    fee: int
+    reserve: int
+    refunded: int
+    made_good: int
+
+
+class Line(NamedTuple):
+    """`usage` is owed in the settlement asset, `incentive` in the token (both 32 bytes).
+
+    `verdicts` counts records by verdict and code, `ended` leases by reason and who caused it.
+    """
+
+    vertical: str
+    node: bytes
+    account: bytes
+    units: int
+    score: int
+    usage: bytes
+    incentive: bytes
+    money: list[Money]
+    verdicts: list[tuple[str, str, int]]
+    ended: list[tuple[str, str, int]]
+
+
+LineKey = tuple[str, bytes, bytes]
+"""Vertical, node, account."""
+
+
+class Tally:
+    """A line while the records of an epoch are read."""
+
+    def __init__(self) -> None:
+        self.units = 0
+        self.money: Counter[tuple[int, bool, str]] = Counter()
+        self.verdicts: Counter[tuple[str, str]] = Counter()
+        self.ended: Counter[tuple[str, str]] = Counter()
+
+    def sum_of(self, parts: Iterable[str], classes: Iterable[int], *, bought: bool | None = None) -> int:
+        """Add up some of the money."""
+        kinds = (True, False) if bought is None else (bought,)
+        return sum(self.money[credit, kind, part] for credit in classes for kind in kinds for part in parts)
+
+    def line(self, key: LineKey, score: int, usage: int, incentive: int) -> Line:
+        """Close the line."""
+        classes = sorted({(credit, bought) for (credit, bought, _), value in self.money.items() if value})
+        return Line(
+            *key,
+            units=self.units,
+            score=score,
+            usage=amount(usage),
+            incentive=amount(incentive),
+            money=[Money(*one, *(self.money[*one, part] for part in PARTS)) for one in classes],
+            verdicts=[(*key, count) for key, count in sorted(self.verdicts.items())],
+            ended=[(*key, count) for key, count in sorted(self.ended.items())],
+        )
+
+
+def write_lines(lines: Iterable[Line]) -> bytes:
+    """Return the file."""
+    return b"".join(_frames(lines))
+
+
+def read_lines(data: bytes) -> list[Line]:
+    """Read the file.
+
+    Raises:
+        InvalidInput: it is malformed.
+    """
+    file = File(name=LINES, size=len(data), sha256=hashlib.sha256(data).digest(), count=0)
+    return [line for _, rows in read_frames(file, [data]) for line in convert(rows, list[Line], "epoch.lines")]
+
+
+def _frames(lines: Iterable[Line]) -> Iterator[bytes]:
+    rows: list[object] = []
+    for line in lines:
+        rows.append([*line[:7], *([list(one) for one in part] for part in (line.money, line.verdicts, line.ended))])
+        if len(rows) == ROWS_A_FRAME:
+            yield frame(["line", rows])
+            rows = []
+    if rows:
+        yield frame(["line", rows])
