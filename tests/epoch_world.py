@@ -23,10 +23,10 @@ from fallow.domain.records import Body, make_record
 from fallow.domain.resources import Resources
 from fallow.domain.wallets import address_of, sign_text
 from fallow.verticals.compute.core.metering import ComputeMetering
+from tests.epoch_files import NET
+from tests.epoch_files import NETWORK_KEY as NETWORK
 
-NET = "lab-1"
 UNTIL_MS = 1_800_000_000_000
-NETWORK = bytes(SigningKey(bytes(32)).verify_key)
 NODES = tuple(bytes(SigningKey(bytes([number]) * 32).verify_key) for number in range(1, 4))
 KEYS = tuple(PrivateKey(bytes([number]) * 32) for number in range(1, 4))
 ACCOUNTS = tuple(address_of(key) for key in KEYS)

@@ -12,7 +12,8 @@ from typing import Any
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.verification import Standing, learned
-from tests.epoch_world import NETWORK, UNTIL_MS
+from tests.epoch_files import NETWORK_KEY as NETWORK
+from tests.epoch_world import UNTIL_MS
 
 HOUR_MS = 3_600_000
 PAYS = ("income", "fee", "reserve")

@@ -18,9 +18,9 @@ from fallow.domain.epochs.state import NOTHING, read_state, write_state
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseSettled, Moved, NodeShown, UsageReceipt
 from fallow.domain.records import Body
 from fallow.domain.verification import Standing
+from tests.epoch_files import NETWORK_KEY as NETWORK
 from tests.epoch_world import (
     METERINGS,
-    NETWORK,
     NODES,
     UNTIL_MS,
     WORK_ONLY,

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
+from fallow.cli.epoch_audit import audit, explain, what_if
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import when
 from fallow.domain.epochs.promises import BrokenPromise
@@ -16,7 +17,10 @@ from fallow.domain.views import EpochView
 from fallow.sdk.epochs import key_of
 from fallow.sdk.sync import Client
 
-app = App(name="epoch", help="Look at closed epochs, fetch and verify them.")
+app = App(name="epoch", help="Look at closed epochs, fetch, verify and recompute them.")
+app.command(audit)
+app.command(explain)
+app.command(what_if)
 
 DEFAULT_FOLDER = Path("archive")
 

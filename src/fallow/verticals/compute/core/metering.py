@@ -26,7 +26,7 @@ class ComputeMetering:
 
     name = "compute"
     version = 1
-    digest = bytes.fromhex("50c587dd8a1c92578a17b3f7a0cc28e5fdd7ae1ec2c12de7cfa9f06fe4806455")
+    digest = bytes.fromhex("67ff1156f799fafaa4633487486260eb10307e2515b7398380d27e81eef9cbba")
     kinds = KINDS
 
     def verifier(self, carried: Sequence[Row], known: Known) -> Verifier:

@@ -1,0 +1,98 @@
+"""Epochs that lie in a folder, computed again with the verticals that are installed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from fallow.bootstrap.plugins import load_meterings
+from fallow.domain.epochs.closing import close, closer
+from fallow.domain.epochs.folding import Epoch, Folded
+from fallow.domain.epochs.judging import Before, judge
+from fallow.domain.epochs.lines import LINES, Line, read_lines
+from fallow.domain.epochs.manifest import checked
+from fallow.domain.epochs.reading import Filed, filed_records, records_of_kind
+from fallow.domain.epochs.rules import Rules, rules_of
+from fallow.domain.epochs.state import STATE
+from fallow.domain.epochs.statement import NONE, Statement
+from fallow.domain.facts import LeaseSettled, NodeShown
+from fallow.sdk.epochs import read_epoch, read_file, verify_epoch
+
+
+class Story(NamedTuple):
+    """What an epoch says of one node: its lines, and the network's records about it."""
+
+    lines: list[Line]
+    records: list[Filed]
+
+
+class Otherwise(NamedTuple):
+    """An epoch as it was closed, and as it would have been under other rules."""
+
+    rules: Rules
+    before: Folded
+    after: Folded
+
+
+def audit(folder: Path, number: int, network_key: bytes) -> Statement:
+    """Compute an epoch again from its files alone, and hold every bit against what its statement says.
+
+    The epoch before lies in the same folder, unless this one is the first: what it carried on is where this one begins.
+
+    Raises:
+        InvalidInput: `archive.*`, `epoch.*`: something does not hold, and what.
+        NotAllowed: a statement is not signed by the network.
+    """
+    verify_epoch(folder, number, network_key)
+    sealed, said, _ = read_epoch(folder, number, network_key)
+
+    def read(name: str) -> Iterable[bytes]:
+        return read_file(folder, number, name)
+
+    before = _before(folder, said, network_key)
+    judge(sealed, before, read, network_key, closer(network_key, load_meterings()))
+    return said
+
+
+def explain(folder: Path, number: int, network_key: bytes, node: bytes) -> Story:
+    """Find what an epoch says of a node. Raises as `audit`, though nothing is computed again."""
+    _, said, manifest = read_epoch(folder, number, network_key)
+
+    def read(name: str) -> Iterable[bytes]:
+        return read_file(folder, number, name)
+
+    lines = [line for line in read_lines(_file(folder, said, LINES)) if line.node == node]
+    kinds = (LeaseSettled.kind, NodeShown.kind)
+    records = [
+        one for kind in kinds for one in records_of_kind(manifest, read, kind) if one.record.body.get("node") == node
+    ]
+    return Story(lines, sorted(records, key=lambda one: (one.batch, one.place)))
+
+
+def what_if(folder: Path, number: int, network_key: bytes, changed: Rules | None) -> Otherwise:
+    """Close an epoch under other rules; None are its own. Raises as `audit`."""
+    _, said, manifest = read_epoch(folder, number, network_key)
+    rules, used = rules_of(said.policies, load_meterings())
+    before = _before(folder, said, network_key)
+    epoch = Epoch(said.net, said.epoch, said.until_ms, network_key)
+
+    def folded(under: Rules) -> Folded:
+        records = filed_records(manifest, lambda name: read_file(folder, number, name))
+        return close(before.state if before else b"", epoch, records, under, used).folded
+
+    return Otherwise(rules, folded(rules), folded(changed or rules))
+
+
+def _before(folder: Path, said: Statement, network_key: bytes) -> Before | None:
+    """The epoch before, as far as it takes to go on from it."""
+    if said.previous == NONE:
+        return None
+    sealed, last, _ = read_epoch(folder, said.epoch - 1, network_key)
+    return Before(sealed, last, {}, _file(folder, last, STATE) if last.closing != NONE else b"")
+
+
+def _file(folder: Path, said: Statement, name: str) -> bytes:
+    """Read a file that a statement names; empty where it names none of this name."""
+    found = [file for file in said.files if file.name == name]
+    return b"".join(b"".join(checked(file, read_file(folder, said.epoch, name))) for file in found)

@@ -1,0 +1,107 @@
+"""What an epoch says of itself and of one node, for people and for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fallow.cli.show import lease_name, say, table
+from fallow.cli.units import usd
+from fallow.domain.identity import address_text
+from fallow.domain.rewards.split import PPM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fallow.domain.epochs.lines import Line
+    from fallow.domain.epochs.reading import Filed
+    from fallow.domain.epochs.statement import Statement
+
+CREDITS = {1: "granted (TEST)", 2: "paid", 3: "burned"}
+SHOWN = ("income", "fee", "reserve", "made_good")
+
+
+def totals_view(said: Statement) -> dict[str, object]:
+    """What was computed again, for machines."""
+    return {
+        "epoch": said.epoch,
+        "root": said.root.hex(),
+        "leaves": said.leaf_count,
+        "opening": said.opening.hex(),
+        "closing": said.closing.hex(),
+        "policies": [f"{policy.name} {policy.version}" for policy in said.policies],
+        "totals": {name: str(int.from_bytes(value)) for name, value in said.totals.items()},
+    }
+
+
+def say_totals(said: Statement) -> None:
+    """Print an epoch's sums: usage and incentive apart."""
+    totals = {name: int.from_bytes(value) for name, value in said.totals.items()}
+    rows = [
+        (name, *(usd(totals.get(f"bought.{credit}.{part}", 0)) for part in SHOWN))
+        for credit, name in CREDITS.items()
+        if any(one.startswith(f"bought.{credit}.") for one in totals)
+    ]
+    table(["CREDITS", ">PROVIDERS", ">FEE", ">RESERVE", ">MADE GOOD"], rows, empty="Nothing was bought.")
+    if totals:
+        say(f"Revenue {usd(totals['revenue'])}.")
+        say(f"Incentive {totals['incentive']:,} units of the token; {totals['minted']:,} were minted until now.")
+
+
+def line_view(line: Line) -> dict[str, object]:
+    """A line, for machines. Amounts that 64 bits may not hold are texts."""
+    return {
+        "vertical": line.vertical or "core",
+        "account": address_text(line.account) if line.account else "",
+        "units": line.units,
+        "score_ppm": line.score,
+        "usage": str(int.from_bytes(line.usage)),
+        "incentive": str(int.from_bytes(line.incentive)),
+        "money": [money._asdict() for money in line.money],
+        "verdicts": line.verdicts,
+        "ended": line.ended,
+    }
+
+
+def say_line(line: Line) -> None:
+    """Print a line, and what would raise it."""
+    usage, incentive = int.from_bytes(line.usage), int.from_bytes(line.incentive)
+    account = address_text(line.account) if line.account else "nobody"
+    say(f"{line.vertical or 'core'}: usage {usd(usage)}, incentive {incentive:,} units, to {account}")
+    for money in line.money:
+        earned = f"earned {usd(money.income)}, made good {usd(money.made_good)}, fee {usd(money.fee)}"
+        why = "" if money.bought else " (the network's own checks, which earn no incentive)"
+        say(f"  {CREDITS[money.credit]}: {earned}{why}")
+    for reason, cause, count in line.ended:
+        say(f"  {count} leases ended: {reason or 'done'}, caused by {cause or 'nobody'}")
+    for verdict, code, count in line.verdicts:
+        say(f"  {count} records {verdict}{f': {code}' if code else ''}")
+    for advice in advice_of(line):
+        say(f"  -> {advice}")
+
+
+def advice_of(line: Line) -> Iterable[str]:
+    """What would raise what a line earns."""
+    if line.vertical and line.score == 0:
+        yield "It was suspended when the epoch ended, after a wrong result: as long as it is, it earns no incentive."
+    elif line.vertical and line.score < PPM:
+        yield f"Its score is {100 * line.score // PPM} %: results that others confirm, ten in a row, make it whole."
+    if own := sum(count for _, cause, count in line.ended if cause == "provider"):
+        yield f"{own} leases ended by its own doing, and nobody paid for what they did since their last checkpoint."
+    if line.money and all(money.credit == 1 for money in line.money):
+        yield "All it was paid in is TEST credits, which nothing backs: they earn no incentive."
+
+
+def record_view(one: Filed) -> dict[str, str]:
+    """One of the network's records about a node: its batch and place in the epoch, and what it says."""
+    body = one.record.body
+    what = body.get("what", "")
+    if not what:
+        income = usd(sum(moved.get("income", 0) for moved in body["moved"]))
+        what = f"{body['charged_ms']} ms charged, {income} earned {body['reason']}".rstrip()
+    lease = body.get("lease")
+    return {
+        "record": f"{one.batch}/{one.place}",
+        "kind": one.record.kind,
+        "lease": lease_name(lease.hex()) if lease else "",
+        "what": what,
+    }

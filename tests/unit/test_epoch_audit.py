@@ -1,0 +1,126 @@
+"""Audits of the golden epochs, as files in a folder: what holds, what is a lie, and what a node is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fallow.cli import main
+from fallow.domain.epochs.closing import close
+from fallow.domain.epochs.folding import Epoch
+from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
+from fallow.domain.epochs.reading import filed_records
+from fallow.domain.epochs.statement import NONE, Statement
+from tests.epoch_files import NET, NETWORK, NETWORK_KEY
+from tests.epoch_world import METERINGS, NODES, WORK_ONLY
+from tests.golden_cases import stored
+from tests.golden_epoch import DAY_MS, FIRST
+
+KEY = ("--key", NETWORK_KEY.hex())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Both golden epochs as they would be fetched."""
+    opening, previous = b"", NONE
+    for number in (FIRST, FIRST + 1):
+        opening, previous = write(tmp_path, number, opening, previous)
+    return tmp_path
+
+
+def write(folder: Path, number: int, before: bytes, previous: bytes, **lies: Any) -> tuple[bytes, bytes]:
+    """Close a golden epoch into a folder; `lies` are fields that its statement says otherwise."""
+    kept, prefix = stored("epoch"), f"{number}/"
+    files = {name.removeprefix(prefix): bytes.fromhex(data) for name, data in kept.items() if name.startswith(prefix)}
+    manifest = Manifest.decode(files[MANIFEST])
+    until_ms = (number + 1) * DAY_MS
+    records = filed_records(manifest, lambda name: [files[name]])
+    closing = close(before, Epoch(NET, number, until_ms, NETWORK_KEY), records, WORK_ONLY, METERINGS)
+    said = Statement(
+        net=NET,
+        epoch=number,
+        from_ms=until_ms - DAY_MS,
+        until_ms=until_ms,
+        manifest=hashlib.sha256(files[MANIFEST]).digest(),
+        previous=previous,
+        **(closing.fields | lies),
+    )
+    files |= closing.files
+    files[STATEMENT] = said.seal(lambda message: NETWORK.sign(message).signature)
+    for name, data in files.items():
+        path = folder / path_of(number, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return closing.files["state"], hashlib.sha256(files[STATEMENT]).digest()
+
+
+def run(folder: Path, capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
+    """Run `fallow epoch ...` without any network; returns the exit code and what it printed as JSON."""
+    code = main.run(["epoch", *words, "--into", str(folder), *KEY, "--json"])
+    return code, json.loads(capfd.readouterr().out)
+
+
+def test_an_epoch_is_computed_again_from_its_files_alone(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, first = run(folder, capfd, "audit", str(FIRST))
+    assert (code, first["totals"]["bought.2.income"]) == (0, "900")
+    code, then = run(folder, capfd, "audit", str(FIRST + 1))
+    assert (code, then["opening"]) == (0, first["closing"])
+    assert int(then["totals"]["minted"]) == int(first["totals"]["minted"]) + int(then["totals"]["incentive"])
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"root": bytes([1]) * 32},
+        {"settlement_total": (901).to_bytes(32)},
+        {"closing": bytes([2]) * 32},
+        {"opening": bytes([3]) * 32},
+        {"totals": {"revenue": bytes(32)}},
+        {"leaf_count": 9},
+    ],
+)
+def test_what_an_operator_says_otherwise_is_named(
+    tmp_path: Path, lie: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, FIRST, b"", NONE, **lie)
+    code, error = run(tmp_path, capfd, "audit", str(FIRST))
+    assert (code != 0, error["code"]) == (True, "epoch.wrong")
+    (name,) = lie
+    assert f"{name} is" in error["message"]
+
+
+def test_rules_that_the_statement_does_not_pin_give_another_epoch(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = Statement.open((folder / path_of(FIRST, STATEMENT)).read_bytes(), NETWORK_KEY)
+    rules = msgspec.structs.replace(said.policies[0], parameters=said.policies[0].parameters | {"cap_ppm": 1})
+    write(folder, FIRST, b"", NONE, policies=[rules, *said.policies[1:]])
+    code, error = run(folder, capfd, "audit", str(FIRST))
+    assert (code != 0, error["code"]) == (True, "epoch.wrong")
+
+
+def test_a_node_is_told_why(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, told = run(folder, capfd, "explain", str(FIRST), NODES[2].hex())
+    assert code == 0
+    (line,) = [line for line in told["lines"] if line["vertical"] == "compute"]
+    assert (line["usage"], line["score_ppm"], line["ended"]) == ("0", 0, [["result.wrong", "provider", 1]])
+    assert [record["kind"] for record in told["records"]] == ["lease.settled", "node.shown"]
+    assert main.run(["epoch", "explain", str(FIRST), NODES[2].hex(), "--into", str(folder), *KEY]) == 0
+    said = capfd.readouterr().out
+    assert "suspended" in said
+    assert "result.wrong" in said
+
+
+def test_what_other_rules_would_have_given(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, found = run(folder, capfd, "what-if", str(FIRST), "--set", "cap_ppm=500000")
+    assert code == 0
+    changed = {row["node"]: (row["incentive"], row["incentive_then"]) for row in found if row["incentive"]}
+    assert changed
+    assert all(then * 2 == before for before, then in changed.values())
+    code, error = run(folder, capfd, "what-if", str(FIRST), "--set", "cap=5")
+    assert (code != 0, error["code"]) == (True, "epoch.rules")
