@@ -12,16 +12,21 @@ from fallow.domain.batches import stored_records
 from fallow.domain.billing import HOUR_MS, MeterKey
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id
 from fallow.domain.draws import Commitment, Draw, faults, seed_of
+from fallow.domain.epochs.folding import Epoch, fold
+from fallow.domain.epochs.reading import Filed
+from fallow.domain.epochs.rules import Rules
+from fallow.domain.epochs.state import NOTHING
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, LeaseSettled, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.ledger import PENDING, POST_PENDING
-from fallow.domain.records import Record
+from fallow.domain.records import Record, make_record
 from fallow.domain.rollcall import Call
-from fallow.domain.verification import INCONCLUSIVE
+from fallow.domain.verification import INCONCLUSIVE, Standing, Verdict
 from fallow.services.market.decisions import PARTS
 from fallow.services.market.outbound import seed
 from fallow.services.market.rounds import Rounds
+from fallow.verticals.compute.core.metering import ComputeMetering
 from tests.sim.core import CHECK_SECRET, NET, Truth
 from tests.sim.machine import TOTAL, truth_of
 
@@ -50,6 +55,7 @@ class Facts(NamedTuple):
     calls: list[Call]
     granted: dict[bytes, int]
     funded: int
+    standings: dict[bytes, Standing]
 
 
 async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int], funded: int) -> Facts:
@@ -72,7 +78,7 @@ async def gather(truth: Truth, job_ids: Sequence[str], granted: dict[bytes, int]
     require(not heard or state.cursor >= (heard[-1], 0), "log applied to its end", state.cursor)
     require(not state.leases, "no open lease", state.leases)
     records = [record for entry in log for record in stored_records(entry.data)]
-    return Facts(truth, jobs, leases, records, draws, calls, granted, funded)
+    return Facts(truth, jobs, leases, records, draws, calls, granted, funded, state.standings)
 
 
 def check_all(facts: Facts) -> None:
@@ -81,6 +87,7 @@ def check_all(facts: Facts) -> None:
         _money,
         _nothing_pending,
         _decisions,
+        _folded,
         _records_once,
         _applied_once,
         _leases,
@@ -171,6 +178,27 @@ def _decisions(facts: Facts) -> None:
         lies[one.ref or b"", one.ledger, PARTS[Kind(one.code)]] += one.amount
     require(+said == +lies, "decisions say what moved", +said, +lies)
     require(finals == Counter(lease.id for lease in facts.leases), "each lease ends once in the records", finals)
+
+
+def _folded(facts: Facts) -> None:
+    """An epoch of all that was signed, and is about to be, owes each provider what the ledger says that he earned."""
+    network = bytes(facts.truth.key.verify_key)
+    words = [*facts.records]
+    for at, body in facts.truth.decisions.waiting.values():
+        words.append(make_record(body, net=NET, node=network, boot=0, seq=0, at=at, new_salt=lambda: bytes(32))[0])
+    records = [Filed(0, place, record.node, record, b"") for place, record in enumerate(words)]
+    rules = Rules(credit=Credit.GRANTED.value)
+    folded = fold(NOTHING, Epoch(NET, 0, 0, network), records, rules, {"compute": ComputeMetering()})
+    verdicts = {(verdict, code) for line in folded.lines for verdict, code, _ in line.verdicts}
+    unfit = {code for verdict, code in verdicts if verdict == Verdict.REJECTED and code.startswith("settle.")}
+    require(not unfit, "no settlement says more than its node signed for", unfit)
+    accounts = facts.truth.ledger.accounts
+    purses = {lease.payee: account_id(Purpose.EARNED, Credit.GRANTED, lease.payee) for lease in facts.leases}
+    earned = {payee: accounts[id_].balance.credits_posted for payee, id_ in purses.items() if id_ in accounts}
+    owed = {account: amount for (account, _), amount in folded.state.owed.items()}
+    require(owed == {payee: amount for payee, amount in earned.items() if amount}, "owed is earned", owed, earned)
+    shown = {node: standing for node, standing in facts.standings.items() if standing != Standing()}
+    require(folded.state.standings == shown, "reputation follows from the records", folded.state.standings, shown)
 
 
 def _records_once(facts: Facts) -> None:
