@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACTS = ROOT / "contracts"
 COMMITTED = ROOT / "src/fallow/data/contracts"
-NAMES = ("Distributor", "FallowToken", "StakeVault", "Validators")
+NAMES = ("Distributor", "FallowToken", "StakeVault", "TestDollars", "TimelockController", "Validators")
 
 
 def main() -> int:

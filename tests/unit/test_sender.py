@@ -66,7 +66,7 @@ class HostileChain:
     def __init__(self) -> None:
         self.blocks: list[dict[int, bytes]] = [{}]
         self.pool: dict[int, bytes] = {}
-        self.base = 100
+        self.base, self.tip = 100, 2
         self.highest = 0
         self.loses_answers = self.loses_requests = self.refuses = False
         self.submitted: list[bytes] = []
@@ -92,7 +92,7 @@ class HostileChain:
 
     async def fees(self) -> Fees:
         """See the port."""
-        return Fees(self.base, 2)
+        return Fees(self.base, self.tip)
 
     async def estimate(self, sender: bytes, to: bytes, data: bytes) -> int:
         """See the port."""
@@ -309,6 +309,15 @@ async def test_a_transaction_that_is_stuck_offers_more_under_its_nonce() -> None
     world = await once(("fees", 9), ("pass", 31), ("pass", 2))
     assert {fields_of(raw)[0] for raw in world.chain.submitted} == {0}
     assert max(fields_of(raw)[1] for raw in world.chain.submitted) >= 2 * 901
+
+
+async def test_where_gas_costs_nothing_a_stuck_transaction_is_the_same_again() -> None:
+    world = World()
+    world.chain.base = world.chain.tip = 0
+    await world.live([("ask", 1), ("pass", 31), ("pass", 31), *[("mine", 0)] * 4])
+    assert world.chain.done() == [bytes([1])]
+    assert len(set(world.chain.submitted)) == 1
+    assert set(world.told) == {bytes([1])}
 
 
 async def test_it_never_offers_more_than_is_allowed() -> None:

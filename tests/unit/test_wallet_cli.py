@@ -41,7 +41,7 @@ def test_a_code_is_signed_by_the_key_in_the_file(capfd: pytest.CaptureFixture[st
 def test_a_wallet_may_sign(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A wallet shows the text on stderr, and gives a signature back; one over another text is not taken."""
     wallet = PrivateKey(b"w" * 32)
-    monkeypatch.setattr("fallow.cli.wallet._now_s", lambda: 1_000_000)
+    monkeypatch.setattr("fallow.cli.account_key._now_s", lambda: 1_000_000)
     text = binding_text("lab-1", bytes.fromhex(NODE), address_of(wallet), 1_000_060)
     arguments = ["bind", NODE, "--net", "lab-1", "--valid", "60s", "--wallet", "0x" + address_of(wallet).hex()]
     monkeypatch.setattr("sys.stdin", io.StringIO(f"0x{sign_text(wallet, text).hex()}\n"))

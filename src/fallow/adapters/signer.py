@@ -14,7 +14,7 @@ class FileSigner:
     """See the port. The key is read once."""
 
     def __init__(self, path: Path) -> None:
-        self._key = _read(path)
+        self._key = read_key(path)
 
     @property
     def address(self) -> bytes:
@@ -26,12 +26,19 @@ class FileSigner:
         return sign_digest(self._key, digest)
 
 
-def _read(path: Path) -> PrivateKey:
+def read_key(path: Path) -> PrivateKey:
+    """Read a key: 64 hexadecimal digits.
+
+    Raises:
+        NotFound: there is none.
+        NotAllowed: others can read the file.
+        InvalidInput: it holds no key.
+    """
     try:
         if path.stat().st_mode & 0o077:
             raise NotAllowed("account.key_exposed", f"Others can read {path}.", f"Run: chmod 600 {path}")
         return PrivateKey(bytes.fromhex(path.read_text("ascii").strip()))
     except FileNotFoundError as error:
-        raise NotFound("account.no_key", f"There is no key in {path}.", "Make one: fallow wallet new") from error
+        raise NotFound("account.no_key", f"There is no key in {path}.", "Make one: fallow account new") from error
     except ValueError as error:
         raise InvalidInput("account.key", f"{path} holds no key: 64 hex digits.") from error

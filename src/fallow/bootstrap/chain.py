@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
+
+import httpx2
 
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.engines.folders import data_lock
 from fallow.adapters.evm.block_log import BlockLog
 from fallow.adapters.evm.machine import BLOCK_GAS_MAX, PyEvm
+from fallow.adapters.evm.rpc import EvmRpc
+from fallow.bootstrap.contracts import make_contracts
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.listening import refuse_outside, url_of
 from fallow.bootstrap.place import read_place
@@ -28,7 +33,7 @@ FOLDER = "chain"
 
 @asynccontextmanager
 async def run_chain(data: Path, settings: Settings) -> AsyncIterator[str]:
-    """Run the embedded chain while the context is open; yields its URL.
+    """Run the embedded chain while the context is open; yields its URL, once the network's contracts are on it.
 
     Raises:
         Conflict: it runs already, or its log leads to something else than it did.
@@ -50,4 +55,6 @@ async def run_chain(data: Path, settings: Settings) -> AsyncIterator[str]:
         app = create_rpc_app(Rpc(chain, version("fallow")).answer, clock)
         tls = server_context(place.tls) if place.tls else None
         port = await stack.enter_async_context(serving(app, settings.host, settings.chain_port, tls))
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(cast("Any", app))) as client:
+            await make_contracts(data, settings, EvmRpc(client, "http://chain/"), clock)
         yield url_of("https" if tls else "http", settings.host, port)

@@ -21,6 +21,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def loopback_of(host: str) -> str:
+    """Return where this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it listens on none
+
+
 def refuse_outside(host: str) -> None:
     """Raise InvalidInput when `host` is no loopback address: keys and tokens would cross a line in plain text."""
     if not is_loopback(host):

@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 from fallow.adapters.archive import StoreArchive, folder_archive, url_archive
 from fallow.adapters.blobs import FolderBlobs
 from fallow.adapters.clock import SystemClock
+from fallow.adapters.evm.rpc import connect_chain
 from fallow.adapters.nats.bus import NatsBus, connect_nats
 from fallow.adapters.nats.callout import CALLOUT_REPLY_ROOT, Callout, ClientInfo, serve_callout
 from fallow.adapters.nats.dial import BusState
@@ -39,6 +40,7 @@ from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.adapters.streams.dialling import dial
 from fallow.adapters.streams.direct import dial_direct
+from fallow.bootstrap.contracts import EMBEDDED, local_chain, read_contracts
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
@@ -57,6 +59,7 @@ from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.facts import CORE_FACTS
+from fallow.domain.identity import address
 from fallow.domain.records import SALT_BYTES
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
@@ -78,6 +81,7 @@ from fallow.services.registry.delegations import Delegations
 from fallow.services.registry.service import Registry
 from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
+from fallow.services.settle.deposits import Deposits
 from fallow.services.settle.service import Settle
 from fallow.services.settle.subscriptions import Subscriptions
 
@@ -122,6 +126,8 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             settle = Settle(bus=bus, clock=clock, database=database, ledger=PostgresLedger())
             await stack.enter_async_context(settle.running())
             await stack.enter_async_context(_subscriptions(ground).running())
+            if place.chain_url:
+                await stack.enter_async_context(_deposits(ground, data))
         if "registry" in roles:
             await stack.enter_async_context(_registry(ground))
         if "ingest" in roles:
@@ -188,6 +194,28 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         ).running(),
     ):
         yield
+
+
+@asynccontextmanager
+async def _deposits(ground: Ground, data: Path) -> AsyncIterator[None]:
+    """Nothing where the contracts are not there yet: the chain makes them before other roles start."""
+    contracts = await asyncio.to_thread(read_contracts, data)
+    if contracts is None:
+        yield
+        return
+    async with connect_chain(local_chain(ground.place, ground.settings), own_context(ground.place.tls)) as chain:
+        deposits = Deposits(
+            chain=chain,
+            distributor=address(contracts.distributor),
+            first_block=contracts.block,
+            depth=EMBEDDED.depth,
+            bus=ground.bus,
+            clock=ground.clock,
+            database=ground.database,
+            ledger=PostgresLedger(),
+        )
+        async with deposits.running():
+            yield
 
 
 def _own_connection(
@@ -356,6 +384,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         install_sha256=installer.sha256 if installer else "",
         chain_url=place.chain_url,
         chain_id=chain_id_of(place.net) if place.chain_url else 0,
+        contracts=await asyncio.to_thread(read_contracts, data) if place.chain_url else None,
     )
     async with connect_nats(
         place.bus_url,

@@ -33,6 +33,7 @@ def run_roles(data: Path, settings: Settings, roles: Sequence[str], ready: Path 
     The core's is uvloop's, whose sockets and timers are not Python: that takes an eighth less under dispatch. A gateway
     keeps asyncio's, on which its streams were measured.
     """
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every look at the chain
     factory = None if list(roles) == [GATEWAY] else uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(serve_roles(data, settings, roles, ready))

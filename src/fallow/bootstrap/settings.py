@@ -73,6 +73,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chain_port: Annotated[
         Port, _doc("Port of the embedded chain's JSON-RPC (preset `public`); 0 takes a free one and keeps it.")
     ] = 8422
+    validators: Annotated[
+        str,
+        _doc("Addresses of who signs roots, with commas, when the contracts are made; empty is the operator alone."),
+    ] = ""
+    activation_s: Annotated[
+        Annotated[int, Meta(ge=0, le=30 * 86_400)],
+        _doc("Seconds from a root's submission until claims count on it, when the contracts are made."),
+    ] = 3600
     bus_connections_max: Annotated[
         Annotated[int, Meta(ge=16, le=1_000_000)],
         _doc("Connections that the embedded bus takes, one a node; the limit of open files must be above it."),

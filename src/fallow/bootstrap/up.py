@@ -112,7 +112,7 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         write_private(data / EFFECTIVE, msgspec.json.encode(settings).decode() + "\n")
         installer = await asyncio.to_thread(make_installer)
         await asyncio.to_thread(write_installer, data, installer)
-        for role in _roles(settings):
+        for role in roles_of(settings):
             await stack.enter_async_context(_role(data, role))
         keys = await asyncio.to_thread(load_keys, data)
         first = await _first_keys(data, place, keys, settings)
@@ -161,7 +161,8 @@ async def _engines(
     )
 
 
-def _roles(settings: Settings) -> tuple[str, ...]:
+def roles_of(settings: Settings) -> tuple[str, ...]:
+    """Return the roles to start, in their order: others read what the chain's first start leaves."""
     chain = ("chain",) if settings.preset == PUBLIC else ()
     return (*chain, *(CORE if settings.split_core else ("core",)), "gateway")
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from fallow.cli.account_key import KeyFile, load_key
 from fallow.cli.show import Json, clean, say, show_json, table, tell
-from fallow.cli.wallet import KeyFile, load_key
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address_text
 

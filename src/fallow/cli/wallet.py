@@ -1,122 +1,125 @@
-"""`fallow account`: an account whose key its holder keeps, and the codes by which it takes nodes as its own."""
+"""`fallow wallet`: an account on the network's chain, whose key its holder keeps."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
-from fallow.cli.show import Json, say, show_json, tell
-from fallow.cli.units import seconds
-from fallow.domain.bindings import BindingCode, binding_text
-from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
-from fallow.domain.identity import address, address_text, node_id
+from fallow.cli.account_key import KeyFile, default_file, new
+from fallow.cli.show import Json, say, show_json, table, tell
+from fallow.cli.units import microusd, usd
+from fallow.domain.identity import address, address_text
+from fallow.domain.views import NetworkView
+from fallow.sdk.accounts import new_id
+from fallow.sdk.trust import trusting
 
 if TYPE_CHECKING:
-    from coincurve import PrivateKey
+    from fallow.bootstrap.wallet import Wallet
 
-app = App(name="account", help="Keep your account's key yourself, and take nodes as your own.")
+T = TypeVar("T")
 
-KeyFile = Annotated[Path | None, Parameter(help="The file of the account's key.", env_var="FALLOW_ACCOUNT_KEY")]
+app = App(name="wallet", help="Your account on the network's chain.")
+app.command(new)
 
-
-@app.command
-def new(*, key: KeyFile = None, json: Json = False) -> None:
-    """Make an account: its key is drawn here and never leaves the file. Back it up: nobody can restore it."""
-    from fallow.domain.wallets import address_of  # noqa: PLC0415 - not installed with every part of Fallow
-
-    path = key or _default_file()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError as error:
-        raise Conflict(
-            "account.key_exists", f"There is a key in {path} already.", "Name another file: --key"
-        ) from error
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(32) + "\n")
-        file.flush()
-        os.fsync(handle)
-    account = address_text(address_of(load_key(path)))
-    show_json({"account": account, "key": str(path)}) if json else say(account)
-    if not json:
-        tell(f"Its key is in {path}. Back it up: nobody can restore it.")
+TOKEN_DECIMALS = 18
 
 
 @app.command
-def bind(
-    node: str,
+def show(*, key: KeyFile = None, json: Json = False) -> None:
+    """Show the account, the chain, and the contracts on it."""
+
+    async def work(wallet: Wallet) -> str:
+        return address_text(wallet.account)
+
+    with profiles.connect() as client:
+        network = client.network()
+    account = _with_wallet(work, key)
+    if json:
+        show_json({"account": account, "chain": network.chain_url, "chain_id": network.chain_id} | _contracts(network))
+        return
+    say(f"Account {account}")
+    say(f"Chain {network.chain_id} at {network.chain_url}; the network runs it, so it proves nothing to outsiders.")
+    table(["CONTRACT", "ADDRESS"], list(_contracts(network).items()), empty="")
+
+
+@app.command
+def balance(*, key: KeyFile = None, json: Json = False) -> None:
+    """Show what the account holds on the chain, and the paid credits of your API key's account."""
+
+    async def work(wallet: Wallet) -> tuple[str, int, int]:
+        held = await wallet.holdings()
+        return address_text(wallet.account), held.settlement, held.token
+
+    account, settlement, token = _with_wallet(work, key)
+    with profiles.connect() as client:
+        credits_ = client.balance()
+    paid = credits_.spendable["paid"]
+    if json:
+        view = {"account": account, "settlement_units": str(settlement), "token_units": str(token)}
+        show_json(view | {"credits_account": credits_.account, "paid_microusd": paid})
+        return
+    rows = [
+        ("settlement asset on the chain", account, usd(settlement)),
+        ("tokens on the chain", account, _tokens(token)),
+        ("paid credits", credits_.account, usd(paid)),
+    ]
+    table(["WHAT", "ACCOUNT", ">AMOUNT"], rows, empty="")
+
+
+@app.command
+def deposit(
+    amount: str,
     /,
     *,
-    net: Annotated[str, Parameter(help="The network's id, as `fallow up` shows it.")],
-    valid: Annotated[str, Parameter(help="How long the node may take to join: 15m, 24h, 7d.")] = "24h",
+    account: Annotated[str, Parameter(help="Whose credits they become; the account of your API key by default.")] = "",
+    id_: Annotated[str, Parameter(name="--id", help="Repeat an interrupted deposit by its id: it counts once.")] = "",
     key: KeyFile = None,
-    wallet: Annotated[str, Parameter(help="Address of an account whose key is in a wallet; it signs a text.")] = "",
     json: Json = False,
 ) -> None:
-    """Take a node as your own: print the code with which it joins (fallow agent join ... --account CODE)."""
-    before_s = _now_s() + seconds(valid)
-    code = _by_wallet(net, node, wallet, before_s) if wallet else _by_key(net, node, key or _default_file(), before_s)
-    show_json({"code": code.text, "account": address_text(code.account)}) if json else say(code.text)
+    """Deposit an amount of the settlement asset, in USD: it becomes paid credits."""
+    units, deposit_id = microusd(amount), id_ or new_id()
+    with profiles.connect() as client:
+        owner = account or client.balance().account
+    if not json:
+        tell(f"Deposit {deposit_id}: should it be interrupted, repeat it with --id {deposit_id}")
+
+    async def work(wallet: Wallet) -> tuple[str, bool]:
+        done = await wallet.deposit(deposit_id, address(owner), units)
+        return "0x" + done.transaction.hex(), done.succeeded
+
+    transaction, succeeded = _with_wallet(work, key)
+    if json:
+        show_json({"id": deposit_id, "account": owner, "transaction": transaction, "succeeded": succeeded})
+    elif succeeded:
+        say(f"{usd(units)} for {owner} in {transaction}. The credits are there in some seconds: fallow balance")
+    else:
+        say(f"The contract refused it ({transaction}). Nothing was deposited.")
 
 
-def _by_key(net: str, node: str, path: Path, before_s: int) -> BindingCode:
-    from fallow.domain.wallets import address_of, sign_text  # noqa: PLC0415 - not installed with every part of Fallow
+def _with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
+    from fallow.bootstrap.wallet import open_wallet  # noqa: PLC0415 - heavy, and not installed with every part
 
-    private = load_key(path)
-    account = address_of(private)
-    return BindingCode(account, before_s, sign_text(private, binding_text(net, node_id(node), account, before_s)))
+    profile = profiles.load()
+    with profiles.client_of(profile) as client:
+        network = client.network()
 
+    async def run() -> T:
+        tls = trusting(profile.ca) if profile.ca else None
+        async with open_wallet(key or default_file(), network, tls) as wallet:
+            return await work(wallet)
 
-def _by_wallet(net: str, node: str, wallet: str, before_s: int) -> BindingCode:
-    """Have the text signed elsewhere, and check what comes back.
-
-    Raises:
-        NotAllowed: another key signed, or another text.
-    """
-    from fallow.domain.wallets import signer_of  # noqa: PLC0415 - not installed with every part of Fallow
-
-    account = address(wallet.lower())
-    text = binding_text(net, node_id(node), account, before_s)
-    tell("Sign this text with your wallet (personal_sign), and enter the signature:")
-    tell(text)
-    try:
-        signature = bytes.fromhex(sys.stdin.readline().strip().removeprefix("0x"))
-    except ValueError as error:
-        raise InvalidInput("account.signature", "A signature is 0x and 130 hex digits.") from error
-    if signer_of(text, signature) != account:
-        raise NotAllowed("account.other_signer", f"{wallet} did not sign this text.", "Copy it as it stands.")
-    return BindingCode(account, before_s, signature)
+    return asyncio.run(run())
 
 
-def load_key(file: Path | None) -> PrivateKey:
-    """Read an account's key.
-
-    Raises:
-        NotFound, NotAllowed, InvalidInput: there is none, others can read it, or it is malformed.
-    """
-    from coincurve import PrivateKey  # noqa: PLC0415 - not installed with every part of Fallow
-
-    path = file or _default_file()
-    try:
-        if path.stat().st_mode & 0o077:
-            raise NotAllowed("account.key_exposed", f"Others can read {path}.", f"Run: chmod 600 {path}")
-        return PrivateKey(bytes.fromhex(path.read_text("ascii").strip()))
-    except FileNotFoundError as error:
-        raise NotFound("account.no_key", f"There is no key in {path}.", "Make one: fallow account new") from error
-    except ValueError as error:
-        raise InvalidInput("account.key", f"{path} holds no key: 64 hex digits.") from error
+def _contracts(network: NetworkView) -> dict[str, str]:
+    shown = ("settlement", "token", "distributor", "validators", "vault", "timelock")
+    return {name: getattr(network.contracts, name) for name in shown} if network.contracts else {}
 
 
-def _default_file() -> Path:
-    return profiles.profile_path().with_name("account.key")
-
-
-def _now_s() -> int:
-    return int(datetime.now(UTC).timestamp())
+def _tokens(units: int) -> str:
+    whole, rest = divmod(units, 10**TOKEN_DECIMALS)
+    return f"{whole:,}.{rest:0{TOKEN_DECIMALS}d}".rstrip("0").rstrip(".")

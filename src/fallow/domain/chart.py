@@ -60,6 +60,7 @@ class Kind(IntEnum):
     KEPT = 8
     BACKED = 9
     RETURNED = 10
+    DEPOSIT = 11
 
 
 NETWORK = b""
@@ -117,6 +118,23 @@ def grant(grant_id: str, to: bytes, amount: int) -> Transfer:
         amount,
         credit.value,
         Kind.GRANT.value,
+    )
+
+
+def deposit(chain_id: int, transaction: bytes, place: int, to: bytes, amount: int) -> Transfer:
+    """Give paid credits for what was deposited: by log number `place` of a transaction on a chain, which counts once.
+
+    One micro-US-dollar for one unit of the settlement asset, which has six decimals.
+    """
+    credit = Credit.PAID
+    return transfer(
+        _id("deposit", chain_id.to_bytes(8) + transaction + place.to_bytes(8)),
+        account_id(Purpose.ISSUER, credit),
+        account_id(Purpose.WALLET, credit, to),
+        amount,
+        credit.value,
+        Kind.DEPOSIT.value,
+        ref=transaction,
     )
 
 

@@ -14,11 +14,24 @@ class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Base of what is shown."""
 
 
+class ContractsView(View, frozen=True, kw_only=True):
+    """Addresses of a network's contracts. `block` is the number of the block after which all of them were there."""
+
+    block: int
+    settlement: str
+    token: str
+    distributor: str
+    validators: str
+    vault: str
+    timelock: str
+
+
 class NetworkView(View, frozen=True, kw_only=True):
     """How to reach a network and check its signatures. `public_key` (hex) signs promises and tickets.
 
     `url` is what other machines reach it by. `install_sha256` is of the script that installs its agent; "" where it
     hands out none. `chain_url` is the JSON-RPC of its chain, `chain_id` the chain's number; "" and 0 where it has none.
+    `contracts` are on that chain.
     """
 
     net: str
@@ -30,6 +43,7 @@ class NetworkView(View, frozen=True, kw_only=True):
     install_sha256: str = ""
     chain_url: str = ""
     chain_id: int = 0
+    contracts: ContractsView | None = None
 
 
 class ItemView(View, frozen=True, kw_only=True):

@@ -14,7 +14,12 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, Unavailabl
 from fallow.ports.chain import ContractRefused, Event, Fees, Receipt, Seen
 
 TIMEOUT_S = 15.0
-REVERTED = 3
+REVERTED, LIMIT = 3, -32005
+"""Error codes of a revert, and of too many requests (EIP-1474)."""
+
+BEHIND = ("header not found", "unknown block", "block not found")
+"""Words of a node that has not seen yet what another one of the same address has shown."""
+
 KNOWN = ("already known", "already imported", "alreadyknown", "known transaction")
 NOT_NOW = ("nonce too low", "nonce is too low", "already been used", "underpriced", "less than block base fee")
 """Words by which nodes tell why they take no transaction: geth, reth, nethermind, erigon and anvil share no codes."""
@@ -123,6 +128,8 @@ def _error(error: dict[str, Any]) -> FallowError:
     if error.get("code") == REVERTED or "revert" in message:
         said = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
         return ContractRefused(said, message)
+    if error.get("code") == LIMIT or any(word in message.lower() for word in BEHIND):
+        return Unavailable("chain.busy", f"The chain's node does not answer now: {message}.", "Try again.")
     return InvalidInput("chain.refused", message)
 
 

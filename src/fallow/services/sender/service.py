@@ -56,6 +56,10 @@ class Sender:
             async with background(self._follow()):
                 yield
 
+    def knows(self, id_: str) -> bool:
+        """Whether it was asked to do this before."""
+        return id_ in self._sends
+
     async def send(self, id_: str, to: bytes, data: bytes) -> Done:
         """Do something once: call a contract, or make one (`to` is empty). Waits until it is mined for good.
 
@@ -128,7 +132,8 @@ class Sender:
         seen = await self._chain.look(self._signer.address, hashes, self._rules.depth)
         mined = {receipt.transaction: receipt for receipt in seen.receipts if receipt is not None}
         for send in sends:
-            receipts = [mined[attempt.hash] for attempt in send.attempts if attempt.hash in mined]
+            # Where gas costs nothing there is no more to offer, and the same bytes are signed again.
+            receipts = [mined[one] for one in {attempt.hash for attempt in send.attempts} if one in mined]
             sight = Sight(seen.head, seen.nonce_mined, seen.nonce_final, [receipt.block for receipt in receipts])
             await self._take(next_step(send, sight, self._clock.now_ms(), self._rules), send, receipts)
 

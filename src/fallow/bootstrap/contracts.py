@@ -1,0 +1,120 @@
+"""The contracts of a network: made when its chain starts for the first time; their addresses lie in the data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.engines.folders import data_lock, write_private
+from fallow.adapters.evm.block_log import BlockLog
+from fallow.adapters.evm.rpc import connect_chain
+from fallow.adapters.signer import FileSigner
+from fallow.bootstrap.listening import loopback_of, url_of
+from fallow.bootstrap.place import Place, read_place
+from fallow.bootstrap.settings import Settings, load_settings
+from fallow.bootstrap.tls import own_context
+from fallow.domain.errors import NotFound
+from fallow.domain.identity import address, address_text
+from fallow.domain.sending import Done, Rules
+from fallow.domain.transactions import call_data
+from fallow.domain.views import ContractsView
+from fallow.ports.chain import Chain
+from fallow.ports.clock import Clock
+from fallow.services.sender.deployment import Plan, deploy
+from fallow.services.sender.service import Sender
+
+FILE = "chain/contracts.json"
+SENDS = "chain/operator-sends.log"
+EMBEDDED = Rules(depth=1)
+"""The embedded chain takes no block back."""
+POLL_S = 0.25
+GIVE = "give(address,uint256)"
+
+
+def read_contracts(data: Path) -> ContractsView | None:
+    """Where the contracts are; None where there are none (yet)."""
+    file = data / FILE
+    return msgspec.json.decode(file.read_bytes(), type=ContractsView) if file.exists() else None
+
+
+def operator_signer(data: Path) -> FileSigner:
+    """The operator's key on the chain, drawn at the first use."""
+    path = data / "secrets" / "chain.key"
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_private(path, secrets.token_hex(32) + "\n")
+    return FileSigner(path)
+
+
+async def make_contracts(data: Path, settings: Settings, chain: Chain, clock: Clock) -> None:
+    """Make the contracts unless they are there.
+
+    Raises:
+        InvalidInput: a validator's address is none.
+        Conflict: the chain refuses one.
+    """
+    if read_contracts(data) is not None:
+        return
+    signer = await asyncio.to_thread(operator_signer, data)
+    named = [address(each.strip().lower()) for each in settings.validators.split(",") if each.strip()]
+    plan = Plan(signer.address, named or [signer.address], settings.activation_s)
+    async with operator_sender(data, chain, clock) as sender:
+        made = await deploy(sender, _code, plan)
+    view = ContractsView(
+        block=made.block,
+        settlement=address_text(made.settlement),
+        token=address_text(made.token),
+        distributor=address_text(made.distributor),
+        validators=address_text(made.validators),
+        vault=address_text(made.vault),
+        timelock=address_text(made.timelock),
+    )
+    write_private(data / FILE, msgspec.json.encode(view).decode() + "\n")
+
+
+async def give_test_dollars(data: Path, id_: str, to: bytes, units: int) -> Done:
+    """Give an account units of the settlement asset that the operator makes; the same id counts once.
+
+    Raises:
+        NotFound: the network has no chain.
+        Conflict: another process sends with the operator's key just now.
+        Unavailable: the chain does not answer.
+    """
+    place, contracts = read_place(data), read_contracts(data)
+    if contracts is None:
+        raise NotFound("chain.none", f"{place.net} has no chain.", "Those of the preset public have one.")
+    url = local_chain(place, load_settings(data, {}, {}, beside=True))
+    settlement, call = address(contracts.settlement), call_data(GIVE, to, units)
+    async with connect_chain(url, own_context(place.tls)) as chain, operator_sender(data, chain, SystemClock()) as own:
+        return await own.send(f"give/{id_}", settlement, call)
+
+
+@asynccontextmanager
+async def operator_sender(data: Path, chain: Chain, clock: Clock) -> AsyncIterator[Sender]:
+    """Send with the operator's key while the context is open.
+
+    Raises:
+        Conflict: another process does just now.
+    """
+    with data_lock(data, "chain-operator"), closing(BlockLog(data / SENDS)) as log:
+        signer = operator_signer(data)
+        sender = Sender(chain=chain, signer=signer, log=log, clock=clock, rules=EMBEDDED, poll_s=POLL_S)
+        async with sender.running():
+            yield sender
+
+
+def local_chain(place: Place, settings: Settings) -> str:
+    """Return where the network's own processes reach its chain."""
+    return url_of("https" if place.tls else "http", loopback_of(settings.host), settings.chain_port)
+
+
+def _code(name: str) -> bytes:
+    return bytes.fromhex(json.loads((files("fallow.data") / "contracts" / f"{name}.json").read_text())["bytecode"])

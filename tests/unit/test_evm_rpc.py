@@ -1,0 +1,56 @@
+"""What nodes answer, and what the chain port says of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from fallow.adapters.evm.rpc import EvmRpc
+from fallow.domain.errors import Conflict, FallowError, InvalidInput, Unavailable
+from fallow.ports.chain import ContractRefused
+
+
+async def submitted(error: dict[str, Any] | None, status: int = 200, body: bytes | None = None) -> None:
+    """Hand in a transaction to a node that answers so."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        (asked,) = json.loads(request.content)
+        said = {"jsonrpc": "2.0", "id": asked["id"]} | ({"error": error} if error else {"result": "0x"})
+        return httpx2.Response(status, content=json.dumps([said]).encode() if body is None else body)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        await EvmRpc(client, "http://node/").submit(b"\x02")
+
+
+@pytest.mark.parametrize("said", ["already known", "ALREADY known", "transaction already imported"])
+async def test_what_a_node_has_already_is_taken(said: str) -> None:
+    await submitted({"code": -32000, "message": said})
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kind"),
+    [
+        (-32000, "nonce too low: next nonce 5, tx nonce 4", Conflict),
+        (-32000, "replacement transaction underpriced", Conflict),
+        (-32000, "max fee per gas less than block base fee", Conflict),
+        (-32000, "insufficient funds for gas * price + value", InvalidInput),
+        (-32000, "header not found", Unavailable),
+        (-32005, "limit exceeded", Unavailable),
+        (3, "execution reverted", ContractRefused),
+    ],
+)
+async def test_refusals_are_told_apart(code: int, said: str, kind: type[FallowError]) -> None:
+    with pytest.raises(FallowError) as refused:
+        await submitted({"code": code, "message": said})
+    assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(429, None), (502, b"<html>"), (200, b"<html>"), (200, b"[]"), (200, b"{}")]
+)
+async def test_what_is_no_answer_says_nothing_about_a_transaction(status: int, body: bytes | None) -> None:
+    with pytest.raises(Unavailable):
+        await submitted(None, status, body)
