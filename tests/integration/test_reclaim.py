@@ -42,7 +42,12 @@ async def test_a_game_that_starts_is_seen_by_the_real_probes(tmp_path: Path) -> 
     world = RealWorld(tmp_path, IdlePolicy(programs=("fallow-game",), on_battery=True, gpu_memory_mib=0))
     clock = world.real_clock
     # pid: the game below is a child of this process, as the sandboxes are; here only the sandboxes count as ours.
-    probes = LinuxProbes(lambda: clock.now_ms() / 1000, pid=1 << 30, metered=lambda: Unknown("not asked"))
+    probes = LinuxProbes(
+        lambda: clock.now_ms() / 1000,
+        lambda: clock.monotonic_ms() / 1000,
+        pid=1 << 30,
+        metered=lambda: Unknown("not asked"),
+    )
     async with world.serving(probes) as agent:
         process = await world.work(1)
         async with ending(process.pid) as ended:

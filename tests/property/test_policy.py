@@ -39,6 +39,7 @@ readings = st.builds(
     on_battery=st.booleans() | unknown,
     metered=st.booleans() | unknown,
     temperature_c=st.floats(20, 110) | unknown,
+    power_w=st.floats(0, 1000) | unknown,
     programs=st.sampled_from([(), ("game",), ("game", "render")]) | unknown,
     gpu_mib=st.dictionaries(st.sampled_from(["game", "desktop"]), st.integers(0, 4096)) | unknown,
     data_bytes=st.integers(0, 1 << 34),
@@ -52,6 +53,7 @@ policies = st.builds(
     programs=st.sampled_from([(), ("game", "render")]),
     gpu_memory_mib=st.integers(0, 2048),
     temperature_c=st.none() | st.integers(30, 100),
+    power_w=st.none() | st.integers(1, 800),
     on_battery=st.booleans(),
     on_metered=st.booleans(),
     data_gib_month=st.none() | st.floats(0, 16),
@@ -65,10 +67,16 @@ states = st.builds(
 
 def says_no(policy: IdlePolicy, seen: Reading, now: Now) -> bool:
     """The rules again, written in another way: whether any of them forbids."""
-    sees = (seen.others_cpu_percent, seen.idle_s, seen.temperature_c, seen.programs)
-    asked = (policy.others_cpu_percent, policy.away_minutes, policy.temperature_c, policy.programs or None)
+    sees = (seen.others_cpu_percent, seen.idle_s, seen.temperature_c, seen.power_w, seen.programs)
+    asked = (
+        policy.others_cpu_percent,
+        policy.away_minutes,
+        policy.temperature_c,
+        policy.power_w,
+        policy.programs or None,
+    )
     blind = any(isinstance(one, Unknown) and rule is not None for one, rule in zip(sees, asked, strict=True))
-    load, idle, heat = (None if isinstance(one, Unknown) else one for one in sees[:3])
+    load, idle, heat, power = (None if isinstance(one, Unknown) else one for one in sees[:4])
     running = () if isinstance(seen.programs, Unknown) else seen.programs
     gpu = {} if isinstance(seen.gpu_mib, Unknown) else seen.gpu_mib
     return blind or any(
@@ -76,6 +84,7 @@ def says_no(policy: IdlePolicy, seen: Reading, now: Now) -> bool:
             policy.others_cpu_percent is not None and load is not None and load >= policy.others_cpu_percent,
             policy.away_minutes is not None and idle is not None and idle < policy.away_minutes * 60,
             policy.temperature_c is not None and heat is not None and heat >= policy.temperature_c,
+            policy.power_w is not None and power is not None and power >= policy.power_w,
             bool(policy.programs) and bool(running),
             policy.gpu_memory_mib > 0 and any(mib >= policy.gpu_memory_mib for mib in gpu.values()),
             not policy.on_battery and seen.on_battery is True,
@@ -119,14 +128,19 @@ def test_open_when_none_does(policy: IdlePolicy, seen: Reading, now: Now) -> Non
     st.integers(1, 60),
     st.lists(
         st.fixed_dictionaries(
-            {"others_cpu_percent": st.floats(0, 100), "temperature_c": st.floats(60, 90), "on_battery": st.booleans()}
+            {
+                "others_cpu_percent": st.floats(0, 100),
+                "temperature_c": st.floats(60, 90),
+                "power_w": st.floats(80, 120),
+                "on_battery": st.booleans(),
+            }
         ),
         min_size=1,
         max_size=200,
     ),
 )
 def test_however_noisy_the_readings_it_changes_seldom(reopen_after_s: int, noise: list[dict[str, Any]]) -> None:
-    policy = IdlePolicy(others_cpu_percent=50, temperature_c=75, reopen_after_s=reopen_after_s)
+    policy = IdlePolicy(others_cpu_percent=50, temperature_c=75, power_w=100, reopen_after_s=reopen_after_s)
     state, told = PolicyState(), []
     for second, changes in enumerate(noise):
         verdict = decide(policy, reading(**changes), Now(second * 1000, 0, 0), state)

@@ -23,6 +23,7 @@ QUIET = Reading(
     on_battery=False,
     metered=False,
     temperature_c=40.0,
+    power_w=50.0,
     programs=(),
     gpu_mib={},
 )

@@ -100,7 +100,7 @@ def test_a_provider_reads_how_he_stands_and_what_he_earned(
             "reasons": [("owner.load", "It is busy.")],
             "unseen": [],
             "trouble": "",
-            "readings": {"data_bytes": 3 << 19},
+            "readings": {"data_bytes": 3 << 19, "power_w": 47.4},
         }
         return {**msgspec.to_builtins(status), "owner": owner}
 
@@ -112,6 +112,7 @@ def test_a_provider_reads_how_he_stands_and_what_he_earned(
     assert said["offered"] == "1 core, 2.0 GiB, 1.0 GiB of disk"
     assert said["asked"] == "0.02 USD a core and hour"
     assert (said["its owner's rules"], said["moved this month"]) == ("It is busy.", "1.5 MiB, up and down")
+    assert said["draws"] == "47 W, processors and NVIDIA's cards"
     assert said["what runs here"] == "compute.wasm wasi-p1"
     assert said["what does not"] == "compute.container: no podman"
     assert said["the network says"] == "idle; proven, 12 results confirmed, 1 wrong"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fallow.agent import inventory, sensors
+from fallow.agent import inventory, power, sensors
 from fallow.agent.enrol import Wishes, settings_from
 from fallow.agent.gpus import Gpu, NoGpus, alike, read_gpus
 from fallow.agent.inventory import take_inventory
@@ -33,8 +33,14 @@ class FakeNvml:
     def __init__(self, *gpus: tuple[str, int]) -> None:
         self.gpus = gpus
         self.error = ""
+        self.milliwatts: Mapping[int, int] = {}
         self.drawing: Mapping[int, Sequence[tuple[int, int | None]]] = {}
         self.computing: Mapping[int, Sequence[tuple[int, int | None]]] = {}
+
+    def _milliwatts(self, index: int) -> int:
+        if index not in self.milliwatts:
+            raise NVMLError("Not Supported")
+        return self.milliwatts[index]
 
     def _count(self) -> int:
         if self.error:
@@ -47,6 +53,7 @@ class FakeNvml:
             "nvmlDeviceGetHandleByIndex": lambda index: index,
             "nvmlDeviceGetName": lambda index: self.gpus[index][0],
             "nvmlDeviceGetMemoryInfo": lambda index: SimpleNamespace(total=self.gpus[index][1] * GIB),
+            "nvmlDeviceGetPowerUsage": self._milliwatts,
             "nvmlDeviceGetUUID": lambda index: f"GPU-{index}",
             "nvmlDeviceGetGraphicsRunningProcesses": lambda index: _processes(self.drawing.get(index, ())),
             "nvmlDeviceGetComputeRunningProcesses": lambda index: _processes(self.computing.get(index, ())),
@@ -111,3 +118,23 @@ def test_who_holds_graphics_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     found = sensors.gpu_memory()
     assert isinstance(found, Unknown)
     assert "gone" in found.unknown
+
+
+def test_what_they_draw_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = FakeNvml(RTX, T4)
+    library.milliwatts = {0: 301_500, 1: 40_000}
+    monkeypatch.setattr(power, "nvml", lambda: library)
+    assert power.gpu_power() == 341.5
+    library.milliwatts = {0: 301_500}
+    found = power.gpu_power()
+    assert isinstance(found, Unknown), "one card that does not tell is no zero"
+    assert "Not Supported" in found.unknown
+
+
+def test_a_card_that_cannot_be_asked_is_not_held_for_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(power, "nvml", lambda: NoGpus("The package nvidia-ml-py is not installed."))
+    assert power.gpu_power(tmp_path) == 0
+    (tmp_path / "driver/nvidia/gpus/0000:01:00.0").mkdir(parents=True)
+    found = power.gpu_power(tmp_path)
+    assert isinstance(found, Unknown)
+    assert "not installed" in found.unknown

@@ -30,6 +30,7 @@ STRICT = IdlePolicy(
     away_minutes=10,
     programs=("game", "render"),
     temperature_c=80,
+    power_w=200,
     data_gib_month=1.0,
 )
 
@@ -52,6 +53,7 @@ def test_a_quiet_machine_is_open() -> None:
         ({"programs": ("game",)}, "owner.program"),
         ({"gpu_mib": {"game": 1024}}, "owner.program"),
         ({"temperature_c": 80.0}, "owner.temperature"),
+        ({"power_w": 200.0}, "owner.power"),
         ({"on_battery": True}, "owner.battery"),
         ({"metered": True}, "owner.metered"),
         ({"data_bytes": 1 << 30}, "owner.data_budget"),
@@ -70,7 +72,13 @@ def test_hours_close() -> None:
 
 def test_rules_that_are_off_do_not_close() -> None:
     rough = reading(
-        others_cpu_percent=100.0, idle_s=0.0, temperature_c=99.0, programs=("x",), gpu_mib={"x": 9}, data_bytes=1 << 50
+        others_cpu_percent=100.0,
+        idle_s=0.0,
+        temperature_c=99.0,
+        power_w=9e9,
+        programs=("x",),
+        gpu_mib={"x": 9},
+        data_bytes=1 << 50,
     )
     assert decide(IdlePolicy(), rough, at(), PolicyState()).open
     also = reading(on_battery=True, metered=True, gpu_mib={"x": 99_999})
@@ -78,9 +86,9 @@ def test_rules_that_are_off_do_not_close() -> None:
 
 
 def test_what_the_owner_asked_for_and_nobody_can_see_closes() -> None:
-    blind = reading(others_cpu_percent=BLIND, idle_s=BLIND, temperature_c=BLIND, programs=BLIND)
+    blind = reading(others_cpu_percent=BLIND, idle_s=BLIND, temperature_c=BLIND, power_w=BLIND, programs=BLIND)
     verdict = decide(STRICT, blind, at(), PolicyState())
-    assert codes(verdict) == ["owner.present", "owner.program", "owner.load", "owner.temperature"]
+    assert codes(verdict) == ["owner.present", "owner.program", "owner.load", "owner.temperature", "owner.power"]
     assert all("nothing to see with" in sentence for _, sentence in verdict.reasons)
 
 
@@ -109,9 +117,9 @@ def test_a_machine_that_was_never_open_opens_as_soon_as_it_may() -> None:
 
 @pytest.mark.parametrize(
     ("field", "closes", "stays_closed", "opens"),
-    [("temperature_c", 80.0, 75.0, 74.9), ("others_cpu_percent", 40.0, 30.0, 29.9)],
+    [("temperature_c", 80.0, 75.0, 74.9), ("power_w", 200.0, 180.0, 179.9), ("others_cpu_percent", 40.0, 30.0, 29.9)],
 )
-def test_load_and_heat_must_go_well_below_their_limit(
+def test_load_heat_and_power_must_go_well_below_their_limit(
     field: str, closes: float, stays_closed: float, opens: float
 ) -> None:
     assert decide(STRICT, reading(**{field: stays_closed}), at(), PolicyState()).open
@@ -208,6 +216,7 @@ def test_the_file_keeps_what_was_set(tmp_path: Path) -> None:
         ("hours=always", "no range of hours"),
         ("watts_busy=100", "needed together"),
         ("away_minutes", "no setting"),
+        ("power_w=0", "power_w"),
         ("price_usd_per_core_hour=-1", "price_usd_per_core_hour"),
         ("spot_usd_per_core_hour=1e12", "spot_usd_per_core_hour"),
     ],
@@ -247,6 +256,7 @@ def test_it_explains_itself() -> None:
         "40 %",
         "game, render",
         "80 °C",
+        "less than 200 W; once it drew more, again below 180 W",
         "1 GiB",
         "9 W",
     ):

@@ -12,6 +12,7 @@ from fallow.agent.policy import Unknown
 from fallow.agent.probes import LinuxProbes, Paths
 from fallow.agent.processes import OthersLoad, running
 from fallow.agent.sensors import metered_by_networkmanager, on_battery, temperature
+from tests.unit.powercap_fakes import Package
 
 
 class Proc:
@@ -227,14 +228,23 @@ def test_all_together(tmp_path: Path, proc: Proc) -> None:
     proc.process(11, comm="game")
     proc.process(30, comm="game")
     seat = Seat(tmp_path / "dev")
-    paths = Paths(proc.folder, tmp_path, tmp_path / "hwmon", tmp_path / "thermal", seat.dev)
+    paths = Paths(proc.folder, tmp_path, tmp_path / "hwmon", tmp_path / "thermal", seat.dev, tmp_path / "powercap")
+    package = Package(tmp_path / "powercap", "intel-rapl:0")
     probes = LinuxProbes(
-        lambda: seat.now, paths=paths, pid=10, metered=lambda: True, gpu=lambda: {11: 500, 30: 700, 31: 9}
+        lambda: seat.now,
+        lambda: seat.now,
+        paths=paths,
+        pid=10,
+        metered=lambda: True,
+        gpu=lambda: {11: 500, 30: 700, 31: 9},
+        gpu_watts=lambda: 70.0,
     )
+    package.count(900_000_000)
     seat.now += 30
     assert isinstance(probes.read(()).metered, Unknown)
     probes.refresh()
     found = probes.read(("game",))
+    assert found.power_w == 900 / 30 + 70
     assert (found.metered, found.on_battery, found.idle_s) == (True, False, 30.0)
     assert found.programs == ("game",)
     assert found.gpu_mib == {"game": 700, "process 31": 9}

@@ -213,6 +213,7 @@ def _blind(why: str) -> Reading:
         on_battery=unknown,
         metered=unknown,
         temperature_c=unknown,
+        power_w=unknown,
         programs=unknown,
         gpu_mib=unknown,
     )

@@ -20,6 +20,9 @@ COOLER_C = 5
 CALMER_PERCENT = 75
 """A machine that was closed for the load of others opens again when it is below so many percent of the limit."""
 
+THRIFTIER_PERCENT = 90
+"""A machine that was closed for the power that it draws opens again when it is below so many percent of the limit."""
+
 _LISTED_MAX = 3
 
 
@@ -33,8 +36,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What the probes see at one moment.
 
     `others_cpu_percent` is of all cores, without this agent and its work; `idle_s` counts from the last use of a key,
-    a mouse or a terminal; `programs` are the listed ones that run; `gpu_mib` is what each program that is not ours
-    holds of graphics cards' memory; `data_bytes` is what the agent has moved in this calendar month, up and down.
+    a mouse or a terminal; `power_w` is what processors and NVIDIA's graphics cards draw, for our work, too; `programs`
+    are the listed ones that run; `gpu_mib` is what each program that is not ours holds of graphics cards' memory;
+    `data_bytes` is what the agent has moved in this calendar month, up and down.
     """
 
     others_cpu_percent: float | Unknown
@@ -42,6 +46,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     on_battery: bool | Unknown
     metered: bool | Unknown
     temperature_c: float | Unknown
+    power_w: float | Unknown
     programs: tuple[str, ...] | Unknown
     gpu_mib: dict[str, int] | Unknown
     data_bytes: int = 0
@@ -79,8 +84,8 @@ class Verdict(NamedTuple):
 def decide(policy: IdlePolicy, reading: Reading, now: Now, state: PolicyState) -> Verdict:
     """Decide whether the machine may work for others.
 
-    It closes at once. It opens again when nothing has been in the way for `reopen_after_s`, where load and heat must
-    have gone well below their limits: so it changes at most twice in that time, however noisy the readings are.
+    It closes at once. It opens again when nothing has been in the way for `reopen_after_s`, where load, heat and
+    power must have gone well below their limits: so it changes at most twice in that time, however noisy they are.
     """
     reasons = [found for rule in _RULES if (found := rule(policy, reading, now, state)) is not None]
     loaded = any(code == "owner.load" for code, _ in reasons)
@@ -218,6 +223,17 @@ def _temperature(policy: IdlePolicy, reading: Reading, _now: Now, state: PolicyS
     )
 
 
+def _power(policy: IdlePolicy, reading: Reading, _now: Now, state: PolicyState) -> Reason:
+    limit = policy.power_w
+    if limit is None:
+        return None
+    power = reading.power_w
+    if isinstance(power, Unknown):
+        return "owner.power", f"How much power the machine draws cannot be seen: {power.unknown}"
+    bound = limit if state.open else limit * THRIFTIER_PERCENT / 100
+    return ("owner.power", f"The machine draws {power:.0f} W; the limit is {bound:g} W.") if power >= bound else None
+
+
 def _battery(policy: IdlePolicy, reading: Reading, _now: Now, _state: PolicyState) -> Reason:
     if policy.on_battery or reading.on_battery is not True:
         return None
@@ -244,7 +260,7 @@ def _data(policy: IdlePolicy, reading: Reading, _now: Now, _state: PolicyState) 
 
 
 _RULES: tuple[Rule, ...] = (
-    _present, _program, _gpu, _load, _temperature, _battery, _metered, _hours, _data,
+    _present, _program, _gpu, _load, _temperature, _power, _battery, _metered, _hours, _data,
 )  # fmt: skip
 
 

@@ -30,8 +30,8 @@ def _doc(text: str) -> Meta:
 class IdlePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When this machine may work for others, and with how much of it.
 
-    What is None or empty is no rule. A rule that the owner set (load, away, temperature, programs) closes the machine,
-    too, when its probe cannot see; those that are on by default (battery, metered, graphics) do not.
+    What is None or empty is no rule. A rule that the owner set (load, away, temperature, power, programs) closes the
+    machine, too, when its probe cannot see; those that are on by default (battery, metered, graphics) do not.
     """
 
     cpu_percent: Annotated[Percent, _doc("Of the machine's cores, at most so many percent are offered.")] = 100
@@ -61,6 +61,10 @@ class IdlePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     temperature_c: Annotated[
         Annotated[int, Meta(ge=30, le=120)] | None,
         _doc("Only while the hottest sensor is below so many degrees Celsius; again when it is 5 degrees cooler."),
+    ] = None
+    power_w: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000)] | None,
+        _doc("Only while processors and NVIDIA's cards draw less than so many watts; again when it is 10 % less."),
     ] = None
     on_battery: Annotated[bool, _doc("Work on battery, too.")] = False
     on_metered: Annotated[bool, _doc("Work on a link that is paid by volume, too.")] = False

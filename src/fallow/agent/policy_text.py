@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fallow.agent.policy import COOLER_C
+from fallow.agent.policy import COOLER_C, THRIFTIER_PERCENT
 from fallow.agent.policy_file import IdlePolicy
 
 
@@ -38,6 +38,9 @@ def _when(policy: IdlePolicy) -> Iterator[str]:
     if policy.temperature_c is not None:
         again = policy.temperature_c - COOLER_C
         yield f"Only below {policy.temperature_c} °C; once it was hotter, again below {again} °C."
+    if policy.power_w is not None:
+        less = policy.power_w * THRIFTIER_PERCENT / 100
+        yield f"Only while it draws less than {policy.power_w} W; once it drew more, again below {less:g} W."
     yield "On battery, too." if policy.on_battery else "Never on battery."
     yield f"Once closed, it opens after {policy.reopen_after_s} s in which nothing was in the way."
 

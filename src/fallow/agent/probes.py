@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from fallow.agent.attention import Attention
 from fallow.agent.policy import Reading, Unknown
+from fallow.agent.power import PowerMeter, gpu_power
 from fallow.agent.processes import OthersLoad, running
 from fallow.agent.sensors import gpu_memory, metered_by_networkmanager, on_battery, temperature
 
@@ -40,26 +41,31 @@ class Paths(NamedTuple):
     hwmon: Path = Path("/sys/class/hwmon")
     thermal: Path = Path("/sys/class/thermal")
     dev: Path = Path("/dev")
+    powercap: Path = Path("/sys/class/powercap")
 
 
 class LinuxProbes:
-    """`seconds` is a wall clock in seconds (that of file times); `pid` is the process whose tree is our own work.
+    """`seconds` is a wall clock in seconds (that of file times), `steady_s` one that never goes back.
 
-    `metered` asks, slowly, whether the link is metered; `gpu` what each process (pid, name) holds of graphics memory.
+    `pid` is the process whose tree is our own work. `metered` asks, slowly, whether the link is metered; `gpu` what
+    each process (pid, name) holds of graphics memory, and `gpu_watts` what the cards draw.
     """
 
     def __init__(
         self,
         seconds: Callable[[], float],
+        steady_s: Callable[[], float],
         *,
         paths: Paths | None = None,
         pid: int | None = None,
         metered: Callable[[], bool | Unknown] = metered_by_networkmanager,
         gpu: Callable[[], Mapping[int, int] | Unknown] = gpu_memory,
+        gpu_watts: Callable[[], float | Unknown] = gpu_power,
     ) -> None:
         self._paths = paths = paths or Paths()
         self._load = OthersLoad(paths.proc, os.getpid() if pid is None else pid)
         self._attention = Attention(paths.dev, seconds)
+        self._power = PowerMeter(paths.powercap, steady_s, gpu_watts)
         self._ask_metered = metered
         self._gpu = gpu
         self._metered: bool | Unknown = Unknown("It has not been asked for yet.")
@@ -69,6 +75,7 @@ class LinuxProbes:
             "on_battery": str(paths.power),
             "metered": "NetworkManager (nmcli)",
             "temperature_c": f"{paths.hwmon}, {paths.thermal}",
+            "power_w": f"{paths.powercap} (RAPL), and NVIDIA's driver (NVML)",
             "programs": f"{paths.proc}/*/comm",
             "gpu_mib": "NVIDIA's driver (NVML)",
             "data_bytes": "counted by the agent itself",
@@ -83,6 +90,7 @@ class LinuxProbes:
             on_battery=on_battery(self._paths.power),
             metered=self._metered,
             temperature_c=temperature(self._paths.hwmon, self._paths.thermal),
+            power_w=self._power.look(),
             programs=running(self._paths.proc, programs, ours) if programs else (),
             gpu_mib=self._others_gpu(ours),
         )

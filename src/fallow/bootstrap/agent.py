@@ -153,7 +153,7 @@ async def _serve(
     machine = take_inventory(home.path)
     attributes = machine.attributes | {"score.cpu": state.score_cpu}
     traffic = Traffic(home.path / "traffic.json", clock)
-    probes = LinuxProbes(lambda: clock.now_ms() / 1000)
+    probes = LinuxProbes(lambda: clock.now_ms() / 1000, lambda: clock.monotonic_ms() / 1000)
     owner = Owner(home.path, probes, clock, traffic, machine=machine.resources, agreed=state.settings.total)
     workers = _workers(home)
     async with (

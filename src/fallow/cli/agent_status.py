@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fallow.agent.policy import Unknown
 from fallow.agent.status import Facts
 from fallow.cli.show import clean, credit_name
 from fallow.cli.units import size, usd
@@ -27,6 +28,7 @@ class _Readings(msgspec.Struct, frozen=True):
     """Of `fallow.agent.policy.Reading`, what is said here."""
 
     data_bytes: int
+    power_w: float | Unknown = Unknown("")
 
 
 class _Status(Facts, frozen=True, kw_only=True):
@@ -47,6 +49,8 @@ def _machine(status: _Status) -> Iterator[tuple[str, str]]:
     if status.owner is not None:
         yield "its owner's rules", " ".join([*(says for _, says in status.owner.reasons), status.owner.trouble]).strip()
         yield "not to be seen", " ".join(status.owner.unseen)
+        power_w = status.owner.readings.power_w
+        yield "draws", "" if isinstance(power_w, Unknown) else f"{power_w:.0f} W, processors and NVIDIA's cards"
         yield "moved this month", f"{status.owner.readings.data_bytes / (1 << 20):,.1f} MiB, up and down"
     yield "offered", f"{size(status.offered)}, {status.offered.disk_mib / GIB_MIB:.1f} GiB of disk"
     yield "free", f"{size(status.free)}, {status.free.disk_mib / GIB_MIB:.1f} GiB of disk"
