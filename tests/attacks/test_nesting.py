@@ -17,9 +17,19 @@ except RecursionError:
 """
 
 
-@pytest.mark.parametrize(("module", "evm"), [("serve", "without"), ("roles", "without"), ("chain", "with")])
+@pytest.mark.parametrize(
+    ("module", "evm"), [("serve", "without"), ("roles", "without"), ("wallet", "without"), ("chain", "with")]
+)
 def test_what_is_nested_overflows_no_roles_stack(module: str, evm: str) -> None:
     """Libraries may raise how deep the interpreter recurses, on which all decoders rely."""
     line = [sys.executable, "-c", READS, f"fallow.bootstrap.{module}"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"refused; {evm} an EVM\n"), done.stderr
+
+
+def test_signing_a_transaction_makes_nothing_recurse_so_deep() -> None:
+    signs = "from fallow.domain.transactions import Unsigned; Unsigned(1, 0, bytes(20), b'', 21_000, 1, 1).digest"
+    done = subprocess.run(
+        [sys.executable, "-c", signs + "\n" + READS, "json"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "refused; without an EVM\n"), done.stderr

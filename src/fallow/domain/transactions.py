@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eth_abi.abi import decode, encode
-from eth_account.typed_transactions.typed_transaction import TypedTransaction
 
 from fallow.domain.wallets import RECOVERY_OFFSET, keccak
 
+if TYPE_CHECKING:
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
+
 KIND = 2
-WORD_BYTES = 32
 
 
 class Unsigned(NamedTuple):
@@ -27,7 +29,7 @@ class Unsigned(NamedTuple):
     @property
     def digest(self) -> bytes:
         """What its sender signs."""
-        return bytes(TypedTransaction.from_dict(self._shape()).hash())
+        return bytes(_typed(self._shape()).hash())
 
     def signed(self, signature: bytes) -> bytes:
         """The raw transaction; `signature` is 65 bytes r, s, v."""
@@ -36,7 +38,7 @@ class Unsigned(NamedTuple):
             "s": int.from_bytes(signature[32:64]),
             "v": signature[64] - RECOVERY_OFFSET,
         }
-        return bytes(TypedTransaction.from_dict(self._shape() | parts).encode())
+        return bytes(_typed(self._shape() | parts).encode())
 
     def _shape(self) -> dict[str, Any]:
         return {
@@ -50,6 +52,18 @@ class Unsigned(NamedTuple):
             "maxPriorityFeePerGas": self.tip,
             "value": 0,
         }
+
+
+RECURSION_MAX = 10_240
+"""What an EVM in the same process needs. py_ecc, which eth_account loads, asks for 100,000: then nested JSON overflows
+the stack. So only who signs loads it, and not so deep."""
+
+
+def _typed(fields: dict[str, Any]) -> TypedTransaction:
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction  # noqa: PLC0415 - see above
+
+    sys.setrecursionlimit(min(sys.getrecursionlimit(), RECURSION_MAX))
+    return TypedTransaction.from_dict(fields)
 
 
 def selector(signature: str) -> bytes:
