@@ -21,7 +21,7 @@ from tests.epoch_files import NETWORK_KEY, Node, promise
 DAY_MS = 86_400_000
 FIRST = 100
 Alter = Callable[[list[bytes]], list[bytes]]
-NOTHING = {"files": [], "settlement": bytes(20), "token": bytes(20)}
+NOTHING: dict[str, Any] = {"files": [], "settlement": bytes(20), "token": bytes(20)}
 
 
 class History:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -120,8 +121,12 @@ def test_an_answer_that_is_no_list_of_epochs(cli: _Cli) -> None:
 )
 def test_what_the_network_says_to_a_vote_is_told(status: int, kind: str, error: type[FallowError]) -> None:
     said = msgspec.json.encode(ErrorView(kind=kind, code="vote.twice", message="There is one."))
-    with serving(answering(lambda _path, _body: (status, said))) as url, pytest.raises(error, match=r"vote\.twice"):
-        HttpPublished(url).vote(1, b"")
+    with (
+        serving(answering(lambda _path, _body: (status, said))) as url,
+        closing(HttpPublished(url)) as published,
+        pytest.raises(error, match=r"vote\.twice"),
+    ):
+        published.vote(1, b"")
 
 
 @pytest.mark.parametrize("key", ["", "ab", "zz" * 32])

@@ -26,6 +26,10 @@ class HttpPublished:
         except httpx2.InvalidURL as error:
             raise InvalidInput("validator.url", f"{url!r} is no address of a network.", "https://NAME:PORT") from error
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
     def first(self) -> int | None:
         """See the port: epochs are listed from the latest down."""
         first: int | None = None

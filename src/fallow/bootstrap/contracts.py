@@ -21,6 +21,7 @@ from fallow.bootstrap.listening import loopback_of, url_of
 from fallow.bootstrap.place import Place, read_place
 from fallow.bootstrap.settings import Settings, load_settings
 from fallow.bootstrap.tls import own_context
+from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.errors import NotFound
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done, Rules
@@ -58,13 +59,13 @@ async def make_contracts(data: Path, settings: Settings, chain: Chain, clock: Cl
     """Make the contracts unless they are there.
 
     Raises:
-        InvalidInput: a validator's address is none.
+        InvalidInput: a validator's address is none, or there are too many.
         Conflict: the chain refuses one.
     """
     if read_contracts(data) is not None:
         return
     signer = await asyncio.to_thread(operator_signer, data)
-    named = [address(each.strip().lower()) for each in settings.validators.split(",") if each.strip()]
+    named = read_validators(settings.validators)
     plan = Plan(signer.address, named or [signer.address], settings.activation_s)
     async with operator_sender(data, chain, clock) as sender:
         made = await deploy(sender, _code, plan)

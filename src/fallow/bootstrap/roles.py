@@ -57,6 +57,7 @@ from fallow.domain.billing import FeePolicy
 from fallow.domain.chains import chain_id_of
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
+from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.identity import address
@@ -268,6 +269,7 @@ async def _closing(ground: Ground, data: Path) -> Closing:
         sign=ground.keys.sign,
         network_key=bytes(ground.keys.network.verify_key),
         kinds=kinds,
+        validators=read_validators(ground.settings.validators),
         folder=data / "closing",
         bus=ground.bus,
         clock=ground.clock,

@@ -75,7 +75,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 8422
     validators: Annotated[
         str,
-        _doc("Addresses of who signs roots, with commas, when the contracts are made; empty is the operator alone."),
+        _doc(
+            "Addresses of who signs roots, with commas, at most 31: in the statements of epochs, and in the contracts "
+            "when they are made. Empty is the operator alone."
+        ),
     ] = ""
     activation_s: Annotated[
         Annotated[int, Meta(ge=0, le=30 * 86_400)],

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from ssl import SSLContext
 from typing import NamedTuple
@@ -46,11 +47,11 @@ def run_validator(assignment: Assignment, report: Callable[[Seen], None], *, onc
     """
     home = assignment.home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with data_lock(home, "fallow validator"):
+    with data_lock(home, "fallow validator"), closing(HttpPublished(assignment.url, assignment.tls)) as published:
         validator = Validator(
             network_key=assignment.network_key,
             cast=lambda domain, root: Vote.cast(assignment.key, domain, root),
-            published=HttpPublished(assignment.url, assignment.tls),
+            published=published,
             book=book_of(home, assignment.network_key),
             folder=home / "epochs",
             close=closer(assignment.network_key, load_meterings()),

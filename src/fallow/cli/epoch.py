@@ -56,6 +56,25 @@ def show(number: int, /, *, json: Json = False) -> None:
 
 
 @app.command
+def votes(number: int, /, *, json: Json = False) -> int:
+    """Show how validators voted about a closed epoch. The exit code is 1 while no quorum has signed what is stated."""
+    with profiles.connect() as client:
+        view = client.votes(number)
+    if json:
+        show_json(view)
+        return 0 if view.decided else 1
+    if not view.validators:
+        say("Nobody validates this epoch: it is the operator's own word (self-attested).")
+        return 1
+    rows = [(each, "signed it") for each in view.signed]
+    rows += [(each.validator, f"signed another root: {'; '.join(each.differences)}") for each in view.wrong]
+    rows += [(each, "signed two roots") for each in view.equivocated]
+    table(["VALIDATOR", "VOTE"], rows, empty="Nobody has signed it yet.")
+    say(f"{len(view.signed)} of {len(view.validators)} signed what is stated; {view.quorum} must.")
+    return 0 if view.decided else 1
+
+
+@app.command
 def close(*, json: Json = False) -> None:
     """Operator: end the open epoch before its time, and wait until it is closed."""
     with profiles.connect() as client:

@@ -522,6 +522,28 @@ class EpochView(View, frozen=True, kw_only=True):
     files: list[EpochFileView]
 
 
+class WrongVoteView(View, frozen=True, kw_only=True):
+    """A validator that signed another root than the one that is stated, and how they differ."""
+
+    validator: str
+    differences: list[str]
+
+
+class VotesView(View, frozen=True, kw_only=True):
+    """How validators voted about an epoch. `decided` says that a `quorum` signed the root that is stated.
+
+    Who `equivocated` signed two roots, and counts for neither; both are in the file `evidence/<address>`.
+    """
+
+    epoch: int
+    validators: list[str]
+    quorum: int
+    signed: list[str]
+    wrong: list[WrongVoteView]
+    equivocated: list[str]
+    decided: bool
+
+
 class EpochEndView(View, frozen=True, kw_only=True):
     """An epoch that is over, and its real bounds. Its closing goes on by itself."""
 

@@ -13,7 +13,21 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from fallow.domain.views import NetworkView
-from fallow.http import accounts, blobs, checks, commands, epochs, events, jobs, logs, operators, public, reach, signing
+from fallow.http import (
+    accounts,
+    blobs,
+    checks,
+    commands,
+    epochs,
+    events,
+    jobs,
+    logs,
+    operators,
+    public,
+    reach,
+    signing,
+    votes,
+)
 from fallow.http.auth import provide_account
 from fallow.http.collecting import KEEP_DAYS
 from fallow.http.errors import HANDLERS
@@ -113,6 +127,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *public.ROUTES,
     *checks.PUBLIC_ROUTES,
     *epochs.PUBLIC_ROUTES,
+    *votes.PUBLIC_ROUTES,
     Router(
         path="/",
         route_handlers=[

@@ -58,7 +58,7 @@ async def epoch(gateway: Parts, epoch: EpochNumber) -> EpochView:
 )
 async def file(gateway: Parts, request: Request[Any, Any, Any], epoch: EpochNumber, name: Name) -> Response[Any]:
     """Read a file of an epoch: `statement`, `manifest`, `batches`... `Range: bytes=N-` goes on from byte N."""
-    return await _sent(_archive(gateway), request, epoch, name)
+    return await _sent(archive_of(gateway), request, epoch, name)
 
 
 @get(
@@ -72,7 +72,7 @@ async def file_below(
     gateway: Parts, request: Request[Any, Any, Any], epoch: EpochNumber, folder: Name, name: Name
 ) -> Response[Any]:
     """Read a file of an epoch that is in a folder, such as `records/usage.receipt`. Ranges are as above."""
-    return await _sent(_archive(gateway), request, epoch, f"{folder}/{name}")
+    return await _sent(archive_of(gateway), request, epoch, f"{folder}/{name}")
 
 
 @post("/v1/operator/epochs", guards=[operator], responses=keyed(409), tags=["operator"])
@@ -83,7 +83,7 @@ async def end_epoch(gateway: Parts) -> EpochEndView:
 
 
 def _listed(gateway: Gateway, before: int, limit: int) -> list[EpochView]:
-    found = [int(name) for name in _archive(gateway).folders(EPOCHS) if name.isdecimal()]
+    found = [int(name) for name in archive_of(gateway).folders(EPOCHS) if name.isdecimal()]
     views: list[EpochView] = []
     for number in sorted((number for number in found if number < before), reverse=True):
         if len(views) == limit:
@@ -96,8 +96,8 @@ def _listed(gateway: Gateway, before: int, limit: int) -> list[EpochView]:
 
 
 def _view(gateway: Gateway, epoch: int) -> EpochView:
-    archive = _archive(gateway)
-    sealed = _statement(archive, epoch)
+    archive = archive_of(gateway)
+    sealed = statement_of(archive, epoch)
     try:
         said = Statement.open(sealed, bytes.fromhex(gateway.network.public_key))
         manifest = said.check_manifest(whole(archive, path_of(epoch, MANIFEST), MANIFEST_BYTES_MAX))
@@ -120,7 +120,12 @@ def _view(gateway: Gateway, epoch: int) -> EpochView:
     )
 
 
-def _statement(archive: Archive, epoch: int) -> bytes:
+def statement_of(archive: Archive, epoch: int) -> bytes:
+    """Return the file of an epoch's statement.
+
+    Raises:
+        NotFound: it is not closed (`epoch.not_closed`).
+    """
     try:
         return whole(archive, path_of(epoch, STATEMENT), STATEMENT_BYTES_MAX)
     except NotFound:
@@ -129,7 +134,7 @@ def _statement(archive: Archive, epoch: int) -> bytes:
 
 async def _sent(archive: Archive, request: Request[Any, Any, Any], epoch: int, name: str) -> Response[Any]:
     path = path_of(epoch, name)
-    await asyncio.to_thread(_statement, archive, epoch)
+    await asyncio.to_thread(statement_of, archive, epoch)
     size = await asyncio.to_thread(archive.size, path)
     headers = {"Accept-Ranges": "bytes", "Cache-Control": FOR_EVER, "Content-Disposition": "attachment"}
     asked = _FROM.fullmatch(request.headers.get("Range", ""))
@@ -150,7 +155,12 @@ async def _pieces(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _archive(gateway: Gateway) -> Archive:
+def archive_of(gateway: Gateway) -> Archive:
+    """Return the archive.
+
+    Raises:
+        NotFound: this gateway has none.
+    """
     if gateway.archive is None:
         raise NotFound("archive.none", "This gateway has no archive.", "Ask the network's operator where it is.")
     return gateway.archive

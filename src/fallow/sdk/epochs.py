@@ -15,7 +15,7 @@ from fallow.domain.epochs.promises import BrokenPromise, missing
 from fallow.domain.epochs.reading import checked_records
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput, NotFound
-from fallow.domain.views import EpochEndView, EpochView, NetworkView
+from fallow.domain.views import EpochEndView, EpochView, NetworkView, VotesView
 from fallow.sdk.transfers import BlobCalls
 
 PIECE_BYTES = 1 << 20
@@ -59,6 +59,10 @@ class EpochCalls(BlobCalls):
     async def epoch(self, number: int) -> EpochView:
         """Look at a closed epoch; NotFound while it is not closed."""
         return await self._call("GET", f"/v1/epochs/{number}", EpochView)
+
+    async def votes(self, number: int) -> VotesView:
+        """Look at how validators voted about a closed epoch."""
+        return await self._call("GET", f"/v1/epochs/{number}/votes", VotesView)
 
     async def end_epoch(self) -> EpochEndView:
         """Operator: end the open epoch before its time. It is closed a little later; see `closed_epoch`."""

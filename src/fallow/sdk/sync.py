@@ -52,6 +52,7 @@ class Client(Waiting):
 
     epochs = waits(AsyncClient.epochs)
     epoch = waits(AsyncClient.epoch)
+    votes = waits(AsyncClient.votes)
     end_epoch = waits(AsyncClient.end_epoch)
     closed_epoch = waits(AsyncClient.closed_epoch)
     fetch_epoch = waits(AsyncClient.fetch_epoch)

@@ -112,7 +112,7 @@ def root_of(statement: Statement, sealed: bytes) -> Root:
 
 def domain_of(statement: Statement) -> Domain:
     """Where signatures under a statement's root hold."""
-    return Domain(statement.chain_id, statement.contract) if statement.chain_id else Domain.without_chain(statement.net)
+    return Domain(statement.chain_id, statement.contract)
 
 
 def close_without_policies(inputs: Inputs) -> Redone:

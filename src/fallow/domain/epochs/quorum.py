@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from fallow.domain.encoding import decode, encode, tagged_hash
 from fallow.domain.errors import InvalidInput
-from fallow.domain.identity import ADDRESS_BYTES, Address, address_text
+from fallow.domain.identity import ADDRESS_BYTES, Address, address, address_text
 from fallow.domain.records import Count, convert, to_builtins
 from fallow.domain.wallets import keccak, sign_digest, signer_of_digest
 
@@ -168,6 +168,18 @@ class Tally(NamedTuple):
     decision: Decision | None
     roots: dict[Root, tuple[Address, ...]]
     equivocations: dict[Address, tuple[Vote, Vote]]
+
+
+def read_validators(text: str) -> list[Address]:
+    """Read addresses with commas between them; in ascending order.
+
+    Raises:
+        InvalidInput: one is malformed or there twice, or there are more than the contract takes.
+    """
+    found = sorted(address(part.strip().lower()) for part in text.split(",") if part.strip())
+    if len(set(found)) != len(found) or len(found) > VALIDATORS_MAX:
+        raise InvalidInput("validators.count", f"A network has up to {VALIDATORS_MAX} validators, and each once.")
+    return found
 
 
 def faulty_max(count: int) -> int:

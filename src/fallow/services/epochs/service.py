@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.folding import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.quorum import Domain
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import STATE
@@ -70,12 +71,15 @@ class Closing:
         archive: Archive,
         rules: Rules,
         meterings: Mapping[str, Metering],
+        validators: Sequence[bytes] = (),
     ) -> None:
         self._net = net
         self._holder = holder
         self._sign = sign
         self._network_key = network_key
         self._kinds = kinds
+        self._validators = list(validators)
+        self._domain = Domain.without_chain(net)
         self._folder = folder
         self._bus = bus
         self._clock = clock
@@ -166,6 +170,9 @@ class Closing:
             until_ms=end.until_ms,
             manifest=hashlib.sha256(manifest.encode()).digest(),
             previous=hashlib.sha256(last.statement).digest() if last else NONE,
+            chain_id=self._domain.chain_id,
+            contract=self._domain.contract,
+            validators=self._validators,
         )
 
     def _folded(self, statement: Statement, last: Closed | None, manifest: Manifest) -> Statement:
