@@ -27,11 +27,11 @@ from fallow.agent.service import Agent, Ports
 from fallow.domain import calls
 from fallow.domain.batches import Promise, open_batch
 from fallow.domain.errors import FallowError, Unavailable
-from fallow.domain.records import Record, check_openings
+from fallow.domain.records import Body, Record, check_openings
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import NetworkView
 from fallow.ports import rpc
-from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe
+from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Say
 
 NET = "lab-1"
 ROUNDS_MAX = 2000
@@ -168,6 +168,7 @@ class FakeWorker:
         self.broken = False
         self.exerted: asyncio.Future[int]
         self.exercising = False
+        self.measured: asyncio.Queue[Body] = asyncio.Queue()
         self._clock = clock
         self._ends: dict[str, asyncio.Future[Finished]] = {}
 
@@ -189,6 +190,11 @@ class FakeWorker:
         if assignment.until_stopped:
             return Finished(True, "", "nobody", self._clock.ms - begun_ms, "ab" * 32, {})
         return Finished(False, "cancelled", "nobody", self._clock.ms - begun_ms, None, {})
+
+    async def report(self, say: Say) -> None:
+        """Say what the test gives it, one after the other."""
+        while True:
+            await say(await self.measured.get())
 
     async def erase(self) -> None:
         """It keeps nothing."""

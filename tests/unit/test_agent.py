@@ -18,6 +18,7 @@ from fallow.agent.service import Agent
 from fallow.agent.status import why_idle
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from fallow.domain.facts import LeaseCheckpoint
 from fallow.domain.views import RefusalView, StandingView
 from fallow.ports.rpc import Empty, serve
 from fallow.services.market.vault import Vault
@@ -56,6 +57,15 @@ async def test_it_enrols_once_and_offers_at_each_start(world: World) -> None:
     assert [(body["offer"], body["open"]) for body in offers] == [(1, True), (2, False), (3, True), (4, False)]
     assert offers[0]["attributes"] == {"compute.wasm": "wasi-p1", "score.cpu": "7"}
     assert offers[0]["total"]["cpu_milli"] == 2000
+
+
+async def test_what_a_vertical_measures_by_itself_is_signed_without_a_lease(world: World) -> None:
+    async with serving(world):
+        for used_ms in (1, 2):
+            measured = LeaseCheckpoint(lease=LEASE_BYTES, window=0, used_ms=used_ms, blob=bytes(32))
+            world.worker.measured.put_nowait(measured)
+        await eventually(lambda: len(world.ingest.bodies("lease.checkpoint")) == 2)
+    assert [body["used_ms"] for body in world.ingest.bodies("lease.checkpoint")] == [1, 2]
 
 
 async def test_a_checkpoint_is_stored_and_then_signed(world: World, tmp_path: Path) -> None:

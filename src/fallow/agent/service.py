@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -34,6 +35,7 @@ from fallow.domain.views import StandingView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
+from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import call
 from fallow.ports.vertical import ANY_LINE, Probe, Worker
 
@@ -149,6 +151,7 @@ class Agent:
                 group.create_task(self._beat()),
                 group.create_task(self._live.run()),
                 group.create_task(self._rolls.run(self._ports.bus, self._ports.clock)),
+                *(group.create_task(self._report(worker)) for worker in self._ports.workers.values()),
             ]
             if self._ports.dial is not None:
                 front += [group.create_task(work) for work in self._data_links(self._ports.dial)]
@@ -311,6 +314,10 @@ class Agent:
         return Probe(attributes, missing)
 
     # What is said
+
+    async def _report(self, worker: Worker) -> None:
+        """Have a vertical say what it measures by itself."""
+        await steadily("agent.report", partial(worker.report, self._outbox.append_surely), self._ports.clock)
 
     async def _beat(self) -> None:
         """Give signs of life, from when this node can be heard of on.

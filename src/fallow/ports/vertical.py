@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.orders import Tolerance
+from fallow.domain.records import Body
 from fallow.domain.resources import Resources
 from fallow.domain.streams import TerminalSize
 from fallow.domain.verification import Compared
@@ -245,6 +246,10 @@ class Capacity(Protocol):
         ...
 
 
+Say = Callable[[Body], Awaitable[None]]
+"""Signs a record as the node and sees to it that the network gets it; it is durable when this returns."""
+
+
 class Worker(Protocol):
     """The provider's side."""
 
@@ -262,6 +267,10 @@ class Worker(Protocol):
         Raises:
             Unavailable: it was cancelled, or cannot be done here.
         """
+        ...
+
+    async def report(self, say: Say) -> None:
+        """Say what this machine measures by itself, without a lease, until cancelled; returns where that is nothing."""
         ...
 
     async def erase(self) -> None:

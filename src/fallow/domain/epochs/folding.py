@@ -99,7 +99,7 @@ def read_records(opening: State, epoch: Epoch, records: Iterable[Filed], vertica
             found = _verify(verifiers[name], filed)
             use = verticals[name].meter(filed) if found.verdict is Verdict.ACCEPTED else None
             node = filed.node if use is None else use.node
-            account = core.owners.get(node, b"") if use is None else use.account
+            account = (use and use.account) or core.owners.get(node, b"")
             tally = tallies[name, node, account]
             tally.verdicts[found.verdict.value, found.code] += 1
             if use is not None:

@@ -48,12 +48,14 @@ class Verifier(Protocol):
 class Use(NamedTuple):
     """What an accepted record says of `node` and its account: money as it moved, and `units` of whatever is metered.
 
+    Without an `account` it is that of the node's owner.
+
     What the network ordered itself is not `bought`: its fee is nobody's, and earns no incentive. `ended` names why a
     lease ended and who caused it, where it did.
     """
 
     node: bytes
-    account: bytes
+    account: bytes = b""
     units: int = 0
     moved: Sequence[Moved] = ()
     bought: bool = True

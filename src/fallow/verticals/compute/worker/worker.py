@@ -10,7 +10,7 @@ from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch
 from fallow.domain.leases import CHECKPOINT_UNUSABLE
-from fallow.ports.vertical import Assignment, Exercise, Finished, Probe
+from fallow.ports.vertical import Assignment, Exercise, Finished, Probe, Say
 from fallow.verticals.compute.core.capacity import Steps
 from fallow.verticals.compute.core.work import ContainerWork, WasmWork, Work
 from fallow.verticals.compute.worker.checkpoints import checkpointed, restore
@@ -64,6 +64,9 @@ class ComputeWorker:
     async def exert(self, exercise: Exercise) -> Steps:
         """See the port."""
         return await exert(exercise)
+
+    async def report(self, say: Say) -> None:
+        """See the port: what compute has to say belongs to a lease."""
 
     async def erase(self) -> None:
         """See the port."""
