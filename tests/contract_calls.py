@@ -1,18 +1,16 @@
-"""The package's contracts on a real EVM in this process: deployed and called by the ABI, for tests."""
+"""The package's contracts on the embedded chain's EVM, in this process: deployed and called by the ABI, for tests."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from importlib.resources import files
-from typing import Any
 
-from pyrevm import EVM, CfgEnv, Env
-
+from fallow.adapters.evm.machine import PyEvm
 from fallow.domain.epochs.quorum import Root
 from fallow.domain.wallets import keccak
+from fallow.ports.evm import Message, Outcome, Reverted
+from tests.evm_accounts import Holder, code_of
 
-DEPLOYER = "0x" + "d0" * 20
+GAS = 8_000_000
 Argument = int | bytes | Sequence["Argument"]
 """Static words: a number, or bytes of an address or hash. A sequence is a dynamic array; bytes past 32 are `bytes`."""
 
@@ -36,22 +34,34 @@ class Contracts:
     """A chain that lives as long as this object."""
 
     def __init__(self, chain_id: int) -> None:
-        self._evm = EVM(env=Env(cfg=CfgEnv(chain_id=chain_id)))
+        self._evm = PyEvm(chain_id)
+        self._holder = Holder(chain_id)
+        self._sent = 0
 
     def deploy(self, name: str, arguments: bytes) -> bytes:
         """Deploy a contract of the package; returns its address."""
-        compiled = json.loads((files("fallow.data") / "contracts" / f"{name}.json").read_text())
-        code = bytes.fromhex(compiled["bytecode"].removeprefix("0x"))
-        return bytes.fromhex(self._evm.deploy(DEPLOYER, code + arguments)[2:])
+        made = self._mined(b"", code_of(name) + arguments)
+        assert made.succeeded
+        return made.contract
 
     def call(self, contract: bytes, signature: str, arguments: bytes = b"") -> bytes:
-        """Call a function by its signature. Raises RuntimeError, with the revert's data, where it reverts."""
+        """Ask a function, by its signature; nothing changes. Raises Reverted."""
         return self.raw(contract, keccak(signature.encode())[:4] + arguments)
 
     def raw(self, contract: bytes, data: bytes) -> bytes:
-        """Call a contract with data that is encoded already."""
-        result: Any = self._evm.message_call(DEPLOYER, "0x" + contract.hex(), data)
-        return bytes(result)
+        """Ask a contract with data that is encoded already."""
+        return self._evm.call(Message(self._holder.address, contract, data, GAS), self._evm.head.number)
+
+    def send(self, contract: bytes, signature: str, arguments: bytes) -> None:
+        """Call a function in a transaction. Raises Reverted."""
+        if not self._mined(contract, keccak(signature.encode())[:4] + arguments).succeeded:
+            raise Reverted(b"", f"{signature} reverted")
+
+    def _mined(self, to: bytes, data: bytes) -> Outcome:
+        raw = self._holder.send(self._sent, to, data, gas=GAS)
+        self._sent += 1
+        (outcome,) = self._evm.mine([self._evm.decode(raw)], self._evm.head.timestamp_s + 1).outcomes
+        return outcome
 
 
 EPOCH = "(uint64,uint64,bytes32,uint96,uint96,bytes32)"

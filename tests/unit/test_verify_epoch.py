@@ -209,7 +209,7 @@ def test_over_http_and_against_the_contract_of_ones_own_rpc(tmp_path: Path, caps
         assert run(url, "--rpc", rpc) == 1
         assert "the contract has another root" in capsys.readouterr().out
         data = epoch_words(closed.root) + (7 * 32).to_bytes(32) + words(signatures)[32:]
-        chain.call(distributor, f"submit({EPOCH},bytes[])", data)
+        chain.send(distributor, f"submit({EPOCH},bytes[])", data)
         assert run(url, "--rpc", rpc, *claim) == 0
         said = capsys.readouterr().out
         assert f"0x{distributor.hex()} on chain 31337 has this root" in said
