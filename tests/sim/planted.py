@@ -186,7 +186,11 @@ def accounts_thought_open(patch: Patch) -> None:
 
 LIVENESS = "all ends within ten minutes of calm"
 PLANTED: dict[Callable[[Patch], None], set[str]] = {
-    receipt_applied_twice: {"windows applied once", "no more charged than claimed"},
+    receipt_applied_twice: {
+        "no settlement says more than its node signed for",
+        "windows applied once",
+        "no more charged than claimed",
+    },
     hold_not_released: {
         "nothing pending",
         "network pays what its checks owe",
@@ -201,8 +205,15 @@ PLANTED: dict[Callable[[Patch], None], set[str]] = {
     accounts_thought_open: {LIVENESS},
     released_is_charged: {"clearing is empty"},
     checkpoint_counted_twice: {"no more charged than claimed", "nobody pays for lost work", "ValueError"},
-    reserve_pays_twice: {"the reserve pays once", LIVENESS},
+    reserve_pays_twice: {"the reserve pays once", "decisions say what moved", LIVENESS},
     refund_after_settle: {"no refund of what is of use"},
-    replaced_market_writes: {"accept applied once", "windows applied once", "node oversold", "KeyError", LIVENESS},
+    replaced_market_writes: {
+        "accept applied once",
+        "windows applied once",
+        "decisions say what moved",
+        "node oversold",
+        "KeyError",
+        LIVENESS,
+    },
 }
 """The bugs, and the checkers of which one must find each."""
