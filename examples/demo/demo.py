@@ -37,6 +37,7 @@ PATHTRACER = HERE.parent / "pathtracer"
 sys.path[:0] = [str(HERE), str(PATHTRACER)]
 from photos import Spoiled, develop  # noqa: E402 - an example beside this one
 from stitch import Tile, read_ppm, stitch, write_png  # noqa: E402 - an example beside this one
+from validators import WRONG, Validator, judge, make_validators, sign_wrongly  # noqa: E402 - an example beside this one
 
 FALLOW = Path(sys.executable).with_name("fallow")
 OUTPUT = Path("demo-output")
@@ -67,11 +68,12 @@ def main() -> int:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fallow-demo-")))
             folder.chmod(0o711)  # the engines run as an unprivileged user, who has to pass through
-            network = stack.enter_context(running_network(folder))
+            validators = make_validators(FALLOW, folder)
+            network = stack.enter_context(running_network(folder, validators))
             agents = {name: stack.enter_context(running_agent(folder, network, name)) for name in AGENTS}
             homes = [folder / name for name in AGENTS]
             left_out = asyncio.run(work(network, agents, homes))
-            asyncio.run(close_the_epoch(network, folder / "archive"))
+            asyncio.run(close_the_epoch(network, folder, validators))
             console.print(f"\nDone in {time.monotonic() - began:.0f} s.")
             if left_out:
                 console.print(f"[yellow]Left out:[/] {left_out}")
@@ -84,11 +86,12 @@ def main() -> int:
 
 
 @contextmanager
-def running_network(folder: Path) -> Iterator[dict[str, Any]]:
-    """`fallow up`, as an operator types it."""
+def running_network(folder: Path, validators: Sequence[Validator]) -> Iterator[dict[str, Any]]:
+    """`fallow up`, as an operator types it; the setting `validators` names whose votes count."""
     console.rule("[bold]fallow up[/]: PostgreSQL, message bus, all roles")
     command = [str(FALLOW), "up", "--data", str(folder / "network"), "--port", "0", "--bus-port", "0", "--json"]
-    with child(command, stdout=subprocess.PIPE) as process:
+    environment = os.environ | {"FALLOW_VALIDATORS": ",".join(each.address for each in validators)}
+    with child(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
@@ -298,31 +301,36 @@ async def check_books(operator: AsyncClient) -> None:
         raise Failed(f"the ledger does not add up: {check.problems}")
 
 
-async def close_the_epoch(network: dict[str, Any], archive: Path) -> None:
+async def close_the_epoch(network: dict[str, Any], folder: Path, validators: Sequence[Validator]) -> None:
     """End the epoch; then others fetch its records, and compute from them alone what everybody is owed."""
     console.rule(
         "[bold]fallow epoch close[/]: its signed records, and what everybody is owed, for anybody to recompute"
     )
-    async with AsyncClient(network["url"], network["operator_key"]) as operator:
+    url = network["url"]
+    async with AsyncClient(url, network["operator_key"]) as operator:
         epoch = await operator.closed_epoch((await operator.end_epoch()).epoch)
         key = (await operator.network()).public_key
         node = next(node.node for node in await operator.nodes() if node.label == EXPLAINED)
-    console.print(f"Epoch {epoch.epoch} is closed: {epoch.records} signed records in {epoch.batches} batches.")
-    number, there = str(epoch.epoch), ["--from", network["url"], "--into", str(archive), "--key", key]
-    checked(f"fallow epoch audit {number}", [str(FALLOW), "epoch", "audit", number, *there])
-    checked(f"fallow epoch explain {number} ({EXPLAINED})", [str(FALLOW), "epoch", "explain", number, node, *there])
-    verifier = [
-        sys.executable,
-        str(HERE.parents[1] / "tools" / "verify_epoch.py"),
-        network["url"],
-        number,
-        "--key",
-        key,
-    ]
-    checked("tools/verify_epoch.py, without any code of Fallow", verifier)
+        console.print(f"Epoch {epoch.epoch} is closed: {epoch.records} signed records in {epoch.batches} batches.")
+        number, there = str(epoch.epoch), ["--from", url, "--into", str(folder / "archive"), "--key", key]
+        checked(f"fallow epoch audit {number}", [str(FALLOW), "epoch", "audit", number, *there])
+        checked(f"fallow epoch explain {number} ({EXPLAINED})", [str(FALLOW), "epoch", "explain", number, node, *there])
+        console.print("[bold]fallow validator run[/], by each of three; a fourth signs what it likes")
+        for said in judge(FALLOW, folder, url, key, validators):
+            console.print(f"  {said}", soft_wrap=True)
+        sign_wrongly(folder / "archive", url, key, epoch.epoch, validators)
+        votes = await operator.votes(epoch.epoch)
+    if not votes.decided or len(votes.wrong) != 1:
+        raise Failed(f"three of four validators are honest, and the votes are {votes}")
+    refused = f"  {WRONG}: its root is none that the records give. It counts for nothing, and is kept as evidence."
+    console.print(refused, soft_wrap=True)
+    listed = ",".join(each.address for each in validators)
+    verifier = [sys.executable, str(HERE.parents[1] / "tools" / "verify_epoch.py"), url, number, "--key", key]
+    checked("tools/verify_epoch.py, without any code of Fallow", [*verifier, "--validators", listed])
     console.print(
-        "This proves to whoever keeps these files that the sums follow from what machines and network signed. It is the"
-        " operator's own signature (self-attested): on a network with validators others sign it, too.",
+        "This proves to whoever keeps these files that the sums follow from what machines and network signed, and that"
+        " three of four validators computed the same. Here all of them run on one machine: on a network of yours they"
+        " are other people's.",
         soft_wrap=True,
     )
 
