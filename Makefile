@@ -39,8 +39,9 @@ lock:
 docs: .venv/dev.stamp
 	$(BIN)/python tools/write_docs.py
 
+# By io_uring npm's files may be open for writing for a moment after its end: then the programs among them do not start.
 contracts/node_modules/.stamp: contracts/package-lock.json
-	cd contracts && npm ci --silent --ignore-scripts
+	cd contracts && UV_USE_IO_URING=0 npm ci --silent --ignore-scripts
 	touch $@
 
 contracts: .venv/dev.stamp
