@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -108,6 +108,28 @@ async def test_a_relayed_session_goes_back_to_a_direct_line(tmp_path: Path) -> N
         assert await read_all(opened.stream) == b"two"
         assert who.links, "it was dialled directly"
         assert len(node.served) == 1
+
+
+@pytest.mark.parametrize("way", ["direct", "relayed through a direct session", "relayed"])
+async def test_who_leaves_says_so_and_what_served_him_ends_at_once(way: str, tmp_path: Path) -> None:
+    """Else the session is held for half a minute, should he come back, and is then lost for another reason."""
+    async with bounded() as net, AsyncExitStack() as stack:
+        if way == "relayed":
+            served = net.served
+            await stack.enter_async_context(net.echoing())
+        else:
+            served = (await stack.enter_async_context(machine(net, tmp_path))).served
+            await reached(net)
+        async with buyer(net) as who:
+            who.reach = way == "direct"
+            stream = (await who.paths.open(LOGS)).stream
+            await stream.write(b"x")
+            assert await stream.read() == b"x"
+            (other,) = served
+            stream.reset(Conflict("test.left", "He has gone."))
+            await who.paths.leave()
+            with pytest.raises(Conflict, match="He has gone"):
+                await other.read()
 
 
 async def test_without_a_direct_address_it_is_the_relay_alone() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import signal
 import struct
 import termios
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from fallow import Requirements
 from fallow.bootstrap.listening import free_port
 from fallow.domain.errors import Conflict, NotFound
 from fallow.domain.streams import LogSource
+from fallow.ports.dialling import RESUME_S
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests import programs
 from tests.container_jobs import image, oci_archive
@@ -242,6 +244,7 @@ async def test_a_command_runs_in_the_sandbox_of_a_running_job(net: Net, tmp_path
     script = "import sys; print(sys.stdin.read()[::-1]); print('no', file=sys.stderr); sys.exit(5)"
     said = await fallow("job", "exec", job_id, "-i", "--", "python3", "-c", script, stdin="abc", **profile)
     assert (said.code, said.out, said.err) == (5, "cba\n", "no\n")
+    await _leaves_nothing_behind(net, job_id, tmp_path)
     stranger = await net.new_buyer()
     with pytest.raises(NotFound):
         await stranger.client.exec(job_id, ["true"])
@@ -251,6 +254,32 @@ async def test_a_command_runs_in_the_sandbox_of_a_running_job(net: Net, tmp_path
     await net.finished(job_id)
     with pytest.raises(NotFound, match="no open item"):
         await net.buyer.exec(job_id, ["true"])
+
+
+LINGERS = "import time; print('lingers', flush=True); time.sleep(600)"
+OTHERS = """
+import os, pathlib
+others = (path for path in pathlib.Path("/proc").glob("[0-9]*/cmdline") if path.parent.name != str(os.getpid()))
+print(sum(b"lingers" in path.read_bytes() for path in others))
+"""
+
+
+async def _leaves_nothing_behind(net: Net, job_id: str, folder: Path) -> None:
+    """Whoever leaves with Ctrl-C ends his command, and not only when his line would be given up."""
+    log = folder / "lingers.log"
+    running = start("job", "exec", job_id, "--", "python3", "-c", LINGERS, log=log, **_profile(net))
+    try:
+        assert first_line(running, log) == "lingers\n"
+        assert (await net.buyer.exec(job_id, ["python3", "-c", OTHERS])).stdout == b"1\n"
+        running.send_signal(signal.SIGINT)
+
+        async def alone() -> bool:
+            return (await net.buyer.exec(job_id, ["python3", "-c", OTHERS])).stdout == b"0\n"
+
+        async with asyncio.timeout(RESUME_S):
+            await until_async(alone, "the command has ended", every=2)
+    finally:
+        stop(running)
 
 
 async def test_a_wasm_program_says_why_no_command_runs_beside_it(net: Net) -> None:

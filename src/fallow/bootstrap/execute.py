@@ -15,7 +15,7 @@ from typing import Final
 
 from fallow.bootstrap.paths import Paths
 from fallow.domain.commands import PAYLOAD_BYTES_MAX, Kind, Pieces, encode, encode_size
-from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.domain.errors import Conflict, InvalidInput, Unavailable
 from fallow.domain.streams import Exec, TerminalSize
 from fallow.ports.streams import Stream
 from fallow.ports.tasks import background, first_error
@@ -39,9 +39,12 @@ async def execute(ways: Paths, command: Sequence[str], *, interactive: bool, ter
     work = [_send_input(stream, interactive=interactive)]
     if terminal:
         work.append(_tell_sizes(stream))
-    with first_error(), _raw() if terminal and interactive else nullcontext():
-        async with background(*work):
-            return await _carry_output(stream)
+    try:
+        with first_error(), _raw() if terminal and interactive else nullcontext():
+            async with background(*work):
+                return await _carry_output(stream)
+    finally:
+        stream.reset(Conflict("stream.closed", "Whoever ran the command has gone."))
 
 
 async def _carry_output(stream: Stream) -> int:

@@ -8,7 +8,7 @@ import random
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, Literal, NamedTuple
 
 from nacl.signing import SigningKey
@@ -28,6 +28,7 @@ from fallow.ports.tasks import within
 from fallow.sdk.client import AsyncClient
 
 LINK_S: Final = 15.0
+LEAVE_S: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -109,8 +110,17 @@ class Paths:
         task.add_done_callback(self._holding.discard)
         return session, task
 
+    async def leave(self) -> None:
+        """End all sessions, once the other sides know what was given up: else they hold it for a while, to go on."""
+        # The node's first: its session may go through the relay's.
+        for session in (self._node.session if self._node else None, self._relay):
+            if session is not None:
+                with suppress(Unavailable):
+                    await within(self._clock, LEAVE_S, session.told())
+        self.close()
+
     def close(self) -> None:
-        """End all sessions."""
+        """End all sessions at once."""
         for task in self._holding:
             task.cancel()
 
@@ -193,7 +203,7 @@ async def paths(
         try:
             yield made
         finally:
-            made.close()
+            await made.leave()
 
 
 def _refuse(stream: SessionStream) -> None:

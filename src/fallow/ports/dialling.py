@@ -105,6 +105,11 @@ class DialledSession:
             raise Unavailable("stream.disconnected", self.trouble)
         return self._session.open(opening)
 
+    async def told(self) -> None:
+        """Return once all that was said has gone out; at once where there is no link that it could go over."""
+        if self._session is not None and self.linked.is_set():
+            await self._session.told()
+
     async def _greet(self, link: Link) -> tuple[Session, int]:
         session = self._session
         if session is None:

@@ -96,6 +96,7 @@ class Session:
         self._streams: dict[int, SessionStream] = {}
         self._blocked: set[asyncio.Event] = set()
         self._output = asyncio.Event()
+        self._told = asyncio.Event()
         self._superseded = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -150,6 +151,12 @@ class Session:
             raise errors.exceptions[0] from None
         finally:
             self._idle.set()
+
+    async def told(self) -> None:
+        """Return once all that was said until now has gone out over a link; never while there is none."""
+        self._told.clear()
+        self._output.set()
+        await self._told.wait()
 
     def close(self, error: FallowError) -> None:
         """End the session: all its streams fail with `error`."""
@@ -211,6 +218,7 @@ class Session:
             while self._mux.has_output:
                 await link.send(self._mux.take(LINK_BYTES_MAX))
                 self._wake_all()
+            self._told.set()
 
     async def _leave(self) -> None:
         await self._superseded.wait()
