@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from fallow.domain.facts import UsageReceipt
 from fallow.domain.jobs import LOSSES_MAX, ItemState, JobState
 from fallow.domain.leases import NETWORK_FAILED, LeaseState
 from fallow.domain.offers import Offer
+from fallow.domain.records import Record
 from fallow.domain.verification import Standing
 from fallow.ports.mishaps import MISHAPS
-from fallow.services.market import rounds
+from fallow.services.market import intake, rounds
 from fallow.services.market.brain import Brain
 from fallow.services.market.care import AT_ONCE_MAX, Care
 from fallow.services.market.dispatch import dispatch
@@ -155,6 +157,27 @@ async def test_a_lease_that_cannot_be_ended_stays_and_its_record_is_set_aside(wo
     async with running(world, monkeypatch):
         await until(lambda: world.store.lease(second).state is LeaseState.ENDED, "the other lease has ended")
     assert len(hits) == 1
+    assert refused(world) == [(world.nodes[0].id, bad, NETWORK_FAILED)]
+    assert world.store.lease(first).state is LeaseState.RUNNING
+
+
+@pytest.mark.mishaps
+async def test_a_record_that_cannot_even_be_read_is_set_aside(world: World, monkeypatch: Patch) -> None:
+    first, second = two_at_work(world)
+    right = intake._lease_fact
+
+    def planted(record: Record) -> intake.LeaseFact | None:
+        body = right(record)
+        if isinstance(body, UsageReceipt) and body.lease == first:
+            raise Bug
+        return body
+
+    monkeypatch.setattr(intake, "_lease_fact", planted)
+    bad = world.nodes[0].seq
+    world.final(world.nodes[0], first, 0, 0)
+    world.final(world.nodes[0], second, 0, 0)
+    async with running(world, monkeypatch):
+        await until(lambda: world.store.lease(second).state is LeaseState.ENDED, "the other lease has ended")
     assert refused(world) == [(world.nodes[0].id, bad, NETWORK_FAILED)]
     assert world.store.lease(first).state is LeaseState.RUNNING
 

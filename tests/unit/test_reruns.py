@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from fallow.domain.canaries import Known
 from fallow.domain.draws import Purpose, hits
 from fallow.domain.jobs import Item, ItemState, Job, Needs
 from fallow.domain.leases import Lease, LeaseState
@@ -38,13 +39,13 @@ class Reruns(World):
         self.settle()
         self.bought = 0
 
-    def buy(self, *, drawn: bool = True, **work: Any) -> str:
-        """Order a script; its first lease is one that the draw for re-runs hits, or not."""
+    def buy(self, *, drawn: bool = True, purpose: Purpose = Purpose.RERUN, **work: Any) -> str:
+        """Order a script; its first lease is one that the draw for re-runs, say, hits, or not."""
         while True:
             self.bought += 1
             job_id = f"{self.bought:032x}"
             lease = lease_id(job_id, Item(index=0))
-            if hits(self.brain.judging.seed.value, Purpose.RERUN, lease, 10) is drawn:
+            if hits(self.brain.judging.seed.value, purpose, lease, 10) is drawn:
                 break
         order = Order(id=job_id, vertical="compute", work={"program": "p", **work})
         answer = self.submit(order, self.buyers[0])
@@ -59,6 +60,10 @@ class Reruns(World):
     def answer(self, said: int, **fields: Any) -> Lease:
         """The one node that was asked does it."""
         (lease,) = self.proposed()
+        return self.work(lease, said, **fields)
+
+    def work(self, lease: Lease, said: int, **fields: Any) -> Lease:
+        """The node that was asked for it does it."""
         node = next(node for node in self.nodes if node.id == lease.node)
         self.accept(node, lease.id)
         self.settle()
@@ -214,6 +219,32 @@ def test_a_suspect_gets_none_of_the_program_while_others_could_do_it(*, restarte
     world.settle()
     world.settle()
     assert {lease.node for lease in world.proposed()} == {world.owners[0].id}  # better than nobody
+
+
+def test_a_result_that_drew_a_canary_and_then_a_suspicion_brings_two() -> None:
+    """Each with leases and transfers of its own: the second does not begin the first anew."""
+    world = Reruns()
+    suspect(world)
+    del world.checks._reruns[bytes([3]) * 16]  # one difference is missing yet
+    world.restart()
+    for number in (1, 2):
+        order = Order(id=f"{number}" * 32, vertical="compute", work={}, time_limit_s=60)
+        job = Job(order=order, account=OWNER, needs=Needs(), created_at=1)
+        known = Known(job=job, item=0, says=(True, "", "05" * 32), at=1, accounts=())
+        world.brain.judging.canaries.learn(known, {})
+    world.offer(world.owners[0], BIG, Terms(price_microusd_per_core_hour=1_800_000), attributes=LIKE)
+    world.settle()
+    world.buy(purpose=Purpose.CANARY)
+    node = world.answer(7).node
+    drawn, again = sorted(world.proposed(), key=lambda lease: lease.node != node)
+    assert world.work(drawn, 5).ok
+    assert world.work(again, 8).ok
+    assert world.brain.judging.reruns.suspects((world.buyers[0], "p")) == {node}
+    (hinted,) = world.proposed()
+    assert (hinted.node, hinted.payer) == (node, b"")
+    assert hinted.id != drawn.id
+    assert world.answer(5).ok
+    assert world.store.lease(drawn.id).ok
 
 
 def test_a_re_run_looks_to_its_node_like_the_work_that_it_repeats() -> None:

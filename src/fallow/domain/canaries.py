@@ -131,8 +131,12 @@ class Owed(NamedTuple):
 
 
 def canary(known: Known, node: bytes, owed: Owed, now: int) -> Job:
-    """The job that gives a known item to `node`: the same lease brings the same canary."""
-    name = hashlib.sha256(b"fallow/canary/1\0" + owed.lease).hexdigest()[:32]
+    """The job that gives a known item to `node`: a lease that drew one brings one, and one for each node it hints at.
+
+    Their names differ: a job that had ended would else begin anew, with leases whose money has moved already.
+    """
+    due = owed.lease if owed.sold is not None else owed.lease + node
+    name = hashlib.sha256(b"fallow/canary/1\0" + due).hexdigest()[:32]
     order = msgspec.structs.replace(owed.order_of(known), id=name, label="")
     replay = Replay(
         job=known.job.order.id,

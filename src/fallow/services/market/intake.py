@@ -56,8 +56,8 @@ def set_aside(brain: Brain, record: Record, now: int, *, ends_lease: bool) -> No
     A lease that it is about ends by the network's, if `ends_lease`.
     """
     brain.refuse(Source(record.node, record.boot, record.seq), NETWORK_FAILED, now)
-    body = _lease_fact(record)
-    if body is not None and ends_lease:
+    body = _lease_fact(record) if ends_lease else None
+    if body is not None:
         brain.failed(record.node, body.lease, now)
 
 
