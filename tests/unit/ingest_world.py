@@ -76,7 +76,11 @@ class World:
         self.hub, self.clock, self.database = MemoryHub(), FakeClock(), FaultyDatabase()
         self.store, self.registry = MemoryIngestStore(), MemoryRegistryStore()
         self.key = SigningKey(bytes(32))
-        self.ingest = Ingest(
+        self.ingest = self.made()
+
+    def made(self) -> Ingest:
+        """The door, as a process makes it that starts."""
+        return Ingest(
             net=NET,
             sign=lambda message: self.key.sign(message).signature,
             epoch_ms=24 * HOUR_MS,

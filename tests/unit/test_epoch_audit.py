@@ -10,14 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from fallow.adapters.archive import folder_archive
 from fallow.cli import main
 from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.folding import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.statement import NONE, Statement
-from tests.epoch_files import NET, NETWORK, NETWORK_KEY
-from tests.epoch_world import METERINGS, NODES, WORK_ONLY
+from fallow.domain.facts import NodeShown
+from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
+from tests.epoch_world import METERINGS, NODES, WORK_ONLY, settled
 from tests.golden_cases import stored
 from tests.golden_epoch import DAY_MS, FIRST
 
@@ -114,6 +116,16 @@ def test_a_node_is_told_why(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
     said = capfd.readouterr().out
     assert "suspended" in said
     assert "result.wrong" in said
+
+
+def test_what_a_node_signs_in_the_networks_name_explains_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = NodeShown(node=NODES[2], what="wrong", code="result.wrong")
+    forged = EpochFiles(FIRST, [Node(9).batch(said), Node(8).batch(settled(1, 2, 2))])
+    forged.put(folder_archive(tmp_path))
+    code, told = run(tmp_path, capfd, "explain", str(FIRST), NODES[2].hex())
+    assert (code, told) == (0, {"lines": [], "records": []})
 
 
 def test_what_other_rules_would_have_given(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -129,6 +129,23 @@ async def test_numbers_have_no_gaps_within_a_boot(world: World) -> None:
     await world.deliver(node, node.batch(boot=9, seq=1))
 
 
+async def test_copies_with_other_clocks_keep_a_nodes_batches_in_the_order_of_their_epochs(world: World) -> None:
+    node, day_ms = world.nodes[0], 24 * HOUR_MS
+    copy, ahead = World(), world.clock.ms // day_ms + 1
+    copy.store, copy.database, copy.registry = world.store, world.database, world.registry
+    copy.ingest = copy.made()
+    first = await world.deliver(node, batch := node.batch())
+    assert world.check_promise(first, batch).epoch == ahead - 1
+    node.sent()
+    copy.clock.ms = ahead * day_ms + 5
+    async with copy.ingest.running():
+        second = await copy.deliver(node, batch := node.batch())
+    assert copy.check_promise(second, batch).epoch == ahead
+    node.sent()
+    said = world.check_promise(await world.deliver(node, batch := node.batch()), batch)
+    assert (said.epoch, said.at) == (ahead, copy.clock.ms), "the other one's clock says the day before"
+
+
 async def test_two_truths_under_one_number_are_a_contradiction(world: World) -> None:
     node = world.nodes[0]
     await world.deliver(node, node.batch(1))

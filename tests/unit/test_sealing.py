@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -127,3 +129,24 @@ async def test_it_goes_on_by_itself() -> None:
         await world.add(settled(1))
         while not world.log.batches:
             await world.clock.advance(1)
+
+
+async def test_what_another_sealer_has_taken_is_sealed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes decisions while another one seals earlier ones would get ahead of it: the lock comes first."""
+    world = World()
+    await world.add(settled(1))
+    calls: list[str] = []
+    for store, name in ((world.log, "lock"), (world.decisions, "take")):
+        monkeypatch.setattr(store, name, noted(calls, name, getattr(store, name)))
+    assert await world.sealer.seal() == 1
+    assert calls == ["lock", "take"]
+
+
+def noted(calls: list[str], name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Note that a method was called."""
+
+    async def call(*arguments: Any) -> Any:
+        calls.append(name)
+        return await method(*arguments)
+
+    return call

@@ -65,7 +65,10 @@ def explain(folder: Path, number: int, network_key: bytes, node: bytes) -> Story
     lines = [line for line in read_lines(_file(folder, said, LINES)) if line.node == node]
     kinds = (LeaseSettled.kind, NodeShown.kind)
     records = [
-        one for kind in kinds for one in records_of_kind(manifest, read, kind) if one.record.body.get("node") == node
+        one
+        for kind in kinds
+        for one in records_of_kind(manifest, read, kind)
+        if one.node == network_key and one.record.body.get("node") == node
     ]
     return Story(lines, sorted(records, key=lambda one: (one.batch, one.place)))
 

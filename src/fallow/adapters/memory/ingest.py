@@ -39,7 +39,7 @@ class MemoryIngestStore:
     async def latest_at(self, tx: Transaction) -> int:
         """When the last batch came."""
         memory_transaction(tx)
-        return self.batches[max(self.batches)].received_at if self.batches else 0
+        return next((batch.received_at for batch in reversed(self.batches.values())), 0)
 
     async def append(self, tx: Transaction, batches: Sequence[StoredBatch], openings: Sequence[StoredOpening]) -> None:
         """Write batches in this order."""

@@ -6,6 +6,7 @@ network.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -14,12 +15,14 @@ from fallow.domain.epochs.metering import ACCEPTED, Found, Known
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import Row
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseSettled, UsageReceipt
-from fallow.domain.records import convert
+from fallow.domain.records import COUNT_MAX, convert
 from fallow.domain.verification import Verdict
 
 KINDS: Final = frozenset(fact.kind for fact in (LeaseAccepted, UsageReceipt, LeaseCheckpoint, LeaseSettled))
 OPEN_EPOCHS_MAX: Final = 400
 """A claim that is as old belongs to a lease that the network ended before its node's word came in."""
+OPEN_A_NODE_MAX: Final = 4096
+"""Of more, a node's oldest is forgotten: it says by itself what it accepted, and all of it is carried on."""
 
 
 class Claim(NamedTuple):
@@ -44,7 +47,10 @@ class LeaseBook:
 
     def __init__(self, vertical: str, carried: Sequence[Row], known: Known) -> None:
         claims = convert(list(carried), list[Claim], "epoch.state")
-        self._claims = {(claim.lease, claim.node): claim for claim in claims}
+        self._claims: dict[bytes, dict[bytes, Claim]] = defaultdict(dict)
+        """By node and lease, the oldest first."""
+        for claim in sorted(claims, key=lambda claim: (claim.epoch, claim.lease)):
+            self._put(claim)
         self._vertical = vertical
         self._known = known
         self._take: Mapping[str, Callable[[Filed], Found]] = {
@@ -61,27 +67,32 @@ class LeaseBook:
     def carried(self) -> list[Row]:
         """See `Verifier`."""
         oldest = self._known.epoch - OPEN_EPOCHS_MAX
-        return [list(claim) for _, claim in sorted(self._claims.items()) if claim.epoch >= oldest]
+        claims = (claim for of_node in self._claims.values() for claim in of_node.values())
+        return [list(claim) for claim in sorted(claims) if claim.epoch >= oldest]
 
     def _accepted(self, filed: Filed) -> Found:
         body = filed.record.read(LeaseAccepted)
-        self._claims.setdefault((body.lease, filed.node), Claim(body.lease, filed.node, self._known.epoch))
+        mine = self._claims[filed.node]
+        if body.lease not in mine:
+            if len(mine) >= OPEN_A_NODE_MAX:
+                del mine[next(iter(mine))]
+            self._put(Claim(body.lease, filed.node, self._known.epoch))
         return ACCEPTED
 
     def _reported(self, filed: Filed) -> Found:
         body = filed.record.read(UsageReceipt)
-        claim = self._claims.get((body.lease, filed.node))
+        claim = self._claims[filed.node].get(body.lease)
         if claim is None or body.window < claim.window:
             return Found(Verdict.REJECTED, "lease.not_open" if claim is None else "window.other")
         before = claim.window_ms if body.window == claim.window else 0
         more = max(0, body.used_ms - before)
-        claimed_ms = claim.claimed_ms + more
+        claimed_ms = min(claim.claimed_ms + more, COUNT_MAX)  # what is carried on has to fit into the encoding
         self._put(claim._replace(window=body.window, window_ms=before + more, claimed_ms=claimed_ms))
         return ACCEPTED
 
     def _saved(self, filed: Filed) -> Found:
         body = filed.record.read(LeaseCheckpoint)
-        claim = self._claims.get((body.lease, filed.node))
+        claim = self._claims[filed.node].get(body.lease)
         if claim is None:
             return Found(Verdict.REJECTED, "lease.not_open")
         self._put(claim._replace(saved_ms=max(claim.saved_ms, body.used_ms)))
@@ -91,11 +102,10 @@ class LeaseBook:
         if filed.node != self._known.network:
             return Found(Verdict.REJECTED, "settle.not_the_network")
         body = filed.record.read(LeaseSettled)
-        key = (body.lease, body.node)
-        claim = self._claims.get(key)
+        claim = self._claims[body.node].get(body.lease)
         code = self._fault(body, claim)
         if claim is not None and body.final:
-            del self._claims[key]
+            del self._claims[body.node][body.lease]
         elif claim is not None and not code:
             self._put(claim._replace(charged_ms=body.charged_ms, paid=claim.paid + charged(body)))
         return Found(Verdict.REJECTED, code) if code else ACCEPTED
@@ -114,7 +124,7 @@ class LeaseBook:
         return "settle.refund" if sum(moved.refunded for moved in body.moved) > paid else ""
 
     def _put(self, claim: Claim) -> None:
-        self._claims[claim.lease, claim.node] = claim
+        self._claims[claim.node][claim.lease] = claim
 
 
 def charged(body: LeaseSettled) -> int:

@@ -70,10 +70,10 @@ class Sealer:
             Unavailable: the database is away; nothing is lost.
         """
         async with self._database.transaction() as tx:
+            await self._log.lock(tx)  # before anything is taken: what another sealer has taken stands before it
             decisions = await self._decisions.take(tx, DECISIONS_A_TRANSACTION)
             if not decisions:
                 return 0
-            await self._log.lock(tx)
             _, seq = (await self._log.expected(tx, [self._node])).get(self._node, (BOOT, 0))
             self._clock.not_before(await self._log.latest_at(tx))
             now = self._clock.now_ms()

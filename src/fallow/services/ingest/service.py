@@ -74,7 +74,6 @@ class Ingest:
         self._registry = registry
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_MAX)
         self._under_way: Counter[bytes] = Counter()
-        self._knows_time = False
         self._bytes = Buckets(BYTES_A_NODE, clock, senders_max=NODES_COUNTED_MAX)
 
     @asynccontextmanager
@@ -159,6 +158,7 @@ class Ingest:
         """End an epoch. Whoever writes holds the lock: what was promised for the epoch is written before it ends."""
         async with self._database.transaction() as tx:
             await self._store.lock(tx)
+            self._clock.not_before(await self._store.latest_at(tx))
             last, now = await self._store.ended(tx), self._clock.now_ms()
             first = await self._store.first_epoch(tx)
             first = epoch_at(now, self._epoch_ms, None) if first is None else first
@@ -180,9 +180,8 @@ class Ingest:
         enrolled = {row.node for row in await self._registry.nodes(tx, nodes) if not row.banned_reason}
         expected = await self._store.expected(tx, nodes)
         known = await self._store.promises(tx, [_key(waiting.batch) for waiting in group])
-        if not self._knows_time:  # the clock may have been set back while nobody ran
-            self._clock.not_before(await self._store.latest_at(tx))
-            self._knows_time = True
+        # Another copy's clock may be ahead, or ours was set back: a node's batches are in the order of their epochs.
+        self._clock.not_before(await self._store.latest_at(tx))
         now = self._clock.now_ms()
         epoch = epoch_at(now, self._epoch_ms, await self._store.ended(tx))
         batches: list[StoredBatch] = []
