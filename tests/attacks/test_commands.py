@@ -69,6 +69,7 @@ while True:
                 pass
         print("saw", flush=True)
 """
+MOUNT_OF_ITSELF = "import os; print(bool(os.statvfs('/proc/self/exe').f_flag & os.ST_RDONLY))"
 FORKS = """
 import os, time
 made = 0
@@ -95,6 +96,15 @@ async def test_a_command_is_as_shut_in_as_the_job(tmp_path: Path) -> None:
     found = json.loads(said.out)
     assert found.pop("descriptors") == ["0", "1", "2"]
     assert (len(found), set(found.values())) == (9, {"refused"})
+
+
+async def test_a_command_gets_no_hold_of_the_program_that_lets_it_in(tmp_path: Path) -> None:
+    """Its file is the machine's: a command that were run from it could change it where the job's user owns it."""
+    by_script = "open('/work/script', 'w').write('#!/proc/self/exe\\n' + TEXT); os.chmod('/work/script', 0o755)"
+    async with job(tmp_path) as running:
+        made = await running.python(f"import os\nTEXT = {MOUNT_OF_ITSELF!r}\n{by_script}")
+        said = [made, await running.run("/proc/self/exe", "-c", MOUNT_OF_ITSELF), await running.run("/work/script")]
+    assert [(one.out.strip(), one.err) for one in said] == [("", ""), ("True", ""), ("True", "")]
 
 
 async def test_a_job_takes_nothing_from_who_enters_its_sandbox(tmp_path: Path) -> None:

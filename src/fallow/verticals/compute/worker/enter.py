@@ -28,9 +28,13 @@ _FOLDER: Final = "/work"
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What `enter_child` is to do. `limits` are kinds and values; `user` is 0 where it is the right one already."""
+    """What `enter_child` is to do. `limits` are kinds and values; `user` is 0 where it is the right one already.
+
+    `interpreter` is the sandbox's own Python, as it is called there.
+    """
 
     words: Sequence[str]
+    interpreter: str
     env: Mapping[str, str]
     limits: Sequence[tuple[int, int]]
     nice: int
@@ -82,6 +86,7 @@ class SandboxEntrance:
         env = {**variables_of(job, self._interpreter), **job.secrets}
         return Task(
             words=words,
+            interpreter=str(self._interpreter.executable),
             env={"TERM": "xterm-256color", **env} if terminal else env,
             limits=list(limits_of(job, self._group).items()),
             nice=job.nice,

@@ -3,7 +3,9 @@
 Arguments: a descriptor of a process in the sandbox, one of an `enter.Task` in JSON, and one that is readable once this
 process is in the sandbox's control group. It enters all namespaces of the sandbox and gives away, in this order, what
 the job does not have either: its powers, its user, the right to gain new ones, and the calls that the job's filter
-refuses. Nobody in the sandbox can look into it meanwhile: it is not dumpable until it is the command.
+refuses. Nobody in the sandbox can look into it meanwhile: it is not dumpable until it is the sandbox's interpreter,
+which then becomes the command. Without that step `/proc/self/exe` would be a command that names the program which runs
+here: a file of the machine's, by a mount that is not the sandbox's, and perhaps the job's user's own.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import fcntl
 import json
 import os
 import resource
-import signal
 import sys
 import termios
 from typing import Any
@@ -24,6 +25,19 @@ CAPABILITIES = 64
 FILTER_STEP_BYTES = 8
 CAPABILITY_VERSION_3 = 0x20080522
 NO_PROGRAM, CANNOT_RUN, BROKEN, SIGNALLED = 127, 126, 125, 128
+
+# Python has ignored these signals once more.
+COMMAND = f"""
+import os, signal, sys
+for number in signal.SIGPIPE, signal.SIGXFSZ:
+    signal.signal(number, signal.SIG_DFL)
+words = sys.argv[1:]
+try:
+    os.execvp(words[0], words)
+except OSError as error:
+    os.write(2, f"fallow: {{words[0]}}: {{error.strerror}}\\n".encode())
+    os._exit({NO_PROGRAM} if isinstance(error, FileNotFoundError) else {CANNOT_RUN})
+"""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -75,19 +89,13 @@ def _become(task: dict[str, Any]) -> None:
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     _checked(libc.capset(header, (ctypes.c_uint32 * 6)()))
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
     if task["filter"]:
         code = bytes.fromhex(task["filter"])
         program = _Program(len(code) // FILTER_STEP_BYTES, code)
         _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    words = task["words"]
-    try:
-        os.execvpe(words[0], words, task["env"])  # noqa: S606 - a stranger's, in his sandbox
-    except OSError as error:
-        os.write(2, f"fallow: {words[0]}: {error.strerror}\n".encode())
-        os._exit(NO_PROGRAM if isinstance(error, FileNotFoundError) else CANNOT_RUN)
+    interpreter = task["interpreter"]
+    os.execve(interpreter, [interpreter, "-I", "-S", "-c", COMMAND, *task["words"]], task["env"])  # noqa: S606
 
 
 def _prctl(option: int, *arguments: int) -> None:
