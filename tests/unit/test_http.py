@@ -21,6 +21,7 @@ from fallow.http.limits import Limits
 from fallow.http.nodes import CACHED_MS
 from fallow.ports.rates import Rate
 from fallow.sdk.signing import BuyerKey
+from tests.network import until
 from tests.unit import fake_network
 from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR, OPERATOR_KEY, OTHER_KEY, FakeNetwork
 
@@ -536,6 +537,27 @@ async def test_a_lease_cannot_fill_the_disk_blob_by_blob(network: FakeNetwork, h
         response = await http.put(f"/v1/blobs/{sha(data)}", content=data, headers=headers)
         statuses.append(response.status_code)
     assert statuses == [200] * 5 + [413]
+
+
+async def test_nor_with_many_blobs_at_once(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    size, begun, go = 6 << 20, list[int](), asyncio.Event()
+    headers = network.ticket(NODE, write_bytes_max=size)
+
+    async def slowly(n: int) -> AsyncIterator[bytes]:
+        begun.append(n)
+        await go.wait()
+        yield bytes([n]) * size
+
+    async def put(n: int, content: bytes | AsyncIterator[bytes]) -> int:
+        name = sha(bytes([n]) * size)
+        return (await http.put(f"/v1/blobs/{name}", content=content, headers=headers)).status_code
+
+    async with asyncio.TaskGroup() as group:
+        taken = [group.create_task(put(n, slowly(n))) for n in range(5)]
+        await until(lambda: len(begun) == len(taken), "all have begun")
+        assert await put(5, bytes([5]) * size) == 413
+        go.set()
+    assert [one.result() for one in taken] == [200] * 5
 
 
 # errors, limits, headers

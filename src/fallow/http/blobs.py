@@ -57,17 +57,13 @@ class TakesBytes(Operation):
 async def store(gateway: Parts, request: BlobRequest, sha256: BlobName) -> BlobView:
     """Store the body under its SHA-256. A buyer sends an API key; a node its lease's ticket and proof."""
     rights = request.auth
-    _check_size(request, rights.write_bytes_max)
-    if rights.lease is not None:
-        gateway.lease_writes.check(rights.lease, rights.write_bytes_max)
-    try:
-        chunks = gateway.nodes.passing(rights.node, _counted(gateway, rights, request.stream()))
-        size = await gateway.blobs.put(rights.owner, sha256, chunks, bytes_max=rights.write_bytes_max)
-    except InternalServerException as error:
-        raise InvalidInput("blob.cut_short", "The upload ended before its end.", "Send it again.") from error
-    if rights.lease is not None:
-        gateway.lease_writes.add(rights.lease, size)
-    return BlobView(sha256=sha256, size=size)
+    size_max = _announced(request, rights.write_bytes_max)
+    if rights.lease is None:
+        return await _stored(gateway, request, sha256)
+    with gateway.lease_writes.coming(rights.lease, size_max, rights.write_bytes_max):
+        view = await _stored(gateway, request, sha256)
+        gateway.lease_writes.add(rights.lease, view.size)
+        return view
 
 
 @get(
@@ -99,6 +95,16 @@ async def look(gateway: Parts, request: BlobRequest, sha256: BlobName) -> Respon
     return Response(None, headers={**_headers(sha256), "Content-Length": str(size)})
 
 
+async def _stored(gateway: Gateway, request: BlobRequest, sha256: str) -> BlobView:
+    rights = request.auth
+    try:
+        chunks = gateway.nodes.passing(rights.node, _counted(gateway, rights, request.stream()))
+        size = await gateway.blobs.put(rights.owner, sha256, chunks, bytes_max=rights.write_bytes_max)
+    except InternalServerException as error:
+        raise InvalidInput("blob.cut_short", "The upload ended before its end.", "Send it again.") from error
+    return BlobView(sha256=sha256, size=size)
+
+
 async def _size(gateway: Gateway, rights: BlobRights, sha256: str) -> int:
     if rights.reads is not None and sha256 not in rights.reads:
         raise NotAllowed("ticket.read", "The ticket does not let its node read this blob.")
@@ -113,10 +119,12 @@ async def _counted(gateway: Gateway, rights: BlobRights, chunks: AsyncIterator[b
         yield chunk
 
 
-def _check_size(request: BlobRequest, bytes_max: int) -> None:
-    """Refuse before the first byte what announces itself as too large."""
-    if (request.content_length or 0) > bytes_max:
+def _announced(request: BlobRequest, bytes_max: int) -> int:
+    """How large a blob says that it is, else the most that it may be; refused before its first byte if too large."""
+    size = bytes_max if request.content_length is None else request.content_length
+    if size > bytes_max:
         raise TooMuch("blob.too_large", f"The blob has more than the {bytes_max} bytes that are allowed.")
+    return size
 
 
 def _headers(sha256: str) -> dict[str, str]:

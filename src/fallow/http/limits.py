@@ -69,14 +69,28 @@ class LeaseWrites:
         self._clock = clock
         self._leases_max = leases_max
         self._written: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._coming: Counter[bytes] = Counter()
 
-    def check(self, lease: bytes, write_bytes_max: int) -> None:
-        """Raise TooMuch when the lease has stored twice what one blob may have, the allowance, and what time added."""
+    @contextmanager
+    def coming(self, lease: bytes, size: int, write_bytes_max: int) -> Iterator[None]:
+        """Count a blob of at most `size` bytes while it comes: many at once are no more than one after the other.
+
+        Raises:
+            TooMuch: what the lease has stored, and what comes, is more than twice what one blob may have, the
+                allowance, and what time added.
+        """
         now = self._clock.monotonic_ms()
         written, since = self._written.get(lease, (0, now))
         refilled = write_bytes_max * (now - since) // self.refill_ms
-        if written > 2 * write_bytes_max + self.allowance_bytes + refilled:
+        if written + self._coming[lease] > 2 * write_bytes_max + self.allowance_bytes + refilled:
             raise TooMuch("ticket.writes", "The lease has stored more than it may by now.", "Save checkpoints rarer.")
+        self._coming[lease] += size
+        try:
+            yield
+        finally:
+            self._coming[lease] -= size
+            if not self._coming[lease]:
+                del self._coming[lease]
 
     def add(self, lease: bytes, size: int) -> None:
         """Count a stored blob; a small one counts as what it takes on a disk."""
