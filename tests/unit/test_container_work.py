@@ -241,6 +241,15 @@ async def test_who_is_to_blame_when_a_container_does_not_begin(
 # podman's store
 
 
+async def test_notes_that_were_lost_with_the_machines_power_are_made_anew(case: ContainerCase) -> None:
+    assert (await case.run("true")).ok
+    engine, images = await case.worker._containers._ready()
+    for note, left in zip(sorted(engine.images.iterdir()), ("", "\0" * 64) * 100, strict=False):
+        note.write_text(left)
+    await images.reconcile()
+    assert await case.printed("echo again") == "again\n"
+
+
 @pytest.mark.usefixtures("worker")
 async def test_an_image_is_taken_over_from_a_folder_whatever_its_name_is(tmp_path: Path) -> None:
     """As `~/.fallow/agent` is, or a temporary folder: what podman calls an image must not hold such a name."""

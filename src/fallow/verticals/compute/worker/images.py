@@ -61,8 +61,12 @@ class Images:
     async def reconcile(self) -> None:
         """Forget what the engine does not have, and have removed what is not known here: both are left by a kill.
 
-        Where there is no image, nothing in the engine is kept: most machines never run a container.
+        Where there is no image, nothing in the engine is kept: most machines never run a container. A note that was
+        written when the machine lost its power may be empty since, or hold zeros: it is as good as none.
         """
+        for path in self._folder.iterdir():
+            if path.is_file() and not path.read_text(errors="replace").isalnum():
+                path.unlink()
         known = {path.name for path in self._folder.iterdir() if "." not in path.name}
         if not known:
             await self._engine.erase()
