@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -26,6 +27,7 @@ class EventChain:
         self.newest = 0
         self.deposited: list[Event] = []
         self.away = False
+        self.answers_max = 10_000
 
     def deposit(self, block: int, owner: bytes, amount: int) -> None:
         """Let somebody deposit in a block."""
@@ -47,7 +49,10 @@ class EventChain:
         """See the port."""
         assert (contract, topic) == (DISTRIBUTOR, DEPOSITED)
         assert last - first < BLOCKS_MAX
-        return [event for event in self.deposited if first <= event.block <= last]
+        found = [event for event in self.deposited if first <= event.block <= last]
+        if len(found) > self.answers_max:
+            raise Unavailable("chain.busy", "query returned more than 10000 results")
+        return found
 
     async def look(self, account: bytes, hashes: Sequence[bytes], depth: int) -> Seen:
         """See the port."""
@@ -152,3 +157,19 @@ async def test_a_chain_that_was_away_is_caught_up_with() -> None:
     world.chain.away = False
     await looker.look()
     assert await world.paid() == [10, 0]
+
+
+async def test_somebody_who_deposits_very_often_keeps_nobody_out() -> None:
+    """A node answers so many events and no more; a cent is ten thousand deposits of one unit."""
+    world = World()
+    looker = await world.looker()
+    world.chain.answers_max = 2
+    for block in range(FIRST, FIRST + 20):
+        world.chain.deposit(block, OWNERS[0], 1)
+        world.chain.deposit(block, OWNERS[0], 1)
+    world.chain.deposit(FIRST + 20, OWNERS[1], 7)
+    world.chain.newest = FIRST + 20 + DEPTH
+    for _ in range(100):
+        with suppress(Unavailable):
+            await looker.look()
+    assert await world.paid() == [40, 7]

@@ -16,7 +16,7 @@ from fallow.adapters.evm.machine import BLOCK_GAS_MAX, PyEvm
 from fallow.domain.chains import chain_id_of
 from fallow.domain.errors import Conflict, InvalidInput, TooMuch
 from fallow.services.devchain.pool import SENDER_MAX, WAITING_MAX, Pool
-from fallow.services.devchain.rpc import BATCH_MAX, Rpc
+from fallow.services.devchain.rpc import ANSWER_BYTES_MAX, BATCH_MAX, CALL_GAS, PERCENTILES_MAX, Rpc
 from fallow.services.devchain.service import DevChain
 from tests.evm_accounts import Holder, call_data, requests
 from tests.unit.agent_fakes import FakeClock
@@ -52,7 +52,8 @@ class World:
             chain_id=CHAIN_ID, machine=PyEvm(CHAIN_ID), log=self.log, clock=self.clock, block_gas_max=BLOCK_GAS_MAX
         )
         self.chain.replay()
-        self.rpc = Rpc(self.chain, "1")
+        self.rpc = Rpc(self.chain, "1", makes_contracts=True)
+        self.door = Rpc(self.chain, "1", makes_contracts=False)
 
     def ask(self, method: str, *params: Any) -> Any:
         """The result of a request, or its error."""
@@ -197,16 +198,99 @@ def test_legacy_transactions_of_this_chain_are_taken() -> None:
 def test_the_pool_is_bounded_and_takes_one_for_each_nonce() -> None:
     machine, pool = PyEvm(CHAIN_ID), Pool()
     first = machine.decode(OWNER.send(0, OTHER.address, b""))
-    pool.add(first, 0)
-    pool.add(first, 0)
+    pool.add(first, unused)
+    pool.add(first, unused)
     with pytest.raises(Conflict, match=r"chain\.replacement"):
-        pool.add(first._replace(hash=b"other"), 0)
+        pool.add(first._replace(hash=b"other"), unused)
     for number in range(1, WAITING_MAX):
-        pool.add(first._replace(sender=number.to_bytes(20), hash=number.to_bytes(32)), 0)
+        pool.add(first._replace(sender=number.to_bytes(20), hash=number.to_bytes(32)), unused)
     with pytest.raises(TooMuch):
-        pool.add(first._replace(sender=b"one more"), 0)
+        pool.add(first._replace(sender=b"one more"), unused)
     assert pool.take(lambda _: 0, first.gas * 3) == [first, *pool_of(first, 1, 2)]
     assert len(pool) == WAITING_MAX - 3
+
+
+def test_what_waits_behind_a_gap_keeps_nobody_out() -> None:
+    """Keys cost nothing: whoever leaves out the first nonce of some could fill the pool for ever."""
+    first, pool = PyEvm(CHAIN_ID).decode(OWNER.send(0, OTHER.address, b"")), Pool()
+    pool.add(first, unused)
+    for number in range(1, WAITING_MAX):
+        pool.add(first._replace(sender=number.to_bytes(20), hash=number.to_bytes(32), nonce=1), unused)
+    assert pool.take(unused, 0) == []
+    late = first._replace(sender=b"late")
+    pool.add(late, unused)
+    assert pool.take(unused, first.gas * 3) == [first, late]
+    assert len(pool) == 0
+
+
+def unused(_: bytes) -> int:
+    return 0
+
+
+LOOP = bytes.fromhex("5b600056")
+"""JUMPDEST, and back to it."""
+
+
+async def test_strangers_run_no_code_of_their_own() -> None:
+    world = World()
+    token = await with_token(world)
+    refused = [
+        ("eth_sendRawTransaction", "0x" + OTHER.token().hex()),
+        ("eth_sendRawTransaction", "0x" + OTHER.send(0, bytes(19) + b"\x08", b"").hex()),
+        *((method, {"data": "0x" + LOOP.hex()}) for method in ("eth_call", "eth_estimateGas")),
+        *((method, {"to": "0x" + "00" * 19 + "08"}) for method in ("eth_call", "eth_estimateGas")),
+    ]
+    answers = json.loads(world.door.answer(requests(*refused)))
+    assert {one["error"]["code"] for one in answers} == {-32000}
+    assert not len(world.chain.pool)
+    asked = {"to": token, "data": "0x" + call_data("totalSupply()").hex()}
+    (supply,) = json.loads(world.door.answer(requests(("eth_call", asked))))
+    assert int(supply["result"], 16) == 0
+
+
+def test_no_code_runs_longer_than_a_call_may() -> None:
+    gas: list[int] = []
+
+    class Counting(PyEvm):
+        """Notes with how much gas py-evm runs something."""
+
+        def _spoof(self, message: Any) -> Any:
+            gas.append(message.gas)
+            return super()._spoof(message._replace(gas=60_000))
+
+    world = World()
+    world.chain.machine = Counting(CHAIN_ID)
+    for method in ("eth_call", "eth_estimateGas"):
+        assert world.ask(method, {"data": "0x" + LOOP.hex(), "gas": "0xffffffff"})["code"] == 3
+    assert gas == [CALL_GAS, CALL_GAS]
+
+
+def test_answers_are_bounded_whatever_is_asked_for() -> None:
+    world = World()
+    many = world.ask("eth_feeHistory", "0x400", "latest", [0] * (PERCENTILES_MAX + 1))
+    assert many["code"] == -32005
+    world.chain.blocks[0] = world.chain.blocks[0]._replace(bloom=bytes(ANSWER_BYTES_MAX // 5))
+    answers = json.loads(world.rpc.answer(requests(*[("eth_getBlockByNumber", "0x0")] * 5)))
+    assert [one.get("error", {}).get("code") for one in answers] == [None, None, None, -32005, -32005]
+    assert [one["id"] for one in answers] == list(range(5))
+
+
+def test_each_request_of_a_batch_counts() -> None:
+    taken: list[int] = []
+    World().rpc.answer(requests(*[("eth_chainId",)] * 7), taken.append)
+    assert taken == [6]
+
+
+@pytest.mark.parametrize("nested", ["[" * 400_000, '{"id":' * 100_000, '{"method":"eth_call","params":[{},' * 10_000])
+def test_what_is_nested_deeply_is_answered(nested: str) -> None:
+    assert json.loads(World().rpc.answer(nested.encode()))["error"]["code"] == -32700
+
+
+def test_an_id_is_a_scalar_and_a_tag_ends() -> None:
+    tag = '{"blockNumber":' * 3_000 + '"latest"' + "}" * 3_000
+    body = f'{{"id":{"[" * 3_000}{"]" * 3_000},"method":"eth_getBlockByNumber","params":[{tag}]}}'
+    answer = json.loads(World().rpc.answer(body.encode()))
+    assert answer["id"] is None
 
 
 def pool_of(first: Any, *numbers: int) -> list[Any]:

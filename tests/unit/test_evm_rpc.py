@@ -54,3 +54,18 @@ async def test_refusals_are_told_apart(code: int, said: str, kind: type[FallowEr
 async def test_what_is_no_answer_says_nothing_about_a_transaction(status: int, body: bytes | None) -> None:
     with pytest.raises(Unavailable):
         await submitted(None, status, body)
+
+
+async def test_a_node_that_is_behind_has_no_say_about_events() -> None:
+    """What it leaves out would be taken for what never was."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        results = {"eth_blockNumber": "0x9", "eth_getLogs": []}
+        said = [{"id": one["id"], "result": results[one["method"]]} for one in json.loads(request.content)]
+        return httpx2.Response(200, json=said)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        node = EvmRpc(client, "http://node/")
+        assert await node.events(bytes(20), bytes(32), 1, 9) == []
+        with pytest.raises(Unavailable, match=r"chain\.behind"):
+            await node.events(bytes(20), bytes(32), 1, 10)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+import msgspec
 import pytest
 from coincurve import PrivateKey
 from eth_account import Account
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, Unavailable
-from fallow.domain.sending import PPM, Done, Rules
+from fallow.domain.sending import PPM, Done, Rules, Send
 from fallow.domain.wallets import address_of, keccak, sign_digest
 from fallow.ports.chain import ContractRefused, Event, Fees, Receipt, Seen
 from fallow.services.sender.service import Sender
@@ -317,6 +318,7 @@ async def test_where_gas_costs_nothing_a_stuck_transaction_is_the_same_again() -
     await world.live([("ask", 1), ("pass", 31), ("pass", 31), *[("mine", 0)] * 4])
     assert world.chain.done() == [bytes([1])]
     assert len(set(world.chain.submitted)) == 1
+    assert {len(msgspec.msgpack.decode(entry, type=Send).attempts) for entry in world.log.kept} == {1}
     assert set(world.told) == {bytes([1])}
 
 

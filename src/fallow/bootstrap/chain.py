@@ -52,9 +52,12 @@ async def run_chain(data: Path, settings: Settings) -> AsyncIterator[str]:
         chain = DevChain(chain_id=chain_id, machine=PyEvm(chain_id), log=log, clock=clock, block_gas_max=BLOCK_GAS_MAX)
         await asyncio.to_thread(chain.replay)
         await stack.enter_async_context(chain.running())
-        app = create_rpc_app(Rpc(chain, version("fallow")).answer, clock)
+        app, own = (
+            create_rpc_app(Rpc(chain, version("fallow"), makes_contracts=makes).answer, clock)
+            for makes in (False, True)
+        )
         tls = server_context(place.tls) if place.tls else None
         port = await stack.enter_async_context(serving(app, settings.host, settings.chain_port, tls))
-        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(cast("Any", app))) as client:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(cast("Any", own))) as client:
             await make_contracts(data, settings, EvmRpc(client, "http://chain/"), clock)
         yield url_of("https" if tls else "http", settings.host, port)

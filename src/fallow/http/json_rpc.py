@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request, Response, get, post
@@ -13,18 +14,24 @@ from fallow.ports.clock import Clock
 from fallow.ports.rates import Buckets, Rate
 
 BODY_BYTES_MAX = 1 << 20
-RATE = Rate(50.0, 200)
-"""Requests of one address; a batch is one."""
+RATE = Rate(200.0, 1000)
+"""Requests of one address; each of a batch counts."""
+
+Answer = Callable[[bytes, Callable[[int], None]], bytes]
 
 
-def create_rpc_app(answer: Callable[[bytes], bytes], clock: Clock) -> Litestar:
-    """Make the ASGI application; `answer` takes a request's body and returns the answer's, and raises nothing."""
+def create_rpc_app(answer: Answer, clock: Clock) -> Litestar:
+    """Make the ASGI application; `answer` takes a request's body and returns the answer's.
+
+    It is given what takes further tokens of the sender's, for a batch; what that raises is all that it raises.
+    """
     senders = Buckets(RATE, clock)
 
     @post("/", status_code=200)
     async def rpc(request: Request[Any, Any, Any]) -> Response[bytes]:
-        senders.take(request.client.host if request.client else "")
-        return Response(answer(await request.body()), media_type="application/json")
+        sender = request.client.host if request.client else ""
+        senders.take(sender)
+        return Response(answer(await request.body(), partial(senders.take, sender)), media_type="application/json")
 
     @get("/healthz")
     async def health() -> dict[str, str]:

@@ -100,7 +100,8 @@ class PyEvm:
             return bytes(self._chain.get_transaction_result(self._spoof(message), header))
 
     def estimate(self, message: Message) -> int:
-        """See the port."""
+        """See the port. First with the gas of the message: py-evm tries with that of a whole block."""
+        self.call(message, self._head.number)
         with _Refusals():
             return int(self._chain.estimate_gas(self._spoof(message), self._header()))
 

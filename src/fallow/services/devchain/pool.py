@@ -21,15 +21,15 @@ class Pool:
     def __init__(self) -> None:
         self._waiting: dict[tuple[bytes, int], Sent] = {}
 
-    def add(self, sent: Sent, next_nonce: int) -> None:
-        """Keep a transaction; the same one again changes nothing.
+    def add(self, sent: Sent, nonce_of: Callable[[bytes], int]) -> None:
+        """Keep a transaction; the same one again changes nothing. When full, what waits behind a gap makes room.
 
         Raises:
             InvalidInput: its nonce is used up, or too far ahead.
             Conflict: another one with this nonce waits already.
             TooMuch: too many wait.
         """
-        key = (sent.sender, sent.nonce)
+        key, next_nonce = (sent.sender, sent.nonce), nonce_of(sent.sender)
         if sent.nonce < next_nonce:
             raise InvalidInput("chain.nonce", f"nonce too low: next nonce {next_nonce}, tx nonce {sent.nonce}")
         if sent.nonce >= next_nonce + SENDER_MAX:
@@ -38,6 +38,8 @@ class Pool:
             if self._waiting[key].hash != sent.hash:
                 raise Conflict("chain.replacement", "replacement transaction underpriced: this chain has no fees")
             return
+        if len(self._waiting) >= WAITING_MAX:
+            self._drop_stuck(nonce_of)
         if len(self._waiting) >= WAITING_MAX:
             raise TooMuch("chain.pool_full", "Too many transactions wait.", "Try again in some seconds.")
         self._waiting[key] = sent
@@ -65,6 +67,13 @@ class Pool:
             taken.append(self._waiting.pop((sender, nonce)))
             nonces[sender] = nonce + 1
         return taken
+
+    def _drop_stuck(self, nonce_of: Callable[[bytes], int]) -> None:
+        """Forget what no block can take now, or it would keep all others out for ever."""
+        ends = {sender: self.pending_nonce(sender, nonce_of(sender)) for sender, _ in self._waiting}
+        for sender, nonce in list(self._waiting):
+            if nonce >= ends[sender]:
+                del self._waiting[sender, nonce]
 
     def __len__(self) -> int:
         return len(self._waiting)

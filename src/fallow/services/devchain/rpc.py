@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from fallow.domain.errors import FallowError, InvalidInput, NotFound, TooMuch
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.ports.evm import Block, Log, Message, Reverted
 from fallow.services.devchain.service import DevChain
 from fallow.services.devchain.shapes import (
@@ -26,17 +26,33 @@ LOGS_MAX = 10_000
 ADDRESS_BYTES = 20
 HASH_BYTES = 32
 QUANTITY_BYTES = 32
-CALL_GAS = 30_000_000
+CALL_GAS = 6_000_000
+"""What a call may use: enough to make any of the network's contracts, and seconds of this process at the most."""
+PERCENTILES_MAX = 100
+ANSWER_BYTES_MAX = 16 << 20
+"""Of one request, and of a batch: more of it is left out, and said to be."""
+SHAPE_BYTES = 1_024
+"""What a log's form takes beside its data, roughly."""
+PRECOMPILED_MAX = 1 << 16
+"""Addresses below are Ethereum's own functions, some of which take minutes for the gas of a block."""
 PARSE_ERROR, INVALID_REQUEST, NO_METHOD, INVALID_PARAMS = -32700, -32600, -32601, -32602
 REFUSED, LIMIT, REVERTED = -32000, -32005, 3
 """Error codes: of JSON-RPC 2.0, EIP-1474, and 3 for a revert, as nodes answer."""
 
 
-class Rpc:
-    """Answers requests; its methods' names are Ethereum's."""
+def free(_: int) -> None:
+    """Take nothing for a batch."""
 
-    def __init__(self, chain: DevChain, version: str) -> None:
+
+class Rpc:
+    """Answers requests; its methods' names are Ethereum's.
+
+    Only with `makes_contracts` code of the asker's runs: gas costs nothing here, so a stranger's would stop the chain.
+    """
+
+    def __init__(self, chain: DevChain, version: str, *, makes_contracts: bool) -> None:
         self._chain = chain
+        self._makes_contracts = makes_contracts
         self._methods: dict[str, Callable[..., Any]] = {
             "web3_clientVersion": lambda: f"fallow/{version}",
             "net_version": lambda: str(chain.chain_id),
@@ -44,7 +60,7 @@ class Rpc:
             "eth_chainId": lambda: quantity(chain.chain_id),
             "eth_syncing": lambda: False,
             "eth_accounts": list,
-            "eth_blockNumber": lambda: quantity(chain.machine.head.number),
+            "eth_blockNumber": lambda: quantity(chain.blocks[-1].number),
             "eth_gasPrice": lambda: quantity(0),
             "eth_maxPriorityFeePerGas": lambda: quantity(0),
             "eth_feeHistory": self._fee_history,
@@ -54,7 +70,7 @@ class Rpc:
             "eth_getStorageAt": self._storage,
             "eth_call": self._call,
             "eth_estimateGas": self._estimate,
-            "eth_sendRawTransaction": lambda raw: data(chain.send(_bytes(raw))),
+            "eth_sendRawTransaction": self._send,
             "eth_getTransactionByHash": self._transaction,
             "eth_getTransactionReceipt": self._receipt,
             "eth_getBlockByNumber": lambda tag, full=False: self._block(self._by_tag(tag), full=full),
@@ -62,22 +78,32 @@ class Rpc:
             "eth_getLogs": self._logs,
         }
 
-    def answer(self, body: bytes) -> bytes:
-        """Answer a request, or a batch of them."""
+    def answer(self, body: bytes, take: Callable[[int], None] = free) -> bytes:
+        """Answer a request, or a batch of them. `take` is told how many it holds beside one, and raises to refuse."""
         try:
             asked = msgspec.json.decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             return msgspec.json.encode(_error(None, PARSE_ERROR, f"parse error: {error}"))
         if not isinstance(asked, list):
             return msgspec.json.encode(self._one(asked))
         if not 0 < len(asked) <= BATCH_MAX:
             return msgspec.json.encode(_error(None, INVALID_REQUEST, f"a batch has 1 to {BATCH_MAX} requests"))
-        return msgspec.json.encode([self._one(one) for one in asked])
+        take(len(asked) - 1)
+        return self._batch(asked)
+
+    def _batch(self, asked: Sequence[Any]) -> bytes:
+        answers: list[bytes] = []
+        left = ANSWER_BYTES_MAX
+        for one in asked:
+            said = self._one(one) if left > 0 else _error(_id(one), LIMIT, "the answer is too long")
+            answers.append(msgspec.json.encode(said))
+            left -= len(answers[-1])
+        return b"[" + b",".join(answers) + b"]"
 
     def _one(self, asked: Any) -> Json:  # noqa: ANN401 - any JSON value
         if not isinstance(asked, dict) or not isinstance(asked.get("method"), str):
             return _error(None, INVALID_REQUEST, "invalid request")
-        id_ = asked.get("id")
+        id_ = _id(asked)
         try:
             return {"jsonrpc": "2.0", "id": id_, "result": self._result(asked["method"], asked.get("params", []))}
         except Reverted as error:
@@ -93,7 +119,7 @@ class Rpc:
             raise InvalidInput("chain.params", "params is a list")
         try:
             return method(*params)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, RecursionError) as error:
             raise InvalidInput("chain.params", f"params do not fit: {error}") from error
 
     def _nonce(self, account: str, tag: str = "latest") -> str:
@@ -102,15 +128,34 @@ class Rpc:
     def _storage(self, account: str, slot: str, _: str = "latest") -> str:
         return data(self._chain.machine.storage(_address(account), _number(slot)).to_bytes(32))
 
+    def _send(self, raw: str) -> str:
+        sent = self._chain.machine.decode(_bytes(raw))
+        self._check_target(sent.to)
+        return data(self._chain.send(sent.raw))
+
     def _call(self, fields: Json, tag: str = "latest") -> str:
-        return data(self._chain.machine.call(_message(fields), self._by_tag(tag).number))
+        message = _message(fields)
+        self._check_target(message.to)
+        return data(self._chain.machine.call(message, self._by_tag(tag).number))
 
     def _estimate(self, fields: Json, _: str = "latest") -> str:
-        return quantity(self._chain.machine.estimate(_message(fields)))
+        message = _message(fields)
+        self._check_target(message.to)
+        return quantity(self._chain.machine.estimate(message))
+
+    def _check_target(self, to: bytes) -> None:
+        if self._makes_contracts:
+            return
+        if not to:
+            raise NotAllowed("chain.makes", "This chain takes no contracts but its network's own.")
+        if int.from_bytes(to) < PRECOMPILED_MAX:
+            raise NotAllowed("chain.precompiled", "Ethereum's own functions are called by contracts alone here.")
 
     def _fee_history(self, count: str | int, newest: str, percentiles: list[float] | None = None) -> Json:
         last = self._by_tag(newest).number
         asked = count if isinstance(count, int) else _number(count)
+        if len(percentiles or ()) > PERCENTILES_MAX:
+            raise TooMuch("chain.percentiles", f"At most {PERCENTILES_MAX} percentiles.")
         first = max(0, last + 1 - max(1, min(asked, 1024)))
         blocks = self._chain.blocks[first : last + 1]
         return {
@@ -149,10 +194,10 @@ class Rpc:
 
     def _by_hash(self, hash_: str) -> Block:
         key = _hash(hash_)
-        found = next((block for block in reversed(self._chain.blocks) if block.hash == key), None)
-        if found is None:
+        number = self._chain.numbers.get(key)
+        if number is None:
             raise NotFound("chain.block", "There is no such block.")
-        return found
+        return self._chain.blocks[number]
 
     def _logs(self, wanted: Json) -> list[Json]:
         if "blockHash" in wanted:
@@ -161,17 +206,20 @@ class Rpc:
             first = self._by_tag(wanted.get("fromBlock", "latest")).number
             last = self._last(wanted.get("toBlock", "latest"))
             blocks = self._chain.blocks[first : last + 1]
-        addresses, topics = _addresses(wanted.get("address")), wanted.get("topics") or []
+        addresses, topics = _addresses(wanted.get("address")), _topics(wanted.get("topics"))
         found: list[Json] = []
+        left = ANSWER_BYTES_MAX
         for block in blocks:
-            found += [shape for _, log, shape in logs_of(block) if _matches(log, addresses, topics)]
-            if len(found) > LOGS_MAX:
-                raise TooMuch("chain.logs", f"More than {LOGS_MAX} logs: ask for fewer blocks.")
+            for shape, log in logs_of(block, lambda _, log: _matches(log, addresses, topics)):
+                found.append(shape)
+                left -= SHAPE_BYTES + 2 * len(log.data)
+                if len(found) > LOGS_MAX or left < 0:
+                    raise TooMuch("chain.logs", f"More than {LOGS_MAX} logs, or much data: ask for fewer blocks.")
         return found
 
     def _last(self, tag: str) -> int:
         """A range may end after the newest block."""
-        newest = self._chain.machine.head.number
+        newest = self._chain.blocks[-1].number
         return min(_number(tag), newest) if tag.startswith("0x") else self._by_tag(tag).number
 
 
@@ -180,13 +228,20 @@ def _code(error: FallowError) -> int:
     return LIMIT if isinstance(error, TooMuch) else by_code.get(error.code, REFUSED)
 
 
-def _matches(log: Log, addresses: set[bytes], topics: list[Any]) -> bool:
+def _id(asked: Any) -> str | float | None:  # noqa: ANN401 - any JSON value
+    found = asked.get("id") if isinstance(asked, dict) else None
+    return found if isinstance(found, str | int | float) else None
+
+
+def _matches(log: Log, addresses: set[bytes], topics: Sequence[frozenset[str] | None]) -> bool:
     if (addresses and log.address not in addresses) or len(topics) > len(log.topics):
         return False
-    for topic, asked in zip(log.topics, topics, strict=False):
-        if asked is not None and data(topic) not in ([asked] if isinstance(asked, str) else asked):
-            return False
-    return True
+    return all(asked is None or data(topic) in asked for topic, asked in zip(log.topics, topics, strict=False))
+
+
+def _topics(asked: Any) -> list[frozenset[str] | None]:  # noqa: ANN401 - what a client sent
+    """For each place what may stand there; None is anything."""
+    return [None if one is None else frozenset([one] if isinstance(one, str) else one) for one in asked or []]
 
 
 def _addresses(asked: Any) -> set[bytes]:  # noqa: ANN401 - what a client sent

@@ -30,13 +30,17 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DevChain:
-    """One writer. `blocks[n]` is block n; a block is in the log before anybody sees it."""
+    """One writer. `blocks[n]` is block n; a block is in the log before anybody sees it there.
+
+    `numbers` finds a block by its hash, `found` a transaction: its block's number, and its place in it.
+    """
 
     def __init__(self, *, chain_id: int, machine: Machine, log: Log, clock: Clock, block_gas_max: int) -> None:
         self.chain_id = chain_id
         self.machine = machine
         self.pool = Pool()
         self.blocks: list[Block] = [machine.head]
+        self.numbers: dict[bytes, int] = {machine.head.hash: machine.head.number}
         self.found: dict[bytes, tuple[int, int]] = {}
         self._log = log
         self._clock = clock
@@ -76,7 +80,7 @@ class DevChain:
         """
         sent = self.machine.decode(raw)
         if sent.hash not in self.found:
-            self.pool.add(sent, self.machine.nonce(sent.sender))
+            self.pool.add(sent, self.machine.nonce)
             self._wake.set()
         return sent.hash
 
@@ -109,5 +113,6 @@ class DevChain:
 
     def _show(self, block: Block) -> None:
         self.blocks.append(block)
+        self.numbers[block.hash] = block.number
         for place, outcome in enumerate(block.outcomes):
             self.found[outcome.sent.hash] = (block.number, place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fallow.ports.evm import Block, Log, Outcome, Sent
@@ -97,17 +97,18 @@ def receipt_shape(block: Block, at: int) -> Json:
         "cumulativeGasUsed": quantity(sum(one.gas_used for one in block.outcomes[: at + 1])),
         "effectiveGasPrice": quantity(0),
         "contractAddress": data(outcome.contract) if outcome.contract and outcome.succeeded else None,
-        "logs": [shape for place, _, shape in logs_of(block) if place == at],
+        "logs": [shape for shape, _ in logs_of(block, lambda place, _: place == at)],
         "logsBloom": data(block.bloom if outcome.logs else NO_BLOOM),
     }
 
 
-def logs_of(block: Block) -> Iterator[tuple[int, Log, Json]]:
-    """All logs of a block: the number of their transaction, the log, and its form."""
+def logs_of(block: Block, wanted: Callable[[int, Log], bool]) -> Iterator[tuple[Json, Log]]:
+    """The form of each log of a block that is wanted, and the log; `wanted` hears its transaction's number, too."""
     index = 0
     for at, outcome in enumerate(block.outcomes):
         for log in outcome.logs:
-            yield at, log, _log_shape(block, at, outcome, log, index)
+            if wanted(at, log):
+                yield _log_shape(block, at, outcome, log, index), log
             index += 1
 
 

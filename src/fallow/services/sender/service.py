@@ -97,6 +97,8 @@ class Sender:
         fees = await self._chain.fees()
         last = send.attempts[-1] if send.attempts else None
         fee_max, tip = offer(fees.base, fees.tip, last, self._rules)
+        if last is not None and (fee_max, tip) == (last.fee_max, last.tip):
+            return send  # where gas costs nothing there is no more to offer
         unsigned = Unsigned(
             await self._chain.chain_id(), send.nonce, send.to, send.data, send.gas, fee_max=fee_max, tip=tip
         )
@@ -132,8 +134,7 @@ class Sender:
         seen = await self._chain.look(self._signer.address, hashes, self._rules.depth)
         mined = {receipt.transaction: receipt for receipt in seen.receipts if receipt is not None}
         for send in sends:
-            # Where gas costs nothing there is no more to offer, and the same bytes are signed again.
-            receipts = [mined[one] for one in {attempt.hash for attempt in send.attempts} if one in mined]
+            receipts = [mined[attempt.hash] for attempt in send.attempts if attempt.hash in mined]
             sight = Sight(seen.head, seen.nonce_mined, seen.nonce_final, [receipt.block for receipt in receipts])
             await self._take(next_step(send, sight, self._clock.now_ms(), self._rules), send, receipts)
 

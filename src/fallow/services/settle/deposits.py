@@ -47,6 +47,7 @@ class Deposits:
         self._chain = chain
         self._distributor = distributor
         self._next = first_block
+        self._span = BLOCKS_MAX
         self._depth = depth
         self._bus = bus
         self._clock = clock
@@ -67,14 +68,27 @@ class Deposits:
             Conflict: the ledger refuses a deposit.
         """
         final = await self._chain.head() - self._depth + 1
-        last = min(final, self._next + BLOCKS_MAX - 1)
+        last = min(final, self._next + self._span - 1)
         if last < self._next:
             return False
-        events = await self._chain.events(self._distributor, DEPOSITED, self._next, last)
+        events = await self._events(last)
         for start in range(0, len(events), BATCH_MAX):
             await self._post(events[start : start + BATCH_MAX], await self._chain.chain_id())
         self._next = last + 1
         return last < final
+
+    async def _events(self, last: int) -> list[Event]:
+        """Those up to a block. Where the node refuses, the next look asks for half as many.
+
+        For anybody can fill some blocks with more deposits than one answer holds.
+        """
+        try:
+            events = await self._chain.events(self._distributor, DEPOSITED, self._next, last)
+        except Unavailable:
+            self._span = max(1, (last - self._next + 1) // 2)
+            raise
+        self._span = min(BLOCKS_MAX, self._span * 2)
+        return events
 
     async def _look_for_ever(self) -> None:
         while True:
