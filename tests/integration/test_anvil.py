@@ -65,7 +65,13 @@ class Account:
         """A sender as a process has it that just started."""
         log = BlockLog(self._log)
         sender = Sender(
-            chain=self.chain, signer=FileSigner(self._key), log=log, clock=SystemClock(), rules=RULES, poll_s=0.02
+            chain=self.chain,
+            chain_id=await self.chain.chain_id(),
+            signer=FileSigner(self._key),
+            log=log,
+            clock=SystemClock(),
+            rules=RULES,
+            poll_s=0.02,
         )
         try:
             async with sender.running():

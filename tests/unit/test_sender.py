@@ -73,8 +73,8 @@ class HostileChain:
         self.submitted: list[bytes] = []
 
     async def chain_id(self) -> int:
-        """See the port."""
-        return CHAIN_ID
+        """See the port. It says that it is Ethereum's main one."""
+        return 1
 
     async def head(self) -> int:
         """See the port."""
@@ -199,7 +199,15 @@ class World:
 
     async def live(self, steps: Sequence[Step]) -> None:
         """One life of a process: some steps, a second apart; it ends early where it is killed."""
-        sender = Sender(chain=self.chain, signer=KeySigner(), log=self.log, clock=self.clock, rules=RULES, poll_s=1.0)
+        sender = Sender(
+            chain=self.chain,
+            chain_id=CHAIN_ID,
+            signer=KeySigner(),
+            log=self.log,
+            clock=self.clock,
+            rules=RULES,
+            poll_s=1.0,
+        )
         try:
             async with sender.running(), asyncio.TaskGroup() as group:
                 for name, number in steps:
@@ -345,16 +353,26 @@ async def test_a_nonce_that_another_program_used() -> None:
 
 async def test_what_a_contract_refuses_uses_no_nonce() -> None:
     world = World()
-    sender = Sender(chain=world.chain, signer=KeySigner(), log=world.log, clock=world.clock, rules=RULES)
+    sender = Sender(
+        chain=world.chain, chain_id=CHAIN_ID, signer=KeySigner(), log=world.log, clock=world.clock, rules=RULES
+    )
     async with sender.running():
         with pytest.raises(ContractRefused):
             await sender.send("no", TO, b"never")
     assert world.log.kept == []
 
 
+async def test_nothing_is_signed_for_the_chain_that_a_node_says_it_is() -> None:
+    world = await once()
+    signed = [TypedTransaction.from_bytes(HexBytes(raw)).as_dict()["chainId"] for raw in world.chain.submitted]
+    assert set(signed) == {CHAIN_ID}
+
+
 async def test_an_id_names_one_thing() -> None:
     world = await once()
-    sender = Sender(chain=world.chain, signer=KeySigner(), log=world.log, clock=world.clock, rules=RULES)
+    sender = Sender(
+        chain=world.chain, chain_id=CHAIN_ID, signer=KeySigner(), log=world.log, clock=world.clock, rules=RULES
+    )
     async with sender.running():
         with pytest.raises(Conflict, match=r"chain\.other_send"):
             await sender.send(bytes([1]).hex(), TO, b"something else")
@@ -364,7 +382,9 @@ async def test_an_id_names_one_thing() -> None:
 async def test_who_has_no_coin_is_told_and_it_goes_on_when_he_has() -> None:
     world = World()
     world.chain.refuses = True
-    sender = Sender(chain=world.chain, signer=KeySigner(), log=world.log, clock=world.clock, rules=RULES)
+    sender = Sender(
+        chain=world.chain, chain_id=CHAIN_ID, signer=KeySigner(), log=world.log, clock=world.clock, rules=RULES
+    )
     async with sender.running():
         with pytest.raises(InvalidInput, match="insufficient funds"):
             await sender.send("1", TO, b"1")

@@ -21,6 +21,7 @@ from fallow.bootstrap.listening import loopback_of, url_of
 from fallow.bootstrap.place import Place, read_place
 from fallow.bootstrap.settings import Settings, load_settings
 from fallow.bootstrap.tls import own_context
+from fallow.domain.chains import chain_id_of
 from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.errors import NotFound
 from fallow.domain.identity import address, address_text
@@ -107,7 +108,10 @@ async def operator_sender(data: Path, chain: Chain, clock: Clock) -> AsyncIterat
     """
     with data_lock(data, "chain-operator"), closing(BlockLog(data / SENDS)) as log:
         signer = operator_signer(data)
-        sender = Sender(chain=chain, signer=signer, log=log, clock=clock, rules=EMBEDDED, poll_s=POLL_S)
+        number = chain_id_of(read_place(data).net)
+        sender = Sender(
+            chain=chain, chain_id=number, signer=signer, log=log, clock=clock, rules=EMBEDDED, poll_s=POLL_S
+        )
         async with sender.running():
             yield sender
 

@@ -14,7 +14,8 @@ from fallow.adapters.evm.block_log import BlockLog
 from fallow.adapters.evm.rpc import connect_chain
 from fallow.adapters.signer import FileSigner
 from fallow.bootstrap.contracts import EMBEDDED, POLL_S
-from fallow.domain.errors import InsufficientFunds, NotFound
+from fallow.domain.chains import chain_id_of
+from fallow.domain.errors import InsufficientFunds, NotAllowed, NotFound
 from fallow.domain.identity import address
 from fallow.domain.sending import Done
 from fallow.domain.transactions import answer_of, call_data
@@ -69,16 +70,22 @@ async def open_wallet(key: Path, network: NetworkView, tls: ssl.SSLContext | Non
 
     Raises:
         NotFound: the network has no chain, or there is no key.
+        NotAllowed: it names a chain that is not its own. The account may have more to lose there.
         Conflict: another process uses it just now.
     """
     if network.contracts is None:
         raise NotFound("wallet.no_chain", f"{network.net} has no chain.", "Those of the preset public have one.")
+    own = chain_id_of(network.net)
+    if network.chain_id != own:
+        raise NotAllowed("wallet.other_chain", f"The chain of {network.net} is {own}; it says {network.chain_id}.")
     signer = FileSigner(key)
     folder = key.parent / "wallet"
     folder.mkdir(mode=0o700, exist_ok=True)
     name = f"{network.chain_id}-{signer.address.hex()}"
     async with connect_chain(network.chain_url, tls) as chain:
         with data_lock(folder, name), closing(BlockLog(folder / f"{name}.log")) as log:
-            sender = Sender(chain=chain, signer=signer, log=log, clock=SystemClock(), rules=EMBEDDED, poll_s=POLL_S)
+            sender = Sender(
+                chain=chain, chain_id=own, signer=signer, log=log, clock=SystemClock(), rules=EMBEDDED, poll_s=POLL_S
+            )
             async with sender.running():
                 yield Wallet(signer.address, network.contracts, chain, sender)

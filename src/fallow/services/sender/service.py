@@ -29,12 +29,25 @@ PPM = 1_000_000
 
 
 class Sender:
-    """One for an account and chain; its log has one writer."""
+    """One for an account and chain; its log has one writer.
+
+    What it signs is for the chain of the number `chain_id`, whichever a node says that it is: on another chain the
+    same account may have more to lose.
+    """
 
     def __init__(
-        self, *, chain: Chain, signer: Signer, log: Log, clock: Clock, rules: Rules, poll_s: float = 2.0
+        self,
+        *,
+        chain: Chain,
+        chain_id: int,
+        signer: Signer,
+        log: Log,
+        clock: Clock,
+        rules: Rules,
+        poll_s: float = 2.0,
     ) -> None:
         self._chain = chain
+        self._chain_id = chain_id
         self._signer = signer
         self._log = log
         self._clock = clock
@@ -99,9 +112,7 @@ class Sender:
         fee_max, tip = offer(fees.base, fees.tip, last, self._rules)
         if last is not None and (fee_max, tip) == (last.fee_max, last.tip):
             return send  # where gas costs nothing there is no more to offer
-        unsigned = Unsigned(
-            await self._chain.chain_id(), send.nonce, send.to, send.data, send.gas, fee_max=fee_max, tip=tip
-        )
+        unsigned = Unsigned(self._chain_id, send.nonce, send.to, send.data, send.gas, fee_max=fee_max, tip=tip)
         raw = unsigned.signed(await self._signer.sign(unsigned.digest))
         attempt = Attempt(raw, keccak(raw), fee_max, tip, self._clock.now_ms())
         return self._record(msgspec.structs.replace(send, attempts=(*send.attempts, attempt)))
