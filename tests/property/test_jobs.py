@@ -133,6 +133,7 @@ class JobMachine(RuleBasedStateMachine):
         )
         self.becomes(voted(self.item, lease, vote))
         assert lease.id not in self.item.leases
+        assert self.item.given_back == ()
 
     @precondition(has_lease)
     @rule(pick=PICK, caused_by=CAUSES, reason=REASONS, saved_ms=st.sampled_from([0, 0, 0, 1]))

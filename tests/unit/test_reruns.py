@@ -8,7 +8,7 @@ import pytest
 
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Purpose, hits
-from fallow.domain.jobs import Item, ItemState, Job, Needs
+from fallow.domain.jobs import LOSSES_MAX, Item, ItemState, Job, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.orders import Order
 from fallow.domain.reruns import Rerun, can_be_rerun, rerun
@@ -127,6 +127,41 @@ def test_what_is_not_drawn_or_failed_is_not_run_again(*, drawn: bool, ok: bool) 
     world.answer(7, ok=ok, **({} if ok else {"reason": "program.exit", "caused_by": "buyer"}))
     assert not world.proposed()
     assert not world.checks._reruns
+
+
+def test_what_is_given_back_again_and_again_is_not_run_again_for_ever() -> None:
+    world = Reruns()
+    world.buy()
+    world.answer(7)
+    for _ in range(LOSSES_MAX):
+        world.wait(70_000)
+        world.settle()
+        world.answer(0, ok=False, reason="image.unavailable", caused_by="nobody")
+    assert not world.brain.jobs
+    assert not world.checks._reruns
+
+
+def test_a_check_that_is_given_back_again_and_again_is_done_without() -> None:
+    """Else its buyer, and the provider of the result that it checks, would wait for ever."""
+    world = Reruns()
+    world.submit(Order(id="1" * 32, vertical="compute", work={"compares": True}), world.buyers[0])
+    for _ in range(LOSSES_MAX):  # that happened before there was a result, and does not count
+        world.wait(70_000)
+        world.settle()
+        world.answer(0, ok=False, reason="image.unavailable", caused_by="nobody")
+    world.wait(70_000)
+    world.settle()
+    first = world.answer(7)
+    for _ in range(LOSSES_MAX):
+        assert world.store.lease(first.id).state is LeaseState.REPORTED
+        world.wait(70_000)
+        world.settle()
+        world.answer(0, ok=False, reason="image.unavailable", caused_by="nobody")
+    (job,) = world.store.all_jobs()
+    (item,) = world.store.items_of(job)
+    assert (item.state, item.checked) == (ItemState.DONE, False)
+    assert world.store.lease(first.id).paid
+    assert world.confirmed(first) == 0
 
 
 OWNER, BUYER = b"o" * 20, b"b" * 20

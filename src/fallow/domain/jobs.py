@@ -172,9 +172,11 @@ def running(item: Item) -> Item:
 
 
 def voted(item: Item, lease: Lease, vote: Vote) -> Item:
-    """A lease of the item reported a result."""
+    """A lease of the item reported a result: it can be done, so that what was given back counts anew."""
     left = tuple(other for other in item.leases if other != lease.id)
-    return msgspec.structs.replace(item, state=ItemState.CHECKING, leases=left, votes=(*item.votes, vote))
+    return msgspec.structs.replace(
+        item, state=ItemState.CHECKING, leases=left, votes=(*item.votes, vote), given_back=()
+    )
 
 
 def without(item: Item, lease: Lease) -> Item:

@@ -192,7 +192,7 @@ class Course(Accounts):
         self._set_item(entry, item, now)
         if not item.wanted and not item.leases:  # it was cancelled
             self._cancel_item(entry, item, now)
-        elif NOT_COVERED in {lease.reason, lease.stop_reason} and not item.leases:
+        elif _is_in_vain(lease, item) and not item.leases:
             self.uncheck(entry, item, now)
         self._end_job(entry, now)
 
@@ -221,3 +221,12 @@ class Course(Accounts):
     def _end_job(self, entry: Entry, now: int) -> None:
         if entry.end(self.changes, now):
             self.jobs.pop(entry.job.order.id, None)
+
+
+def _is_in_vain(lease: Lease, item: Item) -> bool:
+    """Whether what the network ordered is done without: nothing pays for it, or it was given back too often.
+
+    A buyer's own order waits, for he can end it; for a check his result, and its provider's money, would wait for ever.
+    """
+    given_up = lease.payer == NETWORK and len(item.given_back) >= job_rules.LOSSES_MAX
+    return given_up or NOT_COVERED in {lease.reason, lease.stop_reason}
