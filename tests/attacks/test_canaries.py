@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from fallow.domain.canaries import KNOWN_A_JOB_MAX, KNOWN_MAX, USES_MAX, Known, Owed, canary, crowded_out, met
+from fallow.domain.draws import Seed
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.leases import Lease
 from fallow.domain.orders import Order
@@ -82,7 +83,7 @@ def test_a_canary_looks_to_its_node_like_the_item_that_it_repeats() -> None:
         "answer_by": 2,
         "resources": entry.job.order.requirements.resources,
     }
-    replayed = canary(entry, node, Owed(b"l" * 16), 9)
+    replayed = canary(entry, node, Owed(b"l" * 16), Seed(1, bytes(32)), 9)
     bought = outbound.proposal(Lease(job=entry.job.order.id, payer=BUYER, **fields), Entry(entry.job, ()))
     again = outbound.proposal(Lease(job=replayed.order.id, payer=b"", **fields), Entry(replayed, ()))
     assert again == bought  # the ticket too: whose blobs they are, what may be read

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from fallow.domain.canaries import Known
-from fallow.domain.draws import Purpose, hits
+from fallow.domain.draws import Purpose, Seed, hidden_id, hits
 from fallow.domain.jobs import LOSSES_MAX, Item, ItemState, Job, Needs
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.orders import Order
@@ -129,6 +129,19 @@ def test_what_is_not_drawn_or_failed_is_not_run_again(*, drawn: bool, ok: bool) 
     assert not world.checks._reruns
 
 
+def test_nobody_who_lacks_the_seed_can_take_a_re_runs_name_beforehand() -> None:
+    """A buyer knows the lease's: a name that follows from that alone he could order something under first."""
+    world = Reruns()
+    world.buy()
+    first = world.answer(7)
+    (again,) = world.proposed()
+    seed = world.brain.judging.seed
+    assert again.job == hidden_id(seed, Purpose.RERUN, first.id)
+    others = [seed._replace(value=bytes([value]) * 32) for value in range(8)]
+    assert len({again.job, *(hidden_id(other, Purpose.RERUN, first.id) for other in others)}) == 9
+    assert again.job not in {hidden_id(seed, purpose, first.id) for purpose in Purpose if purpose != Purpose.RERUN}
+
+
 def test_what_is_given_back_again_and_again_is_not_run_again_for_ever() -> None:
     world = Reruns()
     world.buy()
@@ -212,7 +225,8 @@ def test_what_may_be_run_again(
         **fields,
     )
     assert can_be_rerun(bought, done) is can
-    again = rerun(bought, 0, Vote(lease=done.id, node=done.node, account=OWNER, ok=True, reason="", result=None), {}, 2)
+    vote = Vote(lease=done.id, node=done.node, account=OWNER, ok=True, reason="", result=None)
+    again = rerun(bought, 0, vote, {}, Seed(1, bytes(32)), 2)
     assert not can_be_rerun(again, done)
 
 

@@ -7,13 +7,13 @@ may be a conspiracy's: further owners' nodes do the item, and their majority dec
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from fallow.domain.chart import NETWORK
+from fallow.domain.draws import Purpose, Seed, hidden_id
 from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import Item, Job, Replay
 from fallow.domain.leases import Lease
@@ -130,13 +130,13 @@ class Owed(NamedTuple):
         return msgspec.structs.replace(order, max_price_microusd_per_hour=price, spot=self.sold.spot)
 
 
-def canary(known: Known, node: bytes, owed: Owed, now: int) -> Job:
+def canary(known: Known, node: bytes, owed: Owed, seed: Seed, now: int) -> Job:
     """The job that gives a known item to `node`: a lease that drew one brings one, and one for each node it hints at.
 
     Their names differ: a job that had ended would else begin anew, with leases whose money has moved already.
     """
     due = owed.lease if owed.sold is not None else owed.lease + node
-    name = hashlib.sha256(b"fallow/canary/1\0" + due).hexdigest()[:32]
+    name = hidden_id(seed, Purpose.CANARY, due)
     order = msgspec.structs.replace(owed.order_of(known), id=name, label="")
     replay = Replay(
         job=known.job.order.id,

@@ -81,6 +81,15 @@ def draw(seed: Seed, purpose: Purpose, *, lease: bytes, node: bytes, one_in: int
     return Draw(seed.number, lease, purpose, node, at, one_in, hits(seed.value, purpose, lease, one_in))
 
 
+def hidden_id(seed: Seed, purpose: Purpose, data: bytes) -> str:
+    """Name a job that the network orders: 32 hex digits that nobody knows who does not know the seed.
+
+    Buyers choose ids of orders and know those of leases. Who knew this one could take it for an order of his own, or
+    find out by trying to whether a check is under way.
+    """
+    return hmac.digest(seed.value, b"job\0" + purpose.encode() + b"\0" + data, "sha256").hex()[:32]
+
+
 def faults(commitment: Commitment, seed: bytes, draws: Iterable[Draw]) -> list[str]:
     """Recompute an epoch's draws from the seed that was shown; returns what does not hold."""
     number = commitment.number

@@ -8,7 +8,6 @@ program. (Decision: docs/adr/0020-tolerance-and-hints.md.)
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import msgspec
 
 from fallow.domain.canaries import USED_MS_MAX
 from fallow.domain.chart import NETWORK
+from fallow.domain.draws import Purpose, Seed, hidden_id
 from fallow.domain.jobs import Job, Replay
 from fallow.domain.leases import Lease
 from fallow.domain.matching import GPU_MODEL
@@ -86,12 +86,12 @@ def class_of(attributes: Mapping[str, str]) -> dict[str, str]:
     return {name: attributes[name] for name in CLASS if name in attributes}
 
 
-def rerun(job: Job, index: int, first: Vote, attributes: Mapping[str, str], now: int) -> Job:
+def rerun(job: Job, index: int, first: Vote, attributes: Mapping[str, str], seed: Seed, now: int) -> Job:
     """The job that has an item done once more by a node like the first one; the same result brings the same job.
 
     As with canaries nothing in it tells it from work that is bought.
     """
-    name = hashlib.sha256(b"fallow/rerun/1\0" + first.lease).hexdigest()[:32]
+    name = hidden_id(seed, Purpose.RERUN, first.lease)
     items = [job.order.items[index]] if job.order.items else []
     order = msgspec.structs.replace(
         job.order, id=name, items=items, replicas=1, retries=0, budget_microusd=None, label="", spot=False

@@ -123,7 +123,7 @@ class Brain(Course):
         for job, index, first in self.judging.reruns.take():
             slot = self.floor.slots.get(first.node)
             if slot is not None:
-                self._open(rerun(job, index, first, slot.offer.made.attributes, now), now)
+                self._open(rerun(job, index, first, slot.offer.made.attributes, self.judging.seed, now), now)
 
     def funded(self, _: int, *, account: bytes) -> None:
         """Money came in: what waited for it is tried again."""

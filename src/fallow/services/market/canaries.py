@@ -59,7 +59,7 @@ class Canaries:
             fitting = [entry for entry in known if _fits(entry, owed, place, account)]
             if fitting:
                 chosen = _pick(fitting, seed, owed.lease)
-                jobs.append(canary(chosen, node, owed, now))
+                jobs.append(canary(chosen, node, owed, seed, now))
                 self._meet(chosen, account, changed)
             else:
                 self.due[node] = owed
