@@ -144,22 +144,22 @@ def check_batches(source: Source, manifest: Map, key: bytes) -> tuple[int, int]:
     expected: dict[bytes, tuple[int, int]] = {}
     batches = records = 0
     for node, boot, seq, count, signature, promise in source.frames(files["batches"]):
-        placed: dict[int, bytes] = {}
+        placed: list[tuple[int, bytes]] = []
         for name, head in heads.items():
             if head is not None and head[0] == batches:
-                placed.update(zip(head[1], head[2], strict=True))
+                placed += zip(head[1], head[2], strict=True)
                 heads[name] = next(parts[name], None)
         where = f"batch {batches} of node {node.hex()}"
-        need(count and sorted(placed) == list(range(count)), f"{where} lacks records, or has some twice")
-        raws = [placed[index] for index in range(count)]
+        need(count and sorted(at for at, _ in placed) == [*range(count)], f"{where} lacks records, or has some twice")
+        raws = [raw for _, raw in sorted(placed)]
         root, said = merkle_root(raws), opened(promise, "fallow/promise/1", key)
         header = [manifest["net"], node, boot, seq, count, root]
         need(signed_by(node, "fallow/batch/1", cbor2.dumps(header), signature), f"{where} is not signed by that node")
         promised = [said[name] for name in ("net", "node", "boot", "seq", "count", "root", "epoch")]
         need(promised == [*header, manifest["epoch"]], f"{where} has the promise of another batch or epoch")
-        for offset, raw in enumerate(raws):
-            record = cbor2.loads(raw)
-            need((record["node"], record["seq"]) == (node, seq + offset), f"{where} holds another's record")
+        for offset, record in enumerate(map(cbor2.loads, raws)):
+            named = [record["net"], record["node"], record["boot"], record["seq"]]
+            need(named == [*header[:3], seq + offset], f"{where} holds another's record")
         follows = node not in expected or (boot, seq) == expected[node] or (boot > expected[node][0] and seq == 0)
         need(follows, f"{where} does not follow the one before: one was left out, added or moved")
         expected[node] = (boot, seq + count)

@@ -115,6 +115,11 @@ def test_an_answer_that_is_no_list_of_epochs(cli: _Cli) -> None:
         assert "[validator.answer]" in cli("run", url, "--once")[2]
 
 
+def test_a_list_of_epochs_that_has_no_end(cli: _Cli) -> None:
+    with serving(answering(lambda _path, _body: (200, b'[{"epoch": 8}, {"epoch": 7}]'))) as url:
+        assert "[validator.answer]" in cli("run", url, "--once")[2]
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "error"),
     [(409, "Conflict", Conflict), (400, "InvalidInput", InvalidInput), (503, "Conflict", Unavailable)],

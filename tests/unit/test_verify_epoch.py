@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from coincurve import PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fallow.domain.encoding import decode, encode
+from fallow.domain.epochs.manifest import File, frame, read_frames
 from fallow.domain.epochs.quorum import Domain, Vote
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.wallets import CURVE_ORDER, address_of
@@ -138,6 +141,24 @@ def test_leaves_out_of_order_or_twice_are_found(closed: ClosedEpoch, tmp_path: P
     for number, twisted in enumerate((data[96:] + data[:96], data + data[-96:], data[:-1])):
         closed.files["leaves"] = twisted
         assert run(closed.write(tmp_path / str(number)), *NAMED) == 1
+
+
+def test_a_record_that_is_smuggled_in_under_anothers_place_is_found(tmp_path: Path) -> None:
+    """The operator has signed its file: whoever reads that file alone would take it for a record of the node."""
+    made = ClosedEpoch()
+    manifest = decode(made.files["manifest"])
+    name = "records/lease.accepted"
+    (file,) = (file for file in manifest["files"] if file["name"] == name)
+    frames = [list(value) for value in read_frames(File(**file), [made.files[name]])]
+    batch, places, raws = frames[0]
+    frames[0] = [batch, [places[0], *places], [raws[0].replace(bytes(16), b"x" * 16), *raws]]
+    data = b"".join(map(frame, frames))
+    file |= {"size": len(data), "sha256": hashlib.sha256(data).digest(), "count": file["count"] + 1}
+    changed = encode(manifest)
+    closed = ClosedEpoch(manifest=hashlib.sha256(changed).digest())
+    closed.files |= {name: data, "manifest": changed}
+    closed.vote()
+    assert run(closed.write(tmp_path), *NAMED) == 1
 
 
 def test_two_signatures_of_four_are_no_quorum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

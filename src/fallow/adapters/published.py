@@ -34,6 +34,8 @@ class HttpPublished:
         """See the port: epochs are listed from the latest down."""
         first: int | None = None
         while page := self._page(first):
+            if first is not None and page[-1] >= first:
+                raise Unavailable("validator.answer", "The network's list of epochs goes round in a circle.")
             first = page[-1]
         return first
 
