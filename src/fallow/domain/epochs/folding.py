@@ -204,4 +204,4 @@ def _count(tally: Tally, use: Use) -> None:
             if value := getattr(moved, name):
                 tally.money[moved.credit, use.bought, name] += value
     if use.ended is not None:
-        tally.ended[use.ended] += 1
+        tally.end(*use.ended)

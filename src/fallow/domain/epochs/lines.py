@@ -1,6 +1,6 @@
 """One line a node and vertical: what an epoch's records say of it, and what it gets. The file `lines` holds them. Pure.
 
-The file is made of frames ["line", rows]; the fields of a row are those of `Line`, in their order.
+The file is made of frames ["line", rows] of up to 64 rows; the fields of a row are those of `Line`, in their order.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from fallow.domain.epochs.manifest import File, frame, read_frames
-from fallow.domain.epochs.state import ROWS_A_FRAME, amount
+from fallow.domain.epochs.state import amount
 from fallow.domain.records import convert
 
 LINES: Final = "lines"
+LINES_A_FRAME: Final = 64
+"""The longest has less than 8 KiB, by the bound below."""
+
+REASONS_MAX: Final = 64
+"""Why a lease ended may be a node's own word: after so many different ones it is `other`."""
+
+OTHER: Final = "other"
 PARTS: Final = ("income", "fee", "reserve", "refunded", "made_good")
 
 
@@ -61,6 +68,11 @@ class Tally:
         self.verdicts: Counter[tuple[str, str]] = Counter()
         self.ended: Counter[tuple[str, str]] = Counter()
 
+    def end(self, reason: str, caused_by: str) -> None:
+        """Count a lease that ended."""
+        known = (reason, caused_by) in self.ended or len(self.ended) < REASONS_MAX
+        self.ended[reason if known else OTHER, caused_by] += 1
+
     def sum_of(self, parts: Iterable[str], classes: Iterable[int], *, bought: bool | None = None) -> int:
         """Add up some of the money."""
         kinds = (True, False) if bought is None else (bought,)
@@ -100,7 +112,7 @@ def _frames(lines: Iterable[Line]) -> Iterator[bytes]:
     rows: list[object] = []
     for line in lines:
         rows.append([*line[:7], *([list(one) for one in part] for part in (line.money, line.verdicts, line.ended))])
-        if len(rows) == ROWS_A_FRAME:
+        if len(rows) == LINES_A_FRAME:
             yield frame(["line", rows])
             rows = []
     if rows:
