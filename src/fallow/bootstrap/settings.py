@@ -110,7 +110,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checks_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)],
         _doc(
-            "TEST credits for checks that their buyer's fees do not cover: a hundredth for one node, a tenth in a day."
+            "TEST credits for checks that their buyer's fees do not cover: a hundredth for one node, a tenth in a day. "
+            "They are given at the first start; more later brings none."
         ),
     ] = 10
     roll_calls_a_day: Annotated[
