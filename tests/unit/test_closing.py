@@ -161,6 +161,19 @@ async def test_ending_again_answers_the_same_and_skips_nothing(world: ClosingWor
         await call(bus, END_EPOCH, EndEpoch(after=world.first + 1, early=True), list[EpochEnd])
 
 
+async def test_who_names_the_epoch_before_ends_one_epoch_however_often_he_asks(world: ClosingWorld) -> None:
+    bus = world.hub.connect()
+    async with closing(world):
+        await world.send(0, 1)
+        first = await call(bus, END_NOW, EndNow(), EpochEnd)
+        again = [await call(bus, END_NOW, EndNow(after=first.epoch), EpochEnd) for _ in range(2)]
+        await world.clock.advance(LOOK_S)
+        again.append(await call(bus, END_NOW, EndNow(after=first.epoch), EpochEnd))
+        assert {end.epoch for end in again} == {first.epoch + 1}
+        with pytest.raises(Conflict, match=r"epoch\.not_next"):
+            await call(bus, END_NOW, EndNow(after=first.epoch + 5), EpochEnd)
+
+
 STEPS = ["_file", "_say", "_note"]
 
 

@@ -110,7 +110,10 @@ async def test_an_archive_that_is_damaged_says_so(network: FakeNetwork, tmp_path
 
 
 async def test_the_operator_ends_an_epoch_and_nobody_else(network: FakeNetwork) -> None:
-    async def end(_: calls.EndNow) -> EpochEnd:
+    asked: list[int | None] = []
+
+    async def end(request: calls.EndNow) -> EpochEnd:
+        asked.append(request.after)
         epoch(9).put(network.archive)
         return EpochEnd(9, 0, 1)
 
@@ -121,3 +124,5 @@ async def test_the_operator_ends_an_epoch_and_nobody_else(network: FakeNetwork) 
         async with connected(network, key=OPERATOR_KEY) as operator:
             ended = await operator.end_epoch()
             assert (await operator.closed_epoch(ended.epoch)).epoch == 9
+            await operator.end_epoch(after=8)
+    assert asked == [None, 8]

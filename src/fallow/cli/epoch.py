@@ -78,7 +78,8 @@ def votes(number: int, /, *, json: Json = False) -> int:
 def close(*, json: Json = False) -> None:
     """Operator: end the open epoch before its time, and wait until it is closed."""
     with profiles.connect() as client:
-        view = client.closed_epoch(client.end_epoch().epoch)
+        closed = client.epochs(limit=1)
+        view = client.closed_epoch(client.end_epoch(after=closed[0].epoch if closed else None).epoch)
     show_json(view) if json else _say(view)
 
 

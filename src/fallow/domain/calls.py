@@ -627,4 +627,9 @@ class EndEpoch(Request, frozen=True, kw_only=True):
 
 
 class EndNow(Request, frozen=True, kw_only=True):
-    """End the open epoch before its time. Answered with its `EpochEnd`; its closing goes on by itself."""
+    """End the open epoch before its time. Answered with its `EpochEnd`; its closing goes on by itself.
+
+    With `after` it is the epoch after that one, and whoever asks again ends no other: the answer is the same.
+    """
+
+    after: int | None = None

@@ -33,6 +33,7 @@ _FROM = re.compile(r"bytes=(\d{1,18})-")
 
 EpochNumber = Annotated[int, PathParameter(ge=0, le=2**53)]
 Before = Annotated[int, QueryParameter(ge=0, le=2**53, description="Only epochs below this number.")]
+After = Annotated[int | None, QueryParameter(ge=0, le=2**53, description="End the epoch after this one, and no other.")]
 EpochLimit = Annotated[int, QueryParameter(ge=1, le=100, description="How many at most.")]
 Name = Annotated[str, PathParameter(pattern=r"^[a-z0-9_]+([.][a-z0-9_]+)*$(?!\n)", max_length=100)]
 
@@ -76,9 +77,9 @@ async def file_below(
 
 
 @post("/v1/operator/epochs", guards=[operator], responses=keyed(409), tags=["operator"])
-async def end_epoch(gateway: Parts) -> EpochEndView:
-    """End the open epoch before its time; it is closed by itself. Asked twice, the next one ends, too."""
-    end = await gateway.ask(calls.END_NOW, calls.EndNow(), EpochEnd)
+async def end_epoch(gateway: Parts, after: After = None) -> EpochEndView:
+    """End the open epoch before its time. Asked again without `after`, the next one ends, too."""
+    end = await gateway.ask(calls.END_NOW, calls.EndNow(after=after), EpochEnd)
     return EpochEndView(**end._asdict())
 
 

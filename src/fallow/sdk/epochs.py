@@ -64,9 +64,13 @@ class EpochCalls(BlobCalls):
         """Look at how validators voted about a closed epoch."""
         return await self._call("GET", f"/v1/epochs/{number}/votes", VotesView)
 
-    async def end_epoch(self) -> EpochEndView:
-        """Operator: end the open epoch before its time. It is closed a little later; see `closed_epoch`."""
-        return await self._call("POST", "/v1/operator/epochs", EpochEndView, again=False)
+    async def end_epoch(self, *, after: int | None = None) -> EpochEndView:
+        """Operator: end the open epoch before its time. It is closed a little later; see `closed_epoch`.
+
+        With `after`, the latest one that is closed, it can be asked again: no other epoch ends by that.
+        """
+        query: dict[str, str | int] = {} if after is None else {"after": after}
+        return await self._call("POST", "/v1/operator/epochs", EpochEndView, query=query, again=after is not None)
 
     async def closed_epoch(self, number: int) -> EpochView:
         """Wait until an epoch is closed, and look at it."""

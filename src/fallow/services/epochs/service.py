@@ -210,12 +210,13 @@ class Closing:
 
     async def _end_now(self, request: EndNow) -> EpochEnd:
         """End the open epoch before its time. It is closed as soon as those before it are."""
-        del request
-        async with self._database.transaction() as tx:
-            last = await self._store.last(tx)
-        after = last.epoch if last else None
-        while (over := await self._end(after)) is not None:
-            after = over.epoch
+        after = request.after
+        if after is None:
+            async with self._database.transaction() as tx:
+                last = await self._store.last(tx)
+            after = last.epoch if last else None
+            while (over := await self._end(after)) is not None:
+                after = over.epoch
         ended = await self._end(after, early=True)
         if ended is None:
             raise Conflict("epoch.not_ended", "The epoch did not end.", "Try again.")
