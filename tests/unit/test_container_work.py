@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.verticals.compute.core.work import read_work
 from fallow.verticals.compute.worker import podman as podman_module
 from fallow.verticals.compute.worker.addresses import PublicOnly
 from fallow.verticals.compute.worker.container import _probe_job
@@ -55,6 +56,25 @@ async def test_the_probe_says_that_an_engine_does_not_work(tmp_path: Path, monke
     assert (
         'No container runs here: podman rm failed: default OCI runtime "false" not found' in probe.missing["container"]
     )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"env": {"HOME\n": "1"}},
+        {"env": {"HOME": "1\n"}},
+        {"inputs": {"a\n": "0" * 64}},
+        {"workdir": "/work\n"},
+        {"pull_secret": "NAME\n"},
+        {"entrypoint": ["a" * 4096] * 16},
+    ],
+)
+def test_what_an_engine_cannot_be_told_is_refused_at_the_door(bad: dict[str, Any]) -> None:
+    """It would fail on every machine, and seem to be the machine's fault."""
+    good = {"kind": "container", "archive": "0" * 64, "entrypoint": ["a" * 4096] * 15}
+    assert read_work(good)
+    with pytest.raises(InvalidInput):
+        read_work(good | bad)
 
 
 async def test_a_good_run(case: ContainerCase) -> None:

@@ -15,10 +15,12 @@ from fallow.verticals.compute.core.images import read_reference
 OUTPUT_MIB_MAX = 4096
 FUEL_MAX = 10**15
 ARGS_MAX = 256
+ENTRYPOINT_BYTES_MAX = 64 << 10
+"""As JSON: so it becomes one word of an engine's command line, and Linux takes none of 128 KiB or more."""
 
 Text = Annotated[str, Meta(max_length=4096, pattern="^[^\x00]*$")]
-Env = Annotated[dict[Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")], Text], Meta(max_length=100)]
-InputName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
+Env = Annotated[dict[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$(?!\n)")], Text], Meta(max_length=100)]
+InputName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$(?!\n)")]
 Inputs = Annotated[dict[InputName, Sha256], Meta(max_length=1000)]
 OutputMib = Annotated[int, Meta(ge=1, le=OUTPUT_MIB_MAX)]
 PYTHON_VERSION = r"^3\.[0-9]{1,2}$"
@@ -87,7 +89,7 @@ class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     bundle: Sha256
     entry: Annotated[
-        str, Meta(pattern=r"^(?:[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")
+        str, Meta(pattern=r"^(?:[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$(?!\n)")
     ]
     args: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
     env: Env = {}
@@ -95,7 +97,7 @@ class PythonWork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     output_mib: OutputMib = 64
     checkpoint_s: CheckpointS = 60
     python: Annotated[str, Meta(pattern=PYTHON_VERSION)]
-    platform: Annotated[str, Meta(pattern=r"^(?:any|[a-z]{1,20}-[a-z0-9_]{1,20})$")] = PLATFORM_ANY
+    platform: Annotated[str, Meta(pattern=r"^(?:any|[a-z]{1,20}-[a-z0-9_]{1,20})$(?!\n)")] = PLATFORM_ANY
 
     @property
     def blobs(self) -> set[str]:
@@ -144,11 +146,11 @@ class ContainerWork(
 
     image: str = ""
     archive: Sha256 | None = None
-    pull_secret: Annotated[str, Meta(pattern="^(?:[A-Za-z_][A-Za-z0-9_]{0,99})?$")] = ""
-    platform: Annotated[str, Meta(pattern=r"^linux/[a-z0-9_]{1,20}$")] = "linux/amd64"
+    pull_secret: Annotated[str, Meta(pattern=r"^(?:[A-Za-z_][A-Za-z0-9_]{0,99})?$(?!\n)")] = ""
+    platform: Annotated[str, Meta(pattern=r"^linux/[a-z0-9_]{1,20}$(?!\n)")] = "linux/amd64"
     entrypoint: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
     args: Annotated[list[Text], Meta(max_length=ARGS_MAX)] = []
-    workdir: Annotated[str, Meta(pattern=r"^(?:/[^\x00-\x1f\x7f]{0,500})?$")] = ""
+    workdir: Annotated[str, Meta(pattern=r"^(?:/[^\x00-\x1f\x7f]{0,500})?$(?!\n)")] = ""
     env: Env = {}
     inputs: Inputs = {}
     output_mib: OutputMib = 64
@@ -160,6 +162,8 @@ class ContainerWork(
             raise ValueError("a container needs either an image or an archive")
         if self.image:
             read_reference(self.image)
+        if len(msgspec.json.encode(self.entrypoint)) > ENTRYPOINT_BYTES_MAX:
+            raise ValueError(f"a container's entrypoint has at most {ENTRYPOINT_BYTES_MAX} bytes")
         broken = [name for name, value in self.env.items() if "\n" in value or "\r" in value]
         if broken:
             raise ValueError(f"a container's variables hold no line breaks, but {broken[0]} does")
