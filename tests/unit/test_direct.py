@@ -181,6 +181,17 @@ async def test_a_message_larger_than_any_is_refused_before_it_is_held() -> None:
         await link.receive()
 
 
+def test_who_has_an_address_of_ipv6_has_them_all() -> None:
+    places = Places(9, 1)
+    with places.one_for("2001:db8::1"), places.one_for("2001:db8:0:1::1"), places.one_for("192.0.2.1"):
+        for same in ("2001:db8::ffff:2", "::ffff:192.0.2.1"):
+            with pytest.raises(TooMuch), places.one_for(same):
+                pass
+        with places.one_for("192.0.2.2"):
+            pass
+    assert places.taken == 0
+
+
 def test_places_are_given_back() -> None:
     places = Places(2, 1)
     with places.one_for("a"):

@@ -594,6 +594,16 @@ async def test_what_nobody_expected_tells_nothing(
     assert BUYER_KEY not in caplog.text
 
 
+async def test_who_comes_from_ever_new_addresses_of_one_line_is_slowed_down() -> None:
+    joining = {"token": "t", "node": "0" * 64, "proof": "0" * 128}
+    async with fake_network.fake_network(Limits(address=Rate(1.0, 3))) as network:
+        statuses = []
+        for n in range(5):
+            async with browser(network, host=f"2001:db8::{n}" if n < 4 else "2001:db8:0:1::1") as http:
+                statuses.append((await http.post("/v1/join", json=joining)).status_code)
+    assert statuses == [201, 201, 201, 429, 201]
+
+
 async def test_an_address_is_slowed_down_and_recovers() -> None:
     limits = Limits(address=Rate(1.0, 3))
     joining = {"token": "t", "node": "0" * 64, "proof": "0" * 128}

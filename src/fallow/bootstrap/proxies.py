@@ -29,7 +29,7 @@ class Proxies(NamedTuple):
         if client is None:
             return ""
         host, port = client
-        return f"{host}:{port}" if self._trusted(host) else host
+        return f"{host} {port}" if self._trusted(host) else host
 
     def _trusted(self, host: str) -> bool:
         try:

@@ -8,6 +8,20 @@ V4_BITS, V6_BITS = 24, 64
 """One household, office or rack has addresses from one such block, as a rule; who has two blocks pays for two lines."""
 
 
+def line_of(address: str) -> str:
+    """Under what an address is counted where places and rates are bounded: itself, or the /64 of an IPv6 one.
+
+    Whoever has one address of IPv6 has a whole /64 of them, as a rule (RFC 6177). What is no address stays as it is.
+    """
+    try:
+        host = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(host, IPv6Address):
+        return str(host.ipv4_mapped or ip_network((host, V6_BITS), strict=False))
+    return address
+
+
 def network_of(address: str) -> str:
     """Network of an address, such as `192.0.2.0/24` or `2001:db8::/64`; "" where it is no address.
 

@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from fallow.domain.calls import KeyInfo
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address
+from fallow.domain.networks import line_of
 from fallow.http.gateway import Gateway
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -94,4 +95,4 @@ def _gateway(connection: Connection) -> Gateway:
 
 
 def _address(connection: Connection) -> str:
-    return connection.client.host if connection.client else ""
+    return line_of(connection.client.host) if connection.client else ""

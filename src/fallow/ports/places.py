@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fallow.domain.errors import TooMuch
+from fallow.domain.networks import line_of
 
 
 class Places:
-    """At most `total` at once, and `per_address` of them from one address."""
+    """At most `total` at once, and `per_address` of them from one address, or one /64 of IPv6: see `line_of`."""
 
     def __init__(self, total: int, per_address: int) -> None:
         self._total = total
@@ -29,16 +30,17 @@ class Places:
         Raises:
             TooMuch: there is none (`rate.connections`).
         """
-        if self._taken.total() >= self._total or self._taken[address] >= self._per_address:
+        line = line_of(address)
+        if self._taken.total() >= self._total or self._taken[line] >= self._per_address:
             raise TooMuch(
                 "rate.connections",
                 f"At most {self._total} connections are open here, {self._per_address} of them from one address.",
                 "Try again later.",
             )
-        self._taken[address] += 1
+        self._taken[line] += 1
         try:
             yield
         finally:
-            self._taken[address] -= 1
-            if not self._taken[address]:
-                del self._taken[address]
+            self._taken[line] -= 1
+            if not self._taken[line]:
+                del self._taken[line]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, TooMuch, Unavailable
+from fallow.domain.networks import line_of
 from fallow.domain.streams import DirectAddress
 from fallow.domain.wire import greeting
 from fallow.ports.session import Session, SessionStream
@@ -80,7 +81,8 @@ class Sessions:
             self.drop(known, Unavailable("stream.replaced", "The session was begun anew."))
         if len(self._held) >= self._total_max:
             raise TooMuch("rate.sessions", "Here are as many connections as can be held.", "Try again later.")
-        if not claim.node and self._openers[address] >= self._openers_max:
+        line = line_of(address)
+        if not claim.node and self._openers[line] >= self._openers_max:
             raise TooMuch("rate.sessions", f"{self._openers_max} connections are open from your address.")
         held = Held(claim, key, address, self._serve)
         if claim.node:
@@ -88,7 +90,7 @@ class Sessions:
                 self.drop(before, Unavailable("stream.replaced", "The node has connected anew."))
             self._nodes[key] = held
         else:
-            self._openers[address] += 1
+            self._openers[line] += 1
         self._held[key, claim.session] = held
         return held, False
 
@@ -102,9 +104,10 @@ class Sessions:
         if self._nodes.get(held.key) is held:
             del self._nodes[held.key]
         if not held.node:
-            self._openers[held.address] -= 1
-            if not self._openers[held.address]:
-                del self._openers[held.address]
+            line = line_of(held.address)
+            self._openers[line] -= 1
+            if not self._openers[line]:
+                del self._openers[line]
 
     def drop_all(self, error: FallowError) -> None:
         """End all."""

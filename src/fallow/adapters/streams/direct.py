@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fallow.domain.errors import NotAllowed, TooMuch, Unavailable
+from fallow.domain.networks import line_of
 from fallow.domain.streams import DirectAddress
 from fallow.ports.clock import Clock
 from fallow.ports.lines import StreamLink
@@ -136,7 +137,7 @@ class _Hall:
 
     async def _take(self, connection: socket.socket, address: str) -> None:
         try:
-            self._arrivals.take(address)
+            self._arrivals.take(line_of(address))
             with self._places.one_for(address):
                 await self._serve(connection, address)
         except TooMuch as error:
