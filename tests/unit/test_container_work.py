@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fallow.domain.errors import InvalidInput, Unavailable
-from fallow.verticals.compute.core.work import read_work
+from fallow.verticals.compute.core.work import ContainerWork, read_work
 from fallow.verticals.compute.worker import podman as podman_module
 from fallow.verticals.compute.worker.addresses import PublicOnly
 from fallow.verticals.compute.worker.container import _probe_job
@@ -72,7 +72,7 @@ async def test_the_probe_says_that_an_engine_does_not_work(tmp_path: Path, monke
 def test_what_an_engine_cannot_be_told_is_refused_at_the_door(bad: dict[str, Any]) -> None:
     """It would fail on every machine, and seem to be the machine's fault."""
     good = {"kind": "container", "archive": "0" * 64, "entrypoint": ["a" * 4096] * 15}
-    assert read_work(good)
+    assert isinstance(read_work(good), ContainerWork)
     with pytest.raises(InvalidInput):
         read_work(good | bad)
 
@@ -213,6 +213,21 @@ async def test_a_private_image_is_pulled_with_a_secret(case: ContainerCase, tmp_
             assert (refused.reason, refused.caused_by) == ("program.invalid", "buyer")
 
 
+async def test_an_image_that_lies_here_is_not_for_whoever_only_names_it(case: ContainerCase, tmp_path: Path) -> None:
+    """A registry of one's own can name any image's config in its manifest, without having a part of it."""
+    with RegistryServer(tmp_path).serving() as server:
+        server.add(image(Env=["PATH=/bin", "COVETED=1"]))
+        _, images = await case.worker._containers._ready()
+        images._internet = lambda: PublicOnly(tls=server.trust, resolve=loopback, allowed=lambda _: True)
+        assert await case.printed("echo $COVETED", image=f"{server.name}/team/app") == "1\n"
+        for path, file in list(server.files.items()):
+            if "/manifests/" in path:
+                server.files[path.replace("team/app", "thief/app")] = file
+        stolen = await case.run("true", image=f"{server.name}/thief/app")
+        assert (stolen.reason, stolen.caused_by) == ("program.invalid", "buyer")
+        assert await case.printed("echo $COVETED", image=f"{server.name}/team/app") == "1\n"
+
+
 async def test_a_registry_that_cannot_be_reached_is_nobodys_doing(case: ContainerCase) -> None:
     _, images = await case.worker._containers._ready()
     images._internet = lambda: PublicOnly(resolve=loopback)
@@ -267,6 +282,15 @@ async def test_notes_that_were_lost_with_the_machines_power_are_made_anew(case: 
     for note, left in zip(sorted(engine.images.iterdir()), ("", "\0" * 64) * 100, strict=False):
         note.write_text(left)
     await images.reconcile()
+    assert await case.printed("echo again") == "again\n"
+
+
+async def test_nothing_is_noted_of_an_image_that_is_gone(case: ContainerCase) -> None:
+    assert (await case.run("true")).ok
+    engine, images = await case.worker._containers._ready()
+    await engine.forget(image().id)
+    await images.reconcile()
+    assert not [note for note in engine.images.glob("*") if note.read_text() == image().id]
     assert await case.printed("echo again") == "again\n"
 
 

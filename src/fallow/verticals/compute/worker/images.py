@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import secrets
@@ -41,7 +42,8 @@ class Images:
     """Images by their ids, at most about `bytes_max` of them when none is in use.
 
     `folder` holds a file for each of them: its name is the image's id, its content the image's bytes, its time of
-    change the last use. Beside them lies a file for each archive that was taken, with the id of its image.
+    change the last use. Beside them lies a file for each archive that was taken, and for each repository that an image
+    was pulled from, with the id of its image.
     """
 
     def __init__(
@@ -78,6 +80,9 @@ class Images:
             await self._engine.forget(image)
         for path in self._folder.glob("*.partial"):
             await asyncio.to_thread(remove, path)
+        for path in self._folder.glob("*.*"):
+            if path.read_text() not in known & there:
+                path.unlink()
 
     @asynccontextmanager
     async def held(self, work: ContainerWork, assignment: Assignment) -> AsyncIterator[str]:
@@ -126,15 +131,20 @@ class Images:
         return image
 
     async def _pulled(self, work: ContainerWork, assignment: Assignment, layout: Path) -> str:
-        """The registry is asked each time: a name may stand for another image now, or not be this buyer's any more."""
+        """The registry is asked each time: a name may stand for another image now, or not be this buyer's any more.
+
+        An image that another repository brought is fetched again: a manifest may name what its registry does not have.
+        """
         reference, credentials = read_reference(work.image), _credentials(work, assignment)
         try:
             client = httpx2.AsyncClient(transport=self._internet(), timeout=SILENCE_S)
             async with asyncio.timeout(PULL_S), client:
                 registry = Registry(client, reference, credentials, assignment.line)
                 pulled = await registry.manifest(work.platform)
-                if self._path(pulled.config.hex).exists():
-                    return pulled.config.hex
+                image = pulled.config.hex
+                known = self._folder / f"{image}.{_digest(f'{reference.host}/{reference.path}')}"
+                if known.exists() and self._path(image).exists():
+                    return image
                 if not assignment.line.has_room(pulled.size):
                     _log.info("an image of %d MiB goes beyond the month's data", pulled.size >> 20)
                     raise Ended(DATA_BUDGET, "owner")
@@ -144,7 +154,9 @@ class Images:
             raise Ended("image.unavailable", "nobody") from error
         except (NotAllowed, NotFound) as error:
             raise InvalidInput(error.code, error.message) from error
-        return await self._taken(Task(str(layout), work.platform, IMAGE_BYTES_MAX))
+        image = await self._taken(Task(str(layout), work.platform, IMAGE_BYTES_MAX))
+        known.write_text(image)
+        return image
 
     async def _taken(self, task: Task) -> str:
         """Check a layout and have the engine take it over."""
@@ -169,6 +181,10 @@ class Images:
 
     def _path(self, image: str) -> Path:
         return self._folder / image
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _credentials(work: ContainerWork, assignment: Assignment) -> Credentials | None:
