@@ -284,6 +284,7 @@ def test_what_a_killed_agent_left_is_removed() -> None:
         gone.wait()
         left = open_group(f"fallow-{gone.pid}-wasm1", memory_bytes=1 << 24, processes=8, cpu_milli=100)
         assert left is not None
+        left.part("exec-1")  # of a command that was run in it
     confine.enforcement()
     assert not list(Path("/sys/fs/cgroup").rglob(f"fallow-{gone.pid}-*"))
 

@@ -161,8 +161,9 @@ def sweep(prefix: str) -> None:
         for folder in (*here.glob(f"{prefix}[0-9]*"), *here.parent.glob(f"{prefix}[0-9]*")):
             maker = folder.name.removeprefix(prefix).partition("-")[0]
             if not Path("/proc", maker).exists():
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+                for empty in (*folder.glob("*/"), folder):  # commands had groups inside
+                    with contextlib.suppress(OSError):
+                        empty.rmdir()
 
 
 def find_group(pid: int, part: str) -> Group | None:
