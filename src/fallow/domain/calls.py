@@ -319,7 +319,7 @@ class Secret(Request, frozen=True, kw_only=True):
 
 
 SECRETS_MAX = 32
-SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$(?!\n)")]
+SecretName = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 SecretValues = Annotated[dict[SecretName, Annotated[str, Meta(max_length=8192)]], Meta(max_length=SECRETS_MAX)]
 """Values by name. They stand in no order, record, log, event or view."""
 

@@ -198,9 +198,9 @@ def _secrets(work: ContainerWork, assignment: Assignment) -> dict[str, str]:
         InvalidInput: one does not fit into a container's environment.
     """
     found = {name: value for name, value in assignment.secrets.items() if name != work.pull_secret}
-    broken = [name for name, value in found.items() if "\n" in value or "\r" in value or "\0" in value]
+    broken = [name for name, value in found.items() if any(sign in name + value for sign in "\n\r\0")]
     if broken:
-        raise InvalidInput("compute.secret", f"A container's variables hold no line breaks, but {broken[0]} does.")
+        raise InvalidInput("compute.secret", f"A container's variables hold no line breaks, but {broken[0]!a} does.")
     return found
 
 
