@@ -29,7 +29,7 @@ contract Distributor is Ownable, EIP712, Nonces {
 
     /// @notice What validators sign about an epoch. Totals are the sums of the leaves of one asset, since the first epoch.
     /// @param revision see `revision()`: a root that was withdrawn cannot be sent again
-    /// @param archive the hash of the epoch's manifest
+    /// @param archive the hash of the epoch's statement
     struct Epoch {
         uint64 epoch;
         uint64 revision;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,22 @@ async def test_a_log_that_leads_elsewhere_is_not_served() -> None:
     twisted = world.log.kept[0][:-1] + bytes([world.log.kept[0][-1] ^ 1])
     with pytest.raises(Conflict, match=r"chain\.diverged"):
         World(MemoryLog([twisted]))
+
+
+async def test_a_block_that_could_not_be_written_is_never_shown() -> None:
+    """Or a wallet would take its nonce as used, by what the next start knows nothing of."""
+
+    class FullDisk(MemoryLog):
+        """Takes nothing."""
+
+        def append(self, entry: bytes) -> None:
+            raise OSError(28, f"No space left for {len(entry)} bytes")
+
+    world = World(FullDisk())
+    with pytest.raises(ExceptionGroup):
+        await world.mine(OWNER.token())
+    for method, *params in (("eth_blockNumber",), ("eth_getTransactionCount", "0x" + OWNER.address.hex(), "latest")):
+        assert world.ask(method, *params)["code"] == -32005
 
 
 async def test_the_same_transaction_again_changes_nothing() -> None:
@@ -361,6 +378,24 @@ def test_a_log_ends_where_its_last_whole_entry_does(tmp_path: Path) -> None:
     log.append(b"three")
     log.close()
     assert read(path) == [b"one", b"two" * 50, b"three"]
+
+
+def test_a_log_whose_disk_was_full_for_a_moment_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, wrote = tmp_path / "log", os.pwrite
+    log = BlockLog(path)
+    log.append(b"one")
+
+    def half(handle: int, raw: bytes, at: int) -> int:
+        wrote(handle, raw[: len(raw) // 2], at)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", half)
+        with pytest.raises(OSError, match="No space"):
+            log.append(b"two" * 500)
+    log.append(b"three")
+    log.close()
+    assert read(path) == [b"one", b"three"]
 
 
 def test_a_log_in_which_any_bit_flipped_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -59,12 +59,16 @@ class BlockLog:
         """Write an entry to the disk.
 
         Raises:
-            OSError: it could not be written; what is there of it is cut off at the next start.
+            OSError: it could not be written. What is there of it is cut off: a shorter one after it would not cover it.
         """
         framed = _head(entry) + entry
         written = 0
-        while written < len(framed):
-            written += os.pwrite(self._handle, framed[written:], self._end + written)
+        try:
+            while written < len(framed):
+                written += os.pwrite(self._handle, framed[written:], self._end + written)
+        except OSError:
+            os.ftruncate(self._handle, self._end)
+            raise
         os.fsync(self._handle)
         self._end += len(framed)
 

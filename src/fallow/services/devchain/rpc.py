@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.ports.evm import Block, Log, Message, Reverted
 from fallow.services.devchain.service import DevChain
 from fallow.services.devchain.shapes import (
@@ -112,6 +112,7 @@ class Rpc:
             return _error(id_, _code(error), error.message)
 
     def _result(self, name: str, params: Any) -> Any:  # noqa: ANN401 - any JSON value
+        self._chain.check()
         method = self._methods.get(name)
         if method is None:
             raise NotFound("chain.method", f"the method {name[:60]} does not exist/is not available")
@@ -225,7 +226,7 @@ class Rpc:
 
 def _code(error: FallowError) -> int:
     by_code = {"chain.params": INVALID_PARAMS, "chain.method": NO_METHOD}
-    return LIMIT if isinstance(error, TooMuch) else by_code.get(error.code, REFUSED)
+    return LIMIT if isinstance(error, TooMuch | Unavailable) else by_code.get(error.code, REFUSED)
 
 
 def _id(asked: Any) -> str | float | None:  # noqa: ANN401 - any JSON value

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from fallow.domain.errors import Conflict
+from fallow.domain.errors import Conflict, Unavailable
 from fallow.ports.clock import Clock
 from fallow.ports.evm import Block, Machine, Sent
 from fallow.ports.log import Log
@@ -88,6 +88,15 @@ class DevChain:
         """Transactions of an account that are mined, and with `pending` those that wait behind them."""
         mined = self.machine.nonce(account)
         return self.pool.pending_nonce(account, mined) if pending else mined
+
+    def check(self) -> None:
+        """Make sure that what the machine knows is in the log.
+
+        Raises:
+            Unavailable: a block could not be written. This process is about to end; the next one knows nothing of it.
+        """
+        if self.machine.head.number != self.blocks[-1].number:
+            raise Unavailable("chain.ending", "The chain could not write its last block.", "Try again.")
 
     async def _mine_for_ever(self) -> None:
         while True:
