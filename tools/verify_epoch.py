@@ -4,8 +4,8 @@
 # ///
 """Checks a closed epoch of a network with nothing of Fallow's code: its archive, your own RPC, and this file.
 
-    python verify_epoch.py https://network.example 12 --key <network's key> --validators 0x..,0x..
-    python verify_epoch.py ./archive 12 --key <network's key> --rpc http://127.0.0.1:8545 --claim 0xACCOUNT 0xASSET
+    python verify_epoch.py ./archive 12 --key <network's key> --claim 0xACCOUNT 0xASSET
+    python verify_epoch.py https://network.example 12 --key <network's key> --rpc http://127.0.0.1:8545
 
 It verifies the network's signature on the epoch's statement; the hash of every file; the signature, the promise and the
 place of every batch of records; that the leaves give the root and add up to the totals; that a quorum of validators

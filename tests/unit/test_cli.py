@@ -223,6 +223,21 @@ def test_help_loads_neither_the_client_nor_the_network() -> None:
     assert any("run" in line for line in help_text)
 
 
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [("sha3", ["epoch", "audit", "1", "--from", "http://127.0.0.1:1"]), ("asyncpg", ["up", "--data", "/nowhere"])],
+)
+def test_a_part_that_is_not_installed_is_named(module: str, words: list[str]) -> None:
+    """As on a machine that has the agent's packages alone."""
+    code = f"import sys\nsys.modules[{module!r}] = None\nfrom fallow.cli import main\nsys.exit(main.run({words!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"the Python module {module}, which is not installed here.  [cli.not_installed]" in " ".join(
+        done.stderr.splitlines()
+    )
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", [entry.name for entry in main.COMMANDS])
 def test_every_command_explains_itself(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main.run([command, "--help"]) == 0

@@ -87,6 +87,10 @@ def run(tokens: Sequence[str]) -> int:
         return USAGE_EXIT
     except errors.FallowError as error:
         return _fail(error, tokens)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "fallow":
+            raise
+        return _fail(_not_installed(error.name), tokens)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -115,6 +119,16 @@ def _fail(error: errors.FallowError, tokens: Sequence[str]) -> int:
     ours = list(tokens)[: list(tokens).index("--")] if "--" in tokens else tokens
     show_error(error, as_json="--json" in ours)
     return USAGE_EXIT if isinstance(error, errors.InvalidInput) else 1
+
+
+def _not_installed(module: str) -> errors.FallowError:
+    """What a command needs that comes with an extra of the package (pyproject.toml) which is not installed here."""
+    return errors.Unavailable(
+        "cli.not_installed",
+        f"This command needs the Python module {module}, which is not installed here.",
+        "Install Fallow with the part that brings it: 'fallow[account]' for keys of accounts, wallets, validators and"
+        " audits of epochs, 'fallow[agent]' for the agent, 'fallow[network]' to run a network.",
+    )
 
 
 def _version() -> str:
