@@ -126,8 +126,8 @@ def _not_installed(module: str) -> errors.FallowError:
     return errors.Unavailable(
         "cli.not_installed",
         f"This command needs the Python module {module}, which is not installed here.",
-        "Install Fallow with the part that brings it: 'fallow[account]' for keys of accounts, wallets, validators and"
-        " audits of epochs, 'fallow[agent]' for the agent, 'fallow[network]' to run a network.",
+        "Install the part of Fallow that brings it (in a checkout: pip install '.[account]'): `account` for keys of"
+        " accounts, wallets, validators and audits of epochs, `agent` for the agent, `network` to run a network.",
     )
 
 
