@@ -75,6 +75,28 @@ def array(numbers: list[float], descr: str, code: str, shape: tuple[int, ...] | 
 NAN = float("nan")
 
 
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "descr": st.sampled_from(["<f8", "|f8", 5, None, "<O8"]),
+        "shape": st.sampled_from([(1,), (), 3, ("a",), (-1, -1), [1], None]),
+        "fortran_order": st.sampled_from([False, "x", None]),
+    },
+)
+
+
+@given(
+    st.builds(lambda header: repr(header).encode(), HEADERS)
+    | st.sampled_from([b"5", b"{[]: 1}", b"(", b"\xff", b"1" * 10_001])
+)
+def test_an_array_that_is_none_is_near_itself_alone(header: bytes) -> None:
+    whole = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8)
+    other = array([1], "<i8", "q")
+    for end in (6, 9, 11, len(whole) - 8, len(whole)):
+        assert not near("x.npy", whole[:end], other, margins("1", "1"))
+        assert not near("x.npy", other, whole[:end], margins("1", "1"))
+
+
 @pytest.mark.parametrize(
     ("name", "one", "other", "rtol", "atol", "says"),
     [
@@ -87,6 +109,9 @@ NAN = float("nan")
         ("x.txt", b"0.1", b"0.3", "0", "0.2", True),  # in binary fractions it would not be
         ("x.txt", b"0.1", b"0.30000000000000000000000001", "0", "0.2", False),
         ("x.txt", b"1e401", b"1.0e401", "1", "0", False),  # longer than a number ever is
+        ("x.txt", b"1e0000000000401", b"2e0000000000401", "1", "0", False),  # zeros in front make it no shorter
+        ("x.txt", b"1e-0000000000401", b"2e-0000000000401", "1", "0", False),
+        ("x.json", b"[1e+0000000000005]", b"[100001]", "1e-3", "0", True),
         ("x.txt", b"1" + b" " * (8 << 20), b"1.0" + b" " * (8 << 20), "1", "0", False),
         ("x.txt", b"\xff1", b"\xff2", "1", "1", False),
         ("x.json", b'{"a": [1, 2.5], "b": "1"}', b'{"b": "1", "a": [1.0, 2.6]}', "0", "0.1", True),

@@ -23,6 +23,8 @@ from typing import Any, Final, NamedTuple
 
 TEXT_BYTES_MAX: Final = 8 << 20
 """A node must not hold up the comparison with endless text. Arrays are read piece by piece, and may be longer."""
+HEADER_BYTES_MAX: Final = 10_000
+"""Of an array's header, as NumPy itself takes it (`max_header_size`): longer ones are slow to read."""
 DIGITS_MAX: Final = 400
 EXPONENT_MAX: Final = 400
 _NUMBER: Final = re.compile(r"(?<![\w.])([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![\w.])", re.ASCII)
@@ -65,7 +67,7 @@ def near(name: str, one: bytes, other: bytes, margin: Margins) -> bool:
         if name.endswith(".json"):
             return _near_values(_read_json(one), _read_json(other), margin)
         return _near_texts(one.decode(), other.decode(), margin)
-    except (ValueError, RecursionError, SyntaxError, MemoryError):
+    except (ValueError, TypeError, LookupError, RecursionError, SyntaxError, MemoryError, struct.error):
         return False  # it is not what its name says, and the bytes differ
 
 
@@ -141,7 +143,8 @@ def _near_numbers(one: str, other: str, margin: Margins) -> bool:
 def _exact(text: str) -> Fraction | None:
     """The number that a text names; None where that is longer than a number ever is, or no number."""
     mantissa, _, exponent = text.lower().partition("e")
-    if len(mantissa) > DIGITS_MAX or (exponent and abs(int(exponent[:9])) > EXPONENT_MAX):
+    power = exponent.lstrip("+-0")  # zeros in front make it no smaller
+    if len(mantissa) > DIGITS_MAX or len(power) > len(str(EXPONENT_MAX)) or int(power or 0) > EXPONENT_MAX:
         return None
     return Fraction(text)
 
@@ -166,6 +169,8 @@ class _Array(NamedTuple):
             raise ValueError("this is no array")
         wide = file[6] > 1
         (size,) = struct.unpack_from("<I" if wide else "<H", file, 8)
+        if size > HEADER_BYTES_MAX:
+            raise ValueError("its header is too long")
         start = (12 if wide else 10) + size
         header = ast.literal_eval(file[start - size : start].decode().strip())
         matched = _TYPE.fullmatch(header["descr"])
