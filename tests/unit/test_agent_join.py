@@ -27,6 +27,8 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed
 from fallow.domain.facts import NodeBound, OfferMade, SpotOfferMade
 from fallow.domain.identity import verify
 from fallow.domain.resources import Terms
+from fallow.verticals.compute.worker.podman import find_podman, find_runtimes
+from tests.capability import require
 from tests.unit.agent_fakes import FakeClock
 
 MACHINE = Inventory(4000, 8192, 100_000, 0, "linux", "x86_64", "3.11", (), {})
@@ -180,6 +182,24 @@ async def test_what_is_left_of_a_machine_that_left_is_named(home: Home) -> None:
     with pytest.raises(NotFound, match="its key, and records") as caught:
         await leave(home.path, erase=True)
     assert caught.value.code == "agent.left"
+
+
+@pytest.fixture
+def engine() -> None:
+    require("podman")
+
+
+@pytest.mark.usefixtures("engine")
+async def test_no_images_stay_where_a_machine_has_left(site: FakeSite, home: Home) -> None:
+    """Root's lie outside of the folder, and no command would find them afterwards."""
+    plan = await plan_join(site.client, home, URL, settings_from(Wishes(), MACHINE), ["compute"])
+    await carry_out(site.client, home, plan, "s", clock=FakeClock(), score=lambda: 1)
+    podman = find_podman(home.cache / "compute", find_runtimes()[0], groups=False)
+    podman.prepare()
+    assert await leave(home.path, erase=False) == 0
+    assert not podman.store.exists()
+    assert home.key.exists()
+    assert not home.joined
 
 
 async def test_a_country_is_offered_as_the_market_reads_it(site: FakeSite, home: Home) -> None:

@@ -109,11 +109,14 @@ async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
 async def leave(home_path: Path, *, erase: bool) -> int:
     """Stop the agent if it runs, and leave its network; with `erase` the folder and the key are gone afterwards.
 
+    What engines keep for it, such as images, is removed in any case: it lies outside of the folder, too.
+
     Returns how many batches of records and finished leases the network has not got; with `erase` that is always 0.
 
     Raises:
         NotFound: the machine has not joined a network.
         Conflict: records still wait, so that erasing would lose them; or the agent does not stop.
+        Unavailable: an engine does not remove what it keeps; without `erase` the machine has left all the same.
     """
     home = Home(home_path)
     if erase and not home.joined and home.key.exists():
@@ -137,12 +140,12 @@ async def leave(home_path: Path, *, erase: bool) -> int:
                 f"{waiting} batches of records have not reached the network: they are what you are paid for.",
                 "Start it again when the network is there (fallow agent run), or leave without --erase.",
             )
+        if not erase:
+            home.forget()  # first: whoever wants to leave does, whatever an engine says
+        for worker in _workers(home).values():
+            await worker.erase()
         if erase:
-            for worker in _workers(home).values():
-                await worker.erase()
             home.erase()
-        else:
-            home.forget()
     return waiting
 
 
