@@ -112,6 +112,8 @@ def test_an_array_that_is_none_is_near_itself_alone(header: bytes) -> None:
         ("x.txt", b"1e0000000000401", b"2e0000000000401", "1", "0", False),  # zeros in front make it no shorter
         ("x.txt", b"1e-0000000000401", b"2e-0000000000401", "1", "0", False),
         ("x.json", b"[1e+0000000000005]", b"[100001]", "1e-3", "0", True),
+        ("x.txt", b"1" * 1_000_000 + b"x", b"2", "1", "0", False),  # in time that grows with the text, not its square
+        ("x.txt", b"1.5e" + b"1" * 1_000_000 + b"x", b"2", "1", "0", False),
         ("x.txt", b"1" + b" " * (8 << 20), b"1.0" + b" " * (8 << 20), "1", "0", False),
         ("x.txt", b"\xff1", b"\xff2", "1", "1", False),
         ("x.json", b'{"a": [1, 2.5], "b": "1"}', b'{"b": "1", "a": [1.0, 2.6]}', "0", "0.1", True),

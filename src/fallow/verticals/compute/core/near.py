@@ -27,7 +27,7 @@ HEADER_BYTES_MAX: Final = 10_000
 """Of an array's header, as NumPy itself takes it (`max_header_size`): longer ones are slow to read."""
 DIGITS_MAX: Final = 400
 EXPONENT_MAX: Final = 400
-_NUMBER: Final = re.compile(r"(?<![\w.])([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![\w.])", re.ASCII)
+_NUMBER: Final = re.compile(r"(?<![\w.])([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![\w.])", re.ASCII)
 _MAGIC: Final = b"\x93NUMPY"
 _TYPE: Final = re.compile("([<>|=])([a-z])([0-9]{1,2})")
 _CODES: Final = {
