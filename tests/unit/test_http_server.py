@@ -17,8 +17,8 @@ from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import dial
 from fallow.bootstrap import handshakes, http_protocol
 from fallow.bootstrap.http_server import serving
-from fallow.bootstrap.proxies import read_proxies
-from fallow.domain.errors import InvalidInput
+from fallow.bootstrap.proxies import NO_PROXIES, read_proxies
+from fallow.domain.errors import InvalidInput, TooMuch
 from fallow.ports.streams import Link
 from tests.network import until_async
 
@@ -151,6 +151,19 @@ async def test_one_address_takes_its_part_of_the_handshakes(tmp_path: Path, monk
         assert await served(port, "127.0.0.2")
         await stack.aclose()
         await until_async(lambda: served(port, HOST), "places are given back", every=0.01)
+
+
+async def test_a_connection_that_ends_takes_nothing_from_who_has_its_port_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who breaks off and comes again from the same port would be counted by nothing, and have no time bound."""
+    monkeypatch.setattr(handshakes, "HANDSHAKES_PER_ADDRESS_MAX", 1)
+    counted, peer, other = handshakes.Handshakes(NO_PROXIES), ("192.0.2.1", 4000), ("192.0.2.1", 4001)
+    before = counted.begin(peer, lambda: None)
+    now = counted.begin(peer, lambda: None)
+    counted.end(peer, before)
+    with pytest.raises(TooMuch):
+        counted.begin(other, lambda: None)
+    counted.end(peer, now)
+    counted.end(other, counted.begin(other, lambda: None))
 
 
 async def test_who_does_not_end_his_handshake_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

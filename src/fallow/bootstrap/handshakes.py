@@ -35,8 +35,8 @@ class Handshakes:
         self._places = Places(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX)
         self._open: dict[Peer, ExitStack] = {}
 
-    def begin(self, peer: Peer, late: Callable[[], None]) -> None:
-        """Take a place; `late` is called when it is still taken after a while.
+    def begin(self, peer: Peer, late: Callable[[], None]) -> ExitStack:
+        """Take a place, which is returned; `late` is called when it is still taken after a while.
 
         Raises:
             TooMuch: there is none.
@@ -45,11 +45,12 @@ class Handshakes:
         with ExitStack() as stack:
             stack.enter_context(self._places.one_for(self._proxies.counted_as(peer)))
             stack.callback(asyncio.get_running_loop().call_later(HANDSHAKE_S, late).cancel)
-            self._open[peer] = stack.pop_all()
+            self._open[peer] = place = stack.pop_all()
+        return place
 
-    def end(self, peer: Peer) -> None:
-        """The handshake has ended, or its connection has."""
-        if peer in self._open:
+    def end(self, peer: Peer, place: ExitStack | None = None) -> None:
+        """The handshake has ended, or its connection has: then with its `place`, since the port may have another."""
+        if peer in self._open and place in {None, self._open[peer]}:
             self._open.pop(peer).close()
 
 
@@ -64,7 +65,7 @@ class Listener(socket.socket):
         connection = _Connection(self.family, self.type, self.proto, fileno=plain.detach())
         connection.peer, connection.handshakes = address[:2], self.handshakes
         try:
-            self.handshakes.begin(connection.peer, connection.give_up)
+            connection.place = self.handshakes.begin(connection.peer, connection.give_up)
         except TooMuch as error:
             _log.info("a connection of %s is not taken: %s", connection.peer, error)
             connection.close()
@@ -75,6 +76,7 @@ class Listener(socket.socket):
 class _Connection(socket.socket):
     peer: Peer
     handshakes: Handshakes
+    place: ExitStack | None = None
 
     def give_up(self) -> None:
         """Let whoever uses it find its end."""
@@ -85,7 +87,8 @@ class _Connection(socket.socket):
 
     def close(self) -> None:
         """Close it, and give its place back."""
-        self.handshakes.end(self.peer)
+        if self.place is not None:
+            self.handshakes.end(self.peer, self.place)
         super().close()
 
 
