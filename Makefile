@@ -40,9 +40,10 @@ docs: .venv/dev.stamp
 	$(BIN)/python tools/write_docs.py
 
 # By io_uring npm's files may be open for writing for a moment after its end: then the programs among them do not start.
+# Several may want it at once: one installs, and the others wait until that is whole.
 contracts/node_modules/.stamp: contracts/package-lock.json
-	cd contracts && UV_USE_IO_URING=0 npm ci --silent --ignore-scripts
-	touch $@
+	cd contracts && flock package-lock.json sh -c 'test node_modules/.stamp -nt package-lock.json || \
+		{ UV_USE_IO_URING=0 npm ci --silent --ignore-scripts && touch node_modules/.stamp; }'
 
 contracts: .venv/dev.stamp
 	$(BIN)/python tools/write_contracts.py
