@@ -32,9 +32,10 @@ def bundle(script: str, **files: str) -> bytes:
     """Pack a script, and other files by their name with `__` for `/`."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("script.py", textwrap.dedent(script))
-        for name, text in files.items():
-            archive.writestr(name.replace("__", "/") + ".py", textwrap.dedent(text))
+        for name, text in {"script": script, **files}.items():
+            member = zipfile.ZipInfo(name.replace("__", "/") + ".py")  # of no time: the same files are the same bundle
+            member.external_attr = 0o600 << 16
+            archive.writestr(member, textwrap.dedent(text), zipfile.ZIP_DEFLATED)
     return data.getvalue()
 
 
