@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ from tests.engines import engine_folder, engines, nats_url, postgres_dsn
 __all__ = ["engine_folder", "engines", "nats_url", "postgres_dsn"]
 
 CAPABILITIES = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text("utf-8"))
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and have it heard by programs that tests start: a shell has what it runs beside itself ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
