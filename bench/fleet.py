@@ -69,8 +69,8 @@ async def beats_of(running: list[Crowd]) -> int:
 async def heard_of(bus: NatsBus) -> int:
     """Nodes that the market takes for online."""
     order = one_order(random.Random(SEED))  # noqa: S311 - any order
-    submit = calls.Submit(account="0x" + "00" * 20, order=order)
-    quote = await call(bus, calls.QUOTE, submit, QuoteView, timeout_s=60.0)
+    enquiry = calls.Enquire(account="0x" + "00" * 20, order=order)
+    quote = await call(bus, calls.QUOTE, enquiry, QuoteView, timeout_s=60.0)
     return quote.nodes_total - quote.why_not.get("offline", 0)
 
 
