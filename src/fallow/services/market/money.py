@@ -163,8 +163,8 @@ def _reserve(wish: Hold, available: Available, brain: Brain, now: int) -> list[T
 
 
 def _parts_of(wish: Hold, available: Available) -> Parts | None:
-    if wish.parts is None:
-        return split(wish.amount_microusd, available)
+    if wish.parts is None:  # a check of which nothing could be counted on an account is not held: no bound is passed by
+        return None if wish.lease.charged_to else split(wish.amount_microusd, available)
     return wish.parts if all(available[credit] >= amount for credit, amount in wish.parts) else None
 
 
