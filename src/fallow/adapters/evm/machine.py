@@ -56,6 +56,7 @@ class PyEvm:
             "base_fee_per_gas": 0,
         }
         self._chain_id = chain_id
+        # py-evm states the class of which every chain is; what was configured as a MiningChain is one.
         self._chain: MiningChain = chain.from_genesis(AtomicDB(), genesis, {})  # type: ignore[assignment]
         self._head = _block(self._chain.get_canonical_block_by_number(BlockNumber(0)), (), (), ())
 
@@ -132,6 +133,7 @@ class PyEvm:
             value=message.value,
             data=message.data,
         )
+        # It stands for the transaction that it wraps, with a sender that nobody signed for; its class says so nowhere.
         return SpoofTransaction(transaction, from_=message.sender)  # type: ignore[return-value]
 
 
