@@ -41,6 +41,7 @@ from fallow.domain.tickets import Ticket, prove
 from fallow.domain.wire.greeting import Claim, Proof
 from fallow.services.market.dispatch import lease_id
 from fallow.services.market.outbound import seed
+from tests.golden_chain import CHAIN_BODIES
 
 FOLDER = Path(__file__).parent / "golden"
 NET = "golden"
@@ -106,6 +107,7 @@ BODIES: tuple[Body, ...] = (
         caused_by="nobody",
     ),
     NodeShown(node=NODE, what="wrong", code="result.wrong", lease=LEASE),
+    *CHAIN_BODIES,
 )
 BATCHED = 5
 """Records in the golden batch: kinds that came later are golden by themselves."""

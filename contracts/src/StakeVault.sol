@@ -64,13 +64,15 @@ contract StakeVault is Ownable, ReentrancyGuardTransient {
     Slash[] private _slashes;
 
     event Staked(address indexed operator, address indexed holder, uint256 amount, uint256 shares);
-    event Unbonded(address indexed operator, address indexed holder, uint256 amount, uint64 releasedAt);
+    event Unbonded(
+        address indexed operator, address indexed holder, uint256 amount, uint256 shares, uint64 releasedAt
+    );
     event Released(address indexed operator, address indexed holder, uint256 amount);
     event SlashAnnounced(
         uint256 indexed id, address indexed operator, uint32 share, bytes32 reason, bytes32 evidence, uint64 takesEffectAt
     );
     event SlashStopped(uint256 indexed id);
-    event SlashTaken(uint256 indexed id, address indexed operator, uint256 amount);
+    event SlashTaken(uint256 indexed id, address indexed operator, uint256 fromStaked, uint256 fromLeaving);
     event SlasherChanged(address indexed slasher);
     event GuardianChanged(address indexed guardian);
     event DelaysChanged(uint64 unbondingDelay, uint64 appealDelay);
@@ -132,7 +134,7 @@ contract StakeVault is Ownable, ReentrancyGuardTransient {
         sharesOf[operator][msg.sender] = held - shares;
         uint64 releasedAt = uint64(block.timestamp) + unbondingDelay;
         mine.push(Unbonding(leavingShares, releasedAt));
-        emit Unbonded(operator, msg.sender, amount, releasedAt);
+        emit Unbonded(operator, msg.sender, amount, shares, releasedAt);
     }
 
     /// @notice Pays out what has been unbonding for long enough.
@@ -182,7 +184,7 @@ contract StakeVault is Ownable, ReentrancyGuardTransient {
         uint256 fromLeaving = Math.mulDiv(pool.leaving, slash.share, 1e6);
         pool.staked -= fromStaked;
         pool.leaving -= fromLeaving;
-        emit SlashTaken(id, slash.operator, fromStaked + fromLeaving);
+        emit SlashTaken(id, slash.operator, fromStaked, fromLeaving);
         token.safeTransfer(slashed, fromStaked + fromLeaving);
     }
 

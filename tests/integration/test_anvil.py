@@ -128,7 +128,7 @@ async def test_a_contract_is_made_and_called_once_each(account: Account) -> None
     async with account.sender() as sender:
         assert await sender.send("mint", token, call_data(MINT, OTHER, 5)) == first
         assert await account.held(token) == 5
-        (event,) = await account.chain.events(token, topic(TRANSFER), 0, await account.chain.head())
+        (event,) = await account.chain.events([token], [topic(TRANSFER)], 0, await account.chain.head())
         assert (event.transaction, event.topics[2][-20:]) == (first.transaction, OTHER)
 
 

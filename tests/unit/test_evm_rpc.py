@@ -66,6 +66,6 @@ async def test_a_node_that_is_behind_has_no_say_about_events() -> None:
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
         node = EvmRpc(client, "http://node/")
-        assert await node.events(bytes(20), bytes(32), 1, 9) == []
+        assert await node.events([bytes(20)], [bytes(32)], 1, 9) == []
         with pytest.raises(Unavailable, match=r"chain\.behind"):
-            await node.events(bytes(20), bytes(32), 1, 10)
+            await node.events([bytes(20)], [bytes(32)], 1, 10)

@@ -116,7 +116,7 @@ class HostileChain:
         if self.loses_answers:
             raise Unavailable("chain.silent", "")
 
-    async def events(self, contract: bytes, topic: bytes, first: int, last: int) -> list[Event]:
+    async def events(self, contracts: Sequence[bytes], topics: Sequence[bytes], first: int, last: int) -> list[Event]:
         """See the port."""
         raise NotImplementedError
 

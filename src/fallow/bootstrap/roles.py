@@ -26,6 +26,7 @@ from fallow.adapters.nats.permissions import INBOX_ROOT, Permissions, Refusal, i
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
 from fallow.adapters.nats.tunnel import PATH as BUS_PATH
 from fallow.adapters.nats.tunnel import BusTunnels
+from fallow.adapters.postgres.chain_store import PostgresChainStore
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
@@ -54,6 +55,7 @@ from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
+from fallow.domain.chain_events import CONTRACTS
 from fallow.domain.chains import chain_id_of
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
@@ -82,7 +84,7 @@ from fallow.services.registry.delegations import Delegations
 from fallow.services.registry.service import Registry
 from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
-from fallow.services.settle.deposits import Deposits
+from fallow.services.settle.chain_events import ChainEvents
 from fallow.services.settle.service import Settle
 from fallow.services.settle.subscriptions import Subscriptions
 
@@ -128,7 +130,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             await stack.enter_async_context(settle.running())
             await stack.enter_async_context(_subscriptions(ground).running())
             if place.chain_url:
-                await stack.enter_async_context(_deposits(ground, data))
+                await stack.enter_async_context(_chain_events(ground, data))
         if "registry" in roles:
             await stack.enter_async_context(_registry(ground))
         if "ingest" in roles:
@@ -198,24 +200,26 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _deposits(ground: Ground, data: Path) -> AsyncIterator[None]:
+async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
     """Nothing where the contracts are not there yet: the chain makes them before other roles start."""
     contracts = await asyncio.to_thread(read_contracts, data)
     if contracts is None:
         yield
         return
     async with connect_chain(local_chain(ground.place, ground.settings), own_context(ground.place.tls)) as chain:
-        deposits = Deposits(
+        events = ChainEvents(
             chain=chain,
-            distributor=address(contracts.distributor),
+            contracts={name: address(getattr(contracts, name)) for name in CONTRACTS},
             first_block=contracts.block,
             depth=EMBEDDED.depth,
             bus=ground.bus,
             clock=ground.clock,
             database=ground.database,
             ledger=PostgresLedger(),
+            store=PostgresChainStore(),
+            decisions=PostgresDecisionStore(),
         )
-        async with deposits.running():
+        async with events.running():
             yield
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.facts import LeaseSettled, NodeShown
 from fallow.domain.records import Body
 
-DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown)
+DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown, *CHAIN_FACTS)
 
 
 class Decision(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
+from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.places import Cell, is_cell
 from fallow.domain.records import Body, Count
 from fallow.domain.resources import Resources, Terms
@@ -201,4 +202,5 @@ CORE_FACTS: tuple[type[Body], ...] = (
     LeaseCheckpoint,
     LeaseSettled,
     NodeShown,
+    *CHAIN_FACTS,
 )

@@ -78,20 +78,20 @@ def topic(signature: str) -> bytes:
 
 def call_data(signature: str, *arguments: object) -> bytes:
     """A call to a function."""
-    return selector(signature) + encode(_types(signature), arguments)
+    return selector(signature) + encode(types_of(signature), arguments)
 
 
 def answer_of(types: str, data: bytes) -> tuple[Any, ...]:
     """What a call answered, read as types such as `(uint256,address)`. Raises what eth_abi raises on other bytes."""
-    return decode(_types(types), data)
+    return decode(types_of(types), data)
 
 
 def arguments_of(types: str, *arguments: object) -> bytes:
     """Arguments of a constructor, of types such as `(address,uint96)`."""
-    return encode(_types(types), arguments)
+    return encode(types_of(types), arguments)
 
 
-def _types(signature: str) -> list[str]:
+def types_of(signature: str) -> list[str]:
     """Types between the outermost parentheses, at the commas that lie in no others."""
     types, depth, start = [], 0, signature.index("(") + 1
     for at in range(start, len(signature)):

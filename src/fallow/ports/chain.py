@@ -101,8 +101,8 @@ class Chain(Protocol):
         """
         ...
 
-    async def events(self, contract: bytes, topic: bytes, first: int, last: int) -> list[Event]:
-        """Logs of a contract from block `first` to `last` with this first topic, the oldest first.
+    async def events(self, contracts: Sequence[bytes], topics: Sequence[bytes], first: int, last: int) -> list[Event]:
+        """Logs of contracts from block `first` to `last` with one of these first topics, the oldest first.
 
         Raises:
             Unavailable: too many for one answer, too, in words that nodes do not share; ask for fewer blocks.

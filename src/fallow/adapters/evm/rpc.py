@@ -92,9 +92,14 @@ class EvmRpc:
                 raise Conflict("chain.not_now", error.message) from error
             raise
 
-    async def events(self, contract: bytes, topic: bytes, first: int, last: int) -> list[Event]:
+    async def events(self, contracts: Sequence[bytes], topics: Sequence[bytes], first: int, last: int) -> list[Event]:
         """See the port. The node's newest block is asked for in the same batch: one that is behind knows fewer."""
-        wanted = {"address": _hex(contract), "topics": [_hex(topic)], "fromBlock": hex(first), "toBlock": hex(last)}
+        wanted = {
+            "address": [_hex(contract) for contract in contracts],
+            "topics": [[_hex(topic) for topic in topics]],
+            "fromBlock": hex(first),
+            "toBlock": hex(last),
+        }
         newest, found = await self._ask_all([("eth_blockNumber", []), ("eth_getLogs", [wanted])])
         if _number(newest) < last:
             raise Unavailable("chain.behind", "The chain's node is behind another one that answered before.")
