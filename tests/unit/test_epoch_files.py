@@ -14,11 +14,12 @@ from nacl.signing import SigningKey
 
 from fallow.domain.batches import join_batch, open_batch, split_batch
 from fallow.domain.encoding import encode
+from fallow.domain.epochs.filing import kind_of
 from fallow.domain.epochs.manifest import File, Manifest, frame, read_frames
-from fallow.domain.epochs.reading import checked_records, read_batches, records_of_kind
+from fallow.domain.epochs.reading import checked_records, filed_records, read_batches, records_of_kind
 from fallow.domain.errors import InvalidInput
 from fallow.domain.facts import LeaseAccepted, LeaseDeclined, UsageReceipt
-from fallow.domain.records import Body
+from fallow.domain.records import Body, Record
 from tests.epoch_files import NET, NETWORK_KEY, EpochFiles, Node, promise
 
 
@@ -221,6 +222,25 @@ def test_a_count_that_no_batch_has_is_refused_before_anything_is_made_of_it() ->
     epoch.files["batches"] = bytearray(frame(head))
     with pytest.raises(InvalidInput, match=r"archive\.damaged"):
         list(read_batches(refiled(epoch), epoch.read))
+
+
+def test_bytes_that_are_no_record_are_found_where_no_signature_is_looked_at() -> None:
+    epoch = EpochFiles(7, [Node(1).batch(accepted(1), accepted(2))])
+    broken = frame([0, [0, 1], [b"\xa1", b"\xff"]])
+    epoch.files["records/lease.accepted"][:] = broken
+    with pytest.raises(InvalidInput, match=r"archive\.damaged"):
+        list(filed_records(refiled(epoch), epoch.read))
+
+
+@given(st.text(max_size=30), st.binary(max_size=30), st.booleans())
+def test_a_records_kind_is_found_whatever_else_is_in_it(kind: str, said: bytes, hostile: bool) -> None:
+    """A kind that was read wrong would put a record into another one's file."""
+    inside = b"dkind\x6dusage.receipt" + said if hostile else said
+    record = Record(
+        net=NET, kind=kind, v=1, node=inside, boot=1, seq=0, at=0, body={"kind": kind, "x": inside}, sealed={}
+    )
+    assert kind_of(record.encode()) == kind
+    assert kind_of(msgspec.structs.replace(record, body={}, kind=f"dkindcabc{kind}").encode()) == f"dkindcabc{kind}"
 
 
 def test_a_frame_has_an_end() -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from fallow.domain.encoding import decode, decode_again, encode
+from fallow.domain.encoding import decode, decode_again, decode_all_again, encode
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.identity import verify
 from fallow.domain.merkle import merkle_root
@@ -129,7 +129,7 @@ def join_batch(net: str, parts: Parts) -> bytes:
 def stored_records(data: bytes) -> list[Record]:
     """Records of a batch that was checked when it was written: neither its signature nor its form is checked again."""
     envelope = convert(decode_again(data), _Envelope, "batch.malformed")
-    return [convert(decode_again(record), Record, "record.malformed") for record in envelope.records]
+    return convert(decode_all_again(envelope.records), list[Record], "record.malformed")
 
 
 def _message(net: str, node: bytes, boot: int, seq: int, count: int, root: bytes) -> bytes:

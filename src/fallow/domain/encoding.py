@@ -26,6 +26,8 @@ KEYS_REMEMBERED = 32
 ARRAY = 0x80
 """What the first byte of a length has besides in an array's head."""
 LOAD_DEPTH = DEPTH_MAX + 2
+_BROKEN = (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError, OverflowError)
+"""What reading malformed CBOR ends in."""
 
 Value = Any
 """int, bytes, str, bool, None, list of Values, or dict from str to Values."""
@@ -54,7 +56,7 @@ def decode(data: bytes) -> Value:
             data, allow_indefinite=False, allow_duplicate_keys=False, strict_hashable_types=True, max_depth=LOAD_DEPTH
         )
         _check(value, len(data), ordered=True)
-    except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError, OverflowError) as error:
+    except _BROKEN as error:
         raise InvalidInput("encoding.malformed", f"The data is not valid CBOR: {error}.") from error
     if cbor2.dumps(value) != data:
         raise InvalidInput("encoding.not_deterministic", "The data is CBOR, but not in its deterministic form.")
@@ -67,8 +69,7 @@ def decode_all(several: Sequence[bytes]) -> list[Value]:
     They are read in one go as the elements of one array. That each of them is one element, in the deterministic form,
     is shown by writing it again; whatever does not come out so is decoded alone, which says why.
     """
-    joined = cbor2.dumps(len(several))
-    joined = bytes([joined[0] | ARRAY, *joined[1:]]) + b"".join(several)
+    joined = _joined(several)
     try:
         values = cbor2.loads(
             joined,
@@ -81,7 +82,7 @@ def decode_all(several: Sequence[bytes]) -> list[Value]:
         _check(for_each, len(joined), ordered=True, depth=-1)
         if [cbor2.dumps(value) for value in for_each] == list(several):
             return for_each
-    except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError, OverflowError, InvalidInput):
+    except (*_BROKEN, InvalidInput):
         pass
     return [decode(data) for data in several]
 
@@ -89,6 +90,25 @@ def decode_all(several: Sequence[bytes]) -> list[Value]:
 def decode_again(data: bytes) -> Value:
     """Decode what `decode` has accepted before and what was in safe keeping since: nothing is checked."""
     return cbor2.loads(data)
+
+
+def decode_all_again(several: Sequence[bytes]) -> list[Value]:
+    """Decode each as `decode_again` does, in half the time: they are read as the elements of one array.
+
+    Raises:
+        InvalidInput: something in them is no CBOR: they were not in safe keeping.
+    """
+    try:
+        values: list[Value] = cbor2.loads(_joined(several))
+    except _BROKEN as error:
+        raise InvalidInput("encoding.malformed", f"The data is not valid CBOR: {error}.") from error
+    return values
+
+
+def _joined(several: Sequence[bytes]) -> bytes:
+    """Write one array of values that are encoded already."""
+    head = cbor2.dumps(len(several))
+    return bytes([head[0] | ARRAY, *head[1:]]) + b"".join(several)
 
 
 def tagged_hash(tag: str, data: bytes) -> bytes:

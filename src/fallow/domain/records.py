@@ -87,7 +87,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise InvalidInput(
                 "record.kind", f"The record is {self.kind}/{self.v}, not {body_type.kind}/{body_type.version}."
             )
-        if set(self.sealed) != body_type.private or body_type.private & set(self.body):
+        private = body_type.private
+        if (self.sealed or private) and (set(self.sealed) != private or private & set(self.body)):
             raise InvalidInput("record.sealed", f"A {self.kind} record seals exactly {sorted(body_type.private)}.")
         return convert(self.body, body_type, "record.body")
 

@@ -6,13 +6,13 @@ what its manifest says is only known at its end, so that nothing may be conclude
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
 from fallow.domain.batches import BATCH_RECORDS_MAX, Batch, Parts, Promise, join_batch, open_batch
-from fallow.domain.encoding import decode_again
+from fallow.domain.encoding import decode_all_again
 from fallow.domain.epochs.manifest import BATCHES, RECORDS, File, Manifest, damaged, read_frames
 from fallow.domain.errors import FallowError, InvalidInput
 from fallow.domain.records import Record, convert
@@ -80,8 +80,9 @@ def filed_records(manifest: Manifest, read: Read) -> Iterator[Filed]:
         InvalidInput: `archive.damaged`.
     """
     for filed in read_batches(manifest, read):
-        for place, raw in enumerate(filed.parts.records):
-            yield Filed(filed.batch, place, filed.parts.node, _record(manifest.file(BATCHES), raw), raw)
+        records = _records(manifest.file(BATCHES), filed.parts.records)
+        for place, (record, raw) in enumerate(zip(records, filed.parts.records, strict=True)):
+            yield Filed(filed.batch, place, filed.parts.node, record, raw)
 
 
 def records_of_kind(manifest: Manifest, read: Read, kind: str) -> Iterator[Filed]:
@@ -94,8 +95,8 @@ def records_of_kind(manifest: Manifest, read: Read, kind: str) -> Iterator[Filed
         if file.name != RECORDS + kind:
             continue
         for columns in _columns(file, read):
-            for place, raw in zip(columns.places, columns.raws, strict=True):
-                record = _record(file, raw)
+            records = _records(file, columns.raws)
+            for place, record, raw in zip(columns.places, records, columns.raws, strict=True):
                 yield Filed(columns.batch, place, record.node, record, raw)
 
 
@@ -108,17 +109,16 @@ def read_batches(manifest: Manifest, read: Read) -> Iterator[FiledBatch]:
     sources = [(file, _columns(file, read)) for file in manifest.record_files]
     waiting = [next(columns, None) for _, columns in sources]
     for batch, head in enumerate(heads(manifest.file(BATCHES), read)):
-        placed: list[tuple[int, bytes]] = []
+        found: list[_Columns] = []
         for at, (_, columns) in enumerate(sources):
             part = waiting[at]
             if part is not None and part.batch == batch:
-                placed += zip(part.places, part.raws, strict=True)
+                found.append(part)
                 waiting[at] = next(columns, None)
-        placed.sort()
-        if [place for place, _ in placed] != list(range(head.records)):
+        places, raws = _in_place(found)
+        if places != list(range(head.records)):
             raise damaged(BATCHES, f"Batch {batch} has {head.records} records, and not those are in the other files.")
-        parts = Parts(head.node, head.boot, head.seq, [raw for _, raw in placed], head.sig)
-        yield FiledBatch(batch, parts, head.promise)
+        yield FiledBatch(batch, Parts(head.node, head.boot, head.seq, raws, head.sig), head.promise)
     for (file, _), left in zip(sources, waiting, strict=True):
         if left is not None:
             raise damaged(file.name, f"It has records of batch {left.batch}, which is not there, or not in order.")
@@ -180,9 +180,17 @@ def _check_order(batch: Batch, boot: int, seq: int) -> None:
         )
 
 
-def _record(file: File, raw: bytes) -> Record:
-    """Read a record fast: its file's hash, or its batch's check, says whether it is in order."""
+def _in_place(found: list[_Columns]) -> tuple[list[int], list[bytes]]:
+    """Put records of several files into the order of their batch; most batches are of one kind, and in order."""
+    if len(found) == 1:
+        return found[0].places, found[0].raws
+    placed = sorted(each for part in found for each in zip(part.places, part.raws, strict=True))
+    return [place for place, _ in placed], [raw for _, raw in placed]
+
+
+def _records(file: File, raws: Sequence[bytes]) -> list[Record]:
+    """Read a batch's records at once, which is fast: the file's hash says whether they are as they were checked."""
     try:
-        return convert(decode_again(raw), Record, "archive.damaged")
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise damaged(file.name, f"A record in it is none: {error}.") from error
+        return convert(decode_all_again(raws), list[Record], "archive.damaged")
+    except InvalidInput as error:
+        raise damaged(file.name, f"A record in it is none. {error.message}") from error
