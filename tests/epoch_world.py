@@ -8,7 +8,7 @@ from coincurve import PrivateKey
 from nacl.signing import SigningKey
 
 from fallow.domain.bindings import binding_text
-from fallow.domain.epochs.folding import Epoch
+from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules

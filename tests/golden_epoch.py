@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from nacl.signing import SigningKey
 
 from fallow.domain.epochs.closing import close
-from fallow.domain.epochs.folding import Epoch
+from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, Manifest
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.reading import checked_records

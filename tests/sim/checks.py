@@ -12,7 +12,8 @@ from fallow.domain.batches import stored_records
 from fallow.domain.billing import HOUR_MS, MeterKey
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id
 from fallow.domain.draws import Commitment, Draw, faults, seed_of
-from fallow.domain.epochs.folding import Epoch, fold
+from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.folding import fold
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import NOTHING

@@ -13,7 +13,7 @@ import pytest
 from fallow.adapters.archive import folder_archive
 from fallow.cli import main
 from fallow.domain.epochs.closing import close
-from fallow.domain.epochs.folding import Epoch
+from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.statement import NONE, Statement

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from fallow.bootstrap.plugins import load_meterings
 from fallow.domain.epochs.closing import close, closer
-from fallow.domain.epochs.folding import Epoch, Folded
+from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.folding import Folded
 from fallow.domain.epochs.judging import Before, judge
 from fallow.domain.epochs.lines import LINES, Line, read_lines
 from fallow.domain.epochs.manifest import checked

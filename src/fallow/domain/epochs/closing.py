@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fallow.domain.epochs.folding import Epoch, Folded, fold
+from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.folding import Folded, fold
 from fallow.domain.epochs.judging import Close, Inputs, Redone, close_without_policies
 from fallow.domain.epochs.leaves import LEAF_BYTES, root_over, totals_of, write_leaves
 from fallow.domain.epochs.lines import LINES, write_lines

@@ -1,41 +1,27 @@
 """The fold: opening state, records and policies give closing state, lines and what everybody is owed. Pure.
 
-Its stages are functions of their own: verify and meter (`read`), score, shares (`pay`), and the root over what is owed.
-Records are read once, in the order of ingest, so that memory grows with nodes and not with records.
+Its stages are functions of their own: verify and meter (`judgements`), score, shares, and the root over what is owed.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from fallow.domain.bindings import binding_text
+from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.judgements import read_records
 from fallow.domain.epochs.lines import Line, LineKey, Tally
-from fallow.domain.epochs.metering import Found, Known, Metering, Use, Verifier
+from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.plugins import score_of
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import State
-from fallow.domain.errors import FallowError
-from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
 from fallow.domain.rewards.split import part, split
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.rewards.usage import Use as Fees
 from fallow.domain.rewards.usage import incentives
-from fallow.domain.verification import Standing, Verdict, learned
-from fallow.domain.wallets import signer_of
-
-CORE = ""
-"""The vertical of lines that count records of the core: bindings, and what checks have shown."""
-
-
-class Epoch(NamedTuple):
-    """Which epoch it is, and whose."""
-
-    net: str
-    number: int
-    until_ms: int
-    network: bytes
+from fallow.domain.verification import Standing
 
 
 class Folded(NamedTuple):
@@ -45,15 +31,8 @@ class Folded(NamedTuple):
     lines: list[Line]
     leaves: list[Leaf]
     totals: dict[str, int]
-
-
-class Read(NamedTuple):
-    """What the records have shown."""
-
-    tallies: dict[LineKey, Tally]
-    owners: dict[bytes, bytes]
-    standings: dict[bytes, Standing]
-    verifiers: dict[str, Verifier]
+    errors: Mapping[str, str] = {}
+    """What a vertical's policy did first that it must not, by vertical: for its operator's eyes, in no file."""
 
 
 Shares = dict[LineKey, int]
@@ -64,8 +43,11 @@ def fold(
 ) -> Folded:
     """Close an epoch."""
     read = read_records(opening, epoch, records, verticals)
+    core, errors = read.core, dict(read.errors)
     scores = {
-        key: verticals[key[0]].score(read.standings.get(key[1], Standing()), epoch.until_ms) if key[0] else 0
+        key: score_of(verticals[key[0]], core.standings.get(key[1], Standing()), epoch.until_ms, errors)
+        if key[0]
+        else 0
         for key in read.tallies
     }
     usage = usage_of(read.tallies, rules)
@@ -75,36 +57,13 @@ def fold(
     state = State(
         epochs=opening.epochs + 1,
         minted=opening.minted + sum(incentive.values()),
-        owners=read.owners,
-        standings={node: one for node, one in read.standings.items() if one != Standing()},
+        owners=core.owners,
+        standings={node: one for node, one in core.standings.items() if one != Standing()},
         owed=owed,
-        carried={**opening.carried, **{name: one.carried() for name, one in read.verifiers.items()}},
+        carried={**opening.carried, **read.carried},
     )
     leaves = [Leaf(*key, amount) for key, amount in sorted(owed.items())]
-    return Folded(state, lines, leaves, totals_of(read.tallies, incentive, state))
-
-
-def read_records(opening: State, epoch: Epoch, records: Iterable[Filed], verticals: Mapping[str, Metering]) -> Read:
-    """Stages verify and meter: decide on each record, and count what the accepted ones say."""
-    tallies: dict[LineKey, Tally] = defaultdict(Tally)
-    core = _Core(opening, epoch)
-    known = Known(epoch.number, epoch.network, core.owners)
-    verifiers = {name: one.verifier(opening.carried.get(name, ()), known) for name, one in verticals.items()}
-    readers = {kind: [name for name, one in verticals.items() if kind in one.kinds] for kind in _kinds(verticals)}
-    for filed in records:
-        if filed.record.kind in core.kinds:
-            found = core.verify(filed)
-            tallies[CORE, filed.node, core.owners.get(filed.node, b"")].verdicts[found.verdict.value, found.code] += 1
-        for name in readers.get(filed.record.kind, ()):
-            found = _verify(verifiers[name], filed)
-            use = verticals[name].meter(filed) if found.verdict is Verdict.ACCEPTED else None
-            node = filed.node if use is None else use.node
-            account = (use and use.account) or core.owners.get(node, b"")
-            tally = tallies[name, node, account]
-            tally.verdicts[found.verdict.value, found.code] += 1
-            if use is not None:
-                _count(tally, use)
-    return Read(dict(tallies), core.owners, core.standings, verifiers)
+    return Folded(state, lines, leaves, totals_of(read.tallies, incentive, state), errors)
 
 
 def usage_of(tallies: Mapping[LineKey, Tally], rules: Rules) -> Shares:
@@ -145,63 +104,3 @@ def totals_of(tallies: Mapping[LineKey, Tally], incentive: Shares, state: State)
             sums[f"{'bought' if bought else 'checks'}.{credit}.{name}"] += value
     paid = sum(sums[f"bought.{credit}.fee"] for credit in (2, 3))
     return {**+sums, "revenue": paid, "incentive": sum(incentive.values()), "minted": state.minted}
-
-
-class _Core:
-    """Bindings of nodes to accounts, and what checks have shown."""
-
-    kinds = frozenset(fact.kind for fact in (NodeEnrolled, NodeBound, NodeShown))
-
-    def __init__(self, opening: State, epoch: Epoch) -> None:
-        self.owners = dict(opening.owners)
-        self.standings = dict(opening.standings)
-        self._epoch = epoch
-
-    def verify(self, filed: Filed) -> Found:
-        try:
-            return self._shown(filed) if filed.record.kind == NodeShown.kind else self._bound(filed)
-        except FallowError as error:
-            return Found(Verdict.REJECTED, error.code)
-
-    def _shown(self, filed: Filed) -> Found:
-        if filed.node != self._epoch.network:
-            return Found(Verdict.REJECTED, "shown.not_the_network")
-        body = filed.record.read(NodeShown)
-        before = self.standings.get(body.node, Standing())
-        self.standings[body.node] = learned(before, filed.record.at, body.what, body.code)
-        return Found(Verdict.ACCEPTED)
-
-    def _bound(self, filed: Filed) -> Found:
-        """Both signed: the node its record, the account what wallets show."""
-        body: NodeEnrolled | NodeBound
-        if filed.record.kind == NodeBound.kind:
-            body = filed.record.read(NodeBound)
-            before_s: int | None = body.before_s
-        else:
-            body, before_s = filed.record.read(NodeEnrolled), None
-        text = binding_text(self._epoch.net, filed.node, body.account, before_s)
-        if signer_of(text, body.account_signature) != body.account:
-            return Found(Verdict.REJECTED, "binding.signature")
-        self.owners[filed.node] = body.account
-        return Found(Verdict.ACCEPTED)
-
-
-def _kinds(verticals: Mapping[str, Metering]) -> frozenset[str]:
-    return frozenset(kind for one in verticals.values() for kind in one.kinds)
-
-
-def _verify(verifier: Verifier, filed: Filed) -> Found:
-    try:
-        return verifier.verify(filed)
-    except FallowError as error:
-        return Found(Verdict.REJECTED, error.code)
-
-
-def _count(tally: Tally, use: Use) -> None:
-    tally.units += use.units
-    for moved in use.moved:
-        for name in ("income", "fee", "reserve", "refunded", "made_good"):
-            if value := getattr(moved, name):
-                tally.money[moved.credit, use.bought, name] += value
-    if use.ended is not None:
-        tally.end(*use.ended)

@@ -19,7 +19,7 @@ import msgspec
 
 from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
 from fallow.domain.epochs.closing import close
-from fallow.domain.epochs.folding import Epoch
+from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.quorum import Domain
@@ -184,6 +184,8 @@ class Closing:
             return self._archive.read(path_of(statement.epoch, name))
 
         closing = close(opening, epoch, filed_records(manifest, read), self._rules, self._meterings)
+        for name, error in closing.folded.errors.items():
+            _log.error("the policy of %s failed in epoch %d, its records were rejected: %s", name, epoch.number, error)
         for name, data in closing.files.items():
             self._archive.put(path_of(statement.epoch, name), data)
         return msgspec.structs.replace(statement, **closing.fields)

@@ -1,0 +1,76 @@
+"""Records of the core: whose node it is, and what checks have shown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from fallow.domain.bindings import binding_text
+from fallow.domain.epochs.metering import ACCEPTED, Found
+from fallow.domain.epochs.reading import Filed
+from fallow.domain.epochs.state import State
+from fallow.domain.errors import FallowError
+from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
+from fallow.domain.verification import Standing, Verdict, learned
+from fallow.domain.wallets import signer_of
+
+BINDINGS: Final = frozenset({NodeEnrolled.kind, NodeBound.kind})
+"""Kinds that say whose a node is."""
+
+
+class Epoch(NamedTuple):
+    """Which epoch it is, and whose."""
+
+    net: str
+    number: int
+    until_ms: int
+    network: bytes
+
+
+class Core:
+    """What is known beside the verticals: `owners` of nodes, and the `standings` that checks gave them."""
+
+    def __init__(self, opening: State, epoch: Epoch) -> None:
+        self.owners = dict(opening.owners)
+        self.standings = dict(opening.standings)
+        self._epoch = epoch
+        self._take: Mapping[str, Callable[[Filed], Found]] = {
+            NodeEnrolled.kind: self._enrolled,
+            NodeBound.kind: self._bound,
+            NodeShown.kind: self._shown,
+        }
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of records that it takes."""
+        return frozenset(self._take)
+
+    def verify(self, filed: Filed) -> Found:
+        """Decide on a record of these kinds."""
+        try:
+            return self._take[filed.record.kind](filed)
+        except FallowError as error:
+            return Found(Verdict.REJECTED, error.code)
+
+    def _shown(self, filed: Filed) -> Found:
+        if filed.node != self._epoch.network:
+            return Found(Verdict.REJECTED, "shown.not_the_network")
+        body = filed.record.read(NodeShown)
+        before = self.standings.get(body.node, Standing())
+        self.standings[body.node] = learned(before, filed.record.at, body.what, body.code)
+        return ACCEPTED
+
+    def _enrolled(self, filed: Filed) -> Found:
+        body = filed.record.read(NodeEnrolled)
+        return self._belongs(filed, body.account, body.account_signature, None)
+
+    def _bound(self, filed: Filed) -> Found:
+        body = filed.record.read(NodeBound)
+        return self._belongs(filed, body.account, body.account_signature, body.before_s)
+
+    def _belongs(self, filed: Filed, account: bytes, signature: bytes, before_s: int | None) -> Found:
+        """Both signed: the node its record, the account what wallets show."""
+        if signer_of(binding_text(self._epoch.net, filed.node, account, before_s), signature) != account:
+            return Found(Verdict.REJECTED, "binding.signature")
+        self.owners[filed.node] = account
+        return ACCEPTED
