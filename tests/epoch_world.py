@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from coincurve import PrivateKey
 from nacl.signing import SigningKey
 
@@ -21,6 +22,7 @@ from fallow.domain.facts import (
 )
 from fallow.domain.records import Body, make_record
 from fallow.domain.resources import Resources
+from fallow.domain.rewards.pools import ByDate, ByIssuance, Yearly
 from fallow.domain.wallets import address_of, sign_text
 from fallow.verticals.compute.core.metering import ComputeMetering
 from tests.epoch_files import NET
@@ -32,14 +34,25 @@ KEYS = tuple(PrivateKey(bytes([number]) * 32) for number in range(1, 4))
 ACCOUNTS = tuple(address_of(key) for key in KEYS)
 TOKEN, COIN = b"t" * 20, b"c" * 20
 WORK_ONLY = Rules(
+    model="work_only",
     credit=2,
     settlement=COIN,
     token=TOKEN,
-    base=(300 * 10**12).to_bytes(32),
-    period=3,
-    units_per_microusd=10**12,
+    schedule=ByDate(base=(300 * 10**12).to_bytes(32), period=3),
+    cap_ppm=1_000_000,
     weights={"compute": 3, "other": 1},
 )
+"""Less than what the fees of a story are worth, so that the schedule decides."""
+BY_ISSUANCE = msgspec.structs.replace(
+    WORK_ONLY,
+    schedule=ByIssuance(cap=(10**15).to_bytes(32), base=(10**12).to_bytes(32), blocks=90),
+    cap_ppm=400_000,
+    weights={},
+)
+YEARLY = msgspec.structs.replace(
+    BY_ISSUANCE, schedule=Yearly(first_year=(10**15).to_bytes(32), keep_ppm=500_000, epochs_a_year=2), price=3_000_000
+)
+BURNING = msgspec.structs.replace(YEARLY, model="burn_and_mint", net_cap=(10**13).to_bytes(32))
 METERINGS: dict[str, Metering] = {"compute": ComputeMetering()}
 
 

@@ -16,11 +16,21 @@ from fallow.domain.epochs.rules import Rules
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, Moved, NodeShown, UsageReceipt
 from fallow.domain.records import Body
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
-from tests.epoch_world import UNTIL_MS, WORK_ONLY, enrolled, finished, lease, settled
+from tests.epoch_world import (
+    BURNING,
+    BY_ISSUANCE,
+    UNTIL_MS,
+    WORK_ONLY,
+    YEARLY,
+    enrolled,
+    finished,
+    lease,
+    settled,
+)
 
 FIRST = 20_000
 DAY_MS = 86_400_000
-RULE_SETS = (Rules(), WORK_ONLY)
+RULE_SETS = (Rules(), WORK_ONLY, BY_ISSUANCE, YEARLY, BURNING)
 
 
 class _Network(Node):
@@ -95,7 +105,7 @@ def _first_day() -> list[Body]:
     wrong = {"reason": "result.wrong", "caused_by": "provider", "ok": False, "charged_ms": 0, "moved": []}
     return [
         settled(0, 0, 0),
-        settled(1, 1, 1, checks=True),
+        settled(1, 1, 1, checks=True, moved=[Moved(credit=2, income=27, fee=3)]),
         settled(2, 2, 2, **wrong),
         NodeShown(node=node[0], what="confirmed", lease=lease(0)),
         NodeShown(node=node[2], what="wrong", code="result.wrong", lease=lease(2)),

@@ -11,6 +11,7 @@ from typing import Any
 
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules
+from fallow.domain.rewards.pools import ByDate, ByIssuance, Yearly
 from fallow.domain.verification import Standing, learned
 from tests.epoch_files import NETWORK_KEY as NETWORK
 from tests.epoch_world import UNTIL_MS
@@ -30,6 +31,8 @@ class Plain:
         self.standings: dict[bytes, Standing] = {}
         self.owed: dict[Key, int] = {}
         self.fees: dict[Key, int] = {}
+        self.back: dict[Key, int] = {}
+        self.left = 0
         self.minted = 0
 
     def close(self, records: Sequence[Filed], epochs: int) -> None:
@@ -62,9 +65,18 @@ class Plain:
             if moved["credit"] == self.rules.credit and earned:
                 account = (body["payee"], self.rules.settlement)
                 self.owed[account] = self.owed.get(account, 0) + earned
-            if moved["credit"] in {2, 3} and any(self.rules.token) and not body["checks"]:
-                who = (body["node"], body["payee"])
-                self.fees[who] = self.fees.get(who, 0) + moved.get("fee", 0)
+            if moved["credit"] in {2, 3} and self.rules.model != "none":
+                self._paid(moved, (body["node"], body["payee"]), checks=body["checks"])
+
+    def _paid(self, moved: dict[str, int], who: Key, *, checks: bool) -> None:
+        """Count what was paid in credits that cost something, and what of it came back to whomever."""
+        back = moved.get("refunded", 0) + moved.get("made_good", 0)
+        if checks:
+            self.left -= back + moved.get("income", 0)
+            return
+        self.left += moved.get("fee", 0) - back
+        self.fees[who] = self.fees.get(who, 0) + moved.get("fee", 0)
+        self.back[who] = self.back.get(who, 0) + back
 
     def _since_the_end(self, key: Key) -> list[Filed]:
         """All that was said of a lease, by its node and by the network, since it was last over."""
@@ -100,20 +112,46 @@ class Plain:
         )
 
     def _mint(self, epochs: int) -> None:
-        """Give compute's part of the pool to those whose use paid fees, the rest of rounding one by one."""
-        budget = _part(int.from_bytes(self.rules.base) >> (epochs // self.rules.period), self.rules.weights)
-        caps = {key: fee * self._score(key[0]) // 1_000_000 for key, fee in self.fees.items()}
+        """Give the pool to those whose use paid fees that did not come back, the rest of rounding one by one."""
+        for key, fee in self.fees.items():
+            taken = min(fee, self.back.get(key, 0))
+            self.fees[key] -= taken
+            self.back[key] = self.back.get(key, 0) - taken
+        if self.rules.model != "work_only" or self.rules.weights.get("compute") == 0:
+            return
+        price, ppm = self.rules.price, self.rules.cap_ppm
+        caps = {key: fee * self._score(key[0]) // 1_000_000 * ppm // 1_000_000 for key, fee in self.fees.items()}
+        caps = {key: cap * 10**18 // price for key, cap in caps.items() if cap}
         total = sum(caps.values())
-        budget = min(budget // self.rules.units_per_microusd, total)
-        given = {key: budget * cap // total for key, cap in caps.items()} if total else {}
+        budget = min(self._pool(epochs), max(0, self.left) * 10**18 // price, total)
+        given = {key: budget * cap // total for key, cap in caps.items()}
         order = sorted(given, key=lambda key: (-(budget * caps[key] % total), key))
         for key in order[: budget - sum(given.values())]:
             given[key] += 1
         for (_, account), share in given.items():
             if share:
-                units = share * self.rules.units_per_microusd
-                self.owed[account, self.rules.token] = self.owed.get((account, self.rules.token), 0) + units
-                self.minted += units
+                self.owed[account, self.rules.token] = self.owed.get((account, self.rules.token), 0) + share
+        self.minted += budget
+        self.left += -budget * price // 10**18
+
+    def _pool(self, epochs: int) -> int:
+        """What the schedule gives."""
+        schedule = self.rules.schedule
+        if isinstance(schedule, ByIssuance):
+            cap, given = int.from_bytes(schedule.cap), 0
+            for _ in range(schedule.blocks):
+                left, block = cap - self.minted - given, int.from_bytes(schedule.base)
+                while left > 0 and left * 2 <= cap:
+                    left, block = left * 2, block // 2
+                given += min(block, max(0, cap - self.minted - given))
+            return given
+        if isinstance(schedule, Yearly):
+            pool, year, number = int.from_bytes(schedule.first_year), *divmod(epochs, schedule.epochs_a_year)
+            for _ in range(year):
+                pool = pool * schedule.keep_ppm // 1_000_000
+            return pool * (number + 1) // schedule.epochs_a_year - pool * number // schedule.epochs_a_year
+        assert isinstance(schedule, ByDate)
+        return int.from_bytes(schedule.base) // 2 ** (epochs // schedule.period)
 
     def _score(self, node: bytes) -> int:
         shown = self.standings.get(node, Standing())
@@ -133,15 +171,3 @@ def _claimed(said: Sequence[Filed]) -> int:
         if one.record.kind == "lease.checkpoint":
             saved = max(saved, body["used_ms"])
     return max(sum(windows.values()), saved)
-
-
-def _part(pool: int, weights: dict[str, int]) -> int:
-    """Compute's part of a pool, by the largest remainder."""
-    total = sum(weights.values())
-    if not weights.get("compute"):
-        return 0
-    parts = {name: pool * weight // total for name, weight in sorted(weights.items())}
-    order = sorted(parts, key=lambda name: (-(pool * weights[name] % total), name))
-    for name in order[: pool - sum(parts.values())]:
-        parts[name] += 1
-    return parts["compute"]

@@ -14,16 +14,19 @@ from fallow.domain.epochs.leaves import read_leaves
 from fallow.domain.epochs.lines import read_lines
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules
+from fallow.domain.epochs.shares import worth
 from fallow.domain.epochs.state import NOTHING, read_state, write_state
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseSettled, Moved, NodeShown, UsageReceipt
 from fallow.domain.records import Body
 from fallow.domain.verification import Standing
 from tests.epoch_files import NETWORK_KEY as NETWORK
 from tests.epoch_world import (
+    BY_ISSUANCE,
     METERINGS,
     NODES,
     UNTIL_MS,
     WORK_ONLY,
+    YEARLY,
     enrolled,
     epoch,
     filed,
@@ -33,7 +36,7 @@ from tests.epoch_world import (
 from tests.plain_epoch import Plain
 
 SEEDS = st.integers(0, 1 << 32)
-RULES = st.sampled_from([Rules(), Rules(credit=2), WORK_ONLY])
+RULES = st.sampled_from([Rules(), Rules(credit=2), WORK_ONLY, BY_ISSUANCE, YEARLY])
 EPOCHS = 4
 
 
@@ -135,8 +138,7 @@ def test_a_fold_gives_what_a_plain_epoch_gives_and_what_is_owed_only_grows(seed:
             grown = {a: v - state.owed.get((a, t), 0) for (a, t), v in folded.state.owed.items() if t == asset}
             assert +shares == +Counter(grown), "what the lines say is what was added, to the last unit"
         paid = sum(money.fee for line in folded.lines for money in line.money if money.bought and money.credit > 1)
-        assert folded.totals["incentive"] <= paid * rules.units_per_microusd, "rule 9"
-        assert folded.totals["incentive"] <= rules.pool(number)
+        assert worth(folded.totals["incentive"], rules.price) <= paid, "rule 9"
         state = folded.state
 
 

@@ -13,7 +13,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.rewards.schedules import HalvingByIssuance, Held, YearlyDecay, vested
 from fallow.domain.rewards.split import PPM, delegated, split
 from fallow.domain.rewards.tree import Leaf, build_tree, proof_of, proves, root_of
-from fallow.domain.rewards.usage import Use, incentives
+from fallow.domain.rewards.usage import Use, caps_of, incentives
 
 SUPPLY = 10**27
 weights = st.lists(st.integers(0, 1 << 80), max_size=30)
@@ -92,14 +92,14 @@ uses = st.lists(
 
 @given(st.integers(0, SUPPLY), uses, st.integers(0, PPM), st.integers(0, PPM))
 def test_no_incentive_exceeds_its_fee(pool: int, used: list[Use], one: int, other: int) -> None:
-    shares = incentives(pool, used, ppm=max(one, other), attested_ppm=min(one, other))
+    shares = incentives(pool, caps_of(used, ppm=max(one, other), attested_ppm=min(one, other)))
     assert sum(shares) <= pool
     assert all(0 <= share <= use.fee for share, use in zip(shares, used, strict=True))
 
 
 def test_a_policy_that_pays_more_than_the_fee_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most the fee"):
-        incentives(10, [Use(1)], ppm=PPM + 1, attested_ppm=0)
+        caps_of([Use(1)], ppm=PPM + 1, attested_ppm=0)
 
 
 @given(
@@ -115,7 +115,8 @@ def test_dealing_with_oneself_through_many_accounts_never_pays(
     """Own accounts buy from own nodes: what was paid comes back less the fee, with an incentive of at most that."""
     policy = FeePolicy(fee_ppm=fee_ppm)
     charges = [cumulative_charge(spent, policy, per=1) for spent in [*own, *honest]]
-    shares = incentives(pool, [Use(charge.fee + charge.reserve) for charge in charges], ppm=ppm, attested_ppm=0)
+    uses = [Use(charge.fee + charge.reserve) for charge in charges]
+    shares = incentives(pool, caps_of(uses, ppm=ppm, attested_ppm=0))
     back = sum(charge.provider for charge in charges[: len(own)]) + sum(shares[: len(own)])
     fees = sum(charge.fee + charge.reserve for charge in charges[: len(own)])
     assert back <= sum(own)

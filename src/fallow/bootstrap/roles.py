@@ -51,6 +51,7 @@ from fallow.bootstrap.listening import address_of, refuse_outside, url_of
 from fallow.bootstrap.place import Place, bus_context, read_place
 from fallow.bootstrap.plugins import load_meterings, load_verticals
 from fallow.bootstrap.proxies import read_proxies
+from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
@@ -60,7 +61,6 @@ from fallow.domain.chains import chain_id_of
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.epochs.quorum import read_validators
-from fallow.domain.epochs.rules import Rules
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.identity import address
 from fallow.domain.records import SALT_BYTES
@@ -281,7 +281,7 @@ async def _closing(ground: Ground, data: Path) -> Closing:
         log=PostgresIngestStore(),
         store=PostgresEpochStore(),
         archive=await asyncio.to_thread(open_archive, data, ground.settings),
-        rules=Rules(),
+        rules=await asyncio.to_thread(read_rewards, ground.settings),
         meterings=meterings,
     )
 

@@ -12,7 +12,6 @@ from fallow.cli.epoch_lines import line_view, record_view, say_line, say_totals,
 from fallow.cli.show import Json, say, show_json, table
 from fallow.domain.epochs.manifest import STATEMENT, path_of
 from fallow.domain.epochs.statement import NONE
-from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import node_id
 
 if TYPE_CHECKING:
@@ -102,8 +101,9 @@ def what_if(
 ) -> None:
     """Run an old epoch under other rules, and show for each node the difference.
 
-    Rules: credit (1 granted, 2 paid, 3 burned), settlement and token (0x...), base (units an epoch), period (epochs
-    until it halves), units_per_microusd, cap_ppm, weights.NAME. For example: --set credit=2 --set weights.compute=1
+    Rules: model (none, work_only, burn_and_mint), credit (1 granted, 2 paid, 3 burned), settlement and token (0x...),
+    schedule.NAME, price, net_cap, guard.NAME, cap_ppm, attested_ppm, weights.VERTICAL. For example: --set credit=2
+    --set schedule.type=halving_by_date --set schedule.base=1000 --set schedule.period=730
     """
     from fallow.bootstrap.auditing import what_if as run_what_if  # noqa: PLC0415 - heavy, and not for the help
 
@@ -133,26 +133,18 @@ def changed_rules(rules: Rules, changes: list[str]) -> Rules:
     Raises:
         InvalidInput: `epoch.rules`: there is no such rule, or it cannot have this value.
     """
-    from fallow.domain.epochs.rules import read_rules  # noqa: PLC0415 - as above
-    from fallow.domain.records import to_builtins  # noqa: PLC0415 - as above
+    from fallow.domain.epochs.rules import plain_rules  # noqa: PLC0415 - as above
 
-    parameters = to_builtins(rules)
+    values: dict[str, Any] = {}
     for change in changes:
         name, _, text = change.partition("=")
-        head, _, vertical = name.partition(".")
-        try:
-            value: Any = bytes.fromhex(text[2:]) if text.startswith("0x") else int(text)
-            if head == "base":
-                value = int(text).to_bytes(32)
-        except (ValueError, OverflowError):
-            raise InvalidInput(
-                "epoch.rules", f"{text!r} is no value of {name!r}.", "Write NAME=NUMBER or NAME=0x..."
-            ) from None
-        if head == "weights":
-            parameters[head] = parameters[head] | {vertical: value}
+        head, _, part = name.partition(".")
+        value = int(text) if text.removeprefix("-").isdecimal() else text
+        if part:
+            values.setdefault(head, {})[part] = value
         else:
-            parameters[name] = value
-    return read_rules(parameters)
+            values[head] = value
+    return plain_rules(values, rules)
 
 
 def _there(number: int, url: str, ca: Path | None, into: Path, key: str) -> Place:

@@ -11,6 +11,7 @@ from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import State
 from fallow.domain.errors import FallowError
 from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
+from fallow.domain.rewards.oracle import Quote
 from fallow.domain.verification import Standing, Verdict, learned
 from fallow.domain.wallets import signer_of
 
@@ -28,11 +29,16 @@ class Epoch(NamedTuple):
 
 
 class Core:
-    """What is known beside the verticals: `owners` of nodes, and the `standings` that checks gave them."""
+    """What is known beside the verticals: `owners` of nodes, and the `standings` that checks gave them.
+
+    Of the token: `quotes` of its price, and how many units were `burned` in the epoch.
+    """
 
     def __init__(self, opening: State, epoch: Epoch) -> None:
         self.owners = dict(opening.owners)
         self.standings = dict(opening.standings)
+        self.quotes: list[Quote] = []
+        self.burned = 0
         self._epoch = epoch
         self._take: Mapping[str, Callable[[Filed], Found]] = {
             NodeEnrolled.kind: self._enrolled,

@@ -1,6 +1,7 @@
 """The fold: opening state, records and policies give closing state, lines and what everybody is owed. Pure.
 
-Its stages are functions of their own: verify and meter (`judgements`), score, shares, and the root over what is owed.
+Its stages are functions of their own: verify and meter (`judgements`), score, shares (`shares`, out of a pool of
+`economy`), and the root over what is owed.
 """
 
 from __future__ import annotations
@@ -9,18 +10,28 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from fallow.domain.chart import Credit
 from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.economy import SECTION as ECONOMY
+from fallow.domain.epochs.economy import pool_of, read_economy
 from fallow.domain.epochs.judgements import read_records
 from fallow.domain.epochs.lines import Line, LineKey, Tally
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.plugins import score_of
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules
-from fallow.domain.epochs.state import State
-from fallow.domain.rewards.split import part, split
+from fallow.domain.epochs.shares import SECTION as RETURNED
+from fallow.domain.epochs.shares import (
+    counted,
+    fees_that_count,
+    incentives_of,
+    read_returned,
+    returned_rows,
+    usage_of,
+    worth,
+)
+from fallow.domain.epochs.state import Owed, State
 from fallow.domain.rewards.tree import Leaf
-from fallow.domain.rewards.usage import Use as Fees
-from fallow.domain.rewards.usage import incentives
 from fallow.domain.verification import Standing
 
 
@@ -33,9 +44,6 @@ class Folded(NamedTuple):
     totals: dict[str, int]
     errors: Mapping[str, str] = {}
     """What a vertical's policy did first that it must not, by vertical: for its operator's eyes, in no file."""
-
-
-Shares = dict[LineKey, int]
 
 
 def fold(
@@ -51,56 +59,47 @@ def fold(
         for key in read.tallies
     }
     usage = usage_of(read.tallies, rules)
-    incentive = incentives_of(read.tallies, scores, rules, opening.epochs)
-    owed = add_up(opening.owed, usage, incentive, rules)
+    uses, returned = fees_that_count(read.tallies, read_returned(opening.carried), rules)
+    economy = counted(read_economy(opening.carried), read.tallies, rules)
+    economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, core.burned, core.quotes, epoch.until_ms)
+    incentive = Counter(incentives_of(uses, scores, rules, pool))
+    economy = economy._replace(given=economy.given + worth(incentive.total(), pool.price))
+    owed = Counter(opening.owed)
+    owed.update(payouts(usage, incentive, rules))
     lines = [tally.line(key, scores[key], usage[key], incentive[key]) for key, tally in sorted(read.tallies.items())]
     state = State(
         epochs=opening.epochs + 1,
-        minted=opening.minted + sum(incentive.values()),
+        minted=opening.minted + incentive.total(),
         owners=core.owners,
         standings={node: one for node, one in core.standings.items() if one != Standing()},
-        owed=owed,
-        carried={**opening.carried, **read.carried},
+        owed=dict(owed),
+        carried={**opening.carried, **read.carried, ECONOMY: economy.rows(), RETURNED: returned_rows(returned)},
     )
     leaves = [Leaf(*key, amount) for key, amount in sorted(owed.items())]
-    return Folded(state, lines, leaves, totals_of(read.tallies, incentive, state), errors)
+    network = {
+        "incentive": incentive.total(),
+        "minted": state.minted,
+        "burned": core.burned,
+        "burned_ever": economy.burned,
+        "price": pool.price,
+    }
+    return Folded(state, lines, leaves, totals_of(read.tallies) | network, errors)
 
 
-def usage_of(tallies: Mapping[LineKey, Tally], rules: Rules) -> Shares:
-    """Stage shares, usage: what each line earned in the credits that are paid through."""
-    return {key: tally.sum_of(("income", "made_good"), (rules.credit,)) for key, tally in tallies.items()}
-
-
-def incentives_of(tallies: Mapping[LineKey, Tally], scores: Shares, rules: Rules, epoch: int) -> Shares:
-    """Stage shares, incentive: the pool over verticals by weight, over their lines by score times fee, capped by it."""
-    found = dict.fromkeys(tallies, 0)
-    names = sorted(rules.weights)
-    pools = split(rules.pool(epoch) if rules.pays else 0, [rules.weights[name] for name in names])
-    for name, pool in zip(names, pools, strict=True):
-        keys = sorted(key for key in tallies if key[0] == name)
-        fees = [Fees(part(tallies[key].sum_of(("fee",), rules.pays, bought=True), scores[key])) for key in keys]
-        shares = incentives(pool // rules.units_per_microusd, fees, ppm=rules.cap_ppm, attested_ppm=0)
-        found |= {key: share * rules.units_per_microusd for key, share in zip(keys, shares, strict=True)}
-    return found
-
-
-def add_up(
-    before: Mapping[tuple[bytes, bytes], int], usage: Shares, incentive: Shares, rules: Rules
-) -> dict[tuple[bytes, bytes], int]:
-    """What each account is owed of each asset since the beginning: it only ever grows."""
-    owed = Counter(before)
+def payouts(usage: Mapping[LineKey, int], incentive: Mapping[LineKey, int], rules: Rules) -> Counter[Owed]:
+    """What an epoch adds to what each account is owed of each asset. It is never less than nothing."""
+    added: Counter[Owed] = Counter()
     for asset, shares in ((rules.settlement, usage), (rules.token, incentive)):
         for (_, _, account), share in shares.items():
             if share:
-                owed[account, asset] += share
-    return dict(owed)
+                added[account, asset] += share
+    return added
 
 
-def totals_of(tallies: Mapping[LineKey, Tally], incentive: Shares, state: State) -> dict[str, int]:
-    """Sums over all lines. Usage and incentive are apart; granted credits are no revenue."""
+def totals_of(tallies: Mapping[LineKey, Tally]) -> dict[str, int]:
+    """Sums over all lines. Granted credits are no revenue."""
     sums: Counter[str] = Counter()
     for tally in tallies.values():
         for (credit, bought, name), value in tally.money.items():
             sums[f"{'bought' if bought else 'checks'}.{credit}.{name}"] += value
-    paid = sum(sums[f"bought.{credit}.fee"] for credit in (2, 3))
-    return {**+sums, "revenue": paid, "incentive": sum(incentive.values()), "minted": state.minted}
+    return {**+sums, "revenue": sum(sums[f"bought.{credit}.fee"] for credit in (Credit.PAID, Credit.BURNED))}

@@ -77,5 +77,7 @@ def _count(tally: Tally, use: Use) -> None:
         for name in ("income", "fee", "reserve", "refunded", "made_good"):
             if value := getattr(moved, name):
                 tally.money[moved.credit, use.bought, name] += value
+        if use.attested and use.bought:
+            tally.attested[moved.credit] += moved.fee
     if use.ended is not None:
         tally.end(*use.ended)

@@ -65,6 +65,8 @@ class Tally:
     def __init__(self) -> None:
         self.units = 0
         self.money: Counter[tuple[int, bool, str]] = Counter()
+        self.attested: Counter[int] = Counter()
+        """Fees by credit class of what was bought and only a gateway attests: a part of those in `money`."""
         self.verdicts: Counter[tuple[str, str]] = Counter()
         self.ended: Counter[tuple[str, str]] = Counter()
 

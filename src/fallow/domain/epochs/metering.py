@@ -50,8 +50,9 @@ class Use(NamedTuple):
 
     Without an `account` it is that of the node's owner.
 
-    What the network ordered itself is not `bought`: its fee is nobody's, and earns no incentive. `ended` names why a
-    lease ended and who caused it, where it did.
+    What the network ordered itself is not `bought`: its fee is nobody's, and earns no incentive. What was bought is
+    `attested` where no buyer but a gateway of the operator's says that it was used. `ended` names why a lease ended and
+    who caused it, where it did.
     """
 
     node: bytes
@@ -59,6 +60,7 @@ class Use(NamedTuple):
     units: int = 0
     moved: Sequence[Moved] = ()
     bought: bool = True
+    attested: bool = False
     ended: tuple[str, str] | None = None
 
 

@@ -1,9 +1,9 @@
 """How a network turns what was used into what is owed: the policy `rewards`, version 1, and its parameters. Pure.
 
 Usage is paid through: what providers earned in the credits that an asset backs is owed to them in that asset, one for
-one. Incentive comes out of a pool of tokens that halves by date, cut over verticals by weights and over nodes by the
-fees that their use paid, times their score. It never exceeds these fees at the network's rate (rule 9), so that dealing
-with oneself does not pay, and no token is minted but for work that somebody paid for.
+one. Incentive comes out of a pool of tokens that a schedule gives, cut over verticals by weights and over nodes by the
+fees that their use paid, times their score. It never exceeds a part of these fees at the network's price (rule 9), so
+that dealing with oneself does not pay, and no token is minted but for work that somebody paid for.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.statement import Policy
 from fallow.domain.errors import InvalidInput
 from fallow.domain.records import convert, to_builtins
-from fallow.domain.rewards.schedules import HalvingByDate
+from fallow.domain.rewards.oracle import Guard
+from fallow.domain.rewards.pools import AMOUNTS, Amount, Positive, Ppm, Schedule
 
 NAME: Final = "rewards"
 VERSION: Final = 1
-DIGEST: Final = bytes.fromhex("67ff1156f799fafaa4633487486260eb10307e2515b7398380d27e81eef9cbba")
+DIGEST: Final = bytes.fromhex("430d457de82f0e50df214953245fe69980262e96d9ba8d4def395b2d06b4152a")
 """Of the golden epoch's files: no other behaviour has it."""
 
+NONE: Final = "none"
+WORK_ONLY: Final = "work_only"
+BURN_AND_MINT: Final = "burn_and_mint"
+
 Address = Annotated[bytes, Meta(min_length=20, max_length=20)]
-Ppm = Annotated[int, Meta(ge=0, le=1_000_000)]
-Amount = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Positive = Annotated[int, Meta(ge=1, le=1 << 62)]
 
 TEST_ASSET: Final = bytes(19) + b"\x01"
 """Stands for credits that nothing backs, on networks without a chain: no contract can have this address."""
@@ -38,28 +40,35 @@ TEST_ASSET: Final = bytes(19) + b"\x01"
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Parameters. Income in credits of class `credit` is owed in `settlement`.
 
-    Without a `token` there are no incentives ("none"). With one ("work-only"), `base` units an epoch (32 bytes) are in
-    the pool, half as many after every `period` epochs; a micro-US-dollar of incentive is `units_per_microusd` of them.
-    It is bounded to `cap_ppm` millionths of the fees that were paid. `weights` are those of the verticals.
+    `model` says what `token` is: "none" (no incentives), "work_only" (minted by `schedule` for verified work alone, at
+    the fixed `price` in micro-US-dollars for 10^18 units), or "burn_and_mint" (also what is burned may be minted again,
+    smoothed and at most `net_cap` units an epoch; the price is what sources say, under `guard`).
+
+    An incentive is at most `cap_ppm` millionths of the fees that were paid and did not come back; of fees for what only
+    a gateway attests, at most `attested_ppm`. `weights` are those of the verticals, 1 where none is named; a pool is
+    cut over those whose use paid fees.
     """
 
+    model: Literal["none", "work_only", "burn_and_mint"] = NONE
     credit: Literal[1, 2, 3] = 1
     settlement: Address = TEST_ASSET
     token: Address = bytes(20)
-    base: Amount = bytes(32)
-    period: Positive = 730
-    units_per_microusd: Positive = 1
-    cap_ppm: Ppm = 1_000_000
+    schedule: Schedule | None = None
+    price: Positive = 1_000_000
+    net_cap: Amount = bytes(32)
+    guard: Guard = Guard()
+    cap_ppm: Ppm = 500_000
+    attested_ppm: Ppm = 100_000
     weights: Annotated[dict[str, Annotated[int, Meta(ge=0, le=1 << 32)]], Meta(max_length=100)] = {}
 
     @property
     def pays(self) -> frozenset[int]:
         """Classes of credits whose fees earn an incentive: nobody paid anything for granted ones."""
-        return frozenset({Credit.PAID, Credit.BURNED}) if any(self.token) else frozenset()
+        return frozenset({Credit.PAID, Credit.BURNED}) if self.model != NONE else frozenset()
 
-    def pool(self, epoch: int) -> int:
-        """Units of the token that may be minted for an epoch, counted from 0."""
-        return HalvingByDate(int.from_bytes(self.base), self.period).epoch(epoch)
+    def weight(self, vertical: str) -> int:
+        """A vertical's weight."""
+        return self.weights.get(vertical, 1)
 
 
 def policies_of(rules: Rules, verticals: Mapping[str, Metering]) -> list[Policy]:
@@ -93,6 +102,36 @@ def read_rules(parameters: Mapping[str, Any]) -> Rules:
         InvalidInput: `epoch.rules`: malformed.
     """
     return convert(dict(parameters), Rules, "epoch.rules")
+
+
+def plain_rules(values: Mapping[str, Any], base: Rules) -> Rules:
+    """Change `base` by what a person has written: amounts as numbers, addresses as 0x..., one level of tables.
+
+    Raises:
+        InvalidInput: `epoch.rules`: there is no such rule, or it cannot have this value.
+    """
+    parameters: dict[str, Any] = to_builtins(base)
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            before = parameters.get(name)
+            kind = value.get("type")
+            known = before if isinstance(before, Mapping) and kind in {None, before.get("type")} else {}
+            parameters[name] = {**known, **{key: _value(key, each) for key, each in value.items()}}
+        else:
+            parameters[name] = _value(name, value)
+    return read_rules(parameters)
+
+
+def _value(name: str, value: object) -> object:
+    """Read what a person wrote as a parameter's value."""
+    try:
+        if isinstance(value, str) and value.startswith("0x"):
+            return bytes.fromhex(value[2:])
+        if name in AMOUNTS and isinstance(value, int):
+            return value.to_bytes(32)
+    except (ValueError, OverflowError):
+        raise InvalidInput("epoch.rules", f"{value!r} is no value of {name!r}.", "Write a number, or 0x...") from None
+    return value
 
 
 def _missing(policy: Policy | None) -> InvalidInput:

@@ -6,7 +6,10 @@ Without a price that can be relied on nothing is burned or minted at a price; ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.rewards.split import PPM
@@ -23,12 +26,15 @@ class Quote(NamedTuple):
     doubt: int = 0
 
 
-class Guard(NamedTuple):
-    """When a price holds."""
+class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a price holds: enough sources, none older than `age_max_ms`, not too far from the price before.
 
-    sources_min: int
-    age_max_ms: int
-    jump_max_ppm: int
+    The defaults are ten minutes, as Helium's treasury takes it, and a fifth.
+    """
+
+    sources_min: Annotated[int, Meta(ge=1, le=1000)] = 3
+    age_max_ms: Annotated[int, Meta(ge=1, le=1 << 40)] = 600_000
+    jump_max_ppm: Annotated[int, Meta(ge=0, le=1 << 40)] = 200_000
 
     def price(self, quotes: Sequence[Quote], now_ms: int, before: int | None) -> int:
         """The lower median of what fresh sources say, each less twice its doubt (as Helium's treasury burns).

@@ -20,11 +20,11 @@ class Use(NamedTuple):
     fee_attested: int = 0
 
 
-def incentives(pool: int, uses: Sequence[Use], *, ppm: int, attested_ppm: int) -> list[int]:
-    """Cut an incentive pool over providers by the fees that their use paid; what the caps leave over is not minted.
+def caps_of(uses: Sequence[Use], *, ppm: int, attested_ppm: int) -> list[int]:
+    """What each use may earn at most, in micro-US-dollars.
 
     `ppm` bounds an incentive to so many millionths of its fee; of fees that only a gateway attests, to
-    `attested_ppm`. All amounts are in micro-US-dollars at the epoch's rate.
+    `attested_ppm`.
 
     Raises:
         InvalidInput: more than the fee is allowed, or a use is out of range.
@@ -33,5 +33,9 @@ def incentives(pool: int, uses: Sequence[Use], *, ppm: int, attested_ppm: int) -
         raise InvalidInput("rewards.rule_9", "An incentive on usage is at most the fee that it paid.")
     if any(not 0 <= use.fee_attested <= use.fee for use in uses):
         raise InvalidInput("rewards.use", "What a gateway attests is a part of the fee.")
-    caps = [part(use.fee - use.fee_attested, ppm) + part(use.fee_attested, attested_ppm) for use in uses]
+    return [part(use.fee - use.fee_attested, ppm) + part(use.fee_attested, attested_ppm) for use in uses]
+
+
+def incentives(pool: int, caps: Sequence[int]) -> list[int]:
+    """Cut a pool in proportion to caps of the same unit, none above its own; what they leave over is not minted."""
     return split(min(pool, sum(caps)), caps)

@@ -26,7 +26,7 @@ class ComputeMetering:
 
     name = "compute"
     version = 1
-    digest = bytes.fromhex("67ff1156f799fafaa4633487486260eb10307e2515b7398380d27e81eef9cbba")
+    digest = bytes.fromhex("430d457de82f0e50df214953245fe69980262e96d9ba8d4def395b2d06b4152a")
     kinds = KINDS
 
     def verifier(self, carried: Sequence[Row], known: Known) -> Verifier:

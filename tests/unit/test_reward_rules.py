@@ -1,0 +1,187 @@
+"""Token models as an operator chooses them, and what an epoch may mint under each: exact numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fallow.bootstrap.rewards import read_rewards
+from fallow.bootstrap.settings import Settings
+from fallow.domain.epochs.economy import NO_POOL, Economy, Pool, pool_of, read_economy
+from fallow.domain.epochs.lines import Tally
+from fallow.domain.epochs.models import MODELS
+from fallow.domain.epochs.rules import BURN_AND_MINT, NONE, WORK_ONLY, Rules, plain_rules, read_rules
+from fallow.domain.epochs.shares import fees_that_count, incentives_of
+from fallow.domain.errors import InvalidInput
+from fallow.domain.records import to_builtins
+from fallow.domain.rewards.oracle import Quote
+from fallow.domain.rewards.pools import ByDate, Yearly
+from fallow.domain.rewards.usage import Use
+
+T = 10**18
+RICH = Economy(fees=10**18)
+"""So many fees are left that schedules alone decide."""
+HOUR_MS = 3_600_000
+DATED = ByDate(base=(1000 * T).to_bytes(32), period=10)
+
+
+def quotes(*prices: int, at_ms: int = HOUR_MS) -> list[Quote]:
+    return [Quote(f"source {number}", at_ms, price) for number, price in enumerate(prices)]
+
+
+def pool(rules: Rules, before: Economy = RICH, **given: Any) -> tuple[Economy, Pool]:
+    asked: dict[str, Any] = {"epoch": 0, "minted": 0, "burned": 0, "quotes": [], "now_ms": HOUR_MS}
+    return pool_of(before, rules, **(asked | given))
+
+
+def test_a_day_of_bittensors_schedule_before_and_after_the_first_halving() -> None:
+    rules = MODELS[WORK_ONLY]
+    assert pool(rules)[1].units == 7200 * T
+    assert pool(rules, minted=10_500_000 * T)[1].units == 3600 * T
+    assert pool(rules, minted=10_499_000 * T)[1].units == 1000 * T + 3100 * T
+    assert pool(rules, minted=21_000_000 * T)[1].units == 0
+    burned = RICH._replace(burned=1000 * T)
+    assert pool(rules, burned, minted=10_500_000 * T)[1].units == 1000 * T + 3100 * T, "burned tokens delay a halving"
+
+
+def test_halving_by_date_and_yearly_decay_follow_the_number_of_the_epoch() -> None:
+    dated = msgspec.structs.replace(MODELS[WORK_ONLY], schedule=DATED)
+    assert [pool(dated, epoch=number)[1].units // T for number in (0, 9, 10, 20)] == [1000, 1000, 500, 250]
+    yearly = Yearly(first_year=(760_567 * T).to_bytes(32), keep_ppm=945_000, epochs_a_year=12)
+    rules = msgspec.structs.replace(dated, schedule=yearly)
+    years = [sum(pool(rules, epoch=12 * year + month)[1].units for month in range(12)) for year in range(3)]
+    assert years == [760_567 * T, 760_567 * T * 945 // 1000, 760_567 * T * 945 // 1000 * 945 // 1000]
+
+
+def test_what_is_burned_may_be_minted_again_smoothed_and_under_a_cap() -> None:
+    """Helium's program: (6 x before + today) / 7, at most 1,644 a day, beside the schedule's 41,095.89."""
+    rules, prices = MODELS[BURN_AND_MINT], quotes(3_000_000, 3_000_000, 3_000_000)
+    schedule = 4_109_589 * T // 100
+    week = RICH._replace(smoothed=700 * T)
+    after, found = pool(rules, week, burned=700 * T, quotes=prices)
+    assert (after.smoothed, after.burned, found.units, found.price) == (700 * T, 700 * T, schedule + 700 * T, 3_000_000)
+    after, found = pool(rules, week, burned=7700 * T, quotes=prices)
+    assert (after.smoothed, found.units) == (1700 * T, schedule + 1644 * T)
+
+
+@pytest.mark.parametrize(
+    ("prices", "before"),
+    [
+        ([], 0),
+        (quotes(3_000_000, 3_000_000), 0),
+        (quotes(3_000_000, 3_000_000, 3_000_000, at_ms=HOUR_MS - 600_001), 0),
+        (quotes(3_000_000, 3_000_000, 3_000_000), 2_000_000),
+    ],
+    ids=["no price", "too few sources", "stale", "a jump"],
+)
+def test_without_a_price_that_holds_nothing_is_minted_and_burns_are_counted(prices: list[Quote], before: int) -> None:
+    after, found = pool(MODELS[BURN_AND_MINT], RICH._replace(price=before), burned=70, quotes=prices)
+    assert found == NO_POOL
+    assert (after.price, after.burned, after.smoothed) == (before, 70, 10)
+
+
+def test_one_source_that_lies_moves_no_price() -> None:
+    after, _ = pool(MODELS[BURN_AND_MINT], RICH._replace(price=100), quotes=quotes(100, 101, 10**12))
+    assert after.price == 101
+
+
+def test_no_pool_is_worth_more_than_the_fees_that_are_left() -> None:
+    """A token is a dollar here."""
+    left = Economy(fees=500, returned=200, given=100)
+    assert pool(MODELS[WORK_ONLY], left)[1].units == 200 * T // 10**6
+    assert pool(MODELS[WORK_ONLY], left._replace(returned=500))[1].units == 0
+    assert pool(MODELS[NONE])[1] == NO_POOL
+
+
+def test_what_is_carried_comes_back() -> None:
+    economy = Economy(*range(1, len(Economy._fields) + 1))
+    assert read_economy({"core.economy": economy.rows()}) == economy
+    assert Economy().rows() == []
+
+
+KEYS = [
+    ("compute", bytes([1]) * 32, b"a" * 20),
+    ("compute", bytes([2]) * 32, b"b" * 20),
+    ("gnss", bytes(32), b"c" * 20),
+]
+WHOLE = dict.fromkeys(KEYS, 1_000_000)
+
+
+def shares(uses: list[Use], units: int, **rules: Any) -> list[int]:
+    """What each line gets of a pool, where a token's unit is worth a micro-US-dollar."""
+    chosen = Rules(model=WORK_ONLY, price=T, **({"cap_ppm": 1_000_000} | rules))
+    found = incentives_of(dict(zip(KEYS, uses, strict=True)), WHOLE, chosen, Pool(units, T))
+    return [found[key] for key in KEYS]
+
+
+def test_verticals_weigh_the_same_unless_weights_are_named() -> None:
+    uses = [Use(1000), Use(3000), Use(4000)]
+    assert shares(uses, 1000) == [125, 375, 500]
+    assert shares(uses, 1000, weights={"gnss": 3}) == [63, 187, 750]
+    assert shares(uses, 1000, weights={"gnss": 0}) == [250, 750, 0]
+
+
+def test_the_rest_goes_to_the_largest_remainder_then_to_the_first() -> None:
+    assert shares([Use(1000), Use(1000), Use(1000)], 3) == [1, 1, 1]
+    assert shares([Use(1000), Use(1000), Use(0)], 7) == [2, 2, 0], "4 are compute's; caps of nothing get nothing"
+
+
+def test_what_a_gateway_alone_attests_earns_under_a_cap_of_its_own() -> None:
+    assert shares([Use(1000), Use(1000, 1000), Use(1000, 500)], 10**6, cap_ppm=500_000, attested_ppm=100_000) == [
+        500,
+        100,
+        300,
+    ]
+
+
+def test_what_came_back_of_fees_counts_for_nothing_now_and_later() -> None:
+    rules, key, tally = Rules(model=WORK_ONLY), KEYS[0], Tally()
+    tally.money[2, True, "fee"], tally.money[2, True, "refunded"], tally.attested[2] = 100, 250, 100
+    uses, returned = fees_that_count({key: tally}, {}, rules)
+    assert (uses, returned) == ({}, {key: 150})
+    later = Tally()
+    later.money[3, True, "fee"], later.money[1, True, "fee"], later.attested[3] = 170, 9999, 50
+    assert fees_that_count({key: later}, returned, rules) == ({key: Use(20, 20)}, {})
+    assert fees_that_count({}, returned, rules) == ({}, returned), "it is not forgotten while nothing happens"
+
+
+def test_an_operator_names_a_model_or_writes_a_file(tmp_path: Path) -> None:
+    assert [read_rewards(Settings(rewards=name)) for name in MODELS] == list(MODELS.values())
+    file = tmp_path / "rewards.toml"
+    file.write_text(
+        'model = "work_only"\nprice = 250000\nweights.compute = 3\n[schedule]\ntype = "halving_by_date"\n'
+        f"base = {1000 * T}\nperiod = 10\n"
+    )
+    rules = read_rewards(Settings(rewards=str(file)))
+    assert rules == Rules(model="work_only", price=250_000, weights={"compute": 3}, schedule=DATED)
+    assert read_rules(to_builtins(rules)) == rules
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('model = "ponzi"', "settings.rewards"),
+        ("model = ", "settings.rewards"),
+        ("yield = 12", "epoch.rules"),
+        ("cap_ppm = 1000001", "epoch.rules"),
+        ("net_cap = -1", "epoch.rules"),
+        ('token = "0xyz"', "epoch.rules"),
+        ('schedule.type = "exponential"', "epoch.rules"),
+    ],
+)
+def test_what_is_no_rule_is_refused_before_anything_starts(tmp_path: Path, text: str, code: str) -> None:
+    file = tmp_path / "rewards.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput) as refused:
+        read_rewards(Settings(rewards=str(file)))
+    assert refused.value.code == code
+
+
+def test_a_part_of_a_schedule_is_changed_alone() -> None:
+    rules = plain_rules({"schedule": {"blocks": 300}}, MODELS[WORK_ONLY])
+    assert pool(rules)[1].units == 300 * T
+    other = plain_rules({"schedule": {"type": "halving_by_date", "base": 7, "period": 1}}, rules)
+    assert pool(other)[1].units == 7
