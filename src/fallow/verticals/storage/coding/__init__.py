@@ -1,0 +1,1 @@
+"""From sealed bytes to pieces, and back: Reed-Solomon by ISA-L."""
