@@ -18,6 +18,7 @@ from fallow.domain.delegations import Receipt, consent_message, delegation_text,
 from fallow.domain.epochs.filing import Filing
 from fallow.domain.facts import (
     CORE_FACTS,
+    CreditWithdrawn,
     LeaseAccepted,
     LeaseCheckpoint,
     LeaseDeclined,
@@ -108,6 +109,7 @@ BODIES: tuple[Body, ...] = (
     ),
     NodeShown(node=NODE, what="wrong", code="result.wrong", lease=LEASE),
     *CHAIN_BODIES,
+    CreditWithdrawn(withdrawal=LEASE, account=ACCOUNT, amount_microusd=12_500_000, payer=bytes(range(20, 40))),
 )
 BATCHED = 5
 """Records in the golden batch: kinds that came later are golden by themselves."""

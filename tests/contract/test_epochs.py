@@ -92,6 +92,9 @@ async def test_an_epoch_is_closed_once(place: Place) -> None:
         await place.epochs.add(tx, Closed(8, b"later"))
         await place.epochs.add(tx, Closed(7, b"earlier"))
         assert await place.epochs.last(tx) == Closed(8, b"later")
+        assert await place.epochs.after(tx, None) == Closed(7, b"earlier")
+        assert await place.epochs.after(tx, 7) == Closed(8, b"later")
+        assert await place.epochs.after(tx, 8) is None
     with pytest.raises(Conflict, match=r"database\.duplicate"):
         async with place.database.transaction() as tx:
             await place.epochs.add(tx, Closed(8, b"other"))

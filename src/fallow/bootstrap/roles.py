@@ -35,6 +35,7 @@ from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
+from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.adapters.streams.asgi import with_links
@@ -85,8 +86,10 @@ from fallow.services.registry.service import Registry
 from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
 from fallow.services.settle.chain_events import ChainEvents
+from fallow.services.settle.payouts import Payouts
 from fallow.services.settle.service import Settle
 from fallow.services.settle.subscriptions import Subscriptions
+from fallow.services.settle.withdrawals import Withdrawals
 
 HOUR_MS = 3_600_000
 CONNECTION_S = 600
@@ -129,6 +132,8 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             settle = Settle(bus=bus, clock=clock, database=database, ledger=PostgresLedger())
             await stack.enter_async_context(settle.running())
             await stack.enter_async_context(_subscriptions(ground).running())
+            await stack.enter_async_context(_withdrawals(ground).running())
+            await stack.enter_async_context((await _payouts(ground, data)).running())
             if place.chain_url:
                 await stack.enter_async_context(_chain_events(ground, data))
         if "registry" in roles:
@@ -244,6 +249,28 @@ def _subscriptions(ground: Ground) -> Subscriptions:
         ledger=PostgresLedger(),
         store=PostgresSubscriptionStore(),
         fee=_fee(ground.settings),
+    )
+
+
+def _withdrawals(ground: Ground) -> Withdrawals:
+    return Withdrawals(
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        ledger=PostgresLedger(),
+        decisions=PostgresDecisionStore(),
+    )
+
+
+async def _payouts(ground: Ground, data: Path) -> Payouts:
+    return Payouts(
+        network_key=bytes(ground.keys.network.verify_key),
+        clock=ground.clock,
+        database=ground.database,
+        ledger=PostgresLedger(),
+        epochs=PostgresEpochStore(),
+        store=PostgresPayoutStore(),
+        archive=await asyncio.to_thread(open_archive, data, ground.settings),
     )
 
 

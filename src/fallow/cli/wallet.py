@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
-from fallow.cli.account_key import KeyFile, default_file, new
+from fallow.cli.account_key import KeyFile, default_file, load_key, new
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, usd
 from fallow.domain.identity import address, address_text
@@ -98,6 +98,38 @@ def deposit(
         say(f"{usd(units)} for {owner} in {transaction}. The credits are there in some seconds: fallow balance")
     else:
         say(f"The contract refused it ({transaction}). Nothing was deposited.")
+
+
+@app.command
+def withdraw(
+    amount: str,
+    /,
+    *,
+    to: Annotated[str, Parameter(help="Who shall have it; the account of the key by default.")] = "",
+    id_: Annotated[
+        str, Parameter(name="--id", help="Repeat an interrupted withdrawal by its id: it counts once.")
+    ] = "",
+    key: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Take an amount of your paid credits out, in USD: the settlement asset is owed for them, and can be claimed."""
+    units, withdrawal_id = microusd(amount), id_ or new_id()
+    owner = to.lower() or _own_account(key)
+    if not json:
+        tell(f"Withdrawal {withdrawal_id}: should it be interrupted, repeat it with --id {withdrawal_id}")
+    with profiles.connect() as client:
+        view = client.withdraw(owner, units, withdrawal_id=withdrawal_id)
+    if json:
+        show_json(view)
+        return
+    say(f"{usd(view.amount_microusd)} of {view.account} are owed to {view.to} on the chain.")
+    say("They can be claimed when the epoch is closed and its root active: fallow claim")
+
+
+def _own_account(key: KeyFile) -> str:
+    from fallow.domain.wallets import address_of  # noqa: PLC0415 - not installed with every part
+
+    return address_text(address_of(load_key(key)))
 
 
 def _with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:

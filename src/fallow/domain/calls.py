@@ -89,6 +89,7 @@ BALANCE = "settle.balance"
 STATEMENT = "settle.statement"
 GRANT = "settle.grant"
 FUND = "settle.fund"
+WITHDRAW = "settle.withdraw"
 KEPT_JOBS = "market.kept_jobs"
 JOB_BLOBS = "market.job_blobs"
 LEDGER_CHECK = "settle.check"
@@ -425,6 +426,25 @@ class Grant(Request, frozen=True, kw_only=True):
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
     account: str
     amount_microusd: Annotated[int, Meta(ge=1, le=10**15)]
+
+
+WITHDRAWAL_MIN_MICROUSD = 10_000
+"""Each new account that is owed something stays in all later epochs: nobody makes a million of them for a dollar."""
+
+
+class Withdrawal(Request, frozen=True, kw_only=True):
+    """Have paid credits owed to the account `to` in the settlement asset. `id` makes the same withdrawal count once."""
+
+    id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+    to: Annotated[str, Meta(pattern="^0x[0-9a-f]{40}$", max_length=42)]
+    amount_microusd: Annotated[int, Meta(ge=WITHDRAWAL_MIN_MICROUSD, le=10**15)]
+
+
+class Withdraw(Request, frozen=True, kw_only=True):
+    """A withdrawal out of an account's credits."""
+
+    account: str
+    withdrawal: Withdrawal
 
 
 class Fund(Request, frozen=True, kw_only=True):

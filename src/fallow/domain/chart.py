@@ -61,6 +61,8 @@ class Kind(IntEnum):
     BACKED = 9
     RETURNED = 10
     DEPOSIT = 11
+    PAID_OUT = 12
+    WITHDRAWAL = 13
 
 
 NETWORK = b""
@@ -135,6 +137,34 @@ def deposit(chain_id: int, transaction: bytes, place: int, to: bytes, amount: in
         credit.value,
         Kind.DEPOSIT.value,
         ref=transaction,
+    )
+
+
+def withdraw(withdrawal_id: str, payer: bytes, to: bytes, amount: int) -> Transfer:
+    """Take paid credits out of circulation: `to` is owed the settlement asset for them. An id counts once a payer."""
+    credit = Credit.PAID
+    return transfer(
+        _id("withdrawal", payer + withdrawal_id.encode()),
+        account_id(Purpose.WALLET, credit, payer),
+        account_id(Purpose.ISSUER, credit),
+        amount,
+        credit.value,
+        Kind.WITHDRAWAL.value,
+        ref=to,
+    )
+
+
+def pay_out(epoch: int, owner: bytes, amount: int) -> Transfer:
+    """Take what `owner` earned in paid credits in a closed epoch out of circulation: its root owes it to him."""
+    credit = Credit.PAID
+    return transfer(
+        _id("paid out", epoch.to_bytes(8) + owner),
+        account_id(Purpose.EARNED, credit, owner),
+        account_id(Purpose.ISSUER, credit),
+        amount,
+        credit.value,
+        Kind.PAID_OUT.value,
+        ref=epoch.to_bytes(8),
     )
 
 

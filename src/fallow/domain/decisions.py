@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fallow.domain.chain_facts import CHAIN_FACTS
-from fallow.domain.facts import LeaseSettled, NodeShown
+from fallow.domain.facts import CreditWithdrawn, LeaseSettled, NodeShown
 from fallow.domain.records import Body
 
-DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown, *CHAIN_FACTS)
+DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown, CreditWithdrawn, *CHAIN_FACTS)
 
 
 class Decision(NamedTuple):

@@ -190,6 +190,21 @@ class NodeShown(Body, frozen=True, kw_only=True):
     lease: LeaseId | None = None
 
 
+class CreditWithdrawn(Body, frozen=True, kw_only=True):
+    """Paid credits have left the ledger: `account` is owed as much of the settlement asset, one unit a micro-US-dollar.
+
+    `withdrawal` is the id of the ledger's transfer. Who gave the credits is private: he may name any account.
+    """
+
+    kind: ClassVar[str] = "credit.withdrawn"
+    version: ClassVar[int] = 1
+    private: ClassVar[frozenset[str]] = frozenset({"payer"})
+    withdrawal: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    account: AccountId
+    amount_microusd: Annotated[int, Meta(ge=1, le=10**15)]
+    payer: Annotated[bytes, Meta(max_length=20)] = b""
+
+
 CORE_FACTS: tuple[type[Body], ...] = (
     NodeEnrolled,
     NodeBound,
@@ -202,5 +217,6 @@ CORE_FACTS: tuple[type[Body], ...] = (
     LeaseCheckpoint,
     LeaseSettled,
     NodeShown,
+    CreditWithdrawn,
     *CHAIN_FACTS,
 )

@@ -316,6 +316,19 @@ class BalanceView(View, frozen=True, kw_only=True):
     kept: dict[str, int] = {}
 
 
+class WithdrawalView(View, frozen=True, kw_only=True):
+    """Paid credits that have left an account. The root of the epoch in which it is recorded owes them to `to`.
+
+    `transfer` is the ledger's own id of it, which its record in the archive names.
+    """
+
+    id: str
+    account: str
+    to: str
+    amount_microusd: int
+    transfer: str
+
+
 class StatementLine(View, frozen=True, kw_only=True):
     """One movement of an account. `amount_microusd` is positive when it came in.
 

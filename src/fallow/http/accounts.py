@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from litestar import delete, get
+from litestar import delete, get, post
+from litestar.params import JSONBody
 
 from fallow.domain import calls
-from fallow.domain.views import BalanceView, StatementLine, SubscriptionView
+from fallow.domain.views import BalanceView, StatementLine, SubscriptionView, WithdrawalView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.params import Account, AfterId, AfterLine, Limit, Parts, SubscriptionId
@@ -42,4 +43,10 @@ async def unsubscribe(gateway: Parts, payer: Account, subscription_id: Subscript
     return await gateway.ask(calls.UNSUBSCRIBE, request, SubscriptionView)
 
 
-ROUTES = [balance, statement, subscriptions, unsubscribe]
+@post("/v1/account/withdrawals", guards=[buyer], responses=keyed(402, 409, 413), tags=["account"])
+async def withdraw(gateway: Parts, payer: Account, data: JSONBody[calls.Withdrawal]) -> WithdrawalView:
+    """Have some of your paid credits owed to an account in the settlement asset. The same id counts once."""
+    return await gateway.ask(calls.WITHDRAW, calls.Withdraw(account=payer, withdrawal=data), WithdrawalView)
+
+
+ROUTES = [balance, statement, withdraw, subscriptions, unsubscribe]

@@ -25,6 +25,10 @@ class EpochStore(Protocol):
         """The latest epoch that is closed."""
         ...
 
+    async def after(self, tx: Transaction, epoch: int | None) -> Closed | None:
+        """The first closed epoch that comes after this one, or the very first."""
+        ...
+
     async def add(self, tx: Transaction, closed: Closed) -> None:
         """Note that an epoch is closed; once an epoch.
 

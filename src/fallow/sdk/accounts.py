@@ -25,6 +25,7 @@ from fallow.domain.views import (
     ReserveView,
     StatementLine,
     TokenView,
+    WithdrawalView,
 )
 from fallow.sdk.wire import Wire, arguments
 
@@ -66,6 +67,11 @@ class AccountCalls(Wire):
         """Your account's movements; `after` is the last id seen."""
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/account/statement", list[StatementLine], query=query)
+
+    async def withdraw(self, to: str, amount_microusd: int, *, withdrawal_id: str = "") -> WithdrawalView:
+        """Have paid credits owed to the account `to` in the settlement asset. The same `withdrawal_id` counts once."""
+        body = {"id": withdrawal_id or new_id(), "to": _checked(to), "amount_microusd": amount_microusd}
+        return await self._call("POST", "/v1/account/withdrawals", WithdrawalView, body=body)
 
     async def create_token(self, *, uses: int = 1, valid_s: int = 86_400) -> calls.Secret:
         """Operator: make a token that lets machines join. Each call makes another one."""

@@ -63,6 +63,7 @@ class Client(Waiting):
     nodes = waits(AsyncClient.nodes)
     balance = waits(AsyncClient.balance)
     statement = waits(AsyncClient.statement)
+    withdraw = waits(AsyncClient.withdraw)
     create_token = waits(AsyncClient.create_token)
     create_key = waits(AsyncClient.create_key)
     revoke_key = waits(AsyncClient.revoke_key)

@@ -28,6 +28,12 @@ class MemoryEpochStore:
         memory_transaction(tx)
         return self._closed[max(self._closed)] if self._closed else None
 
+    async def after(self, tx: Transaction, epoch: int | None) -> Closed | None:
+        """The first closed epoch after one."""
+        memory_transaction(tx)
+        later = [number for number in self._closed if epoch is None or number > epoch]
+        return self._closed[min(later)] if later else None
+
     async def add(self, tx: Transaction, closed: Closed) -> None:
         """Note that an epoch is closed."""
         memory_transaction(tx).add(self._closed, closed.epoch, closed)

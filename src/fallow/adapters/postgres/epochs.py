@@ -26,6 +26,14 @@ class PostgresEpochStore:
         rows = await tx.fetch("SELECT epoch, statement FROM epochs.closed ORDER BY epoch DESC LIMIT 1")
         return Closed(rows[0]["epoch"], rows[0]["statement"]) if rows else None
 
+    async def after(self, tx: Transaction, epoch: int | None) -> Closed | None:
+        """The first closed epoch after one."""
+        rows = await tx.fetch(
+            "SELECT epoch, statement FROM epochs.closed WHERE epoch > $1 ORDER BY epoch LIMIT 1",
+            -1 if epoch is None else epoch,
+        )
+        return Closed(rows[0]["epoch"], rows[0]["statement"]) if rows else None
+
     async def add(self, tx: Transaction, closed: Closed) -> None:
         """Note that an epoch is closed."""
         await tx.execute("INSERT INTO epochs.closed (epoch, statement) VALUES ($1, $2)", *closed)

@@ -1,4 +1,4 @@
-"""Records of the core: whose node it is, and what checks have shown. Pure."""
+"""Records of the core: whose node it is, what checks have shown, and what was withdrawn. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fallow.domain.bindings import binding_text
 from fallow.domain.epochs.metering import ACCEPTED, Found
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import State
+from fallow.domain.epochs.withdrawing import Withdrawals
 from fallow.domain.errors import FallowError
 from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
 from fallow.domain.rewards.oracle import Quote
@@ -39,11 +40,13 @@ class Core:
         self.standings = dict(opening.standings)
         self.quotes: list[Quote] = []
         self.burned = 0
+        self.withdrawals = Withdrawals(epoch.network)
         self._epoch = epoch
         self._take: Mapping[str, Callable[[Filed], Found]] = {
             NodeEnrolled.kind: self._enrolled,
             NodeBound.kind: self._bound,
             NodeShown.kind: self._shown,
+            Withdrawals.kind: self.withdrawals.verify,
         }
 
     @property

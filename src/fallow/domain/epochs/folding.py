@@ -31,6 +31,7 @@ from fallow.domain.epochs.shares import (
     worth,
 )
 from fallow.domain.epochs.state import Owed, State
+from fallow.domain.epochs.withdrawing import owed_for
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.verification import Standing
 
@@ -66,6 +67,7 @@ def fold(
     economy = economy._replace(given=economy.given + worth(incentive.total(), pool.price))
     owed = Counter(opening.owed)
     owed.update(payouts(usage, incentive, rules))
+    owed.update(owed_for(core.withdrawals.owed, rules))
     lines = [tally.line(key, scores[key], usage[key], incentive[key]) for key, tally in sorted(read.tallies.items())]
     state = State(
         epochs=opening.epochs + 1,

@@ -107,7 +107,17 @@ def read_lines(data: bytes) -> list[Line]:
         InvalidInput: it is malformed.
     """
     file = File(name=LINES, size=len(data), sha256=hashlib.sha256(data).digest(), count=0)
-    return [line for _, rows in read_frames(file, [data]) for line in convert(rows, list[Line], "epoch.lines")]
+    return list(lines_of(file, [data]))
+
+
+def lines_of(file: File, chunks: Iterable[bytes]) -> Iterator[Line]:
+    """Read the file piece by piece; that it is the one that is meant is only known at its end.
+
+    Raises:
+        InvalidInput: it is another file, or malformed.
+    """
+    for _, rows in read_frames(file, chunks):
+        yield from convert(rows, list[Line], "epoch.lines")
 
 
 def _frames(lines: Iterable[Line]) -> Iterator[bytes]:
