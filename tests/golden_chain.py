@@ -18,6 +18,8 @@ from fallow.domain.chain_facts import (
     ChainStaked,
     ChainUnbonded,
 )
+from fallow.domain.price_facts import BurnCredited, PriceAccepted, PriceReported
+from fallow.domain.records import Body
 
 ONE, OTHER, TOKENS = bytes(range(20)), bytes(range(1, 21)), (10**27).to_bytes(32)
 WHERE: dict[str, Any] = {"block": 1234, "place": 5, "transaction": bytes(range(32))}
@@ -50,4 +52,18 @@ CHAIN_BODIES: tuple[ChainFact, ...] = (
     ),
     ChainSlashStopped(slash=bytes(32), **WHERE),
     ChainSlashed(slash=bytes(32), operator=ONE, from_staked=TOKENS, from_leaving=bytes(32), **WHERE),
+)
+PRICE_BODIES: tuple[Body, ...] = (
+    PriceReported(
+        feed=ONE, price_microusd=250_000, doubt_microusd=125, at_ms=1_800_000_000_000, signature=bytes(range(65))
+    ),
+    PriceAccepted(price_microusd=125_000),
+    BurnCredited(
+        transaction=bytes(range(32)),
+        place=5,
+        account=OTHER,
+        burned=TOKENS,
+        price_microusd=250_000,
+        credit_microusd=250_000_000_000_000,
+    ),
 )

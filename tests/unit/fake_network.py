@@ -140,6 +140,9 @@ class FakeNetwork:
             calls.GRANT: (calls.Grant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
             calls.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
             calls.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),
+            calls.PRICE: (dict, lambda _: _soon(price_view())),
+            calls.REPORT_PRICE: (calls.ReportPrice, lambda _: _soon(price_view())),
+            calls.ACCEPT_PRICE: (calls.AcceptPrice, lambda _: _soon(price_view())),
             calls.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
             calls.ACT: (calls.Act, lambda ask: _soon(action_view(ask))),
             calls.ACTIONS: (calls.Page, lambda _: _soon([])),
@@ -317,6 +320,11 @@ def reserve_view() -> views.ReserveView:
         account="0x" + "ab" * 20, reason="owner.paused", leases=2, refunded_microusd=8, made_good_microusd=12
     )
     return views.ReserveView(purse=purse, uses=[use])
+
+
+def price_view() -> views.PriceView:
+    quote = views.QuoteOfFeedView(feed=OTHER, price_microusd=250_000, doubt_microusd=0, at=1)
+    return views.PriceView(price_microusd=250_000, why="", last_microusd=250_000, quotes=[quote], waiting=2)
 
 
 def quote_view() -> views.QuoteView:

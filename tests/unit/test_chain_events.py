@@ -13,6 +13,7 @@ from importlib.resources import files
 
 import pytest
 
+from fallow.adapters.memory.burn_store import MemoryBurnStore
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.chain_store import MemoryChainStore
 from fallow.adapters.memory.database import MemoryDatabase
@@ -100,6 +101,7 @@ class World:
     def __init__(self) -> None:
         self.chain, self.database, self.ledger = EventChain(), MemoryDatabase(), MemoryLedger()
         self.store, self.decisions = MemoryChainStore(), MemoryDecisionStore()
+        self.burns = MemoryBurnStore()
 
     async def looker(self) -> ChainEvents:
         """One that just started."""
@@ -116,6 +118,7 @@ class World:
             database=self.database,
             ledger=self.ledger,
             store=self.store,
+            burns=self.burns,
             decisions=self.decisions,
         )
 

@@ -26,6 +26,7 @@ from fallow.adapters.nats.permissions import INBOX_ROOT, Permissions, Refusal, i
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
 from fallow.adapters.nats.tunnel import PATH as BUS_PATH
 from fallow.adapters.nats.tunnel import BusTunnels
+from fallow.adapters.postgres.burn_store import PostgresBurnStore
 from fallow.adapters.postgres.chain_store import PostgresChainStore
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
@@ -64,7 +65,9 @@ from fallow.domain.encoding import tagged_hash
 from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.identity import address
+from fallow.domain.price_facts import read_feeds
 from fallow.domain.records import SALT_BYTES
+from fallow.domain.rewards.oracle import guard_of
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
 from fallow.ports.rpc import Empty, call
@@ -85,6 +88,7 @@ from fallow.services.registry.delegations import Delegations
 from fallow.services.registry.service import Registry
 from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
+from fallow.services.settle.burns import Burns
 from fallow.services.settle.chain_events import ChainEvents
 from fallow.services.settle.payouts import Payouts
 from fallow.services.settle.service import Settle
@@ -134,6 +138,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             await stack.enter_async_context(_subscriptions(ground).running())
             await stack.enter_async_context(_withdrawals(ground).running())
             await stack.enter_async_context((await _payouts(ground, data)).running())
+            await stack.enter_async_context(_burns(ground).running())
             if place.chain_url:
                 await stack.enter_async_context(_chain_events(ground, data))
         if "registry" in roles:
@@ -222,6 +227,7 @@ async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
             database=ground.database,
             ledger=PostgresLedger(),
             store=PostgresChainStore(),
+            burns=PostgresBurnStore(),
             decisions=PostgresDecisionStore(),
         )
         async with events.running():
@@ -258,6 +264,22 @@ def _withdrawals(ground: Ground) -> Withdrawals:
         clock=ground.clock,
         database=ground.database,
         ledger=PostgresLedger(),
+        decisions=PostgresDecisionStore(),
+    )
+
+
+def _burns(ground: Ground) -> Burns:
+    settings = ground.settings
+    feeds = read_feeds(settings.price_feeds)
+    return Burns(
+        net=ground.place.net,
+        feeds=feeds,
+        guard=guard_of(len(feeds), age_max_ms=settings.price_age_s * 1000, jump_max_ppm=settings.price_jump_ppm),
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        ledger=PostgresLedger(),
+        store=PostgresBurnStore(),
         decisions=PostgresDecisionStore(),
     )
 

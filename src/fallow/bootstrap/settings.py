@@ -84,6 +84,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Annotated[int, Meta(ge=0, le=30 * 86_400)],
         _doc("Seconds from a root's submission until claims count on it, when the contracts are made."),
     ] = 3600
+    price_feeds: Annotated[
+        str,
+        _doc(
+            "Addresses of who reports the token's price, with commas, at most 31. Fewer than a third of them may lie. "
+            "Burned tokens become credits at their price; without feeds they wait."
+        ),
+    ] = ""
+    price_age_s: Annotated[Annotated[int, Meta(ge=30, le=86_400)], _doc("Seconds that a feed's word counts.")] = 600
+    price_jump_ppm: Annotated[
+        Ppm, _doc("By how much, in millionths, the price may move at once before the operator has to look at it.")
+    ] = 200_000
     bus_connections_max: Annotated[
         Annotated[int, Meta(ge=16, le=1_000_000)],
         _doc("Connections that the embedded bus takes, one a node; the limit of open files must be above it."),

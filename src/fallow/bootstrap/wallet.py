@@ -63,6 +63,17 @@ class Wallet(NamedTuple):
             f"deposit/{id_}", distributor, call_data("deposit(address,uint256)", owner, amount)
         )
 
+    async def burn(self, id_: str, owner: bytes, amount: int) -> Done:
+        """Burn units of the token for credits of `owner`; the same id counts once.
+
+        Raises:
+            InsufficientFunds: the account has fewer.
+        """
+        if not self.sender.knows(f"burn/{id_}") and (await self.holdings()).token < amount:
+            raise InsufficientFunds("wallet.funds", "This account has fewer tokens.")
+        call = call_data("burnForCredits(uint256,address)", amount, owner)
+        return await self.sender.send(f"burn/{id_}", address(self.contracts.token), call)
+
 
 @asynccontextmanager
 async def open_wallet(key: Path, network: NetworkView, tls: ssl.SSLContext | None) -> AsyncIterator[Wallet]:

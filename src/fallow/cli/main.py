@@ -43,6 +43,7 @@ COMMANDS = (
     Entry("bill", "fallow.cli.bill:bill", "Show what jobs cost, and what they would cost elsewhere.", OWN),
     Entry("statement", "fallow.cli.bill:statement", "List what came in and what was paid.", OWN),
     Entry("agent", "fallow.cli.agent:app", "Offer this machine.", PROVIDE),
+    Entry("price", "fallow.cli.price:app", "Show or report the token's price.", OPERATE),
     Entry("up", "fallow.cli.up:app", "Start a network.", OPERATE),
     Entry("serve", "fallow.cli.serve:app", "Run parts of a network.", OPERATE),
     Entry("chain", "fallow.cli.chain:app", "Act on the network's own chain.", OPERATE),

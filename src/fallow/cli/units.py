@@ -12,6 +12,10 @@ from fallow.domain.resources import GIB_MIB, Resources
 MICROUSD = 1_000_000
 NUMBER_MAX = 10**18
 CENT_DIGITS, MICRO_DIGITS = 2, 6
+TOKEN_DIGITS = 18
+TOKEN = 10**TOKEN_DIGITS
+TOKEN_UNITS_MAX = 10**27
+"""More are never minted; within the 28 digits that decimal numbers have here."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -31,6 +35,17 @@ def microusd(text: str) -> int:
         InvalidInput: it is no number, negative, beyond all bounds, or finer than a millionth.
     """
     return _scaled(text, MICROUSD, "an amount of US dollars")
+
+
+def token_units(text: str) -> int:
+    """Read a number of tokens, for example `2.5`, as units of 10^-18; InvalidInput when it is none."""
+    return _scaled(text, TOKEN, "a number of tokens", TOKEN_UNITS_MAX)
+
+
+def tokens(units: int) -> str:
+    """Show a number of tokens, for example `2.5`."""
+    whole, rest = divmod(units, TOKEN)
+    return f"{whole:,}.{rest:0{TOKEN_DIGITS}d}".rstrip("0").rstrip(".")
 
 
 def cpu_milli(text: str) -> int:
@@ -65,10 +80,10 @@ def when(ms: int | None) -> str:
     return "" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _scaled(text: str, scale: int, what: str) -> int:
+def _scaled(text: str, scale: int, what: str, number_max: int = NUMBER_MAX) -> int:
     try:
         value = Decimal(text) * scale
-        if value.is_finite() and 0 <= value <= NUMBER_MAX and value == value.to_integral_value():
+        if value.is_finite() and 0 <= value <= number_max and value == value.to_integral_value():
             return int(value)
     except InvalidOperation:
         pass

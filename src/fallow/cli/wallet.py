@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file, load_key, new
 from fallow.cli.show import Json, say, show_json, table, tell
-from fallow.cli.units import microusd, usd
+from fallow.cli.units import microusd, token_units, tokens, usd
 from fallow.domain.identity import address, address_text
 from fallow.domain.views import NetworkView
 from fallow.sdk.accounts import new_id
@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 app = App(name="wallet", help="Your account on the network's chain.")
 app.command(new)
-
-TOKEN_DECIMALS = 18
 
 
 @app.command
@@ -64,7 +62,7 @@ def balance(*, key: KeyFile = None, json: Json = False) -> None:
         return
     rows = [
         ("settlement asset on the chain", account, usd(settlement)),
-        ("tokens on the chain", account, _tokens(token)),
+        ("tokens on the chain", account, tokens(token)),
         ("paid credits", credits_.account, usd(paid)),
     ]
     table(["WHAT", "ACCOUNT", ">AMOUNT"], rows, empty="")
@@ -132,6 +130,36 @@ def _own_account(key: KeyFile) -> str:
     return address_text(address_of(load_key(key)))
 
 
+@app.command
+def burn(
+    amount: str,
+    /,
+    *,
+    account: Annotated[str, Parameter(help="Whose credits they become; the account of your API key by default.")] = "",
+    id_: Annotated[str, Parameter(name="--id", help="Repeat an interrupted burn by its id: it counts once.")] = "",
+    key: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Burn a number of tokens for credits, which can never be withdrawn. They wait until the network has a price."""
+    units, burn_id = token_units(amount), id_ or new_id()
+    with profiles.connect() as client:
+        owner = account or client.balance().account
+    if not json:
+        tell(f"Burn {burn_id}: should it be interrupted, repeat it with --id {burn_id}")
+
+    async def work(wallet: Wallet) -> tuple[str, bool]:
+        done = await wallet.burn(burn_id, address(owner), units)
+        return "0x" + done.transaction.hex(), done.succeeded
+
+    transaction, succeeded = _with_wallet(work, key)
+    if json:
+        show_json({"id": burn_id, "account": owner, "transaction": transaction, "succeeded": succeeded})
+    elif succeeded:
+        say(f"{tokens(units)} tokens burned for {owner} in {transaction}. Their price: fallow price show")
+    else:
+        say(f"The contract refused it ({transaction}). Nothing was burned.")
+
+
 def _with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
     from fallow.bootstrap.wallet import open_wallet  # noqa: PLC0415 - heavy, and not installed with every part
 
@@ -150,8 +178,3 @@ def _with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
 def _contracts(network: NetworkView) -> dict[str, str]:
     shown = ("settlement", "token", "distributor", "validators", "vault", "timelock")
     return {name: getattr(network.contracts, name) for name in shown} if network.contracts else {}
-
-
-def _tokens(units: int) -> str:
-    whole, rest = divmod(units, 10**TOKEN_DECIMALS)
-    return f"{whole:,}.{rest:0{TOKEN_DECIMALS}d}".rstrip("0").rstrip(".")

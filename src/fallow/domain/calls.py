@@ -14,6 +14,7 @@ from msgspec import Meta
 from fallow.domain.delegations import RECEIPTS_MAX, PublicKey, Receipt, Signature
 from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
+from fallow.domain.price_facts import PRICE_MAX, Price
 from fallow.domain.records import Opening
 from fallow.domain.resources import CPU_MILLI_MAX, PRICE_MICROUSD_MAX
 from fallow.domain.streams import DirectAddress, Purpose, Words
@@ -98,6 +99,9 @@ SUBSCRIBE = "settle.subscribe"
 UNSUBSCRIBE = "settle.unsubscribe"
 SUBSCRIPTIONS = "settle.subscriptions"
 METER = "settle.meter"
+REPORT_PRICE = "settle.report_price"
+ACCEPT_PRICE = "settle.accept_price"
+PRICE = "settle.price"
 
 
 LAG_BOUNDS_MS = (1, 2, 5, 10, 20, 30, 40, 50, 75, 100, 200, 500, 1000, 5000)
@@ -453,6 +457,21 @@ class Fund(Request, frozen=True, kw_only=True):
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
     purpose: Literal["fee", "reserve"]
     amount_microusd: Annotated[int, Meta(ge=1, le=10**15)]
+
+
+class ReportPrice(Request, frozen=True, kw_only=True):
+    """What a feed says one token is worth, in micro-US-dollars; it signed `price_text` as wallets do."""
+
+    price_microusd: Price
+    doubt_microusd: Annotated[int, Meta(ge=0, le=PRICE_MAX)] = 0
+    at_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    signature: Annotated[str, Meta(pattern="^0x[0-9a-f]{130}$", max_length=132)]
+
+
+class AcceptPrice(Request, frozen=True, kw_only=True):
+    """Let the price go on from here after a jump."""
+
+    price_microusd: Price
 
 
 class Subscribe(Request, frozen=True, kw_only=True):

@@ -63,6 +63,7 @@ class Kind(IntEnum):
     DEPOSIT = 11
     PAID_OUT = 12
     WITHDRAWAL = 13
+    BURN = 14
 
 
 NETWORK = b""
@@ -165,6 +166,20 @@ def pay_out(epoch: int, owner: bytes, amount: int) -> Transfer:
         credit.value,
         Kind.PAID_OUT.value,
         ref=epoch.to_bytes(8),
+    )
+
+
+def burn(chain_id: int, transaction: bytes, place: int, to: bytes, amount: int) -> Transfer:
+    """Give burned credits for tokens that were burned: by log number `place` of a transaction, which counts once."""
+    credit = Credit.BURNED
+    return transfer(
+        _id("burn", chain_id.to_bytes(8) + transaction + place.to_bytes(8)),
+        account_id(Purpose.ISSUER, credit),
+        account_id(Purpose.WALLET, credit, to),
+        amount,
+        credit.value,
+        Kind.BURN.value,
+        ref=transaction,
     )
 
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.facts import CreditWithdrawn, LeaseSettled, NodeShown
+from fallow.domain.price_facts import PRICE_FACTS
 from fallow.domain.records import Body
 
-DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown, CreditWithdrawn, *CHAIN_FACTS)
+DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown, CreditWithdrawn, *CHAIN_FACTS, *PRICE_FACTS)
 
 
 class Decision(NamedTuple):

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.places import Cell, is_cell
+from fallow.domain.price_facts import PRICE_FACTS
 from fallow.domain.records import Body, Count
 from fallow.domain.resources import Resources, Terms
 
@@ -219,4 +220,5 @@ CORE_FACTS: tuple[type[Body], ...] = (
     NodeShown,
     CreditWithdrawn,
     *CHAIN_FACTS,
+    *PRICE_FACTS,
 )

@@ -352,6 +352,28 @@ class PurseView(View, frozen=True, kw_only=True):
     paid_out: dict[str, int]
 
 
+class QuoteOfFeedView(View, frozen=True, kw_only=True):
+    """What a feed said last of a token's price, in micro-US-dollars, and when (milliseconds since 1970)."""
+
+    feed: str
+    price_microusd: int
+    doubt_microusd: int
+    at: int
+
+
+class PriceView(View, frozen=True, kw_only=True):
+    """The price that burned tokens are credited at; None where there is no sound one, and `why` not.
+
+    `last_microusd` is the last one that held (0: none yet). `waiting` burns are credited once there is a price.
+    """
+
+    price_microusd: int | None
+    why: str
+    last_microusd: int
+    quotes: list[QuoteOfFeedView]
+    waiting: int
+
+
 class ReserveUseView(View, frozen=True, kw_only=True):
     """What the reserve paid about a provider's leases that ended for one reason.
 

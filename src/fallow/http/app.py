@@ -23,6 +23,7 @@ from fallow.http import (
     jobs,
     logs,
     operators,
+    prices,
     public,
     reach,
     signing,
@@ -128,6 +129,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *checks.PUBLIC_ROUTES,
     *epochs.PUBLIC_ROUTES,
     *votes.PUBLIC_ROUTES,
+    *prices.PUBLIC_ROUTES,
     Router(
         path="/",
         route_handlers=[
@@ -142,6 +144,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *operators.ROUTES,
             *checks.ROUTES,
             *epochs.ROUTES,
+            *prices.ROUTES,
         ],
         security=[{"apiKey": []}],
     ),

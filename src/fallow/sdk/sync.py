@@ -50,6 +50,10 @@ class Client(Waiting):
     plant = waits(AsyncClient.plant)
     verify_draws = waits(AsyncClient.verify_draws)
 
+    price = waits(AsyncClient.price)
+    report_price = waits(AsyncClient.report_price)
+    accept_price = waits(AsyncClient.accept_price)
+
     epochs = waits(AsyncClient.epochs)
     epoch = waits(AsyncClient.epoch)
     votes = waits(AsyncClient.votes)

@@ -62,6 +62,44 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return median
 
 
+class Oracle(msgspec.Struct, frozen=True):
+    """What is known of a price: the latest word of each source, and the last price that held (0: none yet)."""
+
+    quotes: dict[str, Quote] = {}
+    held: int = 0
+
+    def told(self, quote: Quote, guard: Guard, now_ms: int) -> Oracle:
+        """Hear a source; where a price holds with its word, the next one is measured by it.
+
+        Raises:
+            InvalidInput: `price.old`: that source has said something newer.
+        """
+        last = self.quotes.get(quote.source)
+        if last is not None and quote.at_ms <= last.at_ms:
+            raise InvalidInput("price.old", "This source has said something newer.")
+        heard = Oracle({**self.quotes, quote.source: quote}, self.held)
+        try:
+            return Oracle(heard.quotes, heard.price(guard, now_ms))
+        except Unavailable:
+            return heard
+
+    def price(self, guard: Guard, now_ms: int) -> int:
+        """The price that holds now.
+
+        Raises:
+            Unavailable: as `Guard.price`.
+        """
+        return guard.price(list(self.quotes.values()), now_ms, self.held or None)
+
+
+def guard_of(sources: int, *, age_max_ms: int, jump_max_ppm: int) -> Guard:
+    """How a price of so many sources is guarded: fewer than a third of them may lie, and as many may be silent.
+
+    Then at least 2f+1 of n > 3f are heard, of whom f lie: in the middle stands an honest word, or one between two.
+    """
+    return Guard(sources_min=sources - (sources - 1) // 3, age_max_ms=age_max_ms, jump_max_ppm=jump_max_ppm)
+
+
 def credits_for(burned: int, price: int) -> int:
     """Micro-US-dollars of credits for tokens that were burned, rounded down.
 

@@ -1,8 +1,8 @@
 """What happens on the chain becomes credits and records, each event once.
 
-How far the chain was read is noted in the transaction that takes what was read: deposits into the ledger, and each
-event into the network's outbox, in the chain's order. So a crash loses no event and repeats none, and several copies
-may run.
+How far the chain was read is noted in the transaction that takes what was read: deposits into the ledger, burns to
+those which wait for a price, and each event into the network's outbox, in the chain's order. So a crash loses no
+event and repeats none, and several copies may run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from functools import partial
 
 from fallow.domain import calls
 from fallow.domain.chain_events import TOPICS, read_event
-from fallow.domain.chain_facts import ChainDeposited, ChainFact
+from fallow.domain.chain_facts import ChainBurned, ChainDeposited, ChainFact
 from fallow.domain.chart import accounts_of, deposit
 from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import BATCH_MAX, Transfer
+from fallow.ports.burn_store import Burn, BurnStore
 from fallow.ports.bus import Bus
 from fallow.ports.chain import Chain, Event
 from fallow.ports.chain_store import ChainStore
@@ -49,6 +50,7 @@ class ChainEvents:
         database: Database,
         ledger: Ledger,
         store: ChainStore,
+        burns: BurnStore,
         decisions: DecisionStore,
     ) -> None:
         self._chain = chain
@@ -61,6 +63,7 @@ class ChainEvents:
         self._database = database
         self._ledger = ledger
         self._store = store
+        self._burns = burns
         self._decisions = decisions
 
     @asynccontextmanager
@@ -125,6 +128,7 @@ class ChainEvents:
         owners = {fact.account for fact in deposits}
         await self._ledger.open_accounts(tx, [each for owner in sorted(owners) for each in accounts_of(owner)])
         await self._post(tx, [_transfer(fact, chain_id) for fact in deposits])
+        await self._burns.wait(tx, [_burn(fact, chain_id) for fact in facts if isinstance(fact, ChainBurned)])
         now = self._clock.now_ms()
         await self._decisions.add(tx, [Decision(now, fact) for fact in facts])
         return owners
@@ -147,3 +151,7 @@ class ChainEvents:
 
 def _transfer(fact: ChainDeposited, chain_id: int) -> Transfer:
     return deposit(chain_id, fact.transaction, fact.place, fact.account, int.from_bytes(fact.amount))
+
+
+def _burn(fact: ChainBurned, chain_id: int) -> Burn:
+    return Burn(chain_id, fact.transaction, fact.place, fact.account, int.from_bytes(fact.amount))

@@ -1,0 +1,236 @@
+"""A manipulated price feed: lies of fewer than a third, old words and jumps move no credit beyond the bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from coincurve import PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallow.adapters.memory.burn_store import MemoryBurnStore
+from fallow.adapters.memory.bus import MemoryBus, MemoryHub
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.decisions import MemoryDecisionStore
+from fallow.adapters.memory.ledger import MemoryLedger
+from fallow.domain import calls
+from fallow.domain.chart import Credit, Purpose, account_id, network_accounts
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, TooMuch, Unavailable
+from fallow.domain.ledger import Result, Transfer
+from fallow.domain.price_facts import BurnCredited, PriceAccepted, PriceReported, price_text
+from fallow.domain.rewards.oracle import TOKEN_UNITS, Oracle, Quote, guard_of
+from fallow.domain.wallets import address_of, sign_text, signer_of
+from fallow.ports.burn_store import Burn
+from fallow.ports.database import Transaction
+from fallow.services.settle.burns import AHEAD_MS, GAP_MS, Burns
+from tests.unit.agent_fakes import FakeClock
+
+NET, BUYER = "price-test", b"\xb1" * 20
+KEYS = [PrivateKey(bytes([number]) * 32) for number in range(1, 5)]
+FAIR = 250_000
+AGE_MS, JUMP_PPM = 600_000, 200_000
+
+
+class World:
+    """A network with four feeds, of whom one may lie."""
+
+    def __init__(self) -> None:
+        self.clock, self.database = FakeClock(), MemoryDatabase()
+        self.ledger: MemoryLedger = MemoryLedger()
+        self.store, self.decisions, self.sent = MemoryBurnStore(), MemoryDecisionStore(), 0
+        self.burns = self.started()
+
+    def started(self, feeds: int = 4) -> Burns:
+        """The service as it starts, with some feeds."""
+        return Burns(
+            net=NET,
+            feeds=[address_of(key) for key in KEYS[:feeds]],
+            guard=guard_of(feeds, age_max_ms=AGE_MS, jump_max_ppm=JUMP_PPM),
+            bus=MemoryBus(MemoryHub()),
+            clock=self.clock,
+            database=self.database,
+            ledger=self.ledger,
+            store=self.store,
+            decisions=self.decisions,
+        )
+
+    async def tell(self, feed: int, price: int, *, ago_ms: int = 0, doubt: int = 0, net: str = NET) -> int | None:
+        """Let a feed say a price; returns the one that holds then."""
+        at = self.clock.now_ms() - ago_ms
+        signature = "0x" + sign_text(KEYS[feed], price_text(net, price, doubt, at)).hex()
+        told = calls.ReportPrice(price_microusd=price, doubt_microusd=doubt, at_ms=at, signature=signature)
+        return (await self.burns.report(told)).price_microusd
+
+    async def fair(self, *feeds: int, price: int = FAIR) -> None:
+        """Let feeds tell the truth, and time go on."""
+        for feed in feeds:
+            await self.tell(feed, price)
+        await self.clock.advance(GAP_MS / 1000)
+
+    async def burn(self, tokens: int) -> None:
+        """Let the buyer burn tokens for credits."""
+        self.sent += 1
+        async with self.database.transaction() as tx:
+            await self.ledger.open_accounts(tx, network_accounts())
+            burn = Burn(7, self.sent.to_bytes(32), 0, BUYER, tokens * TOKEN_UNITS)
+            await self.store.wait(tx, [burn])
+
+    async def credits(self) -> int:
+        """What the buyer got of all classes: burned credits are the only ones."""
+        ids = {credit: account_id(Purpose.WALLET, credit, BUYER) for credit in Credit}
+        async with self.database.transaction() as tx:
+            found = await self.ledger.balances(tx, list(ids.values()))
+        got = {credit: found[id_].credits_posted for credit, id_ in ids.items() if id_ in found}
+        assert not got.get(Credit.GRANTED)
+        assert not got.get(Credit.PAID)
+        return got.get(Credit.BURNED, 0)
+
+
+async def test_a_burn_is_credited_once_at_the_price_that_holds() -> None:
+    world = World()
+    await world.burn(8)
+    await world.fair(0, 1, 2, 3)
+    assert await world.burns.credit() == 1
+    assert await world.burns.credit() == 0
+    assert await world.credits() == 8 * FAIR
+    bodies = [decision.body for decision in world.decisions.waiting.values()]
+    assert [type(body) for body in bodies] == [*[PriceReported] * 4, BurnCredited]
+    said = bodies[0]
+    assert isinstance(said, PriceReported)
+    text = price_text(NET, said.price_microusd, said.doubt_microusd, said.at_ms)
+    assert signer_of(text, said.signature) == said.feed  # anybody can check whose word the archive holds
+
+
+async def test_without_a_sound_price_a_burn_waits_and_says_why() -> None:
+    world = World()
+    await world.burn(8)
+    await world.fair(0, 1)
+    with pytest.raises(Unavailable, match=r"oracle\.stale"):
+        await world.burns.credit()
+    view = await world.burns.price({})
+    assert (view.price_microusd, view.waiting, await world.credits()) == (None, 1, 0)
+    assert view.why == "2 sources have a fresh price, 3 are needed."
+    world.burns = world.started()
+    await world.fair(2)
+    assert await world.burns.credit() == 1
+    assert await world.credits() == 8 * FAIR
+
+
+@pytest.mark.parametrize("lie", [1, FAIR // 2, FAIR * 2, 10**9])
+async def test_one_of_four_that_lies_moves_nothing_beyond_the_honest_words(lie: int) -> None:
+    world = World()
+    await world.burn(1)
+    for feed, price in ((0, lie), (1, FAIR - 5), (2, FAIR), (3, FAIR + 5)):
+        await world.tell(feed, price)
+    await world.burns.credit()
+    assert FAIR - 5 <= await world.credits() <= FAIR + 5
+
+
+@given(
+    n=st.integers(1, 31),
+    fair=st.integers(1_000, 10**6),
+    spread=st.lists(st.integers(-10, 10), min_size=31, max_size=31),
+    lies=st.lists(st.integers(1, 10**9), min_size=31, max_size=31),
+    doubts=st.lists(st.integers(0, 10**9), min_size=31, max_size=31),
+    silent=st.integers(0, 10),
+)
+def test_fewer_than_a_third_that_lie_and_as_many_that_are_silent_leave_an_honest_price(
+    n: int, fair: int, spread: list[int], lies: list[int], doubts: list[int], silent: int
+) -> None:
+    """Of n > 3f feeds f lie, and up to f say nothing: there is no price, or it lies between honest words."""
+    guard, faulty = guard_of(n, age_max_ms=AGE_MS, jump_max_ppm=JUMP_PPM), (n - 1) // 3
+    honest = [fair + off for off in spread[faulty : n - min(silent, faulty)]]
+    told = [*zip(lies[:faulty], doubts[:faulty], strict=True), *((price, 0) for price in honest)]
+    oracle = Oracle()
+    for place, (price, doubt) in enumerate(told):
+        oracle = oracle.told(Quote(str(place), 1, price, doubt), guard, 1)
+    try:
+        price = Oracle(oracle.quotes).price(guard, 1)
+    except Unavailable:
+        assert min(silent, faulty)
+        return
+    assert min(honest) <= price <= max(honest)
+
+
+async def test_old_words_count_no_more_and_are_not_taken_again() -> None:
+    world = World()
+    await world.fair(0, 1, 2)
+    told = sign_text(KEYS[0], price_text(NET, FAIR, 0, at := world.clock.now_ms()))
+    report = calls.ReportPrice(price_microusd=FAIR, at_ms=at, signature="0x" + told.hex())
+    await world.burns.report(report)
+    records = len(world.decisions.waiting)
+    assert (await world.burns.report(report)).price_microusd == FAIR
+    assert len(world.decisions.waiting) == records  # the same again is the same word
+    await world.clock.advance(GAP_MS / 1000)
+    await world.tell(0, FAIR)
+    with pytest.raises(InvalidInput, match=r"price\.old"):
+        await world.burns.report(report)
+    await world.clock.advance(AGE_MS / 1000 + 1)
+    await world.burn(1)
+    with pytest.raises(Unavailable, match=r"oracle\.stale"):
+        await world.burns.credit()
+    with pytest.raises(InvalidInput, match=r"price\.time"):
+        await world.burns.report(report)
+    with pytest.raises(InvalidInput, match=r"price\.time"):
+        await world.tell(1, FAIR, ago_ms=-AHEAD_MS - 1)
+
+
+async def test_a_jump_stops_burning_until_the_operator_has_looked() -> None:
+    """Also where all feeds say so: a quarter more at once is more than the fifth that is let through."""
+    world = World()
+    await world.fair(0, 1, 2, 3)
+    await world.fair(0, 1, 2, 3, price=FAIR * 5 // 4)
+    await world.burn(1)
+    with pytest.raises(Unavailable, match=r"oracle\.jump"):
+        await world.burns.credit()
+    assert "a person has to look" in (await world.burns.price({})).why
+    with pytest.raises(Conflict, match=r"price\.not_so"):
+        await world.burns.accept(calls.AcceptPrice(price_microusd=FAIR * 2))
+    assert (await world.burns.accept(calls.AcceptPrice(price_microusd=FAIR * 5 // 4))).price_microusd == FAIR * 5 // 4
+    await world.burns.credit()
+    assert await world.credits() == FAIR * 5 // 4
+    assert any(isinstance(decision.body, PriceAccepted) for decision in world.decisions.waiting.values())
+
+
+async def test_only_feeds_are_heard_and_none_too_often() -> None:
+    world = World()
+    await world.fair(0, 1, 2, 3)
+    world.burns = world.started(feeds=3)
+    with pytest.raises(NotAllowed, match=r"price\.no_feed"):
+        await world.tell(3, FAIR)
+    with pytest.raises(NotAllowed, match=r"price\.no_feed"):
+        await world.tell(0, FAIR, net="another")
+    await world.tell(0, FAIR)
+    await world.clock.advance(GAP_MS / 1000 - 1)
+    with pytest.raises(TooMuch, match=r"price\.too_often"):
+        await world.tell(0, FAIR)
+    assert len((await world.burns.price({})).quotes) == 3  # who is no feed any more has no say
+
+
+class DyingLedger(MemoryLedger):
+    """Dies once after it has posted."""
+
+    dies = True
+
+    async def post(self, tx: Transaction, transfers: Sequence[Transfer], now_ms: int) -> list[Result]:
+        """See the port."""
+        results = await super().post(tx, transfers, now_ms)
+        if self.dies:
+            self.dies = False
+            raise Unavailable("database.away", "")
+        return results
+
+
+async def test_a_credit_that_fails_leaves_the_burn_waiting_and_counts_once() -> None:
+    world = World()
+    world.ledger = DyingLedger()
+    world.burns = world.started()
+    await world.burn(3)
+    await world.fair(0, 1, 2, 3)
+    with pytest.raises(Unavailable, match=r"database\.away"):
+        await world.burns.credit()
+    assert ((await world.burns.price({})).waiting, await world.credits()) == (1, 0)
+    await asyncio.gather(world.burns.credit(), world.started().credit())
+    assert ((await world.burns.price({})).waiting, await world.credits()) == (0, 3 * FAIR)

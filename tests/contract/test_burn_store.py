@@ -1,0 +1,95 @@
+"""Burns that wait and the price that is known, in memory and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fallow.adapters.memory.burn_store import MemoryBurnStore
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.postgres.burn_store import PostgresBurnStore
+from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.domain.errors import Conflict
+from fallow.domain.rewards.oracle import Oracle, Quote
+from fallow.ports.burn_store import Burn, BurnStore
+from fallow.ports.database import Database
+
+Stores = tuple[Database, BurnStore]
+BURNS = [Burn(1 << 52, bytes(32), place, bytes(20), 10**27 + place) for place in range(3)]
+
+
+@pytest.fixture
+def memory_burns() -> Stores:
+    return MemoryDatabase(), MemoryBurnStore()
+
+
+@pytest.fixture
+async def postgres_burns(postgres_dsn: str) -> AsyncIterator[Stores]:
+    async with open_database(postgres_dsn, pool_size=4) as database:
+        await migrate(database, builtin("settle"))
+        yield database, PostgresBurnStore()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def burns(request: pytest.FixtureRequest) -> Stores:
+    made: Stores = request.getfixturevalue(f"{request.param}_burns")
+    return made
+
+
+async def test_those_that_wait_longest_come_first_and_once(burns: Stores) -> None:
+    database, store = burns
+    async with database.transaction() as tx:
+        await store.wait(tx, BURNS)
+    async with database.transaction() as tx:
+        assert await store.take(tx, 2) == BURNS[:2]
+        assert await store.count(tx) == 1
+    async with database.transaction() as tx:
+        assert await store.take(tx, 2) == BURNS[2:]
+        assert await store.take(tx, 2) == []
+
+
+async def test_a_burn_waits_once(burns: Stores) -> None:
+    database, store = burns
+
+    async def again() -> None:
+        async with database.transaction() as tx:
+            await store.wait(tx, BURNS[:1])
+
+    await again()
+    with pytest.raises(Conflict, match=r"database\.duplicate"):
+        await again()
+
+
+async def test_what_is_not_committed_still_waits(burns: Stores) -> None:
+    database, store = burns
+
+    async def take_and_die() -> None:
+        async with database.transaction() as tx:
+            await store.take(tx, 9)
+            raise RuntimeError
+
+    async with database.transaction() as tx:
+        await store.wait(tx, BURNS)
+    with pytest.raises(RuntimeError):
+        await take_and_die()
+    async with database.transaction() as tx:
+        assert await store.take(tx, 9) == BURNS
+
+
+async def test_the_price_is_kept_and_changed_by_one_at_a_time(burns: Stores) -> None:
+    database, store = burns
+
+    async def tell(feed: str) -> None:
+        async with database.transaction() as tx:
+            oracle = await store.oracle(tx)
+            await store.save(tx, Oracle({**oracle.quotes, feed: Quote(feed, 5, 6, 7)}, oracle.held + 1))
+
+    async with database.transaction() as tx:
+        assert await store.oracle(tx) == Oracle()
+    await asyncio.gather(tell("one"), tell("other"))
+    async with database.transaction() as tx:
+        quotes = {feed: Quote(feed, 5, 6, 7) for feed in ("one", "other")}
+        assert await store.oracle(tx) == Oracle(quotes, 2)
