@@ -52,6 +52,7 @@ from fallow.domain.identity import verify
 from fallow.domain.merkle import merkle_root
 from fallow.domain.records import make_record
 from fallow.domain.signing import signed_message
+from fallow.ports.epochs import without_chain
 from fallow.ports.ingest_store import EpochEnd
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import call
@@ -199,6 +200,7 @@ async def close_s(dsn: str, folder: Path) -> tuple[Took, int]:
             archive=folder_archive(folder),
             rules=Rules(),
             meterings={},
+            attesting=without_chain(NET),
         )
         await closing.close_next()
         return Took(time.monotonic() - began, time.process_time() + postgres_used_s() - used_s), end.epoch

@@ -19,6 +19,7 @@ import pytest
 from fallow.adapters.engines import launch
 from fallow.adapters.engines.folders import write_private
 from fallow.bootstrap.contracts import read_contracts
+from fallow.bootstrap.keys import load_keys
 from fallow.bootstrap.place import Place, read_place, write_place
 from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.up import roles_of
@@ -44,7 +45,6 @@ class Role:
 
     def take_key(self, number: int) -> None:
         """Let the operator's key be this one."""
-        (self.data / "secrets").mkdir(mode=0o700)
         write_private(self.data / "secrets" / "chain.key", number.to_bytes(32).hex() + "\n")
 
     @contextmanager
@@ -101,6 +101,7 @@ def role(tmp_path: Path, unused_tcp_port: int) -> Role:
         net=NET, postgres_dsn="", bus_url="", bus_public_url="", url="", http_host="", http_port=0, chain_url=url
     )
     write_place(tmp_path, place)
+    load_keys(tmp_path, create=True)
     (tmp_path / "effective-settings.json").write_bytes(msgspec.json.encode(Settings(chain_port=unused_tcp_port)))
     return Role(tmp_path)
 

@@ -21,6 +21,7 @@ from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import Conflict, Unavailable
 from fallow.ports.archive import whole
+from fallow.ports.epochs import without_chain
 from fallow.ports.ingest_store import EpochEnd
 from fallow.ports.rpc import call
 from fallow.services.epochs.service import LEAD_MS, LOOK_S, Closing
@@ -57,6 +58,7 @@ class ClosingWorld(World):
             archive=self.archive,
             rules=Rules(),
             meterings={"compute": ComputeMetering()},
+            attesting=without_chain(NET),
         )
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from fallow.bootstrap.settings import Settings, load_settings
 from fallow.bootstrap.tls import own_context
 from fallow.domain.chains import chain_id_of
 from fallow.domain.epochs.quorum import read_validators
-from fallow.domain.errors import NotFound
+from fallow.domain.errors import Conflict, NotFound
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done, Rules
 from fallow.domain.transactions import call_data
@@ -38,6 +38,8 @@ SENDS = "chain/operator-sends.log"
 EMBEDDED = Rules(depth=1)
 """The embedded chain takes no block back."""
 POLL_S = 0.25
+TURN_S = 15
+"""How long it takes at most that somebody else sends something on the embedded chain, with much to spare."""
 GIVE = "give(address,uint256)"
 
 
@@ -56,15 +58,15 @@ def operator_signer(data: Path) -> FileSigner:
     return FileSigner(path)
 
 
-async def make_contracts(data: Path, settings: Settings, chain: Chain, clock: Clock) -> None:
-    """Make the contracts unless they are there.
+async def make_contracts(data: Path, settings: Settings, chain: Chain, clock: Clock) -> ContractsView:
+    """Make the contracts unless they are there; returns where they are.
 
     Raises:
         InvalidInput: a validator's address is none, or there are too many.
         Conflict: the chain refuses one.
     """
-    if read_contracts(data) is not None:
-        return
+    if (there := read_contracts(data)) is not None:
+        return there
     signer = await asyncio.to_thread(operator_signer, data)
     named = read_validators(settings.validators)
     plan = Plan(signer.address, named or [signer.address], settings.activation_s)
@@ -78,8 +80,10 @@ async def make_contracts(data: Path, settings: Settings, chain: Chain, clock: Cl
         validators=address_text(made.validators),
         vault=address_text(made.vault),
         timelock=address_text(made.timelock),
+        operator=address_text(signer.address),
     )
     write_private(data / FILE, msgspec.json.encode(view).decode() + "\n")
+    return view
 
 
 async def give_test_dollars(data: Path, id_: str, to: bytes, units: int) -> Done:
@@ -101,19 +105,34 @@ async def give_test_dollars(data: Path, id_: str, to: bytes, units: int) -> Done
 
 @asynccontextmanager
 async def operator_sender(data: Path, chain: Chain, clock: Clock) -> AsyncIterator[Sender]:
-    """Send with the operator's key while the context is open.
+    """Send with the operator's key while the context is open; waits a little for who does just now.
 
     Raises:
-        Conflict: another process does just now.
+        Conflict: another process does for long.
     """
-    with data_lock(data, "chain-operator"), closing(BlockLog(data / SENDS)) as log:
+    async with AsyncExitStack() as stack:
+        await _take_turn(stack, data, clock)
+        log = stack.enter_context(closing(BlockLog(data / SENDS)))
         signer = operator_signer(data)
         number = chain_id_of(read_place(data).net)
         sender = Sender(
             chain=chain, chain_id=number, signer=signer, log=log, clock=clock, rules=EMBEDDED, poll_s=POLL_S
         )
-        async with sender.running():
-            yield sender
+        await stack.enter_async_context(sender.running())
+        yield sender
+
+
+async def _take_turn(stack: AsyncExitStack, data: Path, clock: Clock) -> None:
+    give_up = clock.now_ms() + TURN_S * 1000
+    while True:
+        try:
+            stack.enter_context(data_lock(data, "chain-operator"))
+        except Conflict:
+            if clock.now_ms() >= give_up:
+                raise
+            await clock.sleep(POLL_S)
+        else:
+            return
 
 
 def local_chain(place: Place, settings: Settings) -> str:

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from nacl.signing import SigningKey
 
-from fallow.adapters.archive import StoreArchive, folder_archive, url_archive
 from fallow.adapters.blobs import FolderBlobs
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.evm.rpc import connect_chain
@@ -53,8 +52,8 @@ from fallow.bootstrap.listening import address_of, refuse_outside, url_of
 from fallow.bootstrap.place import Place, bus_context, read_place
 from fallow.bootstrap.plugins import load_meterings, load_verticals
 from fallow.bootstrap.proxies import read_proxies
-from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import CORE, Settings
+from fallow.bootstrap.settling import attesting, open_archive, rules_of
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
@@ -62,7 +61,6 @@ from fallow.domain.chain_events import CONTRACTS
 from fallow.domain.chains import chain_id_of
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
-from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.identity import address
 from fallow.domain.price_facts import read_feeds
@@ -151,7 +149,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             heard.append(rounds)
             await stack.enter_async_context(market.running())
         if "epochs" in roles:
-            await stack.enter_async_context((await _closing(ground, data)).running())
+            await stack.enter_async_context(_closing(ground, data))
         yield
 
 
@@ -313,35 +311,31 @@ def _ingest(ground: Ground) -> Ingest:
     )
 
 
-async def _closing(ground: Ground, data: Path) -> Closing:
+@asynccontextmanager
+async def _closing(ground: Ground, data: Path) -> AsyncIterator[None]:
     meterings = load_meterings()
     kinds = {fact.kind for fact in CORE_FACTS}.union(*(one.kinds for one in meterings.values()))
-    return Closing(
-        net=ground.place.net,
-        holder=secrets.token_hex(8),
-        sign=ground.keys.sign,
-        network_key=bytes(ground.keys.network.verify_key),
-        kinds=kinds,
-        validators=read_validators(ground.settings.validators),
-        folder=data / "closing",
-        bus=ground.bus,
-        clock=ground.clock,
-        database=ground.database,
-        log=PostgresIngestStore(),
-        store=PostgresEpochStore(),
-        archive=await asyncio.to_thread(open_archive, data, ground.settings),
-        rules=await asyncio.to_thread(read_rewards, ground.settings),
-        meterings=meterings,
-    )
-
-
-def open_archive(data: Path, settings: Settings) -> StoreArchive:
-    """Open the archive that the settings name.
-
-    Raises:
-        InvalidInput: `archive.url`.
-    """
-    return url_archive(settings.archive_url) if settings.archive_url else folder_archive(data / "archive")
+    rules = await asyncio.to_thread(rules_of, data, ground.place, ground.settings)
+    async with attesting(data, ground.place, ground.settings) as attested:
+        closing = Closing(
+            net=ground.place.net,
+            holder=secrets.token_hex(8),
+            sign=ground.keys.sign,
+            network_key=bytes(ground.keys.network.verify_key),
+            kinds=kinds,
+            folder=data / "closing",
+            bus=ground.bus,
+            clock=ground.clock,
+            database=ground.database,
+            log=PostgresIngestStore(),
+            store=PostgresEpochStore(),
+            archive=await asyncio.to_thread(open_archive, data, ground.settings),
+            rules=rules,
+            meterings=meterings,
+            attesting=attested,
+        )
+        async with closing.running():
+            yield
 
 
 def _sealer(ground: Ground) -> Sealer:

@@ -76,8 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     validators: Annotated[
         str,
         _doc(
-            "Addresses of who signs roots, with commas, at most 31: in the statements of epochs, and in the contracts "
-            "when they are made. Empty is the operator alone."
+            "Addresses of who signs roots, with commas, at most 31. Preset `public`: whom the contracts are made with, "
+            "empty is the operator alone. Else: whose votes about the next epochs count."
         ),
     ] = ""
     activation_s: Annotated[

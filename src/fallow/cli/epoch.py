@@ -13,7 +13,7 @@ from fallow.cli.epoch_audit import audit, explain, what_if
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import when
 from fallow.domain.epochs.promises import BrokenPromise
-from fallow.domain.views import EpochView
+from fallow.domain.views import EpochView, RootView
 from fallow.sdk.epochs import key_of
 from fallow.sdk.sync import Client
 
@@ -59,7 +59,7 @@ def show(number: int, /, *, json: Json = False) -> None:
 def votes(number: int, /, *, json: Json = False) -> int:
     """Show how validators voted about a closed epoch. The exit code is 1 while no quorum has signed what is stated."""
     with profiles.connect() as client:
-        view = client.votes(number)
+        view, contracts = client.votes(number), client.network().contracts
     if json:
         show_json(view)
         return 0 if view.decided else 1
@@ -71,6 +71,10 @@ def votes(number: int, /, *, json: Json = False) -> int:
     rows += [(each, "signed two roots") for each in view.equivocated]
     table(["VALIDATOR", "VOTE"], rows, empty="Nobody has signed it yet.")
     say(f"{len(view.signed)} of {len(view.validators)} signed what is stated; {view.quorum} must.")
+    if contracts and view.validators == [contracts.operator]:
+        say("The one validator is the operator himself: it is his own word (self-attested).")
+    if view.published is not None:
+        _say_published(view.published)
     return 0 if view.decided else 1
 
 
@@ -135,6 +139,15 @@ def broken(
         say(f"The network promised {batch}.")
         say("It stated an archive that does not hold it: the promise is BROKEN." if guilty else "Its archive holds it.")
     return 1 if guilty else 0
+
+
+def _say_published(view: RootView) -> None:
+    if not view.root:
+        say(f"Its root is not on the chain. {view.why}")
+        return
+    by = f"in transaction {view.transaction}" if view.transaction else "sent by somebody else"
+    say(f"Its root is on the chain, {by}; claims count from {when(view.active_at)} UTC on.")
+    say("That chain is the network's own: to outsiders it proves nothing (self-attested).")
 
 
 def _client(url: str, ca: Path | None) -> Client:

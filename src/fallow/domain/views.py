@@ -15,7 +15,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class ContractsView(View, frozen=True, kw_only=True):
-    """Addresses of a network's contracts. `block` is the number of the block after which all of them were there."""
+    """Addresses of a network's contracts. `block` is the number of the block after which all of them were there.
+
+    `operator` is the account that made them.
+    """
 
     block: int
     settlement: str
@@ -24,6 +27,7 @@ class ContractsView(View, frozen=True, kw_only=True):
     validators: str
     vault: str
     timelock: str
+    operator: str = ""
 
 
 class NetworkView(View, frozen=True, kw_only=True):
@@ -557,6 +561,18 @@ class EpochView(View, frozen=True, kw_only=True):
     files: list[EpochFileView]
 
 
+class RootView(View, frozen=True, kw_only=True):
+    """What became of a closed epoch's root. `root` is "" while it is not on the chain, and `why` says why.
+
+    Claims count on it from `active_at` (milliseconds since 1970) on. `transaction` is "" where others have sent it.
+    """
+
+    root: str
+    active_at: int = 0
+    transaction: str = ""
+    why: str = ""
+
+
 class WrongVoteView(View, frozen=True, kw_only=True):
     """A validator that signed another root than the one that is stated, and how they differ."""
 
@@ -567,7 +583,8 @@ class WrongVoteView(View, frozen=True, kw_only=True):
 class VotesView(View, frozen=True, kw_only=True):
     """How validators voted about an epoch. `decided` says that a `quorum` signed the root that is stated.
 
-    Who `equivocated` signed two roots, and counts for neither; both are in the file `evidence/<address>`.
+    Who `equivocated` signed two roots, and counts for neither; both are in the file `evidence/<address>`. `published`
+    says what became of the root on the network's chain, where it has one.
     """
 
     epoch: int
@@ -577,6 +594,7 @@ class VotesView(View, frozen=True, kw_only=True):
     wrong: list[WrongVoteView]
     equivocated: list[str]
     decided: bool
+    published: RootView | None = None
 
 
 class EpochEndView(View, frozen=True, kw_only=True):

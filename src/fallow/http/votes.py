@@ -7,20 +7,12 @@ from typing import Any
 
 from litestar import Request, get, post
 
-from fallow.domain.epochs.ballots import (
-    EVIDENCE_BYTES_MAX,
-    count,
-    evidence,
-    evidence_name,
-    read_evidence,
-    vote_name,
-    voter,
-)
+from fallow.domain.epochs.ballots import count, evidence, evidence_name, vote_name, voter
 from fallow.domain.epochs.judging import root_of
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.epochs.quorum import VOTE_BYTES_MAX, Vote, quorum_of
 from fallow.domain.epochs.statement import Statement
-from fallow.domain.errors import Conflict, NotFound, TooMuch
+from fallow.domain.errors import Conflict, TooMuch
 from fallow.domain.identity import address_text
 from fallow.domain.views import VotesView, WrongVoteView
 from fallow.http.answers import public
@@ -29,7 +21,8 @@ from fallow.http.blobs import TakesBytes
 from fallow.http.epochs import EpochNumber, archive_of, statement_of
 from fallow.http.gateway import Gateway
 from fallow.http.params import Parts
-from fallow.ports.archive import Archive, whole
+from fallow.ports.archive import whole
+from fallow.ports.votes import published, votes_of
 
 
 @post(
@@ -77,9 +70,7 @@ def _take(gateway: Gateway, epoch: int, data: bytes) -> VotesView:
 
 def _view(gateway: Gateway, epoch: int) -> VotesView:
     statement, sealed = _statement(gateway, epoch)
-    archive = archive_of(gateway)
-    cast = [vote for validator in statement.validators for vote in _votes_of(archive, epoch, validator)]
-    found = count(cast, statement)
+    found = count(votes_of(archive_of(gateway), statement), statement)
     stated = root_of(statement, sealed)
     return VotesView(
         epoch=epoch,
@@ -94,19 +85,8 @@ def _view(gateway: Gateway, epoch: int) -> VotesView:
         ],
         equivocated=[address_text(each) for each in found.equivocations],
         decided=found.decision is not None and found.decision.root == stated,
+        published=published(archive_of(gateway), epoch),
     )
-
-
-def _votes_of(archive: Archive, epoch: int, validator: bytes) -> list[Vote]:
-    """What a validator has signed: nothing, a vote, or two that contradict each other."""
-    try:
-        return read_evidence(whole(archive, path_of(epoch, evidence_name(validator)), EVIDENCE_BYTES_MAX))
-    except NotFound:
-        pass
-    try:
-        return [Vote.decode(whole(archive, path_of(epoch, vote_name(validator)), VOTE_BYTES_MAX))]
-    except NotFound:
-        return []
 
 
 def _statement(gateway: Gateway, epoch: int) -> tuple[Statement, bytes]:

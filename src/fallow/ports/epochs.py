@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from fallow.domain.epochs.quorum import Domain
 from fallow.ports.database import Transaction
 
 
@@ -12,6 +14,27 @@ class Closed(NamedTuple):
 
     epoch: int
     statement: bytes
+
+
+class Attested(NamedTuple):
+    """Whose votes about an epoch count, for which contract, and for which of its revisions (`Distributor.revision`)."""
+
+    domain: Domain
+    validators: Sequence[bytes]
+    revision: int = 0
+
+
+Attesting = Callable[[], Awaitable[Attested]]
+"""Says what holds for an epoch that is closed now. Raises Unavailable where nobody can say."""
+
+
+def without_chain(net: str, validators: Sequence[bytes] = ()) -> Attesting:
+    """What holds on a network whose roots are signed into files."""
+
+    async def said() -> Attested:
+        return Attested(Domain.without_chain(net), validators)
+
+    return said
 
 
 class EpochStore(Protocol):

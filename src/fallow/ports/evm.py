@@ -101,16 +101,16 @@ class Machine(Protocol):
         """Execute transactions, whose nonces follow on the state, as the next block."""
         ...
 
-    def call(self, message: Message, number: int) -> bytes:
-        """Call on the state after block `number`.
+    def call(self, message: Message, number: int, timestamp_s: int = 0) -> bytes:
+        """Call on the state after block `number`, at its time, or at `timestamp_s` where that is later.
 
         Raises:
             Reverted: the call failed.
         """
         ...
 
-    def estimate(self, message: Message) -> int:
-        """Gas that a transaction like this one needs now.
+    def estimate(self, message: Message, timestamp_s: int = 0) -> int:
+        """Gas that a transaction like this one needs in the next block, at `timestamp_s`.
 
         Raises:
             Reverted: it would fail with any.

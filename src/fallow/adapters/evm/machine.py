@@ -94,17 +94,17 @@ class PyEvm:
         self._head = _block(mined.imported_block, transactions, receipts, made)
         return self._head
 
-    def call(self, message: Message, number: int) -> bytes:
+    def call(self, message: Message, number: int, timestamp_s: int = 0) -> bytes:
         """See the port."""
         header = self._chain.get_canonical_block_header_by_number(BlockNumber(number))
         with _Refusals():
-            return bytes(self._chain.get_transaction_result(self._spoof(message), header))
+            return bytes(self._chain.get_transaction_result(self._spoof(message), _at(header, timestamp_s)))
 
-    def estimate(self, message: Message) -> int:
+    def estimate(self, message: Message, timestamp_s: int = 0) -> int:
         """See the port. First with the gas of the message: py-evm tries with that of a whole block."""
-        self.call(message, self._head.number)
+        self.call(message, self._head.number, timestamp_s)
         with _Refusals():
-            return int(self._chain.estimate_gas(self._spoof(message), self._header()))
+            return int(self._chain.estimate_gas(self._spoof(message), _at(self._header(), timestamp_s)))
 
     def nonce(self, account: bytes) -> int:
         """See the port."""
@@ -135,6 +135,10 @@ class PyEvm:
         )
         # It stands for the transaction that it wraps, with a sender that nobody signed for; its class says so nowhere.
         return SpoofTransaction(transaction, from_=message.sender)  # type: ignore[return-value]
+
+
+def _at(header: BlockHeaderAPI, timestamp_s: int) -> BlockHeaderAPI:
+    return header.copy(timestamp=max(header.timestamp, timestamp_s))
 
 
 class _Refusals:

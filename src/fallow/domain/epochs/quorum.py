@@ -106,6 +106,11 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @classmethod
     def cast(cls, key: PrivateKey, domain: Domain, root: Root) -> Self:
         """Sign a root."""
+        return cls.signed(domain, root, sign_digest(key, root.digest(domain)))
+
+    @classmethod
+    def signed(cls, domain: Domain, root: Root, signature: bytes) -> Self:
+        """Make a vote of a signature under a root's digest."""
         return cls(
             chain_id=domain.chain_id,
             contract=domain.contract,
@@ -115,7 +120,7 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             settlement_total=root.settlement_total.to_bytes(32),
             token_total=root.token_total.to_bytes(32),
             archive=root.archive,
-            signature=sign_digest(key, root.digest(domain)),
+            signature=signature,
         )
 
     @classmethod

@@ -137,12 +137,14 @@ class Rpc:
     def _call(self, fields: Json, tag: str = "latest") -> str:
         message = _message(fields)
         self._check_target(message.to)
-        return data(self._chain.machine.call(message, self._by_tag(tag).number))
+        number = self._by_tag(tag).number
+        now_s = self._chain.now_s if number == self._chain.blocks[-1].number else 0
+        return data(self._chain.machine.call(message, number, now_s))
 
     def _estimate(self, fields: Json, _: str = "latest") -> str:
         message = _message(fields)
         self._check_target(message.to)
-        return quantity(self._chain.machine.estimate(message))
+        return quantity(self._chain.machine.estimate(message, self._chain.now_s))
 
     def _check_target(self, to: bytes) -> None:
         if self._makes_contracts:

@@ -89,6 +89,11 @@ class DevChain:
         mined = self.machine.nonce(account)
         return self.pool.pending_nonce(account, mined) if pending else mined
 
+    @property
+    def now_s(self) -> int:
+        """Seconds since 1970. Time goes on where no block is mined: what depends on it is asked about as of now."""
+        return self._clock.now_ms() // 1000
+
     def check(self) -> None:
         """Make sure that what the machine knows is in the log.
 

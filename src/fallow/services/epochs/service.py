@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering
-from fallow.domain.epochs.quorum import Domain
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import STATE
@@ -33,7 +32,7 @@ from fallow.ports.archive import Archive, whole
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
-from fallow.ports.epochs import Closed, EpochStore
+from fallow.ports.epochs import Attested, Attesting, Closed, EpochStore
 from fallow.ports.ingest_store import EpochEnd, IngestStore
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import call, serve
@@ -71,15 +70,14 @@ class Closing:
         archive: Archive,
         rules: Rules,
         meterings: Mapping[str, Metering],
-        validators: Sequence[bytes] = (),
+        attesting: Attesting,
     ) -> None:
         self._net = net
         self._holder = holder
         self._sign = sign
         self._network_key = network_key
         self._kinds = kinds
-        self._validators = list(validators)
-        self._domain = Domain.without_chain(net)
+        self._attesting = attesting
         self._folder = folder
         self._bus = bus
         self._clock = clock
@@ -104,7 +102,7 @@ class Closing:
 
         Raises:
             Conflict: another closer is at it (`epoch.busy`), or the archive is not this network's (`epoch.foreign`).
-            Unavailable: a part is away; what was done is found again.
+            Unavailable: a part, or the chain, is away; what was done is found again.
         """
         async with self._database.transaction() as tx:
             last = await self._store.last(tx)
@@ -120,7 +118,7 @@ class Closing:
         sealed = await asyncio.to_thread(self._said, end.epoch)
         if sealed is None:
             manifest = await self._file(end.epoch)
-            statement = self._statement(end, last, manifest)
+            statement = self._statement(end, last, manifest, await self._attesting())
             sealed = await self._say(await asyncio.to_thread(self._folded, statement, last, manifest))
         await self._note(Closed(end.epoch, sealed))
         return self._own(sealed, end.epoch)
@@ -162,7 +160,7 @@ class Closing:
         finally:
             await asyncio.to_thread(spool.remove)
 
-    def _statement(self, end: EpochEnd, last: Closed | None, manifest: Manifest) -> Statement:
+    def _statement(self, end: EpochEnd, last: Closed | None, manifest: Manifest, attested: Attested) -> Statement:
         return Statement(
             net=self._net,
             epoch=end.epoch,
@@ -170,9 +168,10 @@ class Closing:
             until_ms=end.until_ms,
             manifest=hashlib.sha256(manifest.encode()).digest(),
             previous=hashlib.sha256(last.statement).digest() if last else NONE,
-            chain_id=self._domain.chain_id,
-            contract=self._domain.contract,
-            validators=self._validators,
+            revision=attested.revision,
+            chain_id=attested.domain.chain_id,
+            contract=attested.domain.contract,
+            validators=list(attested.validators),
         )
 
     def _folded(self, statement: Statement, last: Closed | None, manifest: Manifest) -> Statement:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 
 import msgspec
 
@@ -93,6 +94,30 @@ class Sender:
         future = self._waiting.setdefault(id_, asyncio.get_running_loop().create_future())
         self._wake.set()
         return await asyncio.shield(future)
+
+    async def send_anew(self, id_: str, to: bytes, data: bytes) -> Done:
+        """Do something once that others can thwart: what was mined and failed is tried again, if it would succeed now.
+
+        What is under way goes on as it was asked for first, whatever `data` says now. Raises as `send`.
+        """
+        while (done := await self.finish(id_)) is None:
+            attempt = next(number for number in count() if not self.knows(f"{id_}/{number}"))
+            await self.send(f"{id_}/{attempt}", to, data)
+        return done
+
+    async def finish(self, id_: str) -> Done | None:
+        """Wait for what `send_anew` was asked before under this id; None where nothing was, or all of it failed.
+
+        Raises as `send`.
+        """
+        for number in count():
+            known = self._sends.get(f"{id_}/{number}")
+            if known is None:
+                return None
+            done = await self.send(known.id, known.to, known.data)
+            if done.succeeded:
+                return done
+        return None
 
     async def _first(self, id_: str, to: bytes, data: bytes) -> Send:
         if len(self._open()) >= OPEN_MAX:

@@ -1,0 +1,103 @@
+"""What ties epochs to a network's chain: whose votes count, in what income is owed, and who brings roots there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from fallow.adapters.archive import StoreArchive, folder_archive, url_archive
+from fallow.adapters.evm.rpc import connect_chain
+from fallow.bootstrap.contracts import local_chain, operator_sender, operator_signer, read_contracts
+from fallow.bootstrap.keys import load_keys
+from fallow.bootstrap.place import Place, read_place
+from fallow.bootstrap.rewards import read_rewards
+from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.tls import own_context
+from fallow.domain.chains import chain_id_of
+from fallow.domain.chart import Credit
+from fallow.domain.epochs.quorum import Domain, read_validators
+from fallow.domain.epochs.rules import NONE, Rules
+from fallow.domain.errors import Unavailable
+from fallow.domain.identity import address
+from fallow.domain.views import ContractsView
+from fallow.ports.chain import Chain
+from fallow.ports.clock import Clock
+from fallow.ports.epochs import Attested, Attesting, without_chain
+from fallow.services.sender.distributor import Distributor
+from fallow.services.sender.publishing import Publisher
+
+
+def open_archive(data: Path, settings: Settings) -> StoreArchive:
+    """Open the archive that the settings name.
+
+    Raises:
+        InvalidInput: `archive.url`.
+    """
+    return url_archive(settings.archive_url) if settings.archive_url else folder_archive(data / "archive")
+
+
+def rules_of(data: Path, place: Place, settings: Settings) -> Rules:
+    """Read the rules of rewards; on a chain, income in paid credits is owed in the asset that backs them.
+
+    Raises:
+        InvalidInput: there are no such rules.
+        Unavailable: the chain has not made its contracts.
+    """
+    rules = read_rewards(settings)
+    if not place.chain_url:
+        return rules
+    contracts = _contracts(data)
+    token = address(contracts.token) if rules.model != NONE else rules.token
+    settlement = address(contracts.settlement)
+    return msgspec.structs.replace(rules, credit=Credit.PAID.value, settlement=settlement, token=token)
+
+
+def _contracts(data: Path) -> ContractsView:
+    contracts = read_contracts(data)
+    if contracts is None:
+        raise Unavailable("chain.no_contracts", "The chain has not made its contracts yet.", "Start its role first.")
+    return contracts
+
+
+@asynccontextmanager
+async def attesting(data: Path, place: Place, settings: Settings) -> AsyncIterator[Attesting]:
+    """Tell whose votes about an epoch count: those of the contract's validators, else of those in the settings.
+
+    Raises:
+        InvalidInput: a validator's address is none, or there are too many.
+        Unavailable: the chain has not made its contracts.
+    """
+    if not place.chain_url:
+        yield without_chain(place.net, read_validators(settings.validators))
+        return
+    contracts = await asyncio.to_thread(_contracts, data)
+    async with connect_chain(local_chain(place, settings), own_context(place.tls)) as chain:
+        distributor = _distributor(chain, place.net, contracts)
+
+        async def asked() -> Attested:
+            return Attested(distributor.domain, await distributor.validators(), await distributor.revision())
+
+        yield asked
+
+
+async def publisher(data: Path, settings: Settings, contracts: ContractsView, chain: Chain, clock: Clock) -> Publisher:
+    """Put together what brings roots to a chain."""
+    place = await asyncio.to_thread(read_place, data)
+    keys = await asyncio.to_thread(load_keys, data)
+    return Publisher(
+        network_key=bytes(keys.network.verify_key),
+        archive=await asyncio.to_thread(open_archive, data, settings),
+        distributor=_distributor(chain, place.net, contracts),
+        sender=partial(operator_sender, data, chain, clock),
+        signer=await asyncio.to_thread(operator_signer, data),
+        clock=clock,
+    )
+
+
+def _distributor(chain: Chain, net: str, contracts: ContractsView) -> Distributor:
+    return Distributor(chain, Domain(chain_id_of(net), address(contracts.distributor)))
