@@ -1,0 +1,1 @@
+"""The provider's side: pieces on a disk that its owner lends."""

@@ -1,0 +1,123 @@
+"""Where each piece lies: rows of SQLite, durable before anybody is told. Blocking, and one thread at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fallow.domain.errors import Unavailable
+
+FILES: Final = ("index", "index-wal", "index-shm")
+
+_TABLES = """
+create table if not exists piece (
+  id blob primary key, log integer not null, start integer not null, length integer not null, hash blob not null,
+  stored_ms integer not null, trashed_ms integer) strict, without rowid;
+create index if not exists piece_log on piece (log);
+create index if not exists piece_trash on piece (trashed_ms) where trashed_ms is not null;
+"""
+_COLUMNS = "id, log, start, length, hash, stored_ms, trashed_ms"
+
+
+class Row(NamedTuple):
+    """A piece: `length` bytes from `start` on of log file `log`, its BLAKE3, and since when it is in the trash."""
+
+    id: bytes
+    log: int
+    start: int
+    length: int
+    hash: bytes
+    stored_ms: int
+    trashed_ms: int | None = None
+
+
+class Log(NamedTuple):
+    """A log file by what is known of its pieces: bytes that are theirs, and where the last one ends."""
+
+    live: int
+    end: int
+
+
+class Index:
+    """The file `index` of a folder. Every method raises Unavailable (`storage.disk_failing`) where that fails."""
+
+    def __init__(self, folder: Path) -> None:
+        with _translated():
+            self._db = sqlite3.connect(folder / FILES[0], isolation_level=None, check_same_thread=False)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = full")
+            self._db.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Close the file; it is whole at any time."""
+        self._db.close()
+
+    def find(self, piece: bytes) -> Row | None:
+        """Look a piece up, in the trash or not."""
+        rows = list(self._rows("where id = ?", piece))
+        return rows[0] if rows else None
+
+    def of_log(self, log: int) -> list[Row]:
+        """All pieces of a log file, in their order there."""
+        return list(self._rows("where log = ? order by start", log))
+
+    def logs(self) -> dict[int, Log]:
+        """All log files that hold a piece."""
+        with _translated():
+            query = "select log, sum(length), max(start + length) from piece group by log"
+            return {log: Log(live, end) for log, live, end in self._db.execute(query)}
+
+    def page(self, after: bytes, limit: int) -> list[Row]:
+        """Pieces in the order of their ids, for whoever goes over all of them."""
+        return list(self._rows("where id > ? order by id limit ?", after, limit))
+
+    def put(self, rows: Iterable[Row]) -> None:
+        """Add pieces."""
+        with _translated(), self._db:
+            self._db.execute("begin immediate")
+            self._db.executemany("insert into piece values (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def move(self, rows: Iterable[Row], source: int) -> None:
+        """Say where pieces lie now that lay in log file `source`; those that are gone meanwhile stay gone."""
+        with _translated(), self._db:
+            self._db.execute("begin immediate")
+            self._db.executemany(
+                "update piece set log = ?, start = ? where id = ? and log = ?",
+                [(row.log, row.start, row.id, source) for row in rows],
+            )
+
+    def drop(self, pieces: Iterable[bytes]) -> None:
+        """Forget pieces."""
+        with _translated(), self._db:
+            self._db.execute("begin immediate")
+            self._db.executemany("delete from piece where id = ?", [(piece,) for piece in pieces])
+
+    def trash(self, pieces: Iterable[bytes], at_ms: int | None) -> None:
+        """Put pieces into the trash, those that are there already excepted, or with None take them out."""
+        with _translated(), self._db:
+            self._db.execute("begin immediate")
+            self._db.executemany(
+                "update piece set trashed_ms = ?1 where id = ?2 and (?1 is null or trashed_ms is null)",
+                [(at_ms, piece) for piece in pieces],
+            )
+
+    def drop_trash(self, before_ms: int) -> int:
+        """Forget what is in the trash since before then; returns how many pieces."""
+        with _translated(), self._db:
+            return self._db.execute("delete from piece where trashed_ms < ?", (before_ms,)).rowcount
+
+    def _rows(self, where: str, *arguments: object) -> Iterator[Row]:
+        with _translated():
+            for row in self._db.execute(f"select {_COLUMNS} from piece {where}", arguments):  # noqa: S608 - our words
+                yield Row(*row)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unavailable("storage.disk_failing", f"The index of the pieces cannot be used: {error}.") from error

@@ -1,0 +1,306 @@
+"""Pieces in log files of up to a gibibyte, on a disk that its owner lends up to a limit. Blocking; for threads.
+
+A piece's place is set aside before its first byte comes (so that the limit and the disk's end are met at the door), and
+it is there once its row is in the index, after its bytes have been synced. What a crash leaves behind the last piece of
+a log is cut off at the next start; holes between pieces go when a log is half empty and its pieces move to another.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from fallow.domain.errors import Conflict, NotFound, TooMuch, Unavailable
+from fallow.verticals.storage.worker.index import FILES, Index, Row
+from fallow.verticals.storage.worker.writing import Incoming, allocated, failing
+
+LOG_BYTES_MAX: Final = 1 << 30
+LOG_BYTES_MIN: Final = 4 << 20
+LOGS_A_LIMIT: Final = 64
+"""A smaller loan has smaller log files: what compaction needs for a while is half of one."""
+
+TRASH_MS: Final = 7 * 86_400_000
+COPY_BYTES: Final = 1 << 20
+PAGE: Final = 1000
+MOVED_AT_ONCE: Final = 64
+
+
+class PieceStore:
+    """The folder belongs to one process. `durable`: a piece is on the disk before it counts as there.
+
+    Without it a power failure, and nothing less, can take pieces of the last seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limit_bytes: int,
+        now_ms: Callable[[], int],
+        spare_bytes: int = 0,
+        durable: bool = True,
+    ) -> None:
+        self._folder = folder
+        self._limit = limit_bytes
+        self._spare = spare_bytes
+        self._now_ms = now_ms
+        self._durable = durable
+        self._log_bytes = max(LOG_BYTES_MIN, min(LOG_BYTES_MAX, limit_bytes // LOGS_A_LIMIT))
+        self._lock = threading.Lock()
+        self._sweeping = threading.Lock()
+        self._coming: set[bytes] = set()
+        self._writers: dict[int, int] = {}
+        self._failed = ""
+        self._guard = _locked(folder)
+        self._index = Index(folder)
+        self._sizes = self._recovered()
+        self._active = max(self._sizes, default=0)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._index.close()
+        os.close(self._guard)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the folder takes of the disk, as `du` counts it."""
+        files = sum(allocated(self._folder / name) for name in FILES)
+        return allocated(self._folder) + files + sum(map(_blocks, self._sizes.values()))
+
+    @property
+    def room_bytes(self) -> int:
+        """How much more it takes: up to the limit, less what moving the pieces of one log needs for a while."""
+        disk = os.statvfs(self._folder)
+        on_disk = disk.f_bavail * disk.f_frsize - self._spare
+        return max(0, min(self._limit - self.used_bytes - self._log_bytes // 2, on_disk))
+
+    @property
+    def failed(self) -> str:
+        """Why it takes nothing more; empty where it does."""
+        return self._failed
+
+    def receive(self, piece: bytes, length: int) -> Incoming:
+        """Set a place aside for a piece. Its bytes come through what this returns, and then it is committed.
+
+        Raises:
+            Conflict: it is there (`storage.piece_exists`), or another one brings it now (`storage.piece_busy`).
+            TooMuch: `storage.full`: the limit or the disk's end is near.
+            Unavailable: `storage.disk_failing`: the disk made an error before; nothing new is put there.
+        """
+        with self._lock:
+            if self._failed:
+                raise failing(self._failed)
+            if self._index.find(piece) is not None:
+                raise Conflict("storage.piece_exists", "This node has that piece already, or has it in its trash.")
+            if piece in self._coming:
+                raise Conflict("storage.piece_busy", "Another upload brings that piece now.", "Try again later.")
+            if length > self.room_bytes:
+                raise TooMuch("storage.full", "This node has no room for the piece.", "Take another node.")
+            log, start = self._set_aside(length)
+            self._coming.add(piece)
+        return Incoming(self, self._path(log), Row(piece, log, start, length, b"", 0), durable=self._durable)
+
+    def read(self, piece: bytes, start: int, stop: int) -> bytes:
+        """Bytes `start` up to `stop` of a piece; up to its end where it is shorter.
+
+        Raises:
+            NotFound: `storage.no_piece`: it is not here, or is in the trash.
+            Unavailable: `storage.disk_failing`.
+        """
+        with self._lock:
+            row = self._here(piece)
+            handle = self._opened(row)
+        try:
+            wanted = min(stop, row.length) - min(start, row.length)
+            found = os.pread(handle, wanted, row.start + start)
+        except OSError as error:
+            raise self.broke(error) from error
+        finally:
+            os.close(handle)
+        if len(found) < wanted:
+            raise self.broke(OSError(errno.EIO, "a log file is shorter than its pieces"))
+        return found
+
+    def find(self, piece: bytes) -> Row:
+        """Where a piece lies, and its hash.
+
+        Raises:
+            NotFound: `storage.no_piece`.
+        """
+        with self._lock:
+            return self._here(piece)
+
+    def page(self, after: bytes) -> list[Row]:
+        """Pieces behind one id, in their order, the trash included; none at the end."""
+        with self._lock:
+            return self._index.page(after, PAGE)
+
+    def trash(self, pieces: Iterable[bytes]) -> None:
+        """Put pieces aside: they are not here any more, and can be taken back for seven days."""
+        with self._lock:
+            self._index.trash(pieces, self._now_ms())
+
+    def take_back(self, pieces: Iterable[bytes]) -> None:
+        """Take pieces out of the trash."""
+        with self._lock:
+            self._index.trash(pieces, None)
+
+    def purge(self, pieces: Iterable[bytes]) -> None:
+        """Overwrite pieces and forget them, at once. What the disk itself keeps elsewhere nobody can say."""
+        with self._sweeping, self._lock:
+            rows = [row for row in map(self._index.find, pieces) if row is not None]
+            for row in rows:
+                self._blank(row)
+            self._index.drop(row.id for row in rows)
+
+    def sweep(self) -> None:
+        """Empty the trash of what has been there for seven days, and give back what is empty in the log files."""
+        with self._sweeping:
+            with self._lock:
+                self._index.drop_trash(self._now_ms() - TRASH_MS)
+                live, sizes = self._index.logs(), dict(self._sizes)
+            for log, size in sizes.items():
+                if log not in live:
+                    self._remove_empty(log)
+                elif log != self._active and 2 * live[log].live < size:
+                    self._move(log)
+
+    def done(self, row: Row, *, kept: bool) -> None:
+        """An upload is over. For `Incoming`."""
+        with self._lock:
+            self._coming.discard(row.id)
+            self._writers[row.log] -= 1
+            if kept:
+                self._index.put([row._replace(stored_ms=self._now_ms())])
+            elif row.start + row.length == self._sizes[row.log]:
+                os.truncate(self._path(row.log), row.start)
+                self._sizes[row.log] = row.start
+
+    def broke(self, error: OSError) -> Unavailable:
+        """Remember that the disk made an error, so that nothing new is put there."""
+        if error.errno != errno.ENOSPC:
+            self._failed = error.strerror or str(error)
+        return failing(error.strerror or str(error))
+
+    def _here(self, piece: bytes) -> Row:
+        row = self._index.find(piece)
+        if row is None or row.trashed_ms is not None:
+            raise NotFound("storage.no_piece", "This node does not have that piece.")
+        return row
+
+    def _set_aside(self, length: int) -> tuple[int, int]:
+        """Make room at the end of the active log file, or of a new one."""
+        if self._sizes.get(self._active, self._log_bytes) >= self._log_bytes:
+            self._active = max(self._sizes, default=0) + 1
+        log, start = self._active, self._sizes.get(self._active, 0)
+        handle = os.open(self._path(log), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if length:
+                os.posix_fallocate(handle, start, length)
+        except OSError as error:
+            os.ftruncate(handle, start)
+            if error.errno == errno.ENOSPC:
+                raise TooMuch("storage.full", "The node's disk is full.", "Take another node.") from error
+            raise self.broke(error) from error
+        finally:
+            os.close(handle)
+        self._sizes[log] = start + length
+        self._writers[log] = self._writers.get(log, 0) + 1
+        return log, start
+
+    def _move(self, log: int) -> None:
+        """Move a log's pieces behind those of the active one, some at a time, and remove it."""
+        with self._lock:
+            rows = self._index.of_log(log)
+        for at in range(0, len(rows), MOVED_AT_ONCE):
+            moved = []
+            for row in rows[at : at + MOVED_AT_ONCE]:
+                with self._lock:
+                    to, start = self._set_aside(row.length)
+                moved.append(row._replace(log=to, start=start))
+                self._copy(row, moved[-1])
+            for to in {row.log for row in moved}:
+                self._sync(to)
+            with self._lock:
+                self._index.move(moved, log)
+                for row in moved:
+                    self._writers[row.log] -= 1
+        self._remove_empty(log)
+
+    def _copy(self, row: Row, to: Row) -> None:
+        source, target = self._opened(row), os.open(self._path(to.log), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for at in range(0, row.length, COPY_BYTES):
+                part = os.pread(source, min(COPY_BYTES, row.length - at), row.start + at)
+                os.pwrite(target, part, to.start + at)
+        except OSError as error:
+            raise self.broke(error) from error
+        finally:
+            os.close(source)
+            os.close(target)
+
+    def _blank(self, row: Row) -> None:
+        handle = os.open(self._path(row.log), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for at in range(0, row.length, COPY_BYTES):
+                os.pwrite(handle, bytes(min(COPY_BYTES, row.length - at)), row.start + at)
+            os.fdatasync(handle)
+        except OSError as error:
+            raise self.broke(error) from error
+        finally:
+            os.close(handle)
+
+    def _remove_empty(self, log: int) -> None:
+        with self._lock:
+            if not self._writers.get(log) and not self._index.of_log(log):
+                self._path(log).unlink(missing_ok=True)
+                self._sizes.pop(log, None)
+                self._writers.pop(log, None)
+
+    def _sync(self, log: int) -> None:
+        handle = os.open(self._path(log), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+
+    def _recovered(self) -> dict[int, int]:
+        """Cut off what no piece is known of; returns the size of each log file."""
+        known, sizes = self._index.logs(), {}
+        for path in self._folder.glob("*.log"):
+            log = int(path.stem)
+            if log in known:
+                os.truncate(path, min(path.stat().st_size, known[log].end))
+                sizes[log] = path.stat().st_size
+            else:
+                path.unlink()
+        return sizes
+
+    def _opened(self, row: Row) -> int:
+        try:
+            return os.open(self._path(row.log), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise self.broke(error) from error
+
+    def _path(self, log: int) -> Path:
+        return self._folder / f"{log:08d}.log"
+
+
+def _locked(folder: Path) -> int:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise Conflict("storage.busy", f"Another process keeps pieces in {folder}.") from error
+    return handle
+
+
+def _blocks(size: int) -> int:
+    """Bytes that a file of this size takes, in blocks of 4 KiB."""
+    return -(-size // 4096) * 4096
