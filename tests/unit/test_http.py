@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
@@ -15,11 +15,14 @@ from nacl.signing import SigningKey
 
 from fallow.domain import calls
 from fallow.domain.delegations import Receipt
+from fallow.domain.errors import NotFound
 from fallow.domain.orders import Order
 from fallow.domain.views import ErrorView
+from fallow.http.json_rpc import RATE, create_rpc_app
 from fallow.http.limits import Limits
 from fallow.http.nodes import CACHED_MS
 from fallow.ports.rates import Rate
+from fallow.ports.rpc import serve
 from fallow.sdk.signing import BuyerKey
 from tests.network import until
 from tests.unit import fake_network
@@ -380,6 +383,47 @@ async def test_streams_are_counted_and_given_back() -> None:
             await network.end_item(JOB, 0, None)
         assert (await stream).status_code == 200
         assert (await http.get(f"/v1/jobs/{JOB}/events", headers=key())).status_code == 200
+
+
+async def test_streams_count_while_their_node_is_looked_for() -> None:
+    looked_for, found = asyncio.Event(), asyncio.Event()
+
+    async def look(_: calls.StreamRef) -> calls.StreamGrant:
+        looked_for.set()
+        await found.wait()
+        raise NotFound("item.not_open", "It has just ended.")
+
+    logs, command = f"/v1/jobs/{JOB}/items/0/logs", f"/v1/jobs/{JOB}/items/0/exec"
+    async with (
+        fake_network.fake_network(Limits(streams_per_account=1)) as network,
+        browser(network) as http,
+        serve(network.bus, calls.STREAM, calls.StreamRef, look, queue="fake"),
+        asyncio.TaskGroup() as group,
+    ):
+        first = group.create_task(http.get(logs, headers=key()))
+        await looked_for.wait()
+        refused(await http.get(logs, headers=key()), 429, "rate.streams")
+        refused(await http.post(command, headers=key(), json={"command": ["ls"]}), 429, "rate.streams")
+        found.set()
+        refused(await first, 404, "item.not_open")
+        refused(await http.get(logs, headers=key()), 404, "item.not_open")
+
+
+async def test_all_addresses_of_one_line_share_its_rate_at_the_chain() -> None:
+    def answer(body: bytes, take: Callable[[int], None]) -> bytes:
+        take(len(body))
+        return b"{}"
+
+    app = create_rpc_app(answer, fake_network.HandClock())
+
+    async def ask(address: str, tokens: int) -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=app, client=(address, 1))  # type: ignore[arg-type]
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            return await http.post("/", content=b"." * (tokens - 1))
+
+    assert (await ask("2001:db8::1", RATE.burst)).status_code == 200
+    refused(await ask("2001:db8::2", 1), 429, "rate.requests")
+    assert (await ask("2001:db8:0:1::1", 1)).status_code == 200
 
 
 # blobs

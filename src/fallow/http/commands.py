@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import msgspec
 from litestar import post
 from litestar.params import JSONBody
@@ -14,7 +16,6 @@ from fallow.domain.streams import Exec, Opening
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.errors import view_of
-from fallow.http.gateway import Gateway
 from fallow.http.lasting import LastingResponse, first_of, gone, send_piece
 from fallow.http.logs import LEASE_HEADER, ItemIndex
 from fallow.http.params import Account, JobId, Parts
@@ -38,27 +39,23 @@ async def execute(
     19, the last one, holds the exit code in a byte; in its stead 20 holds an ErrorView that says why there is none. The
     command ends with the job, and when the client goes. 409 when the item does not run.
     """
-    gateway.streams.check(payer)
     want = calls.StreamRef(account=payer, job=job_id, item=index, purpose="exec")
-    grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
-    stream = await gateway.open(Opening(grant.ticket, Exec(data.command)))
-    running = _Running(gateway, payer, stream, data.stdin.encode())
-    return LastingResponse(running.run, media_type="application/octet-stream", headers={LEASE_HEADER: grant.lease})
+    with ExitStack() as held:
+        held.enter_context(gateway.streams.opened(payer))
+        grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+        stream = await gateway.open(Opening(grant.ticket, Exec(data.command)))
+        held.callback(stream.reset, Conflict("stream.closed", "Whoever ran the command has gone."))
+        run, headers = _Running(stream, data.stdin.encode()).run, {LEASE_HEADER: grant.lease}
+        return LastingResponse(run, held.pop_all(), media_type="application/octet-stream", headers=headers)
 
 
 class _Running:
-    def __init__(self, gateway: Gateway, account: str, stream: Stream, stdin: bytes) -> None:
-        self._gateway = gateway
-        self._account = account
+    def __init__(self, stream: Stream, stdin: bytes) -> None:
         self._stream = stream
         self._stdin = stdin
 
     async def run(self, receive: Receive, send: Send) -> None:
-        try:
-            with self._gateway.streams.opened(self._account):
-                await first_of(self._carry(send), gone(receive))
-        finally:
-            self._stream.reset(Conflict("stream.closed", "Whoever ran the command has gone."))
+        await first_of(self._carry(send), gone(receive))
 
     async def _carry(self, send: Send) -> None:
         """What it reads fits what a stream takes in unasked, so that nothing has to be read meanwhile."""

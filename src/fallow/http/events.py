@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 
 import msgspec
 from litestar import get
@@ -32,8 +33,9 @@ async def events(gateway: Parts, payer: Account, job_id: JobId) -> LastingRespon
     """
     feed = Feed(gateway, payer, job_id)
     await feed.job()
-    gateway.streams.check(payer)
-    return LastingResponse(feed.run, media_type="text/event-stream")
+    held = ExitStack()
+    held.enter_context(gateway.streams.opened(payer))
+    return LastingResponse(feed.run, held, media_type="text/event-stream")
 
 
 class Feed:
@@ -50,8 +52,7 @@ class Feed:
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Send until the job has ended or the client is gone."""
-        with self._gateway.streams.opened(self._account):
-            await first_of(self._changes(send), self._heartbeat(send), gone(receive))
+        await first_of(self._changes(send), self._heartbeat(send), gone(receive))
 
     async def _changes(self, send: Send) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from litestar import Litestar, Request, Response, get, post
 from litestar.config.cors import CORSConfig
 
+from fallow.domain.networks import line_of
 from fallow.http.errors import HANDLERS
 from fallow.ports.clock import Clock
 from fallow.ports.rates import Buckets, Rate
@@ -29,7 +30,7 @@ def create_rpc_app(answer: Answer, clock: Clock) -> Litestar:
 
     @post("/", status_code=200)
     async def rpc(request: Request[Any, Any, Any]) -> Response[bytes]:
-        sender = request.client.host if request.client else ""
+        sender = line_of(request.client.host) if request.client else ""
         senders.take(sender)
         return Response(answer(await request.body(), partial(senders.take, sender)), media_type="application/json")
 

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from litestar import Request, Response
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Send
+from litestar.types import Receive, Scope, Send
 
 Run = Callable[[Receive, Send], Awaitable[None]]
 """Sends the body's pieces with `send_piece`, and returns when it is complete."""
 
 
 class LastingResponse(Response[None]):
-    """A response whose body `run` sends."""
+    """A response whose body `run` sends. What it has `held` meanwhile is given back when it is over."""
 
-    def __init__(self, run: Run, *, media_type: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, run: Run, held: ExitStack, *, media_type: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(None, media_type=media_type)
         self._run = run
+        self._held = held
         self._sent_headers = dict(headers or {})
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # noqa: ANN401, ARG002
         """See `Response`."""
         # No proxy in between may collect the pieces.
         headers = {"X-Accel-Buffering": "no", **self._sent_headers}
-        return _Lasting(self._run, headers=headers, media_type=self.media_type)
+        return _Lasting(self._run, self._held, headers=headers, media_type=self.media_type)
 
 
 class _Lasting(ASGIResponse):
@@ -34,9 +36,14 @@ class _Lasting(ASGIResponse):
 
     _should_set_content_length = False
 
-    def __init__(self, run: Run, **options: Any) -> None:  # noqa: ANN401 - passed through
+    def __init__(self, run: Run, held: ExitStack, **options: Any) -> None:  # noqa: ANN401 - passed through
         super().__init__(**options)
         self._run = run
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await super().__call__(scope, receive, send)
 
     async def send_body(self, send: Send, receive: Receive) -> None:
         await self._run(receive, send)

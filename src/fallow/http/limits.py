@@ -29,22 +29,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Streams:
-    """Counts the open event streams of each account."""
+    """Counts the open streams of each account: of events, of logs and of commands."""
 
     def __init__(self, per_account: int) -> None:
         self._per_account = per_account
         self._open: Counter[str] = Counter()
 
-    def check(self, account: str) -> None:
-        """Raise TooMuch when the account has all the streams that it may have."""
-        if self._open[account] >= self._per_account:
-            raise TooMuch(
-                "rate.streams", f"{self._per_account} event streams are open already.", "Close some of them first."
-            )
-
     @contextmanager
     def opened(self, account: str) -> Iterator[None]:
-        """Count one stream while the context is open."""
+        """Count one stream while the context is open.
+
+        Raises:
+            TooMuch: the account has all the streams that it may have.
+        """
+        if self._open[account] >= self._per_account:
+            raise TooMuch("rate.streams", f"{self._per_account} streams are open already.", "Close some of them first.")
         self._open[account] += 1
         try:
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated
 
 from litestar import get
@@ -13,7 +14,6 @@ from fallow.domain.errors import Conflict
 from fallow.domain.streams import Logs, LogSource, Opening
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
-from fallow.http.gateway import Gateway
 from fallow.http.lasting import LastingResponse, first_of, gone, send_piece
 from fallow.http.params import Account, JobId, Parts
 from fallow.ports.streams import Stream
@@ -48,27 +48,23 @@ async def logs(
     ending is to be asked for again from where it broke. 409 when the item does not run: what an item that has ended
     wrote is among its results.
     """
-    gateway.streams.check(payer)
     want = calls.StreamRef(account=payer, job=job_id, item=index, purpose="logs")
-    grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
-    stream = await gateway.open(Opening(grant.ticket, Logs(source, offset, follow)))
-    log = _Log(gateway, payer, stream)
-    return LastingResponse(log.run, media_type="application/octet-stream", headers={LEASE_HEADER: grant.lease})
+    with ExitStack() as held:
+        held.enter_context(gateway.streams.opened(payer))
+        grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+        stream = await gateway.open(Opening(grant.ticket, Logs(source, offset, follow)))
+        held.callback(stream.reset, Conflict("stream.closed", "The reader has gone."))
+        headers = {LEASE_HEADER: grant.lease}
+        return LastingResponse(_Log(stream).run, held.pop_all(), media_type="application/octet-stream", headers=headers)
 
 
 class _Log:
-    def __init__(self, gateway: Gateway, account: str, stream: Stream) -> None:
-        self._gateway = gateway
-        self._account = account
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
     async def run(self, receive: Receive, send: Send) -> None:
-        try:
-            self._stream.end()
-            with self._gateway.streams.opened(self._account):
-                await first_of(self._carry(send), gone(receive))
-        finally:
-            self._stream.reset(Conflict("stream.closed", "The reader has gone."))
+        self._stream.end()
+        await first_of(self._carry(send), gone(receive))
 
     async def _carry(self, send: Send) -> None:
         while piece := await self._stream.read():
