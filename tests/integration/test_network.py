@@ -249,6 +249,7 @@ async def test_a_job_runs_and_everyone_is_paid(net: Net) -> None:
 
     balance = await net.buyer.balance()
     assert balance.spendable["granted"] == net.first.granted - job.owed_microusd
+    assert (balance.spent["granted"], balance.spent["paid"]) == (job.owed_microusd, 0)
     assert not any(balance.reserved.values())
     lines = await net.buyer.statement()
     assert [line.kind for line in lines] == ["grant", "reserved", "used"]

@@ -169,9 +169,9 @@ class CannedClient:
         self._note("all_items", job_id)
         return iter([fake_network.item_view(0), fake_network.item_view(1, "done")])
 
-    def leases(self, job_id: str, *, limit: int) -> list[views.LeaseView]:
-        self._note("leases", job_id, limit)
-        return [
+    def all_leases(self, job_id: str) -> Iterator[views.LeaseView]:
+        self._note("all_leases", job_id)
+        yield from [
             views.LeaseView(
                 id="ef" * 16,
                 job=job_id,
@@ -197,9 +197,9 @@ class CannedClient:
         self._note("balance")
         return fake_network.balance_view(BUYER)
 
-    def statement(self, *, after: str | None, limit: int) -> list[views.StatementLine]:
-        self._note("statement", after, limit)
-        return [
+    def all_movements(self, *, after: str) -> Iterator[views.StatementLine]:
+        self._note("all_movements", after)
+        yield from [
             views.StatementLine(id="1", at=0, kind="grant", credit_class="granted", amount_microusd=5_000_000, ref=""),
             views.StatementLine(id="2", at=0, kind="usage", credit_class="paid", amount_microusd=-1230, ref=JOB),
             views.StatementLine(

@@ -41,6 +41,14 @@ def test_an_error_is_a_sentence_and_a_hint(
     assert (json.loads(out)["code"], err) == ("x.y", "")
 
 
+def test_an_error_of_several_lines_keeps_them_and_obeys_nobody(
+    client: CannedClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.fails = Unavailable("x.y", "Not to be had:\nno such package\x1b[2J")
+    assert main.run(["balance"]) == 1
+    assert capfd.readouterr().err == "Error: Not to be had:\nno such package\ufffd[2J  [x.y]\n"
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [

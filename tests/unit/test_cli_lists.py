@@ -44,6 +44,7 @@ def test_jobs_are_filtered(capfd: pytest.CaptureFixture[str]) -> None:
     ):
         assert main.run(["job", "ls", "--json", *options.split()]) == 0
         assert [job["id"] for job in json.loads(capfd.readouterr().out)] == expected
+    assert main.run(["job", "ls", "--state", "fialed"]) == 2
 
 
 def test_job_why_it_waits(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
@@ -121,12 +122,15 @@ def test_money_is_labelled(client: CannedClient, capfd: pytest.CaptureFixture[st
     out = capfd.readouterr().out
     assert "TEST (granted)" in out
     assert "5.00 USD" in out
-    assert main.run(["statement", "--limit", "7"]) == 0
+    assert main.run(["statement"]) == 0
     out = capfd.readouterr().out
     assert "TEST (granted)" in out
     assert "-0.00123 USD" in out
     assert "0.00456 USD" in out
-    assert called(client, "statement") == (None, 7)
+    assert called(client, "all_movements") == ("",)
+    assert main.run(["statement", "--after", "5", "--limit", "2", "--json"]) == 0
+    assert [line["id"] for line in json.loads(capfd.readouterr().out)] == ["1", "2"]
+    assert client.asked[-1] == ("all_movements", ("5",))
 
 
 def test_the_bill_is_compared_and_labelled(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +149,14 @@ def test_the_bill_is_compared_and_labelled(client: CannedClient, capfd: pytest.C
     document = json.loads(capfd.readouterr().out)
     assert [(line["name"], line["owed_microusd"]) for line in document["labels"]] == [("[red]", 1230), ("other", 770)]
     assert document["test"] is True
+    assert main.run(["bill", "--since", "999999999d"]) == 0, "before there were clocks"
+
+
+def test_credits_that_were_worth_something_are_not_called_test() -> None:
+    balance = fake_network.balance_view("0x")
+    for part in ("spendable", "reserved", "spent"):
+        assert not msgspec.structs.replace(balance, **{part: {"granted": 5, "paid": 1}}).pays_with_test
+        assert msgspec.structs.replace(balance, **{part: {"granted": 5, "paid": 0}}).pays_with_test
 
 
 def test_what_strangers_wrote_does_not_reach_the_terminal(

@@ -11,6 +11,7 @@ from coincurve import PrivateKey
 from fallow.cli import main
 from fallow.domain.bindings import binding_text, read_code
 from fallow.domain.wallets import address_of, sign_text, signer_of
+from tests.unit.canned_client import CannedClient
 from tests.unit.test_custody import ADDRESS, PRIVATE
 
 NODE = "ab" * 32
@@ -66,3 +67,13 @@ def test_a_key_that_others_can_read_is_not_used(key: Path, capfd: pytest.Capture
 
 def test_a_node_is_named_in_full(capfd: pytest.CaptureFixture[str]) -> None:
     assert "identity.malformed" in run(capfd, "bind", NODE[:12], "--net", "lab-1")[2]
+
+
+@pytest.mark.parametrize(("succeeded", "status"), [(True, 0), (False, 1)])
+def test_a_deposit_that_the_contract_refuses_is_no_success(
+    client: CannedClient, monkeypatch: pytest.MonkeyPatch, succeeded: bool, status: int
+) -> None:
+    monkeypatch.setattr("fallow.cli.wallet._with_wallet", lambda *_: ("0x12", succeeded))
+    assert main.run(["wallet", "deposit", "10"]) == status
+    assert main.run(["wallet", "deposit", "10", "--json"]) == status
+    assert [name for name, _ in client.asked] == ["balance", "balance"]

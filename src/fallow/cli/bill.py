@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -37,7 +38,7 @@ def bill(
 
     What was paid includes replicas that you ordered, restarts and failures; only work that is done counts as delivered.
     """
-    since_ms = int((datetime.now(UTC) - timedelta(seconds=seconds(since))).timestamp() * 1000)
+    since_ms = int((datetime.now(UTC).timestamp() - seconds(since)) * 1000)
     with profiles.connect() as client:
         found = client.bill(job_id, since_ms=since_ms)
     if json:
@@ -57,10 +58,15 @@ def bill(
         table(columns, rows_elsewhere, empty="")
 
 
-def statement(*, after: str = "", limit: int = 100, json: Json = False) -> None:
-    """List what came in and what was paid. TEST credits are backed by nothing."""
+def statement(
+    *,
+    after: Annotated[str, Parameter(help="Only what came after the movement with this id (--json shows ids).")] = "",
+    limit: Annotated[int | None, Parameter(help="How many at most; all of them when left out.")] = None,
+    json: Json = False,
+) -> None:
+    """List what came in and what was paid, the oldest first. TEST credits are backed by nothing."""
     with profiles.connect() as client:
-        lines = client.statement(after=after or None, limit=limit)
+        lines = list(islice(client.all_movements(after=after), limit if limit is None else max(0, limit)))
     if json:
         show_json(lines)
         return

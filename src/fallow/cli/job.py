@@ -7,7 +7,7 @@ import json as jsonlib
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter, validators
 
@@ -35,14 +35,16 @@ app.command("fallow.cli.why:why", name="why", help="Say why a job waits or faile
 @app.command(name="ls")
 def list_(
     *,
-    state: Annotated[str, Parameter(help="Only jobs in this state: running, done, failed, cancelled.")] = "",
+    state: Annotated[
+        Literal["running", "done", "failed", "cancelled"] | None, Parameter(help="Only jobs in this state.")
+    ] = None,
     label: Annotated[str, Parameter(help="Only jobs with this label.")] = "",
     limit: Annotated[int, Parameter(help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
     """List your jobs, the latest first."""
     with profiles.connect() as client:
-        found = (job for job in client.all_jobs() if state in {"", job.state} and label in {"", job.label})
+        found = (job for job in client.all_jobs() if state in {None, job.state} and label in {"", job.label})
         jobs = list(islice(found, max(0, limit)))
     if json:
         show_json(jobs)

@@ -15,13 +15,12 @@ from rich.text import Text
 
 from fallow.cli.units import usd, used
 from fallow.domain.errors import KINDS, FallowError
-from fallow.domain.views import BalanceView, ErrorView, JobView, QuoteView
+from fallow.domain.views import TEST_CLASS, BalanceView, ErrorView, JobView, QuoteView
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document.")]
 
 NODE_CHARACTERS = LEASE_CHARACTERS = 12
 PIPE_CHARACTERS = 250
-TEST_CLASS = "granted"
 
 STYLES = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
@@ -58,10 +57,10 @@ def show_error(error: FallowError, *, as_json: bool) -> None:
         kind = next((name for name, kind in KINDS.items() if isinstance(error, kind)), "Unavailable")
         show_json(ErrorView(kind=kind, code=error.code, message=error.message, hint=error.hint))
         return
-    line = Text.assemble(("Error: ", "bold red"), clean(error.message), (f"  [{error.code}]", "dim"))
+    line = Text.assemble(("Error: ", "bold red"), _cleaned_lines(error.message), (f"  [{error.code}]", "dim"))
     err().print(line, soft_wrap=True)
     if hint := HINTS.get(error.code, error.hint):
-        tell(clean(hint))
+        tell(_cleaned_lines(hint))
 
 
 HINTS = {
@@ -74,6 +73,10 @@ HINTS = {
 def clean(text: str) -> str:
     """Take control characters out of what a stranger wrote: a terminal would obey them."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _cleaned_lines(text: str) -> str:
+    return "\n".join(map(clean, text.split("\n")))
 
 
 def cell(value: object) -> Text:
@@ -140,7 +143,7 @@ def why_not(quote: QuoteView) -> str:
 
 def bill_line(job: JobView, node: str | None, balance: BalanceView | None) -> str:
     """Say in one line what a job used and what it costs."""
-    test = " TEST" if balance is not None and pays_with_test(balance) else ""
+    test = " TEST" if balance is not None and balance.pays_with_test else ""
     where = f" on {node_name(node)}" if node else ""
     return f"{used(job.used_ms)}, {usd(job.owed_microusd)}{test}{where}, job {job.id}"
 
@@ -160,11 +163,6 @@ def job_lines(job: JobView) -> Iterator[str]:
 def item_counts(job: JobView) -> str:
     """Say how many items of a job are in which state."""
     return ", ".join(f"{count} {state}" for state, count in sorted(job.counts.items()) if count)
-
-
-def pays_with_test(balance: BalanceView) -> bool:
-    """Whether only TEST credits, which nothing backs, are there to pay with."""
-    return not any(amount for name, amount in balance.spendable.items() if name != TEST_CLASS)
 
 
 def credit_name(credit_class: str) -> str:

@@ -77,8 +77,8 @@ def deposit(
     id_: Annotated[str, Parameter(name="--id", help="Repeat an interrupted deposit by its id: it counts once.")] = "",
     key: KeyFile = None,
     json: Json = False,
-) -> None:
-    """Deposit an amount of the settlement asset, in USD: it becomes paid credits."""
+) -> int:
+    """Deposit an amount of the settlement asset, in USD: it becomes paid credits. Exits with 1 when it is refused."""
     units, deposit_id = microusd(amount), id_ or new_id()
     with profiles.connect() as client:
         owner = account or client.balance().account
@@ -96,6 +96,7 @@ def deposit(
         say(f"{usd(units)} for {owner} in {transaction}. The credits are there in some seconds: fallow balance")
     else:
         say(f"The contract refused it ({transaction}). Nothing was deposited.")
+    return 0 if succeeded else 1
 
 
 @app.command

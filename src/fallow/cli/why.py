@@ -16,7 +16,6 @@ from fallow.domain.views import ItemView, LeaseView, QuoteView
 from fallow.sdk.sync import Client
 
 WAITING = "no node has been found for it yet"
-LEASES_MAX = 1000
 
 
 def why(job_id: str, /, *, json: Json = False) -> None:
@@ -24,7 +23,7 @@ def why(job_id: str, /, *, json: Json = False) -> None:
     with profiles.connect() as client:
         job, order = client.job(job_id), client.order(job_id)
         items = [item for item in client.all_items(job_id) if item.state != ItemState.DONE]
-        leases = client.leases(job_id, limit=LEASES_MAX)
+        leases = list(client.all_leases(job_id))
         evidence = client.job_evidence(job_id)
         quote = _quote(client, order, items)
     if json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from fallow.domain.delegations import OPERATOR_ATTESTED
 from fallow.domain.resources import Resources, Terms
+
+TEST_CLASS: Final = "granted"
+"""The class of credits that nothing backs."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -310,7 +313,8 @@ class BalanceView(View, frozen=True, kw_only=True):
     """An account's credits by class, in micro-US-dollars.
 
     `reserved` is held for open windows. `kept` was paid for its machines' work that no checkpoint backs yet: it becomes
-    earned with the next checkpoint or the end of the work, less the fee, or goes back to the buyer.
+    earned with the next checkpoint or the end of the work, less the fee, or goes back to the buyer. `spent` is what
+    ever left the account, for work or withdrawn; what came back later is not taken off.
     """
 
     account: str
@@ -318,6 +322,13 @@ class BalanceView(View, frozen=True, kw_only=True):
     reserved: dict[str, int]
     earned: dict[str, int]
     kept: dict[str, int] = {}
+    spent: dict[str, int] = {}
+
+    @property
+    def pays_with_test(self) -> bool:
+        """Whether it never had anything but TEST credits, which nothing backs, to pay with. They are spent first."""
+        parts = (self.spendable, self.reserved, self.spent)
+        return not any(amount for part in parts for name, amount in part.items() if name != TEST_CLASS)
 
 
 class WithdrawalView(View, frozen=True, kw_only=True):

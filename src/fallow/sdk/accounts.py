@@ -33,7 +33,7 @@ _KEY_ID = re.compile("[A-Za-z0-9_-]{1,100}")
 _TOKEN_ID = re.compile("([0-9a-f]{2}){4,32}")
 
 
-NODES_PAGE = 1000
+NODES_PAGE = STATEMENT_PAGE = 1000
 
 
 def new_id() -> str:
@@ -64,7 +64,7 @@ class AccountCalls(Wire):
         return await self._call("GET", "/v1/account", BalanceView)
 
     async def statement(self, *, after: str | None = None, limit: int | None = None) -> list[StatementLine]:
-        """Your account's movements; `after` is the last id seen."""
+        """A page of your account's movements, the oldest first; `after` is the last id seen."""
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/account/statement", list[StatementLine], query=query)
 
@@ -72,6 +72,13 @@ class AccountCalls(Wire):
         """Have paid credits owed to the account `to` in the settlement asset. The same `withdrawal_id` counts once."""
         body = {"id": withdrawal_id or new_id(), "to": _checked(to), "amount_microusd": amount_microusd}
         return await self._call("POST", "/v1/account/withdrawals", WithdrawalView, body=body)
+
+    async def all_movements(self, *, after: str = "") -> AsyncIterator[StatementLine]:
+        """All your account's movements, the oldest first, page by page; `after` is the last id seen."""
+        while page := await self.statement(after=after or None, limit=STATEMENT_PAGE):
+            for line in page:
+                yield line
+            after = page[-1].id
 
     async def create_token(self, *, uses: int = 1, valid_s: int = 86_400) -> calls.Secret:
         """Operator: make a token that lets machines join. Each call makes another one."""

@@ -17,12 +17,12 @@ from fallow.domain.errors import TooMuch
 from fallow.domain.jobs import ItemState
 from fallow.domain.prices import HOUR_MS, Delivered, Kind, Offer, cost_microusd, delivered_by, read_offers
 from fallow.domain.views import ItemView, JobView, LeaseView
+from fallow.ports.tasks import first_error
 from fallow.sdk.accounts import AccountCalls
-from fallow.sdk.jobs import PAGE, JobCalls
+from fallow.sdk.jobs import JobCalls
 
 JOBS_MAX = 1000
 JOBS_AT_ONCE = 8
-TEST_CLASS = "granted"
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,9 +108,10 @@ class BillCalls(JobCalls, AccountCalls):
             async with slots:
                 return await self._work(job)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work(job)) for job in jobs]
-        return make_bill(jobs, [task.result() for task in tasks], test=await self._pays_with_test())
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(work(job)) for job in jobs]
+        return make_bill(jobs, [task.result() for task in tasks], test=(await self.balance()).pays_with_test)
 
     async def _since(self, since_ms: int) -> AsyncIterator[JobView]:
         count = 0
@@ -128,11 +129,6 @@ class BillCalls(JobCalls, AccountCalls):
         leases = [lease async for lease in self.all_leases(job.id)]
         refunded = sum(lease.refunded_microusd for lease in leases)
         return Work(delivered_by(order, items, leases), receipt_of(items, leases), refunded)
-
-    async def _pays_with_test(self) -> bool:
-        """Whether the account has TEST credits only. They are spent first, so what it has tells what it paid with."""
-        lines = await self.statement(limit=PAGE)
-        return all(line.credit_class == TEST_CLASS for line in lines)
 
 
 def receipt_of(items: Iterable[ItemView], leases: Iterable[LeaseView]) -> str:

@@ -68,6 +68,7 @@ class Client(Waiting):
     balance = waits(AsyncClient.balance)
     statement = waits(AsyncClient.statement)
     withdraw = waits(AsyncClient.withdraw)
+    all_movements = iterates(AsyncClient.all_movements)
     create_token = waits(AsyncClient.create_token)
     create_key = waits(AsyncClient.create_key)
     revoke_key = waits(AsyncClient.revoke_key)

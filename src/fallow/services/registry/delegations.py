@@ -152,7 +152,9 @@ class Delegations:
         if index is None:
             raise Conflict("delegation.account", "The account keeps its own key; the network cannot sign for it.")
         if await self._store.live(tx, account, now) >= KEYS_MAX:
-            raise TooMuch("delegation.keys", f"{KEYS_MAX} keys sign for this account.", "Revoke some: fallow key ls")
+            raise TooMuch(
+                "delegation.keys", f"{KEYS_MAX} keys sign for this account.", "Revoke some: fallow key signing ls"
+            )
         signature = self._custody.sign(index, delegation_text(self._net, account, key, expires_at))
         return Delegation(account=account, key=key, issued_at=now, expires_at=expires_at, signature=signature)
 

@@ -136,6 +136,7 @@ class Settle:
             reserved=by_class(Purpose.WALLET, lambda wallet: wallet.debits_pending),
             earned=by_class(Purpose.EARNED, _posted),
             kept=by_class(Purpose.UNBACKED, _posted),
+            spent=by_class(Purpose.WALLET, lambda wallet: wallet.debits_posted),
         )
 
 
