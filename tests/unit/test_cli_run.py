@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Never
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from fallow.cli.progress import Progress
 from fallow.cli.show import quote_line
 from fallow.cli.wanted import Wanted
 from fallow.domain import views
+from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.domain.orders import Tolerance
 from tests.unit import fake_network
 from tests.unit.canned_client import JOB, CannedClient, CannedResult, called
@@ -147,6 +150,62 @@ def test_an_interrupted_run_is_cancelled(client: CannedClient, program: str, cap
     assert main.run(["run", program]) == 130
     assert called(client, "cancel") == (JOB,)
     assert "is cancelled" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run PROGRAM", "run PROGRAM --detach", "map PROGRAM PROGRAM"])
+@pytest.mark.parametrize(("came", "said"), [(True, "is cancelled"), (False, "was not ordered")])
+def test_an_order_that_was_interrupted_on_its_way_is_cancelled(
+    client: CannedClient,
+    program: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: str,
+    came: bool,
+    said: str,
+) -> None:
+    """Nobody knows then whether the network has it: it may run, and cost."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        client.fails = None if came else NotFound("job.unknown", "There is no such job.")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "submit", interrupted)
+    assert main.run(command.replace("PROGRAM", program).split()) == 130
+    assert called(client, "cancel") == (JOB,)
+    assert said in capfd.readouterr().err
+
+
+def test_what_one_machine_left_in_place_of_a_result_hides_no_others(
+    client: CannedClient,
+    program: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    unsaved, unread, fine = (CannedResult(index) for index in range(3))
+    monkeypatch.setattr(unsaved, "save", raising(InvalidInput("result.name", "It has a file '../x'.")))
+    monkeypatch.setattr(unread, "stdout", raising(NotFound("blob.unknown", "There is no such blob.")))
+    client.given = [unsaved, unread, fine]
+    command = ["map", program, program, program, program, "--output", str(tmp_path / "results")]
+    assert main.run(command) == 1
+    out, err = capfd.readouterr()
+    assert out == "out 0\nout 2\n"
+    assert "(item 0): result.name" in err
+    assert "(item 1): blob.unknown" in err
+    assert main.run([*command, "--json"]) == 1
+    items = json.loads(capfd.readouterr().out)["items"]
+    assert [(item["ok"], item["reason"]) for item in items] == [
+        (False, "result.name"),
+        (False, "blob.unknown"),
+        (True, ""),
+    ]
+
+
+def raising(error: FallowError) -> Callable[..., Never]:
+    def fails(*_: object) -> Never:
+        raise error
+
+    return fails
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,19 @@ async def test_a_file_goes_up_once_and_comes_back(client: AsyncClient, tmp_path:
     assert names(tmp_path) == ["source", "target"]
 
 
+async def test_a_file_comes_beside_whatever_is_there_under_the_longest_name(
+    client: AsyncClient, tmp_path: Path
+) -> None:
+    target = tmp_path / ("n" * 255)
+    (tmp_path / "short.part").write_bytes(b"another file of the program")
+    sha256 = await client.upload(b"data")
+    for path in (target, tmp_path / "short"):
+        await client.download(sha256, path)
+        assert path.read_bytes() == b"data"
+    assert (tmp_path / "short.part").read_bytes() == b"another file of the program"
+    assert len(names(tmp_path)) == 3
+
+
 async def test_a_blob_that_is_there_is_not_sent() -> None:
     seen: list[httpx2.Request] = []
     async with canned(httpx2.Response(200), seen=seen) as client:
@@ -397,6 +410,43 @@ async def test_a_result_cannot_write_elsewhere(
     assert names(tmp_path) == []
 
 
+async def test_what_one_machine_left_in_place_of_a_result_hides_no_others(
+    network: FakeNetwork, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody signs that it came."""
+    monkeypatch.setattr("fallow.sdk.runs.OUTCOME_BYTES_MAX", 2000)
+    await client.delegate()
+    order = await client.wasm_order(b"wasm", items=[b"%d" % index for index in range(5)])
+    await client.submit(order)
+    strange = Output(name="stdout", sha256="../account", size=1)
+    left = [
+        hashlib.sha256(b"never stored").hexdigest(),
+        await client.upload(b"no outcome"),
+        await client.upload(b" " * 2001),
+        await client.upload(
+            encode_outcome(Outcome(exit_code=0, reason="", stdout=strange, stderr=strange, outputs=[]))
+        ),
+        await result_blob(client, b"fine"),
+    ]
+    for index, blob in enumerate(left):
+        await network.end_item(order.id, index, blob)
+    signed: list[int] = []
+
+    async def sign(_: str, items: Collection[int]) -> int:
+        signed.extend(items)
+        return 0
+
+    monkeypatch.setattr(client, "countersign", sign)
+    results = [result async for result in client.results(order.id)]
+    faults = ["result.missing", "result.unreadable", "result.too_large", "result.unreadable", ""]
+    assert [(result.fault, result.reason, result.ok) for result in results] == [
+        (fault, fault, not fault) for fault in faults
+    ]
+    assert await results[-1].stdout() == b"fine"
+    assert not (await client.result(order.id, 0)).ok
+    assert signed == [4]
+
+
 @pytest.mark.parametrize(("ordered", "expected"), [(False, [2, 0, 1]), (True, [0, 1, 2])])
 async def test_a_map_gives_each_result_once(
     network: FakeNetwork, client: AsyncClient, ordered: bool, expected: list[int]
@@ -518,10 +568,45 @@ async def test_events_go_on_after_a_broken_connection() -> None:
     assert len(pauses_of(client)) == 3
 
 
+async def test_what_was_followed_goes_on_in_the_result_of_the_same_lease() -> None:
+    """Though another machine's, which only checked it, began later."""
+    stdout = Output(name="stdout", sha256=hashlib.sha256(b"first, last").hexdigest(), size=11)
+    outcome = encode_outcome(Outcome(exit_code=0, reason="exited", stdout=stdout, stderr=stdout, outputs=[]))
+    own = fake_network.lease_view("0" * 32, 0, id="a" * 32, started_at=1)
+    checking = fake_network.lease_view("0" * 32, 0, "cd" * 32, id="b" * 32, started_at=2)
+    done = fake_network.item_view(0, "done", hashlib.sha256(outcome).hexdigest())
+    pages = [[fake_network.item_view(0, "running")], [done], [done], [own, checking], []]
+    running, ended, again, first, second = [httpx2.Response(200, json=msgspec.to_builtins(page)) for page in pages]
+    live = httpx2.Response(200, content=b"first", headers={"Fallow-Lease": own.id})
+    answers = [running, live, ended, again, httpx2.Response(200, content=outcome), first, second]
+    async with canned(*answers, httpx2.Response(200, content=b"first, last")) as client:
+        assert b"".join([piece async for piece in client.logs("0" * 32, follow=True)]) == b"first, last"
+
+
 async def test_events_of_no_such_job_end_at_once() -> None:
     async with canned(failure(404, "NotFound", "job.unknown")) as client:
         with pytest.raises(NotFound):
             await anext(client.events("0" * 32))
+
+
+async def test_a_bill_that_cannot_be_made_says_why_as_any_call_does() -> None:
+    job = fake_network.job_view("0" * 32)
+    async with canned(httpx2.Response(200, json=msgspec.to_builtins(job)), failure(404, "NotFound", "job.x")) as client:
+        with pytest.raises(NotFound) as raised:
+            await client.bill(job.id)
+    assert raised.value.code == "job.x"
+
+
+async def test_all_movements_come_page_by_page() -> None:
+    lines = [
+        {"id": str(id_), "at": 0, "kind": "grant", "credit_class": "granted", "amount_microusd": 1, "ref": ""}
+        for id_ in range(3)
+    ]
+    seen: list[httpx2.Request] = []
+    pages = [httpx2.Response(200, json=page) for page in (lines[:2], lines[2:], [])]
+    async with canned(*pages, seen=seen) as client:
+        assert [line.id async for line in client.all_movements()] == ["0", "1", "2"]
+    assert [request.url.params.get("after") for request in seen] == [None, "1", "2"]
 
 
 async def test_an_answer_that_is_not_understood() -> None:

@@ -10,12 +10,10 @@ from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
 from fallow.cli.collect import check_output, collect
-from fallow.cli.order import make_order
+from fallow.cli.order import cancel_interrupted, make_order
 from fallow.cli.show import Json, bill_line, fields, quote_line, show_json, tell
 from fallow.cli.wanted import Many, Options, Wanted
 from fallow.domain.errors import InvalidInput
-
-INTERRUPTED_EXIT = 130
 
 
 def map_(
@@ -42,15 +40,12 @@ def map_(
         order = make_order(client, [*map(str, program), *arg], wanted, items=contents, quiet=json)
         if not json:
             tell(quote_line(client.quote(order, secrets=secrets)))
-        job = client.submit(order, secrets=secrets)
-        names = [name for name, _ in items]
         try:
-            results = collect(client, job.id, names, output, quiet=json)
+            client.submit(order, secrets=secrets)
+            results = collect(client, order.id, [name for name, _ in items], output, quiet=json)
         except KeyboardInterrupt:
-            client.cancel(job.id)
-            tell(f"Job {job.id} is cancelled.")
-            return INTERRUPTED_EXIT
-        job = client.job(job.id)
+            return cancel_interrupted(client, order.id)
+        job = client.job(order.id)
         if json:
             show_json({"job": fields(job), "items": results})
         else:

@@ -9,11 +9,13 @@ from pathlib import Path
 from fallow.cli.names import full_names
 from fallow.cli.show import tell
 from fallow.cli.wanted import Wanted
-from fallow.domain.errors import InvalidInput
+from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.orders import Order
 from fallow.sdk.bundle import silent
 from fallow.sdk.sync import Client
 from fallow.sdk.transfers import Source
+
+INTERRUPTED_EXIT = 130
 
 _WASM = b"\0asm"
 
@@ -56,6 +58,17 @@ def make_order(
     if wanted.python is not None:
         raise InvalidInput("cli.python", "--python is for scripts; this file's name does not end in .py.")
     return client.wasm_order(program, args, inputs, items=items, env=env, **options)
+
+
+def cancel_interrupted(client: Client, job_id: str) -> int:
+    """Cancel what an interrupted command may have ordered by now, and say so; returns the command's exit code."""
+    try:
+        client.cancel(job_id)
+    except NotFound:
+        tell(f"Job {job_id} was not ordered. Should the order still be on its way: fallow job cancel {job_id}")
+    else:
+        tell(f"Job {job_id} is cancelled.")
+    return INTERRUPTED_EXIT
 
 
 def _with_full_names(client: Client, wanted: Wanted) -> Wanted:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fallow.cli import profiles
 from fallow.cli.collect import check_output
-from fallow.cli.order import make_order
+from fallow.cli.order import cancel_interrupted, make_order
 from fallow.cli.show import Json, bill_line, clean, err, fields, node_name, quote_line, say, show_json, tell
 from fallow.cli.wanted import Options, Wanted
 from fallow.domain.views import JobView, QuoteView
@@ -19,7 +19,6 @@ from fallow.sdk.jobs import Event
 from fallow.sdk.sync import Client
 from fallow.sdk.sync_results import SyncItemResult
 
-INTERRUPTED_EXIT = 130
 EXIT_MAX = 255
 
 
@@ -45,16 +44,14 @@ def run(
         quote = client.quote(order, secrets=secrets)
         if not json:
             tell(quote_line(quote))
-        job = client.submit(order, secrets=secrets)
-        if detach:
-            show_json(job) if json else say(job.id)
-            return 0
         try:
+            job = client.submit(order, secrets=secrets)
+            if detach:
+                show_json(job) if json else say(job.id)
+                return 0
             job = _follow(client, job.id, quiet=json)
         except KeyboardInterrupt:
-            client.cancel(job.id)
-            tell(f"Job {job.id} is cancelled. With --detach it would go on without you.")
-            return INTERRUPTED_EXIT
+            return cancel_interrupted(client, order.id)
         return _finish(client, job, quote, output, as_json=json)
 
 

@@ -125,7 +125,8 @@ class LiveCalls(RunCalls):
     async def _rest(self, job_id: str, index: int, reading: _Reading) -> AsyncGenerator[bytes, None]:
         """What the item's result holds beyond what was read."""
         result = await self.result(job_id, index)
-        leases = [lease for lease in await self.leases(job_id, limit=1000) if lease.item == index and lease.started_at]
+        whose = index, result.item.node
+        leases = [lease async for lease in self.all_leases(job_id) if (lease.item, lease.node) == whose]
         if leases:
             reading.is_other(max(leases, key=lambda lease: lease.started_at or 0).id)
         whole = await (result.stdout() if reading.source == "stdout" else result.stderr())

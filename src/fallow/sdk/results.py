@@ -13,12 +13,17 @@ from fallow.verticals.compute.core.outcome import Outcome, Output
 
 
 class Facts:
-    """How one item ended. `outcome` is None when it left nothing, for example when it was cancelled while waiting."""
+    """How one item ended. `outcome` is None when it left nothing, for example when it was cancelled while waiting.
 
-    def __init__(self, job_id: str, item: ItemView, outcome: Outcome | None) -> None:
+    `fault` says why what its machine left is no result, and is empty where it is one: `result.missing`,
+    `result.unreadable` or `result.too_large`.
+    """
+
+    def __init__(self, job_id: str, item: ItemView, outcome: Outcome | None, fault: str = "") -> None:
         self.job_id = job_id
         self.item = item
         self.outcome = outcome
+        self.fault = fault
 
     @property
     def index(self) -> int:
@@ -27,13 +32,14 @@ class Facts:
 
     @property
     def ok(self) -> bool:
-        """Whether the item is done."""
-        return self.item.state == ItemState.DONE
+        """Whether the item is done, with a result that can be read."""
+        return self.item.state == ItemState.DONE and not self.fault
 
     @property
     def reason(self) -> str:
         """Why it is not done; empty when it is."""
-        return "" if self.ok else self.item.reason or (self.outcome.reason if self.outcome else self.item.state)
+        said = self.outcome.reason if self.outcome else self.item.state
+        return "" if self.ok else self.fault or self.item.reason or said
 
     @property
     def exit_code(self) -> int:
@@ -49,8 +55,8 @@ class Facts:
 class ItemResult(Facts):
     """How one item ended, and access to what it left."""
 
-    def __init__(self, blobs: BlobCalls, job_id: str, item: ItemView, outcome: Outcome | None) -> None:
-        super().__init__(job_id, item, outcome)
+    def __init__(self, blobs: BlobCalls, job_id: str, item: ItemView, outcome: Outcome | None, fault: str = "") -> None:
+        super().__init__(job_id, item, outcome, fault)
         self._blobs = blobs
 
     async def stdout(self, *, bytes_max: int = READ_BYTES_MAX) -> bytes:
@@ -96,8 +102,10 @@ class ItemResult(Facts):
 class RunResult(ItemResult):
     """How a job of a single item ended. `job` is the whole job as it was then."""
 
-    def __init__(self, blobs: BlobCalls, job: JobView, item: ItemView, outcome: Outcome | None) -> None:
-        super().__init__(blobs, job.id, item, outcome)
+    def __init__(
+        self, blobs: BlobCalls, job: JobView, item: ItemView, outcome: Outcome | None, fault: str = ""
+    ) -> None:
+        super().__init__(blobs, job.id, item, outcome, fault)
         self.job = job
 
 

@@ -11,15 +11,16 @@ from typing import Any, Literal, TypedDict, Unpack
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import COMPARED_MIN, Order, Requirements, Tolerance
 from fallow.domain.views import ItemView, JobView
+from fallow.ports.tasks import first_error
 from fallow.sdk.accounts import new_id
 from fallow.sdk.jobs import Event
 from fallow.sdk.receipts import SigningCalls
 from fallow.sdk.results import ItemResult, RunResult
-from fallow.sdk.transfers import BlobCalls, Source
+from fallow.sdk.transfers import BEYOND_MEMORY, BlobCalls, Source
 from fallow.sdk.wire import arguments
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
 from fallow.verticals.compute.core.work import WasmWork
@@ -150,9 +151,11 @@ class RunCalls(BlobCalls, SigningCalls):
     ) -> AsyncGenerator[ItemResult, None]:
         """Results of a job's items as they are ready, each once, until the job has ended.
 
-        `watch` is told every event on the way, for showing progress.
+        `watch` is told every event on the way, for showing progress. What one machine left in place of a result hides
+        no other's: see `fault`.
         """
         given: set[int] = set()
+        came: set[int] = set()
         async with aclosing(self.events(job_id)) as events:
             async for event in events:
                 if watch is not None:
@@ -160,21 +163,24 @@ class RunCalls(BlobCalls, SigningCalls):
                 for item in await self._changed(job_id, event, given):
                     if item.state in FINAL and item.index not in given:
                         given.add(item.index)
-                        yield await self._result(job_id, item)
-        await self._acknowledge(job_id, given)
+                        result = await self._result(job_id, item)
+                        if not result.fault:
+                            came.add(item.index)
+                        yield result
+        await self._acknowledge(job_id, came)
 
     async def result(self, job_id: str, index: int = 0) -> ItemResult:
         """How one item of a job ended, or stands: see `ok` and `reason`."""
         result = await self._result(job_id, await self.item(job_id, index))
-        await self._acknowledge(job_id, [index])
+        await self._acknowledge(job_id, [] if result.fault else [index])
         return result
 
     async def _run_order(self, order: Order) -> RunResult:
         await self.submit(order)
         job = await self.wait(order.id)
         item = await self.item(order.id, 0)
-        result = RunResult(self, job, item, await self._outcome(item))
-        await self._acknowledge(order.id, [0])
+        result = RunResult(self, job, item, *await self._outcome(item))
+        await self._acknowledge(order.id, [] if result.fault else [0])
         return result
 
     async def _map_order(self, order: Order, *, ordered: bool) -> AsyncGenerator[ItemResult, None]:
@@ -193,17 +199,22 @@ class RunCalls(BlobCalls, SigningCalls):
         return await self.items(job_id, after=event.item - 1, limit=RESULTS_PAGE)
 
     async def _result(self, job_id: str, item: ItemView) -> ItemResult:
-        return ItemResult(self, job_id, item, await self._outcome(item))
+        return ItemResult(self, job_id, item, *await self._outcome(item))
 
-    async def _outcome(self, item: ItemView) -> Outcome | None:
+    async def _outcome(self, item: ItemView) -> tuple[Outcome | None, str]:
+        """What an item's machine left, or why that is no result."""
         if item.result is None:
-            return None
+            return None, ""
         try:
-            return decode_outcome(await self.read(item.result, bytes_max=OUTCOME_BYTES_MAX))
-        except UNREADABLE as error:
-            raise Unavailable(
-                "sdk.outcome", f"Item {item.index} has a result that is not understood: {error}."
-            ) from error
+            return decode_outcome(await self.read(item.result, bytes_max=OUTCOME_BYTES_MAX)), ""
+        except NotFound:
+            return None, "result.missing"
+        except UNREADABLE:
+            return None, "result.unreadable"
+        except TooMuch as error:
+            if error.code != BEYOND_MEMORY:
+                raise
+            return None, "result.too_large"
 
     async def _upload_work(
         self, programs: Sequence[Source], inputs: Mapping[str, Source] | None, items: Sequence[Source]
@@ -220,12 +231,9 @@ class RunCalls(BlobCalls, SigningCalls):
             async with slots:
                 return await self.upload(source)
 
-        try:
+        with first_error():
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(source)) for source in sources]
-        except ExceptionGroup as errors:
-            # The first is the cause; the others were cancelled or failed by the same.
-            raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
 
 

@@ -13,7 +13,7 @@ class SyncItemResult(Facts):
     """An `ItemResult` for code without asyncio."""
 
     def __init__(self, result: ItemResult, loop: Loop) -> None:
-        super().__init__(result.job_id, result.item, result.outcome)
+        super().__init__(result.job_id, result.item, result.outcome, result.fault)
         self._result = result
         self._loop = loop
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,7 @@ from fallow.sdk.wire import Wire, error_of
 
 PIECE_BYTES = 1 << 20
 READ_BYTES_MAX = 256 << 20
+BEYOND_MEMORY = "sdk.memory"
 BEYOND = frozenset({"blob.range", "archive.range"})
 """All was there already."""
 
@@ -73,7 +75,8 @@ class BlobCalls(Wire):
 
     async def _download(self, where: str, sha256: str, path: Path) -> int:
         """Write what is at `where` to `path`; see `download`."""
-        part = path.with_name(f"{path.name}.part")
+        # A name that nothing else has: a program's files may be called anything, and as long as names can be.
+        part = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             with await asyncio.to_thread(part.open, "wb") as file:
                 size = await self._fetch(where, sha256, _FileSink(file))
@@ -163,7 +166,7 @@ class _MemorySink(_Sink):
     def add(self, piece: bytes) -> None:
         super().add(piece)
         if self.size > self._bytes_max:
-            raise TooMuch("sdk.memory", f"The blob has more than {self._bytes_max} bytes.", "Download it to a file.")
+            raise TooMuch(BEYOND_MEMORY, f"The blob has more than {self._bytes_max} bytes.", "Download it to a file.")
         self.data += piece
 
 

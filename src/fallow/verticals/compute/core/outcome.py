@@ -5,14 +5,17 @@ It holds what a second run on another machine must reproduce, and nothing that d
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file: its SHA-256 (hex) and size in bytes."""
 
     name: str
-    sha256: str
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
     size: int
 
 
