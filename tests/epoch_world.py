@@ -23,6 +23,7 @@ from fallow.domain.facts import (
 from fallow.domain.records import Body, make_record
 from fallow.domain.resources import Resources
 from fallow.domain.rewards.pools import ByDate, ByIssuance, Yearly
+from fallow.domain.rewards.schedules import Held
 from fallow.domain.wallets import address_of, sign_text
 from fallow.verticals.compute.core.metering import ComputeMetering
 from tests.epoch_files import NET
@@ -53,6 +54,10 @@ YEARLY = msgspec.structs.replace(
     BY_ISSUANCE, schedule=Yearly(first_year=(10**15).to_bytes(32), keep_ppm=500_000, epochs_a_year=2), price=3_000_000
 )
 BURNING = msgspec.structs.replace(YEARLY, model="burn_and_mint", net_cap=(10**13).to_bytes(32))
+HOLDING = msgspec.structs.replace(WORK_ONLY, held=Held(withheld_ppm=[750_000, 333_333], step=1, release=2))
+VESTING = msgspec.structs.replace(
+    BY_ISSUANCE, vesting=3, held=Held(withheld_ppm=[500_000], step=1, release=3, parts="incentive")
+)
 METERINGS: dict[str, Metering] = {"compute": ComputeMetering()}
 
 

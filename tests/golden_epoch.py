@@ -19,7 +19,9 @@ from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
 from tests.epoch_world import (
     BURNING,
     BY_ISSUANCE,
+    HOLDING,
     UNTIL_MS,
+    VESTING,
     WORK_ONLY,
     YEARLY,
     enrolled,
@@ -30,7 +32,7 @@ from tests.epoch_world import (
 
 FIRST = 20_000
 DAY_MS = 86_400_000
-RULE_SETS = (Rules(), WORK_ONLY, BY_ISSUANCE, YEARLY, BURNING)
+RULE_SETS = (Rules(), WORK_ONLY, BY_ISSUANCE, YEARLY, BURNING, HOLDING, VESTING)
 
 
 class _Network(Node):

@@ -34,10 +34,17 @@ class Plain:
         self.back: dict[Key, int] = {}
         self.left = 0
         self.minted = 0
+        self.first: dict[Key, int] = {}
+        self.held: dict[tuple[str, Key], int] = {}
+        self.released: dict[tuple[str, Key], int] = {}
+        self.forfeited: dict[str, int] = {"usage": 0, "incentive": 0}
+        self.grants: list[tuple[Key, int, int]] = []
+        self.earned: dict[tuple[str, Key], int] = {}
 
     def close(self, records: Sequence[Filed], epochs: int) -> None:
         """Close an epoch after so many others."""
-        self.fees = {}
+        self.fees, self.earned = {}, {}
+        wrong = {node: one.wrong for node, one in self.standings.items()}
         for one in records:
             body = one.record.body
             if one.record.kind == "node.enrolled":
@@ -50,6 +57,7 @@ class Plain:
             if one.record.kind != "lease.settled":
                 self.seen.append(one)
         self._mint(epochs)
+        self._keep(epochs, {node for node, one in self.standings.items() if one.wrong > wrong.get(node, 0)})
 
     def open(self) -> set[Key]:
         """Leases that were accepted and are not over."""
@@ -63,8 +71,7 @@ class Plain:
         for moved in body["moved"] if holds else ():
             earned = moved.get("income", 0) + moved.get("made_good", 0)
             if moved["credit"] == self.rules.credit and earned:
-                account = (body["payee"], self.rules.settlement)
-                self.owed[account] = self.owed.get(account, 0) + earned
+                self._earn("usage", (body["node"], body["payee"]), earned)
             if moved["credit"] in {2, 3} and self.rules.model != "none":
                 self._paid(moved, (body["node"], body["payee"]), checks=body["checks"])
 
@@ -128,11 +135,47 @@ class Plain:
         order = sorted(given, key=lambda key: (-(budget * caps[key] % total), key))
         for key in order[: budget - sum(given.values())]:
             given[key] += 1
-        for (_, account), share in given.items():
+        for key, share in given.items():
             if share:
-                self.owed[account, self.rules.token] = self.owed.get((account, self.rules.token), 0) + share
+                self._earn("incentive", key, share)
         self.minted += budget
         self.left += -budget * price // 10**18
+
+    def _earn(self, part: str, key: Key, amount: int) -> None:
+        self.earned[part, key] = self.earned.get((part, key), 0) + amount
+
+    def _owe(self, part: str, key: Key, amount: int) -> None:
+        asset = self.rules.settlement if part == "usage" else self.rules.token
+        if amount:
+            self.owed[key[1], asset] = self.owed.get((key[1], asset), 0) + amount
+
+    def _keep(self, epochs: int, wrong: set[bytes]) -> None:
+        """Withhold of what new nodes earned, release it after a time, let incentives vest an epoch after the other."""
+        held, vesting = self.rules.held, self.rules.vesting
+        for key, start, amount in self.grants:
+            if start < epochs <= start + vesting:
+                before, now = (amount * (at - start) // vesting for at in (epochs - 1, epochs))
+                self._owe("incentive", key, now - before)
+        steps = [ppm for ppm in held.withheld_ppm for _ in range(held.step)]
+        for (part, key), amount in sorted(self.earned.items(), reverse=True):
+            age = epochs - self.first.setdefault(key, epochs)
+            ppm = steps[age] if age < len(steps) and held.parts in {part, "both"} else 0
+            withheld = amount * ppm // 1_000_000
+            self.held[part, key] = self.held.get((part, key), 0) + withheld
+            if part == "incentive" and vesting:
+                self.grants.append((key, epochs, amount - withheld))
+            else:
+                self._owe(part, key, amount - withheld)
+        for (part, key), amount in self.held.items():
+            gone, age = self.released.get((part, key), 0), epochs - self.first[key]
+            if key[0] in wrong:
+                self.forfeited[part] += amount - gone
+                self.held[part, key] = self.released[part, key] = 0
+            elif age >= len(steps):
+                due = amount * min(age + 1 - len(steps), held.release) // held.release
+                self._owe(part, key, due - gone)
+                self.released[part, key] = due
+        self.first = {key: epochs + 1 if key[0] in wrong else first for key, first in self.first.items()}
 
     def _pool(self, epochs: int) -> int:
         """What the schedule gives."""

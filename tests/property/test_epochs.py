@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.epochs.closing import close
-from fallow.domain.epochs.folding import fold
+from fallow.domain.epochs.folding import Folded, fold
 from fallow.domain.epochs.leaves import read_leaves
 from fallow.domain.epochs.lines import read_lines
 from fallow.domain.epochs.reading import Filed
@@ -22,9 +22,11 @@ from fallow.domain.verification import Standing
 from tests.epoch_files import NETWORK_KEY as NETWORK
 from tests.epoch_world import (
     BY_ISSUANCE,
+    HOLDING,
     METERINGS,
     NODES,
     UNTIL_MS,
+    VESTING,
     WORK_ONLY,
     YEARLY,
     enrolled,
@@ -36,7 +38,7 @@ from tests.epoch_world import (
 from tests.plain_epoch import Plain
 
 SEEDS = st.integers(0, 1 << 32)
-RULES = st.sampled_from([Rules(), Rules(credit=2), WORK_ONLY, BY_ISSUANCE, YEARLY])
+RULES = st.sampled_from([Rules(), Rules(credit=2), WORK_ONLY, BY_ISSUANCE, YEARLY, HOLDING, VESTING])
 EPOCHS = 4
 
 
@@ -130,16 +132,35 @@ def test_a_fold_gives_what_a_plain_epoch_gives_and_what_is_owed_only_grows(seed:
         assert folded.state.standings == {n: s for n, s in expected.standings.items() if s != Standing()}
         assert {(row[0], row[1]) for row in folded.state.carried["compute"]} == expected.open()
         assert folded.state.minted == expected.minted
+        _check_kept(folded, expected, rules)
         assert all(folded.state.owed[key] >= before for key, before in state.owed.items())
         for asset, part in ((rules.settlement, "usage"), (rules.token, "incentive")):
             shares = Counter[bytes]()
             for line in folded.lines:
                 shares[line.account] += int.from_bytes(getattr(line, part))
+                for kept in line.kept:
+                    if kept.part == part:
+                        now, later = (kept.released, kept.vested), (kept.held, kept.vesting)
+                        shares[line.account] += sum(map(int.from_bytes, now)) - sum(map(int.from_bytes, later))
             grown = {a: v - state.owed.get((a, t), 0) for (a, t), v in folded.state.owed.items() if t == asset}
             assert +shares == +Counter(grown), "what the lines say is what was added, to the last unit"
+            assert not -shares, "nobody is owed less than before"
         paid = sum(money.fee for line in folded.lines for money in line.money if money.bought and money.credit > 1)
         assert worth(folded.totals["incentive"], rules.price) <= paid, "rule 9"
         state = folded.state
+
+
+def _check_kept(folded: Folded, expected: Plain, rules: Rules) -> None:
+    """What was earned ever is owed, held, vesting or forfeited, to the last unit."""
+    totals = folded.totals
+    held = dict.fromkeys(("usage", "incentive"), 0)
+    for (part, key), amount in expected.held.items():
+        held[part] += amount - expected.released.get((part, key), 0)
+    for part, value in held.items():
+        assert (totals[f"held.{part}"], totals[f"forfeited.{part}"]) == (value, expected.forfeited[part])
+    owed = sum(amount for (_, asset), amount in folded.state.owed.items() if asset == rules.token)
+    later = totals["held.incentive"] + totals["vesting"] + totals["forfeited.incentive"]
+    assert owed + later == folded.state.minted
 
 
 @given(SEEDS, RULES)

@@ -79,10 +79,10 @@ def test_vesting_never_falls_and_ends_with_all(amount: int, since: int, lasts: i
 
 @given(st.lists(st.integers(0, SUPPLY), max_size=20), st.integers(0, 30))
 def test_what_was_withheld_comes_back_and_no_more(earned: list[int], months: int) -> None:
-    held = Held()
-    withheld = sum(held.withhold(month, amount) for month, amount in enumerate(earned, start=1))
-    assert 0 <= held.returned(months, withheld, left_in_order=False) <= withheld <= sum(earned)
-    assert held.returned(months, withheld, left_in_order=True) == withheld
+    held = Held(withheld_ppm=[750_000, 250_000], step=3, release=7)
+    withheld = sum(held.withhold(age, "usage", amount) for age, amount in enumerate(earned))
+    assert 0 <= held.released(months, withheld) <= held.released(months + 1, withheld) <= withheld <= sum(earned)
+    assert held.released(2 * 3 + 7, withheld) == withheld
 
 
 uses = st.lists(

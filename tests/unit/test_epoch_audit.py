@@ -16,10 +16,11 @@ from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
 from fallow.domain.epochs.reading import filed_records
+from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.facts import NodeShown
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
-from tests.epoch_world import METERINGS, NODES, WORK_ONLY, settled
+from tests.epoch_world import HOLDING, METERINGS, NODES, WORK_ONLY, settled
 from tests.golden_cases import stored
 from tests.golden_epoch import DAY_MS, FIRST
 
@@ -35,14 +36,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write(folder: Path, number: int, before: bytes, previous: bytes, **lies: Any) -> tuple[bytes, bytes]:
+def write(
+    folder: Path, number: int, before: bytes, previous: bytes, rules: Rules = WORK_ONLY, **lies: Any
+) -> tuple[bytes, bytes]:
     """Close a golden epoch into a folder; `lies` are fields that its statement says otherwise."""
     kept, prefix = stored("epoch"), f"{number}/"
     files = {name.removeprefix(prefix): bytes.fromhex(data) for name, data in kept.items() if name.startswith(prefix)}
     manifest = Manifest.decode(files[MANIFEST])
     until_ms = (number + 1) * DAY_MS
     records = filed_records(manifest, lambda name: [files[name]])
-    closing = close(before, Epoch(NET, number, until_ms, NETWORK_KEY), records, WORK_ONLY, METERINGS)
+    closing = close(before, Epoch(NET, number, until_ms, NETWORK_KEY), records, rules, METERINGS)
     said = Statement(
         net=NET,
         epoch=number,
@@ -116,6 +119,22 @@ def test_a_node_is_told_why(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
     said = capfd.readouterr().out
     assert "suspended" in said
     assert "result.wrong" in said
+
+
+def test_a_node_is_told_what_is_held_of_its_pay_and_when_it_comes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, FIRST, b"", NONE, msgspec.structs.replace(HOLDING, vesting=3))
+    code, told = run(tmp_path, capfd, "explain", str(FIRST), NODES[0].hex())
+    assert code == 0
+    (line,) = [line for line in told["lines"] if line["vertical"] == "compute"]
+    kept = {one["part"]: one for one in line["kept"]}
+    assert (line["usage"], kept["usage"]["held"]) == ("900", "675")
+    assert int(kept["incentive"]["held"]) + int(kept["incentive"]["vesting"]) == int(line["incentive"]) > 0
+    assert main.run(["epoch", "explain", str(FIRST), NODES[0].hex(), "--into", str(tmp_path), *KEY]) == 0
+    said = capfd.readouterr().out
+    assert "usage held, not owed yet: 0.000675 USD" in said
+    assert "vests" in said
 
 
 def test_what_a_node_signs_in_the_networks_name_explains_nothing(

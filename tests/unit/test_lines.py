@@ -5,7 +5,18 @@ from __future__ import annotations
 from string import ascii_lowercase
 
 from fallow.domain.epochs.closing import close
-from fallow.domain.epochs.lines import LINES_A_FRAME, OTHER, REASONS_MAX, Line, Money, read_lines, write_lines
+from fallow.domain.epochs.lines import (
+    INCENTIVE,
+    LINES_A_FRAME,
+    OTHER,
+    REASONS_MAX,
+    USAGE,
+    Kept,
+    Line,
+    Money,
+    read_lines,
+    write_lines,
+)
 from fallow.domain.epochs.rules import Rules
 from tests.epoch_files import NETWORK_KEY
 from tests.epoch_world import METERINGS, epoch, filed, settled
@@ -34,6 +45,9 @@ def test_the_longest_lines_fit_into_frames_that_are_read() -> None:
         money=[Money(credit, bought, *[1 << 62] * 5) for credit in (1, 2, 3) for bought in (False, True)],
         verdicts=[("inconclusive", "c" * 30, 1 << 62)] * 30,
         ended=[("r" * 60, "provider", 1 << 62)] * (REASONS_MAX + 6),
+        kept=[
+            Kept(part, bytes(32), bytes(32), bytes(32), bytes(32), bytes(32), "c" * 60) for part in (INCENTIVE, USAGE)
+        ],
     )
     lines = [longest] * (2 * LINES_A_FRAME + 1)
     assert read_lines(write_lines(lines)) == lines

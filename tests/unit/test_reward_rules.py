@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import pytest
 from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import Settings
 from fallow.domain.epochs.economy import NO_POOL, Economy, Pool, pool_of, read_economy
-from fallow.domain.epochs.lines import Tally
+from fallow.domain.epochs.keeping import keep
+from fallow.domain.epochs.lines import INCENTIVE, USAGE, Tally
 from fallow.domain.epochs.models import MODELS
 from fallow.domain.epochs.rules import BURN_AND_MINT, NONE, WORK_ONLY, Rules, plain_rules, read_rules
 from fallow.domain.epochs.shares import fees_that_count, incentives_of
+from fallow.domain.epochs.state import Row
 from fallow.domain.errors import InvalidInput
 from fallow.domain.records import to_builtins
 from fallow.domain.rewards.oracle import Quote
 from fallow.domain.rewards.pools import ByDate, Yearly
+from fallow.domain.rewards.schedules import Held
 from fallow.domain.rewards.usage import Use
 
 T = 10**18
@@ -185,3 +189,42 @@ def test_a_part_of_a_schedule_is_changed_alone() -> None:
     assert pool(rules)[1].units == 300 * T
     other = plain_rules({"schedule": {"type": "halving_by_date", "base": 7, "period": 1}}, rules)
     assert pool(other)[1].units == 7
+
+
+def held_and_owed(rules: Rules, days: list[int], wrong: int | None = None) -> list[tuple[int, int]]:
+    """What is held after each day on which one node earned so much usage, and what was added to owed."""
+    found: list[tuple[int, int]] = []
+    carried: Mapping[str, Sequence[Row]] = {}
+    for day, earned in enumerate(days):
+        shown = {KEYS[0][1]: "result.wrong"} if day == wrong else {}
+        kept = keep(carried, rules, day, {USAGE: {KEYS[0]: earned}, INCENTIVE: {}}, shown)
+        found.append((kept.held[USAGE], earned - kept.later(USAGE).get(KEYS[0], 0)))
+        carried = kept.carried
+    return found
+
+
+def test_a_new_nodes_pay_is_held_and_released() -> None:
+    rules = Rules(held=Held(withheld_ppm=[750_000, 250_000], step=1, release=2))
+    assert held_and_owed(rules, [100, 100, 0, 0, 100]) == [(75, 25), (100, 75), (50, 50), (0, 50), (0, 100)]
+
+
+def test_a_node_that_is_found_wrong_forfeits_what_is_held_and_is_new_again() -> None:
+    rules = Rules(held=Held(withheld_ppm=[500_000], step=2, release=1))
+    assert held_and_owed(rules, [100, 100, 100, 0, 0, 100], wrong=1) == [
+        (50, 50),
+        (0, 50),
+        (50, 50),
+        (50, 0),
+        (0, 50),
+        (0, 100),
+    ]
+
+
+def test_an_incentive_vests_evenly_to_the_last_unit() -> None:
+    carried: Mapping[str, Sequence[Row]] = {}
+    found = []
+    for day, earned in enumerate([100, 0, 100, 0, 0, 0]):
+        kept = keep(carried, Rules(vesting=3), day, {USAGE: {}, INCENTIVE: {KEYS[0]: earned}}, {})
+        carried = kept.carried
+        found.append((earned - kept.later(INCENTIVE).get(KEYS[0], 0), kept.vesting))
+    assert found == [(0, 100), (33, 67), (33, 134), (34 + 33, 67), (33, 34), (34, 0)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fallow.domain.epochs.lines import USAGE
 from fallow.domain.errors import InvalidInput, NotFound, Unavailable
 from fallow.domain.rewards import tree as trees
 from fallow.domain.rewards.oracle import Guard, Quote, credits_for, tokens_for
@@ -22,6 +23,7 @@ from fallow.domain.rewards.split import delegated, split
 from fallow.domain.rewards.tree import Leaf, build_tree, proof_of, proves, root_of
 
 RAO = 10**9
+STORJ = [*[750_000] * 3, *[500_000] * 3, *[250_000] * 3]
 BITTENSOR = HalvingByIssuance(cap=21_000_000 * RAO, base=RAO)
 VECTORS = json.loads(Path(__file__).with_name("rewards_vectors.json").read_text())
 
@@ -76,12 +78,12 @@ def test_burned_tokens_come_back_under_a_cap() -> None:
 
 
 def test_held_back_as_storj_does() -> None:
-    held = Held()
-    withheld = [held.withhold(month, 100) for month in range(1, 12)]
+    held = Held(withheld_ppm=STORJ, step=30, release=3)
+    withheld = [held.withhold(30 * month, USAGE, 100) for month in range(11)]
     assert withheld == [75, 75, 75, 50, 50, 50, 25, 25, 25, 0, 0]
-    assert held.returned(14, 450, left_in_order=False) == 0
-    assert held.returned(15, 450, left_in_order=False) == 225
-    assert held.returned(3, 225, left_in_order=True) == 225
+    assert [held.withhold(day, USAGE, 100) for day in (29, 89, 90, 269, 270)] == [75, 75, 50, 25, 0]
+    assert [held.released(day, 450) for day in (269, 270, 271, 272, 999)] == [0, 150, 300, 450, 450]
+    assert Held(withheld_ppm=STORJ, parts="incentive").withhold(0, USAGE, 100) == 0
 
 
 def test_what_is_left_goes_to_the_largest_remainders_then_to_the_first() -> None:

@@ -12,11 +12,18 @@ from fallow.domain.rewards.split import PPM
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fallow.domain.epochs.lines import Line
+    from fallow.domain.epochs.lines import Kept, Line
     from fallow.domain.epochs.reading import Filed
     from fallow.domain.epochs.statement import Statement
 
 CREDITS = {1: "granted (TEST)", 2: "paid", 3: "burned"}
+KEPT = {
+    "held": "held, not owed yet",
+    "released": "released, owed now",
+    "vesting": "vests in later epochs",
+    "vested": "vested, owed now",
+    "forfeited": "forfeited",
+}
 SHOWN = ("income", "fee", "reserve", "made_good")
 
 
@@ -56,10 +63,17 @@ def line_view(line: Line) -> dict[str, object]:
         "score_ppm": line.score,
         "usage": str(int.from_bytes(line.usage)),
         "incentive": str(int.from_bytes(line.incentive)),
+        "kept": [kept_view(kept) for kept in line.kept],
         "money": [money._asdict() for money in line.money],
         "verdicts": line.verdicts,
         "ended": line.ended,
     }
+
+
+def kept_view(kept: Kept) -> dict[str, str]:
+    """What of a line's pay is owed at another time, for machines."""
+    amounts = {name: str(int.from_bytes(getattr(kept, name))) for name in KEPT}
+    return {"part": kept.part, **amounts, "code": kept.code}
 
 
 def say_line(line: Line) -> None:
@@ -67,6 +81,11 @@ def say_line(line: Line) -> None:
     usage, incentive = int.from_bytes(line.usage), int.from_bytes(line.incentive)
     account = address_text(line.account) if line.account else "nobody"
     say(f"{line.vertical or 'core'}: usage {usd(usage)}, incentive {incentive:,} units, to {account}")
+    for kept in line.kept:
+        write = usd if kept.part == "usage" else "{:,} units".format
+        for name, what in KEPT.items():
+            if value := int.from_bytes(getattr(kept, name)):
+                say(f"  {kept.part} {what}: {write(value)}{f' ({kept.code})' if name == 'forfeited' else ''}")
     for money in line.money:
         earned = f"earned {usd(money.income)}, made good {usd(money.made_good)}, fee {usd(money.fee)}"
         why = "" if money.bought else " (the network's own checks, which earn no incentive)"
@@ -87,6 +106,12 @@ def advice_of(line: Line) -> Iterable[str]:
         yield f"Its score is {100 * line.score // PPM} %: results that others confirm, ten in a row, make it whole."
     if own := sum(count for _, cause, count in line.ended if cause == "provider"):
         yield f"{own} leases ended by its own doing, and nobody paid for what they did since their last checkpoint."
+    if any(int.from_bytes(kept.held) for kept in line.kept):
+        yield "A part is held because the node is new; without a wrong result all of it is released, epoch by epoch."
+    if any(int.from_bytes(kept.vesting) for kept in line.kept):
+        yield "The incentive vests: nothing has to be done for it, each later epoch owes a part of it."
+    if forfeited := [kept for kept in line.kept if int.from_bytes(kept.forfeited)]:
+        yield f"What was held is forfeited ({forfeited[0].code}): the node is new again."
     if line.money and all(money.credit == 1 for money in line.money):
         yield "All it was paid in is TEST credits, which nothing backs: they earn no incentive."
 

@@ -22,14 +22,16 @@ SECTION: Final = "core.economy"
 class Economy(NamedTuple):
     """Sums since the beginning, each never less than nothing.
 
-    Units of the token that were `burned` and `forfeited`; micro-US-dollars, in credits that somebody paid for, of
-    `fees`, of what of them was `returned`, and of incentives that were `given` for them.
+    Units of the token that were `burned` and `forfeited`, and of the settlement asset (`forfeited_usage`);
+    micro-US-dollars, in credits that somebody paid for, of `fees`, of what of them was `returned`, and of incentives
+    that were `given` for them.
 
     `price` is the last that held (micro-US-dollars for 10^18 units; 0: none yet), `smoothed` the smoothed burn.
     """
 
     burned: int = 0
     forfeited: int = 0
+    forfeited_usage: int = 0
     fees: int = 0
     given: int = 0
     price: int = 0
@@ -38,7 +40,7 @@ class Economy(NamedTuple):
 
     def rows(self) -> list[Row]:
         """What is carried: each of them that is not 0, under its name."""
-        return [[name, amount(value)] for name, value in self._asdict().items() if value]
+        return [[name, amount(value)] for name, value in sorted(self._asdict().items()) if value]
 
     @property
     def left(self) -> int:

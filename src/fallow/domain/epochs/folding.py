@@ -15,7 +15,8 @@ from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.economy import SECTION as ECONOMY
 from fallow.domain.epochs.economy import pool_of, read_economy
 from fallow.domain.epochs.judgements import read_records
-from fallow.domain.epochs.lines import Line, LineKey, Tally
+from fallow.domain.epochs.keeping import Keeping, keep
+from fallow.domain.epochs.lines import INCENTIVE, USAGE, Line, LineKey, Tally
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.plugins import score_of
 from fallow.domain.epochs.reading import Filed
@@ -64,18 +65,38 @@ def fold(
     economy = counted(read_economy(opening.carried), read.tallies, rules)
     economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, core.burned, core.quotes, epoch.until_ms)
     incentive = Counter(incentives_of(uses, scores, rules, pool))
-    economy = economy._replace(given=economy.given + worth(incentive.total(), pool.price))
+    kept = keep(
+        opening.carried,
+        rules,
+        opening.epochs,
+        {USAGE: usage, INCENTIVE: incentive},
+        found_wrong(opening.standings, core.standings),
+    )
+    economy = economy._replace(
+        given=economy.given + worth(incentive.total(), pool.price),
+        forfeited=economy.forfeited + kept.forfeited(INCENTIVE),
+        forfeited_usage=economy.forfeited_usage + kept.forfeited(USAGE),
+    )
     owed = Counter(opening.owed)
-    owed.update(payouts(usage, incentive, rules))
+    owed.update(payouts(usage, incentive, kept, rules))
     owed.update(owed_for(core.withdrawals.owed, rules))
-    lines = [tally.line(key, scores[key], usage[key], incentive[key]) for key, tally in sorted(read.tallies.items())]
+    lines = [
+        read.tallies.get(key, Tally()).line(key, scores.get(key, 0), usage.get(key, 0), incentive[key], kept.rows(key))
+        for key in sorted(read.tallies.keys() | kept.moves.keys())
+    ]
     state = State(
         epochs=opening.epochs + 1,
         minted=opening.minted + incentive.total(),
         owners=core.owners,
         standings={node: one for node, one in core.standings.items() if one != Standing()},
         owed=dict(owed),
-        carried={**opening.carried, **read.carried, ECONOMY: economy.rows(), RETURNED: returned_rows(returned)},
+        carried={
+            **opening.carried,
+            **read.carried,
+            **kept.carried,
+            ECONOMY: economy.rows(),
+            RETURNED: returned_rows(returned),
+        },
     )
     leaves = [Leaf(*key, amount) for key, amount in sorted(owed.items())]
     network = {
@@ -84,18 +105,33 @@ def fold(
         "burned": core.burned,
         "burned_ever": economy.burned,
         "price": pool.price,
+        "held.usage": kept.held[USAGE],
+        "held.incentive": kept.held[INCENTIVE],
+        "vesting": kept.vesting,
+        "forfeited.usage": economy.forfeited_usage,
+        "forfeited.incentive": economy.forfeited,
     }
     return Folded(state, lines, leaves, totals_of(read.tallies) | network, errors)
 
 
-def payouts(usage: Mapping[LineKey, int], incentive: Mapping[LineKey, int], rules: Rules) -> Counter[Owed]:
+def payouts(
+    usage: Mapping[LineKey, int], incentive: Mapping[LineKey, int], kept: Keeping, rules: Rules
+) -> Counter[Owed]:
     """What an epoch adds to what each account is owed of each asset. It is never less than nothing."""
     added: Counter[Owed] = Counter()
-    for asset, shares in ((rules.settlement, usage), (rules.token, incentive)):
+    for asset, name, shares in ((rules.settlement, USAGE, usage), (rules.token, INCENTIVE, incentive)):
         for (_, _, account), share in shares.items():
-            if share:
-                added[account, asset] += share
-    return added
+            added[account, asset] += share
+        for (_, _, account), later in kept.later(name).items():
+            added[account, asset] -= later
+    return Counter({key: value for key, value in added.items() if value})
+
+
+def found_wrong(before: Mapping[bytes, Standing], after: Mapping[bytes, Standing]) -> dict[bytes, str]:
+    """Nodes that a check has found wrong meanwhile, and why."""
+    return {
+        node: standing.why for node, standing in after.items() if standing.wrong > before.get(node, Standing()).wrong
+    }
 
 
 def totals_of(tallies: Mapping[LineKey, Tally]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from fallow.domain.epochs.manifest import File, frame, read_frames
@@ -22,6 +22,8 @@ REASONS_MAX: Final = 64
 """Why a lease ended may be a node's own word: after so many different ones it is `other`."""
 
 OTHER: Final = "other"
+USAGE: Final = "usage"
+INCENTIVE: Final = "incentive"
 PARTS: Final = ("income", "fee", "reserve", "refunded", "made_good")
 
 
@@ -37,10 +39,27 @@ class Money(NamedTuple):
     made_good: int
 
 
-class Line(NamedTuple):
-    """`usage` is owed in the settlement asset, `incentive` in the token (both 32 bytes).
+class Kept(NamedTuple):
+    """What is owed at another time than it was earned, of one `part` of a line's pay; amounts have 32 bytes.
 
-    `verdicts` counts records by verdict and code, `ended` leases by reason and who caused it.
+    Of what the epoch earned, `held` and `vesting` are not owed yet; of what earlier ones did, `released` and `vested`
+    are now, and `forfeited` never will be, for the reason `code`.
+    """
+
+    part: str
+    held: bytes
+    released: bytes
+    vesting: bytes
+    vested: bytes
+    forfeited: bytes
+    code: str
+
+
+class Line(NamedTuple):
+    """What was earned: `usage` in the settlement asset, `incentive` in the token (both 32 bytes).
+
+    All of it is owed, but for what `kept` says. `verdicts` counts records by verdict and code, `ended` leases by reason
+    and who caused it.
     """
 
     vertical: str
@@ -53,6 +72,7 @@ class Line(NamedTuple):
     money: list[Money]
     verdicts: list[tuple[str, str, int]]
     ended: list[tuple[str, str, int]]
+    kept: list[Kept] = []
 
 
 LineKey = tuple[str, bytes, bytes]
@@ -80,7 +100,7 @@ class Tally:
         kinds = (True, False) if bought is None else (bought,)
         return sum(self.money[credit, kind, part] for credit in classes for kind in kinds for part in parts)
 
-    def line(self, key: LineKey, score: int, usage: int, incentive: int) -> Line:
+    def line(self, key: LineKey, score: int, usage: int, incentive: int, kept: Sequence[Kept] = ()) -> Line:
         """Close the line."""
         classes = sorted({(credit, bought) for (credit, bought, _), value in self.money.items() if value})
         return Line(
@@ -92,6 +112,7 @@ class Tally:
             money=[Money(*one, *(self.money[*one, part] for part in PARTS)) for one in classes],
             verdicts=[(*key, count) for key, count in sorted(self.verdicts.items())],
             ended=[(*key, count) for key, count in sorted(self.ended.items())],
+            kept=list(kept),
         )
 
 
@@ -123,7 +144,8 @@ def lines_of(file: File, chunks: Iterable[bytes]) -> Iterator[Line]:
 def _frames(lines: Iterable[Line]) -> Iterator[bytes]:
     rows: list[object] = []
     for line in lines:
-        rows.append([*line[:7], *([list(one) for one in part] for part in (line.money, line.verdicts, line.ended))])
+        parts = (line.money, line.verdicts, line.ended, line.kept)
+        rows.append([*line[:7], *([list(one) for one in part] for part in parts)])
         if len(rows) == LINES_A_FRAME:
             yield frame(["line", rows])
             rows = []

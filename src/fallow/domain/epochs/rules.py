@@ -20,11 +20,12 @@ from fallow.domain.epochs.statement import Policy
 from fallow.domain.errors import InvalidInput
 from fallow.domain.records import convert, to_builtins
 from fallow.domain.rewards.oracle import Guard
-from fallow.domain.rewards.pools import AMOUNTS, Amount, Positive, Ppm, Schedule
+from fallow.domain.rewards.pools import AMOUNTS, Amount, Positive, Schedule
+from fallow.domain.rewards.schedules import Held, Ppm
 
 NAME: Final = "rewards"
 VERSION: Final = 1
-DIGEST: Final = bytes.fromhex("430d457de82f0e50df214953245fe69980262e96d9ba8d4def395b2d06b4152a")
+DIGEST: Final = bytes.fromhex("c7ac9c1a4482bf4856feb498c4b0682137c23b1cfbb7f8b4f6bc518b12d5da85")
 """Of the golden epoch's files: no other behaviour has it."""
 
 NONE: Final = "none"
@@ -47,6 +48,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     An incentive is at most `cap_ppm` millionths of the fees that were paid and did not come back; of fees for what only
     a gateway attests, at most `attested_ppm`. `weights` are those of the verticals, 1 where none is named; a pool is
     cut over those whose use paid fees.
+
+    `held` says what of a new node's pay is held, and how long; an incentive vests evenly over `vesting` epochs after
+    the one that it was earned in (0: it is owed at once).
     """
 
     model: Literal["none", "work_only", "burn_and_mint"] = NONE
@@ -59,6 +63,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     guard: Guard = Guard()
     cap_ppm: Ppm = 500_000
     attested_ppm: Ppm = 100_000
+    held: Held = Held()
+    vesting: Annotated[int, Meta(ge=0, le=1000)] = 0
     weights: Annotated[dict[str, Annotated[int, Meta(ge=0, le=1 << 32)]], Meta(max_length=100)] = {}
 
     @property

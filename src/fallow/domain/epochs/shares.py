@@ -37,7 +37,7 @@ def read_returned(carried: Mapping[str, Sequence[Row]]) -> Shares:
 
 def returned_rows(returned: Shares) -> list[Row]:
     """What is carried."""
-    return [[*key, amount(value)] for key, value in returned.items()]
+    return [[*key, amount(value)] for key, value in sorted(returned.items())]
 
 
 def fees_that_count(tallies: Tallies, returned: Shares, rules: Rules) -> tuple[dict[LineKey, Use], Shares]:

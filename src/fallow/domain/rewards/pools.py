@@ -10,11 +10,10 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from fallow.domain.rewards.schedules import HalvingByDate, HalvingByIssuance, YearlyDecay
+from fallow.domain.rewards.schedules import HalvingByDate, HalvingByIssuance, Ppm, YearlyDecay
 
 Amount = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 62)]
-Ppm = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class ByIssuance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="halving_by_issuance"):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 from fallow.domain.errors import InvalidInput
 from fallow.domain.rewards.split import PPM, part
+
+Ppm = Annotated[int, Meta(ge=0, le=PPM)]
 
 
 class HalvingByIssuance(NamedTuple):
@@ -98,27 +103,30 @@ class NetEmissions(NamedTuple):
         return smoothed, min(smoothed, self.cap)
 
 
-class Held(NamedTuple):
-    """A part of what a provider earns is withheld in its first months, as collateral without a purchase.
+class Held(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of what a new provider earns is held, as collateral without a purchase, and released afterwards.
 
-    `withheld_ppm` is the part for each month from the first on, nothing after them. After `returned_after` months
-    `returned_ppm` of what was withheld is paid; the rest when the provider leaves in order. (Storj: 75, 75, 75, 50, 50,
-    50, 25, 25, 25 % in months 1 to 9, half of it returned after month 15.)
+    `withheld_ppm` is the part for each step of `step` epochs from the first on, nothing after them. What was withheld
+    is released evenly over the `release` epochs after the last step. `parts` says of which pay. (Storj withholds 75,
+    75, 75, 50, 50, 50, 25, 25, 25 % in months 1 to 9; it returns half after month 15, the rest when a node leaves.)
     """
 
-    withheld_ppm: tuple[int, ...] = (*(750_000,) * 3, *(500_000,) * 3, *(250_000,) * 3)
-    returned_after: int = 15
-    returned_ppm: int = 500_000
+    withheld_ppm: Annotated[list[Ppm], Meta(max_length=100)] = []
+    step: Annotated[int, Meta(ge=1, le=100_000)] = 30
+    release: Annotated[int, Meta(ge=1, le=100_000)] = 90
+    parts: Literal["usage", "incentive", "both"] = "both"
 
-    def withhold(self, month: int, earned: int) -> int:
-        """What is withheld of what was earned in a provider's month, counted from 1."""
-        return part(earned, self.withheld_ppm[month - 1]) if month <= len(self.withheld_ppm) else 0
+    def withhold(self, age: int, part_name: str, earned: int) -> int:
+        """What is withheld of a part of the pay, `age` epochs after the first one that paid."""
+        step = age // self.step
+        if self.parts not in {part_name, "both"} or step >= len(self.withheld_ppm):
+            return 0
+        return part(earned, self.withheld_ppm[step])
 
-    def returned(self, months: int, withheld: int, *, left_in_order: bool) -> int:
-        """What has been returned, after so many months, of what was withheld in all."""
-        if left_in_order:
-            return withheld
-        return part(withheld, self.returned_ppm) if months >= self.returned_after else 0
+    def released(self, age: int, withheld: int) -> int:
+        """What has been released, until the end of that epoch, of what was withheld in all."""
+        last = len(self.withheld_ppm) * self.step - 1
+        return vested(withheld, since=last, until=last + self.release, now=age)
 
 
 def vested(amount: int, *, since: int, until: int, now: int) -> int:

@@ -26,7 +26,7 @@ class ComputeMetering:
 
     name = "compute"
     version = 1
-    digest = bytes.fromhex("430d457de82f0e50df214953245fe69980262e96d9ba8d4def395b2d06b4152a")
+    digest = bytes.fromhex("c7ac9c1a4482bf4856feb498c4b0682137c23b1cfbb7f8b4f6bc518b12d5da85")
     kinds = KINDS
 
     def verifier(self, carried: Sequence[Row], known: Known) -> Verifier:
