@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 from fallow.adapters.engines import supervisor
@@ -38,7 +39,7 @@ def _dying(original: Callable[..., Program], folder: Path) -> Callable[..., Prog
     def program(data: Path, role: str, ready: Path) -> Program:
         found = original(data, role, ready)
         argv = (*command("dying_roles", folder), "--role", *found.argv[3:])
-        return Program(argv, found.user, found.log, found.death_signal, found.folder)
+        return replace(found, argv=argv)
 
     return program
 

@@ -18,7 +18,8 @@ import asyncpg
 import nats
 import pytest
 
-from fallow.adapters.engines import launch
+from fallow.adapters.engines import launch, supervisor
+from fallow.adapters.engines import nats as nats_engine
 from fallow.adapters.engines.binaries import find_nats, find_postgres
 from fallow.adapters.engines.nats import EmbeddedNats
 from fallow.adapters.engines.postgres import EmbeddedPostgres
@@ -458,6 +459,49 @@ def test_a_log_that_grew_too_large_is_put_aside(folder: Path) -> None:
     os.close(open_log(log))
     assert log.stat().st_size == 0
     assert log.with_name("engine.log.1").stat().st_size == LOG_LIMIT + 1
+
+
+async def test_a_log_that_grows_too_large_while_it_is_written_is_put_aside(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LOG_LOOK_S", 0.05)
+    log = folder / "logs" / "nats.log"
+    kept = log.with_name("nats.log.1")
+    async with EmbeddedNats(folder) as bus:
+        assert bus.pid is not None
+        os.truncate(log, LOG_LIMIT + 1)
+        assert await wait_until(lambda: log.stat().st_size == 0, BOUND)
+        assert b"Server is ready" in kept.read_bytes()
+        assert (kept.stat().st_size, kept.stat().st_mode & 0o077) == (LOG_LIMIT + 1, 0)
+        os.kill(bus.pid, signal.SIGHUP)
+        assert await wait_until(lambda: b"Reloaded" in log.read_bytes(), BOUND)
+        assert log.stat().st_size < LOG_LIMIT
+
+
+async def test_a_failed_start_says_what_it_said_and_not_an_earlier_one(folder: Path) -> None:
+    for wrong, other in (("first", "second"), ("second", "first")):
+        with pytest.raises(Unavailable, match=wrong) as caught:
+            await open_and_close(EmbeddedNats(folder, config={wrong: 1}))
+        assert other not in caught.value.message
+
+
+async def test_one_connection_does_not_fill_the_servers_memory_with_subscriptions(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_engine, "MAX_SUBSCRIPTIONS", 2)
+    cut_off = asyncio.Event()
+
+    async def note() -> None:
+        cut_off.set()  # which is what this client makes of the server's refusal
+
+    async with EmbeddedNats(folder) as bus:
+        client = await nats.connect(bus.url, closed_cb=note)
+        for number in range(3):
+            assert not client.is_closed
+            await client.subscribe(f"subject.{number}")
+        async with asyncio.timeout(BOUND):
+            await cut_off.wait()
+        assert "maximum subscriptions exceeded" in str(client.last_error)
 
 
 async def test_the_engines_of_the_test_session(folder: Path) -> None:

@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -96,6 +98,38 @@ async def test_it_can_be_stopped_while_it_starts(folder: Path, number: signal.Si
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         stop(process)
+
+
+async def test_an_archive_elsewhere_is_reached_with_its_operators_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ACCESS_KEY_ID", "operators-key"), ("SECRET_ACCESS_KEY", "x"), ("ALLOW_HTTP", "true")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    asked: list[str] = []
+
+    class Store(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Store) as store:
+        Thread(target=store.serve_forever, daemon=True).start()
+        try:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store.server_port}")
+            async with network(archive_url="s3://bucket/of-it") as net:
+                await net.operator.end_epoch()
+                await until(lambda: bool(asked), "the closed epoch is on its way to the archive")
+        finally:
+            store.shutdown()
+    assert all("Credential=operators-key/" in each for each in asked)
 
 
 async def test_it_goes_on_with_what_is_there() -> None:

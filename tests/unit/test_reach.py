@@ -14,6 +14,7 @@ from fallow.adapters import certificates
 from fallow.bootstrap.reach import reach_of, split_listen
 from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.tls import Tls, own_context, prepare_tls, public_host, server_context
+from fallow.bootstrap.up import given_bus
 from fallow.domain.errors import InvalidInput
 from fallow.http.public import host_of
 from tests.impostor import Authority
@@ -196,3 +197,24 @@ def test_a_damaged_server_certificate_is_made_anew(tmp_path: Path) -> None:
 )
 def test_only_a_host_is_taken_from_a_request(header: str, host: str) -> None:
     assert host_of(header) == host
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("tls://nats.example", "tls://nats.example:4222"),
+        ("tls://nats.example:9/", "tls://nats.example:9"),
+        ("nats://[::1]", "nats://[::1]:4222"),
+    ],
+)
+def test_the_operators_bus_has_a_port_for_whoever_is_carried_to_it(url: str, found: str) -> None:
+    assert given_bus(url) == found
+
+
+@pytest.mark.parametrize(
+    "url", ["tls://h:0", "tls://h:x", "tls://[::1", "tls://u:pw@h", "tls://a:1,tls://b:1", "http://h"]
+)
+def test_an_address_that_is_no_bus_is_not_repeated(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        given_bus(url)
+    assert (caught.value.code, "pw" in str(caught.value)) == ("nats.url", False)

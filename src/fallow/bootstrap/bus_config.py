@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fallow.adapters.engines.folders import make_data_folder
-from fallow.adapters.engines.nats import MAX_PAYLOAD
+from fallow.adapters.engines.nats import MAX_PAYLOAD, MAX_SUBSCRIPTIONS
 from fallow.adapters.engines.users import choose_user
 from fallow.adapters.nats.nkeys import Kind, encode_public
 from fallow.adapters.nats.server_config import nats_auth_config
@@ -17,6 +17,7 @@ _OWN_SERVER = f"""\
 # listeners, routes and certificates are yours; clients expect TLS from the first byte:
 #   tls {{ cert_file: "...", key_file: "...", handshake_first: true }}
 max_payload: {MAX_PAYLOAD}
+max_subscriptions: {MAX_SUBSCRIPTIONS}
 """
 
 

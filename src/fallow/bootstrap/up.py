@@ -20,7 +20,7 @@ from fallow.adapters.clock import SystemClock
 from fallow.adapters.engines.folders import data_lock, make_data_folder, write_private
 from fallow.adapters.engines.nats import EmbeddedNats
 from fallow.adapters.engines.postgres import EmbeddedPostgres
-from fallow.adapters.engines.process import Child, Program, spawn
+from fallow.adapters.engines.process import ENVIRONMENT, Child, Program, spawn
 from fallow.adapters.engines.supervisor import Supervisor
 from fallow.adapters.engines.users import EngineUser, choose_user
 from fallow.adapters.nats.bus import connect_nats
@@ -49,9 +49,12 @@ REPLAY_S = 3600.0
 SCHEMAS = ("ledger", "registry", "ingest", "market", "settle", "checks", "epochs", "outbox")
 STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 PORT_S = 3.0
+"""A `fallow up` that was killed a moment ago may still hold its port."""
 PORT_POLL_S = 0.05
 PORTS = "ports.json"
-"""A `fallow up` that was killed a moment ago may still hold its port."""
+NATS_PORT = 4222
+ARCHIVE_PREFIX = "AWS_"
+"""Variables of whoever starts the network that its roles have, too."""
 
 
 class FirstKeys(NamedTuple):
@@ -172,12 +175,8 @@ async def _bus(
 ) -> tuple[str, str]:
     """Start the embedded bus, or use the operator's; returns how it is reached from here and by others."""
     if settings.nats_url:
-        url = urlsplit(settings.nats_url)
-        if url.scheme not in {"nats", "tls"} or not url.hostname:
-            raise InvalidInput("nats.url", f"{settings.nats_url!r} is no address of a NATS server.", "tls://HOST:4222")
-        if url.scheme == "nats" and not is_loopback(url.hostname):
-            raise InvalidInput("nats.plain", f"{url.hostname} is not spoken to in plain text.", "tls://HOST:4222")
-        return settings.nats_url, settings.nats_url
+        url = given_bus(settings.nats_url)
+        return url, url
     files = (Path(door.tls.cert), Path(door.tls.key)) if door.tls else None
     nats = EmbeddedNats(
         data, host=settings.host, port=port, config=bus_config(keys), tls=files, user=settings.engine_user or None,
@@ -185,6 +184,25 @@ async def _bus(
     )  # fmt: skip
     await stack.enter_async_context(nats)
     return nats.url, door.url("tls" if door.tls else "nats", settings, port)
+
+
+def given_bus(text: str) -> str:
+    """Return the address of the operator's NATS server, with its port. It holds no password: everybody is told it.
+
+    Raises:
+        InvalidInput: it is none (`nats.url`), or it is elsewhere and in plain text (`nats.plain`).
+    """
+    wrong = InvalidInput("nats.url", "nats_url is no address of a NATS server.", "It looks like tls://HOST:4222")
+    try:
+        url = urlsplit(text)
+        port = NATS_PORT if url.port is None else url.port
+    except ValueError:
+        raise wrong from None
+    if url.scheme not in {"nats", "tls"} or not url.hostname or not port or "@" in url.netloc or url.path.strip("/"):
+        raise wrong
+    if url.scheme == "nats" and not is_loopback(url.hostname):
+        raise InvalidInput("nats.plain", f"{url.hostname} is not spoken to in plain text.", "tls://HOST:4222")
+    return url_of(url.scheme, url.hostname, port)
 
 
 def _ports(data: Path, settings: Settings) -> dict[str, int]:
@@ -233,8 +251,10 @@ async def _role(data: Path, role: str) -> AsyncIterator[Supervisor]:
 def _program(data: Path, role: str, ready: Path) -> Program:
     command = (sys.executable, "-m", "fallow.bootstrap.serve", role, str(data), str(data / EFFECTIVE), str(ready))
     ourselves = EngineUser(os.geteuid(), os.getegid(), drop=False)
+    # How an archive elsewhere is reached. All else comes in the settings' file, or not at all.
+    given = {name: value for name, value in os.environ.items() if name.startswith(ARCHIVE_PREFIX)}
     # Politely they would take seconds to end, beside those of the next `fallow up`; nothing is lost by a kill.
-    return Program(command, ourselves, data / "logs" / f"{role}.log", signal.SIGKILL)
+    return Program(command, ourselves, data / "logs" / f"{role}.log", signal.SIGKILL, environment=ENVIRONMENT | given)
 
 
 async def _first_keys(data: Path, place: Place, keys: NetworkKeys, settings: Settings) -> FirstKeys:

@@ -19,6 +19,8 @@ from fallow.adapters.engines.users import EngineUser, choose_user
 from fallow.domain.errors import Unavailable
 
 MAX_PAYLOAD = 1024 * 1024
+MAX_SUBSCRIPTIONS = 16_384
+"""Of one connection: a gateway has one for each node that its relay holds. Without a bound a node fills the memory."""
 _STEPS = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 _START_SECONDS = 30.0
 _HANDSHAKE_SECONDS = 5
@@ -139,6 +141,7 @@ class EmbeddedNats:
             "server_name": "fallow",
             "ports_file_dir": str(ports),
             "max_payload": MAX_PAYLOAD,
+            "max_subscriptions": MAX_SUBSCRIPTIONS,
             **self._limits,
             **self._write_tls(user),
         }

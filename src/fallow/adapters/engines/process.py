@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fallow.adapters.engines import launch
@@ -20,7 +21,9 @@ from fallow.adapters.engines.users import EngineUser
 from fallow.domain.errors import Unavailable
 
 LOG_LIMIT = 10 * 1024 * 1024
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+"""What a program has, whatever ours is."""
+
 _TAIL = 2000
 
 Steps = Sequence[tuple[signal.Signals, float]]
@@ -36,14 +39,16 @@ class Program:
     log: Path
     death_signal: signal.Signals
     folder: Path = Path("/")
+    environment: Mapping[str, str] = field(default_factory=ENVIRONMENT.copy)
 
 
 class Child:
-    """A running program."""
+    """A running program. What it says stands in its log from byte `log_from` on."""
 
-    def __init__(self, process: Process, program: Program) -> None:
+    def __init__(self, process: Process, program: Program, log_from: int) -> None:
         self._process = process
         self._log = program.log
+        self._log_from = log_from
 
     @property
     def pid(self) -> int:
@@ -71,9 +76,24 @@ class Child:
         why = await self.wait() if self.ended else f"not ready after {seconds:.0f} s"
         raise Unavailable(
             "engine.start_failed",
-            f"{self._log.stem} did not start ({why}). It said: {tail(self._log)}",
+            f"{self._log.stem} did not start ({why}). It said: {self.last_words()}",
             f"Its log is {self._log}.",
         )
+
+    def last_words(self) -> str:
+        """The last lines that it has written, on one line."""
+        return _tail(self._log, self._log_from)
+
+    async def bound_log(self) -> None:
+        """Put its log aside when that has grown too large, although it goes on writing.
+
+        What it says while the log is copied may be lost.
+
+        Raises:
+            OSError: there is no room for the copy; the log stays as it is.
+        """
+        if self._log.stat().st_size > LOG_LIMIT:
+            await asyncio.to_thread(_put_aside, self._log)
 
     async def stop(self, steps: Steps) -> None:
         """End it, step by step. When cancelled meanwhile, the second step is sent without waiting.
@@ -115,6 +135,7 @@ async def spawn(program: Program) -> Child:
         OSError: the machine has no process or memory left.
     """
     log = open_log(program.log)
+    log_from = os.fstat(log).st_size
     try:
         process = await asyncio.create_subprocess_exec(
             *_launcher(program),
@@ -122,12 +143,12 @@ async def spawn(program: Program) -> Child:
             stdout=log,
             stderr=log,
             cwd=program.folder,
-            env=_ENVIRONMENT,
+            env=program.environment,
             start_new_session=True,
         )
     finally:
         os.close(log)
-    return Child(process, program)
+    return Child(process, program, log_from)
 
 
 async def run(program: Program, seconds: float) -> None:
@@ -146,7 +167,7 @@ async def run(program: Program, seconds: float) -> None:
     if how != "exit status 0":
         raise Unavailable(
             "engine.start_failed",
-            f"{program.argv[0]} failed ({how}). It said: {tail(program.log)}",
+            f"{program.argv[0]} failed ({how}). It said: {child.last_words()}",
             f"Its log is {program.log}.",
         )
 
@@ -174,13 +195,24 @@ def open_log(path: Path) -> int:
     """Open a log for appending and return its file descriptor. One that grew too large becomes `<name>.1` first."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     if path.exists() and path.stat().st_size > LOG_LIMIT:
-        path.replace(path.with_name(path.name + ".1"))
+        path.replace(_aside(path))
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def tail(path: Path) -> str:
-    """The last lines of a log, on one line."""
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".1")
+
+
+def _put_aside(path: Path) -> None:
+    handle = os.open(_aside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as kept, path.open("rb") as full:
+        shutil.copyfileobj(full, kept)
+    os.truncate(path, 0)  # who writes appends, and so goes on at the beginning
+
+
+def _tail(path: Path, start: int) -> str:
+    size = path.stat().st_size
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
+        file.seek(max(0, size - _TAIL, start if start <= size else 0))
         lines = file.read(_TAIL).decode("utf-8", "replace").splitlines()
     return " | ".join(line.strip() for line in lines[-5:]) or "(nothing)"

@@ -15,6 +15,8 @@ _logger = logging.getLogger(__name__)
 _LONGEST_DELAY = 5.0
 _SHORTEST_DELAY = 0.1
 _STEADY = 30.0  # seconds after which a start counts as a success
+LOG_LOOK_S = 60.0
+"""How often its log is looked at: a program that runs for months must not fill the disk."""
 
 
 class Supervisor:
@@ -54,11 +56,15 @@ class Supervisor:
         try:
             # Through a stack, so that an exception of the caller's block does not come back as a group.
             group = await self._stack.enter_async_context(asyncio.TaskGroup())
-            keeper = group.create_task(self._keep_running(child), name=f"keep {self._name} running")
+            tasks = [
+                group.create_task(self._keep_running(child), name=f"keep {self._name} running"),
+                group.create_task(self._keep_log_small()),
+            ]
         except BaseException:
             await child.stop(self._steps)
             raise
-        self._stack.callback(keeper.cancel)
+        for task in tasks:
+            self._stack.callback(task.cancel)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,6 +87,15 @@ class Supervisor:
             async with self._changed:
                 self._restarts += 1
                 self._changed.notify_all()
+
+    async def _keep_log_small(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_LOOK_S)
+            try:
+                if self._child is not None:
+                    await self._child.bound_log()
+            except OSError as error:
+                _logger.error("the log of %s cannot be put aside: %s", self._name, error)  # noqa: TRY400 - a sentence
 
     async def _start_again(self) -> Child:
         while True:

@@ -134,7 +134,7 @@ async def _by_numbers(folders: Sequence[Path], tolerance: Tolerance) -> list[tup
     asked = {"folders": [str(folder) for folder in folders], "rtol": tolerance.rtol, "atol": tolerance.atol}
     line = json.dumps({**asked, "cpu_s": round(TIME_LIMIT_S)}).encode() + b"\n"
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-m", _CHILD, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-I", "-m", _CHILD, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={}
     )
     try:
         said, _ = await child.communicate(line)
