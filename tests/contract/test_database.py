@@ -33,6 +33,19 @@ async def test_commit_rollback_and_copy(postgres_dsn: str) -> None:
             assert await tx.execute("UPDATE thing SET amount = 0") == "UPDATE 2"
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    ["postgresql://fallow:se/cret@127.0.0.1:5432/fallow", "postgresql://fallow:secret@127.0.0.1:cret/x", "cret://x/y"],
+)
+async def test_an_address_that_cannot_be_read(dsn: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        async with open_database(dsn):
+            pass
+    assert caught.value.code == "database.url"
+    assert ("cret" in caught.value.message) == dsn.startswith("cret"), "of a password nothing is said"
+    assert caught.value.__suppress_context__
+
+
 async def test_nothing_runs_after_the_end(postgres_dsn: str) -> None:
     async with open_database(postgres_dsn) as database:
         async with database.transaction() as tx:

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import pytest
 
+from fallow.bootstrap.settings import CORE
 from fallow.cli import main, profiles, units
 from fallow.cli.profiles import Profile
 from fallow.domain import views
@@ -298,3 +299,9 @@ def test_output_that_nobody_reads_ends_a_command_without_a_word(tmp_path: Path) 
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (main.UNREAD_EXIT, b"")
+
+
+def test_every_role_is_named_where_it_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["serve", "--help"]) == 0
+    said = capfd.readouterr().out
+    assert [role for role in ("core", "gateway", "chain", *CORE) if role not in said] == []

@@ -20,7 +20,7 @@ def serve(
     *,
     role: Annotated[
         list[str],
-        Parameter(negative="", help="core, gateway, chain, registry, ingest, settle, market; may be repeated."),
+        Parameter(negative="", help="core, gateway, chain, registry, ingest, settle, market, epochs; may be repeated."),
     ],
     data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
     port: Annotated[int, Parameter(help="Port of a further gateway; 0 takes a free one.")] = 0,

@@ -13,6 +13,7 @@ from asyncpg.transaction import Transaction as Begun
 
 from fallow.adapters.postgres import numeric
 from fallow.adapters.postgres.errors import mapped_errors
+from fallow.domain.errors import InvalidInput
 from fallow.ports.database import Row
 
 STATEMENT_TIMEOUT_S = 30.0
@@ -111,10 +112,11 @@ async def open_database(
     `statement_timeout_s` bounds one statement, and the wait for a free connection.
 
     Raises:
+        InvalidInput: `database.url`: `dsn` cannot be read.
         Unavailable: `database.unreachable`: the server does not answer or does not let us in.
     """
     milliseconds = str(int(statement_timeout_s * 1000))
-    with mapped_errors():
+    with mapped_errors(), _readable():
         pool = await asyncpg.create_pool(
             dsn,
             min_size=1,
@@ -139,6 +141,18 @@ async def open_database(
             await asyncio.wait_for(pool.close(), _CLOSE_TIMEOUT_S)
         except TimeoutError:
             pool.terminate()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say what is wrong with an address, without the pieces of a password that some errors quote."""
+    hint = "It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE, with %2F for a / in the password and so on."
+    try:
+        yield
+    except asyncpg.ClientConfigurationError as error:
+        raise InvalidInput("database.url", f"The database's address cannot be used: {error}.", hint) from None
+    except ValueError:
+        raise InvalidInput("database.url", "The database's address cannot be read.", hint) from None
 
 
 @asynccontextmanager
