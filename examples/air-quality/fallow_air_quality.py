@@ -108,6 +108,7 @@ class AirMetering:
     version = 1
     digest = hashlib.sha256(b"air_quality/1: golden readings of test_air_quality.py").digest()
     kinds = frozenset({Reading.kind})
+    by_node = False
 
     def verifier(self, carried: Sequence[Row], known: Known) -> AirVerifier:
         """See `Metering`."""

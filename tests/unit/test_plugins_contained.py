@@ -35,6 +35,7 @@ class Odd:
     """A vertical that does in one place what a test tells it to, for the records with an even number."""
 
     name, version, digest, kinds = "odd", 1, bytes(32), frozenset({Word.kind})
+    by_node = False
 
     def __init__(self, place: str, does: Callable[[], Any]) -> None:
         self._place = place

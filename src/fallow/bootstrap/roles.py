@@ -38,6 +38,7 @@ from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
+from fallow.adapters.processes import spread_over
 from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.adapters.streams.dialling import dial
@@ -332,6 +333,7 @@ async def _closing(ground: Ground, data: Path) -> AsyncIterator[None]:
             archive=await asyncio.to_thread(open_archive, data, ground.settings),
             rules=rules,
             meterings=meterings,
+            spread=spread_over,
             attesting=attested,
         )
         async with closing.running():

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fallow.domain.epochs.core import Epoch
-from fallow.domain.epochs.folding import Folded, fold
+from fallow.domain.epochs.folding import Folded, fold, fold_read
 from fallow.domain.epochs.judging import Close, Inputs, Redone, close_without_policies
 from fallow.domain.epochs.leaves import LEAF_BYTES, root_over, totals_of, write_leaves
 from fallow.domain.epochs.lines import LINES, write_lines
 from fallow.domain.epochs.manifest import File
 from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.parts import ALONE, FiledEpoch, Spread, read_spread
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules, policies_of, rules_of
 from fallow.domain.epochs.state import STATE, amount, read_state, write_state
@@ -39,7 +40,22 @@ def close(
     Raises:
         InvalidInput: `epoch.state`: that file is malformed.
     """
-    folded = fold(read_state(opening), epoch, records, rules, verticals)
+    return _closed(opening, fold(read_state(opening), epoch, records, rules, verticals), rules, verticals)
+
+
+def close_filed(
+    opening: bytes, filed: FiledEpoch, rules: Rules, verticals: Mapping[str, Metering], spread: Spread = ALONE
+) -> Closing:
+    """Close an epoch whose files this process's own network wrote, faster with several processors.
+
+    Raises as `close`.
+    """
+    state = read_state(opening)
+    folded = fold_read(state, filed.epoch, read_spread(opening, filed, verticals, spread), rules, verticals)
+    return _closed(opening, folded, rules, verticals)
+
+
+def _closed(opening: bytes, folded: Folded, rules: Rules, verticals: Mapping[str, Metering]) -> Closing:
     files = {
         LEAVES: write_leaves(folded.leaves),
         LINES: write_lines(folded.lines),

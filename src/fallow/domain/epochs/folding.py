@@ -14,7 +14,7 @@ from fallow.domain.chart import Credit
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.economy import SECTION as ECONOMY
 from fallow.domain.epochs.economy import pool_of, read_economy
-from fallow.domain.epochs.judgements import read_records
+from fallow.domain.epochs.judgements import Read, read_records
 from fallow.domain.epochs.keeping import Keeping, keep
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, Line, LineKey, Tally
 from fallow.domain.epochs.metering import Metering
@@ -52,7 +52,11 @@ def fold(
     opening: State, epoch: Epoch, records: Iterable[Filed], rules: Rules, verticals: Mapping[str, Metering]
 ) -> Folded:
     """Close an epoch."""
-    read = read_records(opening, epoch, records, verticals)
+    return fold_read(opening, epoch, read_records(opening, epoch, records, verticals), rules, verticals)
+
+
+def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals: Mapping[str, Metering]) -> Folded:
+    """Close an epoch whose records were judged."""
     core, errors = read.core, dict(read.errors)
     scores = {
         key: score_of(verticals[key[0]], core.standings.get(key[1], Standing()), epoch.until_ms, errors)

@@ -22,12 +22,16 @@ CORE = ""
 
 
 class Read(NamedTuple):
-    """What the records have shown. By vertical: what it carries on, and what it raised first that it must not."""
+    """What the records have shown. By vertical: what it carries on, and what it raised first that it must not.
+
+    `stuck` says that one could not begin or end its epoch.
+    """
 
     tallies: dict[LineKey, Tally]
     core: Core
     carried: dict[str, Sequence[Row]]
     errors: dict[str, str]
+    stuck: bool = False
 
 
 def read_records(opening: State, epoch: Epoch, records: Iterable[Filed], verticals: Mapping[str, Metering]) -> Read:
@@ -55,6 +59,7 @@ def read_records(opening: State, epoch: Epoch, records: Iterable[Filed], vertica
         core,
         {name: one.carried() for name, one in contained.items()},
         {name: one.error for name, one in contained.items() if one.error},
+        any(one.stuck for one in contained.values()),
     )
 
 

@@ -72,6 +72,10 @@ class Metering(Protocol):
     digest: bytes
     kinds: frozenset[str]
     """Kinds of the records that it reads."""
+    by_node: bool
+    """Whether it decides on a node's records by nothing but the same node's: other nodes' change neither its verdicts
+    nor their uses, which are of the node itself, and each carried row begins with its node. Such a policy is run in
+    several processes, each with some of the nodes, and so has to be importable there."""
 
     def verifier(self, carried: Sequence[Row], known: Known) -> Verifier:
         """Begin an epoch with what the one before carried."""

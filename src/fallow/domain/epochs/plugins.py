@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fallow.domain.encoding import encode
-from fallow.domain.epochs.metering import Found, Known, Metering, Use, Verifier
+from fallow.domain.epochs.metering import ACCEPTED, Found, Known, Metering, Use, Verifier
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import Row
 from fallow.domain.errors import FallowError
@@ -28,14 +28,17 @@ ROW_BYTES_MAX: Final = 512
 """A thousand such rows are a frame."""
 SCORE_MAX: Final = 1_000_000
 
+_USE_TYPES: Final = (bytes, bytes, int)
+_ACCOUNT_BYTES: Final = frozenset({0, ADDRESS_BYTES})
 _BROKEN: Final = Found(Verdict.REJECTED, PLUGIN_ERROR)
 
 
 class Contained:
-    """One vertical in one epoch. `error` is what it raised first, for people."""
+    """One vertical in one epoch. `error` is what it raised first, for people; `stuck` that it did not begin or end."""
 
     def __init__(self, metering: Metering, carried: Sequence[Row], known: Known) -> None:
         self.error = ""
+        self.stuck = False
         self._metering = metering
         self._opening = carried
         self._verifier = self._begin(known)
@@ -46,9 +49,11 @@ class Contained:
             return _BROKEN, None
         try:
             found, use = self._judged(self._verifier, filed)
-            check_found(found)
+            if found is not ACCEPTED:
+                check_found(found)
             if use is not None:
                 check_use(use)
+                _require(use.node == filed.node or not self._metering.by_node, use)
         except MemoryError:
             raise  # of this machine, not of the policy: closing it again is right
         except Exception as error:  # noqa: BLE001 - that is what it is for
@@ -67,6 +72,7 @@ class Contained:
             raise
         except Exception as error:  # noqa: BLE001 - as above
             self._note(error)
+            self.stuck = True
             return self._opening
         return rows
 
@@ -84,6 +90,7 @@ class Contained:
             raise
         except Exception as error:  # noqa: BLE001 - as above
             self._note(error)
+            self.stuck = True
             return None
 
     def _note(self, error: Exception) -> None:
@@ -116,9 +123,14 @@ def check_found(found: Found) -> None:
 
 def check_use(use: Use) -> None:
     """Raise TypeError or ValueError unless an epoch can hold this."""
-    _require(_is(use, Use) and _is(use.node, bytes) and len(use.node) == NODE_ID_BYTES, use)
-    _require(_is(use.account, bytes) and len(use.account) in {0, ADDRESS_BYTES}, use)
-    _require(_is(use.units, int) and 0 <= use.units <= COUNT_MAX, use)
+    _require(
+        _is(use, Use)
+        and tuple(map(type, use[: len(_USE_TYPES)])) == _USE_TYPES
+        and len(use.node) == NODE_ID_BYTES
+        and len(use.account) in _ACCOUNT_BYTES
+        and 0 <= use.units <= COUNT_MAX,
+        use,
+    )
     for moved in use.moved:
         _require(_is(moved, Moved) and moved.credit in {1, 2, 3}, moved)
         for name in ("income", "fee", "reserve", "refunded", "made_good"):

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from fallow.domain.batches import BATCH_RECORDS_MAX, Batch, Parts, Promise, join_batch, open_batch
 from fallow.domain.encoding import decode_all_again
-from fallow.domain.epochs.manifest import BATCHES, RECORDS, File, Manifest, damaged, read_frames
+from fallow.domain.epochs.manifest import BATCHES, OTHER, RECORDS, File, Manifest, damaged, read_frames
 from fallow.domain.errors import FallowError, InvalidInput
 from fallow.domain.records import Record, convert
 
@@ -49,6 +49,23 @@ class Head(NamedTuple):
     promise: bytes
 
 
+class Share(NamedTuple):
+    """Some of an epoch's records: those of `kinds`, by the nodes that fall to one of several parts."""
+
+    kinds: frozenset[str]
+    part: int = 0
+    parts: int = 1
+
+    def has(self, node: bytes) -> bool:
+        """Whether a node's records are among them."""
+        return self.parts == 1 or int.from_bytes(node[:8]) % self.parts == self.part
+
+    def files(self, manifest: Manifest) -> list[File]:
+        """Where they are. Kinds that the closer did not know are in `other`."""
+        names = {RECORDS + kind for kind in (*self.kinds, OTHER)}
+        return [file for file in manifest.record_files if file.name in names]
+
+
 class _Columns(NamedTuple):
     """A frame of a file of records."""
 
@@ -73,16 +90,25 @@ def checked_records(manifest: Manifest, read: Read, network_key: bytes) -> Itera
             yield Filed(filed.batch, place, batch.node, record, raw)
 
 
-def filed_records(manifest: Manifest, read: Read) -> Iterator[Filed]:
-    """All records in the order of ingest, for whoever wrote the files himself: no signature is looked at.
+def filed_records(manifest: Manifest, read: Read, share: Share | None = None) -> Iterator[Filed]:
+    """All records, or a share of them, in the order of ingest: for whoever wrote the files himself.
+
+    No signature is looked at, and of a share's files only those that it needs.
 
     Raises:
         InvalidInput: `archive.damaged`.
     """
-    for filed in read_batches(manifest, read):
-        records = _records(manifest.file(BATCHES), filed.parts.records)
-        for place, (record, raw) in enumerate(zip(records, filed.parts.records, strict=True)):
-            yield Filed(filed.batch, place, filed.parts.node, record, raw)
+    for batch, head, found in _frames(
+        manifest, read, manifest.record_files if share is None else share.files(manifest)
+    ):
+        if share is not None and not share.has(head.node):
+            continue
+        places, raws = _in_place(found)
+        if share is None:
+            _check_whole(batch, head, places)
+        for place, record, raw in zip(places, _records(manifest.file(BATCHES), raws), raws, strict=True):
+            if share is None or record.kind in share.kinds:
+                yield Filed(batch, place, head.node, record, raw)
 
 
 def records_of_kind(manifest: Manifest, read: Read, kind: str) -> Iterator[Filed]:
@@ -106,22 +132,10 @@ def read_batches(manifest: Manifest, read: Read) -> Iterator[FiledBatch]:
     Raises:
         InvalidInput: `archive.damaged`: a file is not what the manifest says, or the files do not fit one another.
     """
-    sources = [(file, _columns(file, read)) for file in manifest.record_files]
-    waiting = [next(columns, None) for _, columns in sources]
-    for batch, head in enumerate(heads(manifest.file(BATCHES), read)):
-        found: list[_Columns] = []
-        for at, (_, columns) in enumerate(sources):
-            part = waiting[at]
-            if part is not None and part.batch == batch:
-                found.append(part)
-                waiting[at] = next(columns, None)
+    for batch, head, found in _frames(manifest, read, manifest.record_files):
         places, raws = _in_place(found)
-        if places != list(range(head.records)):
-            raise damaged(BATCHES, f"Batch {batch} has {head.records} records, and not those are in the other files.")
+        _check_whole(batch, head, places)
         yield FiledBatch(batch, Parts(head.node, head.boot, head.seq, raws, head.sig), head.promise)
-    for (file, _), left in zip(sources, waiting, strict=True):
-        if left is not None:
-            raise damaged(file.name, f"It has records of batch {left.batch}, which is not there, or not in order.")
 
 
 def check_batch(filed: FiledBatch, manifest: Manifest, network_key: bytes) -> Batch:
@@ -142,6 +156,28 @@ def check_batch(filed: FiledBatch, manifest: Manifest, network_key: bytes) -> Ba
     if not promise.covers(batch) or promise.epoch != manifest.epoch:
         raise InvalidInput("archive.promise", f"{where} has the promise of another batch or epoch.")
     return batch
+
+
+def _frames(manifest: Manifest, read: Read, files: Sequence[File]) -> Iterator[tuple[int, Head, list[_Columns]]]:
+    """Go through the batches, and what some files of records have of each."""
+    sources = [(file, _columns(file, read)) for file in files]
+    waiting = [next(columns, None) for _, columns in sources]
+    for batch, head in enumerate(heads(manifest.file(BATCHES), read)):
+        found: list[_Columns] = []
+        for at, (_, columns) in enumerate(sources):
+            part = waiting[at]
+            if part is not None and part.batch == batch:
+                found.append(part)
+                waiting[at] = next(columns, None)
+        yield batch, head, found
+    for (file, _), left in zip(sources, waiting, strict=True):
+        if left is not None:
+            raise damaged(file.name, f"It has records of batch {left.batch}, which is not there, or not in order.")
+
+
+def _check_whole(batch: int, head: Head, places: Sequence[int]) -> None:
+    if places != list(range(head.records)):
+        raise damaged(BATCHES, f"Batch {batch} has {head.records} records, and not those are in the other files.")
 
 
 def _columns(file: File, read: Read) -> Iterator[_Columns]:

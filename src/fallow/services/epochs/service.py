@@ -11,18 +11,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
-from fallow.domain.epochs.closing import close
+from fallow.domain.epochs.closing import close_filed
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering
-from fallow.domain.epochs.reading import filed_records
+from fallow.domain.epochs.parts import ALONE, FiledEpoch, Spread
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import STATE
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
@@ -71,6 +72,7 @@ class Closing:
         rules: Rules,
         meterings: Mapping[str, Metering],
         attesting: Attesting,
+        spread: Callable[[int], AbstractContextManager[Spread]] = lambda _records: nullcontext(ALONE),
     ) -> None:
         self._net = net
         self._holder = holder
@@ -87,6 +89,7 @@ class Closing:
         self._archive = archive
         self._rules = rules
         self._meterings = meterings
+        self._spread = spread
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -179,10 +182,9 @@ class Closing:
         opening = self._closing_state(last)
         epoch = Epoch(statement.net, statement.epoch, statement.until_ms, self._network_key)
 
-        def read(name: str) -> Iterable[bytes]:
-            return self._archive.read(path_of(statement.epoch, name))
-
-        closing = close(opening, epoch, filed_records(manifest, read), self._rules, self._meterings)
+        filed = FiledEpoch(epoch, manifest, partial(_read, self._archive, epoch.number))
+        with self._spread(sum(file.count for file in manifest.record_files)) as spread:
+            closing = close_filed(opening, filed, self._rules, self._meterings, spread)
         for name, error in closing.folded.errors.items():
             _log.error("the policy of %s failed in epoch %d, its records were rejected: %s", name, epoch.number, error)
         for name, data in closing.files.items():
@@ -242,3 +244,8 @@ class Closing:
         while True:
             await self._clock.sleep(RENEW_S)
             await self._lead()
+
+
+def _read(archive: Archive, epoch: int, name: str) -> Iterable[bytes]:
+    """Read a file of an epoch; other processes are given it."""
+    return archive.read(path_of(epoch, name))

@@ -28,6 +28,7 @@ class ComputeMetering:
     version = 1
     digest = bytes.fromhex("c7ac9c1a4482bf4856feb498c4b0682137c23b1cfbb7f8b4f6bc518b12d5da85")
     kinds = KINDS
+    by_node = False
 
     def verifier(self, carried: Sequence[Row], known: Known) -> Verifier:
         """See `Metering`."""
