@@ -42,7 +42,7 @@ from fallow.domain.tickets import Ticket, prove
 from fallow.domain.wire.greeting import Claim, Proof
 from fallow.services.market.dispatch import lease_id
 from fallow.services.market.outbound import seed
-from tests.golden_chain import CHAIN_BODIES, PRICE_BODIES
+from tests.golden_chain import CHAIN_BODIES, PRICE_BODIES, STAKE_TAKE
 
 FOLDER = Path(__file__).parent / "golden"
 NET = "golden"
@@ -111,6 +111,7 @@ BODIES: tuple[Body, ...] = (
     *CHAIN_BODIES,
     CreditWithdrawn(withdrawal=LEASE, account=ACCOUNT, amount_microusd=12_500_000, payer=bytes(range(20, 40))),
     *PRICE_BODIES,
+    STAKE_TAKE,
 )
 BATCHED = 5
 """Records in the golden batch: kinds that came later are golden by themselves."""

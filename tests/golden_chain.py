@@ -20,6 +20,7 @@ from fallow.domain.chain_facts import (
 )
 from fallow.domain.price_facts import BurnCredited, PriceAccepted, PriceReported
 from fallow.domain.records import Body
+from fallow.domain.stake_facts import StakeTake
 
 ONE, OTHER, TOKENS = bytes(range(20)), bytes(range(1, 21)), (10**27).to_bytes(32)
 WHERE: dict[str, Any] = {"block": 1234, "place": 5, "transaction": bytes(range(32))}
@@ -67,3 +68,4 @@ PRICE_BODIES: tuple[Body, ...] = (
         credit_microusd=250_000_000_000_000,
     ),
 )
+STAKE_TAKE = StakeTake(account=ONE, take_ppm=180_000, at_ms=1_800_000_000_000, signature=bytes(range(65)))

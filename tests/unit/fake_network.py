@@ -140,6 +140,7 @@ class FakeNetwork:
             calls.GRANT: (calls.Grant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
             calls.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
             calls.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),
+            calls.SET_TAKE: (calls.SetTake, lambda _: _soon({})),
             calls.PRICE: (dict, lambda _: _soon(price_view())),
             calls.REPORT_PRICE: (calls.ReportPrice, lambda _: _soon(price_view())),
             calls.ACCEPT_PRICE: (calls.AcceptPrice, lambda _: _soon(price_view())),

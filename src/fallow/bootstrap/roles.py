@@ -92,6 +92,7 @@ from fallow.services.settle.chain_events import ChainEvents
 from fallow.services.settle.payouts import Payouts
 from fallow.services.settle.service import Settle
 from fallow.services.settle.subscriptions import Subscriptions
+from fallow.services.settle.takes import Takes
 from fallow.services.settle.withdrawals import Withdrawals
 
 HOUR_MS = 3_600_000
@@ -138,6 +139,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             await stack.enter_async_context(_withdrawals(ground).running())
             await stack.enter_async_context((await _payouts(ground, data)).running())
             await stack.enter_async_context(_burns(ground).running())
+            await stack.enter_async_context(_takes(ground).running())
             if place.chain_url:
                 await stack.enter_async_context(_chain_events(ground, data))
         if "registry" in roles:
@@ -263,6 +265,16 @@ def _withdrawals(ground: Ground) -> Withdrawals:
         clock=ground.clock,
         database=ground.database,
         ledger=PostgresLedger(),
+        decisions=PostgresDecisionStore(),
+    )
+
+
+def _takes(ground: Ground) -> Takes:
+    return Takes(
+        net=ground.place.net,
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
         decisions=PostgresDecisionStore(),
     )
 

@@ -17,6 +17,7 @@ from fallow.domain.orders import Id, Label, Order
 from fallow.domain.price_facts import PRICE_MAX, Price
 from fallow.domain.records import Opening
 from fallow.domain.resources import CPU_MILLI_MAX, PRICE_MICROUSD_MAX
+from fallow.domain.stake_facts import TAKE_ALL_PPM
 from fallow.domain.streams import DirectAddress, Purpose, Words
 from fallow.domain.subscriptions import MeterName, Tariff
 
@@ -102,6 +103,7 @@ METER = "settle.meter"
 REPORT_PRICE = "settle.report_price"
 ACCEPT_PRICE = "settle.accept_price"
 PRICE = "settle.price"
+SET_TAKE = "settle.set_take"
 
 
 LAG_BOUNDS_MS = (1, 2, 5, 10, 20, 30, 40, 50, 75, 100, 200, 500, 1000, 5000)
@@ -472,6 +474,15 @@ class AcceptPrice(Request, frozen=True, kw_only=True):
     """Let the price go on from here after a jump."""
 
     price_microusd: Price
+
+
+class SetTake(Request, frozen=True, kw_only=True):
+    """What an operator keeps of what others' stake earns, in millionths; he signed `take_text` as wallets do."""
+
+    account: str
+    take_ppm: Annotated[int, Meta(ge=0, le=TAKE_ALL_PPM)]
+    at_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    signature: Annotated[str, Meta(pattern="^0x[0-9a-f]{130}$", max_length=132)]
 
 
 class Subscribe(Request, frozen=True, kw_only=True):

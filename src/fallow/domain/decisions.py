@@ -11,8 +11,9 @@ from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.facts import CreditWithdrawn, LeaseSettled, NodeShown
 from fallow.domain.price_facts import PRICE_FACTS
 from fallow.domain.records import Body
+from fallow.domain.stake_facts import STAKE_FACTS
 
-DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown, CreditWithdrawn, *CHAIN_FACTS, *PRICE_FACTS)
+DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown, CreditWithdrawn, *CHAIN_FACTS, *PRICE_FACTS, *STAKE_FACTS)
 
 
 class Decision(NamedTuple):

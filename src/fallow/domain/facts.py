@@ -15,6 +15,7 @@ from fallow.domain.places import Cell, is_cell
 from fallow.domain.price_facts import PRICE_FACTS
 from fallow.domain.records import Body, Count
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.stake_facts import STAKE_FACTS
 
 LeaseId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 NodeId = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -221,4 +222,5 @@ CORE_FACTS: tuple[type[Body], ...] = (
     CreditWithdrawn,
     *CHAIN_FACTS,
     *PRICE_FACTS,
+    *STAKE_FACTS,
 )

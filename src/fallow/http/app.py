@@ -27,6 +27,7 @@ from fallow.http import (
     public,
     reach,
     signing,
+    stakes,
     votes,
 )
 from fallow.http.auth import provide_account
@@ -145,6 +146,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *checks.ROUTES,
             *epochs.ROUTES,
             *prices.ROUTES,
+            *stakes.ROUTES,
         ],
         security=[{"apiKey": []}],
     ),

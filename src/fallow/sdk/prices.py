@@ -1,4 +1,4 @@
-"""The token's price."""
+"""The token: its price, and what stake with an operator earns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fallow.sdk.wire import Wire
 
 
 class PriceCalls(Wire):
-    """What burned tokens are credited at."""
+    """What burned tokens are credited at, and what operators keep."""
 
     async def price(self) -> PriceView:
         """The price and what each feed says of it, or why there is none."""
@@ -22,3 +22,7 @@ class PriceCalls(Wire):
         """Operator: let the price go on from here after a jump."""
         body = calls.AcceptPrice(price_microusd=price_microusd)
         return await self._call("POST", "/v1/operator/price", PriceView, body=body)
+
+    async def set_take(self, said: calls.SetTake) -> None:
+        """Say as an operator what you keep of what others' stake earns."""
+        await self._call("POST", "/v1/stake/take", object, body=said)

@@ -53,6 +53,7 @@ class Client(Waiting):
     price = waits(AsyncClient.price)
     report_price = waits(AsyncClient.report_price)
     accept_price = waits(AsyncClient.accept_price)
+    set_take = waits(AsyncClient.set_take)
 
     epochs = waits(AsyncClient.epochs)
     epoch = waits(AsyncClient.epoch)

@@ -1,4 +1,4 @@
-"""Records of the core: whose node it is, what checks have shown, and what was withdrawn. Pure."""
+"""Records of the core: whose node it is, what checks have shown, what was withdrawn, and the chain's events. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from fallow.domain.bindings import binding_text
+from fallow.domain.epochs.chain_records import ChainRecords
 from fallow.domain.epochs.metering import ACCEPTED, Found
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import State
 from fallow.domain.epochs.withdrawing import Withdrawals
 from fallow.domain.errors import FallowError
 from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
-from fallow.domain.rewards.oracle import Quote
 from fallow.domain.verification import Standing, Verdict, learned
 from fallow.domain.wallets import signer_of
 
@@ -32,14 +32,13 @@ class Epoch(NamedTuple):
 class Core:
     """What is known beside the verticals: `owners` of nodes, and the `standings` that checks gave them.
 
-    Of the token: `quotes` of its price, and how many units were `burned` in the epoch.
+    `chain` has what happened on the network's chain: burned tokens, quotes of their price, stakes.
     """
 
     def __init__(self, opening: State, epoch: Epoch) -> None:
         self.owners = dict(opening.owners)
         self.standings = dict(opening.standings)
-        self.quotes: list[Quote] = []
-        self.burned = 0
+        self.chain = ChainRecords(epoch.net, epoch.network, opening.carried)
         self.withdrawals = Withdrawals(epoch.network)
         self._epoch = epoch
         self._take: Mapping[str, Callable[[Filed], Found]] = {
@@ -47,6 +46,7 @@ class Core:
             NodeBound.kind: self._bound,
             NodeShown.kind: self._shown,
             Withdrawals.kind: self.withdrawals.verify,
+            **self.chain.takes,
         }
 
     @property

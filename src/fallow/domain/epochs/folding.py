@@ -67,7 +67,8 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     usage = usage_of(read.tallies, rules)
     uses, returned = fees_that_count(read.tallies, read_returned(opening.carried), rules)
     economy = counted(read_economy(opening.carried), read.tallies, rules)
-    economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, core.burned, core.quotes, epoch.until_ms)
+    chain = core.chain
+    economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, chain.burned, chain.quotes, epoch.until_ms)
     incentive = Counter(incentives_of(uses, scores, rules, pool))
     kept = keep(
         opening.carried,
@@ -81,8 +82,10 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
         forfeited=economy.forfeited + kept.forfeited(INCENTIVE),
         forfeited_usage=economy.forfeited_usage + kept.forfeited(USAGE),
     )
+    earned = payouts(usage, incentive, kept, rules)
+    shared = chain.stakes.shared(earned, rules.token)
     owed = Counter(opening.owed)
-    owed.update(payouts(usage, incentive, kept, rules))
+    owed.update(shared)
     owed.update(owed_for(core.withdrawals.owed, rules))
     lines = [
         read.tallies.get(key, Tally()).line(key, scores.get(key, 0), usage.get(key, 0), incentive[key], kept.rows(key))
@@ -98,6 +101,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
             **opening.carried,
             **read.carried,
             **kept.carried,
+            **chain.rows(),
             ECONOMY: economy.rows(),
             RETURNED: returned_rows(returned),
         },
@@ -106,7 +110,8 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     network = {
         "incentive": incentive.total(),
         "minted": state.minted,
-        "burned": core.burned,
+        "burned": chain.burned,
+        "delegated": (shared - earned).total(),
         "burned_ever": economy.burned,
         "price": pool.price,
         "held.usage": kept.held[USAGE],
