@@ -197,7 +197,7 @@ async def world(kind: str, *, hub: MemoryHub | None = None, clock: Clock | None 
             stack.callback(made.end)
             yield made
             return
-        port = await stack.enter_async_context(serving(with_links(no_app, {PATH: relay.attend}), "127.0.0.1", 0))
+        port = await stack.enter_async_context(serving(with_links(no_app, {PATH: relay.attend}, clock), "127.0.0.1", 0))
         url = f"http://127.0.0.1:{port}"
         await stack.enter_async_context(relay.running(url))
         group = await stack.enter_async_context(asyncio.TaskGroup())

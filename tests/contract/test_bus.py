@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from fallow.adapters.clock import SystemClock
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.nats.bus import NatsBus, connect_nats
 from fallow.adapters.nats.client import keeping_cancellation
@@ -70,7 +71,7 @@ async def connect(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
                     assert len(nonce) >= 11
                     assert address == "127.0.0.1"
 
-                links = with_links(no_app, {PATH: BusTunnels(server.url, None, tell).attend})
+                links = with_links(no_app, {PATH: BusTunnels(server.url, None, tell).attend}, SystemClock())
                 url = f"ws://127.0.0.1:{await stack.enter_async_context(serving(links, '127.0.0.1', 0))}{PATH}"
 
             async def over_nats() -> AnyBus:

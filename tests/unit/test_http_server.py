@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from fallow.adapters.certificates import issue, new_authority, new_key
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.streams import asgi
 from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import dial
 from fallow.bootstrap import handshakes, http_protocol
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.proxies import NO_PROXIES, read_proxies
-from fallow.domain.errors import InvalidInput, TooMuch
+from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
+from fallow.ports.rates import Rate
 from fallow.ports.streams import Link
 from tests.network import until_async
 
@@ -45,7 +48,7 @@ async def server(tls: ssl.SSLContext | None = None, proxies: str = "") -> AsyncI
         if scope["type"] != "lifespan":
             await app(scope, receive, send)
 
-    served = with_links(without_lifespan, {"/links": hold})
+    served = with_links(without_lifespan, {"/links": hold}, SystemClock())
     async with asyncio.timeout(120), serving(served, HOST, 0, tls, read_proxies(proxies)) as port:
         yield port
 
@@ -93,6 +96,21 @@ async def test_links_take_no_places_of_requests(monkeypatch: pytest.MonkeyPatch)
         for _ in range(4):
             await stack.enter_async_context(dial(f"http://{HOST}:{port}", tls=None, path="/links"))
         assert await status(port) == b"200"
+
+
+async def test_links_of_one_address_come_at_a_bounded_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi, "ARRIVALS_PER_ADDRESS", Rate(0.001, 2))
+
+    async def come(address: str) -> None:
+        async with dial(f"http://{HOST}:{port}", tls=None, path="/links", local_address=address):
+            pass
+
+    async with server() as port:
+        for address in (HOST, HOST, "127.0.0.2"):
+            await come(address)
+        with pytest.raises(Unavailable) as caught:
+            await come(HOST)
+        assert caught.value.code == "stream.refused"
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HT", REQUEST + b"GET / HTTP/1.1\r\nx-slow: "])

@@ -487,7 +487,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         tls = server_context(place.tls) if place.tls else None
         proxies = read_proxies(settings.proxies)
         tunnels = BusTunnels(place.bus_url, bus_context(place), partial(_tell_tunnel, bus))
-        served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend})
+        served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend}, clock)
         async with serving(served, settings.host, settings.http_port, tls, proxies) as port:
             scheme = "https" if tls else "http"
             at = url_of(scheme, urlsplit(place.url).hostname or settings.host, port)

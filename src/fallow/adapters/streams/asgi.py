@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
-from fallow.domain.errors import Unavailable
+from fallow.domain.errors import TooMuch, Unavailable
+from fallow.domain.networks import line_of
+from fallow.ports.clock import Clock
+from fallow.ports.rates import Buckets, Rate
 from fallow.ports.streams import Link
 
 Scope = MutableMapping[str, Any]
@@ -14,6 +18,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Attend = Callable[[Link, str], Awaitable[None]]
 """Works with a link that came from an address, and returns when it is done with it."""
+
+ARRIVALS_PER_ADDRESS: Final = Rate(20.0, 2048)
+"""Each costs more than a request, before any key is shown: a way to the bus, or a look at who may come. All nodes
+behind a router may come back at once, with the two links that each has."""
+
+_log = logging.getLogger(__name__)
 
 _GOING_AWAY: Final = 1001
 _UNSUPPORTED: Final = 1003
@@ -42,8 +52,20 @@ class AcceptedLink:
         return data
 
 
-def with_links(app: App, links: Mapping[str, Attend]) -> App:
-    """Put links in front of an application: what comes as a WebSocket to one of the paths, `links` attends to."""
+def with_links(app: App, links: Mapping[str, Attend], clock: Clock) -> App:
+    """Put links in front of an application: what comes as a WebSocket to one of the paths, `links` attends to.
+
+    Who comes too often from one address is turned away.
+    """
+    arrivals = Buckets(ARRIVALS_PER_ADDRESS, clock)
+
+    def may_come(address: str) -> bool:
+        try:
+            arrivals.take(line_of(address))
+        except TooMuch as error:
+            _log.info("a link of %s is not taken: %s", address, error)
+            return False
+        return True
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -51,12 +73,13 @@ def with_links(app: App, links: Mapping[str, Attend]) -> App:
             return
         await receive()  # the request to connect
         attend = links.get(scope["path"])
-        if attend is None:
+        address = scope["client"][0] if scope.get("client") else ""
+        if attend is None or not may_come(address):
             await send({"type": "websocket.close", "code": _UNSUPPORTED})
             return
         await send({"type": "websocket.accept"})
         link = AcceptedLink(receive, send)
-        await attend(link, scope["client"][0] if scope.get("client") else "")
+        await attend(link, address)
         try:
             await send({"type": "websocket.close", "code": _GOING_AWAY})
         except (OSError, RuntimeError):
