@@ -53,7 +53,7 @@ from fallow.domain.leases import NETWORK_FAILED, PREEMPTED, Lease, LeaseState
 from fallow.domain.ledger import Balance, transfer
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
-from fallow.domain.records import Body, make_record
+from fallow.domain.records import Body, Record, make_record
 from fallow.domain.reserve import Tally, TallyKey, halves
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import CONFIRMED, INCONCLUSIVE, OWN, PROVEN, TRUSTED_AFTER, VOUCHED, Standing, learned
@@ -303,6 +303,7 @@ class World:
         self.fees_funded = 0
         self.reserve_funded = 0
         self.cancels: list[tuple[str, Answer]] = []
+        self.heard: list[Record] = []
         self.said: set[tuple[bytes, bytes, str]] = set()
         self._grants = 0
         tx = MemoryTransaction()
@@ -376,6 +377,7 @@ class World:
             body, net=NET, node=node.id, boot=node.boot, seq=node.seq, at=self.now, new_salt=lambda: bytes(32)
         )
         node.seq += 1
+        self.heard.append(record)
         self.said.add((node.id, getattr(body, "lease", b""), body.kind))
         self.append(node.id, seal_batch([record], lambda _: bytes(64)))
 
@@ -615,6 +617,7 @@ class World:
             windows = range(lease.window + 2) if lease.payer != NETWORK else ()
             for window, credit in product(windows, Credit):
                 fee, reserve = (self._passed_on(kind, lease, window, credit) for kind in (Kind.FEE, Kind.RESERVE))
+                fee = fee if credit is Credit.GRANTED else self.fee.returnable(fee)
                 for account, part in zip((lease.payer, lease.payee), halves(fee, reserve), strict=True):
                     fees[account, int(credit)] += part
         return fees

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
-from fallow.domain.billing import HOUR_MS
+from fallow.domain.billing import HOUR_MS, FeePolicy
 from fallow.domain.canaries import check_planted
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of
 from fallow.domain.checks import Starting
@@ -54,8 +54,15 @@ def anything(lease: Lease) -> bytes:
 class Town:
     """A network with two buyers; every node has an owner and a line of its own."""
 
-    def __init__(self, nodes: int, starting: Starting = STARTING, *, funded: bool = True) -> None:
-        self.world = World(nodes=2 * nodes, starting=starting)
+    def __init__(
+        self,
+        nodes: int,
+        starting: Starting = STARTING,
+        *,
+        funded: bool = True,
+        fee: FeePolicy = FeePolicy(),  # noqa: B008
+    ) -> None:
+        self.world = World(nodes=2 * nodes, starting=starting, fee=fee)
         self.nodes = self.world.nodes[::2]
         self.number = 0
         for node in self.nodes:

@@ -153,13 +153,14 @@ def test_what_came_back_of_fees_counts_for_nothing_now_and_later() -> None:
 
 
 def test_an_operator_names_a_model_or_writes_a_file(tmp_path: Path) -> None:
-    assert [read_rewards(Settings(rewards=name)) for name in MODELS] == list(MODELS.values())
+    assert [read_rewards(Settings(preset="public", rewards=name)) for name in MODELS] == list(MODELS.values())
+    assert [read_rewards(Settings(preset=preset)).model for preset in ("lab", "public")] == [NONE, WORK_ONLY]
     file = tmp_path / "rewards.toml"
     file.write_text(
         'model = "work_only"\nprice = 250000\nweights.compute = 3\n[schedule]\ntype = "halving_by_date"\n'
         f"base = {1000 * T}\nperiod = 10\n"
     )
-    rules = read_rewards(Settings(rewards=str(file)))
+    rules = read_rewards(Settings(preset="public", rewards=str(file)))
     assert rules == Rules(model="work_only", price=250_000, weights={"compute": 3}, schedule=DATED)
     assert read_rules(to_builtins(rules)) == rules
 
@@ -180,8 +181,14 @@ def test_what_is_no_rule_is_refused_before_anything_starts(tmp_path: Path, text:
     file = tmp_path / "rewards.toml"
     file.write_text(text)
     with pytest.raises(InvalidInput) as refused:
-        read_rewards(Settings(rewards=str(file)))
+        read_rewards(Settings(preset="public", rewards=str(file)))
     assert refused.value.code == code
+
+
+def test_a_network_without_a_chain_has_no_token() -> None:
+    with pytest.raises(InvalidInput, match="no chain") as refused:
+        read_rewards(Settings(rewards=WORK_ONLY))
+    assert refused.value.code == "settings.rewards"
 
 
 def test_a_part_of_a_schedule_is_changed_alone() -> None:

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Final
 
-from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.settings import PUBLIC, Settings
 from fallow.domain.epochs.models import MODELS
-from fallow.domain.epochs.rules import NONE, Rules, plain_rules
+from fallow.domain.epochs.rules import NONE, WORK_ONLY, Rules, plain_rules
 from fallow.domain.errors import InvalidInput
+
+PRESETS: Final = {PUBLIC: WORK_ONLY}
+"""The token models of presets; the others have none."""
 
 
 def read_rewards(settings: Settings) -> Rules:
     """Read the rules that the settings name: a model, or a file with a model and what is different from it.
 
     Raises:
-        InvalidInput: `settings.rewards`: no such model or file; `epoch.rules`: a rule in it is none.
+        InvalidInput: `settings.rewards`: no such model or file, or tokens without a chain; `epoch.rules`: a rule in it
+            is none.
     """
-    chosen = MODELS.get(settings.rewards)
-    if chosen is not None:
-        return chosen
+    rules = _chosen(settings.rewards or PRESETS.get(settings.preset, NONE))
+    if rules.model != NONE and settings.preset != PUBLIC:
+        raise InvalidInput(
+            "settings.rewards",
+            f"The preset {settings.preset} has no chain, and so no token.",
+            f"Take the preset {PUBLIC}, or rewards={NONE}.",
+        )
+    return rules
+
+
+def _chosen(name: str) -> Rules:
+    if name in MODELS:
+        return MODELS[name]
     try:
-        said = tomllib.loads(Path(settings.rewards).read_text("utf-8"))
+        said = tomllib.loads(Path(name).read_text("utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(
             "settings.rewards",

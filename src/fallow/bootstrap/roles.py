@@ -53,6 +53,7 @@ from fallow.bootstrap.listening import address_of, refuse_outside, url_of
 from fallow.bootstrap.place import Place, bus_context, read_place
 from fallow.bootstrap.plugins import load_meterings, load_verticals
 from fallow.bootstrap.proxies import read_proxies
+from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.settling import attesting, open_archive, rules_of
 from fallow.bootstrap.tls import own_context, server_context
@@ -308,7 +309,9 @@ async def _payouts(ground: Ground, data: Path) -> Payouts:
 
 
 def _fee(settings: Settings) -> FeePolicy:
-    return FeePolicy(settings.fee_ppm, settings.reserve_ppm)
+    """What incentives may reach of a fee is paid back to nobody: both come out of it only once."""
+    rules = read_rewards(settings)
+    return FeePolicy(settings.fee_ppm, settings.reserve_ppm, rules.cap_ppm if rules.pays else 0)
 
 
 def _ingest(ground: Ground) -> Ingest:

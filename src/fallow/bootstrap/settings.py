@@ -151,9 +151,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         _doc(
             "How incentives are given: `none`, `work_only`, `burn_and_mint`, or a TOML file with such a `model` and "
-            "what is different from it ([operators](operators.md#choose-a-token-model)). Statements pin it."
+            "what is different from it ([operators](operators.md#choose-a-token-model)). Empty takes the preset's: "
+            "`work_only` on `public`, else `none`. Statements pin it."
         ),
-    ] = "none"
+    ] = ""
     test_credits_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)], _doc("TEST credits of the first buyer, in US dollars.")
     ] = 100

@@ -20,10 +20,18 @@ MeterKey = tuple[bytes, bytes, int]
 
 
 class FeePolicy(NamedTuple):
-    """The network's fee as parts per million of usage, and the reserve's parts per million of that fee."""
+    """The network's fee as parts per million of usage, and the reserve's parts per million of that fee.
+
+    Of the rest of the fee `aside_ppm` parts per million are what incentives may reach: nothing else is paid from them.
+    """
 
     fee_ppm: int = 100_000
     reserve_ppm: int = 200_000
+    aside_ppm: int = 0
+
+    def returnable(self, fee: int) -> int:
+        """What of a fee checks and the reserve may pay back; what incentives may reach is rounded up."""
+        return fee * (PPM - self.aside_ppm) // PPM
 
 
 class Charge(NamedTuple):

@@ -4,8 +4,9 @@ A provider whose work was lost without a fault of his, as when his owner took th
 a buyer gets back what results cost him that decided nothing.
 
 Each micro-US-dollar of a fee counts for one account, in its credit class: half of it for the provider whose use paid
-it, half for the buyer who paid it. What the reserve pays on an account, and what the network pays for checks of a
-buyer's work (`fallow.domain.checks`), never exceeds together what counts for it. So whoever takes his machine back for
+it, half for the buyer who paid it; but for what incentives may reach of it (`FeePolicy.returnable`), which counts for
+nobody. What the reserve pays on an account, and what the network pays for checks of a buyer's work
+(`fallow.domain.checks`), never exceeds together what counts for it. So whoever takes his machine back for
 ever, has results disagree on purpose or check each other, or buys from himself gets, with all who are in league with
 him, no more out than was paid in.
 """

@@ -45,7 +45,10 @@ class Accounts(State):
             self._spent_on_check(lease, paid)  # what the network pays to itself earns nobody anything
             return
         for credit in Credit:
-            counting = halves(paid[Kind.FEE].get(credit, 0), paid[Kind.RESERVE].get(credit, 0))
+            fee = paid[Kind.FEE].get(credit, 0)
+            counting = halves(
+                fee if credit is Credit.GRANTED else self.fee.returnable(fee), paid[Kind.RESERVE].get(credit, 0)
+            )
             for account, fee in zip((lease.payer, lease.payee), counting, strict=True):
                 if fee:
                     tally = self._tally(account, credit)
