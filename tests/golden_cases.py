@@ -43,6 +43,7 @@ from fallow.domain.wire.greeting import Claim, Proof
 from fallow.services.market.dispatch import lease_id
 from fallow.services.market.outbound import seed
 from tests.golden_chain import CHAIN_BODIES, PRICE_BODIES, STAKE_TAKE
+from tests.golden_network import NETWORK_BODIES
 
 FOLDER = Path(__file__).parent / "golden"
 NET = "golden"
@@ -112,6 +113,7 @@ BODIES: tuple[Body, ...] = (
     CreditWithdrawn(withdrawal=LEASE, account=ACCOUNT, amount_microusd=12_500_000, payer=bytes(range(20, 40))),
     *PRICE_BODIES,
     STAKE_TAKE,
+    *NETWORK_BODIES,
 )
 BATCHED = 5
 """Records in the golden batch: kinds that came later are golden by themselves."""

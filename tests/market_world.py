@@ -51,6 +51,7 @@ from fallow.domain.facts import (
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import NETWORK_FAILED, PREEMPTED, Lease, LeaseState
 from fallow.domain.ledger import Balance, transfer
+from fallow.domain.network_facts import SeedDrawn
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
 from fallow.domain.records import Body, Record, make_record
@@ -330,7 +331,14 @@ class World:
             holder="market",
             fee=self.fee,
             starting=self.starting,
-            seeds=Seeds(net=NET, secret=b"check", sign=lambda _: bytes(64), epoch_ms=DAY_MS, store=self.checks),
+            seeds=Seeds(
+                net=NET,
+                secret=b"check",
+                sign=lambda _: bytes(64),
+                epoch_ms=DAY_MS,
+                store=self.checks,
+                decisions=cast("Any", self.decisions),
+            ),
             window_ms=self.window_ms,
             clock=cast("Any", self),
             database=cast("Any", self.db),
@@ -560,6 +568,8 @@ class World:
         for at, body in self.decisions.waiting.values():
             if isinstance(body, NodeShown):
                 shown[body.node] = learned(shown.get(body.node, Standing()), at, body.what, body.code)
+                continue
+            if isinstance(body, SeedDrawn):
                 continue
             assert isinstance(body, LeaseSettled)
             assert body.lease not in finals, "nothing comes after the final one"

@@ -9,11 +9,14 @@ from typing import Any
 
 from coincurve import PrivateKey
 
+from fallow.bootstrap.validator import parts_of
 from fallow.domain.epochs.judging import close_without_policies
 from fallow.domain.epochs.quorum import Vote
-from fallow.domain.errors import NotFound, Unavailable
+from fallow.domain.errors import Conflict, NotFound, Unavailable
 from fallow.domain.facts import LeaseAccepted
+from fallow.ports.published import Published
 from fallow.services.validator.book import Book
+from fallow.services.validator.parts import Parts
 from fallow.services.validator.service import Seen, Validator
 from tests.closed_epochs import ADDRESSES, VALIDATORS, ClosedEpoch
 from tests.epoch_files import NETWORK_KEY, Node, promise
@@ -83,19 +86,39 @@ class Network:
         assert found.epoch == epoch
         self.votes.append(found)
 
+    def next_seed(self) -> bytes | None:
+        """See the port: it draws nothing."""
+        return None
 
-def validator(network: Network, folder: Path, key: PrivateKey = VALIDATORS[0]) -> Validator:
+    def pledges(self, number: int) -> list[bytes]:
+        """See the port."""
+        raise NotFound("test.seed", f"There is no seed {number}.")
+
+    def pledge(self, pledge: bytes) -> None:
+        """See the port."""
+        raise Conflict("test.seed", f"Nobody takes {len(pledge)} bytes.")
+
+    def show_part(self, number: int, validator: bytes, part: bytes) -> None:
+        """See the port."""
+        raise Conflict("test.seed", f"Nobody takes {len(part)} bytes of {validator.hex()} for {number}.")
+
+
+def validator(
+    network: Published, folder: Path, key: PrivateKey = VALIDATORS[0], *, parts: Parts | None = None
+) -> Validator:
     """A validator with its own memory in a folder."""
+    book = Book(folder / "book", NETWORK_KEY)
     return Validator(
         network_key=NETWORK_KEY,
         cast=lambda domain, root: Vote.cast(key, domain, root),
+        parts=parts or parts_of(key, NETWORK_KEY, network, book),
         published=network,
-        book=Book(folder / "book", NETWORK_KEY),
+        book=book,
         folder=folder / "epochs",
         close=close_without_policies,
     )
 
 
-def judged(network: Network, folder: Path) -> list[Seen]:
+def judged(network: Published, folder: Path) -> list[Seen]:
     """What a new process of the validator comes to."""
     return list(validator(network, folder).look())

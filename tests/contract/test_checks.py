@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,7 +18,7 @@ from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
 from fallow.domain.reruns import Rerun
 from fallow.domain.rollcall import Call, Said
-from fallow.ports.checks import Alone, CheckStore, SeedRow
+from fallow.ports.checks import Alone, CheckStore, PartRow, SeedRow
 from fallow.ports.database import Database
 
 NODE = b"n" * 32
@@ -59,6 +60,39 @@ async def test_a_commitment_stays_and_its_epoch_opens_and_closes(place: Place) -
     async with database.transaction() as tx:
         assert await store.seed(tx, 2) == SeedRow(2, b"\2", 5, 9)
         assert [row.number for row in await store.seeds(tx, 2)] == [3, 2]
+
+
+async def test_a_pledge_and_the_part_it_is_of_stay(place: Place) -> None:
+    database, store = place
+    first, second = PartRow(3, b"a" * 20, b"pledge", None), PartRow(3, b"b" * 20, b"other", None)
+    async with database.transaction() as tx:
+        assert await store.lock_seed(tx, 3) is None
+        await store.put_seed(tx, SeedRow(3, b"c", None, None))
+        assert await store.lock_seed(tx, 3) == SeedRow(3, b"c", None, None)
+        for row in (second, first, first._replace(number=4), first._replace(pledge=b"changed")):
+            await store.put_part(tx, row)
+    async with database.transaction() as tx:
+        assert await store.parts(tx, 3) == [first, second]
+        for part in (b"part", b"another", None):
+            await store.put_part(tx, first._replace(part=part))
+    async with database.transaction() as tx:
+        assert await store.parts(tx, 3) == [first._replace(part=b"part"), second]
+
+
+async def test_a_part_waits_for_whoever_opens_its_epoch(place: Place) -> None:
+    database, store = place
+    async with database.transaction() as tx:
+        await store.put_seed(tx, SeedRow(3, b"c", None, None))
+
+    async def take() -> SeedRow | None:
+        async with database.transaction() as tx:
+            return await store.lock_seed(tx, 3)
+
+    async with asyncio.TaskGroup() as tasks, database.transaction() as tx:
+        await store.put_seed(tx, SeedRow(3, b"c", 7, None))
+        taking = tasks.create_task(take())
+        assert await store.parts(tx, 3) == []
+    assert taking.result() == SeedRow(3, b"c", 7, None)
 
 
 def known(job: int, at: int, uses: int = 0) -> Known:

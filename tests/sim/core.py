@@ -298,7 +298,14 @@ class Core(Process):
             "database": _Connection(self, truth.database, self._chance),
         }
         cashier, vault = Cashier(truth.ledger), _SimVault(bytes(32))
-        seeds = Seeds(net=NET, secret=CHECK_SECRET, sign=self._sign, epoch_ms=EPOCH_MS, store=truth.checks)
+        seeds = Seeds(
+            net=NET,
+            secret=CHECK_SECRET,
+            sign=self._sign,
+            epoch_ms=EPOCH_MS,
+            store=truth.checks,
+            decisions=truth.decisions,
+        )
         rounds = _CheckedRounds(
             holder=self._chance.randbytes(8).hex(),
             fee=FEE,

@@ -251,7 +251,14 @@ class SqlWorld:
         self.rounds._put(_Waiting(lambda brain, now: brain.funded(now, account=self.account), None))
 
     def _rounds(self) -> Rounds:
-        seeds = Seeds(net=NET, secret=b"s", sign=lambda _: bytes(64), epoch_ms=DAY_MS, store=PostgresCheckStore())
+        seeds = Seeds(
+            net=NET,
+            secret=b"s",
+            sign=lambda _: bytes(64),
+            epoch_ms=DAY_MS,
+            store=PostgresCheckStore(),
+            decisions=PostgresDecisionStore(),
+        )
         return Rounds(
             holder=f"{self.chance.getrandbits(64):x}",
             fee=FeePolicy(),

@@ -10,12 +10,13 @@ import pytest
 
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.cli import main, profiles
 from fallow.domain import calls
 from fallow.domain.draws import Draw, Purpose, Seed, draw
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, RerunView, SeedView
+from fallow.domain.views import DrawView, JobView, RerunView, SeedPartsView, SeedView
 from fallow.ports.rpc import serve
 from fallow.sdk import checks
 from fallow.sdk.checks import DrawsReport
@@ -49,6 +50,11 @@ class Network:
         async with self._database.transaction() as tx:
             return await self._seeds.shown(tx)
 
+    async def parts(self, ask: calls.SeedRef) -> SeedPartsView:
+        """Serve `market.seed_parts`."""
+        async with self._database.transaction() as tx:
+            return await self._seeds.parts.shown(tx, ask.number)
+
     async def draws(self, ask: calls.DrawsRef) -> list[DrawView]:
         """Serve `market.draws`."""
         async with self._database.transaction() as tx:
@@ -72,9 +78,11 @@ async def served() -> AsyncIterator[tuple[Network, AsyncClient]]:
             sign=lambda message: fake.signer.sign(message).signature,
             epoch_ms=EPOCH_MS,
             store=store,
+            decisions=MemoryDecisionStore(),
         )
         network = Network(seeds, store)
         await stack.enter_async_context(serve(fake.bus, calls.SEEDS, dict[str, str], network.seeds, queue="q"))
+        await stack.enter_async_context(serve(fake.bus, calls.SEED_PARTS, calls.SeedRef, network.parts, queue="q"))
         await stack.enter_async_context(serve(fake.bus, calls.DRAWS, calls.DrawsRef, network.draws, queue="q"))
         yield network, await stack.enter_async_context(connected(fake))
 

@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryDatabase, MemoryTransaction
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.domain.draws import Commitment, Draw, Purpose, Seed, draw, faults, seed_of
 from fallow.domain.errors import NotAllowed, NotFound
 from fallow.services.market.seeds import Seeds
@@ -90,7 +91,9 @@ class World:
 
     def seeds(self, secret: bytes = SECRET) -> Seeds:
         sign: Callable[[bytes], bytes] = lambda message: KEY.sign(message).signature  # noqa: E731
-        return Seeds(net="test", secret=secret, sign=sign, epoch_ms=EPOCH_MS, store=self.store)
+        return Seeds(
+            net="test", secret=secret, sign=sign, epoch_ms=EPOCH_MS, store=self.store, decisions=MemoryDecisionStore()
+        )
 
     async def current(self, now: int) -> Seed:
         async with self.database.transaction() as tx:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ssl import SSLContext
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
 
+from fallow.domain import calls
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, TooMuch, Unavailable
-from fallow.domain.views import ErrorView
+from fallow.domain.identity import address_text
+from fallow.domain.views import ErrorView, SeedPartsView, SeedView
+
+Answer = TypeVar("Answer")
 
 TIMEOUT_S = 60.0
 PAGE = 100
@@ -55,17 +59,44 @@ class HttpPublished:
         if not answer.is_success:
             raise _error_of(answer)
 
+    def next_seed(self) -> bytes | None:
+        """See the port."""
+        found = self._get("/v1/checks", {}, list[SeedView])
+        return next((_bytes(seed.commitment) for seed in found if seed.opened_at is None), None)
+
+    def pledges(self, number: int) -> list[bytes]:
+        """See the port."""
+        return [_bytes(part.pledge) for part in self._get(f"/v1/checks/{number}/parts", {}, SeedPartsView).parts]
+
+    def pledge(self, pledge: bytes) -> None:
+        """See the port."""
+        self._post("/v1/checks/pledges", calls.PledgePart(pledge=pledge.hex()))
+
+    def show_part(self, number: int, validator: bytes, part: bytes) -> None:
+        """See the port."""
+        shown = calls.ShowPart(number=number, validator=address_text(validator), part=part.hex())
+        self._post("/v1/checks/parts", shown)
+
     def _page(self, before: int | None) -> list[int]:
         params = {"limit": PAGE} if before is None else {"limit": PAGE, "before": before}
+        return [each.epoch for each in self._get("/v1/epochs", params, list[_Listed])]
+
+    def _get(self, path: str, params: dict[str, int], kind: type[Answer]) -> Answer:
         with _reaching():
-            answer = self._client.get("/v1/epochs", params=params)
+            answer = self._client.get(path, params=params)
         if not answer.is_success:
             raise _error_of(answer)
         try:
-            found = msgspec.json.decode(answer.content, type=list[_Listed])
+            return msgspec.json.decode(answer.content, type=kind)
         except msgspec.MsgspecError as error:
-            raise Unavailable("validator.answer", f"The network's list of epochs cannot be read: {error}.") from error
-        return [each.epoch for each in found]
+            raise Unavailable("validator.answer", f"The network's answer cannot be read: {error}.") from error
+
+    def _post(self, path: str, body: calls.Request) -> None:
+        headers = {"Content-Type": "application/json"}
+        with _reaching():
+            answer = self._client.post(path, content=msgspec.json.encode(body), headers=headers)
+        if not answer.is_success:
+            raise _error_of(answer)
 
 
 class _Listed(msgspec.Struct):
@@ -80,6 +111,13 @@ def _reaching() -> Iterator[None]:
         raise Unavailable(
             "validator.unreachable", f"The network does not answer: {error}.", "It is asked again."
         ) from error
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise Unavailable("validator.answer", f"The network's answer cannot be read: {error}.") from error
 
 
 def _error_of(answer: httpx2.Response) -> FallowError:

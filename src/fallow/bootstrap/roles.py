@@ -379,6 +379,8 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
         sign=ground.keys.sign,
         epoch_ms=settings.epoch_hours * HOUR_MS,
         store=checks,
+        decisions=PostgresDecisionStore(),
+        validators=read_validators(settings.validators),
     )
     rounds = Rounds(
         holder=secrets.token_hex(8),

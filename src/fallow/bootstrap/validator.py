@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 from typing import NamedTuple
@@ -19,8 +21,12 @@ from fallow.adapters.published import HttpPublished
 from fallow.bootstrap.plugins import load_meterings
 from fallow.domain.epochs.closing import closer
 from fallow.domain.epochs.quorum import Vote
+from fallow.domain.epochs.seeds import PART_BYTES, Pledge
 from fallow.domain.errors import Unavailable
+from fallow.domain.wallets import address_of
+from fallow.ports.published import Published
 from fallow.services.validator.book import Book
+from fallow.services.validator.parts import Parts
 from fallow.services.validator.service import Seen, Validator
 
 LOOK_S = 30.0
@@ -48,11 +54,13 @@ def run_validator(assignment: Assignment, report: Callable[[Seen], None], *, onc
     home = assignment.home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with data_lock(home, "fallow validator"), closing(HttpPublished(assignment.url, assignment.tls)) as published:
+        book = book_of(home, assignment.network_key)
         validator = Validator(
             network_key=assignment.network_key,
             cast=lambda domain, root: Vote.cast(assignment.key, domain, root),
+            parts=parts_of(assignment.key, assignment.network_key, published, book),
             published=published,
-            book=book_of(home, assignment.network_key),
+            book=book,
             folder=home / "epochs",
             close=closer(assignment.network_key, load_meterings()),
         )
@@ -60,6 +68,18 @@ def run_validator(assignment: Assignment, report: Callable[[Seen], None], *, onc
             _look(validator, report)
         else:
             asyncio.run(_watch(validator, report))
+
+
+def parts_of(key: PrivateKey, network_key: bytes, published: Published, book: Book) -> Parts:
+    """What a validator adds to seeds, with a key that is at hand."""
+    mine = address_of(key)
+    return Parts(
+        network_key=network_key,
+        sign=lambda net, number, part: Pledge.make(key, mine, net, number, part),
+        published=published,
+        book=book,
+        new_part=partial(secrets.token_bytes, PART_BYTES),
+    )
 
 
 def book_of(home: Path, network_key: bytes) -> Book:

@@ -16,6 +16,7 @@ from fallow.cli.wanted import Options, Wanted
 from fallow.domain.rollcall import SHORT
 from fallow.domain.verification import CHECKED_VOTES
 from fallow.domain.views import RerunView, RollCallView, SeedView
+from fallow.sdk.checks import DrawsReport
 
 app = App(name="checks", help="Recompute which results were checked.")
 
@@ -50,6 +51,8 @@ def verify(
             say(f"- {clean(fault)}")
     else:
         say(f"All {report.draws} draws of epoch {number} come from the seed that was committed to; {report.hits} hit.")
+    if not json:
+        _say_parts(report)
     return 1 if report.faults else 0
 
 
@@ -101,6 +104,17 @@ def plant(program: ExistingFile, /, *inputs: ExistingFile, wanted: Options = Non
         order = make_order(client, [str(program)], wanted, items=inputs, quiet=json)
         job = client.plant(msgspec.structs.replace(order, replicas=max(CHECKED_VOTES, order.replicas)))
     show_json(job) if json else say(f"Planted as job {job.id}.")
+
+
+def _say_parts(report: DrawsReport) -> None:
+    if report.parts:
+        say(f"The operator and {len(report.parts)} validators made the seed: {', '.join(map(clean, report.parts))}.")
+    else:
+        say(
+            "The operator alone made the seed: he knew beforehand what would be drawn, and chose none of it afterwards."
+        )
+    for validator in report.silent:
+        say(f"Validator {clean(validator)} pledged a part and showed none before the epoch began.")
 
 
 def _rerun(found: RerunView) -> tuple[object, ...]:

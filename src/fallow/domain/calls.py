@@ -67,6 +67,9 @@ RERUNS = "market.reruns"
 ORDER = "market.order"
 JOB_EVIDENCE = "market.job_evidence"
 SEEDS = "market.seeds"
+SEED_PARTS = "market.seed_parts"
+PLEDGE_PART = "market.pledge_part"
+SHOW_PART = "market.show_part"
 DRAWS = "market.draws"
 ROLL_CALLS = "market.roll_calls"
 STREAM = "market.stream"
@@ -408,6 +411,26 @@ class AccountRef(Request, frozen=True, kw_only=True):
     account: str
     after: str = ""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class SeedRef(Request, frozen=True, kw_only=True):
+    """The seed of an epoch of draws."""
+
+    number: Annotated[int, Meta(ge=0, le=2**31)]
+
+
+class PledgePart(Request, frozen=True, kw_only=True):
+    """A validator pledges a part of a seed: its signed `Pledge`, in hex."""
+
+    pledge: Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=1024)]
+
+
+class ShowPart(Request, frozen=True, kw_only=True):
+    """The part (hex) of a seed that a validator pledged."""
+
+    number: Annotated[int, Meta(ge=0, le=2**31)]
+    validator: Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{40}$")]
+    part: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class DrawsRef(Request, frozen=True, kw_only=True):

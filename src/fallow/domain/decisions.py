@@ -9,11 +9,20 @@ from typing import NamedTuple
 
 from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.facts import CreditWithdrawn, LeaseSettled, NodeShown
+from fallow.domain.network_facts import NETWORK_FACTS
 from fallow.domain.price_facts import PRICE_FACTS
 from fallow.domain.records import Body
 from fallow.domain.stake_facts import STAKE_FACTS
 
-DECISIONS: tuple[type[Body], ...] = (LeaseSettled, NodeShown, CreditWithdrawn, *CHAIN_FACTS, *PRICE_FACTS, *STAKE_FACTS)
+DECISIONS: tuple[type[Body], ...] = (
+    LeaseSettled,
+    NodeShown,
+    CreditWithdrawn,
+    *CHAIN_FACTS,
+    *NETWORK_FACTS,
+    *PRICE_FACTS,
+    *STAKE_FACTS,
+)
 
 
 class Decision(NamedTuple):

@@ -2,8 +2,8 @@
 
 Nodes must not foresee which of their results are checked, and the operator must not choose afterwards. So all draws
 of an epoch come from a seed whose hash the operator signs and publishes one epoch ahead, and which is shown when the
-epoch is over. Whoever kept the hash can then recompute every draw. The operator himself knows the seed in advance:
-that ends only when several validators make it together.
+epoch is over. Whoever kept the hash can then recompute every draw. Where the network has validators they make the seed
+together with the operator (`fallow.domain.epochs.seeds`); until then he alone knows it in advance.
 """
 
 from __future__ import annotations
@@ -90,10 +90,13 @@ def hidden_id(seed: Seed, purpose: Purpose, data: bytes) -> str:
     return hmac.digest(seed.value, b"job\0" + purpose.encode() + b"\0" + data, "sha256").hex()[:32]
 
 
-def faults(commitment: Commitment, seed: bytes, draws: Iterable[Draw]) -> list[str]:
-    """Recompute an epoch's draws from the seed that was shown; returns what does not hold."""
-    number = commitment.number
-    if Seed(number, seed).commitment != commitment.commitment:
+def faults(commitment: Commitment, shown: bytes, draws: Iterable[Draw], joint: bytes | None = None) -> list[str]:
+    """Recompute an epoch's draws; returns what does not hold.
+
+    `shown` is what the operator committed to, `joint` what validators and he made together, where they did.
+    """
+    number, seed = commitment.number, shown if joint is None else joint
+    if Seed(number, shown).commitment != commitment.commitment:
         return [f"the seed of epoch {number} is not the one that was committed to"]
     return [
         f"the {found.purpose.value} draw about lease {found.lease.hex()} says {found.hit}, the seed says otherwise"

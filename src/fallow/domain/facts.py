@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.chain_facts import CHAIN_FACTS
+from fallow.domain.network_facts import NETWORK_FACTS
 from fallow.domain.places import Cell, is_cell
 from fallow.domain.price_facts import PRICE_FACTS
 from fallow.domain.records import Body, Count
@@ -221,6 +222,7 @@ CORE_FACTS: tuple[type[Body], ...] = (
     NodeShown,
     CreditWithdrawn,
     *CHAIN_FACTS,
+    *NETWORK_FACTS,
     *PRICE_FACTS,
     *STAKE_FACTS,
 )

@@ -480,10 +480,26 @@ class EvidenceView(View, frozen=True, kw_only=True):
     votes: list[VoteView]
 
 
+class SeedPartView(View, frozen=True, kw_only=True):
+    """What a validator adds to a seed: its signed `pledge` (hex), and its `part` (hex) once it has shown it."""
+
+    validator: str
+    pledge: str
+    part: str | None
+
+
+class SeedPartsView(View, frozen=True, kw_only=True):
+    """Who adds to the seed of an epoch of draws. A part is shown before the epoch begins, or does not count."""
+
+    number: int
+    parts: list[SeedPartView]
+
+
 class SeedView(View, frozen=True, kw_only=True):
     """An epoch of draws.
 
-    `commitment` (hex) is a `Commitment`, signed by the network's key. `seed` (hex) is shown once the epoch is over.
+    `commitment` (hex) is a `Commitment`, signed by the network's key. `seed` (hex) is the operator's part, shown once
+    the epoch is over: all that is drawn from, unless validators added parts.
     """
 
     number: int

@@ -9,7 +9,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from fallow.domain import calls
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, RollCallView, SeedView
+from fallow.domain.views import DrawView, JobView, RollCallView, SeedPartsView, SeedView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, operator
 from fallow.http.jobs import check_order
@@ -26,6 +26,24 @@ AfterPurpose = Annotated[str, QueryParameter(pattern=r"^[a-z.]{0,20}$(?!\n)", ma
 async def seeds(gateway: Parts) -> list[SeedView]:
     """Signed commitments to the seeds of draws, the latest first, with the seeds of epochs that are over."""
     return await gateway.ask(calls.SEEDS, {}, list[SeedView])
+
+
+@get("/v1/checks/{number:int}/parts", guards=[anyone], responses=public(), tags=["checks"])
+async def parts(gateway: Parts, number: Number) -> SeedPartsView:
+    """What validators add to the seed of an epoch of draws: pledges, and the parts that were shown so far."""
+    return await gateway.ask(calls.SEED_PARTS, calls.SeedRef(number=number), SeedPartsView)
+
+
+@post("/v1/checks/pledges", guards=[anyone], responses=public(403, 409), tags=["checks"])
+async def pledge(gateway: Parts, data: JSONBody[calls.PledgePart]) -> SeedPartsView:
+    """Validator: pledge a part of the seed after the next one. The same again changes nothing."""
+    return await gateway.ask(calls.PLEDGE_PART, data, SeedPartsView)
+
+
+@post("/v1/checks/parts", guards=[anyone], responses=public(404, 409), tags=["checks"])
+async def show_part(gateway: Parts, data: JSONBody[calls.ShowPart]) -> SeedPartsView:
+    """Validator: show the part of the next seed that was pledged. The same again changes nothing."""
+    return await gateway.ask(calls.SHOW_PART, data, SeedPartsView)
 
 
 @get("/v1/checks/{number:int}/draws", guards=[anyone], responses=public(404), tags=["checks"])
@@ -56,5 +74,5 @@ async def plant(gateway: Parts, payer: Account, data: JSONBody[Order]) -> JobVie
     return await gateway.ask(calls.PLANT, calls.Submit(account=payer, order=data), JobView)
 
 
-PUBLIC_ROUTES = [seeds, draws, roll_calls]
+PUBLIC_ROUTES = [seeds, parts, pledge, show_part, draws, roll_calls]
 ROUTES = [plant]

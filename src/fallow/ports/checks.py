@@ -24,6 +24,15 @@ class SeedRow(NamedTuple):
     closed_at: int | None
 
 
+class PartRow(NamedTuple):
+    """What a validator (20 bytes) adds to the seed of epoch `number`: its signed pledge, and its part once shown."""
+
+    number: int
+    validator: bytes
+    pledge: bytes
+    part: bytes | None
+
+
 class Alone(NamedTuple):
     """How fast a node was alone at a time: see `fallow.domain.rollcall.Said.rate`."""
 
@@ -44,6 +53,18 @@ class CheckStore(Protocol):
 
     async def put_seed(self, tx: Transaction, row: SeedRow) -> None:
         """Write a row over its older version. A commitment, once written, stays as it is."""
+        ...
+
+    async def lock_seed(self, tx: Transaction, number: int) -> SeedRow | None:
+        """One epoch of draws, which nobody else opens until this transaction ends."""
+        ...
+
+    async def parts(self, tx: Transaction, number: int) -> list[PartRow]:
+        """What validators add to a seed, by validator."""
+        ...
+
+    async def put_part(self, tx: Transaction, row: PartRow) -> None:
+        """Write a pledge, or the part that belongs to it. Either, once written, stays as it is."""
         ...
 
     async def add(self, tx: Transaction, draws: Sequence[Draw]) -> None:

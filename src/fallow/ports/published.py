@@ -28,3 +28,19 @@ class Published(Protocol):
             NotAllowed, InvalidInput, Conflict: the network does not take it.
         """
         ...
+
+    def next_seed(self) -> bytes | None:
+        """The operator's signed commitment to the seed of the next epoch of draws, if there is one."""
+        ...
+
+    def pledges(self, number: int) -> list[bytes]:
+        """What validators pledged to add to a seed, as they signed it."""
+        ...
+
+    def pledge(self, pledge: bytes) -> None:
+        """Hand in a pledge of the seed after the next one; raises as `vote`."""
+        ...
+
+    def show_part(self, number: int, validator: bytes, part: bytes) -> None:
+        """Show the part of the next seed that was pledged; raises as `vote`."""
+        ...

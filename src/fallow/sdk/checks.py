@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from fallow.domain.draws import Commitment, Draw, Purpose, faults
+from fallow.domain.draws import Commitment, Draw, Purpose, Seed, faults
 from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.identity import address_text
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, NetworkView, RollCallView, SeedView
+from fallow.domain.views import DrawView, JobView, NetworkView, RollCallView, SeedPartsView, SeedView
 from fallow.sdk.wire import Wire
+
+if TYPE_CHECKING:
+    from fallow.domain.epochs.seeds import Joint
 
 PAGE = 1000
 
 
 class DrawsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What recomputing an epoch's draws showed; `faults` is empty when every draw came from the seed."""
+    """What recomputing an epoch's draws showed; `faults` is empty when every draw came from the seed.
+
+    `parts` are the validators whose parts are in it, beside the operator's; `silent` pledged one and did not show it.
+    """
 
     number: int
     draws: int
     hits: int
     faults: list[str]
+    parts: list[str] = []
+    silent: list[str] = []
 
 
 class CheckCalls(Wire):
@@ -30,6 +40,10 @@ class CheckCalls(Wire):
     async def seeds(self) -> list[SeedView]:
         """Commitments to the seeds of draws, the latest first, with the seeds of epochs that are over."""
         return await self._call("GET", "/v1/checks", list[SeedView])
+
+    async def seed_parts(self, number: int) -> SeedPartsView:
+        """What validators add to the seed of an epoch of draws."""
+        return await self._call("GET", f"/v1/checks/{number}/parts", SeedPartsView)
 
     async def draws(self, number: int) -> AsyncIterator[DrawView]:
         """Give all draws of an epoch that is over."""
@@ -63,11 +77,27 @@ class CheckCalls(Wire):
         if shown is None or shown.seed is None:
             raise NotFound("checks.not_closed", f"No epoch of draws {number} is over.", "List them: fallow checks ls")
         commitment = Commitment.open(_bytes(kept or shown.commitment), bytes.fromhex(network.public_key))
+        joint = _joint(Seed(number, bytes.fromhex(shown.seed)), network.net, await self.seed_parts(number))
         draws = [_draw(view) async for view in self.draws(number)]
-        found = faults(commitment, bytes.fromhex(shown.seed), draws)
+        found = faults(commitment, bytes.fromhex(shown.seed), draws, joint.value if joint else None)
         if (commitment.net, commitment.number) != (network.net, number):
             found.append(f"the commitment is about epoch {commitment.number} of network {commitment.net}")
-        return DrawsReport(number=number, draws=len(draws), hits=sum(draw.hit for draw in draws), faults=found)
+        return DrawsReport(
+            number=number,
+            draws=len(draws),
+            hits=sum(draw.hit for draw in draws),
+            faults=found,
+            parts=[address_text(one) for one in joint.parts] if joint else [],
+            silent=[address_text(one) for one in joint.silent] if joint else [],
+        )
+
+
+def _joint(operator: Seed, net: str, added: SeedPartsView) -> Joint | None:
+    if not added.parts:
+        return None
+    from fallow.domain.epochs.seeds import joint_of  # noqa: PLC0415 - not installed with every part of Fallow
+
+    return joint_of(operator, net, [(_bytes(one.pledge), _bytes(one.part or "")) for one in added.parts])
 
 
 def _bytes(text: str) -> bytes:

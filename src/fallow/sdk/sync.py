@@ -46,6 +46,7 @@ class Client(Waiting):
     blobs = waits(AsyncClient.blobs)
     seeds = waits(AsyncClient.seeds)
     roll_calls = waits(AsyncClient.roll_calls)
+    seed_parts = waits(AsyncClient.seed_parts)
     draws = iterates(AsyncClient.draws)
     plant = waits(AsyncClient.plant)
     verify_draws = waits(AsyncClient.verify_draws)

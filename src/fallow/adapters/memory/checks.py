@@ -11,7 +11,7 @@ from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw
 from fallow.domain.reruns import Rerun
 from fallow.domain.rollcall import Call
-from fallow.ports.checks import Alone, SeedRow
+from fallow.ports.checks import Alone, PartRow, SeedRow
 from fallow.ports.database import Transaction
 
 
@@ -20,6 +20,7 @@ class MemoryCheckStore:
 
     def __init__(self) -> None:
         self._seeds: dict[int, SeedRow] = {}
+        self._parts: dict[tuple[int, bytes], PartRow] = {}
         self._draws: dict[tuple[int, bytes, str], Draw] = {}
         self._known: dict[tuple[str, int], bytes] = {}
         self._reruns: dict[bytes, Rerun] = {}
@@ -40,6 +41,21 @@ class MemoryCheckStore:
         """Write a row over its older version, all but the commitment."""
         mine, known = memory_transaction(tx), self._seeds.get(row.number, row)
         mine.put(self._seeds, row.number, row._replace(commitment=known.commitment))
+
+    async def lock_seed(self, tx: Transaction, number: int) -> SeedRow | None:
+        """One epoch of draws; transactions here are one after the other."""
+        return await self.seed(tx, number)
+
+    async def parts(self, tx: Transaction, number: int) -> list[PartRow]:
+        """What validators add to a seed."""
+        memory_transaction(tx)
+        return [row for key, row in sorted(self._parts.items()) if key[0] == number]
+
+    async def put_part(self, tx: Transaction, row: PartRow) -> None:
+        """Write a pledge, or its part where none is."""
+        mine, key = memory_transaction(tx), (row.number, row.validator)
+        known = self._parts.get(key, row)
+        mine.put(self._parts, key, known._replace(part=row.part if known.part is None else known.part))
 
     async def add(self, tx: Transaction, draws: Sequence[Draw]) -> None:
         """Keep draws."""

@@ -10,7 +10,7 @@ from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw, Purpose
 from fallow.domain.reruns import Rerun
 from fallow.domain.rollcall import Call
-from fallow.ports.checks import Alone, SeedRow
+from fallow.ports.checks import Alone, PartRow, SeedRow
 from fallow.ports.database import Row, Transaction
 
 
@@ -32,6 +32,24 @@ class PostgresCheckStore:
         await tx.execute(
             "INSERT INTO checks.seed (number, commitment, opened_at, closed_at) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT (number) DO UPDATE SET opened_at = EXCLUDED.opened_at, closed_at = EXCLUDED.closed_at",
+            *row,
+        )
+
+    async def lock_seed(self, tx: Transaction, number: int) -> SeedRow | None:
+        """One epoch of draws, locked."""
+        rows = await tx.fetch("SELECT * FROM checks.seed WHERE number = $1 FOR UPDATE", number)
+        return _seed(rows[0]) if rows else None
+
+    async def parts(self, tx: Transaction, number: int) -> list[PartRow]:
+        """What validators add to a seed."""
+        rows = await tx.fetch("SELECT * FROM checks.part WHERE number = $1 ORDER BY validator", number)
+        return [PartRow(row["number"], row["validator"], row["pledge"], row["part"]) for row in rows]
+
+    async def put_part(self, tx: Transaction, row: PartRow) -> None:
+        """Write a pledge, or its part where none is."""
+        await tx.execute(
+            "INSERT INTO checks.part (number, validator, pledge, part) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (number, validator) DO UPDATE SET part = coalesce(part.part, EXCLUDED.part)",
             *row,
         )
 

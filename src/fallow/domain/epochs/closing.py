@@ -75,6 +75,7 @@ def _closed(opening: bytes, folded: Folded, rules: Rules, verticals: Mapping[str
             ],
             "policies": policies_of(rules, verticals),
             "totals": {name: amount(value) for name, value in sorted(folded.totals.items())},
+            "seed": folded.seed,
             "root": root_over(folded.leaves),
             "leaf_count": len(files[LEAVES]) // LEAF_BYTES,
             "settlement": rules.settlement,

@@ -1,4 +1,4 @@
-"""Records of the core: whose node it is, what checks have shown, what was withdrawn, and the chain's events. Pure."""
+"""Records of the core: whose node it is, what checks have shown, what was withdrawn, seeds, the chain's events. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from fallow.domain.bindings import binding_text
 from fallow.domain.epochs.chain_records import ChainRecords
 from fallow.domain.epochs.metering import ACCEPTED, Found
 from fallow.domain.epochs.reading import Filed
+from fallow.domain.epochs.seeds import Seeds
 from fallow.domain.epochs.state import State
 from fallow.domain.epochs.withdrawing import Withdrawals
 from fallow.domain.errors import FallowError
 from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
+from fallow.domain.network_facts import SeedDrawn
 from fallow.domain.verification import Standing, Verdict, learned
 from fallow.domain.wallets import signer_of
 
@@ -40,12 +42,14 @@ class Core:
         self.standings = dict(opening.standings)
         self.chain = ChainRecords(epoch.net, epoch.network, opening.carried)
         self.withdrawals = Withdrawals(epoch.network)
+        self.seeds = Seeds(epoch.net, epoch.network)
         self._epoch = epoch
         self._take: Mapping[str, Callable[[Filed], Found]] = {
             NodeEnrolled.kind: self._enrolled,
             NodeBound.kind: self._bound,
             NodeShown.kind: self._shown,
             Withdrawals.kind: self.withdrawals.verify,
+            SeedDrawn.kind: self.seeds.verify,
             **self.chain.takes,
         }
 

@@ -44,6 +44,7 @@ class Folded(NamedTuple):
     lines: list[Line]
     leaves: list[Leaf]
     totals: dict[str, int]
+    seed: bytes = b""
     errors: Mapping[str, str] = {}
     """What a vertical's policy did first that it must not, by vertical: for its operator's eyes, in no file."""
 
@@ -120,7 +121,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
         "forfeited.usage": economy.forfeited_usage,
         "forfeited.incentive": economy.forfeited,
     }
-    return Folded(state, lines, leaves, totals_of(read.tallies) | network, errors)
+    return Folded(state, lines, leaves, totals_of(read.tallies) | network, core.seeds.seed, errors)
 
 
 def payouts(

@@ -1,26 +1,35 @@
 """Seeds that the operator and the validators make together, by commit and reveal. Pure.
 
-The operator commits to his part a whole epoch ahead and shows it when the epoch is over (`fallow.domain.draws`); each
-validator commits to a part of its own a whole epoch ahead, too, and shows it when the epoch begins. What is drawn from
-comes out of all of them: the operator cannot choose it, for he committed before he knew a validator's part; and no
-validator foresees a draw, for the operator's part is secret until the close.
+```
+epoch of draws      n - 2                   n - 1                    n                over
+operator                      commits to n            (secret)           draws from it     shows his part
+validators          pledge parts for n      show parts for n
+```
+
+What is drawn from comes out of all parts: the operator cannot choose it, for he committed before he knew a validator's
+part; and no validator foresees a draw, for the operator's part is secret until the epoch is over. Draws are of numbered
+epochs of their own (`fallow.domain.draws`); a block hash is never a seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Final, NamedTuple, Self
 
 import msgspec
 from coincurve import PrivateKey
 from msgspec import Meta
 
-from fallow.domain.draws import Seed
+from fallow.domain.draws import Commitment, Seed
 from fallow.domain.encoding import decode, encode, tagged_hash
+from fallow.domain.epochs.metering import ACCEPTED, Found
 from fallow.domain.epochs.quorum import Bytes32
+from fallow.domain.epochs.reading import Filed
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import Address, address_text
+from fallow.domain.network_facts import SeedDrawn
 from fallow.domain.records import Count, convert, to_builtins
+from fallow.domain.verification import Verdict
 from fallow.domain.wallets import keccak, sign_digest, signer_of_digest
 
 PART_BYTES: Final = 32
@@ -112,6 +121,51 @@ def joint_seed(
         return Joint(operator.value, parts, silent)
     mixed = encode([net, operator.number, operator.value, [[signer, part] for signer, part in parts.items()]])
     return Joint(tagged_hash("fallow/joint-seed/1", mixed), parts, silent)
+
+
+def joint_of(operator: Seed, net: str, added: Iterable[tuple[bytes, bytes | None]]) -> Joint:
+    """Make a seed of the operator's part and what validators added: signed pledges, with the parts that were shown.
+
+    Raises:
+        InvalidInput: as `joint_seed`, or `pledge.malformed`.
+    """
+    pledges = [(Pledge.decode(data), part) for data, part in added]
+    shown: dict[bytes, bytes] = {pledge.signer: part for pledge, part in pledges if part}
+    made = [pledge for pledge, _ in pledges]
+    return joint_seed(operator, net, [pledge.signer for pledge in made], made, shown)
+
+
+def drawn_seed(drawn: SeedDrawn, net: str, network_key: bytes) -> Joint:
+    """Make the seed of an epoch that is over again, from what the network says of it.
+
+    Raises:
+        InvalidInput: `seed.commitment`: the operator committed to something else; or as `joint_of`.
+        NotAllowed: the commitment is not signed by the network.
+    """
+    operator = Seed(drawn.number, drawn.value)
+    commitment = Commitment.open(drawn.commitment, network_key)
+    if commitment != Commitment(net=net, number=drawn.number, commitment=operator.commitment):
+        raise InvalidInput("seed.commitment", f"The operator committed to another seed of epoch {drawn.number}.")
+    if len(drawn.pledges) != len(drawn.parts):
+        raise InvalidInput("seed.pledge", f"Seed {drawn.number} has more pledges than parts, or the other way round.")
+    return joint_of(operator, net, zip(drawn.pledges, drawn.parts, strict=True))
+
+
+class Seeds:
+    """What an epoch's records say of seeds. `seed` is the last one that was shown, nothing where it does not hold."""
+
+    def __init__(self, net: str, network_key: bytes) -> None:
+        self._net = net
+        self._network_key = network_key
+        self.seed = b""
+
+    def verify(self, filed: Filed) -> Found:
+        """Decide on a record; FallowError as `drawn_seed` where it does not hold."""
+        if filed.node != self._network_key:
+            return Found(Verdict.REJECTED, "seed.not_the_network")
+        self.seed = b""
+        self.seed = drawn_seed(filed.record.read(SeedDrawn), self._net, self._network_key).value
+        return ACCEPTED
 
 
 def _digest(net: str, number: int, commitment: bytes) -> bytes:

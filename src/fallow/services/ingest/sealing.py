@@ -25,7 +25,7 @@ BOOT = 0
 """The network numbers its records through: its sequence is in the database, and no restart loses it."""
 
 DECISIONS_A_BATCH = 256
-"""The largest of them has less than 2 KiB."""
+"""Of each kind but one the largest has less than 2 KiB; `seed.drawn`, one an epoch of draws, has up to 12."""
 
 DECISIONS_A_TRANSACTION = 8 * DECISIONS_A_BATCH
 LOOK_S = 1.0

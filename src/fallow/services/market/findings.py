@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fallow.domain import calls
+from fallow.domain.identity import address
 from fallow.domain.views import (
     DrawView,
     EvidenceView,
     RerunView,
     ReserveUseView,
+    SeedPartsView,
     SeedView,
 )
 from fallow.ports.database import Database
@@ -58,6 +60,22 @@ class Findings:
         """Show what the network committed to draw its checks from, the latest first."""
         async with self._database.transaction() as tx:
             return await self._seeds.shown(tx)
+
+    async def seed_parts(self, request: calls.SeedRef) -> SeedPartsView:
+        """Show what validators add to a seed."""
+        async with self._database.transaction() as tx:
+            return await self._seeds.parts.shown(tx, request.number)
+
+    async def pledge_part(self, request: calls.PledgePart) -> SeedPartsView:
+        """Take a pledge; see `SeedParts.pledge`."""
+        async with self._database.transaction() as tx:
+            return await self._seeds.parts.pledge(tx, bytes.fromhex(request.pledge))
+
+    async def show_part(self, request: calls.ShowPart) -> SeedPartsView:
+        """Take a part that was pledged; see `SeedParts.show`."""
+        validator, part = address(request.validator), bytes.fromhex(request.part)
+        async with self._database.transaction() as tx:
+            return await self._seeds.parts.show(tx, request.number, validator, part)
 
     async def draws(self, request: calls.DrawsRef) -> list[DrawView]:
         """Show the draws of an epoch that is over.

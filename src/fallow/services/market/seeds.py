@@ -1,16 +1,23 @@
-"""The seeds that checks are drawn from: committed to an epoch ahead, shown when their epoch is over."""
+"""The seeds that checks are drawn from: committed to an epoch ahead, shown when their epoch is over, as a record."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fallow.domain.canaries import Known
+from fallow.domain.decisions import Decision
 from fallow.domain.draws import Commitment, Draw, Seed, seed_of
+from fallow.domain.epochs.seeds import joint_of
 from fallow.domain.errors import NotFound
+from fallow.domain.network_facts import SeedDrawn
 from fallow.domain.reruns import Rerun
 from fallow.domain.signing import Sign
 from fallow.domain.views import DrawView, SeedView
 from fallow.ports.checks import CheckStore, SeedRow
 from fallow.ports.database import Transaction
+from fallow.ports.decisions import DecisionStore
 from fallow.services.market.changes import Changes
+from fallow.services.market.parts import SeedParts
 
 SEEDS_SHOWN = 400
 RERUNS_LOADED = 10_000
@@ -21,14 +28,28 @@ class Seeds:
 
     An epoch of draws ends when the calendar's epoch does, and never begins again: where the clock is set back, the
     open one stays open, for the seeds before it are known to everybody.
+
+    Where `validators` (addresses) add parts, what is drawn from is made of theirs and of the operator's own.
     """
 
-    def __init__(self, *, net: str, secret: bytes, sign: Sign, epoch_ms: int, store: CheckStore) -> None:
+    def __init__(
+        self,
+        *,
+        net: str,
+        secret: bytes,
+        sign: Sign,
+        epoch_ms: int,
+        store: CheckStore,
+        decisions: DecisionStore,
+        validators: Collection[bytes] = (),
+    ) -> None:
         self._net = net
         self._secret = secret
         self._sign = sign
         self._epoch_ms = epoch_ms
         self._store = store
+        self._decisions = decisions
+        self.parts = SeedParts(net=net, validators=validators, store=store)
 
     async def current(self, tx: Transaction, now: int) -> Seed:
         """Return the open epoch's seed; the first call after an epoch's end closes it and opens the next."""
@@ -38,8 +59,9 @@ class Seeds:
             await self._commit(tx, 1)
             return await self._open(tx, 1, now)
         if now // self._epoch_ms <= (opened.opened_at or 0) // self._epoch_ms:
-            return seed_of(self._secret, opened.number)
+            return await self._joint(tx, opened.number)
         await self._store.put_seed(tx, opened._replace(closed_at=now))
+        await self._decisions.add(tx, [Decision(now, await self._drawn(tx, opened))])
         return await self._open(tx, opened.number + 1, now)
 
     async def known(self, tx: Transaction) -> list[Known]:
@@ -79,7 +101,22 @@ class Seeds:
             raise LookupError(f"seed {number} was never committed to")
         await self._store.put_seed(tx, row._replace(opened_at=now))
         await self._commit(tx, number + 1)
-        return seed_of(self._secret, number)
+        return await self._joint(tx, number)
+
+    async def _joint(self, tx: Transaction, number: int) -> Seed:
+        """What is drawn from. It is fixed by now: no part is taken any more once its epoch is open."""
+        added = [(row.pledge, row.part) for row in await self._store.parts(tx, number)]
+        return Seed(number, joint_of(seed_of(self._secret, number), self._net, added).value)
+
+    async def _drawn(self, tx: Transaction, row: SeedRow) -> SeedDrawn:
+        parts = await self._store.parts(tx, row.number)
+        return SeedDrawn(
+            number=row.number,
+            commitment=row.commitment,
+            value=seed_of(self._secret, row.number).value,
+            pledges=[one.pledge for one in parts],
+            parts=[one.part or b"" for one in parts],
+        )
 
     async def _commit(self, tx: Transaction, number: int) -> None:
         commitment = Commitment(net=self._net, number=number, commitment=seed_of(self._secret, number).commitment).seal(

@@ -151,6 +151,9 @@ class Market:
                 serve(bus, calls.JOB_EVIDENCE, calls.JobRef, self.job_evidence, queue=QUEUE),
                 serve(bus, calls.RESERVE_USES, dict[str, str], self._findings.reserve_uses, queue=QUEUE),
                 serve(bus, calls.SEEDS, dict[str, str], self._findings.seeds, queue=QUEUE),
+                serve(bus, calls.SEED_PARTS, calls.SeedRef, self._findings.seed_parts, queue=QUEUE),
+                serve(bus, calls.PLEDGE_PART, calls.PledgePart, self._findings.pledge_part, queue=QUEUE),
+                serve(bus, calls.SHOW_PART, calls.ShowPart, self._findings.show_part, queue=QUEUE),
                 serve(bus, calls.DRAWS, calls.DrawsRef, self._findings.draws, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)

@@ -19,7 +19,7 @@ from fallow.domain.epochs.quorum import Domain, Vote
 from fallow.domain.epochs.statement import Statement
 from fallow.domain.errors import Conflict, InvalidInput
 
-JUDGED, DOMAIN, VOTES, REFUSED = "judged", "domain", "votes", "refused"
+JUDGED, DOMAIN, VOTES, REFUSED, PARTS = "judged", "domain", "votes", "refused", "parts"
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +32,22 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the file that was judged, in hex."""
 
 
+class Part(msgspec.Struct, frozen=True):
+    """What this validator adds to a seed. Once `shown`: what the operator had committed to then, and all pledges."""
+
+    value: bytes
+    commitment: bytes = b""
+    pledges: list[bytes] = []
+    shown: bool = False
+
+
 class Book:
     """Keeps the memory of one validator of one network. One process at a time."""
 
     def __init__(self, folder: Path, network_key: bytes) -> None:
         self._folder = folder
         self._key = network_key
-        for name in (VOTES, REFUSED):
+        for name in (VOTES, REFUSED, PARTS):
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
@@ -117,6 +126,15 @@ class Book:
         """What is refused now."""
         paths = sorted((self._folder / REFUSED).iterdir(), key=lambda each: int(each.name))
         return [msgspec.json.decode(path.read_bytes(), type=Refusal) for path in paths]
+
+    def part(self, number: int) -> Part | None:
+        """What was pledged of the seed of an epoch of draws."""
+        data = _read(self._folder / PARTS / str(number))
+        return None if data is None else msgspec.msgpack.decode(data, type=Part)
+
+    def keep_part(self, number: int, part: Part) -> None:
+        """Keep a part before it is pledged, and what was seen when it was shown."""
+        _write(self._folder / PARTS / str(number), msgspec.msgpack.encode(part))
 
     def _state(self, epoch: int) -> Path:
         return self._folder / f"state.{epoch}"

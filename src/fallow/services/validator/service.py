@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fallow.domain.epochs.judging import Close, Judged, judge
-from fallow.domain.epochs.manifest import MANIFEST, MANIFEST_BYTES_MAX, STATEMENT, FileName, damaged
+from fallow.domain.epochs.manifest import MANIFEST, MANIFEST_BYTES_MAX, STATEMENT, FileName, Manifest, damaged
 from fallow.domain.epochs.quorum import Domain, Root, Vote
+from fallow.domain.epochs.reading import records_of_kind
 from fallow.domain.epochs.statement import STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import FallowError, NotFound, Unavailable
+from fallow.domain.network_facts import SeedDrawn
 from fallow.ports.published import Published
 from fallow.services.validator.book import Book, Refusal
+from fallow.services.validator.parts import Parts
 
 Cast = Callable[[Domain, Root], Vote]
 """Signs a root with the validator's key, which stays where it is."""
@@ -40,10 +43,19 @@ class Validator:
     """One validator of one network."""
 
     def __init__(
-        self, *, network_key: bytes, cast: Cast, published: Published, book: Book, folder: Path, close: Close
+        self,
+        *,
+        network_key: bytes,
+        cast: Cast,
+        parts: Parts,
+        published: Published,
+        book: Book,
+        folder: Path,
+        close: Close,
     ) -> None:
         self._key = network_key
         self._cast = cast
+        self._parts = parts
         self._published = published
         self._book = book
         self._folder = folder
@@ -51,11 +63,14 @@ class Validator:
         self._refused: set[str] = set()
 
     def look(self) -> Iterator[Seen]:
-        """Judge what is closed and was not judged yet. Ends at the first epoch that is refused, or not closed.
+        """Add to the seeds, then judge what is closed and was not judged yet.
+
+        Ends at the first epoch that is refused, or not closed.
 
         Raises:
             Unavailable: the network cannot be reached; what was judged is kept.
         """
+        self._parts.take_turn()
         while (seen := self._next()) is not None:
             yield seen
             if seen.refusal is not None:
@@ -89,8 +104,14 @@ class Validator:
 
     def _judge(self, epoch: int, sealed: bytes) -> Seen:
         """Fetch an epoch, compute it again, sign it, hand the vote in. Its files stay where that fails."""
-        self._fetch(epoch, Statement.open(sealed, self._key))
-        judged = judge(sealed, self._book.before, lambda name: _chunks(self._path(epoch, name)), self._key, self._close)
+        statement = Statement.open(sealed, self._key)
+        manifest = self._fetch(epoch, statement)
+
+        def read(name: FileName) -> Iterator[bytes]:
+            return _chunks(self._path(epoch, name))
+
+        judged = judge(sealed, self._book.before, read, self._key, self._close)
+        self._parts.check(statement.net, records_of_kind(manifest, read, SeedDrawn.kind))
         vote = self._sign(judged)
         listed = vote.signer in judged.after.statement.validators
         if listed:
@@ -103,14 +124,16 @@ class Validator:
         self._book.pin(judged.domain)
         return self._book.sign_once(self._cast(judged.domain, judged.root))
 
-    def _fetch(self, epoch: int, statement: Statement) -> None:
+    def _fetch(self, epoch: int, statement: Statement) -> Manifest:
         shutil.rmtree(self._path(epoch), ignore_errors=True)
         with _needed(MANIFEST):
             raw = self._whole(epoch, MANIFEST, MANIFEST_BYTES_MAX)
         self._save(epoch, MANIFEST, len(raw), iter([raw]))
-        for file in statement.check_manifest(raw).files:
+        manifest = statement.check_manifest(raw)
+        for file in manifest.files:
             with _needed(file.name):
                 self._save(epoch, file.name, file.size, self._published.read(epoch, file.name))
+        return manifest
 
     def _save(self, epoch: int, name: FileName, size: int, chunks: Iterator[bytes]) -> None:
         """Write a file; one that is longer than it may be is cut, and found to be damaged when it is read."""
