@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import pytest
 
+from fallow.cli import main, profiles
 from fallow.domain import calls
+from fallow.domain.epochs.ballots import evidence_name
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.domain.facts import LeaseAccepted
+from fallow.domain.identity import address_text
 from fallow.ports.ingest_store import EpochEnd
 from fallow.ports.rpc import serve
+from tests.closed_epochs import ADDRESSES, VALIDATORS, ClosedEpoch
 from tests.epoch_files import NETWORK_KEY, EpochFiles, Node
 from tests.unit.fake_network import OPERATOR_KEY, FakeNetwork, fake_network
 from tests.unit.test_sdk import URL, connected
+from tests.validators import NOTHING
+from tools import verify_epoch
 
 
 @pytest.fixture
@@ -100,13 +109,56 @@ async def test_a_stranger_fetches_and_verifies_an_epoch(network: FakeNetwork, tm
             await client.fetch_epoch(9, tmp_path, key="ab")
 
 
-async def test_an_archive_that_is_damaged_says_so(network: FakeNetwork, tmp_path: Path) -> None:
+async def test_votes_and_evidence_come_along_as_far_as_they_are_there(network: FakeNetwork, tmp_path: Path) -> None:
+    closed = ClosedEpoch(epoch=9, leaves=[], validators=ADDRESSES, **NOTHING)
+    for name, data in closed.files.items():
+        network.archive.put(path_of(9, name), data)
+    async with connected(network, key="") as client:
+        assert (await client.fetch_epoch(9, tmp_path)).votes == []
+        closed.vote(VALIDATORS[:3])
+        closed.files[evidence_name(ADDRESSES[3])] = b"two votes"
+        for name, data in closed.files.items():
+            network.archive.put(path_of(9, name), data)
+        found = await client.fetch_epoch(9, tmp_path)
+    names = [address_text(each) for each in ADDRESSES]
+    assert (found.votes, found.evidence) == (names[:3], names[3:])
+    assert (tmp_path / path_of(9, evidence_name(ADDRESSES[3]))).read_bytes() == b"two votes"
+    words = [str(tmp_path), "9", "--key", NETWORK_KEY.hex(), "--validators", ",".join(names)]
+    assert verify_epoch.main(words) == 0
+
+
+async def test_an_archive_that_is_damaged_says_so(network: FakeNetwork) -> None:
     made = epoch(9)
     made.put(network.archive)
     network.archive.put(path_of(9, "manifest"), epoch(10).manifest.encode())
     answer = await get(network, "/v1/epochs/9")
     assert (answer.status_code, json.loads(answer.content)["code"]) == (503, "archive.unreadable")
-    del tmp_path
+
+
+async def test_a_damaged_epoch_is_named_in_the_list_and_hides_no_other(
+    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (6, 7, 8, 9):
+        epoch(number).put(network.archive)
+    network.archive.put(path_of(6, "statement"), epoch(7).sealed())
+    network.archive.put(path_of(7, "statement"), b"no statement")
+    network.archive.put(path_of(8, "manifest"), epoch(9).manifest.encode())
+    async with connected(network) as client:
+        views = await client.epochs()
+    assert [(view.epoch, bool(view.damaged)) for view in views] == [(9, False), (8, True), (7, True), (6, True)]
+
+    @contextmanager
+    def connect(*_: Any, **__: Any) -> Iterator[Any]:
+        yield SimpleNamespace(epochs=lambda **_: views)
+
+    monkeypatch.setattr(profiles, "connect", connect)
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main.run(["epoch", "ls"]) == 1
+    printed = capsys.readouterr().out
+    assert "DAMAGED" in printed
+    assert (
+        "Epoch 8: The archive of epoch 8 is damaged: This is not the manifest that epoch 8 was closed with." in printed
+    )
 
 
 async def test_the_operator_ends_an_epoch_and_nobody_else(network: FakeNetwork) -> None:

@@ -22,7 +22,7 @@ from fallow.bootstrap.validator import parts_of
 from fallow.domain import calls
 from fallow.domain.draws import Purpose, Seed, draw
 from fallow.domain.epochs.closing import close
-from fallow.domain.epochs.folding import Epoch
+from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.seeds import Pledge, drawn_seed

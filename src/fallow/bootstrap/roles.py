@@ -63,6 +63,7 @@ from fallow.domain.chain_events import CONTRACTS
 from fallow.domain.chains import chain_id_of
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
+from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.identity import address
 from fallow.domain.price_facts import read_feeds

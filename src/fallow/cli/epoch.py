@@ -10,7 +10,7 @@ from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
 from fallow.cli.epoch_audit import audit, explain, what_if
-from fallow.cli.show import Json, say, show_json, table
+from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import when
 from fallow.domain.epochs.promises import BrokenPromise
 from fallow.domain.views import EpochView, RootView
@@ -36,15 +36,19 @@ def ls(
     before: Annotated[int | None, Parameter(help="Only epochs below this number.")] = None,
     limit: Annotated[int, Parameter(help="How many at most.")] = 30,
     json: Json = False,
-) -> None:
-    """List closed epochs, the latest first."""
+) -> int:
+    """List closed epochs, the latest first. The exit code is 1 when the archive of one is damaged."""
     with profiles.connect() as client:
         found = client.epochs(before=before, limit=limit)
+    damaged = [view for view in found if view.damaged]
     if json:
         show_json(found)
-        return
+        return 1 if damaged else 0
     heads = ["EPOCH", "FROM (UTC)", "UNTIL (UTC)", ">BATCHES", ">RECORDS", ">BYTES", "STATEMENT"]
     table(heads, map(_row, found), empty="No epoch is closed yet. The operator can end one: fallow epoch close")
+    for view in damaged:
+        say(f"Epoch {view.epoch}: {clean(view.damaged)}")
+    return 1 if damaged else 0
 
 
 @app.command
@@ -100,7 +104,10 @@ def fetch(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Download an epoch, and verify every hash, signature and promise in it. What is there is not sent again."""
+    """Download an epoch with its votes, and verify every hash, signature and promise in it.
+
+    What is there is not sent again, but for votes: they come in after an epoch is closed.
+    """
     with _client(url, ca) as client:
         found = client.fetch_epoch(number, into, key=key)
     if json:
@@ -112,6 +119,10 @@ def fetch(
     say(f"Every hash, signature and promise in it holds under the network's key {found.key}.")
     if not key:
         say("That key is the network's own word: compare it with one that you got elsewhere, and pass it with --key.")
+    if found.votes:
+        say(f"Votes of {len(found.votes)} validators lie with it; tools/verify_epoch.py counts them.")
+    for validator in found.evidence:
+        say(f"Validator {clean(validator)} signed two roots: the evidence lies with it.")
     if found.follows:
         say(f"It names the statement of epoch {number - 1} that lies beside it.")
 
@@ -156,6 +167,8 @@ def _client(url: str, ca: Path | None) -> Client:
 
 
 def _row(view: EpochView) -> tuple[object, ...]:
+    if view.damaged:
+        return view.epoch, "DAMAGED", "", "", "", "", ""
     size = sum(file.size for file in view.files)
     times = (when(view.from_ms), when(view.until_ms))
     return view.epoch, *times, view.batches, view.records, size, view.statement[:16]

@@ -573,7 +573,7 @@ class EpochView(View, frozen=True, kw_only=True):
     """A closed epoch. Hashes are in hex: `statement` of its signed statement, `previous` of the one before.
 
     `previous` is "" where there is none, `root` where nobody is owed anything by it. All of this is a convenience: what
-    counts is the statement itself.
+    counts is the statement itself. Where that or the manifest is damaged, `damaged` says how, and nothing else is said.
     """
 
     epoch: int
@@ -586,6 +586,7 @@ class EpochView(View, frozen=True, kw_only=True):
     batches: int
     records: int
     files: list[EpochFileView]
+    damaged: str = ""
 
 
 class RootView(View, frozen=True, kw_only=True):

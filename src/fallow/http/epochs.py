@@ -26,6 +26,7 @@ from fallow.ports.archive import Archive, whole
 from fallow.ports.ingest_store import EpochEnd
 
 EPOCHS = "epochs/"
+UNREADABLE = "archive.unreadable"
 BYTES = "application/octet-stream"
 PART = ResponseSpec(bytes, description="The rest of the file.", media_type=BYTES, generate_examples=False)
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -93,6 +94,10 @@ def _listed(gateway: Gateway, before: int, limit: int) -> list[EpochView]:
             views.append(_view(gateway, number))
         except NotFound:
             continue  # its closing is not over
+        except Unavailable as error:
+            if error.code != UNREADABLE:
+                raise
+            views.append(_damaged(number, error.message))
     return views
 
 
@@ -101,9 +106,12 @@ def _view(gateway: Gateway, epoch: int) -> EpochView:
     sealed = statement_of(archive, epoch)
     try:
         said = Statement.open(sealed, bytes.fromhex(gateway.network.public_key))
+        said.check_is(epoch)
         manifest = said.check_manifest(whole(archive, path_of(epoch, MANIFEST), MANIFEST_BYTES_MAX))
+    except Unavailable:
+        raise
     except FallowError as error:
-        raise Unavailable("archive.unreadable", f"The archive of epoch {epoch} is damaged: {error}") from error
+        raise Unavailable(UNREADABLE, f"The archive of epoch {epoch} is damaged: {error}") from error
     return EpochView(
         epoch=epoch,
         from_ms=said.from_ms,
@@ -119,6 +127,11 @@ def _view(gateway: Gateway, epoch: int) -> EpochView:
             for file in (*manifest.files, *said.files)
         ],
     )
+
+
+def _damaged(epoch: int, how: str) -> EpochView:
+    nothing = dict.fromkeys(("statement", "manifest", "previous", "root"), "")
+    return EpochView(epoch=epoch, from_ms=0, until_ms=0, batches=0, records=0, files=[], damaged=how, **nothing)
 
 
 def statement_of(archive: Archive, epoch: int) -> bytes:

@@ -15,18 +15,22 @@ from fallow.domain.epochs.promises import BrokenPromise, missing
 from fallow.domain.epochs.reading import checked_records
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.identity import address_text
 from fallow.domain.views import EpochEndView, EpochView, NetworkView, VotesView
 from fallow.sdk.transfers import BlobCalls
 
 PIECE_BYTES = 1 << 20
 CLOSED_POLL_S = 1.0
+BESIDE_BYTES_MAX = 4096
+"""Two votes, the most that such a file holds, have half of it."""
 
 
 class FetchedEpoch(msgspec.Struct, frozen=True, kw_only=True):
     """What was found when an epoch was fetched: every hash, signature and promise in it holds.
 
     `follows` says that the epoch before lies in the same folder and this one names its statement. `key` is the
-    network's key (hex) that all was verified with.
+    network's key (hex) that all was verified with. `votes` and `evidence` are the validators whose vote, or whose two
+    votes, came along; what they say is not looked at here.
     """
 
     epoch: int
@@ -38,6 +42,8 @@ class FetchedEpoch(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     follows: bool
     key: str
+    votes: list[str] = []
+    evidence: list[str] = []
 
 
 class PromisesReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +102,16 @@ class EpochCalls(BlobCalls):
         statement, manifest = await self._fetch_said(number, folder, network_key)
         for file in (*manifest.files, *statement.files):
             await self._fetch_file(number, file.name, file.sha256.hex(), folder / path_of(number, ""))
-        return await asyncio.to_thread(verify_epoch, folder, number, network_key)
+        found = await asyncio.to_thread(verify_epoch, folder, number, network_key)
+        votes, evidence = [
+            [
+                who
+                for who in map(address_text, statement.validators)
+                if await self._beside(number, f"{kind}/{who}", folder)
+            ]
+            for kind in ("votes", "evidence")
+        ]
+        return msgspec.structs.replace(found, votes=votes, evidence=evidence)
 
     async def check_promises(self, promises: Sequence[bytes], folder: Path, network_key: bytes) -> PromisesReport:
         """Hold the network to promises of its own, with what of its archive that takes; `folder` keeps that.
@@ -155,6 +170,17 @@ class EpochCalls(BlobCalls):
         statement.check_is(number)
         await self._fetch_file(number, MANIFEST, statement.manifest.hex(), place)
         return statement, statement.check_manifest(await asyncio.to_thread((place / MANIFEST).read_bytes))
+
+    async def _beside(self, number: int, name: str, folder: Path) -> bool:
+        """Download a file that came after the statement, which does not name it; whether there is one."""
+        try:
+            data = await self._small(f"/v1/epochs/{number}/files/{name}", BESIDE_BYTES_MAX)
+        except NotFound:
+            return False
+        path = folder / path_of(number, name)
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(path.write_bytes, data)
+        return True
 
     async def _fetch_file(self, number: int, name: str, sha256: str, place: Path) -> None:
         path = place / name

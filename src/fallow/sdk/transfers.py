@@ -85,6 +85,16 @@ class BlobCalls(Wire):
             part.unlink(missing_ok=True)
         return size
 
+    async def _small(self, where: str, bytes_max: int) -> bytes:
+        """Return what is at `where`, by nobody's hash; TooMuch when it has more than `bytes_max`."""
+
+        async def attempt() -> bytes:
+            sink = _MemorySink(bytes_max)
+            await self._fetch_on(where, sink)
+            return bytes(sink.data)
+
+        return await self._trying(attempt)
+
     async def _fetch(self, where: str, sha256: str, sink: _Sink) -> int:
         """Read to the end. Each attempt goes on where the last one broke off, and only standstill counts."""
         outage = Outage(self._patience)

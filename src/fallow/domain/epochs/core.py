@@ -1,4 +1,4 @@
-"""Records of the core: whose node it is, what checks have shown, what was withdrawn, seeds, the chain's events. Pure."""
+"""Records of the core: whose node it is, what checks have shown and came from, withdrawals, the chain. Pure."""
 
 from __future__ import annotations
 
