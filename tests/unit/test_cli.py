@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -40,6 +41,22 @@ def test_an_error_is_a_sentence_and_a_hint(
     assert main.run(["balance", "--json"]) == code
     out, err = capfd.readouterr()
     assert (json.loads(out)["code"], err) == ("x.y", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOENT, 2), (errno.EACCES, 2), (errno.ENOSPC, 1), (errno.EMFILE, 1)]
+)
+def test_only_what_was_typed_is_blamed_on_who_typed(
+    client: CannedClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    """With exit code 2 nothing was sent; a disk may be full when all is bought and done."""
+
+    def fails() -> None:
+        raise OSError(number, os.strerror(number), "results/out")
+
+    monkeypatch.setattr(client, "balance", fails)
+    assert main.run(["balance"]) == code
+    assert f"results/out: {os.strerror(number)}." in capfd.readouterr().err
 
 
 def test_an_error_of_several_lines_keeps_them_and_obeys_nobody(

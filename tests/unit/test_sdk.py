@@ -29,6 +29,7 @@ from fallow.domain.errors import (
 from fallow.domain.orders import Order
 from fallow.domain.views import JobEvent, JobView
 from fallow.sdk.client import AsyncClient
+from fallow.sdk.receipts import receipts_for
 from fallow.sdk.sync import Client
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
 from tests.unit import fake_network
@@ -505,6 +506,22 @@ async def test_a_client_with_a_key_signs_what_it_orders_and_gets(network: FakeNe
 
 async def collected(client: AsyncClient, job_id: str) -> list[Any]:
     return [result async for result in client.results(job_id)]
+
+
+def test_each_lease_is_looked_at_once_for_all_receipts() -> None:
+    """A map of ten thousand has twice as many leases: to look at all for each item takes 7 s."""
+    items = [fake_network.item_view(index, "done", "f" * 64) for index in range(3)]
+    items += [fake_network.item_view(3, "failed", "f" * 64), fake_network.item_view(4, "done")]
+    leases = [fake_network.lease_view("0" * 32, index, id=f"{index}" * 32) for index in range(5)]
+    again = msgspec.structs.replace(leases[0], id="a" * 32, used_ms=2000)
+    lost = msgspec.structs.replace(leases[1], id="b" * 32, used_ms=9000, reason="node.lost")
+    others = msgspec.structs.replace(leases[2], id="c" * 32, used_ms=9000, node="cd" * 32)
+    receipts = receipts_for(items, iter([*leases, again, lost, others]))
+    assert [(each.item, each.lease, each.used_ms) for each in receipts] == [
+        (0, "a" * 32, 2000),
+        (1, "1" * 32, 1500),
+        (2, "2" * 32, 1500),
+    ]
 
 
 async def test_a_job_is_ordered_once_more(network: FakeNetwork, client: AsyncClient) -> None:

@@ -95,8 +95,7 @@ def run(tokens: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return _fail(errors.InvalidInput("cli.file", f"{what}.", "Check the path."), tokens)
+        return _fail(_system_error(error), tokens)
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT
     return code if isinstance(code, int) else 0
@@ -120,6 +119,16 @@ def _fail(error: errors.FallowError, tokens: Sequence[str]) -> int:
     ours = list(tokens)[: list(tokens).index("--")] if "--" in tokens else tokens
     show_error(error, as_json="--json" in ours)
     return USAGE_EXIT if isinstance(error, errors.InvalidInput) else 1
+
+
+def _system_error(error: OSError) -> errors.FallowError:
+    """A path that makes no sense was typed; a disk that is full may come when all is paid: never as exit code 2."""
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if isinstance(
+        error, FileNotFoundError | FileExistsError | PermissionError | NotADirectoryError | IsADirectoryError
+    ):
+        return errors.InvalidInput("cli.file", f"{what}.", "Check the path.")
+    return errors.Unavailable("cli.system", f"This machine failed at it: {what}.", "Jobs and results: fallow job ls")
 
 
 def _not_installed(module: str) -> errors.FallowError:

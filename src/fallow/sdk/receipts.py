@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from fallow.domain.delegations import RECEIPTS_MAX, Receipt
@@ -55,8 +55,7 @@ class SigningCalls(JobCalls, AccountCalls):
         if self._signing_key is None or not items:
             return 0
         done = [item async for item in self.all_items(job_id) if item.index in items]
-        leases = [lease async for lease in self.all_leases(job_id)]
-        receipts = [receipt for item in done if (receipt := receipt_for(item, leases)) is not None]
+        receipts = receipts_for(done, [lease async for lease in self.all_leases(job_id)])
         for start in range(0, len(receipts), RECEIPTS_MAX):
             batch = receipts[start : start + RECEIPTS_MAX]
             body = {
@@ -68,13 +67,16 @@ class SigningCalls(JobCalls, AccountCalls):
         return len(receipts)
 
 
-def receipt_for(item: ItemView, leases: Collection[LeaseView]) -> Receipt | None:
-    """Return the receipt for an item's result: for the lease of the node that gave it. None where it has none."""
-    if item.state != ItemState.DONE or item.result is None:
-        return None
-    whose = item.index, item.node
-    mine = [lease for lease in leases if (lease.item, lease.node) == whose and lease.reason == WORK_DONE]
-    if not mine:
-        return None
-    lease = max(mine, key=lambda lease: lease.used_ms)
-    return Receipt(item=item.index, lease=lease.id, node=lease.node, result=item.result, used_ms=lease.used_ms)
+def receipts_for(items: Iterable[ItemView], leases: Iterable[LeaseView]) -> list[Receipt]:
+    """Return the receipts for items' results: for the leases of the nodes that gave them, each looked at once."""
+    longest: dict[tuple[int, str | None], LeaseView] = {}
+    for lease in leases:
+        before = longest.get((lease.item, lease.node))
+        if lease.reason == WORK_DONE and (before is None or lease.used_ms > before.used_ms):
+            longest[lease.item, lease.node] = lease
+    return [
+        Receipt(item=item.index, lease=own.id, node=own.node, result=item.result, used_ms=own.used_ms)
+        for item in items
+        if item.state == ItemState.DONE and item.result is not None
+        if (own := longest.get((item.index, item.node))) is not None
+    ]
