@@ -31,7 +31,7 @@ from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
 
 NET = "lab-1"
-NETWORK, NODE, OTHER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
+NETWORK, NODE, OTHER, NEIGHBOUR = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3, 4))
 LEASE = bytes(range(16))
 ACCOUNT = b"a" * 20
 
@@ -169,14 +169,14 @@ async def _echo(stream: SessionStream) -> None:
 
 @asynccontextmanager
 async def world(kind: str, *, hub: MemoryHub | None = None, clock: Clock | None = None) -> AsyncIterator[World]:
-    """A relay reached by `memory` or `websocket` links, on a network where NODE is enrolled.
+    """A relay reached by `memory` or `websocket` links, on a network where NODE and NEIGHBOUR are enrolled.
 
     Those that share a `hub` are gateways of one network.
     """
     clock, hub = clock or SystemClock(), hub or MemoryHub()
 
     async def may_connect(ask: calls.NodeRef) -> bool:
-        return ask.node == node_of(NODE).hex()
+        return bytes.fromhex(ask.node) in {node_of(NODE), node_of(NEIGHBOUR)}
 
     async with AsyncExitStack() as stack:
         relay = Relay(

@@ -19,7 +19,7 @@ from fallow.ports.session import SessionStream
 from fallow.ports.streams import Stream
 from fallow.services.relay.service import STREAMS_PER_ACCOUNT_MAX
 from tests.network import until
-from tests.streams_world import NODE, OTHER, World, node_of, opening, read_all, world
+from tests.streams_world import NEIGHBOUR, NODE, OTHER, World, node_of, opening, read_all, world
 
 PATTERN = bytes(range(251))
 
@@ -248,6 +248,23 @@ async def test_any_gateway_reaches_a_node_through_the_one_that_holds_it() -> Non
                 assert len(other.served) == 1
         with pytest.raises(Unavailable, match="not connected"):
             await one.relay.open(opening(node=node_of(OTHER)))
+
+
+async def test_two_accounts_do_not_fill_the_way_to_another_gateway() -> None:
+    hub = MemoryHub()
+    async with (
+        asyncio.timeout(120),
+        world("websocket", hub=hub) as one,
+        world("websocket", hub=hub) as other,
+        one.echoing(),
+        one.echoing(NEIGHBOUR),
+    ):
+        for account in (b"a" * 20, b"b" * 20):
+            for _ in range(STREAMS_PER_ACCOUNT_MAX):
+                await other.relay.open(opening(account=account))
+        third = await other.relay.open(opening(node=node_of(NEIGHBOUR), account=b"c" * 20))
+        await third.write(b"x")
+        assert await third.read() == b"x"
 
 
 async def test_a_stop_of_the_relay_ends_all_streams() -> None:

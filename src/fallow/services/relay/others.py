@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from nacl.signing import SigningKey
 
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import Conflict, Unavailable
+from fallow.domain.errors import Conflict, TooMuch, Unavailable
 from fallow.domain.streams import DirectAddress, Opening
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
@@ -26,6 +27,8 @@ from fallow.ports.tasks import within
 
 LINK_S: Final = 10.0
 WHERE_S: Final = 2.0
+SESSIONS_MAX: Final = 16
+"""With one other relay. Each carries so many streams and no more, and two accounts may have as many."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ class Others:
         self._dial = dial
         self._random_bytes = random_bytes
         self._spawn = spawn
-        self._sessions: dict[str, DialledSession] = {}
+        self._sessions: defaultdict[str, list[DialledSession]] = defaultdict(list)
 
     async def answer_for(self, held: Held) -> None:
         """Tell where a node's session is, for as long as it lasts."""
@@ -88,12 +91,12 @@ class Others:
             TooMuch: too many streams are open to it.
         """
         at = await self._where(node)
-        session = self._sessions.get(at.url)
-        if session is None:
-            session = self._sessions[at.url] = self._session(at.url)
-            self._spawn(session.hold())
-        await within(self._clock, LINK_S, _linked(session))
-        return session.open(opening.write())
+        for number in range(SESSIONS_MAX):
+            session = self._session(at.url, number)
+            await within(self._clock, LINK_S, _linked(session))
+            with suppress(TooMuch):  # it is full, and the next one may have room
+                return session.open(opening.write())
+        raise TooMuch("rate.streams", "No more streams fit through to the gateway of this node.", "Try again later.")
 
     async def direct(self, node: bytes) -> DirectAddress | None:
         """Return where the relay that holds a node has reached the node itself; None when there is none."""
@@ -111,7 +114,15 @@ class Others:
                 "stream.node_away", f"The node {node.hex()[:12]} is not connected.", "Try again."
             ) from None
 
-    def _session(self, url: str) -> DialledSession:
+    def _session(self, url: str, number: int) -> DialledSession:
+        """One of those with another relay, begun if it is not there yet."""
+        sessions = self._sessions[url]
+        if number == len(sessions):
+            sessions.append(self._begun(url))
+            self._spawn(sessions[number].hold())
+        return sessions[number]
+
+    def _begun(self, url: str) -> DialledSession:
         key = SigningKey(self._random_bytes(32))
         return DialledSession(
             Caller(self._net, bytes(key.verify_key), lambda message: key.sign(message).signature, node=False),
