@@ -11,6 +11,7 @@ from fallow.adapters.memory.database import MemoryDatabase, memory_transaction
 from fallow.adapters.postgres import numeric
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import Migration, builtin, load, migrate
+from fallow.adapters.postgres.owner import claim_database
 from fallow.domain.errors import Conflict, InvalidInput, Unavailable
 
 TABLE = "CREATE TABLE thing (id integer PRIMARY KEY, amount numeric(78))"
@@ -44,6 +45,19 @@ async def test_an_address_that_cannot_be_read(dsn: str) -> None:
     assert caught.value.code == "database.url"
     assert ("cret" in caught.value.message) == dsn.startswith("cret"), "of a password nothing is said"
     assert caught.value.__suppress_context__
+
+
+async def test_a_database_is_one_networks(postgres_dsn: str) -> None:
+    key = bytes(32)
+    async with open_database(postgres_dsn) as database:
+        await migrate(database, builtin("registry"))
+        for _ in range(2):
+            await claim_database(database, "lab-1", key)
+        for net, public_key in (("lab-2", key), ("lab-1", bytes(31) + b"\1")):
+            with pytest.raises(Conflict, match="lab-1") as caught:
+                await claim_database(database, net, public_key)
+            assert caught.value.code == "database.other_network"
+        await claim_database(database, "lab-1", key)
 
 
 async def test_nothing_runs_after_the_end(postgres_dsn: str) -> None:

@@ -29,6 +29,10 @@ async def test_postgresql_may_be_elsewhere(postgres_dsn: str) -> None:
         await net.finished(order.id)
         await check_job(net, order.id, [SECOND // 20])
         await check_books(net)
+        other, free = net.data.parent / "other", ("--port", "0", "--bus-port", "0")
+        said = await fallow("up", "--data", other, *free, FALLOW_POSTGRES_URL=postgres_dsn)
+        assert (said.code, "database.other_network" in said.err) == (1, True), said
+        await check_books(net)
 
 
 async def test_each_core_role_may_have_a_process_of_its_own() -> None:

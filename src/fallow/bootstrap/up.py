@@ -27,6 +27,7 @@ from fallow.adapters.nats.bus import connect_nats
 from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.adapters.postgres.owner import claim_database
 from fallow.bootstrap.bus_config import bus_config
 from fallow.bootstrap.install import make_installer, write_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
@@ -88,7 +89,7 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
 
     Raises:
         InvalidInput: it would be reachable from outside without TLS.
-        Conflict: it runs already.
+        Conflict: it runs already, or the database is another network's.
         Unavailable: a port is in use.
         FallowError: what the engines raise (`engine.*`).
     """
@@ -146,8 +147,10 @@ async def _engines(
     bus_url, bus_public_url = await _bus(stack, data, settings, ports["bus"], door, keys)
     async with open_database(dsn, pool_size=1) as database:
         await migrate(database, *(builtin(schema) for schema in SCHEMAS))
+        net = network_id(data, settings.preset)
+        await claim_database(database, net, bytes(keys.network.verify_key))
     return Place(
-        net=network_id(data, settings.preset),
+        net=net,
         postgres_dsn=dsn,
         bus_url=bus_url,
         bus_public_url=bus_public_url,
