@@ -127,11 +127,12 @@ class InstantChain:
         except Reverted as error:
             raise ContractRefused(error.data, error.reason) from error
 
-    async def call(self, to: bytes, data: bytes) -> bytes:
+    async def call(self, to: bytes, data: bytes, block: int | None = None) -> bytes:
         """See the port."""
         self._answer()
         try:
-            return self.evm.call(Message(bytes(20), to, data, GAS), self.evm.head.number, self.now_s)
+            number = self.evm.head.number if block is None else block
+            return self.evm.call(Message(bytes(20), to, data, GAS), number, self.now_s)
         except Reverted as error:
             raise ContractRefused(error.data, error.reason) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from fallow.adapters.archive import StoreArchive, memory_archive
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
@@ -118,12 +119,16 @@ class MoneyWorld:
         wanted = Withdrawal(id=id_, to=address_text(to), amount_microusd=amount)
         return await self.withdrawals.withdraw(Withdraw(account=address_text(account), withdrawal=wanted))
 
-    async def close(self, extra: Sequence[Body] = ()) -> Statement:
-        """Seal what was decided, and close the epoch."""
+    def say(self, *bodies: Body) -> None:
+        """Have the network say something in the open epoch."""
+        if bodies:
+            self._words.append((self.network, list(bodies)))
+
+    async def close(self, extra: Sequence[Body] = (), **forged: Any) -> Statement:
+        """Seal what was decided, and close the epoch; fields of its statement may be `forged`."""
         async with self.database.transaction() as tx:
             decided = [one.body for one in await self.decisions.take(tx, 1000)]
-        if said := [*decided, *extra]:
-            self._words.append((self.network, said))
+        self.say(*decided, *extra)
         number, words = self.next_epoch, self._words
         files = EpochFiles(number, [node.batch(*bodies) for node, bodies in words])
         read = checked_records(files.manifest, files.read, NETWORK_KEY)
@@ -133,7 +138,7 @@ class MoneyWorld:
         for name, data in closing.files.items():
             self.archive.put(path_of(number, name), data)
         previous = hashlib.sha256(self._statement).digest() if self._statement else NONE
-        fields = {**closing.fields, "previous": previous, "until_ms": self.clock.now_ms()}
+        fields = {**closing.fields, "previous": previous, "until_ms": self.clock.now_ms(), **forged}
         files.put(self.archive, **fields)
         self._statement, self._opening = files.sealed(**fields), closing.files["state"]
         async with self.database.transaction() as tx:

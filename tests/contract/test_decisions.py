@@ -100,3 +100,13 @@ async def test_two_who_take_at_once_take_each_decision_once(outbox: Stores) -> N
     await add(outbox, *map(shown, range(40)))
     taken = await asyncio.gather(*(take(outbox, 10) for _ in range(4)))
     assert sorted(at for some in taken for at, _ in some) == list(range(40))
+
+
+async def test_those_of_a_kind_are_looked_at_and_stay(outbox: Stores) -> None:
+    database, store = outbox
+    await add(outbox, shown(1), SETTLED, shown(2), shown(3))
+    async with database.transaction() as tx:
+        first = await store.pending(tx, NodeShown.kind, 0, 2)
+        assert [one for _, one in first] == [shown(1), shown(2)]
+        assert [one for _, one in await store.pending(tx, NodeShown.kind, first[-1][0], 9)] == [shown(3)]
+    assert await take(outbox) == [shown(1), SETTLED, shown(2), shown(3)]

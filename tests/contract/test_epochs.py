@@ -50,9 +50,11 @@ def batch(node: bytes, epoch: int, seq: int) -> StoredBatch:
 async def test_an_epochs_batches_are_read_in_order(place: Place) -> None:
     async with place.database.transaction() as tx:
         assert await place.ingest.first_epoch(tx) is None
+        assert await place.ingest.last_epoch(tx) is None
         await place.ingest.append(tx, [batch(b"a", 7, 0), batch(b"b", 8, 0), batch(b"a", 7, 1), batch(b"a", 7, 2)], [])
     async with place.database.transaction() as tx:
         assert await place.ingest.first_epoch(tx) == 7
+        assert await place.ingest.last_epoch(tx) == 8
         page = await place.ingest.of_epoch(tx, 7, 0, 2)
         assert [(each.data, each.promise) for each in page] == [(b"data0", b"word0"), (b"data1", b"word1")]
         rest = await place.ingest.of_epoch(tx, 7, page[-1].pos, 9)

@@ -1,4 +1,4 @@
-"""Which epochs' earnings have left the ledger: the same on PostgreSQL and in memory."""
+"""Which epochs' earnings have left the ledger, and what audits found: the same on PostgreSQL and in memory."""
 
 from __future__ import annotations
 
@@ -6,34 +6,38 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from fallow.adapters.memory.audits import KEPT, MemoryAuditStore
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.payouts import MemoryPayoutStore
+from fallow.adapters.postgres.audits import PostgresAuditStore
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
+from fallow.domain.views import AuditView, DifferenceView
+from fallow.ports.audit_store import AuditStore
 from fallow.ports.database import Database
 from fallow.ports.payout_store import PayoutStore
 
-Stores = tuple[Database, PayoutStore]
+Stores = tuple[Database, PayoutStore, AuditStore]
 
 
 @pytest.fixture
 async def postgres_payouts(postgres_dsn: str) -> AsyncIterator[Stores]:
     async with open_database(postgres_dsn, pool_size=2) as database:
         await migrate(database, builtin("settle"))
-        yield database, PostgresPayoutStore()
+        yield database, PostgresPayoutStore(), PostgresAuditStore()
 
 
 @pytest.fixture(params=["memory", "postgres"])
 def payouts(request: pytest.FixtureRequest) -> Stores:
     if request.param == "memory":
-        return MemoryDatabase(), MemoryPayoutStore()
+        return MemoryDatabase(), MemoryPayoutStore(), MemoryAuditStore()
     made: Stores = request.getfixturevalue("postgres_payouts")
     return made
 
 
 async def test_an_epoch_is_noted_once_and_the_latest_counts(payouts: Stores) -> None:
-    database, store = payouts
+    database, store, _ = payouts
     async with database.transaction() as tx:
         assert await store.last(tx) is None
         await store.add(tx, 8)
@@ -41,3 +45,15 @@ async def test_an_epoch_is_noted_once_and_the_latest_counts(payouts: Stores) -> 
         await store.add(tx, 8)
     async with database.transaction() as tx:
         assert await store.last(tx) == 9
+
+
+async def test_the_audit_that_began_last_is_shown_as_it_was(payouts: Stores) -> None:
+    database, _, store = payouts
+    one = DifferenceView(code="money.short", subject="distributor", here="2", there="1", detail="")
+    async with database.transaction() as tx:
+        assert await store.latest(tx) is None
+        for at in [*range(KEPT + 5), 3]:
+            await store.add(tx, AuditView(began_at=at, ended_at=at + 1, ok=False, found=1, differences=[one]))
+    async with database.transaction() as tx:
+        found = await store.latest(tx)
+    assert found == AuditView(began_at=KEPT + 4, ended_at=KEPT + 5, ok=False, found=1, differences=[one])

@@ -86,7 +86,7 @@ class EventChain:
         """See the port."""
         raise NotImplementedError
 
-    async def call(self, to: bytes, data: bytes) -> bytes:
+    async def call(self, to: bytes, data: bytes, block: int | None = None) -> bytes:
         """See the port."""
         raise NotImplementedError
 

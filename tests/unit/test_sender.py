@@ -101,7 +101,7 @@ class HostileChain:
             raise ContractRefused(b"", "it says no")
         return 21_000 + len(sender + to)
 
-    async def call(self, to: bytes, data: bytes) -> bytes:
+    async def call(self, to: bytes, data: bytes, block: int | None = None) -> bytes:
         """See the port."""
         raise NotImplementedError
 

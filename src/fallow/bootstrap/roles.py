@@ -43,6 +43,7 @@ from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.adapters.streams.dialling import dial
 from fallow.adapters.streams.direct import dial_direct
+from fallow.bootstrap.audits import auditing
 from fallow.bootstrap.contracts import EMBEDDED, local_chain, read_contracts
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.http_server import serving
@@ -144,6 +145,8 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             await stack.enter_async_context(_takes(ground).running())
             if place.chain_url:
                 await stack.enter_async_context(_chain_events(ground, data))
+            network_key = bytes(keys.network.verify_key)
+            await stack.enter_async_context(auditing(data, place, settings, network_key, bus, clock, database))
         if "registry" in roles:
             await stack.enter_async_context(_registry(ground))
         if "ingest" in roles:

@@ -14,6 +14,7 @@ from fallow.cli.show import Json, clean, say, show_json, table, tell
 from fallow.cli.units import microusd, seconds, usd, when
 from fallow.cli.wanted import Many
 from fallow.domain.calls import Secret
+from fallow.domain.views import AuditView
 
 MIB = 1 << 20
 
@@ -125,6 +126,40 @@ def check(*, json: Json = False) -> int:
         for name, amount in sorted(view.sums.items()):
             say(f"- {name}: debits minus credits are {usd(amount)}")
     return 0 if view.ok else 1
+
+
+@ledger.command
+def audit(*, json: Json = False) -> int:
+    """Hold the ledger against the archive and the chain, item by item. The exit code is 1 when anything differs."""
+    with profiles.connect() as client:
+        view = client.audit()
+    if json:
+        show_json(view)
+    else:
+        _say_audit(view)
+    return 0 if view.ok else 1
+
+
+def _say_audit(view: AuditView) -> None:
+    if view.trouble:
+        say(f"The ledger could not be audited: {clean(view.trouble)}")
+        return
+    rows = [
+        ("deposited", view.deposited),
+        ("in circulation", view.circulation),
+        ("owed on the chain until now", view.owed),
+        ("of it claimed", view.claimed),
+        ("held by the distributor", view.held),
+    ]
+    table(
+        ["PAID CREDITS", ">AMOUNT"], [(name, "no chain" if one is None else usd(one)) for name, one in rows], empty=""
+    )
+    if view.ok:
+        say(f"Nothing differs: {view.transfers} transfers, {view.epochs} closed epochs.")
+        return
+    found = [(one.code, clean(one.subject), one.here, one.there, clean(one.detail)) for one in view.differences]
+    table(["DIFFERENCE", "ITEM", "LEDGER OR STATEMENT", "ARCHIVE OR CHAIN", "WHAT IT MEANS"], found, empty="")
+    say(f"{view.found} items DIFFER.")
 
 
 def refused(*, json: Json = False) -> None:

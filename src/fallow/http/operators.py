@@ -13,6 +13,8 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.identity import address
 from fallow.domain.views import (
     ActionView,
+    AuditBegunView,
+    AuditView,
     BalanceView,
     BlobsView,
     EnrolledView,
@@ -83,6 +85,18 @@ async def grant(gateway: Parts, data: JSONBody[calls.Grant]) -> BalanceView:
 async def ledger_check(gateway: Parts) -> LedgerCheckView:
     """Add the whole ledger up."""
     return await gateway.ask(calls.LEDGER_CHECK, {}, LedgerCheckView)
+
+
+@post("/v1/operator/audits", guards=[operator], responses=keyed(), tags=["operator"])
+async def begin_audit(gateway: Parts) -> AuditBegunView:
+    """Have the ledger held against the archive and the chain, item by item. It goes on by itself."""
+    return AuditBegunView(asked_at=await gateway.ask(calls.AUDIT, {}, int))
+
+
+@get("/v1/operator/audits", guards=[operator], responses=keyed(), tags=["operator"])
+async def audits(gateway: Parts) -> list[AuditView]:
+    """What the latest audit that is over has found; the network audits itself all the time."""
+    return await gateway.ask(calls.AUDITED, {}, list[AuditView])
 
 
 @get("/v1/operator/reserve", guards=[operator], responses=keyed(), tags=["operator"])
@@ -159,6 +173,8 @@ ROUTES = [
     revoke_token,
     grant,
     ledger_check,
+    begin_audit,
+    audits,
     health,
     blobs,
     reserve,

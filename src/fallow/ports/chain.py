@@ -83,8 +83,8 @@ class Chain(Protocol):
         """
         ...
 
-    async def call(self, to: bytes, data: bytes) -> bytes:
-        """Ask a contract.
+    async def call(self, to: bytes, data: bytes, block: int | None = None) -> bytes:
+        """Ask a contract, as it is now or as it was after a block; nodes forget what is some hundred blocks old.
 
         Raises:
             ContractRefused: it refuses.

@@ -16,6 +16,10 @@ class DecisionStore(Protocol):
         """Have decisions sealed, if this transaction commits."""
         ...
 
+    async def pending(self, tx: Transaction, kind: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Look at those of a kind that wait, above a position, in their order: each with its position."""
+        ...
+
     async def take(self, tx: Transaction, limit: int) -> list[Decision]:
         """Take out the oldest ones; they are back if this transaction fails. Others that take do not wait."""
         ...

@@ -96,6 +96,10 @@ class IngestStore(Protocol):
         """Read an epoch's part of the log above a position. Other services may."""
         ...
 
+    async def last_epoch(self, tx: Transaction) -> int | None:
+        """The last epoch that anything was written into."""
+        ...
+
     async def first_epoch(self, tx: Transaction) -> int | None:
         """The first epoch that anything was written into, or that ended."""
         ...

@@ -12,6 +12,8 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.views import (
     ActionView,
+    AuditBegunView,
+    AuditView,
     BalanceView,
     BlobsView,
     EnrolledView,
@@ -34,6 +36,7 @@ _TOKEN_ID = re.compile("([0-9a-f]{2}){4,32}")
 
 
 NODES_PAGE = STATEMENT_PAGE = 1000
+AUDIT_POLL_S = 1.0
 
 
 def new_id() -> str:
@@ -150,6 +153,23 @@ class AccountCalls(Wire):
     async def ledger_check(self) -> LedgerCheckView:
         """Operator: add the whole ledger up."""
         return await self._call("GET", "/v1/operator/ledger-check", LedgerCheckView)
+
+    async def begin_audit(self) -> AuditBegunView:
+        """Operator: have the ledger held against the archive and the chain; `audits` shows when it is over."""
+        return await self._call("POST", "/v1/operator/audits", AuditBegunView)
+
+    async def audits(self) -> list[AuditView]:
+        """Operator: what the latest audit that is over has found; none right after the network's first start."""
+        return await self._call("GET", "/v1/operator/audits", list[AuditView])
+
+    async def audit(self) -> AuditView:
+        """Operator: have the ledger audited, and wait until that is over."""
+        asked = await self.begin_audit()
+        while True:
+            found = await self.audits()
+            if found and found[0].began_at >= asked.asked_at:
+                return found[0]
+            await self._patience.sleep(AUDIT_POLL_S)
 
     async def reserve(self) -> ReserveView:
         """Operator: what is in the reserve, and what it was used for."""

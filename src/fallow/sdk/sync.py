@@ -85,6 +85,9 @@ class Client(Waiting):
     ledger_check = waits(AsyncClient.ledger_check)
     reruns = waits(AsyncClient.reruns)
     evidence = waits(AsyncClient.evidence)
+    begin_audit = waits(AsyncClient.begin_audit)
+    audits = waits(AsyncClient.audits)
+    audit = waits(AsyncClient.audit)
     reserve = waits(AsyncClient.reserve)
     balance_of = waits(AsyncClient.balance_of)
 

@@ -76,9 +76,10 @@ class EvmRpc:
         message = {"from": _hex(sender), "data": _hex(data)} | ({"to": _hex(to)} if to else {})
         return _number(await self._ask("eth_estimateGas", message))
 
-    async def call(self, to: bytes, data: bytes) -> bytes:
+    async def call(self, to: bytes, data: bytes, block: int | None = None) -> bytes:
         """See the port."""
-        return _bytes(await self._ask("eth_call", {"to": _hex(to), "data": _hex(data)}, "latest"))
+        at = "latest" if block is None else hex(block)
+        return _bytes(await self._ask("eth_call", {"to": _hex(to), "data": _hex(data)}, at))
 
     async def submit(self, raw: bytes) -> None:
         """See the port."""

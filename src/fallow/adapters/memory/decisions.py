@@ -23,6 +23,13 @@ class MemoryDecisionStore:
             self._pos += 1  # not taken back by a rollback, like a sequence
             mine.add(self.waiting, self._pos, decision)
 
+    async def pending(self, tx: Transaction, kind: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Look at those of a kind that wait."""
+        memory_transaction(tx)
+        return [(pos, one) for pos, one in sorted(self.waiting.items()) if pos > after and one.body.kind == kind][
+            :limit
+        ]
+
     async def take(self, tx: Transaction, limit: int) -> list[Decision]:
         """Take out the oldest ones."""
         mine = memory_transaction(tx)

@@ -69,6 +69,11 @@ class MemoryIngestStore:
         found = [(at, batch) for at, batch in sorted(self.batches.items()) if at > pos and batch.epoch == epoch]
         return [PromisedBatch(at, batch.data, batch.promise) for at, batch in found[:limit]]
 
+    async def last_epoch(self, tx: Transaction) -> int | None:
+        """The last epoch that anything was written into."""
+        memory_transaction(tx)
+        return max((batch.epoch for batch in self.batches.values()), default=None)
+
     async def first_epoch(self, tx: Transaction) -> int | None:
         """The first epoch that anything was written into, or that ended."""
         memory_transaction(tx)

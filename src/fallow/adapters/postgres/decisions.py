@@ -22,6 +22,13 @@ class PostgresDecisionStore:
                 [(at, body.kind, body.version, msgspec.msgpack.encode(body)) for at, body in decisions],
             )
 
+    async def pending(self, tx: Transaction, kind: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Look at those of a kind that wait."""
+        rows = await tx.fetch(
+            "SELECT * FROM outbox.decision WHERE kind = $1 AND pos > $2 ORDER BY pos LIMIT $3", kind, after, limit
+        )
+        return [(int(row["pos"]), _decision(row)) for row in rows]
+
     async def take(self, tx: Transaction, limit: int) -> list[Decision]:
         """Take out the oldest ones."""
         rows = await tx.fetch(

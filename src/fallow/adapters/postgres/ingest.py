@@ -77,6 +77,11 @@ class PostgresIngestStore:
         )
         return [PromisedBatch(row["pos"], row["data"], row["promise"]) for row in rows]
 
+    async def last_epoch(self, tx: Transaction) -> int | None:
+        """The last epoch that anything was written into."""
+        (row,) = await tx.fetch("SELECT max(epoch) AS epoch FROM ingest.batch")
+        return None if row["epoch"] is None else int(row["epoch"])
+
     async def first_epoch(self, tx: Transaction) -> int | None:
         """The first epoch that anything was written into, or that ended."""
         rows = await tx.fetch(
