@@ -1,10 +1,11 @@
 """Signed records a second: accepted, checked, promised and durably archived, in batches of 256.
 
-Work: usage receipts of 200 nodes, signed beforehand. Two copies of the production ingest, each in a process of its own
-as an operator would run them, check every batch (form, order, root, signature), write its exact bytes to one PostgreSQL
-with synchronous_commit on, and seal a promise for it. Then the production closing role ends the epoch, writes and syncs
-its files, and signs the statement. The rate is that of both together. The bus is in memory: its own cost is measured by
-others (bench/dispatch.py).
+Work: leases and their usage receipts of 200 nodes, signed beforehand. Two copies of the production ingest, each in a
+process of its own as an operator would run them, check every batch (form, order, root, signature), write its exact
+bytes to one PostgreSQL with synchronous_commit on, and seal a promise for it. In a third process the production closing
+role writes the epoch's files meanwhile; when all is taken it ends the epoch, finishes and syncs its files and their
+manifest: archived is what is there then. After that it judges the records by compute's policy and signs the statement,
+whose time is printed besides. The bus is in memory: its own cost is measured by others (bench/dispatch.py).
 
 Baseline, in the same run: what the signatures alone cost (Ed25519 through libsodium, one a batch, as many processes).
 It is a bound, not a rival: ingest also reads, hashes, writes and answers. Printed besides: how fast a stranger verifies
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,8 +47,9 @@ from fallow.bootstrap.garbage import short_collections
 from fallow.domain.batches import BATCH_TAG, seal_batch, split_batch
 from fallow.domain.calls import END_EPOCH, Deliver, Delivered, EndEpoch, ingest
 from fallow.domain.encoding import encode
+from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, path_of
 from fallow.domain.epochs.rules import Rules
-from fallow.domain.facts import UsageReceipt
+from fallow.domain.facts import LeaseAccepted, UsageReceipt
 from fallow.domain.identity import verify
 from fallow.domain.merkle import merkle_root
 from fallow.domain.records import make_record
@@ -60,11 +62,14 @@ from fallow.ports.steady import Steady
 from fallow.sdk.epochs import verify_epoch
 from fallow.services.epochs.service import Closing
 from fallow.services.ingest.service import Ingest
+from fallow.verticals.compute.core.metering import ComputeMetering
 
 NET = "bench"
 GOAL = 100_000
 RECORDS = 256
 NODES = 200
+FILE_S = 0.2
+"""How often the closing role looks for more to file; every two seconds it would as well."""
 EPOCH_MS = 1 << 45
 """Longer than all time that has passed: one epoch."""
 
@@ -79,6 +84,23 @@ class Took(NamedTuple):
         """As people read it."""
         per_record = self.used_s / records * 1e6
         return f"{self.s:.1f} s, {records / self.s:,.0f}/s, {per_record:.1f} us of a processor for each record"
+
+
+class Closed(NamedTuple):
+    """When all files were in the archive, and when the statement was, and what the closing role had used until then."""
+
+    archived: Took
+    closed: Took
+    epoch: int
+
+
+class Times(NamedTuple):
+    """How long it took from the first batch on until all were taken, until they were archived, and to close then."""
+
+    taken_s: float
+    archived: Took
+    closed: Took
+    epoch: int
 
 
 Work = list[tuple[int, list[bytes]]]
@@ -96,13 +118,20 @@ def batches_of(number: int, count: int) -> list[bytes]:
     key = node_key(number)
     made = []
     for batch in range(count):
+        lease = batch.to_bytes(16)
+        bodies = [
+            LeaseAccepted(lease=lease),
+            *(
+                UsageReceipt(lease=lease, window=window, used_ms=3_600_000, final=False)
+                for window in range(RECORDS - 1)
+            ),
+        ]
         records = [
             make_record(
-                UsageReceipt(lease=(batch << 8 | place).to_bytes(16), window=place, used_ms=3_600_000, final=False),
-                net=NET, node=bytes(key.verify_key), boot=1, seq=batch * RECORDS + place, at=1_700_000_000_000,
+                body, net=NET, node=bytes(key.verify_key), boot=1, seq=batch * RECORDS + place, at=1_700_000_000_000,
                 new_salt=lambda: bytes(32),
             )[0]
-            for place in range(RECORDS)
+            for place, body in enumerate(bodies)
         ]  # fmt: skip
         made.append(seal_batch(records, lambda message: key.sign(message).signature))
     return made
@@ -153,23 +182,41 @@ def run_ingest(dsn: str, numbers: list[int], count: int, start: Barrier, ended: 
         ended.put(runner.run(take(dsn, work, start)))
 
 
-def ingest_s(dsn: str, count: int, copies: int) -> Took:
-    """Have so many copies of ingest take all batches."""
+def run_closing(dsn: str, folder: Path, start: Barrier, taken: Event, ended: Queue[Closed]) -> None:
+    """Be the closing role's process."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        ended.put(runner.run(close(dsn, folder, start, taken)))
+
+
+def measure(dsn: str, folder: Path, count: int, copies: int) -> Times:
+    """Have so many copies of ingest take all batches, and the closing role archive and close their epoch."""
     context = multiprocessing.get_context("spawn")
-    start, ended = context.Barrier(copies + 1), context.Queue()
-    processes = [
-        context.Process(target=run_ingest, args=(dsn, list(range(1 + copy, NODES + 1, copies)), count, start, ended))
+    start, taken = context.Barrier(copies + 2), context.Event()
+    took_each: Queue[Took] = context.Queue()
+    closed: Queue[Closed] = context.Queue()
+    ingests = [
+        context.Process(
+            target=run_ingest, args=(dsn, list(range(1 + copy, NODES + 1, copies)), count, start, took_each)
+        )
         for copy in range(copies)
     ]
-    for process in processes:
+    closing = context.Process(target=run_closing, args=(dsn, folder, start, taken, closed))
+    for process in (*ingests, closing):
         process.start()
     start.wait()
     began, postgres_s = time.monotonic(), postgres_used_s()
-    took: list[Took] = [ended.get() for _ in processes]
-    used_s = sum(each.used_s for each in took) + postgres_used_s() - postgres_s
-    for process in processes:
+    took = [took_each.get() for _ in ingests]
+    taken.set()
+    ends = closed.get()
+    used_s = sum(each.used_s for each in took) + ends.archived.used_s + postgres_used_s() - postgres_s
+    for process in (*ingests, closing):
         process.join()
-    return Took(max(each.s for each in took) - began, used_s)
+    return Times(
+        taken_s=max(each.s for each in took) - began,
+        archived=Took(ends.archived.s - began, used_s),
+        closed=Took(ends.closed.s - ends.archived.s, ends.closed.used_s),
+        epoch=ends.epoch,
+    )
 
 
 def postgres_used_s() -> float:
@@ -178,19 +225,17 @@ def postgres_used_s() -> float:
     return sum(each.user + each.system + each.children_user + each.children_system for each in times)
 
 
-async def close_s(dsn: str, folder: Path) -> tuple[Took, int]:
-    """End, archive and state the epoch; returns its number, too."""
+async def close(dsn: str, folder: Path, start: Barrier, taken: Event) -> Closed:
+    """File while others take; then end, archive, judge and state the epoch."""
     hub = MemoryHub()
     async with open_database(dsn) as database, ingest_on(database, hub).running():
         bus = hub.connect()
-        began, used_s = time.monotonic(), time.process_time() + postgres_used_s()
-        (end,) = await call(bus, END_EPOCH, EndEpoch(after=None, early=True), list[EpochEnd])
         closing = Closing(
             net=NET,
             holder="bench",
             sign=sign,
             network_key=bytes(NETWORK.verify_key),
-            kinds={UsageReceipt.kind},
+            kinds=ComputeMetering.kinds,
             folder=folder / "closing",
             bus=bus,
             clock=SystemClock(),
@@ -199,11 +244,27 @@ async def close_s(dsn: str, folder: Path) -> tuple[Took, int]:
             store=PostgresEpochStore(),
             archive=folder_archive(folder),
             rules=Rules(),
-            meterings={},
+            meterings={"compute": ComputeMetering()},
             attesting=without_chain(NET),
         )
-        await closing.close_next()
-        return Took(time.monotonic() - began, time.process_time() + postgres_used_s() - used_s), end.epoch
+        await asyncio.to_thread(start.wait)
+        used_s = time.process_time()
+        while not await asyncio.to_thread(taken.wait, FILE_S):
+            await closing.file_ahead()
+        (end,) = await call(bus, END_EPOCH, EndEpoch(after=None, early=True), list[EpochEnd])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(closing.close_next())
+            at = await asyncio.to_thread(there, folder / path_of(end.epoch, MANIFEST))
+            archived, used_s = Took(at, time.process_time() - used_s), time.process_time()
+        assert (folder / path_of(end.epoch, STATEMENT)).exists()
+        return Closed(archived, Took(time.monotonic(), time.process_time() - used_s), end.epoch)
+
+
+def there(path: Path) -> float:
+    """Wait until a file is there; when that was."""
+    while not path.exists():
+        time.sleep(0.01)
+    return time.monotonic()
 
 
 def verify_all(count: int) -> float:
@@ -248,17 +309,16 @@ async def main() -> int:
         folder = Path(name)
         async with postgres_dsn() as server, fresh_database(server) as dsn:
             await prepare(dsn)
-            taken = await asyncio.to_thread(ingest_s, dsn, count, options.ingests)
-            archived, epoch = await close_s(dsn, folder)
+            times = await asyncio.to_thread(measure, dsn, folder, count, options.ingests)
         began = time.monotonic()
-        found = await asyncio.to_thread(verify_epoch, folder, epoch, bytes(NETWORK.verify_key))
+        found = await asyncio.to_thread(verify_epoch, folder, times.epoch, bytes(NETWORK.verify_key))
         verified_s = time.monotonic() - began
     raw_s = await asyncio.to_thread(signatures_s, batches, options.ingests)
-    rate, raw = records / (taken.s + archived.s), records / raw_s
-    print(f"{records} records in {batches} batches, taken and promised: {taken.said(records)}")
-    print(f"the epoch closed, {found.size / 1e6:,.0f} MB: {archived.said(records)}")
-    both = Took(taken.s + archived.s, taken.used_s + archived.used_s)
-    print(f"both: {both.said(records)}; on two idle processors at most {2 * records / both.used_s:,.0f}/s")
+    archived, rate, raw = times.archived, records / times.archived.s, records / raw_s
+    print(f"{records} records in {batches} batches, taken and promised: {records / times.taken_s:,.0f}/s")
+    print(f"and archived, {found.size / 1e6:,.0f} MB: {archived.said(records)}")
+    print(f"on two idle processors at most {2 * records / archived.used_s:,.0f}/s")
+    print(f"judged by compute's policy, folded and stated: {times.closed.said(records)}")
     print(f"verified by a stranger in {verified_s:.1f} s on one processor, {records / verified_s:,.0f}/s")
     print(f"signatures alone: {batches / raw_s:,.0f}/s, which is {raw:,.0f} records/s")
     result = {

@@ -15,6 +15,7 @@ import pytest
 from fallow.adapters.archive import StoreArchive, memory_archive
 from fallow.adapters.memory.epochs import MemoryEpochStore
 from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
+from fallow.domain.epochs.filing import Filing
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
 from fallow.domain.epochs.reading import checked_records
 from fallow.domain.epochs.rules import Rules
@@ -25,6 +26,7 @@ from fallow.ports.epochs import without_chain
 from fallow.ports.ingest_store import EpochEnd
 from fallow.ports.rpc import call
 from fallow.services.epochs.service import LEAD_MS, LOOK_S, Closing
+from fallow.services.epochs.writing import Spool
 from fallow.verticals.compute.core.metering import ComputeMetering
 from tests.unit.ingest_world import HOUR_MS, NET, World
 
@@ -174,6 +176,56 @@ async def test_who_names_the_epoch_before_ends_one_epoch_however_often_he_asks(w
         assert {end.epoch for end in again} == {first.epoch + 1}
         with pytest.raises(Conflict, match=r"epoch\.not_next"):
             await call(bus, END_NOW, EndNow(after=first.epoch + 5), EpochEnd)
+
+
+async def test_files_are_written_while_the_epoch_is_open_and_are_those_of_one_that_was_filed_at_its_end(
+    world: ClosingWorld,
+) -> None:
+    filing = Filing(NET, world.first, {"lease.accepted"})
+    async with closing(world):
+        for number in range(3):
+            await world.send(0, number, number + 10)
+            await world.send(1, number)
+            await world.clock.advance(LOOK_S)
+            assert (world.folder / "one" / "batches").exists()
+            assert list(world.archive.names("epochs/")) == []
+        async with world.database.transaction() as tx:
+            for batch in await world.store.of_epoch(tx, world.first, 0, 100):
+                filing.add(batch.data, batch.promise)
+        world.next_day()
+        await world.clock.advance(LOOK_S)
+        assert whole(world.archive, path_of(world.first, MANIFEST), BYTES_MAX) == filing.manifest().encode()
+        await world.send(0, 20)
+        await world.clock.advance(LOOK_S)
+        assert (world.folder / "one" / "batches").exists(), "the next epoch's"
+    assert list(world.folder.iterdir()) == []
+    assert world.leases(world.first) == [0, 10, 0, 1, 11, 1, 2, 12, 2]
+
+
+async def test_what_was_filed_of_an_open_epoch_is_begun_anew_after_a_crash_or_a_fault(
+    world: ClosingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = world.closing()
+    await world.send(0, 1)
+    await died.file_ahead()
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    await world.send(0, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "add", full)
+        with pytest.raises(OSError, match="no space"):
+            await died.file_ahead()
+    await died.file_ahead()
+    (world.folder / "one" / "batches").write_bytes(b"half of a frame")
+    async with closing(world):
+        await world.clock.advance(LOOK_S)
+        world.next_day()
+        await world.clock.advance(LOOK_S)
+    assert world.leases(world.first) == [1, 2]
+    async with died.running():
+        pass  # as it goes it closes its files
 
 
 STEPS = ["_file", "_say", "_note"]
