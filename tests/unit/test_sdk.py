@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from fallow.domain.errors import (
 from fallow.domain.orders import Order
 from fallow.domain.views import JobEvent, JobView
 from fallow.sdk.client import AsyncClient
+from fallow.sdk.loop import Loop
 from fallow.sdk.receipts import receipts_for
 from fallow.sdk.sync import Client
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
@@ -654,6 +657,50 @@ def test_the_same_without_asyncio() -> None:
         with pytest.raises(NotFound):
             client.job(job.id)
     client.close()
+
+
+class Endless:
+    """Something to iterate over that notes when it is closed, and a loop that drives it."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+        self.loop = Loop()
+
+    async def numbers(self) -> AsyncIterator[int]:  # noqa: D102
+        try:
+            while True:
+                yield 1
+        finally:
+            self.closed.set()
+
+    async def nothing(self) -> None:  # noqa: D102
+        pass
+
+
+def test_an_iterator_that_outlives_its_client_is_closed_with_it() -> None:
+    endless = Endless()
+    kept = endless.loop.each(endless.numbers())
+    assert next(kept) == 1
+    endless.loop.stop(endless.nothing())
+    assert endless.closed.is_set()
+    del kept
+    gc.collect()  # pytest takes what is raised by then as a failure
+
+
+def test_an_iterator_may_be_dropped_in_the_clients_own_thread() -> None:
+    """Where the garbage collector happens to run: to wait there for the loop would be for ever."""
+    endless = Endless()
+    kept = [endless.loop.each(endless.numbers())]
+    assert next(kept[0]) == 1
+
+    async def drop() -> None:
+        kept.clear()
+
+    dropping = threading.Thread(target=lambda: endless.loop.run(drop()), daemon=True)
+    dropping.start()
+    assert endless.closed.wait(60)
+    dropping.join()
+    endless.loop.stop(endless.nothing())
 
 
 async def test_without_asyncio_inside_of_asyncio() -> None:

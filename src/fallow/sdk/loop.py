@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -49,13 +49,23 @@ class Loop:
                     return
                 yield value
         finally:
+            self._end(close)
+
+    def _end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Close what was iterated over. Who keeps an iterator may drop it late, and in whichever thread collects it."""
+        if self._loop.is_closed():
+            return  # `stop` has closed it
+        if threading.current_thread() is self._thread:
+            asyncio.run_coroutine_threadsafe(close(), self._loop)  # to wait for itself would be for ever
+        else:
             self.run(close())
 
     def stop(self, last: Coroutine[Any, Any, None]) -> None:
-        """Run one last thing, then end the thread."""
+        """Close what is iterated over still, run one last thing, and end the thread."""
         if self._loop.is_closed():
             last.close()
             return
+        self.run(self._loop.shutdown_asyncgens())
         self.run(last)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
