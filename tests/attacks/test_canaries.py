@@ -67,7 +67,9 @@ def known(number: int = 0, *, job: int = 0, planted: bool = False) -> Known:
 
 
 def test_a_canary_looks_to_its_node_like_the_item_that_it_repeats() -> None:
-    outbound = Outbound(net="test", sign=lambda _: bytes(64), bus=cast("Any", None), vault=cast("Any", None))
+    outbound = Outbound(
+        net="test", epoch_ms=86_400_000, sign=lambda _: bytes(64), bus=cast("Any", None), vault=cast("Any", None)
+    )
     node, entry = b"n" * 32, known()
     fields: dict[str, Any] = {
         "id": b"l" * 16,

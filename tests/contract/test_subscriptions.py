@@ -47,7 +47,13 @@ class World:
         bus = MemoryBus(MemoryHub())
         self.copies = [
             Subscriptions(
-                bus=bus, clock=self.clock, database=database, ledger=ledger, store=store, fee=FeePolicy(100_000, 0)
+                bus=bus,
+                clock=self.clock,
+                database=database,
+                ledger=ledger,
+                store=store,
+                fee=FeePolicy(100_000, 0),
+                epoch_ms=86_400_000,
             )
             for _ in range(COPIES)
         ]

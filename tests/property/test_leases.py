@@ -35,6 +35,7 @@ from fallow.domain.lease_events import (
 from fallow.domain.leases import Lease, LeaseState, propose, step
 from fallow.domain.resources import Resources
 from fallow.domain.verification import Verdict
+from fallow.domain.windows import windows_max
 
 START = 1_000_000
 SPANS = st.sampled_from([0, 1, 250, 5000, 10_000, 31_000])
@@ -125,7 +126,7 @@ class LeaseMachine(RuleBasedStateMachine):
                     raise AssertionError("a refusal has other effects")
 
     def wants(self, reserve: Reserve) -> None:
-        assert reserve.amount_microusd == self.lease.deposit_microusd(reserve.window)
+        assert reserve.amount_microusd == self.lease.deposit_microusd
         assert self.lease.window == reserve.window
         assert self.awaited is None
         assert not self.open
@@ -136,13 +137,13 @@ class LeaseMachine(RuleBasedStateMachine):
         price, available = before.price_microusd_per_hour, 0
         if before.held:
             self.closes(settle.window)
-            available = before.deposit_microusd(settle.window)
+            available = before.deposit_microusd
         if settle.used_ms:
             available += sum(deposit(price, kept) for kept in self.kept_ms)
             self.kept_ms = []
         self.meter, owed = charge(self.meter, price, settle.used_ms, FeePolicy())
         assert owed.total + deposit(price, settle.kept_ms) <= available
-        assert 0 <= settle.kept_ms <= before.window_limit_ms(settle.window)
+        assert 0 <= settle.kept_ms <= before.window_limit_ms
         self.kept_ms += [settle.kept_ms] if settle.kept_ms else []
 
     def closes(self, window: int) -> None:
@@ -260,6 +261,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert len(set(self.reserved)) == len(self.reserved)
         assert sorted([*self.closed, *self.open]) == self.reserved
         assert self.reserved == list(range(len(self.reserved)))
+        assert len(self.reserved) <= windows_max(self.lease.time_limit_ms, self.lease.window_ms)
 
     @invariant()
     def no_more_is_paid_than_can_be(self) -> None:

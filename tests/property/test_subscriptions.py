@@ -55,6 +55,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
             ledger=self.ledger,
             store=self.store,
             fee=FEE,
+            epoch_ms=3_600_000,
         )
         self.do(self._open_accounts())
         self.grants = 0

@@ -318,7 +318,7 @@ class Core(Process):
             decisions=truth.decisions,
             registry=truth.registry,
             cashier=cashier,
-            outbound=Outbound(net=NET, sign=self._sign, vault=vault, bus=bus),
+            outbound=Outbound(net=NET, epoch_ms=EPOCH_MS, sign=self._sign, vault=vault, bus=bus),
         )
         rounds.after_round = self._after_round
         verticals = {"compute": cast("Vertical", _SimVertical())}

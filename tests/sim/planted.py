@@ -102,7 +102,7 @@ def checkpoint_counted_twice(patch: Patch) -> None:
     """What a checkpoint holds is charged when a lease is lost, also what was charged before."""
 
     def all_that_is_saved(lease: Lease, _: str, receipt: Reported | None) -> int:
-        given_ms = leases.billable_ms(lease, receipt) if receipt else lease.window_limit_ms(lease.window)
+        given_ms = leases.billable_ms(lease, receipt) if receipt else lease.window_limit_ms
         return min(lease.saved_ms, lease.used_ms + given_ms)
 
     patch.setattr(leases, "useful_ms", all_that_is_saved)

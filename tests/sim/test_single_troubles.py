@@ -57,15 +57,13 @@ def nobody_is_wronged(world: World, *, short_ms: int = 0) -> None:
     """No provider is said to have caused anything, and each is believed the time that he worked, but for `short_ms`."""
     assert world.facts is not None
     assert [lease for lease in world.facts.leases if lease.caused_by == "provider"] == []
-    used = {
-        record.body["lease"]: record.body["used_ms"]
-        for record in world.facts.records
-        if record.kind == UsageReceipt.kind and record.body["final"] and record.body["ok"]
-    }
-    paid = [lease for lease in world.facts.leases if lease.id in used and lease.ok]
+    receipts = [record.body for record in world.facts.records if record.kind == UsageReceipt.kind]
+    done = {receipt["lease"] for receipt in receipts if receipt["final"] and receipt["ok"]}
+    used = {(receipt["lease"], receipt["window"]): receipt["used_ms"] for receipt in receipts}
+    paid = [lease for lease in world.facts.leases if lease.id in done and lease.ok]
     assert paid
     for lease in paid:
-        worked_ms = lease.window * lease.window_ms + used[lease.id]
+        worked_ms = sum(used[lease.id, window] for window in range(lease.window + 1))
         assert worked_ms - short_ms <= lease.used_ms <= worked_ms, lease
 
 

@@ -63,6 +63,7 @@ class World:
                 ledger=PostgresLedger(),
                 store=PostgresSubscriptionStore(),
                 fee=FeePolicy(100_000, 0),
+                epoch_ms=86_400_000,
             )
             for _ in range(COPIES)
         ]

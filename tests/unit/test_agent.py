@@ -245,6 +245,17 @@ async def test_windows_roll_over(world: World) -> None:
     assert receipts == [(0, 60_000, False), (1, 60_000, False), (2, 10_000, True)]
 
 
+async def test_a_window_is_cut_where_the_network_says(world: World) -> None:
+    async with serving(world):
+        cuts = {"cut_in_ms": 25_000, "cuts_apart_ms": 100_000}
+        await world.propose(world.proposal(window_ms=60_000, time_limit_s=3600, **cuts))
+        await world.clock.advance(130)
+        world.worker.finish(LEASE, used_ms=130_000)
+        await eventually(lambda: len(world.ingest.bodies("usage.receipt")) == 4)
+    receipts = [(body["window"], body["used_ms"], body["final"]) for body in world.ingest.bodies("usage.receipt")]
+    assert receipts == [(0, 25_000, False), (1, 60_000, False), (2, 40_000, False), (3, 5_000, True)]
+
+
 async def test_the_last_window_that_the_time_limit_allows_ends_with_the_lease(world: World) -> None:
     async with serving(world):
         await world.propose(world.proposal(window_ms=60_000, time_limit_s=100))

@@ -305,7 +305,9 @@ def test_a_re_run_looks_to_its_node_like_the_work_that_it_repeats() -> None:
     (again,) = world.proposed()
     repeated = world.brain.jobs[again.job]
     assert again.job != job
-    outbound = Outbound(net="test", sign=lambda _: bytes(64), bus=cast("Any", None), vault=cast("Any", None))
+    outbound = Outbound(
+        net="test", epoch_ms=86_400_000, sign=lambda _: bytes(64), bus=cast("Any", None), vault=cast("Any", None)
+    )
 
     def seen(lease: Lease, entry: Entry) -> object:
         alike = {"id": b"l" * 16, "node": b"n" * 32, "proposed_at": 1, "answer_by": 2, "price_version": 1}

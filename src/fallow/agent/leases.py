@@ -16,6 +16,7 @@ from fallow.agent.book import Book
 from fallow.domain.calls import Proposal
 from fallow.domain.facts import UsageReceipt
 from fallow.domain.resources import Resources
+from fallow.domain.windows import length_ms
 from fallow.ports.vertical import Finished, Inside
 
 REMEMBERED_MAX = 10_000
@@ -50,8 +51,8 @@ class Ignore(NamedTuple):
 class Held:
     """A lease that this node works on.
 
-    `cancel` asks its worker to end; `stop_reason` and `stopped_by` say why. `windows` counts those already receipted.
-    `over` is set when its worker has ended.
+    `cancel` asks its worker to end; `stop_reason` and `stopped_by` say why. `windows` counts those already receipted,
+    `receipted_ms` is how long they were. `over` is set when its worker has ended.
     """
 
     def __init__(self, proposal: Proposal) -> None:
@@ -64,6 +65,7 @@ class Held:
         self.stop_reason = ""
         self.stopped_by = "nobody"
         self.windows = 0
+        self.receipted_ms = 0
 
     def open(self, inside: Inside | None) -> None:
         """Note the way into its sandbox, or that there is none any more."""
@@ -75,15 +77,17 @@ class Held:
             self.stop_reason, self.stopped_by = reason, by
             self.cancel.set()
 
-    @property
-    def windows_max(self) -> int:
-        """Windows that the time limit leaves room for; the last one ends with the lease's last receipt."""
-        return max(1, -(-self.proposal.time_limit_s * 1000 // self.proposal.window_ms))
+    def next_window_ms(self, until_cut_ms: int) -> int | None:
+        """How long the window is that begins now; None if it is the last one, which ends with the last receipt."""
+        proposal = self.proposal
+        next_ms = length_ms(proposal.window_ms, until_cut_ms, proposal.cuts_apart_ms)
+        return next_ms if self.receipted_ms + next_ms < proposal.time_limit_s * 1000 else None
 
-    def window_receipt(self) -> UsageReceipt:
-        """Say that a whole window was used, and go on to the next."""
+    def window_receipt(self, used_ms: int) -> UsageReceipt:
+        """Say that a window is over, and go on to the next."""
         self.windows += 1
-        return UsageReceipt(lease=self.id, window=self.windows - 1, used_ms=self.proposal.window_ms, final=False)
+        self.receipted_ms += used_ms
+        return UsageReceipt(lease=self.id, window=self.windows - 1, used_ms=used_ms, final=False)
 
     def final_receipts(self, finished: Finished) -> list[UsageReceipt]:
         """Receipts for all that was not yet receipted: whole windows that are over, then the last one.
@@ -92,16 +96,16 @@ class Held:
         that was to run until it is stopped, when its machine's owner stops it: it goes on elsewhere.
         """
         finished = _checked(finished)
-        window_ms = self.proposal.window_ms
+        window_ms, limit_ms = self.proposal.window_ms, self.proposal.time_limit_s * 1000
         receipts: list[UsageReceipt] = []
-        while self.windows + 1 < self.windows_max and finished.used_ms > (self.windows + 1) * window_ms:
-            receipts.append(self.window_receipt())
+        while self.receipted_ms + window_ms < min(finished.used_ms, limit_ms):
+            receipts.append(self.window_receipt(window_ms))
         taken_back = self.proposal.until_stopped and self.stopped_by == "owner"
         asked = self.cancel.is_set() and (not finished.ok or taken_back)
         last = UsageReceipt(
             lease=self.id,
             window=self.windows,
-            used_ms=max(0, finished.used_ms - self.windows * window_ms),
+            used_ms=max(0, finished.used_ms - self.receipted_ms),
             final=True,
             ok=finished.ok and not asked,
             reason=self.stop_reason if asked else finished.reason,

@@ -156,12 +156,12 @@ class Runner:
 
     async def _roll_windows(self, held: Held, appending: asyncio.Lock) -> None:
         """Receipt each window when it is over, but the last that the time limit allows: the lease's end does that."""
+        cut_ms = self._clock.monotonic_ms() + held.proposal.cut_in_ms
         await held.started.wait()
         _log.info("lease %s started", held.proposal.lease)
-        window_ms = held.proposal.window_ms
         ends_ms = self._clock.monotonic_ms()
-        while held.windows + 1 < held.windows_max:
-            ends_ms += window_ms
+        while (next_ms := held.next_window_ms(cut_ms - ends_ms)) is not None:
+            ends_ms += next_ms
             await self._clock.sleep(max(0, ends_ms - self._clock.monotonic_ms()) / 1000)
             async with appending:
-                await self._outbox.append_surely(held.window_receipt())
+                await self._outbox.append_surely(held.window_receipt(next_ms))

@@ -261,6 +261,7 @@ def _subscriptions(ground: Ground) -> Subscriptions:
         ledger=PostgresLedger(),
         store=PostgresSubscriptionStore(),
         fee=_fee(ground.settings),
+        epoch_ms=ground.settings.epoch_hours * HOUR_MS,
     )
 
 
@@ -399,7 +400,13 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
         decisions=PostgresDecisionStore(),
         registry=registry,
         cashier=cashier,
-        outbound=Outbound(net=ground.place.net, sign=ground.keys.sign, vault=vault, bus=ground.bus),
+        outbound=Outbound(
+            net=ground.place.net,
+            epoch_ms=settings.epoch_hours * HOUR_MS,
+            sign=ground.keys.sign,
+            vault=vault,
+            bus=ground.bus,
+        ),
     )
     blobs = FolderBlobs(data / "blobs")
     comparers = {name: vertical.comparer(blobs, data / "comparing" / name) for name, vertical in verticals.items()}

@@ -15,7 +15,7 @@ from fallow.domain.delegations import RECEIPTS_MAX, PublicKey, Receipt, Signatur
 from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
 from fallow.domain.price_facts import PRICE_MAX, Price
-from fallow.domain.records import Opening
+from fallow.domain.records import COUNT_MAX, Opening
 from fallow.domain.resources import CPU_MILLI_MAX, PRICE_MICROUSD_MAX
 from fallow.domain.stake_facts import TAKE_ALL_PPM
 from fallow.domain.streams import DirectAddress, Purpose, Words
@@ -589,7 +589,8 @@ class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
     """The market asks a node to take a lease. The lease starts with the node's signed accept, and not before.
 
     `resume` is the checkpoint (SHA-256 in hex) to go on from; `checkpoints` says that new ones are kept;
-    `until_stopped` that the work is meant to run until it is told to end. `secrets` is a libsodium sealed box for the
+    `until_stopped` that the work is meant to run until it is told to end. A window that is open in `cut_in_ms` from now
+    ends then, and so every `cuts_apart_ms` (`fallow.domain.windows`). `secrets` is a libsodium sealed box for the
     node's key, converted to X25519, around `LeaseSecrets` as MessagePack. A node that
     knows less than the network still reads what uses none of it: fields at their defaults are left out.
     """
@@ -612,6 +613,8 @@ class Proposal(Request, frozen=True, kw_only=True, omit_defaults=True):
     until_stopped: bool = False
     gpus: int = 0
     secrets: bytes = b""
+    cut_in_ms: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
+    cuts_apart_ms: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
 
 
 class RollCall(Request, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 A lease is proposed, runs from the node's signed accept, is reported done, is judged, and ends exactly once, with a
 reason and who caused it. Its capacity is free from the report on; its money moves with the judgement. One window is
 open at a time, numbered from 0; it is reserved before the lease is proposed, or in one step with the settlement of
-the window before it. Every window ends settled or released, never both.
+the window before it. Every window ends settled or released, never both. A window may be over before it is as long as it
+may be: nodes cut those that reach beyond an epoch (`fallow.domain.windows`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from fallow.domain.lease_events import (
 )
 from fallow.domain.resources import Resources
 from fallow.domain.verification import INCONCLUSIVE, WRONG_RESULT, Verdict
+from fallow.domain.windows import windows_max
 
 WINDOW_MS_MAX = 3_600_000
 """DESIGN: a window is at most one hour, so a vanished buyer or provider costs the other at most one hour."""
@@ -125,9 +127,10 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the node's resources are set aside for it."""
         return self.state in {LeaseState.PROPOSED, LeaseState.RUNNING}
 
-    def window_limit_ms(self, window: int) -> int:
-        """How long window `window` may last: the window length, or what the time limit leaves of it."""
-        return max(0, min(self.window_ms, self.limit_ms - window * self.window_ms))
+    @property
+    def window_limit_ms(self) -> int:
+        """How long the open window may last: the window length, or what the time limit leaves of it."""
+        return max(0, min(self.window_ms, self.limit_ms - self.used_ms))
 
     @property
     def limit_ms(self) -> int:
@@ -140,9 +143,10 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
             return 0
         return max(0, now - self.started_at)
 
-    def deposit_microusd(self, window: int) -> int:
-        """What is reserved for a window."""
-        return deposit(self.price_microusd_per_hour, self.window_limit_ms(window))
+    @property
+    def deposit_microusd(self) -> int:
+        """What is reserved for the open window."""
+        return deposit(self.price_microusd_per_hour, self.window_limit_ms)
 
     @property
     def charged_ms(self) -> int:
@@ -160,7 +164,7 @@ Step = tuple[Lease, tuple[Effect, ...]]
 
 def propose(lease: Lease) -> Step:
     """Begin: the first window is reserved before the node hears of the lease."""
-    return lease, (Reserve(0, lease.deposit_microusd(0)),)
+    return lease, (Reserve(0, lease.deposit_microusd),)
 
 
 def step(lease: Lease, event: Event) -> Step:  # noqa: PLR0911 - one return per kind of event
@@ -228,8 +232,6 @@ def _reported(lease: Lease, receipt: Reported) -> Step:
     if receipt.final:
         return _final(lease, receipt)
     following = lease.window + 1
-    if lease.window_limit_ms(following) == 0:
-        return lease, (Refused("window.beyond_limit"),)
     used_ms = billable_ms(lease, receipt)
     charged_ms, kept_ms = _backed(lease, used_ms)
     rolled = msgspec.structs.replace(
@@ -239,7 +241,9 @@ def _reported(lease: Lease, receipt: Reported) -> Step:
         used_ms=lease.used_ms + used_ms,
         unbacked_ms=lease.unbacked_ms + used_ms - charged_ms,
     )
-    reserve = Reserve(following, lease.deposit_microusd(following))
+    if rolled.window_limit_ms == 0 or following >= windows_max(lease.limit_ms, lease.window_ms):
+        return lease, (Refused("window.beyond_limit"),)
+    reserve = Reserve(following, rolled.deposit_microusd)
     return rolled, (Settle(lease.window, charged_ms, kept_ms, reserve),)
 
 
@@ -310,7 +314,7 @@ def _judged(lease: Lease, at: int, verdict: Verdict) -> Step:
 def billable_ms(lease: Lease, receipt: Reported) -> int:
     """What of a receipt's claim can be true: not over the window, and not over the time since the proposal."""
     elapsed_ms = receipt.at - lease.proposed_at - lease.used_ms
-    return max(0, min(receipt.used_ms, lease.window_limit_ms(lease.window), elapsed_ms))
+    return max(0, min(receipt.used_ms, lease.window_limit_ms, elapsed_ms))
 
 
 def useful_ms(lease: Lease, caused_by: str, receipt: Reported | None) -> int:
@@ -319,7 +323,7 @@ def useful_ms(lease: Lease, caused_by: str, receipt: Reported | None) -> int:
     That is what a checkpoint holds, and of a process that its owner stopped politely all that it ran; of the open
     window never more than the last receipt claims, where there is one.
     """
-    given_ms = billable_ms(lease, receipt) if receipt is not None else lease.window_limit_ms(lease.window)
+    given_ms = billable_ms(lease, receipt) if receipt is not None else lease.window_limit_ms
     if lease.until_stopped and receipt is not None and caused_by != "provider":
         return given_ms
     return max(0, min(lease.saved_ms, lease.used_ms + given_ms) - lease.charged_ms)

@@ -22,6 +22,7 @@ from fallow.domain.billing import Charge, FeePolicy, cumulative_charge
 from fallow.domain.chart import Parts
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.resources import PRICE_MICROUSD_MAX
+from fallow.domain.windows import cut_in_ms, length_ms
 
 TARIFF_METERS_MAX = 16
 DELIVERIES_MAX = 2000
@@ -60,7 +61,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     `id` is the buyer's (32 hex digits), `key` the ledger's. `window` is the number of the open one, which began at
     `window_at`; `held` is what is reserved for it, as (credit class, micro-US-dollars) in the order of spending, and
     `owed_microusd` what its use costs so far. `settled_microusd` covers the windows before; `deliveries` counts pairs
-    of payee and meter. Times are milliseconds.
+    of payee and meter. Windows are cut before epochs of `epoch_ms` end. Times are milliseconds.
     """
 
     id: str
@@ -81,12 +82,15 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int = 0
     ended_at: int | None = None
     reason: str = ""
+    epoch_ms: int = 0
 
     @property
     def due_at(self) -> int:
         """When its open window is over or, suspended, when to look for money again."""
-        suspended = self.state is SubscriptionState.SUSPENDED
-        return self.window_at + (RETRY_MS if suspended else self.window_ms)
+        if self.state is SubscriptionState.SUSPENDED:
+            return self.window_at + RETRY_MS
+        until_cut_ms = cut_in_ms(self.window_at, self.epoch_ms, self.key) if self.epoch_ms else 0
+        return self.window_at + length_ms(self.window_ms, until_cut_ms, self.epoch_ms)
 
 
 DeliveryKey = tuple[bytes, str]

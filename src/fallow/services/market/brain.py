@@ -52,7 +52,7 @@ class Brain(Course):
                 self.floor.slots[lease.node].take(lease)
             if lease.payer != NETWORK:
                 entry = self.jobs[lease.job]
-                entry.reserved[lease.id] = lease.deposit_microusd(lease.window) + lease.unbacked_microusd
+                entry.reserved[lease.id] = lease.deposit_microusd + lease.unbacked_microusd
                 entry.spent_microusd += lease.owed_microusd
         for entry in self.jobs.values():
             if entry.job.order.tolerance is not None:

@@ -263,7 +263,7 @@ class _Turn:
         """The lease with who pays for it if the network orders it as a check; None when nobody does."""
         if lease.payer != NETWORK or self._planted:
             return lease
-        whole_ms = lease.window_limit_ms(0)
+        whole_ms = lease.window_limit_ms
         limit_ms = whole_ms if self.entry.job.replay is None else min(whole_ms, REPLAY_MS_MAX)
         first = [self.brain.leases[vote.lease] for vote in item.votes]
         first_ms = max((one.used_ms + one.claim_ms for one in first), default=0)

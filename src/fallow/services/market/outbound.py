@@ -18,6 +18,7 @@ from fallow.domain.leases import Lease
 from fallow.domain.signing import Sign
 from fallow.domain.streams import Purpose, StreamTicket
 from fallow.domain.tickets import Ticket
+from fallow.domain.windows import cut_in_ms
 from fallow.ports.bus import Bus
 from fallow.services.market.brain import OVERDUE_MS
 from fallow.services.market.changes import Changes
@@ -35,8 +36,9 @@ log = logging.getLogger(__name__)
 class Outbound:
     """Sends. A message that is lost is made up for by the lease's deadline or the node's next beat."""
 
-    def __init__(self, *, net: str, sign: Sign, vault: Vault, bus: Bus) -> None:
+    def __init__(self, *, net: str, epoch_ms: int, sign: Sign, vault: Vault, bus: Bus) -> None:
         self._net = net
+        self._epoch_ms = epoch_ms
         self._sign = sign
         self._vault = vault
         self._bus = bus
@@ -92,6 +94,8 @@ class Outbound:
             until_stopped=order.until_stopped,
             gpus=lease.resources.gpus,
             secrets=self._vault.seal(entry.locked, lease) if entry.locked is not None else b"",
+            cut_in_ms=cut_in_ms(lease.proposed_at, self._epoch_ms, lease.id),
+            cuts_apart_ms=self._epoch_ms,
         )
 
     def stream_ticket(self, lease: Lease, purpose: Purpose, now: int) -> bytes:

@@ -58,6 +58,7 @@ class Subscriptions:
         ledger: Ledger,
         store: SubscriptionStore,
         fee: FeePolicy,
+        epoch_ms: int,
     ) -> None:
         self._bus = bus
         self._clock = clock
@@ -65,6 +66,7 @@ class Subscriptions:
         self._ledger = ledger
         self._store = store
         self._fee = fee
+        self._epoch_ms = epoch_ms
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -106,6 +108,7 @@ class Subscriptions:
             opened_at=now,
             window_at=now,
             label=request.label,
+            epoch_ms=self._epoch_ms,
         )
         async with self._database.transaction() as tx:
             found = await self._store.lock(tx, wanted.key)
