@@ -21,7 +21,7 @@ from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.listening import refuse_outside, url_of
 from fallow.bootstrap.place import read_place
 from fallow.bootstrap.settings import Settings
-from fallow.bootstrap.settling import publisher
+from fallow.bootstrap.settling import publisher, slasher
 from fallow.bootstrap.tls import server_context
 from fallow.domain.chains import chain_id_of
 from fallow.http.json_rpc import create_rpc_app
@@ -36,7 +36,8 @@ FOLDER = "chain"
 async def run_chain(data: Path, settings: Settings) -> AsyncIterator[str]:
     """Run the embedded chain while the context is open; yields its URL, once the network's contracts are on it.
 
-    The roots of closed epochs are brought to it from here: what the operator's key signs is signed by this process.
+    The roots of closed epochs are brought to it from here, and slashes: what the operator's key signs is signed by this
+    process.
 
     Raises:
         Conflict: it runs already, or its log leads to something else than it did.
@@ -64,5 +65,8 @@ async def run_chain(data: Path, settings: Settings) -> AsyncIterator[str]:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(cast("Any", own))) as client:
             inside = EvmRpc(client, "http://chain/")
             contracts = await make_contracts(data, settings, inside, clock)
-            async with (await publisher(data, settings, contracts, inside, clock)).running():
+            async with (
+                (await publisher(data, settings, contracts, inside, clock)).running(),
+                (await slasher(data, settings, contracts, inside, clock)).running(),
+            ):
                 yield url_of("https" if tls else "http", settings.host, port)

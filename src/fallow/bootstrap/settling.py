@@ -30,6 +30,8 @@ from fallow.ports.clock import Clock
 from fallow.ports.epochs import Attested, Attesting, without_chain
 from fallow.services.sender.distributor import Distributor
 from fallow.services.sender.publishing import Publisher
+from fallow.services.sender.slashing import Slasher
+from fallow.services.sender.vault import Vault
 
 
 def open_archive(data: Path, settings: Settings) -> StoreArchive:
@@ -95,6 +97,18 @@ async def publisher(data: Path, settings: Settings, contracts: ContractsView, ch
         distributor=_distributor(chain, place.net, contracts),
         sender=partial(operator_sender, data, chain, clock),
         signer=await asyncio.to_thread(operator_signer, data),
+        clock=clock,
+    )
+
+
+async def slasher(data: Path, settings: Settings, contracts: ContractsView, chain: Chain, clock: Clock) -> Slasher:
+    """Put together what slashes by the evidence in the archive."""
+    keys = await asyncio.to_thread(load_keys, data)
+    return Slasher(
+        network_key=bytes(keys.network.verify_key),
+        archive=await asyncio.to_thread(open_archive, data, settings),
+        vault=Vault(chain, address(contracts.vault)),
+        sender=partial(operator_sender, data, chain, clock),
         clock=clock,
     )
 

@@ -1,0 +1,269 @@
+"""Who signs two roots, or a wrong one, loses stake: from the vote over HTTP to the fold, on real contracts."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+
+import httpx2
+import pytest
+from coincurve import PrivateKey
+
+from fallow.adapters.memory.blobs import MemoryBlobs
+from fallow.adapters.memory.burn_store import MemoryBurnStore
+from fallow.adapters.memory.bus import MemoryBus, MemoryHub
+from fallow.adapters.memory.chain_store import MemoryChainStore
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.decisions import MemoryDecisionStore
+from fallow.adapters.memory.ledger import MemoryLedger
+from fallow.domain.chain_events import CONTRACTS
+from fallow.domain.chain_facts import ChainFact, ChainSlashAnnounced, ChainSlashed, ChainSlashStopped
+from fallow.domain.chart import network_accounts
+from fallow.domain.epochs.ballots import evidence_name
+from fallow.domain.epochs.chain_records import ChainRecords
+from fallow.domain.epochs.distributor import Claim, claim_call
+from fallow.domain.epochs.manifest import path_of
+from fallow.domain.epochs.offences import EQUIVOCATED, SHARES_PPM, WRONG_RESULT, WRONG_ROOT, Offence, of_nodes
+from fallow.domain.epochs.quorum import Root, Vote
+from fallow.domain.facts import NodeShown
+from fallow.domain.rewards.tree import Leaf
+from fallow.domain.transactions import call_data
+from fallow.domain.views import NetworkView
+from fallow.domain.wallets import address_of
+from fallow.http.app import create_app
+from fallow.ports.archive import whole
+from fallow.services.sender.deployment import APPEAL_S
+from fallow.services.sender.slashing import Slasher
+from fallow.services.sender.vault import Vault
+from fallow.services.settle.chain_events import ChainEvents
+from tests.closed_epochs import VALIDATORS, ClosedEpoch
+from tests.epoch_files import NET, NETWORK_KEY
+from tests.epoch_world import NODES, filed
+from tests.instant_chain import KeptLog, Killed
+from tests.settled_world import DELAY_S, OPERATOR, SettledWorld, settled_world
+from tests.unit.fake_network import HandClock
+
+FIRST, TOKENS = 20_000, 10**21
+LIAR, DELEGATOR = VALIDATORS[3], PrivateKey(b"\x0d" * 32)
+OWN, DELEGATED = 600 * 10**18, 300 * 10**18
+
+
+class World:
+    """Validators of whom one has stake, his own and somebody else's."""
+
+    def __init__(self, settled: SettledWorld) -> None:
+        self.settled, self.chain, self.archive = settled, settled.chain, settled.archive
+        self.vault = Vault(self.chain, settled.made.vault)
+        self.database, self.decisions, self.store = MemoryDatabase(), MemoryDecisionStore(), MemoryChainStore()
+        self.ledger = MemoryLedger()
+        self.slasher = self.started()
+
+    def started(self) -> Slasher:
+        """The operator's process, as it starts."""
+        return Slasher(
+            network_key=NETWORK_KEY,
+            archive=self.archive,
+            vault=self.vault,
+            sender=partial(self.chain.sender, OPERATOR, self.settled.log),
+            clock=self.chain.clock,
+        )
+
+    async def tokens(self, *keys: PrivateKey) -> None:
+        """Have an epoch owe tokens to accounts, and claim them: there is no other way to have any."""
+        leaves = [Leaf(address_of(key), self.settled.made.token, TOKENS) for key in sorted(keys, key=address_of)]
+        closed = self.closed(FIRST, leaves)
+        closed.vote(VALIDATORS[:3])
+        self.settled.put(closed)
+        await self.settled.publisher().look()
+        self.pass_s(DELAY_S)
+        claims = [Claim(FIRST, leaf, proof(leaves, at)) for at, leaf in enumerate(leaves)]
+        await self.send(OPERATOR, self.settled.made.distributor, claim_call(claims))
+
+    def closed(self, epoch: int, leaves: list[Leaf]) -> ClosedEpoch:
+        """An epoch that owes tokens."""
+        made = self.settled.made
+        total = sum(leaf.cumulative for leaf in leaves).to_bytes(32)
+        return ClosedEpoch(
+            epoch=epoch,
+            leaves=leaves,
+            domain=self.settled.distributor.domain,
+            validators=self.settled.validators,
+            settlement=made.settlement,
+            token=made.token,
+            token_total=total,
+        )
+
+    async def stake(self, key: PrivateKey, units: int) -> None:
+        """Stake with the validator who will lie."""
+        made = self.settled.made
+        await self.send(key, made.token, call_data("approve(address,uint256)", made.vault, units))
+        await self.send(key, made.vault, call_data("stake(address,uint256)", address_of(LIAR), units))
+
+    async def send(self, key: PrivateKey, to: bytes, data: bytes) -> None:
+        """Send with a key."""
+        log = self.settled.log if key == OPERATOR else KeptLog()
+        async with self.chain.sender(key, log) as sender:
+            assert (await sender.send(f"{len(log.kept)}", to, data)).succeeded
+
+    def pass_s(self, seconds: int) -> None:
+        """Let time go by."""
+        self.chain.clock.ms += seconds * 1000
+
+    async def vote(self, epoch: int, vote: Vote) -> int:
+        """Hand in a vote over HTTP; returns the answer's status."""
+        view = NetworkView(net=NET, public_key=NETWORK_KEY.hex(), bus_url="ws://x", preset="public", version="1")
+        app = create_app(
+            bus=MemoryHub().connect(), blobs=MemoryBlobs(), network=view, clock=HandClock(), verticals={},
+            archive=self.archive,
+        )  # fmt: skip
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            headers = {"Content-Type": "application/cbor"}
+            answer = await client.post(f"/v1/epochs/{epoch}/votes", content=vote.encode(), headers=headers)
+        return answer.status_code
+
+    async def recorded(self) -> list[ChainFact]:
+        """What settle has read from the chain for the archive."""
+        async with self.database.transaction() as tx:
+            await self.ledger.open_accounts(tx, network_accounts())
+        events = ChainEvents(
+            chain=self.chain,
+            contracts={name: getattr(self.settled.made, name) for name in CONTRACTS},
+            first_block=self.settled.made.block,
+            depth=1,
+            bus=MemoryBus(MemoryHub()),
+            clock=self.chain.clock,
+            database=self.database,
+            ledger=self.ledger,
+            store=self.store,
+            burns=MemoryBurnStore(),
+            decisions=self.decisions,
+        )
+        while await events.look():
+            pass
+        bodies = [decision.body for _, decision in sorted(self.decisions.waiting.items())]
+        return [body for body in bodies if isinstance(body, ChainFact)]
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World(await settled_world())
+    await made.tokens(LIAR, DELEGATOR)
+    await made.stake(LIAR, OWN)
+    await made.stake(DELEGATOR, DELEGATED)
+    return made
+
+
+def proof(leaves: list[Leaf], at: int) -> list[bytes]:
+    """Of two leaves, each is the other's proof."""
+    return [leaf.hash for place, leaf in enumerate(leaves) if place != at]
+
+
+def equivocate(world: World, signed: int = 3) -> list[Vote]:
+    """Close an epoch that some sign; two votes of the liar about it, the wrong one first."""
+    closed = world.closed(FIRST + 1, [Leaf(address_of(LIAR), world.settled.made.token, TOKENS)])
+    closed.vote(VALIDATORS[:signed])
+    world.settled.put(closed)
+    other = closed.root._replace(token_total=10**24)
+    return [Vote.cast(LIAR, closed.domain, root) for root in (other, closed.root)]
+
+
+async def equivocates(world: World) -> bytes:
+    """Let the liar sign two roots; returns the hash of the evidence that is kept of it."""
+    votes = equivocate(world)
+    assert [await world.vote(FIRST + 1, vote) for vote in votes] == [201, 409]
+    name = path_of(FIRST + 1, evidence_name(address_of(LIAR)))
+    return hashlib.sha256(whole(world.archive, name, 1 << 20)).digest()
+
+
+async def test_an_equivocating_validator_loses_stake_from_the_vote_to_the_fold(world: World) -> None:
+    evidence = await equivocates(world)
+    assert await world.slasher.look() == (1, 0)
+    assert [await each.look() for each in (world.slasher, world.started())] == [(0, 0), (0, 0)]
+    slash = await world.vault.slash(0)
+    assert slash is not None
+    assert (slash.operator, slash.share_ppm, slash.evidence) == (address_of(LIAR), SHARES_PPM[EQUIVOCATED], evidence)
+    world.pass_s(APPEAL_S - 60)
+    assert await world.slasher.look() == (0, 0)
+    assert (await world.vault.pool(address_of(LIAR))).staked == OWN + DELEGATED
+    world.pass_s(120)
+    assert await world.started().look() == (0, 1)
+    assert await world.slasher.look() == (0, 0)
+    left = (OWN + DELEGATED) * 95 // 100
+    pool = await world.vault.pool(address_of(LIAR))
+    assert (pool.staked, pool.slashes) == (left, 0)
+
+    facts = await world.recorded()
+    (announced,) = (fact for fact in facts if isinstance(fact, ChainSlashAnnounced))
+    assert (announced.reason.rstrip(b"\0").decode(), announced.evidence) == (EQUIVOCATED, evidence)
+    assert sum(isinstance(fact, ChainSlashed) for fact in facts) == 1
+    records = ChainRecords(NET, NETWORK_KEY, {})
+    assert [records.takes[fact.kind](filed(NETWORK_KEY, fact)).code for fact in facts] == [""] * len(facts)
+    assert records.stakes.tokens[address_of(LIAR)] == left
+    assert records.stakes.shares[address_of(LIAR)].keys() == {address_of(LIAR), address_of(DELEGATOR)}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("entry", [1, 2])
+async def test_a_crash_at_each_step_announces_once(world: World, entry: int, after: bool) -> None:
+    await equivocates(world)
+    world.settled.log.dies_at = (entry, after)
+    with pytest.raises((Killed, BaseExceptionGroup)):
+        await world.slasher.look()
+    await world.started().look()
+    assert await world.started().look() == (0, 0)
+    assert (await world.vault.pool(address_of(LIAR))).slashes == 1
+    assert await world.vault.slash(1) is None
+
+
+async def test_what_the_guardian_stops_is_not_announced_again(world: World) -> None:
+    await equivocates(world)
+    await world.slasher.look()
+    await world.send(OPERATOR, world.settled.made.vault, call_data("stopSlash(uint256)", 0))
+    world.pass_s(APPEAL_S + 1)
+    assert await world.started().look() == (0, 0)
+    assert (await world.vault.pool(address_of(LIAR))).staked == OWN + DELEGATED
+    assert any(isinstance(fact, ChainSlashStopped) for fact in await world.recorded())
+
+
+async def test_a_wrong_root_is_slashed_once_a_quorum_found_another(world: World) -> None:
+    wrong, _ = equivocate(world, signed=2)
+    assert await world.vote(FIRST + 1, wrong) == 201
+    assert await world.slasher.look() == (0, 0), "two of four have signed what is stated: that convicts nobody"
+    equivocate(world)
+    assert await world.slasher.look() == (1, 0)
+    slash = await world.vault.slash(0)
+    assert slash is not None
+    assert (slash.operator, slash.reason.rstrip(b"\0").decode()) == (address_of(LIAR), WRONG_ROOT)
+
+
+async def test_who_voted_about_another_archive_loses_nothing(world: World) -> None:
+    """The operator may have shown two: then his two statements convict him, and no validator."""
+    _, right = equivocate(world)
+    other: Root = right.about._replace(archive=bytes(32), root=bytes(32))
+    assert await world.vote(FIRST + 1, Vote.cast(LIAR, right.domain, other)) == 201
+    assert await world.slasher.look() == (0, 0)
+
+
+async def test_who_has_no_stake_is_slashed_when_he_has_some() -> None:
+    made = World(await settled_world())
+    await made.tokens(LIAR, DELEGATOR)
+    await equivocates(made)
+    assert await made.slasher.look() == (0, 0)
+    await made.stake(LIAR, OWN)
+    assert await made.slasher.look() == (1, 0)
+
+
+def test_owners_of_nodes_that_were_wrong_are_slashed_once_an_epoch_on_the_networks_word_alone() -> None:
+    owner, other = b"\xa1" * 20, b"\xa2" * 20
+    wrong = [NodeShown(node=NODES[at], what="wrong", code="result.wrong", lease=bytes(16)) for at in (0, 1, 2)]
+    right = NodeShown(node=NODES[1], what="confirmed", lease=bytes(16))
+    records = [
+        filed(NETWORK_KEY, wrong[0], 0),
+        filed(NETWORK_KEY, wrong[0], 1),
+        filed(NODES[0], wrong[1], 2),
+        filed(NETWORK_KEY, right, 3),
+        filed(NETWORK_KEY, wrong[2], 4),
+    ]
+    found = of_nodes(records, NETWORK_KEY, {NODES[0]: owner, NODES[1]: other})
+    assert found == [Offence(owner, WRONG_RESULT, hashlib.sha256(records[0].raw).digest())]
