@@ -40,6 +40,7 @@ class Plain:
         self.forfeited: dict[str, int] = {"usage": 0, "incentive": 0}
         self.grants: list[tuple[Key, int, int]] = []
         self.earned: dict[tuple[str, Key], int] = {}
+        self.usage: dict[Key, int] = {}
 
     def close(self, records: Sequence[Filed], epochs: int) -> None:
         """Close an epoch after so many others."""
@@ -143,6 +144,8 @@ class Plain:
 
     def _earn(self, part: str, key: Key, amount: int) -> None:
         self.earned[part, key] = self.earned.get((part, key), 0) + amount
+        if part == "usage":
+            self.usage[key] = self.usage.get(key, 0) + amount
 
     def _owe(self, part: str, key: Key, amount: int) -> None:
         asset = self.rules.settlement if part == "usage" else self.rules.token

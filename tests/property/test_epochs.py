@@ -12,6 +12,7 @@ from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.folding import Folded, fold
 from fallow.domain.epochs.leaves import read_leaves
 from fallow.domain.epochs.lines import read_lines
+from fallow.domain.epochs.network_line import network_line
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.shares import worth
@@ -161,6 +162,10 @@ def _check_kept(folded: Folded, expected: Plain, rules: Rules) -> None:
     owed = sum(amount for (_, asset), amount in folded.state.owed.items() if asset == rules.token)
     later = totals["held.incentive"] + totals["vesting"] + totals["forfeited.incentive"]
     assert owed + later == folded.state.minted
+    usage = sum(amount for (_, asset), amount in folded.state.owed.items() if asset == rules.settlement)
+    line = network_line({name: amount.to_bytes(32) for name, amount in totals.items()})
+    assert usage + line.held_usage_microusd + line.forfeited_usage_microusd == sum(expected.usage.values())
+    assert int(line.supply) == owed + totals["held.incentive"] + totals["vesting"]
 
 
 @given(SEEDS, RULES)

@@ -15,6 +15,7 @@ from fallow.domain.epochs.economy import NO_POOL, Economy, Pool, pool_of, read_e
 from fallow.domain.epochs.keeping import keep
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, Tally
 from fallow.domain.epochs.models import MODELS
+from fallow.domain.epochs.network_line import network_line
 from fallow.domain.epochs.rules import BURN_AND_MINT, NONE, WORK_ONLY, Rules, plain_rules, read_rules
 from fallow.domain.epochs.shares import fees_that_count, incentives_of
 from fallow.domain.epochs.state import Row
@@ -189,6 +190,22 @@ def test_a_network_without_a_chain_has_no_token() -> None:
     with pytest.raises(InvalidInput, match="no chain") as refused:
         read_rewards(Settings(rewards=WORK_ONLY))
     assert refused.value.code == "settings.rewards"
+
+
+def test_the_networks_own_line_of_an_epoch() -> None:
+    sums = {
+        "usage": 9_000_000,
+        "revenue": 800_000,
+        "incentive": 2 * T,
+        "burned": 3 * T,
+        "price": 250_000,
+        "minted": 100 * T,
+        "burned_ever": 30 * T,
+        "forfeited.incentive": 5 * T,
+    }
+    line = network_line({name: value.to_bytes(32) for name, value in sums.items()})
+    assert (int(line.net), int(line.supply), line.coverage_ppm) == (-T, 65 * T, 1_600_000)
+    assert network_line({}).coverage_ppm is None
 
 
 def test_a_part_of_a_schedule_is_changed_alone() -> None:

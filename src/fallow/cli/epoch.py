@@ -10,8 +10,9 @@ from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
 from fallow.cli.epoch_audit import audit, explain, what_if
+from fallow.cli.epoch_lines import say_network
 from fallow.cli.show import Json, clean, say, show_json, table
-from fallow.cli.units import when
+from fallow.cli.units import tokens, usd, when
 from fallow.domain.epochs.promises import BrokenPromise
 from fallow.domain.views import EpochView, RootView
 from fallow.sdk.epochs import key_of
@@ -44,7 +45,8 @@ def ls(
     if json:
         show_json(found)
         return 1 if damaged else 0
-    heads = ["EPOCH", "FROM (UTC)", "UNTIL (UTC)", ">BATCHES", ">RECORDS", ">BYTES", "STATEMENT"]
+    size = [">BATCHES", ">RECORDS", ">BYTES", ">USAGE", ">INCENTIVE"]
+    heads = ["EPOCH", "FROM (UTC)", "UNTIL (UTC)", *size, "STATEMENT"]
     table(heads, map(_row, found), empty="No epoch is closed yet. The operator can end one: fallow epoch close")
     for view in damaged:
         say(f"Epoch {view.epoch}: {clean(view.damaged)}")
@@ -168,10 +170,12 @@ def _client(url: str, ca: Path | None) -> Client:
 
 def _row(view: EpochView) -> tuple[object, ...]:
     if view.damaged:
-        return view.epoch, "DAMAGED", "", "", "", "", ""
+        return view.epoch, "DAMAGED", *[""] * 7
     size = sum(file.size for file in view.files)
     times = (when(view.from_ms), when(view.until_ms))
-    return view.epoch, *times, view.batches, view.records, size, view.statement[:16]
+    line = view.network
+    earned = (usd(line.usage_microusd), tokens(int(line.minted))) if line else ("", "")
+    return view.epoch, *times, view.batches, view.records, size, *earned, view.statement[:16]
 
 
 def _say(view: EpochView) -> None:
@@ -179,5 +183,7 @@ def _say(view: EpochView) -> None:
     say(f"{view.batches} batches, {view.records} records.")
     for name in ("statement", "manifest", "previous", "root"):
         say(f"{name:9}  {getattr(view, name) or 'none'}")
+    if view.network:
+        say_network(view.network)
     rows = [(file.name, file.count, file.size, file.sha256[:16]) for file in view.files]
     table(["FILE", ">ENTRIES", ">BYTES", "SHA-256"], rows, empty="It has no files.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fallow.cli.show import lease_name, say, table
-from fallow.cli.units import usd
+from fallow.cli.units import tokens, usd
+from fallow.domain.epochs.network_line import network_line
 from fallow.domain.identity import address_text
 from fallow.domain.rewards.split import PPM
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fallow.domain.epochs.lines import Kept, Line
     from fallow.domain.epochs.reading import Filed
     from fallow.domain.epochs.statement import Statement
+    from fallow.domain.views import NetworkLineView
 
 CREDITS = {1: "granted (TEST)", 2: "paid", 3: "burned"}
 KEPT = {
@@ -49,9 +51,28 @@ def say_totals(said: Statement) -> None:
         if any(one.startswith(f"bought.{credit}.") for one in totals)
     ]
     table(["CREDITS", ">PROVIDERS", ">FEE", ">RESERVE", ">MADE GOOD"], rows, empty="Nothing was bought.")
-    if totals:
-        say(f"Revenue {usd(totals['revenue'])}.")
-        say(f"Incentive {totals['incentive']:,} units of the token; {totals['minted']:,} were minted until now.")
+    say_network(network_line(said.totals))
+
+
+def say_network(line: NetworkLineView) -> None:
+    """Print the network's own line."""
+    minted, burned, net = (tokens(int(amount)) for amount in (line.minted, line.burned, line.net))
+    say(f"usage      {usd(line.usage_microusd)} earned by providers; {held_text(line)}")
+    say(f"incentive  {minted} tokens minted, {burned} burned, net {net}; supply {tokens(int(line.supply))}")
+    say(f"revenue    {usd(line.revenue_microusd)} in fees that somebody paid; over issuance: {coverage_text(line)}")
+    if later := [name for name in ("held", "vesting", "forfeited") if int(getattr(line, name))]:
+        say(f"{'':9}  of all incentives {', '.join(f'{tokens(int(getattr(line, name)))} {name}' for name in later)}")
+
+
+def held_text(line: NetworkLineView) -> str:
+    """What of all usage is not owed to those who earned it."""
+    held, forfeited = usd(line.held_usage_microusd), usd(line.forfeited_usage_microusd)
+    return f"{held} of all usage is held, {forfeited} was forfeited"
+
+
+def coverage_text(line: NetworkLineView) -> str:
+    """Revenue over issuance, as a number."""
+    return "nothing was minted" if line.coverage_ppm is None else f"{line.coverage_ppm / PPM:.2f}"
 
 
 def line_view(line: Line) -> dict[str, object]:
@@ -80,9 +101,9 @@ def say_line(line: Line) -> None:
     """Print a line, and what would raise it."""
     usage, incentive = int.from_bytes(line.usage), int.from_bytes(line.incentive)
     account = address_text(line.account) if line.account else "nobody"
-    say(f"{line.vertical or 'core'}: usage {usd(usage)}, incentive {incentive:,} units, to {account}")
+    say(f"{line.vertical or 'core'}: usage {usd(usage)}, incentive {token_text(incentive)}, to {account}")
     for kept in line.kept:
-        write = usd if kept.part == "usage" else "{:,} units".format
+        write = usd if kept.part == "usage" else token_text
         for name, what in KEPT.items():
             if value := int.from_bytes(getattr(kept, name)):
                 say(f"  {kept.part} {what}: {write(value)}{f' ({kept.code})' if name == 'forfeited' else ''}")
@@ -96,6 +117,11 @@ def say_line(line: Line) -> None:
         say(f"  {count} records {verdict}{f': {code}' if code else ''}")
     for advice in advice_of(line):
         say(f"  -> {advice}")
+
+
+def token_text(units: int) -> str:
+    """Show an amount of the token."""
+    return f"{tokens(units)} tokens"
 
 
 def advice_of(line: Line) -> Iterable[str]:

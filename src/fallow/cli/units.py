@@ -44,8 +44,9 @@ def token_units(text: str) -> int:
 
 def tokens(units: int) -> str:
     """Show a number of tokens, for example `2.5`."""
-    whole, rest = divmod(units, TOKEN)
-    return f"{whole:,}.{rest:0{TOKEN_DIGITS}d}".rstrip("0").rstrip(".")
+    sign = "-" if units < 0 else ""
+    whole, rest = divmod(abs(units), TOKEN)
+    return f"{sign}{whole:,}.{rest:0{TOKEN_DIGITS}d}".rstrip("0").rstrip(".")
 
 
 def cpu_milli(text: str) -> int:

@@ -611,11 +611,36 @@ class EpochFileView(View, frozen=True, kw_only=True):
     count: int
 
 
+class NetworkLineView(View, frozen=True, kw_only=True):
+    """The network's own line of an epoch: usage and incentives apart, what it earned and what it issued for that.
+
+    Amounts of the token are texts, in its smallest unit: `minted` for providers, `burned`, `net` of both, and the
+    `supply` after it. `revenue_microusd` are fees in credits that somebody paid for; `coverage_ppm` is that over what
+    was minted, at `price_microusd` for 10^18 units; None where nothing was. `held`, `vesting` and `forfeited` are sums
+    until then.
+    """
+
+    usage_microusd: int
+    revenue_microusd: int
+    minted: str
+    burned: str
+    net: str
+    supply: str
+    price_microusd: int
+    coverage_ppm: int | None
+    held_usage_microusd: int
+    forfeited_usage_microusd: int
+    held: str
+    vesting: str
+    forfeited: str
+
+
 class EpochView(View, frozen=True, kw_only=True):
     """A closed epoch. Hashes are in hex: `statement` of its signed statement, `previous` of the one before.
 
-    `previous` is "" where there is none, `root` where nobody is owed anything by it. All of this is a convenience: what
-    counts is the statement itself. Where that or the manifest is damaged, `damaged` says how, and nothing else is said.
+    `previous` is "" where there is none, `root` where nobody is owed anything by it; `network` is the network's own
+    line. All of this is a convenience: what counts is the statement itself.
+    Where that or the manifest is damaged, `damaged` says how, and nothing else is said.
     """
 
     epoch: int
@@ -629,6 +654,7 @@ class EpochView(View, frozen=True, kw_only=True):
     records: int
     files: list[EpochFileView]
     damaged: str = ""
+    network: NetworkLineView | None = None
 
 
 class RootView(View, frozen=True, kw_only=True):

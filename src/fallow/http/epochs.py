@@ -15,6 +15,7 @@ from litestar.response import Stream
 
 from fallow.domain import calls
 from fallow.domain.epochs.manifest import BATCHES, MANIFEST, MANIFEST_BYTES_MAX, STATEMENT, path_of
+from fallow.domain.epochs.network_line import network_line
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import FallowError, NotFound, Unavailable
 from fallow.domain.views import EpochEndView, EpochFileView, EpochView, ErrorView
@@ -126,12 +127,24 @@ def _view(gateway: Gateway, epoch: int) -> EpochView:
             EpochFileView(name=file.name, size=file.size, sha256=file.sha256.hex(), count=file.count)
             for file in (*manifest.files, *said.files)
         ],
+        network=network_line(said.totals) if said.policies else None,
     )
 
 
 def _damaged(epoch: int, how: str) -> EpochView:
-    nothing = dict.fromkeys(("statement", "manifest", "previous", "root"), "")
-    return EpochView(epoch=epoch, from_ms=0, until_ms=0, batches=0, records=0, files=[], damaged=how, **nothing)
+    return EpochView(
+        epoch=epoch,
+        from_ms=0,
+        until_ms=0,
+        statement="",
+        manifest="",
+        previous="",
+        root="",
+        batches=0,
+        records=0,
+        files=[],
+        damaged=how,
+    )
 
 
 def statement_of(archive: Archive, epoch: int) -> bytes:

@@ -109,6 +109,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     )
     leaves = [Leaf(*key, amount) for key, amount in sorted(owed.items())]
     network = {
+        "usage": sum(usage.values()),
         "incentive": incentive.total(),
         "minted": state.minted,
         "burned": chain.burned,

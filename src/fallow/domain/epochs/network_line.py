@@ -1,0 +1,33 @@
+"""The network's own line of an epoch: what it earned, burned and minted, by the sums of its statement. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fallow.domain.rewards.oracle import TOKEN_UNITS
+from fallow.domain.rewards.schedules import coverage_ppm
+from fallow.domain.views import NetworkLineView
+
+
+def network_line(totals: Mapping[str, bytes]) -> NetworkLineView:
+    """Read a statement's sums; of an epoch that no policy has closed all of them are 0."""
+
+    def of(name: str) -> int:
+        return int.from_bytes(totals.get(name, b""))
+
+    revenue, minted, burned, price = of("revenue"), of("incentive"), of("burned"), of("price")
+    return NetworkLineView(
+        usage_microusd=of("usage"),
+        revenue_microusd=revenue,
+        minted=str(minted),
+        burned=str(burned),
+        net=str(minted - burned),
+        supply=str(max(0, of("minted") - of("burned_ever") - of("forfeited.incentive"))),
+        price_microusd=price,
+        coverage_ppm=coverage_ppm(revenue, minted * price // TOKEN_UNITS),
+        held_usage_microusd=of("held.usage"),
+        forfeited_usage_microusd=of("forfeited.usage"),
+        held=str(of("held.incentive")),
+        vesting=str(of("vesting")),
+        forfeited=str(of("forfeited.incentive")),
+    )
