@@ -45,6 +45,7 @@ PM25_MAX = 10_000
 RISE_MAX = 3000
 """So much between two readings a minute apart is no weather, but a broken sensor or a faked one."""
 LATE_MS = 24 * 60 * MINUTE_MS
+SKEW_MS = MINUTE_MS
 SAMPLES = 10
 LOOK_S = 0.2
 
@@ -86,8 +87,8 @@ class AirVerifier:
         return [[node, *last] for node, last in sorted(self._last.items())]
 
     def _wrong(self, filed: Filed, reading: Reading) -> str:
-        if not 0 <= filed.record.at - reading.measured_ms <= LATE_MS:
-            return "air.not_its_time"  # of the future, or old: what was kept for later
+        if not -SKEW_MS <= filed.received_ms - reading.measured_ms <= LATE_MS:
+            return "air.not_its_time"  # of the future, or old, by the network's clock: a node's own proves nothing
         if len(set(reading.samples)) == 1:
             return "air.stuck"  # ten equal measurements are a stuck sensor, or somebody's constant
         if hashlib.sha256(encode(reading.samples)).digest() in self._seen:

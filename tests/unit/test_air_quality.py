@@ -43,7 +43,7 @@ VERTICAL: Vertical = AIR.VERTICAL
 
 
 def reading(minute: int, *samples: int, late_ms: int = 0) -> tuple[Body, int]:
-    """A reading of a minute, and when its node says that it was recorded."""
+    """A reading of a minute, and when the network received it."""
     made = tuple(samples) or tuple(120 + (minute * 7 + number * 3) % 11 for number in range(10))
     at = NOW_MS + minute * MINUTE_MS
     return AIR.Reading(measured_ms=at, samples=list(made)), at + late_ms
@@ -52,7 +52,10 @@ def reading(minute: int, *samples: int, late_ms: int = 0) -> tuple[Body, int]:
 def epoch(*said: tuple[int, tuple[Body, int]], opening: bytes = b"") -> tuple[dict[bytes, Line], bytes]:
     """Close an epoch of three nodes' readings; returns the line of each node, and the state."""
     records: list[Filed] = [epoch_world.filed(NODES[node], enrolled(node, node)) for node in range(3)]
-    records += [epoch_world.filed(NODES[node], body, place, at) for place, (node, (body, at)) in enumerate(said, 1)]
+    records += [
+        epoch_world.filed(NODES[node], body, place, at)._replace(received_ms=at)
+        for place, (node, (body, at)) in enumerate(said, 1)
+    ]
     metering = VERTICAL.metering
     assert metering is not None
     made = close(opening, epoch_world.epoch(), records, epoch_world.WORK_ONLY, {VERTICAL.name: metering})
@@ -85,7 +88,7 @@ def noise(node: int, minute: int) -> list[int]:
         (reading(1, *(9000 + number for number in range(10))), "air.implausible"),
         (reading(2, *noise(0, 0)), "air.replayed"),
         (reading(1, *noise(1, 0)), "air.replayed"),
-        (reading(9, late_ms=-1), "air.not_its_time"),
+        (reading(9, late_ms=-MINUTE_MS - 1), "air.not_its_time"),
         (reading(1, late_ms=25 * 60 * MINUTE_MS), "air.not_its_time"),
         (reading(1, *range(10_001, 10_011)), "record.body"),
         (reading(1, 1, 2, 3), "record.body"),
@@ -98,6 +101,13 @@ def test_what_is_implausible_replayed_or_malformed_is_rejected_with_its_reason(
     lines, _ = epoch((1, reading(0, *noise(1, 0))), (0, reading(0, *noise(0, 0))), (0, cheat))
     assert verdicts(lines[NODES[0]]) == {"accepted": 1, code: 1}
     assert (lines[NODES[0]].units, lines[NODES[1]].units) == (1, 1)
+
+
+def test_a_node_that_dates_its_readings_ahead_has_no_more_minutes_than_others() -> None:
+    """A day of minutes, all sent in one: by its own word each is a minute after the one before."""
+    ahead = [(0, (reading(minute, *noise(0, minute))[0], NOW_MS)) for minute in range(60)]
+    lines, _ = epoch(*ahead)
+    assert verdicts(lines[NODES[0]]) == {"accepted": 2, "air.not_its_time": 58}
 
 
 def test_a_replay_in_the_next_epoch_is_found_by_what_is_carried() -> None:

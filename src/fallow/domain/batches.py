@@ -55,6 +55,10 @@ class Parts(NamedTuple):
     sig: bytes
 
 
+class _Given(msgspec.Struct, frozen=True):
+    at: Count
+
+
 class Promise(Signed, frozen=True, kw_only=True):
     """The network's word that the archive of `epoch` will hold a batch. An archive without it is the proof of a lie."""
 
@@ -72,6 +76,17 @@ class Promise(Signed, frozen=True, kw_only=True):
         """Whether it was given for exactly this batch."""
         mine = (self.net, self.node, self.boot, self.seq, self.count, self.root)
         return mine == (batch.net, batch.node, batch.boot, batch.seq, len(batch.records), batch.root)
+
+
+def promised_at(sealed: bytes) -> int:
+    """When a promise was given, in milliseconds since 1970. Whose word it is was found when it was verified.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    (envelope,) = decode_all_again([sealed])
+    body, _ = convert(envelope, tuple[bytes, bytes], "promise.malformed")
+    return convert(decode_all_again([body])[0], _Given, "promise.malformed").at
 
 
 def seal_batch(records: Sequence[Record], sign: Sign) -> bytes:

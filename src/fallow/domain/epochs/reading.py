@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-from fallow.domain.batches import BATCH_RECORDS_MAX, Batch, Parts, Promise, join_batch, open_batch
+from fallow.domain.batches import BATCH_RECORDS_MAX, Batch, Parts, Promise, join_batch, open_batch, promised_at
 from fallow.domain.encoding import decode_all_again
 from fallow.domain.epochs.manifest import BATCHES, OTHER, RECORDS, File, Manifest, damaged, read_frames
 from fallow.domain.errors import FallowError, InvalidInput
@@ -21,13 +21,18 @@ Read = Callable[[str], Iterable[bytes]]
 
 
 class Filed(NamedTuple):
-    """A record in an epoch: the batch that brought it (counted in the epoch from 0), its place there, its bytes."""
+    """A record in an epoch: the batch that brought it (counted in the epoch from 0), its place there, its bytes.
+
+    `received_ms` is when the network took it (milliseconds since 1970), by the promise that it gave for it; 0 where no
+    promise was read. All that a record itself says of time is its node's word.
+    """
 
     batch: int
     place: int
     node: bytes
     record: Record
     raw: bytes
+    received_ms: int = 0
 
 
 class FiledBatch(NamedTuple):
@@ -86,8 +91,9 @@ def checked_records(manifest: Manifest, read: Read, network_key: bytes) -> Itera
         if batch.node in expected:
             _check_order(batch, *expected[batch.node])
         expected[batch.node] = (batch.boot, batch.seq + len(batch.records))
+        received_ms = _received_ms(manifest, filed.promise)
         for place, (record, raw) in enumerate(zip(batch.records, filed.parts.records, strict=True)):
-            yield Filed(filed.batch, place, batch.node, record, raw)
+            yield Filed(filed.batch, place, batch.node, record, raw, received_ms)
 
 
 def filed_records(manifest: Manifest, read: Read, share: Share | None = None) -> Iterator[Filed]:
@@ -106,9 +112,10 @@ def filed_records(manifest: Manifest, read: Read, share: Share | None = None) ->
         places, raws = _in_place(found)
         if share is None:
             _check_whole(batch, head, places)
+        received_ms = _received_ms(manifest, head.promise)
         for place, record, raw in zip(places, _records(manifest.file(BATCHES), raws), raws, strict=True):
             if share is None or record.kind in share.kinds:
-                yield Filed(batch, place, head.node, record, raw)
+                yield Filed(batch, place, head.node, record, raw, received_ms)
 
 
 def records_of_kind(manifest: Manifest, read: Read, kind: str) -> Iterator[Filed]:
@@ -214,6 +221,13 @@ def _check_order(batch: Batch, boot: int, seq: int) -> None:
             f"Node {batch.node.hex()} continues with number {batch.seq} of boot {batch.boot} where number {seq} of "
             f"boot {boot} is next: a batch was left out, added or moved.",
         )
+
+
+def _received_ms(manifest: Manifest, promise: bytes) -> int:
+    try:
+        return promised_at(promise)
+    except InvalidInput as error:
+        raise damaged(manifest.file(BATCHES).name, f"A promise in it is none. {error.message}") from error
 
 
 def _in_place(found: list[_Columns]) -> tuple[list[int], list[bytes]]:

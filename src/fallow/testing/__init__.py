@@ -1,0 +1,1 @@
+"""What whoever builds on Fallow tests his own part with."""
