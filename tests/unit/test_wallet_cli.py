@@ -73,7 +73,7 @@ def test_a_node_is_named_in_full(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_deposit_that_the_contract_refuses_is_no_success(
     client: CannedClient, monkeypatch: pytest.MonkeyPatch, succeeded: bool, status: int
 ) -> None:
-    monkeypatch.setattr("fallow.cli.wallet._with_wallet", lambda *_: ("0x12", succeeded))
+    monkeypatch.setattr("fallow.cli.wallet.with_wallet", lambda *_: ("0x12", succeeded))
     assert main.run(["wallet", "deposit", "10"]) == status
     assert main.run(["wallet", "deposit", "10", "--json"]) == status
     assert [name for name, _ in client.asked] == ["balance", "balance"]

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 app = App(name="wallet", help="Your account on the network's chain.")
 app.command(new)
+app.command("fallow.cli.stake:app", name="stake", help="Stake tokens, or delegate them to an operator.")
 
 
 @app.command
@@ -35,7 +36,7 @@ def show(*, key: KeyFile = None, json: Json = False) -> None:
 
     with profiles.connect() as client:
         network = client.network()
-    account = _with_wallet(work, key)
+    account = with_wallet(work, key)
     if json:
         show_json({"account": account, "chain": network.chain_url, "chain_id": network.chain_id} | _contracts(network))
         return
@@ -52,7 +53,7 @@ def balance(*, key: KeyFile = None, json: Json = False) -> None:
         held = await wallet.holdings()
         return address_text(wallet.account), held.settlement, held.token
 
-    account, settlement, token = _with_wallet(work, key)
+    account, settlement, token = with_wallet(work, key)
     with profiles.connect() as client:
         credits_ = client.balance()
     paid = credits_.spendable["paid"]
@@ -89,7 +90,7 @@ def deposit(
         done = await wallet.deposit(deposit_id, address(owner), units)
         return "0x" + done.transaction.hex(), done.succeeded
 
-    transaction, succeeded = _with_wallet(work, key)
+    transaction, succeeded = with_wallet(work, key)
     if json:
         show_json({"id": deposit_id, "account": owner, "transaction": transaction, "succeeded": succeeded})
     elif succeeded:
@@ -152,7 +153,7 @@ def burn(
         done = await wallet.burn(burn_id, address(owner), units)
         return "0x" + done.transaction.hex(), done.succeeded
 
-    transaction, succeeded = _with_wallet(work, key)
+    transaction, succeeded = with_wallet(work, key)
     if json:
         show_json({"id": burn_id, "account": owner, "transaction": transaction, "succeeded": succeeded})
     elif succeeded:
@@ -161,7 +162,12 @@ def burn(
         say(f"The contract refused it ({transaction}). Nothing was burned.")
 
 
-def _with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
+def with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
+    """Do something with the wallet of a key.
+
+    Raises:
+        NotFound, NotAllowed, Conflict: as `open_wallet`.
+    """
     from fallow.bootstrap.wallet import open_wallet  # noqa: PLC0415 - heavy, and not installed with every part
 
     profile = profiles.load()

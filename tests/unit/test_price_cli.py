@@ -1,0 +1,100 @@
+"""`fallow price`, and what operators keep: what is signed, what is shown, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from coincurve import PrivateKey
+
+from fallow.adapters.memory.bus import MemoryBus, MemoryHub
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.decisions import MemoryDecisionStore
+from fallow.cli import main, profiles
+from fallow.domain import calls
+from fallow.domain.errors import InvalidInput, NotAllowed
+from fallow.domain.identity import address_text
+from fallow.domain.price_facts import price_text
+from fallow.domain.stake_facts import StakeTake, take_text
+from fallow.domain.views import NetworkView, PriceView
+from fallow.domain.wallets import address_of, sign_text, signer_of
+from fallow.services.settle.takes import TIME_MS, Takes
+from tests.unit.agent_fakes import FakeClock
+from tests.unit.canned_client import CannedClient
+from tests.unit.fake_network import price_view
+
+NET, KEY = "public-1", PrivateKey(b"\x07" * 32)
+
+
+class Client(CannedClient):
+    """One of a network with a price."""
+
+    view = price_view()
+
+    def network(self) -> NetworkView:
+        """See the SDK."""
+        return NetworkView(net=NET, public_key="", bus_url="", preset="public", version="1")
+
+    def price(self) -> PriceView:
+        """See the SDK."""
+        return self.view
+
+    def report_price(self, report: calls.ReportPrice) -> PriceView:
+        """Note what was said."""
+        self.asked.append(("report", report))
+        return self.view
+
+    def accept_price(self, price_microusd: int) -> PriceView:
+        """Note what was accepted."""
+        self.asked.append(("accept", price_microusd))
+        return self.view
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    file = tmp_path / "key"
+    file.write_text(KEY.to_hex() + "\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("FALLOW_ACCOUNT_KEY", str(file))
+    made = Client()
+    monkeypatch.setattr(profiles, "connect", lambda: made)
+    return made
+
+
+def test_a_feed_signs_what_it_says(client: Client, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["price", "report", "0.25", "--doubt", "0.001"]) == 0
+    ((_, said),) = client.asked
+    assert (said.price_microusd, said.doubt_microusd) == (250_000, 1_000)
+    text = price_text(NET, 250_000, 1_000, said.at_ms)
+    assert signer_of(text, bytes.fromhex(said.signature[2:])) == address_of(KEY)
+    assert "0.25 USD a token" in capfd.readouterr().out
+
+
+def test_where_there_is_no_price_it_says_why_and_what_waits(client: Client, capfd: pytest.CaptureFixture[str]) -> None:
+    client.view = PriceView(price_microusd=None, why="no feed speaks", last_microusd=0, quotes=[], waiting=2)
+    assert main.run(["price", "show"]) == 0
+    said = capfd.readouterr()
+    assert "There is no price: no feed speaks" in said.out
+    assert "wait for a price: 2" in said.err
+    assert main.run(["price", "accept", "0.5"]) == 0
+    assert client.asked == [("accept", 500_000)]
+
+
+async def test_an_operators_word_is_recorded_as_he_signed_it_and_no_other() -> None:
+    clock, database, decisions = FakeClock(), MemoryDatabase(), MemoryDecisionStore()
+    takes = Takes(net=NET, bus=MemoryBus(MemoryHub()), clock=clock, database=database, decisions=decisions)
+    me, now = address_of(KEY), clock.now_ms()
+
+    def said(ppm: int, at_ms: int, signed_ppm: int) -> calls.SetTake:
+        signature = "0x" + sign_text(KEY, take_text(NET, me, signed_ppm, at_ms)).hex()
+        return calls.SetTake(account=address_text(me), take_ppm=ppm, at_ms=at_ms, signature=signature)
+
+    with pytest.raises(NotAllowed, match=r"stake\.signature"):
+        await takes.set(said(5, now, 6))
+    with pytest.raises(InvalidInput, match=r"stake\.time"):
+        await takes.set(said(5, now - TIME_MS - 1, 5))
+    assert not decisions.waiting
+    await takes.set(said(5, now, 5))
+    ((_, body),) = decisions.waiting.values()
+    assert isinstance(body, StakeTake)
+    assert (body.account, body.take_ppm, body.at_ms) == (me, 5, now)
