@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from litestar.routes import HTTPRoute
 from nacl.signing import SigningKey
 
 from fallow.domain import calls
@@ -419,11 +420,13 @@ async def test_all_addresses_of_one_line_share_its_rate_at_the_chain() -> None:
     async def ask(address: str, tokens: int) -> httpx2.Response:
         transport = httpx2.ASGITransport(app=app, client=(address, 1))  # type: ignore[arg-type]
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
-            return await http.post("/", content=b"." * (tokens - 1))
+            return await http.post("/", content=b"." * (tokens - 1)) if tokens else await http.get("/healthz")
 
     assert (await ask("2001:db8::1", RATE.burst)).status_code == 200
     refused(await ask("2001:db8::2", 1), 429, "rate.requests")
+    refused(await ask("2001:db8::3", 0), 429, "rate.requests")
     assert (await ask("2001:db8:0:1::1", 1)).status_code == 200
+    assert (await ask("2001:db8:0:1::2", 0)).status_code == 200
 
 
 # blobs
@@ -646,6 +649,25 @@ async def test_who_comes_from_ever_new_addresses_of_one_line_is_slowed_down() ->
             async with browser(network, host=f"2001:db8::{n}" if n < 4 else "2001:db8:0:1::1") as http:
                 statuses.append((await http.post("/v1/join", json=joining)).status_code)
     assert statuses == [201, 201, 201, 429, 201]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/network", "/v1/nodes", "/schema/openapi.json"])
+async def test_what_everybody_may_ask_has_the_rate_of_his_line(path: str) -> None:
+    async with fake_network.fake_network(Limits(address=Rate(1.0, 2))) as network:
+        statuses = []
+        for host in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"):
+            async with browser(network, host=host) as http:
+                statuses.append((await http.get(path)).status_code)
+    assert statuses == [200, 200, 429, 200]
+
+
+async def test_no_route_is_without_a_guard(network: FakeNetwork) -> None:
+    routes = [route for route in network.app.routes if isinstance(route, HTTPRoute)]
+    handlers = [(route.path, handler) for route in routes for handler in route.route_handlers]
+    unguarded = {
+        path for path, handler in handlers if "OPTIONS" not in handler.http_methods and not handler.resolve_guards()
+    }
+    assert (len(handlers) > 50, unguarded) == (True, set())
 
 
 async def test_an_address_is_slowed_down_and_recovers() -> None:

@@ -30,7 +30,7 @@ from fallow.http import (
     stakes,
     votes,
 )
-from fallow.http.auth import provide_account
+from fallow.http.auth import anyone, provide_account
 from fallow.http.collecting import KEEP_DAYS
 from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
@@ -111,6 +111,7 @@ def _openapi(network: NetworkView) -> OpenAPIConfig:
         version=network.version,
         components=Components(security_schemes={"apiKey": key}),
         render_plugins=[JsonRenderPlugin()],
+        openapi_router=Router(path="/schema", route_handlers=[], guards=[anyone]),
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from litestar import Litestar, Request, Response, get, post
 from litestar.config.cors import CORSConfig
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
 from fallow.domain.networks import line_of
 from fallow.http.errors import HANDLERS
@@ -28,13 +30,15 @@ def create_rpc_app(answer: Answer, clock: Clock) -> Litestar:
     """
     senders = Buckets(RATE, clock)
 
-    @post("/", status_code=200)
+    def anyone(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        senders.take(_sender(connection))
+
+    @post("/", guards=[anyone], status_code=200)
     async def rpc(request: Request[Any, Any, Any]) -> Response[bytes]:
-        sender = line_of(request.client.host) if request.client else ""
-        senders.take(sender)
+        sender = _sender(request)
         return Response(answer(await request.body(), partial(senders.take, sender)), media_type="application/json")
 
-    @get("/healthz")
+    @get("/healthz", guards=[anyone])
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
@@ -46,3 +50,7 @@ def create_rpc_app(answer: Answer, clock: Clock) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _sender(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return line_of(connection.client.host) if connection.client else ""

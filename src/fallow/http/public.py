@@ -24,13 +24,13 @@ SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 
 
-@get("/healthz", responses=public(), tags=["network"])
+@get("/healthz", guards=[anyone], responses=public(), tags=["network"])
 async def health() -> dict[str, str]:
     """Whether this process answers."""
     return {"status": "ok"}
 
 
-@get("/v1/network", responses=public(), tags=["network"])
+@get("/v1/network", guards=[anyone], responses=public(), tags=["network"])
 async def network(gateway: Parts, request: Request[Any, Any, Any]) -> NetworkView:
     """How to reach the network, and the key that signs for it."""
     host = host_of(request.headers.get("Host", "")) if gateway.any_host else ""
