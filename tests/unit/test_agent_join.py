@@ -20,7 +20,7 @@ from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import Inventory, take_inventory
 from fallow.agent.owner import Shape
 from fallow.agent.presence import Presence
-from fallow.bootstrap.agent import leave
+from fallow.bootstrap.agent import leave, run_agent
 from fallow.domain.bindings import BindingCode
 from fallow.domain.calls import Join, join_message
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
@@ -237,6 +237,23 @@ def test_what_the_processor_calls_itself(
     (there := tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(inventory, "_CPU_INFO", there)
     assert take_inventory(tmp_path).attributes.get("cpu.model", "") == model
+
+
+def test_a_home_is_absolute_however_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox is told where its files are, and does not stand where the agent was started."""
+    monkeypatch.chdir(tmp_path)
+    home = Home(Path("agent"))
+    assert (home.path, home.cache, home.socket) == tuple(
+        tmp_path / "agent" / name for name in ("", "cache", "agent.sock")
+    )
+
+
+async def test_who_never_joined_leaves_and_runs_nothing_and_gets_no_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for ends in (leave(home, erase=False), leave(home, erase=True), run_agent(home)):
+        with pytest.raises(NotFound, match="No node lives in"):
+            await ends
+    assert not home.exists()
 
 
 def test_a_home_that_others_can_change_is_refused(tmp_path: Path) -> None:

@@ -84,11 +84,14 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
 class Home:
     """The folder at `path`; made (0700) when it is not there yet.
 
+    Its own path is absolute, from wherever the agent was started: sandboxes see other folders than it does.
+
     Raises:
         NotAllowed: others than its owner may write into the folder (`agent.home_exposed`).
     """
 
     def __init__(self, path: Path) -> None:
+        path = path.absolute()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
         if status.st_mode & 0o022 or status.st_uid != os.geteuid():
@@ -106,6 +109,18 @@ class Home:
         self.socket = path / "agent.sock"
         self._state = path / "state.json"
         self._counters = path / "counters.json"
+
+    @classmethod
+    def there(cls, path: Path) -> Home:
+        """The folder of a node, for who only looks into it or leaves it.
+
+        Raises:
+            NotFound: there is none (`agent.not_joined`); none is made.
+            NotAllowed: as above.
+        """
+        if not path.exists():
+            raise _nobody(path)
+        return cls(path)
 
     @property
     def joined(self) -> bool:
@@ -125,9 +140,7 @@ class Home:
         """
         state = _read(self._state, State)
         if state is None:
-            raise NotFound(
-                "agent.not_joined", f"No node lives in {self.path} yet.", "Run: fallow agent join URL --token TOKEN"
-            )
+            raise _nobody(self.path)
         return state
 
     def save(self, state: State) -> State:
@@ -186,6 +199,10 @@ class Home:
                     "agent.running", f"An agent runs in {self.path} already.", "See: fallow agent status"
                 ) from None
             yield
+
+
+def _nobody(path: Path) -> NotFound:
+    return NotFound("agent.not_joined", f"No node lives in {path} yet.", "Run: fallow agent join URL --token TOKEN")
 
 
 def _read(path: Path, to: type[T]) -> T | None:

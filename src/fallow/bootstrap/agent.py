@@ -92,7 +92,7 @@ async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
         NotFound: the machine has not joined a network.
         Conflict: an agent runs in this home already.
     """
-    home = Home(home_path)
+    home = Home.there(home_path)
     with home.locked():
         state = home.state()
         key = NodeKey.load(home.key)
@@ -118,7 +118,7 @@ async def leave(home_path: Path, *, erase: bool) -> int:
         Conflict: records still wait, so that erasing would lose them; or the agent does not stop.
         Unavailable: an engine does not remove what it keeps; without `erase` the machine has left all the same.
     """
-    home = Home(home_path)
+    home = Home.there(home_path)
     if erase and not home.joined and home.key.exists():
         raise NotFound(
             "agent.left",

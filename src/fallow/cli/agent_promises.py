@@ -23,7 +23,7 @@ def promises(*, home: Home = DEFAULT_HOME, json: Json = False) -> int:
     from fallow.agent.home import Home as Folder  # noqa: PLC0415 - heavy, and not needed for the help
     from fallow.agent.outbox_store import read_promises  # noqa: PLC0415
 
-    folder = Folder(home.expanduser())
+    folder = Folder.there(home.expanduser())
     state = folder.state()
     given = read_promises(folder.outbox(state.network.net))
     archive = folder.path / "archive"
