@@ -18,9 +18,10 @@ import pytest
 
 from fallow.adapters.engines import launch
 from fallow.adapters.engines.folders import write_private
+from fallow.bootstrap.chains import chain_of
 from fallow.bootstrap.contracts import read_contracts
 from fallow.bootstrap.keys import load_keys
-from fallow.bootstrap.place import Place, read_place, write_place
+from fallow.bootstrap.place import ChainPlace, Place, read_place, write_place
 from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.up import roles_of
 from fallow.domain.chains import chain_id_of
@@ -71,7 +72,7 @@ class Role:
     async def ask(self, *calls: tuple[Any, ...]) -> list[Any]:
         """Results of some requests."""
         async with httpx2.AsyncClient() as client:
-            answer = await client.post(read_place(self.data).chain_url, content=requests(*calls))
+            answer = await client.post(chain_of(read_place(self.data)).url, content=requests(*calls))
         return [one.get("result", one.get("error")) for one in answer.json()]
 
     async def send(self, *raws: bytes) -> list[str]:
@@ -98,8 +99,9 @@ class Role:
 def role(tmp_path: Path, unused_tcp_port: int) -> Role:
     url = f"http://127.0.0.1:{unused_tcp_port}"
     place = Place(
-        net=NET, postgres_dsn="", bus_url="", bus_public_url="", url="", http_host="", http_port=0, chain_url=url
-    )
+        net=NET, postgres_dsn="", bus_url="", bus_public_url="", url="", http_host="", http_port=0,
+        chain=ChainPlace(url=url, own_url=url, id=chain_id_of(NET)),
+    )  # fmt: skip
     write_place(tmp_path, place)
     load_keys(tmp_path, create=True)
     (tmp_path / "effective-settings.json").write_bytes(msgspec.json.encode(Settings(chain_port=unused_tcp_port)))

@@ -22,7 +22,7 @@ async def submitted(error: dict[str, Any] | None, status: int = 200, body: bytes
         return httpx2.Response(status, content=json.dumps([said]).encode() if body is None else body)
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
-        await EvmRpc(client, "http://node/").submit(b"\x02")
+        await EvmRpc(client, "http://node/key-of-ours").submit(b"\x02")
 
 
 @pytest.mark.parametrize("said", ["already known", "ALREADY known", "transaction already imported"])
@@ -52,8 +52,9 @@ async def test_refusals_are_told_apart(code: int, said: str, kind: type[FallowEr
     ("status", "body"), [(429, None), (502, b"<html>"), (200, b"<html>"), (200, b"[]"), (200, b"{}")]
 )
 async def test_what_is_no_answer_says_nothing_about_a_transaction(status: int, body: bytes | None) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as refused:
         await submitted(None, status, body)
+    assert "key-of-ours" not in f"{refused.value} {refused.value.__cause__}"
 
 
 async def test_a_node_that_is_behind_has_no_say_about_events() -> None:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from fallow.adapters.evm.rpc import connect_chain
 from fallow.adapters.postgres.audits import PostgresAuditStore
 from fallow.adapters.postgres.chain_store import PostgresChainStore
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
@@ -15,11 +14,11 @@ from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
-from fallow.bootstrap.contracts import local_chain, read_contracts
+from fallow.bootstrap.chains import own_chain
+from fallow.bootstrap.contracts import read_contracts
 from fallow.bootstrap.place import Place
 from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.settling import open_archive
-from fallow.bootstrap.tls import own_context
 from fallow.domain.chain_events import CONTRACTS
 from fallow.domain.identity import address
 from fallow.ports.bus import Bus
@@ -48,7 +47,7 @@ async def auditing(
             recorded=Recorded(database, PostgresDecisionStore(), PostgresIngestStore(), network_key),
             archive=await asyncio.to_thread(open_archive, data, settings),
             network_key=network_key,
-            chain=await _chain(stack, data, place, settings),
+            chain=await _chain(stack, data, place),
         )
         audit = Audit(sources, clock, data / FOLDER)
         audits = Audits(audit=audit, bus=bus, clock=clock, database=database, store=PostgresAuditStore())
@@ -56,10 +55,10 @@ async def auditing(
         yield
 
 
-async def _chain(stack: AsyncExitStack, data: Path, place: Place, settings: Settings) -> ChainPlace | None:
-    contracts = await asyncio.to_thread(read_contracts, data) if place.chain_url else None
+async def _chain(stack: AsyncExitStack, data: Path, place: Place) -> ChainPlace | None:
+    contracts = await asyncio.to_thread(read_contracts, data) if place.chain else None
     if contracts is None:
         return None
-    chain = await stack.enter_async_context(connect_chain(local_chain(place, settings), own_context(place.tls)))
+    chain = await stack.enter_async_context(own_chain(place))
     addresses = {name: address(getattr(contracts, name)) for name in CONTRACTS}
     return ChainPlace(chain, addresses, address(contracts.settlement), contracts.block)

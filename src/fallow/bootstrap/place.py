@@ -17,13 +17,26 @@ from fallow.domain.errors import InvalidInput, NotFound
 FILE = "run.json"
 
 
+class ChainPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a network's chain is. Others reach it at `url`, or where that is "" at an address of their own choice.
+
+    `own_url` is how the network's processes reach it, `id` its number, and what lies `depth` blocks deep is for good.
+    An `embedded` one is run by the network itself.
+    """
+
+    url: str
+    own_url: str
+    id: int
+    depth: int = 1
+    embedded: bool = True
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of a network's engines and gateway. `postgres_dsn` holds a password.
 
     `url` and `bus_public_url` are what others use, `bus_url` is how its own processes reach the bus. With `any_host`
     it listens on every address: others reach the bus where they reach the gateway. A bus that is not its `own` shows
-    a certificate of the authority in the file `bus_ca`, or of one of the system's. `chain_url` is the JSON-RPC of its
-    embedded chain; "" where it has none.
+    a certificate of the authority in the file `bus_ca`, or of one of the system's.
     """
 
     net: str
@@ -37,7 +50,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     tls: Tls | None = None
     own_bus: bool = True
     bus_ca: str = ""
-    chain_url: str = ""
+    chain: ChainPlace | None = None
 
 
 def bus_context(place: Place) -> ssl.SSLContext | None:

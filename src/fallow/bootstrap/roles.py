@@ -16,7 +16,6 @@ from nacl.signing import SigningKey
 
 from fallow.adapters.blobs import FolderBlobs
 from fallow.adapters.clock import SystemClock
-from fallow.adapters.evm.rpc import connect_chain
 from fallow.adapters.nats.bus import NatsBus, connect_nats
 from fallow.adapters.nats.callout import CALLOUT_REPLY_ROOT, Callout, ClientInfo, serve_callout
 from fallow.adapters.nats.dial import BusState
@@ -44,7 +43,8 @@ from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.adapters.streams.dialling import dial
 from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.audits import auditing
-from fallow.bootstrap.contracts import EMBEDDED, local_chain, read_contracts
+from fallow.bootstrap.chains import chain_of, own_chain
+from fallow.bootstrap.contracts import read_contracts
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
@@ -61,7 +61,6 @@ from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
 from fallow.domain.chain_events import CONTRACTS
-from fallow.domain.chains import chain_id_of
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.epochs.quorum import read_validators
@@ -143,7 +142,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             await stack.enter_async_context((await _payouts(ground, data)).running())
             await stack.enter_async_context(_burns(ground).running())
             await stack.enter_async_context(_takes(ground).running())
-            if place.chain_url:
+            if place.chain is not None:
                 await stack.enter_async_context(_chain_events(ground, data))
             network_key = bytes(keys.network.verify_key)
             await stack.enter_async_context(auditing(data, place, settings, network_key, bus, clock, database))
@@ -222,12 +221,12 @@ async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
     if contracts is None:
         yield
         return
-    async with connect_chain(local_chain(ground.place, ground.settings), own_context(ground.place.tls)) as chain:
+    async with own_chain(ground.place) as chain:
         events = ChainEvents(
             chain=chain,
             contracts={name: address(getattr(contracts, name)) for name in CONTRACTS},
             first_block=contracts.block,
-            depth=EMBEDDED.depth,
+            depth=chain_of(ground.place).depth,
             bus=ground.bus,
             clock=ground.clock,
             database=ground.database,
@@ -461,9 +460,9 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         version=version("fallow"),
         url=place.url,
         install_sha256=installer.sha256 if installer else "",
-        chain_url=place.chain_url,
-        chain_id=chain_id_of(place.net) if place.chain_url else 0,
-        contracts=await asyncio.to_thread(read_contracts, data) if place.chain_url else None,
+        chain_url=place.chain.url if place.chain else "",
+        chain_id=place.chain.id if place.chain else 0,
+        contracts=await asyncio.to_thread(read_contracts, data) if place.chain else None,
     )
     async with connect_nats(
         place.bus_url,

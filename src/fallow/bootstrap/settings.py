@@ -73,6 +73,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chain_port: Annotated[
         Port, _doc("Port of the embedded chain's JSON-RPC (preset `public`); 0 takes a free one and keeps it.")
     ] = 8422
+    chain_rpc: Annotated[
+        str,
+        _doc(
+            "JSON-RPC of an EVM chain to settle on (preset `public`), by `https` unless it is on this machine; nobody "
+            "is shown it. Empty runs the embedded chain. See [operators](operators.md#settle-on-a-chain-of-others)."
+        ),
+    ] = ""
+    chain_id: Annotated[
+        Annotated[int, Meta(ge=0, le=(1 << 53) - 1)],
+        _doc("Number (EIP-155) of that chain: nothing is signed for another."),
+    ] = 0
+    chain_depth: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)], _doc("Blocks after which what happened on that chain counts as final.")
+    ] = 12
+    chain_settlement: Annotated[
+        str,
+        _doc(
+            "Address of the asset there that backs paid credits: an ERC-20 worth a US dollar, with 6 decimals. `test` "
+            "makes one that is play money."
+        ),
+    ] = ""
+    chain_public_rpc: Annotated[
+        str, _doc("JSON-RPC of that chain that members may use; empty leaves the choice to them.")
+    ] = ""
     validators: Annotated[
         str,
         _doc(

@@ -11,18 +11,15 @@ from pathlib import Path
 import msgspec
 
 from fallow.adapters.archive import StoreArchive, folder_archive, url_archive
-from fallow.adapters.evm.rpc import connect_chain
-from fallow.bootstrap.contracts import local_chain, operator_sender, operator_signer, read_contracts
+from fallow.bootstrap.chains import chain_of, own_chain
+from fallow.bootstrap.contracts import operator_sender, operator_signer, the_contracts
 from fallow.bootstrap.keys import load_keys
 from fallow.bootstrap.place import Place, read_place
 from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import Settings
-from fallow.bootstrap.tls import own_context
-from fallow.domain.chains import chain_id_of
 from fallow.domain.chart import Credit
 from fallow.domain.epochs.quorum import Domain, read_validators
 from fallow.domain.epochs.rules import NONE, Rules
-from fallow.domain.errors import Unavailable
 from fallow.domain.identity import address
 from fallow.domain.views import ContractsView
 from fallow.ports.chain import Chain
@@ -48,22 +45,15 @@ def rules_of(data: Path, place: Place, settings: Settings) -> Rules:
 
     Raises:
         InvalidInput: there are no such rules.
-        Unavailable: the chain has not made its contracts.
+        NotFound: the network has no contracts on its chain yet.
     """
     rules = read_rewards(settings)
-    if not place.chain_url:
+    if place.chain is None:
         return rules
-    contracts = _contracts(data)
+    contracts = the_contracts(data)
     token = address(contracts.token) if rules.model != NONE else rules.token
     settlement = address(contracts.settlement)
     return msgspec.structs.replace(rules, credit=Credit.PAID.value, settlement=settlement, token=token)
-
-
-def _contracts(data: Path) -> ContractsView:
-    contracts = read_contracts(data)
-    if contracts is None:
-        raise Unavailable("chain.no_contracts", "The chain has not made its contracts yet.", "Start its role first.")
-    return contracts
 
 
 @asynccontextmanager
@@ -72,14 +62,14 @@ async def attesting(data: Path, place: Place, settings: Settings) -> AsyncIterat
 
     Raises:
         InvalidInput: a validator's address is none, or there are too many.
-        Unavailable: the chain has not made its contracts.
+        NotFound: the network has no contracts on its chain yet.
     """
-    if not place.chain_url:
+    if place.chain is None:
         yield without_chain(place.net, read_validators(settings.validators))
         return
-    contracts = await asyncio.to_thread(_contracts, data)
-    async with connect_chain(local_chain(place, settings), own_context(place.tls)) as chain:
-        distributor = _distributor(chain, place.net, contracts)
+    contracts = await asyncio.to_thread(the_contracts, data)
+    async with own_chain(place) as chain:
+        distributor = _distributor(chain, place.chain.id, contracts)
 
         async def asked() -> Attested:
             return Attested(distributor.domain, await distributor.validators(), await distributor.revision())
@@ -94,8 +84,8 @@ async def publisher(data: Path, settings: Settings, contracts: ContractsView, ch
     return Publisher(
         network_key=bytes(keys.network.verify_key),
         archive=await asyncio.to_thread(open_archive, data, settings),
-        distributor=_distributor(chain, place.net, contracts),
-        sender=partial(operator_sender, data, chain, clock),
+        distributor=_distributor(chain, chain_of(place).id, contracts),
+        sender=partial(operator_sender, data, chain_of(place), chain, clock),
         signer=await asyncio.to_thread(operator_signer, data),
         clock=clock,
     )
@@ -103,15 +93,16 @@ async def publisher(data: Path, settings: Settings, contracts: ContractsView, ch
 
 async def slasher(data: Path, settings: Settings, contracts: ContractsView, chain: Chain, clock: Clock) -> Slasher:
     """Put together what slashes by the evidence in the archive."""
+    place = await asyncio.to_thread(read_place, data)
     keys = await asyncio.to_thread(load_keys, data)
     return Slasher(
         network_key=bytes(keys.network.verify_key),
         archive=await asyncio.to_thread(open_archive, data, settings),
         vault=Vault(chain, address(contracts.vault)),
-        sender=partial(operator_sender, data, chain, clock),
+        sender=partial(operator_sender, data, chain_of(place), chain, clock),
         clock=clock,
     )
 
 
-def _distributor(chain: Chain, net: str, contracts: ContractsView) -> Distributor:
-    return Distributor(chain, Domain(chain_id_of(net), address(contracts.distributor)))
+def _distributor(chain: Chain, chain_id: int, contracts: ContractsView) -> Distributor:
+    return Distributor(chain, Domain(chain_id, address(contracts.distributor)))

@@ -29,10 +29,12 @@ from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.owner import claim_database
 from fallow.bootstrap.bus_config import bus_config
+from fallow.bootstrap.chains import chain_place
+from fallow.bootstrap.contracts import check_contracts
 from fallow.bootstrap.install import make_installer, write_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
 from fallow.bootstrap.listening import free_port, is_free, is_loopback, listen, url_of
-from fallow.bootstrap.place import Place, bus_context, network_id, write_place
+from fallow.bootstrap.place import ChainPlace, Place, bus_context, network_id, write_place
 from fallow.bootstrap.reach import Reach, reach_of
 from fallow.bootstrap.settings import CORE, EFFECTIVE, PUBLIC, Settings
 from fallow.bootstrap.tls import Tls, prepare_tls, public_host
@@ -71,7 +73,7 @@ class Welcome(NamedTuple):
     """What the operator of a network needs to know.
 
     `ca` is the file of its own authority's certificate; `install_sha256` is of the script that installs an agent;
-    `chain_url` is the JSON-RPC of the embedded chain, if there is one.
+    `chain` is where its chain is, if it has one.
     """
 
     net: str
@@ -80,7 +82,7 @@ class Welcome(NamedTuple):
     ca: str = ""
     pin: str = ""
     install_sha256: str = ""
-    chain_url: str = ""
+    chain: ChainPlace | None = None
 
 
 @asynccontextmanager
@@ -103,16 +105,17 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         await _wait_free(settings.host, ports["http"], "--port")
         if not settings.nats_url:
             await _wait_free(settings.host, ports["bus"], "--bus-port")
-        if settings.preset == PUBLIC:
+        if settings.preset == PUBLIC and not settings.chain_rpc:
             await _wait_free(settings.host, ports["chain"], "chain_port")
         write_private(data / PORTS, msgspec.json.encode(ports).decode() + "\n")
-        now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
-        tls = await asyncio.to_thread(prepare_tls, data, settings, reach.names, now) if reach.tls else None
-        place = await _engines(stack, data, settings, ports, Door(reach, tls))
-        write_place(data, place)
         settings = msgspec.structs.replace(
             settings, http_port=ports["http"], bus_port=ports["bus"], chain_port=ports["chain"]
         )
+        now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
+        tls = await asyncio.to_thread(prepare_tls, data, settings, reach.names, now) if reach.tls else None
+        place = await _engines(stack, data, settings, ports, Door(reach, tls))
+        await asyncio.to_thread(check_contracts, data, place)
+        write_place(data, place)
         write_private(data / EFFECTIVE, msgspec.json.encode(settings).decode() + "\n")
         installer = await asyncio.to_thread(make_installer)
         await asyncio.to_thread(write_installer, data, installer)
@@ -122,7 +125,7 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         first = await _first_keys(data, place, keys, settings)
         yield Welcome(
             place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "", installer.sha256,
-            place.chain_url,
+            place.chain,
         )  # fmt: skip
 
 
@@ -161,9 +164,7 @@ async def _engines(
         tls=door.tls,
         own_bus=not settings.nats_url,
         bus_ca=settings.nats_ca,
-        chain_url=door.url("https" if door.tls else "http", settings, ports["chain"])
-        if settings.preset == PUBLIC
-        else "",
+        chain=chain_place(net, settings, door.url("https" if door.tls else "http", settings, ports["chain"])),
     )
 
 

@@ -13,15 +13,28 @@ from fallow.adapters.engines.folders import data_lock
 from fallow.adapters.evm.block_log import BlockLog
 from fallow.adapters.evm.rpc import connect_chain
 from fallow.adapters.signer import FileSigner
-from fallow.bootstrap.contracts import EMBEDDED, POLL_S
+from fallow.bootstrap.contracts import POLL_S
 from fallow.domain.chains import chain_id_of
-from fallow.domain.errors import InsufficientFunds, NotAllowed, NotFound
+from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
 from fallow.domain.identity import address
-from fallow.domain.sending import Done
+from fallow.domain.sending import Done, Rules
 from fallow.domain.transactions import answer_of, call_data
 from fallow.domain.views import ContractsView, NetworkView
 from fallow.ports.chain import Chain
 from fallow.services.sender.service import Sender
+
+EMBEDDED = Rules(depth=1)
+"""The embedded chain takes no block back."""
+
+
+class Outside(NamedTuple):
+    """A chain of others that the holder signs for, and where he asks it; "" where the network says."""
+
+    chain_id: int = 0
+    rpc: str = ""
+
+
+NO_OTHER = Outside()
 
 
 class Holdings(NamedTuple):
@@ -76,27 +89,68 @@ class Wallet(NamedTuple):
 
 
 @asynccontextmanager
-async def open_wallet(key: Path, network: NetworkView, tls: ssl.SSLContext | None) -> AsyncIterator[Wallet]:
-    """Open it; what an earlier run has begun goes on.
+async def open_chain(
+    network: NetworkView, tls: ssl.SSLContext | None, outside: Outside = NO_OTHER
+) -> AsyncIterator[tuple[ContractsView, Chain]]:
+    """Ask a network's chain: its own where it says so, one of others where the holder says so.
 
     Raises:
-        NotFound: the network has no chain, or there is no key.
-        NotAllowed: it names a chain that is not its own. The account may have more to lose there.
-        Conflict: another process uses it just now.
+        NotFound: the network has no chain, or nobody says where it is asked.
+        NotAllowed: it names a chain that is neither its own nor `outside`. The account may have more to lose there.
+        Conflict: the chain that is asked is another one.
     """
     if network.contracts is None:
         raise NotFound("wallet.no_chain", f"{network.net} has no chain.", "Those of the preset public have one.")
-    own = chain_id_of(network.net)
-    if network.chain_id != own:
-        raise NotAllowed("wallet.other_chain", f"The chain of {network.net} is {own}; it says {network.chain_id}.")
-    signer = FileSigner(key)
-    folder = key.parent / "wallet"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    name = f"{network.chain_id}-{signer.address.hex()}"
-    async with connect_chain(network.chain_url, tls) as chain:
+    embedded = is_embedded(network)
+    if not embedded and network.chain_id != (outside.chain_id or None):
+        raise NotAllowed(
+            "wallet.other_chain",
+            f"{network.net} settles on chain {network.chain_id}, which is not one of its own.",
+            f"If you want to sign for that chain there: fallow wallet use {network.chain_id}",
+        )
+    rpc = network.chain_url if embedded else outside.rpc or network.chain_url
+    if not rpc:
+        raise NotFound(
+            "wallet.no_rpc",
+            f"{network.net} does not say where chain {network.chain_id} is asked.",
+            f"fallow wallet use {network.chain_id} --rpc URL",
+        )
+    async with connect_chain(rpc, tls if embedded else None) as chain:
+        if not embedded and (number := await chain.chain_id()) != network.chain_id:
+            raise Conflict("wallet.rpc", f"The chain at that RPC is {number}, not {network.chain_id}.")
+        yield network.contracts, chain
+
+
+def is_embedded(network: NetworkView) -> bool:
+    """Whether the network runs its chain itself."""
+    return network.chain_id == chain_id_of(network.net)
+
+
+@asynccontextmanager
+async def open_wallet(
+    key: Path, network: NetworkView, tls: ssl.SSLContext | None, outside: Outside = NO_OTHER
+) -> AsyncIterator[Wallet]:
+    """Open it; what an earlier run has begun goes on.
+
+    Raises:
+        NotFound: there is no key.
+        Conflict: another process uses it just now.
+        FallowError: what `open_chain` raises.
+    """
+    async with open_chain(network, tls, outside) as (contracts, chain):
+        signer = FileSigner(key)
+        folder = key.parent / "wallet"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        name = f"{network.chain_id}-{signer.address.hex()}"
         with data_lock(folder, name), closing(BlockLog(folder / f"{name}.log")) as log:
             sender = Sender(
-                chain=chain, chain_id=own, signer=signer, log=log, clock=SystemClock(), rules=EMBEDDED, poll_s=POLL_S
+                chain=chain,
+                chain_id=network.chain_id,
+                signer=signer,
+                log=log,
+                clock=SystemClock(),
+                rules=EMBEDDED if is_embedded(network) else Rules(),
+                poll_s=POLL_S,
             )
             async with sender.running():
-                yield Wallet(signer.address, network.contracts, chain, sender)
+                yield Wallet(signer.address, contracts, chain, sender)

@@ -3,18 +3,83 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fallow.cli.show import Json, say, show_json
+from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, usd
 from fallow.cli.up import default_data
+from fallow.cli.wallet import chain_in_use
 from fallow.domain.identity import address
+from fallow.domain.records import to_builtins
 from fallow.sdk.accounts import new_id
 
 app = App(name="chain", help="Act on the network's own chain.")
+
+
+@app.command
+def show(*, json: Json = False) -> None:
+    """Show who can change what about the network's contracts, all their parameters, and what is about to change."""
+    from fallow.bootstrap.governance import read_governance  # noqa: PLC0415 - heavy, and not installed with every part
+
+    found = asyncio.run(read_governance(*chain_in_use()))
+    if json:
+        show_json(to_builtins(found))
+        return
+    rows = [(part, name, value) for part, values in found.parameters.items() for name, value in values.items()]
+    table(["CONTRACT", "WHAT", "NOW"], rows, empty="")
+    changes = [(one.ready, one.contract, one.call) for one in found.pending]
+    say("")
+    table(
+        ["FROM (UTC)", "CONTRACT", "CHANGE"],
+        changes,
+        empty="No call waits in the timelock.",
+    )
+
+
+@app.command
+def withdraw_root(
+    epoch: int,
+    /,
+    *,
+    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    json: Json = False,
+) -> None:
+    """Take the root of an epoch, and those after it, back before it is active. The operator's key is the guardian's."""
+    from fallow.bootstrap.governance import withdraw  # noqa: PLC0415 - heavy, and not needed for the help
+
+    done = asyncio.run(withdraw((data or default_data()).expanduser().resolve(), epoch))
+    shown = {"epoch": epoch, "transaction": "0x" + done.transaction.hex(), "succeeded": done.succeeded}
+    if json:
+        show_json(shown)
+    elif done.succeeded:
+        say(f"The root of epoch {epoch} is withdrawn ({shown['transaction']}). Validators sign anew for the next one.")
+    else:
+        say(f"The contract refused it ({shown['transaction']}): a root that is active stays.")
+
+
+@app.command
+def deploy(
+    *,
+    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    json: Json = False,
+) -> None:
+    """Make the network's contracts on the chain that the settings name, before its first `fallow up`.
+
+    It costs coin of that chain, which the operator's account pays. Interrupted, it goes on when it is called again.
+    """
+    from fallow.bootstrap.contracts import deploy_contracts  # noqa: PLC0415 - heavy, and not needed for the help
+
+    folder = (data or default_data()).expanduser().resolve()
+    made = asyncio.run(deploy_contracts(folder, os.environ, lambda account: tell(f"{account} pays the fees.")))
+    if json:
+        show_json(to_builtins(made))
+        return
+    rows = [(name, value) for name, value in to_builtins(made).items() if isinstance(value, str)]
+    table(["CONTRACT", "ADDRESS"], rows, empty="")
 
 
 @app.command

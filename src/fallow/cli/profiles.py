@@ -23,13 +23,16 @@ class Profile(NamedTuple):
     """A network and the buyer's or operator's key there.
 
     `ca` is the certificate (PEM) of the network's own authority, which alone is then trusted; "" is the system's.
-    `signing_key` signs orders and receipts for the account of this API key; "" is none.
+    `signing_key` signs orders and receipts for the account of this API key; "" is none. `chain` is the number of the
+    chain of others that its wallet may sign for, and `rpc` where that is asked; "" is none but the network's own.
     """
 
     url: str
     api_key: str
     ca: str = ""
     signing_key: str = ""
+    chain: str = ""
+    rpc: str = ""
 
 
 def profile_path(env: Mapping[str, str] = os.environ) -> Path:
@@ -69,7 +72,10 @@ def load(env: Mapping[str, str] = os.environ) -> Profile:
         )
     ca = read_ca(Path(env["FALLOW_CA"])) if env.get("FALLOW_CA") else (stored.ca if url == stored.url else "")
     signing_key = stored.signing_key if (url, api_key) == (stored.url, stored.api_key) else ""
-    return Profile(url, api_key, ca, signing_key)
+    chain, rpc = (stored.chain, stored.rpc) if url == stored.url else ("", "")
+    return Profile(
+        url, api_key, ca, signing_key, env.get("FALLOW_WALLET_CHAIN") or chain, env.get("FALLOW_WALLET_RPC") or rpc
+    )
 
 
 def read_ca(path: Path) -> str:
@@ -108,7 +114,7 @@ def connect() -> Client:
 def _stored(path: Path) -> Profile:
     try:
         fields = tomllib.loads(path.read_text())
-        optional = (str(fields.get(name, "")) for name in ("ca", "signing_key"))
+        optional = (str(fields.get(name, "")) for name in ("ca", "signing_key", "chain", "rpc"))
         return Profile(str(fields["url"]), str(fields["api_key"]), *optional)
     except FileNotFoundError:
         return Profile("", "")

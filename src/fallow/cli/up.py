@@ -15,7 +15,6 @@ import msgspec
 from cyclopts import App, Parameter
 
 from fallow.cli.install_line import install_line
-from fallow.domain.chains import chain_id_of
 from fallow.domain.pins import PIN_PREFIX
 
 if TYPE_CHECKING:
@@ -99,8 +98,8 @@ async def _run(data: Path, settings: Settings, *, json: bool) -> None:
 
 def _json(welcome: Welcome) -> str:
     network = {"net": welcome.net, "url": welcome.url, "ca": welcome.ca, "pin": welcome.pin}
-    if welcome.chain_url:
-        network["chain_url"] = welcome.chain_url
+    if welcome.chain:
+        network["chain_url"] = welcome.chain.url
     network["install"] = install_line(welcome.url, welcome.keys.join_token, welcome.install_sha256)
     return msgspec.json.encode({**network, **welcome.keys._asdict()}).decode()
 
@@ -121,8 +120,10 @@ def _text(welcome: Welcome, test_credits_usd: int) -> str:
 
 
 def _chain(welcome: Welcome) -> str:
-    if not welcome.chain_url:
+    if not welcome.chain:
         return ""
-    return f"""  Its chain:         {welcome.chain_url}  (JSON-RPC, number {chain_id_of(welcome.net)})
+    if not welcome.chain.embedded:
+        return f"  It settles on:     chain {welcome.chain.id}\n"
+    return f"""  Its chain:         {welcome.chain.url}  (JSON-RPC, number {welcome.chain.id})
                      It is run by this machine alone, so it proves nothing to outsiders.
 """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import App, Parameter
@@ -12,13 +14,14 @@ from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file, load_key, new
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, token_units, tokens, usd
+from fallow.domain.chains import chain_id_of
 from fallow.domain.identity import address, address_text
 from fallow.domain.views import NetworkView
 from fallow.sdk.accounts import new_id
 from fallow.sdk.trust import trusting
 
 if TYPE_CHECKING:
-    from fallow.bootstrap.wallet import Wallet
+    from fallow.bootstrap.wallet import Outside, Wallet
 
 T = TypeVar("T")
 
@@ -41,8 +44,27 @@ def show(*, key: KeyFile = None, json: Json = False) -> None:
         show_json({"account": account, "chain": network.chain_url, "chain_id": network.chain_id} | _contracts(network))
         return
     say(f"Account {account}")
-    say(f"Chain {network.chain_id} at {network.chain_url}; the network runs it, so it proves nothing to outsiders.")
+    if network.chain_id == chain_id_of(network.net):
+        say(f"Chain {network.chain_id} at {network.chain_url}; the network runs it, so it proves nothing to outsiders.")
+    else:
+        say(f"Chain {network.chain_id}, which is not the network's.")
     table(["CONTRACT", "ADDRESS"], list(_contracts(network).items()), empty="")
+
+
+@app.command
+def use(
+    chain: int,
+    /,
+    *,
+    rpc: Annotated[str, Parameter(help="Where you ask it (JSON-RPC); without it, where the network says.")] = "",
+) -> None:
+    """Let this wallet sign for a chain of others, which the network settles on.
+
+    What your account has there can be worth more than what it has in the network: look the chain's number up.
+    """
+    profile = profiles.load({**os.environ, "FALLOW_WALLET_CHAIN": "", "FALLOW_WALLET_RPC": ""})
+    profiles.save(profile._replace(chain=str(chain), rpc=rpc), profiles.profile_path())
+    say(f"The wallet signs for chain {chain}, too.")
 
 
 @app.command
@@ -170,16 +192,23 @@ def with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
     """
     from fallow.bootstrap.wallet import open_wallet  # noqa: PLC0415 - heavy, and not installed with every part
 
-    profile = profiles.load()
-    with profiles.client_of(profile) as client:
-        network = client.network()
+    where = chain_in_use()
 
     async def run() -> T:
-        tls = trusting(profile.ca) if profile.ca else None
-        async with open_wallet(key or default_file(), network, tls) as wallet:
+        async with open_wallet(key or default_file(), *where) as wallet:
             return await work(wallet)
 
     return asyncio.run(run())
+
+
+def chain_in_use() -> tuple[NetworkView, SSLContext | None, Outside]:
+    """The network of the profile, how it is trusted, and the chain of others that its wallet may use."""
+    from fallow.bootstrap.wallet import Outside  # noqa: PLC0415 - heavy, and not installed with every part
+
+    profile = profiles.load()
+    with profiles.client_of(profile) as client:
+        network = client.network()
+    return network, trusting(profile.ca) if profile.ca else None, Outside(int(profile.chain or 0), profile.rpc)
 
 
 def _contracts(network: NetworkView) -> dict[str, str]:

@@ -20,7 +20,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 class ContractsView(View, frozen=True, kw_only=True):
     """Addresses of a network's contracts. `block` is the number of the block after which all of them were there.
 
-    `operator` is the account that made them.
+    `operator` is the account that made them, `chain_id` the number of the chain that they are on.
     """
 
     block: int
@@ -31,6 +31,7 @@ class ContractsView(View, frozen=True, kw_only=True):
     vault: str
     timelock: str
     operator: str = ""
+    chain_id: int = 0
 
 
 class NetworkView(View, frozen=True, kw_only=True):

@@ -122,6 +122,10 @@ class EvmRpc:
             listed = msgspec.json.decode(answer.content, type=list[dict[str, Any]])
             by_id = {one["id"]: one for one in listed}
             return [_result(by_id[at]) for at in range(len(calls))]
+        except httpx2.HTTPStatusError as error:
+            # Its own words name the address, which may hold the key of whoever asks.
+            why = f"status {error.response.status_code}"
+            raise Unavailable("chain.silent", f"The chain's node does not answer: {why}.", "Try again.") from None
         except (httpx2.HTTPError, msgspec.DecodeError, msgspec.ValidationError, LookupError) as error:
             raise Unavailable("chain.silent", f"The chain's node does not answer: {error!r}.", "Try again.") from error
 

@@ -21,11 +21,15 @@ SLASHED = bytes(18) + b"\xde\xad"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What the contracts are made with: who guards roots, who signs them, and seconds until they are active."""
+    """What the contracts are made with: who guards roots, who signs them, and seconds until they are active.
+
+    Without the address of a settlement asset, one that is play money is made, too.
+    """
 
     operator: bytes
     validators: Sequence[bytes]
     activation_s: int
+    settlement: bytes = b""
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -52,10 +56,10 @@ async def deploy(sender: Sender, code_of: Callable[[str], bytes], plan: Plan) ->
         return _contract(name, done.contract, succeeded=done.succeeded)
 
     operator = [plan.operator]
-    timelock, settlement = await asyncio.gather(
-        made("TimelockController", "(uint256,address[],address[],address)", TIMELOCK_S, operator, operator, NOBODY),
-        made("TestDollars", "(address)", plan.operator),
+    timelock = await made(
+        "TimelockController", "(uint256,address[],address[],address)", TIMELOCK_S, operator, operator, NOBODY
     )
+    settlement = plan.settlement or await made("TestDollars", "(address)", plan.operator)
     token, validators = await asyncio.gather(
         made("FallowToken", "(string,string,uint96,address)", "Fallow", "FLW", MINTED_MAX, plan.operator),
         made("Validators", "(address[],address)", plan.validators, timelock),

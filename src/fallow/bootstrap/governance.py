@@ -1,0 +1,94 @@
+"""What an operator and everybody else sees of who governs a network's contracts, and what a guardian does."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fallow.adapters.clock import SystemClock
+from fallow.bootstrap.chains import chain_of, own_chain
+from fallow.bootstrap.contracts import operator_sender, the_contracts
+from fallow.bootstrap.place import read_place
+from fallow.bootstrap.wallet import Outside, open_chain
+from fallow.domain.identity import address, address_text
+from fallow.domain.sending import Done
+from fallow.domain.transactions import call_data, selector
+from fallow.domain.views import NetworkView
+from fallow.services.sender.governance import PARAMETERS, parameters, pending
+
+WITHDRAW: Final = "withdraw(uint64)"
+
+CHANGES: Final = (
+    "setGuardian(address)",
+    "setActivationDelay(uint40)",
+    "setEpochMintMax(uint96)",
+    "setMinter(address)",
+    "setSlasher(address)",
+    "setDelays(uint64,uint64)",
+    "set(address[])",
+    "transferOwnership(address)",
+    "updateDelay(uint256)",
+)
+"""What owners of the contracts can do, so that a waiting call is shown by its name."""
+
+
+class WaitingChange(msgspec.Struct, frozen=True):
+    """A call that waits in the timelock: from when it can happen, on which contract, and which it is."""
+
+    ready: str
+    contract: str
+    call: str
+    data: str
+
+
+class Governance(msgspec.Struct, frozen=True):
+    """Parameters by contract and name, and what is about to change."""
+
+    parameters: dict[str, dict[str, str]]
+    pending: list[WaitingChange]
+
+
+async def read_governance(network: NetworkView, tls: ssl.SSLContext | None, outside: Outside) -> Governance:
+    """Read it from the chain. Raises what `open_chain` raises, or Unavailable."""
+    async with open_chain(network, tls, outside) as (view, chain):
+        contracts = {name: address(getattr(view, name)) for name in PARAMETERS}
+        names: dict[bytes, str] = {contract: name for name, contract in contracts.items()}
+        found = await parameters(chain, contracts)
+        changes = [
+            WaitingChange(
+                ready=f"{datetime.fromtimestamp(one.ready_at, UTC):%Y-%m-%d %H:%M:%S}",
+                contract=names.get(one.target) or address_text(one.target),
+                call=_name(one.data),
+                data="0x" + one.data.hex(),
+            )
+            for one in await pending(chain, contracts["timelock"], view.block)
+        ]
+    return Governance(found, changes)
+
+
+async def withdraw(data: Path, epoch: int) -> Done:
+    """Take back the root of an epoch that is not active yet, as the contract's guardian.
+
+    Raises:
+        NotFound: the network has no chain, or no contracts on it.
+        ContractRefused: there is no such root, it is active, or the guardian is somebody else.
+    """
+    place = await asyncio.to_thread(read_place, data)
+    contracts = await asyncio.to_thread(the_contracts, data)
+    distributor, where = address(contracts.distributor), chain_of(place)
+    call = call_data(WITHDRAW, epoch)
+    async with own_chain(place) as chain, operator_sender(data, where, chain, SystemClock()) as sender:
+        await chain.estimate(address(contracts.operator), distributor, call)
+        # A root of the same epoch can come again and be withdrawn again: each time is another thing to be done.
+        revision = int.from_bytes(await chain.call(distributor, call_data("revision()")))
+        return await sender.send(f"withdraw-root/{epoch}/{revision}", distributor, call)
+
+
+def _name(data: bytes) -> str:
+    known = {selector(one): one for one in CHANGES}
+    return known.get(data[:4], "0x" + data[:4].hex())
