@@ -73,7 +73,7 @@ def typing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     world, log, client = asyncio.run(made()), KeptLog(), Client()
     names = ("settlement", "token", "distributor", "validators", "vault", "timelock")
     where = {name: address_text(getattr(world.settled.made, name)) for name in names}
-    contracts = ContractsView(block=world.settled.made.block, **where)
+    contracts = ContractsView(chain_id=0, block=world.settled.made.block, **where)
 
     @asynccontextmanager
     async def opened(key: Path, *_: object) -> AsyncIterator[Wallet]:
