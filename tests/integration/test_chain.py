@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from coincurve import PrivateKey
 
 from fallow.adapters.engines import launch
 from fallow.adapters.engines.folders import write_private
@@ -25,7 +26,9 @@ from fallow.bootstrap.place import ChainPlace, Place, read_place, write_place
 from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.up import roles_of
 from fallow.domain.chains import chain_id_of
-from fallow.domain.identity import address
+from fallow.domain.epochs.manifest import RECORDS
+from fallow.domain.identity import address, address_text
+from fallow.domain.wallets import address_of
 from tests.engines import child_environment
 from tests.evm_accounts import Holder, call_data, requests
 from tests.network import Net, fallow, network, until, until_async
@@ -180,6 +183,25 @@ async def _deposits_become_paid_credits_once(net: Net, key: Path) -> None:
     assert (check.ok, check.sums["paid"]) == (True, 0)
 
 
+async def _what_happened_is_in_the_archive(net: Net, feed: Path) -> None:
+    """Deposits as the chain had them, the word of a feed and of an operator as they signed it: each once."""
+    his = {"FALLOW_URL": net.running.url, "FALLOW_API_KEY": net.running.welcome["buyer_key"]}
+    for words in (("price", "report", "0.25"), ("wallet", "stake", "take", "20")):
+        said = await fallow(*words, **his, FALLOW_ACCOUNT_KEY=str(feed))
+        assert said.code == 0, said.err
+    view = await net.buyer.price()
+    assert (view.price_microusd, view.waiting, len(view.quotes)) == (250_000, 0, 1)
+
+    async def sealed() -> bool:
+        (row,) = await net.fetch("SELECT count(*) AS waiting FROM outbox.decision")
+        return row["waiting"] == 0
+
+    await until_async(sealed, "what happened is among the records")
+    epoch = await net.operator.closed_epoch((await net.operator.end_epoch()).epoch)
+    counts = {file.name.removeprefix(RECORDS): file.count for file in epoch.files}
+    assert [counts.get(kind) for kind in ("chain.deposited", "price.reported", "stake.take")] == [2, 1, 1]
+
+
 async def typed_again(typed: Callable[..., Awaitable[Any]], *words: str) -> Any:
     """Type a command until the chain is there again, as people do."""
     found: list[Any] = []
@@ -194,7 +216,10 @@ async def typed_again(typed: Callable[..., Awaitable[Any]], *words: str) -> Any:
 
 
 async def test_the_preset_public_has_a_chain_whose_deposits_become_credits_once(tmp_path: Path) -> None:
-    async with network(preset="public", chain_port="0") as net:
+    feed = tmp_path / "feed.key"
+    write_private(feed, "07" * 32 + "\n")
+    feeds = address_text(address_of(PrivateKey.from_hex("07" * 32)))
+    async with network(preset="public", chain_port="0", price_feeds=feeds) as net:
         assert len(net.pids("chain")) == 1
         shown = await net.operator.network()
         assert shown.chain_id == chain_id_of(net.running.net)
@@ -207,6 +232,7 @@ async def test_the_preset_public_has_a_chain_whose_deposits_become_credits_once(
         assert int(answer.json()[0]["result"], 16) == shown.chain_id
         assert preflight.headers["access-control-allow-origin"] == "*"
         await _deposits_become_paid_credits_once(net, tmp_path / "account.key")
+        await _what_happened_is_in_the_archive(net, feed)
 
 
 def test_only_the_preset_public_starts_a_chain() -> None:
