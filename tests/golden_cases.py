@@ -18,6 +18,7 @@ from fallow.domain.delegations import Receipt, consent_message, delegation_text,
 from fallow.domain.epochs.filing import Filing
 from fallow.domain.facts import (
     CORE_FACTS,
+    AccountPayout,
     CreditWithdrawn,
     LeaseAccepted,
     LeaseCheckpoint,
@@ -114,6 +115,7 @@ BODIES: tuple[Body, ...] = (
     *PRICE_BODIES,
     STAKE_TAKE,
     *NETWORK_BODIES,
+    AccountPayout(account=ACCOUNT, to=bytes(range(20, 40)), signed_at_s=1_700_000_000, signature=bytes(range(65))),
 )
 BATCHED = 5
 """Records in the golden batch: kinds that came later are golden by themselves."""

@@ -20,6 +20,7 @@ from fallow.services.validator.parts import Parts
 from fallow.services.validator.service import Seen, Validator
 from tests.closed_epochs import ADDRESSES, VALIDATORS, ClosedEpoch
 from tests.epoch_files import NETWORK_KEY, Node, promise
+from tests.instant_chain import KeySigner
 
 DAY_MS = 86_400_000
 FIRST = 100
@@ -111,7 +112,7 @@ def validator(
     return Validator(
         network_key=NETWORK_KEY,
         cast=lambda domain, root: Vote.cast(key, domain, root),
-        parts=parts or parts_of(key, NETWORK_KEY, network, book),
+        parts=parts or parts_of(KeySigner(key), NETWORK_KEY, network, book),
         published=network,
         book=book,
         folder=folder / "epochs",

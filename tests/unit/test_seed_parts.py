@@ -35,6 +35,7 @@ from fallow.services.validator.book import Book
 from fallow.services.validator.parts import Parts
 from tests.closed_epochs import ADDRESSES, VALIDATORS
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
+from tests.instant_chain import KeySigner
 from tests.unit import fake_network
 from tests.unit.test_sdk import connected
 from tests.validators import FIRST, History, judged, validator
@@ -82,7 +83,7 @@ class World:
 
     def parts_at(self, url: str, who: int) -> Parts:
         published = self.open.enter_context(closing(HttpPublished(url)))
-        return parts_of(VALIDATORS[who], NETWORK_KEY, published, self.book(who))
+        return parts_of(KeySigner(VALIDATORS[who]), NETWORK_KEY, published, self.book(who))
 
     async def turn(self, *who: int) -> None:
         for one in who:

@@ -1,20 +1,93 @@
-"""The key of an account, in its holder's file."""
+"""The key of an account, in its holder's file: it is used through the signer, backed up and restored."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import secrets
 from pathlib import Path
 
 from coincurve import PrivateKey
 
-from fallow.adapters.signer import read_key
+from fallow.adapters.keystore import opened, sealed
+from fallow.adapters.signer import FileSigner, read_key
+from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from fallow.domain.wallets import address_of, text_digest
+
+BACKUP_BYTES_MAX = 1 << 16
 
 
-def account_key(path: Path) -> PrivateKey:
-    """Read it.
+def account_signer(path: Path) -> FileSigner:
+    """Use a key.
 
     Raises:
         NotFound: there is none.
         NotAllowed: others can read the file.
         InvalidInput: it holds no key.
     """
-    return read_key(path)
+    return FileSigner(path)
+
+
+def signed_text(path: Path, text: str) -> bytes:
+    """Sign a text as `personal_sign` does. Raises as `account_signer`."""
+    return asyncio.run(account_signer(path).sign(text_digest(text)))
+
+
+def draw_key(path: Path) -> bytes:
+    """Draw a key into a new file; returns its account.
+
+    Raises:
+        Conflict: there is a file already.
+    """
+    return _keep(path, PrivateKey(secrets.token_bytes(32)))
+
+
+def back_up(path: Path, backup: Path, passphrase: str) -> bytes:
+    """Write the key into a new file under a passphrase, and open that again; returns the account.
+
+    Raises:
+        Conflict: there is a file already, or what was written does not open.
+        FallowError: as `account_signer`.
+    """
+    key = read_key(path)
+    _create(backup, sealed(key.secret, passphrase))
+    if opened(backup.read_bytes(), passphrase) != key.secret:
+        raise Conflict("keystore.not_read_back", f"What was written to {backup} is not the key.", "Use another disk.")
+    return address_of(key)
+
+
+def restored(backup: Path, path: Path, passphrase: str) -> bytes:
+    """Write the key of a backup into a new file; returns its account.
+
+    Raises:
+        NotFound: there is no backup.
+        Conflict: there is a key already.
+        InvalidInput, NotAllowed: as `fallow.adapters.keystore.opened`.
+    """
+    try:
+        with backup.open("rb") as file:
+            data = file.read(BACKUP_BYTES_MAX)
+    except FileNotFoundError as error:
+        raise NotFound("keystore.none", f"There is no backup {backup}.") from error
+    try:
+        return _keep(path, PrivateKey(opened(data, passphrase)))
+    except ValueError as error:
+        raise InvalidInput("keystore.malformed", "What is in it is no account's key.") from error
+
+
+def _keep(path: Path, key: PrivateKey) -> bytes:
+    _create(path, key.secret.hex().encode() + b"\n")
+    return address_of(key)
+
+
+def _create(path: Path, data: bytes) -> None:
+    """Write a file that nobody else can read, and that was not there."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise Conflict("account.key_exists", f"There is a file {path} already.", "Name another one.") from error
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(handle)

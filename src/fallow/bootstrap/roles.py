@@ -34,6 +34,7 @@ from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
+from fallow.adapters.postgres.payees import PostgresPayeeStore
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
@@ -86,6 +87,7 @@ from fallow.services.market.vault import Vault
 from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.delegations import Delegations
+from fallow.services.registry.payees import Payees
 from fallow.services.registry.service import Registry
 from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
@@ -191,6 +193,17 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         store=PostgresDelegationStore(),
     )
 
+    payees = Payees(
+        net=ground.place.net,
+        custody=Custody(keys.custody_seed),
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        registry=PostgresRegistryStore(),
+        store=PostgresPayeeStore(),
+        decisions=PostgresDecisionStore(),
+    )
+
     async def authorize(public_key: bytes, client: ClientInfo) -> Permissions | Refusal:
         if await registry.connects(public_key, client.nonce, client.host):
             return node_permissions(public_key, expires_s=CONNECTION_S)
@@ -203,6 +216,7 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         serve_callout(bus, callout),
         registry.running(),
         delegations.running(),
+        payees.running(),
         Actions(
             bus=ground.bus,
             clock=ground.clock,

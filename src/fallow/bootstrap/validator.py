@@ -13,18 +13,16 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import NamedTuple
 
-from coincurve import PrivateKey
-
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.engines.folders import data_lock
 from fallow.adapters.published import HttpPublished
 from fallow.bootstrap.plugins import load_meterings
 from fallow.domain.epochs.closing import closer
-from fallow.domain.epochs.quorum import Vote
-from fallow.domain.epochs.seeds import PART_BYTES, Pledge
+from fallow.domain.epochs.quorum import Domain, Root, Vote
+from fallow.domain.epochs.seeds import PART_BYTES, Pledge, commitment_of, pledge_digest
 from fallow.domain.errors import Unavailable
-from fallow.domain.wallets import address_of
 from fallow.ports.published import Published
+from fallow.ports.signer import Signer
 from fallow.services.validator.book import Book
 from fallow.services.validator.parts import Parts
 from fallow.services.validator.service import Seen, Validator
@@ -39,7 +37,7 @@ class Assignment(NamedTuple):
 
     url: str
     network_key: bytes
-    key: PrivateKey
+    signer: Signer
     home: Path
     tls: SSLContext | bool = True
 
@@ -57,8 +55,8 @@ def run_validator(assignment: Assignment, report: Callable[[Seen], None], *, onc
         book = book_of(home, assignment.network_key)
         validator = Validator(
             network_key=assignment.network_key,
-            cast=lambda domain, root: Vote.cast(assignment.key, domain, root),
-            parts=parts_of(assignment.key, assignment.network_key, published, book),
+            cast=partial(_cast, assignment.signer),
+            parts=parts_of(assignment.signer, assignment.network_key, published, book),
             published=published,
             book=book,
             folder=home / "epochs",
@@ -70,12 +68,21 @@ def run_validator(assignment: Assignment, report: Callable[[Seen], None], *, onc
             asyncio.run(_watch(validator, report))
 
 
-def parts_of(key: PrivateKey, network_key: bytes, published: Published, book: Book) -> Parts:
-    """What a validator adds to seeds, with a key that is at hand."""
-    mine = address_of(key)
+def _cast(signer: Signer, domain: Domain, root: Root) -> Vote:
+    return Vote.signed(domain, root, asyncio.run(signer.sign(root.digest(domain))))
+
+
+def _pledge(signer: Signer, net: str, number: int, part: bytes) -> Pledge:
+    commitment = commitment_of(net, number, signer.address, part)
+    signature = asyncio.run(signer.sign(pledge_digest(net, number, commitment)))
+    return Pledge(net=net, number=number, commitment=commitment, signature=signature)
+
+
+def parts_of(signer: Signer, network_key: bytes, published: Published, book: Book) -> Parts:
+    """What a validator adds to seeds."""
     return Parts(
         network_key=network_key,
-        sign=lambda net, number, part: Pledge.make(key, mine, net, number, part),
+        sign=partial(_pledge, signer),
         published=published,
         book=book,
         new_part=partial(secrets.token_bytes, PART_BYTES),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -15,13 +13,13 @@ from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, tell
 from fallow.cli.units import seconds
 from fallow.domain.bindings import BindingCode, binding_text
-from fallow.domain.errors import Conflict, InvalidInput, NotAllowed
+from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.identity import address, address_text, node_id
 
-if TYPE_CHECKING:
-    from coincurve import PrivateKey
-
-app = App(name="account", help="Keep your account's key yourself, and take nodes as your own.")
+app = App(name="account", help="Keep your account's key yourself, take nodes as your own, say where earnings go.")
+app.command("fallow.cli.account_payout:payout", name="payout", help="Show or change where an account's earnings go.")
+app.command("fallow.cli.account_backup:backup", name="backup", help="Write the account's key into an encrypted file.")
+app.command("fallow.cli.account_backup:restore", name="restore", help="Take an account's key out of a backup.")
 
 KeyFile = Annotated[Path | None, Parameter(help="The file of the account's key.", env_var="FALLOW_ACCOUNT_KEY")]
 
@@ -29,24 +27,13 @@ KeyFile = Annotated[Path | None, Parameter(help="The file of the account's key."
 @app.command
 def new(*, key: KeyFile = None, json: Json = False) -> None:
     """Make an account: its key is drawn here and never leaves the file. Back it up: nobody can restore it."""
-    from fallow.domain.wallets import address_of  # noqa: PLC0415 - not installed with every part of Fallow
+    from fallow.bootstrap.account_key import draw_key  # noqa: PLC0415 - not installed with every part of Fallow
 
     path = key or default_file()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError as error:
-        raise Conflict(
-            "account.key_exists", f"There is a key in {path} already.", "Name another file: --key"
-        ) from error
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(32) + "\n")
-        file.flush()
-        os.fsync(handle)
-    account = address_text(address_of(load_key(path)))
+    account = address_text(draw_key(path))
     show_json({"account": account, "key": str(path)}) if json else say(account)
     if not json:
-        tell(f"Its key is in {path}. Back it up: nobody can restore it.")
+        tell(f"Its key is in {path}. Back it up: fallow account backup FILE. Nobody else can restore it.")
 
 
 @app.command
@@ -67,11 +54,10 @@ def bind(
 
 
 def _by_key(net: str, node: str, path: Path, before_s: int) -> BindingCode:
-    from fallow.domain.wallets import address_of, sign_text  # noqa: PLC0415 - not installed with every part of Fallow
+    from fallow.bootstrap.account_key import account_signer, signed_text  # noqa: PLC0415 - as above
 
-    private = load_key(path)
-    account = address_of(private)
-    return BindingCode(account, before_s, sign_text(private, binding_text(net, node_id(node), account, before_s)))
+    account = account_signer(path).address
+    return BindingCode(account, before_s, signed_text(path, binding_text(net, node_id(node), account, before_s)))
 
 
 def _by_wallet(net: str, node: str, wallet: str, before_s: int) -> BindingCode:
@@ -93,17 +79,6 @@ def _by_wallet(net: str, node: str, wallet: str, before_s: int) -> BindingCode:
     if signer_of(text, signature) != account:
         raise NotAllowed("account.other_signer", f"{wallet} did not sign this text.", "Copy it as it stands.")
     return BindingCode(account, before_s, signature)
-
-
-def load_key(file: Path | None) -> PrivateKey:
-    """Read an account's key.
-
-    Raises:
-        NotFound, NotAllowed, InvalidInput: there is none, others can read it, or it is malformed.
-    """
-    from fallow.bootstrap.account_key import account_key  # noqa: PLC0415 - not installed with every part of Fallow
-
-    return account_key(file or default_file())
 
 
 def default_file() -> Path:

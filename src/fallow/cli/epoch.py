@@ -16,7 +16,6 @@ from fallow.cli.units import tokens, usd, when
 from fallow.domain.epochs.promises import BrokenPromise
 from fallow.domain.views import EpochView, RootView
 from fallow.sdk.epochs import key_of
-from fallow.sdk.sync import Client
 
 app = App(name="epoch", help="Look at closed epochs, fetch, verify and recompute them.")
 app.command(audit)
@@ -110,7 +109,7 @@ def fetch(
 
     What is there is not sent again, but for votes: they come in after an epoch is closed.
     """
-    with _client(url, ca) as client:
+    with profiles.client_at(url, ca) as client:
         found = client.fetch_epoch(number, into, key=key)
     if json:
         show_json(found)
@@ -143,7 +142,7 @@ def broken(
     """Check a node's proof that an archive broke a promise (fallow agent promises). Exits with 1 when it did."""
     proof, network_key = BrokenPromise.decode(evidence.read_bytes()), key_of(key)
     promise, _ = proof.opened(network_key)
-    with _client(url, ca) as client:
+    with profiles.client_at(url, ca) as client:
         guilty = client.is_broken(proof, into, network_key)
     if json:
         show_json({"broken": guilty, "epoch": promise.epoch, "node": promise.node.hex()})
@@ -161,11 +160,6 @@ def _say_published(view: RootView) -> None:
     by = f"in transaction {view.transaction}" if view.transaction else "sent by somebody else"
     say(f"Its root is on the chain, {by}; claims count from {when(view.active_at)} UTC on.")
     say("That chain is the network's own: to outsiders it proves nothing (self-attested).")
-
-
-def _client(url: str, ca: Path | None) -> Client:
-    profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else profiles.load()
-    return profiles.client_of(profile)
 
 
 def _row(view: EpochView) -> tuple[object, ...]:

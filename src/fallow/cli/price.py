@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
-from fallow.cli.account_key import KeyFile, load_key
+from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, usd, when
 from fallow.domain.calls import ReportPrice
@@ -37,13 +37,13 @@ def report(
     json: Json = False,
 ) -> None:
     """Say what one token is worth, in USD. Only the word of feeds that the operator has named counts."""
-    from fallow.domain.wallets import sign_text  # noqa: PLC0415 - not installed with every part of Fallow
+    from fallow.bootstrap.account_key import signed_text  # noqa: PLC0415 - not installed with every part of Fallow
 
-    worth, unsure, private = microusd(price), microusd(doubt), load_key(key)
+    worth, unsure = microusd(price), microusd(doubt)
     now = int(datetime.now(UTC).timestamp() * 1000)
     with profiles.connect() as client:
         text = price_text(client.network().net, worth, unsure, now)
-        signature = "0x" + sign_text(private, text).hex()
+        signature = "0x" + signed_text(key or default_file(), text).hex()
         told = ReportPrice(price_microusd=worth, doubt_microusd=unsure, at_ms=now, signature=signature)
         _show(client.report_price(told), as_json=json)
 

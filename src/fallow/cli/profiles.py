@@ -111,6 +111,14 @@ def connect() -> Client:
     return client_of(load())
 
 
+def client_at(url: str, ca: Path | None) -> Client:
+    """Return a client without a key of the network at `url`, or where that is "", of the one in use with its key.
+
+    `ca` is the file of that network's own authority (PEM). The caller closes it.
+    """
+    return client_of(Profile(url, "", read_ca(ca) if ca else "")) if url else connect()
+
+
 def _stored(path: Path) -> Profile:
     try:
         fields = tomllib.loads(path.read_text())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
-from fallow.cli.account_key import KeyFile, load_key
+from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import token_units, tokens, when
 from fallow.cli.wallet import with_wallet
@@ -86,12 +86,12 @@ def release(*, operator: Operator = "", id_: Id = "", key: KeyFile = None, json:
 @app.command
 def take(percent: str, /, *, key: KeyFile = None, json: Json = False) -> None:
     """Say as an operator what you keep of what others' stake with you earns, in percent. Until you do, you keep all."""
-    from fallow.domain.wallets import address_of, sign_text  # noqa: PLC0415 - not installed with every part
+    from fallow.bootstrap.account_key import account_signer, signed_text  # noqa: PLC0415 - not installed with every part
 
-    private, ppm = load_key(key), _ppm(percent)
-    account, now = address_of(private), int(datetime.now(UTC).timestamp() * 1000)
+    path, ppm = key or default_file(), _ppm(percent)
+    account, now = account_signer(path).address, int(datetime.now(UTC).timestamp() * 1000)
     with profiles.connect() as client:
-        signature = "0x" + sign_text(private, take_text(client.network().net, account, ppm, now)).hex()
+        signature = "0x" + signed_text(path, take_text(client.network().net, account, ppm, now)).hex()
         client.set_take(SetTake(account=address_text(account), take_ppm=ppm, at_ms=now, signature=signature))
     if json:
         show_json({"account": address_text(account), "take_ppm": ppm})

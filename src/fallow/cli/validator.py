@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from fallow.cli.account_key import KeyFile, load_key
+from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, clean, say, show_json, table, tell
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address_text
@@ -39,11 +39,11 @@ def run(
     It needs nothing of the network but its address: everything is held against signatures and hashes. With --once the
     exit code is 1 when an epoch is refused.
     """
+    from fallow.bootstrap.account_key import account_signer  # noqa: PLC0415 - not installed with every part of Fallow
     from fallow.bootstrap.validator import Assignment, run_validator  # noqa: PLC0415 - heavy, and not for the help
-    from fallow.domain.wallets import address_of  # noqa: PLC0415 - not installed with every part of Fallow
     from fallow.sdk.trust import verifying  # noqa: PLC0415 - as above
 
-    private = load_key(key)
+    signer = account_signer(key or default_file())
     found: list[Seen] = []
 
     def report(seen: Seen) -> None:
@@ -52,8 +52,8 @@ def run(
             _say(seen)
 
     if not json:
-        tell(f"Validator {address_text(address_of(private))} judges {url}.")
-    assignment = Assignment(url, _key(network_key), private, home.expanduser().resolve(), verifying(ca))
+        tell(f"Validator {address_text(signer.address)} judges {url}.")
+    assignment = Assignment(url, _key(network_key), signer, home.expanduser().resolve(), verifying(ca))
     run_validator(assignment, report, once=once)
     if json:
         show_json([_view(seen) for seen in found])

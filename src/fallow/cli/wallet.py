@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
-from fallow.cli.account_key import KeyFile, default_file, load_key, new
+from fallow.cli.account_key import KeyFile, default_file, new
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, token_units, tokens, usd
 from fallow.domain.chains import chain_id_of
@@ -149,9 +149,9 @@ def withdraw(
 
 
 def _own_account(key: KeyFile) -> str:
-    from fallow.domain.wallets import address_of  # noqa: PLC0415 - not installed with every part
+    from fallow.bootstrap.account_key import account_signer  # noqa: PLC0415 - not installed with every part of Fallow
 
-    return address_text(address_of(load_key(key)))
+    return address_text(account_signer(key or default_file()).address)
 
 
 @app.command

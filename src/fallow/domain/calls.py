@@ -46,6 +46,9 @@ SIGN_ORDER = "registry.delegations.sign_order"
 COUNTERSIGN = "registry.delegations.countersign"
 MUTUAL = "registry.delegations.mutual"
 
+PAYOUT = "registry.payout"
+PAYEE = "registry.payee"
+
 DELEGATION_S = 90 * 86_400
 STDIN_CHARS_MAX = 64 << 10
 DELEGATION_S_MAX = 366 * 86_400
@@ -476,6 +479,27 @@ class Withdraw(Request, frozen=True, kw_only=True):
 
     account: str
     withdrawal: Withdrawal
+
+
+AccountText = Annotated[str, Meta(pattern="^0x[0-9a-f]{40}$", max_length=42)]
+
+
+class PayoutTo(Request, frozen=True, kw_only=True):
+    """Where the earnings of a custodial account shall go."""
+
+    to: AccountText
+
+
+class Payout(Request, frozen=True, kw_only=True):
+    """Where an account's earnings shall go, with its signature over `fallow.domain.payees.payout_text` (hex).
+
+    Without one the network signs for an account whose key it keeps: only gateways ask so, for that account's API key.
+    """
+
+    account: AccountText
+    to: AccountText
+    signed_at_s: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+    signature: Annotated[str, Meta(pattern="^([0-9a-f]{130})?$", max_length=130)] = ""
 
 
 class Fund(Request, frozen=True, kw_only=True):

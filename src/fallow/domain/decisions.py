@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fallow.domain.chain_facts import CHAIN_FACTS
-from fallow.domain.facts import CreditWithdrawn, LeaseSettled, NodeShown
+from fallow.domain.facts import AccountPayout, CreditWithdrawn, LeaseSettled, NodeShown
 from fallow.domain.network_facts import NETWORK_FACTS
 from fallow.domain.price_facts import PRICE_FACTS
 from fallow.domain.records import Body
@@ -18,6 +18,7 @@ DECISIONS: tuple[type[Body], ...] = (
     LeaseSettled,
     NodeShown,
     CreditWithdrawn,
+    AccountPayout,
     *CHAIN_FACTS,
     *NETWORK_FACTS,
     *PRICE_FACTS,

@@ -208,6 +208,17 @@ class CreditWithdrawn(Body, frozen=True, kw_only=True):
     payer: Annotated[bytes, Meta(max_length=20)] = b""
 
 
+class AccountPayout(Body, frozen=True, kw_only=True):
+    """An account's signed word (`fallow.domain.payees.payout_text`) that what it earns is paid `to` an address."""
+
+    kind: ClassVar[str] = "account.payout"
+    version: ClassVar[int] = 1
+    account: AccountId
+    to: AccountId
+    signed_at_s: Count
+    signature: Annotated[bytes, Meta(min_length=65, max_length=65)]
+
+
 CORE_FACTS: tuple[type[Body], ...] = (
     NodeEnrolled,
     NodeBound,
@@ -221,6 +232,7 @@ CORE_FACTS: tuple[type[Body], ...] = (
     LeaseSettled,
     NodeShown,
     CreditWithdrawn,
+    AccountPayout,
     *CHAIN_FACTS,
     *NETWORK_FACTS,
     *PRICE_FACTS,

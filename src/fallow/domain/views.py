@@ -332,6 +332,18 @@ class BalanceView(View, frozen=True, kw_only=True):
         return not any(amount for part in parts for name, amount in part.items() if name != TEST_CLASS)
 
 
+class PayeeView(View, frozen=True, kw_only=True):
+    """To whom an account's earnings go now, and to whom from `effective_at` on, beginning with the epoch after.
+
+    `pending` is "" where no change waits.
+    """
+
+    account: str
+    paid_to: str
+    pending: str = ""
+    effective_at: int = 0
+
+
 class WithdrawalView(View, frozen=True, kw_only=True):
     """Paid credits that have left an account. The root of the epoch in which it is recorded owes them to `to`.
 

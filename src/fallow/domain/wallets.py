@@ -20,7 +20,7 @@ def address_of(key: PrivateKey) -> bytes:
 
 def sign_text(key: PrivateKey, text: str) -> bytes:
     """Sign a text as `personal_sign` does; 65 bytes r, s, v."""
-    return sign_digest(key, _eip191(text))
+    return sign_digest(key, text_digest(text))
 
 
 def signer_of(text: str, signature: bytes) -> bytes:
@@ -29,7 +29,13 @@ def signer_of(text: str, signature: bytes) -> bytes:
     Raises:
         InvalidInput: this is no such signature.
     """
-    return _recover(_eip191(text), signature)
+    return _recover(text_digest(text), signature)
+
+
+def text_digest(text: str) -> bytes:
+    """The hash that `personal_sign` signs for a text."""
+    data = text.encode()
+    return keccak(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode() + data)
 
 
 def sign_digest(key: PrivateKey, digest: bytes) -> bytes:
@@ -67,8 +73,3 @@ def _recover(digest: bytes, signature: bytes) -> bytes:
 
 def _address(key: PublicKey) -> bytes:
     return keccak(key.format(compressed=False)[1:])[-20:]
-
-
-def _eip191(text: str) -> bytes:
-    data = text.encode()
-    return keccak(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode() + data)

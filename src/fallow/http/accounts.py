@@ -6,10 +6,11 @@ from litestar import delete, get, post
 from litestar.params import JSONBody
 
 from fallow.domain import calls
-from fallow.domain.views import BalanceView, StatementLine, SubscriptionView, WithdrawalView
-from fallow.http.answers import keyed
-from fallow.http.auth import buyer
-from fallow.http.params import Account, AfterId, AfterLine, Limit, Parts, SubscriptionId
+from fallow.domain.errors import NotAllowed
+from fallow.domain.views import BalanceView, PayeeView, StatementLine, SubscriptionView, WithdrawalView
+from fallow.http.answers import keyed, public
+from fallow.http.auth import anyone, buyer
+from fallow.http.params import Account, AccountId, AfterId, AfterLine, Limit, Parts, SubscriptionId
 
 
 @get("/v1/account", guards=[buyer], responses=keyed(), tags=["account"])
@@ -49,4 +50,24 @@ async def withdraw(gateway: Parts, payer: Account, data: JSONBody[calls.Withdraw
     return await gateway.ask(calls.WITHDRAW, calls.Withdraw(account=payer, withdrawal=data), WithdrawalView)
 
 
-ROUTES = [balance, statement, withdraw, subscriptions, unsubscribe]
+@post("/v1/account/payout", guards=[buyer], responses=keyed(404, 409, 413), tags=["account"])
+async def own_payout(gateway: Parts, payer: Account, data: JSONBody[calls.PayoutTo]) -> PayeeView:
+    """Have the earnings of your account go to another address, 72 hours from now, if the network keeps its key."""
+    return await gateway.ask(calls.PAYOUT, calls.Payout(account=payer, to=data.to), PayeeView)
+
+
+@post("/v1/payouts", guards=[anyone], responses=public(403, 404, 409, 413), tags=["account"])
+async def payout(gateway: Parts, data: JSONBody[calls.Payout]) -> PayeeView:
+    """Have the earnings of an account go to another address, 72 hours from now, by its own signature: no key needed."""
+    if not data.signature:
+        raise NotAllowed("payout.signature", "The account's signature is missing.", "fallow account payout ADDRESS")
+    return await gateway.ask(calls.PAYOUT, data, PayeeView)
+
+
+@get("/v1/payouts/{account_id:str}", guards=[anyone], responses=public(404), tags=["account"])
+async def payee(gateway: Parts, account_id: AccountId) -> PayeeView:
+    """To whom an account's earnings go, and what change waits: for everybody, so that a theft is seen in time."""
+    return await gateway.ask(calls.PAYEE, calls.AccountRef(account=account_id), PayeeView)
+
+
+ROUTES = [own_payout, payout, payee, balance, statement, withdraw, subscriptions, unsubscribe]

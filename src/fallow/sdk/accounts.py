@@ -23,6 +23,7 @@ from fallow.domain.views import (
     MishapView,
     NetworkView,
     NodeView,
+    PayeeView,
     RerunView,
     ReserveView,
     StatementLine,
@@ -70,6 +71,19 @@ class AccountCalls(Wire):
         """A page of your account's movements, the oldest first; `after` is the last id seen."""
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/account/statement", list[StatementLine], query=query)
+
+    async def payee(self, account: str) -> PayeeView:
+        """To whom an account's earnings go, and what change of that waits."""
+        return await self._call("GET", f"/v1/payouts/{_checked(account)}", PayeeView)
+
+    async def change_payout(self, account: str, to: str, signed_at_s: int, signature: str) -> PayeeView:
+        """Have the earnings of an account go elsewhere: by its signature over `fallow.domain.payees.payout_text`."""
+        body = {"account": _checked(account), "to": _checked(to), "signed_at_s": signed_at_s, "signature": signature}
+        return await self._call("POST", "/v1/payouts", PayeeView, body=body, again=False)
+
+    async def change_own_payout(self, to: str) -> PayeeView:
+        """Have the earnings of your API key's account go elsewhere, if the network keeps its key."""
+        return await self._call("POST", "/v1/account/payout", PayeeView, body={"to": _checked(to)}, again=False)
 
     async def withdraw(self, to: str, amount_microusd: int, *, withdrawal_id: str = "") -> WithdrawalView:
         """Have paid credits owed to the account `to` in the settlement asset. The same `withdrawal_id` counts once."""

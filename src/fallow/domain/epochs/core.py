@@ -9,6 +9,7 @@ from fallow.domain.bindings import binding_text
 from fallow.domain.epochs.chain_records import ChainRecords
 from fallow.domain.epochs.metering import ACCEPTED, Found
 from fallow.domain.epochs.reading import Filed
+from fallow.domain.epochs.redirecting import Payees
 from fallow.domain.epochs.seeds import Seeds
 from fallow.domain.epochs.state import State
 from fallow.domain.epochs.withdrawing import Withdrawals
@@ -43,6 +44,7 @@ class Core:
         self.chain = ChainRecords(epoch.net, epoch.network, opening.carried)
         self.withdrawals = Withdrawals(epoch.network)
         self.seeds = Seeds(epoch.net, epoch.network)
+        self.payees = Payees(epoch.net, epoch.network, opening.carried)
         self._epoch = epoch
         self._take: Mapping[str, Callable[[Filed], Found]] = {
             NodeEnrolled.kind: self._enrolled,
@@ -50,6 +52,7 @@ class Core:
             NodeShown.kind: self._shown,
             Withdrawals.kind: self.withdrawals.verify,
             SeedDrawn.kind: self.seeds.verify,
+            Payees.kind: self.payees.verify,
             **self.chain.takes,
         }
 

@@ -20,6 +20,7 @@ from fallow.domain.epochs.lines import INCENTIVE, USAGE, Line, LineKey, Tally
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.plugins import score_of
 from fallow.domain.epochs.reading import Filed
+from fallow.domain.epochs.redirecting import SECTION as PAYEES
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.shares import SECTION as RETURNED
 from fallow.domain.epochs.shares import (
@@ -86,7 +87,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     earned = payouts(usage, incentive, kept, rules)
     shared = chain.stakes.shared(earned, rules.token)
     owed = Counter(opening.owed)
-    owed.update(shared)
+    owed.update(core.payees.redirected(shared))
     owed.update(owed_for(core.withdrawals.owed, rules))
     lines = [
         read.tallies.get(key, Tally()).line(key, scores.get(key, 0), usage.get(key, 0), incentive[key], kept.rows(key))
@@ -103,6 +104,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
             **read.carried,
             **kept.carried,
             **chain.rows(),
+            PAYEES: core.payees.rows(epoch.until_ms),
             ECONOMY: economy.rows(),
             RETURNED: returned_rows(returned),
         },

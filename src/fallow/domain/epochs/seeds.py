@@ -48,7 +48,7 @@ class Pledge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def make(cls, key: PrivateKey, validator: bytes, net: str, number: int, part: bytes) -> Self:
         """Commit to a part: 32 random bytes that nobody else knows yet."""
         commitment = commitment_of(net, number, validator, part)
-        signature = sign_digest(key, _digest(net, number, commitment))
+        signature = sign_digest(key, pledge_digest(net, number, commitment))
         return cls(net=net, number=number, commitment=commitment, signature=signature)
 
     @classmethod
@@ -73,7 +73,7 @@ class Pledge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Raises:
             InvalidInput: the signature does not hold.
         """
-        return Address(signer_of_digest(_digest(self.net, self.number, self.commitment), self.signature))
+        return Address(signer_of_digest(pledge_digest(self.net, self.number, self.commitment), self.signature))
 
 
 class Joint(NamedTuple):
@@ -168,6 +168,6 @@ class Seeds:
         return ACCEPTED
 
 
-def _digest(net: str, number: int, commitment: bytes) -> bytes:
+def pledge_digest(net: str, number: int, commitment: bytes) -> bytes:
     """Another first byte than EIP-712's 0x19, so that no pledge is a vote."""
     return keccak(b"fallow/seed-pledge/1\0" + encode([net, number, commitment]))

@@ -1,0 +1,53 @@
+"""An account's key under a passphrase, as Ethereum's wallets keep it (Web3 Secret Storage, version 3)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from fallow.domain.errors import InvalidInput, NotAllowed
+
+SCRYPT_MAX = 1 << 23
+"""Of n times r: a file from elsewhere may ask for as much memory as it likes, this is 1 GiB."""
+
+
+def sealed(key: bytes, passphrase: str) -> bytes:
+    """Encrypt a key of 32 bytes; the file takes a second and 256 MiB to open, so that guessing is slow."""
+    keyfile = _library().create_keyfile_json(key, passphrase.encode(), kdf="scrypt")
+    return json.dumps(keyfile).encode() + b"\n"
+
+
+def opened(data: bytes, passphrase: str) -> bytes:
+    """Decrypt the key.
+
+    Raises:
+        InvalidInput: it is no such file, or asks for too much.
+        NotAllowed: the passphrase is another one.
+    """
+    try:
+        keyfile: Any = json.loads(data)
+        asked = keyfile["crypto"]["kdfparams"]
+        if int(asked.get("n", 0)) * int(asked.get("r", 0)) > SCRYPT_MAX:
+            raise InvalidInput("keystore.costly", "To open it takes more than 1 GiB of memory.")
+        key: bytes = _library().decode_keyfile_json(keyfile, passphrase.encode())
+    except ValueError as error:
+        if "MAC mismatch" in str(error):
+            raise NotAllowed("keystore.passphrase", "This passphrase does not open it.", "Try again.") from error
+        raise _malformed() from error
+    except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        raise _malformed() from error
+    return key
+
+
+def _malformed() -> InvalidInput:
+    return InvalidInput("keystore.malformed", "This is no backup of a key.", "fallow account backup makes one.")
+
+
+def _library() -> Any:  # noqa: ANN401 - a module
+    """It loads py_ecc, which would let nested JSON overflow the stack: see `fallow.domain.transactions`."""
+    limit = sys.getrecursionlimit()
+    import eth_keyfile  # noqa: PLC0415 - as above
+
+    sys.setrecursionlimit(limit)
+    return eth_keyfile

@@ -1,0 +1,27 @@
+"""To whom accounts are paid, in memory."""
+
+from __future__ import annotations
+
+from fallow.adapters.memory.database import memory_transaction
+from fallow.domain.payees import Payee
+from fallow.ports.database import Transaction
+
+
+class MemoryPayeeStore:
+    """See `fallow.ports.payees.PayeeStore`."""
+
+    def __init__(self) -> None:
+        self._payees: dict[bytes, Payee] = {}
+
+    async def payee(self, tx: Transaction, account: bytes) -> Payee | None:
+        """The latest word of an account."""
+        memory_transaction(tx)
+        return self._payees.get(account)
+
+    async def put(self, tx: Transaction, payee: Payee) -> bool:
+        """Keep an account's word."""
+        known = self._payees.get(payee.account)
+        if known is not None and known.signed_at_s >= payee.signed_at_s:
+            return False
+        memory_transaction(tx).put(self._payees, payee.account, payee)
+        return True

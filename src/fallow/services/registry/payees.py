@@ -1,0 +1,119 @@
+"""Where accounts are paid: their own signed word becomes a record, and is shown to everybody while it waits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fallow.domain import calls
+from fallow.domain.decisions import Decision
+from fallow.domain.errors import Conflict, NotAllowed, NotFound, TooMuch
+from fallow.domain.facts import AccountPayout
+from fallow.domain.identity import address, address_text
+from fallow.domain.payees import Payee, at, changed, payout_text
+from fallow.domain.views import PayeeView
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.decisions import DecisionStore
+from fallow.ports.payees import PayeeStore
+from fallow.ports.registry_store import RegistryStore
+from fallow.ports.rpc import serve
+from fallow.services.registry.custody import Custody
+
+QUEUE = "registry"
+PAUSE_S = 60
+"""Between two words of one account: each is a record for ever."""
+
+
+class Payees:
+    """Answers `registry.payout` and `registry.payee`. Several copies may run: all state is in the stores."""
+
+    def __init__(
+        self,
+        *,
+        net: str,
+        custody: Custody,
+        bus: Bus,
+        clock: Clock,
+        database: Database,
+        registry: RegistryStore,
+        store: PayeeStore,
+        decisions: DecisionStore,
+    ) -> None:
+        self._net = net
+        self._custody = custody
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._registry = registry
+        self._store = store
+        self._decisions = decisions
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while the context is open."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(serve(self._bus, calls.PAYOUT, calls.Payout, self.payout, queue=QUEUE))
+            await stack.enter_async_context(serve(self._bus, calls.PAYEE, calls.AccountRef, self.payee, queue=QUEUE))
+            yield
+
+    async def payout(self, request: calls.Payout) -> PayeeView:
+        """Take an account's word. Without a signature the network signs for an account whose key it keeps.
+
+        Raises:
+            NotFound: nobody here has this account.
+            NotAllowed: the account has not signed it, and keeps its own key.
+            Conflict: it has signed as late or later before.
+            TooMuch: it has just signed something else.
+            InvalidInput: see `changed`.
+        """
+        account, to, now = address(request.account), address(request.to), self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            before = await self._known(tx, account)
+            signed_at_s, signature = request.signed_at_s, bytes.fromhex(request.signature)
+            if not signature:
+                signed_at_s = now // 1000
+                signature = await self._signed(tx, account, to, signed_at_s)
+            after = changed(before, self._net, to, signed_at_s, signature, now)
+            if signed_at_s - before.signed_at_s < PAUSE_S:
+                raise TooMuch("payout.too_often", "The account has signed another word a moment ago.", "Wait a minute.")
+            if not await self._store.put(tx, after):
+                raise Conflict(
+                    "payout.replayed", "The account has just signed something else.", "Look, and sign again."
+                )
+            body = AccountPayout(account=account, to=to, signed_at_s=signed_at_s, signature=signature)
+            await self._decisions.add(tx, [Decision(now, body)])
+        return _view(after)
+
+    async def payee(self, request: calls.AccountRef) -> PayeeView:
+        """Show to whom an account is paid, and from when on to whom else.
+
+        Raises:
+            NotFound: nobody here has this account.
+        """
+        async with self._database.transaction() as tx:
+            known = await self._known(tx, address(request.account))
+        return _view(at(known, self._clock.now_ms()))
+
+    async def _known(self, tx: Transaction, account: bytes) -> Payee:
+        if not await self._registry.has_account(tx, account):
+            raise NotFound("account.unknown", f"Nobody here has the account {address_text(account)}.")
+        return await self._store.payee(tx, account) or Payee(account, account)
+
+    async def _signed(self, tx: Transaction, account: bytes, to: bytes, signed_at_s: int) -> bytes:
+        index = await self._registry.custody_index(tx, account)
+        if index is None:
+            raise NotAllowed(
+                "payout.own_key", "This account keeps its own key.", "Sign with it: fallow account payout --key FILE"
+            )
+        return self._custody.sign(index, payout_text(self._net, account, to, signed_at_s))
+
+
+def _view(payee: Payee) -> PayeeView:
+    return PayeeView(
+        account=address_text(payee.account),
+        paid_to=address_text(payee.paid_to),
+        pending=address_text(payee.pending) if payee.pending else "",
+        effective_at=payee.effective_at,
+    )

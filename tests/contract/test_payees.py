@@ -1,0 +1,53 @@
+"""To whom accounts are paid: the same on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.payees import MemoryPayeeStore
+from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.adapters.postgres.payees import PostgresPayeeStore
+from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.domain.payees import Payee
+from fallow.ports.database import Database
+from fallow.ports.payees import PayeeStore
+
+Stores = tuple[Database, PayeeStore]
+ONE, TWO = b"1" * 20, b"2" * 20
+
+
+@pytest.fixture
+async def postgres_payees(postgres_dsn: str) -> AsyncIterator[Stores]:
+    async with open_database(postgres_dsn, pool_size=2) as database:
+        await migrate(database, builtin("registry"))
+        async with database.transaction() as tx:
+            for account in (ONE, TWO):
+                await PostgresRegistryStore().add_account(tx, account, None, 1)
+        yield database, PostgresPayeeStore()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def payees(request: pytest.FixtureRequest) -> Stores:
+    if request.param == "memory":
+        return MemoryDatabase(), MemoryPayeeStore()
+    made: Stores = request.getfixturevalue("postgres_payees")
+    return made
+
+
+async def test_the_latest_word_of_an_account_stays(payees: Stores) -> None:
+    database, store = payees
+    first = Payee(ONE, ONE, TWO, 1 << 45, 100)
+    async with database.transaction() as tx:
+        assert await store.payee(tx, ONE) is None
+        assert await store.put(tx, first)
+    async with database.transaction() as tx:
+        assert not await store.put(tx, first._replace(pending=ONE))
+        assert not await store.put(tx, first._replace(signed_at_s=99))
+        assert await store.payee(tx, ONE) == first
+        assert await store.put(tx, Payee(ONE, TWO, signed_at_s=101))
+        assert await store.payee(tx, ONE) == Payee(ONE, TWO, signed_at_s=101)
+        assert await store.payee(tx, TWO) is None

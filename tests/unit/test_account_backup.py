@@ -1,0 +1,97 @@
+"""An account's key in a file under a passphrase: it comes back, in the form of other wallets, and not without that."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from pathlib import Path
+
+import pytest
+from coincurve import PrivateKey
+
+from fallow.adapters.keystore import opened
+from fallow.cli import main
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed
+from fallow.domain.wallets import address_of
+
+# The test vector of the format's own page (Web3 Secret Storage Definition), with scrypt.
+VECTOR = {
+    "crypto": {
+        "cipher": "aes-128-ctr",
+        "cipherparams": {"iv": "83dbcc02d8ccb40e466191a123791e0e"},
+        "ciphertext": "d172bf743a674da9cdad04534d56926ef8358534d458fffccd4e6ad2fbde479c",
+        "kdf": "scrypt",
+        "kdfparams": {
+            "dklen": 32,
+            "n": 262144,
+            "r": 1,
+            "p": 8,
+            "salt": "ab0c7876052600dd703518d6fc3fe8984592145b591fc8fb5c6d43190334ba19",
+        },
+        "mac": "2103ac29920d71da29f15d75b4a16dbe95cfd7ff8faea1056c33131d846e3097",
+    },
+    "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6",
+    "version": 3,
+}
+KEY = bytes.fromhex("7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d")
+
+
+def test_a_file_of_another_wallet_opens() -> None:
+    assert opened(json.dumps(VECTOR).encode(), "testpassword") == KEY
+    with pytest.raises(NotAllowed, match="passphrase"):
+        opened(json.dumps(VECTOR).encode(), "another")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        json.dumps({**VECTOR, "version": 9}).encode(),
+        json.dumps({**VECTOR, "crypto": {"kdfparams": {"n": 1 << 40, "r": 8}}}).encode(),
+        json.dumps({**VECTOR, "crypto": {"kdfparams": []}}).encode(),
+    ],
+)
+def test_what_is_no_backup_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        opened(data, "testpassword")
+
+
+def test_a_key_comes_back_and_nothing_is_overwritten(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, backup, passphrase = tmp_path / "key", tmp_path / "backup.json", tmp_path / "passphrase"
+    passphrase.write_text("correct horse battery\n")
+    words = ["--passphrase-file", str(passphrase), "--json"]
+
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main.run(["account", *arguments])
+        said = capfd.readouterr()
+        return code, said.out + said.err
+
+    account = json.loads(run("new", "--key", str(key), "--json")[1])["account"]
+    assert json.loads(run("backup", str(backup), "--key", str(key), *words)[1])["account"] == account
+    assert backup.stat().st_mode & 0o077 == 0
+    assert key.read_text().strip() not in backup.read_text()
+    assert "account.key_exists" in run("backup", str(backup), "--key", str(key), *words)[1]
+    assert "account.key_exists" in run("restore", str(backup), "--key", str(key), *words)[1]
+    again = tmp_path / "again"
+    assert json.loads(run("restore", str(backup), "--key", str(again), *words)[1])["account"] == account
+    assert address_of(PrivateKey(bytes.fromhex(again.read_text()))).hex() == account.removeprefix("0x")
+    assert again.stat().st_mode & 0o077 == 0
+
+    typed = iter(["another one", "correct horse", "correct hearse", "short", "short"])
+    monkeypatch.setattr(getpass, "getpass", lambda _: next(typed))
+    assert "keystore.passphrase" in run("restore", str(backup), "--key", str(tmp_path / "third"))[1]
+    assert not (tmp_path / "third").exists()
+    assert "keystore.typed" in run("backup", str(tmp_path / "fourth"), "--key", str(key))[1]
+    assert "keystore.short" in run("backup", str(tmp_path / "fourth"), "--key", str(key))[1]
+    assert not (tmp_path / "fourth").exists()
+    assert "keystore.none" in run("restore", str(tmp_path / "fourth"), "--key", str(tmp_path / "fifth"), *words)[1]
+
+
+def test_errors_have_codes() -> None:
+    with pytest.raises(FallowError) as raised:
+        opened(b"{", "x")
+    assert raised.value.code == "keystore.malformed"
