@@ -74,7 +74,7 @@ async def test_promises_are_found_again(stores: Stores) -> None:
 
 
 async def test_a_number_is_taken_once(stores: Stores) -> None:
-    opening = StoredOpening(b"r" * 32, "label", b"s" * 32, b"value")
+    opening = StoredOpening(b"r" * 32, "label", b"s" * 32, b"value", ATTIC)
     await append(stores, batch(ATTIC, 1, 0), openings=[opening])
     with pytest.raises(Conflict, match="exists already"):
         await append(stores, batch(CELLAR, 1, 0), batch(ATTIC, 1, 0))
@@ -86,8 +86,23 @@ async def test_a_number_is_taken_once(stores: Stores) -> None:
     assert len(await log(stores)) == 2
 
 
+async def test_what_is_erased_is_gone_and_does_not_come_back(stores: Stores) -> None:
+    mine, other, old = (
+        StoredOpening(bytes([number]) * 32, "label", b"s" * 32, b"value", subject)
+        for number, subject in enumerate((ATTIC, CELLAR, b""))
+    )
+    await append(stores, batch(ATTIC, 1, 0), openings=[mine, other, old])
+    async with stores.database.transaction() as tx:
+        assert await stores.ingest.erase(tx, [b"a" * 20, ATTIC]) == 2
+        assert await stores.ingest.erase(tx, [b"a" * 20, ATTIC]) == 0
+    again = [one._replace(record=b"r" * 32, subject=subject) for one, subject in ((mine, ATTIC), (mine, b"a" * 20))]
+    await append(stores, batch(ATTIC, 1, 1), openings=again)
+    async with stores.database.transaction() as tx:
+        assert await stores.ingest.erase(tx, [CELLAR, b"a" * 20, ATTIC]) == 1
+
+
 async def test_a_rollback_leaves_nothing_of_a_batch(stores: Stores) -> None:
-    opening = StoredOpening(b"r" * 32, "label", b"s" * 32, b"value")
+    opening = StoredOpening(b"r" * 32, "label", b"s" * 32, b"value", ATTIC)
     await append(stores, batch(ATTIC, 1, 0))
     async with rolled_back(stores) as tx:
         await stores.ingest.append(tx, [batch(ATTIC, 1, 1), batch(CELLAR, 1, 0)], [opening])

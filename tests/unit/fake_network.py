@@ -85,6 +85,7 @@ class FakeNetwork:
         self.leases: dict[str, list[views.LeaseView]] = {}
         self.signed: list[calls.SignOrder] = []
         self.mutual: set[str] = set()
+        self.nodes: list[views.NodeView] = []
         self.checks = 0
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
@@ -116,7 +117,7 @@ class FakeNetwork:
             calls.CREATE_TOKEN: (calls.CreateToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
             calls.CREATE_KEY: (calls.CreateKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
-            calls.OFFERS: (dict, lambda _: _soon([])),
+            calls.OFFERS: (dict, lambda _: _soon(self.nodes)),
             calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),
             calls.SUBMIT: (calls.Submit, self.submit),
             calls.JOB: (calls.JobRef, self.job),

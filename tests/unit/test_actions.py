@@ -136,6 +136,28 @@ async def test_what_cannot_be_done_is_refused(world: Operated) -> None:
     assert world.cut == []
 
 
+async def test_who_is_erased_has_no_names_and_no_keys_and_stays_an_account(world: Operated) -> None:
+    (row,) = [row for row in await world.nodes() if row.node == CELLAR]
+    owner = address_text(row.account)
+    key, other = await world.key(owner), await world.key()
+    await world.act(1, "vouch", owner, "contract 17")
+    async with world.database.transaction() as tx:
+        await world.store.observe(tx, CELLAR, "192.0.2.0/24", 1)
+    done = await world.act(2, "erase", owner, "asked for it")
+    assert await world.act(2, "erase", owner, "asked for it") == done
+    with pytest.raises(FallowError, match=r"key"):
+        await world.check(key.secret)
+    await world.check(other.secret)
+    (left,) = [row for row in await world.enrolled() if row.node == CELLAR.hex()]
+    assert (left.account, left.label, left.vouched_reason, left.banned_reason) == (owner, "", "", "")
+    async with world.database.transaction() as tx:
+        assert await world.store.networks(tx) == {}
+    assert world.cut == [], "it may go on under its address"
+    assert await world.refused(3, "erase", OPERATOR) == "erase.own_account"
+    assert await world.refused(3, "erase", ATTIC.hex()) == "erase.account"
+    assert await world.refused(3, "erase", "0x" + "11" * 20) == "erase.unknown"
+
+
 async def test_an_owner_is_vouched_for_until_it_is_taken_back(world: Operated) -> None:
     (row,) = [row for row in await world.nodes() if row.node == CELLAR]
     owner = address_text(row.account)

@@ -62,8 +62,15 @@ def test_nodes_and_accounts_are_banned_with_a_reason(client: CannedClient, capfd
     assert main.run(["node", "ban", node]) == 2
     assert main.run(["node", "vouch", BUYER, "--reason", "contract 17"]) == 0
     assert f"Vouched for: {BUYER} (contract 17)" in capfd.readouterr().out
+    assert main.run(["node", "erase", BUYER, "--reason", "asked for it"]) == 0
+    assert f"Erased what was known of: {BUYER} (asked for it)" in capfd.readouterr().out
     acts = [values for name, values in client.asked if name == "act"]
-    assert acts == [("ban", node, "sent spam"), ("unban", BUYER, "paid up"), ("vouch", BUYER, "contract 17")]
+    assert acts == [
+        ("ban", node, "sent spam"),
+        ("unban", BUYER, "paid up"),
+        ("vouch", BUYER, "contract 17"),
+        ("erase", BUYER, "asked for it"),
+    ]
 
 
 def test_bans_are_listed(client: CannedClient, capfd: pytest.CaptureFixture[str]) -> None:

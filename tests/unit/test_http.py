@@ -27,6 +27,7 @@ from fallow.ports.rpc import serve
 from fallow.sdk.signing import BuyerKey
 from tests.network import until
 from tests.unit import fake_network
+from tests.unit.canned_client import CannedClient
 from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR, OPERATOR_KEY, OTHER_KEY, FakeNetwork
 
 NODE = SigningKey(b"1" * 32)
@@ -616,6 +617,13 @@ async def test_errors_of_services_keep_their_meaning(http: httpx2.AsyncClient) -
     assert (error.kind, error.hint) == ("InsufficientFunds", "Add credits.")
     assert refused(await http.get("/v1/nothing"), 404, "http.not_found").kind == "NotFound"
     refused(await http.post("/healthz"), 405, "http.method")
+
+
+async def test_what_nodes_are_called_is_told_to_who_has_a_key(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    network.nodes = [msgspec.structs.replace(CannedClient().node, label="barn")]
+    assert [node["label"] for node in (await http.get("/v1/nodes")).json()] == [""]
+    assert [node["label"] for node in (await http.get("/v1/nodes", headers=key())).json()] == ["barn"]
+    refused(await http.get("/v1/nodes", headers={"Authorization": "Bearer fk_nobody"}), 401, "auth.key")
 
 
 async def test_a_silent_service_is_unavailable(network: FakeNetwork, http: httpx2.AsyncClient) -> None:

@@ -94,7 +94,7 @@ async def test_sealed_fields_go_beside_the_record(world: World) -> None:
     await world.deliver(node, batch, openings)
     (record,) = open_batch(batch, net=NET).records
     (stored,) = world.store.openings.values()
-    assert stored == (record_name(record.encode()), "label", SALT, encode("attic"))
+    assert stored == (record_name(record.encode()), "label", SALT, encode("attic"), record.node)
 
 
 async def test_what_was_altered_or_is_not_its_own_is_refused(world: World) -> None:

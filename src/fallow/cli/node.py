@@ -12,7 +12,7 @@ from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import when
 from fallow.domain.calls import What
 
-app = App(name="node", help="List enrolled machines, ban them, or vouch for their owners.")
+app = App(name="node", help="List enrolled machines, ban them, vouch for their owners, or forget them.")
 
 Reason = Annotated[str, Parameter(help="Why; it is kept in the log, and shown to whom it concerns.")]
 
@@ -57,8 +57,19 @@ def unvouch(account: str, /, *, reason: Reason, json: Json = False) -> None:
 
 
 @app.command
+def erase(account: str, /, *, reason: Reason, json: Json = False) -> None:
+    """Forget a person: names, networks and whose purchases were whose, wherever the network keeps them. For ever.
+
+    The account's keys are revoked. Its address stays, with what it earned and is owed, and so do the records that were
+    signed, in which private values are commitments alone: every old epoch still recomputes. Reasons, this one too, are
+    kept: write no names into them.
+    """
+    _act("erase", account, reason, as_json=json)
+
+
+@app.command
 def log(*, json: Json = False) -> None:
-    """Show who banned or vouched for whom, when and why, the latest first."""
+    """Show who banned, vouched for or erased whom, when and why, the latest first."""
     with profiles.connect() as client:
         found = client.actions()
     if json:
@@ -73,6 +84,7 @@ DONE: dict[What, str] = {
     "unban": "Let in again",
     "vouch": "Vouched for",
     "unvouch": "Not vouched for any more",
+    "erase": "Erased what was known of",
 }
 
 

@@ -54,6 +54,7 @@ STDIN_CHARS_MAX = 64 << 10
 DELEGATION_S_MAX = 366 * 86_400
 
 END_EPOCH = "epochs.end"
+ERASE = "openings.erase"
 END_NOW = "epochs.end_now"
 
 SUBMIT = "market.submit"
@@ -296,19 +297,27 @@ Subject = Annotated[str, Meta(pattern="^([0-9a-f]{64}|0x[0-9a-f]{40})$", max_len
 """A node's id, or an account's address."""
 
 
-What = Literal["ban", "unban", "vouch", "unvouch"]
+What = Literal["ban", "unban", "vouch", "unvouch", "erase"]
 
 
 class Action(Request, frozen=True, kw_only=True):
     """What an operator does to a node or an account. `id` (32 hex digits) makes the same action count once.
 
-    He vouches for accounts alone: their owners are people or organisations that he has identified.
+    He vouches for accounts alone, and erases what is known of them beside their addresses: their owners are people or
+    organisations.
     """
 
     id: Id
     what: What
     subject: Subject
     reason: Annotated[str, Meta(max_length=200, pattern=r"^(?=.*\S)[^\x00-\x1f\x7f]+$(?!\n)")]
+
+
+class Erased(Request, frozen=True, kw_only=True):
+    """How many private values were deleted, of an account and so many nodes."""
+
+    values: int
+    nodes: int
 
 
 class Act(Request, frozen=True, kw_only=True):

@@ -36,6 +36,14 @@ def anyone(connection: Connection, _: BaseRouteHandler) -> None:
     _gateway(connection).addresses.take(_address(connection))
 
 
+async def anyone_or_member(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Let everybody in; a key that comes along has to be valid, and says that its holder is no stranger."""
+    if "Authorization" in connection.headers:
+        connection.scope["auth"] = await _key(connection)
+    else:
+        anyone(connection, handler)
+
+
 async def buyer(connection: Connection, _: BaseRouteHandler) -> None:
     """Let in keys that may buy."""
     connection.scope["auth"] = await _key(connection, "buy")
@@ -75,7 +83,7 @@ async def _ticket_rights(connection: Connection) -> BlobRights:
     return BlobRights(ticket.owner.hex(), ticket.write_bytes_max, reads, ticket.lease, ticket.node)
 
 
-async def _key(connection: Connection, scope: str) -> KeyInfo:
+async def _key(connection: Connection, scope: str = "") -> KeyInfo:
     gateway = _gateway(connection)
     try:
         info = await gateway.keys.check(connection.headers.get("Authorization"))
@@ -84,7 +92,7 @@ async def _key(connection: Connection, scope: str) -> KeyInfo:
         gateway.addresses.take(_address(connection))
         raise
     gateway.senders.take(f"key {info.key_id}")
-    if scope not in info.scopes:
+    if scope and scope not in info.scopes:
         raise NotAllowed("scope.missing", f"This API key may not {scope}.", f"Use a key with the scope {scope!r}.")
     return info
 

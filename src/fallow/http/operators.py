@@ -147,9 +147,15 @@ async def reruns(gateway: Parts, limit: Limit = 200) -> list[RerunView]:
 
 @post("/v1/operator/actions", guards=[operator], responses=keyed(404, 409, 413), tags=["operator"])
 async def act(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], data: JSONBody[calls.Action]) -> ActionView:
-    """Ban a node or an account, vouch for an account's owner, or take that back. Who did it, and why, is kept."""
+    """Ban a node or an account, vouch for an account's owner, or take that back; or erase what is known of an account.
+
+    Who did it, and why, is kept. What was signed stays, as does the account's address: epochs are computed from them.
+    """
     asked = calls.Act(account=request.auth.account, key_id=request.auth.key_id, action=data)
-    return await gateway.ask(calls.ACT, asked, ActionView)
+    done = await gateway.ask(calls.ACT, asked, ActionView)
+    if data.what == "erase":
+        await gateway.ask(calls.ERASE, calls.AccountRef(account=done.subject), calls.Erased)
+    return done
 
 
 @get("/v1/operator/actions", guards=[operator], responses=keyed(), tags=["operator"])

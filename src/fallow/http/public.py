@@ -15,7 +15,7 @@ from fallow.domain import calls
 from fallow.domain.errors import NotFound
 from fallow.domain.views import NetworkView, NodeView
 from fallow.http.answers import public
-from fallow.http.auth import anyone
+from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.params import AfterNode, Limit, Parts, WheelName
@@ -69,10 +69,17 @@ async def join(gateway: Parts, data: JSONBody[calls.Join]) -> calls.Joined:
     return await gateway.ask(calls.JOIN, data, calls.Joined)
 
 
-@get("/v1/nodes", guards=[anyone], responses=public(), tags=["network"])
-async def nodes(gateway: Parts, after: AfterNode = "", limit: Limit = 200) -> list[NodeView]:
-    """Nodes by id and what they offer: at most so many, and fewer where they say much. The last page is empty."""
-    return await gateway.ask(calls.OFFERS, calls.Page(after=after, limit=limit), list[NodeView])
+@get("/v1/nodes", guards=[anyone_or_member], responses=public(401), tags=["network"])
+async def nodes(
+    gateway: Parts, request: Request[Any, Any, Any], after: AfterNode = "", limit: Limit = 200
+) -> list[NodeView]:
+    """Nodes by id and what they offer: at most so many, and fewer where they say much. The last page is empty.
+
+    What their owners call them is told to whoever has an API key, and to no stranger.
+    """
+    found = await gateway.ask(calls.OFFERS, calls.Page(after=after, limit=limit), list[NodeView])
+    stranger = request.scope.get("auth") is None
+    return [msgspec.structs.replace(node, label="") for node in found] if stranger else found
 
 
 def host_of(header: str) -> str:

@@ -54,12 +54,13 @@ class EpochEnd(NamedTuple):
 
 
 class StoredOpening(NamedTuple):
-    """A private value beside its record: erasable, in contrast to the record."""
+    """A private value beside its record: erasable, in contrast to the record. `subject` is whom it is about."""
 
     record: bytes
     field: str
     salt: bytes
     value: bytes
+    subject: bytes
 
 
 class IngestStore(Protocol):
@@ -86,6 +87,13 @@ class IngestStore(Protocol):
 
     async def append(self, tx: Transaction, batches: Sequence[StoredBatch], openings: Sequence[StoredOpening]) -> None:
         """Write batches in this order."""
+        ...
+
+    async def erase(self, tx: Transaction, subjects: Sequence[bytes]) -> int:
+        """Delete all private values about accounts or nodes, and keep none from now on; how many there were.
+
+        What is older than subjects are goes, too: whom it is about is not known.
+        """
         ...
 
     async def after(self, tx: Transaction, pos: int, limit: int) -> list[LoggedBatch]:

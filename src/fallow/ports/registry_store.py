@@ -117,6 +117,13 @@ class RegistryStore(Protocol):
         """Vouch for an account's owner, or with an empty `reason` end that; False when it is unknown."""
         ...
 
+    async def erase(self, tx: Transaction, account: bytes, now: int) -> bool:
+        """Forget an account's names for its nodes and keys, from where they connected, and why it was vouched for.
+
+        Its keys are revoked. False when there is no such account.
+        """
+        ...
+
     async def vouched(self, tx: Transaction) -> frozenset[bytes]:
         """All accounts whose owners are vouched for. Other services may."""
         ...

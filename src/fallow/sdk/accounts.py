@@ -130,7 +130,7 @@ class AccountCalls(Wire):
         await self._call("DELETE", f"/v1/operator/tokens/{token_id}", object)
 
     async def act(self, what: What, subject: str, reason: str, *, action_id: str = "") -> ActionView:
-        """Operator: ban a node or an account, vouch for an account's owner, or take that back.
+        """Operator: ban a node or an account, vouch for an account's owner, take that back, or erase an account.
 
         The same `action_id` counts once.
         """

@@ -16,6 +16,7 @@ class MemoryIngestStore:
         self.batches: dict[int, StoredBatch] = {}
         """By position, in order."""
         self.openings: dict[tuple[bytes, str], StoredOpening] = {}
+        self._erased: dict[bytes, bool] = {}
         self._positions: dict[BatchKey, int] = {}
         self._expected: dict[bytes, tuple[int, int]] = {}
         self._ends: dict[int, EpochEnd] = {}
@@ -50,7 +51,18 @@ class MemoryIngestStore:
             mine.put(self.batches, self._pos, batch)
             mine.put(self._expected, batch.key.node, (batch.key.boot, batch.key.seq + batch.records))
         for opening in openings:
-            mine.add(self.openings, (opening.record, opening.field), opening)
+            if opening.subject not in self._erased:
+                mine.add(self.openings, (opening.record, opening.field), opening)
+
+    async def erase(self, tx: Transaction, subjects: Sequence[bytes]) -> int:
+        """Delete all private values about somebody, and keep none from now on."""
+        mine = memory_transaction(tx)
+        for subject in subjects:
+            mine.put(self._erased, subject, True)
+        gone = [key for key, opening in self.openings.items() if opening.subject in {*subjects, b""}]
+        for key in gone:
+            mine.drop(self.openings, key)
+        return len(gone)
 
     async def after(self, tx: Transaction, pos: int, limit: int) -> list[LoggedBatch]:
         """Read the log."""

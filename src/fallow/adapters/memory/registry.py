@@ -108,6 +108,18 @@ class MemoryRegistryStore:
         mine.put(self._vouched, account, reason)
         return True
 
+    async def erase(self, tx: Transaction, account: bytes, now: int) -> bool:
+        """Forget names and places."""
+        mine = memory_transaction(tx)
+        for node in [node for node, row in self._nodes.items() if row.account == account]:
+            mine.put(self._nodes, node, self._nodes[node]._replace(label=""))
+            if node in self._networks:
+                mine.drop(self._networks, node)
+        for key in [key for key in self._keys.values() if key.account == account]:
+            revoked_at = now if key.revoked_at is None else key.revoked_at
+            mine.put(self._keys, key.key_id, key._replace(label="", revoked_at=revoked_at))
+        return await self.set_vouched(tx, account, "")
+
     async def vouched(self, tx: Transaction) -> frozenset[bytes]:
         """All accounts whose owners are vouched for."""
         memory_transaction(tx)

@@ -58,7 +58,18 @@ class PostgresIngestStore:
             [seq for _, seq in latest.values()],
         )
         if openings:
-            await tx.copy("ingest.opening", ["record", "field", "salt", "value"], [tuple(o) for o in openings])
+            subjects = list({opening.subject for opening in openings})
+            rows = await tx.fetch("SELECT subject FROM ingest.erased WHERE subject = ANY($1::bytea[])", subjects)
+            erased = {row["subject"] for row in rows}
+            kept = [tuple(opening) for opening in openings if opening.subject not in erased]
+            await tx.copy("ingest.opening", ["record", "field", "salt", "value", "subject"], kept)
+
+    async def erase(self, tx: Transaction, subjects: Sequence[bytes]) -> int:
+        """Delete all private values about somebody, and keep none from now on."""
+        whom = list(subjects)
+        await tx.execute("INSERT INTO ingest.erased SELECT * FROM unnest($1::bytea[]) ON CONFLICT DO NOTHING", whom)
+        done = await tx.execute("DELETE FROM ingest.opening WHERE subject = ANY($1::bytea[]) OR subject = ''", whom)
+        return int(done.removeprefix("DELETE "))
 
     async def after(self, tx: Transaction, pos: int, limit: int) -> list[LoggedBatch]:
         """Read the log."""

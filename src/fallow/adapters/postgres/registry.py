@@ -96,6 +96,19 @@ class PostgresRegistryStore:
         done = await tx.execute("UPDATE registry.account SET vouched_reason = $2 WHERE account = $1", account, reason)
         return done == "UPDATE 1"
 
+    async def erase(self, tx: Transaction, account: bytes, now: int) -> bool:
+        """Forget names and places."""
+        await tx.execute(
+            "DELETE FROM registry.connection WHERE node IN (SELECT node FROM registry.node WHERE account = $1)", account
+        )
+        await tx.execute("UPDATE registry.node SET label = '' WHERE account = $1", account)
+        await tx.execute(
+            "UPDATE registry.api_key SET label = '', revoked_at = coalesce(revoked_at, $2) WHERE account = $1",
+            account,
+            now,
+        )
+        return await self.set_vouched(tx, account, "")
+
     async def vouched(self, tx: Transaction) -> frozenset[bytes]:
         """All accounts whose owners are vouched for."""
         rows = await tx.fetch("SELECT account FROM registry.account WHERE vouched_reason <> ''")

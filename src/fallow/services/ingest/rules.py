@@ -1,13 +1,40 @@
-"""Which batches are taken and into which epoch, pure: order per node, duplicates, contradictions, ends of epochs."""
+"""Which batches are taken and into which epoch, pure: order per node, duplicates, contradictions, ends of epochs.
+
+And what is kept beside them: private values, each by whom it is about.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from fallow.domain.batches import Batch
+from fallow.domain.encoding import encode
 from fallow.domain.errors import Conflict
-from fallow.ports.ingest_store import EpochEnd
+from fallow.domain.identity import ADDRESS_BYTES
+from fallow.domain.records import Opening, Record, record_name
+from fallow.ports.ingest_store import EpochEnd, StoredOpening
 
 Expected = tuple[int, int]
 """Boot and next sequence number."""
+
+
+PAYER: Final = "payer"
+"""The private field that names an account: who paid. All others are about the node that signed the record."""
+
+
+def stored_openings(record: Record, openings: Mapping[str, Opening]) -> list[StoredOpening]:
+    """What is kept of a record's private values."""
+    name = record_name(record.encode())
+    return [
+        StoredOpening(name, field, one.salt, encode(one.value), _subject(record, field, one.value))
+        for field, one in openings.items()
+    ]
+
+
+def _subject(record: Record, field: str, value: object) -> bytes:
+    named = field == PAYER and isinstance(value, bytes) and len(value) == ADDRESS_BYTES
+    return value if named and isinstance(value, bytes) else record.node
 
 
 def check_order(batch: Batch, expected: Expected | None) -> None:

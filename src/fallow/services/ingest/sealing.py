@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 
 from fallow.domain.batches import Promise, seal_batch
 from fallow.domain.decisions import Decision
-from fallow.domain.encoding import encode
 from fallow.domain.errors import Unavailable
 from fallow.domain.merkle import merkle_root
-from fallow.domain.records import Record, make_record, record_name
+from fallow.domain.records import Record, make_record
 from fallow.domain.signing import Sign
 from fallow.ports.database import Database
 from fallow.ports.decisions import DecisionStore
@@ -19,7 +18,7 @@ from fallow.ports.ingest_store import BatchKey, IngestStore, StoredBatch, Stored
 from fallow.ports.mishaps import steadily
 from fallow.ports.steady import Steady
 from fallow.ports.tasks import background
-from fallow.services.ingest.rules import epoch_at
+from fallow.services.ingest.rules import epoch_at, stored_openings
 
 BOOT = 0
 """The network numbers its records through: its sequence is in the database, and no restart loses it."""
@@ -112,8 +111,7 @@ class Sealer:
             )
             records.append(record)
             if opened:
-                name = record_name(record.encode())
-                openings += [StoredOpening(name, field, one.salt, encode(one.value)) for field, one in opened.items()]
+                openings += stored_openings(record, opened)
         root = merkle_root([record.encode() for record in records])
         promise = Promise(
             net=self._net, epoch=epoch, node=self._node, boot=BOOT, seq=seq, count=len(records), root=root, at=now

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from fallow.domain.batches import Batch, Promise, open_batch
-from fallow.domain.calls import END_EPOCH, INGESTED, Deliver, Delivered, EndEpoch, ingest
-from fallow.domain.encoding import encode
+from fallow.domain.calls import END_EPOCH, ERASE, INGESTED, AccountRef, Deliver, Delivered, EndEpoch, Erased, ingest
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
-from fallow.domain.records import check_openings, record_name
+from fallow.domain.identity import address
+from fallow.domain.records import check_openings
 from fallow.domain.signing import Sign
 from fallow.ports.bus import Bus
 from fallow.ports.database import Database, Transaction
@@ -27,7 +27,7 @@ from fallow.ports.registry_store import RegistryStore
 from fallow.ports.rpc import serve, serve_many
 from fallow.ports.steady import Steady
 from fallow.ports.tasks import background
-from fallow.services.ingest.rules import Expected, check_order, check_same, end_of, epoch_at
+from fallow.services.ingest.rules import Expected, check_order, check_same, end_of, epoch_at, stored_openings
 
 WAITING_MAX = 4096
 WAITING_A_NODE_MAX = 16
@@ -85,6 +85,7 @@ class Ingest:
                 self._bus, ingest("*"), Deliver, self._deliver, queue="ingest", concurrency=BATCHES_A_TRANSACTION_MAX
             ),
             serve(self._bus, END_EPOCH, EndEpoch, self._end_epoch, queue="ingest"),
+            serve(self._bus, ERASE, AccountRef, self._erase, queue="ingest"),
         ):
             yield
 
@@ -153,6 +154,17 @@ class Ingest:
             await self._bus.publish(INGESTED, b"")
         except Unavailable:
             return  # readers look by themselves every second
+
+    async def _erase(self, request: AccountRef) -> Erased:
+        """Delete the private values about an account and its nodes; those that come later are not kept either.
+
+        What was signed has only their commitments, and stays as it is: every old epoch is still what it was.
+        """
+        account = address(request.account)
+        async with self._database.transaction() as tx:
+            await self._store.lock(tx)
+            nodes = [row.node for row in await self._registry.nodes(tx) if row.account == account]
+            return Erased(values=await self._store.erase(tx, [account, *nodes]), nodes=len(nodes))
 
     async def _end_epoch(self, request: EndEpoch) -> list[EpochEnd]:
         """End an epoch. Whoever writes holds the lock: what was promised for the epoch is written before it ends."""
@@ -248,6 +260,5 @@ def _check(delivery: Deliver, net: str) -> tuple[Batch, int, list[StoredOpening]
         given = delivery.openings.get(str(index), {})
         check_openings(record, given)
         if given:
-            name = record_name(record.encode())
-            openings += [StoredOpening(name, field, o.salt, encode(o.value)) for field, o in given.items()]
+            openings += stored_openings(record, given)
     return batch._replace(records=()), len(batch.records), openings

@@ -58,20 +58,24 @@ class Actions:
             yield
 
     async def act(self, request: calls.Act) -> ActionView:
-        """Ban or vouch for somebody, or take that back. The same action again changes nothing and answers the same.
+        """Ban, vouch for or erase somebody, or take the first two back. The same again changes nothing.
 
         Raises:
             NotFound: there is no such node or account.
-            Conflict: the id is taken by another action, or an operator would ban himself.
-            InvalidInput: a node would be vouched for, and not its owner's account.
+            Conflict: the id is taken by another action, or an operator would ban or erase himself.
+            InvalidInput: a node would be vouched for or erased, and not its owner's account.
         """
         action, account = request.action, address(request.account)
         subject = _subject(action.subject)
         if action.what == "ban" and subject == account:
             raise Conflict("ban.own_account", "This is your own account: you could not undo it.")
-        if action.what in VOUCHING and len(subject) == NODE_ID_BYTES:
+        if action.what == "erase" and subject == account:
+            raise Conflict("erase.own_account", "This is your own account: its keys would be revoked.")
+        if action.what in {*VOUCHING, "erase"} and len(subject) == NODE_ID_BYTES:
             raise InvalidInput(
-                "vouch.account", "An owner is vouched for, and with him all of his nodes.", "Give an account's address."
+                f"{action.what.removeprefix('un')}.account",
+                "That is done to an owner, and with him to all of his nodes.",
+                "Give an account's address.",
             )
         row = ActionRow(action.id, self._clock.now_ms(), account, request.key_id, action.what, subject, action.reason)
         async with self._database.transaction() as tx:
@@ -84,7 +88,7 @@ class Actions:
             nodes = await self._nodes_of(tx, subject)
         if kept is None or kept._replace(at=row.at) != row:
             raise Conflict("action.id_taken", f"The id {action.id} belongs to another action.", "Make a fresh one.")
-        if fresh and action.what not in VOUCHING:
+        if fresh and action.what not in {*VOUCHING, "erase"}:
             await self._make_known(nodes if action.what == "ban" else [])
         return _view(kept)
 
@@ -112,6 +116,8 @@ class Actions:
 
     async def _take_hold(self, tx: Transaction, action: calls.Action, subject: bytes) -> bool:
         """Write what an action does; False when whom it is about is unknown."""
+        if action.what == "erase":
+            return await self._store.erase(tx, subject, self._clock.now_ms())
         write = self._store.set_vouched if action.what in VOUCHING else self._store.set_ban
         return await write(tx, subject, "" if action.what.startswith("un") else action.reason)
 
