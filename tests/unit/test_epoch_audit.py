@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from fallow.adapters.archive import folder_archive
 from fallow.cli import main
+from fallow.cli.plots import PALE, THEN, WAS
 from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
@@ -155,3 +157,36 @@ def test_what_other_rules_would_have_given(folder: Path, capfd: pytest.CaptureFi
     assert all(then * 2 == before for before, then in changed.values())
     code, error = run(folder, capfd, "what-if", str(FIRST), "--set", "cap=5")
     assert (code != 0, error["code"]) == (True, "epoch.rules")
+    code, error = run(folder, capfd, "what-if", str(FIRST), "--rewards", "ponzi")
+    assert (code != 0, error["code"]) == (True, "settings.rewards")
+
+
+def test_another_model_and_a_part_of_a_schedule(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    of_half_the_fees = ("--rewards", "work_only", "--set", "schedule.blocks=9")
+    code, found = run(folder, capfd, "what-if", str(FIRST), *of_half_the_fees)
+    assert code == 0
+    changed = {row["node"]: (row["incentive"], row["incentive_then"]) for row in found if row["incentive"]}
+    assert all(then * 2 == before for before, then in changed.values())
+    held = ("--set", "held.withheld_ppm=500000,250000", "--set", "held.step=1")
+    code, found = run(folder, capfd, "what-if", str(FIRST), *held)
+    (row,) = (row for row in found if row["incentive"])
+    (kept,) = (one for one in row["kept_then"] if one["part"] == "incentive")
+    assert (code, int(kept["held"]) * 2, row["kept"]) == (0, row["incentive"], [])
+
+
+def test_the_difference_is_drawn(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plot = folder / "then.svg"
+    asked = ["epoch", "what-if", str(FIRST), "--set", "cap_ppm=500000", "--plot", str(plot), "--into", str(folder)]
+    assert main.run([*asked, *KEY]) == 0
+    said = capfd.readouterr().out
+    assert f"{NODES[0].hex()[:12]} {'=' * 24}{'-' * 24}" in said
+    assert "incentive  0.00004 as it was, 0.00002 then (-0.00002)" in said
+    drawn = plot.read_text()
+    texts = re.findall("<text[^>]*>([^<]*)</text>", drawn)
+    assert f"compute {NODES[0].hex()[:12]}" in texts
+    assert {"0.00004", "0.00002", "0.0009 USD"} <= set(texts)
+    grounds, bars = (
+        re.findall(f'width="([0-9]+)" height="12" fill="({colours})"', drawn) for colours in (PALE, f"{WAS}|{THEN}")
+    )
+    (full,) = {int(width) for width, _ in grounds}
+    assert [int(width) for width, colour in bars if colour == THEN][:2] == [full, full // 2]

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from fallow.bootstrap.plugins import load_meterings
-from fallow.domain.epochs.closing import close, closer
+from fallow.domain.epochs.closing import closer
 from fallow.domain.epochs.core import Epoch
-from fallow.domain.epochs.folding import Folded
+from fallow.domain.epochs.folding import Folded, fold
 from fallow.domain.epochs.judging import Before, judge
 from fallow.domain.epochs.lines import LINES, Line, read_lines
 from fallow.domain.epochs.manifest import checked
 from fallow.domain.epochs.reading import Filed, filed_records, records_of_kind
-from fallow.domain.epochs.rules import Rules, rules_of
-from fallow.domain.epochs.state import STATE
+from fallow.domain.epochs.rules import Rules, read_rules, rules_of
+from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.facts import LeaseSettled, NodeShown
 from fallow.sdk.epochs import read_epoch, read_file, verify_epoch
 
 
 class Story(NamedTuple):
-    """What an epoch says of one node: its lines, and the network's records about it."""
+    """What an epoch says of one node: its lines, the network's records about it, the rules, and a token's price."""
 
     lines: list[Line]
     records: list[Filed]
+    rules: Rules
+    price: int
 
 
 class Otherwise(NamedTuple):
     """An epoch as it was closed, and as it would have been under other rules."""
 
-    rules: Rules
     before: Folded
     after: Folded
 
@@ -71,21 +72,25 @@ def explain(folder: Path, number: int, network_key: bytes, node: bytes) -> Story
         for one in records_of_kind(manifest, read, kind)
         if one.node == network_key and one.record.body.get("node") == node
     ]
-    return Story(lines, sorted(records, key=lambda one: (one.batch, one.place)))
+    rules = read_rules(said.policies[0].parameters) if said.policies else Rules()
+    price = int.from_bytes(said.totals.get("price", b""))
+    return Story(lines, sorted(records, key=lambda one: (one.batch, one.place)), rules, price)
 
 
-def what_if(folder: Path, number: int, network_key: bytes, changed: Rules | None) -> Otherwise:
-    """Close an epoch under other rules; None are its own. Raises as `audit`."""
+def what_if(folder: Path, number: int, network_key: bytes, change: Callable[[Rules], Rules]) -> Otherwise:
+    """Fold an epoch under its own rules, and under what `change` makes of them. Raises as `audit`."""
     _, said, manifest = read_epoch(folder, number, network_key)
     rules, used = rules_of(said.policies, load_meterings())
+    changed = change(rules)
     before = _before(folder, said, network_key)
+    opening = read_state(before.state if before else b"")
     epoch = Epoch(said.net, said.epoch, said.until_ms, network_key)
 
     def folded(under: Rules) -> Folded:
         records = filed_records(manifest, lambda name: read_file(folder, number, name))
-        return close(before.state if before else b"", epoch, records, under, used).folded
+        return fold(opening, epoch, records, under, used)
 
-    return Otherwise(rules, folded(rules), folded(changed or rules))
+    return Otherwise(folded(rules), folded(changed))
 
 
 def _before(folder: Path, said: Statement, network_key: bytes) -> Before | None:

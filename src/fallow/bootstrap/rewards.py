@@ -22,7 +22,7 @@ def read_rewards(settings: Settings) -> Rules:
         InvalidInput: `settings.rewards`: no such model or file, or tokens without a chain; `epoch.rules`: a rule in it
             is none.
     """
-    rules = _chosen(settings.rewards or PRESETS.get(settings.preset, NONE))
+    rules = read_model(settings.rewards or PRESETS.get(settings.preset, NONE))
     if rules.model != NONE and settings.preset != PUBLIC:
         raise InvalidInput(
             "settings.rewards",
@@ -32,7 +32,8 @@ def read_rewards(settings: Settings) -> Rules:
     return rules
 
 
-def _chosen(name: str) -> Rules:
+def read_model(name: str) -> Rules:
+    """Read a model by its name, or a file with a model and what is different from it. Raises as `read_rewards`."""
     if name in MODELS:
         return MODELS[name]
     try:

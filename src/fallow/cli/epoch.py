@@ -9,8 +9,9 @@ from cyclopts import App, Parameter
 from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
-from fallow.cli.epoch_audit import audit, explain, what_if
+from fallow.cli.epoch_audit import audit, explain
 from fallow.cli.epoch_lines import say_network
+from fallow.cli.epoch_what_if import what_if
 from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import tokens, usd, when
 from fallow.domain.epochs.promises import BrokenPromise

@@ -97,7 +97,7 @@ def kept_view(kept: Kept) -> dict[str, str]:
     return {"part": kept.part, **amounts, "code": kept.code}
 
 
-def say_line(line: Line) -> None:
+def say_line(line: Line, advice: Iterable[str]) -> None:
     """Print a line, and what would raise it."""
     usage, incentive = int.from_bytes(line.usage), int.from_bytes(line.incentive)
     account = address_text(line.account) if line.account else "nobody"
@@ -115,31 +115,13 @@ def say_line(line: Line) -> None:
         say(f"  {count} leases ended: {reason or 'done'}, caused by {cause or 'nobody'}")
     for verdict, code, count in line.verdicts:
         say(f"  {count} records {verdict}{f': {code}' if code else ''}")
-    for advice in advice_of(line):
-        say(f"  -> {advice}")
+    for one in advice:
+        say(f"  -> {one}")
 
 
 def token_text(units: int) -> str:
     """Show an amount of the token."""
     return f"{tokens(units)} tokens"
-
-
-def advice_of(line: Line) -> Iterable[str]:
-    """What would raise what a line earns."""
-    if line.vertical and line.score == 0:
-        yield "It was suspended when the epoch ended, after a wrong result: as long as it is, it earns no incentive."
-    elif line.vertical and line.score < PPM:
-        yield f"Its score is {100 * line.score // PPM} %: results that others confirm, ten in a row, make it whole."
-    if own := sum(count for _, cause, count in line.ended if cause == "provider"):
-        yield f"{own} leases ended by its own doing, and nobody paid for what they did since their last checkpoint."
-    if any(int.from_bytes(kept.held) for kept in line.kept):
-        yield "A part is held because the node is new; without a wrong result all of it is released, epoch by epoch."
-    if any(int.from_bytes(kept.vesting) for kept in line.kept):
-        yield "The incentive vests: nothing has to be done for it, each later epoch owes a part of it."
-    if forfeited := [kept for kept in line.kept if int.from_bytes(kept.forfeited)]:
-        yield f"What was held is forfeited ({forfeited[0].code}): the node is new again."
-    if line.money and all(money.credit == 1 for money in line.money):
-        yield "All it was paid in is TEST credits, which nothing backs: they earn no incentive."
 
 
 def record_view(one: Filed) -> dict[str, str]:
