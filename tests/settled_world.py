@@ -9,12 +9,15 @@ from functools import partial
 from coincurve import PrivateKey
 
 from fallow.adapters.archive import StoreArchive, memory_archive
+from fallow.domain.epochs.distributor import Claim
+from fallow.domain.epochs.leaves import tree_over
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.epochs.quorum import Domain
-from fallow.domain.rewards.tree import Leaf
-from fallow.domain.transactions import call_data
+from fallow.domain.rewards.tree import Leaf, proof_of
+from fallow.domain.transactions import answer_of, call_data
 from fallow.domain.wallets import address_of
 from fallow.ports.votes import published
+from fallow.services.sender.claiming import Claiming, Dues
 from fallow.services.sender.deployment import Addresses
 from fallow.services.sender.distributor import Distributor
 from fallow.services.sender.publishing import Publisher
@@ -36,6 +39,7 @@ class SettledWorld:
         self.archive: StoreArchive = memory_archive()
         self.distributor = Distributor(chain, Domain(CHAIN_ID, made.distributor))
         self.log = KeptLog()
+        self.closed: dict[int, list[Leaf]] = {}
 
     def publisher(self) -> Publisher:
         """A process that has just started."""
@@ -81,8 +85,30 @@ class SettledWorld:
             token=self.made.token,
         )
         closed.vote(keys)
+        closed.files["tree"] = tree_over(leaves)
         self.put(closed)
+        self.closed[epoch] = leaves
         return closed
+
+    async def prove(self, epoch: int, account: bytes) -> list[Claim]:
+        """As the network proves what an account is owed."""
+        tree = tree_over(self.closed[epoch])
+        return [Claim(epoch, leaf, proof_of(tree, leaf)) for leaf in self.closed[epoch] if leaf.account == account]
+
+    def claiming(self) -> Claiming:
+        """What somebody has who claims."""
+        return Claiming(self.distributor, self.prove, self.clock)
+
+    async def dues(self, account: bytes) -> Dues:
+        """What an account is owed now."""
+        assets = [self.made.settlement, self.made.token]
+        return await self.claiming().dues(account, assets, max(self.closed, default=None))
+
+    async def held(self, account: bytes) -> int:
+        """What an account has of the settlement asset."""
+        asked = call_data("balanceOf(address)", account)
+        (units,) = answer_of("(uint256)", await self.chain.call(self.made.settlement, asked))
+        return int(units)
 
     def put(self, closed: ClosedEpoch) -> None:
         """Put its files into the archive."""

@@ -18,15 +18,24 @@ from fallow.adapters.evm.block_log import BlockLog
 from fallow.adapters.evm.machine import PyEvm
 from fallow.adapters.evm.rpc import EvmRpc, connect_chain
 from fallow.adapters.signer import FileSigner
+from fallow.domain.epochs.distributor import Claim, submit_call
+from fallow.domain.epochs.leaves import tree_over
+from fallow.domain.epochs.quorum import Decision, Domain, Root, Vote
 from fallow.domain.errors import Unavailable
+from fallow.domain.rewards.tree import Leaf, proof_of, root_of
 from fallow.domain.sending import Done, Rules
 from fallow.domain.transactions import answer_of, arguments_of, call_data, topic
 from fallow.domain.wallets import address_of
 from fallow.ports.chain import ContractRefused
+from fallow.ports.tasks import background
+from fallow.services.sender.claiming import Claiming
+from fallow.services.sender.deployment import Plan, deploy
+from fallow.services.sender.distributor import Distributor
 from fallow.services.sender.service import Sender
 from tests.anvil import CHAIN_ID, FIRST_KEY, Anvil, running_anvil
 from tests.capability import require
 from tests.evm_accounts import Holder, code_of
+from tests.instant_chain import KeySigner
 
 pytestmark = pytest.mark.xdist_group("contracts")
 
@@ -173,6 +182,41 @@ async def test_another_program_uses_the_nonce(account: Account) -> None:
         while not sending.done():
             await account.mine()
         assert await account.held(token) == 5
+
+
+async def test_who_has_no_gas_is_paid_by_a_claim_that_another_sends(account: Account) -> None:
+    """A quorum's root, a payee who never had a coin: he signs, the first account of the chain sends."""
+    payee = PrivateKey(b"\x51" * 32)
+    async with account.sender() as sender, background(_mines_on(account)):
+        made = await deploy(sender, code_of, Plan(OWNER, [OWNER], 0))
+        distributor = Distributor(account.chain, Domain(CHAIN_ID, made.distributor))
+        for to, call in (
+            (made.settlement, call_data("give(address,uint256)", OWNER, 9)),
+            (made.settlement, call_data("approve(address,uint256)", made.distributor, 9)),
+            (made.distributor, call_data("deposit(address,uint256)", OTHER, 9)),
+        ):
+            await sender.send(f"fund/{call.hex()[:8]}", to, call)
+        leaf = Leaf(address_of(payee), made.settlement, 7)
+        tree = tree_over([leaf])
+        root = Root(1, 0, root_of(tree), 7, 0, bytes(32))
+        vote = Vote.cast(PrivateKey(FIRST_KEY), distributor.domain, root)
+        decided = Decision(root, (vote.signer,), (vote.signature,))
+        await sender.send("root", made.distributor, submit_call(decided))
+        claims = [Claim(1, leaf, proof_of(tree, leaf))]
+        claiming = Claiming(distributor, _unasked, SystemClock())
+        signed = await claiming.redirect(KeySigner(payee), claims, OTHER, 1 << 40)
+        assert (await claiming.relay(sender, *signed)).succeeded
+        asked = call_data("balanceOf(address)", OTHER)
+        assert answer_of("(uint256)", await account.chain.call(made.settlement, asked)) == (7,)
+
+
+async def _mines_on(account: Account) -> None:
+    while True:
+        await account.mine()
+
+
+async def _unasked(_: int, __: bytes) -> list[Claim]:
+    raise AssertionError
 
 
 class LosesAnswers(httpx2.AsyncHTTPTransport):

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.engines.folders import data_lock
 from fallow.adapters.evm.block_log import BlockLog
@@ -15,12 +17,15 @@ from fallow.adapters.evm.rpc import connect_chain
 from fallow.adapters.signer import FileSigner
 from fallow.bootstrap.contracts import POLL_S
 from fallow.domain.chains import chain_id_of
+from fallow.domain.epochs.quorum import Domain
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
 from fallow.domain.identity import address
 from fallow.domain.sending import Done, Rules
 from fallow.domain.transactions import answer_of, call_data
 from fallow.domain.views import ContractsView, NetworkView
 from fallow.ports.chain import Chain
+from fallow.services.sender.claiming import Claiming, Prove
+from fallow.services.sender.distributor import Distributor
 from fallow.services.sender.service import Sender
 
 EMBEDDED = Rules(depth=1)
@@ -52,13 +57,20 @@ class Wallet(NamedTuple):
     chain: Chain
     sender: Sender
 
+    def claiming(self, prove: Prove) -> Claiming:
+        """What is owed there; `prove` asks the network for proofs."""
+        domain = Domain(self.contracts.chain_id, address(self.contracts.distributor))
+        return Claiming(Distributor(self.chain, domain), prove, SystemClock())
+
+    @property
+    def assets(self) -> tuple[bytes, bytes]:
+        """The settlement asset and the token."""
+        return address(self.contracts.settlement), address(self.contracts.token)
+
     async def holdings(self) -> Holdings:
         """What it has now."""
         asked = call_data("balanceOf(address)", self.account)
-        found = [
-            answer_of("(uint256)", await self.chain.call(address(asset), asked))[0]
-            for asset in (self.contracts.settlement, self.contracts.token)
-        ]
+        found = [answer_of("(uint256)", await self.chain.call(asset, asked))[0] for asset in self.assets]
         return Holdings(*found)
 
     async def deposit(self, id_: str, owner: bytes, amount: int) -> Done:
@@ -153,4 +165,5 @@ async def open_wallet(
                 poll_s=POLL_S,
             )
             async with sender.running():
-                yield Wallet(signer.address, contracts, chain, sender)
+                where = msgspec.structs.replace(contracts, chain_id=network.chain_id)
+                yield Wallet(signer.address, where, chain, sender)

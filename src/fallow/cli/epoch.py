@@ -14,8 +14,9 @@ from fallow.cli.epoch_lines import say_network
 from fallow.cli.epoch_what_if import what_if
 from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import tokens, usd, when
+from fallow.domain.chains import chain_id_of
 from fallow.domain.epochs.promises import BrokenPromise
-from fallow.domain.views import EpochView, RootView
+from fallow.domain.views import EpochView, NetworkView, RootView
 from fallow.sdk.epochs import key_of
 
 app = App(name="epoch", help="Look at closed epochs, fetch, verify and recompute them.")
@@ -65,7 +66,7 @@ def show(number: int, /, *, json: Json = False) -> None:
 def votes(number: int, /, *, json: Json = False) -> int:
     """Show how validators voted about a closed epoch. The exit code is 1 while no quorum has signed what is stated."""
     with profiles.connect() as client:
-        view, contracts = client.votes(number), client.network().contracts
+        view, network = client.votes(number), client.network()
     if json:
         show_json(view)
         return 0 if view.decided else 1
@@ -77,10 +78,11 @@ def votes(number: int, /, *, json: Json = False) -> int:
     rows += [(each, "signed two roots") for each in view.equivocated]
     table(["VALIDATOR", "VOTE"], rows, empty="Nobody has signed it yet.")
     say(f"{len(view.signed)} of {len(view.validators)} signed what is stated; {view.quorum} must.")
-    if contracts and view.validators == [contracts.operator]:
+    if network.contracts and view.validators == [network.contracts.operator]:
         say("The one validator is the operator himself: it is his own word (self-attested).")
     if view.published is not None:
         _say_published(view.published)
+        say(whose_chain(network))
     return 0 if view.decided else 1
 
 
@@ -160,7 +162,13 @@ def _say_published(view: RootView) -> None:
         return
     by = f"in transaction {view.transaction}" if view.transaction else "sent by somebody else"
     say(f"Its root is on the chain, {by}; claims count from {when(view.active_at)} UTC on.")
-    say("That chain is the network's own: to outsiders it proves nothing (self-attested).")
+
+
+def whose_chain(network: NetworkView) -> str:
+    """Say in words what the network's chain proves to whom."""
+    if network.chain_id == chain_id_of(network.net):
+        return "The chain is the network's own: to outsiders it proves nothing (self-attested)."
+    return f"The chain {network.chain_id} is not the network's: ask it by a node of your own."
 
 
 def _row(view: EpochView) -> tuple[object, ...]:

@@ -40,6 +40,7 @@ COMMANDS = (
     Entry("balance", "fallow.cli.account:balance", "Show your credits.", OWN),
     Entry("account", "fallow.cli.account_key:app", "Keep your account's key yourself, take nodes as your own.", OWN),
     Entry("wallet", "fallow.cli.wallet:app", "Your account on the network's chain.", OWN),
+    Entry("claim", "fallow.cli.claim:claim", "Show what you are owed on the chain, and claim it.", OWN),
     Entry("bill", "fallow.cli.bill:bill", "Show what jobs cost, and what they would cost elsewhere.", OWN),
     Entry("statement", "fallow.cli.bill:statement", "List what came in and what was paid.", OWN),
     Entry("agent", "fallow.cli.agent:app", "Offer this machine.", PROVIDE),

@@ -184,7 +184,7 @@ def burn(
         say(f"The contract refused it ({transaction}). Nothing was burned.")
 
 
-def with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
+def with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile, profile: profiles.Profile | None = None) -> T:
     """Do something with the wallet of a key.
 
     Raises:
@@ -192,7 +192,7 @@ def with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
     """
     from fallow.bootstrap.wallet import open_wallet  # noqa: PLC0415 - heavy, and not installed with every part
 
-    where = chain_in_use()
+    where = chain_in_use(profile)
 
     async def run() -> T:
         async with open_wallet(key or default_file(), *where) as wallet:
@@ -201,11 +201,11 @@ def with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile) -> T:
     return asyncio.run(run())
 
 
-def chain_in_use() -> tuple[NetworkView, SSLContext | None, Outside]:
-    """The network of the profile, how it is trusted, and the chain of others that its wallet may use."""
+def chain_in_use(profile: profiles.Profile | None = None) -> tuple[NetworkView, SSLContext | None, Outside]:
+    """The network of a profile, how it is trusted, and the chain of others that its wallet may use."""
     from fallow.bootstrap.wallet import Outside  # noqa: PLC0415 - heavy, and not installed with every part
 
-    profile = profiles.load()
+    profile = profile or profiles.load()
     with profiles.client_of(profile) as client:
         network = client.network()
     return network, trusting(profile.ca) if profile.ca else None, Outside(int(profile.chain or 0), profile.rpc)

@@ -670,6 +670,14 @@ class EpochView(View, frozen=True, kw_only=True):
     network: NetworkLineView | None = None
 
 
+class ProofView(View, frozen=True, kw_only=True):
+    """What an account is owed of an asset since the beginning, in its smallest unit, and the way to the root (hex)."""
+
+    asset: str
+    cumulative: str
+    proof: list[str]
+
+
 class RootView(View, frozen=True, kw_only=True):
     """What became of a closed epoch's root. `root` is "" while it is not on the chain, and `why` says why.
 

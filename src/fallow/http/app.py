@@ -24,6 +24,7 @@ from fallow.http import (
     logs,
     operators,
     prices,
+    proofs,
     public,
     reach,
     signing,
@@ -132,6 +133,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *epochs.PUBLIC_ROUTES,
     *votes.PUBLIC_ROUTES,
     *prices.PUBLIC_ROUTES,
+    *proofs.PUBLIC_ROUTES,
     Router(
         path="/",
         route_handlers=[

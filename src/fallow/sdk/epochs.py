@@ -16,7 +16,7 @@ from fallow.domain.epochs.reading import checked_records
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address_text
-from fallow.domain.views import EpochEndView, EpochView, NetworkView, VotesView
+from fallow.domain.views import EpochEndView, EpochView, NetworkView, ProofView, VotesView
 from fallow.sdk.transfers import BlobCalls
 
 PIECE_BYTES = 1 << 20
@@ -69,6 +69,10 @@ class EpochCalls(BlobCalls):
     async def votes(self, number: int) -> VotesView:
         """Look at how validators voted about a closed epoch."""
         return await self._call("GET", f"/v1/epochs/{number}/votes", VotesView)
+
+    async def proofs(self, number: int, account: str) -> list[ProofView]:
+        """What an account is owed by a closed epoch's root. It is the network's word: check the proofs by the root."""
+        return await self._call("GET", f"/v1/epochs/{number}/proofs/{account}", list[ProofView])
 
     async def end_epoch(self, *, after: int | None = None) -> EpochEndView:
         """Operator: end the open epoch before its time. It is closed a little later; see `closed_epoch`.

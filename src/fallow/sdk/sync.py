@@ -59,6 +59,7 @@ class Client(Waiting):
     epochs = waits(AsyncClient.epochs)
     epoch = waits(AsyncClient.epoch)
     votes = waits(AsyncClient.votes)
+    proofs = waits(AsyncClient.proofs)
     end_epoch = waits(AsyncClient.end_epoch)
     closed_epoch = waits(AsyncClient.closed_epoch)
     fetch_epoch = waits(AsyncClient.fetch_epoch)

@@ -11,7 +11,7 @@ import msgspec
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.folding import Folded, fold, fold_read
 from fallow.domain.epochs.judging import Close, Inputs, Redone, close_without_policies
-from fallow.domain.epochs.leaves import LEAF_BYTES, root_over, totals_of, write_leaves
+from fallow.domain.epochs.leaves import LEAF_BYTES, totals_of, tree_over, write_leaves
 from fallow.domain.epochs.lines import LINES, write_lines
 from fallow.domain.epochs.manifest import File
 from fallow.domain.epochs.metering import Metering
@@ -20,16 +20,20 @@ from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules, policies_of, rules_of
 from fallow.domain.epochs.state import STATE, amount, read_state, write_state
 from fallow.domain.epochs.statement import NONE
+from fallow.domain.rewards.tree import root_of
 
 LEAVES = "leaves"
+TREE = "tree"
+"""File with the nodes of the tree over the leaves: what proofs are read from. No statement names it: it follows."""
 
 
 class Closing(NamedTuple):
-    """The files that an epoch ends in, by name, and the fields of its statement that follow."""
+    """The files that an epoch ends in, by name, what of its statement follows, and the tree over its leaves."""
 
     folded: Folded
     files: dict[str, bytes]
     fields: dict[str, Any]
+    tree: bytes
 
 
 def close(
@@ -62,7 +66,7 @@ def _closed(opening: bytes, folded: Folded, rules: Rules, verticals: Mapping[str
         STATE: write_state(folded.state),
     }
     counts = {LEAVES: len(folded.leaves), LINES: len(folded.lines), STATE: len(folded.state.owners)}
-    totals = totals_of(folded.leaves)
+    totals, tree = totals_of(folded.leaves), tree_over(folded.leaves)
     return Closing(
         folded,
         files,
@@ -76,13 +80,14 @@ def _closed(opening: bytes, folded: Folded, rules: Rules, verticals: Mapping[str
             "policies": policies_of(rules, verticals),
             "totals": {name: amount(value) for name, value in sorted(folded.totals.items())},
             "seed": folded.seed,
-            "root": root_over(folded.leaves),
+            "root": root_of(tree),
             "leaf_count": len(files[LEAVES]) // LEAF_BYTES,
             "settlement": rules.settlement,
             "token": rules.token,
             "settlement_total": amount(totals.get(rules.settlement, 0)),
             "token_total": amount(totals.get(rules.token, 0)),
         },
+        tree,
     )
 
 

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.rewards.tree import ADDRESS_BYTES, Buffer, Leaf, build_tree, root_of
+from fallow.domain.rewards.tree import ADDRESS_BYTES, Buffer, Leaf, Nodes, build_tree, root_of
 
 LEAF_BYTES: Final = 96
+ASSETS_MAX: Final = 16
+"""Of one account: a network has two."""
 _WORD: Final = 32
 _PAD: Final = bytes(_WORD - ADDRESS_BYTES)
 
@@ -61,7 +63,26 @@ def totals_of(leaves: Iterable[Leaf]) -> dict[bytes, int]:
     return totals
 
 
-def root_over(leaves: Iterable[Leaf]) -> bytes:
-    """Root of the tree over the leaves; 32 zero bytes where nobody is owed anything: no leaf proves itself by it."""
+def tree_over(leaves: Iterable[Leaf]) -> bytes:
+    """The tree over the leaves, its root first; 32 zero bytes where nobody is owed anything: they prove no leaf."""
     known = list(leaves)
-    return root_of(build_tree(known)) if known else bytes(_WORD)
+    return bytes(build_tree(known)) if known else bytes(_WORD)
+
+
+def root_over(leaves: Iterable[Leaf]) -> bytes:
+    """Root of the tree over the leaves."""
+    return root_of(tree_over(leaves))
+
+
+def leaves_of(file: Nodes, account: bytes) -> list[Leaf]:
+    """Find the leaves of an account in the file, by bisection."""
+    low, high = 0, len(file) // LEAF_BYTES
+    wanted = _PAD + account
+    while low < high:
+        middle = (low + high) // 2
+        if bytes(file[middle * LEAF_BYTES : middle * LEAF_BYTES + _WORD]) < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    found = bytes(file[low * LEAF_BYTES : (low + ASSETS_MAX) * LEAF_BYTES])
+    return [leaf for leaf in read_leaves(found) if leaf.account == account]

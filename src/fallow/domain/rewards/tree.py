@@ -11,7 +11,7 @@ proof is some reads of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from sha3 import keccak_256
 
@@ -24,6 +24,16 @@ CHUNK_NODES: Final = 1 << 16
 _PAD: Final = bytes(12)
 
 Buffer = bytes | bytearray | memoryview
+
+
+class Nodes(Protocol):
+    """A tree's array, wherever it lies: parts of it are read by their bytes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Buffer: ...
+
+
 Mapper = Callable[[Callable[[bytes], bytes], Iterable[bytes]], Iterable[bytes]]
 """As the built-in `map`; a pool's map spreads the hashing over processors and gives the same tree."""
 
@@ -77,12 +87,12 @@ def build_tree(leaves: Iterable[Leaf], mapper: Mapper = map) -> bytearray:
     return tree
 
 
-def root_of(tree: Buffer) -> bytes:
+def root_of(tree: Nodes) -> bytes:
     """The first node."""
     return bytes(tree[:NODE_BYTES])
 
 
-def proof_of(tree: Buffer, leaf: Leaf) -> list[bytes]:
+def proof_of(tree: Nodes, leaf: Leaf) -> list[bytes]:
     """The siblings on the way from a leaf to the root, lowest first.
 
     Raises:
@@ -104,7 +114,7 @@ def proves(root: bytes, leaf: Leaf, proof: Sequence[bytes]) -> bool:
     return node == root
 
 
-def _find(tree: Buffer, node: bytes) -> int:
+def _find(tree: Nodes, node: bytes) -> int:
     """Where a leaf stands: they are sorted, the largest first."""
     count = len(tree) // NODE_BYTES
     low, high = count // 2, count
@@ -119,7 +129,7 @@ def _find(tree: Buffer, node: bytes) -> int:
     return low
 
 
-def _node(tree: Buffer, place: int) -> bytes:
+def _node(tree: Nodes, place: int) -> bytes:
     return bytes(tree[place * NODE_BYTES : (place + 1) * NODE_BYTES])
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
-from fallow.domain.epochs.closing import close_filed
+from fallow.domain.epochs.closing import TREE, close_filed
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering
@@ -184,7 +184,7 @@ class Closing:
             closing = close_filed(opening, filed, self._rules, self._meterings, spread)
         for name, error in closing.folded.errors.items():
             _log.error("the policy of %s failed in epoch %d, its records were rejected: %s", name, epoch.number, error)
-        for name, data in closing.files.items():
+        for name, data in (*closing.files.items(), (TREE, closing.tree)):
             self._archive.put(path_of(statement.epoch, name), data)
         return msgspec.structs.replace(statement, **closing.fields)
 
