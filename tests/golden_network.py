@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from fallow.domain.network_facts import SeedDrawn
+from fallow.domain.network_facts import Earned, OperatorActed, RollAnswered, SeedDrawn, SubscriptionSettled, Tariffed
 from fallow.domain.records import Body
+from fallow.domain.subscriptions import Price
 
 NETWORK_BODIES: tuple[Body, ...] = (
     SeedDrawn(
         number=3, commitment=b"c" * 200, value=bytes(32), pledges=[b"p" * 180, b"q" * 180], parts=[b"t" * 32, b""]
+    ),
+)
+DECISION_BODIES: tuple[Body, ...] = (
+    SubscriptionSettled(
+        vertical="storage",
+        subscription=bytes(range(16)),
+        window=7,
+        part=0,
+        from_ms=1_700_000_000_000,
+        until_ms=1_700_003_600_000,
+        tariff={"bytes": Price(microusd=4_000, per=1 << 30)},
+        earned=[
+            Earned(
+                payee=bytes(range(20)),
+                used=[Tariffed(meter="bytes", before=bytes(32), after=(1 << 40).to_bytes(32))],
+                income={"2": 3_686_400},
+            )
+        ],
+        fee={"2": 327_680},
+        reserve={"2": 81_920},
+        payer=bytes(range(20, 40)),
+    ),
+    OperatorActed(what="ban", subject=bytes(range(32)), action=bytes(range(16))),
+    RollAnswered(
+        call=bytes(range(32)),
+        how="group",
+        node=bytes(range(32)),
+        cpu_milli=1500,
+        reason="capacity.short",
+        units=150,
+        elapsed_ms=1_020,
+        alone=98_000,
+        answer=b"a" * 200,
     ),
 )

@@ -51,7 +51,7 @@ from fallow.domain.facts import (
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import NETWORK_FAILED, PREEMPTED, Lease, LeaseState
 from fallow.domain.ledger import Balance, transfer
-from fallow.domain.network_facts import SeedDrawn
+from fallow.domain.network_facts import RollAnswered, SeedDrawn
 from fallow.domain.offers import Evidence, Offer, Refusal
 from fallow.domain.orders import Order
 from fallow.domain.records import Body, Record, make_record
@@ -569,7 +569,7 @@ class World:
             if isinstance(body, NodeShown):
                 shown[body.node] = learned(shown.get(body.node, Standing()), at, body.what, body.code)
                 continue
-            if isinstance(body, SeedDrawn):
+            if isinstance(body, SeedDrawn | RollAnswered):
                 continue
             assert isinstance(body, LeaseSettled)
             assert body.lease not in finals, "nothing comes after the final one"

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from fallow.adapters.memory.bus import MemoryHub
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.agent.book import Book
 from fallow.agent.identity import NodeKey
 from fallow.agent.leases import Leases
@@ -121,7 +122,7 @@ class RollWorld:
         self.hub = MemoryHub()
         self.clock = SimClock()
         self.database = MemoryDatabase()
-        self.store = MemoryCheckStore()
+        self.store, self.decisions = MemoryCheckStore(), MemoryDecisionStore()
         self.drawn_from = Seed(1, random.Random(seed).randbytes(32))
         self.brain = Brain(FeePolicy(), self.drawn_from)
         self.nodes: list[Node] = []
@@ -135,6 +136,7 @@ class RollWorld:
             clock=self.clock,
             database=self.database,
             store=self.store,
+            decisions=self.decisions,
         )
 
     def add(self, name: str, machine: Machine, cores: int, *, closed: Closed = willing, noise: float = 0.0) -> Node:

@@ -12,9 +12,11 @@ import pytest
 
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.subscriptions import MemorySubscriptionStore
 from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
@@ -52,6 +54,7 @@ class World:
                 database=database,
                 ledger=ledger,
                 store=store,
+                decisions=MemoryDecisionStore() if isinstance(database, MemoryDatabase) else PostgresDecisionStore(),
                 fee=FeePolicy(100_000, 0),
                 epoch_ms=86_400_000,
             )
@@ -98,7 +101,7 @@ class World:
 @asynccontextmanager
 async def on_postgres(dsn: str) -> AsyncIterator[World]:
     async with open_database(dsn, pool_size=10) as database:
-        await migrate(database, builtin("ledger"), builtin("settle"))
+        await migrate(database, builtin("ledger"), builtin("settle"), builtin("outbox"))
         yield World(database, PostgresLedger(), PostgresSubscriptionStore())
 
 

@@ -17,16 +17,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.subscriptions import MemorySubscriptionStore
 from fallow.domain import calls
+from fallow.domain.batches import split_batch
 from fallow.domain.billing import Charge, FeePolicy, cumulative_charge
 from fallow.domain.chart import NETWORK, Credit, Purpose, account_id, accounts_of, grant, network_accounts
+from fallow.domain.epochs.lines import LineKey, Tally
+from fallow.domain.epochs.reading import Filed
+from fallow.domain.epochs.subscribing import Subscribed
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, NotFound
 from fallow.domain.identity import address, address_text
+from fallow.domain.records import Record
 from fallow.domain.subscriptions import RETRY_MS, Price, subscription_key
 from fallow.domain.views import SubscriptionView
 from fallow.services.settle.subscriptions import Subscriptions
+from tests.epoch_files import Node
 from tests.unit.fake_network import HandClock
 
 BUYERS = [b"a" * 20, b"b" * 20]
@@ -48,12 +55,14 @@ class SubscriptionMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.clock = HandClock()
         self.database, self.ledger, self.store = MemoryDatabase(), MemoryLedger(), MemorySubscriptionStore()
+        self.decisions = MemoryDecisionStore()
         self.service = Subscriptions(
             bus=MemoryBus(MemoryHub()),
             clock=self.clock,
             database=self.database,
             ledger=self.ledger,
             store=self.store,
+            decisions=self.decisions,
             fee=FEE,
             epoch_ms=3_600_000,
         )
@@ -73,6 +82,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         for name in self.asked:
             self.close_one(name)
         self.everything_is_paid()
+        self.everything_is_told()
         self.runner.close()
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
@@ -247,6 +257,21 @@ class SubscriptionMachine(RuleBasedStateMachine):
             assert self.posted(Purpose.EARNED, payee) == due[payee]
         assert self.posted(Purpose.FEE, NETWORK) + self.posted(Purpose.RESERVE, NETWORK) == due[NETWORK]
         assert self.posted(Purpose.CLEARING, NETWORK) == 0
+
+    def everything_is_told(self) -> None:
+        """The records give each payee what the ledger gave him, also where they come twice."""
+        network, told = Node(1), Subscribed(Node(1).id)
+        for decision in self.decisions.waiting.values():
+            (raw,) = split_batch(network.batch(decision.body)).records
+            filed = Filed(0, 0, network.id, Record.decode(raw), raw, 0)
+            assert [told.verify(filed).code for _ in range(2)] == ["", "subscription.repeated"]
+        tallies: dict[LineKey, Tally] = {}
+        told.count(tallies)
+        for payee in PAYEES:
+            earned = tallies.get(("", network.id, payee), Tally()).sum_of(["income"], Credit)
+            assert earned == self.posted(Purpose.EARNED, payee)
+        paid = tallies.get(("", network.id, b""), Tally()).sum_of(["fee", "reserve"], Credit)
+        assert paid == self.posted(Purpose.FEE, NETWORK) + self.posted(Purpose.RESERVE, NETWORK)
 
     # Helpers
 

@@ -14,6 +14,7 @@ import pytest
 
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
+from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
@@ -62,6 +63,7 @@ class World:
                 database=cast("Any", self.database),
                 ledger=PostgresLedger(),
                 store=PostgresSubscriptionStore(),
+                decisions=PostgresDecisionStore(),
                 fee=FeePolicy(100_000, 0),
                 epoch_ms=86_400_000,
             )
@@ -175,7 +177,7 @@ async def run(engines: Engines, seed: int) -> None:
 @asynccontextmanager
 async def opened(engines: Engines) -> AsyncIterator[PostgresDatabase]:
     async with fresh_database(engines) as dsn, open_database(dsn, pool_size=4) as database:
-        await migrate(database, builtin("ledger"), builtin("settle"))
+        await migrate(database, builtin("ledger"), builtin("settle"), builtin("outbox"))
         yield database
 
 

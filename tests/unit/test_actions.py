@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.identity import address_text
+from fallow.domain.network_facts import OperatorActed
 from fallow.domain.views import ActionView, EnrolledView
 from fallow.ports.rpc import call
 from fallow.services.registry.actions import LAST_WORD_S, Actions
@@ -28,9 +30,14 @@ class Operated(World):
         super().__init__()
         self.cut: list[bytes] = []
         self.trouble: Unavailable | None = None
-        self.bus = self.hub.connect()
+        self.bus, self.decisions = self.hub.connect(), MemoryDecisionStore()
         self.actions = Actions(
-            bus=self.bus, clock=self.clock, database=self.database, store=self.store, disconnect=self.disconnect
+            bus=self.bus,
+            clock=self.clock,
+            database=self.database,
+            store=self.store,
+            decisions=self.decisions,
+            disconnect=self.disconnect,
         )
 
     async def disconnect(self, node: bytes) -> None:
@@ -89,6 +96,11 @@ async def test_a_ban_is_written_told_and_cuts_the_node_off(world: Operated) -> N
         await anext(told)
     assert await world.registry.may_connect(ATTIC)
     assert world.cut == [ATTIC]
+    decided = [one.body for one in world.decisions.waiting.values()]
+    assert decided == [
+        OperatorActed(what=what, subject=ATTIC, action=bytes.fromhex(row.id))
+        for what, row in (("ban", done), ("unban", undone))
+    ]
     assert await world.log() == [undone, done]
     assert await world.log(limit=1) == [undone]
     assert await world.log(after=undone.id) == [done]

@@ -19,6 +19,7 @@ from fallow.domain.decisions import Decision
 from fallow.domain.encoding import decode
 from fallow.domain.errors import Unavailable
 from fallow.domain.facts import LeaseSettled, Moved, NodeShown
+from fallow.domain.network_facts import RollAnswered
 from fallow.domain.records import Opening, check_openings, record_name
 from fallow.domain.resources import Resources
 from fallow.ports.steady import Steady
@@ -150,3 +151,18 @@ def noted(calls: list[str], name: str, method: Callable[..., Awaitable[Any]]) ->
         return await method(*arguments)
 
     return call
+
+
+async def test_decisions_that_are_large_are_cut_into_batches_that_can_be_sent() -> None:
+    world = World()
+    answers = [
+        RollAnswered(call=bytes(32), how="group", node=n.to_bytes(32), cpu_milli=1, answer=b"a" * 4096)
+        for n in range(sealing.DECISIONS_A_BATCH)
+    ]
+    async with world.database.transaction() as tx:
+        await world.decisions.add(tx, [Decision(1, body) for body in answers])
+    assert await world.sealer.seal() == len(answers)
+    batches = [open_batch(batch.data, net=NET) for batch in world.log.batches.values()]
+    assert len(batches) > 1
+    assert [record.seq for batch in batches for record in batch.records] == list(range(len(answers)))
+    assert [record.read(RollAnswered) for batch in batches for record in batch.records] == answers

@@ -222,6 +222,7 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
             clock=ground.clock,
             database=ground.database,
             store=PostgresRegistryStore(),
+            decisions=PostgresDecisionStore(),
             disconnect=partial(kick, system),
         ).running(),
     ):
@@ -273,6 +274,7 @@ def _subscriptions(ground: Ground) -> Subscriptions:
         database=ground.database,
         ledger=PostgresLedger(),
         store=PostgresSubscriptionStore(),
+        decisions=PostgresDecisionStore(),
         fee=_fee(ground.settings),
         epoch_ms=ground.settings.epoch_hours * HOUR_MS,
     )
@@ -432,6 +434,7 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
         clock=ground.clock,
         database=ground.database,
         store=checks,
+        decisions=PostgresDecisionStore(),
     )
     market = Market(
         rounds=rounds,

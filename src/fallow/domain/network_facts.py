@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+import msgspec
 from msgspec import Meta
 
-from fallow.domain.records import Body, Count
+from fallow.domain.records import COUNT_MAX, Body, Count
+from fallow.domain.subscriptions import MeterName, Tariff
+
+Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
+Credits = Annotated[str, Meta(pattern="^[1-3]$")]
+"""A credit class, as a key."""
+
+Quantity = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
 class SeedDrawn(Body, frozen=True, kw_only=True):
@@ -25,4 +33,72 @@ class SeedDrawn(Body, frozen=True, kw_only=True):
     parts: Annotated[list[Annotated[bytes, Meta(max_length=32)]], Meta(max_length=31)] = []
 
 
-NETWORK_FACTS: tuple[type[Body], ...] = (SeedDrawn,)
+class Tariffed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was delivered on one meter, since the subscription began, until this window's begin and end (32 bytes)."""
+
+    meter: MeterName
+    before: Quantity
+    after: Quantity
+
+
+class Earned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one payee delivered in a window, and what he was paid for it: micro-US-dollars by credit class."""
+
+    payee: Annotated[bytes, Meta(min_length=20, max_length=20)]
+    used: Annotated[list[Tariffed], Meta(max_length=16)]
+    income: Annotated[dict[Credits, Positive], Meta(max_length=3)]
+
+
+class SubscriptionSettled(Body, frozen=True, kw_only=True):
+    """A window of a subscription is settled. One of many payees is told of in several records, its `part`s.
+
+    `tariff` never changes within a subscription.
+    Fee and reserve are those of the whole window, in part 0. Who paid is private.
+    """
+
+    kind: ClassVar[str] = "subscription.settled"
+    version: ClassVar[int] = 1
+    private: ClassVar[frozenset[str]] = frozenset({"payer"})
+    vertical: Annotated[str, Meta(pattern="^[a-z]{1,20}$")]
+    subscription: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    window: Count
+    part: Count
+    from_ms: Count
+    until_ms: Count
+    tariff: Tariff
+    earned: Annotated[list[Earned], Meta(max_length=128)]
+    fee: Annotated[dict[Credits, Positive], Meta(max_length=3)] = {}
+    reserve: Annotated[dict[Credits, Positive], Meta(max_length=3)] = {}
+    payer: Annotated[bytes, Meta(max_length=20)] = b""
+
+
+class OperatorActed(Body, frozen=True, kw_only=True):
+    """An operator banned or vouched for a node or an account, or took that back. His reasons are free text, and his."""
+
+    kind: ClassVar[str] = "operator.acted"
+    version: ClassVar[int] = 1
+    what: Annotated[str, Meta(pattern="^(ban|unban|vouch|unvouch)$")]
+    subject: Annotated[bytes, Meta(min_length=20, max_length=32)]
+    action: Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+class RollAnswered(Body, frozen=True, kw_only=True):
+    """What a node showed at a roll call: `answer` is what it signed, `reason` why that counts for nothing.
+
+    `elapsed_ms` is by the network's clock; `alone` is the rate at which the node was last measured by itself.
+    """
+
+    kind: ClassVar[str] = "roll.answered"
+    version: ClassVar[int] = 1
+    call: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    how: Annotated[str, Meta(pattern="^(alone|group|again)$")]
+    node: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    cpu_milli: Count
+    reason: Annotated[str, Meta(max_length=60)] = ""
+    units: Count = 0
+    elapsed_ms: Count = 0
+    alone: Count | None = None
+    answer: Annotated[bytes, Meta(max_length=4096)] = b""
+
+
+NETWORK_FACTS: tuple[type[Body], ...] = (SeedDrawn, SubscriptionSettled, OperatorActed, RollAnswered)

@@ -12,6 +12,7 @@ from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.redirecting import Payees
 from fallow.domain.epochs.seeds import Seeds
 from fallow.domain.epochs.state import State
+from fallow.domain.epochs.subscribing import Subscribed
 from fallow.domain.epochs.withdrawing import Withdrawals
 from fallow.domain.errors import FallowError
 from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
@@ -45,6 +46,7 @@ class Core:
         self.withdrawals = Withdrawals(epoch.network)
         self.seeds = Seeds(epoch.net, epoch.network)
         self.payees = Payees(epoch.net, epoch.network, opening.carried)
+        self.subscribed = Subscribed(epoch.network)
         self._epoch = epoch
         self._take: Mapping[str, Callable[[Filed], Found]] = {
             NodeEnrolled.kind: self._enrolled,
@@ -53,6 +55,7 @@ class Core:
             Withdrawals.kind: self.withdrawals.verify,
             SeedDrawn.kind: self.seeds.verify,
             Payees.kind: self.payees.verify,
+            Subscribed.kind: self.subscribed.verify,
             **self.chain.takes,
         }
 

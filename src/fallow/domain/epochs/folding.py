@@ -60,6 +60,7 @@ def fold(
 def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals: Mapping[str, Metering]) -> Folded:
     """Close an epoch whose records were judged."""
     core, errors = read.core, dict(read.errors)
+    core.subscribed.count(read.tallies)
     scores = {
         key: score_of(verticals[key[0]], core.standings.get(key[1], Standing()), epoch.until_ms, errors)
         if key[0]

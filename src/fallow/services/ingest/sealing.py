@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from fallow.domain.batches import Promise, seal_batch
+from fallow.domain.batches import BATCH_BYTES_MAX, Promise, seal_batch
 from fallow.domain.decisions import Decision
 from fallow.domain.errors import Unavailable
 from fallow.domain.merkle import merkle_root
@@ -24,7 +24,8 @@ BOOT = 0
 """The network numbers its records through: its sequence is in the database, and no restart loses it."""
 
 DECISIONS_A_BATCH = 256
-"""Of each kind but one the largest has less than 2 KiB; `seed.drawn`, one an epoch of draws, has up to 12."""
+RECORDS_BYTES_MAX = BATCH_BYTES_MAX - (64 << 10)
+"""Of the records of a batch: what stands around them, eight bytes each and a header, has room beside it."""
 
 DECISIONS_A_TRANSACTION = 8 * DECISIONS_A_BATCH
 LOOK_S = 1.0
@@ -96,22 +97,23 @@ class Sealer:
         """Make batches of decisions; this is arithmetic, for a thread."""
         batches: list[StoredBatch] = []
         openings: list[StoredOpening] = []
-        for start in range(0, len(decisions), DECISIONS_A_BATCH):
-            some = decisions[start : start + DECISIONS_A_BATCH]
-            batches.append(self._batch(some, seq + start, epoch, now, openings))
-        return batches, openings
-
-    def _batch(
-        self, decisions: Sequence[Decision], seq: int, epoch: int, now: int, openings: list[StoredOpening]
-    ) -> StoredBatch:
         records: list[Record] = []
+        size = 0
         for offset, (at, body) in enumerate(decisions):
             record, opened = make_record(
                 body, net=self._net, node=self._node, boot=BOOT, seq=seq + offset, at=at, new_salt=self._new_salt
             )
+            openings += stored_openings(record, opened)
+            more = len(record.encode())
+            if records and (len(records) == DECISIONS_A_BATCH or size + more > RECORDS_BYTES_MAX):
+                batches.append(self._batch(records, epoch, now))
+                records, size = [], 0
             records.append(record)
-            if opened:
-                openings += stored_openings(record, opened)
+            size += more
+        return [*batches, self._batch(records, epoch, now)], openings
+
+    def _batch(self, records: Sequence[Record], epoch: int, now: int) -> StoredBatch:
+        seq = records[0].seq
         root = merkle_root([record.encode() for record in records])
         promise = Promise(
             net=self._net, epoch=epoch, node=self._node, boot=BOOT, seq=seq, count=len(records), root=root, at=now

@@ -13,14 +13,17 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from fallow.domain import calls, rollcall
+from fallow.domain.decisions import Decision
 from fallow.domain.draws import Seed
 from fallow.domain.errors import FallowError
+from fallow.domain.network_facts import RollAnswered
 from fallow.domain.rollcall import FORGED, SHARED, SHORT, Call, Kind, Member, Said
 from fallow.domain.views import RollCallView, SaidView
 from fallow.ports.bus import Bus
 from fallow.ports.checks import Alone, CheckStore
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
+from fallow.ports.decisions import DecisionStore
 from fallow.ports.rpc import serve
 from fallow.ports.vertical import Vertical
 from fallow.services.market.asking import Asker
@@ -51,7 +54,9 @@ class RollCalls:
         clock: Clock,
         database: Database,
         store: CheckStore,
+        decisions: DecisionStore,
     ) -> None:
+        self._decisions = decisions
         self._calls_a_day = calls_a_day
         self._rounds = rounds
         self._bus = bus
@@ -187,6 +192,7 @@ class RollCalls:
         async with self._database.transaction() as tx:
             kept = Call(id=challenge, at=now, kind=kind, said=said, found=tuple(found))
             await self._store.add_call(tx, kept, now - rollcall.KEPT_MS)
+            await self._decisions.add(tx, [Decision(now, _answered(kept, one)) for one in said])
         excused = {node for node, leases in self._sold(members).items() if leases != sold[node]}
         await self._rounds.ask(partial(_judge, call=kept, excused=excused))
         for node, code in found:
@@ -242,4 +248,18 @@ def _view(call: Call) -> RollCallView:
             for one in call.said
         ],
         found={node.hex(): code for node, code in call.found},
+    )
+
+
+def _answered(call: Call, said: Said) -> RollAnswered:
+    return RollAnswered(
+        call=call.id,
+        how=call.kind,
+        node=said.node,
+        cpu_milli=said.cpu_milli,
+        reason=said.reason,
+        units=said.units,
+        elapsed_ms=said.elapsed_ms,
+        alone=said.alone,
+        answer=said.answer,
     )

@@ -9,12 +9,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 
 from fallow.domain import calls
+from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import NODE_ID_BYTES, address, address_text, node_id
+from fallow.domain.network_facts import OperatorActed
 from fallow.domain.views import ActionView, EnrolledView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.decisions import DecisionStore
 from fallow.ports.registry_store import ActionRow, RegistryStore
 from fallow.ports.rpc import serve
 
@@ -37,8 +40,16 @@ class Actions:
     """Answers `registry.act`, `actions` and `nodes`. Several copies may run: all state is in the store."""
 
     def __init__(
-        self, *, bus: Bus, clock: Clock, database: Database, store: RegistryStore, disconnect: Disconnect
+        self,
+        *,
+        bus: Bus,
+        clock: Clock,
+        database: Database,
+        store: RegistryStore,
+        decisions: DecisionStore,
+        disconnect: Disconnect,
     ) -> None:
+        self._decisions = decisions
         self._bus = bus
         self._clock = clock
         self._database = database
@@ -84,6 +95,8 @@ class Actions:
                 raise NotFound(
                     f"{action.what.removeprefix('un')}.unknown", f"There is no node or account {action.subject} here."
                 )
+            if fresh and action.what != "erase":  # of whom nothing is kept, the archive does not begin to tell
+                await self._decisions.add(tx, [Decision(row.at, _acted(row))])
             kept = row if fresh else await self._store.action(tx, action.id)
             nodes = await self._nodes_of(tx, subject)
         if kept is None or kept._replace(at=row.at) != row:
@@ -140,6 +153,10 @@ class Actions:
 
 def _subject(text: str) -> bytes:
     return address(text) if text.startswith("0x") else node_id(text)
+
+
+def _acted(row: ActionRow) -> OperatorActed:
+    return OperatorActed(what=row.what, subject=row.subject, action=bytes.fromhex(row.id))
 
 
 def _view(row: ActionRow) -> ActionView:

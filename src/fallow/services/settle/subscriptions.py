@@ -9,6 +9,7 @@ from functools import partial
 from fallow.domain import calls, subscriptions
 from fallow.domain.billing import FeePolicy
 from fallow.domain.chart import Parts, accounts_of, chain, collect, give_back, hold, left_over, split
+from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import address
 from fallow.domain.ledger import Transfer
@@ -26,11 +27,13 @@ from fallow.domain.views import SubscriptionView
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.decisions import DecisionStore
 from fallow.ports.ledger import Ledger
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import serve
 from fallow.ports.subscription_store import SourceKey, SubscriptionStore
 from fallow.ports.tasks import background
+from fallow.services.settle.settled import settled
 from fallow.services.settle.wallets import spendable
 
 QUEUE = "settle"
@@ -57,9 +60,11 @@ class Subscriptions:
         database: Database,
         ledger: Ledger,
         store: SubscriptionStore,
+        decisions: DecisionStore,
         fee: FeePolicy,
         epoch_ms: int,
     ) -> None:
+        self._decisions = decisions
         self._bus = bus
         self._clock = clock
         self._database = database
@@ -259,7 +264,10 @@ class Subscriptions:
                     owed = subscriptions.charges(before.tariff, meters, self._fee)
                     for payee, _ in owed:
                         await self._ledger.open_accounts(tx, accounts_of(payee))
-                    transfers += collect(before.key, window, before.held, owed)
+                    moved = collect(before.key, window, before.held, owed)
+                    told = settled(before, window, meters, moved, now)
+                    await self._decisions.add(tx, [Decision(now, body) for body in told])
+                    transfers += moved
                     await self._store.settle(tx, before.key)
                 case subscriptions.Release(window):
                     transfers += give_back(before.key, window, before.held)

@@ -1,0 +1,81 @@
+"""What settled subscriptions do to an epoch: payees are owed what they earned, and nothing that does not hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from fallow.domain.chart import Credit
+from fallow.domain.epochs.closing import close
+from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.reading import filed_records
+from fallow.domain.epochs.rules import Rules
+from fallow.domain.network_facts import Earned, SubscriptionSettled, Tariffed
+from fallow.domain.rewards.tree import Leaf
+from fallow.domain.subscriptions import Price
+from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
+
+PAYEE, OTHER, ASSET = b"p" * 20, b"q" * 20, b"a" * 20
+
+
+def earned(payee: bytes, income: int, *, before: int = 0, after: int = 1000, meter: str = "bytes") -> Earned:
+    used = Tariffed(meter=meter, before=before.to_bytes(32), after=after.to_bytes(32))
+    return Earned(payee=payee, used=[used], income={str(int(Credit.PAID)): income} if income else {})
+
+
+SETTLED = SubscriptionSettled(
+    vertical="storage",
+    subscription=bytes(16),
+    window=0,
+    part=0,
+    from_ms=0,
+    until_ms=3_600_000,
+    tariff={"bytes": Price(microusd=3, per=2)},
+    earned=[earned(PAYEE, 1350), earned(OTHER, 0, after=0)],
+    fee={"2": 120},
+    reserve={"2": 30},
+)
+"""1,500 micro-US-dollars for 1,000 units: a tenth is the fee, and a fifth of that for the reserve."""
+
+
+def leaves(*bodies: SubscriptionSettled, key: Any = NETWORK) -> list[Leaf]:
+    """What is owed after an epoch in which these were signed."""
+    node = Node(1)
+    node.key, node.id = key, bytes(key.verify_key)
+    made = EpochFiles(5, [node.batch(*bodies)])
+    rules = Rules(credit=2, settlement=ASSET)
+    closing = close(b"", Epoch(NET, 5, 3_600_000, NETWORK_KEY), filed_records(made.manifest, made.read), rules, {})
+    paid = sum(body.fee["2"] for body in {body.window: body for body in bodies}.values())
+    assert closing.folded.totals["revenue"] == (paid if closing.folded.leaves else 0)
+    assert closing.folded.totals["incentive"] == 0
+    return closing.folded.leaves
+
+
+def test_a_payee_is_owed_what_gateways_served_from_him_and_earns_no_incentive() -> None:
+    assert leaves(SETTLED) == [Leaf(PAYEE, ASSET, 1350)]
+    following = msgspec.structs.replace(SETTLED, window=1, earned=[earned(PAYEE, 1350, before=1000, after=2000)])
+    assert leaves(SETTLED, following) == [Leaf(PAYEE, ASSET, 2700)]
+
+
+def test_a_window_counts_once_however_often_it_is_told() -> None:
+    assert leaves(SETTLED, SETTLED) == leaves(SETTLED)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        earned(PAYEE, 1501),
+        earned(PAYEE, 1350, before=1000),
+        earned(PAYEE, 1350, before=2000),
+        earned(PAYEE, 1, meter="other"),
+        earned(PAYEE, 2, before=10**30, after=10**30 + 1),
+    ],
+)
+def test_nobody_gets_more_than_his_quantities_cost(wrong: Earned) -> None:
+    assert leaves(msgspec.structs.replace(SETTLED, earned=[wrong])) == []
+
+
+def test_what_a_node_says_of_subscriptions_is_nothing() -> None:
+    assert leaves(SETTLED, key=Node(2).key) == []
