@@ -13,13 +13,25 @@ from fallow.domain.epochs.manifest import MANIFEST, Manifest
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.reading import checked_records
 from fallow.domain.epochs.rules import Rules
-from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, Moved, NodeShown, UsageReceipt
+from fallow.domain.facts import (
+    AccountPayout,
+    CreditWithdrawn,
+    LeaseAccepted,
+    LeaseCheckpoint,
+    Moved,
+    NodeShown,
+    UsageReceipt,
+)
+from fallow.domain.payees import payout_text
 from fallow.domain.records import Body
+from fallow.domain.wallets import sign_text
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
 from tests.epoch_world import (
+    ACCOUNTS,
     BURNING,
     BY_ISSUANCE,
     HOLDING,
+    KEYS,
     UNTIL_MS,
     VESTING,
     WORK_ONLY,
@@ -32,6 +44,10 @@ from tests.epoch_world import (
 
 FIRST = 20_000
 DAY_MS = 86_400_000
+SAID_MS = UNTIL_MS + FIRST * DAY_MS - 1000
+"""When the network decides, on the first day."""
+
+ELSEWHERE = b"e" * 20
 RULE_SETS = (Rules(), WORK_ONLY, BY_ISSUANCE, YEARLY, BURNING, HOLDING, VESTING)
 
 
@@ -57,7 +73,7 @@ def golden_epoch() -> dict[str, str]:
     network, members = _Network(), [_Member(number) for number in range(3)]
     day = [
         *(member.batch(enrolled(number, number), *_work(number)) for number, member in enumerate(members)),
-        network.batch(*_first_day(), at=UNTIL_MS + FIRST * DAY_MS - 1000),
+        network.batch(*_first_day(), at=SAID_MS),
         members[0].batch(UsageReceipt(lease=lease(10), window=1, used_ms=400, final=True, ok=True)),
     ]
     next_day = [network.batch(*_second_day())]
@@ -104,6 +120,8 @@ def _work(number: int) -> list[Body]:
 
 def _first_day() -> list[Body]:
     node = [bytes(SigningKey(bytes([number + 1]) * 32).verify_key) for number in range(3)]
+    withdrawn = CreditWithdrawn(withdrawal=bytes(range(16)), account=ACCOUNTS[1], amount_microusd=30_000)
+    word = sign_text(KEYS[0], payout_text(NET, ACCOUNTS[0], ELSEWHERE, SAID_MS // 1000))
     wrong = {"reason": "result.wrong", "caused_by": "provider", "ok": False, "charged_ms": 0, "moved": []}
     return [
         settled(0, 0, 0),
@@ -116,6 +134,9 @@ def _first_day() -> list[Body]:
             10, 0, 0, charged_ms=600, moved=[Moved(credit=1, income=540, fee=48, reserve=12)], final=False, ok=False
         ),
         settled(11, 1, 1, charged_ms=601, final=False, ok=False),
+        withdrawn,
+        withdrawn,
+        AccountPayout(account=ACCOUNTS[0], to=ELSEWHERE, signed_at_s=SAID_MS // 1000, signature=word),
     ]
 
 

@@ -25,7 +25,7 @@ from fallow.domain.rewards.schedules import Held, Ppm
 
 NAME: Final = "rewards"
 VERSION: Final = 1
-DIGEST: Final = bytes.fromhex("c7ac9c1a4482bf4856feb498c4b0682137c23b1cfbb7f8b4f6bc518b12d5da85")
+DIGEST: Final = bytes.fromhex("5306efd6d7488e676c1a37301a50e42a6d4ca62bad93d047ddcc039338c28cc4")
 """Of the golden epoch's files: no other behaviour has it."""
 
 NONE: Final = "none"

@@ -26,7 +26,7 @@ class ComputeMetering:
 
     name = "compute"
     version = 1
-    digest = bytes.fromhex("c7ac9c1a4482bf4856feb498c4b0682137c23b1cfbb7f8b4f6bc518b12d5da85")
+    digest = bytes.fromhex("5306efd6d7488e676c1a37301a50e42a6d4ca62bad93d047ddcc039338c28cc4")
     kinds = KINDS
     by_node = False
 
