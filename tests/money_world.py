@@ -11,8 +11,10 @@ from fallow.adapters.archive import StoreArchive, memory_archive
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.epochs import MemoryEpochStore
+from fallow.adapters.memory.ingest import MemoryIngestStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.payouts import MemoryPayoutStore
+from fallow.domain.batches import open_batch
 from fallow.domain.billing import Charge
 from fallow.domain.calls import Withdraw, Withdrawal
 from fallow.domain.chart import (
@@ -38,6 +40,7 @@ from fallow.domain.ledger import Transfer
 from fallow.domain.records import Body
 from fallow.domain.views import WithdrawalView
 from fallow.ports.epochs import Closed
+from fallow.ports.ingest_store import BatchKey, StoredBatch
 from fallow.services.settle.payouts import Payouts
 from fallow.services.settle.withdrawals import Withdrawals
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
@@ -60,7 +63,7 @@ class MoneyWorld:
         self.rules = rules
         self.clock = FakeClock()
         self.database, self.ledger, self.decisions = FaultyDatabase(), MemoryLedger(), MemoryDecisionStore()
-        self.epochs, self.payout_store = MemoryEpochStore(), MemoryPayoutStore()
+        self.epochs, self.payout_store, self.log = MemoryEpochStore(), MemoryPayoutStore(), MemoryIngestStore()
         self.archive: StoreArchive = memory_archive()
         self.network, self.members = Node(0), [Node(number) for number in (1, 2, 3)]
         self.network.key, self.network.id, self.network.boot = NETWORK, NETWORK_KEY, 0
@@ -119,6 +122,16 @@ class MoneyWorld:
         wanted = Withdrawal(id=id_, to=address_text(to), amount_microusd=amount)
         return await self.withdrawals.withdraw(Withdraw(account=address_text(account), withdrawal=wanted))
 
+    async def _write_log(self, epoch: int, batches: Sequence[bytes]) -> None:
+        """What an epoch is made of stands in ingest's log before."""
+        opened = [open_batch(data, net=NET) for data in batches]
+        stored = [
+            StoredBatch(BatchKey(one.node, one.boot, one.seq), epoch, len(one.records), one.root, one.data, b"p", 1)
+            for one in opened
+        ]
+        async with self.database.transaction() as tx:
+            await self.log.append(tx, stored, [])
+
     def say(self, *bodies: Body) -> None:
         """Have the network say something in the open epoch."""
         if bodies:
@@ -130,7 +143,9 @@ class MoneyWorld:
             decided = [one.body for one in await self.decisions.take(tx, 1000)]
         self.say(*decided, *extra)
         number, words = self.next_epoch, self._words
-        files = EpochFiles(number, [node.batch(*bodies) for node, bodies in words])
+        batches = [node.batch(*bodies) for node, bodies in words]
+        await self._write_log(number, batches)
+        files = EpochFiles(number, batches)
         read = checked_records(files.manifest, files.read, NETWORK_KEY)
         closing = close(
             self._opening, Epoch(NET, number, self.clock.now_ms(), NETWORK_KEY), read, self.rules, METERINGS

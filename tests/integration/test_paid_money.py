@@ -123,6 +123,11 @@ async def test_a_dollar_is_in_one_place_from_the_deposit_to_the_root(tmp_path: P
         statement = await client.statement()
         assert [line.amount_microusd for line in statement if line.kind == "withdrawal"] == [-4_000_000]
 
+        shown = await buyer.typed("account", "payout", account, "--custodial")
+        assert (shown["paid_to"], shown["pending"]) == (secret.account, account), "the network keeps that account's key"
+        assert await buyer.typed("account", "payout", "--custodial") == shown
+        assert "account.unknown" in await buyer.refused("account", "payout", secret.account)
+
         grown = "UPDATE ledger.account SET credits_posted = credits_posted {} WHERE code = 5 AND ledger = 2"
         assert await planted(net, grown.format("+ 1"), grown.format("- 1")) == {
             "ledger.balance_differs",

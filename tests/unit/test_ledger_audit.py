@@ -14,8 +14,8 @@ import pytest
 from fallow.adapters.memory.audits import MemoryAuditStore
 from fallow.adapters.memory.burn_store import MemoryBurnStore
 from fallow.adapters.memory.chain_store import MemoryChainStore
-from fallow.adapters.memory.ingest import MemoryIngestStore
 from fallow.domain.batches import seal_batch
+from fallow.domain.chain_events import read_event
 from fallow.domain.chain_facts import ChainClaimed, ChainRootSubmitted, ChainRootsWithdrawn
 from fallow.domain.chart import Credit, Kind, Purpose, account_id, deposit, pay_out, withdraw
 from fallow.domain.epochs.manifest import STATEMENT, path_of
@@ -26,7 +26,6 @@ from fallow.domain.ledger import transfer
 from fallow.domain.reconciling import Item
 from fallow.domain.records import Body, make_record
 from fallow.domain.views import AuditView
-from fallow.ports.ingest_store import BatchKey, StoredBatch
 from fallow.services.settle import audits
 from fallow.services.settle.audit import Audit, Sources
 from fallow.services.settle.audit_chain import ChainPlace
@@ -67,7 +66,7 @@ class AuditWorld(MoneyWorld):
 
     def __init__(self, folder: Path, rules: Rules = PAID, *, run_items: int = 2, with_chain: bool = True) -> None:
         super().__init__(rules)
-        self.chain, self.log, self.blocks = MoneyChain(), MemoryIngestStore(), MemoryChainStore()
+        self.chain, self.blocks = MoneyChain(), MemoryChainStore()
         self.chain.newest = FIRST_BLOCK + DEPTH
         self.events = ChainEvents(
             chain=self.chain,
@@ -140,13 +139,10 @@ class AuditWorld(MoneyWorld):
 
     async def write_log(self, epoch: int, *bodies: Body) -> None:
         records = [
-            make_record(body, net=NET, node=NETWORK_KEY, boot=0, seq=at, at=5, new_salt=lambda: bytes(32))[0]
+            make_record(body, net=NET, node=NETWORK_KEY, boot=1, seq=at, at=5, new_salt=lambda: bytes(32))[0]
             for at, body in enumerate(bodies)
         ]
-        data = seal_batch(records, lambda message: NETWORK.sign(message).signature)
-        batch = StoredBatch(BatchKey(NETWORK_KEY, epoch, 0), epoch, len(records), b"r", data, b"p", 1)
-        async with self.database.transaction() as tx:
-            await self.log.append(tx, [batch], [])
+        await self._write_log(epoch, [seal_batch(records, lambda message: NETWORK.sign(message).signature)])
 
 
 def left_in(folder: Path) -> list[Path]:
@@ -236,6 +232,12 @@ async def test_what_is_withdrawn_waits_in_the_log_and_is_found_there(world: Audi
 
 async def test_a_deposit_that_became_no_credits(world: AuditWorld) -> None:
     world.chain.deposit(FIRST_BLOCK, BUYER, 55)
+    event = world.chain.happened[-1]
+    place, transaction = event.place, event.transaction
+    fact = read_event("distributor", event.topics, event.data, block=FIRST_BLOCK, place=place, transaction=transaction)
+    assert fact is not None
+    await world.close([fact])
+    await world.pay()
     wallet = account_id(Purpose.WALLET, Credit.PAID, BUYER).hex()
     assert await found(world) == [("deposit.missing", "", f"55 0x{wallet}")]
 
@@ -250,7 +252,9 @@ async def test_a_deposit_of_another_amount(world: AuditWorld) -> None:
     first = world.chain.happened[0]
     world.chain.happened[0] = first._replace(data=(1_000_001).to_bytes(32))
     wallet = account_id(Purpose.WALLET, Credit.PAID, BUYER).hex()
-    assert await found(world) == [("deposit.differs", f"1000000 0x{wallet}", f"1000001 0x{wallet}")]
+    ours, recorded = await found(world)
+    assert ours == ("deposit.differs", f"1000000 0x{wallet}", f"1000001 0x{wallet}")
+    assert recorded[0] == "event.differs", "its record says what the ledger says"
 
 
 async def test_paid_credits_out_of_nothing(world: AuditWorld) -> None:
@@ -323,17 +327,50 @@ async def test_a_withdrawal_that_is_recorded_for_somebody_else(world: AuditWorld
     assert await found(world) == [("withdrawal.differs", f"20000 0x{BUYER.hex()}", there)]
 
 
-@pytest.mark.parametrize("name", ["lines", "leaves", "records/credit.withdrawn", "manifest", "statement"])
+@pytest.mark.parametrize(
+    "name", ["lines", "leaves", "records/credit.withdrawn", "records/chain.deposited", "manifest", "statement"]
+)
 async def test_a_flipped_bit_of_the_archive_is_one_difference(world: AuditWorld, name: str) -> None:
     """The log still has what that epoch's records said; what its lines said is left open."""
-    withdrawn = withdraw(ONE, BUYER, ACCOUNTS[2], 30_000)
-    record = CreditWithdrawn(withdrawal=withdrawn.id, account=ACCOUNTS[2], amount_microusd=30_000)
-    await world.write_log(FIRST, record)
     data = bytearray(b"".join(world.archive.read(path_of(FIRST, name))))
     data[len(data) // 2] ^= 4
     world.archive.put(path_of(FIRST, name), bytes(data))
     codes = [code for code, _, _ in await found(world)]
     assert codes == ["archive.statement" if name == "statement" else "archive.damaged"]
+
+
+async def test_an_event_that_nobody_recorded(world: AuditWorld) -> None:
+    """Its record is lost between the chain and the archive."""
+    world.claim(ACCOUNTS[2], 5)
+    await world.look()
+    for pos, one in list(world.decisions.waiting.items()):
+        if isinstance(one.body, ChainClaimed) and one.body.account == ACCOUNTS[2]:
+            del world.decisions.waiting[pos]
+    ((code, here, there),) = await found(world)
+    assert (code, here) == ("event.missing", "")
+    assert there.startswith(f"{world.chain.happened[-1].block} 0x")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_an_event_that_is_recorded_otherwise(world: AuditWorld, closed: bool) -> None:
+    world.claim(ACCOUNTS[2], 5)
+    await world.look()
+    for pos, one in list(world.decisions.waiting.items()):
+        if isinstance(one.body, ChainClaimed) and one.body.account == ACCOUNTS[2]:
+            body = msgspec.structs.replace(one.body, cumulative=(6).to_bytes(32))
+            world.decisions.waiting[pos] = one._replace(body=body)
+    if closed:
+        await world.close()
+        await world.pay()
+    assert [code for code, _, _ in await found(world)] == ["event.differs"]
+
+
+async def test_a_record_of_an_event_that_never_was(world: AuditWorld) -> None:
+    amount = (7).to_bytes(32)
+    event = ChainClaimed(block=6, place=99, transaction=bytes(32), account=BUYER, asset=COIN, cumulative=amount)
+    await world.close([event])
+    await world.pay()
+    assert [code for code, _, _ in await found(world)] == ["event.unfounded"]
 
 
 async def test_a_root_on_the_chain_that_nobody_stated(tmp_path: Path) -> None:

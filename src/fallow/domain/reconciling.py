@@ -44,20 +44,20 @@ def differences(what: str, here: Iterable[Item], there: Iterable[Item], name: Na
     mine, other, last = next(ours, None), next(theirs, None), None
     while mine is not None or other is not None:
         if other is not None and last is not None and other.key == last:
-            yield Difference(code=f"{what}.repeated", subject=name(other.key), there=_shown(other))
+            yield Difference(code=f"{what}.repeated", subject=name(other.key), there=shown(other))
             other = next(theirs, None)
         elif other is None or (mine is not None and mine.key < other.key):
             if mine is not None and mine.due:
-                yield Difference(code=f"{what}.unfounded", subject=name(mine.key), here=_shown(mine))
+                yield Difference(code=f"{what}.unfounded", subject=name(mine.key), here=shown(mine))
             mine = next(ours, None)
         elif mine is None or other.key < mine.key:
             if other.due:
-                yield Difference(code=f"{what}.missing", subject=name(other.key), there=_shown(other))
+                yield Difference(code=f"{what}.missing", subject=name(other.key), there=shown(other))
             last, other = other.key, next(theirs, None)
         else:
             if (mine.amount, mine.who) != (other.amount, other.who):
                 subject = name(mine.key)
-                yield Difference(code=f"{what}.differs", subject=subject, here=_shown(mine), there=_shown(other))
+                yield Difference(code=f"{what}.differs", subject=subject, here=shown(mine), there=shown(other))
             last, mine, other = other.key, next(ours, None), next(theirs, None)
 
 
@@ -70,11 +70,12 @@ def beyond(what: str, taken: Iterable[Item], allowed: Iterable[Item], name: Name
             limit = next(limits, None)
         most = limit if limit is not None and limit.key == one.key else None
         if one.amount > (most.amount if most else 0):
-            there = _shown(most) if most else ""
-            yield Difference(code=f"{what}.exceeds", subject=name(one.key), here=_shown(one), there=there)
+            there = shown(most) if most else ""
+            yield Difference(code=f"{what}.exceeds", subject=name(one.key), here=shown(one), there=there)
     for _ in limits:  # a file is only known as the right one at its end
         pass
 
 
-def _shown(item: Item) -> str:
+def shown(item: Item) -> str:
+    """How people read an item's amount, and whose it is."""
     return f"{item.amount} 0x{item.who.hex()}" if item.who else str(item.amount)

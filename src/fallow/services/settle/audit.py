@@ -33,6 +33,8 @@ from fallow.services.settle.sorting import RUN_ITEMS
 
 ROWS_A_PAGE = 4096
 SHOWN_MAX = 1000
+ON_THEIR_WAY = frozenset({"withdrawal.unfounded", "event.missing"})
+"""No closed epoch has a record of it, perhaps not yet."""
 
 
 class Sources(NamedTuple):
@@ -97,7 +99,7 @@ class Audit:
         if chain is not None:
             until, _ = await self._due()
             await chain.read(block, until)
-        archive = ArchiveSide(sources.archive, sources.network_key, kept)
+        archive = ArchiveSide(sources.archive, sources.network_key, kept, has_chain=sources.chain is not None)
         epochs, last = await self._read_archive(archive, due, found)
         found.add(await asyncio.to_thread(lambda: list(kept.compared())))
         await self._find_records(kept, due, found)
@@ -153,12 +155,13 @@ class Audit:
             count, last = count + 1, closed
 
     async def _find_records(self, kept: Books, due: Due, found: Findings) -> None:
-        """Withdrawals that no closed epoch has may wait to be sealed, or stand in an epoch that is open or damaged."""
-        differing = await asyncio.to_thread(lambda: list(kept.unrecorded()))
-        lacking = {one.subject: one for one in differing if one.code == "withdrawal.unfounded"}
-        found.add(one for one in differing if one.subject not in lacking)
+        """What no closed epoch has may wait to be sealed, or stand in an epoch that is open or damaged."""
+        recorded = self._sources.recorded
+        differing = await asyncio.to_thread(lambda: [*kept.withdrawals_apart(), *kept.events_apart()])
+        lacking = {one.subject: one for one in differing if one.code in ON_THEIR_WAY}
+        found.add(one for one in differing if one.code not in ON_THEIR_WAY)
         if lacking:
-            found.add(await self._sources.recorded.differing(lacking, kept.damaged, due.recorded))
+            found.add(await recorded.differing(lacking, kept.damaged, due.recorded))
 
 
 def _overdrawn(kept: Books, archive: ArchiveSide, last: Closed) -> list[Difference]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.chart import Credit, Purpose, account_id, pay_out
 from fallow.domain.epochs.closing import LEAVES
 from fallow.domain.epochs.leaves import LEAF_BYTES, leaf_of
@@ -17,9 +18,12 @@ from fallow.domain.epochs.statement import STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import CreditWithdrawn
 from fallow.domain.reconciling import Difference, Item
+from fallow.domain.records import Body
 from fallow.ports.archive import Archive, whole
 from fallow.ports.epochs import Closed
-from fallow.services.settle.audit_books import EPOCH_BYTES, Books, Said
+from fallow.services.settle.audit_books import EPOCH_BYTES, Books, Said, event_item
+
+BodyT = TypeVar("BodyT", bound=Body)
 
 
 class Due(NamedTuple):
@@ -32,10 +36,11 @@ class Due(NamedTuple):
 class ArchiveSide:
     """Reads closed epochs into the books. `owed` is what all of them until now may owe of the settlement asset."""
 
-    def __init__(self, archive: Archive, network_key: bytes, books: Books) -> None:
+    def __init__(self, archive: Archive, network_key: bytes, books: Books, *, has_chain: bool) -> None:
         self._archive = archive
         self._network_key = network_key
         self._books = books
+        self._chain_facts = CHAIN_FACTS if has_chain else ()
         self.owed = 0
 
     def read(self, closed: Closed, due: Due) -> list[Difference]:
@@ -59,10 +64,13 @@ class ArchiveSide:
 
     def _read(self, closed: Closed, due: Due) -> list[Difference]:
         epoch, said = closed.epoch, Statement.open(closed.statement, self._network_key)
-        withdrawn = self._withdrawn(said, due=epoch <= due.recorded)
+        recorded = epoch <= due.recorded
+        withdrawn = [withdrawn_item(one, due=recorded) for one in self._records(said, CreditWithdrawn)]
+        events = [event_item(one, due=recorded) for kind in self._chain_facts for one in self._records(said, kind)]
         file = lines_that_pay(said)
         sums = earned(file, self._archive.read(path_of(epoch, file.name))) if file else Counter[bytes]()
         self._books.withdrawn.add(withdrawn)
+        self._books.recorded.add(events)
         self._books.earned.add(
             _earned(epoch, account, amount, due=epoch <= due.paid) for account, amount in sums.items()
         )
@@ -77,15 +85,15 @@ class ArchiveSide:
         subject = f"epoch {epoch}"
         return [Difference(code="owed.exceeds", subject=subject, here=str(self.owed), there=str(total), detail=told)]
 
-    def _withdrawn(self, said: Statement, *, due: bool) -> list[Item]:
+    def _records(self, said: Statement, fact: type[BodyT]) -> list[BodyT]:
+        """What the network itself has recorded of one kind in an epoch."""
         manifest = said.check_manifest(whole(self._archive, path_of(said.epoch, MANIFEST), MANIFEST_BYTES_MAX))
 
         def read(name: str) -> Iterable[bytes]:
             return self._archive.read(path_of(said.epoch, name))
 
-        found = records_of_kind(manifest, read, CreditWithdrawn.kind)
-        bodies = [filed.record.read(CreditWithdrawn) for filed in found if filed.node == self._network_key]
-        return [withdrawn_item(body, due=due) for body in bodies]
+        found = records_of_kind(manifest, read, fact.kind)
+        return [filed.record.read(fact) for filed in found if filed.node == self._network_key]
 
     def leaves(self, closed: Closed) -> Iterator[Item]:
         """What everybody is owed by an epoch, in the order of accounts and assets.

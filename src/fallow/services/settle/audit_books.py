@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from fallow.domain.chain_facts import ChainFact
 from fallow.domain.chart import Credit, Kind, Purpose, account_id
+from fallow.domain.encoding import encode
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import Movement
 from fallow.domain.reconciling import Difference, Item, beyond, differences
+from fallow.domain.records import to_builtins
 from fallow.services.settle.sorting import RUN_ITEMS, Sorter
 
-EPOCH_BYTES, ACCOUNT_BYTES = 8, 20
+EPOCH_BYTES, ACCOUNT_BYTES, PLACE_BYTES = 8, 20, 8
 ISSUER = account_id(Purpose.ISSUER, Credit.PAID)
 
 
@@ -26,7 +30,7 @@ class Said(NamedTuple):
 
 
 class Books:
-    """Transfers of paid credits, and what stands for each of them on the other side.
+    """Transfers of paid credits, and what stands for each of them; the chain's events, and their records.
 
     `said` and `submitted` are the roots that statements have, and that the chain has. Epochs whose files are `damaged`
     say nothing. `issued` are transfers that are none of the three kinds.
@@ -40,6 +44,7 @@ class Books:
         self.withdrawals, self.withdrawn = sorter(), sorter()
         self.payouts, self.earned = sorter(), sorter()
         self.claims = sorter()
+        self.events, self.recorded = sorter(), sorter()
         self.said: dict[int, Said] = {}
         self.submitted: dict[int, Said] = {}
         self.damaged: set[int] = set()
@@ -75,9 +80,13 @@ class Books:
                 submitted = f"0x{there.root.hex()} {there.archive.hex()}"
                 yield Difference(code="root.differs", subject=f"epoch {epoch}", here=shown, there=submitted)
 
-    def unrecorded(self) -> Iterator[Difference]:
+    def withdrawals_apart(self) -> Iterator[Difference]:
         """Differences of withdrawals as the archive has them; what it lacks may still be on its way there."""
         return differences("withdrawal", self.withdrawals, self.withdrawn)
+
+    def events_apart(self) -> Iterator[Difference]:
+        """Differences of the chain's events as the archive has them; what it lacks may still be on its way there."""
+        return differences("event", self.recorded, self.events, name_of_event)
 
     def overdrawn(self, owed: Iterator[Item]) -> Iterator[Difference]:
         """Claims beyond what is owed by the latest epoch."""
@@ -90,9 +99,9 @@ class Books:
 
     def close(self) -> None:
         """Forget what was read."""
-        for each in (self.deposits, self.deposited, self.withdrawals, self.withdrawn, self.payouts, self.earned):
-            each.close()
-        self.claims.close()
+        for each in vars(self).values():
+            if isinstance(each, Sorter):
+                each.close()
 
 
 @contextmanager
@@ -103,6 +112,17 @@ def books(folder: Path, run_items: int = RUN_ITEMS) -> Iterator[Books]:
         yield made
     finally:
         made.close()
+
+
+def event_item(fact: ChainFact, *, due: bool) -> Item:
+    """An event of the chain, or its record: they are the same when their fields are. Its amount is its block."""
+    key = fact.transaction + fact.place.to_bytes(PLACE_BYTES)
+    return Item(key, fact.block, hashlib.sha256(encode([fact.kind, to_builtins(fact)])).digest(), due)
+
+
+def name_of_event(key: bytes) -> str:
+    """How people read the key of an event."""
+    return f"transaction 0x{key[:-PLACE_BYTES].hex()}, log {int.from_bytes(key[-PLACE_BYTES:])}"
 
 
 def _of_epoch(key: bytes) -> str:

@@ -12,7 +12,7 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.reconciling import Item
 from fallow.domain.transactions import answer_of, call_data
 from fallow.ports.chain import Chain
-from fallow.services.settle.audit_books import Books, Said
+from fallow.services.settle.audit_books import Books, Said, event_item
 from fallow.services.settle.chain_events import BLOCKS_MAX
 
 
@@ -63,6 +63,7 @@ class ChainSide:
 
     def _take(self, fact: ChainFact, chain_id: int, *, due: bool) -> None:
         books = self._books
+        books.events.add([event_item(fact, due=due)])
         if isinstance(fact, ChainDeposited):
             amount = int.from_bytes(fact.amount)
             id_ = deposit(chain_id, fact.transaction, fact.place, fact.account, amount).id
