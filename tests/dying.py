@@ -26,7 +26,15 @@ RECORDS = ("accept", "checkpoint", "window", "final")
 MOVES = ("reserve", "post and reserve", "post", "void", "make good")
 """What a market has the ledger do."""
 
-CLOSING = ("epoch unended", "epoch ended", "files written", "files archived", "statement said", "closing noted")
+CLOSING = (
+    "epoch unended",
+    "epoch ended",
+    "files written",
+    "files archived",
+    "fold archived",
+    "statement said",
+    "closing noted",
+)
 """Of closing an epoch; the first is within the transaction that ends it."""
 
 STEPS = (

@@ -58,6 +58,7 @@ def wrap(killer: Killer) -> None:
     killer.wrap(Closing, "_lead", before=lambda *_: ["epoch ended"])
     killer.wrap(Spool, "put", before=lambda *_: ["files written"])
     killer.wrap(Closing, "_file", after=lambda *_: ["files archived"])
+    killer.wrap(Closing, "_folded", after=lambda *_: ["fold archived"])
     killer.wrap(Closing, "_say", after=lambda *_: ["statement said"])
     killer.wrap(Closing, "_note", after=lambda *_: ["closing noted"])
     killer.wrap(Outbound, "send", before=lambda _, changes, __: _written(changes))

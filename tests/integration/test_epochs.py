@@ -53,7 +53,7 @@ async def test_a_closing_dies_at_every_step_and_a_stranger_verifies_all_epochs(t
         order = await net.submit([SECOND // 20])
         await net.finished(order.id)
         views = []
-        for some in (CLOSING[:3], CLOSING[3:]):  # whoever dies often in a row is started again later each time
+        for some in (CLOSING[:4], CLOSING[4:]):  # whoever dies often in a row is started again later each time
             for step in some:
                 (steps / step).touch()
             views.append(await closed(net, await ended(net)))

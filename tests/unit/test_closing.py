@@ -120,6 +120,25 @@ async def test_an_epoch_closes_when_its_time_is_over(world: ClosingWorld) -> Non
     assert list(world.folder.iterdir()) == []
 
 
+async def test_what_comes_late_counts_in_the_next_epoch_and_what_comes_again_in_none(world: ClosingWorld) -> None:
+    """Whatever a record says of its time: a node's clock is a claim, and what is promised is promised once."""
+    sender = world.nodes[0]
+    early, late = sender.batch(1, at=world.clock.ms), sender.batch(2, at=world.clock.ms, seq=sender.seq + 1)
+    async with closing(world):
+        promised = await world.deliver(sender, early)
+        world.next_day()
+        await world.clock.advance(LOOK_S)
+        assert await world.deliver(sender, early) == promised, "a replay is answered as it was, and goes nowhere"
+        sender.sent()
+        await world.deliver(sender, late)
+        world.next_day()
+        await world.clock.advance(LOOK_S)
+        assert await world.deliver(sender, early) == promised
+        world.next_day()
+        await world.clock.advance(LOOK_S)
+    assert [world.leases(world.first + day) for day in range(3)] == [[1], [2], []]
+
+
 async def test_the_operator_ends_an_epoch_early(world: ClosingWorld) -> None:
     async with closing(world):
         await world.send(0, 1)
