@@ -10,12 +10,16 @@ import pytest
 from fallow.domain.chart import Credit
 from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.core import Epoch
-from fallow.domain.epochs.reading import filed_records
+from fallow.domain.epochs.folding import fold
+from fallow.domain.epochs.reading import Filed, filed_records
 from fallow.domain.epochs.rules import Rules
+from fallow.domain.epochs.state import read_state
 from fallow.domain.network_facts import Earned, SubscriptionSettled, Tariffed
+from fallow.domain.rewards.pools import ByDate
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.subscriptions import Price
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
+from tests.epoch_world import METERINGS, NODES, WORK_ONLY, enrolled, epoch, filed, finished, settled
 
 PAYEE, OTHER, ASSET = b"p" * 20, b"q" * 20, b"a" * 20
 
@@ -79,3 +83,15 @@ def test_nobody_gets_more_than_his_quantities_cost(wrong: Earned) -> None:
 
 def test_what_a_node_says_of_subscriptions_is_nothing() -> None:
     assert leaves(SETTLED, key=Node(2).key) == []
+
+
+def test_its_fees_take_nothing_from_what_others_may_earn() -> None:
+    rules = msgspec.structs.replace(WORK_ONLY, weights={}, schedule=ByDate(base=(10**13).to_bytes(32), period=3))
+
+    def incentive(*more: Filed) -> int:
+        said = [filed(NODES[0], enrolled(0, 0)), *(filed(NODES[0], body) for body in finished(1))]
+        records = [*said, filed(NETWORK_KEY, settled(1, 0, 0)), *more]
+        return fold(read_state(b""), epoch(), records, rules, METERINGS).totals["incentive"]
+
+    assert incentive() > 0
+    assert incentive(filed(NETWORK_KEY, SETTLED)) == incentive()

@@ -68,7 +68,7 @@ def counted(before: Economy, tallies: Tallies, rules: Rules) -> Economy:
 def incentives_of(uses: Mapping[LineKey, Use], scores: Shares, rules: Rules, pool: Pool) -> Shares:
     """The pool over verticals by weight, over their lines by score times fee, no share above its cap: token units."""
     found: Shares = {}
-    names = sorted({key[0] for key in uses}) if pool.price else []
+    names = sorted({key[0] for key in uses if key[0]}) if pool.price else []  # subscriptions are of no vertical's lines
     pools = split(pool.units, [rules.weight(name) for name in names])
     for name, units in zip(names, pools, strict=True):
         keys = sorted(key for key in uses if key[0] == name)
