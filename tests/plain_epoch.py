@@ -41,10 +41,11 @@ class Plain:
         self.grants: list[tuple[Key, int, int]] = []
         self.earned: dict[tuple[str, Key], int] = {}
         self.usage: dict[Key, int] = {}
+        self.told: set[tuple[bytes, int]] = set()
 
     def close(self, records: Sequence[Filed], epochs: int) -> None:
         """Close an epoch after so many others."""
-        self.fees, self.earned = {}, {}
+        self.fees, self.earned, self.told = {}, {}, set()
         wrong = {node: one.wrong for node, one in self.standings.items()}
         for one in records:
             body = one.record.body
@@ -55,6 +56,8 @@ class Plain:
                 self.standings[body["node"]] = learned(before, one.record.at, body["what"], body["code"])
             elif one.record.kind == "lease.settled" and one.node == NETWORK:
                 self._settled(one, body)
+            elif one.record.kind == "subscription.settled" and one.node == NETWORK:
+                self._subscribed(body)
             if one.record.kind != "lease.settled":
                 self.seen.append(one)
         self._mint(epochs)
@@ -75,6 +78,21 @@ class Plain:
                 self._earn("usage", (body["node"], body["payee"]), earned)
             if moved["credit"] in {2, 3} and self.rules.model != "none":
                 self._paid(moved, (body["node"], body["payee"]), checks=body["checks"])
+
+    def _subscribed(self, body: dict[str, Any]) -> None:
+        """Pay what a window gave to its one payee, if it costs no more than what was used, and was not told before."""
+        (earned,) = body["earned"]
+        (used,) = earned["used"]
+        price = body["tariff"][used["meter"]]
+        after, before = (int.from_bytes(used[at]) * price["microusd"] // price["per"] for at in ("after", "before"))
+        key = (body["subscription"], body["window"])
+        if sum(earned["income"].values()) > after - before or key in self.told:
+            return
+        self.told.add(key)
+        if str(self.rules.credit) in earned["income"]:
+            self._earn("usage", (NETWORK, earned["payee"]), earned["income"][str(self.rules.credit)])
+        if self.rules.model != "none":
+            self.left += sum(fee for credit, fee in body["fee"].items() if credit in {"2", "3"})
 
     def _paid(self, moved: dict[str, int], who: Key, *, checks: bool) -> None:
         """Count what was paid in credits that cost something, and what of it came back to whomever."""

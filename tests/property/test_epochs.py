@@ -18,10 +18,13 @@ from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.shares import worth
 from fallow.domain.epochs.state import NOTHING, read_state, write_state
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseSettled, Moved, NodeShown, UsageReceipt
+from fallow.domain.network_facts import Earned, SubscriptionSettled, Tariffed
 from fallow.domain.records import Body
+from fallow.domain.subscriptions import Price
 from fallow.domain.verification import Standing
 from tests.epoch_files import NETWORK_KEY as NETWORK
 from tests.epoch_world import (
+    ACCOUNTS,
     BY_ISSUANCE,
     HOLDING,
     METERINGS,
@@ -66,6 +69,8 @@ class Story:
         node = self.chance.randrange(3)
         if draw() < 0.05:
             return NODES[node], enrolled(node, self.chance.randrange(3)), 5
+        if draw() < 0.08:
+            return self._network(node), self._subscribed(), 5
         if draw() < 0.2:
             what = self.chance.choice(["confirmed"] * 6 + ["wrong", "present", "missed"])
             at = UNTIL_MS - self.chance.randrange(1 << 23)
@@ -91,6 +96,29 @@ class Story:
         elif window == claim[0]:
             claim[2] = max(claim[2], used_ms)
         return UsageReceipt(lease=lease(number), window=window, used_ms=used_ms, final=self.chance.random() < 0.3)
+
+    def _subscribed(self) -> SubscriptionSettled:
+        """A window of one of two subscriptions, sometimes told twice, or above its price."""
+        before, more = self.chance.randrange(50), self.chance.randrange(50)
+        most = (before + more) * 7 // 2 - before * 7 // 2
+        fee = most // 10
+        income = self.chance.choice([most - fee, most - fee, most, most + 1])
+        credit = self.chance.choice(["1", "2", "2", "3"])
+        used = Tariffed(meter="bytes", before=before.to_bytes(32), after=(before + more).to_bytes(32))
+        earned = Earned(
+            payee=ACCOUNTS[self.chance.randrange(3)], used=[used], income={credit: income} if income else {}
+        )
+        return SubscriptionSettled(
+            vertical="storage",
+            subscription=bytes([self.chance.randrange(2)]) * 16,
+            window=self.chance.randrange(4),
+            part=0,
+            from_ms=0,
+            until_ms=1,
+            tariff={"bytes": Price(microusd=7, per=2)},
+            earned=[earned],
+            fee={credit: fee} if fee else {},
+        )
 
     def _settled(self, number: int, node: int) -> LeaseSettled:
         """Mostly at the bound of what can be, and sometimes right behind it."""
