@@ -252,13 +252,13 @@ def verify(options: argparse.Namespace) -> None:
     print(f"records    {records} in {batches} batches: all hashes, signatures and promises hold")
     owed = check_leaves(source, statement)
     print(f"root       0x{statement['root'].hex()} is what the leaves give; totals add up")
-    contract = Contract(options.rpc, statement) if options.rpc else None
-    validators = options.validators
+    contract, validators = Contract(options.rpc, statement) if options.rpc else None, options.validators
     if contract:
         validators = [each[12:] for each in contract.call("list()", to=contract.call("validators()")[0][12:])[2:]]
     if validators:
         signed = check_votes(source, statement, hashlib.sha256(sealed).digest(), validators)
-        print(f"validators {signed} of {len(validators)} signed it, which is a quorum")
+        alone = ": it is that one's word alone" if len(validators) == 1 else ", which is a quorum"
+        print(f"validators {signed} of {len(validators)} signed it{alone}")
     else:
         print("validators none were named: that this epoch is right is its operator's word alone (self-attested)")
     if contract:

@@ -1,6 +1,7 @@
 """The demo: a whole network on this machine does real, paid work, loses an agent on the way, and shows its books.
 
-At its end an epoch closes, and is computed again from its archive by programs that trust nobody.
+The buyer pays with what he has deposited on the network's chain. At its end an epoch closes, is computed again from its
+archive by programs that trust nobody, and one owner has what he earned paid into his own wallet.
 
     make demo                  and then look around; Ctrl-C ends it
     make demo ARGS=--once      end by itself: 0 all parts ran and held, 3 a part cannot run here, 1 otherwise
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from fallow.sdk.bills import Bill
 HERE = Path(__file__).parent
 PATHTRACER = HERE.parent / "pathtracer"
 sys.path[:0] = [str(HERE), str(PATHTRACER)]
+from money import DEPOSITED_USD, Typed, credited, deposit, on_chain, sign_for  # noqa: E402 - an example beside this one
 from photos import Spoiled, develop  # noqa: E402 - an example beside this one
 from stitch import Tile, read_ppm, stitch, write_png  # noqa: E402 - an example beside this one
 from validators import WRONG, Validator, judge, make_validators, sign_wrongly  # noqa: E402 - an example beside this one
@@ -42,14 +45,14 @@ from validators import WRONG, Validator, judge, make_validators, sign_wrongly  #
 FALLOW = Path(sys.executable).with_name("fallow")
 OUTPUT = Path("demo-output")
 AGENTS = ("barn", "mill", "orchard", "cellar")
-KILLED, LIAR, EXPLAINED = "barn", "cellar", "mill"
+KILLED, LIAR, OWN_KEY = "barn", "cellar", "mill"
 WIDTH, HEIGHT, SAMPLES, COLUMNS, ROWS = 480, 320, 36, 6, 4
 PICTURE_SHA256 = "32b93d4fcf39daf38c975f7722cc0c8c51b8b3ad9f45638618693ff5fce5fb7c"
 """SHA-256 of the picture's pixels: programs are deterministic here, so it is the same on every machine."""
 SHARE_MILLI = 1000 * (os.cpu_count() or 1) // len(AGENTS)
 MEMORY_MIB = 512
 START_S = 30.0
-USD = 1_000_000
+USD, TOKEN = 1_000_000, 10**18
 SHOWN_LINES = 12
 
 console = Console(highlight=False)
@@ -70,10 +73,15 @@ def main() -> int:
             folder.chmod(0o711)  # the engines run as an unprivileged user, who has to pass through
             validators = make_validators(FALLOW, folder)
             network = stack.enter_context(running_network(folder, validators))
-            agents = {name: stack.enter_context(running_agent(folder, network, name)) for name in AGENTS}
+            typed = Typed(FALLOW, folder, network)
+            deposited = stack.enter_context(ThreadPoolExecutor()).submit(deposit, typed)
+            agents = {
+                name: stack.enter_context(running_agent(folder, network, name, typed))
+                for name in sorted(AGENTS, key=lambda name: name == OWN_KEY)
+            }
             homes = [folder / name for name in AGENTS]
-            left_out = asyncio.run(work(network, agents, homes))
-            asyncio.run(close_the_epoch(network, folder, validators))
+            left_out = asyncio.run(work(network, agents, homes, deposited))
+            asyncio.run(close_the_epoch(network, folder, validators, typed))
             console.print(f"\nDone in {time.monotonic() - began:.0f} s.")
             if left_out:
                 console.print(f"[yellow]Left out:[/] {left_out}")
@@ -87,29 +95,36 @@ def main() -> int:
 
 @contextmanager
 def running_network(folder: Path, validators: Sequence[Validator]) -> Iterator[dict[str, Any]]:
-    """`fallow up`, as an operator types it; the setting `validators` names whose votes count."""
-    console.rule("[bold]fallow up[/]: PostgreSQL, message bus, all roles")
+    """`fallow up`, as an operator types it. Settings name whose votes count, and grant the buyer nothing."""
+    console.rule("[bold]FALLOW_PRESET=public fallow up[/]: PostgreSQL, message bus, a chain of its own, all roles")
     command = [str(FALLOW), "up", "--data", str(folder / "network"), "--port", "0", "--bus-port", "0", "--json"]
-    environment = os.environ | {"FALLOW_VALIDATORS": ",".join(each.address for each in validators)}
+    settings = {"PRESET": "public", "CHAIN_PORT": "0", "TEST_CREDITS_USD": "0", "ACTIVATION_S": "0"}
+    settings["VALIDATORS"] = ",".join(each.address for each in validators)
+    environment = os.environ | {f"FALLOW_{name}": value for name, value in settings.items()}
     with child(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             raise Failed("fallow up ended by itself")
         network: dict[str, Any] = json.loads(line)
-        console.print(f"Network {network['net']} is up at {network['url']}")
+        console.print(f"Network {network['net']} is up at {network['url']}, its chain at {network['chain_url']}")
         yield network
 
 
 @contextmanager
-def running_agent(folder: Path, network: dict[str, Any], name: str) -> Iterator[subprocess.Popen[str]]:
-    """`fallow agent join`, as an owner types it. Each offers a share of this machine that no other one offers."""
+def running_agent(folder: Path, network: dict[str, Any], name: str, typed: Typed) -> Iterator[subprocess.Popen[str]]:
+    """`fallow agent join`, as an owner types it. Each offers a share of this machine that no other one offers.
+
+    One owner keeps his account's key himself, and signs for his machine; the network keeps the others'.
+    """
     log = folder / f"{name}.log"
     program = [sys.executable, str(HERE / "liar.py")] if name == LIAR else [str(FALLOW)]
     command = [*program, "agent", "join", network["url"], "--token", network["join_token"], "--yes"]
     command += ["--home", str(folder / name), "--label", name, "--cpu", str(SHARE_MILLI / 1000)]
     command += ["--from", f"127.0.{AGENTS.index(name) + 1}.1"]  # as if each were behind a line of its own
     command += ["--memory", str(MEMORY_MIB), "--price-core-hour", "0.02"]
+    if name == OWN_KEY:
+        command += ["--account", sign_for(typed, name, command)]
     with log.open("w") as sink, child(command, stdout=sink, stderr=sink) as process:
         yield process
 
@@ -129,9 +144,9 @@ def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[s
 
 
 async def work(
-    network: dict[str, Any], agents: Mapping[str, subprocess.Popen[str]], homes: Sequence[Path]
+    network: dict[str, Any], agents: Mapping[str, subprocess.Popen[str]], homes: Sequence[Path], deposited: Future[str]
 ) -> str | None:
-    """Buy a picture, lose an agent, refuse a liar, develop photographs, check the books.
+    """Deposit money, buy a picture, lose an agent, refuse a liar, develop photographs, check the books.
 
     Returns what could not be done on this machine and why, or None.
     """
@@ -139,6 +154,7 @@ async def work(
         AsyncClient(network["url"], network["buyer_key"]) as buyer,
         AsyncClient(network["url"], network["operator_key"]) as operator,
     ):
+        await pay_in(buyer, deposited)
         await everybody_here(buyer)
         order_id = await render(buyer, agents)
         left_out = await photographs(buyer, homes)
@@ -155,6 +171,14 @@ async def photographs(buyer: AsyncClient, homes: Sequence[Path]) -> str | None:
     if problem is None:
         console.print(f"Contact sheet: [bold]{(OUTPUT / 'photos.png').resolve()}[/]")
     return problem
+
+
+async def pay_in(buyer: AsyncClient, deposited: Future[str]) -> None:
+    """Wait until what the buyer has deposited on the chain is credits."""
+    console.rule("[bold]fallow wallet deposit[/]: the settlement asset, here test dollars, becomes paid credits")
+    transaction = await asyncio.wrap_future(deposited)
+    await credited(buyer)
+    console.print(f"{DEPOSITED_USD} USD deposited by transaction {transaction}", soft_wrap=True)
 
 
 async def everybody_here(buyer: AsyncClient) -> None:
@@ -248,7 +272,7 @@ async def show_bill(buyer: AsyncClient, job_id: str) -> None:
     unpaid = Counter(lease.reason for lease in leases if lease.caused_by == "provider")
     console.print(
         f"{job.counts['done']} tiles, {job.used_ms / 1000:.1f} s of {SHARE_MILLI / 1000:g} core each:"
-        f" {job.owed_microusd / USD:.6f} USD (TEST credits, play money).\n"
+        f" {job.owed_microusd / USD:.6f} USD, out of what was deposited.\n"
         f"{len(checked)} tiles were computed again by another owner's machine, at the network's cost, and agreed.\n"
         f"{len(leases)} leases; nobody pays for these: "
         + (", ".join(f"{count} x {reason}" for reason, count in unpaid.items()) or "-")
@@ -263,23 +287,24 @@ def compared(bill: Bill) -> str:
     """What the delivered core-seconds cost here and elsewhere, replicas and restarts included, in one line."""
     elsewhere = "; ".join(f"{each.name} {each.cost_microusd / USD:.6f} ({each.as_of})" for each in bill.elsewhere)
     return (
-        f"{bill.core_s:.1f} core-seconds delivered for {bill.owed_microusd / USD:.6f} TEST USD of a test network;"
+        f"{bill.core_s:.1f} core-seconds delivered for {bill.owed_microusd / USD:.6f} USD of a test network;"
         f" by published prices the same costs: {elsewhere} USD."
     )
 
 
 async def show_earnings(buyer: AsyncClient, operator: AsyncClient) -> None:
     """What each provider earned from buyers, and what his results have shown."""
-    console.rule("[bold]earnings[/]: usage only; nothing is minted on this network")
-    table = Table("machine", "usage income (TEST USD)", "incentive", "confirmed", "wrong", "trust", "state")
+    console.rule("[bold]earnings[/]: from usage; tokens for it come with the close of the epoch")
+    table = Table("machine", "paid USD", "TEST USD", "incentive", "confirmed", "wrong", "trust")
     nodes = {node.label: node for node in await buyer.nodes()}
     for name in AGENTS:
         node = nodes[name]
-        earned = sum((await operator.balance_of(node.account)).earned.values())
+        earned = (await operator.balance_of(node.account)).earned
         wrong = f"[red]{node.wrong}[/]" if node.wrong else "0"
-        table.add_row(name, f"{earned / USD:.6f}", "—", str(node.confirmed), wrong, node.trust, node.state)
-        if name == LIAR and (earned or not node.wrong):
-            raise Failed(f"the liar was paid {earned} micro-US-dollars and found wrong {node.wrong} times")
+        money = (f"{earned[kind] / USD:.6f}" for kind in ("paid", "granted"))
+        table.add_row(name, *money, "at the close", str(node.confirmed), wrong, node.trust)
+        if name == LIAR and (any(earned.values()) or not node.wrong):
+            raise Failed(f"the liar was paid {earned} and found wrong {node.wrong} times")
         if name != LIAR and node.wrong:
             raise Failed(f"{name} is honest and was found wrong")
     console.print(table)
@@ -301,36 +326,59 @@ async def check_books(operator: AsyncClient) -> None:
         raise Failed(f"the ledger does not add up: {check.problems}")
 
 
-async def close_the_epoch(network: dict[str, Any], folder: Path, validators: Sequence[Validator]) -> None:
-    """End the epoch; then others fetch its records, and compute from them alone what everybody is owed."""
-    console.rule(
-        "[bold]fallow epoch close[/]: its signed records, and what everybody is owed, for anybody to recompute"
-    )
+async def close_the_epoch(network: dict[str, Any], folder: Path, validators: Sequence[Validator], typed: Typed) -> None:
+    """End the epoch; others compute from its records what everybody is owed; an owner has it paid."""
+    console.rule("[bold]fallow epoch close[/]: what everybody is owed, for anybody to recompute")
     url = network["url"]
     async with AsyncClient(url, network["operator_key"]) as operator:
         epoch = await operator.closed_epoch((await operator.end_epoch()).epoch)
         key = (await operator.network()).public_key
-        node = next(node.node for node in await operator.nodes() if node.label == EXPLAINED)
+        node = next(node for node in await operator.nodes() if node.label == OWN_KEY)
         console.print(f"Epoch {epoch.epoch} is closed: {epoch.records} signed records in {epoch.batches} batches.")
         number, there = str(epoch.epoch), ["--from", url, "--into", str(folder / "archive"), "--key", key]
         checked(f"fallow epoch audit {number}", [str(FALLOW), "epoch", "audit", number, *there])
-        checked(f"fallow epoch explain {number} ({EXPLAINED})", [str(FALLOW), "epoch", "explain", number, node, *there])
+        explain = [str(FALLOW), "epoch", "explain", number, node.node, *there]
+        checked(f"fallow epoch explain {number} ({OWN_KEY})", explain)
         console.print("[bold]fallow validator run[/], by each of three; a fourth signs what it likes")
         for said in judge(FALLOW, folder, url, key, validators):
             console.print(f"  {said}", soft_wrap=True)
         sign_wrongly(folder / "archive", url, key, epoch.epoch, validators)
         votes = await operator.votes(epoch.epoch)
-    if not votes.decided or len(votes.wrong) != 1:
-        raise Failed(f"three of four validators are honest, and the votes are {votes}")
-    refused = f"  {WRONG}: its root is none that the records give. It counts for nothing, and is kept as evidence."
-    console.print(refused, soft_wrap=True)
-    listed = ",".join(each.address for each in validators)
+        if not votes.decided or len(votes.wrong) != 1:
+            raise Failed(f"three of four validators are honest, and the votes are {votes}")
+        refused = f"  {WRONG}: its root is none that the records give. It counts for nothing, and is kept as evidence."
+        console.print(refused, soft_wrap=True)
+        root = await on_chain(operator, epoch.epoch)
+        console.print(
+            f"Their signatures bring the root to the chain, in transaction {root.transaction}", soft_wrap=True
+        )
+        contracts = (await operator.network()).contracts
+    assert contracts is not None
+    console.rule(f"[bold]fallow claim --all[/]: {OWN_KEY}'s owner has what he earned paid into his wallet")
+    paid = typed("claim", "--all", who=OWN_KEY)
+    claim = ["--claim", node.account, contracts.settlement]
     verifier = [sys.executable, str(HERE.parents[1] / "tools" / "verify_epoch.py"), url, number, "--key", key]
-    checked("tools/verify_epoch.py, without any code of Fallow", [*verifier, "--validators", listed])
+    title = "tools/verify_epoch.py, without any code of Fallow, against the chain"
+    checked(title, [*verifier, "--rpc", network["chain_url"], *claim])
+    show_claim(paid, node.account)
+
+
+def show_claim(paid: dict[str, Any], account: str) -> None:
+    """The last lines: the balance, the transaction, and what all of this proves to whom."""
+    console.rule("[bold]what this proves[/]")
+    (usage, _), held = paid["accounts"][0]["assets"], int(paid["balance"]["settlement"])
+    if not held or int(usage["claimed"]) != held:
+        raise Failed(f"the claim is not in the wallet: {paid}")
+    tokens = f"{int(paid['balance']['token']) / TOKEN:.6f} tokens"
+    console.print(f"Balance      {held / USD:.6f} test dollars for usage, {tokens} as incentive, in {OWN_KEY}'s wallet")
+    console.print(f"             {account}")
+    console.print(f"Transaction  {paid['transactions'][0]}", soft_wrap=True)
+    console.print("Checked by   tools/verify_epoch.py: the claim is a leaf of the root that a quorum signed; all holds")
     console.print(
-        "This proves to whoever keeps these files that the sums follow from what machines and network signed, and that"
-        " three of four validators computed the same. Here all of them run on one machine: on a network of yours they"
-        " are other people's.",
+        "To whoever keeps these files: that the sums follow from what machines and network signed, and that three of"
+        " four validators computed the same and the contract paid by it. To outsiders no more than that: here chain and"
+        " validators all run on this machine, so it is its operator's word (self-attested). On a network of yours the"
+        " validators are other people's, and a chain of others is what makes it independent.",
         soft_wrap=True,
     )
 
