@@ -37,6 +37,9 @@ CLOSING = (
 )
 """Of closing an epoch; the first is within the transaction that ends it."""
 
+SENDING = ("root voted", "root signed", "root mined", "root said")
+"""Of bringing a root to the chain: signed is the transaction, mined what the sender has noted."""
+
 STEPS = (
     "proposal heard",
     "work begins",
@@ -51,8 +54,9 @@ STEPS = (
     *(f"{move} {step}" for move in MOVES for step in ("uncommitted", "committed")),
     "judged",
     *CLOSING,
+    *SENDING,
 )
-"""Of an agent, of ingest, of a market, of a closing.
+"""Of an agent, of ingest, of a market, of a closing, of the chain's process.
 
 A record is `taken` when the network has it and its node does not know yet.
 """

@@ -12,6 +12,7 @@ from fallow.adapters.engines.process import Program
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.bootstrap import serve, up
 from fallow.cli.main import main as fallow
+from fallow.domain.sending import Send
 from fallow.services.epochs.service import Closing
 from fallow.services.epochs.writing import Spool
 from fallow.services.ingest.service import Ingest
@@ -19,6 +20,8 @@ from fallow.services.market import rounds
 from fallow.services.market.changes import Changes, Collect, Hold, MakeGood, Money
 from fallow.services.market.money import Cashier
 from fallow.services.market.outbound import Outbound
+from fallow.services.sender.publishing import Publisher
+from fallow.services.sender.service import Sender
 from tests.dying import Killer, command
 
 
@@ -61,7 +64,16 @@ def wrap(killer: Killer) -> None:
     killer.wrap(Closing, "_folded", after=lambda *_: ["fold archived"])
     killer.wrap(Closing, "_say", after=lambda *_: ["statement said"])
     killer.wrap(Closing, "_note", after=lambda *_: ["closing noted"])
+    killer.wrap(Publisher, "_vote", after=lambda *_: ["root voted"])
+    killer.wrap(Sender, "_record", after=lambda _, send: _sent(send))
+    killer.wrap(Publisher, "_say", after=lambda _, __, said: ["root said"] if said.root else [])
     killer.wrap(Outbound, "send", before=lambda _, changes, __: _written(changes))
+
+
+def _sent(send: Send) -> list[str]:
+    if not send.id.startswith("root/"):
+        return []
+    return ["root signed"] if send.done is None else ["root mined"]
 
 
 def _written(changes: Changes) -> list[str]:

@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 from fallow.adapters.evm.rpc import connect_chain
-from tests.network import Agent, Buyer, Net, fallow, network, until_async
+from fallow.domain.identity import address
+from fallow.domain.transactions import topic
+from tests.dying import SENDING
+from tests.network import Agent, Buyer, Net, fallow, network, until, until_async
 from tests.programs import SECOND
 from tools import verify_epoch
+
+SUBMITTED = topic("RootSubmitted(uint64,bytes32,bytes32,uint96,uint96,uint40)")
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -81,8 +86,20 @@ async def answers(net: Net) -> int:
         return await chain.head()
 
 
+async def roots(net: Net) -> list[int]:
+    """Epochs of all roots that the contract ever took."""
+    view = await net.operator.network()
+    assert view.contracts is not None
+    async with connect_chain(view.chain_url) as chain:
+        last = await chain.head()
+        events = await chain.events([address(view.contracts.distributor)], [SUBMITTED], view.contracts.block, last)
+    return [int.from_bytes(event.topics[1]) for event in events]
+
+
 async def test_a_buyers_deposit_ends_in_a_providers_wallet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async with network(preset="public", chain_port="0", activation_s="0") as net:
+    steps = tmp_path / "steps"
+    steps.mkdir()
+    async with network(steps=steps, preset="public", chain_port="0", activation_s="0") as net:
         account = await net.new_buyer(0)
         buyer = Person(net, tmp_path / "buyer.key", account.key)
         wallet = (await buyer.types("wallet", "new"))["account"]
@@ -98,10 +115,13 @@ async def test_a_buyers_deposit_ends_in_a_providers_wallet(tmp_path: Path, capsy
         async with net.agent("barn", folder=str(tmp_path / "barn"), price=5, options=["--account", code]) as barn:
             assert await provider.due() == (0, 0, 0)
             await paid_work(net, account)
+            for step in SENDING:
+                (steps / step).touch()
             epoch = await closed(net, 0, barn)
-            net.running.kill("chain")
+            await until(lambda: not list(steps.iterdir()), "the chain's process has died at each step")
             await until_async(partial(on_chain, net, epoch), "the root is on the chain")
             await until_async(partial(answers, net), "the chain is there again")
+            assert await roots(net) == [epoch]
             pending, owed, claimed = await provider.due()
             assert (pending, claimed) == (0, 0)
             assert owed > 0

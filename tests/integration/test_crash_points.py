@@ -22,7 +22,7 @@ from fallow.domain.errors import NotFound
 from fallow.domain.leases import Lease
 from fallow.domain.ledger import PENDING, POST_PENDING
 from tests.capability import require
-from tests.dying import CLOSING, MOVES, STEPS
+from tests.dying import CLOSING, MOVES, SENDING, STEPS
 from tests.network import NEEDS, Agent, Net, check_books, check_job, network, until, until_async
 from tests.programs import SECOND
 
@@ -63,6 +63,7 @@ DEATHS = {
 def test_every_step_is_died_at() -> None:
     named = [step for life in LIVES for step in life] + [step for steps in DEATHS.values() for step in steps]
     named += CLOSING  # tests/integration/test_epochs.py
+    named += SENDING  # tests/integration/test_claim.py
     assert sorted(named) == sorted(STEPS)
 
 
