@@ -296,10 +296,11 @@ class Running:
         place: tuple[str, ...] = (),
         steps: Path | None = None,
         options: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> Iterator[Agent]:
         """Join a machine, and serve with it while the context is open; see `start` for its `steps`.
 
-        `options` are more of what is typed.
+        `options` are more of what is typed, `variables` of its environment.
         """
         home, log = self.data.parent / (folder or name), self.data.parent / f"{name}.log"
         log.touch()
@@ -309,7 +310,7 @@ class Running:
             "agent", "join", self.url, "--yes", "--json", "--home", home, "--label", name, "--cpu", str(cpu),
             "--memory", str(memory), "--disk", "256", "--price-core-hour", str(price), *below, *place,
             "--from", f"127.0.{self.joined}.1", *options,
-            log=log, steps=steps, FALLOW_TOKEN=token or self.welcome["join_token"],
+            log=log, steps=steps, FALLOW_TOKEN=token or self.welcome["join_token"], **(variables or {}),
         )  # fmt: skip
         agent = Agent(name, home, log, process, steps=steps)
         self.agents.append(agent)

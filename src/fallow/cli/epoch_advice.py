@@ -55,6 +55,9 @@ def _incentive(line: Line, rules: Rules, price: int) -> Iterator[str]:
     if rules.weight(line.vertical) == 0:
         yield f"The network's rules give no incentive to {line.vertical}."
         return
+    if line.units and not line.money:
+        yield _unsold(line, rules)
+        return
     if line.money and all(money.credit == GRANTED for money in line.money):
         yield "All it was paid in is TEST credits, which nothing backs: they earn no incentive."
         return
@@ -74,3 +77,15 @@ def _incentive(line: Line, rules: Rules, price: int) -> Iterator[str]:
             f"Of the fees' bound of {tokens(cap)} tokens the epoch's pool gave {100 * given // cap} %, or what only a "
             "gateway attests was less: with a larger part of all paid work it gets a larger part of the pool."
         )
+
+
+def _unsold(line: Line, rules: Rules) -> str:
+    """What is to say where nobody paid for what was metered."""
+    if part_ppm := rules.unsold.get(line.vertical):
+        return (
+            f"Nobody bought what it metered; the rules give {100 * part_ppm / PPM:g} % of the token's schedule to such "
+            f"records of {line.vertical}, by units times score: more of them that hold are a larger part of it."
+        )
+    return (
+        f"Nobody paid for what it metered, and the network's rules give nothing for that to {line.vertical} (unsold)."
+    )

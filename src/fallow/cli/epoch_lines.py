@@ -102,6 +102,8 @@ def say_line(line: Line, advice: Iterable[str]) -> None:
     usage, incentive = int.from_bytes(line.usage), int.from_bytes(line.incentive)
     account = address_text(line.account) if line.account else "nobody"
     say(f"{line.vertical or 'core'}: usage {usd(usage)}, incentive {token_text(incentive)}, to {account}")
+    if line.units:
+        say(f"  {line.units:,} units metered, score {100 * line.score // PPM} %")
     for kept in line.kept:
         write = usd if kept.part == "usage" else token_text
         for name, what in KEPT.items():

@@ -49,10 +49,14 @@ class Economy(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """What an epoch may mint, in units of the token, and at which price fees count for it (0: none holds)."""
+    """What an epoch may mint for fees, in units of the token, and at which price these count for it (0: none holds).
+
+    `scheduled` is what its schedule gives, whatever was paid.
+    """
 
     units: int
     price: int
+    scheduled: int = 0
 
 
 NO_POOL: Final = Pool(0, 0)
@@ -82,6 +86,6 @@ def pool_of(
     else:
         return after, NO_POOL
     issued = max(0, minted - after.burned - before.forfeited)
-    units = rules.schedule.pool(epoch, issued) if rules.schedule else 0
-    units += again if rules.model == BURN_AND_MINT else 0
-    return after._replace(price=price), Pool(min(units, tokens_for(after.left, price)), price)
+    scheduled = rules.schedule.pool(epoch, issued) if rules.schedule else 0
+    units = scheduled + (again if rules.model == BURN_AND_MINT else 0)
+    return after._replace(price=price), Pool(min(units, tokens_for(after.left, price)), price, scheduled)

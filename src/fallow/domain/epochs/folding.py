@@ -33,6 +33,7 @@ from fallow.domain.epochs.shares import (
     worth,
 )
 from fallow.domain.epochs.state import Owed, State
+from fallow.domain.epochs.unsold import unsold_of
 from fallow.domain.epochs.withdrawing import owed_for
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.verification import Standing
@@ -72,7 +73,10 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     economy = counted(read_economy(opening.carried), read.tallies, rules)
     chain = core.chain
     economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, chain.burned, chain.quotes, epoch.until_ms)
-    incentive = Counter(incentives_of(uses, scores, rules, pool))
+    bought = Counter(incentives_of(uses, scores, rules, pool))
+    unsold = unsold_of(read.tallies, scores, bought, rules, pool)
+    incentive = Counter(bought)
+    incentive.update(unsold)
     kept = keep(
         opening.carried,
         rules,
@@ -81,7 +85,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
         found_wrong(opening.standings, core.standings),
     )
     economy = economy._replace(
-        given=economy.given + worth(incentive.total(), pool.price),
+        given=economy.given + worth(bought.total(), pool.price),
         forfeited=economy.forfeited + kept.forfeited(INCENTIVE),
         forfeited_usage=economy.forfeited_usage + kept.forfeited(USAGE),
     )
@@ -114,6 +118,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     network = {
         "usage": sum(usage.values()),
         "incentive": incentive.total(),
+        **({"incentive.unsold": sum(unsold.values())} if unsold else {}),
         "minted": state.minted,
         "burned": chain.burned,
         "delegated": (shared - earned).total(),

@@ -51,6 +51,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `held` says what of a new node's pay is held, and how long; an incentive vests evenly over `vesting` epochs after
     the one that it was earned in (0: it is owed at once).
+
+    `unsold` names verticals whose records earn although nobody bought anything, and how many millionths of what the
+    schedule gives for an epoch are for them: see `fallow.domain.epochs.unsold` for what that costs.
     """
 
     model: Literal["none", "work_only", "burn_and_mint"] = NONE
@@ -66,6 +69,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     held: Held = Held()
     vesting: Annotated[int, Meta(ge=0, le=1000)] = 0
     weights: Annotated[dict[str, Annotated[int, Meta(ge=0, le=1 << 32)]], Meta(max_length=100)] = {}
+    unsold: Annotated[dict[str, Ppm], Meta(max_length=100)] = {}
 
     @property
     def pays(self) -> frozenset[int]:
