@@ -43,6 +43,7 @@ from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.bootstrap.closing import conclude_apart
 from fallow.bootstrap.garbage import short_collections
 from fallow.domain.batches import BATCH_TAG, seal_batch, split_batch
 from fallow.domain.calls import END_EPOCH, Deliver, Delivered, EndEpoch, ingest
@@ -246,6 +247,7 @@ async def close(dsn: str, folder: Path, start: Barrier, taken: Event) -> Closed:
             rules=Rules(),
             meterings={"compute": ComputeMetering()},
             attesting=without_chain(NET),
+            conclude=conclude_apart,
         )
         await asyncio.to_thread(start.wait)
         used_s = time.process_time()

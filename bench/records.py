@@ -149,8 +149,7 @@ def closed(folder: Path, manifest: Manifest, opening: bytes, processes: int) -> 
     """Meter and score."""
     epoch = Epoch(NET, DAY, (DAY + 1) * DAY_MS, NETWORK_KEY)
     filed = FiledEpoch(epoch, manifest, partial(read_file, folder, DAY))
-    records = sum(file.count for file in manifest.record_files)
-    with spread_over(records, processes) as spread:
+    with spread_over(processes) as spread:
         return close_filed(opening, filed, Rules(), {Devices.name: Devices()}, spread)
 
 

@@ -17,7 +17,6 @@ from nacl.signing import SigningKey
 
 from bench import records as field
 from bench._devices import DAY_MS, DeviceReading, Devices, DeviceVerifier
-from fallow.adapters import processes
 from fallow.domain.epochs.closing import close, close_filed
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.judgements import read_records
@@ -148,8 +147,7 @@ def test_a_policy_that_cannot_be_given_to_others_is_run_here() -> None:
     assert read.tallies.keys() == plain.tallies.keys()
 
 
-def test_the_benchmarks_epoch_in_processes_is_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "RECORDS_MIN", 1)
+def test_the_benchmarks_epoch_in_processes_is_the_plain_one(tmp_path: Path) -> None:
     opening = field.opening_of(2000)
     manifest = field.write_files(tmp_path, 2000, (field.batches_of(some, 2000) for some in field.numbered(2000)))
     made = field.closed(tmp_path, manifest, opening, 2)

@@ -1,29 +1,59 @@
-"""Arithmetic in processes of its own, one for each processor: Python runs one thread of a process at a time."""
+"""Arithmetic in processes of its own: Python runs one thread of a process at a time.
+
+They begin anew instead of as copies of this one, which has threads, and end with what they were begun for. When this
+process is killed they end, too, at the latest with the work at hand: what they wait on is gone then.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from multiprocessing.connection import Connection
+from typing import ParamSpec, TypeVar
 
-from fallow.domain.epochs.parts import ALONE, Spread
+from fallow.domain.epochs.parts import Spread
+from fallow.domain.errors import Unavailable
 
-RECORDS_MIN: Final = 200_000
-"""A process takes about a second to begin, in which one judges some hundred thousand records."""
+_context = multiprocessing.get_context("spawn")
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @contextmanager
-def spread_over(records: int, processes: int | None = None) -> Iterator[Spread]:
-    """Spread the judging of so many records over processes, if they are worth it. They end with the context.
+def spread_over(processes: int) -> Iterator[Spread]:
+    """Spread the judging of an epoch over so many processes while the context is open."""
+    with _context.Pool(processes) as pool:
+        yield Spread(processes, pool.imap)
 
-    They begin anew instead of as copies of this one, which has threads. When this process is killed they end, too:
-    what they wait on is gone then.
+
+def in_process(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """Do a piece of work in a process of its own, and return or raise what it does. Blocks.
+
+    Raises:
+        Unavailable: `process.died`: it was killed, as when memory runs out.
     """
-    count = processes or os.cpu_count() or 1
-    if records < RECORDS_MIN or count == 1:
-        yield ALONE
-        return
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        yield Spread(count, pool.imap)
+    ours, theirs = _context.Pipe(duplex=False)
+    process = _context.Process(target=_answer, args=(theirs, work, given, named))
+    process.start()
+    theirs.close()
+    try:
+        done, found = ours.recv()
+    except EOFError:
+        raise Unavailable("process.died", "A process that computed something has died.", "See the log.") from None
+    finally:
+        ours.close()
+        process.join()
+    if not done:
+        raise found
+    answer: T = found
+    return answer
+
+
+def _answer(to: Connection, work: Callable[..., T], given: tuple[object, ...], named: dict[str, object]) -> None:
+    try:
+        found: tuple[bool, object] = True, work(*given, **named)
+    except Exception as error:  # noqa: BLE001 - whoever asked hears of it
+        found = False, error
+    to.send(found)

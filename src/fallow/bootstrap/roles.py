@@ -38,13 +38,13 @@ from fallow.adapters.postgres.payees import PostgresPayeeStore
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
-from fallow.adapters.processes import spread_over
 from fallow.adapters.streams.asgi import with_links
 from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.adapters.streams.dialling import dial
 from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.audits import auditing
 from fallow.bootstrap.chains import chain_of, own_chain
+from fallow.bootstrap.closing import conclude_apart
 from fallow.bootstrap.contracts import read_contracts
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.http_server import serving
@@ -368,7 +368,7 @@ async def _closing(ground: Ground, data: Path) -> AsyncIterator[None]:
             archive=await asyncio.to_thread(open_archive, data, ground.settings),
             rules=rules,
             meterings=meterings,
-            spread=spread_over,
+            conclude=conclude_apart,
             attesting=attested,
         )
         async with closing.running():

@@ -15,6 +15,8 @@ and why; `hint` says what to do next.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FallowError(Exception):
     """Root of the tree: a stable `code`, a sentence for people, and a `hint` on what to do next."""
@@ -26,6 +28,9 @@ class FallowError(Exception):
         self.code = code
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.args, vars(self))  # other processes hear of it as it is
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint} [{self.code}]" if self.hint else f"{self.message} [{self.code}]"
@@ -65,3 +70,9 @@ KINDS: dict[str, type[FallowError]] = {
     kind.__name__: kind
     for kind in (InvalidInput, NotAllowed, NotFound, Conflict, InsufficientFunds, TooMuch, Unavailable)
 }
+
+
+def _remade(kind: type[FallowError], args: tuple[Any, ...], fields: dict[str, Any]) -> FallowError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error

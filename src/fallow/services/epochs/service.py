@@ -11,19 +11,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
 from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
-from fallow.domain.epochs.closing import TREE, close_filed
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering
-from fallow.domain.epochs.parts import ALONE, FiledEpoch, Spread
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import STATE
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
@@ -38,6 +35,7 @@ from fallow.ports.ingest_store import EpochEnd, IngestStore
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import call, serve
 from fallow.ports.tasks import background, first_error
+from fallow.services.epochs.concluding import Concluded, Work, conclude
 from fallow.services.epochs.writing import Files
 
 LOOK_S = 2.0
@@ -70,7 +68,7 @@ class Closing:
         rules: Rules,
         meterings: Mapping[str, Metering],
         attesting: Attesting,
-        spread: Callable[[int], AbstractContextManager[Spread]] = lambda _records: nullcontext(ALONE),
+        conclude: Callable[[Work], Concluded] = conclude,
     ) -> None:
         self._net = net
         self._holder = holder
@@ -86,7 +84,7 @@ class Closing:
         self._archive = archive
         self._rules = rules
         self._meterings = meterings
-        self._spread = spread
+        self._conclude = conclude
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -176,17 +174,12 @@ class Closing:
 
     def _folded(self, statement: Statement, last: Closed | None, manifest: Manifest) -> Statement:
         """Put the files that follow from the records into the archive; returns the statement with what they say."""
-        opening = self._closing_state(last)
         epoch = Epoch(statement.net, statement.epoch, statement.until_ms, self._network_key)
-
-        filed = FiledEpoch(epoch, manifest, partial(_read, self._archive, epoch.number))
-        with self._spread(sum(file.count for file in manifest.record_files)) as spread:
-            closing = close_filed(opening, filed, self._rules, self._meterings, spread)
-        for name, error in closing.folded.errors.items():
+        work = Work(self._archive, self._closing_state(last), epoch, manifest, self._rules, self._meterings)
+        found = self._conclude(work)
+        for name, error in found.errors.items():
             _log.error("the policy of %s failed in epoch %d, its records were rejected: %s", name, epoch.number, error)
-        for name, data in (*closing.files.items(), (TREE, closing.tree)):
-            self._archive.put(path_of(statement.epoch, name), data)
-        return msgspec.structs.replace(statement, **closing.fields)
+        return msgspec.structs.replace(statement, **found.fields)
 
     def _closing_state(self, last: Closed | None) -> bytes:
         """Read what the epoch before has carried on."""
@@ -242,8 +235,3 @@ class Closing:
         while True:
             await self._clock.sleep(RENEW_S)
             await self._lead()
-
-
-def _read(archive: Archive, epoch: int, name: str) -> Iterable[bytes]:
-    """Read a file of an epoch; other processes are given it."""
-    return archive.read(path_of(epoch, name))

@@ -1,0 +1,75 @@
+"""Work in processes of its own: what comes back is what it returned, or raised; one that dies is heard of."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import signal
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from fallow.adapters.archive import folder_archive
+from fallow.adapters.processes import in_process
+from fallow.bootstrap import closing
+from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.manifest import MANIFEST, path_of
+from fallow.domain.epochs.rules import Rules
+from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
+from fallow.ports.chain import ContractRefused
+from fallow.services.epochs.concluding import Work, conclude
+from fallow.verticals.compute.core.metering import ComputeMetering
+from tests.epoch_files import NET, NETWORK_KEY
+from tests.property.test_parts import DAY, some_files
+
+
+def refuse() -> NoReturn:
+    raise TooMuch("some.code", "It is too much.", "Take less.")
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_what_it_returns_or_raises_comes_back() -> None:
+    assert in_process(pow, 2, 10) == 1024
+    assert in_process(os.getpid) != os.getpid()
+    with pytest.raises(TooMuch) as raised:
+        in_process(refuse)
+    assert str(raised.value) == "It is too much. Take less. [some.code]"
+
+
+def test_one_that_is_killed_is_no_answer() -> None:
+    with pytest.raises(Unavailable, match=r"process\.died"):
+        in_process(die)
+
+
+def work_in(folder: Path, *, damaged: bool = False) -> Work:
+    """An epoch in an archive."""
+    files = some_files(5)
+    archive = folder_archive(folder)
+    for name, data in files.files.items():
+        archive.put(path_of(DAY, name), bytes(data[:-1] + b"\xff" if damaged else data))
+    archive.put(path_of(DAY, MANIFEST), files.manifest.encode())
+    epoch = Epoch(NET, DAY, (DAY + 1) * 86_400_000, NETWORK_KEY)
+    return Work(archive, b"", epoch, files.manifest, Rules(), {"compute": ComputeMetering()})
+
+
+def test_an_epoch_that_other_processes_conclude_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing, "RECORDS_MIN", 1)
+    apart, here = work_in(tmp_path / "apart"), work_in(tmp_path / "here")
+    assert closing.conclude_apart(apart) == conclude(here)
+    for name in ("state", "lines", "leaves"):
+        both = [hashlib.sha256((tmp_path / each / path_of(DAY, name)).read_bytes()) for each in ("apart", "here")]
+        assert both[0].digest() == both[1].digest()
+    with pytest.raises(InvalidInput, match=r"archive\.damaged"):
+        closing.conclude_apart(work_in(tmp_path / "damaged", damaged=True))
+
+
+def test_every_error_comes_back_with_all_that_it_says() -> None:
+    refused = ContractRefused(b"data", "too little")
+    back = copy.copy(refused)  # by what a pickle is made of
+    assert (type(back), back.data, str(back)) == (ContractRefused, b"data", str(refused))
