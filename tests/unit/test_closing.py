@@ -51,7 +51,7 @@ class ClosingWorld(World):
             sign=lambda message: self.key.sign(message).signature,
             network_key=self.public_key,
             kinds={"lease.accepted"},
-            folder=self.folder / holder,
+            folder=self.folder,
             bus=self.hub.connect(),
             clock=self.clock,
             database=self.database,
@@ -206,7 +206,6 @@ async def test_files_are_written_while_the_epoch_is_open_and_are_those_of_one_th
             await world.send(0, number, number + 10)
             await world.send(1, number)
             await world.clock.advance(LOOK_S)
-            assert (world.folder / "one" / "batches").exists()
             assert list(world.archive.names("epochs/")) == []
         async with world.database.transaction() as tx:
             for batch in await world.store.of_epoch(tx, world.first, 0, 100):
@@ -216,9 +215,26 @@ async def test_files_are_written_while_the_epoch_is_open_and_are_those_of_one_th
         assert whole(world.archive, path_of(world.first, MANIFEST), BYTES_MAX) == filing.manifest().encode()
         await world.send(0, 20)
         await world.clock.advance(LOOK_S)
-        assert (world.folder / "one" / "batches").exists(), "the next epoch's"
     assert list(world.folder.iterdir()) == []
     assert world.leases(world.first) == [0, 10, 0, 1, 11, 1, 2, 12, 2]
+
+
+async def test_copies_write_ahead_beside_each_other_and_either_closes(world: ClosingWorld) -> None:
+    one, two = world.closing("one"), world.closing("two")
+    for number in range(3):
+        await world.send(0, number)
+        for copy in (one, two):
+            await copy.file_ahead()
+            assert copy._files._spool is not None
+            async with world.database.transaction() as tx:
+                assert not await world.store.of_epoch(tx, world.first, copy._files._spool.pos, 1), "all is written"
+    world.next_day()
+    assert await two.close_next() is not None
+    await one.file_ahead()
+    assert world.leases(world.first) == [0, 1, 2]
+    for copy in (one, two):
+        async with copy.running():
+            pass  # as it goes it closes its files
 
 
 async def test_what_was_filed_of_an_open_epoch_is_begun_anew_after_a_crash_or_a_fault(
@@ -237,7 +253,6 @@ async def test_what_was_filed_of_an_open_epoch_is_begun_anew_after_a_crash_or_a_
         with pytest.raises(OSError, match="no space"):
             await died.file_ahead()
     await died.file_ahead()
-    (world.folder / "one" / "batches").write_bytes(b"half of a frame")
     async with closing(world):
         await world.clock.advance(LOOK_S)
         world.next_day()

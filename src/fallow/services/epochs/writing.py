@@ -1,13 +1,14 @@
 """Writing an epoch's files: into a folder first, since objects of the archive are put as a whole.
 
-They are written while the epoch is open, as its batches come in, so that its end finds little left to do. What a
-process that died has left of them is not gone on with: the next one begins at the epoch's first batch.
+They are written while the epoch is open, as its batches come in, so that its end finds little left to do. They have no
+names: several processes may write beside each other, and what one that dies has written is gone with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
+import os
+import tempfile
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +25,7 @@ BATCHES_A_PAGE = 64
 
 
 class Spool:
-    """The files of one epoch on their way to the archive, in a folder of their own. Its methods block."""
+    """The files of one epoch on their way to the archive, on the disk of a folder. Its methods block."""
 
     def __init__(self, folder: Path, net: str, epoch: int, kinds: Collection[str]) -> None:
         self._folder = folder
@@ -34,8 +35,7 @@ class Spool:
         self._filing = Filing(net, epoch, kinds)
         self._open = ExitStack()
         self._files: dict[str, BinaryIO] = {}
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, batches: Sequence[PromisedBatch]) -> None:
         """File the next batches."""
@@ -57,17 +57,15 @@ class Spool:
     def remove(self) -> None:
         """Forget the files."""
         self._open.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _file(self, name: str) -> BinaryIO:
         if name not in self._files:
-            path = self._folder / name.replace("/", "-")
-            self._files[name] = self._open.enter_context(path.open("x+b"))
+            self._files[name] = self._open.enter_context(_nameless(self._folder))
         return self._files[name]
 
 
 class Files:
-    """The files of one epoch after the other. `folder` is this process's own."""
+    """The files of one epoch after the other, on the disk of `folder`."""
 
     def __init__(self, folder: Path, net: str, kinds: Collection[str], database: Database, log: IngestStore) -> None:
         self._folder = folder
@@ -111,3 +109,10 @@ class Files:
     async def _page(self, spool: Spool) -> list[PromisedBatch]:
         async with self._database.transaction() as tx:
             return await self._log.of_epoch(tx, spool.epoch, spool.pos, BATCHES_A_PAGE)
+
+
+def _nameless(folder: Path) -> BinaryIO:
+    """Open a file that is gone once it is closed."""
+    handle, name = tempfile.mkstemp(dir=folder)
+    Path(name).unlink()
+    return os.fdopen(handle, "w+b")
