@@ -420,7 +420,7 @@ class Net:
 
     async def new_buyer(self, usd: int = 100) -> Buyer:
         """Open an account with so many TEST credits."""
-        secret = await self.operator.create_key(label="a buyer of a test")
+        secret = await self.operator.create_key(label="a buyer of a test", scopes=("buy", "withdraw"))
         if usd:
             await self.operator.grant(secret.account, usd * 1_000_000)
         return Buyer(secret.secret, secret.account, await self.client(secret.secret), usd * 1_000_000)

@@ -149,6 +149,13 @@ async def test_a_buyer_does_not_operate(http: httpx2.AsyncClient, method: str, p
     refused(await http.request(method, path, headers=key()), 403, "scope.missing")
 
 
+@pytest.mark.parametrize("path", ["/v1/account/withdrawals", "/v1/account/payout"])
+async def test_a_key_that_buys_or_operates_does_not_say_where_money_goes(http: httpx2.AsyncClient, path: str) -> None:
+    for secret in (BUYER_KEY, OPERATOR_KEY):
+        refused(await http.post(path, headers=key(secret)), 403, "scope.missing")
+    refused(await http.post(path), 401, "auth.missing")
+
+
 @pytest.mark.parametrize(("method", "path"), BUYERS_ROUTES)
 async def test_an_operator_does_not_buy(http: httpx2.AsyncClient, method: str, path: str) -> None:
     refused(await http.request(method, path, headers=key(OPERATOR_KEY)), 403, "scope.missing")

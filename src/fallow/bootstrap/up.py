@@ -282,7 +282,8 @@ async def _first_keys(data: Path, place: Place, keys: NetworkKeys, settings: Set
 
 async def _make_keys(bus: Bus, settings: Settings) -> FirstKeys:
     operator = await call(bus, calls.CREATE_KEY, calls.CreateKey(scopes=["operate"], label="operator"), calls.Secret)
-    buyer = await call(bus, calls.CREATE_KEY, calls.CreateKey(scopes=["buy"], label="first buyer"), calls.Secret)
+    first = calls.CreateKey(scopes=["buy", "withdraw"], label="first buyer")
+    buyer = await call(bus, calls.CREATE_KEY, first, calls.Secret)
     if settings.test_credits_usd:
         amount = settings.test_credits_usd * USD
         grant = calls.Grant(id="0" * 31 + "1", account=buyer.account, amount_microusd=amount)

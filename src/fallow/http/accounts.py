@@ -9,7 +9,7 @@ from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
 from fallow.domain.views import BalanceView, PayeeView, StatementLine, SubscriptionView, WithdrawalView
 from fallow.http.answers import keyed, public
-from fallow.http.auth import anyone, buyer
+from fallow.http.auth import anyone, buyer, withdrawer
 from fallow.http.params import Account, AccountId, AfterId, AfterLine, Limit, Parts, SubscriptionId
 
 
@@ -44,13 +44,13 @@ async def unsubscribe(gateway: Parts, payer: Account, subscription_id: Subscript
     return await gateway.ask(calls.UNSUBSCRIBE, request, SubscriptionView)
 
 
-@post("/v1/account/withdrawals", guards=[buyer], responses=keyed(402, 409, 413), tags=["account"])
+@post("/v1/account/withdrawals", guards=[withdrawer], responses=keyed(402, 409, 413), tags=["account"])
 async def withdraw(gateway: Parts, payer: Account, data: JSONBody[calls.Withdrawal]) -> WithdrawalView:
     """Have some of your paid credits owed to an account in the settlement asset. The same id counts once."""
     return await gateway.ask(calls.WITHDRAW, calls.Withdraw(account=payer, withdrawal=data), WithdrawalView)
 
 
-@post("/v1/account/payout", guards=[buyer], responses=keyed(404, 409, 413), tags=["account"])
+@post("/v1/account/payout", guards=[withdrawer], responses=keyed(404, 409, 413), tags=["account"])
 async def own_payout(gateway: Parts, payer: Account, data: JSONBody[calls.PayoutTo]) -> PayeeView:
     """Have the earnings of your account go to another address, 72 hours from now, if the network keeps its key."""
     return await gateway.ask(calls.PAYOUT, calls.Payout(account=payer, to=data.to), PayeeView)

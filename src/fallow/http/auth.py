@@ -49,6 +49,11 @@ async def buyer(connection: Connection, _: BaseRouteHandler) -> None:
     connection.scope["auth"] = await _key(connection, "buy")
 
 
+async def withdrawer(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let in keys that may say where an account's money goes: one that buys should not be able to."""
+    connection.scope["auth"] = await _key(connection, "withdraw")
+
+
 async def operator(connection: Connection, _: BaseRouteHandler) -> None:
     """Let in keys that may operate the network."""
     connection.scope["auth"] = await _key(connection, "operate")

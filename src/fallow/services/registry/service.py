@@ -23,7 +23,7 @@ from fallow.ports.rpc import Empty, serve
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.secrets_format import SECRET_BYTES, new_key, new_token, read_key, token_digest
 
-SCOPES = frozenset({"buy", "operate"})
+SCOPES = frozenset({"buy", "operate", "withdraw"})
 KEY_ID_BYTES = 5
 TOKEN_DIGITS = 16
 """Of the SHA-256 that is kept of a join token, so many digits name it."""
