@@ -87,7 +87,7 @@ async def planted(net: Net, query: str, undo: str) -> set[str]:
 
 async def test_a_dollar_is_in_one_place_from_the_deposit_to_the_root(tmp_path: Path) -> None:
     async with network(preset="public", chain_port="0") as net, net.agent("barn"):
-        secret = await net.operator.create_key()
+        secret = await net.operator.create_key(scopes=("buy", "withdraw"))
         buyer = Buyer(net, secret.secret, tmp_path / "account.key")
         account = (await buyer.typed("wallet", "new"))["account"]
         await buyer.typed("chain", "give", account, "20", "--id", "gift", "--data", net.data)
