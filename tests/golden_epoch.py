@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from nacl.signing import SigningKey
 
+from fallow.domain.chain_facts import ChainBurned, ChainStaked
 from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, Manifest
@@ -23,8 +24,10 @@ from fallow.domain.facts import (
     UsageReceipt,
 )
 from fallow.domain.payees import payout_text
+from fallow.domain.price_facts import PriceReported, price_text
 from fallow.domain.records import Body
-from fallow.domain.wallets import sign_text
+from fallow.domain.stake_facts import StakeTake, take_text
+from fallow.domain.wallets import address_of, sign_text
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
 from tests.epoch_world import (
     ACCOUNTS,
@@ -32,6 +35,7 @@ from tests.epoch_world import (
     BY_ISSUANCE,
     HOLDING,
     KEYS,
+    NODES,
     UNTIL_MS,
     VESTING,
     WORK_ONLY,
@@ -48,6 +52,8 @@ SAID_MS = UNTIL_MS + FIRST * DAY_MS - 1000
 """When the network decides, on the first day."""
 
 ELSEWHERE = b"e" * 20
+NEXT_MS = UNTIL_MS + (FIRST + 1) * DAY_MS
+"""When the second epoch ends."""
 RULE_SETS = (Rules(), WORK_ONLY, BY_ISSUANCE, YEARLY, BURNING, HOLDING, VESTING)
 
 
@@ -76,7 +82,7 @@ def golden_epoch() -> dict[str, str]:
         network.batch(*_first_day(), at=SAID_MS),
         members[0].batch(UsageReceipt(lease=lease(10), window=1, used_ms=400, final=True, ok=True)),
     ]
-    next_day = [network.batch(*_second_day())]
+    next_day = [members[2].batch(*finished(20)), network.batch(*_second_day(), *_on_the_chain(), at=NEXT_MS - 1000)]
     files: dict[str, str] = {}
     for number, batches in ((FIRST, day), (FIRST + 1, next_day)):
         made = EpochFiles(number, batches)
@@ -147,6 +153,49 @@ def _second_day() -> list[Body]:
         settled(
             11, 1, 1, charged_ms=550, moved=[Moved(credit=2, income=495, fee=44, reserve=11, made_good=45)], **lost
         ),
+        settled(20, 2, 2, moved=[Moved(credit=3, income=900, fee=80, reserve=20)]),
+        NodeShown(node=NODES[0], what="wrong", code="result.wrong", lease=lease(10)),
         settled(12, 2, 0, charged_ms=600, moved=[Moved(credit=3, income=540, fee=48, reserve=12)]),
         settled(0, 0, 0),
+    ]
+
+
+def _on_the_chain() -> list[Body]:
+    """A price of three feeds, burned tokens, and delegated stake."""
+    at_ms, take_ppm = NEXT_MS - 2000, 180_000
+    feeds = [(key, price) for key, price in zip(KEYS, (2_900_000, 3_000_000, 3_000_000), strict=True)]
+    staked = [
+        ChainStaked(
+            operator=ACCOUNTS[2], holder=holder, amount=stake, shares=stake, block=9, place=place, transaction=bytes(32)
+        )
+        for place, (holder, stake) in enumerate(
+            [(ACCOUNTS[2], (3 * 10**18).to_bytes(32)), (b"d" * 20, (10**18).to_bytes(32))]
+        )
+    ]
+    return [
+        *(
+            PriceReported(
+                feed=address_of(key),
+                price_microusd=price,
+                doubt_microusd=0,
+                at_ms=at_ms,
+                signature=sign_text(key, price_text(NET, price, 0, at_ms)),
+            )
+            for key, price in feeds
+        ),
+        *staked,
+        StakeTake(
+            account=ACCOUNTS[2],
+            take_ppm=take_ppm,
+            at_ms=at_ms,
+            signature=sign_text(KEYS[2], take_text(NET, ACCOUNTS[2], take_ppm, at_ms)),
+        ),
+        ChainBurned(
+            sender=ACCOUNTS[0],
+            account=ACCOUNTS[0],
+            amount=(7 * 10**12).to_bytes(32),
+            block=9,
+            place=5,
+            transaction=bytes(32),
+        ),
     ]

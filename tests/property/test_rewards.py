@@ -9,6 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.billing import FeePolicy, cumulative_charge
+from fallow.domain.epochs.economy import Pool
+from fallow.domain.epochs.lines import LineKey
+from fallow.domain.epochs.rules import WORK_ONLY, Rules
+from fallow.domain.epochs.shares import incentives_of, worth
 from fallow.domain.errors import InvalidInput
 from fallow.domain.rewards.schedules import HalvingByIssuance, Held, YearlyDecay, vested
 from fallow.domain.rewards.split import PPM, delegated, split
@@ -122,6 +126,33 @@ def test_dealing_with_oneself_through_many_accounts_never_pays(
     assert back <= sum(own)
     if fees and ppm < PPM:
         assert back < sum(own)
+
+
+LINES: list[LineKey] = [
+    (name, bytes([node]) * 32, bytes([node]) * 20) for name in ("compute", "gnss") for node in range(4)
+]
+FEES = st.dictionaries(st.sampled_from(LINES), uses.filter(bool).map(lambda found: found[0]), max_size=8)
+
+
+@given(
+    FEES,
+    st.integers(0, SUPPLY),
+    st.integers(1, 10**24),
+    st.integers(0, PPM),
+    st.dictionaries(st.sampled_from(["compute", "gnss"]), st.integers(0, 5)),
+    st.lists(st.sampled_from([0, 500_000, PPM]), min_size=8, max_size=8),
+)
+def test_a_pool_of_any_size_gives_no_line_more_than_its_fees_are_worth(
+    fees: dict[LineKey, Use], pool: int, price: int, cap_ppm: int, weights: dict[str, int], scored: list[int]
+) -> None:
+    rules = Rules(model=WORK_ONLY, price=price, cap_ppm=cap_ppm, attested_ppm=cap_ppm // 2, weights=weights)
+    scores = dict(zip(LINES, scored, strict=True))
+    shares = incentives_of(fees, scores, rules, Pool(pool, price))
+    assert sum(shares.values()) <= pool
+    for key, share in shares.items():
+        assert worth(share, price) <= fees[key].fee * scores[key] // PPM * cap_ppm // PPM
+        assert not share or rules.weight(key[0])
+    assert worth(sum(shares.values()), price) <= sum(use.fee for use in fees.values())
 
 
 @given(leaves)

@@ -25,7 +25,7 @@ from fallow.domain.rewards.schedules import Held, Ppm
 
 NAME: Final = "rewards"
 VERSION: Final = 1
-DIGEST: Final = bytes.fromhex("5306efd6d7488e676c1a37301a50e42a6d4ca62bad93d047ddcc039338c28cc4")
+DIGEST: Final = bytes.fromhex("be782d27e0de01f9c77383538425ecbbefbcb0d9c67304a0cbdfdccee71492d1")
 """Of the golden epoch's files: no other behaviour has it."""
 
 NONE: Final = "none"

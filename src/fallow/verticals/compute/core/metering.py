@@ -26,7 +26,7 @@ class ComputeMetering:
 
     name = "compute"
     version = 1
-    digest = bytes.fromhex("5306efd6d7488e676c1a37301a50e42a6d4ca62bad93d047ddcc039338c28cc4")
+    digest = bytes.fromhex("be782d27e0de01f9c77383538425ecbbefbcb0d9c67304a0cbdfdccee71492d1")
     kinds = KINDS
     by_node = False
 
