@@ -12,6 +12,7 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.transactions import call_data, topic
 from fallow.domain.wallets import address_of
 from fallow.ports.votes import published
+from fallow.services.sender import publishing
 from tests.closed_epochs import VALIDATORS, ClosedEpoch
 from tests.instant_chain import Killed
 from tests.settled_world import DELAY_S, OPERATOR, SettledWorld, settled_world
@@ -124,6 +125,23 @@ async def test_after_a_withdrawal_the_next_epoch_has_what_was_owed(world: Settle
     world.close(FIRST + 2, {ALICE: 62}, revision=await world.distributor.revision())
     assert await publisher.look() == 1
     assert await sent(world) == [FIRST, FIRST + 2]
+
+
+async def test_what_can_never_be_sent_does_not_hide_what_can(
+    world: SettledWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs from before the network had a chain, more than one look takes; and a network that has none yet."""
+    monkeypatch.setattr(publishing, "EPOCHS_MAX", 3)
+    publisher = world.publisher()
+    assert await publisher.look() == 0
+    for epoch in range(FIRST, FIRST + 5):
+        world.put(ClosedEpoch(epoch=epoch, leaves=[]))
+    assert await publisher.look() == 0
+    assert "closed for no contract" in world.said(FIRST + 4)
+    await world.fund(100)
+    world.close(FIRST + 5, {ALICE: 60})
+    assert [await each.look() for each in (publisher, world.publisher())] == [1, 0]
+    assert await sent(world) == [FIRST + 5]
 
 
 @pytest.mark.parametrize("after", [False, True])

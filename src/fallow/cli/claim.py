@@ -143,8 +143,12 @@ def _say(said: Said, accrued: int | None, why: str, *, claimed: bool) -> None:
         say(f"Account {address_text(one.account)}")
         usage, incentive = one.each
         rows = [
-            ("usage (settlement asset)", "?" if accrued is None else usd(accrued), *map(usd, usage[1:][::-1])),
-            ("incentive (tokens)", "at the close", *map(tokens, incentive[1:][::-1])),
+            (
+                "settlement asset (usage, withdrawals)",
+                "?" if accrued is None else usd(accrued),
+                *map(usd, usage[1:][::-1]),
+            ),
+            ("tokens (incentive)", "at the close", *map(tokens, incentive[1:][::-1])),
         ]
         table(["WHAT", ">OPEN EPOCH", ">PENDING", ">CLAIMABLE", ">CLAIMED"], rows, empty="")
     say(why)

@@ -34,17 +34,18 @@ from fallow.services.sender.service import Sender
 
 LOOK_S = 2.0
 EPOCHS_MAX = 100
-"""Of one look; there may be thousands behind a chain that was away."""
+"""Of one look, the latest ones: what those before them owe is in their sums."""
 
 _log = logging.getLogger(__name__)
 
 
 class Signed(NamedTuple):
-    """A closed epoch's root, and what the votes about it come to; `why` it is not decided yet."""
+    """A closed epoch's root, and what the votes about it come to: no decision, and `why`, or `void` for ever."""
 
     root: Root
     decision: Decision | None
     why: str = ""
+    void: bool = False
 
 
 class Publisher:
@@ -70,6 +71,8 @@ class Publisher:
         self._signer = signer
         self._clock = clock
         self._noted = 0
+        self._latest = -1
+        self._void: set[int] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -97,15 +100,18 @@ class Publisher:
         for each in signed:
             if each.decision is None:
                 await self._say(each.root.epoch, RootView(root="", why=each.why))
+            if each.void:
+                self._void.add(each.root.epoch)
         decided = [each.decision for each in reversed(signed) if each.decision is not None]
         return sum([await self._submit(each) for each in decided])
 
     async def _signed(self, epoch: int, revision: int) -> Signed:
         statement, root = await asyncio.to_thread(self._stated, epoch)
         if domain_of(statement) != self._distributor.domain:
-            return Signed(root, None, "It was closed for no contract, or for another one.")
+            return Signed(root, None, "It was closed for no contract, or for another one.", void=True)
         if statement.revision != revision:
-            return Signed(root, None, "Roots were withdrawn: its signatures are void. The next epoch has all it owes.")
+            why = "Roots were withdrawn: its signatures are void. The next epoch has all it owes."
+            return Signed(root, None, why, void=statement.revision < revision)
         if self._signer.address in statement.validators:
             await self._vote(root)
         tally = count(await asyncio.to_thread(votes_of, self._archive, statement), statement)
@@ -176,13 +182,13 @@ class Publisher:
         return statement, root_of(statement, sealed)
 
     def _closed_after(self, epoch: int) -> list[int]:
-        """Closed epochs after one, or from the first on: their numbers leave none out."""
-        found: list[int] = []
-        following = epoch + 1 if epoch else self._first()
-        while len(found) < EPOCHS_MAX and self._has(path_of(following, STATEMENT)):
-            found.append(following)
-            following += 1
-        return found
+        """The latest closed epochs after one, in order, without those that are void: their numbers leave none out."""
+        first = epoch + 1 if epoch else self._first()
+        self._latest = max(self._latest, first - 1)
+        while self._has(path_of(self._latest + 1, STATEMENT)):
+            self._latest += 1
+        found = range(max(first, self._latest - EPOCHS_MAX + 1), self._latest + 1)
+        return [number for number in found if number not in self._void]
 
     def _first(self) -> int:
         return min((int(name) for name in self._archive.folders("epochs/") if name.isdecimal()), default=0)
