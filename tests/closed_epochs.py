@@ -10,10 +10,10 @@ from typing import Any
 from coincurve import PrivateKey
 
 from fallow.domain.encoding import encode
-from fallow.domain.epochs.leaves import root_over, totals_of, write_leaves
+from fallow.domain.epochs.leaves import totals_of, tree_over, write_leaves
 from fallow.domain.epochs.quorum import Domain, Root, Vote
 from fallow.domain.facts import LeaseAccepted, LeaseDeclined, UsageReceipt
-from fallow.domain.rewards.tree import Leaf
+from fallow.domain.rewards.tree import Leaf, root_of
 from fallow.domain.signing import signed_message
 from fallow.domain.wallets import address_of
 from tests.epoch_files import NET, NETWORK, EpochFiles, Node
@@ -61,7 +61,7 @@ class ClosedEpoch:
             "until_ms": 86_400_000,
             "manifest": hashlib.sha256(manifest).digest(),
             "files": [_file("leaves", data, len(leaves))],
-            "root": root_over(leaves),
+            "root": root_of(tree_over(leaves)),
             "revision": 0,
             "settlement": SETTLEMENT,
             "settlement_total": totals.get(SETTLEMENT, 0).to_bytes(32),

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.domain.epochs.leaves import read_leaves, root_over, totals_of, write_leaves
+from fallow.domain.epochs.leaves import read_leaves, totals_of, tree_over, write_leaves
 from fallow.domain.errors import InvalidInput
-from fallow.domain.rewards.tree import Leaf, build_tree, proof_of, proves
+from fallow.domain.rewards.tree import Leaf, build_tree, proof_of, proves, root_of
 
 ADDRESS = st.binary(min_size=20, max_size=20)
 LEAVES = st.lists(
@@ -27,11 +27,11 @@ def test_what_was_written_is_read_in_order(leaves: list[Leaf]) -> None:
 @given(LEAVES.filter(bool), st.data())
 def test_every_leaf_is_proven_by_the_root(leaves: list[Leaf], data: st.DataObject) -> None:
     leaf = data.draw(st.sampled_from(leaves))
-    assert proves(root_over(leaves), leaf, proof_of(build_tree(leaves), leaf))
+    assert proves(root_of(tree_over(leaves)), leaf, proof_of(build_tree(leaves), leaf))
 
 
 def test_the_root_of_nothing_proves_nothing() -> None:
-    assert root_over([]) == bytes(32)
+    assert root_of(tree_over([])) == bytes(32)
     assert not proves(bytes(32), Leaf(bytes(20), bytes(20), 0), [])
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.domain.epochs.leaves import LEAF_BYTES, leaves_of, root_over, tree_over, write_leaves
+from fallow.domain.epochs.leaves import LEAF_BYTES, leaves_of, tree_over, write_leaves
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address_text
-from fallow.domain.rewards.tree import Leaf, proves
+from fallow.domain.rewards.tree import Leaf, proves, root_of
 from tests.closed_epochs import ClosedEpoch
 from tests.unit.fake_network import FakeNetwork, fake_network
 from tests.unit.test_sdk import connected
@@ -32,7 +32,7 @@ async def network() -> AsyncIterator[FakeNetwork]:
 
 
 async def test_each_account_has_its_leaves_and_each_leads_to_the_root(network: FakeNetwork) -> None:
-    root = root_over(LEAVES)
+    root = root_of(tree_over(LEAVES))
     async with connected(network) as client:
         for number in (1, 2, 31, 59):
             account = bytes([number]) * 20

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.batches import split_batch
-from fallow.domain.epochs.leaves import root_over, totals_of, write_leaves
+from fallow.domain.epochs.leaves import totals_of, tree_over, write_leaves
 from fallow.domain.epochs.quorum import Domain, Root, Vote, equivocator, faulty_max, tally, wrong_signer
 from fallow.domain.errors import Unavailable
+from fallow.domain.rewards.tree import root_of
 from fallow.services.validator.book import Book
 from tests.closed_epochs import ADDRESSES, LEAVES, SETTLEMENT, TOKEN, VALIDATORS, ClosedEpoch
 from tests.epoch_files import NETWORK_KEY
@@ -125,7 +126,7 @@ def test_leaves_that_come_from_nowhere_are_refused(tmp_path: Path) -> None:
     history = History()
     closed = history.close(
         files=[file],
-        root=root_over(LEAVES),
+        root=root_of(tree_over(LEAVES)),
         leaf_count=len(LEAVES),
         settlement=SETTLEMENT,
         token=TOKEN,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.rewards.tree import ADDRESS_BYTES, Buffer, Leaf, Nodes, build_tree, root_of
+from fallow.domain.rewards.tree import ADDRESS_BYTES, Buffer, Leaf, Nodes, build_tree
 
 LEAF_BYTES: Final = 96
 ASSETS_MAX: Final = 16
@@ -67,11 +67,6 @@ def tree_over(leaves: Iterable[Leaf]) -> bytes:
     """The tree over the leaves, its root first; 32 zero bytes where nobody is owed anything: they prove no leaf."""
     known = list(leaves)
     return bytes(build_tree(known)) if known else bytes(_WORD)
-
-
-def root_over(leaves: Iterable[Leaf]) -> bytes:
-    """Root of the tree over the leaves."""
-    return root_of(tree_over(leaves))
 
 
 def leaves_of(file: Nodes, account: bytes) -> list[Leaf]:
