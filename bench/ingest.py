@@ -20,6 +20,7 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import resource
 import sys
 import tempfile
 import time
@@ -250,16 +251,22 @@ async def close(dsn: str, folder: Path, start: Barrier, taken: Event) -> Closed:
             conclude=conclude_apart,
         )
         await asyncio.to_thread(start.wait)
-        used_s = time.process_time()
+        used_s = own_used_s()
         while not await asyncio.to_thread(taken.wait, FILE_S):
             await closing.file_ahead()
         (end,) = await call(bus, END_EPOCH, EndEpoch(after=None, early=True), list[EpochEnd])
         async with asyncio.TaskGroup() as group:
             group.create_task(closing.close_next())
             at = await asyncio.to_thread(there, folder / path_of(end.epoch, MANIFEST))
-            archived, used_s = Took(at, time.process_time() - used_s), time.process_time()
+            archived, used_s = Took(at, own_used_s() - used_s), own_used_s()
         assert (folder / path_of(end.epoch, STATEMENT)).exists()
-        return Closed(archived, Took(time.monotonic(), time.process_time() - used_s), end.epoch)
+        return Closed(archived, Took(time.monotonic(), own_used_s() - used_s), end.epoch)
+
+
+def own_used_s() -> float:
+    """Processor seconds of this process so far, and of those that it began and that have ended."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in usages)
 
 
 def there(path: Path) -> float:

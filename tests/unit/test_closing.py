@@ -16,8 +16,10 @@ from fallow.adapters.archive import StoreArchive, memory_archive
 from fallow.adapters.memory.epochs import MemoryEpochStore
 from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
 from fallow.domain.epochs.filing import Filing
+from fallow.domain.epochs.lines import LINES, read_lines
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
-from fallow.domain.epochs.reading import checked_records
+from fallow.domain.epochs.metering import Use
+from fallow.domain.epochs.reading import Filed, checked_records
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import Conflict, Unavailable
@@ -300,6 +302,28 @@ async def test_a_closing_that_was_cut_short_comes_to_the_same_end(
         last = await world.epochs.last(tx)
     assert last is not None
     assert last.statement == whole(world.archive, path_of(world.first, STATEMENT), BYTES_MAX)
+
+
+class Failing(ComputeMetering):
+    """A policy with a bug."""
+
+    def meter(self, filed: Filed) -> Use | None:
+        raise ZeroDivisionError(filed.record.kind)
+
+
+@pytest.mark.mishaps("epochs.policy.compute")
+async def test_an_epoch_is_closed_although_a_policy_fails_and_its_operator_is_told(
+    world: ClosingWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tests.unit.test_closing.ComputeMetering", Failing)
+    async with closing(world):
+        await world.send(0, 1, 2)
+        world.next_day()
+        await world.clock.advance(LOOK_S)
+    assert world.leases(world.first) == [1, 2]
+    lines = read_lines(whole(world.archive, path_of(world.first, LINES), BYTES_MAX))
+    assert [line.verdicts for line in lines if line.vertical == "compute"] == [[("rejected", "plugin.error", 2)]]
+    assert "ZeroDivisionError: lease.accepted" in caplog.text
 
 
 async def test_one_closer_at_a_time(world: ClosingWorld) -> None:

@@ -21,6 +21,7 @@ from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.plugins import PLUGIN_ERROR
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import STATE
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
@@ -32,7 +33,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.epochs import Attested, Attesting, Closed, EpochStore
 from fallow.ports.ingest_store import EpochEnd, IngestStore
-from fallow.ports.mishaps import steadily
+from fallow.ports.mishaps import MISHAPS, steadily
 from fallow.ports.rpc import call, serve
 from fallow.ports.tasks import background, first_error
 from fallow.services.epochs.concluding import Concluded, Work, conclude
@@ -178,7 +179,8 @@ class Closing:
         work = Work(self._archive, self._closing_state(last), epoch, manifest, self._rules, self._meterings)
         found = self._conclude(work)
         for name, error in found.errors.items():
-            _log.error("the policy of %s failed in epoch %d, its records were rejected: %s", name, epoch.number, error)
+            said = f"In epoch {epoch.number} records were rejected as {PLUGIN_ERROR} since it raised {error}"
+            MISHAPS.note(f"epochs.policy.{name}", RuntimeError(said))
         return msgspec.structs.replace(statement, **found.fields)
 
     def _closing_state(self, last: Closed | None) -> bytes:
