@@ -86,7 +86,7 @@ async def planted(net: Net, query: str, undo: str) -> set[str]:
 
 
 async def test_a_dollar_is_in_one_place_from_the_deposit_to_the_root(tmp_path: Path) -> None:
-    async with network(preset="public", chain_port="0") as net, net.agent("barn"):
+    async with network(preset="public", chain_port="0", activation_s="0") as net, net.agent("barn"):
         secret = await net.operator.create_key(scopes=("buy", "withdraw"))
         buyer = Buyer(net, secret.secret, tmp_path / "account.key")
         account = (await buyer.typed("wallet", "new"))["account"]
@@ -122,6 +122,17 @@ async def test_a_dollar_is_in_one_place_from_the_deposit_to_the_root(tmp_path: P
         assert (view.deposited, view.owed) == (10_000_000, 4_000_000 + income)
         statement = await client.statement()
         assert [line.amount_microusd for line in statement if line.kind == "withdrawal"] == [-4_000_000]
+
+        async def claimed() -> bool:
+            return bool((await buyer.typed("claim", "--all"))["transactions"])
+
+        await until_async(claimed, "the root is on the chain, and what was withdrawn is claimed")
+
+        async def claim_is_seen() -> bool:
+            return (await audited(net)).claimed == 4_000_000
+
+        await until_async(claim_is_seen, "the audit sees the claim")
+        assert (await buyer.typed("wallet", "balance"))["settlement_units"] == "14000000"
 
         shown = await buyer.typed("account", "payout", account, "--custodial")
         assert (shown["paid_to"], shown["pending"]) == (secret.account, account), "the network keeps that account's key"
