@@ -9,6 +9,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from fallow.domain.delegations import delegation_text
+from fallow.domain.identity import address
+from fallow.domain.wallets import signer_of
 from tests.network import Net, fallow
 
 pytestmark = pytest.mark.xdist_group("network")
@@ -47,6 +50,18 @@ async def test_a_machine_joins_for_an_account_whose_key_is_elsewhere(net: Net, t
         await connection.close()
     assert row is not None
     assert row["custody_index"] is None, "the network has no key of it"
+
+    # Its holder buys, too: his own key signs that the one which this machine makes signs for him.
+    secret = await net.operator.create_key(account=account)
+    buyer = {"XDG_CONFIG_HOME": str(tmp_path / "buyer")}
+    assert "--account-key" in (await fallow("login", net.url, secret.secret, **buyer)).err
+    logged_in = await fallow("login", net.url, secret.secret, "--account-key", str(key), **buyer)
+    assert logged_in.code == 0, logged_in.err
+    (delegated,) = json.loads((await fallow("key", "signing", "ls", "--json", **buyer)).out)
+    text = delegation_text(net.running.net, address(account), bytes.fromhex(delegated["key"]), delegated["expires_at"])
+    assert signer_of(text, bytes.fromhex(delegated["account_signature"])) == address(account)
+    revoked = await fallow("key", "signing", "revoke", delegated["key"], "--json", **buyer)
+    assert json.loads(revoked.out)["revoked_at"]
 
 
 def assert_private(file: Path) -> None:

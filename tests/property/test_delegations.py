@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from coincurve import PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
@@ -23,10 +24,10 @@ from fallow.domain.delegations import (
     order_message,
     receipts_message,
 )
-from fallow.domain.errors import Conflict, NotAllowed, NotFound, TooMuch
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.identity import address, address_text
 from fallow.domain.views import DelegationView
-from fallow.domain.wallets import signer_of
+from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.sdk.signing import BuyerKey
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.delegations import KEYS_MAX, Delegations
@@ -36,6 +37,7 @@ from tests.unit.agent_fakes import FakeClock
 NET = "lab-1"
 JOB, OTHER_JOB = "1" * 32, "2" * 32
 DAY_S = 86_400
+OWN = PrivateKey(b"o" * 32)
 
 
 class World:
@@ -55,7 +57,7 @@ class World:
             store=MemoryDelegationStore(),
         )
         self.alice, self.bob = (address_text(self.custody.address(index)) for index in (0, 1))
-        self.own = "0x" + "cc" * 20
+        self.own = address_text(address_of(OWN))
 
     async def prepare(self) -> None:
         """Add the accounts."""
@@ -118,6 +120,45 @@ async def test_a_key_must_want_to_sign(world: World) -> None:
 async def test_an_account_that_keeps_its_own_key_is_not_signed_for(world: World) -> None:
     with pytest.raises(Conflict, match=r"delegation\.account"):
         await world.delegate(world.own, BuyerKey.create(world.own, NET))
+
+
+def by_itself(world: World, key: BuyerKey, signer: PrivateKey = OWN, **changes: Any) -> dict[str, Any]:
+    """What an account that keeps its own key sends along."""
+    said = {"expires_s": world.clock.now_ms() // 1000 + DAY_S, "net": NET, **changes}
+    text = delegation_text(said["net"], address(world.own), bytes.fromhex(key.public), said["expires_s"] * 1000)
+    return {"expires_s": said["expires_s"], "account_signature": sign_text(signer, text).hex()}
+
+
+async def test_it_signs_itself(world: World) -> None:
+    key = BuyerKey.create(world.own, NET)
+    sent = by_itself(world, key)
+    view = await world.delegate(world.own, key, **sent)
+    assert (view.account_signature, view.expires_at) == (sent["account_signature"], sent["expires_s"] * 1000)
+    await world.order(world.own, key, b"{}")
+    await world.service.revoke(calls.DelegationRef(account=world.own, key=key.public))
+    with pytest.raises(NotAllowed, match=r"delegation\.revoked"):
+        await world.order(world.own, key, b"[]")
+    await world.delegate(world.own, key, **sent)
+    with pytest.raises(NotAllowed, match=r"delegation\.revoked"):
+        await world.order(world.own, key, b"[]")
+
+
+async def test_nobody_signs_for_it(world: World) -> None:
+    key, other = BuyerKey.create(world.own, NET), BuyerKey.create(world.own, NET)
+    for sent in (
+        by_itself(world, key, PrivateKey(b"x" * 32)),
+        by_itself(world, key, net="lab-2"),
+        by_itself(world, other),
+        by_itself(world, key) | {"expires_s": world.clock.now_ms() // 1000 + DAY_S + 1},
+    ):
+        with pytest.raises(NotAllowed, match=r"delegation\.account_signature"):
+            await world.delegate(world.own, key, **sent)
+    now_s = world.clock.now_ms() // 1000
+    for expires_s in (0, now_s, now_s + calls.DELEGATION_S_MAX + 1):
+        with pytest.raises(InvalidInput, match=r"delegation\.time"):
+            await world.delegate(world.own, key, **by_itself(world, key, expires_s=expires_s))
+    with pytest.raises(NotAllowed, match=r"delegation\.account_signature"):
+        await world.delegate(world.alice, BuyerKey.create(world.alice, NET), **by_itself(world, key))
 
 
 async def test_keys_are_bounded(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from coincurve import PrivateKey
@@ -28,8 +29,14 @@ def account_signer(path: Path) -> FileSigner:
     return FileSigner(path)
 
 
+def signs_texts(path: Path) -> Callable[[str], Awaitable[bytes]]:
+    """Sign texts as `personal_sign` does. Raises as `account_signer`."""
+    signer = account_signer(path)
+    return lambda text: signer.sign(text_digest(text))
+
+
 def signed_text(path: Path, text: str) -> bytes:
-    """Sign a text as `personal_sign` does. Raises as `account_signer`."""
+    """Sign one text so, where no event loop runs. Raises as `account_signer`."""
     return asyncio.run(account_signer(path).sign(text_digest(text)))
 
 

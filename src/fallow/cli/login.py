@@ -10,8 +10,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from fallow.cli.account_key import KeyFile
 from fallow.cli.profiles import Profile, client_of, profile_path, read_ca, save
-from fallow.cli.show import Json, say, show_json
+from fallow.cli.show import Json, say, show_json, tell
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed
 from fallow.domain.pins import PIN_PREFIX, read_pin
 from fallow.sdk.sync import Client
@@ -25,17 +26,18 @@ Ca = Annotated[
 ]
 
 
-def login(url: str, key: str | None = None, /, *, ca: Ca = "", json: Json = False) -> int:
+def login(url: str, key: str | None = None, /, *, ca: Ca = "", account_key: KeyFile = None, json: Json = False) -> int:
     """Remember a network and your API key, once the network has accepted it.
 
-    Without KEY you are asked for it, so that it does not stay in your shell's history.
+    Without KEY you are asked for it, so that it does not stay in your shell's history. An account that keeps its own
+    key signs with it, once, that this machine signs its orders and receipts.
     """
     url = url.rstrip("/")
     authority = _authority(url, ca) if ca else ""
     profile = Profile(url, key or _asked_key(), authority)
     with client_of(profile, patience_s=PATIENCE_S) as client:
         network = client.network()
-        signing_key = _delegated(client) if _buys(client) else ""
+        signing_key = _delegated(client, account_key) if _buys(client) else ""
     profile = profile._replace(signing_key=signing_key)
     path = profile_path()
     save(profile, path)
@@ -72,11 +74,16 @@ def _buys(client: Client) -> bool:
     return True
 
 
-def _delegated(client: Client) -> str:
-    """Make a key on this machine that signs for the account; none where the account keeps its own key elsewhere."""
+def _delegated(client: Client, account_key: Path | None) -> str:
+    """Make a key on this machine that signs for the account; none where the account's own key is elsewhere."""
     try:
         return client.delegate().text
     except Conflict as error:
         if error.code != "delegation.account":
             raise
+    if account_key is None:
+        tell("Your account keeps its own key: nothing signs your orders here. To change that: --account-key FILE")
         return ""
+    from fallow.bootstrap.account_key import signs_texts  # noqa: PLC0415 - not installed with every part of Fallow
+
+    return client.delegate(by=signs_texts(account_key)).text

@@ -368,13 +368,23 @@ class Enquire(Request, frozen=True, kw_only=True):
     secrets: Annotated[list[SecretName], Meta(max_length=SECRETS_MAX)] = []
 
 
+AccountSignature = Annotated[str, Meta(pattern="^([0-9a-f]{130})?$", max_length=130)]
+"""Of an account's own key over a text that wallets show, in hex; "" where the network signs for it."""
+
+
 class Delegate(Request, frozen=True, kw_only=True):
-    """Let `key` sign for `account`; `proof` is the key's signature (hex) over `consent_message`."""
+    """Let `key` sign for `account`; `proof` is the key's signature (hex) over `consent_message`.
+
+    An account that keeps its own key has signed `delegation_text` until `expires_s` (Unix time); for others the network
+    signs, for `valid_s` seconds.
+    """
 
     account: str
     key: PublicKey
     proof: Signature
     valid_s: Annotated[int, Meta(ge=60, le=DELEGATION_S_MAX)] = DELEGATION_S
+    expires_s: Annotated[int, Meta(ge=0, le=1 << 43)] = 0
+    account_signature: AccountSignature = ""
 
 
 class DelegationRef(Request, frozen=True, kw_only=True):
@@ -508,7 +518,7 @@ class Payout(Request, frozen=True, kw_only=True):
     account: AccountText
     to: AccountText
     signed_at_s: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
-    signature: Annotated[str, Meta(pattern="^([0-9a-f]{130})?$", max_length=130)] = ""
+    signature: AccountSignature = ""
 
 
 class Fund(Request, frozen=True, kw_only=True):

@@ -29,11 +29,16 @@ KeyName = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{64}$", max_length=64,
 
 
 class NewDelegation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A key that is to sign for the account; `proof` is its signature over what `consent_message` says."""
+    """A key that is to sign for the account; `proof` is its signature over what `consent_message` says.
+
+    With `account_signature` (hex), over `delegation_text` until `expires_s`, for an account that keeps its own key.
+    """
 
     key: PublicKey
     proof: Signature
     valid_s: Annotated[int, Meta(ge=60, le=calls.DELEGATION_S_MAX)] = calls.DELEGATION_S
+    expires_s: Annotated[int, Meta(ge=0, le=1 << 43)] = 0
+    account_signature: calls.AccountSignature = ""
 
 
 class Receipts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,7 +52,7 @@ class Receipts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 @post("/v1/account/keys", guards=[buyer], responses=keyed(409, 413), tags=["account"])
 async def delegate(gateway: Parts, payer: Account, data: JSONBody[NewDelegation]) -> DelegationView:
     """Let a key sign orders and receipts for your account. The same key again gets the same answer."""
-    request = calls.Delegate(account=payer, key=data.key, proof=data.proof, valid_s=data.valid_s)
+    request = calls.Delegate(account=payer, **msgspec.structs.asdict(data))
     return await gateway.ask(calls.DELEGATE, request, DelegationView)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
 
-from fallow.domain.delegations import RECEIPTS_MAX, Receipt
+from fallow.domain.calls import DELEGATION_S
+from fallow.domain.delegations import RECEIPTS_MAX, Receipt, delegation_text
 from fallow.domain.errors import InvalidInput, NotAllowed
+from fallow.domain.identity import address
 from fallow.domain.jobs import ItemState
 from fallow.domain.leases import WORK_DONE
 from fallow.domain.views import DelegationView, ItemView, LeaseView
@@ -17,17 +21,29 @@ from fallow.sdk.signing import BuyerKey
 
 _KEY = re.compile("[0-9a-f]{64}")
 
+SignText = Callable[[str], Awaitable[bytes]]
+"""Signs a text with an account's key, wherever that is."""
+
 
 class SigningCalls(JobCalls, AccountCalls):
     """Delegations and receipts."""
 
-    async def delegate(self, *, valid_s: int | None = None) -> BuyerKey:
+    async def delegate(self, *, valid_s: int | None = None, by: SignText | None = None) -> BuyerKey:
         """Make a key on this machine and have the account delegate to it; from now on this client signs with it.
+
+        An account that keeps its own key signs a text `by` it, as `personal_sign` does (65 bytes).
 
         Keep its `text` where only its owner reads; `AsyncClient(..., signing_key=BuyerKey.read(text))` takes it again.
         """
-        key = BuyerKey.create((await self.balance()).account, (await self.network()).net)
-        body = {"key": key.public, "proof": key.consent()} | ({} if valid_s is None else {"valid_s": valid_s})
+        account, net = (await self.balance()).account, (await self.network()).net
+        key = BuyerKey.create(account, net)
+        body: dict[str, Any] = {"key": key.public, "proof": key.consent()}
+        if by is not None:
+            expires_s = int(datetime.now(UTC).timestamp()) + (valid_s or DELEGATION_S)
+            text = delegation_text(net, address(account), bytes.fromhex(key.public), expires_s * 1000)
+            body |= {"expires_s": expires_s, "account_signature": (await by(text)).hex()}
+        elif valid_s is not None:
+            body["valid_s"] = valid_s
         await self._call("POST", "/v1/account/keys", DelegationView, body=body)
         self._signing_key = key
         return key

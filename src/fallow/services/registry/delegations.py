@@ -14,9 +14,10 @@ from fallow.domain.delegations import (
     order_message,
     receipts_message,
 )
-from fallow.domain.errors import Conflict, NotAllowed, NotFound, TooMuch
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.identity import address, address_text, verify
 from fallow.domain.views import DelegationView
+from fallow.domain.wallets import signer_of
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -69,11 +70,12 @@ class Delegations:
             yield
 
     async def delegate(self, request: calls.Delegate) -> DelegationView:
-        """Let a key sign for a custodial account. The same key again gets the same answer, whatever time it asks for.
+        """Let a key sign for an account. The same key again gets the same answer, whatever time it asks for.
 
         Raises:
-            NotAllowed: the key has not signed that it wants to.
-            Conflict: it signs for another account, or the account keeps its own key.
+            NotAllowed: the key has not signed that it wants to, or the account not that it shall.
+            Conflict: it signs for another account, or the account keeps its own key and has signed nothing.
+            InvalidInput: the account has signed for a time that is over, or too far ahead.
             TooMuch: the account has all the keys that it may have.
         """
         account, key, now = address(request.account), bytes.fromhex(request.key), self._clock.now_ms()
@@ -82,7 +84,7 @@ class Delegations:
         async with self._database.transaction() as tx:
             known = await self._store.delegation(tx, key)
             if known is None:
-                known = await self._signed(tx, account, key, now, now + request.valid_s * 1000)
+                known = await self._signed(tx, request, account, key, now)
                 await self._store.add_delegation(tx, known)
         if known.account != account:
             raise Conflict("delegation.other_account", "This key signs for another account.", "Make another key.")
@@ -147,16 +149,36 @@ class Delegations:
             found = await self._store.mutual(tx, [bytes.fromhex(lease) for lease in request.leases])
         return sorted(lease.hex() for lease in found)
 
-    async def _signed(self, tx: Transaction, account: bytes, key: bytes, now: int, expires_at: int) -> Delegation:
-        index = await self._registry.custody_index(tx, account)
-        if index is None:
-            raise Conflict("delegation.account", "The account keeps its own key; the network cannot sign for it.")
+    async def _signed(
+        self, tx: Transaction, request: calls.Delegate, account: bytes, key: bytes, now: int
+    ) -> Delegation:
         if await self._store.live(tx, account, now) >= KEYS_MAX:
             raise TooMuch(
                 "delegation.keys", f"{KEYS_MAX} keys sign for this account.", "Revoke some: fallow key signing ls"
             )
-        signature = self._custody.sign(index, delegation_text(self._net, account, key, expires_at))
+        if request.account_signature:
+            expires_at, signature = request.expires_s * 1000, bytes.fromhex(request.account_signature)
+            self._check_own(account, key, now, expires_at, signature)
+        else:
+            expires_at = now + request.valid_s * 1000
+            signature = await self._by_custody(tx, account, delegation_text(self._net, account, key, expires_at))
         return Delegation(account=account, key=key, issued_at=now, expires_at=expires_at, signature=signature)
+
+    def _check_own(self, account: bytes, key: bytes, now: int, expires_at: int, signature: bytes) -> None:
+        if not now < expires_at <= now + calls.DELEGATION_S_MAX * 1000:
+            raise InvalidInput("delegation.time", "The account has signed for a time that is over, or too far ahead.")
+        if signer_of(delegation_text(self._net, account, key, expires_at), signature) != account:
+            raise NotAllowed("delegation.account_signature", "The account has not signed that this key signs for it.")
+
+    async def _by_custody(self, tx: Transaction, account: bytes, text: str) -> bytes:
+        index = await self._registry.custody_index(tx, account)
+        if index is None:
+            raise Conflict(
+                "delegation.account",
+                "The account keeps its own key; the network cannot sign for it.",
+                "Sign with it: fallow login URL KEY --account-key FILE",
+            )
+        return self._custody.sign(index, text)
 
 
 def _view(delegation: Delegation) -> DelegationView:
