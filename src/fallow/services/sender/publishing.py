@@ -25,11 +25,10 @@ from fallow.domain.views import RootView
 from fallow.ports.archive import Archive, whole
 from fallow.ports.chain import ContractRefused
 from fallow.ports.clock import Clock
-from fallow.ports.mishaps import steadily
 from fallow.ports.signer import Signer
-from fallow.ports.tasks import background
 from fallow.ports.votes import PUBLISHED, votes_of
 from fallow.services.sender.distributor import Distributor
+from fallow.services.sender.looking import looking
 from fallow.services.sender.service import Sender
 
 LOOK_S = 2.0
@@ -77,7 +76,7 @@ class Publisher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Send roots while the context is open."""
-        async with background(steadily("chain.roots", self._watch, self._clock)):
+        async with looking("chain.roots", self.look, self._clock, every_s=LOOK_S, not_done="no root is sent"):
             yield
 
     async def look(self) -> int:
@@ -199,18 +198,6 @@ class Publisher:
         except NotFound:
             return False
         return True
-
-    async def _watch(self) -> None:
-        said = ""
-        while True:
-            try:
-                await self.look()
-                said = ""
-            except FallowError as error:
-                if str(error) != said:
-                    _log.warning("no root is sent for now: %s", error)
-                said = str(error)
-            await self._clock.sleep(LOOK_S)
 
 
 def _id(root: Root) -> str:

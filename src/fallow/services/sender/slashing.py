@@ -12,14 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fallow.domain.epochs.offences import Offence, take_call
-from fallow.domain.errors import FallowError
 from fallow.domain.identity import address_text
 from fallow.ports.archive import Archive
 from fallow.ports.chain import ContractRefused
 from fallow.ports.clock import Clock
-from fallow.ports.mishaps import steadily
-from fallow.ports.tasks import background
 from fallow.services.sender.evidence import Evidence
+from fallow.services.sender.looking import looking
 from fallow.services.sender.service import Sender
 from fallow.services.sender.vault import Vault
 
@@ -50,7 +48,7 @@ class Slasher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Slash while the context is open."""
-        async with background(steadily("chain.slashes", self._watch, self._clock)):
+        async with looking("chain.slashes", self.look, self._clock, every_s=LOOK_S, not_done="nothing is slashed"):
             yield
 
     async def look(self) -> tuple[int, int]:
@@ -96,15 +94,3 @@ class Slasher:
         except ContractRefused:
             return False
         return True
-
-    async def _watch(self) -> None:
-        said = ""
-        while True:
-            try:
-                await self.look()
-                said = ""
-            except FallowError as error:
-                if str(error) != said:
-                    _log.warning("nothing is slashed for now: %s", error)
-                said = str(error)
-            await self._clock.sleep(LOOK_S)
