@@ -337,6 +337,7 @@ class Core(Process):
                 rounds=rounds,
                 verticals=verticals,
                 store=truth.checks,
+                decisions=truth.decisions,
                 **shared,
             ),
             **shared,

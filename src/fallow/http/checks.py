@@ -28,7 +28,7 @@ async def seeds(gateway: Parts) -> list[SeedView]:
     return await gateway.ask(calls.SEEDS, {}, list[SeedView])
 
 
-@get("/v1/checks/{number:int}/parts", guards=[anyone], responses=public(), tags=["checks"])
+@get("/v1/checks/{number:int}/parts", guards=[anyone], responses=public(404), tags=["checks"])
 async def parts(gateway: Parts, number: Number) -> SeedPartsView:
     """What validators add to the seed of an epoch of draws: pledges, and the parts that were shown so far."""
     return await gateway.ask(calls.SEED_PARTS, calls.SeedRef(number=number), SeedPartsView)
