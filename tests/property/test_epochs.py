@@ -176,6 +176,8 @@ def test_a_fold_gives_what_a_plain_epoch_gives_and_what_is_owed_only_grows(seed:
             assert not -shares, "nobody is owed less than before"
         paid = sum(money.fee for line in folded.lines for money in line.money if money.bought and money.credit > 1)
         assert worth(folded.totals["incentive"], rules.price) <= paid, "rule 9"
+        tokens = [sum(v for (_, asset), v in one.owed.items() if asset == rules.token) for one in (state, folded.state)]
+        assert tokens[1] - tokens[0] <= rules.mint_max, "the contract takes each root"
         state = folded.state
 
 

@@ -16,7 +16,7 @@ from fallow.domain.epochs.keeping import keep
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, Tally
 from fallow.domain.epochs.models import MODELS
 from fallow.domain.epochs.network_line import network_line
-from fallow.domain.epochs.rules import BURN_AND_MINT, NONE, WORK_ONLY, Rules, plain_rules, read_rules
+from fallow.domain.epochs.rules import BURN_AND_MINT, NONE, ROUNDING, WORK_ONLY, Rules, plain_rules, read_rules
 from fallow.domain.epochs.shares import fees_that_count, incentives_of
 from fallow.domain.epochs.state import Row
 from fallow.domain.errors import InvalidInput
@@ -206,6 +206,14 @@ def test_the_networks_own_line_of_an_epoch() -> None:
     line = network_line({name: value.to_bytes(32) for name, value in sums.items()})
     assert (int(line.net), int(line.supply), line.coverage_ppm) == (-T, 65 * T, 1_600_000)
     assert network_line({}).coverage_ppm is None
+
+
+def test_a_root_may_add_what_the_rules_can_come_to_owe() -> None:
+    assert MODELS[WORK_ONLY].mint_max == 7200 * T + ROUNDING
+    assert MODELS[BURN_AND_MINT].mint_max == 4_109_589 * T // 100 + 1644 * T + ROUNDING
+    held = Held(withheld_ppm=[750_000, 250_000], step=30, release=20)
+    later = msgspec.structs.replace(MODELS[WORK_ONLY], held=held, vesting=10)
+    assert later.mint_max == (7200 * T + ROUNDING) * (1 + 1 + 3)
 
 
 def test_a_part_of_a_schedule_is_changed_alone() -> None:

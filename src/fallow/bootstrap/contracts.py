@@ -21,6 +21,7 @@ from fallow.adapters.evm.rpc import connect_chain
 from fallow.adapters.signer import FileSigner
 from fallow.bootstrap.chains import chain_of, chain_place, no_contracts, own_chain
 from fallow.bootstrap.place import ChainPlace, Place, network_id, read_place
+from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import Settings, load_settings
 from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.errors import Conflict, InvalidInput
@@ -36,6 +37,7 @@ from fallow.services.sender.service import Sender
 FILE = "chain/contracts.json"
 SENDS = "chain/operator-sends.log"
 POLL_S = 0.25
+UINT96_MAX = 2**96 - 1
 TURN_S = 15
 """How long it takes at most that somebody else sends something on the embedded chain, with much to spare."""
 GIVE = "give(address,uint256)"
@@ -101,7 +103,10 @@ async def make_contracts(
         return there
     signer = await asyncio.to_thread(operator_signer, data)
     named = read_validators(settings.validators)
+    rules = await asyncio.to_thread(read_rewards, settings)
     plan = Plan(signer.address, named or [signer.address], settings.activation_s, settlement)
+    if rules.pays:
+        plan = msgspec.structs.replace(plan, epoch_mint_max=min(rules.mint_max, UINT96_MAX))
     async with operator_sender(data, where, chain, clock) as sender:
         made = await deploy(sender, _code, plan)
     view = ContractsView(

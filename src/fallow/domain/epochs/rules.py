@@ -34,6 +34,9 @@ BURN_AND_MINT: Final = "burn_and_mint"
 
 Address = Annotated[bytes, Meta(min_length=20, max_length=20)]
 
+ROUNDING: Final = 10**12
+"""Units of the token, a millionth of one: what rounding up by a unit a line and epoch never comes to."""
+
 TEST_ASSET: Final = bytes(19) + b"\x01"
 """Stands for credits that nothing backs, on networks without a chain: no contract can have this address."""
 
@@ -75,6 +78,18 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def pays(self) -> frozenset[int]:
         """Classes of credits whose fees earn an incentive: nobody paid anything for granted ones."""
         return frozenset({Credit.PAID, Credit.BURNED}) if self.model != NONE else frozenset()
+
+    @property
+    def mint_max(self) -> int:
+        """Units of the token that an epoch can come to owe at most: its pool, and what vests and is released of others.
+
+        Each epoch's grants vest in equal parts, so that these never add up to more than the largest pool; what is
+        released is what was withheld in so many epochs, over `held.release`.
+        """
+        pool = self.schedule.pool(0, 0) if self.schedule else 0
+        pool += int.from_bytes(self.net_cap) + ROUNDING
+        withheld_epochs = len(self.held.withheld_ppm) * self.held.step
+        return pool * (1 + bool(self.vesting) + -(-withheld_epochs // self.held.release))
 
     def weight(self, vertical: str) -> int:
         """A vertical's weight."""

@@ -23,13 +23,15 @@ SLASHED = bytes(18) + b"\xde\xad"
 class Plan(msgspec.Struct, frozen=True):
     """What the contracts are made with: who guards roots, who signs them, and seconds until they are active.
 
-    Without the address of a settlement asset, one that is play money is made, too.
+    Without the address of a settlement asset, one that is play money is made, too. `epoch_mint_max` is how many units
+    of the token a root may add.
     """
 
     operator: bytes
     validators: Sequence[bytes]
     activation_s: int
     settlement: bytes = b""
+    epoch_mint_max: int = EPOCH_MINT_MAX
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -67,7 +69,7 @@ async def deploy(sender: Sender, code_of: Callable[[str], bytes], plan: Plan) ->
     distributor, vault = await asyncio.gather(
         made(
             "Distributor", "(address,address,address,address,uint40,uint96,address)",
-            settlement, token, validators, plan.operator, plan.activation_s, EPOCH_MINT_MAX, timelock,
+            settlement, token, validators, plan.operator, plan.activation_s, plan.epoch_mint_max, timelock,
         ),
         made(
             "StakeVault", "(address,address,address,address,uint64,uint64,address)",
