@@ -69,6 +69,16 @@ def test_an_epoch_that_other_processes_conclude_is_the_same(tmp_path: Path, monk
         closing.conclude_apart(work_in(tmp_path / "damaged", damaged=True))
 
 
+def test_a_policy_that_no_other_process_can_be_given_is_run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "RECORDS_MIN", 1)
+    here = ComputeMetering()
+    vars(here)["not_to_be_pickled"] = lambda: None
+    work = work_in(tmp_path / "apart")._replace(meterings={"compute": here})
+    assert closing.conclude_apart(work) == conclude(work_in(tmp_path / "here"))
+
+
 def test_every_error_comes_back_with_all_that_it_says() -> None:
     refused = ContractRefused(b"data", "too little")
     back = copy.copy(refused)  # by what a pickle is made of

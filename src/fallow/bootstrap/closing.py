@@ -6,6 +6,7 @@ import os
 from typing import Final
 
 from fallow.adapters.processes import in_process, spread_over
+from fallow.domain.epochs.parts import travels
 from fallow.services.epochs.concluding import Concluded, Work, conclude
 
 RECORDS_MIN: Final = 200_000
@@ -13,8 +14,12 @@ RECORDS_MIN: Final = 200_000
 
 
 def conclude_apart(work: Work) -> Concluded:
-    """Conclude an epoch, in other processes if it is large. Blocks; raises as `conclude`, and `process.died`."""
-    return in_process(conclude_spread, work) if work.records >= RECORDS_MIN else conclude(work)
+    """Conclude an epoch, in other processes if it is large and its verticals can be given to them.
+
+    Blocks; raises as `conclude`, and `process.died`.
+    """
+    apart = work.records >= RECORDS_MIN and all(map(travels, work.meterings.values()))
+    return in_process(conclude_spread, work) if apart else conclude(work)
 
 
 def conclude_spread(work: Work) -> Concluded:

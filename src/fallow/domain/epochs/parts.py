@@ -63,7 +63,7 @@ def read_spread(opening: bytes, filed: FiledEpoch, verticals: Mapping[str, Meter
     Raises:
         InvalidInput: `archive.damaged`, `epoch.state`.
     """
-    apart = {name: one for name, one in verticals.items() if spread.parts > 1 and one.by_node and _travels(one)}
+    apart = {name: one for name, one in verticals.items() if spread.parts > 1 and one.by_node and travels(one)}
     together = {name: one for name, one in verticals.items() if name not in apart}
     shares = [Share(BINDINGS | _kinds(apart), part, spread.parts) for part in range(spread.parts)] if apart else []
     parts = spread.run(judge_part, [Job(opening, filed, share, apart) for share in shares])
@@ -113,7 +113,7 @@ def _kinds(verticals: Mapping[str, Metering]) -> frozenset[str]:
     return frozenset(kind for one in verticals.values() for kind in one.kinds)
 
 
-def _travels(metering: Metering) -> bool:
+def travels(metering: Metering) -> bool:
     """Whether another process can be given it."""
     try:
         pickle.dumps(metering)
