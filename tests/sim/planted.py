@@ -184,6 +184,7 @@ def accounts_thought_open(patch: Patch) -> None:
     patch.setattr(Cashier, "forget", lambda _: None)
 
 
+MISPOSTED = "Misposted"
 LIVENESS = "all ends within ten minutes of calm"
 PLANTED: dict[Callable[[Patch], None], set[str]] = {
     receipt_applied_twice: {
@@ -202,10 +203,10 @@ PLANTED: dict[Callable[[Patch], None], set[str]] = {
     capacity_not_freed: {"capacity"},
     capacity_sold_twice: {"node oversold", "capacity"},
     reason_lost: {"caused by somebody"},
-    accounts_thought_open: {LIVENESS},
+    accounts_thought_open: {MISPOSTED},
     released_is_charged: {"clearing is empty"},
-    checkpoint_counted_twice: {"no more charged than claimed", "nobody pays for lost work", "ValueError"},
-    reserve_pays_twice: {"the reserve pays once", "decisions say what moved", LIVENESS},
+    checkpoint_counted_twice: {"no more charged than claimed", "nobody pays for lost work", MISPOSTED},
+    reserve_pays_twice: {"the reserve pays once", "decisions say what moved", MISPOSTED},
     refund_after_settle: {"no refund of what is of use"},
     replaced_market_writes: {
         "accept applied once",
@@ -213,7 +214,7 @@ PLANTED: dict[Callable[[Patch], None], set[str]] = {
         "decisions say what moved",
         "node oversold",
         "KeyError",
-        LIVENESS,
+        MISPOSTED,
     },
 }
 """The bugs, and the checkers of which one must find each."""

@@ -10,18 +10,22 @@ from typing import Any
 
 import pytest
 
+from fallow.adapters.memory.database import MemoryTransaction
+from fallow.domain.chart import Credit, give_back, purse_id
 from fallow.domain.facts import UsageReceipt
 from fallow.domain.jobs import LOSSES_MAX, ItemState, JobState
 from fallow.domain.leases import NETWORK_FAILED, LeaseState
+from fallow.domain.ledger import Transfer
 from fallow.domain.offers import Offer
+from fallow.domain.orders import Order
 from fallow.domain.records import Record
 from fallow.domain.verification import Standing
 from fallow.ports.mishaps import MISHAPS
-from fallow.services.market import intake, rounds
+from fallow.services.market import intake, money, rounds
 from fallow.services.market.brain import Brain
 from fallow.services.market.care import AT_ONCE_MAX, Care
 from fallow.services.market.dispatch import dispatch
-from tests.market_world import World
+from tests.market_world import World, finish
 from tests.network import until
 from tests.unit.market_orders import BIG, CHEAP, accept_all, order, submit
 
@@ -33,7 +37,7 @@ class Bug(Exception):
 
 
 @asynccontextmanager
-async def running(world: World, patch: Patch) -> AsyncIterator[None]:
+async def running(world: World, patch: Patch, *, adds_up: bool = True) -> AsyncIterator[None]:
     """Let the rounds go by themselves, as in production, and check at the end what must always hold.
 
     Time is still the world's own, which nobody moves.
@@ -56,7 +60,8 @@ async def running(world: World, patch: Patch) -> AsyncIterator[None]:
     patch.setattr(type(world.store), "step_down", staticmethod(step_down), raising=False)
     async with asyncio.timeout(120), world.rounds.running():
         yield
-    world.check()
+    if adds_up:
+        world.check()
 
 
 def hit_by(patch: Patch, method: str, hit: Callable[..., bool]) -> list[object]:
@@ -234,6 +239,99 @@ async def test_an_item_that_always_meets_a_bug_does_not_go_round_for_ever(world:
     (job,) = world.store.all_jobs()
     (item,) = world.store.items_of(job)
     assert (job.state, item.state, item.reason) == (JobState.FAILED, ItemState.FAILED, NETWORK_FAILED)
+
+
+def misposts(patch: Patch, method: str, hit: Callable[..., bool]) -> list[object]:
+    """Plant a bug in how the market's money moves: instead of what is right it asks for the impossible."""
+    right, hits = getattr(money, method), list[object]()
+
+    def planted(lease: bytes, window: int, *args: Any) -> list[Transfer]:
+        if hit(lease, *args):
+            hits.append(args)
+            return give_back(lease, window + 1, ((Credit.GRANTED.value, 1),))
+        return right(lease, window, *args)
+
+    patch.setattr(money, method, planted)
+    return hits
+
+
+def pending(world: World) -> int:
+    balances = finish(world.ledger.balances(MemoryTransaction(), [purse_id(Credit.GRANTED, world.buyers[0])]))
+    return sum(balance.debits_pending for balance in balances.values())
+
+
+async def insist(world: World, wanted: Order, account: bytes) -> int:
+    """Order as a client does, again where the market fails; returns how often."""
+    for tries in range(1, 100):
+        answer = world.submit(wanted, account)
+        await until(lambda: answer.given, "it is answered")  # noqa: B023 - in its own turn
+        if answer.error is None:
+            return tries
+    raise AssertionError("the order is never taken")
+
+
+@pytest.mark.mishaps
+async def test_a_lease_that_cannot_be_paid_ends_and_gives_back_what_it_holds(world: World, monkeypatch: Patch) -> None:
+    """Its node keeps its standing, its item is done elsewhere, and whoever operates the network hears of it."""
+    first, second = two_at_work(world)
+    world.offer(world.nodes[2], BIG, CHEAP)
+    world.settle()
+    before = Counter(MISHAPS.counts())
+    hits = misposts(monkeypatch, "collect", lambda lease, _held, charges, _: lease == first and charges[0][1].total)
+    node, bad = world.nodes[0], world.nodes[0].seq
+    world.wait(2000)
+    world.final(node, first, 0, 1000)
+    world.final(node, second, 0, 1000)
+    async with running(world, monkeypatch):
+        await until(lambda: world.store.lease(second).state is LeaseState.ENDED, "the other lease has ended")
+        await until(lambda: bool(world.brain.leases), "the item is with another node")
+    assert len(hits) == 1
+    lease = world.store.lease(first)
+    assert (lease.state, lease.reason, lease.caused_by) == (LeaseState.ENDED, NETWORK_FAILED, "network")
+    assert (lease.owed_microusd, world.store.lease(second).owed_microusd) == (0, 100)
+    assert Counter(MISHAPS.counts()) - before == {f"market.money {first.hex()}": 1}
+    assert refused(world) == [(node.id, bad, "lease.not_open")]
+    assert world.brain.judging.standing(node.id) == Standing()
+
+
+@pytest.mark.mishaps
+@pytest.mark.parametrize("ok", [True, False])
+async def test_money_that_cannot_even_be_given_back_stays_and_stops_nothing(
+    world: World, monkeypatch: Patch, *, ok: bool
+) -> None:
+    first, second = two_at_work(world)
+    held = sum(amount for _, amount in world.brain.leases[first].held)
+    before = Counter(MISHAPS.counts())
+    misposts(monkeypatch, "collect", lambda lease, *_: lease == first)
+    world.wait(2000)
+    world.final(world.nodes[0], first, 0, 1000, ok=ok, caused_by="provider")
+    world.final(world.nodes[0], second, 0, 1000)
+    async with running(world, monkeypatch, adds_up=False):
+        await until(lambda: world.store.lease(second).state is LeaseState.ENDED, "the other lease has ended")
+        later = world.submit(order(3), world.buyers[0])
+        await until(lambda: later.given, "the next order is taken")
+    lease = world.store.lease(first)
+    assert (lease.state, lease.paid, lease.reason) == (LeaseState.ENDED, (), NETWORK_FAILED)
+    assert pending(world) == held + sum(amount for one in world.brain.leases.values() for _, amount in one.held)
+    assert Counter(MISHAPS.counts()) - before == {f"market.money {first.hex()}": 2}
+
+
+@pytest.mark.mishaps
+async def test_an_item_that_money_cannot_be_held_for_fails_and_others_go_on(world: World, monkeypatch: Patch) -> None:
+    for node in world.nodes[1:]:
+        world.offer(node, BIG, CHEAP)
+    world.grant(world.buyers[1], 1_000_000)
+    world.settle()
+    misposts(monkeypatch, "hold", lambda _lease, payer, _parts: payer == world.buyers[1])
+    async with running(world, monkeypatch):
+        tries = await insist(world, order(1), world.buyers[1])
+        await insist(world, order(2), world.buyers[0])
+        await until(lambda: any(job.ended_at for job in world.store.all_jobs()), "the job has ended")
+        await until(lambda: bool(world.brain.leases), "others get their machine")
+    assert tries > 1, "the round that took it met the bug"
+    jobs = {job.order.id: job for job in world.store.all_jobs()}
+    (item,) = world.store.items_of(jobs[order(1).id])
+    assert (item.state, item.reason, item.owed_microusd) == (ItemState.FAILED, NETWORK_FAILED, 0)
 
 
 def test_care_comes_back_to_as_many_as_there_are() -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
-from fallow.domain.chart import Credit, chain, hold
+from fallow.domain.chart import Credit, chain, give_back, hold, purse_id
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import JobState, Needs
-from fallow.domain.leases import LeaseState
+from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.ledger import Transfer
 from fallow.domain.offers import LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.domain.orders import Requirements
 from fallow.domain.resources import Resources, Terms
 from fallow.services.market.dispatch import wish_of
+from fallow.services.market.money import Misposted
 from fallow.services.market.show import node_view, quote, standing_view
 from tests.market_world import WINDOW_MS, World, failed, finish
 from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit
@@ -76,14 +79,51 @@ def test_a_quote_names_the_budget_that_does_not_cover_the_start(world: World) ->
 
 def test_a_refused_transfer_is_named_with_its_own_cause(world: World) -> None:
     """A chain fails as a whole: what stands before the cause in it is refused, too, and says nothing."""
-    holds = [
-        hold(bytes(16), window, world.buyers[0], ((Credit.GRANTED.value, 10**12 * window + 1),)) for window in (0, 1)
-    ]
-    transfers = chain([entry for one in holds for entry in one])
+    lease, purse = lease_of(world), purse_id(Credit.GRANTED, world.buyers[0])
     with pytest.raises(Unavailable, match=r"exceeds_credits \(window [0-9a-f]{32}\)") as caught:
-        finish(world.rounds._cashier._post(cast("Any", MemoryTransaction()), transfers, world.now))
+        post(world, too_much(world, lease), {lease.id: lease}, {purse: 10**18})
     assert caught.value.code == "market.money_raced"
-    assert transfers[1].id.hex() in caught.value.message
+    assert too_much(world, lease)[1].id.hex() in caught.value.message
+
+
+def test_what_nobody_else_can_have_spent_is_a_bug(world: World) -> None:
+    """The same is refused although the same was there before, or what is short is taken from by the market alone."""
+    lease, purse = lease_of(world), purse_id(Credit.GRANTED, world.buyers[0])
+    refusals = (
+        (too_much(world, lease), {purse: 10**18}, Unavailable),
+        (too_much(world, lease), {purse: 10**18 - 1}, Unavailable),
+        (too_much(world, lease), {purse: 10**18 - 1}, Misposted),
+        (too_much(world, lease), {}, Misposted),
+        (give_back(lease.id, 7, ((Credit.GRANTED.value, 1),)), {purse: 10**18}, Misposted),
+    )
+    for transfers, seen, error in refusals:
+        with pytest.raises(error):
+            post(world, transfers, {lease.id: lease}, seen)
+
+
+def test_once_the_purse_pays_it_may_be_raced_again(world: World) -> None:
+    lease, purse = lease_of(world), purse_id(Credit.GRANTED, world.buyers[0])
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            post(world, too_much(world, lease), {lease.id: lease}, {purse: 10**18})
+        post(world, hold(lease.id, 9, world.buyers[0], ((Credit.GRANTED.value, 1),)), {lease.id: lease}, {})
+
+
+def lease_of(world: World) -> Lease:
+    submit(world, order())
+    (lease,) = world.brain.leases.values()
+    return lease
+
+
+def too_much(world: World, lease: Lease) -> list[Transfer]:
+    amounts = {1: 1, 2: 10**12}
+    holds = [hold(lease.id, window, world.buyers[0], ((1, amount),)) for window, amount in amounts.items()]
+    return chain([entry for one in holds for entry in one])
+
+
+def post(world: World, transfers: Sequence[Transfer], leases: Mapping[bytes, Lease], seen: Mapping[bytes, int]) -> None:
+    """Have the cashier post; `seen` is what it has read before."""
+    finish(world.rounds._cashier._post(cast("Any", MemoryTransaction()), transfers, leases, seen, world.now))
 
 
 def test_another_price_is_for_new_leases_only(world: World) -> None:

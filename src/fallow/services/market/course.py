@@ -10,11 +10,11 @@ from fallow.domain import leases as lease_rules
 from fallow.domain.billing import NOTHING
 from fallow.domain.chart import NETWORK
 from fallow.domain.jobs import FINAL, Item, ItemState
-from fallow.domain.leases import Lease, LeaseState
+from fallow.domain.leases import NETWORK_FAILED, Lease, LeaseState
 from fallow.domain.offers import Worked
 from fallow.domain.verification import Compared, Judgement, Verdict, verdict
 from fallow.services.market.accounts import Accounts
-from fallow.services.market.changes import Collect, Hold
+from fallow.services.market.changes import Collect, Hold, Money
 from fallow.services.market.comparing import Asked
 from fallow.services.market.entry import Entry
 
@@ -39,6 +39,13 @@ class Course(Accounts):
             self.unfunded.add(lease.payer)
         if lease.id in self.leases:
             self._step(self.leases[lease.id], lease_events.Unfunded(now, NOT_COVERED if lease.charged_to else ""))
+
+    def stays(self, money: Money, now: int) -> None:
+        """The money of a lease that is set aside does not move: what cannot be reserved for it ends it."""
+        if isinstance(money, Hold):
+            self._give_back_for_check(money)
+            if money.lease.id in self.leases:
+                self._step(self.leases[money.lease.id], lease_events.Lost(now, NETWORK_FAILED, "network"))
 
     def place(self, job_id: str, index: int, lease: Lease) -> None:
         """Propose a lease for an item: money is reserved first, then the node is asked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fallow.domain.chart import (
     NETWORK,
@@ -23,7 +23,7 @@ from fallow.domain.chart import (
 )
 from fallow.domain.errors import Unavailable
 from fallow.domain.leases import Lease
-from fallow.domain.ledger import BATCH_MAX, Result, Transfer
+from fallow.domain.ledger import BATCH_MAX, Balance, Result, Transfer
 from fallow.ports.database import Transaction
 from fallow.ports.ledger import Ledger
 from fallow.services.market.brain import Brain
@@ -32,12 +32,21 @@ from fallow.services.market.changes import Collect, Hold, MakeGood, Money
 Available = dict[int, int]
 
 
+class Misposted(Exception):
+    """The money of `lease` cannot be moved as its rules want it, and nobody else's doing explains why: a bug."""
+
+    def __init__(self, lease: Lease, why: str) -> None:
+        super().__init__(f"{why} It is about lease {lease.id.hex()}.")
+        self.lease = lease
+
+
 class Cashier:
     """Turns the market's intents into transfers, and tells its mind what is held and what could not be."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._known: set[bytes] = set()
+        self._raced: tuple[bytes, int] | None = None
 
     def forget(self) -> None:
         """Forget what was opened: the transaction may not have been written."""
@@ -48,6 +57,7 @@ class Cashier:
 
         Raises:
             Unavailable: another spender was faster; the round starts over from what is stored.
+            Misposted: a lease's money cannot be moved.
         """
         done = 0
         while batch := money[done:]:  # it grows: what could not be reserved ends leases, whose money moves then
@@ -58,33 +68,58 @@ class Cashier:
         await self._open_accounts(tx, money)
         wallets = await self._wallets(tx, {entry.lease.payer for entry in money})
         reserve = await self._reserve(tx) if any(isinstance(entry, MakeGood) for entry in money) else {}
+        seen = _seen(wallets, reserve)
+        leases = {entry.lease.id: entry.lease for entry in money}
         transfers: list[Transfer] = []
         for entry in money:
-            available = wallets[entry.lease.payer]
-            if isinstance(entry, MakeGood):
-                linked = _make_good(entry, available, reserve, brain, now)
-            else:
-                linked = _transfers(entry, available, brain, now)
+            if entry.lease.id in brain.frozen:
+                brain.stays(entry, now)
+                continue
+            linked = _planned(entry, wallets[entry.lease.payer], reserve, brain, now)
             if len(transfers) + len(linked) > BATCH_MAX:
-                await self._post(tx, transfers, now)
+                await self._post(tx, transfers, leases, seen, now)
                 transfers = []
             transfers += linked
-        await self._post(tx, transfers, now)
+        await self._post(tx, transfers, leases, seen, now)
 
     async def spendable(self, tx: Transaction, payers: set[bytes]) -> dict[bytes, int]:
         """What each account can spend, over all credit classes."""
         return {payer: sum(wallet.values()) for payer, wallet in (await self._wallets(tx, payers)).items()}
 
-    async def _post(self, tx: Transaction, transfers: Sequence[Transfer], now: int) -> None:
+    async def _post(
+        self,
+        tx: Transaction,
+        transfers: Sequence[Transfer],
+        leases: Mapping[bytes, Lease],
+        seen: Mapping[bytes, int],
+        now: int,
+    ) -> None:
+        """Post what moves for the `leases`; `seen` is what could be spent, by ledger account, as it was read."""
         results = await self._ledger.post(tx, transfers, now)
         refused = [(result, entry) for result, entry in zip(results, transfers, strict=True) if not result.ok]
-        if refused:
-            # A chain fails as a whole: what only shared it with the cause comes before the cause itself.
-            own = [refusal for refusal in refused if refusal[0] is not Result.LINKED_EVENT_FAILED]
-            result, entry = (own or refused)[0]
-            kind = Kind(entry.code).name.lower() if entry.code else "end of a reservation"  # it has no kind of its own
-            what = f"{kind} {entry.id.hex()}"
-            raise Unavailable("market.money_raced", f"The ledger refused a transfer of this round: {result} ({what}).")
+        if not refused:
+            if self._raced is not None and self._raced[0] in {entry.debit for entry in transfers}:
+                self._raced = None
+            return
+        # A chain fails as a whole: what only shared it with the cause comes before the cause itself.
+        own = [refusal for refusal in refused if refusal[0] is not Result.LINKED_EVENT_FAILED]
+        result, entry = (own or refused)[0]
+        kind = Kind(entry.code).name.lower() if entry.code else "end of a reservation"  # it has no kind of its own
+        why = f"The ledger refused a transfer of this round: {result} ({kind} {entry.id.hex()})."
+        if result is Result.EXCEEDS_CREDITS and self._may_be_raced(entry.debit, seen):
+            raise Unavailable("market.money_raced", why)
+        raise Misposted(leases[entry.ref], why)
+
+    def _may_be_raced(self, spent: bytes, seen: Mapping[bytes, int]) -> bool:
+        """Whether somebody else may have spent what was read to be there.
+
+        Not from accounts that the market alone takes from, which it does not read; and not where the same was refused
+        before and the same is read again, so that nobody has spent anything.
+        """
+        if spent not in seen or self._raced == (spent, seen[spent]):
+            return False
+        self._raced = spent, seen[spent]
+        return True
 
     async def _open_accounts(self, tx: Transaction, money: Sequence[Money]) -> None:
         owners = {owner for entry in money for owner in (entry.lease.payer, entry.lease.payee)} - self._known
@@ -96,15 +131,39 @@ class Cashier:
     async def _reserve(self, tx: Transaction) -> Available:
         ids = {account_id(Purpose.RESERVE, credit): int(credit) for credit in Credit}
         balances = await self._ledger.balances(tx, list(ids))
-        return {ids[key]: balance.credits_posted - balance.debits_posted for key, balance in balances.items()}
+        return {ids[key]: _spendable(balance) for key, balance in balances.items()}
 
     async def _wallets(self, tx: Transaction, payers: set[bytes]) -> dict[bytes, Available]:
         ids = {purse_id(credit, payer): (payer, credit) for payer in payers for credit in Credit}
         wallets: dict[bytes, Available] = {payer: {} for payer in payers}
         for wallet, balance in (await self._ledger.balances(tx, list(ids))).items():
             payer, credit = ids[wallet]
-            wallets[payer][credit] = balance.credits_posted - balance.debits_posted - balance.debits_pending
+            wallets[payer][credit] = _spendable(balance)
         return wallets
+
+
+def _spendable(balance: Balance) -> int:
+    return balance.credits_posted - balance.debits_posted - balance.debits_pending
+
+
+def _seen(wallets: Mapping[bytes, Available], reserve: Available) -> dict[bytes, int]:
+    """What could be spent as it was read, by account of the ledger."""
+    purses = {
+        purse_id(Credit(credit), payer): amount
+        for payer, wallet in wallets.items()
+        for credit, amount in wallet.items()
+    }
+    return purses | {account_id(Purpose.RESERVE, Credit(credit)): amount for credit, amount in reserve.items()}
+
+
+def _planned(entry: Money, available: Available, reserve: Available, brain: Brain, now: int) -> list[Transfer]:
+    """Plan one intent as one chain; where its own rules do not let it, that is a bug of its lease's."""
+    try:
+        if isinstance(entry, MakeGood):
+            return _make_good(entry, available, reserve, brain, now)
+        return _transfers(entry, available, brain, now)
+    except (ValueError, LookupError) as error:
+        raise Misposted(entry.lease, f"Its money does not add up: {error}.") from error
 
 
 def _transfers(money: Hold | Collect, available: Available, brain: Brain, now: int) -> list[Transfer]:

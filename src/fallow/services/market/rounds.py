@@ -32,7 +32,7 @@ from fallow.services.market.care import Care
 from fallow.services.market.decisions import decided
 from fallow.services.market.dispatch import dispatch
 from fallow.services.market.intake import apply_log, next_of, set_aside
-from fallow.services.market.money import Cashier
+from fallow.services.market.money import Cashier, Misposted
 from fallow.services.market.outbound import Outbound
 from fallow.services.market.reruns import Reruns
 from fallow.services.market.seeds import Seeds
@@ -181,6 +181,9 @@ class Rounds:
                 await self._act(term)
             except (Unavailable, Conflict) as error:
                 log.warning("the market loads again: %s", error)
+            except Misposted as error:
+                MISHAPS.note(f"market.money {error.lease.id.hex()}", error)
+                self._care.misposted(error.lease)
             except Exception as error:  # noqa: BLE001 - what a bug left in memory is thrown away: the database is right
                 MISHAPS.note("market.round", error)
                 self._care.failed(error)
@@ -235,6 +238,8 @@ class Rounds:
         brain.judging.reruns = Reruns(await self._seeds.reruns(tx))
         brain.restore(state.jobs, state.leases, state.secrets)
         brain.banned, brain.vouched = await self._registry.banned(tx), await self._registry.vouched(tx)
+        self._care.loaded(brain.leases)
+        brain.frozen = self._care.frozen
         self.brain, self._cursor = brain, state.cursor
         self._log_has_news = self._bans_have_news = True
 
@@ -242,6 +247,7 @@ class Rounds:
         """Go round after round; told to stop, step down."""
         try:
             await self._set_aside(term)
+            await self._end_misposted(term)
             await self._go_round(term)
         except asyncio.CancelledError:
             # Where the database is away the term runs out by itself; to end is what counts.
@@ -266,6 +272,19 @@ class Rounds:
             self._cursor = cursor
             await self.outbound.send(self.brain.take_changes(), {})
         care.is_aside()
+
+    async def _end_misposted(self, term: int) -> None:
+        """End the lease whose money could not be moved; one that was never written gets none from the start."""
+        care, brain, now = self._care, self.brain, self._clock.now_ms()
+        if care.lease is not None and care.lease.id not in brain.leases:
+            care.frozen.add(care.lease.id)
+        elif care.lease is not None:
+            brain.failed(care.lease.node, care.lease.id, now)
+            async with self._database.transaction() as tx:
+                await self._store.confirm(tx, term)
+                await self._write(tx, brain, self._cursor, now)
+            await self.outbound.send(brain.take_changes(), {})
+        care.lease = None
 
     async def _go_round(self, term: int) -> None:
         self.leading.set()

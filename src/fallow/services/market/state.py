@@ -58,6 +58,8 @@ class State:
         """Accounts whose owners the operator knows."""
         self.banned: frozenset[bytes] = frozenset()
         """Nodes, and accounts with all that is theirs."""
+        self.frozen: set[bytes] = set()
+        """Leases whose money stays where it is: it could not even be given back."""
         self.giving_way: dict[bytes, int] = {}
         """Spot leases that were asked to end for others, and until when they are waited for."""
         self.changes = Changes()
