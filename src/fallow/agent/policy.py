@@ -195,43 +195,57 @@ def _gpu(policy: IdlePolicy, reading: Reading, _now: Now, _state: PolicyState) -
     return ("owner.program", f"{_listed(using)} uses the graphics card.") if using else None
 
 
-def _load(policy: IdlePolicy, reading: Reading, _now: Now, state: PolicyState) -> Reason:
-    limit = policy.others_cpu_percent
-    if limit is None:
-        return None
-    load = reading.others_cpu_percent
-    if isinstance(load, Unknown):
-        return "owner.load", f"What other programs take of the processor cannot be seen: {load.unknown}"
-    bound = limit if state.open else limit * CALMER_PERCENT / 100
-    return (
-        ("owner.load", f"Other programs take {load:.0f} % of the processor; the limit is {bound:g} %.")
-        if (load >= bound)
-        else None
-    )
+def _limited(
+    code: str,
+    limit_of: Callable[[IdlePolicy], float | None],
+    read: Callable[[Reading], float | Unknown],
+    opens_at: Callable[[float], float],
+    *,
+    unseen: str,
+    told: str,
+) -> Rule:
+    """Make a rule that closes at a limit, and opens again well below it, at `opens_at(limit)`.
+
+    The sentences are for people: of `unseen` is said that it cannot be seen, and `told` takes the `value` that was read
+    and the `limit` that holds.
+    """
+
+    def rule(policy: IdlePolicy, reading: Reading, _now: Now, state: PolicyState) -> Reason:
+        limit, value = limit_of(policy), read(reading)
+        if limit is None:
+            return None
+        if isinstance(value, Unknown):
+            return code, f"{unseen} cannot be seen: {value.unknown}"
+        bound = limit if state.open else opens_at(limit)
+        return (code, told.format(value=value, limit=bound)) if value >= bound else None
+
+    return rule
 
 
-def _temperature(policy: IdlePolicy, reading: Reading, _now: Now, state: PolicyState) -> Reason:
-    limit = policy.temperature_c
-    if limit is None:
-        return None
-    heat = reading.temperature_c
-    if isinstance(heat, Unknown):
-        return "owner.temperature", f"How hot the machine is cannot be seen: {heat.unknown}"
-    bound = limit if state.open else limit - COOLER_C
-    return (
-        ("owner.temperature", f"The machine is {heat:.0f} °C hot; the limit is {bound} °C.") if heat >= bound else None
-    )
-
-
-def _power(policy: IdlePolicy, reading: Reading, _now: Now, state: PolicyState) -> Reason:
-    limit = policy.power_w
-    if limit is None:
-        return None
-    power = reading.power_w
-    if isinstance(power, Unknown):
-        return "owner.power", f"How much power the machine draws cannot be seen: {power.unknown}"
-    bound = limit if state.open else limit * THRIFTIER_PERCENT / 100
-    return ("owner.power", f"The machine draws {power:.0f} W; the limit is {bound:g} W.") if power >= bound else None
+_load = _limited(
+    "owner.load",
+    lambda policy: policy.others_cpu_percent,
+    lambda reading: reading.others_cpu_percent,
+    lambda limit: limit * CALMER_PERCENT / 100,
+    unseen="What other programs take of the processor",
+    told="Other programs take {value:.0f} % of the processor; the limit is {limit:g} %.",
+)
+_temperature = _limited(
+    "owner.temperature",
+    lambda policy: policy.temperature_c,
+    lambda reading: reading.temperature_c,
+    lambda limit: limit - COOLER_C,
+    unseen="How hot the machine is",
+    told="The machine is {value:.0f} °C hot; the limit is {limit:g} °C.",
+)
+_power = _limited(
+    "owner.power",
+    lambda policy: policy.power_w,
+    lambda reading: reading.power_w,
+    lambda limit: limit * THRIFTIER_PERCENT / 100,
+    unseen="How much power the machine draws",
+    told="The machine draws {value:.0f} W; the limit is {limit:g} W.",
+)
 
 
 def _battery(policy: IdlePolicy, reading: Reading, _now: Now, _state: PolicyState) -> Reason:

@@ -24,7 +24,16 @@ from fallow.http.signing import check_order_signature, with_receipts
 NODE_OR_ACCOUNT = re.compile("[0-9a-f]{64}|0x[0-9a-f]{40}")
 
 
-class Purchase(Order, frozen=True, kw_only=True):
+class _Body(Order, frozen=True, kw_only=True):
+    """An order in a request, which says more beside it."""
+
+    @property
+    def order(self) -> Order:
+        """The order alone."""
+        return Order(**{name: getattr(self, name) for name in Order.__struct_fields__})
+
+
+class Purchase(_Body, frozen=True, kw_only=True):
     """An order, and beside it the values of its program's secrets, which are kept apart from it from here on."""
 
     secrets: calls.SecretValues = {}
@@ -33,21 +42,11 @@ class Purchase(Order, frozen=True, kw_only=True):
         """Leave the values out."""
         return f"Purchase({self.order!r}, secrets={sorted(self.secrets)!r})"
 
-    @property
-    def order(self) -> Order:
-        """The order alone."""
-        return Order(**{name: getattr(self, name) for name in Order.__struct_fields__})
 
-
-class Enquiry(Order, frozen=True, kw_only=True):
+class Enquiry(_Body, frozen=True, kw_only=True):
     """An order that is not made yet, and the names of the secrets that would come with it."""
 
     secrets: Annotated[list[calls.SecretName], Meta(max_length=calls.SECRETS_MAX)] = []
-
-    @property
-    def order(self) -> Order:
-        """The order alone."""
-        return Order(**{name: getattr(self, name) for name in Order.__struct_fields__})
 
 
 async def check_order(gateway: Gateway, account: str, order: Order) -> None:

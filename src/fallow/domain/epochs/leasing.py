@@ -43,15 +43,14 @@ class Claim(NamedTuple):
 
 
 class LeaseBook:
-    """The verifier of whatever is sold by the lease. `vertical` is the one whose settlements count here."""
+    """The verifier of whatever is sold by the lease: accepts and receipts do not say of which vertical they are."""
 
-    def __init__(self, vertical: str, carried: Sequence[Row], known: Known) -> None:
+    def __init__(self, carried: Sequence[Row], known: Known) -> None:
         claims = convert(list(carried), list[Claim], "epoch.state")
         self._claims: dict[bytes, dict[bytes, Claim]] = defaultdict(dict)
         """By node and lease, the oldest first."""
         for claim in sorted(claims, key=lambda claim: (claim.epoch, claim.lease)):
             self._put(claim)
-        self._vertical = vertical
         self._known = known
         self._take: Mapping[str, Callable[[Filed], Found]] = {
             LeaseAccepted.kind: self._accepted,

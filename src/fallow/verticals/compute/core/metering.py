@@ -32,7 +32,7 @@ class ComputeMetering:
 
     def verifier(self, carried: Sequence[Row], known: Known) -> Verifier:
         """See `Metering`."""
-        return LeaseBook(self.name, carried, known)
+        return LeaseBook(carried, known)
 
     def meter(self, filed: Filed) -> Use | None:
         """Units are milliseconds that a final settlement says were charged."""
