@@ -21,6 +21,7 @@ from fallow.domain.chart import NETWORK, Kind
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.leases import Lease
 from fallow.domain.ledger import DEBITS_MUST_NOT_EXCEED_CREDITS, PENDING, POST_PENDING, account, transfer
+from fallow.services.market.money import Misposted
 from tests.engines import Engines, fresh_database
 from tests.sim.sql_world import GRANT, SqlWorld
 
@@ -68,7 +69,7 @@ async def test_a_bug_in_sql_is_found(engines: Engines, name: str, monkeypatch: p
     for seed in range(SEEDS):
         try:
             await run(engines, seed)
-        except (Found, AssertionError, FallowError, asyncpg.PostgresError) as error:
+        except (Found, AssertionError, FallowError, Misposted, asyncpg.PostgresError) as error:
             found.append(f"seed {seed}: {error}")
             break
     assert uses["mutated"]
