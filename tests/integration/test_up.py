@@ -51,7 +51,11 @@ async def test_a_port_in_use(folder: Path, taken: int, option: str) -> None:
     assert str(taken) in said.err
     assert f"{option} N" in said.err
     assert processes_of(folder) == []
-    assert not (folder / "data" / "ports.json").exists(), "a port that was not to be had is not the network's"
+    assert not (folder / "data").exists(), "nothing is left of a network that never was"
+    (folder / "old").mkdir()
+    assert is_one_sentence(said := await up(folder / "old", option, str(taken)), "http.port"), said.err
+    assert (folder / "old").exists(), "what was there before stays"
+    assert not (folder / "old" / "ports.json").exists(), "a port that was not to be had is not the network's"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "localhost.example", "::", "::1234"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -39,7 +40,7 @@ from fallow.bootstrap.reach import Reach, reach_of
 from fallow.bootstrap.settings import CORE, EFFECTIVE, PUBLIC, Settings
 from fallow.bootstrap.tls import Tls, prepare_tls, public_host
 from fallow.domain import calls
-from fallow.domain.errors import InvalidInput
+from fallow.domain.errors import Conflict, FallowError, InvalidInput
 from fallow.domain.pins import split_token
 from fallow.domain.views import BalanceView
 from fallow.ports.bus import Bus
@@ -94,13 +95,17 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         Conflict: it runs already, or the database is another network's.
         Unavailable: a port is in use.
         FallowError: what the engines raise (`engine.*`).
+
+    Where it refuses, nothing is left of a folder that was not there before; see `_Fresh`.
     """
     reach = await asyncio.to_thread(reach_of, settings)
     settings = msgspec.structs.replace(settings, host=reach.bind, http_port=reach.port)
     user = settings.engine_user or None
+    fresh = _Fresh(data)
     make_data_folder(data, choose_user(user, data / "nats"))
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(stack.enter_context, data_lock(data, "fallow up"))
+        stack.enter_context(fresh)
         ports = _ports(data, settings)
         await _wait_free(settings.host, ports["http"], "--port")
         if not settings.nats_url:
@@ -114,6 +119,7 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
         tls = await asyncio.to_thread(prepare_tls, data, settings, reach.names, now) if reach.tls else None
         place = await _engines(stack, data, settings, ports, Door(reach, tls))
+        fresh.stays()
         await asyncio.to_thread(check_contracts, data, place)
         write_place(data, place)
         write_private(data / EFFECTIVE, msgspec.json.encode(settings).decode() + "\n")
@@ -127,6 +133,30 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
             place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "", installer.sha256,
             place.chain,
         )  # fmt: skip
+
+
+class _Fresh:
+    """A data folder at its first start: it is deleted where the start is refused before it has become a network's.
+
+    Where an engine fails its log stays, for whoever looks why. The lock of the folder must be held.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._new = not data.exists()
+
+    def stays(self) -> None:
+        """It is a network's now: a database is bound to its key."""
+        self._new = False
+
+    def __enter__(self) -> None:
+        """Nothing is done before the end."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Clean up after a refusal; the engines have ended by now."""
+        said_no = isinstance(error, InvalidInput | Conflict)
+        if self._new and (said_no or (isinstance(error, FallowError) and not (self._data / "logs").exists())):
+            shutil.rmtree(self._data)
 
 
 class Door(NamedTuple):
