@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -166,6 +167,27 @@ def test_a_bundle_is_made_once(script: Path, installer: Installer) -> None:
     assert told == [f"Bundling pillow>=11, rich for Python {running_python()} ..."]
     script.write_text(SCRIPT + "print(2)\n")
     assert bundle_script(script).path != first.path
+
+
+def test_bundles_that_were_not_used_for_longest_go_when_there_are_too_many(
+    script: Path, own_cache: Path, installer: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(name: str) -> Bundle:
+        script.write_text(f"{SCRIPT}print({name!r})")
+        return bundle_script(script)
+
+    old, used, fresh = made("old"), made("used"), made("fresh")
+    for age, bundle in enumerate((fresh, used, old)):
+        os.utime(bundle.path, (10**9 - 10_000 * age,) * 2)
+    monkeypatch.setattr(module, "KEPT_BYTES_MAX", old.archive_bytes * 2 + old.archive_bytes // 2)
+    assert made("used").path.exists()
+    assert len(installer.asked) == 3
+    last = made("last")
+    assert {path.stem for path in own_cache.rglob("*.*")} == {last.path.stem, used.path.stem}
+    assert made("last").path == last.path
+    newest = made("newest")
+    assert used.path.exists(), "it was used a moment ago, and may be on its way"
+    assert {last.path.exists(), newest.path.exists()} == {True}
 
 
 def test_a_bundle_that_was_cut_off_is_made_again(script: Path, installer: Installer) -> None:
@@ -365,6 +387,15 @@ async def test_the_order_of_a_script(script: Path, installer: Installer) -> None
     assert len(order.items) == 2
     assert order.requirements.disk_mib == 11  # the bundle lies there too
     assert len(installer.asked) == 1
+
+
+@pytest.mark.usefixtures("installer")
+async def test_a_job_has_the_id_that_its_buyer_knows(script: Path) -> None:
+    """So that he can cancel what he stops waiting for; without one it gets one of its own."""
+    async with Uploads("http://127.0.0.1:1", "key") as client:
+        named = await client.python_order(script, job_id="a" * 32)
+        first, second = [await client.python_order(script) for _ in range(2)]
+    assert (named.id, len({named.id, first.id, second.id})) == ("a" * 32, 3)
 
 
 async def test_python_is_not_metered_by_fuel(script: Path, installer: Installer) -> None:

@@ -1,7 +1,8 @@
 """Scripts and what they need, packed on the buyer's machine into one archive that a node can run without network.
 
 The packages come from the index that the buyer's own pip or uv is configured for. The archive is reproducible (the
-same contents give the same bytes) and kept under ~/.cache/fallow/bundles, so that it is made once for a script.
+same contents give the same bytes) and kept under ~/.cache/fallow/bundles, so that it is made once for a script. Those
+that were not used for longest go when there are too many.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ Tell = Callable[[str], None]
 LAYOUT: Final = 1
 """Counts up when an archive would be made otherwise than before, so that older ones are not used."""
 SCRIPT_BYTES_MAX: Final = 16 << 20
+KEPT_BYTES_MAX: Final = 2 << 30
+"""Archives that are kept, in all; a new one may be larger alone."""
+IN_USE_S: Final = 3600
+"""An archive that was used so lately may be on its way to a network, and stays."""
 ENTRY: Final = "script.py"
 PACKAGES: Final = "site-packages"
 _PIECE: Final = 1 << 20
@@ -111,6 +116,7 @@ def build_bundle(
     try:
         found = msgspec.json.decode(note.read_bytes(), type=Bundle, dec_hook=lambda _, text: Path(text))
         if path.stat().st_size == found.archive_bytes:
+            path.touch()
             return msgspec.structs.replace(found, path=path)
     except (OSError, msgspec.MsgspecError):
         pass  # it has not been made yet, or not to its end
@@ -135,6 +141,7 @@ def build_bundle(
         draft.replace(path)
         Path(name, "note").write_bytes(msgspec.json.encode(made, enc_hook=str))
         Path(name, "note").replace(note)
+    _forget_old(folder)
     return made
 
 
@@ -214,6 +221,17 @@ def _key(files: Mapping[str, bytes], metadata: Metadata, target: Target) -> str:
     named = [(name, hashlib.sha256(files[name]).hexdigest()) for name in sorted(files)]
     parts = (LAYOUT, named, sorted(metadata.dependencies), target, _GLIBC_NEWEST)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _forget_old(folder: Path) -> None:
+    """Delete the archives that were not used for longest, and their notes, until the rest is small enough."""
+    used = sorted(((path.stat(), path) for path in folder.glob("*.zip")), key=lambda one: one[0].st_mtime, reverse=True)
+    newest, kept = used[0][0].st_mtime, 0
+    for status, path in used:
+        kept += status.st_size
+        if kept > KEPT_BYTES_MAX and newest - status.st_mtime > IN_USE_S:
+            path.with_suffix(".json").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def _cache() -> Path:

@@ -118,6 +118,7 @@ class PythonCalls(LiveCalls):
 
         With `ordered=False` it comes as it is ready: let the function return its item along where you need to know
         which it was. See `run` for what it may return and what is raised; the first failure ends the iteration.
+        Whoever stops reading, or is stopped by a failure, leaves the job running: give it a `job_id` to `cancel` it.
         """
         calls = [pack_call((item,), {}) for item in items]
         if not calls:

@@ -32,8 +32,13 @@ MIB = 1 << 20
 
 
 class RunOptions(TypedDict, total=False):
-    """What an order may say beside its work; what is left out has the defaults of `Order` and of the kind of work."""
+    """What an order may say beside its work; what is left out has the defaults of `Order` and of the kind of work.
 
+    `job_id` names the job: 32 hex digits, such as `uuid.uuid4().hex`, fresh ones where it is left out. Whoever knows
+    it beforehand can cancel what he stops waiting for. The same work under the same id is bought once.
+    """
+
+    job_id: str
     requirements: Requirements
     max_price_microusd_per_hour: int
     spot: bool
@@ -69,7 +74,8 @@ def order_of(work: msgspec.Struct, items: list[str], told: dict[str, Any], *, ow
     asked: Requirements = told.pop("requirements", None) or Requirements()
     requirements = msgspec.structs.replace(asked, disk_mib=asked.disk_mib + -(-own_bytes // MIB))
     builtin = msgspec.to_builtins(work)
-    return Order(id=new_id(), vertical="compute", work=builtin, items=items, requirements=requirements, **told)
+    job_id = told.pop("job_id", None) or new_id()
+    return Order(id=job_id, vertical="compute", work=builtin, items=items, requirements=requirements, **told)
 
 
 class RunCalls(BlobCalls, SigningCalls):
