@@ -268,7 +268,7 @@ class CannedClient:
         self._note("act", what, subject, reason)
         return views.ActionView(id=JOB, at=1, account=BUYER, key_id="k1", what=what, subject=subject, reason=reason)
 
-    def actions(self) -> list[views.ActionView]:
+    def all_actions(self) -> list[views.ActionView]:
         return [self.act("ban", NODE, "sent\x1bspam")]
 
     def all_enrolled(self) -> Iterator[views.EnrolledView]:

@@ -153,6 +153,7 @@ class Canned:
 
     def __init__(self, faults: list[str]) -> None:
         self.report = DrawsReport(number=4, draws=9, hits=3, faults=faults)
+        self.limit = 200
 
     def verify_draws(self, number: int, *, kept: str) -> DrawsReport:
         """See `CheckCalls`."""
@@ -166,8 +167,9 @@ class Canned:
             SeedView(number=4, commitment="", opened_at=0, closed_at=1, seed="00"),
         ]
 
-    def reruns(self) -> list[RerunView]:
+    def reruns(self, *, limit: int) -> list[RerunView]:
         """See `AccountCalls`."""
+        assert limit == self.limit
         nodes = ["ab" * 32, "cd" * 32]
         fields: dict[str, Any] = {"at": 1, "account": "0x" + "0f" * 20, "program": "e" * 64, "nodes": nodes}
         return [
@@ -196,17 +198,24 @@ def test_the_command_ends_by_what_it_found(
 def test_hints_are_listed_with_at_whom_they_point(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    canned = Canned([])
+
     @contextmanager
     def connect(*_: Any, **__: Any) -> Iterator[Canned]:
-        yield Canned([])
+        yield canned
 
     monkeypatch.setattr(profiles, "connect", connect)
     monkeypatch.setenv("COLUMNS", "200")
     assert main.run(["checks", "hints"]) == 0
-    _, same, other = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    _, same, other = printed.out.splitlines()
+    assert printed.err == ""
     assert "the same" in same
     assert same.count("cdcdcdcdcdcd") == 1
     assert "something else" in other
     assert other.count("cdcdcdcdcdcd") == 2
     assert main.run(["checks", "hints", "--json"]) == 0
     assert '"suspects"' in capsys.readouterr().out
+    canned.limit = 2
+    assert main.run(["checks", "hints", "--limit", "2"]) == 0
+    assert "These are the latest 2. There may be more" in capsys.readouterr().err

@@ -262,6 +262,11 @@ def test_quote(client: CannedClient, program: str, capfd: pytest.CaptureFixture[
 def test_a_quote_without_nodes_says_why() -> None:
     quote = msgspec.structs.replace(fake_network.quote_view(), candidates=[], why_not={"cpu": 2, "country": 1})
     assert quote_line(quote) == "No node can take this now (country: 1, cpu: 2); it waits until one can."
+    quote = msgspec.structs.replace(quote, why_not={"budget": 3})
+    told = (
+        "No node can take this now (budget: 3); it fails if no machine of the network ever can for so small a budget."
+    )
+    assert quote_line(quote) == told
 
 
 def test_a_quote_says_when_there_are_fewer_owners_than_results() -> None:

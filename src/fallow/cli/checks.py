@@ -10,7 +10,7 @@ from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
 from fallow.cli.order import make_order
-from fallow.cli.show import Json, clean, node_name, say, show_json, table
+from fallow.cli.show import Json, Limit, clean, node_name, say, show_json, table, tell_cut
 from fallow.cli.units import when
 from fallow.cli.wanted import Options, Wanted
 from fallow.domain.rollcall import SHORT
@@ -78,18 +78,19 @@ def roll_calls(
 
 
 @app.command
-def hints(*, json: Json = False) -> None:
+def hints(*, limit: Limit = 200, json: Json = False) -> None:
     """List items that a machine of the same class did again, where nobody compares, the latest first.
 
     A difference proves nothing: the program may give something else each time. It takes a key that may operate.
     """
     with profiles.connect() as client:
-        found = client.reruns()
+        found = client.reruns(limit=limit)
     if json:
         show_json(found)
         return
     columns = ["AT", "PROGRAM", "BOUGHT BY", "FIRST", "AGAIN", "SAID", "SUSPECT"]
     table(columns, map(_rerun, found), empty="Nothing was run again yet.")
+    tell_cut(len(found), limit)
 
 
 @app.command

@@ -71,7 +71,7 @@ def erase(account: str, /, *, reason: Reason, json: Json = False) -> None:
 def log(*, json: Json = False) -> None:
     """Show who banned, vouched for or erased whom, when and why, the latest first."""
     with profiles.connect() as client:
-        found = client.actions()
+        found = list(client.all_actions())
     if json:
         show_json(found)
         return

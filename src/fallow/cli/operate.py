@@ -10,7 +10,7 @@ from fallow.cli import profiles
 from fallow.cli.account import show_balance
 from fallow.cli.evidence import say_evidence
 from fallow.cli.install_line import install_line
-from fallow.cli.show import Json, clean, say, show_json, table, tell
+from fallow.cli.show import Json, Limit, clean, say, show_json, table, tell, tell_cut
 from fallow.cli.units import microusd, seconds, usd, when
 from fallow.cli.wanted import Many
 from fallow.domain.calls import Secret
@@ -162,16 +162,17 @@ def _say_audit(view: AuditView) -> None:
     say(f"{view.found} items DIFFER.")
 
 
-def refused(*, json: Json = False) -> None:
+def refused(*, limit: Limit = 200, json: Json = False) -> None:
     """Show results that were refused: what the node said, and how many others said something else."""
     with profiles.connect() as client:
-        found = client.evidence()
+        found = client.evidence(limit=limit)
     if json:
         show_json(found)
         return
     say_evidence(found)
     if not found:
         say("No result was refused.")
+    tell_cut(len(found), limit)
 
 
 def blobs(*, json: Json = False) -> None:

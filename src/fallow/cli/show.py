@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +18,11 @@ from fallow.domain.errors import KINDS, FallowError
 from fallow.domain.views import TEST_CLASS, BalanceView, ErrorView, JobView, QuoteView
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document.")]
+
+ENTRIES_MAX = 1000
+Limit = Annotated[
+    int, Parameter(help="How many at most, the latest ones.", validator=validators.Number(gte=1, lte=ENTRIES_MAX))
+]
 
 NODE_CHARACTERS = LEASE_CHARACTERS = 12
 PIPE_CHARACTERS = 250
@@ -44,6 +49,12 @@ def say(line: str) -> None:
 def tell(line: str) -> None:
     """Print a line about the result."""
     err().print(line, markup=False, soft_wrap=True)
+
+
+def tell_cut(count: int, limit: int) -> None:
+    """Say that a list may have been cut."""
+    if count >= limit:
+        tell(f"These are the latest {count}. There may be more: see --limit.")
 
 
 def show_json(value: object) -> None:
@@ -114,7 +125,10 @@ def lease_name(lease: str) -> str:
 def quote_line(quote: QuoteView) -> str:
     """Say in one line what a quote says."""
     if not quote.candidates:
-        return f"No node can take this now ({why_not(quote) or 'the network has none'}); it waits until one can."
+        waits = "it waits until one can"
+        if "budget" in quote.why_not:
+            waits = "it fails if no machine of the network ever can for so small a budget"
+        return f"No node can take this now ({why_not(quote) or 'the network has none'}); {waits}."
     price = usd(quote.price_microusd_per_hour or 0)
     able = f"{len(quote.candidates)} of {quote.nodes_total} nodes can take this"
     return f"{able}, from {price}/h{_other_price(quote)}; {usd(quote.deposit_microusd)} is set aside{_results(quote)}."

@@ -134,9 +134,9 @@ async def balance(gateway: Parts, account_id: AccountId) -> BalanceView:
 
 
 @get("/v1/operator/evidence", guards=[operator], responses=keyed(), tags=["operator"])
-async def evidence(gateway: Parts) -> list[EvidenceView]:
+async def evidence(gateway: Parts, limit: Limit = 200) -> list[EvidenceView]:
     """Refused work, the latest first: what a node said, and what the others said of the same item."""
-    return await gateway.ask(calls.EVIDENCE, {}, list[EvidenceView])
+    return await gateway.ask(calls.EVIDENCE, calls.Page(limit=limit), list[EvidenceView])
 
 
 @get("/v1/operator/reruns", guards=[operator], responses=keyed(), tags=["operator"])

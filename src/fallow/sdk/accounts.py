@@ -36,7 +36,7 @@ _KEY_ID = re.compile("[A-Za-z0-9_-]{1,100}")
 _TOKEN_ID = re.compile("([0-9a-f]{2}){4,32}")
 
 
-NODES_PAGE = STATEMENT_PAGE = 1000
+NODES_PAGE = STATEMENT_PAGE = ACTIONS_PAGE = 1000
 AUDIT_POLL_S = 1.0
 
 
@@ -142,6 +142,14 @@ class AccountCalls(Wire):
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/operator/actions", list[ActionView], query=query)
 
+    async def all_actions(self) -> AsyncIterator[ActionView]:
+        """Operator: all of them, page by page."""
+        page = await self.actions(limit=ACTIONS_PAGE)
+        while page:
+            for action in page:
+                yield action
+            page = await self.actions(after=page[-1].id, limit=ACTIONS_PAGE)
+
     async def enrolled(self, *, after: str | None = None, limit: int | None = None) -> list[EnrolledView]:
         """Operator: enrolled nodes by id, also those that never offered anything; `after` is the last one seen."""
         query = arguments(after=after, limit=limit)
@@ -201,9 +209,9 @@ class AccountCalls(Wire):
         """Operator: what failed unexpectedly in the network's processes since they started."""
         return await self._call("GET", "/v1/operator/health", list[MishapView])
 
-    async def evidence(self) -> list[EvidenceView]:
+    async def evidence(self, *, limit: int | None = None) -> list[EvidenceView]:
         """Operator: refused work and why, the latest first."""
-        return await self._call("GET", "/v1/operator/evidence", list[EvidenceView])
+        return await self._call("GET", "/v1/operator/evidence", list[EvidenceView], query=arguments(limit=limit))
 
     async def balance_of(self, account: str) -> BalanceView:
         """Operator: any account's credits."""

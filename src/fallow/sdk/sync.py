@@ -83,6 +83,7 @@ class Client(Waiting):
     revoke_token = waits(AsyncClient.revoke_token)
     act = waits(AsyncClient.act)
     actions = waits(AsyncClient.actions)
+    all_actions = iterates(AsyncClient.all_actions)
     enrolled = waits(AsyncClient.enrolled)
     all_enrolled = iterates(AsyncClient.all_enrolled)
     grant = waits(AsyncClient.grant)

@@ -24,7 +24,6 @@ from fallow.services.market.show import (
     reserve_use_view,
 )
 
-EVIDENCE_SHOWN = 200
 RESERVE_USES_SHOWN = 1000
 
 
@@ -37,10 +36,10 @@ class Findings:
         self._store = store
         self._seeds = seeds
 
-    async def evidence(self, _: Mapping[str, str]) -> list[EvidenceView]:
+    async def evidence(self, request: calls.Page) -> list[EvidenceView]:
         """Show why nodes were found wrong, the latest first."""
         async with self._database.transaction() as tx:
-            found = await self._store.evidence(tx, EVIDENCE_SHOWN)
+            found = await self._store.evidence(tx, request.limit)
         return [evidence_view(entry) for entry in found]
 
     async def reruns(self, request: calls.Page) -> list[RerunView]:

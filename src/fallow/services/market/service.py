@@ -143,7 +143,7 @@ class Market:
                 serve(bus, calls.OFFERS, calls.Page, self.offers, queue=QUEUE),
                 serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
-                serve(bus, calls.EVIDENCE, dict[str, str], self._findings.evidence, queue=QUEUE),
+                serve(bus, calls.EVIDENCE, calls.Page, self._findings.evidence, queue=QUEUE),
                 serve(bus, calls.KEPT_JOBS, calls.KeptJobs, self._kept.jobs, queue=QUEUE),
                 serve(bus, calls.JOB_BLOBS, calls.JobBlobsRef, self._kept.blobs, queue=QUEUE),
                 serve(bus, calls.RERUNS, calls.Page, self._findings.reruns, queue=QUEUE),
