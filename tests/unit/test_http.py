@@ -728,6 +728,7 @@ async def test_every_answer_is_hardened(http: httpx2.AsyncClient) -> None:
 async def test_the_openapi_document_lists_all(http: httpx2.AsyncClient) -> None:
     document = (await http.get("/schema/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
+    assert not [path for path in document["paths"] if path.startswith("/schema")], "it does not list itself"
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     for method, path in [*BUYERS_ROUTES, *OPERATORS_ROUTES, ("POST", "/v1/join"), ("HEAD", f"/v1/blobs/{'0' * 64}")]:
         templated = path

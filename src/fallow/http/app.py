@@ -112,7 +112,7 @@ def _openapi(network: NetworkView) -> OpenAPIConfig:
         version=network.version,
         components=Components(security_schemes={"apiKey": key}),
         render_plugins=[JsonRenderPlugin()],
-        openapi_router=Router(path="/schema", route_handlers=[], guards=[anyone]),
+        openapi_router=Router(path="/schema", route_handlers=[], guards=[anyone], include_in_schema=False),
     )
 
 
