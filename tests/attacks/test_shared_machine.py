@@ -1,12 +1,15 @@
 """Several agents on one machine, in processes of their own: found where they sell it several times, and only there.
 
 No figure here is a speed: what counts is how fast an agent is beside the others, compared with how fast it is alone.
+What else runs on the machine evens the two out: where ten other programs want two cores, five agents have each as much
+beside the others as 60 % of what it has alone, and nobody is found. So the network and its agents come first here.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -15,15 +18,28 @@ from fallow.domain.views import RollCallView
 from tests.network import Agent, Net, Running, connected, running_network, until_async
 
 pytestmark = pytest.mark.xdist_group("shared machine")
+FIRST = -20
 CORES = os.cpu_count() or 1
 AGENTS = 5
 OFTEN = "17280"
 """Roll calls a day: in each slot, every five seconds."""
 
 
+@contextmanager
+def before_others() -> Iterator[None]:
+    """Let all that this process starts come before what else the machine does, where it may say so."""
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, FIRST)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, usual)
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    with running_network(roll_calls_a_day=OFTEN) as running:
+    with before_others(), running_network(roll_calls_a_day=OFTEN) as running:
         yield running
 
 
