@@ -89,7 +89,7 @@ def test_a_refused_transfer_is_named_with_its_own_cause(world: World) -> None:
 def test_what_nobody_else_can_have_spent_is_a_bug(world: World) -> None:
     """The same is refused although the same was there before, or what is short is taken from by the market alone."""
     lease, purse = lease_of(world), purse_id(Credit.GRANTED, world.buyers[0])
-    refusals = (
+    refusals: tuple[tuple[list[Transfer], dict[bytes, int], type[Exception]], ...] = (
         (too_much(world, lease), {purse: 10**18}, Unavailable),
         (too_much(world, lease), {purse: 10**18 - 1}, Unavailable),
         (too_much(world, lease), {purse: 10**18 - 1}, Misposted),
