@@ -82,6 +82,7 @@ def rows(
     secrets: Mapping[str, bytes | None] | None = None,
     cursor: Cursor = Cursor(1, 0),  # noqa: B008 - immutable
     starting: Mapping[StartKey, int] | None = None,
+    meters_over: Sequence[MeterKey] = (),
 ) -> MarketRows:
     return MarketRows(
         jobs,
@@ -96,6 +97,7 @@ def rows(
         secrets or {},
         cursor,
         starting or {},
+        meters_over,
     )
 
 
@@ -241,6 +243,13 @@ async def test_later_versions_replace_earlier_ones(stores: Stores) -> None:
         assert known == {first.order.id: (ended, [done, Item(index=1)])}
         assert await stores.market.jobs_by_id(tx, []) == {}
         assert await stores.market.leases(tx, first.order.id, 0, 10) == [over]
+
+
+async def test_meters_that_are_over_are_gone_and_no_others(stores: Stores) -> None:
+    meters = {(ALICE, BOB, 1): 1, (ALICE, BOB, 2): 2, (b"", BOB, 1): 3, (ALICE, ALICE, 1): 4}
+    await save(stores, meters=meters)
+    await save(stores, meters_over=[(ALICE, BOB, 1), (b"", BOB, 1)])
+    assert (await load(stores)).meters == {(ALICE, BOB, 2): 2, (ALICE, ALICE, 1): 4}
 
 
 async def test_what_the_reserve_paid_is_added_up_once(stores: Stores) -> None:

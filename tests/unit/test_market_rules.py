@@ -16,6 +16,7 @@ from fallow.domain.ledger import Transfer
 from fallow.domain.offers import LOST_AFTER_MS, REBOOT_GRACE_MS
 from fallow.domain.orders import Requirements
 from fallow.domain.resources import Resources, Terms
+from fallow.services.market.brain import METERS_MS
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.money import Misposted
 from fallow.services.market.show import node_view, quote, standing_view
@@ -142,6 +143,28 @@ def test_another_price_is_for_new_leases_only(world: World) -> None:
         world.final(world.nodes[0], lease, 1, 5_000)
     world.settle()
     assert [world.store.lease(lease).owed_microusd for lease in (old, new)] == [1500, 3000]
+
+
+def test_a_meter_is_kept_as_long_as_somebody_may_be_charged_by_it(world: World) -> None:
+    """Its offer stands, or a lease runs by it. Afterwards it is dropped, and the money still adds up."""
+    submit(world, order(1, time_limit_s=604_800))
+    (lease,) = accept_all(world)
+    world.wait(5_000)
+    world.interim(world.nodes[0], lease, 0, 5_000)
+    world.settle()
+    (key,) = world.store.meters
+    for last, kept in ((False, True), (False, True), (True, False)):
+        world.offer(world.nodes[0], BIG, CHEAP)
+        if last:
+            world.final(world.nodes[0], lease, 1, 5_000)
+        world.settle()
+        world.wait(METERS_MS)
+        world.settle()
+        assert (key in world.store.meters) == kept
+    assert key not in world.brain.meters
+    submit(world, order(2))
+    (other,) = [one for one in world.brain.leases.values() if one.job == order(2).id]
+    assert other.price_version != key[2]
 
 
 def test_a_restart_forgets_nothing_that_open_leases_have_cost(world: World) -> None:

@@ -23,7 +23,10 @@ class Cursor(NamedTuple):
 
 
 class MarketRows(NamedTuple):
-    """Everything of the market that a transaction changes. `secrets` are by job, encrypted; None deletes them."""
+    """Everything of the market that a transaction changes. `secrets` are by job, encrypted; None deletes them.
+
+    `meters_over` are deleted: nothing is charged by them any more.
+    """
 
     jobs: Sequence[Job]
     items: Mapping[tuple[str, int], Item]
@@ -37,6 +40,7 @@ class MarketRows(NamedTuple):
     secrets: Mapping[str, bytes | None]
     cursor: Cursor
     starting: Mapping[StartKey, int]
+    meters_over: Sequence[MeterKey] = ()
 
 
 class MarketState(NamedTuple):

@@ -229,6 +229,8 @@ class MemoryMarketStore:
     def _keep_sums(self, tx: MemoryTransaction, rows: MarketRows) -> None:
         for meter, price_ms in rows.meters.items():
             tx.put(self._meters, meter, price_ms)
+        for meter in rows.meters_over:
+            tx.drop(self._meters, meter)
         for key, tally in rows.tallies.items():
             tx.put(self._tallies, key, tally)
         for start, spent in rows.starting.items():

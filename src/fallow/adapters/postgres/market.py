@@ -248,6 +248,13 @@ class PostgresMarketStore:
                 " ON CONFLICT (payer, payee, price_version) DO UPDATE SET price_ms = EXCLUDED.price_ms",
                 *_columns((*key, price_ms) for key, price_ms in rows.meters.items()),
             )
+        if rows.meters_over:
+            await tx.execute(
+                "DELETE FROM market.meter USING unnest($1::bytea[], $2::bytea[], $3::bigint[])"
+                " AS over (payer, payee, price_version) WHERE meter.payer = over.payer"
+                " AND meter.payee = over.payee AND meter.price_version = over.price_version",
+                *_columns(rows.meters_over),
+            )
         if rows.refusals:
             await self._save_refusals(tx, rows.refusals)
 

@@ -181,6 +181,18 @@ class Accounts(State):
         self.unfunded.discard(NETWORK)  # the fee is where the network's own checks are paid from
         return owed
 
+    def _forget_meters(self) -> None:
+        """Drop meters whose price is nobody's any more: no open lease has it, and the payee's nodes offer others.
+
+        What a meter is for, to round what one price has cost once, is over then: a node never offers a number again.
+        """
+        priced = {(slot.offer.account, slot.offer.made.offer) for slot in self.floor.slots.values()}
+        leased = {(lease.payer, lease.payee, lease.price_version) for lease in self.leases.values()}
+        kept = leased | self.changes.meters
+        for key in [key for key in self.meters if key[1:] not in priced and key not in kept]:
+            del self.meters[key]
+            self.changes.meters_over.append(key)
+
     def _make_good(self, before: Lease, lost_ms: int) -> None:
         """Have the reserve asked for what a provider lost without a fault of his."""
         lost = lost_microusd(before.price_microusd_per_hour, lost_ms, self.fee)

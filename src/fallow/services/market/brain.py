@@ -35,8 +35,14 @@ RENEW_BEFORE_MS = 3_600_000
 """A process that runs until stopped goes on with another lease so long before the time limit of the one it has."""
 
 
+METERS_MS = 3_600_000
+"""So often meters that are over are looked for: there may be many."""
+
+
 class Brain(Course):
     """What buyers, nodes, operators and time do to it."""
+
+    _meters_at: int | None = None
 
     # What a store loads
 
@@ -218,22 +224,29 @@ class Brain(Course):
             if not self.moves_money(lease.id):
                 self._step(lease, lease_events.Lost(now, reason))
         for lease in list(self.leases.values()):
-            if self.moves_money(lease.id):
-                continue
-            if lease.holds_capacity and {lease.node, lease.payee} & self.banned:
-                self.changes.stops.append((lease.node, lease.id))
-                self._step(lease, lease_events.Lost(now, BANNED, "network"))
-                continue
-            self.evictions.runs(self.jobs[lease.job].job.account, lease, now)
-            if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
-                self.floor.cool(lease.node, now)
-                self._step(lease, lease_events.Declined(now, "node.unanswered"))
-            elif lease.state is LeaseState.RUNNING and now >= _due_at(lease):
-                self._step(lease, lease_events.Lost(now, "node.overdue"))
-            elif _is_paid_out(lease, now):
-                self._step(lease, lease_events.StopAsked(now, NOT_COVERED, "network"))
-            elif self._is_old(lease, now):
-                self._step(lease, lease_events.StopAsked(now, "lease.renewed", "network"))
+            if not self.moves_money(lease.id):
+                self._end_in_time(lease, now)
+        if self._meters_at is None or now >= self._meters_at + METERS_MS:
+            if self._meters_at is not None:
+                self._forget_meters()
+            self._meters_at = now
+
+    def _end_in_time(self, lease: Lease, now: int) -> None:
+        """End a lease that may not go on, or took too long."""
+        if lease.holds_capacity and {lease.node, lease.payee} & self.banned:
+            self.changes.stops.append((lease.node, lease.id))
+            self._step(lease, lease_events.Lost(now, BANNED, "network"))
+            return
+        self.evictions.runs(self.jobs[lease.job].job.account, lease, now)
+        if lease.state is LeaseState.PROPOSED and now >= lease.answer_by:
+            self.floor.cool(lease.node, now)
+            self._step(lease, lease_events.Declined(now, "node.unanswered"))
+        elif lease.state is LeaseState.RUNNING and now >= _due_at(lease):
+            self._step(lease, lease_events.Lost(now, "node.overdue"))
+        elif _is_paid_out(lease, now):
+            self._step(lease, lease_events.StopAsked(now, NOT_COVERED, "network"))
+        elif self._is_old(lease, now):
+            self._step(lease, lease_events.StopAsked(now, "lease.renewed", "network"))
 
     def _is_old(self, lease: Lease, now: int) -> bool:
         """Whether a process that runs until stopped has to go on with another lease."""

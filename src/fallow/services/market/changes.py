@@ -73,6 +73,7 @@ class Changes:
         self.secrets: dict[str, bytes | None] = {}
         self.offers: set[bytes] = set()
         self.meters: set[MeterKey] = set()
+        self.meters_over: list[MeterKey] = []
         self.tallies: set[TallyKey] = set()
         self.starting: set[StartKey] = set()
         self.money: list[Money] = []
@@ -120,5 +121,12 @@ class Changes:
     def to_write(self) -> bool:
         """Whether a transaction is needed."""
         return bool(
-            self.jobs or self.items or self.leases or self.offers or self.money or self.refusals or self.standings
+            self.jobs
+            or self.items
+            or self.leases
+            or self.offers
+            or self.money
+            or self.refusals
+            or self.standings
+            or self.meters_over
         )

@@ -453,6 +453,7 @@ def _rows(brain: Brain, cursor: Cursor) -> MarketRows:
         meters={key: brain.meters[key] for key in changes.meters},
         tallies={key: brain.tallies[key] for key in changes.tallies},
         starting={key: brain.starting.spent[key] for key in changes.starting},
+        meters_over=changes.meters_over,
         refusals=changes.refusals,
         standings={node: brain.judging.standing(node) for node in changes.standings},
         evidence=changes.evidence,
