@@ -66,8 +66,9 @@ from fallow.services.market.changes import Changes
 from fallow.services.market.decisions import PARTS
 from fallow.services.market.entry import Entry
 from fallow.services.market.floor import NOTHING
+from fallow.services.market.inputs import Input, Submission, Waiting
 from fallow.services.market.money import Cashier
-from fallow.services.market.rounds import Input, Rounds, Submission, _Waiting
+from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 
 T = TypeVar("T")
@@ -359,7 +360,7 @@ class World:
     def ask(self, what: Input | Submission) -> Answer:
         """Put an input where the next round takes it from."""
         answer = Answer()
-        self.rounds._put(_Waiting(what, cast("Any", answer)))
+        self.rounds._put(Waiting(what, cast("Any", answer)))
         return answer
 
     def submit(self, order: Order, account: bytes) -> Answer:
@@ -494,7 +495,7 @@ class World:
         try:
             finish(self.rounds._round(TERM))
         except (Unavailable, Conflict):
-            self.rounds._fail_waiting()
+            self.rounds._inputs.fail()
             finish(self.rounds._load(cast("Any", MemoryTransaction())))
             self.check()
             return False

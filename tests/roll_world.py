@@ -30,8 +30,9 @@ from fallow.domain.verification import Standing
 from fallow.ports.checks import SeedRow
 from fallow.ports.vertical import Capacity, Effort, Exercise, Vertical, Worker
 from fallow.services.market.brain import Brain
+from fallow.services.market.inputs import Input
 from fallow.services.market.rollcalls import RollCalls
-from fallow.services.market.rounds import Input, Rounds
+from fallow.services.market.rounds import Rounds
 from tests.sim.core import SimCapacity, SimEffort
 from tests.sim.loop import SimClock, SimLoop
 

@@ -24,7 +24,7 @@ from fallow.domain.reserve import Tally
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import TRUSTED_AFTER
 from fallow.services.market.course import NOT_COVERED
-from fallow.services.market.rounds import Submission
+from fallow.services.market.inputs import Submission
 from tests.market_world import DAY_MS, WINDOW_MS, Node, World, buyer, failed, finish
 
 USED_MS = 5_000

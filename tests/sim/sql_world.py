@@ -34,8 +34,9 @@ from fallow.ports.database import Transaction
 from fallow.ports.ingest_store import BatchKey, StoredBatch
 from fallow.ports.registry_store import NodeRow
 from fallow.services.market.brain import Brain
+from fallow.services.market.inputs import Submission, Waiting
 from fallow.services.market.money import Cashier
-from fallow.services.market.rounds import TERM_MS, Rounds, Submission, _Waiting
+from fallow.services.market.rounds import TERM_MS, Rounds
 from fallow.services.market.seeds import Seeds
 from tests.market_world import Answer, Node, Sent, buyer
 
@@ -121,7 +122,7 @@ class SqlWorld:
 
     async def restart(self) -> None:
         """Another market takes over, as soon as it may."""
-        self.rounds._fail_waiting()
+        self.rounds._inputs.fail()
         self.rounds = self._rounds()
         self.now += TERM_MS
         while True:
@@ -191,7 +192,7 @@ class SqlWorld:
     def _wait(self, ms: int) -> None:
         self.now += ms
         for node in self.nodes.values():
-            self.rounds._put(_Waiting(partial(_beat, node.id), None))
+            self.rounds._put(Waiting(partial(_beat, node.id), None))
 
     def _submit(self) -> None:
         self._orders += 1
@@ -205,7 +206,7 @@ class SqlWorld:
             replicas=self.chance.choice((1, 2)),
         )
         submission = Submission(order, self.account, Needs(compares=self.chance.random() < 0.5))
-        self.rounds._put(_Waiting(submission, cast("Any", Answer())))
+        self.rounds._put(Waiting(submission, cast("Any", Answer())))
 
     async def _record(self, node: Node, body: Body) -> None:
         record, _ = make_record(
@@ -248,7 +249,7 @@ class SqlWorld:
         entry = transfer(amount.to_bytes(16, "big"), issuer, wallet, amount, credit.value, Kind.GRANT.value)
         async with self.plain.transaction() as tx:
             assert all(result.ok for result in await PostgresLedger().post(tx, [entry], self.now))
-        self.rounds._put(_Waiting(lambda brain, now: brain.funded(now, account=self.account), None))
+        self.rounds._put(Waiting(lambda brain, now: brain.funded(now, account=self.account), None))
 
     def _rounds(self) -> Rounds:
         seeds = Seeds(

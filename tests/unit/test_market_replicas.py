@@ -10,7 +10,7 @@ import pytest
 from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import Item, ItemState, JobState, Needs, check_comparison
 from fallow.domain.resources import Terms
-from fallow.services.market.rounds import Submission
+from fallow.services.market.inputs import Submission
 from tests.market_world import World, failed
 from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit
 

@@ -8,38 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from fallow.domain.billing import FeePolicy
 from fallow.domain.checks import Starting
 from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, FallowError, Unavailable
-from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
 from fallow.ports.database import Database, Transaction
 from fallow.ports.decisions import DecisionStore
 from fallow.ports.ingest_store import IngestStore, LoggedBatch
-from fallow.ports.market_store import Cursor, MarketRows, MarketStore
+from fallow.ports.market_store import Cursor, MarketStore
 from fallow.ports.mishaps import MISHAPS, internal
 from fallow.ports.registry_store import RegistryStore
 from fallow.ports.steady import Steady
 from fallow.ports.tasks import background
-from fallow.services.market.brain import Brain, same_order
+from fallow.services.market.brain import Brain
 from fallow.services.market.canaries import Canaries
 from fallow.services.market.care import Care
 from fallow.services.market.decisions import decided
 from fallow.services.market.dispatch import dispatch
+from fallow.services.market.inputs import Input, Inputs, Submission, Waiting, answer_all, apply
 from fallow.services.market.intake import apply_log, next_of, set_aside
 from fallow.services.market.money import Cashier, Misposted
 from fallow.services.market.outbound import Outbound
 from fallow.services.market.reruns import Reruns
+from fallow.services.market.rows import rows_of
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.starting import StartingCredit
 
-INPUTS_A_ROUND_MAX = 256
-INPUTS_WAITING_MAX = 10_000
 BATCHES_A_ROUND_MAX = 64
 TICK_S = 0.25
 STANDBY_S = 1.0
@@ -51,24 +50,6 @@ log = logging.getLogger(__name__)
 
 NO_SEED = Seed(0, b"")
 """Before anything is loaded nothing is drawn; the store takes no draw from it."""
-
-Input = Callable[[Brain, int], Any]
-"""Changes the brain at a time (milliseconds since 1970); returns what its sender gets to hear."""
-
-
-class Submission(NamedTuple):
-    """An order to take, already checked by its vertical; `locked` are its secret values, encrypted."""
-
-    order: Order
-    account: bytes
-    needs: Needs
-    planted: bool = False
-    locked: bytes | None = None
-
-
-class _Waiting(NamedTuple):
-    what: Input | Submission
-    answer: asyncio.Future[Any] | None
 
 
 class Rounds:
@@ -104,7 +85,7 @@ class Rounds:
         self._registry = registry
         self._cashier = cashier
         self.outbound = outbound
-        self._inputs: asyncio.Queue[_Waiting] = asyncio.Queue(INPUTS_WAITING_MAX)
+        self._inputs = Inputs()
         self._wake = asyncio.Event()
         self._log_has_news = True
         self._bans_have_news = True
@@ -124,13 +105,13 @@ class Rounds:
         if not self.leading.is_set():
             raise Unavailable("market.standby", "The market is starting.", "Try again in a moment.")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._put(_Waiting(what, answer))
+        self._put(Waiting(what, answer))
         return await answer
 
     def tell(self, what: Input) -> None:
         """Have an input applied; nobody waits for it, and it is dropped when too many do."""
         if self.leading.is_set() and not self._inputs.full():
-            self._put(_Waiting(what, None))
+            self._put(Waiting(what, None))
 
     def first_window_ms(self, order: Order) -> int:
         """How long the first window of an order's leases is."""
@@ -161,11 +142,8 @@ class Rounds:
         async with background(self._for_ever(), self._look_every_second()):
             yield
 
-    def _put(self, waiting: _Waiting) -> None:
-        try:
-            self._inputs.put_nowait(waiting)
-        except asyncio.QueueFull as error:
-            raise Unavailable("market.busy", "Too many requests wait for the market.", "Try again.") from error
+    def _put(self, waiting: Waiting) -> None:
+        self._inputs.put(waiting)
         self._wake.set()
 
     async def _look_every_second(self) -> None:
@@ -188,7 +166,7 @@ class Rounds:
                 MISHAPS.note("market.round", error)
                 self._care.failed(error)
             self.leading.clear()
-            self._fail_waiting()
+            self._inputs.fail()
             await self._clock.sleep(STANDBY_S)
 
     async def _take_over(self) -> int:
@@ -330,24 +308,23 @@ class Rounds:
         """Apply what waits, write it, and only then answer and tell."""
         now = self._clock.now_ms()
         brain = self.brain
-        waiting = min(self._inputs.qsize(), INPUTS_A_ROUND_MAX) if self._care.records_max is None else 0
-        group = [self._inputs.get_nowait() for _ in range(waiting)]
+        group = self._inputs.take() if self._care.records_max is None else []
         try:
             answers = await self._apply_and_write(brain, term, group, now)
         except Exception as error:
-            _answer(group, [error if isinstance(error, FallowError) else internal()] * len(group))
+            answer_all(group, [error if isinstance(error, FallowError) else internal()] * len(group))
             raise
-        _answer(group, answers)
+        answer_all(group, answers)
         self._care.went_well(all_read=not self._log_has_news)
         if brain.judging.comparing.waiting:
             self.to_compare.set()
 
-    async def _apply_and_write(self, brain: Brain, term: int, group: list[_Waiting], now: int) -> list[Any]:
+    async def _apply_and_write(self, brain: Brain, term: int, group: list[Waiting], now: int) -> list[Any]:
         submissions = [waiting.what for waiting in group if isinstance(waiting.what, Submission)]
         answers: list[Any] = []
         careful = self._care.records_max is not None
         if not submissions and not self._more_to_read() and not careful:
-            answers = [_apply(brain, waiting, {}, now) for waiting in group]
+            answers = [apply(brain, waiting, {}, now) for waiting in group]
             brain.tick(now)
             dispatch(brain, now, window_ms=self._window_ms)
             if not brain.changes.to_write:
@@ -358,7 +335,7 @@ class Rounds:
             if not answers:
                 known = await self._store.jobs_by_id(tx, [entry.order.id for entry in submissions])
                 ended = {job_id: job for job_id, (job, _) in known.items() if job_id not in brain.jobs}
-                answers = [_apply(brain, waiting, ended, now) for waiting in group]
+                answers = [apply(brain, waiting, ended, now) for waiting in group]
                 banned = await self._bans(tx)
                 await self._let_others()
                 cursor = await self._read_log(tx, brain)
@@ -383,7 +360,7 @@ class Rounds:
     async def _write(self, tx: Transaction, brain: Brain, cursor: Cursor, now: int) -> None:
         """Move the money of what changed, and write it."""
         await self._cashier.move(tx, brain, brain.changes.money, now)
-        await self._store.save(tx, _rows(brain, cursor))
+        await self._store.save(tx, rows_of(brain, cursor))
         await self._seeds.keep(tx, brain.changes)
         await self._decisions.add(tx, decided(brain.changes, brain.jobs, now))
 
@@ -413,50 +390,3 @@ class Rounds:
         batches = await self._log_store.after(tx, self._cursor.pos, BATCHES_A_ROUND_MAX)
         rows = await self._registry.nodes(tx, list({batch.node for batch in batches})) if batches else []
         return batches, {row.node: row.account for row in rows}
-
-    def _fail_waiting(self) -> None:
-        error = Unavailable("market.restarting", "The market is loading again.", "Try again in a moment.")
-        while not self._inputs.empty():
-            _answer([self._inputs.get_nowait()], [error])
-
-
-def _apply(brain: Brain, waiting: _Waiting, ended: dict[str, Job], now: int) -> Any:  # noqa: ANN401
-    """Apply one input; an error of its own is its answer."""
-    try:
-        if not isinstance(waiting.what, Submission):
-            return waiting.what(brain, now)
-        order, account, needs, planted, locked = waiting.what
-        if order.id in ended:
-            return same_order(ended[order.id], order, account)
-        return brain.submit(order, account, needs, now, planted=planted, locked=locked)
-    except FallowError as error:
-        return error
-
-
-def _answer(group: list[_Waiting], answers: list[Any]) -> None:
-    for waiting, answer in zip(group, answers, strict=True):
-        if waiting.answer is None or waiting.answer.done():
-            continue
-        if isinstance(answer, FallowError):
-            waiting.answer.set_exception(answer)
-        else:
-            waiting.answer.set_result(answer)
-
-
-def _rows(brain: Brain, cursor: Cursor) -> MarketRows:
-    changes = brain.changes
-    return MarketRows(
-        jobs=list(changes.jobs.values()),
-        items=changes.items,
-        leases=list(changes.leases.values()),
-        offers=[brain.floor.slots[node].offer for node in changes.offers],
-        meters={key: brain.meters[key] for key in changes.meters},
-        tallies={key: brain.tallies[key] for key in changes.tallies},
-        starting={key: brain.starting.spent[key] for key in changes.starting},
-        meters_over=changes.meters_over,
-        refusals=changes.refusals,
-        standings={node: brain.judging.standing(node) for node in changes.standings},
-        evidence=changes.evidence,
-        secrets=changes.secrets,
-        cursor=cursor,
-    )

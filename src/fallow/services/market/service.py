@@ -42,12 +42,13 @@ from fallow.services.market.dispatch import wish_of
 from fallow.services.market.findings import Findings
 from fallow.services.market.funds import Funds
 from fallow.services.market.hearing import Hearing
+from fallow.services.market.inputs import INPUTS_A_ROUND_MAX, Submission
 from fallow.services.market.kept import Kept
 from fallow.services.market.money import Cashier
 from fallow.services.market.needs import needs_of
 from fallow.services.market.reach import lease_to_reach
 from fallow.services.market.rollcalls import RollCalls
-from fallow.services.market.rounds import INPUTS_A_ROUND_MAX, Rounds, Submission
+from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import (
     PAGE_BYTES_MAX,
