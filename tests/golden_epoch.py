@@ -45,6 +45,7 @@ from tests.epoch_world import (
     lease,
     settled,
 )
+from tests.golden_network import DECISION_BODIES, NETWORK_BODIES
 
 FIRST = 20_000
 DAY_MS = 86_400_000
@@ -82,7 +83,12 @@ def golden_epoch() -> dict[str, str]:
         network.batch(*_first_day(), at=SAID_MS),
         members[0].batch(UsageReceipt(lease=lease(10), window=1, used_ms=400, final=True, ok=True)),
     ]
-    next_day = [members[2].batch(*finished(20)), network.batch(*_second_day(), *_on_the_chain(), at=NEXT_MS - 1000)]
+    next_day = [
+        members[2].batch(*finished(20)),
+        network.batch(*_second_day(), *_on_the_chain(), at=NEXT_MS - 1000),
+        network.batch(*NETWORK_BODIES, *DECISION_BODIES),
+        members[1].batch(*DECISION_BODIES[:1]),  # forged: no node's word counts for a subscription
+    ]
     files: dict[str, str] = {}
     for number, batches in ((FIRST, day), (FIRST + 1, next_day)):
         made = EpochFiles(number, batches)

@@ -25,7 +25,7 @@ from fallow.domain.rewards.schedules import Held, Ppm
 
 NAME: Final = "rewards"
 VERSION: Final = 1
-DIGEST: Final = bytes.fromhex("be782d27e0de01f9c77383538425ecbbefbcb0d9c67304a0cbdfdccee71492d1")
+DIGEST: Final = bytes.fromhex("9c6af16df0c248953c11839b5b96b5b2779a013a6736f7d425d9fc7a61dc4045")
 """Of the golden epoch's files: no other behaviour has it."""
 
 NONE: Final = "none"

@@ -26,7 +26,7 @@ class ComputeMetering:
 
     name = "compute"
     version = 1
-    digest = bytes.fromhex("be782d27e0de01f9c77383538425ecbbefbcb0d9c67304a0cbdfdccee71492d1")
+    digest = bytes.fromhex("9c6af16df0c248953c11839b5b96b5b2779a013a6736f7d425d9fc7a61dc4045")
     kinds = KINDS
     by_node = False
 
