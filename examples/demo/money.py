@@ -14,7 +14,7 @@ from fallow import AsyncClient
 from fallow.domain.views import RootView
 
 PATIENCE_S = 30.0
-LOOK_S = 0.25
+LOOK_S = 0.5
 GIVEN_USD, DEPOSITED_USD = 20, 10
 USD = 1_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ssl import SSLContext
@@ -19,6 +20,8 @@ Answer = TypeVar("Answer")
 
 TIMEOUT_S = 60.0
 PAGE = 100
+WAIT_S = 1.0
+WAITS_MAX = 60
 
 
 class HttpPublished:
@@ -26,7 +29,7 @@ class HttpPublished:
 
     def __init__(self, url: str, tls: SSLContext | bool = True) -> None:
         try:
-            self._client = httpx2.Client(base_url=url, timeout=TIMEOUT_S, verify=tls)
+            self._client = httpx2.Client(base_url=url, timeout=TIMEOUT_S, transport=_Patient(verify=tls))
         except httpx2.InvalidURL as error:
             raise InvalidInput("validator.url", f"{url!r} is no address of a network.", "https://NAME:PORT") from error
 
@@ -97,6 +100,20 @@ class HttpPublished:
             answer = self._client.post(path, content=msgspec.json.encode(body), headers=headers)
         if not answer.is_success:
             raise _error_of(answer)
+
+
+class _Patient(httpx2.HTTPTransport):
+    """Waits where the network says that this line asks too often: an epoch has many files."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request, and again as long as that is the answer, up to a bound."""
+        for _ in range(WAITS_MAX):
+            answer = super().handle_request(request)
+            if answer.status_code != httpx2.codes.TOO_MANY_REQUESTS:
+                return answer
+            answer.close()
+            time.sleep(WAIT_S)
+        return super().handle_request(request)
 
 
 class _Listed(msgspec.Struct):
