@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 BENCHES := $(patsubst bench/%.py,bench-%,$(filter-out bench/_%.py,$(wildcard bench/*.py)))
 
-.PHONY: help demo test check lock docs contracts bench clean $(BENCHES)
+.PHONY: help demo test check lock docs contracts console bench clean $(BENCHES)
 
 help:
 	@echo "make demo    a whole network on this machine, doing real work (make demo ARGS=--once to end by itself)"
@@ -41,12 +41,15 @@ docs: .venv/dev.stamp
 
 # By io_uring npm's files may be open for writing for a moment after its end: then the programs among them do not start.
 # Several may want it at once: one installs, and the others wait until that is whole.
-contracts/node_modules/.stamp: contracts/package-lock.json
-	cd contracts && flock package-lock.json sh -c 'test node_modules/.stamp -nt package-lock.json || \
+contracts/node_modules/.stamp web/node_modules/.stamp: %/node_modules/.stamp: %/package-lock.json
+	cd $* && flock package-lock.json sh -c 'test node_modules/.stamp -nt package-lock.json || \
 		{ UV_USE_IO_URING=0 npm ci --silent --ignore-scripts && touch node_modules/.stamp; }'
 
 contracts: .venv/dev.stamp
 	$(BIN)/python tools/write_contracts.py
+
+console: .venv/dev.stamp
+	$(BIN)/python tools/write_console.py
 
 bench: $(BENCHES)
 
@@ -55,5 +58,5 @@ $(BENCHES): bench-%: .venv/dev.stamp
 
 clean:
 	rm -rf .venv build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
-		contracts/node_modules contracts/out contracts/cache contracts/snapshots
+		contracts/node_modules web/node_modules contracts/out contracts/cache contracts/snapshots
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

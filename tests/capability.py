@@ -20,6 +20,7 @@ from fallow.verticals.compute.worker.cgroups import open_group
 from fallow.verticals.compute.worker.container import ContainerRunner
 from tests import docker_daemon
 
+CHROMIUM = "chromium"
 LISTED: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text())
 
 
@@ -94,6 +95,10 @@ def _npm() -> bool:
     return _works(["npm", "--version"])
 
 
+def _chromium() -> bool:
+    return _works([CHROMIUM, "--version"])
+
+
 def _memory_cgroup() -> bool:
     group = open_group(f"fallow-test-{os.getpid()}", memory_bytes=1 << 24, processes=8, cpu_milli=1000)
     if group is not None:
@@ -118,4 +123,5 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "namespaces": _namespaces,
     "mounts": _mounts,
     "npm": _npm,
+    "chromium": _chromium,
 }

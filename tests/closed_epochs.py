@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,10 @@ def batches() -> list[bytes]:
 
 
 class ClosedEpoch:
-    """Makes the files of an epoch; `fields` replace what the statement says. `write` puts them into a folder."""
+    """Makes the files of an epoch; `more` are further files; `fields` replace what the statement says.
+
+    `write` puts them into a folder.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class ClosedEpoch:
         domain: Domain | None = None,
         said: Sequence[bytes] | None = None,
         promises: Sequence[bytes] | None = None,
+        more: Mapping[str, bytes] | None = None,
         **fields: Any,
     ) -> None:
         self.epoch = epoch
@@ -60,7 +64,7 @@ class ClosedEpoch:
             "from_ms": 0,
             "until_ms": 86_400_000,
             "manifest": hashlib.sha256(manifest).digest(),
-            "files": [_file("leaves", data, len(leaves))],
+            "files": [_file("leaves", data, len(leaves)), *(_file(*one, 0) for one in (more or {}).items())],
             "root": root_of(tree_over(leaves)),
             "revision": 0,
             "settlement": SETTLEMENT,
@@ -73,7 +77,7 @@ class ClosedEpoch:
         body = encode(stated)
         sealed = encode([body, NETWORK.sign(signed_message("fallow/statement/1", body)).signature])
         self.files = {name: bytes(file) for name, file in made.files.items()}
-        self.files |= {"manifest": manifest, "leaves": data, "statement": sealed}
+        self.files |= {"manifest": manifest, "leaves": data, "statement": sealed, **(more or {})}
         self.root = Root(
             epoch,
             stated["revision"],

@@ -48,7 +48,9 @@ if [ "$kind" = dev ]; then
     { command -v ip && command -v iptables; } >/dev/null 2>&1 || apt_install iproute2 iptables ||
         echo "Without iproute2 and iptables, the test behind a router is left out." >&2
     command -v npm >/dev/null 2>&1 || apt_install nodejs npm ||
-        echo "Without nodejs and npm, the contracts are not compiled and tested." >&2
+        echo "Without nodejs and npm, contracts and console are not built and tested." >&2
+    command -v chromium >/dev/null 2>&1 || apt_install chromium ||
+        echo "Without chromium, the console is not tested in a browser." >&2
 fi
 
 [ -x .venv/bin/pip ] || make_venv

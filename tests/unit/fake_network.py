@@ -21,6 +21,7 @@ from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
 from fallow.domain.identity import verify
 from fallow.domain.orders import Order
+from fallow.domain.resources import Resources, Terms
 from fallow.domain.tickets import Ticket, prove
 from fallow.http.app import create_app
 from fallow.http.limits import Limits
@@ -90,6 +91,7 @@ class FakeNetwork:
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
         self.archive = memory_archive()
+        self.market = market_view()
         self.app: Litestar = create_app(
             bus=hub.connect(),
             blobs=self.blobs,
@@ -117,7 +119,8 @@ class FakeNetwork:
             calls.CREATE_TOKEN: (calls.CreateToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
             calls.CREATE_KEY: (calls.CreateKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
-            calls.OFFERS: (dict, lambda _: _soon(self.nodes)),
+            calls.OFFERS: (calls.Page, self.offers),
+            calls.TOTALS: (dict, lambda _: _soon(self.market)),
             calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),
             calls.SUBMIT: (calls.Submit, self.submit),
             calls.JOB: (calls.JobRef, self.job),
@@ -249,6 +252,9 @@ class FakeNetwork:
         proof = prove(sealed, lambda message: prover.sign(message).signature)
         return {"Fallow-Ticket": _wrap(sealed), "Fallow-Proof": _wrap(proof)}
 
+    async def offers(self, page: calls.Page) -> list[views.NodeView]:
+        return [node for node in self.nodes if node.node > page.after][: page.limit]
+
     def _own(self, ask: calls.JobRef) -> None:
         if self.orders.get(ask.job, ("",))[0] != ask.account:
             raise NotFound("job.unknown", "There is no such job.")
@@ -373,6 +379,28 @@ def action_view(ask: calls.Act) -> views.ActionView:
         subject=done.subject,
         reason=done.reason,
     )
+
+
+def market_view() -> views.MarketView:
+    return views.MarketView(
+        at=1_000_000,
+        nodes={"busy": 1, "idle": 2, "offline": 1},
+        owners=2,
+        countries={"DE": 1, "JP": 2},
+        offered=views.AmountView(cpu_milli=12_000, memory_mib=40_960),
+        sold=views.AmountView(cpu_milli=3_000, memory_mib=10_240),
+        jobs_open=1,
+        leases_open=1,
+    )
+
+
+def node_view(node: str = "ab" * 32, label: str = "barn", **changes: Any) -> views.NodeView:
+    whole = views.NodeView(
+        node=node, label=label, account=OTHER, state="idle", total=Resources(cpu_milli=4_000, memory_mib=8_192),
+        free=Resources(cpu_milli=4_000, memory_mib=8_192), terms=Terms(price_microusd_per_core_hour=20_000),
+        attributes={"os": "linux"}, country="JP", trust="new", confirmed=0, wrong=0, leases=0, last_seen_at=1_000_000,
+    )  # fmt: skip
+    return msgspec.structs.replace(whole, **changes)
 
 
 def key_view() -> views.KeyView:

@@ -37,7 +37,7 @@ def test_lock_files_hold_no_address_and_a_hash_of_each_package() -> None:
 
 
 def test_locks_of_npm_name_no_registry_and_a_hash_of_each_package() -> None:
-    for lock in ("contracts/package-lock.json", "bench/npm/package-lock.json"):
+    for lock in ("contracts/package-lock.json", "web/package-lock.json", "bench/npm/package-lock.json"):
         _, *packages = json.loads((ROOT / lock).read_text("utf-8"))["packages"].values()
         assert packages
         assert all("resolved" not in one and one["integrity"].startswith("sha512-") for one in packages)

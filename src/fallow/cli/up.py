@@ -110,6 +110,7 @@ def _text(welcome: Welcome, test_credits_usd: int) -> str:
     token = welcome.keys.join_token
     return f"""Network {welcome.net} is up at {welcome.url}  (Ctrl-C stops it)
 
+  Look at it:        {welcome.url} in a browser, without a login
   Offer a machine:   fallow agent join {welcome.url} --token {token}
   One without it:    {install_line(welcome.url, token, welcome.install_sha256)}
                      This line checks what it downloads, installs the agent into a folder of its own, and joins.

@@ -237,6 +237,33 @@ class NodeView(View, frozen=True, kw_only=True):
     missed: int = 0
 
 
+class AmountView(View, frozen=True, kw_only=True):
+    """What many machines have together: thousandths of a core, MiB, and whole graphics processors."""
+
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    disk_mib: int = 0
+    gpus: int = 0
+
+
+class MarketView(View, frozen=True, kw_only=True):
+    """All nodes and open jobs together, as the market sees them `at` a moment (milliseconds since 1970).
+
+    `nodes` counts them by state, as in `NodeView`. The rest is about those that are busy or idle: how many `owners`
+    (accounts) they have, how many say which country (two letters, their owners' word) they are in, what they have
+    `offered`, and what of it is `sold`: held by `leases_open`.
+    """
+
+    at: int
+    nodes: dict[str, int]
+    owners: int
+    countries: dict[str, int]
+    offered: AmountView
+    sold: AmountView
+    jobs_open: int
+    leases_open: int
+
+
 class EnrolledView(View, frozen=True, kw_only=True):
     """An enrolled node as the operator sees it.
 

@@ -18,6 +18,7 @@ from fallow.http import (
     blobs,
     checks,
     commands,
+    console,
     epochs,
     events,
     jobs,
@@ -121,13 +122,14 @@ async def _harden(message: Message, scope: Scope) -> None:
     if message["type"] == "http.response.start":
         headers = MutableScopeHeaders.from_message(message)
         headers["X-Content-Type-Options"] = "nosniff"
-        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+        headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
         headers.setdefault("Cache-Control", "no-store")
         if scope["scheme"] == "https":
             headers["Strict-Transport-Security"] = f"max-age={HTTPS_ONLY_S}"
 
 
 ROUTES: list[ControllerRouterHandler] = [
+    *console.ROUTES,
     *public.ROUTES,
     *checks.PUBLIC_ROUTES,
     *epochs.PUBLIC_ROUTES,

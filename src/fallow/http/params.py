@@ -18,6 +18,7 @@ body, what is wrong with that field would count as ours."""
 
 JobId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32)]
 SubscriptionId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32)]
+NodeId = Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$", max_length=64, description="A node's public key.")]
 BlobName = Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$", max_length=64, description="A SHA-256.")]
 WheelName = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9._+-]{1,200}\.whl$", max_length=204)]
 TokenId = Annotated[str, PathParameter(pattern="^([0-9a-f]{2}){4,32}$", max_length=64)]

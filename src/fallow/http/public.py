@@ -13,12 +13,12 @@ from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.errors import NotFound
-from fallow.domain.views import NetworkView, NodeView
+from fallow.domain.views import MarketView, NetworkView, NodeView
 from fallow.http.answers import public
 from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
-from fallow.http.params import AfterNode, Limit, Parts, WheelName
+from fallow.http.params import AfterNode, Limit, NodeId, Parts, WheelName
 
 SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem-file"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
@@ -77,7 +77,27 @@ async def nodes(
 
     What their owners call them is told to whoever has an API key, and to no stranger.
     """
-    found = await gateway.ask(calls.OFFERS, calls.Page(after=after, limit=limit), list[NodeView])
+    return await _offers(gateway, request, calls.Page(after=after, limit=limit))
+
+
+@get("/v1/nodes/{node:str}", guards=[anyone_or_member], responses=public(401, 404), tags=["network"])
+async def node(gateway: Parts, request: Request[Any, Any, Any], node: NodeId) -> NodeView:
+    """One node and what it offers; its owner's name for it is told as in the list of all."""
+    before = f"{int(node, 16) - 1:064x}" if int(node, 16) else ""
+    found = await _offers(gateway, request, calls.Page(after=before, limit=1))
+    if not found or found[0].node != node:
+        raise NotFound("node.unknown", "No node of this id is on the market.", "See which are: fallow nodes")
+    return found[0]
+
+
+@get("/v1/market", guards=[anyone], responses=public(), tags=["network"])
+async def market(gateway: Parts) -> MarketView:
+    """All nodes and open jobs together, a few seconds old at most."""
+    return await gateway.ask(calls.TOTALS, {}, MarketView)
+
+
+async def _offers(gateway: Gateway, request: Request[Any, Any, Any], page: calls.Page) -> list[NodeView]:
+    found = await gateway.ask(calls.OFFERS, page, list[NodeView])
     stranger = request.scope.get("auth") is None
     return [msgspec.structs.replace(node, label="") for node in found] if stranger else found
 
@@ -101,4 +121,4 @@ def _installer(gateway: Gateway) -> Installer:
     return gateway.installer
 
 
-ROUTES = [health, network, authority, install_script, install_wheel, join, nodes]
+ROUTES = [health, network, authority, install_script, install_wheel, join, nodes, node, market]

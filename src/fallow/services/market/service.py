@@ -23,6 +23,7 @@ from fallow.domain.views import (
     ItemView,
     JobView,
     LeaseView,
+    MarketView,
     NodeView,
     QuoteView,
     StandingView,
@@ -64,6 +65,7 @@ from fallow.services.market.show import (
     quote,
     standing_view,
 )
+from fallow.services.market.totals import Totals
 from fallow.services.market.vault import Vault
 
 QUEUE = "market"
@@ -97,6 +99,7 @@ class Market:
         self._kept = Kept(database, store, seeds)
         self._findings = Findings(rounds, database, store, seeds)
         self._hearing = Hearing(rounds, bus, clock, database, registry)
+        self._totals = Totals(rounds, clock)
         self._looking = asyncio.Lock()
         self._vault = vault
         self._verticals = verticals
@@ -142,6 +145,7 @@ class Market:
                 serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
                 serve(bus, calls.OFFERS, calls.Page, self.offers, queue=QUEUE),
+                serve(bus, calls.TOTALS, Empty, self.totals, queue=QUEUE),
                 serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, calls.Page, self._findings.evidence, queue=QUEUE),
@@ -283,6 +287,10 @@ class Market:
             if node in slots  # one may have gone while the labels were read
         )
         return list(first_of(views, PAGE_BYTES_MAX))
+
+    async def totals(self, _: Empty) -> MarketView:
+        """Show all nodes and open jobs together, as they were a moment ago."""
+        return await self._totals.view()
 
     async def standing(self, subject: str, _: Empty) -> StandingView:
         """Tell a node how it stands; who asks is known by the subject, which no other node may send to."""

@@ -1,0 +1,117 @@
+"""The console: pages for people, at the address that programs use, too. Its files are built from `web/` (ADR 46)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from litestar import Request, Response, get
+from litestar.params import PathParameter
+
+import fallow
+from fallow.domain.errors import NotFound
+from fallow.http.auth import anyone
+from fallow.http.epochs import FOR_EVER
+
+FOLDER = Path(fallow.__file__).with_name("web")
+PAGE = "index.html"
+PAGES = ("/", "/nodes", "/nodes/{page:str}", "/epochs", "/epochs/{page:str}")
+"""What has an address of its own. One program shows all of them."""
+
+MEDIA_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+RPC = "rpc"
+_ORIGIN = re.compile(r"(https://[A-Za-z0-9.-]{1,253}|http://(?:localhost|127\.0\.0\.1))(:[0-9]{1,5})?(?=/|\Z)")
+
+AssetName = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$(?!\n)", max_length=100)]
+
+
+class Asset(NamedTuple):
+    """A built file, as it is and compressed."""
+
+    media_type: str
+    data: bytes
+    packed: bytes
+    etag: str
+
+
+@cache
+def built() -> Mapping[str, Asset]:
+    """Return the built files by their path below the folder."""
+    paths = (path for path in sorted(FOLDER.rglob("*")) if path.is_file())
+    return {path.relative_to(FOLDER).as_posix(): _asset(path) for path in paths}
+
+
+def policy(rpc: str = "") -> str:
+    """What a page may load, and from where: from here alone.
+
+    It may also ask the chain through the JSON-RPC that the reader has named in the page's address, if that is one.
+    """
+    origin = _ORIGIN.match(rpc)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self'",
+            f"connect-src 'self'{' ' + origin[0] if origin else ''}",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types svelte-trusted-html",
+        )
+    )
+
+
+async def _any_query(_: Request[Any, Any, Any]) -> None:
+    """Take whatever stands behind a `?`: links to pages get such additions, and a program's mistakes are not here."""
+
+
+@get(list(PAGES), guards=[anyone], include_in_schema=False, before_request=_any_query)
+async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Show the console."""
+    headers = {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": policy(request.query_params.get(RPC, "")),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+    }
+    return _sent(request, built()[PAGE], headers)
+
+
+@get("/assets/{name:str}", guards=[anyone], include_in_schema=False)
+async def asset(request: Request[Any, Any, Any], name: AssetName) -> Response[bytes]:
+    """Hand out a file of the console. Its name holds a hash of what is in it."""
+    found = built().get(f"assets/{name}")
+    if found is None:
+        raise NotFound("console.no_such_file", f"The console has no file {name}.", "Load the page again.")
+    return _sent(request, found, {"Cache-Control": FOR_EVER})
+
+
+def _sent(request: Request[Any, Any, Any], file: Asset, headers: Mapping[str, str]) -> Response[bytes]:
+    packed = "gzip" in request.headers.get("Accept-Encoding", "")
+    etag = f'"{file.etag}{"-gz" if packed else ""}"'
+    shared = {**headers, "ETag": etag, "Vary": "Accept-Encoding"}
+    if request.headers.get("If-None-Match") == etag:
+        return Response(b"", status_code=304, headers=shared, media_type=file.media_type)
+    if packed:
+        shared["Content-Encoding"] = "gzip"
+    return Response(file.packed if packed else file.data, headers=shared, media_type=file.media_type)
+
+
+def _asset(path: Path) -> Asset:
+    data = path.read_bytes()
+    return Asset(MEDIA_TYPES[path.suffix], data, gzip.compress(data, mtime=0), hashlib.sha256(data).hexdigest()[:32])
+
+
+ROUTES = [page, asset]

@@ -1,0 +1,254 @@
+"""The console in a real browser: the explorer's journey on a real network, its looks and its states."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import pytest
+from playwright.async_api import Page, expect
+
+from fallow.bootstrap.http_server import serving
+from fallow.domain.encoding import encode
+from fallow.domain.epochs.lines import Line, write_lines
+from fallow.domain.epochs.manifest import path_of
+from fallow.domain.rewards.tree import Leaf
+from fallow.http.limits import Limits
+from fallow.ports.rates import Rate
+from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
+from tests.capability import require
+from tests.closed_epochs import ADDRESSES, SETTLEMENT, VALIDATORS, ClosedEpoch
+from tests.epoch_files import Node
+from tests.network import Net, until_async
+from tests.programs import SECOND
+from tests.unit.fake_network import FakeNetwork, fake_network, node_view
+
+pytestmark = pytest.mark.xdist_group("console")
+
+EPOCH = 7
+OWED = [Leaf(bytes([n]) * 20, SETTLEMENT, n * 1_250_000) for n in range(1, 6)]
+HOSTILE = "<img src=x onerror=\"document.title='stolen'\">\u202e</td><script>document.title='stolen'</script>"
+
+
+class Explored(NamedTuple):
+    """A network, and where its console is."""
+
+    network: FakeNetwork
+    url: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tools() -> None:
+    """What the console is built with; axe-core is among it."""
+    require("npm")
+    subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
+
+
+async def first_owing(net: Net) -> int:
+    """End epochs until somebody is owed something by one: what a job came to is on record a moment after its end."""
+    found: list[int] = []
+
+    async def is_closed() -> bool:
+        views = await net.operator.epochs(limit=5)
+        found.extend(view.epoch for view in views if view.root)
+        if not found:
+            await net.operator.end_epoch(after=views[0].epoch if views else None)
+        return bool(found)
+
+    await until_async(is_closed, "an epoch owes somebody something", every=1.0)
+    return found[0]
+
+
+def test_the_package_holds_what_the_sources_build_to() -> None:
+    command = [sys.executable, "tools/write_console.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+async def test_a_stranger_sees_the_network_and_checks_what_was_paid(net: Net) -> None:
+    order = await net.submit([SECOND // 20])
+    await net.finished(order.id)
+    epoch = await first_owing(net)
+    async with browser() as running, tab(running, net.url) as page:
+        await page.goto("/")
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("machines stand ready or work")
+        await expect(page.get_by_text("as of ").first).to_be_visible()
+        await picture(page, "network-overview")
+
+        await page.get_by_role("link", name="Nodes").click()
+        barn = (await net.operator.nodes())[0].node
+        await page.get_by_role("link", name=f"{barn[:8]}…{barn[-4:]}").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text(f"Node {barn[:8]}…{barn[-4:]}")
+        await expect(page.get_by_text("linux", exact=True)).to_be_visible()
+        await picture(page, "network-node")
+
+        await page.get_by_role("link", name="Epochs", exact=True).click()
+        await page.get_by_role("link", name=str(epoch), exact=True).click()
+        await page.get_by_role("button", name="Verify 0x").first.click()
+        await expect(page.get_by_text("It holds.")).to_be_visible()
+        await expect(page.get_by_text("Self-attested: the operator's own key")).to_be_visible()
+        await expect(page.get_by_text(f"fallow epoch audit {epoch} --from {net.url}")).to_be_visible()
+        await picture(page, "network-epoch")
+
+
+@pytest.fixture
+async def explored() -> AsyncIterator[Explored]:
+    """A network whose services answer what a test wants, over HTTP."""
+    async with (
+        fake_network(Limits(address=Rate(10_000.0, 100_000))) as network,
+        serving(network.app, "127.0.0.1", 0) as port,
+    ):
+        yield Explored(network, f"http://127.0.0.1:{port}")
+
+
+def filled(network: FakeNetwork, *, votes: int = 3) -> None:
+    """Machines, one of them with a hostile name, and an epoch that validators signed."""
+    network.nodes = [
+        node_view("01" * 32, "barn", state="busy", leases=1),
+        node_view("02" * 32, HOSTILE, attributes={"os": HOSTILE, HOSTILE[:40]: "x"}, country="ZZ"),
+        node_view(Node(1).id.hex(), "", state="offline", terms=None),
+    ]
+    lines = [Line("compute", Node(1).id, leaf.account, 10, 500_000, *_amounts(leaf), [], [], []) for leaf in OWED]
+    data = write_lines(lines)
+    closed = ClosedEpoch(
+        epoch=EPOCH, leaves=OWED, validators=ADDRESSES, more={"lines": data},
+        totals={"bought.2.income": (18_750_000).to_bytes(32), "bought.2.fee": (1_000_000).to_bytes(32)},
+        policies=[{"name": "rewards", "version": 1, "digest": bytes(32), "parameters": {"model": "work_only"}}],
+    )  # fmt: skip
+    closed.vote(VALIDATORS[:votes])
+    for name, content in closed.files.items():
+        network.archive.put(path_of(EPOCH, name), content)
+
+
+def _amounts(leaf: Leaf) -> tuple[bytes, bytes]:
+    return leaf.cumulative.to_bytes(32), (10**18).to_bytes(32)
+
+
+async def check(page: Page, account: bytes) -> None:
+    """Type an account and have it verified."""
+    await page.get_by_label("Account (0x").fill(f"0x{account.hex()}")
+    await page.get_by_role("button", name="Verify", exact=True).click()
+
+
+@pytest.mark.parametrize(
+    ("look", "options"),
+    [
+        ("light", {"color_scheme": "light"}),
+        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
+        ("phone", {"viewport": PHONE, "has_touch": True}),
+    ],
+)
+async def test_every_page_can_be_used_by_everybody(explored: Explored, look: str, options: dict[str, Any]) -> None:
+    pages = {
+        "overview": "/",
+        "nodes": "/nodes",
+        "node": f"/nodes/{'02' * 32}",
+        "epochs": "/epochs",
+        "epoch": "/epochs/7",
+    }
+    network, url = explored
+    async with browser() as running, tab(running, url, **options) as page:
+        filled(network)
+        for name, path in pages.items():
+            await page.goto(path)
+            await expect(page.locator("h1")).to_be_visible()
+            await expect(page.locator("[role=status]")).to_have_count(0)
+            assert "\n".join(await barriers(page)) == "", name
+            wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{name} is wider than the screen"
+            await picture(page, f"{look}-{name}")
+
+
+async def test_names_of_others_are_text_and_nothing_else(explored: Explored) -> None:
+    network, url = explored
+    async with browser() as running, tab(running, url) as page:
+        filled(network)
+        await page.goto("/nodes")
+        await expect(page.get_by_role("link", name="02020202…0202")).to_be_visible()
+        assert HOSTILE not in await page.content()  # a machine's name is its owner's, and told to no stranger
+        await page.get_by_role("link", name="02020202…0202").click()
+        await expect(page.get_by_text(HOSTILE).first).to_be_visible()
+        await expect(page.get_by_text(HOSTILE[:40], exact=True)).to_be_visible()
+        assert await page.locator("main img, main script").count() == 0
+        assert "stolen" not in await page.title()
+
+
+async def test_a_claim_is_verified_under_the_validators_that_signed(explored: Explored) -> None:
+    network, url = explored
+    async with browser() as running, tab(running, url) as page:
+        filled(network)
+        await page.goto(f"/epochs/{EPOCH}")
+        await check(page, OWED[2].account)
+        await expect(page.get_by_text("It is owed 3.75 USD in all")).to_be_visible()
+        await expect(page.get_by_text("3 of 4 validators signed this root")).to_be_visible()
+        await expect(page.get_by_text("A quorum of the validators")).to_be_visible()
+        await picture(page, "verified")
+        await check(page, b"\xee" * 20)
+        await expect(page.get_by_text("It does not hold.")).to_be_visible()
+        await page.get_by_label("Account (0x").fill("0x12")
+        await page.get_by_role("button", name="Verify", exact=True).click()
+        await expect(page.get_by_text("An account is 0x and 40 hexadecimal digits.")).to_be_visible()
+
+
+@pytest.mark.parametrize("lie", ["leaves", "statement", "quorum"])
+async def test_what_was_not_signed_is_not_believed(explored: Explored, lie: str) -> None:
+    network, url = explored
+    async with browser() as running, tab(running, url) as page:
+        filled(network, votes=2 if lie == "quorum" else 3)
+        if lie == "leaves":
+            network.archive.put(
+                path_of(EPOCH, "leaves"), b"".join(leaf._replace(cumulative=9).encode() for leaf in OWED)
+            )
+        if lie == "statement":
+            network.archive.put(path_of(EPOCH, "statement"), encode([encode({"epoch": EPOCH}), bytes(64)]))
+        await page.goto(f"/epochs/{EPOCH}")
+        if lie == "statement":
+            await expect(page.get_by_role("alert")).to_contain_text("archive.unreadable")
+            return
+        await check(page, OWED[2].account)
+        await expect(page.get_by_text("It does not hold.")).to_be_visible()
+
+
+async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(explored: Explored) -> None:
+    network, url = explored
+    async with browser() as running, tab(running, url) as page:
+        network.market = type(network.market)(
+            **{name: type(getattr(network.market, name))() for name in network.market.__struct_fields__}
+        )
+        await page.goto("/")
+        await expect(page.get_by_text("no machine is here yet")).to_be_visible()
+        await expect(page.get_by_text(f"fallow agent join {url}")).to_be_visible()
+        await expect(page.get_by_text("No epoch is closed yet.")).to_be_visible()
+        await picture(page, "empty")
+        await page.get_by_role("link", name="Nodes").click()
+        await expect(page.get_by_text("No machine is on the market.")).to_be_visible()
+        await page.route("**/v1/**", lambda route: route.abort())
+        await page.get_by_role("link", name="Overview").click()
+        await expect(page.get_by_text("The network does not answer").first).to_be_visible()
+        await picture(page, "away")
+        await page.unroute_all()
+        await page.get_by_role("button", name="Ask again").first.click()
+        await expect(page.get_by_text("no machine is here yet")).to_be_visible()
+
+
+async def test_the_keyboard_and_the_readers_choices_are_enough(explored: Explored) -> None:
+    network, url = explored
+    async with browser() as running, tab(running, url) as page:
+        filled(network)
+        await page.goto("/")
+        await expect(page.locator("h1")).to_be_visible()
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        await page.get_by_role("link", name="Nodes").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Machines that are on the market")
+        await page.get_by_role("button", name="日本語").press("Enter")
+        await page.get_by_role("button", name="外観").press("Enter")
+        await page.reload()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("市場に出ている機器")
+        assert await page.evaluate("[document.documentElement.lang, document.documentElement.dataset.theme]") == [
+            "ja",
+            "dark",
+        ]

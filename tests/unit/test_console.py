@@ -1,0 +1,129 @@
+"""What the gateway serves for browsers, and what the explorer asks it for."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from fallow.http.console import FOLDER, MEDIA_TYPES, PAGE, built, policy
+from fallow.services.market.totals import Count
+from tests.market_world import World
+from tests.unit.fake_network import BUYER_KEY, FakeNetwork, fake_network, node_view
+from tests.unit.market_orders import accept_all, order, submit
+from tests.unit.test_docs import ROOT
+from tests.unit.test_sdk import URL
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[FakeNetwork]:
+    async with fake_network() as made:
+        yield made
+
+
+@pytest.fixture
+async def http(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=network.app)  # type: ignore[arg-type]
+    async with httpx2.AsyncClient(transport=transport, base_url=URL) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/", "/nodes", f"/nodes/{'ab' * 32}", "/epochs", "/epochs/7", "/epochs/7?from=mail"])
+async def test_every_page_is_the_one_program_under_a_strict_policy(http: httpx2.AsyncClient, path: str) -> None:
+    answer = await http.get(path)
+    assert (answer.status_code, answer.content) == (200, (FOLDER / PAGE).read_bytes())
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    said = answer.headers["Content-Security-Policy"]
+    assert said == policy()
+    assert "unsafe" not in said
+    assert "connect-src 'self';" in said
+    assert answer.headers["Cache-Control"] == "no-cache"
+    again = await http.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_built_files_are_kept_for_ever_and_named_by_their_contents(http: httpx2.AsyncClient) -> None:
+    names = [name for name in built() if name != PAGE]
+    assert {name.rpartition(".")[2] for name in names} >= {"js", "css"}
+    for name in names:
+        plain = await http.get(f"/{name}", headers={"Accept-Encoding": "identity"})
+        assert plain.content == (FOLDER / name).read_bytes()
+        assert "immutable" in plain.headers["Cache-Control"]
+        async with http.stream("GET", f"/{name}", headers={"Accept-Encoding": "gzip"}) as packed:
+            raw = b"".join([piece async for piece in packed.aiter_raw()])
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(raw) == plain.content
+        assert packed.headers["ETag"] != plain.headers["ETag"]
+
+
+def test_what_browsers_load_first_is_small() -> None:
+    scripts = [file.packed for name, file in built().items() if name.endswith(".js")]
+    assert 0 < sum(map(len, scripts)) <= 350_000
+    assert {name[name.rindex(".") :] for name in built()} <= MEDIA_TYPES.keys()
+
+
+async def test_programs_are_answered_as_before(http: httpx2.AsyncClient) -> None:
+    missing = await http.get("/nowhere")
+    assert (missing.status_code, missing.json()["code"]) == (404, "http.not_found")
+    health = await http.get("/healthz")
+    assert health.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    gone = await http.get("/assets/index-0.js")
+    assert (gone.status_code, gone.json()["code"]) == (404, "console.no_such_file")
+    assert (await http.get("/assets/..%2findex.html")).status_code in {400, 404}
+
+
+@pytest.mark.parametrize(
+    ("rpc", "allowed"),
+    [
+        ("https://rpc.example/v1/key", "https://rpc.example"),
+        ("https://rpc.example:8545", "https://rpc.example:8545"),
+        ("http://127.0.0.1:8545/", "http://127.0.0.1:8545"),
+        ("http://rpc.example", ""),
+        ("https://rpc.example; script-src *", ""),
+        ("https://*", ""),
+        ("https://rpc.example:8545@evil.example/", ""),
+        ("javascript:alert(1)", ""),
+    ],
+)
+def test_a_page_reaches_the_readers_own_rpc_and_nothing_else(rpc: str, allowed: str) -> None:
+    assert policy(rpc) == policy().replace("connect-src 'self'", f"connect-src 'self' {allowed}".rstrip())
+
+
+def test_the_sources_never_write_markup_of_others() -> None:
+    sources = [path.read_text("utf-8") for path in (ROOT / "web/src").rglob("*") if path.suffix in {".svelte", ".ts"}]
+    assert sources
+    assert [found for text in sources for found in re.findall(r"@html|innerHTML|outerHTML|document\.write", text)] == []
+
+
+async def test_one_node_and_the_market_are_shown_to_everybody(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    network.nodes = [node_view(f"{number:064x}", f"barn {number}") for number in range(3)]
+    for number in range(3):
+        path = f"/v1/nodes/{number:064x}"
+        seen = (await http.get(path)).json()
+        assert (seen["node"], seen["label"]) == (f"{number:064x}", "")  # names are told to members alone
+        member = {"Authorization": f"Bearer {BUYER_KEY}"}
+        assert (await http.get(path, headers=member)).json()["label"] == f"barn {number}"
+    unknown = await http.get(f"/v1/nodes/{'ff' * 32}")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "node.unknown")
+    assert (await http.get("/v1/market")).json()["nodes"] == {"busy": 1, "idle": 2, "offline": 1}
+
+
+def test_the_market_counts_what_is_here_and_what_of_it_is_sold(world: World) -> None:
+    submit(world, order(items=2))
+    leases = accept_all(world)
+    count = Count(world.brain, world.now)
+    for _ in count.portions():
+        pass
+    view = count.view()
+    held = [world.brain.leases[lease] for lease in leases]
+    assert view.at == world.now
+    assert sum(view.nodes.values()) == len(world.brain.floor.slots)
+    assert view.nodes["busy"] == len({lease.node for lease in held})
+    assert view.sold.cpu_milli == sum(lease.resources.cpu_milli for lease in held) > 0
+    slots = world.brain.floor.slots.values()
+    here = [slot for slot in slots if slot.life.online(world.now) and slot.offer.made.open]
+    assert view.offered.cpu_milli == sum(slot.offer.made.total.cpu_milli for slot in here)
+    assert (view.jobs_open, view.leases_open, view.owners) == (1, 2, len({slot.offer.account for slot in here}))

@@ -1,0 +1,49 @@
+/** Something that is asked for again and again, with how it stands. */
+import { Failed } from "./api";
+
+export class Live<T> {
+  value = $state.raw<T>();
+  trouble = $state.raw<Failed>();
+  /** When the value was got last, in milliseconds since 1970. */
+  at = $state(0);
+
+  readonly #load: () => Promise<T>;
+  #round = 0;
+
+  constructor(load: () => Promise<T>) {
+    this.#load = load;
+  }
+
+  /** Asks now. What is there stays until an answer is. */
+  async refresh(): Promise<void> {
+    this.#round += 1;
+    const mine = this.#round;
+    try {
+      const value = await this.#load();
+      if (mine !== this.#round) return;
+      this.value = value;
+      this.trouble = undefined;
+      this.at = Date.now();
+    } catch (error) {
+      if (mine !== this.#round) return;
+      this.trouble = error instanceof Failed ? error : new Failed("console", String(error));
+    }
+  }
+}
+
+/** Keeps it fresh for as long as the component is there; a page that nobody sees asks nothing. */
+export function live<T>(load: () => Promise<T>, everyMs = 0): Live<T> {
+  const made = new Live(load);
+  $effect(() => {
+    void made.refresh();
+    if (!everyMs) return;
+    const look = () => void (document.hidden || made.refresh());
+    const timer = setInterval(look, everyMs);
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", look);
+    };
+  });
+  return made;
+}

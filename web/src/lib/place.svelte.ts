@@ -1,0 +1,34 @@
+/** Which page is shown: the address decides. */
+
+let path = $state(location.pathname);
+let query = $state.raw(new URLSearchParams(location.search));
+
+function look(): void {
+  path = location.pathname;
+  query = new URLSearchParams(location.search);
+}
+
+addEventListener("popstate", look);
+
+/** Follows links to pages of the console without loading everything anew. */
+export function follow(event: MouseEvent): void {
+  const link = (event.target as Element | null)?.closest("a");
+  const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.defaultPrevented;
+  if (!link || !plain || link.origin !== location.origin || link.target || link.hasAttribute("download")) return;
+  if (link.pathname.startsWith("/v1/") || (link.hash && link.pathname === location.pathname)) return;
+  event.preventDefault();
+  if (link.href === location.href) return;
+  history.pushState(null, "", link.href);
+  look();
+  scrollTo(0, 0);
+  document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
+}
+
+export const place = {
+  get path() {
+    return path;
+  },
+  get query() {
+    return query;
+  },
+};

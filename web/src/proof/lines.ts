@@ -1,0 +1,45 @@
+/** What each node's records came to in an epoch: see src/fallow/domain/epochs/lines.py. */
+import { decode } from "cborg";
+
+import { amount, hex } from "./bytes";
+
+export interface Line {
+  vertical: string;
+  node: string;
+  account: string;
+  units: bigint;
+  score: bigint;
+  usage: bigint;
+  incentive: bigint;
+  verdicts: [string, string, number][];
+}
+
+type Row = [string, Uint8Array, Uint8Array, number | bigint, number | bigint, Uint8Array, Uint8Array, unknown, Line["verdicts"]];
+
+const LENGTH_BYTES = 4;
+
+/** Reads the file `lines`: pieces of CBOR, each behind four bytes of length. */
+export function lines(data: Uint8Array): Line[] {
+  const found: Line[] = [];
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  for (let at = 0; at < data.length; ) {
+    const end = at + LENGTH_BYTES + view.getUint32(at);
+    const [, rows] = decode(data.subarray(at + LENGTH_BYTES, end)) as [string, Row[]];
+    for (const row of rows) found.push(line(row));
+    at = end;
+  }
+  return found;
+}
+
+function line([vertical, node, account, units, score, usage, incentive, , verdicts]: Row): Line {
+  return {
+    vertical,
+    node: hex(node),
+    account: `0x${hex(account)}`,
+    units: BigInt(units),
+    score: BigInt(score),
+    usage: amount(usage),
+    incentive: amount(incentive),
+    verdicts,
+  };
+}

@@ -1,0 +1,86 @@
+/** An epoch's statement as the network signed it: see src/fallow/domain/epochs/statement.py. */
+import { ed25519 } from "@noble/curves/ed25519.js";
+import { decode } from "cborg";
+
+import { joined, sha256, text, unhex } from "./bytes";
+
+export interface NamedFile {
+  name: string;
+  size: number;
+  sha256: Uint8Array;
+  count: number;
+}
+
+export interface Policy {
+  name: string;
+  version: number;
+  digest: Uint8Array;
+  parameters: Record<string, unknown>;
+}
+
+export interface Statement {
+  net: string;
+  epoch: number;
+  from_ms: number;
+  until_ms: number;
+  manifest: Uint8Array;
+  previous: Uint8Array;
+  files: NamedFile[];
+  policies: Policy[];
+  totals: Record<string, Uint8Array>;
+  root: Uint8Array;
+  leaf_count: number;
+  revision: number;
+  settlement_total: Uint8Array;
+  token_total: Uint8Array;
+  settlement: Uint8Array;
+  token: Uint8Array;
+  chain_id: number;
+  contract: Uint8Array;
+  validators: Uint8Array[];
+  seed: Uint8Array;
+}
+
+export class Broken extends Error {}
+
+const TAG = text("fallow/statement/1\0");
+const NONE_32 = new Uint8Array(32);
+const NONE_20 = new Uint8Array(20);
+
+const DEFAULTS = {
+  previous: NONE_32,
+  files: [],
+  policies: [],
+  totals: {},
+  root: NONE_32,
+  leaf_count: 0,
+  revision: 0,
+  settlement_total: NONE_32,
+  token_total: NONE_32,
+  settlement: NONE_20,
+  token: NONE_20,
+  chain_id: 0,
+  contract: NONE_20,
+  validators: [],
+  seed: new Uint8Array(0),
+};
+
+/** Reads a statement's file. Raises Broken unless the network's key (hex) signed it, for this epoch. */
+export function open(sealed: Uint8Array, networkKey: string, epoch: number): Statement {
+  const [body, signature] = decode(sealed) as [Uint8Array, Uint8Array];
+  if (!ed25519.verify(signature, joined(TAG, body), unhex(networkKey))) {
+    throw new Broken("the network's key did not sign this statement");
+  }
+  const said: Statement = { ...DEFAULTS, ...(decode(body) as Statement) };
+  if (said.epoch !== epoch) throw new Broken(`this is the statement of epoch ${said.epoch}`);
+  return said;
+}
+
+/** Raises Broken unless the statement names this very file. */
+export function check(said: Statement, name: string, data: Uint8Array): void {
+  const named = said.files.find((file) => file.name === name);
+  const digest = sha256(data);
+  if (named?.size !== data.length || !named.sha256.every((byte, at) => byte === digest[at])) {
+    throw new Broken(`${name} is not the file that was signed for`);
+  }
+}

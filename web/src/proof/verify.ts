@@ -1,0 +1,133 @@
+/** Checks in the reader's own browser that an account is owed what an epoch's root says. */
+import { Failed, file } from "../lib/api";
+import { amount, hex, isNothing, same, sha256, unhex } from "./bytes";
+import { Rpc } from "./rpc";
+import { check, open, type Statement } from "./statement";
+import { build, leaves, proof, proves, type Leaf } from "./tree";
+import { digest, quorum, signs } from "./votes";
+
+export const LEAVES_BYTES_MAX = 8 << 20;
+const STATEMENT_BYTES_MAX = 1 << 20;
+const VOTE_BYTES_MAX = 4096;
+
+export type Trust = "self" | "validators" | "chain";
+
+export interface Step {
+  what: "statement" | "leaves" | "root" | "votes" | "chain";
+  ok: boolean;
+  /** Numbers and names for the step's sentence. */
+  told: Record<string, string | number>;
+}
+
+export interface Owed {
+  asset: string;
+  amount: bigint;
+}
+
+export interface Verified {
+  ok: boolean;
+  trust: Trust;
+  steps: Step[];
+  owed: Owed[];
+}
+
+export interface Sealed {
+  said: Statement;
+  /** SHA-256 of its file. */
+  hash: Uint8Array;
+}
+
+/** The statement of an epoch, whose signature holds. Raises Failed or Broken. */
+export async function statement(epoch: number, networkKey: string): Promise<Sealed> {
+  const sealed = await file(epoch, "statement", STATEMENT_BYTES_MAX);
+  return { said: open(sealed, networkKey, epoch), hash: sha256(sealed) };
+}
+
+export interface Asked {
+  epoch: number;
+  account: string;
+  networkKey: string;
+  operator: string;
+  rpc: string;
+}
+
+/** Runs all checks and tells each as it is done; a check that does not hold is the last. */
+export async function verify(asked: Asked, tell: (step: Step) => void): Promise<Verified> {
+  const steps: Step[] = [];
+  const done = (step: Step): boolean => {
+    steps.push(step);
+    tell(step);
+    return step.ok;
+  };
+  const failed: Verified = { ok: false, trust: "self", steps, owed: [] };
+  let what: Step["what"] = "statement";
+  try {
+    const { said, hash } = await statement(asked.epoch, asked.networkKey);
+    done({ what, ok: true, told: { key: asked.networkKey, net: said.net } });
+    what = "leaves";
+    const data = await file(asked.epoch, "leaves", LEAVES_BYTES_MAX);
+    check(said, "leaves", data);
+    const all = leaves(data);
+    done({ what, ok: true, told: { count: all.length } });
+    what = "root";
+    const mine = all.filter((leaf) => same(leaf.account, unhex(asked.account)));
+    const steps_up = climb(said, all, mine);
+    if (!done({ what, ok: steps_up >= 0, told: { root: hex(said.root), hashes: steps_up, leaves: mine.length } })) {
+      return failed;
+    }
+    const owed = mine.map((leaf) => ({ asset: `0x${hex(leaf.asset)}`, amount: amount(leaf.cumulative) }));
+    const voted = await votes(said, hash, asked.operator);
+    if (voted) done(voted.step);
+    let trust: Trust = voted?.independent ? "validators" : "self";
+    if (asked.rpc) {
+      what = "chain";
+      if (!done(await chain(said, asked.rpc))) return { ...failed, owed };
+      trust = "chain";
+    }
+    return { ok: steps.every((step) => step.ok), trust, steps, owed };
+  } catch (error) {
+    const why = error instanceof Failed && error.code === "offline" ? "offline" : String((error as Error).message);
+    done({ what, ok: false, told: { why } });
+    return failed;
+  }
+}
+
+/** How many hashes lead from each leaf to the root at most; -1 where one of them does not, or there is none. */
+function climb(said: Statement, all: readonly Leaf[], mine: readonly Leaf[]): number {
+  if (!mine.length || isNothing(said.root)) return -1;
+  const tree = build(all);
+  const ways = mine.map((leaf) => ({ leaf, way: proof(tree, leaf) }));
+  return ways.every(({ leaf, way }) => way && proves(said.root, leaf, way))
+    ? Math.max(...ways.map(({ way }) => way?.length ?? 0))
+    : -1;
+}
+
+async function votes(said: Statement, hash: Uint8Array, operator: string) {
+  const validators = said.validators;
+  if (!validators.length) return undefined;
+  const about = digest(said, hash);
+  const held = await Promise.all(validators.map((validator) => voted(said.epoch, validator, about)));
+  const signed = held.filter(Boolean).length;
+  const needed = quorum(validators.length);
+  const alone = validators.length === 1 && `0x${hex(validators[0] as Uint8Array)}` === operator.toLowerCase();
+  const step: Step = { what: "votes", ok: signed >= needed, told: { signed, of: validators.length, needed } };
+  return { step, independent: step.ok && !alone };
+}
+
+async function voted(epoch: number, validator: Uint8Array, about: Uint8Array): Promise<boolean> {
+  try {
+    return signs(await file(epoch, `votes/0x${hex(validator)}`, VOTE_BYTES_MAX), validator, about);
+  } catch (error) {
+    if (error instanceof Failed && error.status === 404) return false;
+    throw error;
+  }
+}
+
+async function chain(said: Statement, url: string): Promise<Step> {
+  const rpc = new Rpc(url, said.contract);
+  const id = await rpc.chainId();
+  if (id !== said.chain_id) return { what: "chain", ok: false, told: { chain: id, expected: said.chain_id } };
+  const { root } = await rpc.root(said.epoch);
+  const told = { chain: id, contract: `0x${hex(said.contract)}`, root: hex(root) };
+  return { what: "chain", ok: same(root, said.root), told };
+}
