@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
 from fallow.domain.encoding import encode
@@ -21,13 +22,16 @@ from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
 from tests.capability import require
 from tests.closed_epochs import ADDRESSES, SETTLEMENT, VALIDATORS, ClosedEpoch
 from tests.epoch_files import Node
+from tests.instant_chain import CHAIN_ID
 from tests.network import Net, until_async
 from tests.programs import SECOND
+from tests.settled_world import settled_world
 from tests.unit.fake_network import FakeNetwork, fake_network, node_view
 
 pytestmark = pytest.mark.xdist_group("console")
 
 EPOCH = 7
+RPC = "https://rpc.example"
 OWED = [Leaf(bytes([n]) * 20, SETTLEMENT, n * 1_250_000) for n in range(1, 6)]
 HOSTILE = "<img src=x onerror=\"document.title='stolen'\">\u202e</td><script>document.title='stolen'</script>"
 
@@ -209,6 +213,45 @@ async def test_what_was_not_signed_is_not_believed(explored: Explored, lie: str)
             return
         await check(page, OWED[2].account)
         await expect(page.get_by_text("It does not hold.")).to_be_visible()
+
+
+@pytest.mark.parametrize("root", ["sent", "missing"])
+async def test_the_contract_is_asked_through_the_readers_own_rpc(explored: Explored, root: str) -> None:
+    """A real contract in this process; the page reaches the RPC in its address, which the browser's policy lets it."""
+    world = await settled_world()
+    for name, data in world.close(EPOCH, {leaf.account: leaf.cumulative for leaf in OWED}).files.items():
+        world.archive.put(path_of(EPOCH, name), data)
+        explored.network.archive.put(path_of(EPOCH, name), data)
+    if root == "sent":
+        await world.fund(sum(leaf.cumulative for leaf in OWED))
+        assert await world.publisher().look() == 1
+
+    async def answer(route: Route) -> None:
+        asked = json.loads(route.request.post_data or "")
+        if asked["method"] == "eth_chainId":
+            said = hex(CHAIN_ID)
+        else:
+            (call, _) = asked["params"]
+            said = "0x" + (await world.chain.call(bytes.fromhex(call["to"][2:]), bytes.fromhex(call["data"][2:]))).hex()
+        headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "content-type"}
+        await route.fulfill(json={"jsonrpc": "2.0", "id": 1, "result": said}, headers=headers)
+
+    async with browser() as running, tab(running, explored.url, others=(RPC,)) as page:
+        await page.route(f"{RPC}/**", answer)
+        await page.goto(f"/epochs/{EPOCH}")
+        await page.get_by_label("Your own RPC").fill(f"{RPC}/key")
+        await page.get_by_role("button", name="Use it").click()
+        await expect(page.get_by_text(f"The chain is asked through {RPC}/key")).to_be_visible()
+        await check(page, OWED[2].account)
+        if root == "sent":
+            await expect(
+                page.get_by_text(f"The contract 0x{world.made.distributor.hex()} on chain {CHAIN_ID}")
+            ).to_be_visible()
+            await expect(page.get_by_text("Independent: the contract on the chain")).to_be_visible()
+            await picture(page, "independent")
+        else:
+            await expect(page.get_by_text("The contract does not have this root.")).to_be_visible()
+            await expect(page.get_by_text("It does not hold.")).to_be_visible()
 
 
 async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(explored: Explored) -> None:

@@ -14,7 +14,7 @@ const kept = new Map<string, Promise<Sealed>>();
 /** A statement never changes: it is asked for once. */
 function once(view: EpochView, network: Network): Promise<Sealed> {
   const key = `${view.epoch} ${view.statement}`;
-  const known = kept.get(key) ?? statement(view.epoch, network.public_key);
+  const known = kept.get(key) ?? statement(view.epoch, network);
   kept.set(key, known);
   known.catch(() => kept.delete(key));
   return known;

@@ -65,14 +65,22 @@ const DEFAULTS = {
   seed: new Uint8Array(0),
 };
 
-/** Reads a statement's file. Raises Broken unless the network's key (hex) signed it, for this epoch. */
-export function open(sealed: Uint8Array, networkKey: string, epoch: number): Statement {
+/** A network, by its name and the key (hex) that signs for it. */
+export interface Signer {
+  net: string;
+  public_key: string;
+}
+
+/** Reads a statement's file. Raises Broken unless the network's key signed it, for this network and epoch. */
+export function open(sealed: Uint8Array, network: Signer, epoch: number): Statement {
   const [body, signature] = decode(sealed) as [Uint8Array, Uint8Array];
-  if (!ed25519.verify(signature, joined(TAG, body), unhex(networkKey))) {
+  if (!ed25519.verify(signature, joined(TAG, body), unhex(network.public_key))) {
     throw new Broken("the network's key did not sign this statement");
   }
   const said: Statement = { ...DEFAULTS, ...(decode(body) as Statement) };
-  if (said.epoch !== epoch) throw new Broken(`this is the statement of epoch ${said.epoch}`);
+  if (said.net !== network.net || said.epoch !== epoch) {
+    throw new Broken(`this is the statement of epoch ${said.epoch} of ${said.net}`);
+  }
   return said;
 }
 

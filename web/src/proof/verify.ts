@@ -2,7 +2,7 @@
 import { Failed, file } from "../lib/api";
 import { amount, hex, isNothing, same, sha256, unhex } from "./bytes";
 import { Rpc } from "./rpc";
-import { check, open, type Statement } from "./statement";
+import { check, open, type Signer, type Statement } from "./statement";
 import { build, leaves, proof, proves, type Leaf } from "./tree";
 import { digest, quorum, signs } from "./votes";
 
@@ -38,15 +38,15 @@ export interface Sealed {
 }
 
 /** The statement of an epoch, whose signature holds. Raises Failed or Broken. */
-export async function statement(epoch: number, networkKey: string): Promise<Sealed> {
+export async function statement(epoch: number, network: Signer): Promise<Sealed> {
   const sealed = await file(epoch, "statement", STATEMENT_BYTES_MAX);
-  return { said: open(sealed, networkKey, epoch), hash: sha256(sealed) };
+  return { said: open(sealed, network, epoch), hash: sha256(sealed) };
 }
 
 export interface Asked {
   epoch: number;
   account: string;
-  networkKey: string;
+  network: Signer;
   operator: string;
   rpc: string;
 }
@@ -62,8 +62,8 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
   const failed: Verified = { ok: false, trust: "self", steps, owed: [] };
   let what: Step["what"] = "statement";
   try {
-    const { said, hash } = await statement(asked.epoch, asked.networkKey);
-    done({ what, ok: true, told: { key: asked.networkKey, net: said.net } });
+    const { said, hash } = await statement(asked.epoch, asked.network);
+    done({ what, ok: true, told: { key: asked.network.public_key, net: said.net } });
     what = "leaves";
     const data = await file(asked.epoch, "leaves", LEAVES_BYTES_MAX);
     check(said, "leaves", data);
@@ -71,8 +71,8 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
     done({ what, ok: true, told: { count: all.length } });
     what = "root";
     const mine = all.filter((leaf) => same(leaf.account, unhex(asked.account)));
-    const steps_up = climb(said, all, mine);
-    if (!done({ what, ok: steps_up >= 0, told: { root: hex(said.root), hashes: steps_up, leaves: mine.length } })) {
+    const hashes = climb(said, all, mine);
+    if (!done({ what, ok: hashes >= 0, told: { root: hex(said.root), hashes, leaves: mine.length } })) {
       return failed;
     }
     const owed = mine.map((leaf) => ({ asset: `0x${hex(leaf.asset)}`, amount: amount(leaf.cumulative) }));
