@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.capability import CHROMIUM, require
 
@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "build" / "console"
 AXE = ROOT / "web/node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+BOUND_MS = 60_000
+"""For anything that takes a moment: the machine may be busy."""
+
 PHONE = {"width": 390, "height": 844}
 
 
@@ -37,6 +40,8 @@ async def browser() -> AsyncIterator[Browser]:
 async def tab(running: Browser, url: str, *, others: tuple[str, ...] = (), **options: Any) -> AsyncIterator[Page]:
     """A window of its own. At its end nothing may have been complained about, and no host asked but `url`, `others`."""
     async with await running.new_context(base_url=url, **{"locale": "en-GB", **options}) as context:
+        context.set_default_timeout(BOUND_MS)
+        expect.set_options(timeout=BOUND_MS)
         page = await context.new_page()
         complaints: list[str] = []
         asked: list[str] = []

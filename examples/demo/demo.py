@@ -399,6 +399,7 @@ def stay_open(network: dict[str, Any]) -> None:
     """Leave the network running until Ctrl-C."""
     url, key = network["url"], network["buyer_key"]
     console.rule("The network stays open. Ctrl-C ends it.")
+    console.print(f"  in a browser: {url}")
     console.print(f"  export FALLOW_URL={url} FALLOW_API_KEY={key}", soft_wrap=True)
     console.print("  .venv/bin/fallow nodes\n  .venv/bin/fallow job ls\n  .venv/bin/fallow bill")
     try:
