@@ -53,7 +53,7 @@ BY_ISSUANCE = msgspec.structs.replace(
 YEARLY = msgspec.structs.replace(
     BY_ISSUANCE, schedule=Yearly(first_year=(10**15).to_bytes(32), keep_ppm=500_000, epochs_a_year=2), price=3_000_000
 )
-BURNING = msgspec.structs.replace(YEARLY, model="burn_and_mint", net_cap=(10**13).to_bytes(32))
+BURNING = msgspec.structs.replace(YEARLY, model="burn_and_mint", net_cap=(10**13).to_bytes(32), feeds=sorted(ACCOUNTS))
 HOLDING = msgspec.structs.replace(WORK_ONLY, held=Held(withheld_ppm=[750_000, 333_333], step=1, release=2))
 VESTING = msgspec.structs.replace(
     BY_ISSUANCE, vesting=3, held=Held(withheld_ppm=[500_000], step=1, release=3, parts="incentive")

@@ -181,14 +181,14 @@ def test_only_the_network_says_what_the_chain_has_and_nobody_what_another_signed
     said = sign_text(other, price_text(NET, 5, 0, at))
     quote = PriceReported(feed=address_of(other), price_microusd=5, doubt_microusd=0, at_ms=at, signature=said)
     records, rejected = epochs.epoch(epochs.staked(ANN, UNIT), quote, take(0, 1), node=NODES[0])
-    assert (rejected, records.quotes, records.rows()) == (
+    assert (rejected, records.happened, records.rows()) == (
         ["chain.not_the_network"] * 3, [], {SECTION: [], POOLS: [], HOLDERS: [], TAKES: []},
     )  # fmt: skip
     forged = PriceReported(feed=ANN, price_microusd=5, doubt_microusd=0, at_ms=at, signature=said)
     _, rejected = epochs.epoch(forged, take(0, 1, key=other), take(0, 1, net="another"))
     assert rejected == ["price.signature", "stake.signature", "stake.signature"]
     records, rejected = epochs.epoch(quote)
-    assert ([one.price for one in records.quotes], rejected) == ([5], [])
+    assert (records.happened, rejected) == ([(5, quote)], [])
 
 
 def test_no_pool_gives_out_more_than_came_in() -> None:

@@ -16,12 +16,22 @@ from fallow.domain.epochs.keeping import keep
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, Tally
 from fallow.domain.epochs.models import MODELS
 from fallow.domain.epochs.network_line import network_line
-from fallow.domain.epochs.rules import BURN_AND_MINT, NONE, ROUNDING, WORK_ONLY, Rules, plain_rules, read_rules
+from fallow.domain.epochs.rules import (
+    BURN_AND_MINT,
+    NONE,
+    ROUNDING,
+    WORK_ONLY,
+    Rules,
+    plain_rules,
+    policies_of,
+    read_rules,
+    rules_of,
+)
 from fallow.domain.epochs.shares import fees_that_count, incentives_of
 from fallow.domain.epochs.state import Row
 from fallow.domain.errors import InvalidInput
 from fallow.domain.records import to_builtins
-from fallow.domain.rewards.oracle import Quote
+from fallow.domain.rewards.oracle import Guard, Quote
 from fallow.domain.rewards.pools import ByDate, Yearly
 from fallow.domain.rewards.schedules import Held
 from fallow.domain.rewards.usage import Use
@@ -155,6 +165,10 @@ def test_what_came_back_of_fees_counts_for_nothing_now_and_later() -> None:
 
 def test_an_operator_names_a_model_or_writes_a_file(tmp_path: Path) -> None:
     assert [read_rewards(Settings(preset="public", rewards=name)) for name in MODELS] == list(MODELS.values())
+    feeds = ",".join(f"0x{digit * 40}" for digit in "1234")
+    priced = read_rewards(Settings(preset="public", price_feeds=feeds, price_age_s=60, price_jump_ppm=7))
+    assert (len(priced.feeds), priced.guard) == (4, Guard(sources_min=3, age_max_ms=60_000, jump_max_ppm=7))
+    assert rules_of(policies_of(priced, {}), {}) == (priced, {})
     assert [read_rewards(Settings(preset=preset)).model for preset in ("lab", "public")] == [NONE, WORK_ONLY]
     file = tmp_path / "rewards.toml"
     file.write_text(

@@ -6,10 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from fallow.bootstrap.settings import PUBLIC, Settings
 from fallow.domain.epochs.models import MODELS
 from fallow.domain.epochs.rules import NONE, WORK_ONLY, Rules, plain_rules
 from fallow.domain.errors import InvalidInput
+from fallow.domain.price_facts import read_feeds
+from fallow.domain.rewards.oracle import guard_of
 
 PRESETS: Final = {PUBLIC: WORK_ONLY}
 """The token models of presets; the others have none."""
@@ -17,6 +21,8 @@ PRESETS: Final = {PUBLIC: WORK_ONLY}
 
 def read_rewards(settings: Settings) -> Rules:
     """Read the rules that the settings name: a model, or a file with a model and what is different from it.
+
+    Where the settings name feeds of the price, these and their guard take the place of the rules'.
 
     Raises:
         InvalidInput: `settings.rewards`: no such model or file, or tokens without a chain; `epoch.rules`: a rule in it
@@ -29,7 +35,11 @@ def read_rewards(settings: Settings) -> Rules:
             f"The preset {settings.preset} has no chain, and so no token.",
             f"Take the preset {PUBLIC}, or rewards={NONE}.",
         )
-    return rules
+    feeds = read_feeds(settings.price_feeds)
+    if not feeds:
+        return rules
+    guard = guard_of(len(feeds), age_max_ms=settings.price_age_s * 1000, jump_max_ppm=settings.price_jump_ppm)
+    return msgspec.structs.replace(rules, feeds=feeds, guard=guard)
 
 
 def read_model(name: str) -> Rules:

@@ -67,9 +67,7 @@ from fallow.domain.encoding import tagged_hash
 from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.identity import address
-from fallow.domain.price_facts import read_feeds
 from fallow.domain.records import SALT_BYTES
-from fallow.domain.rewards.oracle import guard_of
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
 from fallow.ports.rpc import Empty, call
@@ -301,12 +299,11 @@ def _takes(ground: Ground) -> Takes:
 
 
 def _burns(ground: Ground) -> Burns:
-    settings = ground.settings
-    feeds = read_feeds(settings.price_feeds)
+    rules = read_rewards(ground.settings)
     return Burns(
         net=ground.place.net,
-        feeds=feeds,
-        guard=guard_of(len(feeds), age_max_ms=settings.price_age_s * 1000, jump_max_ppm=settings.price_jump_ppm),
+        feeds=rules.feeds,
+        guard=rules.guard,
         bus=ground.bus,
         clock=ground.clock,
         database=ground.database,

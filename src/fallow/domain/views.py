@@ -657,7 +657,7 @@ class NetworkLineView(View, frozen=True, kw_only=True):
     Amounts of the token are texts, in its smallest unit: `minted` for providers, `burned`, `net` of both, and the
     `supply` after it. `revenue_microusd` are fees in credits that somebody paid for; `coverage_ppm` is that over what
     was minted, at `price_microusd` for 10^18 units; None where nothing was. `held`, `vesting` and `forfeited` are sums
-    until then.
+    until then. Of burned credits, `unsound_microusd` follow from no burn at a price that held: there must be none.
     """
 
     usage_microusd: int
@@ -673,6 +673,9 @@ class NetworkLineView(View, frozen=True, kw_only=True):
     held: str
     vesting: str
     forfeited: str
+    delegated: str = "0"
+    burned_credits_microusd: int = 0
+    unsound_microusd: int = 0
 
 
 class EpochView(View, frozen=True, kw_only=True):

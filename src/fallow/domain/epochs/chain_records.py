@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from fallow.domain.chain_facts import CHAIN_FACTS, ChainBurned
+from fallow.domain.epochs.burning import Happened
 from fallow.domain.epochs.metering import ACCEPTED, Found
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.stakes import Stakes
 from fallow.domain.epochs.state import Row
-from fallow.domain.identity import address_text
 from fallow.domain.price_facts import BurnCredited, PriceAccepted, PriceReported, price_text
-from fallow.domain.rewards.oracle import Quote
+from fallow.domain.records import Body
 from fallow.domain.stake_facts import StakeTake, take_text
 from fallow.domain.verification import Verdict
 from fallow.domain.wallets import signer_of
@@ -27,11 +27,11 @@ _FACTS: Final = {fact.kind: fact for fact in CHAIN_FACTS}
 
 
 class ChainRecords:
-    """`burned` units of the token and `quotes` of its price in the epoch, and the `stakes` after it."""
+    """`burned` units of the token in the epoch, what `happened` to its price and burns, and the `stakes` after it."""
 
     def __init__(self, net: str, network: bytes, carried: Mapping[str, Sequence[Row]]) -> None:
         self.burned = 0
-        self.quotes: list[Quote] = []
+        self.happened: list[Happened] = []
         self.stakes = Stakes(carried)
         self._net = net
         self._network = network
@@ -40,9 +40,13 @@ class ChainRecords:
     @property
     def takes(self) -> dict[str, Callable[[Filed], Found]]:
         """What takes records of each kind. InvalidInput of any of them rejects the record."""
-        said = {PriceReported.kind: self._quote, StakeTake.kind: self._take}
-        noted = dict.fromkeys((PriceAccepted.kind, BurnCredited.kind), lambda _: ACCEPTED)
-        kinds: dict[str, Callable[[Filed], Found]] = {**dict.fromkeys(_FACTS, self._happened), **said, **noted}
+        kinds: dict[str, Callable[[Filed], Found]] = {
+            **dict.fromkeys(_FACTS, self._on_chain),
+            PriceReported.kind: self._quote,
+            PriceAccepted.kind: self._accepted,
+            BurnCredited.kind: self._credited,
+            StakeTake.kind: self._take,
+        }
         return {kind: self._by_network(take) for kind, take in kinds.items()}
 
     def rows(self) -> dict[str, list[Row]]:
@@ -58,13 +62,14 @@ class ChainRecords:
 
         return taken
 
-    def _happened(self, filed: Filed) -> Found:
+    def _on_chain(self, filed: Filed) -> Found:
         fact = filed.record.read(_FACTS[filed.record.kind])
         if fact.position <= self._after:
             return Found(Verdict.REJECTED, "chain.order")
         self._after = fact.position
         if isinstance(fact, ChainBurned):
             self.burned += int.from_bytes(fact.amount)
+            self._note(filed, fact)
         return self.stakes.see(fact)
 
     def _quote(self, filed: Filed) -> Found:
@@ -72,7 +77,16 @@ class ChainRecords:
         text = price_text(self._net, said.price_microusd, said.doubt_microusd, said.at_ms)
         if signer_of(text, said.signature) != said.feed:
             return Found(Verdict.REJECTED, "price.signature")
-        self.quotes.append(Quote(address_text(said.feed), said.at_ms, said.price_microusd, said.doubt_microusd))
+        return self._note(filed, said)
+
+    def _accepted(self, filed: Filed) -> Found:
+        return self._note(filed, filed.record.read(PriceAccepted))
+
+    def _credited(self, filed: Filed) -> Found:
+        return self._note(filed, filed.record.read(BurnCredited))
+
+    def _note(self, filed: Filed, body: Body) -> Found:
+        self.happened.append((filed.record.at, body))
         return ACCEPTED
 
     def _take(self, filed: Filed) -> Found:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fallow.domain.chart import Credit
+from fallow.domain.epochs.burning import replay
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.economy import SECTION as ECONOMY
 from fallow.domain.epochs.economy import pool_of, read_economy
@@ -72,7 +73,8 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     uses, returned = fees_that_count(read.tallies, read_returned(opening.carried), rules)
     economy = counted(read_economy(opening.carried), read.tallies, rules)
     chain = core.chain
-    economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, chain.burned, chain.quotes, epoch.until_ms)
+    burns = replay(chain.happened, opening.carried, rules.feeds, rules.guard)
+    economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, chain.burned, burns.quotes, epoch.until_ms)
     bought = Counter(incentives_of(uses, scores, rules, pool))
     unsold = unsold_of(read.tallies, scores, bought, rules, pool)
     incentive = Counter(bought)
@@ -110,6 +112,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
             **kept.carried,
             **chain.rows(),
             PAYEES: core.payees.rows(epoch.until_ms),
+            **burns.rows(),
             ECONOMY: economy.rows(),
             RETURNED: returned_rows(returned),
         },
@@ -121,6 +124,8 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
         **({"incentive.unsold": sum(unsold.values())} if unsold else {}),
         "minted": state.minted,
         "burned": chain.burned,
+        "burned.credited": burns.credited,
+        "burned.unsound": burns.unsound,
         "delegated": (shared - earned).total(),
         "burned_ever": economy.burned,
         "price": pool.price,

@@ -30,4 +30,7 @@ def network_line(totals: Mapping[str, bytes]) -> NetworkLineView:
         held=str(of("held.incentive")),
         vesting=str(of("vesting")),
         forfeited=str(of("forfeited.incentive")),
+        delegated=str(of("delegated")),
+        burned_credits_microusd=of("burned.credited"),
+        unsound_microusd=of("burned.unsound"),
     )

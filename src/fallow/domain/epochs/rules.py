@@ -46,7 +46,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `model` says what `token` is: "none" (no incentives), "work_only" (minted by `schedule` for verified work alone, at
     the fixed `price` in micro-US-dollars for 10^18 units), or "burn_and_mint" (also what is burned may be minted again,
-    smoothed and at most `net_cap` units an epoch; the price is what sources say, under `guard`).
+    smoothed and at most `net_cap` units an epoch; the price is what `feeds` say, under `guard`).
 
     An incentive is at most `cap_ppm` millionths of the fees that were paid and did not come back; of fees for what only
     a gateway attests, at most `attested_ppm`. `weights` are those of the verticals, 1 where none is named; a pool is
@@ -67,6 +67,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     price: Positive = 1_000_000
     net_cap: Amount = bytes(32)
     guard: Guard = Guard()
+    feeds: Annotated[list[Address], Meta(max_length=31)] = []
     cap_ppm: Ppm = 500_000
     attested_ppm: Ppm = 100_000
     held: Held = Held()

@@ -111,7 +111,7 @@ class Burns:
             if last is not None and quote.at_ms < last.at_ms + GAP_MS:
                 raise TooMuch("price.too_often", f"A feed says a price at most every {GAP_MS // 1000} seconds.")
             await self._store.save(tx, heard)
-            await self._record(tx, body)
+            await self._record(tx, now, body)
             return await self._view(tx, heard)
 
     async def accept(self, accepted: calls.AcceptPrice) -> PriceView:
@@ -120,14 +120,15 @@ class Burns:
         Raises:
             Conflict: what the feeds say is too far from it, too.
         """
+        now = self._clock.now_ms()
         async with self._database.transaction() as tx:
             oracle = msgspec.structs.replace(await self._oracle(tx), held=accepted.price_microusd)
             try:
-                oracle.price(self._guard, self._clock.now_ms())
+                oracle.price(self._guard, now)
             except Unavailable as error:
                 raise Conflict("price.not_so", f"That is not what the feeds say. {error.message}") from error
             await self._store.save(tx, oracle)
-            await self._record(tx, PriceAccepted(price_microusd=accepted.price_microusd))
+            await self._record(tx, now, PriceAccepted(price_microusd=accepted.price_microusd))
             return await self._view(tx, oracle)
 
     async def price(self, _: dict[str, str]) -> PriceView:
@@ -144,11 +145,11 @@ class Burns:
         async with self._database.transaction() as tx:
             if not await self._store.count(tx):
                 return 0
-            price = (await self._oracle(tx)).price(self._guard, self._clock.now_ms())
+            oracle, now = await self._oracle(tx), self._clock.now_ms()
+            price = oracle.price(self._guard, now)
             burns = await self._store.take(tx, BURNS_MAX)
             await self._post(tx, burns, price)
-            for each in burns:
-                await self._record(tx, _credited(each, price))
+            await self._record(tx, now, *(_credited(each, price) for each in burns))
         for account in {each.account for each in burns}:
             await self._bus.publish(calls.CREDITED, address_text(account).encode())
         return len(burns)
@@ -166,8 +167,9 @@ class Burns:
         oracle = await self._store.oracle(tx)
         return Oracle({feed: quote for feed, quote in oracle.quotes.items() if feed in self._feeds}, oracle.held)
 
-    async def _record(self, tx: Transaction, body: Body) -> None:
-        await self._decisions.add(tx, [Decision(self._clock.now_ms(), body)])
+    async def _record(self, tx: Transaction, at: int, *bodies: Body) -> None:
+        """The time is that at which the price was looked at: with it the fold comes to the same one."""
+        await self._decisions.add(tx, [Decision(at, body) for body in bodies])
 
     async def _view(self, tx: Transaction, oracle: Oracle) -> PriceView:
         price, why = None, ""
