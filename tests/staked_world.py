@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 
 import httpx2
@@ -17,13 +18,16 @@ from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.domain.chain_events import CONTRACTS
 from fallow.domain.chain_facts import ChainFact
 from fallow.domain.chart import network_accounts
+from fallow.domain.epochs.ballots import evidence_name
 from fallow.domain.epochs.distributor import Claim, claim_call
+from fallow.domain.epochs.manifest import path_of
 from fallow.domain.epochs.quorum import Vote
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.transactions import call_data
 from fallow.domain.views import NetworkView
 from fallow.domain.wallets import address_of
 from fallow.http.app import create_app
+from fallow.ports.archive import whole
 from fallow.services.sender.slashing import Slasher
 from fallow.services.sender.vault import Vault
 from fallow.services.settle.chain_events import ChainEvents
@@ -138,3 +142,20 @@ class World:
 def proof(leaves: list[Leaf], at: int) -> list[bytes]:
     """Of two leaves, each is the other's proof."""
     return [leaf.hash for place, leaf in enumerate(leaves) if place != at]
+
+
+def equivocate(world: World, signed: int = 3) -> list[Vote]:
+    """Close an epoch that some sign; two votes of the liar about it, the wrong one first."""
+    closed = world.closed(FIRST + 1, [Leaf(address_of(LIAR), world.settled.made.token, TOKENS)])
+    closed.vote(VALIDATORS[:signed])
+    world.settled.put(closed)
+    other = closed.root._replace(token_total=10**24)
+    return [Vote.cast(LIAR, closed.domain, root) for root in (other, closed.root)]
+
+
+async def equivocates(world: World) -> bytes:
+    """Let the liar sign two roots; returns the hash of the evidence that is kept of it."""
+    votes = equivocate(world)
+    assert [await world.vote(FIRST + 1, vote) for vote in votes] == [201, 409]
+    name = path_of(FIRST + 1, evidence_name(address_of(LIAR)))
+    return hashlib.sha256(whole(world.archive, name, 1 << 20)).digest()

@@ -7,23 +7,18 @@ import hashlib
 import pytest
 
 from fallow.domain.chain_facts import ChainSlashAnnounced, ChainSlashed, ChainSlashStopped
-from fallow.domain.epochs.ballots import evidence_name
 from fallow.domain.epochs.chain_records import ChainRecords
-from fallow.domain.epochs.manifest import path_of
 from fallow.domain.epochs.offences import EQUIVOCATED, SHARES_PPM, WRONG_RESULT, WRONG_ROOT, Offence, of_nodes
 from fallow.domain.epochs.quorum import Root, Vote
 from fallow.domain.facts import NodeShown
-from fallow.domain.rewards.tree import Leaf
 from fallow.domain.transactions import call_data
 from fallow.domain.wallets import address_of
-from fallow.ports.archive import whole
 from fallow.services.sender.deployment import APPEAL_S
-from tests.closed_epochs import VALIDATORS
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.epoch_world import NODES, filed
 from tests.instant_chain import Killed
 from tests.settled_world import OPERATOR, settled_world
-from tests.staked_world import DELEGATED, DELEGATOR, FIRST, LIAR, OWN, TOKENS, World
+from tests.staked_world import DELEGATED, DELEGATOR, FIRST, LIAR, OWN, World, equivocate, equivocates
 
 
 @pytest.fixture
@@ -33,23 +28,6 @@ async def world() -> World:
     await made.stake(LIAR, OWN)
     await made.stake(DELEGATOR, DELEGATED)
     return made
-
-
-def equivocate(world: World, signed: int = 3) -> list[Vote]:
-    """Close an epoch that some sign; two votes of the liar about it, the wrong one first."""
-    closed = world.closed(FIRST + 1, [Leaf(address_of(LIAR), world.settled.made.token, TOKENS)])
-    closed.vote(VALIDATORS[:signed])
-    world.settled.put(closed)
-    other = closed.root._replace(token_total=10**24)
-    return [Vote.cast(LIAR, closed.domain, root) for root in (other, closed.root)]
-
-
-async def equivocates(world: World) -> bytes:
-    """Let the liar sign two roots; returns the hash of the evidence that is kept of it."""
-    votes = equivocate(world)
-    assert [await world.vote(FIRST + 1, vote) for vote in votes] == [201, 409]
-    name = path_of(FIRST + 1, evidence_name(address_of(LIAR)))
-    return hashlib.sha256(whole(world.archive, name, 1 << 20)).digest()
 
 
 async def test_an_equivocating_validator_loses_stake_from_the_vote_to_the_fold(world: World) -> None:

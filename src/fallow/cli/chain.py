@@ -9,11 +9,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fallow.cli.show import Json, say, show_json, table, tell
-from fallow.cli.units import microusd, usd
+from fallow.cli.show import Json, clean, say, show_json, table, tell
+from fallow.cli.units import microusd, usd, when
 from fallow.cli.up import default_data
 from fallow.cli.wallet import chain_in_use
-from fallow.domain.identity import address
+from fallow.domain.identity import address, address_text
 from fallow.domain.records import to_builtins
 from fallow.sdk.accounts import new_id
 
@@ -59,6 +59,49 @@ def withdraw_root(
         say(f"The root of epoch {epoch} is withdrawn ({shown['transaction']}). Validators sign anew for the next one.")
     else:
         say(f"The contract refused it ({shown['transaction']}): a root that is active stays.")
+
+
+@app.command
+def slashes(*, json: Json = False) -> None:
+    """Show slashes of stake that are announced: whose, why, how much, by which evidence, and when they are taken."""
+    from fallow.bootstrap.slashes import read_slashes  # noqa: PLC0415 - heavy, and not installed with every part
+
+    found = asyncio.run(read_slashes(*chain_in_use()))
+    shown = [
+        {
+            "slash": number,
+            "operator": address_text(one.operator),
+            "reason": clean(one.reason.rstrip(b"\0").decode("ascii", "replace")),
+            "share": f"{one.share_ppm / 10_000:g} %",
+            "taken_from": when(one.takes_effect_at_s * 1000),
+            "evidence": one.evidence.hex(),
+        }
+        for number, one in found
+    ]
+    if json:
+        show_json(shown)
+        return
+    for one in shown:
+        say(f"Slash {one['slash']}: {one['share']} of {one['operator']}, from {one['taken_from']} on")
+        say(f"  {one['reason']}, by the evidence of SHA-256 {one['evidence']}")
+    if not shown:
+        say("None is announced.")
+
+
+@app.command
+def stop_slash(
+    number: int,
+    /,
+    *,
+    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    json: Json = False,
+) -> None:
+    """Stop a slash that is announced, for good: an appeal was right. The operator's key is the guardian's."""
+    from fallow.bootstrap.slashes import stop_slash as stop  # noqa: PLC0415 - heavy, and not needed for the help
+
+    done = asyncio.run(stop((data or default_data()).expanduser().resolve(), number))
+    shown = {"slash": number, "transaction": "0x" + done.transaction.hex()}
+    show_json(shown) if json else say(f"Slash {number} is stopped ({shown['transaction']}).")
 
 
 @app.command

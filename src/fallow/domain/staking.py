@@ -14,6 +14,8 @@ _WORDS: Final = {
     selector("TooFewShares(uint256,uint256)"): "this account has nothing at stake there, or less",
     selector("TooManyUnbondings()"): "32 unbondings wait already: release those whose time is over",
     selector("NothingReleased()"): "nothing has been unbonding for long enough",
+    selector("NotGuardian(address)"): "the guardian is somebody else",
+    selector("SlashUnknown(uint256)"): "there is no such slash, or it was taken or stopped",
     selector("SlashPending(address)"): "a slash of this operator is announced; until its end nothing enters or leaves",
 }
 
