@@ -45,6 +45,7 @@ from tests.epoch_world import (
     lease,
     settled,
 )
+from tests.golden_happened import on_first_day, on_second_day
 from tests.golden_network import DECISION_BODIES, NETWORK_BODIES
 
 FIRST = 20_000
@@ -81,6 +82,7 @@ def golden_epoch() -> dict[str, str]:
     day = [
         *(member.batch(enrolled(number, number), *_work(number)) for number, member in enumerate(members)),
         network.batch(*_first_day(), at=SAID_MS),
+        network.batch(*on_first_day(SAID_MS + 500), at=SAID_MS + 500),
         members[0].batch(UsageReceipt(lease=lease(10), window=1, used_ms=400, final=True, ok=True)),
     ]
     next_day = [
@@ -88,6 +90,7 @@ def golden_epoch() -> dict[str, str]:
         network.batch(*_second_day(), *_on_the_chain(), at=NEXT_MS - 1000),
         network.batch(*NETWORK_BODIES, *DECISION_BODIES),
         members[1].batch(*DECISION_BODIES[:1]),  # forged: no node's word counts for a subscription
+        network.batch(*on_second_day(NEXT_MS - 500), at=NEXT_MS - 500),
     ]
     files: dict[str, str] = {}
     for number, batches in ((FIRST, day), (FIRST + 1, next_day)):

@@ -6,11 +6,11 @@ from fallow.sdk.bills import BillCalls
 from fallow.sdk.checks import CheckCalls
 from fallow.sdk.containers import ContainerCalls
 from fallow.sdk.epochs import EpochCalls
-from fallow.sdk.prices import PriceCalls
 from fallow.sdk.python import PythonCalls
+from fallow.sdk.tokens import TokenCalls
 
 
-class AsyncClient(PythonCalls, ContainerCalls, BillCalls, CheckCalls, EpochCalls, PriceCalls):
+class AsyncClient(PythonCalls, ContainerCalls, BillCalls, CheckCalls, EpochCalls, TokenCalls):
     """Buy from a network.
 
     async with AsyncClient("https://fallow.example", "fk_...") as client:

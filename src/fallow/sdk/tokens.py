@@ -7,7 +7,7 @@ from fallow.domain.views import PriceView
 from fallow.sdk.wire import Wire
 
 
-class PriceCalls(Wire):
+class TokenCalls(Wire):
     """What burned tokens are credited at, and what operators keep."""
 
     async def price(self) -> PriceView:
