@@ -20,16 +20,19 @@ DELEGATOR = b"\xde" * 20
 
 
 def on_first_day(at: int) -> list[Body]:
-    """Feeds agree, one lies; two operators are staked with, one says what he keeps; a burn is credited."""
+    """Feeds agree, one lies; three operators have stake and say what they keep; a burn is credited."""
     said = [_quote(key, PRICE + off, at) for key, off in zip(KEYS, (0, 5, 10**8), strict=True)]
     return [
         *said,
         PriceAccepted(price_microusd=PRICE + 1),
         _quote(PrivateKey(b"\x99" * 32), 1, at),
-        *(_staked(place, ACCOUNTS[place // 2], (ACCOUNTS[place // 2], DELEGATOR)[place % 2]) for place in range(4)),
-        _staked(3, ACCOUNTS[1], DELEGATOR),
-        *(_take(key, 200_000, at) for key in KEYS[:2]),
-        StakeTake(account=ACCOUNTS[2], take_ppm=0, at_ms=at, signature=_take(KEYS[0], 0, at).signature),
+        _staked(0, ACCOUNTS[0], DELEGATOR),
+        _staked(1, ACCOUNTS[1], ACCOUNTS[1]),
+        _staked(2, ACCOUNTS[1], DELEGATOR),
+        _staked(3, ACCOUNTS[2], DELEGATOR),
+        _staked(3, ACCOUNTS[2], DELEGATOR),
+        *(_take(key, 200_000, at) for key in KEYS),
+        StakeTake(account=ACCOUNTS[0], take_ppm=0, at_ms=at + 1, signature=_take(KEYS[1], 0, at + 1).signature),
         _burned(4),
         _credited(4, PRICE + 5),
     ]

@@ -19,7 +19,7 @@ from fallow.domain.chain_facts import (
 )
 from fallow.domain.epochs.chain_records import SECTION, ChainRecords
 from fallow.domain.epochs.metering import ACCEPTED
-from fallow.domain.epochs.stakes import HOLDERS, POOLS, TAKES, Stakes
+from fallow.domain.epochs.stakes import HOLDERS, POOLS, SHARED, TAKES, Stakes, read_shared
 from fallow.domain.epochs.state import NOTHING, read_state, write_state
 from fallow.domain.price_facts import PriceReported, price_text
 from fallow.domain.records import Body
@@ -119,6 +119,10 @@ def test_delegators_get_their_shares_less_what_the_operator_keeps() -> None:
     assert records.stakes.shared(earned, TOKEN) == Counter(
         {(OPERATOR, TOKEN): 400, (ANN, TOKEN): 407, (BOB, TOKEN): 200, (OPERATOR, COIN): 50}
     )
+    assert read_shared(records.rows(), ANN) == [(OPERATOR, ANN, 400)]
+    assert read_shared(records.rows(), OPERATOR) == [(OPERATOR, ANN, 400), (OPERATOR, BOB, 200)]
+    records, _ = epochs.epoch()
+    assert read_shared(records.rows(), ANN) == [], "each epoch says what it gave"
 
 
 def test_who_has_said_nothing_shares_nothing_and_a_word_counts_from_the_next_epoch() -> None:
@@ -182,7 +186,7 @@ def test_only_the_network_says_what_the_chain_has_and_nobody_what_another_signed
     quote = PriceReported(feed=address_of(other), price_microusd=5, doubt_microusd=0, at_ms=at, signature=said)
     records, rejected = epochs.epoch(epochs.staked(ANN, UNIT), quote, take(0, 1), node=NODES[0])
     assert (rejected, records.happened, records.rows()) == (
-        ["chain.not_the_network"] * 3, [], {SECTION: [], POOLS: [], HOLDERS: [], TAKES: []},
+        ["chain.not_the_network"] * 3, [], {SECTION: [], POOLS: [], HOLDERS: [], TAKES: [], SHARED: []},
     )  # fmt: skip
     forged = PriceReported(feed=ANN, price_microusd=5, doubt_microusd=0, at_ms=at, signature=said)
     _, rejected = epochs.epoch(forged, take(0, 1, key=other), take(0, 1, net="another"))

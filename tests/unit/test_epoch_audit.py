@@ -21,10 +21,12 @@ from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.facts import NodeShown
+from fallow.domain.identity import address_text
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
-from tests.epoch_world import HOLDING, METERINGS, NODES, WORK_ONLY, settled
+from tests.epoch_world import ACCOUNTS, HOLDING, METERINGS, NODES, VESTING, WORK_ONLY, settled
 from tests.golden_cases import stored
 from tests.golden_epoch import DAY_MS, FIRST
+from tests.golden_happened import DELEGATOR
 
 KEY = ("--key", NETWORK_KEY.hex())
 
@@ -190,3 +192,16 @@ def test_the_difference_is_drawn(folder: Path, capfd: pytest.CaptureFixture[str]
     )
     (full,) = {int(width) for width, _ in grounds}
     assert [int(width) for width, colour in bars if colour == THEN][:2] == [full, full // 2]
+
+
+def test_who_delegated_sees_what_came_of_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Stake of the first day has a share of what the second one gives, here of what vests."""
+    opening, previous = b"", NONE
+    for number in (FIRST, FIRST + 1):
+        opening, previous = write(tmp_path, number, opening, previous, rules=VESTING)
+    _, said = run(tmp_path, capfd, "audit", str(FIRST + 1))
+    code, shares = run(tmp_path, capfd, "shares", str(FIRST + 1), address_text(DELEGATOR))
+    assert (code, {one["holder"] for one in shares}) == (0, {address_text(DELEGATOR)})
+    assert sum(int(one["units"]) for one in shares) == int(said["totals"]["delegated"]) > 0
+    assert {one["operator"] for one in shares} == {address_text(ACCOUNTS[0])}
+    assert run(tmp_path, capfd, "shares", str(FIRST), address_text(DELEGATOR)) == (0, [])

@@ -15,6 +15,7 @@ from fallow.domain.epochs.lines import LINES, Line, read_lines
 from fallow.domain.epochs.manifest import checked
 from fallow.domain.epochs.reading import Filed, filed_records, records_of_kind
 from fallow.domain.epochs.rules import Rules, read_rules, rules_of
+from fallow.domain.epochs.stakes import Shared, read_shared
 from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.facts import LeaseSettled, NodeShown
@@ -75,6 +76,12 @@ def explain(folder: Path, number: int, network_key: bytes, node: bytes) -> Story
     rules = read_rules(said.policies[0].parameters) if said.policies else Rules()
     price = int.from_bytes(said.totals.get("price", b""))
     return Story(lines, sorted(records, key=lambda one: (one.batch, one.place)), rules, price)
+
+
+def shares(folder: Path, number: int, network_key: bytes, account: bytes) -> list[Shared]:
+    """Find what an account got of what operators earned, or they of it. Raises as `explain`."""
+    _, said, _ = read_epoch(folder, number, network_key)
+    return read_shared(read_state(_file(folder, said, STATE)).carried, account)
 
 
 def what_if(folder: Path, number: int, network_key: bytes, change: Callable[[Rules], Rules]) -> Otherwise:

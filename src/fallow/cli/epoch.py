@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from cyclopts.types import ExistingFile
 
 from fallow.cli import profiles
-from fallow.cli.epoch_audit import audit, explain
+from fallow.cli.epoch_audit import audit, explain, shares
 from fallow.cli.epoch_lines import say_network
 from fallow.cli.epoch_what_if import what_if
 from fallow.cli.show import Json, clean, say, show_json, table
@@ -22,6 +22,7 @@ from fallow.sdk.epochs import key_of
 app = App(name="epoch", help="Look at closed epochs, fetch, verify and recompute them.")
 app.command(audit)
 app.command(explain)
+app.command(shares)
 app.command(what_if)
 
 DEFAULT_FOLDER = Path("archive")

@@ -1,4 +1,4 @@
-"""`fallow epoch audit | explain`: what an epoch's files give, computed here."""
+"""`fallow epoch audit | explain | shares`: what an epoch's files give, computed here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from fallow.cli import profiles
 from fallow.cli.epoch_advice import advice_of
 from fallow.cli.epoch_lines import line_view, record_view, say_line, say_totals, totals_view
 from fallow.cli.show import Json, say, show_json, table
+from fallow.cli.units import tokens
 from fallow.domain.epochs.manifest import STATEMENT, path_of
 from fallow.domain.epochs.statement import NONE
-from fallow.domain.identity import node_id
+from fallow.domain.identity import address, address_text, node_id
 
 Into = Annotated[Path, Parameter(help="Folder with epochs, as fetch fills it; what is missing there is fetched.")]
 From = Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")]
@@ -84,6 +85,31 @@ def explain(
         say_line(line, advice_of(line, story.rules, story.price))
     rows = [tuple(record_view(one).values()) for one in story.records]
     table(["RECORD", "KIND", "LEASE", "WHAT"], rows, empty="The network has signed nothing about it in this epoch.")
+
+
+def shares(
+    number: int,
+    account: str,
+    /,
+    *,
+    url: From = "",
+    ca: Authority = None,
+    into: Into = FOLDER,
+    key: Key = "",
+    json: Json = False,
+) -> None:
+    """Show what an account's stake earned in an epoch with each operator, and what it shared as one, in tokens."""
+    from fallow.bootstrap.auditing import shares as read_shares  # noqa: PLC0415 - heavy, and not for the help
+
+    place = there(number, url, ca, into, key)
+    found = read_shares(place.folder, number, place.key, address(account.lower()))
+    if json:
+        names = ("operator", "holder", "units")
+        rows = [(address_text(one.operator), address_text(one.holder), str(one.units)) for one in found]
+        show_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    shown = [(address_text(one.operator), address_text(one.holder), tokens(one.units)) for one in found]
+    table(["EARNED BY", "GOES TO", ">TOKENS"], shown, empty="Nothing was shared with it, or by it.")
 
 
 def there(number: int, url: str, ca: Path | None, into: Path, key: str) -> Place:

@@ -25,6 +25,22 @@ from fallow.domain.verification import Verdict
 POOLS: Final = "core.pools"
 HOLDERS: Final = "core.stakes"
 TAKES: Final = "core.takes"
+SHARED: Final = "core.shared"
+"""What each holder got of what each operator earned in this epoch: nothing goes on from it, but people ask why."""
+
+
+class Shared(NamedTuple):
+    """Units of the token that `holder` got of what `operator` earned in an epoch."""
+
+    operator: bytes
+    holder: bytes
+    units: int
+
+
+def read_shared(carried: Mapping[str, Sequence[Row]], account: bytes) -> list[Shared]:
+    """What an account got or gave, by the state that an epoch closed with."""
+    rows = [Shared(key[:20], key[20:], int.from_bytes(units)) for key, units in carried.get(SHARED, ())]
+    return [one for one in rows if account in one[:2]]
 
 
 class Take(NamedTuple):
@@ -44,6 +60,7 @@ class Stakes:
         for key, held in carried.get(HOLDERS, ()):
             self.shares[key[:20]][key[20:]] = int.from_bytes(held)
         self._opening = {operator: Counter(pool) for operator, pool in self.shares.items()}
+        self._given: Counter[bytes] = Counter()
         self._takes = {operator: Take(*rest) for operator, *rest in carried.get(TAKES, ())}
 
     def see(self, fact: ChainFact) -> Found:
@@ -81,6 +98,7 @@ class Stakes:
             own, parts = delegated(reward, take.now_ppm, counts[account], [counts[holder] for holder in holders])
             owed[account, asset] += own
             owed.update({(holder, asset): part for holder, part in zip(holders, parts, strict=True)})
+            self._given.update({account + holder: part for holder, part in zip(holders, parts, strict=True)})
         return +owed
 
     def _counting(self, operator: bytes) -> Counter[bytes]:
@@ -97,7 +115,8 @@ class Stakes:
         ]
         pools = [[operator, amount(held)] for operator, held in self.tokens.items() if held]
         takes = [[operator, take.next_ppm, take.next_ppm, take.at_ms] for operator, take in self._takes.items()]
-        return {POOLS: pools, HOLDERS: holders, TAKES: takes}
+        given = [[key, amount(units)] for key, units in self._given.items() if units]
+        return {POOLS: pools, HOLDERS: holders, TAKES: takes, SHARED: given}
 
     def _leaves(self, operator: bytes, word: bytes) -> bool:
         """Take tokens out of a pool, if they are there."""

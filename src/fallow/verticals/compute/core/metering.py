@@ -26,7 +26,7 @@ class ComputeMetering:
 
     name = "compute"
     version = 1
-    digest = bytes.fromhex("9c6af16df0c248953c11839b5b96b5b2779a013a6736f7d425d9fc7a61dc4045")
+    digest = bytes.fromhex("e16b5908c4d373c9ac0f57e2df885cb3f69511e18f4a4aeb9ba9721a2a91c93b")
     kinds = KINDS
     by_node = False
 
