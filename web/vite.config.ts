@@ -11,6 +11,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    license: { fileName: "licenses.md" },
   },
   server: { proxy: { "/v1": process.env.FALLOW_URL ?? "http://127.0.0.1:8080" } },
 });

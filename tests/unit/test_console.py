@@ -59,6 +59,11 @@ async def test_built_files_are_kept_for_ever_and_named_by_their_contents(http: h
         assert packed.headers["ETag"] != plain.headers["ETag"]
 
 
+def test_licences_of_what_is_built_in_are_in_the_package() -> None:
+    text = (FOLDER / "licenses.md").read_text("utf-8")
+    assert {"@noble/curves", "@noble/hashes", "cborg", "svelte"} <= set(re.findall(r"^## (\S+) - ", text, re.MULTILINE))
+
+
 def test_what_browsers_load_first_is_small() -> None:
     scripts = [file.packed for name, file in built().items() if name.endswith(".js")]
     assert 0 < sum(map(len, scripts)) <= 350_000

@@ -46,8 +46,8 @@ class Asset(NamedTuple):
 
 @cache
 def built() -> Mapping[str, Asset]:
-    """Return the built files by their path below the folder."""
-    paths = (path for path in sorted(FOLDER.rglob("*")) if path.is_file())
+    """Return the page and what it loads, by their path below the folder."""
+    paths = (FOLDER / PAGE, *sorted((FOLDER / "assets").iterdir()))
     return {path.relative_to(FOLDER).as_posix(): _asset(path) for path in paths}
 
 
