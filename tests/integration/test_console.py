@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from playwright.async_api import Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
 from fallow.domain.encoding import encode
+from fallow.domain.epochs.leaves import tree_over
 from fallow.domain.epochs.lines import Line, write_lines
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.rewards.tree import Leaf
@@ -194,6 +196,21 @@ async def test_a_claim_is_verified_under_the_validators_that_signed(explored: Ex
         await page.get_by_label("Account (0x").fill("0x12")
         await page.get_by_role("button", name="Verify", exact=True).click()
         await expect(page.get_by_text("An account is 0x and 40 hexadecimal digits.")).to_be_visible()
+
+
+async def test_of_very_many_leaves_one_is_proven_by_its_way_to_the_root(explored: Explored) -> None:
+    network, url = explored
+    many = [Leaf(n.to_bytes(20), SETTLEMENT, n) for n in range(1, 90_001)]
+    closed = ClosedEpoch(epoch=EPOCH, leaves=many)
+    for name, data in (closed.files | {"tree": tree_over(many)}).items():
+        network.archive.put(path_of(EPOCH, name), data)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto(f"/epochs/{EPOCH}")
+        await check(page, many[49_999].account)
+        await expect(page.get_by_text("It is owed 0.05 USD in all")).to_be_visible()
+        await expect(page.get_by_text(re.compile("1[67] hashes lead from this account's leaf"))).to_be_visible()
+        await check(page, b"\xee" * 20)
+        await expect(page.get_by_text("It does not hold.")).to_be_visible()
 
 
 @pytest.mark.parametrize("lie", ["leaves", "statement", "quorum"])

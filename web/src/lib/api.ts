@@ -6,6 +6,7 @@ export type Network = Schemas["NetworkView"];
 export type Market = Schemas["MarketView"];
 export type NodeView = Schemas["NodeView"];
 export type EpochView = Schemas["EpochView"];
+export type Proof = Schemas["ProofView"];
 export type Votes = Schemas["VotesView"];
 
 /** A refusal of the gateway, or that it cannot be reached (`code` is "offline" then). */

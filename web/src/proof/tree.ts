@@ -1,5 +1,5 @@
 /** What every account is owed, and the tree over it that the contract checks claims by: OpenZeppelin's StandardMerkleTree. */
-import { compare, isNothing, joined, keccak, same } from "./bytes";
+import { compare, isNothing, joined, keccak, same, word } from "./bytes";
 
 const LEAF_BYTES = 96;
 
@@ -18,6 +18,12 @@ export function leaves(data: Uint8Array): Leaf[] {
     found.push({ account: raw.subarray(12, 32), asset: raw.subarray(44, 64), cumulative: raw.subarray(64), raw });
   }
   return found;
+}
+
+/** What a gateway's proof is about, as the file would have it. */
+export function leafOf(account: Uint8Array, asset: Uint8Array, cumulative: bigint): Leaf {
+  const raw = joined(word(account), word(asset), word(cumulative));
+  return { account, asset, cumulative: raw.subarray(64), raw };
 }
 
 export const leafHash = (raw: Uint8Array): Uint8Array => keccak(keccak(raw));

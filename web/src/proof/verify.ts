@@ -1,9 +1,9 @@
 /** Checks in the reader's own browser that an account is owed what an epoch's root says. */
-import { Failed, file } from "../lib/api";
-import { amount, hex, isNothing, same, sha256, unhex } from "./bytes";
+import { ask, Failed, file, type Proof } from "../lib/api";
+import { amount, hex, same, sha256, unhex } from "./bytes";
 import { Rpc } from "./rpc";
 import { check, open, type Signer, type Statement } from "./statement";
-import { build, leaves, proof, proves, type Leaf } from "./tree";
+import { build, leafOf, leaves, proof, proves, type Leaf } from "./tree";
 import { digest, quorum, signs } from "./votes";
 
 export const LEAVES_BYTES_MAX = 8 << 20;
@@ -65,17 +65,13 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
     const { said, hash } = await statement(asked.epoch, asked.network);
     done({ what, ok: true, told: { key: asked.network.public_key, net: said.net } });
     what = "leaves";
-    const data = await file(asked.epoch, "leaves", LEAVES_BYTES_MAX);
-    check(said, "leaves", data);
-    const all = leaves(data);
-    done({ what, ok: true, told: { count: all.length } });
+    const [ways, count] = await waysOf(said, asked.account);
+    done({ what, ok: true, told: { count } });
     what = "root";
-    const mine = all.filter((leaf) => same(leaf.account, unhex(asked.account)));
-    const hashes = climb(said, all, mine);
-    if (!done({ what, ok: hashes >= 0, told: { root: hex(said.root), hashes, leaves: mine.length } })) {
-      return failed;
-    }
-    const owed = mine.map((leaf) => ({ asset: `0x${hex(leaf.asset)}`, amount: amount(leaf.cumulative) }));
+    const proven = ways.length > 0 && ways.every(({ leaf, way }) => proves(said.root, leaf, way));
+    const hashes = Math.max(...ways.map(({ way }) => way.length));
+    if (!done({ what, ok: proven, told: { root: hex(said.root), hashes } })) return failed;
+    const owed = ways.map(({ leaf }) => ({ asset: `0x${hex(leaf.asset)}`, amount: amount(leaf.cumulative) }));
     const voted = await votes(said, hash, asked.operator);
     if (voted) done(voted.step);
     let trust: Trust = voted?.independent ? "validators" : "self";
@@ -92,14 +88,33 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
   }
 }
 
-/** How many hashes lead from each leaf to the root at most; -1 where one of them does not, or there is none. */
-function climb(said: Statement, all: readonly Leaf[], mine: readonly Leaf[]): number {
-  if (!mine.length || isNothing(said.root)) return -1;
-  const tree = build(all);
-  const ways = mine.map((leaf) => ({ leaf, way: proof(tree, leaf) }));
-  return ways.every(({ leaf, way }) => way && proves(said.root, leaf, way))
-    ? Math.max(...ways.map(({ way }) => way?.length ?? 0))
-    : -1;
+interface Way {
+  leaf: Leaf;
+  way: Uint8Array[];
+}
+
+/**
+ * An account's leaves with their ways to the root: from the file of all leaves, which also shows that there are no
+ * others, or from the gateway's proofs where a browser should not load that many. With it the number of leaves that
+ * were read; 0 stands for proofs. Raises Failed or Broken.
+ */
+async function waysOf(said: Statement, account: string): Promise<[Way[], number]> {
+  const named = said.files.find((one) => one.name === "leaves");
+  if ((named?.size ?? 0) > LEAVES_BYTES_MAX) return [await given(said.epoch, account), 0];
+  const data = await file(said.epoch, "leaves", LEAVES_BYTES_MAX);
+  check(said, "leaves", data);
+  const all = leaves(data);
+  const mine = all.filter((leaf) => same(leaf.account, unhex(account)));
+  const tree = mine.length ? build(all) : [];
+  return [mine.map((leaf) => ({ leaf, way: proof(tree, leaf) ?? [] })), all.length];
+}
+
+async function given(epoch: number, account: string): Promise<Way[]> {
+  const proofs = await ask<Proof[]>(`/v1/epochs/${epoch}/proofs/${account}`);
+  return proofs.map((one) => ({
+    leaf: leafOf(unhex(account), unhex(one.asset), BigInt(one.cumulative)),
+    way: one.proof.map(unhex),
+  }));
 }
 
 async function votes(said: Statement, hash: Uint8Array, operator: string) {

@@ -135,7 +135,9 @@ export const en = {
   } as Record<string, string>,
   stepText: {
     statement: (told: Record<string, string | number>) => `Signed by the network's key ${told["key"]} for ${told["net"]}.`,
-    leaves: (told: Record<string, string | number>) => `The file has the size and SHA-256 that were signed; it holds ${told["count"]}.`,
+    leaves: (told: Record<string, string | number>) => told["count"] === 0
+        ? "They are too many for a browser: the gateway was asked for this account's way to the root instead."
+        : `The file has the size and SHA-256 that were signed; it holds ${told["count"]}.`,
     root: (told: Record<string, string | number>) => told["hashes"] === 0 ? `This account's leaf is the only one: its hash is the root 0x${told["root"]}.` : `${told["hashes"]} hashes lead from this account's leaf to the root 0x${told["root"]}.`,
     votes: (told: Record<string, string | number>) => `${told["signed"]} of ${told["of"]} validators signed this root; a quorum is ${told["needed"]}.`,
     chain: (told: Record<string, string | number>) => `The contract ${told["contract"]} on chain ${told["chain"]} has this very root.`,

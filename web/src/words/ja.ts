@@ -131,7 +131,7 @@ export const ja: Words = {
   step: { statement: "声明", leaves: "リーフ", root: "ルート", votes: "検証者", chain: "チェーン" },
   stepText: {
     statement: (told) => `${told["net"]} のネットワーク鍵 ${told["key"]} による署名です。`,
-    leaves: (told) => `ファイルの大きさと SHA-256 は署名どおりです（${told["count"]} 件）。`,
+    leaves: (told) => told["count"] === 0 ? "件数がブラウザには多すぎるため、このアカウントからルートまでの証明をゲートウェイに求めました。" : `ファイルの大きさと SHA-256 は署名どおりです（${told["count"]} 件）。`,
     root: (told) => `このアカウントのリーフからルート 0x${told["root"]} まで ${told["hashes"]} 個のハッシュでつながります。`,
     votes: (told) => `検証者 ${told["of"]} 者中 ${told["signed"]} 者がこのルートに署名しています（必要数 ${told["needed"]}）。`,
     chain: (told) => `チェーン ${told["chain"]} のコントラクト ${told["contract"]} に同じルートがあります。`,
