@@ -227,3 +227,125 @@ def test_pages_go_over_all_pieces(store: PieceStore) -> None:
     store.trash([piece_id(3)])
     assert [row.id for row in store.page(piece_id(1))] == [piece_id(number) for number in (2, 3, 4)]
     assert store.page(piece_id(4)) == []
+
+
+def used_when_moving_fails(folder: Path, store: PieceStore) -> list[int]:
+    """Have logs to move, let that fail again and again, and say what is used after each time."""
+    used = []
+    for _ in range(4):
+        with pytest.raises((TooMuch, Unavailable)):
+            store.sweep()
+        used.append(du(folder))
+    return used
+
+
+def half_empty(store: PieceStore, time: Time) -> None:
+    for number in range(30):
+        put(store, number, random.Random(number).randbytes(500_000))
+    store.trash([piece_id(number) for number in range(30) if number % 4])
+    time.now += TRASH_MS + 1
+
+
+def test_moving_that_fails_takes_no_room_and_can_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time()
+    store = opened(tmp_path, time)
+    half_empty(store, time)
+    pread, calls = os.pread, iter(range(1000))
+
+    def no_memory(handle: int, length: int, start: int) -> bytes:
+        if next(calls) % 2:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return pread(handle, length, start)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", no_memory)
+        used = used_when_moving_fails(tmp_path, store)
+    assert max(used) - min(used) < 65_536
+    assert not store.failed
+    before = store.used_bytes
+    store.sweep()
+    assert store.used_bytes < before
+    assert all(
+        store.read(piece_id(number), 0, 500_000) == random.Random(number).randbytes(500_000)
+        for number in range(0, 30, 4)
+    )
+    store.close()
+
+
+def test_empty_logs_go_although_a_full_disk_lets_nothing_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time()
+    store = opened(tmp_path, time)
+    half_empty(store, time)
+    for number in range(100, 116):
+        put(store, number, bytes(500_000))
+    store.trash([piece_id(number) for number in range(100, 116)])
+    time.now += TRASH_MS + 1
+
+    def full(_handle: int, _start: int, _length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = du(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(TooMuch):
+            store.sweep()
+    assert du(tmp_path) <= before - LOG_BYTES_MIN + 65_536
+    store.close()
+
+
+def test_without_a_free_handle_an_upload_is_refused_and_can_come_again(
+    store: PieceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_free(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    put(store, 1, bytes(1000))
+    with monkeypatch.context() as patched:
+        patched.setattr("fallow.verticals.storage.worker.store.Incoming", none_free)
+        with pytest.raises(Unavailable):
+            store.receive(piece_id(2), 1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", none_free)
+        with pytest.raises(Unavailable):
+            store.receive(piece_id(2), 1000)
+        with pytest.raises(Unavailable):
+            store.read(piece_id(1), 0, 1000)
+    assert not store.failed
+    put(store, 2, bytes(1000))
+    assert store.read(piece_id(2), 0, 1000) == bytes(1000)
+
+
+def test_no_piece_comes_to_the_place_of_one_that_was_lost(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, 1, b"one" * 1000)
+    put(store, 2, b"two" * 1000)
+    store.close()
+    os.truncate(tmp_path / "00000001.log", 3000)  # as after a power failure, where it is not durable
+    again = opened(tmp_path)
+    put(again, 3, b"new" * 1000)
+    again.purge([piece_id(2)])
+    assert again.read(piece_id(3), 0, 3000) == b"new" * 1000
+    again.close()
+
+
+def test_pieces_longer_than_a_log_file_keep_to_the_limit_when_others_go(tmp_path: Path) -> None:
+    time = Time()
+    store = opened(tmp_path, time)
+    long = 3 * LOG_BYTES_MIN
+    for number in range(0, 40, 2):
+        try:
+            put(store, number, bytes(LOG_BYTES_MIN - 4096))
+            put(store, number + 1, bytes(long))
+        except TooMuch:
+            break
+    store.trash([piece_id(number) for number in range(0, 40, 2)])
+    time.now += TRASH_MS + 1
+    moved = du(tmp_path)
+    store.sweep()
+    assert du(tmp_path) < moved
+    assert max(path.stat().st_size for path in tmp_path.glob("*.log")) <= long
+    store.close()

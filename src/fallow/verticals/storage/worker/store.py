@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from fallow.domain.errors import Conflict, NotFound, TooMuch, Unavailable
+from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.worker.index import FILES, Index, Row
 from fallow.verticals.storage.worker.writing import Incoming, allocated, failing
 
@@ -28,6 +28,10 @@ TRASH_MS: Final = 7 * 86_400_000
 COPY_BYTES: Final = 1 << 20
 PAGE: Final = 1000
 MOVED_AT_ONCE: Final = 64
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+PASSING: Final = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors that say nothing of the disk's health: there may be room, or a free handle, a moment later."""
 
 
 class PieceStore:
@@ -103,7 +107,12 @@ class PieceStore:
                 raise TooMuch("storage.full", "This node has no room for the piece.", "Take another node.")
             log, start = self._set_aside(length)
             self._coming.add(piece)
-        return Incoming(self, self._path(log), Row(piece, log, start, length, b"", 0), durable=self._durable)
+        row = Row(piece, log, start, length, b"", 0)
+        try:
+            return Incoming(self, self._path(log), row, durable=self._durable)
+        except OSError as error:
+            self.done(row, kept=False)
+            raise self.broke(error) from error
 
     def read(self, piece: bytes, start: int, stop: int) -> bytes:
         """Bytes `start` up to `stop` of a piece; up to its end where it is shorter.
@@ -114,7 +123,7 @@ class PieceStore:
         """
         with self._lock:
             row = self._here(piece)
-            handle = self._opened(row)
+            handle = self._opened(row.log, os.O_RDONLY)
         try:
             wanted = min(stop, row.length) - min(start, row.length)
             found = os.pread(handle, wanted, row.start + start)
@@ -164,26 +173,25 @@ class PieceStore:
             with self._lock:
                 self._index.drop_trash(self._now_ms() - TRASH_MS)
                 live, sizes = self._index.logs(), dict(self._sizes)
-            for log, size in sizes.items():
-                if log not in live:
-                    self._remove_empty(log)
-                elif log != self._active and 2 * live[log].live < size:
+            for log in sizes.keys() - live.keys():
+                self._remove_empty(log)  # first, for on a full disk there may be no room to move anything to
+            for log in sorted(sizes.keys() & live.keys()):
+                if log != self._active and 2 * live[log].live < sizes[log] and not self._failed:
                     self._move(log)
 
     def done(self, row: Row, *, kept: bool) -> None:
         """An upload is over. For `Incoming`."""
         with self._lock:
             self._coming.discard(row.id)
-            self._writers[row.log] -= 1
             if kept:
+                self._writers[row.log] -= 1
                 self._index.put([row._replace(stored_ms=self._now_ms())])
-            elif row.start + row.length == self._sizes[row.log]:
-                os.truncate(self._path(row.log), row.start)
-                self._sizes[row.log] = row.start
+            else:
+                self._give_up(row)
 
     def broke(self, error: OSError) -> Unavailable:
         """Remember that the disk made an error, so that nothing new is put there."""
-        if error.errno != errno.ENOSPC:
+        if error.errno not in PASSING:
             self._failed = error.strerror or str(error)
         return failing(error.strerror or str(error))
 
@@ -194,50 +202,79 @@ class PieceStore:
         return row
 
     def _set_aside(self, length: int) -> tuple[int, int]:
-        """Make room at the end of the active log file, or of a new one."""
-        if self._sizes.get(self._active, self._log_bytes) >= self._log_bytes:
+        """Make room at the end of the active log file, or of a new one where it would become too long.
+
+        So one that is moved is never longer than a log file may be: longer is only one that a single piece fills.
+        """
+        size = self._sizes.get(self._active)
+        if size is None or (size and size + length > self._log_bytes):
             self._active = max(self._sizes, default=0) + 1
         log, start = self._active, self._sizes.get(self._active, 0)
+        try:
+            self._lengthen(log, start, length)
+        except OSError as error:
+            if error.errno in FULL:
+                raise TooMuch("storage.full", "The node's disk is full.", "Take another node.") from error
+            raise self.broke(error) from error
+        self._sizes[log] = start + length
+        self._writers[log] = self._writers.get(log, 0) + 1
+        return log, start
+
+    def _lengthen(self, log: int, start: int, length: int) -> None:
         handle = os.open(self._path(log), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             if length:
                 os.posix_fallocate(handle, start, length)
-        except OSError as error:
+            if self._durable and log not in self._sizes:
+                os.fsync(self._guard)  # a file's name is the folder's, and synced with that
+        except OSError:
             os.ftruncate(handle, start)
-            if error.errno == errno.ENOSPC:
-                raise TooMuch("storage.full", "The node's disk is full.", "Take another node.") from error
-            raise self.broke(error) from error
+            raise
         finally:
             os.close(handle)
-        self._sizes[log] = start + length
-        self._writers[log] = self._writers.get(log, 0) + 1
-        return log, start
+
+    def _give_up(self, row: Row) -> None:
+        """Give a place back that nothing came to; behind it may be others already, then it stays a hole."""
+        self._writers[row.log] -= 1
+        if row.start + row.length == self._sizes[row.log]:
+            os.truncate(self._path(row.log), row.start)
+            self._sizes[row.log] = row.start
 
     def _move(self, log: int) -> None:
         """Move a log's pieces behind those of the active one, some at a time, and remove it."""
         with self._lock:
             rows = self._index.of_log(log)
         for at in range(0, len(rows), MOVED_AT_ONCE):
-            moved = []
-            for row in rows[at : at + MOVED_AT_ONCE]:
+            moved: list[Row] = []
+            try:
+                self._copy_all(rows[at : at + MOVED_AT_ONCE], moved)
+            except FallowError:
                 with self._lock:
-                    to, start = self._set_aside(row.length)
-                moved.append(row._replace(log=to, start=start))
-                self._copy(row, moved[-1])
-            for to in {row.log for row in moved}:
-                self._sync(to)
+                    for row in reversed(moved):
+                        self._give_up(row)
+                raise
             with self._lock:
-                self._index.move(moved, log)
                 for row in moved:
                     self._writers[row.log] -= 1
+                self._index.move(moved, log)
         self._remove_empty(log)
 
+    def _copy_all(self, rows: Iterable[Row], moved: list[Row]) -> None:
+        """Copy pieces to other places, which are noted in `moved` as soon as they are set aside."""
+        for row in rows:
+            with self._lock:
+                to, start = self._set_aside(row.length)
+            moved.append(row._replace(log=to, start=start))
+            self._copy(row, moved[-1])
+        for to in {row.log for row in moved}:
+            self._sync(to)
+
     def _copy(self, row: Row, to: Row) -> None:
-        source, target = self._opened(row), os.open(self._path(to.log), os.O_WRONLY | os.O_CLOEXEC)
+        source, target = self._opened(row.log, os.O_RDONLY), self._opened(to.log, os.O_WRONLY)
         try:
             for at in range(0, row.length, COPY_BYTES):
-                part = os.pread(source, min(COPY_BYTES, row.length - at), row.start + at)
-                os.pwrite(target, part, to.start + at)
+                wanted = min(COPY_BYTES, row.length - at)
+                _whole(os.pwrite(target, os.pread(source, wanted, row.start + at), to.start + at), wanted)
         except OSError as error:
             raise self.broke(error) from error
         finally:
@@ -245,7 +282,7 @@ class PieceStore:
             os.close(target)
 
     def _blank(self, row: Row) -> None:
-        handle = os.open(self._path(row.log), os.O_WRONLY | os.O_CLOEXEC)
+        handle = self._opened(row.log, os.O_WRONLY)
         try:
             for at in range(0, row.length, COPY_BYTES):
                 os.pwrite(handle, bytes(min(COPY_BYTES, row.length - at)), row.start + at)
@@ -263,27 +300,32 @@ class PieceStore:
                 self._writers.pop(log, None)
 
     def _sync(self, log: int) -> None:
-        handle = os.open(self._path(log), os.O_WRONLY | os.O_CLOEXEC)
+        handle = self._opened(log, os.O_WRONLY)
         try:
             os.fdatasync(handle)
+        except OSError as error:
+            raise self.broke(error) from error
         finally:
             os.close(handle)
 
     def _recovered(self) -> dict[int, int]:
-        """Cut off what no piece is known of; returns the size of each log file."""
+        """Cut off what no piece is known of; returns the size of each log file.
+
+        One that lost its end to a power failure counts as long as its pieces say: no other comes to their place.
+        """
         known, sizes = self._index.logs(), {}
         for path in self._folder.glob("*.log"):
             log = int(path.stem)
             if log in known:
                 os.truncate(path, min(path.stat().st_size, known[log].end))
-                sizes[log] = path.stat().st_size
+                sizes[log] = known[log].end
             else:
                 path.unlink()
         return sizes
 
-    def _opened(self, row: Row) -> int:
+    def _opened(self, log: int, how: int) -> int:
         try:
-            return os.open(self._path(row.log), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return os.open(self._path(log), how | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             raise self.broke(error) from error
 
@@ -299,6 +341,11 @@ def _locked(folder: Path) -> int:
         os.close(handle)
         raise Conflict("storage.busy", f"Another process keeps pieces in {folder}.") from error
     return handle
+
+
+def _whole(moved: int, wanted: int) -> None:
+    if moved != wanted:
+        raise OSError(errno.EIO, "a piece could not be copied whole")
 
 
 def _blocks(size: int) -> int:
