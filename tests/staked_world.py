@@ -33,7 +33,7 @@ from fallow.services.sender.vault import Vault
 from fallow.services.settle.chain_events import ChainEvents
 from tests.closed_epochs import VALIDATORS, ClosedEpoch
 from tests.epoch_files import NET, NETWORK_KEY
-from tests.instant_chain import KeptLog
+from tests.instant_chain import CHAIN_ID, KeptLog
 from tests.settled_world import DELAY_S, OPERATOR, SettledWorld
 from tests.unit.fake_network import HandClock
 
@@ -122,6 +122,7 @@ class World:
             await self.ledger.open_accounts(tx, network_accounts())
         events = ChainEvents(
             chain=self.chain,
+            chain_id=CHAIN_ID,
             contracts={name: getattr(self.settled.made, name) for name in CONTRACTS},
             first_block=self.settled.made.block,
             depth=1,

@@ -36,6 +36,23 @@ async def test_a_burn_is_credited_once_at_the_price_that_holds() -> None:
     assert signer_of(text, said.signature) == said.feed  # anybody can check whose word the archive holds
 
 
+async def test_a_burn_that_the_chain_shows_again_is_credited_once_and_holds_nobody_up() -> None:
+    """A reorganisation deeper than what counts as final, and another price since."""
+    world = World()
+    await world.burn(8)
+    await world.fair(0, 1, 2, 3)
+    await world.burns.credit()
+    for price in (FAIR, FAIR + 1):
+        await world.fair(0, 1, 2, 3, price=price)
+        world.sent = 0
+        await world.burn(8)
+        await world.burn(1)
+        await world.burns.credit()
+    assert await world.credits() == 9 * FAIR
+    bodies = [decision.body for decision in world.decisions.waiting.values()]
+    assert [body.price_microusd for body in bodies if isinstance(body, BurnCredited)] == [FAIR, FAIR]
+
+
 async def test_without_a_sound_price_a_burn_waits_and_says_why() -> None:
     world = World()
     await world.burn(8)

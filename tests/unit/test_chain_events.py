@@ -27,12 +27,12 @@ from fallow.domain.ledger import Result, Transfer
 from fallow.domain.transactions import topic, types_of
 from fallow.ports.chain import Event, Fees, Seen
 from fallow.ports.database import Transaction
-from fallow.services.settle.chain_events import BLOCKS_MAX, ChainEvents
+from fallow.services.settle.chain_events import BLOCKS_MAX, POLL_S, ChainEvents
 from tests.unit.agent_fakes import FakeClock
 
 DISTRIBUTOR, TOKEN, VAULT = (bytes([0xD1 + at]) * 20 for at in range(3))
 CONTRACTS = {"distributor": DISTRIBUTOR, "token": TOKEN, "vault": VAULT}
-DEPTH, FIRST = 3, 5
+DEPTH, FIRST, CHAIN_ID = 3, 5, 7
 OWNERS = [bytes([number]) * 20 for number in (1, 2)]
 
 
@@ -40,7 +40,7 @@ class EventChain:
     """The chain port as far as events go."""
 
     def __init__(self) -> None:
-        self.newest = 0
+        self.newest, self.number = 0, CHAIN_ID
         self.happened: list[Event] = []
         self.away = False
         self.answers_max = 10_000
@@ -57,7 +57,7 @@ class EventChain:
 
     async def chain_id(self) -> int:
         """See the port."""
-        return 7
+        return self.number
 
     async def head(self) -> int:
         """See the port."""
@@ -101,20 +101,20 @@ class World:
     def __init__(self) -> None:
         self.chain, self.database, self.ledger = EventChain(), MemoryDatabase(), MemoryLedger()
         self.store, self.decisions = MemoryChainStore(), MemoryDecisionStore()
-        self.burns = MemoryBurnStore()
+        self.burns, self.clock = MemoryBurnStore(), FakeClock()
 
     async def looker(self) -> ChainEvents:
         """One that just started."""
-        clock = FakeClock()
         async with self.database.transaction() as tx:
             await self.ledger.open_accounts(tx, network_accounts())
         return ChainEvents(
             chain=self.chain,
+            chain_id=CHAIN_ID,
             contracts=CONTRACTS,
             first_block=FIRST,
             depth=DEPTH,
             bus=MemoryBus(MemoryHub()),
-            clock=clock,
+            clock=self.clock,
             database=self.database,
             ledger=self.ledger,
             store=self.store,
@@ -188,6 +188,30 @@ async def test_a_chain_that_was_away_is_caught_up_with() -> None:
     world.chain.away = False
     await looker.look()
     assert await world.paid() == [10, 0]
+
+
+async def test_deposits_on_another_chain_are_no_credits() -> None:
+    """The RPC leads to a chain for tests, say, where somebody has the same contracts at the same addresses."""
+    world = World()
+    looker = await world.looker()
+    world.chain.deposit(FIRST, OWNERS[0], 10)
+    world.chain.newest, world.chain.number = 20, CHAIN_ID + 1
+    with pytest.raises(Unavailable, match=r"chain\.other"):
+        await looker.look()
+    assert (await world.paid(), world.recorded()) == ([0, 0], [])
+    world.chain.number = CHAIN_ID
+    await looker.look()
+    assert await world.paid() == [10, 0]
+
+
+async def test_why_the_chain_is_not_read_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.chain.away = True
+    looker = await world.looker()
+    async with looker.running():
+        for _ in range(3):
+            await world.clock.advance(POLL_S)
+        assert [one.message for one in caplog.records] == ["the chain is not read for now:  [chain.silent]"]
 
 
 async def test_somebody_who_deposits_very_often_keeps_nobody_out() -> None:

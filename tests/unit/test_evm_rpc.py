@@ -57,6 +57,32 @@ async def test_what_is_no_answer_says_nothing_about_a_transaction(status: int, b
     assert "key-of-ours" not in f"{refused.value} {refused.value.__cause__}"
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (-32005, "query returned more than 10000 results"),
+        (-32602, "query exceeds max results 20000, retry with the range 1-9"),
+        (-32600, "block range is too wide"),
+        (-32000, "exceed maximum block range: 5000"),
+    ],
+)
+async def test_a_node_that_has_too_many_events_for_one_answer_is_asked_for_fewer(code: int, said: str) -> None:
+    """Nodes share no code for it. Whoever fills blocks with events would otherwise keep all later ones out."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        results: dict[str, Any] = {
+            "eth_blockNumber": {"result": "0x9"},
+            "eth_getLogs": {"error": {"code": code, "message": said}},
+        }
+        return httpx2.Response(
+            200, json=[{"id": one["id"]} | results[one["method"]] for one in json.loads(request.content)]
+        )
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        with pytest.raises(Unavailable, match=r"chain\.(busy|refused)"):
+            await EvmRpc(client, "http://node/").events([bytes(20)], [bytes(32)], 1, 9)
+
+
 async def test_a_node_that_is_behind_has_no_say_about_events() -> None:
     """What it leaves out would be taken for what never was."""
 

@@ -70,6 +70,7 @@ class AuditWorld(MoneyWorld):
         self.chain.newest = FIRST_BLOCK + DEPTH
         self.events = ChainEvents(
             chain=self.chain,
+            chain_id=CHAIN_ID,
             contracts=CONTRACTS,
             first_block=FIRST_BLOCK,
             depth=DEPTH,

@@ -237,6 +237,7 @@ async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
     async with own_chain(ground.place) as chain:
         events = ChainEvents(
             chain=chain,
+            chain_id=chain_of(ground.place).id,
             contracts={name: address(getattr(contracts, name)) for name in CONTRACTS},
             first_block=contracts.block,
             depth=chain_of(ground.place).depth,

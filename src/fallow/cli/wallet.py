@@ -163,8 +163,11 @@ def burn(
     id_: Annotated[str, Parameter(name="--id", help="Repeat an interrupted burn by its id: it counts once.")] = "",
     key: KeyFile = None,
     json: Json = False,
-) -> None:
-    """Burn a number of tokens for credits, which can never be withdrawn. They wait until the network has a price."""
+) -> int:
+    """Burn a number of tokens for credits, which can never be withdrawn. They wait until the network has a price.
+
+    Exits with 1 when it is refused.
+    """
     units, burn_id = token_units(amount), id_ or new_id()
     with profiles.connect() as client:
         owner = account or client.balance().account
@@ -182,6 +185,7 @@ def burn(
         say(f"{tokens(units)} tokens burned for {owner} in {transaction}. Their price: fallow price show")
     else:
         say(f"The contract refused it ({transaction}). Nothing was burned.")
+    return 0 if succeeded else 1
 
 
 def with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile, profile: profiles.Profile | None = None) -> T:

@@ -23,7 +23,7 @@ class BurnStore(Protocol):
     """What settle keeps for burned credits."""
 
     async def wait(self, tx: Transaction, burns: Sequence[Burn]) -> None:
-        """Have burns credited. Each may be added once only."""
+        """Have burns credited. One that waits already waits once."""
         ...
 
     async def take(self, tx: Transaction, limit: int) -> list[Burn]:

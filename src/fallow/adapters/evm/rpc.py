@@ -101,7 +101,10 @@ class EvmRpc:
             "fromBlock": hex(first),
             "toBlock": hex(last),
         }
-        newest, found = await self._ask_all([("eth_blockNumber", []), ("eth_getLogs", [wanted])])
+        try:
+            newest, found = await self._ask_all([("eth_blockNumber", []), ("eth_getLogs", [wanted])])
+        except InvalidInput as error:  # too many, in some node's words and code: what is asked is always well formed
+            raise Unavailable("chain.refused", f"The chain's node gives no events: {error.message}") from error
         if _number(newest) < last:
             raise Unavailable("chain.behind", "The chain's node is behind another one that answered before.")
         return [_event(one) for one in found]

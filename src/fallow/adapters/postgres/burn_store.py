@@ -19,7 +19,12 @@ class PostgresBurnStore:
     async def wait(self, tx: Transaction, burns: Sequence[Burn]) -> None:
         """Have burns credited."""
         if burns:
-            await tx.copy("settle.burn", ["chain", "transaction", "place", "account", "amount"], burns)
+            await tx.execute(
+                "INSERT INTO settle.burn (chain, transaction, place, account, amount)"
+                " SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bytea[], $5::numeric[])"
+                " ON CONFLICT DO NOTHING",
+                *map(list, zip(*burns, strict=True)),
+            )
 
     async def take(self, tx: Transaction, limit: int) -> list[Burn]:
         """Take out those that wait longest."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from fallow.domain.errors import Conflict
+from fallow.domain.sending import Done
 from fallow.domain.transactions import arguments_of, call_data
 from fallow.services.sender.service import Sender
 
@@ -54,8 +55,13 @@ async def deploy(sender: Sender, code_of: Callable[[str], bytes], plan: Plan) ->
     """
 
     async def made(name: str, types: str, *arguments: object) -> bytes:
-        done = await sender.send(f"deploy/{name}", b"", code_of(name) + arguments_of(types, *arguments))
-        return _contract(name, done.contract, succeeded=done.succeeded)
+        return (await sent(name, b"", code_of(name) + arguments_of(types, *arguments))).contract
+
+    async def sent(name: str, to: bytes, data: bytes) -> Done:
+        done = await sender.send(f"deploy/{name}", to, data)
+        if not done.succeeded:
+            raise Conflict("chain.deploy", f"The chain refused a step of it: {name}.", "Its log says why.")
+        return done
 
     operator = [plan.operator]
     timelock = await made(
@@ -76,12 +82,6 @@ async def deploy(sender: Sender, code_of: Callable[[str], bytes], plan: Plan) ->
             token, SLASHED, plan.operator, plan.operator, UNBONDING_S, APPEAL_S, timelock,
         ),
     )  # fmt: skip
-    await sender.send("deploy/minter", token, call_data("setMinter(address)", distributor))
-    last = await sender.send("deploy/owner", token, call_data("transferOwnership(address)", timelock))
+    await sent("minter", token, call_data("setMinter(address)", distributor))
+    last = await sent("owner", token, call_data("transferOwnership(address)", timelock))
     return Addresses(last.block, timelock, settlement, token, validators, distributor, vault)
-
-
-def _contract(name: str, address: bytes, *, succeeded: bool) -> bytes:
-    if not succeeded:
-        raise Conflict("chain.deploy", f"The chain refused the contract {name}.", "Its log says why.")
-    return address

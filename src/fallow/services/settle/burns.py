@@ -13,6 +13,7 @@ from fallow.domain.chart import accounts_of, burn
 from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, TooMuch, Unavailable
 from fallow.domain.identity import address_text
+from fallow.domain.ledger import Result
 from fallow.domain.price_facts import BurnCredited, PriceAccepted, PriceReported, price_text
 from fallow.domain.records import Body
 from fallow.domain.rewards.oracle import Guard, Oracle, Quote, credits_for
@@ -35,6 +36,9 @@ BURNS_MAX: Final = 1_000
 
 GAP_MS: Final = 10_000
 """Between two reports of one feed: they are records, which are kept for ever."""
+
+CREDITED: Final = {Result.EXISTS, Result.EXISTS_WITH_DIFFERENT_AMOUNT}
+"""What the ledger says of a burn that it knows; at another price its amount is another one."""
 
 AHEAD_MS: Final = 5_000
 """By how much a feed's clock may be ahead."""
@@ -148,19 +152,25 @@ class Burns:
             oracle, now = await self._oracle(tx), self._clock.now_ms()
             price = oracle.price(self._guard, now)
             burns = await self._store.take(tx, BURNS_MAX)
-            await self._post(tx, burns, price)
-            await self._record(tx, now, *(_credited(each, price) for each in burns))
-        for account in {each.account for each in burns}:
+            credited = await self._post(tx, burns, price)
+            await self._record(tx, now, *(_credited(each, price) for each in credited))
+        for account in {each.account for each in credited}:
             await self._bus.publish(calls.CREDITED, address_text(account).encode())
         return len(burns)
 
-    async def _post(self, tx: Transaction, burns: Collection[Burn], price: int) -> None:
+    async def _post(self, tx: Transaction, burns: Collection[Burn], price: int) -> list[Burn]:
+        """Credit burns; returns those that were not credited before.
+
+        A chain that takes back more than counts as final shows a burn again, in a later block: once it is credited it
+        is done, whatever the price is now.
+        """
         owners = sorted({each.account for each in burns})
         await self._ledger.open_accounts(tx, [account for owner in owners for account in accounts_of(owner)])
         transfers = [burn(*each[:4], credits_for(each.amount, price)) for each in burns]
         results = await self._ledger.post(tx, transfers, self._clock.now_ms())
-        if refused := next((result for result in results if not result.ok), None):
+        if refused := next((result for result in results if result not in {Result.OK, *CREDITED}), None):
             raise Conflict("burn.refused", f"The ledger refused burned credits: {refused}.")
+        return [each for each, result in zip(burns, results, strict=True) if result is Result.OK]
 
     async def _oracle(self, tx: Transaction) -> Oracle:
         """What those say who are feeds now."""

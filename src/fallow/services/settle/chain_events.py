@@ -7,6 +7,7 @@ event and repeats none, and several copies may run.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -35,13 +36,21 @@ BLOCKS_MAX = 2_000
 """Of one request; public nodes answer no more."""
 
 
+_log = logging.getLogger(__name__)
+
+
 class ChainEvents:
-    """Reads what `contracts` (addresses by name) emit from `first_block` on. `depth` blocks deep counts as final."""
+    """Reads what `contracts` (addresses by name) emit from `first_block` on. `depth` blocks deep counts as final.
+
+    On another chain than `chain_id` nothing is read: one where tokens are play money can have the same contracts at
+    the same addresses.
+    """
 
     def __init__(
         self,
         *,
         chain: Chain,
+        chain_id: int,
         contracts: Mapping[str, bytes],
         first_block: int,
         depth: int,
@@ -54,6 +63,7 @@ class ChainEvents:
         decisions: DecisionStore,
     ) -> None:
         self._chain = chain
+        self._chain_id = chain_id
         self._names = {contract: name for name, contract in contracts.items()}
         self._first = first_block
         self._span = BLOCKS_MAX
@@ -76,10 +86,12 @@ class ChainEvents:
         """Take the events of some blocks; tells whether there are more.
 
         Raises:
-            Unavailable: the chain or the database is away; nothing was lost.
+            Unavailable: the chain or the database is away, or it is another chain; nothing was lost.
             Conflict: the ledger refuses a deposit.
         """
         chain_id = await self._chain.chain_id()
+        if chain_id != self._chain_id:
+            raise Unavailable("chain.other", f"The chain that answers is {chain_id}, not {self._chain_id}.")
         async with self._database.transaction() as tx:
             start = await self._store.next_block(tx, chain_id, self._first)
         final = await self._chain.head() - self._depth + 1
@@ -140,11 +152,14 @@ class ChainEvents:
                 raise Conflict("deposit.refused", f"The ledger refused a deposit: {refused}.")
 
     async def _look_for_ever(self) -> None:
+        said = ""
         while True:
             try:
-                more = await self.look()
-            except Unavailable:
-                more = False
+                more, said = await self.look(), ""
+            except Unavailable as error:
+                if str(error) != said:
+                    _log.warning("the chain is not read for now: %s", error)
+                more, said = False, str(error)
             if not more:
                 await self._clock.sleep(POLL_S)
 
