@@ -38,6 +38,9 @@ FILE = "chain/contracts.json"
 SENDS = "chain/operator-sends.log"
 POLL_S = 0.25
 UINT96_MAX = 2**96 - 1
+EPOCHS_OF_A_ROOT = 8
+"""So many epochs' tokens one root may bring: one after epochs without a root brings theirs, too. Refused for that, it
+would hold up all that anybody is owed, as would every later one, until the timelock lets the limit rise."""
 TURN_S = 15
 """How long it takes at most that somebody else sends something on the embedded chain, with much to spare."""
 GIVE = "give(address,uint256)"
@@ -106,7 +109,7 @@ async def make_contracts(
     rules = await asyncio.to_thread(read_rewards, settings)
     plan = Plan(signer.address, named or [signer.address], settings.activation_s, settlement)
     if rules.pays:
-        plan = msgspec.structs.replace(plan, epoch_mint_max=min(rules.mint_max, UINT96_MAX))
+        plan = msgspec.structs.replace(plan, epoch_mint_max=root_mint_max(rules.mint_max))
     async with operator_sender(data, where, chain, clock) as sender:
         made = await deploy(sender, _code, plan)
     view = ContractsView(
@@ -122,6 +125,11 @@ async def make_contracts(
     )
     write_private(data / FILE, msgspec.json.encode(view).decode() + "\n")
     return view
+
+
+def root_mint_max(epoch_mint_max: int) -> int:
+    """Units of the token that a root may add, where an epoch comes to owe so many at most."""
+    return min(EPOCHS_OF_A_ROOT * epoch_mint_max, UINT96_MAX)
 
 
 async def deploy_contracts(data: Path, environment: Mapping[str, str], tell: Callable[[str], None]) -> ContractsView:
