@@ -97,8 +97,7 @@ class Source:
             size += len(chunk)
             need(size <= file["size"], f"{file['name']} is longer than it should be")
             yield chunk
-        same = (size, digest.digest()) == (file["size"], file["sha256"])
-        need(same, f"{file['name']} is not the file that was named")
+        need((size, digest.digest()) == (file["size"], file["sha256"]), f"{file['name']} is not what was named")
 
     def frames(self, file: Map) -> Iterator[list[Any]]:
         """What a file holds: pieces of CBOR, each behind four bytes of length."""
@@ -250,6 +249,7 @@ def verify(options: argparse.Namespace) -> None:
     need((manifest["net"], manifest["epoch"], statement["epoch"]) == mine, "the files are of another epoch or network")
     batches, records = check_batches(source, manifest, options.key)
     print(f"records    {records} in {batches} batches: all hashes, signatures and promises hold")
+    need(all(sum(map(len, source.checked(file))) == file["size"] for file in statement["files"]), "a file is cut off")
     owed = check_leaves(source, statement)
     print(f"root       0x{statement['root'].hex()} is what the leaves give; totals add up")
     contract, validators = Contract(options.rpc, statement) if options.rpc else None, options.validators

@@ -19,7 +19,7 @@ from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.rules import Rules
-from fallow.domain.epochs.statement import NONE, Statement
+from fallow.domain.epochs.statement import NONE, Policy, Statement
 from fallow.domain.facts import NodeShown
 from fallow.domain.identity import address_text
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
@@ -38,6 +38,18 @@ def folder(tmp_path: Path) -> Path:
     for number in (FIRST, FIRST + 1):
         opening, previous = write(tmp_path, number, opening, previous)
     return tmp_path
+
+
+def test_an_epoch_of_an_older_policy_is_not_explained_by_this_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old = Policy(name="rewards", version=1, digest=bytes(32), parameters={"units_per_microusd": 1})
+    write(tmp_path, FIRST, b"", NONE, policies=[old])
+    for command in (["audit", str(FIRST)], ["explain", str(FIRST), NODES[0].hex()], ["what-if", str(FIRST)]):
+        code, told = run(tmp_path, capfd, *command)
+        assert code != 0
+        assert told["message"] == "This code does not have the policy rewards 1 (000000000000)."
+        assert told["hint"] == "Install the version that closed the epoch."
 
 
 def write(

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from fallow.domain.chart import Credit
 from fallow.domain.epochs.closing import Closing, close
+from fallow.domain.epochs.lines import read_lines
 from fallow.domain.epochs.metering import ACCEPTED, Found, Known, Use, Verifier
 from fallow.domain.epochs.plugins import PLUGIN_ERROR
 from fallow.domain.epochs.reading import Filed
@@ -24,6 +26,8 @@ from tests.epoch_world import METERINGS, NODES, WORK_ONLY, enrolled, epoch, file
 FREE_FOUND: Any = Found
 FREE_USE: Any = Use
 """As a plugin makes them that no type checker has seen."""
+
+ACCOUNT = bytes(19) + b"\7"
 
 
 class Word(Body, frozen=True, kw_only=True):
@@ -108,7 +112,14 @@ def test_one_that_does_nothing_odd_is_counted() -> None:
         ("meter", lambda: Use(NODES[1], account=b"nobody")),
         ("meter", lambda: Use(NODES[1], moved=[Moved(credit=2, income=-1)])),
         ("meter", lambda: Use(NODES[1], moved=[Moved(credit=9, income=1)])),
-        ("meter", lambda: Use(NODES[1], ended=("why", "x" * 101))),
+        ("meter", lambda: Use(NODES[1], ended=("x" * 61, "buyer"))),
+        ("meter", lambda: Use(NODES[1], ended=("why", "whoever"))),
+        ("meter", lambda: FREE_USE(NODES[1], ended=("why",))),
+        ("meter", lambda: FREE_USE(NODES[1], ended=("why", "buyer", "again"))),
+        ("meter", lambda: FREE_USE(NODES[1], ACCOUNT, moved=[Moved(credit=2, income=1)], bought=None)),
+        ("meter", lambda: FREE_USE(NODES[1], ACCOUNT, moved=(each for each in [Moved(credit=2, income=1)]))),
+        ("meter", lambda: Use(NODES[1], ACCOUNT, moved=[Moved(credit=Credit.PAID, income=1)])),
+        ("meter", lambda: Use(NODES[1], ACCOUNT, moved=[Moved(credit=True, income=1)])),
     ],
 )
 def test_its_record_is_rejected_and_all_others_count(place: str, does: Callable[[], Any]) -> None:
@@ -174,6 +185,47 @@ def test_units_and_codes_of_a_line_stay_within_what_a_file_holds() -> None:
     [line] = close(b"", epoch(), records, WORK_ONLY, {"odd": odd}).folded.lines
     assert sum(count for _, _, count in line.verdicts) == 100
     assert len(line.verdicts) <= 65
+
+
+def test_what_pays_for_a_node_of_nobodys_is_rejected() -> None:
+    """There would be no account to owe it to, and so no root."""
+    made = closed(Odd("meter", lambda: Use(NODES[1], moved=[Moved(credit=2, income=1)])))
+    assert verdicts(made) == {"accepted": 2, "node.no_owner": 2}
+    assert made.folded.errors == {}, "whose it is, its node has to say"
+
+
+def test_money_of_a_line_stays_within_what_a_file_holds() -> None:
+    most = [Moved(credit=2, income=COUNT_MAX)]
+    made = closed(Odd("meter", lambda: Use(NODES[1], ACCOUNT, moved=most)))
+    [line] = [line for line in read_lines(made.files["lines"]) if line.account == ACCOUNT]
+    assert int.from_bytes(line.usage) == COUNT_MAX
+    assert {code or verdict: count for verdict, code, count in line.verdicts} == {"accepted": 1, "line.full": 1}
+
+
+def test_lines_with_the_longest_words_are_read_again() -> None:
+    nodes = [number.to_bytes(32) for number in range(1, 41)]
+
+    class Wordy(Odd):
+        def verify(self, record: Filed) -> Found:
+            return ACCEPTED if record.record.seq % 2 else Found(Verdict.REJECTED, f"{record.record.seq:060}")
+
+        def meter(self, record: Filed) -> Use:
+            return Use(record.node, ended=(f"{record.record.seq:060}", "provider"))
+
+    records = [filed(node, Word(), seq) for node in nodes for seq in range(160)]
+    made = close(b"", epoch(), records, WORK_ONLY, {"odd": Wordy("", fails)})
+    assert len(read_lines(made.files["lines"])) == len(nodes)
+
+
+def test_one_that_judges_nodes_apart_carries_rows_of_nodes_alone() -> None:
+    """The others would be read by none of several processes, and by the one of an auditor."""
+
+    class Apart(Odd):
+        by_node = True
+
+    made = closed(Apart("carried", lambda: [[b"sums", 1]]), closed(Apart("carried", list)).files["state"])
+    assert "odd" in made.folded.errors
+    assert "odd" not in read_state(made.files["state"]).carried
 
 
 def test_where_memory_runs_out_the_epoch_is_closed_again_later() -> None:

@@ -227,7 +227,23 @@ def test_a_root_may_add_what_the_rules_can_come_to_owe() -> None:
     assert MODELS[BURN_AND_MINT].mint_max == 4_109_589 * T // 100 + 1644 * T + ROUNDING
     held = Held(withheld_ppm=[750_000, 250_000], step=30, release=20)
     later = msgspec.structs.replace(MODELS[WORK_ONLY], held=held, vesting=10)
-    assert later.mint_max == (7200 * T + ROUNDING) * (1 + 1 + 3)
+    assert later.mint_max == (7200 * T + ROUNDING) * (1 + 1 + 1 + 3)
+
+
+def test_what_several_lines_are_released_at_once_is_within_what_a_root_may_add() -> None:
+    """Two new nodes earn the whole pool one after the other, and an old one that of the epoch in which both get it."""
+    rules = msgspec.structs.replace(MODELS[WORK_ONLY], held=Held(withheld_ppm=[1_000_000], step=2, release=2))
+    pool, since = 7200 * T, {KEYS[0]: 0, KEYS[1]: 10, KEYS[2]: 11}
+    carried: Mapping[str, Sequence[Row]] = {}
+    added = []
+    for day, earner in [(0, 0), *((day, None) for day in range(1, 10)), (10, 1), (11, 1), (12, 2), (13, 0)]:
+        earned = {key: 1 for key, first in since.items() if day == first}
+        if earner is not None:
+            earned[KEYS[earner]] = pool
+        kept = keep(carried, rules, day, {USAGE: {}, INCENTIVE: earned}, {})
+        added.append(sum(earned.values()) - sum(kept.later(INCENTIVE).values()))
+        carried = kept.carried
+    assert 2 * (pool + ROUNDING) < max(added) <= rules.mint_max
 
 
 def test_a_part_of_a_schedule_is_changed_alone() -> None:

@@ -38,7 +38,7 @@ def run(source: Path | str, *more: str, epoch: int = 1) -> int:
 
 @pytest.fixture
 def closed() -> ClosedEpoch:
-    made = ClosedEpoch()
+    made = ClosedEpoch(more={"state": b"what is carried on"})
     made.vote(VALIDATORS[:3])
     return made
 
@@ -74,7 +74,7 @@ def test_an_epoch_in_which_nobody_earned(tmp_path: Path) -> None:
     assert run(ClosedEpoch(leaves=[]).write(tmp_path)) == 0
 
 
-@pytest.mark.parametrize("name", ["statement", "manifest", "batches", "leaves", "records/lease.accepted"])
+@pytest.mark.parametrize("name", ["statement", "manifest", "batches", "leaves", "state", "records/lease.accepted"])
 def test_a_missing_file_is_found(closed: ClosedEpoch, tmp_path: Path, name: str) -> None:
     del closed.files[name]
     assert run(closed.write(tmp_path), *NAMED) == 1
@@ -83,7 +83,7 @@ def test_a_missing_file_is_found(closed: ClosedEpoch, tmp_path: Path, name: str)
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_a_flipped_bit_anywhere_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    closed = ClosedEpoch()
+    closed = ClosedEpoch(more={"state": b"what is carried on"})
     closed.vote(VALIDATORS[:3])
     name = data.draw(st.sampled_from([name for name in sorted(closed.files) if not name.startswith("votes/")]))
     changed = bytearray(closed.files[name])

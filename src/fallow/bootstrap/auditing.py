@@ -14,7 +14,7 @@ from fallow.domain.epochs.judging import Before, judge
 from fallow.domain.epochs.lines import LINES, Line, read_lines
 from fallow.domain.epochs.manifest import checked
 from fallow.domain.epochs.reading import Filed, filed_records, records_of_kind
-from fallow.domain.epochs.rules import Rules, read_rules, rules_of
+from fallow.domain.epochs.rules import Rules, pinned_rules, rules_of
 from fallow.domain.epochs.stakes import Shared, read_shared
 from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import NONE, Statement
@@ -73,7 +73,7 @@ def explain(folder: Path, number: int, network_key: bytes, node: bytes) -> Story
         for one in records_of_kind(manifest, read, kind)
         if one.node == network_key and one.record.body.get("node") == node
     ]
-    rules = read_rules(said.policies[0].parameters) if said.policies else Rules()
+    rules = pinned_rules(said.policies) if said.policies else Rules()
     price = int.from_bytes(said.totals.get("price", b""))
     return Story(lines, sorted(records, key=lambda one: (one.batch, one.place)), rules, price)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -22,6 +23,9 @@ from fallow.domain.wallets import signer_of
 
 BINDINGS: Final = frozenset({NodeEnrolled.kind, NodeBound.kind})
 """Kinds that say whose a node is."""
+
+OWNERS_A_NODE_MAX: Final = 16
+"""Whose a node can become in an epoch: each owner is a line of its own, and an account's key costs nothing."""
 
 
 class Epoch(NamedTuple):
@@ -48,6 +52,7 @@ class Core:
         self.payees = Payees(epoch.net, epoch.network, opening.carried)
         self.subscribed = Subscribed(epoch.network)
         self._epoch = epoch
+        self._new_owners: Counter[bytes] = Counter()
         self._take: Mapping[str, Callable[[Filed], Found]] = {
             NodeEnrolled.kind: self._enrolled,
             NodeBound.kind: self._bound,
@@ -91,5 +96,9 @@ class Core:
         """Both signed: the node its record, the account what wallets show."""
         if signer_of(binding_text(self._epoch.net, filed.node, account, before_s), signature) != account:
             return Found(Verdict.REJECTED, "binding.signature")
+        if self.owners.get(filed.node) != account:
+            if self._new_owners[filed.node] == OWNERS_A_NODE_MAX:
+                return Found(Verdict.REJECTED, "binding.too_many")
+            self._new_owners[filed.node] += 1
         self.owners[filed.node] = account
         return ACCEPTED

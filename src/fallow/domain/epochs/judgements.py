@@ -10,15 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fallow.domain.epochs.core import Core, Epoch
-from fallow.domain.epochs.lines import OTHER, REASONS_MAX, LineKey, Tally
+from fallow.domain.epochs.lines import OTHER, PARTS, REASONS_MAX, LineKey, Tally
 from fallow.domain.epochs.metering import Found, Known, Metering, Use
 from fallow.domain.epochs.plugins import Contained
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import Row, State
 from fallow.domain.records import COUNT_MAX
+from fallow.domain.verification import Verdict
 
 CORE = ""
 """The vertical of lines that count records of the core: bindings, and what checks have shown."""
+
+FULL = Found(Verdict.REJECTED, "line.full")
+"""Of what would take a line's money beyond what a file holds."""
 
 
 class Read(NamedTuple):
@@ -51,6 +55,8 @@ def read_records(opening: State, epoch: Epoch, records: Iterable[Filed], vertica
             node = filed.node if use is None else use.node
             account = (use and use.account) or core.owners.get(node, b"")
             tally = tallies[name, node, account]
+            if use is not None and use.moved and not tally.holds(use.moved):
+                found, use = FULL, None
             _note(tally, found)
             if use is not None:
                 _count(tally, use)
@@ -79,7 +85,7 @@ def _note(tally: Tally, found: Found) -> None:
 def _count(tally: Tally, use: Use) -> None:
     tally.units = min(tally.units + use.units, COUNT_MAX)  # what a line holds has to fit into the encoding
     for moved in use.moved:
-        for name in ("income", "fee", "reserve", "refunded", "made_good"):
+        for name in PARTS:
             if value := getattr(moved, name):
                 tally.money[moved.credit, use.bought, name] += value
         if use.attested and use.bought:

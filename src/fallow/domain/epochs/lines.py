@@ -1,6 +1,6 @@
 """One line a node and vertical: what an epoch's records say of it, and what it gets. The file `lines` holds them. Pure.
 
-The file is made of frames ["line", rows] of up to 64 rows; the fields of a row are those of `Line`, in their order.
+The file is made of frames ["line", rows] of up to 32 rows; the fields of a row are those of `Line`, in their order.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 from fallow.domain.epochs.manifest import File, frame, read_frames
 from fallow.domain.epochs.state import amount
-from fallow.domain.records import convert
+from fallow.domain.facts import Moved
+from fallow.domain.records import COUNT_MAX, convert
 
 LINES: Final = "lines"
-LINES_A_FRAME: Final = 64
-"""The longest has less than 8 KiB, by the bound below."""
+LINES_A_FRAME: Final = 32
+"""The longest has less than 13 KiB, by the bound below and words of up to 60 letters."""
 
 REASONS_MAX: Final = 64
 """Why a lease ended may be a node's own word: after so many different ones it is `other`."""
@@ -94,6 +95,11 @@ class Tally:
         """Count a lease that ended."""
         known = (reason, caused_by) in self.ended or len(self.ended) < REASONS_MAX
         self.ended[reason if known else OTHER, caused_by] += 1
+
+    def holds(self, more: Iterable[Moved]) -> bool:
+        """Whether the line's numbers fit into the encoding with these as well."""
+        added: int = sum(getattr(moved, part) for moved in more for part in PARTS)
+        return max(self.money.values(), default=0) + added <= COUNT_MAX
 
     def sum_of(self, parts: Iterable[str], classes: Iterable[int], *, bought: bool | None = None) -> int:
         """Add up some of the money."""

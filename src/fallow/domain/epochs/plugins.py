@@ -22,15 +22,20 @@ from fallow.domain.records import COUNT_MAX
 from fallow.domain.verification import Standing, Verdict
 
 PLUGIN_ERROR: Final = "plugin.error"
-WORD_MAX: Final = 100
+NO_OWNER: Final = "node.no_owner"
+"""Of what would pay for a node of which nobody has said whose it is: there is no account to owe it to."""
+
+WORD_MAX: Final = 60
+"""As of a lease's reason: `lines.LINES_A_FRAME` counts on it."""
 ERROR_MAX: Final = 300
 ROW_BYTES_MAX: Final = 512
 """A thousand such rows are a frame."""
 SCORE_MAX: Final = 1_000_000
 
-_USE_TYPES: Final = (bytes, bytes, int)
+_CAUSES: Final = frozenset({"buyer", "provider", "owner", "nobody", "network", ""})
 _ACCOUNT_BYTES: Final = frozenset({0, ADDRESS_BYTES})
 _BROKEN: Final = Found(Verdict.REJECTED, PLUGIN_ERROR)
+_UNOWNED: Final = Found(Verdict.REJECTED, NO_OWNER)
 
 
 class Contained:
@@ -41,6 +46,7 @@ class Contained:
         self.stuck = False
         self._metering = metering
         self._opening = carried
+        self._owners = known.owners
         self._verifier = self._begin(known)
 
     def judge(self, filed: Filed) -> tuple[Found, Use | None]:
@@ -54,6 +60,8 @@ class Contained:
             if use is not None:
                 check_use(use)
                 _require(use.node == filed.node or not self._metering.by_node, use)
+                if use.moved and not (use.account or use.node in self._owners):
+                    return _UNOWNED, None
         except MemoryError:
             raise  # of this machine, not of the policy: closing it again is right
         except Exception as error:  # noqa: BLE001 - that is what it is for
@@ -66,8 +74,8 @@ class Contained:
         if self._verifier is None:
             return self._opening
         try:
-            rows = self._verifier.carried()
-            check_rows(rows)
+            rows = list(self._verifier.carried())
+            check_rows(rows, by_node=self._metering.by_node)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
@@ -125,25 +133,36 @@ def check_use(use: Use) -> None:
     """Raise TypeError or ValueError unless an epoch can hold this."""
     _require(
         _is(use, Use)
-        and tuple(map(type, use[: len(_USE_TYPES)])) == _USE_TYPES
+        and _is(use.node, bytes)
+        and _is(use.account, bytes)
+        and _is(use.units, int)
+        and isinstance(use.moved, list | tuple)
+        and _is(use.bought, bool)
+        and _is(use.attested, bool)
         and len(use.node) == NODE_ID_BYTES
         and len(use.account) in _ACCOUNT_BYTES
         and 0 <= use.units <= COUNT_MAX,
         use,
     )
     for moved in use.moved:
-        _require(_is(moved, Moved) and moved.credit in {1, 2, 3}, moved)
+        _require(_is(moved, Moved) and _is(moved.credit, int) and moved.credit in {1, 2, 3}, moved)
         for name in ("income", "fee", "reserve", "refunded", "made_good"):
             value = getattr(moved, name)
             _require(_is(value, int) and 0 <= value <= COUNT_MAX, moved)
-    for word in use.ended or ():
-        _word(word)
+    if use.ended is not None:
+        reason, caused_by = use.ended
+        _word(reason)
+        _require(caused_by in _CAUSES, use)
 
 
-def check_rows(rows: Sequence[Row]) -> None:
-    """Raise what does not let these rows be carried on: TypeError, ValueError or InvalidInput."""
+def check_rows(rows: Sequence[Row], *, by_node: bool) -> None:
+    """Raise what does not let these rows be carried on: TypeError, ValueError, IndexError or InvalidInput.
+
+    Those of a policy that judges nodes apart begin with a node: who reads them in parts would find others in none.
+    """
     for row in sorted(rows):
         _require(_is(row, list) and 0 < len(encode(row)) <= ROW_BYTES_MAX, row)
+        _require(not by_node or (_is(row[0], bytes) and len(row[0]) == NODE_ID_BYTES), row)
 
 
 def _word(word: str) -> None:

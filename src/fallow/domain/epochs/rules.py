@@ -84,13 +84,15 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def mint_max(self) -> int:
         """Units of the token that an epoch can come to owe at most: its pool, and what vests and is released of others.
 
-        Each epoch's grants vest in equal parts, so that these never add up to more than the largest pool; what is
-        released is what was withheld in so many epochs, over `held.release`.
+        Each epoch's grants vest in equal parts, so that these never add up to more than the largest pool. What is
+        released in an epoch comes from lines that began at most `held.release` epochs apart, each withheld from in so
+        many epochs: that is the pools of both together, over `held.release`.
         """
         pool = self.schedule.pool(0, 0) if self.schedule else 0
         pool += int.from_bytes(self.net_cap) + ROUNDING
         withheld_epochs = len(self.held.withheld_ppm) * self.held.step
-        return pool * (1 + bool(self.vesting) + -(-withheld_epochs // self.held.release))
+        released = 1 + -(-withheld_epochs // self.held.release) if withheld_epochs else 0
+        return pool * (1 + bool(self.vesting) + released)
 
     def weight(self, vertical: str) -> int:
         """A vertical's weight."""
@@ -110,15 +112,21 @@ def rules_of(policies: Sequence[Policy], verticals: Mapping[str, Metering]) -> t
     Raises:
         InvalidInput: `epoch.policy`: a policy, or this version of it, is not here.
     """
-    if not policies or (policies[0].name, policies[0].version, policies[0].digest) != (NAME, VERSION, DIGEST):
-        raise _missing(policies[0] if policies else None)
+    rules = pinned_rules(policies)
     used: dict[str, Metering] = {}
     for policy in policies[1:]:
         here = verticals.get(policy.name)
         if here is None or (here.version, here.digest) != (policy.version, policy.digest):
             raise _missing(policy)
         used[policy.name] = here
-    return read_rules(policies[0].parameters), used
+    return rules, used
+
+
+def pinned_rules(policies: Sequence[Policy]) -> Rules:
+    """Read back the rules alone. Raises as `rules_of`."""
+    if not policies or (policies[0].name, policies[0].version, policies[0].digest) != (NAME, VERSION, DIGEST):
+        raise _missing(policies[0] if policies else None)
+    return read_rules(policies[0].parameters)
 
 
 def read_rules(parameters: Mapping[str, Any]) -> Rules:
