@@ -709,6 +709,20 @@ async def test_a_key_is_slowed_down_alone() -> None:
         assert (await http.get("/v1/account", headers=key(OTHER_KEY))).status_code == 200
 
 
+async def test_a_key_has_few_words_recorded_whoever_signs_them() -> None:
+    """What is kept of an operator's stake is carried from epoch to epoch; anybody makes accounts that sign one."""
+    async with fake_network.fake_network(Limits(words=Rate(1.0, 2))) as network, browser(network) as http:
+
+        async def say(by: int, said_by: str = BUYER_KEY) -> int:
+            word = {"account": f"0x{by:040x}", "take_ppm": 0, "at_ms": 1, "signature": "0x" + "00" * 65}
+            return (await http.post("/v1/stake/take", headers=key(said_by), json=word)).status_code
+
+        assert [await say(by) for by in range(3)] == [201, 201, 429]
+        assert await say(3, OTHER_KEY) == 201
+        network.clock.advance(1000)
+        assert [await say(by) for by in (4, 5)] == [201, 429]
+
+
 async def test_every_answer_is_hardened(http: httpx2.AsyncClient) -> None:
     blob = await upload(http, b"x")
     for response in (

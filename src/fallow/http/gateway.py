@@ -62,6 +62,7 @@ class Gateway:
         self.senders = Buckets(limits.key, clock)
         self.lease_writes = LeaseWrites(clock)
         self.uploads = Buckets(limits.uploads, clock)
+        self.words = Buckets(limits.words, clock)
         self.streams = Streams(limits.streams_per_account)
         self.collector = Collector(bus, blobs, clock, keep_ms=keep_days * DAY_MS)
         self.archive = archive

@@ -8,13 +8,14 @@ from litestar.params import JSONBody
 from fallow.domain import calls
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
-from fallow.http.params import Parts
+from fallow.http.params import Account, Parts
 from fallow.ports.rpc import Empty
 
 
 @post("/v1/stake/take", guards=[buyer], responses=keyed(413), tags=["account"])
-async def take(gateway: Parts, data: JSONBody[calls.SetTake]) -> None:
+async def take(gateway: Parts, payer: Account, data: JSONBody[calls.SetTake]) -> None:
     """Say what you keep, as an operator, signed with your account's key. It counts from the next epoch on."""
+    gateway.words.take(payer)  # whoever signs it: accounts cost nothing, and each is carried from epoch to epoch
     await gateway.ask(calls.SET_TAKE, data, Empty)
 
 
