@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import msgspec
+
 from fallow.adapters.memory.market import MemoryMarketStore
+from fallow.domain import calls
 from fallow.domain.jobs import Item, JobState
 from fallow.domain.leases import LeaseState
 from fallow.domain.offers import REFUSALS_A_NODE_MAX, REFUSALS_KEPT_MS, Refusal
 from fallow.domain.verification import Vote
+from fallow.ports.bus import MESSAGE_BYTES_MAX
+from fallow.services.market.findings import Findings
 from tests.contract.conftest import Stores
 from tests.contract.test_market_store import ALICE, BOB, NODE, NOW, evidence, job, lease, save
 
@@ -69,6 +76,16 @@ async def test_the_first_evidence_and_refusal_stay(stores: Stores) -> None:
         assert await stores.market.evidence(tx, 10) == [found[2], found[1], found[0]]
         assert await stores.market.evidence(tx, 1) == [found[2]]
         assert await stores.market.refusals_of(tx, NODE, 10) == [refusal]
+
+
+async def test_much_evidence_fits_into_a_message_the_latest_first(stores: Stores) -> None:
+    votes = [Vote(lease=b"l" * 16, node=NODE, account=BOB, ok=True, reason="", result="ab" * 32) for _ in range(7)]
+    await save(stores, found=[evidence(number, NOW + number, *votes) for number in range(1000)])
+    findings = Findings(cast("Any", None), stores.database, stores.market, cast("Any", None))
+    shown = await findings.evidence(calls.Page(limit=1000))
+    assert [one.at for one in shown] == [NOW + 999 - place for place in range(len(shown))]
+    assert len(shown) > 100
+    assert len(msgspec.msgpack.encode(shown)) <= MESSAGE_BYTES_MAX
 
 
 async def test_the_latest_refusals_of_a_node(stores: Stores) -> None:

@@ -19,7 +19,9 @@ from fallow.ports.market_store import MarketStore
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import (
+    PAGE_BYTES_MAX,
     evidence_view,
+    first_of,
     rerun_view,
     reserve_use_view,
 )
@@ -37,10 +39,10 @@ class Findings:
         self._seeds = seeds
 
     async def evidence(self, request: calls.Page) -> list[EvidenceView]:
-        """Show why nodes were found wrong, the latest first."""
+        """Show why nodes were found wrong, the latest first; fewer than asked for where they would be too long."""
         async with self._database.transaction() as tx:
             found = await self._store.evidence(tx, request.limit)
-        return [evidence_view(entry) for entry in found]
+        return list(first_of(map(evidence_view, found), PAGE_BYTES_MAX))
 
     async def reruns(self, request: calls.Page) -> list[RerunView]:
         """Show what running items again has shown, the latest first."""

@@ -310,12 +310,12 @@ class Market:
         return job.order
 
     async def job_evidence(self, request: calls.JobRef) -> list[EvidenceView]:
-        """Show why nodes that worked on a job were found wrong, the latest first."""
+        """Show why nodes that worked on a job were found wrong, the latest first; fewer where they are too long."""
         async with self._database.transaction() as tx:
             if await self._store.owner(tx, request.job) != address(request.account):
                 raise _unknown(request.job)
             found = await self._store.evidence_of(tx, request.job, request.limit)
-        return [evidence_view(entry) for entry in found]
+        return list(first_of(map(evidence_view, found), PAGE_BYTES_MAX))
 
     # Inside
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -28,6 +29,7 @@ from fallow.domain.views import (
     RerunView,
     ReserveUseView,
     StandingView,
+    View,
     VoteView,
 )
 from fallow.ports.bus import MESSAGE_BYTES_MAX
@@ -36,7 +38,9 @@ from fallow.services.market.floor import Slot
 
 CANDIDATES_SHOWN = 50
 PAGE_BYTES_MAX = MESSAGE_BYTES_MAX // 2
-"""Of a list of nodes, which say of themselves what they like."""
+"""Of a list whose entries can be long, such as that of nodes, which say of themselves what they like."""
+
+Shown = TypeVar("Shown", bound=View)
 
 TrustOf = Callable[[bytes], str]
 """Trust level of a node, as a buyer is shown it."""
@@ -174,7 +178,7 @@ def node_view(slot: Slot, standing: Standing, label: str, now: int, *, trust: st
     )
 
 
-def first_of(views: Iterable[NodeView], bytes_max: int) -> Iterator[NodeView]:
+def first_of(views: Iterable[Shown], bytes_max: int) -> Iterator[Shown]:
     """The first of them, at least one, that take at most so many bytes together."""
     left = bytes_max
     for place, view in enumerate(views):
