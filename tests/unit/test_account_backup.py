@@ -49,13 +49,39 @@ def test_a_file_of_another_wallet_opens() -> None:
         b"[]",
         b"{}",
         json.dumps({**VECTOR, "version": 9}).encode(),
-        json.dumps({**VECTOR, "crypto": {"kdfparams": {"n": 1 << 40, "r": 8}}}).encode(),
+        json.dumps({**VECTOR, "crypto": {"kdfparams": {"dklen": 1 << 40, "n": 2, "r": 8, "p": 1}}}).encode(),
         json.dumps({**VECTOR, "crypto": {"kdfparams": []}}).encode(),
     ],
 )
 def test_what_is_no_backup_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
         opened(data, "testpassword")
+
+
+ASKED = {"dklen": 32, "n": 262144, "r": 8, "p": 1, "salt": "ab"}
+MUCH = 1 << 30
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {**ASKED, "n": MUCH},
+        {**ASKED, "p": MUCH},
+        {"dklen": 32, "N": MUCH, "R": 8, "P": 1, "salt": "ab"},
+        {"dklen": 32, "c": MUCH, "prf": "hmac-sha256", "salt": "ab"},
+    ],
+)
+def test_a_file_that_asks_for_too_much_is_refused_before_it_gets_it(asked: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        opened(json.dumps({**VECTOR, "crypto": {"kdf": "scrypt", "kdfparams": asked}}).encode(), "testpassword")
+    assert refused.value.code == "keystore.costly"
+
+
+@pytest.mark.parametrize("more", [{"Version": 3}, {"CRYPTO": VECTOR["crypto"]}])
+def test_a_file_that_says_something_twice_is_refused(more: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        opened(json.dumps({**VECTOR, **more}).encode(), "testpassword")
+    assert refused.value.code == "keystore.malformed"
 
 
 def test_a_key_comes_back_and_nothing_is_overwritten(

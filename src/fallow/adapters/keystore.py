@@ -9,7 +9,10 @@ from typing import Any
 from fallow.domain.errors import InvalidInput, NotAllowed
 
 SCRYPT_MAX = 1 << 23
-"""Of n times r: a file from elsewhere may ask for as much memory as it likes, this is 1 GiB."""
+"""Of n times r times p: a file from elsewhere may ask for as much as it likes, this is at most 1 GiB of memory."""
+
+ROUNDS_MAX = 10_000_000
+"""Of PBKDF2, which other wallets use: some seconds."""
 
 
 def sealed(key: bytes, passphrase: str) -> bytes:
@@ -26,10 +29,13 @@ def opened(data: bytes, passphrase: str) -> bytes:
         NotAllowed: the passphrase is another one.
     """
     try:
-        keyfile: Any = json.loads(data)
+        keyfile: Any = json.loads(data, object_pairs_hook=_lowered)
         asked = keyfile["crypto"]["kdfparams"]
-        if int(asked.get("n", 0)) * int(asked.get("r", 0)) > SCRYPT_MAX:
-            raise InvalidInput("keystore.costly", "To open it takes more than 1 GiB of memory.")
+        if (keyfile["version"], asked["dklen"]) != (3, 32):
+            raise _malformed()
+        scrypt = int(asked.get("n", 0)) * int(asked.get("r", 0)) * int(asked.get("p", 0))
+        if scrypt > SCRYPT_MAX or int(asked.get("c", 0)) > ROUNDS_MAX:
+            raise InvalidInput("keystore.costly", "To open it takes more time or memory than any wallet asks for.")
         key: bytes = _library().decode_keyfile_json(keyfile, passphrase.encode())
     except ValueError as error:
         if "MAC mismatch" in str(error):
@@ -38,6 +44,14 @@ def opened(data: bytes, passphrase: str) -> bytes:
     except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise _malformed() from error
     return key
+
+
+def _lowered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Read names as the library does, in lower case, and none twice: else it would take others than were looked at."""
+    found = {name.lower(): value for name, value in pairs}
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
 
 
 def _malformed() -> InvalidInput:
