@@ -12,7 +12,7 @@ from fallow.domain.network_facts import Earned, SubscriptionSettled, Tariffed
 from fallow.domain.subscriptions import DeliveryKey, Meter, Subscription
 
 METERS_A_RECORD: Final = 80
-"""Each has less than 150 bytes: a record has room for twice as many."""
+"""Of one meter each, with the longest names, so many payees all but fill a record."""
 
 Moved = Mapping[tuple[Kind, bytes], dict[str, int]]
 
