@@ -16,11 +16,16 @@ from fallow.domain import calls
 from fallow.domain.chain_facts import ChainBurned
 from fallow.domain.decisions import Decision
 from fallow.domain.epochs.burning import Burns, Happened, replay
+from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.state import NOTHING, Row, read_state, write_state
 from fallow.domain.errors import FallowError, Unavailable
-from fallow.domain.price_facts import BurnCredited, PriceAccepted
+from fallow.domain.price_facts import BurnCredited, PriceAccepted, PriceReported, price_text
+from fallow.domain.records import Body
 from fallow.domain.rewards.oracle import TOKEN_UNITS, guard_of
-from fallow.domain.wallets import address_of
+from fallow.domain.wallets import address_of, sign_text
+from tests.epoch_files import NET, NETWORK_KEY
+from tests.epoch_world import BURNING, METERINGS, epoch, filed
+from tests.epoch_world import KEYS as EPOCH_KEYS
 from tests.price_world import AGE_MS, BUYER, FAIR, JUMP_PPM, KEYS, World
 
 FEEDS = [address_of(key) for key in KEYS]
@@ -135,3 +140,28 @@ async def test_a_price_that_feeds_did_not_say_or_a_jump_nobody_accepted_shows(da
     assert late.unsound == 4 * FAIR
     jumped = replay([*burned, (at, PriceAccepted(price_microusd=FAIR * 2)), *told, (at, credit)], {}, FEEDS, GUARD)
     assert jumped.unsound == 4 * FAIR
+
+
+@pytest.mark.parametrize(("accepted", "price"), [(True, 2 * FAIR), (False, 0)])
+def test_incentives_go_on_at_the_price_that_the_operator_has_accepted(*, accepted: bool, price: int) -> None:
+    """The breaker of minting measures from where that of credits does, and not from the epoch before for ever."""
+    jump: list[Body] = [PriceAccepted(price_microusd=2 * FAIR)] if accepted else []
+    days: list[list[Body]] = [[*quotes(FAIR, 0)], [*quotes(2 * FAIR, 1), *jump], [*quotes(2 * FAIR, 2)]]
+    opening, totals = b"", dict[str, int]()
+    for number, bodies in enumerate(days):
+        records = [filed(NETWORK_KEY, body, place, epoch().until_ms) for place, body in enumerate(bodies)]
+        closed = close(opening, epoch(number), records, BURNING, METERINGS)
+        opening, totals = closed.files["state"], closed.folded.totals
+    assert totals["price"] == price
+
+
+def quotes(price: int, number: int) -> list[PriceReported]:
+    """What all feeds say near the end of an epoch."""
+    at = epoch().until_ms - 10 + number
+    return [
+        PriceReported(
+            feed=address_of(key), price_microusd=price, doubt_microusd=0, at_ms=at,
+            signature=sign_text(key, price_text(NET, price, 0, at)),
+        )
+        for key in EPOCH_KEYS
+    ]  # fmt: skip

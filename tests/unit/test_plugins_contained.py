@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fallow.bootstrap.plugins import load_verticals
 from fallow.domain.chart import Credit
 from fallow.domain.epochs.closing import Closing, close
 from fallow.domain.epochs.lines import read_lines
@@ -16,7 +18,7 @@ from fallow.domain.epochs.metering import ACCEPTED, Found, Known, Use, Verifier
 from fallow.domain.epochs.plugins import PLUGIN_ERROR
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import Row, read_state
-from fallow.domain.errors import InvalidInput
+from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.facts import Moved
 from fallow.domain.records import COUNT_MAX, Body
 from fallow.domain.verification import Standing, Verdict
@@ -235,3 +237,12 @@ def test_where_memory_runs_out_the_epoch_is_closed_again_later() -> None:
     for place in ("begin", "verify", "carried", "score"):
         with pytest.raises(MemoryError):
             closed(Odd(place, full))
+
+
+@pytest.mark.parametrize("name", ["node", "owed", "state", "core.held", ""])
+def test_a_vertical_whose_name_is_of_the_states_own_is_not_loaded(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What it carries would be read as something else in the next epoch, and none would close any more."""
+    entry = SimpleNamespace(name="odd", load=lambda: SimpleNamespace(name=name))
+    monkeypatch.setattr("fallow.bootstrap.plugins.entry_points", lambda **_: [entry])
+    with pytest.raises(Unavailable, match="can be called"):
+        load_verticals()

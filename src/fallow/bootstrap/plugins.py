@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.state import SECTIONS
 from fallow.domain.errors import Unavailable
 from fallow.ports.vertical import Vertical
 
@@ -25,7 +26,7 @@ def load_verticals() -> dict[str, Vertical]:
     """Load all installed verticals, by name.
 
     Raises:
-        Unavailable: one of them cannot be loaded, or two have the same name (`plugin.broken`).
+        Unavailable: one of them cannot be loaded, or has a name that is taken or none (`plugin.broken`).
     """
     found: dict[str, Vertical] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -34,6 +35,10 @@ def load_verticals() -> dict[str, Vertical]:
             name = vertical.name
         except (ImportError, AttributeError) as error:
             raise Unavailable("plugin.broken", f"The vertical {entry.name!r} cannot be loaded: {error}.") from error
+        if not name.isidentifier() or name in SECTIONS:
+            raise Unavailable(
+                "plugin.broken", f"No vertical can be called {name!r}: the state of an epoch would break."
+            )
         if name in found:
             raise Unavailable("plugin.broken", f"Two installed verticals are called {name!r}.")
         found[name] = vertical

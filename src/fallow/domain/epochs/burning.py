@@ -76,9 +76,9 @@ def _follows(body: BurnCredited, burned: tuple[bytes, int] | None, oracle: Oracl
         return False
     try:
         price = oracle.price(guard, at)
+        return (body.price_microusd, body.credit_microusd) == (price, credits_for(burned[1], price))
     except FallowError:
         return False
-    return (body.price_microusd, body.credit_microusd) == (price, credits_for(burned[1], price))
 
 
 def _told(oracle: Oracle, quote: Quote, guard: Guard, at: int) -> Oracle:

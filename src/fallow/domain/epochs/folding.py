@@ -22,7 +22,7 @@ from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.plugins import score_of
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.redirecting import SECTION as PAYEES
-from fallow.domain.epochs.rules import Rules
+from fallow.domain.epochs.rules import BURN_AND_MINT, Rules
 from fallow.domain.epochs.shares import SECTION as RETURNED
 from fallow.domain.epochs.shares import (
     counted,
@@ -71,9 +71,12 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     }
     usage = usage_of(read.tallies, rules)
     uses, returned = fees_that_count(read.tallies, read_returned(opening.carried), rules)
-    economy = counted(read_economy(opening.carried), read.tallies, rules)
     chain = core.chain
     burns = replay(chain.happened, opening.carried, rules.feeds, rules.guard)
+    economy = counted(read_economy(opening.carried), read.tallies, rules)
+    if rules.model == BURN_AND_MINT and burns.oracle.held:
+        # What moved since the epoch before, step by step or as the operator accepted, is no jump now.
+        economy = economy._replace(price=burns.oracle.held)
     economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, chain.burned, burns.quotes, epoch.until_ms)
     bought = Counter(incentives_of(uses, scores, rules, pool))
     unsold = unsold_of(read.tallies, scores, bought, rules, pool)

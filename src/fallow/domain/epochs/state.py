@@ -21,6 +21,10 @@ STATE: Final = "state"
 FORMAT: Final = 1
 ROWS_A_FRAME: Final = 1000
 
+NODE, OWED = "node", "owed"
+SECTIONS: Final = frozenset({STATE, NODE, OWED})
+"""Names that no vertical can have; those with a dot are the core's."""
+
 Row = list[Any]
 Owed = tuple[bytes, bytes]
 """Account and asset."""
@@ -79,8 +83,8 @@ def write_state(state: State) -> bytes:
     return b"".join(
         [
             frame([STATE, FORMAT, state.epochs, amount(state.minted)]),
-            *_section("node", (_node_row(state, node) for node in nodes)),
-            *_section("owed", ([*key, amount(owed)] for key, owed in sorted(state.owed.items()))),
+            *_section(NODE, (_node_row(state, node) for node in nodes)),
+            *_section(OWED, ([*key, amount(owed)] for key, owed in sorted(state.owed.items()))),
             *(part for name, rows in sorted(state.carried.items()) for part in _section(name, sorted(rows))),
         ]
     )
@@ -114,14 +118,14 @@ def _read(data: bytes) -> State:
     owed: dict[Owed, int] = {}
     carried: dict[str, list[Row]] = {}
     for section, rows in parts:
-        if section == "node":
+        if section == NODE:
             for node in convert(rows, list[_Node], "epoch.state"):
                 if node.owner:
                     owners[node.node] = node.owner
                 standing = _standing(node)
                 if standing != Standing():
                     standings[node.node] = standing
-        elif section == "owed":
+        elif section == OWED:
             owed |= {(one.account, one.asset): int.from_bytes(one.amount) for one in convert(rows, list[_OwedRow], "")}
         else:
             carried.setdefault(section, []).extend(rows)
