@@ -23,11 +23,13 @@ from fallow.domain import calls
 from fallow.domain.draws import Purpose, Seed, draw
 from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.quorum import VALIDATORS_MAX
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.seeds import Pledge, drawn_seed
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from fallow.domain.network_facts import SeedDrawn
+from fallow.ports.checks import PartRow
 from fallow.ports.rpc import serve
 from fallow.services.market.findings import Findings
 from fallow.services.market.seeds import Seeds
@@ -295,6 +297,21 @@ async def test_a_validator_signs_no_epoch_whose_seed_is_not_what_it_saw(world: W
     assert (seen.refusal.code, seen.vote) == (code, None)
     (seen,) = await asyncio.to_thread(judge_with, world, honest)
     assert seen.vote is not None
+
+
+async def test_no_more_pledge_than_a_record_of_the_seed_has_room_for(world: World) -> None:
+    await world.epoch(1)
+    made = [Pledge.make(VALIDATORS[who], ADDRESSES[who], NET, 3, b"p" * 32).encode() for who in (0, 1)]
+    async with world.database.transaction() as tx:
+        for number in range(VALIDATORS_MAX - 1):  # listed until the operator began anew with others
+            await world.store.put_part(tx, PartRow(3, number.to_bytes(20), made[0], None))
+        parts = world.seeds.parts
+        assert len((await parts.pledge(tx, made[0])).parts) == VALIDATORS_MAX
+        with pytest.raises(Conflict, match=r"seed\.enough"):
+            await parts.pledge(tx, made[1])
+        assert len((await parts.pledge(tx, made[0])).parts) == VALIDATORS_MAX
+    decision = SeedDrawn(number=3, commitment=b"", value=bytes(32), pledges=made[:1] * VALIDATORS_MAX)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(decision), type=SeedDrawn) == decision
 
 
 def history_of(drawn: SeedDrawn) -> History:

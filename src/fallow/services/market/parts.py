@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from fallow.domain.epochs.quorum import VALIDATORS_MAX
 from fallow.domain.epochs.seeds import Pledge, commitment_of
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from fallow.domain.identity import address_text
@@ -26,8 +27,8 @@ class SeedParts:
         Raises:
             InvalidInput: it is malformed, not signed, or of another network.
             NotAllowed: it is by nobody who validates here (`seed.not_listed`).
-            Conflict: it is not time for it (`seed.not_now`), or its validator pledged another part
-                (`seed.pledged_twice`).
+            Conflict: it is not time for it (`seed.not_now`), its validator pledged another part
+                (`seed.pledged_twice`), or as many have pledged as a record has room for (`seed.enough`).
         """
         pledge = Pledge.decode(data)
         signer = pledge.signer
@@ -39,6 +40,8 @@ class SeedParts:
         await self._not_open(tx, pledge.number - 1)
         found = await self._of(tx, pledge.number, signer)
         if found is None:
+            if len(await self._store.parts(tx, pledge.number)) >= VALIDATORS_MAX:  # others were listed before
+                raise Conflict("seed.enough", f"{VALIDATORS_MAX} validators pledged a part of seed {pledge.number}.")
             await self._store.put_part(tx, PartRow(pledge.number, signer, data, None))
         elif Pledge.decode(found.pledge).commitment != pledge.commitment:
             raise Conflict(
