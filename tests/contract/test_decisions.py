@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from fallow.adapters.memory.database import MemoryDatabase
@@ -110,3 +111,15 @@ async def test_those_of_a_kind_are_looked_at_and_stay(outbox: Stores) -> None:
         assert [one for _, one in first] == [shown(1), shown(2)]
         assert [one for _, one in await store.pending(tx, NodeShown.kind, first[-1][0], 9)] == [shown(3)]
     assert await take(outbox) == [shown(1), SETTLED, shown(2), shown(3)]
+
+
+async def test_what_could_not_be_read_again_stops_whoever_decides_it_and_nobody_else(outbox: Stores) -> None:
+    database, store = outbox
+    unreadable = Decision(1, NodeShown(node=b"short", what="confirmed"))
+    with pytest.raises(msgspec.ValidationError):
+        async with database.transaction() as tx:
+            await store.add(tx, [shown(1), unreadable])
+    async with database.transaction() as tx:
+        await store.add(tx, [shown(2)])
+    async with database.transaction() as tx:
+        assert await store.take(tx, 10) == [shown(2)]

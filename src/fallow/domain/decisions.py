@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.facts import AccountPayout, CreditWithdrawn, LeaseSettled, NodeShown
 from fallow.domain.network_facts import NETWORK_FACTS
@@ -31,6 +33,17 @@ class Decision(NamedTuple):
 
     at: int
     body: Body
+
+
+def packed(body: Body) -> bytes:
+    """Write what was decided as it waits to be sealed.
+
+    Raises:
+        msgspec.ValidationError: it could not be read again. Here it stops whoever decides so; later it would stop all.
+    """
+    data = msgspec.msgpack.encode(body)
+    msgspec.msgpack.decode(data, type=type(body))
+    return data
 
 
 def decision_type(kind: str, version: int) -> type[Body]:

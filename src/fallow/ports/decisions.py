@@ -13,7 +13,11 @@ class DecisionStore(Protocol):
     """The network's outbox. Those of one writer come out in the order in which they went in."""
 
     async def add(self, tx: Transaction, decisions: Sequence[Decision]) -> None:
-        """Have decisions sealed, if this transaction commits."""
+        """Have decisions sealed, if this transaction commits.
+
+        Raises:
+            msgspec.ValidationError: one could not be read again: a bug of who decides.
+        """
         ...
 
     async def pending(self, tx: Transaction, kind: str, after: int, limit: int) -> list[tuple[int, Decision]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fallow.adapters.memory.database import memory_transaction
-from fallow.domain.decisions import Decision
+from fallow.domain.decisions import Decision, packed
 from fallow.ports.database import Transaction
 
 
@@ -20,6 +20,7 @@ class MemoryDecisionStore:
         """Have decisions sealed."""
         mine = memory_transaction(tx)
         for decision in decisions:
+            packed(decision.body)
             self._pos += 1  # not taken back by a rollback, like a sequence
             mine.add(self.waiting, self._pos, decision)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fallow.domain.decisions import Decision, decision_type
+from fallow.domain.decisions import Decision, decision_type, packed
 from fallow.ports.database import Row, Transaction
 
 
@@ -19,7 +19,7 @@ class PostgresDecisionStore:
             await tx.copy(
                 "outbox.decision",
                 ["at", "kind", "version", "body"],
-                [(at, body.kind, body.version, msgspec.msgpack.encode(body)) for at, body in decisions],
+                [(at, body.kind, body.version, packed(body)) for at, body in decisions],
             )
 
     async def pending(self, tx: Transaction, kind: str, after: int, limit: int) -> list[tuple[int, Decision]]:
