@@ -15,9 +15,18 @@ from fallow.bootstrap import wallet as wallets
 from fallow.bootstrap.wallet import Wallet
 from fallow.cli import main, profiles
 from fallow.domain.chains import chain_id_of
+from fallow.domain.epochs.distributor import redirection_digest
 from fallow.domain.identity import address, address_text
-from fallow.domain.views import BalanceView, ContractsView, EpochView, NetworkView, ProofView, VotesView
-from fallow.domain.wallets import address_of
+from fallow.domain.views import (
+    BalanceView,
+    ContractsView,
+    EpochView,
+    NetworkView,
+    ProofView,
+    RedirectionView,
+    VotesView,
+)
+from fallow.domain.wallets import address_of, sign_digest
 from fallow.ports.votes import published
 from tests.instant_chain import KeptLog
 from tests.settled_world import DELAY_S, OPERATOR, SettledWorld, settled_world
@@ -25,6 +34,7 @@ from tests.unit.canned_client import CannedClient
 from tests.unit.test_claiming import ALICE, BOB, FIRST, KEY
 
 NET = "public-1"
+SAFE = b"\x5a" * 20
 
 
 class Client(CannedClient):
@@ -64,6 +74,13 @@ class Client(CannedClient):
             )
             for one in claims
         ]
+
+    def redirect_claims(self, claims: bytes, nonce: int, deadline_s: int) -> RedirectionView:
+        """See the SDK: the network has Alice's key, and her earnings go to a safe place."""
+        digest = redirection_digest(self.world.distributor.domain, ALICE, SAFE, claims, nonce, deadline_s)
+        return RedirectionView(
+            account=address_text(ALICE), recipient=address_text(SAFE), signature=sign_digest(KEY, digest).hex()
+        )
 
     def balance(self) -> BalanceView:
         """See the SDK."""
@@ -137,6 +154,15 @@ def test_all_stages_from_the_open_epoch_to_the_wallet(typing: Typing) -> None:
     assert "Your wallet holds 6.00 USD of the settlement asset and 0 tokens now." in said
     assert "to outsiders it proves nothing (self-attested)" in said
     assert "There is nothing to claim now." in typing.says("--all")
+
+
+def test_what_the_network_keeps_a_key_for_is_paid_to_whom_its_earnings_go(typing: Typing) -> None:
+    typing.close(FIRST, alice=6_000_000, bob=1_000_000)
+    typing.world.clock.ms += (DELAY_S + 1) * 1000
+    assert "Claimed in transaction 0x" in typing.says("--all", "--kept")
+    assert "There is nothing to claim now." in typing.says("--all", "--kept")
+    assert [asyncio.run(typing.world.held(one)) for one in (ALICE, SAFE)] == [0, 6_000_000]
+    assert "claim.to" in typing.fails("--all", "--kept", "--to", address_text(SAFE))
 
 
 def test_another_recipient_and_other_accounts(typing: Typing) -> None:

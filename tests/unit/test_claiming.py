@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from coincurve import PrivateKey
 
+from fallow.domain.epochs.distributor import redirection_digest
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.wallets import address_of
+from fallow.services.registry.custody import Custody
 from tests.instant_chain import KeptLog, KeySigner, Killed
 from tests.settled_world import DELAY_S, SettledWorld, settled_world
 
@@ -54,6 +56,26 @@ async def test_a_claim_twice_is_one_transaction_and_by_another_log_pays_nothing(
     async with world.chain.sender(OTHER_KEY, KeptLog()) as sender:
         assert await world.claiming().claim(sender, claims) != first
     assert await world.held(ALICE) == 60
+
+
+async def test_an_account_whose_key_the_network_keeps_is_paid_to_whom_its_earnings_go(world: SettledWorld) -> None:
+    custody = Custody(b"c" * 32)
+    kept = custody.address(3)
+    world.close(FIRST + 1, {ALICE: 60, BOB: 7, kept: 50})
+    await world.publisher().look()
+    activate(world)
+    claims, log = (await world.dues(kept)).claims, KeptLog()
+
+    async def sign(hashed: bytes, nonce: int, deadline_s: int) -> tuple[bytes, bytes]:
+        digest = redirection_digest(world.distributor.domain, kept, FRIEND, hashed, nonce, deadline_s)
+        return FRIEND, custody.sign_digest(3, digest)
+
+    async with world.chain.sender(KEY, log) as sender:
+        done = await world.claiming().claim_kept(sender, kept, claims, sign)
+    async with world.chain.sender(KEY, log) as sender:
+        assert await world.claiming().claim_kept(sender, kept, claims, sign) == done
+    assert (done.succeeded, await world.held(FRIEND), await world.held(kept)) == (True, 50, 0)
+    assert (await world.dues(kept)).claims == []
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -13,16 +13,18 @@ from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.payees import MemoryPayeeStore
 from fallow.adapters.memory.registry import MemoryRegistryStore
-from fallow.domain.calls import AccountRef, Payout
+from fallow.domain.calls import AccountRef, Payout, Redirect, Redirection
 from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.distributor import redirection_digest
 from fallow.domain.epochs.folding import fold
+from fallow.domain.epochs.quorum import Domain
 from fallow.domain.epochs.redirecting import SECTION
 from fallow.domain.epochs.state import NOTHING, State, read_state, write_state
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.facts import AccountPayout, CreditWithdrawn
 from fallow.domain.identity import address_text
 from fallow.domain.payees import DELAY_MS, FRESH_MS, Payee, at, changed, payout_text
-from fallow.domain.wallets import address_of, sign_text
+from fallow.domain.wallets import address_of, sign_text, signer_of_digest
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.payees import PAUSE_S, Payees
 from tests.epoch_files import NET, NETWORK_KEY
@@ -35,6 +37,7 @@ NOW_MS = 1_800_000_000_000
 NOW_S = NOW_MS // 1000
 SAFE, THIEF = b"s" * 20, b"x" * 20
 ME = Payee(ACCOUNTS[0], ACCOUNTS[0])
+DOMAIN = Domain(7, b"d" * 20)
 
 
 def word(to: bytes, signed_at_s: int = NOW_S, key: PrivateKey = KEYS[0], account: bytes = ACCOUNTS[0]) -> bytes:
@@ -179,6 +182,7 @@ class Door:
             registry=self.registry,
             store=MemoryPayeeStore(),
             decisions=self.decisions,
+            domain=DOMAIN,
         )
 
     async def knows(self, account: bytes, index: int | None) -> None:
@@ -245,3 +249,21 @@ async def test_the_network_signs_for_the_accounts_whose_keys_it_has(door: Door) 
     body = decision.body
     assert isinstance(body, AccountPayout)
     assert changed(Payee(account, account), NET, SAFE, body.signed_at_s, body.signature, decision.at).pending == SAFE
+
+
+async def test_claims_of_an_account_whose_key_it_has_go_to_whom_its_earnings_go_and_nowhere_else(door: Door) -> None:
+    account, hashed = door.custody.address(3), b"h" * 32
+    asked = Redirection(claims=hashed.hex(), nonce=4, deadline_s=NOW_S)
+    mine = Redirect(account=address_text(account), redirection=asked)
+    with pytest.raises(Conflict, match="to whom its earnings go"):
+        await door.payees.redirect(mine)
+    waiting = await door.payees.payout(Payout(account=address_text(account), to=address_text(SAFE)))
+    with pytest.raises(Conflict):
+        await door.payees.redirect(mine)
+    door.clock.ms = waiting.effective_at
+    view = await door.payees.redirect(mine)
+    assert (view.account, view.recipient) == (address_text(account), address_text(SAFE))
+    digest = redirection_digest(DOMAIN, account, SAFE, hashed, 4, NOW_S)
+    assert signer_of_digest(digest, bytes.fromhex(view.signature)) == account
+    with pytest.raises(NotAllowed, match="keeps its own key"):
+        await door.payees.redirect(Redirect(account=address_text(ACCOUNTS[0]), redirection=asked))

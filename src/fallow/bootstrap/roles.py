@@ -57,7 +57,7 @@ from fallow.bootstrap.plugins import load_meterings, load_verticals
 from fallow.bootstrap.proxies import read_proxies
 from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import CORE, Settings
-from fallow.bootstrap.settling import attesting, open_archive, rules_of
+from fallow.bootstrap.settling import attesting, domain_of, open_archive, rules_of
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
@@ -147,7 +147,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             network_key = bytes(keys.network.verify_key)
             await stack.enter_async_context(auditing(data, place, settings, network_key, bus, clock, database))
         if "registry" in roles:
-            await stack.enter_async_context(_registry(ground))
+            await stack.enter_async_context(_registry(ground, data))
         if "ingest" in roles:
             await stack.enter_async_context(_ingest(ground).running())
             await stack.enter_async_context(_sealer(ground).running())
@@ -168,7 +168,7 @@ def _on_state(state: BusState, heard: list[Rounds]) -> None:
 
 
 @asynccontextmanager
-async def _registry(ground: Ground) -> AsyncIterator[None]:
+async def _registry(ground: Ground, data: Path) -> AsyncIterator[None]:
     keys = ground.keys
     registry = Registry(
         net=ground.place.net,
@@ -200,6 +200,7 @@ async def _registry(ground: Ground) -> AsyncIterator[None]:
         registry=PostgresRegistryStore(),
         store=PostgresPayeeStore(),
         decisions=PostgresDecisionStore(),
+        domain=await asyncio.to_thread(domain_of, data, ground.place),
     )
 
     async def authorize(public_key: bytes, client: ClientInfo) -> Permissions | Refusal:

@@ -12,7 +12,7 @@ import msgspec
 
 from fallow.adapters.archive import StoreArchive, folder_archive, url_archive
 from fallow.bootstrap.chains import chain_of, own_chain
-from fallow.bootstrap.contracts import operator_sender, operator_signer, the_contracts
+from fallow.bootstrap.contracts import operator_sender, operator_signer, read_contracts, the_contracts
 from fallow.bootstrap.keys import load_keys
 from fallow.bootstrap.place import Place, read_place
 from fallow.bootstrap.rewards import read_rewards
@@ -54,6 +54,12 @@ def rules_of(data: Path, place: Place, settings: Settings) -> Rules:
     token = address(contracts.token) if rules.model != NONE else rules.token
     settlement = address(contracts.settlement)
     return msgspec.structs.replace(rules, credit=Credit.PAID.value, settlement=settlement, token=token)
+
+
+def domain_of(data: Path, place: Place) -> Domain | None:
+    """For which contract claims are signed; None where the network has none (yet)."""
+    contracts = read_contracts(data) if place.chain else None
+    return Domain(place.chain.id, address(contracts.distributor)) if place.chain and contracts else None
 
 
 @asynccontextmanager

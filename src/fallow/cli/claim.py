@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -29,6 +30,15 @@ Authority = Annotated[Path | None, Parameter(help="Certificate file (PEM) of its
 PAID = "paid"
 
 
+class Plan(NamedTuple):
+    """Whose dues are looked at (the wallet's own where none are named), and what is done about them."""
+
+    accounts: Sequence[bytes]
+    recipient: bytes
+    claims: bool
+    kept: bool
+
+
 class Said(NamedTuple):
     """What was found, and what was done."""
 
@@ -47,6 +57,13 @@ def claim(
         list[str] | None,
         Parameter(help="Look at, or claim for, these accounts instead; they are paid, whoever sends it."),
     ] = None,
+    kept: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Claim for the account of your API key, whose key the network keeps; to whom its earnings go.",
+        ),
+    ] = False,
     url: From = "",
     ca: Authority = None,
     key: KeyFile = None,
@@ -58,12 +75,14 @@ def claim(
     """
     recipient = address(to.lower()) if to else b""
     others = [address(each.lower()) for each in account or ()]
-    if recipient and others:
-        raise InvalidInput("claim.to", "What others are owed is paid to them.", "Leave --to or --account out.")
+    if bool(recipient) + bool(others) + kept > 1:
+        raise InvalidInput("claim.to", "What others are owed is paid to them.", "Use one of --to, --account, --kept.")
     profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else profiles.load()
     with profiles.client_of(profile) as client:
         network = client.network()
-        said = with_wallet(lambda wallet: _work(wallet, client, others, recipient, claims=all_), key, profile)
+        whose = [address(client.balance().account)] if kept else others
+        plan = Plan(whose, recipient, claims=all_, kept=kept)
+        said = with_wallet(lambda wallet: _work(wallet, client, plan), key, profile)
         accrued = _accrued(client, profile, said.dues)
         why = _waiting(client, said)
     if json:
@@ -74,7 +93,7 @@ def claim(
     return 0
 
 
-async def _work(wallet: Wallet, client: Client, others: Sequence[bytes], recipient: bytes, *, claims: bool) -> Said:
+async def _work(wallet: Wallet, client: Client, plan: Plan) -> Said:
     """Look, and claim where that is wished; what is shown is how it stands afterwards."""
     from fallow.services.sender.claiming import CLAIMS_MAX  # noqa: PLC0415 - not installed with every part
 
@@ -82,16 +101,26 @@ async def _work(wallet: Wallet, client: Client, others: Sequence[bytes], recipie
     closed = await asyncio.to_thread(_latest, client)
 
     async def look() -> list[Dues]:
-        return [await claiming.dues(one, wallet.assets, closed) for one in others or [wallet.account]]
+        return [await claiming.dues(one, wallet.assets, closed) for one in plan.accounts or [wallet.account]]
 
     dues = await look()
-    found = [one for each in dues for one in each.claims] if claims else []
+    found = [one for each in dues for one in each.claims] if plan.claims else []
     transactions = []
     for start in range(0, len(found), CLAIMS_MAX):
         part = found[start : start + CLAIMS_MAX]
-        sent = claiming.claim_to(wallet.sender, part, recipient) if recipient else claiming.claim(wallet.sender, part)
+        if plan.kept:
+            sent = claiming.claim_kept(wallet.sender, plan.accounts[0], part, partial(_signed, client))
+        elif plan.recipient:
+            sent = claiming.claim_to(wallet.sender, part, plan.recipient)
+        else:
+            sent = claiming.claim(wallet.sender, part)
         transactions.append(f"0x{(await sent).transaction.hex()}")
     return Said(await look() if found else dues, transactions, await wallet.holdings())
+
+
+async def _signed(client: Client, claims: bytes, nonce: int, deadline_s: int) -> tuple[bytes, bytes]:
+    found = await asyncio.to_thread(client.redirect_claims, claims, nonce, deadline_s)
+    return address(found.recipient), bytes.fromhex(found.signature)
 
 
 def _proofs(client: Client, epoch: int, account: bytes) -> list[Claim]:

@@ -48,6 +48,7 @@ MUTUAL = "registry.delegations.mutual"
 
 PAYOUT = "registry.payout"
 PAYEE = "registry.payee"
+REDIRECT = "registry.redirect"
 
 DELEGATION_S = 90 * 86_400
 STDIN_CHARS_MAX = 64 << 10
@@ -520,6 +521,24 @@ class Payout(Request, frozen=True, kw_only=True):
     to: AccountText
     signed_at_s: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
     signature: AccountSignature = ""
+
+
+class Redirection(Request, frozen=True, kw_only=True):
+    """Claims of a custodial account on the chain, by their hash (hex), to be paid to whom its earnings go.
+
+    `nonce` is the account's next one at the distributor; the signature holds up to `deadline_s` (since 1970).
+    """
+
+    claims: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+    nonce: Annotated[int, Meta(ge=0, le=1 << 53)]
+    deadline_s: Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class Redirect(Request, frozen=True, kw_only=True):
+    """The redirection of an account's claims, for its API key."""
+
+    account: str
+    redirection: Redirection
 
 
 class Fund(Request, frozen=True, kw_only=True):

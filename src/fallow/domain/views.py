@@ -371,6 +371,14 @@ class PayeeView(View, frozen=True, kw_only=True):
     effective_at: int = 0
 
 
+class RedirectionView(View, frozen=True, kw_only=True):
+    """An account's signature (hex) that lets claims of its own be paid to `recipient`."""
+
+    account: str
+    recipient: str
+    signature: str
+
+
 class WithdrawalView(View, frozen=True, kw_only=True):
     """Paid credits that have left an account. The root of the epoch in which it is recorded owes them to `to`.
 

@@ -7,7 +7,7 @@ from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
-from fallow.domain.views import BalanceView, PayeeView, StatementLine, SubscriptionView, WithdrawalView
+from fallow.domain.views import BalanceView, PayeeView, RedirectionView, StatementLine, SubscriptionView, WithdrawalView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, withdrawer
 from fallow.http.params import Account, AccountId, AfterId, AfterLine, Limit, Parts, SubscriptionId
@@ -56,6 +56,12 @@ async def own_payout(gateway: Parts, payer: Account, data: JSONBody[calls.Payout
     return await gateway.ask(calls.PAYOUT, calls.Payout(account=payer, to=data.to), PayeeView)
 
 
+@post("/v1/account/redirections", guards=[withdrawer], responses=keyed(404, 409), tags=["account"])
+async def redirect(gateway: Parts, payer: Account, data: JSONBody[calls.Redirection]) -> RedirectionView:
+    """Have the network sign for your account, whose key it keeps, that claims are paid to whom its earnings go."""
+    return await gateway.ask(calls.REDIRECT, calls.Redirect(account=payer, redirection=data), RedirectionView)
+
+
 @post("/v1/payouts", guards=[anyone], responses=public(403, 404, 409, 413), tags=["account"])
 async def payout(gateway: Parts, data: JSONBody[calls.Payout]) -> PayeeView:
     """Have the earnings of an account go to another address, 72 hours from now, by its own signature: no key needed."""
@@ -70,4 +76,4 @@ async def payee(gateway: Parts, account_id: AccountId) -> PayeeView:
     return await gateway.ask(calls.PAYEE, calls.AccountRef(account=account_id), PayeeView)
 
 
-ROUTES = [own_payout, payout, payee, balance, statement, withdraw, subscriptions, unsubscribe]
+ROUTES = [own_payout, redirect, payout, payee, balance, statement, withdraw, subscriptions, unsubscribe]

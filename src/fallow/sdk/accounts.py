@@ -24,6 +24,7 @@ from fallow.domain.views import (
     NetworkView,
     NodeView,
     PayeeView,
+    RedirectionView,
     RerunView,
     ReserveView,
     StatementLine,
@@ -84,6 +85,14 @@ class AccountCalls(Wire):
     async def change_own_payout(self, to: str) -> PayeeView:
         """Have the earnings of your API key's account go elsewhere, if the network keeps its key."""
         return await self._call("POST", "/v1/account/payout", PayeeView, body={"to": _checked(to)}, again=False)
+
+    async def redirect_claims(self, claims: bytes, nonce: int, deadline_s: int) -> RedirectionView:
+        """Have the network sign that claims of your API key's account are paid to whom its earnings go.
+
+        `claims` is their hash, `nonce` the account's next one at the distributor.
+        """
+        body = {"claims": claims.hex(), "nonce": nonce, "deadline_s": deadline_s}
+        return await self._call("POST", "/v1/account/redirections", RedirectionView, body=body)
 
     async def withdraw(self, to: str, amount_microusd: int, *, withdrawal_id: str = "") -> WithdrawalView:
         """Have paid credits owed to the account `to` in the settlement asset. The same `withdrawal_id` counts once."""

@@ -74,6 +74,7 @@ class Client(Waiting):
     payee = waits(AsyncClient.payee)
     change_payout = waits(AsyncClient.change_payout)
     change_own_payout = waits(AsyncClient.change_own_payout)
+    redirect_claims = waits(AsyncClient.redirect_claims)
     all_movements = iterates(AsyncClient.all_movements)
     create_token = waits(AsyncClient.create_token)
     create_key = waits(AsyncClient.create_key)

@@ -45,10 +45,22 @@ class Redirection(NamedTuple):
 
     def digest(self, domain: Domain) -> bytes:
         """What the account signs (EIP-712)."""
-        claims = keccak(encode([f"{_CLAIM}[]"], [_words(self.claims)]))
-        numbers = self.nonce.to_bytes(32) + self.deadline_s.to_bytes(32)
-        struct = _REDIRECTION + self.account.rjust(32, b"\0") + self.recipient.rjust(32, b"\0") + claims + numbers
-        return keccak(b"\x19\x01" + domain.separator + keccak(struct))
+        claims = claims_hash(self.claims)
+        return redirection_digest(domain, self.account, self.recipient, claims, self.nonce, self.deadline_s)
+
+
+def claims_hash(claims: Sequence[Claim]) -> bytes:
+    """What stands for claims in what their account signs."""
+    return keccak(encode([f"{_CLAIM}[]"], [_words(claims)]))
+
+
+def redirection_digest(
+    domain: Domain, account: bytes, recipient: bytes, claims: bytes, nonce: int, deadline_s: int
+) -> bytes:
+    """What an account signs so that claims of its own, given by their hash, are paid to a recipient (EIP-712)."""
+    numbers = nonce.to_bytes(32) + deadline_s.to_bytes(32)
+    struct = _REDIRECTION + account.rjust(32, b"\0") + recipient.rjust(32, b"\0") + claims + numbers
+    return keccak(b"\x19\x01" + domain.separator + keccak(struct))
 
 
 def submit_call(decision: Decision) -> bytes:

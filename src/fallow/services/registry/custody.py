@@ -12,7 +12,7 @@ import hmac
 from coincurve import PrivateKey
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.wallets import CURVE_ORDER, address_of, sign_text
+from fallow.domain.wallets import CURVE_ORDER, address_of, sign_digest, sign_text
 
 SEED_BYTES = 32
 
@@ -32,6 +32,10 @@ class Custody:
     def sign(self, index: int, text: str) -> bytes:
         """Sign a text as `personal_sign` does (EIP-191); 65 bytes r, s, v."""
         return sign_text(self._key(index), text)
+
+    def sign_digest(self, index: int, digest: bytes) -> bytes:
+        """Sign 32 bytes that a contract checks (EIP-712); 65 bytes r, s, v."""
+        return sign_digest(self._key(index), digest)
 
     def _key(self, index: int) -> PrivateKey:
         digest = hmac.new(self._seed, b"fallow/custody/1\0" + index.to_bytes(8, "big"), hashlib.sha512).digest()

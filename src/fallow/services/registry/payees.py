@@ -7,11 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fallow.domain import calls
 from fallow.domain.decisions import Decision
+from fallow.domain.epochs.distributor import redirection_digest
+from fallow.domain.epochs.quorum import Domain
 from fallow.domain.errors import Conflict, NotAllowed, NotFound, TooMuch
 from fallow.domain.facts import AccountPayout
 from fallow.domain.identity import address, address_text
 from fallow.domain.payees import Payee, at, changed, payout_text
-from fallow.domain.views import PayeeView
+from fallow.domain.views import PayeeView, RedirectionView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -27,7 +29,10 @@ PAUSE_S = 60
 
 
 class Payees:
-    """Answers `registry.payout` and `registry.payee`. Several copies may run: all state is in the stores."""
+    """Answers `registry.payout`, `payee` and `redirect`. Several copies may run: all state is in the stores.
+
+    `domain` is the distributor's; None where the network has none.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class Payees:
         registry: RegistryStore,
         store: PayeeStore,
         decisions: DecisionStore,
+        domain: Domain | None = None,
     ) -> None:
         self._net = net
         self._custody = custody
@@ -49,6 +55,7 @@ class Payees:
         self._registry = registry
         self._store = store
         self._decisions = decisions
+        self._domain = domain
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -56,6 +63,8 @@ class Payees:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(serve(self._bus, calls.PAYOUT, calls.Payout, self.payout, queue=QUEUE))
             await stack.enter_async_context(serve(self._bus, calls.PAYEE, calls.AccountRef, self.payee, queue=QUEUE))
+            redirect = serve(self._bus, calls.REDIRECT, calls.Redirect, self.redirect, queue=QUEUE)
+            await stack.enter_async_context(redirect)
             yield
 
     async def payout(self, request: calls.Payout) -> PayeeView:
@@ -96,18 +105,49 @@ class Payees:
             known = await self._known(tx, address(request.account))
         return _view(at(known, self._clock.now_ms()))
 
+    async def redirect(self, request: calls.Redirect) -> RedirectionView:
+        """Sign for an account whose key the network keeps: its claims may be paid to whom its earnings go.
+
+        Nobody else can be named, so that whoever has stolen an API key waits for the delay of `payout`, too.
+
+        Raises:
+            NotFound: nobody here has this account, or the network has no chain.
+            NotAllowed: the account keeps its own key.
+            Conflict: its earnings go to itself: nobody could send them on from there.
+        """
+        if self._domain is None:
+            raise NotFound("claim.no_chain", "This network has no chain to claim on.")
+        account, asked = address(request.account), request.redirection
+        async with self._database.transaction() as tx:
+            paid_to = at(await self._known(tx, account), self._clock.now_ms()).paid_to
+            index = await self._index(tx, account)
+        if paid_to == account:
+            raise Conflict(
+                "claim.no_payout",
+                "The network keeps this account's key, and nobody said to whom its earnings go.",
+                "Say so, fallow account payout ADDRESS, and claim when it holds.",
+            )
+        claims = bytes.fromhex(asked.claims)
+        digest = redirection_digest(self._domain, account, paid_to, claims, asked.nonce, asked.deadline_s)
+        signature = self._custody.sign_digest(index, digest)
+        return RedirectionView(
+            account=address_text(account), recipient=address_text(paid_to), signature=signature.hex()
+        )
+
     async def _known(self, tx: Transaction, account: bytes) -> Payee:
         if not await self._registry.has_account(tx, account):
             raise NotFound("account.unknown", f"Nobody here has the account {address_text(account)}.")
         return await self._store.payee(tx, account) or Payee(account, account)
 
     async def _signed(self, tx: Transaction, account: bytes, to: bytes, signed_at_s: int) -> bytes:
+        index = await self._index(tx, account)
+        return self._custody.sign(index, payout_text(self._net, account, to, signed_at_s))
+
+    async def _index(self, tx: Transaction, account: bytes) -> int:
         index = await self._registry.custody_index(tx, account)
         if index is None:
-            raise NotAllowed(
-                "payout.own_key", "This account keeps its own key.", "Sign with it: fallow account payout --key FILE"
-            )
-        return self._custody.sign(index, payout_text(self._net, account, to, signed_at_s))
+            raise NotAllowed("payout.own_key", "This account keeps its own key.", "Sign with it: --key FILE")
+        return index
 
 
 def _view(payee: Payee) -> PayeeView:

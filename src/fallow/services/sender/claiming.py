@@ -14,6 +14,7 @@ from fallow.domain.epochs.distributor import (
     Redirection,
     claim_call,
     claim_to_call,
+    claims_hash,
     refusal,
     relayed_call,
 )
@@ -30,6 +31,12 @@ from fallow.services.sender.service import Sender
 
 Prove = Callable[[int, bytes], Awaitable[Sequence[Claim]]]
 """What an account is owed by the root of an epoch, each with its proof, as somebody says."""
+
+SignKept = Callable[[bytes, int, int], Awaitable[tuple[bytes, bytes]]]
+"""Asks the network to sign a redirection: the claims' hash, nonce and deadline give a recipient and a signature."""
+
+SIGNED_S = 3600
+"""How long what the network signs holds: a transaction may wait for a while."""
 
 CLAIMS_MAX = 100
 """In one transaction: some 95,000 gas each."""
@@ -108,6 +115,12 @@ class Claiming:
         nonce = await self._distributor.nonce(signer.address)
         made = Redirection(signer.address, recipient, claims, nonce, deadline_s)
         return made, await signer.sign(made.digest(self._distributor.domain))
+
+    async def claim_kept(self, sender: Sender, account: bytes, claims: Sequence[Claim], sign: SignKept) -> Done:
+        """Have claims of an account whose key the network keeps paid to whom its earnings go. Raises as `claim`."""
+        nonce, deadline_s = await self._distributor.nonce(account), self._clock.now_ms() // 1000 + SIGNED_S
+        recipient, signature = await sign(claims_hash(claims), nonce, deadline_s)
+        return await self.relay(sender, Redirection(account, recipient, claims, nonce, deadline_s), signature)
 
     async def relay(self, sender: Sender, redirection: Redirection, signature: bytes) -> Done:
         """Send claims that their account has signed. Raises as `claim`."""
