@@ -103,7 +103,7 @@ async def test_a_network_settles_on_a_chain_of_others(tmp_path: Path, data: Path
         assert after["pending"] == []
         await waiting_changes_are_shown(anvil, shown.contracts, his)
         again = await fallow("chain", "withdraw-root", str(closed.epoch), "--data", data)
-        assert (again.code, "chain.reverted" in again.err) == (1, True)
+        assert (again.code, "root.refused" in again.err) == (1, True)
 
 
 async def waiting_changes_are_shown(anvil: Anvil, contracts: ContractsView | None, his: dict[str, str]) -> None:

@@ -114,6 +114,12 @@ def test_a_key_comes_back_and_nothing_is_overwritten(
     assert "keystore.typed" in run("backup", str(tmp_path / "fourth"), "--key", str(key))[1]
     assert "keystore.short" in run("backup", str(tmp_path / "fourth"), "--key", str(key))[1]
     assert not (tmp_path / "fourth").exists()
+
+    def nobody(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(getpass, "getpass", nobody)
+    assert "keystore.typed" in run("backup", str(tmp_path / "fourth"), "--key", str(key))[1]
     assert "keystore.none" in run("restore", str(tmp_path / "fourth"), "--key", str(tmp_path / "fifth"), *words)[1]
 
 

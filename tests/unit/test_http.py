@@ -22,6 +22,7 @@ from fallow.domain.views import ErrorView
 from fallow.http.json_rpc import RATE, create_rpc_app
 from fallow.http.limits import Limits
 from fallow.http.nodes import CACHED_MS
+from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rates import Rate
 from fallow.ports.rpc import serve
 from fallow.sdk.signing import BuyerKey
@@ -435,6 +436,23 @@ async def test_all_addresses_of_one_line_share_its_rate_at_the_chain() -> None:
     refused(await ask("2001:db8::3", 0), 429, "rate.requests")
     assert (await ask("2001:db8:0:1::1", 1)).status_code == 200
     assert (await ask("2001:db8:0:1::2", 0)).status_code == 200
+
+
+async def test_who_hangs_up_in_the_middle_of_a_request_is_no_fault_of_the_network() -> None:
+    before, sent = MISHAPS.counts(), list[Any]()
+    came = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(came)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    http = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+    scope: Any = {**http, "client": ("127.0.0.1", 1), "scheme": "http", "server": ("127.0.0.1", 1), "root_path": ""}
+    await create_rpc_app(lambda body, _: body, fake_network.HandClock())(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert before == MISHAPS.counts()
 
 
 # blobs

@@ -97,10 +97,12 @@ def test_what_is_delegated_is_taken_out_after_its_time_and_each_deed_counts_once
         assert typing.say("stake", "delegate", OTHER, "300", "--id", "one")[0] == 0
     assert typing.shown()["units"] == str(300 * TOKEN)
     for _ in range(2):
-        code, out, _err = typing.say("stake", "unbond", "100.5", "--operator", OTHER, "--id", "two")
+        code, out, _err = typing.say("stake", "unbond", "200.5", "--operator", OTHER, "--id", "two")
         assert (code, "stake show" in out) == (0, True)
     view = typing.shown()
-    assert (view["units"], view["unbonding"][0]["units"]) == (str(1995 * TOKEN // 10), str(1005 * TOKEN // 10))
+    assert (view["units"], view["unbonding"][0]["units"]) == (str(995 * TOKEN // 10), str(2005 * TOKEN // 10))
+    assert "stake.funds" in typing.say("stake", "unbond", "99.6", "--operator", OTHER)[2]
+    assert typing.shown() == view, "who asks for more than there is gets nothing, and hears so"
     code, _, err = typing.say("stake", "release", "--operator", OTHER)
     assert (code, "nothing has been unbonding for long enough" in err) == (1, True)
     typing.world.pass_s(UNBONDING_S)

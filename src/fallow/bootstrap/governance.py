@@ -15,13 +15,22 @@ from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import operator_sender, the_contracts
 from fallow.bootstrap.place import read_place
 from fallow.bootstrap.wallet import Outside, open_chain
+from fallow.domain.errors import Conflict
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done
 from fallow.domain.transactions import call_data, selector
 from fallow.domain.views import NetworkView
+from fallow.ports.chain import ContractRefused
 from fallow.services.sender.governance import PARAMETERS, parameters, pending
 
 WITHDRAW: Final = "withdraw(uint64)"
+
+REFUSALS: Final = {
+    selector("RootUnknown(uint64)"): "it has no root of this epoch",
+    selector("RootActive(uint64)"): "a root that is active stays",
+    selector("NotGuardian(address)"): "the guardian is somebody else",
+}
+"""What the distributor means by what it says to that."""
 
 CHANGES: Final = (
     "setGuardian(address)",
@@ -76,14 +85,18 @@ async def withdraw(data: Path, epoch: int) -> Done:
 
     Raises:
         NotFound: the network has no chain, or no contracts on it.
-        ContractRefused: there is no such root, it is active, or the guardian is somebody else.
+        Conflict: there is no such root, it is active, or the guardian is somebody else.
     """
     place = await asyncio.to_thread(read_place, data)
     contracts = await asyncio.to_thread(the_contracts, data)
     distributor, where = address(contracts.distributor), chain_of(place)
     call = call_data(WITHDRAW, epoch)
     async with own_chain(place) as chain, operator_sender(data, where, chain, SystemClock()) as sender:
-        await chain.estimate(address(contracts.operator), distributor, call)
+        try:
+            await chain.estimate(address(contracts.operator), distributor, call)
+        except ContractRefused as error:
+            why = REFUSALS.get(error.data[:4], f"0x{error.data.hex()}")
+            raise Conflict("root.refused", f"The contract refuses: {why}.") from error
         # A root of the same epoch can come again and be withdrawn again: each time is another thing to be done.
         revision = int.from_bytes(await chain.call(distributor, call_data("revision()")))
         return await sender.send(f"withdraw-root/{epoch}/{revision}", distributor, call)

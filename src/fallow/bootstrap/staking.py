@@ -13,6 +13,8 @@ from fallow.domain.transactions import call_data
 from fallow.ports.chain import ContractRefused
 from fallow.services.sender.vault import Pool, Vault
 
+STAKES_HINT = "See how much: fallow wallet stake show"
+
 
 class Unbonding(NamedTuple):
     """Units that are being taken out, and when they can be had (seconds since 1970)."""
@@ -64,10 +66,17 @@ class Staking:
         return await self._send(f"stake/add/{id_}", call_data("stake(address,uint256)", self._operator, units))
 
     async def unbond(self, id_: str, units: int | None) -> Done:
-        """Begin to take units out, or all. What is under way under this id goes on as it began."""
+        """Begin to take units out, or all. What is under way under this id goes on as it began.
+
+        Raises:
+            InsufficientFunds: fewer are at stake.
+        """
         shares = await self._vault.shares(self._operator, self._wallet.account)
         if units is not None:
             pool = await self._vault.pool(self._operator)
+            known = self._wallet.sender.knows(f"stake/unbond/{id_}/0")
+            if not known and units > tokens_of(shares, pool.staked, pool.shares):
+                raise InsufficientFunds("stake.funds", "This account has less at stake there.", STAKES_HINT)
             shares = min(shares, shares_of(units, pool.staked, pool.shares))
         return await self._send(f"stake/unbond/{id_}", call_data("unbond(address,uint256)", self._operator, shares))
 

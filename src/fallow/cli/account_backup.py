@@ -49,9 +49,18 @@ def _passphrase(file: Path | None, *, twice: bool) -> str:
         lines = file.read_text("utf-8").splitlines()
         passphrase = lines[0] if lines else ""
     else:
-        passphrase = getpass.getpass("Passphrase: ")
-        if twice and getpass.getpass("Once more: ") != passphrase:
+        passphrase = _typed("Passphrase: ")
+        if twice and _typed("Once more: ") != passphrase:
             raise InvalidInput("keystore.typed", "These are two different passphrases.", "Type it again.")
     if twice and len(passphrase) < PASSPHRASE_CHARS_MIN:
         raise InvalidInput("keystore.short", f"A passphrase has at least {PASSPHRASE_CHARS_MIN} characters.")
     return passphrase
+
+
+def _typed(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError as error:
+        raise InvalidInput(
+            "keystore.typed", "No passphrase was typed.", "Give a file of it: --passphrase-file"
+        ) from error

@@ -78,7 +78,7 @@ def _network(status: _Status) -> Iterator[tuple[str, str]]:
     yield "records refused", ", ".join(f"{one.boot}/{one.seq} {one.code}" for one in says.refused)
     earned = [f"{usd(amount)} {credit_name(name)}" for name, amount in says.usage_microusd.items() if amount]
     yield "earned by usage", ", ".join(earned) or usd(0)
-    yield "earned incentive", "none: nothing is minted on this network"
+    yield "earned incentive", f"in closed epochs, where tokens are minted: fallow claim --account {status.account}"
 
 
 def _price(terms: Terms) -> str:

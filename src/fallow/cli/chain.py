@@ -138,7 +138,7 @@ def give(
     """Give an account on the chain test dollars: the settlement asset there, play money, worth nothing."""
     from fallow.bootstrap.contracts import give_test_dollars  # noqa: PLC0415 - heavy, and not needed for the help
 
-    units, gift = microusd(amount), id_ or new_id()
+    units, gift = microusd(amount, least=1), id_ or new_id()
     folder = (data or default_data()).expanduser().resolve()
     done = asyncio.run(give_test_dollars(folder, gift, address(account.lower()), units))
     shown = {"id": gift, "account": account, "transaction": "0x" + done.transaction.hex()}

@@ -39,7 +39,7 @@ def report(
     """Say what one token is worth, in USD. Only the word of feeds that the operator has named counts."""
     from fallow.bootstrap.account_key import signed_text  # noqa: PLC0415 - not installed with every part of Fallow
 
-    worth, unsure = microusd(price), microusd(doubt)
+    worth, unsure = microusd(price, least=1), microusd(doubt)
     now = int(datetime.now(UTC).timestamp() * 1000)
     with profiles.connect() as client:
         text = price_text(client.network().net, worth, unsure, now)
@@ -52,7 +52,7 @@ def report(
 def accept(price: str, /, *, json: Json = False) -> None:
     """Let the price go on from here, in USD, after a jump that you have looked at. For the operator."""
     with profiles.connect() as client:
-        _show(client.accept_price(microusd(price)), as_json=json)
+        _show(client.accept_price(microusd(price, least=1)), as_json=json)
 
 
 def _show(view: PriceView, *, as_json: bool) -> None:

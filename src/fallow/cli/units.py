@@ -28,18 +28,24 @@ def usd(microusd: int) -> str:
     return f"{sign}{whole:,}.{digits} USD"
 
 
-def microusd(text: str) -> int:
-    """Read an amount of US dollars, for example `0.02`.
+def microusd(text: str, least: int = 0) -> int:
+    """Read an amount of US dollars, for example `0.02`, of `least` millionths or more.
 
     Raises:
-        InvalidInput: it is no number, negative, beyond all bounds, or finer than a millionth.
+        InvalidInput: it is no number, negative, too little, beyond all bounds, or finer than a millionth.
     """
-    return _scaled(text, MICROUSD, "an amount of US dollars")
+    amount = _scaled(text, MICROUSD, "an amount of US dollars")
+    if amount < least:
+        raise InvalidInput("cli.number", f"{text!r} is too little.", f"The least is {usd(least)}.")
+    return amount
 
 
 def token_units(text: str) -> int:
-    """Read a number of tokens, for example `2.5`, as units of 10^-18; InvalidInput when it is none."""
-    return _scaled(text, TOKEN, "a number of tokens", TOKEN_UNITS_MAX)
+    """Read a number of tokens above 0, for example `2.5`, as units of 10^-18; InvalidInput when it is none."""
+    units = _scaled(text, TOKEN, "a number of tokens", TOKEN_UNITS_MAX)
+    if not units:
+        raise InvalidInput("cli.number", "No tokens are too few.", "Give a number above 0, such as 2.5.")
+    return units
 
 
 def tokens(units: int) -> str:

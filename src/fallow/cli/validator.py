@@ -100,5 +100,9 @@ def _key(text: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != 32:  # noqa: PLR2004 - an Ed25519 key
-        raise InvalidInput("validator.network_key", "A network's key is 64 hex digits.", "fallow up shows it.")
+        raise InvalidInput(
+            "validator.network_key",
+            "A network's key is 64 hex digits.",
+            "It is public_key of /v1/network; compare it with one from elsewhere.",
+        )
     return key

@@ -14,6 +14,7 @@ from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file, new
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, token_units, tokens, usd
+from fallow.domain.calls import WITHDRAWAL_MIN_MICROUSD
 from fallow.domain.chains import chain_id_of
 from fallow.domain.identity import address, address_text
 from fallow.domain.views import NetworkView
@@ -102,7 +103,7 @@ def deposit(
     json: Json = False,
 ) -> int:
     """Deposit an amount of the settlement asset, in USD: it becomes paid credits. Exits with 1 when it is refused."""
-    units, deposit_id = microusd(amount), id_ or new_id()
+    units, deposit_id = microusd(amount, least=1), id_ or new_id()
     with profiles.connect() as client:
         owner = account or client.balance().account
     if not json:
@@ -135,7 +136,7 @@ def withdraw(
     json: Json = False,
 ) -> None:
     """Take an amount of your paid credits out, in USD: the settlement asset is owed for them, and can be claimed."""
-    units, withdrawal_id = microusd(amount), id_ or new_id()
+    units, withdrawal_id = microusd(amount, least=WITHDRAWAL_MIN_MICROUSD), id_ or new_id()
     owner = to.lower() or _own_account(key)
     if not json:
         tell(f"Withdrawal {withdrawal_id}: should it be interrupted, repeat it with --id {withdrawal_id}")

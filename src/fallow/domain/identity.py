@@ -48,7 +48,7 @@ def address(text: str) -> Address:
     """
     if not text.startswith("0x"):
         raise InvalidInput("identity.malformed", f"An account's address starts with 0x; {text[:12]!r} does not.")
-    return Address(_from_hex(text[2:], ADDRESS_BYTES, "address"))
+    return Address(_from_hex(text[2:], ADDRESS_BYTES, "address", "0x"))
 
 
 def address_text(value: bytes) -> str:
@@ -56,11 +56,12 @@ def address_text(value: bytes) -> str:
     return "0x" + value.hex()
 
 
-def _from_hex(text: str, length: int, what: str) -> bytes:
+def _from_hex(text: str, length: int, what: str, before: str = "") -> bytes:
     try:
         value = bytes.fromhex(text)
     except ValueError:
         value = b""
     if len(value) != length or text != value.hex():
-        raise InvalidInput("identity.malformed", f"{text[:80]!r} is no {what}: {length * 2} lower-case hex digits.")
+        shown, form = (before + text)[:80], f"{before} and {length * 2}" if before else f"{length * 2}"
+        raise InvalidInput("identity.malformed", f"{shown!r} is no {what}: {form} lower-case hex digits.")
     return value

@@ -43,6 +43,9 @@ _HTTP: dict[int, tuple[str, str]] = {
 }
 """What the framework itself refuses; everything else below 500 is InvalidInput `http.invalid`."""
 
+GONE = "client disconnected prematurely"
+"""What the framework says of a body whose sender hung up in the middle of it, as a fault of ours: it is none."""
+
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -82,6 +85,9 @@ def on_fallow_error(_: AnyRequest, error: FallowError) -> Response[ErrorView]:
 
 def on_http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorView]:
     """Answer with what the framework refused: unknown routes, malformed or oversized input."""
+    if error.detail == GONE:
+        gone = ErrorView(kind="InvalidInput", code="http.gone", message="The sender hung up.")
+        return Response(gone, status_code=400)
     if error.status_code >= 500 and error.status_code not in _HTTP:  # noqa: PLR2004
         return on_unexpected(request, error)
     kind, code = _HTTP.get(error.status_code, ("InvalidInput", "http.invalid"))
