@@ -7,10 +7,9 @@
     python verify_epoch.py ./archive 12 --key <network's key> --claim 0xACCOUNT 0xASSET
     python verify_epoch.py https://network.example 12 --key <network's key> --rpc http://127.0.0.1:8545
 
-It verifies the network's signature on the epoch's statement; the hash of every file; the signature, the promise and the
-place of every batch of records; that the leaves give the root and add up to the totals; that a quorum of validators
-signed it; and with --rpc that the contract holds this very root. It does not recompute what the records are worth: that
-takes the policies, and is what `fallow epoch audit` and every validator do. The exit code is 0 when all of it holds.
+It verifies the network's signature on the statement; every file's hash; signature, promise, place of every batch of
+records; that the leaves give the root and add up; that a quorum of validators signed; with --rpc, that the contract
+has this very root. What records are worth `fallow epoch audit` recomputes. The exit code is 0 when all of it holds.
 """
 
 from __future__ import annotations
@@ -268,6 +267,7 @@ def verify(options: argparse.Namespace) -> None:
         print(f"chain      {where} has this root, for claims from {int.from_bytes(activates_at, 'big')} (Unix time) on")
     if options.claim:
         account, asset = options.claim
+        need({len(account), len(asset)} == {len(statement["contract"])}, "an address has 20 bytes")
         print(f"claim      0x{account.hex()} is owed {owed.get(word(account) + word(asset), 0)} in all", end="")
         print(f", was paid {int.from_bytes(contract.call(CLAIMED, account, asset)[0], 'big')}" if contract else "")
 

@@ -63,6 +63,9 @@ def test_it_runs_by_itself_and_says_what_it_found(closed: ClosedEpoch, tmp_path:
     assert "3 of 4 signed it, which is a quorum" in done.stdout
     assert f"is owed {amount} in all" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("ALL HOLDS")
+    claim[1] = claim[1][:-2]
+    short = subprocess.run([*command, *NAMED, *claim], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (short.returncode, "an address has 20 bytes" in short.stdout) == (1, True)
 
 
 def test_without_validators_it_says_whose_word_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
