@@ -135,7 +135,7 @@ async def test_a_jump_stops_burning_until_the_operator_has_looked() -> None:
     await world.burn(1)
     with pytest.raises(Unavailable, match=r"oracle\.jump"):
         await world.burns.credit()
-    assert "a person has to look" in (await world.burns.price({})).why
+    assert "the operator has to look" in (await world.burns.price({})).why
     with pytest.raises(Conflict, match=r"price\.not_so"):
         await world.burns.accept(calls.AcceptPrice(price_microusd=FAIR * 2))
     assert (await world.burns.accept(calls.AcceptPrice(price_microusd=FAIR * 5 // 4))).price_microusd == FAIR * 5 // 4

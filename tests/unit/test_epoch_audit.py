@@ -131,6 +131,8 @@ def test_a_node_is_told_why(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
     (line,) = [line for line in told["lines"] if line["vertical"] == "compute"]
     assert (line["usage"], line["score_ppm"], line["ended"]) == ("0", 0, [["result.wrong", "provider", 1]])
     assert [record["kind"] for record in told["records"]] == ["lease.settled", "node.shown"]
+    assert run(folder, capfd, "explain", str(FIRST), NODES[2].hex()[:12]) == (0, told)
+    assert run(folder, capfd, "explain", str(FIRST), "")[1]["code"] == "node.ambiguous"
     assert main.run(["epoch", "explain", str(FIRST), NODES[2].hex(), "--into", str(folder), *KEY]) == 0
     said = capfd.readouterr().out
     assert "suspended" in said
@@ -217,3 +219,10 @@ def test_who_delegated_sees_what_came_of_it(tmp_path: Path, capfd: pytest.Captur
     assert sum(int(one["units"]) for one in shares) == int(said["totals"]["delegated"]) > 0
     assert {one["operator"] for one in shares} == {address_text(ACCOUNTS[0])}
     assert run(tmp_path, capfd, "shares", str(FIRST), address_text(DELEGATOR)) == (0, [])
+    operated = [number for number, account in enumerate(ACCOUNTS) if account == ACCOUNTS[0]]
+    _, told = run(tmp_path, capfd, "explain", str(FIRST + 1), NODES[operated[0]].hex())
+    (line,) = [line for line in told["lines"] if line["vertical"] == "compute"]
+    assert line["delegated"] == said["totals"]["delegated"]
+    words = ["epoch", "explain", str(FIRST + 1), NODES[operated[0]].hex(), "--into", str(tmp_path), *KEY]
+    assert main.run(words) == 0
+    assert f"fallow epoch shares {FIRST + 1} {address_text(ACCOUNTS[0])}" in capfd.readouterr().out

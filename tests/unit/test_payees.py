@@ -18,7 +18,7 @@ from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.distributor import redirection_digest
 from fallow.domain.epochs.folding import fold
 from fallow.domain.epochs.quorum import Domain
-from fallow.domain.epochs.redirecting import SECTION
+from fallow.domain.epochs.redirecting import SECTION, paid_instead
 from fallow.domain.epochs.state import NOTHING, State, read_state, write_state
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.facts import AccountPayout, CreditWithdrawn
@@ -163,6 +163,12 @@ def test_neither_a_node_nor_the_network_speaks_for_an_account() -> None:
     story.close(said(THIEF, NOW_S))
     assert story.verdicts["payout.stale"] == 1
     assert not story.state.carried.get(SECTION)
+
+
+def test_who_is_paid_instead_is_said_by_what_was_carried_into_an_epoch() -> None:
+    changed_, waits, own = list(Payee(ACCOUNTS[0], SAFE)), list(Payee(ACCOUNTS[1], ACCOUNTS[1], SAFE, 9)), list(ME)
+    assert paid_instead({SECTION: [changed_, waits]}) == {ACCOUNTS[0]: SAFE}
+    assert paid_instead({SECTION: [own]}) == paid_instead({}) == {}
 
 
 # At the door

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,21 +14,29 @@ from fallow.domain.epochs.judging import Before, judge
 from fallow.domain.epochs.lines import LINES, Line, read_lines
 from fallow.domain.epochs.manifest import checked
 from fallow.domain.epochs.reading import Filed, filed_records, records_of_kind
+from fallow.domain.epochs.redirecting import paid_instead
 from fallow.domain.epochs.rules import Rules, pinned_rules, rules_of
 from fallow.domain.epochs.stakes import Shared, read_shared
 from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import NONE, Statement
+from fallow.domain.errors import InvalidInput
 from fallow.domain.facts import LeaseSettled, NodeShown
+from fallow.domain.identity import node_id
 from fallow.sdk.epochs import read_epoch, read_file, verify_epoch
 
 
 class Story(NamedTuple):
-    """What an epoch says of one node: its lines, the network's records about it, the rules, and a token's price."""
+    """What an epoch says of one node: its lines, the network's records about it, the rules, and a token's price.
+
+    `delegated` is what of an account's tokens went to who has stake with it, `paid_to` who is paid in its place.
+    """
 
     lines: list[Line]
     records: list[Filed]
     rules: Rules
     price: int
+    delegated: Mapping[bytes, int]
+    paid_to: Mapping[bytes, bytes]
 
 
 class Otherwise(NamedTuple):
@@ -58,14 +66,24 @@ def audit(folder: Path, number: int, network_key: bytes) -> Statement:
     return said
 
 
-def explain(folder: Path, number: int, network_key: bytes, node: bytes) -> Story:
-    """Find what an epoch says of a node. Raises as `audit`, though nothing is computed again."""
+def explain(folder: Path, number: int, network_key: bytes, wanted: str) -> Story:
+    """Find what an epoch says of a node, whose id (hex) begins so. Raises as `audit`, though nothing is computed again.
+
+    Raises:
+        InvalidInput: `node.ambiguous`: several begin so.
+    """
     _, said, manifest = read_epoch(folder, number, network_key)
 
     def read(name: str) -> Iterable[bytes]:
         return read_file(folder, number, name)
 
-    lines = [line for line in read_lines(_file(folder, said, LINES)) if line.node == node]
+    lines = [line for line in read_lines(_file(folder, said, LINES)) if line.node.hex().startswith(wanted.lower())]
+    nodes = {line.node for line in lines}
+    if len(nodes) > 1:
+        raise InvalidInput(
+            "node.ambiguous", f"{len(nodes)} nodes have ids that begin with {wanted!r}.", "Write more of it."
+        )
+    node = nodes.pop() if nodes else node_id(wanted)
     kinds = (LeaseSettled.kind, NodeShown.kind)
     records = [
         one
@@ -75,13 +93,28 @@ def explain(folder: Path, number: int, network_key: bytes, node: bytes) -> Story
     ]
     rules = pinned_rules(said.policies) if said.policies else Rules()
     price = int.from_bytes(said.totals.get("price", b""))
-    return Story(lines, sorted(records, key=lambda one: (one.batch, one.place)), rules, price)
+    accounts = {line.account for line in lines if line.account}
+    before = _before(folder, said, network_key)
+    return Story(
+        lines,
+        sorted(records, key=lambda one: (one.batch, one.place)),
+        rules,
+        price,
+        {one: _delegated(folder, said, one) for one in accounts},
+        paid_instead(read_state(before.state).carried if before else {}),
+    )
 
 
 def shares(folder: Path, number: int, network_key: bytes, account: bytes) -> list[Shared]:
     """Find what an account got of what operators earned, or they of it. Raises as `explain`."""
     _, said, _ = read_epoch(folder, number, network_key)
     return read_shared(read_state(_file(folder, said, STATE)).carried, account)
+
+
+def _delegated(folder: Path, said: Statement, account: bytes) -> int:
+    """Tokens of an operator that went to others."""
+    found = read_shared(read_state(_file(folder, said, STATE)).carried, account)
+    return sum(one.units for one in found if one.operator == account != one.holder)
 
 
 def what_if(folder: Path, number: int, network_key: bytes, change: Callable[[Rules], Rules]) -> Otherwise:

@@ -99,7 +99,7 @@ async def withdraw(data: Path, epoch: int) -> Done:
             raise Conflict("root.refused", f"The contract refuses: {why}.") from error
         # A root of the same epoch can come again and be withdrawn again: each time is another thing to be done.
         revision = int.from_bytes(await chain.call(distributor, call_data("revision()")))
-        return await sender.send(f"withdraw-root/{epoch}/{revision}", distributor, call)
+        return await sender.send_anew(f"withdraw-root/{epoch}/{revision}", distributor, call)
 
 
 def _name(data: bytes) -> str:

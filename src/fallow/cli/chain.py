@@ -134,12 +134,18 @@ def give(
     id_: Annotated[str, Parameter(name="--id", help="Repeat it by its id: it counts once.")] = "",
     data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
     json: Json = False,
-) -> None:
+) -> int:
     """Give an account on the chain test dollars: the settlement asset there, play money, worth nothing."""
     from fallow.bootstrap.contracts import give_test_dollars  # noqa: PLC0415 - heavy, and not needed for the help
 
     units, gift = microusd(amount, least=1), id_ or new_id()
     folder = (data or default_data()).expanduser().resolve()
     done = asyncio.run(give_test_dollars(folder, gift, address(account.lower()), units))
-    shown = {"id": gift, "account": account, "transaction": "0x" + done.transaction.hex()}
-    show_json(shown) if json else say(f"{usd(units)} of test dollars for {account} in {shown['transaction']}.")
+    transaction = "0x" + done.transaction.hex()
+    if json:
+        show_json({"id": gift, "account": account, "transaction": transaction, "succeeded": done.succeeded})
+    elif done.succeeded:
+        say(f"{usd(units)} of test dollars for {account} in {transaction}.")
+    else:
+        say(f"The contract refused it ({transaction}): its asset is none that the operator makes. Nothing was given.")
+    return 0 if done.succeeded else 1

@@ -14,7 +14,7 @@ from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import tokens
 from fallow.domain.epochs.manifest import STATEMENT, path_of
 from fallow.domain.epochs.statement import NONE
-from fallow.domain.identity import address, address_text, node_id
+from fallow.domain.identity import address, address_text
 
 Into = Annotated[Path, Parameter(help="Folder with epochs, as fetch fills it; what is missing there is fetched.")]
 From = Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")]
@@ -63,16 +63,24 @@ def explain(
     key: Key = "",
     json: Json = False,
 ) -> None:
-    """Say why a node earned in an epoch what it did, down to the records, and what would raise it."""
+    """Say why a node earned in an epoch what it did, down to the records, and what would raise it.
+
+    Of the node's id the first digits will do, as lists show them.
+    """
     from fallow.bootstrap.auditing import explain as run_explain  # noqa: PLC0415 - heavy, and not for the help
 
     place = there(number, url, ca, into, key)
-    story = run_explain(place.folder, number, place.key, node_id(node))
+    story = run_explain(place.folder, number, place.key, node)
     if json:
         show_json(
             {
                 "lines": [
-                    {**line_view(line), "advice": list(advice_of(line, story.rules, story.price))}
+                    {
+                        **line_view(line),
+                        "delegated": str(story.delegated.get(line.account, 0)),
+                        "paid_to": address_text(story.paid_to.get(line.account, line.account)) if line.account else "",
+                        "advice": list(advice_of(line, story.rules, story.price)),
+                    }
                     for line in story.lines
                 ],
                 "records": [record_view(one) for one in story.records],
@@ -83,6 +91,12 @@ def explain(
         say(f"Epoch {number} has no records of node {node}, or about it: it was not there, or had nothing to do.")
     for line in story.lines:
         say_line(line, advice_of(line, story.rules, story.price))
+    for account, units in sorted(story.delegated.items()):
+        if units:
+            say(f"{tokens(units)} tokens of {address_text(account)} went to who has stake with it, in this epoch:")
+            say(f"  fallow epoch shares {number} {address_text(account)}")
+        if account in story.paid_to:
+            say(f"{address_text(account)} is paid to {address_text(story.paid_to[account])}, as it has signed.")
     rows = [tuple(record_view(one).values()) for one in story.records]
     table(["RECORD", "KIND", "LEASE", "WHAT"], rows, empty="The network has signed nothing about it in this epoch.")
 
@@ -114,7 +128,7 @@ def shares(
 
 def there(number: int, url: str, ca: Path | None, into: Path, key: str) -> Place:
     """Have an epoch, and the one before it, in the folder. What is there already is not asked for."""
-    from fallow.sdk.epochs import read_epoch  # noqa: PLC0415 - heavy, and not for the help
+    from fallow.sdk.epochs import key_of, read_epoch  # noqa: PLC0415 - heavy, and not for the help
 
     profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else None
 
@@ -127,7 +141,7 @@ def there(number: int, url: str, ca: Path | None, into: Path, key: str) -> Place
         with profiles.client_of(profile or profiles.load()) as client:
             key = client.network().public_key
     fetch(number)
-    network_key = node_id(key)
+    network_key = key_of(key)
     _, said, _ = read_epoch(into, number, network_key)
     if said.previous != NONE:
         fetch(number - 1)

@@ -60,6 +60,8 @@ def say_network(line: NetworkLineView) -> None:
     say(f"usage      {usd(line.usage_microusd)} earned by providers; {held_text(line)}")
     say(f"incentive  {minted} tokens minted, {burned} burned, net {net}; supply {tokens(int(line.supply))}")
     say(f"revenue    {usd(line.revenue_microusd)} in fees that somebody paid; over issuance: {coverage_text(line)}")
+    if line.burned_credits_microusd:
+        say(f"{'':9}  {usd(line.burned_credits_microusd)} of credits were given for burned tokens")
     if int(line.delegated):
         say(f"{'':9}  {tokens(int(line.delegated))} of what was earned in tokens went to who has stake with operators")
     if line.unsound_microusd:

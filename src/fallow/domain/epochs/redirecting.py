@@ -27,11 +27,10 @@ class Payees:
     kind = AccountPayout.kind
 
     def __init__(self, net: str, network: bytes, carried: Mapping[str, Sequence[Row]]) -> None:
-        rows = convert(list(carried.get(SECTION, ())), list[Payee], "epoch.state")
         self._net = net
         self._network = network
-        self._known = {one.account: one for one in rows}
-        self._paid_to = {one.account: one.paid_to for one in rows}
+        self._known = {one.account: one for one in _read(carried)}
+        self._paid_to = paid_instead(carried)
 
     def verify(self, filed: Filed) -> Found:
         """Take a record: the network says when it came, the account's signature says the rest.
@@ -63,3 +62,12 @@ class Payees:
             for one in ended
             if one.pending or one.paid_to != one.account or one.signed_at_s * 1000 + 2 * FRESH_MS > until_ms
         ]
+
+
+def paid_instead(carried: Mapping[str, Sequence[Row]]) -> dict[bytes, bytes]:
+    """Who is paid in an epoch in whose place, by what was carried into it."""
+    return {one.account: one.paid_to for one in _read(carried) if one.paid_to != one.account}
+
+
+def _read(carried: Mapping[str, Sequence[Row]]) -> list[Payee]:
+    return convert(list(carried.get(SECTION, ())), list[Payee], "epoch.state")

@@ -58,7 +58,11 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         median = prices[(len(prices) - 1) // 2]
         if before is not None and abs(median - before) * PPM > before * self.jump_max_ppm:
-            raise Unavailable("oracle.jump", f"The price went from {before} to {median}: a person has to look.")
+            raise Unavailable(
+                "oracle.jump",
+                f"The price of a token went from {before} to {median} micro-US-dollars: the operator has to look, and "
+                "accepts it by `fallow price accept`.",
+            )
         return median
 
 
