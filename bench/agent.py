@@ -19,10 +19,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench._processes import MB, resident_bytes, share_of_a_core, unique_bytes
-from tests.network import network
+from tests.network import network, until
 
 GOAL_MB = 80
 GOAL_SHARE = 0.01
@@ -34,8 +36,10 @@ async def measure(seconds: float) -> tuple[int, int, float]:
     async with network() as net, net.agent("barn") as agent:
         order = await net.submit([1000])
         await net.finished(order.id)
-        await asyncio.sleep(SETTLE_S)
         pids = [agent.process.pid]
+        # The kernel counts a child when it has ended, with all that it took before: those of the start and of the job.
+        await until(lambda: not psutil.Process(agent.process.pid).children(), "no child is left")
+        await asyncio.sleep(SETTLE_S)
         share = await asyncio.to_thread(share_of_a_core, pids, seconds)
         return unique_bytes(pids), resident_bytes(pids), share
 
