@@ -39,6 +39,7 @@ _CONTAINER: Final = re.compile("[0-9a-f]{64}")
 _NEVER: Final = "0001-"
 _NOT_TAKEN_OVER: Final = ("Volumes", "Healthcheck", "OnBuild", "Shell")
 """Of an image's settings: Docker would make folders on the disk for the first, which nothing bounds."""
+_OUT_OF_MEMORY_AFTER_S: Final = (0.0, 0.1, 0.3)
 
 
 class _Info(msgspec.Struct, frozen=True, rename="pascal"):
@@ -158,9 +159,13 @@ class Docker(NamedTuple):
         return int(pid)
 
     async def out_of_memory(self, job: ContainerJob) -> bool:
-        """See the port."""
+        """See the port. The daemon hears of it beside the container's end, now and then a moment after it."""
         asked = ("inspect", "--type", "container", "--format", "{{.State.OOMKilled}}", job.name)
-        return (await self.call(*asked)).strip() == "true"
+        for pause_s in _OUT_OF_MEMORY_AFTER_S:
+            await asyncio.sleep(pause_s)
+            if (await self.call(*asked)).strip() == "true":
+                return True
+        return False
 
     def group(self, pid: int) -> Group | None:
         """See the port."""
