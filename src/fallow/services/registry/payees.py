@@ -125,7 +125,7 @@ class Payees:
             raise Conflict(
                 "claim.no_payout",
                 "The network keeps this account's key, and nobody said to whom its earnings go.",
-                "Say so, fallow account payout ADDRESS, and claim when it holds.",
+                "Say so, fallow account payout ADDRESS --custodial, and claim when it holds.",
             )
         claims = bytes.fromhex(asked.claims)
         digest = redirection_digest(self._domain, account, paid_to, claims, asked.nonce, asked.deadline_s)
