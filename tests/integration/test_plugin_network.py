@@ -112,6 +112,8 @@ async def test_a_network_of_sensors_is_judged_earns_and_shows_up_everywhere(
         verdicts = {code or verdict: count for verdict, code, count in line["verdicts"]}
         assert verdicts.pop("air.replayed") >= 1, "the honest reading, once more"
         assert verdicts == {"accepted": 1, **dict.fromkeys(CHEATS.values(), 1)}
+        readings = [one for one in explained["records"] if one["kind"] == "air_quality.reading"]
+        assert len(readings) == sum(count for *_, count in line["verdicts"]), "down to its own records"
         assert (line["units"], line["score_ppm"], line["account"]) == (1, 1_000_000, roof.account)
         earned = int(line["incentive"])
         assert earned == 10**18 * PART_PPM // 1_000_000

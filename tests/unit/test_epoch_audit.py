@@ -130,7 +130,11 @@ def test_a_node_is_told_why(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert code == 0
     (line,) = [line for line in told["lines"] if line["vertical"] == "compute"]
     assert (line["usage"], line["score_ppm"], line["ended"]) == ("0", 0, [["result.wrong", "provider", 1]])
-    assert [record["kind"] for record in told["records"]] == ["lease.settled", "node.shown"]
+    said = [(record["kind"], record["what"]) for record in told["records"]]
+    own, of_network = said[:-2], said[-2:]
+    assert {kind for kind, _ in own} == {"lease.accepted", "lease.checkpoint", "usage.receipt"}
+    assert [json.loads(what)["used_ms"] for kind, what in own if kind == "usage.receipt"] == [1000, 600]
+    assert of_network == [("lease.settled", "0 ms charged, 0.00 USD earned result.wrong"), ("node.shown", "wrong")]
     assert run(folder, capfd, "explain", str(FIRST), NODES[2].hex()[:12]) == (0, told)
     assert run(folder, capfd, "explain", str(FIRST), "")[1]["code"] == "node.ambiguous"
     assert main.run(["epoch", "explain", str(FIRST), NODES[2].hex(), "--into", str(folder), *KEY]) == 0

@@ -26,8 +26,9 @@ from fallow.sdk.epochs import read_epoch, read_file, verify_epoch
 
 
 class Story(NamedTuple):
-    """What an epoch says of one node: its lines, the network's records about it, the rules, and a token's price.
+    """What an epoch says of one node: its lines, the records behind them, the rules, and a token's price.
 
+    These are the network's about it, and its own of the kinds that an installed vertical reads.
     `delegated` is what of an account's tokens went to who has stake with it, `paid_to` who is paid in its place.
     """
 
@@ -84,12 +85,14 @@ def explain(folder: Path, number: int, network_key: bytes, wanted: str) -> Story
             "node.ambiguous", f"{len(nodes)} nodes have ids that begin with {wanted!r}.", "Write more of it."
         )
     node = nodes.pop() if nodes else node_id(wanted)
-    kinds = (LeaseSettled.kind, NodeShown.kind)
+    of_network = {LeaseSettled.kind, NodeShown.kind}
+    of_nodes = {kind for one in load_meterings().values() for kind in one.kinds} - of_network
     records = [
         one
-        for kind in kinds
+        for kind in of_network | of_nodes
         for one in records_of_kind(manifest, read, kind)
-        if one.node == network_key and one.record.body.get("node") == node
+        if (one.node == node and kind in of_nodes)
+        or (one.node == network_key and kind in of_network and one.record.body.get("node") == node)
     ]
     rules = pinned_rules(said.policies) if said.policies else Rules()
     price = int.from_bytes(said.totals.get("price", b""))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from fallow.cli.show import lease_name, say, table
 from fallow.cli.units import tokens, usd
 from fallow.domain.epochs.network_line import network_line
+from fallow.domain.facts import LeaseSettled, NodeShown
 from fallow.domain.identity import address_text
 from fallow.domain.rewards.split import PPM
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from fallow.domain.epochs.lines import Kept, Line
     from fallow.domain.epochs.reading import Filed
     from fallow.domain.epochs.statement import Statement
+    from fallow.domain.records import Record
     from fallow.domain.views import NetworkLineView
 
 CREDITS = {1: "granted (TEST)", 2: "paid", 3: "burned"}
@@ -133,16 +136,24 @@ def token_text(units: int) -> str:
 
 
 def record_view(one: Filed) -> dict[str, str]:
-    """One of the network's records about a node: its batch and place in the epoch, and what it says."""
+    """One of the records about a node, or its own: its batch and place in the epoch, and what it says."""
     body = one.record.body
-    what = body.get("what", "")
-    if not what:
-        income = usd(sum(moved.get("income", 0) for moved in body["moved"]))
-        what = f"{body['charged_ms']} ms charged, {income} earned {body['reason']}".rstrip()
     lease = body.get("lease")
     return {
         "record": f"{one.batch}/{one.place}",
         "kind": one.record.kind,
-        "lease": lease_name(lease.hex()) if lease else "",
-        "what": what,
+        "lease": lease_name(lease.hex()) if isinstance(lease, bytes) else "",
+        "what": _what(one.record),
     }
+
+
+def _what(record: Record) -> str:
+    """What a node signed itself is shown as it stands: only its vertical knows what it means."""
+    body = record.body
+    if record.kind == NodeShown.kind:
+        return str(body["what"])
+    if record.kind == LeaseSettled.kind:
+        income = usd(sum(moved.get("income", 0) for moved in body["moved"]))
+        return f"{body['charged_ms']} ms charged, {income} earned {body['reason']}".rstrip()
+    said = {name: value for name, value in body.items() if name != "lease"}
+    return json.dumps(said, default=bytes.hex)
