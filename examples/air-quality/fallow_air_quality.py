@@ -103,11 +103,14 @@ class AirVerifier:
 
 
 class AirMetering:
-    """Version 1: each reading that holds is one unit; a node that is suspended has a score of nothing."""
+    """Version 1: each reading that holds is one unit; a node that is suspended has a score of nothing.
+
+    `digest` is of what it makes of the golden readings in `test_air_quality.py`: no other behaviour has it.
+    """
 
     name = NAME
     version = 1
-    digest = hashlib.sha256(b"air_quality/1: golden readings of test_air_quality.py").digest()
+    digest = bytes.fromhex("413bd615965438c4e1bd54f820cd4885c9e9982ce037e5449c4b0973265883b9")
     kinds = frozenset({Reading.kind})
     by_node = False
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import util
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +15,16 @@ from typing import Any
 
 import pytest
 
+from fallow.domain.encoding import encode
 from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.lines import Line
+from fallow.domain.epochs.metering import Known
+from fallow.domain.epochs.plugins import Contained
 from fallow.domain.epochs.reading import Filed
+from fallow.domain.epochs.state import Row
 from fallow.domain.errors import FallowError
 from fallow.domain.records import Body
+from fallow.domain.verification import Standing
 from fallow.ports.vertical import Vertical
 from tests import epoch_world
 from tests.epoch_world import ACCOUNTS, NODES, enrolled
@@ -80,27 +87,44 @@ def noise(node: int, minute: int) -> list[int]:
     return [100 + (minute * 13 + node * 29 + number * number) % 40 for number in range(10)]
 
 
-@pytest.mark.parametrize(
-    ("cheat", "code"),
-    [
-        (reading(1, *[5] * 10), "air.stuck"),
-        (reading(0, *noise(0, 7)), "air.too_soon"),
-        (reading(1, *(9000 + number for number in range(10))), "air.implausible"),
-        (reading(2, *noise(0, 0)), "air.replayed"),
-        (reading(1, *noise(1, 0)), "air.replayed"),
-        (reading(9, late_ms=-MINUTE_MS - 1), "air.not_its_time"),
-        (reading(1, late_ms=25 * 60 * MINUTE_MS), "air.not_its_time"),
-        (reading(1, *range(10_001, 10_011)), "record.body"),
-        (reading(1, 1, 2, 3), "record.body"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
+CHEATS: list[tuple[tuple[Body, int], str]] = [
+    (reading(1, *[5] * 10), "air.stuck"),
+    (reading(0, *noise(0, 7)), "air.too_soon"),
+    (reading(1, *(9000 + number for number in range(10))), "air.implausible"),
+    (reading(2, *noise(0, 0)), "air.replayed"),
+    (reading(1, *noise(1, 0)), "air.replayed"),
+    (reading(9, late_ms=-MINUTE_MS - 1), "air.not_its_time"),
+    (reading(1, late_ms=25 * 60 * MINUTE_MS), "air.not_its_time"),
+    (reading(1, *range(10_001, 10_011)), "record.body"),
+    (reading(1, 1, 2, 3), "record.body"),
+]
+
+
+@pytest.mark.parametrize(("cheat", "code"), CHEATS, ids=[code for _, code in CHEATS])
 def test_what_is_implausible_replayed_or_malformed_is_rejected_with_its_reason(
     cheat: tuple[Body, int], code: str
 ) -> None:
     lines, _ = epoch((1, reading(0, *noise(1, 0))), (0, reading(0, *noise(0, 0))), (0, cheat))
     assert verdicts(lines[NODES[0]]) == {"accepted": 1, code: 1}
     assert (lines[NODES[0]].units, lines[NODES[1]].units) == (1, 1)
+
+
+def test_the_digest_is_that_of_what_version_1_makes_of_golden_readings() -> None:
+    """Who changes what it decides without a new version is told here, before statements pin something else by it."""
+    metering = VERTICAL.metering
+    assert metering is not None
+    made: list[object] = [metering.score(one, NOW_MS) for one in (Standing(), Standing(wrong=1, wrong_at=NOW_MS))]
+    rows: Sequence[Row] = ()
+    for first in (0, 5):
+        contained = Contained(metering, rows, Known(first, bytes(32), {}))
+        honest = [(node, reading(first, *noise(node, first))) for node in range(2)]
+        cheats = [(0, cheat) for cheat, _ in CHEATS]
+        for place, (node, (body, at)) in enumerate([*honest, *cheats, (0, reading(first + 9))]):
+            found, use = contained.judge(epoch_world.filed(NODES[node], body, place, at)._replace(received_ms=at))
+            made.append([found.verdict.value, found.code, use.units if use else 0])
+        rows = contained.carried()
+        made.append(list(map(list, rows)))
+    assert metering.digest.hex() == hashlib.sha256(encode(made)).hexdigest()
 
 
 def test_a_node_that_dates_its_readings_ahead_has_no_more_minutes_than_others() -> None:

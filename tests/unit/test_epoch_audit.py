@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from fallow.adapters.archive import folder_archive
-from fallow.cli import main
+from fallow.cli import main, profiles
 from fallow.cli.plots import PALE, THEN, WAS
 from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.core import Epoch
@@ -27,6 +28,7 @@ from tests.epoch_world import ACCOUNTS, HOLDING, METERINGS, NODES, VESTING, WORK
 from tests.golden_cases import stored
 from tests.golden_epoch import DAY_MS, FIRST
 from tests.golden_happened import DELEGATOR
+from tests.unit.canned_client import CannedClient
 
 KEY = ("--key", NETWORK_KEY.hex())
 
@@ -113,6 +115,41 @@ def test_what_an_operator_says_otherwise_is_named(
     assert (code != 0, error["code"]) == (True, "epoch.wrong")
     (name,) = lie
     assert f"{name} is" in error["message"]
+
+
+class Network(CannedClient):
+    """One from which all of an epoch comes that is asked for."""
+
+    def __init__(self, epochs: Path) -> None:
+        super().__init__()
+        self.fetched: list[int] = []
+        self._epochs = epochs
+
+    def fetch_epoch(self, number: int, into: Path, *, key: str = "") -> None:
+        """As the real one puts it there."""
+        assert key == NETWORK_KEY.hex()
+        self.fetched.append(number)
+        shutil.copytree(self._epochs / path_of(number, ""), into / path_of(number, ""), dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize("missing", [STATEMENT, MANIFEST, "batches", "records/lease.settled", "lines", "state"])
+def test_what_is_missing_in_the_folder_is_fetched_and_nothing_else(
+    folder: Path, missing: str, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A download that broke off left some of its files, and so did `fallow agent promises` in the same folder."""
+    whole = tmp_path_factory.mktemp("network")
+    shutil.copytree(folder, whole, dirs_exist_ok=True)
+    network = Network(whole)
+    monkeypatch.setattr(profiles, "load", lambda: profiles.Profile("http://network.example", "", ""))
+    monkeypatch.setattr(profiles, "client_of", lambda _: network)
+    (folder / path_of(FIRST, missing)).unlink()
+    if missing.startswith(("batches", "records")):
+        assert run(folder, capfd, "audit", str(FIRST + 1))[0] == 0, "it takes no records of the epoch before"
+        assert network.fetched == []
+    for _ in range(2):
+        code, told = run(folder, capfd, "audit", str(FIRST))
+        assert (code, told["epoch"], network.fetched) == (0, FIRST, [FIRST])
 
 
 def test_rules_that_the_statement_does_not_pin_give_another_epoch(

@@ -12,7 +12,6 @@ from fallow.cli.epoch_advice import advice_of
 from fallow.cli.epoch_lines import line_view, record_view, say_line, say_totals, totals_view
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import tokens
-from fallow.domain.epochs.manifest import STATEMENT, path_of
 from fallow.domain.epochs.statement import NONE
 from fallow.domain.identity import address, address_text
 
@@ -128,21 +127,21 @@ def shares(
 
 def there(number: int, url: str, ca: Path | None, into: Path, key: str) -> Place:
     """Have an epoch, and the one before it, in the folder. What is there already is not asked for."""
-    from fallow.sdk.epochs import key_of, read_epoch  # noqa: PLC0415 - heavy, and not for the help
+    from fallow.sdk.epochs import is_whole, key_of, read_epoch  # noqa: PLC0415 - heavy, and not for the help
 
     profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else None
 
-    def fetch(one: int) -> None:
-        if not (into / path_of(one, STATEMENT)).exists():
+    def fetch(one: int, *, records: bool) -> None:
+        if not is_whole(into, one, key_of(key), records=records):
             with profiles.client_of(profile or profiles.load()) as client:
                 client.fetch_epoch(one, into, key=key)
 
     if not key:
         with profiles.client_of(profile or profiles.load()) as client:
             key = client.network().public_key
-    fetch(number)
+    fetch(number, records=True)
     network_key = key_of(key)
     _, said, _ = read_epoch(into, number, network_key)
     if said.previous != NONE:
-        fetch(number - 1)
+        fetch(number - 1, records=False)
     return Place(into, network_key)

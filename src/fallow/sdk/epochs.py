@@ -246,6 +246,21 @@ def read_file(folder: Path, number: int, name: str) -> Iterator[bytes]:
         raise damaged(name, f"It is missing in epoch {number}.") from None
 
 
+def is_whole(folder: Path, number: int, network_key: bytes, *, records: bool) -> bool:
+    """Whether no file of an epoch is missing in a folder, be it all of them or those without its records.
+
+    What is in them is not looked at. A download that broke off leaves some, and so does looking for a promise.
+
+    Raises:
+        InvalidInput, NotAllowed: as `read_epoch`.
+    """
+    if not all((folder / path_of(number, name)).exists() for name in (STATEMENT, MANIFEST)):
+        return False
+    _, statement, manifest = read_epoch(folder, number, network_key)
+    files = (*manifest.files, *statement.files) if records else statement.files
+    return all((folder / path_of(number, file.name)).exists() for file in files)
+
+
 def _follows(folder: Path, statement: Statement) -> bool:
     before = folder / path_of(statement.epoch - 1, STATEMENT)
     if statement.previous == NONE or not before.exists():
