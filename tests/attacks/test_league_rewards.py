@@ -118,3 +118,14 @@ def test_a_league_ends_negative_whatever_its_nodes_say(league: int, cap_ppm: int
     print(f"{league} nodes, cap {cap_ppm}: {has[-1] - has[0]} after {tokens} in tokens and {back} back from fees")
     assert min(tokens, back) > 0
     assert max(has[1:]) < has[0]
+
+
+def test_of_fees_that_incentives_may_reach_a_market_gives_less_back() -> None:
+    """Its twin, a market that does not know of the rules, sets nothing of a fee aside for them."""
+    knowing, unknowing = (
+        Economy(2, msgspec.structs.replace(GENEROUS, cap_ppm=1_000_000), aside=aside) for aside in (True, False)
+    )
+    for economy in (knowing, unknowing):
+        for says, replicas, items in DEALS:
+            deal(economy, says, replicas, items)
+    assert knowing.came_back() < unknowing.came_back()

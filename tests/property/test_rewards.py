@@ -101,6 +101,13 @@ def test_no_incentive_exceeds_its_fee(pool: int, used: list[Use], one: int, othe
     assert all(0 <= share <= use.fee for share, use in zip(shares, used, strict=True))
 
 
+@given(st.integers(0, SUPPLY), st.integers(0, PPM))
+def test_what_incentives_may_reach_of_a_fee_comes_back_by_no_check_and_no_refund(fee: int, ppm: int) -> None:
+    (reached,) = caps_of([Use(fee)], ppm=ppm, attested_ppm=0)
+    returnable = FeePolicy(aside_ppm=ppm).returnable(fee)
+    assert 0 <= returnable <= fee - reached <= returnable + 1
+
+
 def test_a_policy_that_pays_more_than_the_fee_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most the fee"):
         caps_of([Use(1)], ppm=PPM + 1, attested_ppm=0)
