@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
@@ -24,7 +25,7 @@ from fallow.domain.chain_facts import CHAIN_FACTS, ChainDeposited, ChainFact, Ch
 from fallow.domain.chart import Credit, Purpose, account_id, network_accounts
 from fallow.domain.errors import Unavailable
 from fallow.domain.ledger import Result, Transfer
-from fallow.domain.transactions import topic, types_of
+from fallow.domain.transactions import topic
 from fallow.ports.chain import Event, Fees, Seen
 from fallow.ports.database import Transaction
 from fallow.services.settle.chain_events import BLOCKS_MAX, POLL_S, ChainEvents
@@ -34,6 +35,8 @@ DISTRIBUTOR, TOKEN, VAULT = (bytes([0xD1 + at]) * 20 for at in range(3))
 CONTRACTS = {"distributor": DISTRIBUTOR, "token": TOKEN, "vault": VAULT}
 DEPTH, FIRST, CHAIN_ID = 3, 5, 7
 OWNERS = [bytes([number]) * 20 for number in (1, 2)]
+RENAMED = {"from": "sender", "id": "slash"}
+"""Arguments of events whose fields have another name; units stand at the end of a field's name."""
 
 
 class EventChain:
@@ -289,7 +292,7 @@ async def test_events_of_all_contracts_are_recorded_in_the_order_of_the_chain() 
 
 @pytest.mark.parametrize("fact", CHAIN_FACTS, ids=lambda fact: fact.kind)
 def test_what_is_recorded_is_what_the_contracts_emit(fact: type[ChainFact]) -> None:
-    """Each event is in the ABI as it is read, its indexed arguments first, and has a field for each argument."""
+    """Each event is in the ABI as it is read, its indexed arguments first, and has a field of each argument's name."""
     name = {"distributor": "Distributor", "token": "FallowToken", "vault": "StakeVault"}[fact.contract]
     abi = json.loads((files("fallow.data") / "contracts" / f"{name}.json").read_text())["abi"]
     events = {
@@ -299,4 +302,8 @@ def test_what_is_recorded_is_what_the_contracts_emit(fact: type[ChainFact]) -> N
     }
     indexed = [each["indexed"] for each in events[fact.event]]
     assert indexed == sorted(indexed, reverse=True)
-    assert len(fact.__struct_fields__) - len(ChainFact.__struct_fields__) == len(types_of(fact.event))
+    own = [field for field in fact.__struct_fields__ if field not in ChainFact.__struct_fields__]
+    assert [field.removesuffix("_s").removesuffix("_ppm") for field in own] == [
+        RENAMED.get(each["name"]) or re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", each["name"])
+        for each in events[fact.event]
+    ]
