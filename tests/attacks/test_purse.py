@@ -60,7 +60,7 @@ class Town:
         starting: Starting = STARTING,
         *,
         funded: bool = True,
-        fee: FeePolicy = FeePolicy(),  # noqa: B008
+        fee: FeePolicy = FeePolicy(),  # noqa: B008 - immutable
     ) -> None:
         self.world = World(nodes=2 * nodes, starting=starting, fee=fee)
         self.nodes = self.world.nodes[::2]

@@ -15,15 +15,11 @@ from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.bootstrap.chains import own_chain
-from fallow.bootstrap.contracts import read_contracts
+from fallow.bootstrap.contracts import addresses_of, read_contracts
+from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.place import Place
-from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.settling import open_archive
-from fallow.domain.chain_events import CONTRACTS
 from fallow.domain.identity import address
-from fallow.ports.bus import Bus
-from fallow.ports.clock import Clock
-from fallow.ports.database import Database
 from fallow.services.settle.audit import Audit, Sources
 from fallow.services.settle.audit_chain import ChainPlace
 from fallow.services.settle.audits import Audits
@@ -33,10 +29,9 @@ FOLDER = "auditing"
 
 
 @asynccontextmanager
-async def auditing(
-    data: Path, place: Place, settings: Settings, network_key: bytes, bus: Bus, clock: Clock, database: Database
-) -> AsyncIterator[None]:
+async def auditing(ground: Ground, data: Path) -> AsyncIterator[None]:
     """Audit while the context is open."""
+    database, network_key = ground.database, bytes(ground.keys.network.verify_key)
     async with AsyncExitStack() as stack:
         sources = Sources(
             database=database,
@@ -45,12 +40,12 @@ async def auditing(
             payouts=PostgresPayoutStore(),
             blocks=PostgresChainStore(),
             recorded=Recorded(database, PostgresDecisionStore(), PostgresIngestStore(), network_key),
-            archive=await asyncio.to_thread(open_archive, data, settings),
+            archive=await asyncio.to_thread(open_archive, data, ground.settings),
             network_key=network_key,
-            chain=await _chain(stack, data, place),
+            chain=await _chain(stack, data, ground.place),
         )
-        audit = Audit(sources, clock, data / FOLDER)
-        audits = Audits(audit=audit, bus=bus, clock=clock, database=database, store=PostgresAuditStore())
+        audit = Audit(sources, ground.clock, data / FOLDER)
+        audits = Audits(audit=audit, bus=ground.bus, clock=ground.clock, database=database, store=PostgresAuditStore())
         await stack.enter_async_context(audits.running())
         yield
 
@@ -60,5 +55,4 @@ async def _chain(stack: AsyncExitStack, data: Path, place: Place) -> ChainPlace 
     if contracts is None:
         return None
     chain = await stack.enter_async_context(own_chain(place))
-    addresses = {name: address(getattr(contracts, name)) for name in CONTRACTS}
-    return ChainPlace(chain, addresses, address(contracts.settlement), contracts.block)
+    return ChainPlace(chain, addresses_of(contracts), address(contracts.settlement), contracts.block)

@@ -23,6 +23,7 @@ from fallow.bootstrap.chains import chain_of, chain_place, no_contracts, own_cha
 from fallow.bootstrap.place import ChainPlace, Place, network_id, read_place
 from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import Settings, load_settings
+from fallow.domain.chain_events import CONTRACTS
 from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
@@ -64,6 +65,11 @@ def the_contracts(data: Path) -> ContractsView:
     if contracts is None:
         raise no_contracts()
     return contracts
+
+
+def addresses_of(contracts: ContractsView) -> dict[str, bytes]:
+    """Where the contracts are whose events are recorded, by their names."""
+    return {name: address(getattr(contracts, name)) for name in CONTRACTS}
 
 
 def check_contracts(data: Path, place: Place) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from fallow.bootstrap.settings import PUBLIC, Settings
+from fallow.domain.billing import FeePolicy
 from fallow.domain.epochs.models import MODELS
 from fallow.domain.epochs.rules import NONE, WORK_ONLY, Rules, plain_rules
 from fallow.domain.errors import InvalidInput
@@ -40,6 +41,12 @@ def read_rewards(settings: Settings) -> Rules:
         return rules
     guard = guard_of(len(feeds), age_max_ms=settings.price_age_s * 1000, jump_max_ppm=settings.price_jump_ppm)
     return msgspec.structs.replace(rules, feeds=feeds, guard=guard)
+
+
+def fee_of(settings: Settings) -> FeePolicy:
+    """What incentives may reach of a fee is paid back to nobody: both come out of it only once."""
+    rules = read_rewards(settings)
+    return FeePolicy(settings.fee_ppm, settings.reserve_ppm, rules.cap_ppm if rules.pays else 0)
 
 
 def read_model(name: str) -> Rules:

@@ -1,4 +1,4 @@
-"""The roles of a network's side, each put together from its parts and run until told to stop."""
+"""The roles of a network's core, each put together from its parts and run until told to stop."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from nacl.signing import SigningKey
 
@@ -22,12 +19,8 @@ from fallow.adapters.nats.dial import BusState
 from fallow.adapters.nats.kick import kick
 from fallow.adapters.nats.permissions import INBOX_ROOT, Permissions, Refusal, inbox_prefix, node_permissions
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
-from fallow.adapters.nats.tunnel import PATH as BUS_PATH
-from fallow.adapters.nats.tunnel import BusTunnels
-from fallow.adapters.postgres.burn_store import PostgresBurnStore
-from fallow.adapters.postgres.chain_store import PostgresChainStore
 from fallow.adapters.postgres.checks import PostgresCheckStore
-from fallow.adapters.postgres.database import PostgresDatabase, open_database
+from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.delegations import PostgresDelegationStore
 from fallow.adapters.postgres.epochs import PostgresEpochStore
@@ -35,42 +28,23 @@ from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.payees import PostgresPayeeStore
-from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
-from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
-from fallow.adapters.streams.asgi import with_links
-from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
-from fallow.adapters.streams.dialling import dial
-from fallow.adapters.streams.direct import dial_direct
-from fallow.bootstrap.audits import auditing
-from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.closing import conclude_apart
-from fallow.bootstrap.contracts import read_contracts
 from fallow.bootstrap.garbage import short_collections
-from fallow.bootstrap.http_server import serving
-from fallow.bootstrap.install import read_installer
-from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
+from fallow.bootstrap.ground import HOUR_MS, Ground
+from fallow.bootstrap.keys import load_keys, signer
 from fallow.bootstrap.lag import measured_lag
-from fallow.bootstrap.listening import address_of, refuse_outside, url_of
-from fallow.bootstrap.place import Place, bus_context, read_place
+from fallow.bootstrap.place import bus_context, read_place
 from fallow.bootstrap.plugins import load_meterings, load_verticals
-from fallow.bootstrap.proxies import read_proxies
-from fallow.bootstrap.rewards import read_rewards
+from fallow.bootstrap.rewards import fee_of
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.settling import attesting, domain_of, open_archive, rules_of
-from fallow.bootstrap.tls import own_context, server_context
-from fallow.domain import calls
-from fallow.domain.billing import FeePolicy
-from fallow.domain.chain_events import CONTRACTS
+from fallow.bootstrap.settling_role import settling_role
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.facts import CORE_FACTS
-from fallow.domain.identity import address
 from fallow.domain.records import SALT_BYTES
-from fallow.domain.views import NetworkView
-from fallow.http.app import create_app
-from fallow.ports.rpc import Empty, call
 from fallow.ports.steady import Steady
 from fallow.services.epochs.service import Closing
 from fallow.services.ingest.sealing import Sealer
@@ -87,30 +61,9 @@ from fallow.services.registry.custody import Custody
 from fallow.services.registry.delegations import Delegations
 from fallow.services.registry.payees import Payees
 from fallow.services.registry.service import Registry
-from fallow.services.relay.probing import Probes
-from fallow.services.relay.service import Relay
-from fallow.services.settle.burns import Burns
-from fallow.services.settle.chain_events import ChainEvents
-from fallow.services.settle.payouts import Payouts
-from fallow.services.settle.service import Settle
-from fallow.services.settle.subscriptions import Subscriptions
-from fallow.services.settle.takes import Takes
-from fallow.services.settle.withdrawals import Withdrawals
 
-HOUR_MS = 3_600_000
 CONNECTION_S = 600
 """A node's connection is checked again after this time, should cutting off a banned one have failed."""
-
-
-class Ground(NamedTuple):
-    """What all core roles stand on."""
-
-    place: Place
-    settings: Settings
-    keys: NetworkKeys
-    clock: Steady
-    bus: NatsBus
-    database: PostgresDatabase
 
 
 @asynccontextmanager
@@ -135,17 +88,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
         await stack.enter_async_context(measured_lag(name, bus, clock))
         await stack.enter_async_context(short_collections(clock))
         if "settle" in roles:
-            settle = Settle(bus=bus, clock=clock, database=database, ledger=PostgresLedger())
-            await stack.enter_async_context(settle.running())
-            await stack.enter_async_context(_subscriptions(ground).running())
-            await stack.enter_async_context(_withdrawals(ground).running())
-            await stack.enter_async_context((await _payouts(ground, data)).running())
-            await stack.enter_async_context(_burns(ground).running())
-            await stack.enter_async_context(_takes(ground).running())
-            if place.chain is not None:
-                await stack.enter_async_context(_chain_events(ground, data))
-            network_key = bytes(keys.network.verify_key)
-            await stack.enter_async_context(auditing(data, place, settings, network_key, bus, clock, database))
+            await stack.enter_async_context(settling_role(ground, data))
         if "registry" in roles:
             await stack.enter_async_context(_registry(ground, data))
         if "ingest" in roles:
@@ -228,32 +171,6 @@ async def _registry(ground: Ground, data: Path) -> AsyncIterator[None]:
         yield
 
 
-@asynccontextmanager
-async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
-    """Nothing where the contracts are not there yet: the chain makes them before other roles start."""
-    contracts = await asyncio.to_thread(read_contracts, data)
-    if contracts is None:
-        yield
-        return
-    async with own_chain(ground.place) as chain:
-        events = ChainEvents(
-            chain=chain,
-            chain_id=chain_of(ground.place).id,
-            contracts={name: address(getattr(contracts, name)) for name in CONTRACTS},
-            first_block=contracts.block,
-            depth=chain_of(ground.place).depth,
-            bus=ground.bus,
-            clock=ground.clock,
-            database=ground.database,
-            ledger=PostgresLedger(),
-            store=PostgresChainStore(),
-            burns=PostgresBurnStore(),
-            decisions=PostgresDecisionStore(),
-        )
-        async with events.running():
-            yield
-
-
 def _own_connection(
     ground: Ground, key: SigningKey, name: str, *, reply_root: str = INBOX_ROOT
 ) -> AbstractAsyncContextManager[NatsBus]:
@@ -265,72 +182,6 @@ def _own_connection(
         inbox_prefix=inbox_prefix(bytes(key.verify_key)),
         reply_root=reply_root,
     )
-
-
-def _subscriptions(ground: Ground) -> Subscriptions:
-    return Subscriptions(
-        bus=ground.bus,
-        clock=ground.clock,
-        database=ground.database,
-        ledger=PostgresLedger(),
-        store=PostgresSubscriptionStore(),
-        decisions=PostgresDecisionStore(),
-        fee=_fee(ground.settings),
-        epoch_ms=ground.settings.epoch_hours * HOUR_MS,
-    )
-
-
-def _withdrawals(ground: Ground) -> Withdrawals:
-    return Withdrawals(
-        bus=ground.bus,
-        clock=ground.clock,
-        database=ground.database,
-        ledger=PostgresLedger(),
-        decisions=PostgresDecisionStore(),
-    )
-
-
-def _takes(ground: Ground) -> Takes:
-    return Takes(
-        net=ground.place.net,
-        bus=ground.bus,
-        clock=ground.clock,
-        database=ground.database,
-        decisions=PostgresDecisionStore(),
-    )
-
-
-def _burns(ground: Ground) -> Burns:
-    rules = read_rewards(ground.settings)
-    return Burns(
-        net=ground.place.net,
-        feeds=rules.feeds,
-        guard=rules.guard,
-        bus=ground.bus,
-        clock=ground.clock,
-        database=ground.database,
-        ledger=PostgresLedger(),
-        store=PostgresBurnStore(),
-        decisions=PostgresDecisionStore(),
-    )
-
-
-async def _payouts(ground: Ground, data: Path) -> Payouts:
-    return Payouts(
-        network_key=bytes(ground.keys.network.verify_key),
-        clock=ground.clock,
-        database=ground.database,
-        ledger=PostgresLedger(),
-        epochs=PostgresEpochStore(),
-        store=PostgresPayoutStore(),
-        archive=await asyncio.to_thread(open_archive, data, ground.settings),
-    )
-
-
-def _fee(settings: Settings) -> FeePolicy:
-    """What incentives may reach of a fee is paid back to nobody: both come out of it only once."""
-    rules = read_rewards(settings)
-    return FeePolicy(settings.fee_ppm, settings.reserve_ppm, rules.cap_ppm if rules.pays else 0)
 
 
 def _ingest(ground: Ground) -> Ingest:
@@ -403,7 +254,7 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
     )
     rounds = Rounds(
         holder=secrets.token_hex(8),
-        fee=_fee(settings),
+        fee=fee_of(settings),
         starting=Starting(settings.checks_usd * 1_000_000),
         seeds=seeds,
         window_ms=settings.window_s * 1000,
@@ -450,77 +301,3 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
         roll_calls=roll_calls,
     )
     return rounds, market
-
-
-async def _tell_tunnel(bus: NatsBus, nonce: str, address: str) -> None:
-    await call(bus, calls.TUNNEL, calls.Tunnel(nonce=nonce, address=address), Empty)
-
-
-@asynccontextmanager
-async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
-    """Run an HTTP gateway while the context is open; yields its URL. It has no access to the database.
-
-    Raises:
-        InvalidInput: it would be reachable from outside without TLS.
-        Unavailable: its port cannot be had.
-    """
-    place, keys, clock = read_place(data), load_keys(data), SystemClock()
-    if place.tls is None:
-        refuse_outside(settings.host)
-    installer = await asyncio.to_thread(read_installer, data)
-    network = NetworkView(
-        net=place.net,
-        public_key=bytes(keys.network.verify_key).hex(),
-        bus_url=place.bus_public_url,
-        preset=settings.preset,
-        version=version("fallow"),
-        url=place.url,
-        install_sha256=installer.sha256 if installer else "",
-        chain_url=place.chain.url if place.chain else "",
-        chain_id=place.chain.id if place.chain else 0,
-        contracts=await asyncio.to_thread(read_contracts, data) if place.chain else None,
-    )
-    async with connect_nats(
-        place.bus_url,
-        signer=signer(keys.gateway),
-        name="gateway",
-        tls=bus_context(place),
-        inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
-    ) as bus:
-        relay = Relay(
-            net=place.net,
-            network_key=bytes(keys.network.verify_key),
-            bus=bus,
-            clock=clock,
-            random_bytes=secrets.token_bytes,
-            dial=lambda url: dial(url, tls=own_context(place.tls)),
-            probes=Probes(
-                place.net,
-                clock,
-                network_host=await asyncio.to_thread(address_of, urlsplit(place.url).hostname or settings.host),
-                dial=dial_direct,
-                random_bytes=secrets.token_bytes,
-            ),
-        )
-        app = create_app(
-            bus=bus,
-            blobs=FolderBlobs(data / "blobs"),
-            network=network,
-            clock=clock,
-            verticals=load_verticals(),
-            streams=relay,
-            archive=await asyncio.to_thread(open_archive, data, settings),
-            any_host=place.any_host,
-            ca_pem=place.tls.ca_pem() if place.tls else "",
-            installer=installer,
-            keep_days=settings.blob_days,
-        )
-        tls = server_context(place.tls) if place.tls else None
-        proxies = read_proxies(settings.proxies)
-        tunnels = BusTunnels(place.bus_url, bus_context(place), partial(_tell_tunnel, bus))
-        served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend}, clock)
-        async with serving(served, settings.host, settings.http_port, tls, proxies) as port:
-            scheme = "https" if tls else "http"
-            at = url_of(scheme, urlsplit(place.url).hostname or settings.host, port)
-            async with relay.running(at):
-                yield url_of(scheme, settings.host, port)

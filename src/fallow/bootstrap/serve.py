@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from fallow.bootstrap.roles import run_core, run_gateway
+from fallow.bootstrap.gateway import run_gateway
+from fallow.bootstrap.roles import run_core
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.domain.errors import FallowError, InvalidInput
 

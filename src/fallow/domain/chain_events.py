@@ -12,6 +12,7 @@ from fallow.domain.records import convert
 from fallow.domain.transactions import topic, types_of
 
 WORD: Final = 32
+NUMBER_BITS_MAX: Final = 64
 _BY_TOPIC: Final = {topic(fact.event): fact for fact in CHAIN_FACTS}
 TOPICS: Final = tuple(_BY_TOPIC)
 CONTRACTS: Final = tuple(sorted({fact.contract for fact in CHAIN_FACTS}))
@@ -37,15 +38,10 @@ def read_event(
     return convert({"block": block, "place": place, "transaction": transaction, **fields}, fact, "chain.event")
 
 
-def id_of(chain_id: int, fact: ChainFact) -> bytes:
-    """What names an event among those of all chains."""
-    return chain_id.to_bytes(8) + fact.transaction + fact.place.to_bytes(8)
-
-
 def _value(type_: str, word: bytes) -> bytes | int:
-    """Numbers of up to 64 bits are read as such; longer ones stay the 32 bytes that they are."""
+    """Numbers of up to 64 bits, as records hold them, are read as such; longer ones stay the 32 bytes that they are."""
     if type_ == "address":
         return word[-ADDRESS_BYTES:]
-    if type_.startswith("uint") and int(type_.removeprefix("uint")) <= 64:  # noqa: PLR2004
+    if type_.startswith("uint") and int(type_.removeprefix("uint")) <= NUMBER_BITS_MAX:
         return int.from_bytes(word)
     return word

@@ -113,15 +113,8 @@ def split(amount: int, available: Mapping[int, int]) -> Parts | None:
 
 def grant(grant_id: str, to: bytes, amount: int) -> Transfer:
     """Give TEST credits; the same `grant_id` counts once."""
-    credit = Credit.GRANTED
-    return transfer(
-        _id("grant", grant_id.encode()),
-        account_id(Purpose.ISSUER, credit),
-        account_id(Purpose.WALLET, credit, to),
-        amount,
-        credit.value,
-        Kind.GRANT.value,
-    )
+    wallet = account_id(Purpose.WALLET, Credit.GRANTED, to)
+    return _issue(_id("grant", grant_id.encode()), Credit.GRANTED, wallet, amount, Kind.GRANT)
 
 
 def deposit(chain_id: int, transaction: bytes, place: int, to: bytes, amount: int) -> Transfer:
@@ -129,16 +122,8 @@ def deposit(chain_id: int, transaction: bytes, place: int, to: bytes, amount: in
 
     One micro-US-dollar for one unit of the settlement asset, which has six decimals.
     """
-    credit = Credit.PAID
-    return transfer(
-        _id("deposit", chain_id.to_bytes(8) + transaction + place.to_bytes(8)),
-        account_id(Purpose.ISSUER, credit),
-        account_id(Purpose.WALLET, credit, to),
-        amount,
-        credit.value,
-        Kind.DEPOSIT.value,
-        ref=transaction,
-    )
+    wallet, id_ = account_id(Purpose.WALLET, Credit.PAID, to), _log_id("deposit", chain_id, transaction, place)
+    return _issue(id_, Credit.PAID, wallet, amount, Kind.DEPOSIT, transaction)
 
 
 def withdraw(withdrawal_id: str, payer: bytes, to: bytes, amount: int) -> Transfer:
@@ -171,29 +156,20 @@ def pay_out(epoch: int, owner: bytes, amount: int) -> Transfer:
 
 def burn(chain_id: int, transaction: bytes, place: int, to: bytes, amount: int) -> Transfer:
     """Give burned credits for tokens that were burned: by log number `place` of a transaction, which counts once."""
-    credit = Credit.BURNED
-    return transfer(
-        _id("burn", chain_id.to_bytes(8) + transaction + place.to_bytes(8)),
-        account_id(Purpose.ISSUER, credit),
-        account_id(Purpose.WALLET, credit, to),
-        amount,
-        credit.value,
-        Kind.BURN.value,
-        ref=transaction,
-    )
+    wallet, id_ = account_id(Purpose.WALLET, Credit.BURNED, to), _log_id("burn", chain_id, transaction, place)
+    return _issue(id_, Credit.BURNED, wallet, amount, Kind.BURN, transaction)
 
 
 def fund(fund_id: str, purpose: Purpose, amount: int) -> Transfer:
     """Give TEST credits to one of the network's own purses; the same `fund_id` counts once."""
-    credit = Credit.GRANTED
-    return transfer(
-        _id("fund", fund_id.encode()),
-        account_id(Purpose.ISSUER, credit),
-        account_id(purpose, credit),
-        amount,
-        credit.value,
-        Kind.GRANT.value,
+    return _issue(
+        _id("fund", fund_id.encode()), Credit.GRANTED, account_id(purpose, Credit.GRANTED), amount, Kind.GRANT
     )
+
+
+def _issue(id_: bytes, credit: Credit, to: bytes, amount: int, kind: Kind, ref: bytes = b"") -> Transfer:
+    """Bring credits into circulation, in the ledger's account `to`."""
+    return transfer(id_, account_id(Purpose.ISSUER, credit), to, amount, credit.value, kind.value, ref=ref)
 
 
 def hold(lease: bytes, window: int, payer: bytes, parts: Parts) -> list[Transfer]:
@@ -336,6 +312,10 @@ def _guarded(purpose: Purpose, credit: Credit, owner: bytes) -> Account:
 
 def _window_id(step: str, lease: bytes, window: int, credit: int, payee: bytes = b"") -> bytes:
     return _id(step, lease + window.to_bytes(8, "big") + bytes([credit]) + payee)
+
+
+def _log_id(what: str, chain_id: int, transaction: bytes, place: int) -> bytes:
+    return _id(what, chain_id.to_bytes(8) + transaction + place.to_bytes(8))
 
 
 def _id(what: str, data: bytes) -> bytes:

@@ -81,7 +81,7 @@ class Files:
             spool = await self._spool_of(epoch)
             while page := await self._page(spool):
                 await asyncio.to_thread(spool.add, page)
-        except BaseException:
+        except BaseException:  # cancelled, too: a page may be half written
             await self.forget()
             raise
         return spool

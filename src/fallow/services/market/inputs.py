@@ -71,7 +71,7 @@ class Inputs:
             answer_all([self._queue.get_nowait()], [error])
 
 
-def apply(brain: Brain, waiting: Waiting, ended: dict[str, Job], now: int) -> Any:  # noqa: ANN401
+def apply(brain: Brain, waiting: Waiting, ended: dict[str, Job], now: int) -> Any:  # noqa: ANN401 - as `Input`
     """Apply one input; an error of its own is its answer."""
     try:
         if not isinstance(waiting.what, Submission):

@@ -1,0 +1,114 @@
+"""An HTTP gateway, put together from its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fallow.adapters.blobs import FolderBlobs
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.nats.bus import NatsBus, connect_nats
+from fallow.adapters.nats.permissions import inbox_prefix
+from fallow.adapters.nats.tunnel import PATH as BUS_PATH
+from fallow.adapters.nats.tunnel import BusTunnels
+from fallow.adapters.streams.asgi import with_links
+from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
+from fallow.adapters.streams.dialling import dial
+from fallow.adapters.streams.direct import dial_direct
+from fallow.bootstrap.contracts import read_contracts
+from fallow.bootstrap.http_server import serving
+from fallow.bootstrap.install import read_installer
+from fallow.bootstrap.keys import load_keys, signer
+from fallow.bootstrap.listening import address_of, refuse_outside, url_of
+from fallow.bootstrap.place import bus_context, read_place
+from fallow.bootstrap.plugins import load_verticals
+from fallow.bootstrap.proxies import read_proxies
+from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.settling import open_archive
+from fallow.bootstrap.tls import own_context, server_context
+from fallow.domain import calls
+from fallow.domain.views import NetworkView
+from fallow.http.app import create_app
+from fallow.ports.rpc import Empty, call
+from fallow.services.relay.probing import Probes
+from fallow.services.relay.service import Relay
+
+
+async def _tell_tunnel(bus: NatsBus, nonce: str, address: str) -> None:
+    await call(bus, calls.TUNNEL, calls.Tunnel(nonce=nonce, address=address), Empty)
+
+
+@asynccontextmanager
+async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
+    """Run an HTTP gateway while the context is open; yields its URL. It has no access to the database.
+
+    Raises:
+        InvalidInput: it would be reachable from outside without TLS.
+        Unavailable: its port cannot be had.
+    """
+    place, keys, clock = read_place(data), load_keys(data), SystemClock()
+    if place.tls is None:
+        refuse_outside(settings.host)
+    installer = await asyncio.to_thread(read_installer, data)
+    network = NetworkView(
+        net=place.net,
+        public_key=bytes(keys.network.verify_key).hex(),
+        bus_url=place.bus_public_url,
+        preset=settings.preset,
+        version=version("fallow"),
+        url=place.url,
+        install_sha256=installer.sha256 if installer else "",
+        chain_url=place.chain.url if place.chain else "",
+        chain_id=place.chain.id if place.chain else 0,
+        contracts=await asyncio.to_thread(read_contracts, data) if place.chain else None,
+    )
+    async with connect_nats(
+        place.bus_url,
+        signer=signer(keys.gateway),
+        name="gateway",
+        tls=bus_context(place),
+        inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
+    ) as bus:
+        relay = Relay(
+            net=place.net,
+            network_key=bytes(keys.network.verify_key),
+            bus=bus,
+            clock=clock,
+            random_bytes=secrets.token_bytes,
+            dial=lambda url: dial(url, tls=own_context(place.tls)),
+            probes=Probes(
+                place.net,
+                clock,
+                network_host=await asyncio.to_thread(address_of, urlsplit(place.url).hostname or settings.host),
+                dial=dial_direct,
+                random_bytes=secrets.token_bytes,
+            ),
+        )
+        app = create_app(
+            bus=bus,
+            blobs=FolderBlobs(data / "blobs"),
+            network=network,
+            clock=clock,
+            verticals=load_verticals(),
+            streams=relay,
+            archive=await asyncio.to_thread(open_archive, data, settings),
+            any_host=place.any_host,
+            ca_pem=place.tls.ca_pem() if place.tls else "",
+            installer=installer,
+            keep_days=settings.blob_days,
+        )
+        tls = server_context(place.tls) if place.tls else None
+        proxies = read_proxies(settings.proxies)
+        tunnels = BusTunnels(place.bus_url, bus_context(place), partial(_tell_tunnel, bus))
+        served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend}, clock)
+        async with serving(served, settings.host, settings.http_port, tls, proxies) as port:
+            scheme = "https" if tls else "http"
+            at = url_of(scheme, urlsplit(place.url).hostname or settings.host, port)
+            async with relay.running(at):
+                yield url_of(scheme, settings.host, port)

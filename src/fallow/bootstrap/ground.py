@@ -1,0 +1,25 @@
+"""What all roles of a network's core stand on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fallow.adapters.nats.bus import NatsBus
+from fallow.adapters.postgres.database import PostgresDatabase
+from fallow.bootstrap.keys import NetworkKeys
+from fallow.bootstrap.place import Place
+from fallow.bootstrap.settings import Settings
+from fallow.ports.steady import Steady
+
+HOUR_MS = 3_600_000
+
+
+class Ground(NamedTuple):
+    """What all core roles stand on."""
+
+    place: Place
+    settings: Settings
+    keys: NetworkKeys
+    clock: Steady
+    bus: NatsBus
+    database: PostgresDatabase
