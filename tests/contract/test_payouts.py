@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fallow.adapters.memory.audits import KEPT, MemoryAuditStore
+from fallow.adapters.memory.audits import MemoryAuditStore
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.payouts import MemoryPayoutStore
 from fallow.adapters.postgres.audits import PostgresAuditStore
@@ -14,7 +14,7 @@ from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.domain.views import AuditView, DifferenceView
-from fallow.ports.audit_store import AuditStore
+from fallow.ports.audit_store import KEPT, AuditStore
 from fallow.ports.database import Database
 from fallow.ports.payout_store import PayoutStore
 

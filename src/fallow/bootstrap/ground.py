@@ -11,8 +11,6 @@ from fallow.bootstrap.place import Place
 from fallow.bootstrap.settings import Settings
 from fallow.ports.steady import Steady
 
-HOUR_MS = 3_600_000
-
 
 class Ground(NamedTuple):
     """What all core roles stand on."""

@@ -31,7 +31,7 @@ from fallow.adapters.postgres.payees import PostgresPayeeStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.bootstrap.closing import conclude_apart
 from fallow.bootstrap.garbage import short_collections
-from fallow.bootstrap.ground import HOUR_MS, Ground
+from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.keys import load_keys, signer
 from fallow.bootstrap.lag import measured_lag
 from fallow.bootstrap.place import bus_context, read_place
@@ -40,6 +40,7 @@ from fallow.bootstrap.rewards import fee_of
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.settling import attesting, domain_of, open_archive, rules_of
 from fallow.bootstrap.settling_role import settling_role
+from fallow.domain.billing import HOUR_MS
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.epochs.quorum import read_validators

@@ -17,9 +17,10 @@ from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.bootstrap.audits import auditing
 from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import addresses_of, read_contracts
-from fallow.bootstrap.ground import HOUR_MS, Ground
+from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.rewards import fee_of, read_rewards
 from fallow.bootstrap.settling import open_archive
+from fallow.domain.billing import HOUR_MS
 from fallow.services.settle.burns import Burns
 from fallow.services.settle.chain_events import ChainEvents
 from fallow.services.settle.payouts import Payouts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fallow.cli.units import tokens, usd
+from fallow.domain.chart import Credit
 from fallow.domain.rewards.oracle import tokens_for
 from fallow.domain.rewards.split import PPM, part
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
     from fallow.domain.epochs.lines import Line
     from fallow.domain.epochs.rules import Rules
-
-GRANTED = 1
 
 
 def advice_of(line: Line, rules: Rules, price: int) -> Iterator[str]:
@@ -58,7 +57,7 @@ def _incentive(line: Line, rules: Rules, price: int) -> Iterator[str]:
     if line.units and not line.money:
         yield _unsold(line, rules)
         return
-    if line.money and all(money.credit == GRANTED for money in line.money):
+    if line.money and all(money.credit == Credit.GRANTED for money in line.money):
         yield "All it was paid in is TEST credits, which nothing backs: they earn no incentive."
         return
     paid = [money for money in line.money if money.bought and money.credit in rules.pays]

@@ -7,12 +7,15 @@ from typing import Protocol
 from fallow.domain.views import AuditView
 from fallow.ports.database import Transaction
 
+KEPT = 30
+"""So many audits stay."""
+
 
 class AuditStore(Protocol):
     """The latest audits, by when they began."""
 
     async def add(self, tx: Transaction, audit: AuditView) -> None:
-        """Keep one; only some of the latest stay."""
+        """Keep one; the latest `KEPT` stay."""
         ...
 
     async def latest(self, tx: Transaction) -> AuditView | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.views import AuditView
+from fallow.ports.audit_store import KEPT
 from fallow.ports.database import Transaction
-
-KEPT = 30
 
 
 class MemoryAuditStore:

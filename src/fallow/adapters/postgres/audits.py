@@ -5,9 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from fallow.domain.views import AuditView
+from fallow.ports.audit_store import KEPT
 from fallow.ports.database import Transaction
-
-KEPT = 30
 
 
 class PostgresAuditStore:

@@ -13,7 +13,7 @@ from itertools import count
 import msgspec
 
 from fallow.domain.errors import Conflict, FallowError, TooMuch, Unavailable
-from fallow.domain.sending import Attempt, Done, Rules, Send, Sight, Step, next_step, offer
+from fallow.domain.sending import PPM, Attempt, Done, Rules, Send, Sight, Step, next_step, offer
 from fallow.domain.transactions import Unsigned
 from fallow.domain.wallets import keccak
 from fallow.ports.chain import Chain, Receipt
@@ -26,7 +26,6 @@ OPEN_MAX = 32
 """Below what nodes let one account have waiting."""
 GAS_MARGIN_PPM = 1_200_000
 """Gas that is allowed, of what the node estimates: state may change until it is mined."""
-PPM = 1_000_000
 
 
 class Sender:
