@@ -6,6 +6,7 @@ import copy
 import hashlib
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +17,9 @@ from fallow.adapters.processes import in_process
 from fallow.bootstrap import closing
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, path_of
+from fallow.domain.epochs.metering import Known
 from fallow.domain.epochs.rules import Rules
+from fallow.domain.epochs.state import Row
 from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
 from fallow.ports.chain import ContractRefused
 from fallow.services.epochs.concluding import Work, conclude
@@ -47,6 +50,16 @@ def test_one_that_is_killed_is_no_answer() -> None:
         in_process(die)
 
 
+class Killed(ComputeMetering):
+    """A policy whose process is killed, as when memory runs out."""
+
+    by_node = True
+
+    def verifier(self, _carried: Sequence[Row], _known: Known) -> NoReturn:
+        """See `Metering`."""
+        die()
+
+
 def work_in(folder: Path, *, damaged: bool = False) -> Work:
     """An epoch in an archive."""
     files = some_files(5)
@@ -67,6 +80,14 @@ def test_an_epoch_that_other_processes_conclude_is_the_same(tmp_path: Path, monk
         assert both[0].digest() == both[1].digest()
     with pytest.raises(InvalidInput, match=r"archive\.damaged"):
         closing.conclude_apart(work_in(tmp_path / "damaged", damaged=True))
+
+
+def test_an_epoch_is_not_waited_for_when_one_of_the_processes_that_judge_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "RECORDS_MIN", 1)
+    with pytest.raises(Unavailable, match=r"process\.died"):
+        closing.conclude_apart(work_in(tmp_path)._replace(meterings={"compute": Killed()}))
 
 
 def test_a_policy_that_no_other_process_can_be_given_is_run_here(

@@ -7,12 +7,13 @@ process is killed they end, too, at the latest with the work at hand: what they 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import ParamSpec, TypeVar
 
-from fallow.domain.epochs.parts import Spread
+from fallow.domain.epochs.parts import Job, Part, Spread
 from fallow.domain.errors import Unavailable
 
 _context = multiprocessing.get_context("spawn")
@@ -23,9 +24,16 @@ P = ParamSpec("P")
 
 @contextmanager
 def spread_over(processes: int) -> Iterator[Spread]:
-    """Spread the judging of an epoch over so many processes while the context is open."""
-    with _context.Pool(processes) as pool:
-        yield Spread(processes, pool.imap)
+    """Spread the judging of an epoch over so many processes while the context is open.
+
+    What is run raises as `in_process`: a pool of processes would wait for one that was killed for ever.
+    """
+    with ThreadPoolExecutor(processes) as waiting:
+
+        def run(work: Callable[[Job], Part], jobs: Iterable[Job]) -> Iterator[Part]:
+            return waiting.map(lambda job: in_process(work, job), jobs)
+
+        yield Spread(processes, run)
 
 
 def in_process(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
