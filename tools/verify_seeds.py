@@ -103,13 +103,13 @@ def drawn_in(source: str, epoch: int, manifest: Map, key: bytes) -> Iterator[Map
     file = next((file for file in manifest["files"] if file["name"] == NAME), None)
     data = read(source, epoch, NAME, file["size"]) if file else b""  # nodes can make it as large as they like
     need(file is None or hashlib.sha256(data).digest() == file["sha256"], f"{NAME} is not the file that was named")
-    while data:
-        end = 4 + int.from_bytes(data[:4], "big")
-        for raw in cbor2.loads(data[4:end])[2]:
+    at = 0
+    while at < len(data):
+        start, at = at + 4, at + 4 + int.from_bytes(data[at : at + 4], "big")
+        for raw in cbor2.loads(data[start:at])[2]:
             record = cbor2.loads(raw)
             if record["node"] == key:  # anybody may sign a record of this kind
                 yield record["body"]
-        data = data[end:]
 
 
 def verify(options: argparse.Namespace) -> None:
