@@ -232,6 +232,45 @@ async def test_what_was_not_signed_is_not_believed(explored: Explored, lie: str)
         await expect(page.get_by_text("It does not hold.")).to_be_visible()
 
 
+async def test_what_the_gateway_shows_is_marked_as_signed_only_where_it_is(explored: Explored) -> None:
+    async def alter(route: Route) -> None:
+        view = await (await route.fetch()).json()
+        await route.fulfill(json=view | {"root": "ab" * 32})
+
+    async with browser() as running, tab(running, explored.url) as page:
+        filled(explored.network)
+        await page.route(f"**/v1/epochs/{EPOCH}", alter)
+        await page.goto(f"/epochs/{EPOCH}")
+        await expect(page.get_by_text("what the gateway shows of it is not what was signed")).to_be_visible()
+        await expect(page.get_by_text("abababab")).to_have_count(0)
+
+
+async def test_what_cannot_be_had_is_neither_right_nor_wrong(explored: Explored) -> None:
+    async with browser() as running, tab(running, explored.url) as page:
+        filled(explored.network)
+        await page.route("**/files/votes/*", lambda route: route.abort())
+        await page.goto(f"/epochs/{EPOCH}")
+        await check(page, OWED[2].account)
+        await expect(page.get_by_role("heading", name="Validators", exact=True)).to_be_visible()
+        await expect(page.get_by_text("This could not be checked.")).to_have_count(2)
+        await expect(page.get_by_text("It does not hold.")).to_have_count(0)
+        await expect(page.get_by_text("it is owed nothing")).to_have_count(0)
+
+
+async def test_a_result_is_shown_beside_the_account_that_it_is_about_and_play_money_as_such(explored: Explored) -> None:
+    asset = bytes(19) + b"\x01"
+    owed = [Leaf(leaf.account, asset, leaf.cumulative) for leaf in OWED]
+    closed = ClosedEpoch(epoch=EPOCH, leaves=owed, settlement=asset, settlement_total=bytes(32))
+    for name, data in closed.files.items():
+        explored.network.archive.put(path_of(EPOCH, name), data)
+    async with browser() as running, tab(running, explored.url) as page:
+        await page.goto(f"/epochs/{EPOCH}")
+        await check(page, OWED[2].account)
+        await expect(page.get_by_text("It is owed 3.75 USD TEST in all")).to_be_visible()
+        await page.get_by_label("Account (0x").fill(f"0x{OWED[1].account.hex()}")
+        await expect(page.get_by_text("It holds.")).to_have_count(0)
+
+
 @pytest.mark.parametrize("root", ["sent", "missing"])
 async def test_the_contract_is_asked_through_the_readers_own_rpc(explored: Explored, root: str) -> None:
     """A real contract in this process; the page reaches the RPC in its address, which the browser's policy lets it."""

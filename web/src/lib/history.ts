@@ -1,4 +1,6 @@
 /** Closed epochs with their signed statements. */
+import { hex, isNothing } from "../proof/bytes";
+import { Broken } from "../proof/statement";
 import { statement, type Sealed } from "../proof/verify";
 import { ask, type EpochView, type Network } from "./api";
 
@@ -20,10 +22,20 @@ function once(view: EpochView, network: Network): Promise<Sealed> {
   return known;
 }
 
+/** Whether a gateway's view says what was signed: pages show it as checked. */
+function agrees(view: EpochView, { said, hash }: Sealed): boolean {
+  const named = (bytes: Uint8Array): string => (isNothing(bytes) ? "" : hex(bytes));
+  const signed = [hash, said.manifest, said.previous, said.root].map(named).concat(`${said.from_ms} ${said.until_ms}`);
+  const shown = [view.statement, view.manifest, view.previous, view.root, `${view.from_ms} ${view.until_ms}`];
+  return signed.every((one, at) => one === shown[at]);
+}
+
 export async function closed(view: EpochView, network: Network): Promise<Closed> {
   if (view.damaged) return { view, why: view.damaged };
   try {
-    return { view, sealed: await once(view, network), why: "" };
+    const sealed = await once(view, network);
+    if (!agrees(view, sealed)) throw new Broken("what the gateway shows of it is not what was signed");
+    return { view, sealed, why: "" };
   } catch (error) {
     return { view, why: (error as Error).message };
   }

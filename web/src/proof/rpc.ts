@@ -1,4 +1,5 @@
-/** The distributor contract, asked through a JSON-RPC that the reader trusts. */
+/** The distributor contract, asked through a JSON-RPC that the reader trusts. Where it does not answer, Failed is raised. */
+import { Failed } from "../lib/api";
 import { amount, hex, joined, keccak, text, unhex, word } from "./bytes";
 
 export class Rpc {
@@ -30,15 +31,19 @@ export class Rpc {
   }
 
   async #ask(method: string, params: unknown[]): Promise<string> {
-    const answer = await fetch(this.url, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
-      credentials: "omit",
-      signal: AbortSignal.timeout(20_000),
-    });
-    const said = (await answer.json()) as { result?: string; error?: { message?: string } };
-    if (typeof said.result !== "string") throw new Error(said.error?.message ?? `HTTP ${answer.status}`);
-    return said.result;
+    try {
+      const answer = await fetch(this.url, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
+        credentials: "omit",
+        signal: AbortSignal.timeout(20_000),
+      });
+      const said = (await answer.json()) as { result?: string; error?: { message?: string } };
+      if (typeof said.result === "string") return said.result;
+      throw new Error(said.error?.message ?? `HTTP ${answer.status}`);
+    } catch (error) {
+      throw new Failed("rpc", (error as Error).message);
+    }
   }
 }

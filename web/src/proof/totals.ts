@@ -1,5 +1,5 @@
 /** Sums of an epoch, as its signed statement has them. */
-import { amount } from "./bytes";
+import { amount, hex } from "./bytes";
 import type { Statement } from "./statement";
 
 export interface Sums {
@@ -16,6 +16,10 @@ export interface Sums {
 const PARTS = ["income", "fee", "reserve"];
 const GRANTED = 1;
 const BACKED = [2, 3];
+const TEST_ASSET = `${"00".repeat(19)}01`;
+
+/** Whether what is owed in an epoch is TEST credits. */
+export const isTest = (said: Statement): boolean => hex(said.settlement) === TEST_ASSET;
 
 export function sums(said: Statement): Sums {
   const total = (name: string): bigint => amount(said.totals[name] ?? new Uint8Array(0));

@@ -15,6 +15,8 @@ export type Trust = "self" | "validators" | "chain";
 export interface Step {
   what: "statement" | "leaves" | "root" | "votes" | "chain";
   ok: boolean;
+  /** What was needed for it could not be had: it neither holds nor fails. */
+  unchecked?: boolean;
   /** Numbers and names for the step's sentence. */
   told: Record<string, string | number>;
 }
@@ -26,6 +28,8 @@ export interface Owed {
 
 export interface Verified {
   ok: boolean;
+  /** Something could not be had, so that nothing is known either way. */
+  unchecked?: boolean;
   trust: Trust;
   steps: Step[];
   owed: Owed[];
@@ -72,6 +76,7 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
     const hashes = Math.max(...ways.map(({ way }) => way.length));
     if (!done({ what, ok: proven, told: { root: hex(said.root), hashes } })) return failed;
     const owed = ways.map(({ leaf }) => ({ asset: `0x${hex(leaf.asset)}`, amount: amount(leaf.cumulative) }));
+    what = "votes";
     const voted = await votes(said, hash, asked.operator);
     if (voted) done(voted.step);
     let trust: Trust = voted?.independent ? "validators" : "self";
@@ -83,8 +88,9 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
     return { ok: steps.every((step) => step.ok), trust, steps, owed };
   } catch (error) {
     const why = error instanceof Failed && error.code === "offline" ? "offline" : String((error as Error).message);
-    done({ what, ok: false, told: { why } });
-    return failed;
+    const unchecked = error instanceof Failed;
+    done({ what, ok: false, unchecked, told: { why } });
+    return { ...failed, unchecked };
   }
 }
 

@@ -158,6 +158,7 @@ export const en = {
   } as Record<string, string>,
   holds: "It holds.",
   holdsNot: "It does not hold.",
+  unchecked: "This could not be checked.",
   ownRpc: "Your own RPC (optional)",
   ownRpcText: "With the JSON-RPC of a node that you trust, the contract itself is asked. The page is loaded again, and may then reach this address and no other.",
   useRpc: "Use it",

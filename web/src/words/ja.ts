@@ -152,6 +152,7 @@ export const ja: Words = {
   },
   holds: "正しいことを確認しました。",
   holdsNot: "正しくありません。",
+  unchecked: "検証できませんでした。",
   ownRpc: "ご自身の RPC（任意）",
   ownRpcText: "信頼するノードの JSON-RPC を指定すると、コントラクトに直接問い合わせます。ページを読み直し、この宛先だけに接続を許します。",
   useRpc: "使う",
