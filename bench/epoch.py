@@ -59,7 +59,7 @@ def close_epoch(accounts: int, folder: Path) -> dict[str, float]:
     path.write_bytes(tree)
     del tree
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f"{accounts:,} accounts: shares {split_s:.1f} s, in all {took_s:.1f} s, at most {peak / 1e6:.1f} GB")
+    print(f"{accounts:,} accounts: shares {split_s:.1f} s, in all {took_s:.1f} s, at most {peak * 1024 / 1e9:.1f} GB")
     return {
         "s": took_s,
         "gb": peak * 1024 / 1e9,

@@ -210,7 +210,7 @@ def main() -> int:
     """Measure, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=DEVICES)
-    parser.add_argument("--folder", type=Path, default=None, help="for 11 GB of files, which are removed at the end")
+    parser.add_argument("--folder", type=Path, default=None, help="for 7 GB of files, which are removed at the end")
     options = parser.parse_args()
     found = []
     for records in (options.records // 100, options.records // 10, options.records):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from fallow.domain.epochs.metering import Known, Metering, Verifier
 from fallow.domain.epochs.parts import FiledEpoch, Spread, read_spread
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.rules import Rules
-from fallow.domain.epochs.state import NOTHING, Row, write_state
+from fallow.domain.epochs.state import NOTHING, Row, State, read_state, write_state
 from fallow.domain.facts import LeaseAccepted, NodeShown, UsageReceipt
 from fallow.domain.records import Body
 from fallow.sdk.epochs import read_file
@@ -147,12 +147,34 @@ def test_a_policy_that_cannot_be_given_to_others_is_run_here() -> None:
     assert read.tallies.keys() == plain.tallies.keys()
 
 
+def owing(state: State) -> bytes:
+    """A state file of who is owed something, for a tree of three leaves."""
+    owed = {(bytes([number]) * 20, Rules().settlement): number for number in range(1, 4)}
+    return write_state(state._replace(owed=owed))
+
+
+def test_the_tree_is_hashed_by_what_an_epoch_is_spread_over() -> None:
+    files, opening, hashed = some_files(1), owing(NOTHING), []
+
+    def hashing(work: Callable[[bytes], bytes], pieces: Iterable[bytes]) -> Iterable[bytes]:
+        for piece in pieces:
+            hashed.append(len(piece))
+            yield work(piece)
+
+    filed = FiledEpoch(epoch(), files.manifest, files.read)
+    spread = close_filed(opening, filed, Rules(), VERTICALS, Spread(2, map, hashing))
+    assert spread.tree == close_filed(opening, filed, Rules(), VERTICALS).tree
+    assert hashed[0] == len(spread.files["leaves"])
+    assert sum(hashed[1:]) == len(spread.tree) - 32, "every node but the root is a child once"
+
+
 def test_the_benchmarks_epoch_in_processes_is_the_plain_one(tmp_path: Path) -> None:
-    opening = field.opening_of(2000)
+    opening = owing(read_state(field.opening_of(2000)))
     manifest = field.write_files(tmp_path, 2000, (field.batches_of(some, 2000) for some in field.numbered(2000)))
     made = field.closed(tmp_path, manifest, opening, 2)
     read = partial(read_file, tmp_path, field.DAY)
     at = Epoch(field.NET, field.DAY, (field.DAY + 1) * DAY_MS, field.NETWORK_KEY)
     plain = close(opening, at, filed_records(manifest, read), Rules(), {"devices": Devices()})
     assert made.files == plain.files
+    assert made.tree == plain.tree
     assert sum(line.units for line in made.folded.lines) == 2000

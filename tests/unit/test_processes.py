@@ -12,8 +12,9 @@ from typing import NoReturn
 
 import pytest
 
+from fallow.adapters import processes
 from fallow.adapters.archive import folder_archive
-from fallow.adapters.processes import in_process
+from fallow.adapters.processes import in_process, spread_over
 from fallow.bootstrap import closing
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, path_of
@@ -35,6 +36,10 @@ def refuse() -> NoReturn:
 def die() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+def die_over(_piece: bytes) -> NoReturn:
+    die()
 
 
 def test_what_it_returns_or_raises_comes_back() -> None:
@@ -80,6 +85,12 @@ def test_an_epoch_that_other_processes_conclude_is_the_same(tmp_path: Path, monk
         assert both[0].digest() == both[1].digest()
     with pytest.raises(InvalidInput, match=r"archive\.damaged"):
         closing.conclude_apart(work_in(tmp_path / "damaged", damaged=True))
+
+
+def test_a_tree_is_not_waited_for_when_a_process_that_hashes_it_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PIECE_S", 2)
+    with spread_over(1) as spread, pytest.raises(Unavailable, match=r"process\.died"):
+        list(spread.hashing(die_over, [b"piece"]))
 
 
 def test_an_epoch_is_not_waited_for_when_one_of_the_processes_that_judge_it_is_killed(

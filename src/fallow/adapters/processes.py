@@ -9,12 +9,17 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import ParamSpec, TypeVar
+from multiprocessing.pool import Pool
+from typing import Final, ParamSpec, TypeVar
 
 from fallow.domain.epochs.parts import Job, Part, Spread
 from fallow.domain.errors import Unavailable
+
+PIECE_S: Final = 120
+"""A piece of a tree is hashed in a fraction of a second, and a process begins in one or two."""
 
 _context = multiprocessing.get_context("spawn")
 
@@ -24,16 +29,27 @@ P = ParamSpec("P")
 
 @contextmanager
 def spread_over(processes: int) -> Iterator[Spread]:
-    """Spread the judging of an epoch over so many processes while the context is open.
+    """Spread the judging of an epoch, and the hashing of its tree, over so many processes while the context is open.
 
-    What is run raises as `in_process`: a pool of processes would wait for one that was killed for ever.
+    What is run raises as `in_process`, and so does hashing.
     """
-    with ThreadPoolExecutor(processes) as waiting:
+    with ThreadPoolExecutor(processes) as waiting, _context.Pool(processes) as pool:
 
         def run(work: Callable[[Job], Part], jobs: Iterable[Job]) -> Iterator[Part]:
             return waiting.map(lambda job: in_process(work, job), jobs)
 
-        yield Spread(processes, run)
+        yield Spread(processes, run, partial(_each_in_time, pool))
+
+
+def _each_in_time(pool: Pool, work: Callable[[bytes], bytes], pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """A pool says nothing of a process that was killed over a piece, and waits for it for ever."""
+    found = pool.imap(work, pieces)
+    with suppress(StopIteration):
+        while True:
+            try:
+                yield found.next(PIECE_S)
+            except multiprocessing.TimeoutError:
+                raise _died() from None
 
 
 def in_process(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
@@ -49,7 +65,7 @@ def in_process(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
     try:
         done, found = ours.recv()
     except EOFError:
-        raise Unavailable("process.died", "A process that computed something has died.", "See the log.") from None
+        raise _died() from None
     finally:
         ours.close()
         process.join()
@@ -57,6 +73,11 @@ def in_process(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         raise found
     answer: T = found
     return answer
+
+
+def _died() -> Unavailable:
+    """What whoever waits for a process that was killed is told."""
+    return Unavailable("process.died", "A process that computed something has died.", "See the log.")
 
 
 def _answer(to: Connection, work: Callable[..., T], given: tuple[object, ...], named: dict[str, object]) -> None:

@@ -20,7 +20,7 @@ from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules, policies_of, rules_of
 from fallow.domain.epochs.state import STATE, amount, read_state, write_state
 from fallow.domain.epochs.statement import NONE
-from fallow.domain.rewards.tree import root_of
+from fallow.domain.rewards.tree import Mapper, root_of
 
 LEAVES = "leaves"
 TREE = "tree"
@@ -56,17 +56,19 @@ def close_filed(
     """
     state = read_state(opening)
     folded = fold_read(state, filed.epoch, read_spread(opening, filed, verticals, spread), rules, verticals)
-    return _closed(opening, folded, rules, verticals)
+    return _closed(opening, folded, rules, verticals, spread.hashing)
 
 
-def _closed(opening: bytes, folded: Folded, rules: Rules, verticals: Mapping[str, Metering]) -> Closing:
+def _closed(
+    opening: bytes, folded: Folded, rules: Rules, verticals: Mapping[str, Metering], hashing: Mapper = map
+) -> Closing:
     files = {
         LEAVES: write_leaves(folded.leaves),
         LINES: write_lines(folded.lines),
         STATE: write_state(folded.state),
     }
     counts = {LEAVES: len(folded.leaves), LINES: len(folded.lines), STATE: len(folded.state.owners)}
-    totals, tree = totals_of(folded.leaves), tree_over(folded.leaves)
+    totals, tree = totals_of(folded.leaves), tree_over(folded.leaves, hashing)
     return Closing(
         folded,
         files,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from fallow.domain.errors import InvalidInput
-from fallow.domain.rewards.tree import ADDRESS_BYTES, Buffer, Leaf, Nodes, build_tree
+from fallow.domain.rewards.tree import ADDRESS_BYTES, Buffer, Leaf, Mapper, Nodes, build_tree
 
 LEAF_BYTES: Final = 96
 ASSETS_MAX: Final = 16
@@ -63,10 +63,10 @@ def totals_of(leaves: Iterable[Leaf]) -> dict[bytes, int]:
     return totals
 
 
-def tree_over(leaves: Iterable[Leaf]) -> bytes:
+def tree_over(leaves: Iterable[Leaf], hashing: Mapper = map) -> bytes:
     """The tree over the leaves, its root first; 32 zero bytes where nobody is owed anything: they prove no leaf."""
     known = list(leaves)
-    return bytes(build_tree(known)) if known else bytes(_WORD)
+    return bytes(build_tree(known, hashing)) if known else bytes(_WORD)
 
 
 def leaves_of(file: Nodes, account: bytes) -> list[Leaf]:

@@ -19,6 +19,7 @@ from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.reading import Read as ReadFile
 from fallow.domain.epochs.reading import Share, filed_records
 from fallow.domain.epochs.state import Row, State, read_state
+from fallow.domain.rewards.tree import Mapper
 
 
 class FiledEpoch(NamedTuple):
@@ -48,10 +49,11 @@ class Part(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How many parts there are, and what does a job for each, at once or one after the other."""
+    """How many parts there are, and what does a job for each, at once or one after the other; as does `hashing`."""
 
     parts: int
     run: Callable[[Callable[[Job], Part], Iterable[Job]], Iterable[Part]]
+    hashing: Mapper = map
 
 
 ALONE: Final = Spread(1, map)
