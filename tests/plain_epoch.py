@@ -1,7 +1,8 @@
 """A plain epoch in loops and dictionaries: what a fold must give, as simply as it can be written.
 
 It looks through all records there ever were for each settlement, knows no stages and carries nothing but sums. It
-shares nothing with the fold but the functions of reputation.
+shares nothing with the fold but the functions of reputation. Burning, stake, other payees, withdrawals and pools for
+what sells nothing are not in it: they have tests of their own.
 """
 
 from __future__ import annotations

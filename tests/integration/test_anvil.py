@@ -165,6 +165,7 @@ async def test_a_reorganisation_takes_a_mined_transaction_back(account: Account)
         await account.mine()
         assert await account.held(token) == 5
         account.anvil.ask("anvil_reorg", 1, [])
+        assert await account.held(token) == 0
         while not sending.done():
             await account.mine()
         assert sending.result().succeeded
