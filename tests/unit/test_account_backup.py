@@ -67,6 +67,8 @@ MUCH = 1 << 30
     [
         {**ASKED, "n": MUCH},
         {**ASKED, "p": MUCH},
+        {**ASKED, "n": 2, "r": 1, "p": 1 << 22},
+        {**ASKED, "n": 2, "r": 1 << 22, "p": 1},
         {"dklen": 32, "N": MUCH, "R": 8, "P": 1, "salt": "ab"},
         {"dklen": 32, "c": MUCH, "prf": "hmac-sha256", "salt": "ab"},
     ],
@@ -123,7 +125,11 @@ def test_a_key_comes_back_and_nothing_is_overwritten(
     assert "keystore.none" in run("restore", str(tmp_path / "fourth"), "--key", str(tmp_path / "fifth"), *words)[1]
 
 
-def test_errors_have_codes() -> None:
+@pytest.mark.parametrize(
+    "data",
+    [b"{", b"[" * 60_000, json.dumps({**VECTOR, "crypto": {"kdfparams": {**ASKED, "n": float("inf")}}}).encode()],
+)
+def test_errors_have_codes(data: bytes) -> None:
     with pytest.raises(FallowError) as raised:
-        opened(b"{", "x")
+        opened(data, "x")
     assert raised.value.code == "keystore.malformed"

@@ -11,6 +11,9 @@ from fallow.domain.errors import InvalidInput, NotAllowed
 SCRYPT_MAX = 1 << 23
 """Of n times r times p: a file from elsewhere may ask for as much as it likes, this is at most 1 GiB of memory."""
 
+BLOCKS_MAX = 256
+"""Of r times p: so much is derived before scrypt itself begins, and slowly. Wallets ask for 8, some for 48."""
+
 ROUNDS_MAX = 10_000_000
 """Of PBKDF2, which other wallets use: some seconds."""
 
@@ -33,15 +36,16 @@ def opened(data: bytes, passphrase: str) -> bytes:
         asked = keyfile["crypto"]["kdfparams"]
         if (keyfile["version"], asked["dklen"]) != (3, 32):
             raise _malformed()
-        scrypt = int(asked.get("n", 0)) * int(asked.get("r", 0)) * int(asked.get("p", 0))
-        if scrypt > SCRYPT_MAX or int(asked.get("c", 0)) > ROUNDS_MAX:
+        blocks = int(asked.get("r", 0)) * int(asked.get("p", 0))
+        scrypt = int(asked.get("n", 0)) * blocks
+        if scrypt > SCRYPT_MAX or blocks > BLOCKS_MAX or int(asked.get("c", 0)) > ROUNDS_MAX:
             raise InvalidInput("keystore.costly", "To open it takes more time or memory than any wallet asks for.")
         key: bytes = _library().decode_keyfile_json(keyfile, passphrase.encode())
     except ValueError as error:
         if "MAC mismatch" in str(error):
             raise NotAllowed("keystore.passphrase", "This passphrase does not open it.", "Try again.") from error
         raise _malformed() from error
-    except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
+    except (KeyError, TypeError, AttributeError, NotImplementedError, OverflowError, RecursionError) as error:
         raise _malformed() from error
     return key
 
