@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from fallow.adapters.evm.rpc import EvmRpc
+from fallow.adapters.evm.rpc import ANSWER_BYTES_MAX, EvmRpc
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, Unavailable
 from fallow.ports.chain import ContractRefused
 
@@ -96,3 +97,20 @@ async def test_a_node_that_is_behind_has_no_say_about_events() -> None:
         assert await node.events([bytes(20)], [bytes(32)], 1, 9) == []
         with pytest.raises(Unavailable, match=r"chain\.behind"):
             await node.events([bytes(20)], [bytes(32)], 1, 10)
+
+
+async def test_an_answer_without_an_end_is_read_up_to_a_bound() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1 << 20
+            yield b" " * (1 << 20)
+
+    async with httpx2.AsyncClient(
+        transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=endless()))
+    ) as client:
+        with pytest.raises(Unavailable, match=r"chain\.much"):
+            await EvmRpc(client, "http://node/").head()
+    assert sent <= ANSWER_BYTES_MAX + (2 << 20)

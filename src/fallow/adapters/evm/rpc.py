@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,10 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, Unavailabl
 from fallow.ports.chain import ContractRefused, Event, Fees, Receipt, Seen
 
 TIMEOUT_S = 15.0
+"""Without a byte."""
+ANSWER_S = 60.0
+ANSWER_BYTES_MAX = 64 << 20
+"""Several times what nodes send of events at once. A node may be anybody's: it fills no memory, and holds nobody up."""
 REVERTED, LIMIT = 3, -32005
 """Error codes of a revert, and of too many requests (EIP-1474)."""
 
@@ -118,19 +123,30 @@ class EvmRpc:
             {"jsonrpc": "2.0", "id": at, "method": method, "params": params}
             for at, (method, params) in enumerate(calls)
         ]
-        headers = {"Content-Type": "application/json"}
         try:
-            answer = await self._client.post(self._url, content=msgspec.json.encode(body), headers=headers)
-            answer.raise_for_status()
-            listed = msgspec.json.decode(answer.content, type=list[dict[str, Any]])
+            data = await self._answer(msgspec.json.encode(body))
+            listed = msgspec.json.decode(data, type=list[dict[str, Any]])
             by_id = {one["id"]: one for one in listed}
             return [_result(by_id[at]) for at in range(len(calls))]
         except httpx2.HTTPStatusError as error:
             # Its own words name the address, which may hold the key of whoever asks.
             why = f"status {error.response.status_code}"
             raise Unavailable("chain.silent", f"The chain's node does not answer: {why}.", "Try again.") from None
-        except (httpx2.HTTPError, msgspec.DecodeError, msgspec.ValidationError, LookupError) as error:
+        except (httpx2.HTTPError, msgspec.DecodeError, msgspec.ValidationError, LookupError, TimeoutError) as error:
             raise Unavailable("chain.silent", f"The chain's node does not answer: {error!r}.", "Try again.") from error
+
+    async def _answer(self, body: bytes) -> bytes:
+        data, headers = bytearray(), {"Content-Type": "application/json"}
+        async with (
+            asyncio.timeout(ANSWER_S),
+            self._client.stream("POST", self._url, content=body, headers=headers) as answer,
+        ):
+            answer.raise_for_status()
+            async for piece in answer.aiter_bytes():
+                data += piece
+                if len(data) > ANSWER_BYTES_MAX:
+                    raise Unavailable("chain.much", f"The chain's node answers more than {ANSWER_BYTES_MAX} bytes.")
+        return bytes(data)
 
 
 def _result(answer: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
