@@ -167,8 +167,8 @@ def test_a_node_is_told_why(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert code == 0
     (line,) = [line for line in told["lines"] if line["vertical"] == "compute"]
     assert (line["usage"], line["score_ppm"], line["ended"]) == ("0", 0, [["result.wrong", "provider", 1]])
-    said = [(record["kind"], record["what"]) for record in told["records"]]
-    own, of_network = said[:-2], said[-2:]
+    records = [(record["kind"], record["what"]) for record in told["records"]]
+    own, of_network = records[:-2], records[-2:]
     assert {kind for kind, _ in own} == {"lease.accepted", "lease.checkpoint", "usage.receipt"}
     assert [json.loads(what)["used_ms"] for kind, what in own if kind == "usage.receipt"] == [1000, 600]
     assert of_network == [("lease.settled", "0 ms charged, 0.00 USD earned result.wrong"), ("node.shown", "wrong")]
