@@ -11,9 +11,9 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -21,22 +21,9 @@ from fallow.domain.encoding import encode
 from fallow.domain.epochs.metering import ACCEPTED, Found, Known, Metering, Use
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import Row
-from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.records import Body, Count
 from fallow.domain.verification import Standing, Verdict, suspended_until
-from fallow.ports.blobs import Blobs
-from fallow.ports.vertical import (
-    Assignment,
-    Capacity,
-    Comparer,
-    Effort,
-    Exercise,
-    Finished,
-    Probe,
-    Say,
-    Vertical,
-    WorkNeeds,
-)
+from fallow.ports.vertical import Probe, Say, Vertical, Worker, WorkerGround
 
 NAME = "air_quality"
 MINUTE_MS = 60_000
@@ -128,7 +115,7 @@ class AirMetering:
         return 0 if suspended_until(standing) > at else 1_000_000
 
 
-class AirWorker:
+class AirWorker(Worker):
     """Follows what the sensor writes: `FALLOW_AIR_SENSOR` names its file or serial line."""
 
     def __init__(self, sensor: str) -> None:
@@ -156,17 +143,6 @@ class AirWorker:
                     await say(Reading(measured_ms=time.time_ns() // 1_000_000, samples=samples))
                 line = ""
 
-    async def run(self, _assignment: Assignment) -> Finished:
-        """See the port: nobody leases a sensor."""
-        return Finished(False, "air.no_leases", "nobody", 0, None, {})
-
-    async def exert(self, _exercise: Exercise) -> Effort:
-        """See the port: without `capacity` it is not asked."""
-        raise Unavailable("air.no_capacity", "A sensor has no capacity to show.")
-
-    async def erase(self) -> None:
-        """See the port: it keeps nothing."""
-
 
 def samples_of(line: str) -> list[int] | None:
     """Read a line; None where it is none, as when the sensor was just plugged in."""
@@ -174,24 +150,15 @@ def samples_of(line: str) -> list[int] | None:
     return [int(part) for part in parts] if len(parts) == SAMPLES and all(map(str.isdecimal, parts)) else None
 
 
-class AirQuality:
+class AirQuality(Vertical):
     """The plugin that the entry point names."""
 
     name = NAME
     metering: Metering | None = AirMetering()
-    capacity: Capacity | None = None
 
-    def check_work(self, _work: Mapping[str, Any], _item: str | None) -> WorkNeeds:
-        """See the port: readings are not ordered."""
-        raise InvalidInput("air.no_orders", "A sensor reports by itself; there is nothing to order.")
-
-    def worker(self, _cache: Path) -> AirWorker:
+    def worker(self, _ground: WorkerGround) -> AirWorker:
         """See the port."""
         return AirWorker(os.environ.get("FALLOW_AIR_SENSOR", ""))
-
-    def comparer(self, _blobs: Blobs, _folder: Path) -> Comparer | None:
-        """See the port."""
-        return None
 
 
 VERTICAL: Vertical = AirQuality()

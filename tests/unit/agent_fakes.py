@@ -31,7 +31,7 @@ from fallow.domain.records import Body, Record, check_openings
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import NetworkView
 from fallow.ports import rpc
-from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Say
+from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Say, Worker
 
 NET = "lab-1"
 ROUNDS_MAX = 2000
@@ -160,7 +160,7 @@ class FakeEffort:
         return bytes(wanted)
 
 
-class FakeWorker:
+class FakeWorker(Worker):
     """Works until told how it ended, or until cancelled."""
 
     def __init__(self, clock: FakeClock) -> None:

@@ -7,6 +7,7 @@ outbox.sqlite  records that the network has not promised to keep yet
 policy.toml    when the machine may work for others, and with how much of it; changed by its owner
 traffic.json   bytes moved over the line this month
 cache/         inputs and compiled programs, may be deleted at any time
+kept/          what verticals keep that would cost the owner something to lose
 uploads/       what leases left that the network could not take yet
 work/          a folder for each lease, wiped at start and after each lease
 agent.sock     control (0600), while the agent runs
@@ -41,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `country` and `cell` are where the machine is, as far as the public may know; nothing finer is kept.
     `dial_from` is the address of this machine that connections come from; "" is any. `spot` are his terms for spot
     leases; None: he takes none. `direct` is the address and port of this machine that buyers may dial (`ADDR:PORT`);
-    "": none.
+    "": none. `lends` is what he lends to verticals beside leases, by their names.
     """
 
     total: Resources
@@ -52,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dial_from: str = ""
     spot: Terms | None = None
     direct: str = ""
+    lends: dict[str, str] = {}
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,7 @@ class Home:
         self.key = path / "node.key"
         self.consent = path / "consent"
         self.cache = path / "cache"
+        self.kept = path / "kept"
         self.uploads = path / "uploads"
         self.work = path / "work"
         self.socket = path / "agent.sock"

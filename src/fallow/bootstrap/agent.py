@@ -44,7 +44,7 @@ from fallow.domain.pins import split_token
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Link
-from fallow.ports.vertical import LeaseBlobs, Worker
+from fallow.ports.vertical import LeaseBlobs, Worker, WorkerGround
 from fallow.sdk.trust import fetch_ca, trusting
 
 INPUT_CACHE_BYTES = 2 << 30
@@ -142,7 +142,7 @@ async def leave(home_path: Path, *, erase: bool) -> int:
             )
         if not erase:
             home.forget()  # first: whoever wants to leave does, whatever an engine says
-        for worker in _workers(home).values():
+        for worker in _workers(home, state, NodeKey.load(home.key), clock).values():
             await worker.erase()
         if erase:
             home.erase()
@@ -158,7 +158,7 @@ async def _serve(
     traffic = Traffic(home.path / "traffic.json", clock)
     probes = LinuxProbes(lambda: clock.now_ms() / 1000, lambda: clock.monotonic_ms() / 1000)
     owner = Owner(home.path, probes, clock, traffic, machine=machine.resources, agreed=state.settings.total)
-    workers = _workers(home)
+    workers = _workers(home, state, key, clock)
     async with (
         new_client(tls=_trusted(state.ca), local_address=state.settings.dial_from) as client,
         asyncio.TaskGroup() as group,
@@ -193,8 +193,22 @@ async def _serve(
         link.cancel()
 
 
-def _workers(home: Home) -> Mapping[str, Worker]:
-    return {name: vertical.worker(home.cache / name) for name, vertical in load_verticals().items()}
+def _workers(home: Home, state: State, key: NodeKey, clock: Clock) -> Mapping[str, Worker]:
+    return {
+        name: vertical.worker(
+            WorkerGround(
+                cache=home.cache / name,
+                kept=home.kept / name,
+                clock=clock,
+                net=state.network.net,
+                node=key.node,
+                sign=key.sign,
+                network_key=bytes.fromhex(state.network.public_key),
+                lends=state.settings.lends.get(name, ""),
+            )
+        )
+        for name, vertical in load_verticals().items()
+    }
 
 
 def _open_blobs(gateway: BlobGateway, proposal: Proposal) -> LeaseBlobs:

@@ -17,6 +17,7 @@ from fallow.domain.signing import Signed
 from fallow.domain.wire.multiplex import OPENING_BYTES_MAX
 
 Purpose = Literal["logs", "exec", "port"]
+SERVICE_BYTES_MAX = 8 << 10
 LogSource = Literal["stdout", "stderr"]
 
 DIRECT_PORT_MIN = 1024
@@ -82,6 +83,21 @@ class Line(Want, frozen=True, tag="line"):
     """
 
 
+class Service(Want, frozen=True, tag="service"):
+    """What the worker of a vertical serves beside leases: it is handed the request as it came.
+
+    Its ticket is for the purpose `service_purpose(vertical)`, with an empty lease.
+    """
+
+    vertical: Annotated[str, Meta(pattern=r"^[a-z_]{1,40}$(?!\n)")]
+    request: Annotated[bytes, Meta(max_length=SERVICE_BYTES_MAX)]
+
+
+def service_purpose(vertical: str) -> str:
+    """What a ticket for the service of a vertical says of its purpose."""
+    return f"service:{vertical}"
+
+
 class DirectOffer(Signed, frozen=True, kw_only=True):
     """A node says that it can be dialled: at `port` of the address that it is seen at, showing `certificate` (PEM).
 
@@ -108,7 +124,7 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first thing on a stream: a sealed StreamTicket, and what is wanted under it."""
 
     ticket: bytes
-    want: Logs | Port | Exec | Line
+    want: Logs | Port | Exec | Line | Service
 
     def write(self) -> bytes:
         """Encode it."""
@@ -135,7 +151,9 @@ def check_ticket(opening: Opening, *, net: str, network_key: bytes, now_ms: int)
         NotAllowed: not by this network, for something else, or expired (`stream.ticket`).
     """
     ticket = open_ticket(opening.ticket, net=net, network_key=network_key, now_ms=now_ms)
-    if not isinstance(opening.want, Line) and ticket.purpose != opening.want.__struct_config__.tag:
+    want = opening.want
+    purpose = service_purpose(want.vertical) if isinstance(want, Service) else want.__struct_config__.tag
+    if not isinstance(want, Line) and ticket.purpose != purpose:
         raise NotAllowed("stream.ticket", "The ticket is for something else.")
     return ticket
 

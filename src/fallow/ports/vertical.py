@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 from fallow.domain.epochs.metering import Metering
+from fallow.domain.errors import InvalidInput, NotFound, Unavailable
 from fallow.domain.orders import Tolerance
 from fallow.domain.records import Body
 from fallow.domain.resources import Resources
-from fallow.domain.streams import TerminalSize
+from fallow.domain.signing import Sign
+from fallow.domain.streams import DirectAddress, TerminalSize
 from fallow.domain.verification import Compared
 from fallow.ports.blobs import Blobs
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database
+from fallow.ports.dialling import Dial
+from fallow.ports.ingest_store import IngestStore
+from fallow.ports.registry_store import RegistryStore
+from fallow.ports.streams import Link, Stream
 
 
 class WorkNeeds(NamedTuple):
@@ -250,8 +259,26 @@ Say = Callable[[Body], Awaitable[None]]
 """Signs a record as the node and sees to it that the network gets it; it is durable when this returns."""
 
 
+class WorkerGround(NamedTuple):
+    """What a provider's side stands on.
+
+    `cache` is a folder that it may keep things in, and that may be deleted at any time; `kept` one whose loss would
+    cost the owner something. `lends` is what he lends to this vertical beside leases, in his own words, checked by
+    `Vertical.check_lending`; empty: nothing. `net`, `node`, `sign` and `network_key` are those of the node.
+    """
+
+    cache: Path
+    kept: Path
+    clock: Clock
+    net: str
+    node: bytes
+    sign: Sign
+    network_key: bytes
+    lends: str = ""
+
+
 class Worker(Protocol):
-    """The provider's side."""
+    """The provider's side. Who derives from it need not say what he does not do."""
 
     async def probe(self) -> Probe:
         """Find out, by trying, what this machine can run."""
@@ -259,7 +286,7 @@ class Worker(Protocol):
 
     async def run(self, assignment: Assignment) -> Finished:
         """Do the work. Raises nothing for what the buyer's program does; errors of this machine end in `Finished`."""
-        ...
+        return Finished(ok=False, reason="agent.no_leases", caused_by="nobody", used_ms=0, result=None, measures={})
 
     async def exert(self, exercise: Exercise) -> Effort:
         """Work as hard as the exercise says.
@@ -267,11 +294,32 @@ class Worker(Protocol):
         Raises:
             Unavailable: it was cancelled, or cannot be done here.
         """
-        ...
+        raise Unavailable("agent.no_capacity", "This machine has no capacity to show.")
 
     async def report(self, say: Say) -> None:
         """Say what this machine measures by itself, without a lease, until cancelled; returns where that is nothing."""
-        ...
+
+    async def serve(self, stream: Stream, request: bytes, client: bytes) -> None:
+        """Serve a stream that a holder of a ticket of the network for this vertical has opened, to its end.
+
+        `client` names that holder (`StreamTicket.account`); the network's signature on the ticket has been checked.
+
+        Raises:
+            FallowError: the stream is given up with it.
+        """
+        raise NotFound("stream.no_service", "This machine serves nothing of that kind beside leases.")
+
+    async def tell(self) -> bytes:
+        """Return what the network's side of this vertical should know every few seconds; empty: nothing."""
+        return b""
+
+    async def answer(self, question: bytes) -> bytes:
+        """Answer a question of the network's side of this vertical.
+
+        Raises:
+            FallowError: it is told so.
+        """
+        raise NotFound("agent.no_answer", "This machine has nothing to say to that.")
 
     async def erase(self) -> None:
         """Remove what is kept outside of the cache, when the machine leaves its network for good.
@@ -279,7 +327,6 @@ class Worker(Protocol):
         Raises:
             Unavailable: something cannot be ended.
         """
-        ...
 
 
 class Comparer(Protocol):
@@ -296,27 +343,104 @@ class Comparer(Protocol):
         ...
 
 
+class Ask(Protocol):
+    """Asks the worker of this vertical on a node."""
+
+    async def __call__(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
+        """Return what `Worker.answer` answers.
+
+        Raises:
+            FallowError: as the worker raised it; Unavailable where the node does not answer.
+        """
+        ...
+
+
+class ControlGround(NamedTuple):
+    """What the network's side of a vertical stands on, in a process of its core.
+
+    `sign` signs as the network, whose public key is `network_key`; `secret` is 32 bytes that this vertical alone gets
+    and that stay the same. `ask` asks its workers, and `told` hears what they tell (node and bytes), as `Worker.tell`
+    says it; both go over the bus. Tables lie in a schema of the vertical's own name (`Vertical.migrations`).
+    `log` is where nodes' records are read in the order of ingest.
+    """
+
+    net: str
+    network_key: bytes
+    secret: bytes
+    sign: Sign
+    clock: Clock
+    bus: Bus
+    database: Database
+    registry: RegistryStore
+    log: IngestStore
+    ask: Ask
+    told: Callable[[], AbstractAsyncContextManager[AsyncIterator[tuple[bytes, bytes]]]]
+
+
+class GatewayGround(NamedTuple):
+    """What a buyers' gateway of a vertical stands on: a process of its own without the database.
+
+    `secret` is 32 bytes that gateways of this vertical alone get and that stay the same. `relay` opens a link to the
+    network's relay, `direct` one to a node that can be dialled itself. `url` is where buyers reach this gateway.
+    """
+
+    net: str
+    network_key: bytes
+    secret: bytes
+    url: str
+    clock: Clock
+    bus: Bus
+    relay: Dial
+    direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
+    random_bytes: Callable[[int], bytes]
+
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI 3 application."""
+
+
 class Vertical(Protocol):
-    """A kind of infrastructure."""
+    """A kind of infrastructure. Who derives from it need not say what it does not have."""
 
     name: str
     metering: Metering | None
     """What its records are worth in an epoch; None: nothing, it is not paid by the network."""
-    capacity: Capacity | None
+    capacity: Capacity | None = None
     """How its nodes show in roll calls what they have; None: they cannot."""
+
+    migrations: Path | None = None
+    """The folder of its schema's migrations, for what its network's side keeps; None: it keeps nothing."""
+    gateways: tuple[str, ...] = ()
+    """Roles by which buyers reach it in its field's own protocol, each an HTTP server with a process of its own."""
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work at the door; `item` is the input of a map, if it is one.
 
         Raises:
-            InvalidInput: it is malformed.
+            InvalidInput: it is malformed, or nothing is ordered of this kind.
         """
+        raise InvalidInput("order.none", f"Nothing is ordered of {self.name}.")
+
+    def check_lending(self, lends: str) -> str:
+        """Check what an owner wants to lend beside leases, on his machine; returns what he thereby agrees to.
+
+        Raises:
+            InvalidInput: it is malformed, or this vertical takes nothing.
+        """
+        raise InvalidInput("agent.lends", f"Nothing is lent to {self.name} beside leases.")
+
+    def worker(self, ground: WorkerGround) -> Worker:
+        """Make the provider's side."""
         ...
 
-    def worker(self, cache: Path) -> Worker:
-        """Make the provider's side; `cache` is a folder that it may keep things in."""
-        ...
+    def control(self, ground: ControlGround) -> AbstractAsyncContextManager[None] | None:
+        """Make the network's side, which runs while the context is open; None: there is none."""
+        return None
+
+    def gateway(self, role: str, ground: GatewayGround) -> AbstractAsyncContextManager[Asgi]:
+        """Make a gateway, which runs while the context is open. `role` is one of `gateways`."""
+        raise NotFound("serve.role", f"{self.name} has no gateway {role}.")
 
     def comparer(self, blobs: Blobs, folder: Path) -> Comparer | None:
         """Make what compares results by a tolerance, if any are; `folder` is one that it may keep things in."""
-        ...
+        return None

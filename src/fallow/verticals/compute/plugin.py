@@ -8,13 +8,13 @@ from typing import Any
 
 from fallow.domain.epochs.metering import Metering
 from fallow.ports.blobs import Blobs
-from fallow.ports.vertical import Capacity, Comparer, Vertical, Worker, WorkNeeds
+from fallow.ports.vertical import Capacity, Comparer, Vertical, Worker, WorkerGround, WorkNeeds
 from fallow.verticals.compute.core.capacity import StepCapacity
 from fallow.verticals.compute.core.metering import ComputeMetering
 from fallow.verticals.compute.core.work import ContainerWork, read_work
 
 
-class Compute:
+class Compute(Vertical):
     """The plugin that the entry point names."""
 
     name = "compute"
@@ -38,11 +38,11 @@ class Compute:
             fetched=frozenset({image} if image else ()),
         )
 
-    def worker(self, cache: Path) -> Worker:
+    def worker(self, ground: WorkerGround) -> Worker:
         """Make the provider's side. Imported here, since only agents have what it needs installed."""
         from fallow.verticals.compute.worker.worker import ComputeWorker  # noqa: PLC0415
 
-        return ComputeWorker(cache)
+        return ComputeWorker(ground.cache)
 
     def comparer(self, blobs: Blobs, folder: Path) -> Comparer:
         """Make what compares results. Imported here, since only the network's side has a use for it."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch
 from fallow.domain.leases import CHECKPOINT_UNUSABLE
-from fallow.ports.vertical import Assignment, Exercise, Finished, Probe, Say
+from fallow.ports.vertical import Assignment, Exercise, Finished, Probe, Say, Worker
 from fallow.verticals.compute.core.capacity import Steps
 from fallow.verticals.compute.core.work import ContainerWork, WasmWork, Work
 from fallow.verticals.compute.worker.checkpoints import checkpointed, restore
@@ -41,7 +41,7 @@ _NOTHING: Final = bytes.fromhex(
 _log = logging.getLogger(__name__)
 
 
-class ComputeWorker:
+class ComputeWorker(Worker):
     """Runs WASI programs, Python scripts and containers. `cache` keeps them ready for the next time."""
 
     def __init__(self, cache: Path) -> None:

@@ -1,0 +1,100 @@
+"""What the network's side of storage and a node's worker say to each other, over the bus. Pure.
+
+The worker tells its `Stock` every few seconds. Answers to questions are as their docstrings say, in msgpack.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.errors import InvalidInput
+from fallow.domain.records import Count
+from fallow.verticals.storage.core.orders import PieceId
+
+PIECES_AT_ONCE: Final = 1000
+
+Pieces = Annotated[list[PieceId], Meta(min_length=1, max_length=PIECES_AT_ONCE)]
+
+
+class Stock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a node lends and what it has: bytes of its disk. `trouble` says why it takes nothing new; empty: it does."""
+
+    limit_bytes: Count
+    used_bytes: Count
+    room_bytes: Count
+    trash_bytes: Count
+    pieces: Count
+    trouble: Annotated[str, Meta(max_length=200)] = ""
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of what is asked."""
+
+
+class Trash(Question, frozen=True, tag="trash"):
+    """These pieces are not wanted any more; they can be taken back for seven days. Answered with nothing."""
+
+    pieces: Pieces
+
+
+class TakeBack(Question, frozen=True, tag="take_back"):
+    """Take these pieces out of the trash. Answered with the ids of those that are here."""
+
+    pieces: Pieces
+
+
+class Purge(Question, frozen=True, tag="purge"):
+    """Overwrite and forget these pieces at once. Answered with nothing."""
+
+    pieces: Pieces
+
+
+class Held(Question, frozen=True, tag="held"):
+    """Which of these pieces are here, and not in the trash? Answered with their ids."""
+
+    pieces: Pieces
+
+
+class Page(Question, frozen=True, tag="page"):
+    """Pieces behind an id (empty: from the first), the trash left out, that were stored before a time (ms since 1970).
+
+    Answered with up to `PIECES_AT_ONCE` ids, in their order.
+    """
+
+    after: bytes
+    before_ms: Count
+
+
+class Prove(Question, frozen=True, tag="prove"):
+    """Show one chunk (of BLAKE3's 1,024 bytes) of a piece. Answered with `Proof`."""
+
+    piece: PieceId
+    chunk: Count
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A chunk, the chaining values beside its way to the root from below, and the sealed PieceClaim of the piece."""
+
+    data: Annotated[bytes, Meta(max_length=1024)]
+    beside: Annotated[list[Annotated[bytes, Meta(min_length=32, max_length=32)]], Meta(max_length=54)]
+    claim: Annotated[bytes, Meta(max_length=1024)]
+
+
+AnyQuestion = Trash | TakeBack | Purge | Held | Page | Prove
+
+
+def read_question(data: bytes) -> AnyQuestion:
+    """Read a question.
+
+    Raises:
+        InvalidInput: malformed (`storage.question`).
+    """
+    try:
+        question: AnyQuestion = msgspec.msgpack.decode(data, type=AnyQuestion)
+    except UNREADABLE as error:
+        raise InvalidInput("storage.question", f"The question makes no sense: {error}.") from error
+    return question
