@@ -174,7 +174,7 @@ def test_without_a_sensor_it_says_so_and_reports_nothing() -> None:
     assert probe.attributes == {}
     assert AIR.NAME in probe.missing
     asyncio.run(AIR.AirWorker("").report(lambda _body: asyncio.sleep(0)))
-    with pytest.raises(FallowError, match=r"air\.no_orders"):
+    with pytest.raises(FallowError, match=r"order\.none"):
         VERTICAL.check_work({}, None)
 
 

@@ -67,6 +67,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         chain_url=place.chain.url if place.chain else "",
         chain_id=place.chain.id if place.chain else 0,
         contracts=await asyncio.to_thread(read_contracts, data) if place.chain else None,
+        gateways=place.gateways,
     )
     async with connect_nats(
         place.bus_url,

@@ -10,6 +10,7 @@ from nacl.signing import SigningKey
 
 from fallow.adapters.engines.folders import write_private
 from fallow.adapters.nats.nkeys import KeySigner
+from fallow.domain.encoding import tagged_hash
 from fallow.domain.errors import InvalidInput
 
 SEED_BYTES = 32
@@ -19,7 +20,8 @@ class NetworkKeys(NamedTuple):
     """Every key of a network's side.
 
     `network` signs promises and tickets. `core`, `gateway`, `callout` and `system` are connections to the bus; `issuer`
-    signs who may connect. `custody_seed` is where custodial accounts' keys come from.
+    signs who may connect. `custody_seed` is where custodial accounts' keys come from, `vertical_seed` what verticals
+    keep secret: what buyers store through the network's own gateways is lost with it.
     """
 
     network: SigningKey
@@ -29,6 +31,11 @@ class NetworkKeys(NamedTuple):
     system: SigningKey
     issuer: SigningKey
     custody_seed: bytes
+    vertical_seed: bytes
+
+    def secret(self, part: str, vertical: str) -> bytes:
+        """32 bytes for one part (`control`, `gateway`) of one vertical."""
+        return tagged_hash(f"fallow/vertical-secret/1/{part}/{vertical}", self.vertical_seed)
 
     def sign(self, message: bytes) -> bytes:
         """Sign as the network."""
@@ -54,6 +61,7 @@ def load_keys(data: Path, *, create: bool = False) -> NetworkKeys:
         system=key("system"),
         issuer=key("issuer"),
         custody_seed=_seed(folder / "custody.key", create=create),
+        vertical_seed=_seed(folder / "verticals.key", create=create),
     )
 
 

@@ -36,7 +36,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     `url` and `bus_public_url` are what others use, `bus_url` is how its own processes reach the bus. With `any_host`
     it listens on every address: others reach the bus where they reach the gateway. A bus that is not its `own` shows
-    a certificate of the authority in the file `bus_ca`, or of one of the system's.
+    a certificate of the authority in the file `bus_ca`, or of one of the system's. `gateways` are the URLs that buyers
+    reach verticals' gateways by, by role.
     """
 
     net: str
@@ -51,6 +52,17 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     own_bus: bool = True
     bus_ca: str = ""
     chain: ChainPlace | None = None
+    gateways: dict[str, str] = {}
+
+    def port_of(self, role: str) -> int:
+        """Return the port of a vertical's gateway.
+
+        Raises:
+            NotFound: there is no such role.
+        """
+        if role not in self.gateways:
+            raise NotFound("serve.role", f"This network has no gateway {role}.")
+        return urlsplit(self.gateways[role]).port or 0
 
 
 def bus_context(place: Place) -> ssl.SSLContext | None:

@@ -40,6 +40,7 @@ from fallow.bootstrap.rewards import fee_of
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.settling import attesting, domain_of, open_archive, rules_of
 from fallow.bootstrap.settling_role import settling_role
+from fallow.bootstrap.verticals import controls
 from fallow.domain.billing import HOUR_MS
 from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
@@ -99,6 +100,8 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             rounds, market = _market(ground, data)
             heard.append(rounds)
             await stack.enter_async_context(market.running())
+        if "verticals" in roles:
+            await stack.enter_async_context(controls(ground))
         if "epochs" in roles:
             await stack.enter_async_context(_closing(ground, data))
         yield

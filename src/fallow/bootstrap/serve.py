@@ -20,6 +20,7 @@ import uvloop
 from fallow.bootstrap.gateway import run_gateway
 from fallow.bootstrap.roles import run_core
 from fallow.bootstrap.settings import CORE, Settings
+from fallow.bootstrap.verticals import gateway_roles, run_gateway_role
 from fallow.domain.errors import FallowError, InvalidInput
 
 GATEWAY = "gateway"
@@ -61,10 +62,13 @@ def _running(data: Path, settings: Settings, roles: Sequence[str]) -> AbstractAs
         return run_gateway(data, settings)
     if list(roles) == [CHAIN]:
         return _chain(data, settings)
+    if len(roles) == 1 and roles[0] in gateway_roles():
+        return run_gateway_role(data, settings, roles[0])
     wanted = set(CORE if list(roles) == ["core"] else roles)
     if not wanted or wanted - set(CORE):
+        alone = ", ".join((GATEWAY, CHAIN, *gateway_roles()))
         names = ", ".join(("core", *CORE))
-        raise InvalidInput("serve.role", f"Roles are: gateway (alone), chain (alone), or some of {names}.")
+        raise InvalidInput("serve.role", f"Roles are: one of {alone}, or some of {names}.")
     return run_core(data, settings, wanted)
 
 

@@ -16,7 +16,7 @@ from msgspec import Meta
 from fallow.domain.errors import InvalidInput
 
 FILE = "fallow.toml"
-CORE = ("registry", "ingest", "settle", "market", "epochs")
+CORE = ("registry", "ingest", "settle", "market", "epochs", "verticals")
 """The core roles."""
 
 PUBLIC = "public"
@@ -70,6 +70,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     http_port: Annotated[Port, _doc("Port of the HTTP gateway; 0 takes a free one and keeps it.")] = 8420
     bus_port: Annotated[Port, _doc("Port of the message bus; 0 takes a free one and keeps it.")] = 8421
+    gateway_ports: Annotated[
+        str,
+        _doc(
+            "Ports of verticals' gateways, as `s3=8430`, with spaces between; for others a free one is taken and kept."
+        ),
+    ] = ""
     chain_port: Annotated[
         Port, _doc("Port of the embedded chain's JSON-RPC (preset `public`); 0 takes a free one and keeps it.")
     ] = 8422

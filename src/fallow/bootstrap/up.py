@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ from fallow.bootstrap.place import ChainPlace, Place, bus_context, network_id, w
 from fallow.bootstrap.reach import Reach, reach_of
 from fallow.bootstrap.settings import CORE, EFFECTIVE, PUBLIC, Settings
 from fallow.bootstrap.tls import Tls, prepare_tls, public_host
+from fallow.bootstrap.verticals import gateway_roles, migrations, read_ports
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, FallowError, InvalidInput
 from fallow.domain.pins import split_token
@@ -74,7 +76,7 @@ class Welcome(NamedTuple):
     """What the operator of a network needs to know.
 
     `ca` is the file of its own authority's certificate; `install_sha256` is of the script that installs an agent;
-    `chain` is where its chain is, if it has one.
+    `chain` is where its chain is, if it has one; `gateways` are the URLs of verticals' own gateways, by role.
     """
 
     net: str
@@ -84,6 +86,7 @@ class Welcome(NamedTuple):
     pin: str = ""
     install_sha256: str = ""
     chain: ChainPlace | None = None
+    gateways: Mapping[str, str] = MappingProxyType({})
 
 
 @asynccontextmanager
@@ -112,6 +115,8 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
             await _wait_free(settings.host, ports["bus"], "--bus-port")
         if settings.preset == PUBLIC and not settings.chain_rpc:
             await _wait_free(settings.host, ports["chain"], "chain_port")
+        for role in gateway_roles():
+            await _wait_free(settings.host, ports[role], "gateway_ports")
         write_private(data / PORTS, msgspec.json.encode(ports).decode() + "\n")
         settings = msgspec.structs.replace(
             settings, http_port=ports["http"], bus_port=ports["bus"], chain_port=ports["chain"]
@@ -131,7 +136,7 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         first = await _first_keys(data, place, keys, settings)
         yield Welcome(
             place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "", installer.sha256,
-            place.chain,
+            place.chain, place.gateways,
         )  # fmt: skip
 
 
@@ -179,7 +184,7 @@ async def _engines(
     keys = await asyncio.to_thread(load_keys, data, create=True)
     bus_url, bus_public_url = await _bus(stack, data, settings, ports["bus"], door, keys)
     async with open_database(dsn, pool_size=1) as database:
-        await migrate(database, *(builtin(schema) for schema in SCHEMAS))
+        await migrate(database, *(builtin(schema) for schema in SCHEMAS), *migrations())
         net = network_id(data, settings.preset)
         await claim_database(database, net, bytes(keys.network.verify_key))
     return Place(
@@ -195,13 +200,14 @@ async def _engines(
         own_bus=not settings.nats_url,
         bus_ca=settings.nats_ca,
         chain=chain_place(net, settings, door.url("https" if door.tls else "http", settings, ports["chain"])),
+        gateways={role: door.url("https" if door.tls else "http", settings, ports[role]) for role in gateway_roles()},
     )
 
 
 def roles_of(settings: Settings) -> tuple[str, ...]:
     """Return the roles to start, in their order: others read what the chain's first start leaves."""
     chain = ("chain",) if settings.preset == PUBLIC else ()
-    return (*chain, *(CORE if settings.split_core else ("core",)), "gateway")
+    return (*chain, *(CORE if settings.split_core else ("core",)), "gateway", *gateway_roles())
 
 
 async def _bus(
@@ -243,10 +249,12 @@ def _ports(data: Path, settings: Settings) -> dict[str, int]:
     """Set ports; where a setting is 0, the last one, since agents and buyers remember it, or a free one."""
     file = data / PORTS
     kept: dict[str, int] = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
+    given = read_ports(settings.gateway_ports)
     return {
         "http": settings.http_port or kept.get("http") or free_port(settings.host),
         "bus": settings.bus_port or kept.get("bus") or free_port(settings.host),
         "chain": settings.chain_port or kept.get("chain") or free_port(settings.host),
+        **{role: given.get(role) or kept.get(role) or free_port(settings.host) for role in gateway_roles()},
     }
 
 

@@ -36,6 +36,8 @@ COMMANDS = (
     Entry("run", "fallow.cli.run:run", "Run a program or a Python script on somebody's machine.", BUY),
     Entry("map", "fallow.cli.map:map_", "Run a program once for each input, on many machines.", BUY),
     Entry("job", "fallow.cli.job:app", "Look at your jobs, or end them.", BUY),
+    Entry("storage", "fallow.cli.storage:app", "Store objects on spare disks, by S3.", BUY),
+    Entry("subscription", "fallow.cli.subscription:app", "Use shared services by the meter.", OWN),
     Entry("nodes", "fallow.cli.account:nodes", "List the machines of the network.", BUY),
     Entry("balance", "fallow.cli.account:balance", "Show your credits.", OWN),
     Entry("account", "fallow.cli.account_key:app", "Keep your account's key yourself, take nodes as your own.", OWN),

@@ -20,7 +20,10 @@ def serve(
     *,
     role: Annotated[
         list[str],
-        Parameter(negative="", help="core, gateway, chain, registry, ingest, settle, market, epochs; may be repeated."),
+        Parameter(
+            negative="",
+            help="core, gateway, chain, s3, registry, ingest, settle, market, epochs, verticals; may be repeated.",
+        ),
     ],
     data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
     port: Annotated[int, Parameter(help="Port of a further gateway; 0 takes a free one.")] = 0,

@@ -117,7 +117,12 @@ def _text(welcome: Welcome, test_credits_usd: int) -> str:
   Buy from it:       fallow login {welcome.url} {welcome.keys.buyer_key}{pinned}
                      This key has {test_credits_usd} USD of TEST credits: they are play money, worth nothing.
   Operate it:        FALLOW_URL={welcome.url} FALLOW_API_KEY={welcome.keys.operator_key} {trusting}fallow ledger check
-{_chain(welcome)}"""
+{_gateways(welcome)}{_chain(welcome)}"""
+
+
+def _gateways(welcome: Welcome) -> str:
+    """Where buyers find what is bought by other protocols than the network's own."""
+    return "".join(f"  {role.upper() + ':':<19}{url}\n" for role, url in welcome.gateways.items())
 
 
 def _chain(welcome: Welcome) -> str:

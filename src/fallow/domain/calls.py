@@ -22,6 +22,7 @@ from fallow.domain.streams import DirectAddress, Purpose, Words
 from fallow.domain.subscriptions import MeterName, Tariff
 
 CHECK_KEY = "registry.check_key"
+SIGNING_SECRET = "registry.signing_secret"  # noqa: S105 - a subject
 MAY_CONNECT = "registry.may_connect"
 TUNNEL = "registry.tunnel"
 
@@ -152,6 +153,23 @@ class KeyInfo(Request, frozen=True, kw_only=True):
     key_id: str
     account: str
     scopes: list[str]
+
+
+class KeyRef(Request, frozen=True, kw_only=True):
+    """An API key, by its public part."""
+
+    key_id: Annotated[str, Meta(max_length=100)]
+
+
+class SigningSecret(Request, frozen=True, kw_only=True):
+    """Whose key it is, and what its holder signs requests with where the key itself does not travel."""
+
+    info: KeyInfo
+    secret: str
+
+    def __repr__(self) -> str:
+        """Leave the secret out."""
+        return f"SigningSecret(info={self.info!r})"
 
 
 class NodeRef(Request, frozen=True, kw_only=True):
@@ -589,6 +607,15 @@ class Subscribe(Request, frozen=True, kw_only=True):
     label: Label = ""
 
 
+class OpenSubscription(Request, frozen=True, kw_only=True):
+    """What a buyer says of the subscription that he opens: the tariff is the vertical's."""
+
+    id: Id
+    vertical: Annotated[str, Meta(pattern="^[a-z]{1,20}$")]
+    limit_microusd: Annotated[int, Meta(ge=1, le=PRICE_MICROUSD_MAX)]
+    label: Label = ""
+
+
 class SubscriptionRef(Request, frozen=True, kw_only=True):
     """A subscription of an account."""
 
@@ -734,6 +761,21 @@ def stops(node: str) -> str:
 def relay_of(node: str) -> str:
     """Subject that the relay answers on, with a `RelayAt`, which holds a node's session."""
     return f"relay.node.{node}"
+
+
+def vertical_told(node: str, vertical: str) -> str:
+    """Subject on which a node's worker of a vertical tells the network's side of it something."""
+    return f"vertical.node.{node}.{vertical}"
+
+
+def vertical_teller(subject: str) -> bytes:
+    """Return which node told something on such a subject: the bus lets nobody else."""
+    return bytes.fromhex(subject.split(".")[2])
+
+
+def vertical_question(node: str, vertical: str) -> str:
+    """Subject on which a node's worker of a vertical is asked by the network's side of it."""
+    return f"node.{node}.vertical.{vertical}"
 
 
 def beats(node: str) -> str:

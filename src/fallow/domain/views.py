@@ -39,7 +39,7 @@ class NetworkView(View, frozen=True, kw_only=True):
 
     `url` is what other machines reach it by. `install_sha256` is of the script that installs its agent; "" where it
     hands out none. `chain_url` is the JSON-RPC of its chain, `chain_id` the chain's number; "" and 0 where it has none.
-    `contracts` are on that chain.
+    `contracts` are on that chain. `gateways` are the URLs of verticals' own gateways by their roles, such as `s3`.
     """
 
     net: str
@@ -52,6 +52,18 @@ class NetworkView(View, frozen=True, kw_only=True):
     chain_url: str = ""
     chain_id: int = 0
     contracts: ContractsView | None = None
+    gateways: dict[str, str] = {}
+
+
+class SigningSecretView(View, frozen=True, kw_only=True):
+    """What requests are signed with where an API key itself does not travel: S3's access key and secret key."""
+
+    access_key: str
+    secret: str
+
+    def __repr__(self) -> str:
+        """Leave the secret out."""
+        return f"SigningSecretView(access_key={self.access_key!r})"
 
 
 class ItemView(View, frozen=True, kw_only=True):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from litestar import delete, get, post
+from typing import Any
+
+from litestar import Request, delete, get, post
 from litestar.params import JSONBody
 
 from fallow.domain import calls
-from fallow.domain.errors import NotAllowed
-from fallow.domain.views import BalanceView, PayeeView, RedirectionView, StatementLine, SubscriptionView, WithdrawalView
+from fallow.domain.errors import NotAllowed, NotFound
+from fallow.domain.views import (
+    BalanceView,
+    PayeeView,
+    RedirectionView,
+    SigningSecretView,
+    StatementLine,
+    SubscriptionView,
+    WithdrawalView,
+)
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, withdrawer
 from fallow.http.params import Account, AccountId, AfterId, AfterLine, Limit, Parts, SubscriptionId
@@ -33,6 +43,31 @@ async def subscriptions(
     """Shared services that you use by the meter, by id; `after` is the last id seen."""
     request = calls.AccountRef(account=payer, after=after, limit=limit)
     return await gateway.ask(calls.SUBSCRIPTIONS, request, list[SubscriptionView])
+
+
+@post("/v1/subscriptions", guards=[buyer], responses=keyed(402, 404, 409), tags=["account"])
+async def subscribe(gateway: Parts, payer: Account, data: JSONBody[calls.OpenSubscription]) -> SubscriptionView:
+    """Use a vertical's shared service by the meter, at its tariff. Your limit is reserved for each hour."""
+    vertical = gateway.verticals.get(data.vertical)
+    if vertical is None or vertical.tariff is None:
+        raise NotFound("subscription.no_service", f"This network sells nothing of {data.vertical!r} by the meter.")
+    request = calls.Subscribe(
+        id=data.id,
+        account=payer,
+        vertical=data.vertical,
+        tariff=dict(vertical.tariff),
+        limit_microusd=data.limit_microusd,
+        label=data.label,
+    )
+    return await gateway.ask(calls.SUBSCRIBE, request, SubscriptionView)
+
+
+@get("/v1/account/signing-secret", guards=[buyer], responses=keyed(), tags=["account"])
+async def signing_secret(gateway: Parts, request: Request[Any, calls.KeyInfo, Any]) -> SigningSecretView:
+    """What the holder of this API key signs requests with where the key itself does not travel, such as by S3."""
+    asked = calls.KeyRef(key_id=request.auth.key_id)
+    found = await gateway.ask(calls.SIGNING_SECRET, asked, calls.SigningSecret)
+    return SigningSecretView(access_key=found.info.key_id, secret=found.secret)
 
 
 @delete(
@@ -76,4 +111,16 @@ async def payee(gateway: Parts, account_id: AccountId) -> PayeeView:
     return await gateway.ask(calls.PAYEE, calls.AccountRef(account=account_id), PayeeView)
 
 
-ROUTES = [own_payout, redirect, payout, payee, balance, statement, withdraw, subscriptions, unsubscribe]
+ROUTES = [
+    own_payout,
+    redirect,
+    payout,
+    payee,
+    balance,
+    statement,
+    withdraw,
+    subscriptions,
+    subscribe,
+    unsubscribe,
+    signing_secret,
+]

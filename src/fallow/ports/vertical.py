@@ -17,6 +17,7 @@ from fallow.domain.records import Body
 from fallow.domain.resources import Resources
 from fallow.domain.signing import Sign
 from fallow.domain.streams import DirectAddress, TerminalSize
+from fallow.domain.subscriptions import Tariff
 from fallow.domain.verification import Compared
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
@@ -408,6 +409,8 @@ class Vertical(Protocol):
     capacity: Capacity | None = None
     """How its nodes show in roll calls what they have; None: they cannot."""
 
+    tariff: Tariff | None = None
+    """What its shared service costs by the meter; None: it is bought otherwise."""
     migrations: Path | None = None
     """The folder of its schema's migrations, for what its network's side keeps; None: it keeps nothing."""
     gateways: tuple[str, ...] = ()

@@ -7,10 +7,11 @@ from fallow.sdk.checks import CheckCalls
 from fallow.sdk.containers import ContainerCalls
 from fallow.sdk.epochs import EpochCalls
 from fallow.sdk.python import PythonCalls
+from fallow.sdk.subscriptions import SubscriptionCalls
 from fallow.sdk.tokens import TokenCalls
 
 
-class AsyncClient(PythonCalls, ContainerCalls, BillCalls, CheckCalls, EpochCalls, TokenCalls):
+class AsyncClient(PythonCalls, ContainerCalls, BillCalls, CheckCalls, EpochCalls, SubscriptionCalls, TokenCalls):
     """Buy from a network.
 
     async with AsyncClient("https://fallow.example", "fk_...") as client:

@@ -66,6 +66,11 @@ class Client(Waiting):
     check_promises = waits(AsyncClient.check_promises)
     is_broken = waits(AsyncClient.is_broken)
 
+    subscribe = waits(AsyncClient.subscribe)
+    subscriptions = waits(AsyncClient.subscriptions)
+    unsubscribe = waits(AsyncClient.unsubscribe)
+    signing_secret = waits(AsyncClient.signing_secret)
+
     network = waits(AsyncClient.network)
     nodes = waits(AsyncClient.nodes)
     balance = waits(AsyncClient.balance)

@@ -6,6 +6,7 @@ the seed is a backup of all.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 
@@ -15,6 +16,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.wallets import CURVE_ORDER, address_of, sign_digest, sign_text
 
 SEED_BYTES = 32
+SIGNING_BYTES = 30
 
 
 class Custody:
@@ -36,6 +38,14 @@ class Custody:
     def sign_digest(self, index: int, digest: bytes) -> bytes:
         """Sign 32 bytes that a contract checks (EIP-712); 65 bytes r, s, v."""
         return sign_digest(self._key(index), digest)
+
+    def signing_secret(self, key_id: str) -> str:
+        """What the holder of an API key signs requests with where the key itself must not travel (S3): 40 characters.
+
+        It is kept nowhere, since it follows from the seed.
+        """
+        digest = hmac.new(self._seed, b"fallow/signing-secret/1\0" + key_id.encode(), hashlib.sha256).digest()
+        return base64.b64encode(digest[:SIGNING_BYTES], b"-_").decode()
 
     def _key(self, index: int) -> PrivateKey:
         digest = hmac.new(self._seed, b"fallow/custody/1\0" + index.to_bytes(8, "big"), hashlib.sha512).digest()

@@ -66,6 +66,7 @@ class Registry:
         async with AsyncExitStack() as stack:
             for context in (
                 serve(self._bus, calls.CHECK_KEY, calls.CheckKey, self.check_key, queue="registry"),
+                serve(self._bus, calls.SIGNING_SECRET, calls.KeyRef, self.signing_secret, queue="registry"),
                 serve(self._bus, calls.MAY_CONNECT, calls.NodeRef, self._may_connect, queue="registry"),
                 serve(self._bus, calls.TUNNEL, calls.Tunnel, self.tunnel, queue="registry"),
                 serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
@@ -120,10 +121,23 @@ class Registry:
                 banned (`account.banned`).
         """
         key = read_key(request.key)
+        return await self._info(key.key_id, key.digest)
+
+    async def signing_secret(self, request: calls.KeyRef) -> calls.SigningSecret:
+        """Say whose key it is, by its public part, and what its holder signs with: for gateways that check signatures.
+
+        Raises:
+            NotAllowed: as `check_key`.
+        """
+        info = await self._info(request.key_id, None)
+        return calls.SigningSecret(info=info, secret=self._custody.signing_secret(info.key_id))
+
+    async def _info(self, key_id: str, digest: bytes | None) -> calls.KeyInfo:
         async with self._database.transaction() as tx:
-            row = await self._store.key(tx, key.key_id)
+            row = await self._store.key(tx, key_id)
             reason = await self._store.ban_reason(tx, row.account) if row else ""
-        if row is None or not hmac.compare_digest(row.digest, key.digest) or row.revoked_at is not None:
+        right = row is not None and (digest is None or hmac.compare_digest(row.digest, digest))
+        if row is None or not right or row.revoked_at is not None:
             raise NotAllowed("auth.key", "This API key is not valid.", "Ask the network's operator for one.")
         if reason:
             raise NotAllowed("account.banned", f"This account is banned: {reason}.", "Ask the network's operator.")

@@ -1,0 +1,159 @@
+"""What verticals bring to a network: their own side of it, and the gateways that buyers reach them by."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.nats.bus import connect_nats
+from fallow.adapters.nats.permissions import inbox_prefix
+from fallow.adapters.postgres.ingest import PostgresIngestStore
+from fallow.adapters.postgres.migrations import Migration, load
+from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.adapters.streams.dialling import dial
+from fallow.adapters.streams.direct import dial_direct
+from fallow.bootstrap.ground import Ground
+from fallow.bootstrap.http_server import serving
+from fallow.bootstrap.keys import load_keys, signer
+from fallow.bootstrap.listening import refuse_outside
+from fallow.bootstrap.place import bus_context, read_place
+from fallow.bootstrap.plugins import load_verticals
+from fallow.bootstrap.proxies import read_proxies
+from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.tls import own_context, server_context
+from fallow.domain import calls
+from fallow.domain.errors import InvalidInput, NotFound
+from fallow.ports.bus import Bus
+from fallow.ports.rpc import call
+from fallow.ports.vertical import ControlGround, GatewayGround, Vertical
+
+
+def migrations() -> list[list[Migration]]:
+    """Read the migrations that verticals bring, each for a schema of its own name."""
+    verticals = load_verticals().values()
+    return [load(one.name, one.migrations) for one in verticals if one.migrations is not None]
+
+
+def gateway_roles() -> dict[str, Vertical]:
+    """Return the verticals' gateways by their roles.
+
+    Raises:
+        InvalidInput: two have a role of one name (`plugin.role`).
+    """
+    roles: dict[str, Vertical] = {}
+    for vertical in load_verticals().values():
+        for role in vertical.gateways:
+            if role in roles:
+                raise InvalidInput("plugin.role", f"Two verticals bring a gateway {role!r}.")
+            roles[role] = vertical
+    return roles
+
+
+def read_ports(text: str) -> dict[str, int]:
+    """Read the setting `gateway_ports`.
+
+    Raises:
+        InvalidInput: it is none (`settings.gateway_ports`).
+    """
+    ports: dict[str, int] = {}
+    for word in text.split():
+        role, _, port = word.partition("=")
+        if role not in gateway_roles() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            names = ", ".join(gateway_roles())
+            raise InvalidInput("settings.gateway_ports", f"{word!r} gives no gateway a port.", f"Gateways: {names}")
+        ports[role] = int(port)
+    return ports
+
+
+@asynccontextmanager
+async def controls(ground: Ground) -> AsyncIterator[None]:
+    """Run the network's side of all verticals that have one."""
+    async with AsyncExitStack() as stack:
+        for name, vertical in load_verticals().items():
+            running = vertical.control(_control_ground(ground, name))
+            if running is not None:
+                await stack.enter_async_context(running)
+        yield
+
+
+@asynccontextmanager
+async def run_gateway_role(data: Path, settings: Settings, role: str) -> AsyncIterator[str]:
+    """Run a vertical's gateway while the context is open; yields its URL. It has no access to the database.
+
+    Raises:
+        NotFound: there is no such role.
+        InvalidInput: it would be reachable from outside without TLS.
+        Unavailable: its port cannot be had.
+    """
+    place, keys = read_place(data), load_keys(data)
+    vertical = gateway_roles().get(role)
+    if vertical is None:
+        raise NotFound("serve.role", f"No vertical brings a gateway {role!r}.")
+    if place.tls is None:
+        refuse_outside(settings.host)
+    async with connect_nats(
+        place.bus_url,
+        signer=signer(keys.gateway),
+        name=role,
+        tls=bus_context(place),
+        inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
+    ) as bus:
+        ground = GatewayGround(
+            net=place.net,
+            network_key=bytes(keys.network.verify_key),
+            secret=keys.secret("gateway", vertical.name),
+            url=place.gateways.get(role, ""),
+            clock=SystemClock(),
+            bus=bus,
+            relay=lambda: dial(place.url, tls=own_context(place.tls)),
+            direct=dial_direct,
+            random_bytes=secrets.token_bytes,
+        )
+        tls = server_context(place.tls) if place.tls else None
+        async with (
+            vertical.gateway(role, ground) as app,
+            serving(app, settings.host, place.port_of(role), tls, read_proxies(settings.proxies)),
+        ):
+            yield place.gateways[role]
+
+
+def _control_ground(ground: Ground, name: str) -> ControlGround:
+    return ControlGround(
+        net=ground.place.net,
+        network_key=bytes(ground.keys.network.verify_key),
+        secret=ground.keys.secret("control", name),
+        sign=ground.keys.sign,
+        clock=ground.clock,
+        bus=ground.bus,
+        database=ground.database,
+        registry=PostgresRegistryStore(),
+        log=PostgresIngestStore(),
+        ask=_Asker(ground.bus, name),
+        told=lambda: _told(ground.bus, name),
+    )
+
+
+class _Asker:
+    """Asks the workers of one vertical."""
+
+    def __init__(self, bus: Bus, vertical: str) -> None:
+        self._bus = bus
+        self._vertical = vertical
+
+    async def __call__(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
+        subject = calls.vertical_question(node.hex(), self._vertical)
+        return await call(self._bus, subject, question, bytes, timeout_s=timeout_s)
+
+
+@asynccontextmanager
+async def _told(bus: Bus, vertical: str) -> AsyncIterator[AsyncIterator[tuple[bytes, bytes]]]:
+    async with bus.subscribe(calls.vertical_told("*", vertical), pending_max=10_000) as messages:
+
+        async def words() -> AsyncIterator[tuple[bytes, bytes]]:
+            async for message in messages:
+                yield calls.vertical_teller(message.subject), message.data
+
+        yield words()

@@ -1,0 +1,52 @@
+"""Shared services that are used by the meter, and what requests to their own gateways are signed with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from fallow.domain import calls
+from fallow.domain.views import SigningSecretView, SubscriptionView
+from fallow.sdk.wire import Wire, arguments
+
+PAGE = 1000
+
+
+class SubscriptionCalls(Wire):
+    """What a buyer asks about metered use."""
+
+    async def subscribe(self, wanted: calls.OpenSubscription) -> SubscriptionView:
+        """Open a subscription; the same again answers the same.
+
+        Raises:
+            InsufficientFunds: your credits do not cover one window.
+            NotFound: nothing of that vertical is sold by the meter here.
+            Conflict: the id belongs to one on other terms.
+        """
+        return await self._call("POST", "/v1/subscriptions", SubscriptionView, body=wanted)
+
+    async def subscriptions(self) -> list[SubscriptionView]:
+        """Return all of your account, those that are over too, by id."""
+        return [one async for one in self._all_subscriptions()]
+
+    async def unsubscribe(self, subscription_id: str) -> SubscriptionView:
+        """End one: what was used is paid, the rest of what it reserved given back.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return await self._call("DELETE", f"/v1/subscriptions/{subscription_id}", SubscriptionView)
+
+    async def signing_secret(self) -> SigningSecretView:
+        """Return what the holder of this API key signs requests with where the key itself does not travel (S3)."""
+        return await self._call("GET", "/v1/account/signing-secret", SigningSecretView)
+
+    async def _all_subscriptions(self) -> AsyncIterator[SubscriptionView]:
+        after: str | None = None
+        while True:
+            query = arguments(after=after, limit=PAGE)
+            page = await self._call("GET", "/v1/subscriptions", list[SubscriptionView], query=query)
+            for one in page:
+                yield one
+            if len(page) < PAGE:
+                return
+            after = page[-1].id
