@@ -54,7 +54,7 @@ FUNDS = {Purpose.FEE: 10_000_000, Purpose.RESERVE: 10_000_000}
 """Micro-US-dollars that a new network has for checks and in its reserve."""
 
 SETTINGS_PREFIX = "FALLOW_"
-ROLES = ("core", "gateway", "chain", "registry", "ingest", "settle", "market", "epochs")
+ROLES = ("core", "gateway", "chain", "s3", "registry", "ingest", "settle", "market", "epochs", "verticals")
 
 
 class Ended(AssertionError):

@@ -1,0 +1,201 @@
+"""Objects on spare disks: agents that lend folders, the S3 gateway, and clients that know nothing of Fallow."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import pytest
+from botocore.client import Config
+from botocore.exceptions import ClientError
+
+from fallow.domain.calls import OpenSubscription
+from fallow.sdk.accounts import new_id
+from tests.network import Agent, Net, Running, connected, fallow, running_network, until_async
+
+NODES = 8
+NEEDED = 4
+LENT_MIB = 400
+BIN = Path(sys.executable).parent
+LIMIT_MICROUSD = 1_000_000
+
+
+class World(NamedTuple):
+    """A network whose machines lend disk, and what its buyer reaches it with."""
+
+    net: Net
+    s3: Any
+    environment: dict[str, str]
+
+    def bucket(self) -> str:
+        """Make a bucket of a name that is new."""
+        name = f"b-{random.randbytes(6).hex()}"
+        self.s3.create_bucket(Bucket=name)
+        return name
+
+
+@pytest.fixture(scope="module")
+def lenders() -> Iterator[Running]:
+    """A network of eight machines, each on a line of its own."""
+    with ExitStack() as stack:
+        running = stack.enter_context(running_network())
+        for number in range(NODES):
+            folder = running.data.parent / f"lent-{number}"
+            lends = ("--lend", f"storage={folder}:{LENT_MIB}MiB")
+            stack.enter_context(running.agent(f"disk-{number}", cpu=0.05, memory=32, options=lends))
+        yield running
+
+
+@pytest.fixture
+async def world(lenders: Running) -> AsyncIterator[World]:
+    """Its buyer has a subscription, and clients the keys that follow from his API key."""
+    async with connected(lenders) as net:
+        await net.on_market(*lenders.agents)
+        wanted = OpenSubscription(id=new_id(), vertical="storage", limit_microusd=LIMIT_MICROUSD)
+        await net.buyer.subscribe(wanted)
+        signing = await net.buyer.signing_secret()
+        endpoint = (await net.buyer.network()).gateways["s3"]
+        environment = {
+            "AWS_ACCESS_KEY_ID": signing.access_key,
+            "AWS_SECRET_ACCESS_KEY": signing.secret,
+            "AWS_REGION": "fallow",
+            "S3_ENDPOINT_URL": endpoint,
+        }
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=signing.access_key,
+            aws_secret_access_key=signing.secret,
+            region_name="fallow",
+            config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
+        )
+        made = World(net, s3, environment)
+        await until_async(lambda: asyncio.to_thread(_takes_bytes, made), "enough machines lend disk")
+        yield made
+
+
+def _takes_bytes(world: World) -> bool:
+    try:
+        world.s3.put_object(Bucket=world.bucket(), Key="first", Body=bytes(1 << 20))
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+            raise
+        return False
+    return True
+
+
+async def test_what_is_stored_reads_back_byte_for_byte(world: World) -> None:
+    bucket = world.bucket()
+    for size in (0, 1, 4096, 65_520, 65_521, 1_000_000, 70 << 20):
+        body = random.randbytes(size)
+        put = await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key=f"folder/{size}", Body=body)
+        assert put["ETag"].strip('"') == hashlib.md5(body).hexdigest()  # noqa: S324 - what S3 says
+        got = await asyncio.to_thread(_got, world, bucket, f"folder/{size}")
+        assert got == body
+        if size > 100:
+            part = await asyncio.to_thread(_got, world, bucket, f"folder/{size}", f"bytes={size // 3}-{size // 2}")
+            assert part == body[size // 3 : size // 2 + 1]
+
+
+async def test_names_list_in_their_order_and_between_slashes(world: World) -> None:
+    bucket = world.bucket()
+    names = ["a", "b/1", "b/2", "b-x", "c/d/e", "é", "zz"]
+    for name in names:
+        await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key=name, Body=name.encode())
+    listed = world.s3.list_objects_v2(Bucket=bucket)
+    assert [one["Key"] for one in listed["Contents"]] == sorted(names, key=str.encode)
+    between = world.s3.list_objects_v2(Bucket=bucket, Delimiter="/")
+    assert [one["Prefix"] for one in between["CommonPrefixes"]] == ["b/", "c/"]
+    assert [one["Key"] for one in between["Contents"]] == ["a", "b-x", "zz", "é"]
+
+
+async def test_with_half_of_the_machines_dead_all_is_read(world: World, lenders: Running) -> None:
+    bucket, body = world.bucket(), random.randbytes(5 << 20)
+    await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key="kept", Body=body)
+    dead: list[Agent] = lenders.agents[: NODES - NEEDED]
+    for agent in dead:
+        agent.kill()
+    try:
+        assert await asyncio.to_thread(_got, world, bucket, "kept") == body
+    finally:
+        with ExitStack() as stack:
+            for agent in dead:
+                stack.enter_context(lenders.again(agent))
+            stack.pop_all()
+    await until_async(lambda: asyncio.to_thread(_takes_bytes, world), "they are back")
+
+
+async def test_other_peoples_programs_store_and_fetch(world: World, tmp_path: Path) -> None:
+    bucket = world.bucket()
+    for number in range(20):
+        (tmp_path / "in" / str(number % 3)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / str(number % 3) / f"{number}.bin").write_bytes(random.randbytes(number * 9973))
+    big = tmp_path / "in" / "big.bin"
+    big.write_bytes(random.randbytes(20 << 20))
+    await _run(world, BIN / "s5cmd", "cp", f"{tmp_path}/in/*", f"s3://{bucket}/five/")
+    await _run(world, BIN / "s5cmd", "cp", f"s3://{bucket}/five/*", f"{tmp_path}/five/")
+    remote = ":s3,provider=Other,env_auth=true,endpoint='" + world.environment["S3_ENDPOINT_URL"] + "':" + bucket
+    await _run(world, BIN / "rclone", "sync", f"{tmp_path}/in", f"{remote}/r")
+    await _run(world, BIN / "rclone", "check", "--download", f"{tmp_path}/in", f"{remote}/r")
+    assert _digests(tmp_path / "five") == _digests(tmp_path / "in")
+
+
+async def test_what_is_stored_costs_and_pays(world: World) -> None:
+    bucket, body = world.bucket(), random.randbytes(8 << 20)
+    await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key="sold", Body=body)
+    for _ in range(3):
+        await asyncio.to_thread(_got, world, bucket, "sold")
+
+    async def owes() -> bool:
+        (one,) = [one for one in await world.net.buyer.subscriptions() if one.vertical == "storage"]
+        return one.owed_microusd + one.settled_microusd > 0
+
+    await until_async(owes, "what was read is counted", bound=180)
+
+
+async def test_the_command_line_says_how_to_reach_it(world: World) -> None:
+    said = await fallow("storage", "key", "--json", FALLOW_URL=world.net.url, FALLOW_API_KEY=world.net.first.key)
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["access_key"] == world.environment["AWS_ACCESS_KEY_ID"]
+
+
+async def test_a_stranger_gets_nothing(world: World) -> None:
+    bucket = world.bucket()
+    forged = boto3.client(
+        "s3",
+        endpoint_url=world.environment["S3_ENDPOINT_URL"],
+        aws_access_key_id=world.environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key="x" * 40,
+        region_name="fallow",
+    )
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        await asyncio.to_thread(forged.list_objects_v2, Bucket=bucket)
+
+
+def _got(world: World, bucket: str, key: str, span: str = "") -> bytes:
+    asked = {"Range": span} if span else {}
+    return bytes(world.s3.get_object(Bucket=bucket, Key=key, **asked)["Body"].read())
+
+
+async def _run(world: World, *command: str | Path) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run, [*map(str, command)], capture_output=True, text=True, env=world.environment, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
