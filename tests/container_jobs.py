@@ -166,7 +166,7 @@ def container_worker(cache: Path) -> Iterator[ComputeWorker]:
     try:
         yield worker
     finally:
-        asyncio.run(worker.erase())
+        asyncio.run(worker.erase(for_good=True))
 
 
 class ContainerCase:

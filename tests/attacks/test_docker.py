@@ -36,7 +36,7 @@ def socket() -> Iterator[str]:
 def worker(tmp_path_factory: pytest.TempPathFactory, socket: str) -> Iterator[ComputeWorker]:
     made = ComputeWorker(tmp_path_factory.mktemp("containers"))
     yield made
-    asyncio.run(made.erase())
+    asyncio.run(made.erase(for_good=True))
     assert docker(socket, "ps", "--all", "--quiet") + docker(socket, "images", "--all", "--quiet") == ""
 
 
@@ -193,7 +193,7 @@ def test_no_container_outlives_an_agent_that_was_killed(tmp_path: Path, socket: 
             asyncio.run(again.probe())
         assert _ends(held, seconds=20)
     finally:
-        asyncio.run(again.erase())
+        asyncio.run(again.erase(for_good=True))
     assert docker(socket, "ps", "--all", "--quiet") == owners
 
 
@@ -206,7 +206,7 @@ async def test_what_its_owner_has_in_the_daemon_is_left_alone(case: ContainerCas
         other = ComputeWorker(tmp_path / "other")
         await case.printed("echo mine")
         await other.probe()
-        await other.erase()
+        await other.erase(for_good=True)
         assert docker(socket, "ps", "--all", "--format", "{{.Names}}") == "owners\n"
         assert "a:b" in docker(socket, "images", "--format", "{{.Repository}}:{{.Tag}}")
     finally:

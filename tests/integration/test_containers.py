@@ -25,7 +25,7 @@ def podman() -> None:
 async def tidy(podman: None, net: Net) -> AsyncIterator[Net]:  # noqa: ARG001 - first it must be there
     yield net
     for agent in net.running.agents:
-        await ComputeWorker(agent.home / "cache" / "compute").erase()
+        await ComputeWorker(agent.home / "cache" / "compute").erase(for_good=True)
 
 
 async def test_a_container_is_ordered_run_and_paid(tidy: Net, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ async def test_a_container_is_looked_into_while_it_runs(net: Net, tmp_path: Path
         await net.buyer.cancel(order.id)
         await net.finished(order.id)
         for agent in net.running.agents:
-            await ComputeWorker(agent.home / "cache" / "compute").erase()
+            await ComputeWorker(agent.home / "cache" / "compute").erase(for_good=True)
 
 
 @contextmanager

@@ -196,7 +196,7 @@ class FakeWorker(Worker):
         while True:
             await say(await self.measured.get())
 
-    async def erase(self) -> None:
+    async def erase(self, *, for_good: bool) -> None:
         """It keeps nothing."""
 
     async def exert(self, exercise: Exercise) -> FakeEffort:

@@ -143,7 +143,7 @@ async def leave(home_path: Path, *, erase: bool) -> int:
         if not erase:
             home.forget()  # first: whoever wants to leave does, whatever an engine says
         for worker in _workers(home, state, NodeKey.load(home.key), clock).values():
-            await worker.erase()
+            await worker.erase(for_good=erase)
         if erase:
             home.erase()
     return waiting

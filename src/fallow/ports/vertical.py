@@ -260,12 +260,22 @@ Say = Callable[[Body], Awaitable[None]]
 """Signs a record as the node and sees to it that the network gets it; it is durable when this returns."""
 
 
+Closed = Callable[[], Sequence[str]]
+"""Says why an owner wants nothing new on his machine now: codes (`owner.paused`), the strongest first, or none."""
+
+
+def never_closed() -> Sequence[str]:
+    """Say that the owner takes everything."""
+    return ()
+
+
 class WorkerGround(NamedTuple):
     """What a provider's side stands on.
 
     `cache` is a folder that it may keep things in, and that may be deleted at any time; `kept` one whose loss would
     cost the owner something. `lends` is what he lends to this vertical beside leases, in his own words, checked by
     `Vertical.check_lending`; empty: nothing. `net`, `node`, `sign` and `network_key` are those of the node.
+    `closed` is what a worker asks that serves beside leases: what the agent does with them, it does itself.
     """
 
     cache: Path
@@ -276,6 +286,14 @@ class WorkerGround(NamedTuple):
     sign: Sign
     network_key: bytes
     lends: str = ""
+    closed: Closed = never_closed
+
+
+class Lent(NamedTuple):
+    """How it goes with what an owner lends: a sentence for him, and one on what is wrong, if something is."""
+
+    says: str
+    trouble: str = ""
 
 
 class Worker(Protocol):
@@ -322,8 +340,14 @@ class Worker(Protocol):
         """
         raise NotFound("agent.no_answer", "This machine has nothing to say to that.")
 
-    async def erase(self) -> None:
-        """Remove what is kept outside of the cache, when the machine leaves its network for good.
+    async def lent(self) -> Lent | None:
+        """Tell the owner how it goes with what he lends; None: he lends nothing."""
+        return None
+
+    async def erase(self, *, for_good: bool) -> None:
+        """Remove what is kept outside of the agent's folder, when the machine leaves its network.
+
+        `for_good`: its key goes, too, so that nothing that was entrusted to this node can be of use any more.
 
         Raises:
             Unavailable: something cannot be ended.

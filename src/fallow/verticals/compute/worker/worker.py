@@ -68,8 +68,9 @@ class ComputeWorker(Worker):
     async def report(self, say: Say) -> None:
         """See the port: what compute has to say belongs to a lease."""
 
-    async def erase(self) -> None:
-        """See the port."""
+    async def erase(self, *, for_good: bool) -> None:
+        """See the port: images can be had again by whoever comes back."""
+        del for_good
         await self._containers.erase()
 
     async def _probe_wasm(self) -> Probe:
