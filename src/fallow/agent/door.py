@@ -10,6 +10,7 @@ from fallow.agent.identity import NodeKey
 from fallow.domain.errors import NotAllowed, TooMuch
 from fallow.domain.streams import PROBE_BYTES, open_ticket
 from fallow.domain.wire import greeting
+from fallow.domain.wire.multiplex import STREAMS_MAX
 from fallow.ports.clock import Clock
 from fallow.ports.door import Door, Spawn
 from fallow.ports.lines import StreamLink
@@ -20,9 +21,6 @@ from fallow.ports.streams import Link, Stream
 
 SESSIONS_MAX: Final = 32
 SESSIONS_PER_ADDRESS_MAX: Final = 16
-STREAMS_MAX: Final = 64
-"""In all sessions together: with the window, what buyers can make the owner's machine hold is bounded."""
-
 LINKS_MAX: Final = 64
 LINKS_PER_ADDRESS_MAX: Final = 32
 IDLE_S: Final = 60.0
@@ -91,6 +89,7 @@ class NodeDoor:
         self._spawn(self._door.end_idle(held, IDLE_S))
 
     def _on_opened(self, _: Held, stream: SessionStream) -> None:
+        # In all sessions together: with the window, what others can make the owner's machine hold is bounded.
         if self._sessions.streams > STREAMS_MAX:
             stream.reset(TooMuch("rate.streams", f"{STREAMS_MAX} streams are open to this node.", "Try again later."))
         else:

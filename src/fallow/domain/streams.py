@@ -98,6 +98,11 @@ def service_purpose(vertical: str) -> str:
     return f"service:{vertical}"
 
 
+def is_for_service(ticket: StreamTicket) -> bool:
+    """Whether a ticket is for what a worker serves beside leases."""
+    return ticket.purpose.startswith(service_purpose(""))
+
+
 class DirectOffer(Signed, frozen=True, kw_only=True):
     """A node says that it can be dialled: at `port` of the address that it is seen at, showing `certificate` (PEM).
 

@@ -27,7 +27,10 @@ from fallow.domain.wire.frames import (
 )
 
 WINDOW_BYTES: Final = 512 << 10
-STREAMS_MAX: Final = 64
+PEOPLE_STREAMS_MAX: Final = 64
+SERVICE_STREAMS_MAX: Final = 256
+"""Those that the workers of a node serve beside leases: each moves a piece, and a gateway opens many at once."""
+STREAMS_MAX: Final = PEOPLE_STREAMS_MAX + SERVICE_STREAMS_MAX
 """Streams that one side may have opened at a time: with the window, what a peer can make this side hold is bounded."""
 OPENING_BYTES_MAX: Final = 16 << 10
 UNACKED_BYTES_MAX: Final = 4 << 20

@@ -28,7 +28,7 @@ from fallow.ports.tasks import within
 LINK_S: Final = 10.0
 WHERE_S: Final = 2.0
 SESSIONS_MAX: Final = 16
-"""With one other relay. Each carries so many streams and no more, and two accounts may have as many."""
+"""With one other relay: each carries so many streams and no more."""
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, TooMuch, Unavailable
-from fallow.domain.streams import DirectAddress, Opening, StreamTicket, check_ticket, read_opening
+from fallow.domain.streams import DirectAddress, Opening, StreamTicket, check_ticket, is_for_service, read_opening
 from fallow.domain.wire import greeting
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
@@ -29,6 +29,8 @@ from fallow.services.relay.others import DialRelay, Others
 from fallow.services.relay.probing import Probes
 
 STREAMS_PER_ACCOUNT_MAX: Final = 32
+SERVICE_STREAMS_PER_ACCOUNT_MAX: Final = 1024
+"""Of what nodes serve beside leases: their accounts are gateways, which move many pieces at a time."""
 OPENER_IDLE_S: Final = 300.0
 CHECK_EVERY_S: Final = 600.0
 """A node is checked again after this time, so that a ban takes hold without waiting for it to leave."""
@@ -69,7 +71,7 @@ class Relay:
             begun=self._begun,
         )
         self._probes = probes
-        self._accounts: Counter[bytes] = Counter()
+        self._accounts: Counter[tuple[bytes, bool]] = Counter()
         self._dial = dial
         self._others: Others | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -155,7 +157,7 @@ class Relay:
         try:
             opening = read_opening(near.opening)
             ticket = self._check(opening)
-            with self._counted(ticket.account):
+            with self._counted(ticket.account, service=is_for_service(ticket)):
                 await splice(near, await self._open(ticket, opening), self._clock)
         except FallowError as error:
             near.reset(error)
@@ -164,18 +166,17 @@ class Relay:
             near.reset(internal())
 
     @contextmanager
-    def _counted(self, account: bytes) -> Iterator[None]:
-        if self._accounts[account] >= STREAMS_PER_ACCOUNT_MAX:
-            raise TooMuch(
-                "rate.streams", f"{STREAMS_PER_ACCOUNT_MAX} streams of this account are open.", "Close some of them."
-            )
-        self._accounts[account] += 1
+    def _counted(self, account: bytes, *, service: bool) -> Iterator[None]:
+        most, whose = SERVICE_STREAMS_PER_ACCOUNT_MAX if service else STREAMS_PER_ACCOUNT_MAX, (account, service)
+        if self._accounts[whose] >= most:
+            raise TooMuch("rate.streams", f"{most} streams of this account are open.", "Close some of them.")
+        self._accounts[whose] += 1
         try:
             yield
         finally:
-            self._accounts[account] -= 1
-            if not self._accounts[account]:
-                del self._accounts[account]
+            self._accounts[whose] -= 1
+            if not self._accounts[whose]:
+                del self._accounts[whose]
 
     async def _hear_bans(self, banned: AsyncIterator[Message]) -> None:
         async for message in banned:
