@@ -252,6 +252,7 @@ class World:
         self.beats: list[calls.Beat] = []
         self.blobs = MemoryBlobs()
         self.owner: Owner | None = None
+        self.others: dict[str, Worker] = {}
         self.waiting_max: int = settings.pop("waiting_max", 1000)
         self.gpus: tuple[str, ...] = settings.pop("gpus", ())
         self.home.save(
@@ -295,7 +296,7 @@ class World:
             self.hub.connect(),
             self.clock,
             self._blobs,
-            {"compute": self.worker},
+            {"compute": self.worker, **self.others},
             random.Random(1),
             owner=self.owner,
             gpus=self.gpus,

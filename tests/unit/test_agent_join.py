@@ -27,6 +27,7 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed
 from fallow.domain.facts import NodeBound, OfferMade, SpotOfferMade
 from fallow.domain.identity import verify
 from fallow.domain.resources import Terms
+from fallow.verticals.compute.plugin import VERTICAL as COMPUTE
 from fallow.verticals.compute.worker.podman import find_podman, find_runtimes
 from tests.capability import require
 from tests.unit.agent_fakes import FakeClock
@@ -68,7 +69,9 @@ def home(tmp_path: Path) -> Home:
 
 
 async def planned(site: FakeSite, home: Home) -> Plan:
-    return await plan_join(site.client, home, URL + "/", settings_from(Wishes(label="attic"), MACHINE), ["compute"])
+    return await plan_join(
+        site.client, home, URL + "/", settings_from(Wishes(label="attic"), MACHINE), {"compute": COMPUTE}
+    )
 
 
 async def test_joining_keeps_consent_and_state(site: FakeSite, home: Home) -> None:
@@ -153,7 +156,7 @@ async def test_a_network_that_is_not_there_is_told(home: Home) -> None:
 
     async with new_client(httpx2.MockTransport(gone)) as client:
         with pytest.raises(Unavailable, match="cannot be reached"):
-            await plan_join(client, home, URL, settings_from(Wishes(), MACHINE), [])
+            await plan_join(client, home, URL, settings_from(Wishes(), MACHINE), {})
 
 
 @pytest.mark.parametrize(
@@ -192,7 +195,7 @@ def engine() -> None:
 @pytest.mark.usefixtures("engine")
 async def test_no_images_stay_where_a_machine_has_left(site: FakeSite, home: Home) -> None:
     """Root's lie outside of the folder, and no command would find them afterwards."""
-    plan = await plan_join(site.client, home, URL, settings_from(Wishes(), MACHINE), ["compute"])
+    plan = await plan_join(site.client, home, URL, settings_from(Wishes(), MACHINE), {"compute": COMPUTE})
     await carry_out(site.client, home, plan, "s", clock=FakeClock(), score=lambda: 1)
     podman = find_podman(home.cache / "compute", find_runtimes()[0], groups=False)
     podman.prepare()
@@ -204,7 +207,7 @@ async def test_no_images_stay_where_a_machine_has_left(site: FakeSite, home: Hom
 
 async def test_a_country_is_offered_as_the_market_reads_it(site: FakeSite, home: Home) -> None:
     settings = settings_from(Wishes(country="jp"), MACHINE)
-    plan = await plan_join(site.client, home, URL, settings, ["compute"])
+    plan = await plan_join(site.client, home, URL, settings, {"compute": COMPUTE})
     assert "country JP" in plan.text
     state = await carry_out(site.client, home, plan, "s", clock=FakeClock(), score=lambda: 1)
     shape = Shape(open=True, total=settings.total, floor=0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -15,10 +16,12 @@ from fallow.agent.book import Book
 from fallow.agent.identity import NodeKey
 from fallow.agent.leases import Leases, Take
 from fallow.agent.live import Live
+from fallow.agent.services import Services
 from fallow.domain.errors import FallowError, NotAllowed, NotFound
 from fallow.domain.resources import Resources
 from fallow.domain.streams import Logs, Opening
 from fallow.ports.session import Session, SessionStream
+from fallow.ports.vertical import Worker
 from tests.streams_world import LEASE, NET, NETWORK, NODE, OTHER, node_of, opening, read_all
 from tests.unit.agent_fakes import FakeClock, World, settle
 
@@ -26,7 +29,7 @@ from tests.unit.agent_fakes import FakeClock, World, settle
 class Machine:
     """A node that holds one lease, and a session to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: Mapping[str, Worker]) -> None:
         self.clock = FakeClock()
         self.workspace = folder / LEASE.hex()
         self.workspace.mkdir()
@@ -37,6 +40,7 @@ class Machine:
         self.held = decision.held
         self.live = Live(
             leases,
+            Services(workers, node_of(NODE).hex()),
             self.clock,
             net=NET,
             key=NodeKey(bytes(NODE)),
@@ -52,8 +56,8 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(folder: Path) -> AsyncIterator[Machine]:
-    made = Machine(folder)
+async def machine(folder: Path, workers: Mapping[str, Worker] = MappingProxyType({})) -> AsyncIterator[Machine]:
+    made = Machine(folder, workers)
     near, far = link_pair()
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         side = Session(dialled=False, on_opened=made.live.take)

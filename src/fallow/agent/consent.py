@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from fallow.agent.home import Settings
@@ -21,8 +22,10 @@ class Consent(Signed, frozen=True, kw_only=True):
     text: str
 
 
-def consent_text(*, url: str, net: str, home: str, verticals: list[str], settings: Settings) -> str:
-    """What will run, what it may use, and what leaves through the owner's line."""
+def consent_text(
+    *, url: str, net: str, home: str, verticals: list[str], settings: Settings, lent: Sequence[str] = ()
+) -> str:
+    """What will run, what it may use, what is `lent` beside, and what leaves through the owner's line."""
     offer = settings.total
     price = settings.terms.price_microusd_per_core_hour / MICROUSD_PER_USD
     gpus = f", and {offer.gpus} graphics processors" if offer.gpus else ""
@@ -36,6 +39,7 @@ def consent_text(*, url: str, net: str, home: str, verticals: list[str], setting
             "  each in a sandbox: no network, none of your files, a folder of its own that is wiped afterwards.",
             f"What it may use: up to {offer.cpu_milli / 1000:g} cores, {_gib(offer.memory_mib)} of memory",
             f"  and {_gib(offer.disk_mib)} of disk under {home}{gpus}.",
+            *(f"What is lent beside: {sentence}" for sentence in lent),
             "What leaves through your line: what programs compute, write and save, also while they run, and what their",
             "  buyers exchange with them; signed records (what you offer, work done, when); a sign of life every few",
             f"  seconds; this machine's {_of_the_machine(settings)}.",

@@ -19,11 +19,12 @@ from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, Una
 LINE_BYTES_MAX = 1 << 20
 ANSWER_S = 30.0
 
-Command = Literal["status", "why-idle", "pause", "resume", "drain", "leave"]
+Command = Literal["status", "why-idle", "pause", "resume", "drain", "lend", "leave"]
 
 
 class _Ask(msgspec.Struct, forbid_unknown_fields=True):
     do: Command
+    words: list[str] = []
 
 
 class _Answer(msgspec.Struct, omit_defaults=True):
@@ -50,8 +51,8 @@ async def serving(agent: Agent, path: Path) -> AsyncIterator[None]:
             server.close()
 
 
-async def ask(path: Path, command: Command) -> Any:  # noqa: ANN401 - what each command answers
-    """Give a command to the agent whose socket is at `path`, and return its answer.
+async def ask(path: Path, command: Command, *words: str) -> Any:  # noqa: ANN401 - what each command answers
+    """Give a command to the agent whose socket is at `path`, and return its answer. `lend` takes a vertical and what.
 
     Raises:
         NotFound: no agent runs there (`agent.not_running`).
@@ -66,7 +67,7 @@ async def ask(path: Path, command: Command) -> Any:  # noqa: ANN401 - what each 
             ) from None
     try:
         async with asyncio.timeout(ANSWER_S):
-            writer.write(msgspec.json.encode(_Ask(command)) + b"\n")
+            writer.write(msgspec.json.encode(_Ask(command, list(words))) + b"\n")
             line = await reader.readline()
     except (TimeoutError, OSError) as error:
         raise Unavailable("agent.no_answer", "The agent does not answer.") from error
@@ -87,13 +88,13 @@ async def _answer(agent: Agent, line: bytes) -> _Answer:
             asked = msgspec.json.decode(line, type=_Ask)
         except UNREADABLE as error:
             raise InvalidInput("agent.command", f"This is no command: {error}.") from error
-        return _Answer(ok=await _obey(agent, asked.do))
+        return _Answer(ok=await _obey(agent, asked))
     except FallowError as error:
         return _Answer(error=(type(error).__name__, error.code, error.message, error.hint))
 
 
-async def _obey(agent: Agent, command: Command) -> object:
-    match command:
+async def _obey(agent: Agent, asked: _Ask) -> object:
+    match asked.do:
         case "status":
             return await agent.full_status()
         case "why-idle":
@@ -104,6 +105,9 @@ async def _obey(agent: Agent, command: Command) -> object:
             await agent.resume()
         case "drain":
             await agent.drain()
+        case "lend":
+            vertical, what = asked.words
+            agent.lend(vertical, what)
         case "leave":
             agent.stop.set()
     return {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import NamedTuple
 
 import httpx2
@@ -15,6 +16,7 @@ from fallow.agent.http import check_url
 from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import Inventory
 from fallow.agent.join import fetch_network, join_network
+from fallow.agent.lending import check_lendings
 from fallow.domain.bindings import BindingCode, read_code
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.places import read_cell
@@ -22,6 +24,7 @@ from fallow.domain.resources import GIB_MIB, PRICE_MICROUSD_MAX, Resources, Term
 from fallow.domain.streams import DIRECT_PORT_MIN
 from fallow.domain.views import NetworkView
 from fallow.ports.clock import Clock
+from fallow.ports.vertical import Vertical
 
 DISK_MIB_MAX = 10 * GIB_MIB
 """Of the free disk, so much is offered when the owner does not say."""
@@ -48,6 +51,7 @@ class Wishes(NamedTuple):
     dial_from: str = ""
     spot_usd_per_core_hour: float | None = None
     direct: str = ""
+    lends: Mapping[str, str] = MappingProxyType({})
 
 
 class Plan(NamedTuple):
@@ -100,6 +104,7 @@ def settings_from(wishes: Wishes, machine: Inventory) -> Settings:
         dial_from=_address(wishes.dial_from),
         spot=None if spot is None else _terms(spot, spot_gpu if total.gpus else 0),
         direct=read_direct(wishes.direct),
+        lends={name: what for name, what in wishes.lends.items() if what},
     )
 
 
@@ -111,14 +116,16 @@ def _terms(usd_per_core_hour: float, usd_per_gpu_hour: float) -> Terms:
 
 
 async def plan_join(
-    client: httpx2.AsyncClient, home: Home, url: str, settings: Settings, verticals: Sequence[str]
+    client: httpx2.AsyncClient, home: Home, url: str, settings: Settings, verticals: Mapping[str, Vertical]
 ) -> Plan:
     """Ask the network who it is, and write down what joining it means. Nothing is sent about this machine.
 
     Raises:
         Conflict: this home has joined a network already (`agent.joined`).
+        InvalidInput: what is lent beside leases cannot be (`Vertical.check_lending`).
         FallowError: as `fetch_network`.
     """
+    lent = check_lendings(settings.lends, verticals)
     if home.joined:
         raise Conflict(
             "agent.joined",
@@ -127,7 +134,9 @@ async def plan_join(
         )
     url = check_url(url)
     network = await fetch_network(client, url)
-    text = consent_text(url=url, net=network.net, home=str(home.path), verticals=list(verticals), settings=settings)
+    text = consent_text(
+        url=url, net=network.net, home=str(home.path), verticals=list(verticals), settings=settings, lent=lent
+    )
     return Plan(url, network, settings, text)
 
 

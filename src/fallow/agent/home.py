@@ -3,6 +3,7 @@
 node.key       the node's key (0600)
 state.json     `State`, written atomically
 consent        the owner's signed consent
+consent-lent   his signed consent to what he lends since
 outbox.sqlite  records that the network has not promised to keep yet
 policy.toml    when the machine may work for others, and with how much of it; changed by its owner
 traffic.json   bytes moved over the line this month
@@ -105,6 +106,7 @@ class Home:
         self.path = path
         self.key = path / "node.key"
         self.consent = path / "consent"
+        self.consent_lent = path / "consent-lent"
         self.cache = path / "cache"
         self.kept = path / "kept"
         self.uploads = path / "uploads"
@@ -202,6 +204,12 @@ class Home:
                     "agent.running", f"An agent runs in {self.path} already.", "See: fallow agent status"
                 ) from None
             yield
+
+
+def with_lent(state: State, vertical: str, what: str) -> State:
+    """Return the state with other words on what is lent to a vertical; empty ones end it."""
+    lends = {name: words for name, words in (state.settings.lends | {vertical: what}).items() if words}
+    return msgspec.structs.replace(state, settings=msgspec.structs.replace(state.settings, lends=lends))
 
 
 def _nobody(path: Path) -> NotFound:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +15,21 @@ from fallow.agent.commands import Commands
 from fallow.agent.door import NodeDoor
 from fallow.agent.identity import NodeKey
 from fallow.agent.leases import Held, Leases
-from fallow.domain.errors import FallowError, NotAllowed, NotFound, Unavailable
-from fallow.domain.streams import Exec, Logs, Opening, Port, check_ticket, read_opening
+from fallow.agent.services import Services
+from fallow.domain.errors import FallowError, NotAllowed, NotFound, TooMuch, Unavailable
+from fallow.domain.streams import (
+    Exec,
+    Line,
+    Logs,
+    Opening,
+    Port,
+    Service,
+    StreamTicket,
+    check_ticket,
+    is_for_service,
+    read_opening,
+)
+from fallow.domain.wire.multiplex import PEOPLE_STREAMS_MAX
 from fallow.ports.clock import Clock
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.session import SessionStream
@@ -37,7 +51,9 @@ Carry = Callable[[Stream], Awaitable[None]]
 
 
 class Live:
-    """Serves streams that come in for leases: through relays, and by the `door` where buyers dial this node itself.
+    """Serves streams that come in for leases, and for what workers serve beside them.
+
+    They come through relays, and by the `door` where this node itself is dialled.
 
     `work` is the folder of the leases' workspaces.
     """
@@ -45,6 +61,7 @@ class Live:
     def __init__(
         self,
         leases: Leases,
+        services: Services,
         clock: Clock,
         *,
         net: str,
@@ -54,6 +71,8 @@ class Live:
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._leases = leases
+        self._services = services
+        self._people = 0
         self._clock = clock
         self._net = net
         self._node = key.node
@@ -103,16 +122,15 @@ class Live:
     async def _serve(self, stream: SessionStream, carry: Carry) -> None:
         try:
             opening = read_opening(stream.opening)
-            held = self._lease_of(opening)
+            ticket = self._ticket_of(opening)
             want = opening.want
-            if isinstance(want, Logs):
-                await send_log(stream, self._work / held.proposal.lease, want, held.over, self._clock)
-            elif isinstance(want, Exec):
-                await self._commands.serve(stream, held, want)
-            elif isinstance(want, Port):
-                await self._connect(stream, held, want.port)
-            else:
+            if isinstance(want, Service):
+                await self._services.serve(stream, want, ticket)
+            elif isinstance(want, Line) and is_for_service(ticket):
                 await carry(stream)
+            else:
+                with self._counted():
+                    await self._serve_lease(stream, self._lease_of(ticket), want, carry)
         except FallowError as error:
             stream.reset(error)
         except asyncio.CancelledError:
@@ -121,6 +139,26 @@ class Live:
         except Exception as error:  # noqa: BLE001 - one stream's trouble must not end the others, nor the work
             MISHAPS.note("live.stream", error)
             stream.reset(Unavailable("stream.node", "The node failed at this."))
+
+    async def _serve_lease(self, stream: Stream, held: Held, want: Logs | Exec | Port | Line, carry: Carry) -> None:
+        if isinstance(want, Logs):
+            await send_log(stream, self._work / held.proposal.lease, want, held.over, self._clock)
+        elif isinstance(want, Exec):
+            await self._commands.serve(stream, held, want)
+        elif isinstance(want, Port):
+            await self._connect(stream, held, want.port)
+        else:
+            await carry(stream)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._people >= PEOPLE_STREAMS_MAX:
+            raise TooMuch("rate.streams", f"{PEOPLE_STREAMS_MAX} streams are open to this node.", "Try again later.")
+        self._people += 1
+        try:
+            yield
+        finally:
+            self._people -= 1
 
     async def _connect(self, stream: Stream, held: Held, port: int) -> None:
         """Carry a connection to a port in the sandbox."""
@@ -132,10 +170,13 @@ class Live:
         finally:
             writer.close()
 
-    def _lease_of(self, opening: Opening) -> Held:
+    def _ticket_of(self, opening: Opening) -> StreamTicket:
         ticket = check_ticket(opening, net=self._net, network_key=self._network_key, now_ms=self._clock.now_ms())
         if ticket.node != self._node:
             raise NotAllowed("stream.ticket", "The ticket is for another node.")
+        return ticket
+
+    def _lease_of(self, ticket: StreamTicket) -> Held:
         held = self._leases.held.get(ticket.lease.hex())
         if held is None:
             raise NotFound("stream.no_lease", "This node does not work on that lease now.")

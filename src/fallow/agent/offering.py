@@ -35,6 +35,14 @@ class Offering:
             return f"owner.{mode}"
         return self._owner.closed_for if self._owner is not None else ""
 
+    @property
+    def owners_reasons(self) -> list[str]:
+        """The codes of all reasons why the owner wants nothing new, the strongest first."""
+        mode = self._presence.state.mode
+        verdict = self._owner.verdict if self._owner is not None else None
+        rules = [code for code, _ in verdict.reasons] if verdict is not None and not verdict.open else []
+        return [*([f"owner.{mode}"] if mode != "open" else []), *rules]
+
     async def begin(self) -> None:
         """Make the first offer, after a first look at the machine."""
         if self._owner is not None:

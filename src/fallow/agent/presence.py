@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from fallow.agent.home import Home, Mode, State
+from fallow.agent.home import Home, Mode, State, with_lent
 from fallow.agent.owner import Shape
 from fallow.domain.facts import NodeBound, NodeEnrolled, OfferMade, PlacedOfferMade, SpotOfferMade
 from fallow.domain.identity import address
@@ -62,6 +62,10 @@ class Presence:
     def set_mode(self, mode: Mode) -> None:
         """Keep what the owner wants, restarts included."""
         self._save(mode=mode)
+
+    def set_lent(self, vertical: str, what: str) -> None:
+        """Keep what is lent to a vertical from the next start on."""
+        self.state = self._home.save(with_lent(self.state, vertical, what))
 
     def set_enrolled(self) -> None:
         """Note that the binding is recorded."""

@@ -26,6 +26,7 @@ from fallow.agent.presence import Presence
 from fallow.agent.rolls import Rolls
 from fallow.agent.runner import Runner
 from fallow.agent.sender import Sender
+from fallow.agent.services import Services
 from fallow.agent.status import Status, why_idle
 from fallow.agent.uploads import OpenBlobs, Uploads
 from fallow.domain import calls
@@ -115,8 +116,10 @@ class Agent:
             work=home.work,
             line=ports.owner or ANY_LINE,
         )
+        self._services = Services(ports.workers, key.text)
         self._live = Live(
             self._leases,
+            self._services,
             ports.clock,
             net=state.network.net,
             key=key,
@@ -151,6 +154,7 @@ class Agent:
                 group.create_task(self._beat()),
                 group.create_task(self._live.run()),
                 group.create_task(self._rolls.run(self._ports.bus, self._ports.clock)),
+                group.create_task(self._services.run(self._ports.bus, self._ports.clock)),
                 *(group.create_task(self._report(worker)) for worker in self._ports.workers.values()),
             ]
             if self._ports.dial is not None:
@@ -173,9 +177,22 @@ class Agent:
         """Take work again."""
         await self._offering.turn("open")
 
+    def lend(self, vertical: str, what: str) -> None:
+        """Keep what the owner lends to a vertical from the next start on; empty: nothing.
+
+        Raises:
+            Unavailable: the disk is full.
+        """
+        self._presence.set_lent(vertical, what)
+
+    def closed_by_owner(self) -> list[str]:
+        """Codes of all reasons why the owner wants nothing new now, the strongest first."""
+        return [*(["owner.leaving"] if self.stop.is_set() else []), *self._offering.owners_reasons]
+
     async def status(self) -> Status:
         """How things stand now."""
         state = self._presence.state
+        lent = await self._services.lent()
         return Status(
             node=self._key.text,
             net=state.network.net,
@@ -199,6 +216,8 @@ class Agent:
             owner=self._ports.owner.view() if self._ports.owner is not None else None,
             roll_call=self._leases.roll is not None,
             direct=self._direct.state if self._direct is not None else "",
+            lent={name: one.says for name, one in lent.items()},
+            lent_trouble={name: one.trouble for name, one in lent.items() if one.trouble},
         )
 
     async def full_status(self) -> Status:

@@ -20,7 +20,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     for the network; `asked` are the terms as the owner set them, `terms` what is asked in fact. `standing` is how the
     network sees this node; where it does not say so, `standing_trouble` tells why not. `roll_call` says
     that it shows the network just now what it has free.
-    `direct` says whether buyers reach this machine itself; "" where they are not let in.
+    `direct` says whether buyers reach this machine itself; "" where they are not let in. `lent` says by vertical how it
+    goes with what is lent beside leases, `lent_trouble` what is wrong there.
     """
 
     node: str
@@ -46,6 +47,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     standing_trouble: str = ""
     roll_call: bool = False
     direct: str = ""
+    lent: dict[str, str] = {}
+    lent_trouble: dict[str, str] = {}
 
 
 class Status(Facts, frozen=True, kw_only=True):

@@ -25,10 +25,13 @@ from fallow.agent import control, enrol
 from fallow.agent.bench import score_cpu
 from fallow.agent.blobs import BlobGateway
 from fallow.agent.cache import InputCache
-from fallow.agent.home import Home, State
+from fallow.agent.consent import Consent
+from fallow.agent.files import write_durably
+from fallow.agent.home import Home, State, with_lent
 from fallow.agent.http import is_loopback, new_client
 from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import take_inventory
+from fallow.agent.lending import check_lendings, read_lending
 from fallow.agent.outbox import Outbox
 from fallow.agent.outbox_store import OutboxStore
 from fallow.agent.owner import Owner
@@ -44,7 +47,7 @@ from fallow.domain.pins import split_token
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Link
-from fallow.ports.vertical import LeaseBlobs, Worker, WorkerGround
+from fallow.ports.vertical import Closed, LeaseBlobs, Worker, WorkerGround, never_closed
 from fallow.sdk.trust import fetch_ca, trusting
 
 INPUT_CACHE_BYTES = 2 << 30
@@ -70,7 +73,7 @@ async def join(
     home = Home(home_path)
     settings = enrol.settings_from(wishes, take_inventory(home.path))
     async with new_client(tls=_trusted(ca), local_address=settings.dial_from) as client:
-        plan = await enrol.plan_join(client, home, url, settings, list(load_verticals()))
+        plan = await enrol.plan_join(client, home, url, settings, load_verticals())
         if not agree(plan.text):
             return None
         return await enrol.carry_out(
@@ -104,6 +107,34 @@ async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
             await _serve(home, state, key, outbox, clock, stop_on_signals=stop_on_signals)
         finally:
             outbox.close()
+
+
+async def lend(home_path: Path, text: str, *, agree: Callable[[str], bool]) -> bool | None:
+    """Lend a vertical something else beside leases, from the agent's next start on.
+
+    Returns whether an agent runs here; None when `agree`, which is shown what it means, says no.
+
+    Raises:
+        NotFound: the machine has not joined a network.
+        InvalidInput: it is malformed, or cannot be lent (`agent.lends`).
+        Unavailable: the disk is full.
+    """
+    vertical, what = read_lending(text)
+    home = Home.there(home_path)
+    state = home.state()
+    said = "\n".join(check_lendings({vertical: what}, load_verticals())) or f"Nothing is lent to {vertical} any more."
+    if not agree(said):
+        return None
+    key = NodeKey.load(home.key)
+    consent = Consent(net=state.network.net, node=key.node, at=SystemClock().now_ms(), text=said)
+    write_durably(home.consent_lent, consent.seal(key.sign))
+    try:
+        await control.ask(home.socket, "lend", vertical, what)
+    except NotFound:
+        with home.locked():
+            home.save(with_lent(home.state(), vertical, what))
+        return False
+    return True
 
 
 async def leave(home_path: Path, *, erase: bool) -> int:
@@ -142,7 +173,7 @@ async def leave(home_path: Path, *, erase: bool) -> int:
             )
         if not erase:
             home.forget()  # first: whoever wants to leave does, whatever an engine says
-        for worker in _workers(home, state, NodeKey.load(home.key), clock).values():
+        for worker in _workers(home, state, NodeKey.load(home.key), clock, never_closed).values():
             await worker.erase(for_good=erase)
         if erase:
             home.erase()
@@ -158,7 +189,11 @@ async def _serve(
     traffic = Traffic(home.path / "traffic.json", clock)
     probes = LinuxProbes(lambda: clock.now_ms() / 1000, lambda: clock.monotonic_ms() / 1000)
     owner = Owner(home.path, probes, clock, traffic, machine=machine.resources, agreed=state.settings.total)
-    workers = _workers(home, state, key, clock)
+
+    def closed() -> list[str]:
+        return agent.closed_by_owner()
+
+    workers = _workers(home, state, key, clock, closed)
     async with (
         new_client(tls=_trusted(state.ca), local_address=state.settings.dial_from) as client,
         asyncio.TaskGroup() as group,
@@ -193,7 +228,7 @@ async def _serve(
         link.cancel()
 
 
-def _workers(home: Home, state: State, key: NodeKey, clock: Clock) -> Mapping[str, Worker]:
+def _workers(home: Home, state: State, key: NodeKey, clock: Clock, closed: Closed) -> Mapping[str, Worker]:
     return {
         name: vertical.worker(
             WorkerGround(
@@ -205,6 +240,7 @@ def _workers(home: Home, state: State, key: NodeKey, clock: Clock) -> Mapping[st
                 sign=key.sign,
                 network_key=bytes.fromhex(state.network.public_key),
                 lends=state.settings.lends.get(name, ""),
+                closed=closed,
             )
         )
         for name, vertical in load_verticals().items()

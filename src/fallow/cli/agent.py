@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ app.command(promises)
 DEFAULT_HOME = Path("~/.fallow/agent")
 
 Home = Annotated[Path, Parameter(help="The agent's folder: key, records, cache.", env_var="FALLOW_AGENT_HOME")]
+Yes = Annotated[bool, Parameter(negative="", help="Agree without being asked.")]
 Json = Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")]
 
 
@@ -63,20 +65,23 @@ def join(
         str,
         Parameter(help="Let buyers dial this machine itself: PORT, or ADDR:PORT of one of its lines. Opens a port."),
     ] = "",
-    yes: Annotated[bool, Parameter(negative="", help="Agree without being asked.")] = False,
+    lend: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="", help="VERTICAL=WHAT to lend beside leases, as storage=FOLDER:500GB; as often as needed."
+        ),
+    ] = None,
+    yes: Yes = False,
     start: Annotated[bool, Parameter(help="Serve right away, in the foreground.")] = True,
     json: Json = False,
 ) -> None:
     """Make this machine a node of a network, after showing what that means, and start serving."""
     from fallow.agent.enrol import Wishes  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.agent.lending import read_lendings  # noqa: PLC0415
     from fallow.bootstrap import agent  # noqa: PLC0415
 
     if at and cell:
         raise InvalidInput("cli.place", "--at and --cell say the same.", "Give one of them.")
-
-    def agree(text: str) -> bool:
-        print(text, file=sys.stderr)
-        return yes or _confirmed()
 
     wishes = Wishes(
         label=label,
@@ -91,9 +96,12 @@ def join(
         dial_from=dial_from,
         spot_usd_per_core_hour=spot_core_hour,
         direct=direct,
+        lends=read_lendings(lend or []),
     )
     _log_to_stderr()
-    state = asyncio.run(agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=agree, account=account))
+    state = asyncio.run(
+        agent.join(home.expanduser(), url, token=token, wishes=wishes, agree=_agreeing(yes), account=account)
+    )
     if state is None:
         sys.exit("Nothing was changed.")
     _show(
@@ -149,6 +157,24 @@ def drain(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
 
 
 @app.command
+def lend(
+    what: Annotated[str, Parameter(help="VERTICAL=WHAT, as storage=FOLDER:1TB; VERTICAL= ends it.")],
+    *,
+    home: Home = DEFAULT_HOME,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Lend something beside leases, or more or less of it, from the agent's next start on."""
+    from fallow.bootstrap import agent  # noqa: PLC0415 - heavy, and not needed for the help
+
+    running = asyncio.run(agent.lend(home.expanduser(), what, agree=_agreeing(yes)))
+    if running is None:
+        sys.exit("Nothing was changed.")
+    then = "It takes effect when the agent is started again, which runs now." if running else "The agent does not run."
+    _show({"running": running}, f"Noted. {then}", json=json)
+
+
+@app.command
 def leave(
     *,
     home: Home = DEFAULT_HOME,
@@ -171,6 +197,16 @@ def _ask(home: Path, command: Any) -> Any:  # noqa: ANN401 - one of control.Comm
 
 def _show(value: object, text: str, *, json: bool) -> None:
     print(msgspec.json.encode(value).decode() if json else text)
+
+
+def _agreeing(yes: bool) -> Callable[[str], bool]:
+    """Show the owner what it means, and ask him."""
+
+    def agree(text: str) -> bool:
+        print(text, file=sys.stderr)
+        return yes or _confirmed()
+
+    return agree
 
 
 def _confirmed() -> bool:

@@ -59,12 +59,13 @@ def _machine(status: _Status) -> Iterator[tuple[str, str]]:
     yield "what does not", "; ".join(f"{name}: {why}" for name, why in status.missing.items())
     yield "roll call", "it shows the network now what it has free" if status.roll_call else ""
     yield "direct", status.direct
+    yield "lent", "; ".join(f"{name}: {says}" for name, says in status.lent.items())
     yield "works on", ", ".join(lease[:LEASE_DIGITS] for lease in status.leases)
     yield "closed for", ", ".join(status.closed_for)
     if status.uploads_waiting or status.records_waiting:
         yield "to hand in", f"{len(status.uploads_waiting)} leases, {status.records_waiting} batches of records"
     yield "not taken", ", ".join(status.records_refused)
-    yield "trouble", " ".join(filter(None, (status.link_trouble, status.disk_trouble)))
+    yield "trouble", " ".join(filter(None, (status.link_trouble, status.disk_trouble, *status.lent_trouble.values())))
 
 
 def _network(status: _Status) -> Iterator[tuple[str, str]]:

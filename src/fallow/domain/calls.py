@@ -758,6 +758,16 @@ def stops(node: str) -> str:
     return f"node.{node}.stop"
 
 
+def vertical_question(node: str, vertical: str) -> str:
+    """Subject on which the worker of a vertical on a node is asked: bytes, answered with bytes."""
+    return f"node.{node}.vertical.{vertical}"
+
+
+def vertical_told(node: str, vertical: str) -> str:
+    """Subject of what the worker of a vertical on a node (`*`: on any) tells by itself: bytes."""
+    return f"vertical.node.{node}.{vertical}"
+
+
 def relay_of(node: str) -> str:
     """Subject that the relay answers on, with a `RelayAt`, which holds a node's session."""
     return f"relay.node.{node}"

@@ -7,6 +7,7 @@
 | `node.N.>` | the network | node N |
 | `ingest.N` | node N | ingest |
 | `market.node.N.>` | node N | market |
+| `vertical.node.N.>` | node N | the network's side of a vertical |
 | `_INBOX_<nkey>.>` | whoever answers | the holder of that key |
 """
 
@@ -56,7 +57,7 @@ def node_permissions(public_key: bytes, *, expires_s: int | None = None) -> Perm
         raise ValueError(f"a public key has {KEY_BYTES} bytes")
     node = public_key.hex()
     return Permissions(
-        publish=(f"ingest.{node}", f"market.node.{node}.>"),
+        publish=(f"ingest.{node}", f"market.node.{node}.>", f"vertical.node.{node}.>"),
         subscribe=(f"node.{node}.>", f"{inbox_prefix(public_key)}.>"),
         expires_s=expires_s,
     )
