@@ -105,6 +105,11 @@ class DialledSession:
             raise Unavailable("stream.disconnected", self.trouble)
         return self._session.open(opening)
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return self._session.streams if self._session is not None else 0
+
     async def told(self) -> None:
         """Return once all that was said has gone out; at once where there is no link that it could go over."""
         if self._session is not None and self.linked.is_set():
