@@ -11,6 +11,9 @@ between: it can be handed on, and opens what lies below and nothing beside it.
 
 from __future__ import annotations
 
+import sys
+from array import array
+from collections.abc import Sequence
 from typing import Final
 
 from blake3 import blake3
@@ -21,7 +24,7 @@ SECRET_BYTES: Final = 32
 DELIMITER: Final = ord("/")
 BYTES: Final = 256
 NUMBERS: Final = 65_536
-_BITS: Final = range(7, -1, -1)
+_HALVES: Final = (128, 64, 32, 16, 8, 4, 2, 1)
 _CUTS: Final = "fallow storage 1: numbers of a name's byte"
 _BELOW: Final = "fallow storage 1: below a part of a name"
 
@@ -34,16 +37,10 @@ def below(secret: bytes, part: bytes) -> bytes:
 def seal_name(secret: bytes, name: bytes) -> bytes:
     """Seal a name, or the beginning of one. `secret` has 32 bytes."""
     sealed = bytearray()
-    before = b""
+    state = _State.first(secret)
     for byte in name:
-        cuts, low, size, node = _cuts(secret, before), 0, NUMBERS, 1
-        for bit in _BITS:
-            lower = _lower(cuts, node, size, 1 << bit)
-            upper = byte >> bit & 1
-            low, size = (low + lower, size - lower) if upper else (low, lower)
-            node = 2 * node + upper
-        sealed += (low + _drawn(cuts, node, size)).to_bytes(2)
-        secret, before = _next(secret, before, byte)
+        sealed += state.seal(byte).to_bytes(2)
+        state = state.behind(byte)
     return bytes(sealed)
 
 
@@ -53,40 +50,100 @@ def open_name(secret: bytes, sealed: bytes) -> bytes:
     Raises:
         InvalidInput: `storage.name`: it was not sealed under this secret.
     """
-    name = bytearray()
-    before = b""
-    for at in range(0, len(sealed), 2):
-        number = int.from_bytes(sealed[at : at + 2])
-        cuts, low, size, node = _cuts(secret, before), 0, NUMBERS, 1
-        for bit in _BITS:
-            lower = _lower(cuts, node, size, 1 << bit)
-            upper = number >= low + lower
-            low, size = (low + lower, size - lower) if upper else (low, lower)
-            node = 2 * node + upper
-        if number != low + _drawn(cuts, node, size) or at + 2 > len(sealed):
-            raise InvalidInput("storage.name", "This key does not open the object's name.")
-        byte = node - BYTES
-        name.append(byte)
-        secret, before = _next(secret, before, byte)
-    return bytes(name)
+    return open_names(secret, [sealed])[0]
 
 
-def _cuts(secret: bytes, before: bytes) -> bytes:
-    """Two bytes for each node of a heap that counts from 1: 255 cuts, and below them 256 numbers."""
-    return blake3(before, key=blake3(secret, derive_key_context=_CUTS).digest()).digest(length=4 * BYTES)
+def open_names(secret: bytes, sealed: Sequence[bytes]) -> list[bytes]:
+    """Open many; the beginning that one has in common with the one before costs nothing.
+
+    Raises:
+        InvalidInput: as for `open_name`.
+    """
+    names: list[bytes] = []
+    before, name, states = b"", bytearray(), [_State.first(secret)]
+    for one in sealed:
+        if len(one) % 2:
+            raise _foreign()
+        shared = _shared(before, one)
+        del name[shared:], states[shared + 1 :]
+        for at in range(2 * shared, len(one), 2):
+            byte = states[-1].open(one[at] << 8 | one[at + 1])
+            name.append(byte)
+            states.append(states[-1].behind(byte))
+        names.append(bytes(name))
+        before = one
+    return names
 
 
-def _lower(cuts: bytes, node: int, size: int, half: int) -> int:
-    """How many of `size` numbers go to the lower `half` bytes: uniform, and enough for the bytes of either part."""
-    return half + _drawn(cuts, node, size - 2 * half + 1)
+class _State:
+    """Where the numbers of a name's next byte lie. `cutting` is the key that they are drawn with, of `secret`."""
+
+    __slots__ = ("before", "cuts", "cutting", "secret")
+
+    def __init__(self, secret: bytes, cutting: bytes, before: bytes) -> None:
+        self.secret = secret
+        self.cutting = cutting
+        self.before = before
+        self.cuts: array[int] | None = None
+
+    @classmethod
+    def first(cls, secret: bytes) -> _State:
+        """At the beginning, or behind a "/"."""
+        return cls(secret, blake3(secret, derive_key_context=_CUTS).digest(), b"")
+
+    def behind(self, byte: int) -> _State:
+        """Behind a byte."""
+        if byte == DELIMITER:
+            return self.first(below(self.secret, self.before))
+        return _State(self.secret, self.cutting, self.before + bytes((byte,)))
+
+    def seal(self, byte: int) -> int:
+        """Return the number of a byte."""
+        cuts, low, size, node = self._cuts(), 0, NUMBERS, 1
+        for half in _HALVES:
+            lower = half + (cuts[node] * (size - 2 * half + 1) >> 16)
+            if byte & half:
+                low, size, node = low + lower, size - lower, 2 * node + 1
+            else:
+                size, node = lower, 2 * node
+        return low + (cuts[node] * size >> 16)
+
+    def open(self, number: int) -> int:
+        """Return the byte of a number."""
+        cuts, low, size, node = self._cuts(), 0, NUMBERS, 1
+        for half in _HALVES:
+            lower = half + (cuts[node] * (size - 2 * half + 1) >> 16)
+            if number >= low + lower:
+                low, size, node = low + lower, size - lower, 2 * node + 1
+            else:
+                size, node = lower, 2 * node
+        if number != low + (cuts[node] * size >> 16):
+            raise _foreign()
+        return node - BYTES
+
+    def _cuts(self) -> array[int]:
+        """Numbers for the nodes of a heap that counts from 1: 255 cuts, and below them 256 numbers.
+
+        A cut says how many of `size` numbers go to the lower `half` bytes: uniform, and enough for either part.
+        """
+        if self.cuts is None:
+            self.cuts = array("H", blake3(self.before, key=self.cutting).digest(length=4 * BYTES))
+            if sys.byteorder == "little":
+                self.cuts.byteswap()
+        return self.cuts
 
 
-def _drawn(cuts: bytes, node: int, below_: int) -> int:
-    """Draw a number from 0 up to `below_`."""
-    return int.from_bytes(cuts[2 * node : 2 * node + 2]) * below_ >> 16
+def _shared(one: bytes, other: bytes) -> int:
+    """How many bytes of two names are the same at their beginnings, of which these are the sealed ones."""
+    low, high = 0, min(len(one), len(other)) // 2
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[: 2 * middle] == other[: 2 * middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
-def _next(secret: bytes, before: bytes, byte: int) -> tuple[bytes, bytes]:
-    if byte == DELIMITER:
-        return below(secret, before), b""
-    return secret, before + bytes([byte])
+def _foreign() -> InvalidInput:
+    return InvalidInput("storage.name", "This key does not open the object's name.")
