@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from fallow.verticals.storage.core.calls import Bucket, If, Retention, StoredPart
+from fallow.verticals.storage.core.calls import Bucket, If, Retention, StoredPart, Version
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,7 +48,10 @@ ALWAYS = If()
 
 
 class Entry(NamedTuple):
-    """A version of an object. `version` is its id in hex, or "null"."""
+    """A version of an object.
+
+    `version` is its id in hex, or "null"; `source` is what the store that made the entry reads it by.
+    """
 
     key: str
     version: str
@@ -60,6 +63,7 @@ class Entry(NamedTuple):
     marks: Marks
     lock: Lock
     parts: Sequence[tuple[int, int]]
+    source: Version | None = None
 
 
 class Listing(NamedTuple):
