@@ -1,0 +1,66 @@
+"""Buckets: see `Store`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from fallow.verticals.storage.client.ground import Ground
+from fallow.verticals.storage.core.calls import (
+    PAGE_MAX,
+    Bucket,
+    DropBucket,
+    GetBucket,
+    ListBuckets,
+    MakeBucket,
+    SetBucket,
+)
+
+
+class Buckets(Ground):
+    """The part of `Store` that is about buckets."""
+
+    async def make_bucket(
+        self,
+        account: str,
+        bucket: str,
+        *,
+        settings: Mapping[str, bytes],
+        lock: bool = False,
+        countries: Sequence[str] = (),
+    ) -> Bucket:
+        """See `Store`."""
+        return await self._asker.ask(
+            MakeBucket(account=account, bucket=bucket, settings=dict(settings), lock=lock, countries=list(countries))
+        )
+
+    async def bucket(self, bucket: str) -> Bucket:
+        """See `Store`."""
+        return await self._asker.ask(GetBucket(account="", bucket=bucket))
+
+    async def buckets(self, account: str) -> list[Bucket]:
+        """See `Store`."""
+        found: list[Bucket] = []
+        while True:
+            page = await self._asker.ask(ListBuckets(account=account, after=found[-1].name if found else ""))
+            found += page
+            if len(page) < PAGE_MAX:
+                return found
+
+    async def set_bucket(
+        self,
+        account: str,
+        bucket: str,
+        *,
+        versioning: Literal["", "enabled", "suspended"] = "",
+        lock: bool | None = None,
+        settings: Mapping[str, bytes | None],
+    ) -> Bucket:
+        """See `Store`."""
+        return await self._asker.ask(
+            SetBucket(account=account, bucket=bucket, versioning=versioning, lock=lock, settings=dict(settings))
+        )
+
+    async def drop_bucket(self, account: str, bucket: str) -> None:
+        """See `Store`."""
+        await self._asker.ask(DropBucket(account=account, bucket=bucket))

@@ -1,0 +1,152 @@
+"""What buckets, objects and uploads stand on, and how versions and names come out of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Final
+
+from fallow.domain.errors import InvalidInput, NotFound, TooMuch
+from fallow.verticals.storage.client.asking import Asker
+from fallow.verticals.storage.client.cutting import Cutter
+from fallow.verticals.storage.client.keys import DocumentT, Keys
+from fallow.verticals.storage.client.pieces import Mover
+from fallow.verticals.storage.client.reading import Crew
+from fallow.verticals.storage.client.sending import Spot, send_segment
+from fallow.verticals.storage.client.store import Ended, Entry, Finish, Head, Lock, Marks
+from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX, Version
+from fallow.verticals.storage.core.layout import SEGMENT_BYTES
+from fallow.verticals.storage.core.names import DELIMITER
+
+ID_BYTES: Final = 16
+NAME_BYTES_MAX: Final = 1024
+NULL: Final = "null"
+HEAD: Final = "head"
+MARKS: Final = "marks"
+
+
+class Name:
+    """An object's name in its bucket: plain, sealed, and what goes with it."""
+
+    def __init__(self, keys: Keys, key: str) -> None:
+        plain = name_bytes(key)
+        if not 1 <= len(plain) <= NAME_BYTES_MAX:
+            raise InvalidInput("storage.name_length", f"An object's name has 1 to {NAME_BYTES_MAX} bytes of UTF-8.")
+        self.key = key
+        self.plain = plain
+        self._keys = keys
+
+    @cached_property
+    def sealed(self) -> bytes:
+        """As the network knows it."""
+        return self._keys.seal_name(self.plain)
+
+    @property
+    def slashes(self) -> list[int]:
+        """The bytes of the sealed name behind which a "/" ends."""
+        return [2 * at + 2 for at, byte in enumerate(self.plain) if byte == DELIMITER]
+
+    @cached_property
+    def secret(self) -> bytes:
+        """The object's secret."""
+        return self._keys.secret_of(self.plain)
+
+    def seal(self, kind: str, document: object) -> bytes:
+        """Seal a document that stands beside the object.
+
+        Raises:
+            TooMuch: it is too large.
+        """
+        sealed = self._keys.seal(self.plain, kind, document)
+        if len(sealed) > HEAD_BYTES_MAX:
+            raise TooMuch("storage.head", f"What stands beside an object takes at most {HEAD_BYTES_MAX} bytes.")
+        return sealed
+
+    def open(self, kind: str, sealed: bytes, to: type[DocumentT]) -> DocumentT:
+        """Open it; an empty one is as if nothing had been said."""
+        return self._keys.open(self.plain, kind, sealed, to) if sealed else to()
+
+
+class Ground:
+    """Buckets, objects and uploads of all accounts. `secret_of` gives an account's root secret."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        mover: Mover,
+        crew: Crew,
+        *,
+        secret_of: Callable[[str], bytes],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._asker = asker
+        self._mover = mover
+        self._crew = crew
+        self._random_bytes = random_bytes
+        self._keys = lru_cache(maxsize=1024)(lambda account, bucket: Keys(secret_of(account), bucket, random_bytes))
+
+    @property
+    def altered(self) -> Counter[bytes]:
+        """How many shares were not what was stored, by the node that sent them."""
+        return self._crew.altered
+
+    def _name(self, account: str, bucket: str, key: str) -> Name:
+        return Name(self._keys(account, bucket), key)
+
+    async def _send(self, cutter: Cutter, payload: memoryview, spot: Spot, finish: Finish) -> tuple[int, Ended]:
+        """Store segment by segment what a cutter gives, the first of which is `payload`; returns all bytes."""
+        size, ended = 0, finish() if cutter.over else None
+        while payload:
+            await send_segment(self._mover, self._asker, spot, payload, self._random_bytes)
+            size += len(payload)
+            spot = spot._replace(number=spot.number + 1)
+            payload.release()
+            payload = memoryview(b"") if cutter.over else await cutter.take(SEGMENT_BYTES)
+            ended = ended or (finish() if cutter.over else None)
+        return size, ended or finish()
+
+
+def name_bytes(text: str) -> bytes:
+    """Write a name as bytes.
+
+    Raises:
+        InvalidInput: it has no such form (`storage.name`).
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("storage.name", "The name is no UTF-8.") from error
+
+
+def version_id(version: str) -> bytes:
+    """Read the id of a version, or of an upload.
+
+    Raises:
+        NotFound: `storage.no_version`: it is none.
+    """
+    try:
+        found = bytes.fromhex(version)
+    except ValueError:
+        found = b""
+    if len(found) != ID_BYTES or found.hex() != version:
+        raise NotFound("storage.no_version", "There is no such version.")
+    return found
+
+
+def entry_of(version: Version, name: Name) -> Entry:
+    """Open a version."""
+    head = name.open(HEAD, version.head, Head) if version.head else Head(etag=version.etag)
+    return Entry(
+        key=name.key,
+        version=NULL if version.null else version.version.hex(),
+        marker=version.marker,
+        latest=version.latest,
+        size=version.size,
+        made_ms=version.made_ms,
+        head=head,
+        marks=name.open(MARKS, version.tags, Marks),
+        lock=Lock(version.retention, version.until_ms, version.hold),
+        parts=version.parts,
+        source=version,
+    )

@@ -1,0 +1,273 @@
+"""Objects by their names, on the network's side of storage and its nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from fallow.domain.errors import NotFound
+from fallow.verticals.storage.client.buckets import Buckets
+from fallow.verticals.storage.client.cutting import Cutter
+from fallow.verticals.storage.client.ground import (
+    HEAD,
+    ID_BYTES,
+    MARKS,
+    NAME_BYTES_MAX,
+    NULL,
+    Name,
+    entry_of,
+    name_bytes,
+    version_id,
+)
+from fallow.verticals.storage.client.keys import Keys
+from fallow.verticals.storage.client.listing import Asked, find
+from fallow.verticals.storage.client.segments import Source, VersionReading
+from fallow.verticals.storage.client.sending import Spot
+from fallow.verticals.storage.client.store import (
+    ALWAYS,
+    NO_LOCK,
+    Body,
+    Deleting,
+    Ended,
+    Entry,
+    Finish,
+    Gone,
+    Head,
+    Listing,
+    Lock,
+    Marks,
+)
+from fallow.verticals.storage.client.uploads import Uploads
+from fallow.verticals.storage.core.calls import (
+    INLINE_BYTES_MAX,
+    PAGE_MAX,
+    DeleteObjects,
+    Deletion,
+    GetBucket,
+    GetObject,
+    If,
+    Listed,
+    ListObjects,
+    PutObject,
+    SetObject,
+    Version,
+)
+from fallow.verticals.storage.core.layout import SEGMENT_BYTES, TAG_BYTES
+from fallow.verticals.storage.core.sealing import KEY_BYTES, NONCE_BYTES, SegmentSeal, unwrap_key, wrap_key
+
+_INLINE: Final = b"inline"
+
+
+class ObjectStore(Buckets, Uploads):
+    """Implements `Store`."""
+
+    async def put(
+        self,
+        account: str,
+        bucket: str,
+        key: str,
+        body: Body,
+        finish: Finish,
+        *,
+        head: Head,
+        marks: Marks,
+        lock: Lock = NO_LOCK,
+        only_if: If = ALWAYS,
+    ) -> Entry:
+        """See `Store`."""
+        name = self._name(account, bucket, key)
+        stream, cutter = self._random_bytes(ID_BYTES), Cutter(body)
+        payload = await cutter.take(SEGMENT_BYTES)
+        inline: bytes | None = None
+        wrapped = b""
+        if cutter.over and len(payload) + TAG_BYTES <= INLINE_BYTES_MAX:
+            size, ended = len(payload), finish()
+            inline, wrapped = self._seal_inline(name, payload)
+        else:
+            spot = Spot(account, bucket, stream, stream, 0, 0, name.secret)
+            size, ended = await self._send(cutter, payload, spot, finish)
+        version = await self._asker.ask(
+            PutObject(
+                account=account,
+                bucket=bucket,
+                object=name.sealed,
+                slashes=name.slashes,
+                stream=stream,
+                size=size,
+                etag=ended.etag,
+                head=name.seal(HEAD, _ended(head, ended)),
+                tags=name.seal(MARKS, marks),
+                inline=inline,
+                key=wrapped,
+                retention=lock.retention,
+                until_ms=lock.until_ms,
+                hold=lock.hold,
+                only_if=only_if,
+            )
+        )
+        return entry_of(version, name)
+
+    async def entry(self, account: str, bucket: str, key: str, version: str = "") -> Entry:
+        """See `Store`."""
+        name = self._name(account, bucket, key)
+        return entry_of(await self._get(account, bucket, name, version), name)
+
+    async def read(self, account: str, bucket: str, entry: Entry, start: int, stop: int) -> AsyncIterator[bytes]:
+        """See `Store`."""
+        if start >= stop:
+            return
+        name = self._name(account, bucket, entry.key)
+        version = entry.source
+        if version is None or (version.inline is None and not version.stream):
+            version = await self._get(account, bucket, name, entry.version)
+        if version.inline is not None:
+            yield _open_inline(name, version)[start:stop]
+            return
+        source = Source(account, bucket, name.sealed, version.version, version.stream, name.secret)
+        reading = VersionReading(self._mover, self._crew, self._asker, source, start, stop)
+        async with aclosing(reading.chunks()) as chunks:
+            async for chunk in chunks:
+                yield bytes(chunk)
+
+    async def mark(
+        self,
+        account: str,
+        bucket: str,
+        entry: Entry,
+        *,
+        marks: Marks | None = None,
+        lock: Lock | None = None,
+        bypass: bool = False,
+    ) -> Entry:
+        """See `Store`."""
+        name = self._name(account, bucket, entry.key)
+        version = await self._asker.ask(
+            SetObject(
+                account=account,
+                bucket=bucket,
+                object=name.sealed,
+                version=b"" if entry.version == NULL else version_id(entry.version),
+                null=entry.version == NULL,
+                tags=None if marks is None else name.seal(MARKS, marks),
+                retention=None if lock is None else lock.retention,
+                until_ms=0 if lock is None else lock.until_ms,
+                hold=None if lock is None else lock.hold,
+                bypass=bypass,
+            )
+        )
+        return entry_of(version, name)
+
+    async def delete(
+        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False
+    ) -> list[Gone]:
+        """See `Store`."""
+        keys = self._keys(account, bucket)
+        gone = [Gone(one.key, one.version) for one in deletions]
+        asked = await asyncio.to_thread(lambda: {at: _deletion(keys, one) for at, one in enumerate(deletions)})
+        wanted = {at: one for at, one in asked.items() if one is not None}
+        for at in asked.keys() - wanted.keys():
+            gone[at] = gone[at]._replace(error="storage.no_version", message="There is no such version.")
+        order = list(wanted)
+        for first in range(0, len(order), PAGE_MAX):
+            page = order[first : first + PAGE_MAX]
+            call = DeleteObjects(account=account, bucket=bucket, deletions=[wanted[at] for at in page], bypass=bypass)
+            answers = await self._asker.ask(call)
+            for at, deleted in zip(page, answers, strict=True):
+                version = NULL if deleted.null else deleted.version.hex()
+                gone[at] = Gone(deletions[at].key, version, deleted.marker, deleted.error, deleted.message)
+        return gone
+
+    async def names(
+        self,
+        account: str,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        after: str = "",
+        after_version: str = "",
+        versions: bool = False,
+        limit: int = PAGE_MAX,
+    ) -> Listing:
+        """See `Store`."""
+        beginning = name_bytes(prefix)
+        if limit == 0 or len(beginning) > NAME_BYTES_MAX:
+            await self._asker.ask(GetBucket(account=account, bucket=bucket))
+            return Listing((), (), more=False, after="", after_version="")
+        keys = self._keys(account, bucket)
+        behind = b""
+        if after_version:
+            behind = (await self._get(account, bucket, self._name(account, bucket, after), after_version)).version
+
+        async def page(sealed: bytes, after_: bytes, version: bytes, folders: bool, size: int) -> Listed:
+            return await self._asker.ask(
+                ListObjects(
+                    account=account,
+                    bucket=bucket,
+                    prefix=sealed,
+                    after=after_,
+                    after_version=version,
+                    folders=folders,
+                    all_versions=versions,
+                    limit=size,
+                )
+            )
+
+        asked = Asked(
+            beginning, name_bytes(delimiter), name_bytes(after)[:NAME_BYTES_MAX], behind, versions=versions, limit=limit
+        )
+        found = await find(asked, keys, page)
+        entries = await asyncio.to_thread(
+            lambda: [entry_of(version, Name(keys, name.decode())) for name, version in found.versions]
+        )
+        return Listing(
+            entries,
+            [folder.decode() for folder in found.folders],
+            found.more,
+            found.after.decode() if found.more else "",
+            found.after_version.hex() if found.more and versions else "",
+        )
+
+    async def _get(self, account: str, bucket: str, name: Name, version: str) -> Version:
+        null = version == NULL
+        return await self._asker.ask(
+            GetObject(
+                account=account,
+                bucket=bucket,
+                object=name.sealed,
+                version=version_id(version) if version and not null else b"",
+                null=null,
+            )
+        )
+
+    def _seal_inline(self, name: Name, payload: memoryview) -> tuple[bytes, bytes]:
+        """Seal the bytes of a small object; returns them, and their key, which is sealed, too."""
+        key, sealed = self._random_bytes(KEY_BYTES), bytearray(len(payload) + TAG_BYTES)
+        SegmentSeal(key, 1).seal(0, payload, memoryview(sealed))
+        return bytes(sealed), wrap_key(name.secret, _INLINE, key, self._random_bytes(NONCE_BYTES))
+
+
+def _open_inline(name: Name, version: Version) -> bytes:
+    sealed = memoryview(version.inline or b"")
+    payload = bytearray(len(sealed) - TAG_BYTES)
+    key = unwrap_key(name.secret, _INLINE, version.key)
+    SegmentSeal(key, 1).open(0, sealed, memoryview(payload))
+    return bytes(payload)
+
+
+def _ended(head: Head, ended: Ended) -> Head:
+    return msgspec.structs.replace(head, etag=ended.etag, checksums={**head.checksums, **ended.checksums})
+
+
+def _deletion(keys: Keys, deleting: Deleting) -> Deletion | None:
+    """Return what is asked for; None: no version has such an id."""
+    name, null = Name(keys, deleting.key), deleting.version == NULL
+    try:
+        version = version_id(deleting.version) if deleting.version and not null else b""
+    except NotFound:
+        return None
+    return Deletion(object=name.sealed, slashes=name.slashes, version=version, null=null, only_if=deleting.only_if)

@@ -1,0 +1,66 @@
+"""The store of a process: opened once, used by many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from nacl.signing import SigningKey
+
+from fallow.ports.clock import Clock
+from fallow.ports.tasks import background
+from fallow.ports.vertical import GatewayGround
+from fallow.verticals.storage.client.asking import Asker, BusAsker
+from fallow.verticals.storage.client.lines import Lines
+from fallow.verticals.storage.client.objects import ObjectStore
+from fallow.verticals.storage.client.pieces import Mover, Reach
+from fallow.verticals.storage.client.reading import Crew
+from fallow.verticals.storage.client.waiting import Watch
+
+
+@asynccontextmanager
+async def gateway_store(ground: GatewayGround, secret_of: Callable[[str], bytes]) -> AsyncIterator[ObjectStore]:
+    """Open the store of a gateway. `secret_of` gives the root secret of an account."""
+    async with asyncio.TaskGroup() as group:
+        lines = Lines(
+            ground.net, ground.relay, ground.direct, ground.clock, random_bytes=ground.random_bytes, group=group
+        )
+        opened = opened_store(
+            ground.net,
+            ground.network_key,
+            BusAsker(ground.bus),
+            lines,
+            ground.clock,
+            secret_of=secret_of,
+            random_bytes=ground.random_bytes,
+        )
+        try:
+            async with background(lines.run()), opened as store:
+                yield store
+        finally:
+            lines.close()
+
+
+@asynccontextmanager
+async def opened_store(
+    net: str,
+    network_key: bytes,
+    asker: Asker,
+    reach: Reach,
+    clock: Clock,
+    *,
+    secret_of: Callable[[str], bytes],
+    random_bytes: Callable[[int], bytes],
+) -> AsyncIterator[ObjectStore]:
+    """Open a store that asks `asker`, and moves pieces over `reach` with a key of its own."""
+    key, watch = SigningKey(random_bytes(32)), Watch(clock)
+    mover = Mover(
+        net, network_key, bytes(key.verify_key), lambda message: key.sign(message).signature, reach, clock, watch
+    )
+    async with asyncio.TaskGroup() as group, background(watch.run()):
+        crew = Crew(group)
+        try:
+            yield ObjectStore(asker, mover, crew, secret_of=secret_of, random_bytes=random_bytes)
+        finally:
+            crew.close()

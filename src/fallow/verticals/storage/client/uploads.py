@@ -1,0 +1,187 @@
+"""Uploads in parts: see `Store`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from fallow.domain.errors import NotFound
+from fallow.verticals.storage.client.cutting import Cutter
+from fallow.verticals.storage.client.ground import (
+    HEAD,
+    ID_BYTES,
+    MARKS,
+    NAME_BYTES_MAX,
+    Ground,
+    Name,
+    entry_of,
+    name_bytes,
+    version_id,
+)
+from fallow.verticals.storage.client.sending import Spot
+from fallow.verticals.storage.client.store import ALWAYS, NO_LOCK, Begun, Body, Entry, Finish, Head, Lock, Marks
+from fallow.verticals.storage.core.calls import (
+    PAGE_MAX,
+    AbortUpload,
+    BeginUpload,
+    CompleteUpload,
+    GetUpload,
+    If,
+    ListParts,
+    ListUploads,
+    PutPart,
+    StoredPart,
+    Upload,
+)
+from fallow.verticals.storage.core.layout import SEGMENT_BYTES
+
+PART: Final = "part"
+
+
+class Uploads(Ground):
+    """The part of `Store` that is about uploads."""
+
+    async def begin(
+        self, account: str, bucket: str, key: str, *, head: Head, marks: Marks, lock: Lock = NO_LOCK
+    ) -> str:
+        """See `Store`."""
+        name = self._name(account, bucket, key)
+        begun = await self._asker.ask(
+            BeginUpload(
+                account=account,
+                bucket=bucket,
+                object=name.sealed,
+                slashes=name.slashes,
+                stream=self._random_bytes(ID_BYTES),
+                head=name.seal(HEAD, head),
+                tags=name.seal(MARKS, marks),
+                retention=lock.retention,
+                until_ms=lock.until_ms,
+                hold=lock.hold,
+            )
+        )
+        return begun.stream.hex()
+
+    async def begun(self, account: str, bucket: str, key: str, upload: str) -> Begun:
+        """See `Store`."""
+        name = self._name(account, bucket, key)
+        found = GetUpload(account=account, bucket=bucket, object=name.sealed, stream=_stream(upload))
+        return _begun(await self._asker.ask(found), name)
+
+    async def put_part(
+        self, account: str, bucket: str, key: str, upload: str, number: int, body: Body, finish: Finish
+    ) -> StoredPart:
+        """See `Store`."""
+        name = self._name(account, bucket, key)
+        stream, bytes_of = _stream(upload), self._random_bytes(ID_BYTES)
+        cutter = Cutter(body)
+        spot = Spot(account, bucket, bytes_of, stream, number, 0, name.secret)
+        size, ended = await self._send(cutter, await cutter.take(SEGMENT_BYTES), spot, finish)
+        return await self._asker.ask(
+            PutPart(
+                account=account,
+                bucket=bucket,
+                stream=stream,
+                bytes_of=bytes_of,
+                number=number,
+                size=size,
+                etag=ended.etag,
+                head=name.seal(PART, dict(ended.checksums)),
+            )
+        )
+
+    async def parts(
+        self, account: str, bucket: str, key: str, upload: str, *, after: int = 0, limit: int = PAGE_MAX
+    ) -> list[tuple[StoredPart, Mapping[str, str]]]:
+        """See `Store`."""
+        name = self._name(account, bucket, key)
+        stream, found = _stream(upload), list[StoredPart]()
+        while len(found) < limit:
+            size = min(PAGE_MAX, limit - len(found))
+            page = await self._asker.ask(
+                ListParts(account=account, bucket=bucket, stream=stream, after=after, limit=size)
+            )
+            found += page
+            if len(page) < size:
+                break
+            after = page[-1].number
+        return [(part, name.open(PART, part.head, dict[str, str])) for part in found]
+
+    async def complete(
+        self,
+        account: str,
+        bucket: str,
+        key: str,
+        upload: str,
+        parts: Sequence[tuple[int, str]],
+        *,
+        head: Head,
+        only_if: If = ALWAYS,
+    ) -> Entry:
+        """See `Store`."""
+        name = self._name(account, bucket, key)
+        version = await self._asker.ask(
+            CompleteUpload(
+                account=account,
+                bucket=bucket,
+                object=name.sealed,
+                stream=_stream(upload),
+                parts=list(parts),
+                etag=head.etag,
+                head=name.seal(HEAD, head),
+                only_if=only_if,
+            )
+        )
+        return entry_of(version, name)
+
+    async def abort(self, account: str, bucket: str, key: str, upload: str) -> None:
+        """See `Store`."""
+        name = self._name(account, bucket, key)
+        abort = AbortUpload(account=account, bucket=bucket, object=name.sealed, stream=_stream(upload))
+        await self._asker.ask(abort)
+
+    async def uploads(
+        self,
+        account: str,
+        bucket: str,
+        *,
+        prefix: str = "",
+        after: str = "",
+        after_upload: str = "",
+        limit: int = PAGE_MAX,
+    ) -> list[Begun]:
+        """See `Store`."""
+        keys, found = self._keys(account, bucket), list[Upload]()
+        sealed_prefix = keys.seal_name(name_bytes(prefix)[:NAME_BYTES_MAX])
+        sealed_after = keys.seal_name(name_bytes(after)[:NAME_BYTES_MAX])
+        after_stream = _stream(after_upload) if after_upload else b""
+        while len(found) < limit:
+            size = min(PAGE_MAX, limit - len(found))
+            page = await self._asker.ask(
+                ListUploads(
+                    account=account,
+                    bucket=bucket,
+                    prefix=sealed_prefix,
+                    after=sealed_after,
+                    after_stream=after_stream,
+                    limit=size,
+                )
+            )
+            found += page
+            if len(page) < size:
+                break
+            sealed_after, after_stream = page[-1].object, page[-1].stream
+        names = keys.open_names([upload.object for upload in found])
+        return [_begun(upload, Name(keys, name.decode())) for upload, name in zip(found, names, strict=True)]
+
+
+def _stream(upload: str) -> bytes:
+    try:
+        return version_id(upload)
+    except NotFound as error:
+        raise NotFound("storage.no_upload", "There is no such upload.") from error
+
+
+def _begun(upload: Upload, name: Name) -> Begun:
+    head, marks = name.open(HEAD, upload.head, Head), name.open(MARKS, upload.tags, Marks)
+    return Begun(upload.stream.hex(), name.key, upload.made_ms, head, marks)
