@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fallow.adapters.published import WAIT_S, WAITS_MAX, HttpPublished
+from fallow.adapters.published import ANSWER_BYTES_MAX, EPOCHS_END, WAIT_S, WAITS_MAX, HttpPublished
 from fallow.domain.errors import Unavailable
 from tests.closed_epochs import ClosedEpoch
 from tests.epoch_files import NETWORK_KEY
@@ -56,3 +62,69 @@ def test_the_verifier_asks_again_for_every_file(waited: list[float]) -> None:
     twice = {path for path in asked if path.endswith("/leaves")}  # for their hash, and for the root
     assert {path: count for path, count in asked.items() if count != 2} == dict.fromkeys(twice, 3)
     assert len(waited) == len(asked)
+
+
+class _Endless(BaseHTTPRequestHandler):
+    """Says blanks for as long as somebody listens."""
+
+    def do_GET(self) -> None:
+        self._go_on()
+
+    def do_POST(self) -> None:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b" " * (1 << 20))
+        except OSError:
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_answer_without_an_end_is_read_up_to_a_bound() -> None:
+    with serving(_Endless) as url, closing(HttpPublished(url)) as published:
+        for ask in (published.first, published.next_seed, lambda: published.vote(1, b"")):
+            with pytest.raises(Unavailable, match=str(ANSWER_BYTES_MAX)):
+                ask()
+
+
+def _first_of(epochs: Sequence[int]) -> tuple[int | None, int]:
+    """What is found to be the first of these epochs, and how many questions it took."""
+    asked = 0
+
+    def answer(path: str, _: bytes) -> Answer:
+        nonlocal asked
+        asked += 1
+        ((before,), (limit,)) = (parse_qs(urlsplit(path).query)[name] for name in ("before", "limit"))
+        below = sorted((each for each in epochs if each < int(before)), reverse=True)
+        return 200, json.dumps([{"epoch": each} for each in below[: int(limit)]]).encode()
+
+    with serving(answering(answer)) as url, closing(HttpPublished(url)) as published:
+        return published.first(), asked
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(0, 300)))
+def test_the_first_epoch_is_found(epochs: set[int]) -> None:
+    assert _first_of([*epochs])[0] == min(epochs, default=None)
+
+
+def test_a_list_of_epochs_however_long_takes_few_questions() -> None:
+    found, asked = _first_of(range(EPOCHS_END - 1000, EPOCHS_END))
+    assert found == EPOCHS_END - 1000
+    assert asked <= 54
+
+
+@pytest.mark.parametrize("said", [b'[{"epoch": -1}]', b'[{"epoch": 9007199254740992}]'])
+def test_a_list_with_what_is_no_epoch_is_refused(said: bytes) -> None:
+    with (
+        serving(answering(lambda *_: (200, said))) as url,
+        closing(HttpPublished(url)) as published,
+        pytest.raises(Unavailable, match=r"validator\.answer"),
+    ):
+        published.first()

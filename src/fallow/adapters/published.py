@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ssl import SSLContext
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx2
 import msgspec
@@ -19,9 +19,12 @@ from fallow.domain.views import ErrorView, SeedPartsView, SeedView
 Answer = TypeVar("Answer")
 
 TIMEOUT_S = 60.0
-PAGE = 100
+ANSWER_BYTES_MAX = 4 << 20
+"""Of an answer that is no file: several times the longest. A network may be anybody's: it fills no memory."""
 WAIT_S = 1.0
 WAITS_MAX = 60
+EPOCHS_END = 2**53
+"""A network numbers its epochs below this."""
 
 
 class HttpPublished:
@@ -38,29 +41,30 @@ class HttpPublished:
         self._client.close()
 
     def first(self) -> int | None:
-        """See the port: epochs are listed from the latest down."""
-        first: int | None = None
-        while page := self._page(first):
-            if first is not None and page[-1] >= first:
-                raise Unavailable("validator.answer", "The network's list of epochs goes round in a circle.")
-            first = page[-1]
+        """See the port: epochs are listed from the latest down. It is searched by halves: that ends, whatever comes."""
+        first = self._latest_below(EPOCHS_END)
+        if first is None:
+            return None
+        none_below = 0
+        while none_below < first:
+            middle = (none_below + first) // 2
+            found = self._latest_below(middle + 1)
+            if found is None:
+                none_below = middle + 1
+            else:
+                first = found
         return first
 
     def read(self, epoch: int, name: str) -> Iterator[bytes]:
         """See the port."""
         with _reaching(), self._client.stream("GET", f"/v1/epochs/{epoch}/files/{name}") as answer:
             if not answer.is_success:
-                answer.read()
-                raise _error_of(answer)
+                raise _error_of(answer, _whole(answer))
             yield from answer.iter_bytes()
 
     def vote(self, epoch: int, vote: bytes) -> None:
         """See the port."""
-        headers = {"Content-Type": "application/octet-stream"}
-        with _reaching():
-            answer = self._client.post(f"/v1/epochs/{epoch}/votes", content=vote, headers=headers)
-        if not answer.is_success:
-            raise _error_of(answer)
+        self._hand_in(f"/v1/epochs/{epoch}/votes", vote, "application/octet-stream")
 
     def next_seed(self) -> bytes | None:
         """See the port."""
@@ -80,26 +84,26 @@ class HttpPublished:
         shown = calls.ShowPart(number=number, validator=address_text(validator), part=part.hex())
         self._post("/v1/checks/parts", shown)
 
-    def _page(self, before: int | None) -> list[int]:
-        params = {"limit": PAGE} if before is None else {"limit": PAGE, "before": before}
-        return [each.epoch for each in self._get("/v1/epochs", params, list[_Listed])]
+    def _latest_below(self, end: int) -> int | None:
+        found = self._get("/v1/epochs", {"limit": 1, "before": end}, list[_Listed])
+        if found and found[0].epoch >= end:
+            raise Unavailable("validator.answer", f"The network's list of epochs below {end} has {found[0].epoch}.")
+        return found[0].epoch if found else None
 
     def _get(self, path: str, params: dict[str, int], kind: type[Answer]) -> Answer:
-        with _reaching():
-            answer = self._client.get(path, params=params)
-        if not answer.is_success:
-            raise _error_of(answer)
+        with _reaching(), self._client.stream("GET", path, params=params) as answer:
+            data = _told(answer)
         try:
-            return msgspec.json.decode(answer.content, type=kind)
+            return msgspec.json.decode(data, type=kind)
         except msgspec.MsgspecError as error:
             raise Unavailable("validator.answer", f"The network's answer cannot be read: {error}.") from error
 
     def _post(self, path: str, body: calls.Request) -> None:
-        headers = {"Content-Type": "application/json"}
-        with _reaching():
-            answer = self._client.post(path, content=msgspec.json.encode(body), headers=headers)
-        if not answer.is_success:
-            raise _error_of(answer)
+        self._hand_in(path, msgspec.json.encode(body), "application/json")
+
+    def _hand_in(self, path: str, body: bytes, kind: str) -> None:
+        with _reaching(), self._client.stream("POST", path, content=body, headers={"Content-Type": kind}) as answer:
+            _told(answer)
 
 
 class _Patient(httpx2.HTTPTransport):
@@ -117,7 +121,7 @@ class _Patient(httpx2.HTTPTransport):
 
 
 class _Listed(msgspec.Struct):
-    epoch: int
+    epoch: Annotated[int, msgspec.Meta(ge=0)]
 
 
 @contextmanager
@@ -137,12 +141,29 @@ def _bytes(text: str) -> bytes:
         raise Unavailable("validator.answer", f"The network's answer cannot be read: {error}.") from error
 
 
-def _error_of(answer: httpx2.Response) -> FallowError:
+def _told(answer: httpx2.Response) -> bytes:
+    """What an answer says, or the error that it stands for."""
+    data = _whole(answer)
+    if not answer.is_success:
+        raise _error_of(answer, data)
+    return data
+
+
+def _whole(answer: httpx2.Response) -> bytes:
+    data = bytearray()
+    for piece in answer.iter_bytes():
+        data += piece
+        if len(data) > ANSWER_BYTES_MAX:
+            raise Unavailable("validator.answer", f"The network answers more than {ANSWER_BYTES_MAX} bytes.")
+    return bytes(data)
+
+
+def _error_of(answer: httpx2.Response, data: bytes) -> FallowError:
     """The error that an answer stands for."""
     kinds: dict[int, type[FallowError]] = {404: NotFound, 413: TooMuch}
     known = kinds.get(answer.status_code, Unavailable)
     try:
-        view: Any = msgspec.json.decode(answer.content, type=ErrorView)
+        view: Any = msgspec.json.decode(data, type=ErrorView)
     except msgspec.MsgspecError:
         return known("validator.answer", f"The network answered {answer.status_code}.")
     if answer.is_server_error or answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
