@@ -114,3 +114,87 @@ async def test_an_answer_without_an_end_is_read_up_to_a_bound() -> None:
         with pytest.raises(Unavailable, match=r"chain\.much"):
             await EvmRpc(client, "http://node/").head()
     assert sent <= ANSWER_BYTES_MAX + (2 << 20)
+
+
+HASH, ADDRESS = "0x" + "ab" * 32, "0x" + "cd" * 20
+LOG = {
+    "address": ADDRESS,
+    "topics": [HASH],
+    "data": "0x",
+    "blockNumber": "0x2",
+    "transactionHash": HASH,
+    "logIndex": "0x0",
+}
+RECEIPT = {"transactionHash": HASH, "blockNumber": "0x2", "blockHash": HASH, "status": "0x1", "contractAddress": None}
+SOUND: dict[str, Any] = {
+    "eth_chainId": "0x1",
+    "eth_blockNumber": "0x9",
+    "eth_getTransactionCount": "0x1",
+    "eth_getTransactionReceipt": RECEIPT,
+    "eth_getBlockByNumber": {"number": "0x9", "baseFeePerGas": "0x7"},
+    "eth_maxPriorityFeePerGas": "0x1",
+    "eth_estimateGas": "0x5208",
+    "eth_call": "0x",
+    "eth_getLogs": [LOG],
+}
+
+
+async def ask_everything(answers: dict[str, Any]) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        said = [{"id": one["id"], "result": answers[one["method"]]} for one in json.loads(request.content)]
+        return httpx2.Response(200, json=said)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        node = EvmRpc(client, "http://node/")
+        await node.chain_id()
+        await node.look(bytes(20), [bytes(32)], 2)
+        await node.fees()
+        await node.estimate(bytes(20), b"", b"")
+        await node.call(bytes(20), b"")
+        await node.events([bytes(20)], [bytes(32)], 1, 9)
+
+
+async def test_what_is_sound_is_read() -> None:
+    await ask_everything(SOUND)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        *((method, said) for method in SOUND for said in ([7], "", "-0x1", "0x1_0", "0xzz", True)),
+        *((method, None) for method in SOUND.keys() - {"eth_getTransactionReceipt", "eth_getBlockByNumber"}),
+        *(("eth_getLogs", [{name: each for name, each in LOG.items() if name != left}]) for left in LOG),
+        *(("eth_getLogs", [LOG | {name: "0x0g"}]) for name in LOG),
+        ("eth_getLogs", [LOG | {"address": HASH}]),
+        ("eth_getLogs", [LOG | {"topics": ["0x00"]}]),
+        ("eth_getLogs", [LOG | {"blockNumber": "0x" + "f" * 65}]),
+        *(
+            ("eth_getTransactionReceipt", {name: each for name, each in RECEIPT.items() if name != left})
+            for left in ("transactionHash", "blockHash", "status")
+        ),
+        *(("eth_getTransactionReceipt", RECEIPT | {name: [1]}) for name in RECEIPT),
+        ("eth_getBlockByNumber", {}),
+        ("eth_getBlockByNumber", None),
+        ("eth_getBlockByNumber", {"number": "0x9", "baseFeePerGas": None}),
+    ],
+)
+async def test_what_is_malformed_is_told_in_words(method: str, said: object) -> None:
+    with pytest.raises(Unavailable, match=r"chain\.(malformed|behind)"):
+        await ask_everything(SOUND | {method: said})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": "no"},
+        {"error": None},
+        {"error": {"code": 3, "message": "execution reverted", "data": "0xzz"}},
+        {"error": {"code": [], "message": {}, "data": []}},
+        {"id": []},
+    ],
+)
+async def test_malformed_errors_are_told_in_words(answer: dict[str, Any]) -> None:
+    said = httpx2.Response(200, json=[{"id": 0} | answer])
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: said)) as client:
+        with pytest.raises(FallowError):
+            await EvmRpc(client, "http://node/").head()

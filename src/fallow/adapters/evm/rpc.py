@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,10 @@ BEHIND = ("header not found", "unknown block", "block not found")
 KNOWN = ("already known", "already imported", "alreadyknown", "known transaction")
 NOT_NOW = ("nonce too low", "nonce is too low", "already been used", "underpriced", "less than block base fee")
 """Words by which nodes tell why they take no transaction: geth, reth, nethermind, erigon and anvil share no codes."""
+
+TRY_ANOTHER = "Try again, or use another node of this chain."
+NUMBER, BYTES = re.compile(r"0x[0-9a-fA-F]{1,64}"), re.compile(r"0x(?:[0-9a-fA-F]{2})*")
+ADDRESS_BYTES, HASH_BYTES, WORD_BYTES = 20, 32, 32
 
 Call = tuple[str, list[Any]]
 
@@ -65,7 +70,7 @@ class EvmRpc:
             ("eth_getBlockByNumber", ["latest", False]),
         ]
         final, mined, *receipts, newest = await self._ask_all(asked)
-        if newest is None or _number(newest["number"]) < head:
+        if newest is None or _number(_field(newest, "number")) < head:
             raise Unavailable("chain.behind", "The chain's node is behind another one that answered before.")
         return Seen(head, _number(mined), _number(final), tuple(_receipt(one) for one in receipts))
 
@@ -74,7 +79,7 @@ class EvmRpc:
         block, tip = await self._ask_all(
             [("eth_getBlockByNumber", ["latest", False]), ("eth_maxPriorityFeePerGas", [])]
         )
-        return Fees(_number(block.get("baseFeePerGas", "0x0")), _number(tip))
+        return Fees(_number(_field(block, "baseFeePerGas", "0x0")), _number(tip))
 
     async def estimate(self, sender: bytes, to: bytes, data: bytes) -> int:
         """See the port."""
@@ -112,7 +117,7 @@ class EvmRpc:
             raise Unavailable("chain.refused", f"The chain's node gives no events: {error.message}") from error
         if _number(newest) < last:
             raise Unavailable("chain.behind", "The chain's node is behind another one that answered before.")
-        return [_event(one) for one in found]
+        return [_event(one) for one in _listed(found)]
 
     async def _ask(self, method: str, *params: object) -> Any:  # noqa: ANN401 - any JSON value
         (result,) = await self._ask_all([(method, list(params))])
@@ -126,8 +131,8 @@ class EvmRpc:
         try:
             data = await self._answer(msgspec.json.encode(body))
             listed = msgspec.json.decode(data, type=list[dict[str, Any]])
-            by_id = {one["id"]: one for one in listed}
-            return [_result(by_id[at]) for at in range(len(calls))]
+            by_id = {str(one["id"]): one for one in listed}
+            return [_result(by_id[str(at)]) for at in range(len(calls))]
         except httpx2.HTTPStatusError as error:
             # Its own words name the address, which may hold the key of whoever asks.
             why = f"status {error.response.status_code}"
@@ -155,36 +160,36 @@ def _result(answer: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
     raise _error(answer["error"])
 
 
-def _error(error: dict[str, Any]) -> FallowError:
-    message, data = str(error.get("message", "")), error.get("data")
-    if error.get("code") == REVERTED or "revert" in message:
-        said = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
-        return ContractRefused(said, message)
-    if error.get("code") == LIMIT or any(word in message.lower() for word in BEHIND):
+def _error(error: object) -> FallowError:
+    message, data = str(_field(error, "message", "")), _field(error, "data", None)
+    if _field(error, "code", None) == REVERTED or "revert" in message:
+        return ContractRefused(_bytes(data) if isinstance(data, str) and data.startswith("0x") else b"", message)
+    if _field(error, "code", None) == LIMIT or any(word in message.lower() for word in BEHIND):
         return Unavailable("chain.busy", f"The chain's node does not answer now: {message}.", "Try again.")
     return InvalidInput("chain.refused", message)
 
 
-def _receipt(shape: dict[str, Any] | None) -> Receipt | None:
-    if shape is None or shape.get("blockNumber") is None:
+def _receipt(shape: object) -> Receipt | None:
+    if shape is None or _field(shape, "blockNumber", None) is None:
         return None
+    made = _field(shape, "contractAddress", None)
     return Receipt(
-        transaction=_bytes(shape["transactionHash"]),
-        block=_number(shape["blockNumber"]),
-        block_hash=_bytes(shape["blockHash"]),
-        succeeded=_number(shape["status"]) == 1,
-        contract=_bytes(shape["contractAddress"]) if shape.get("contractAddress") else b"",
+        transaction=_bytes(_field(shape, "transactionHash"), HASH_BYTES),
+        block=_number(_field(shape, "blockNumber")),
+        block_hash=_bytes(_field(shape, "blockHash"), HASH_BYTES),
+        succeeded=_number(_field(shape, "status")) == 1,
+        contract=_bytes(made, ADDRESS_BYTES) if made else b"",
     )
 
 
-def _event(shape: dict[str, Any]) -> Event:
+def _event(shape: object) -> Event:
     return Event(
-        contract=_bytes(shape["address"]),
-        topics=tuple(_bytes(topic) for topic in shape["topics"]),
-        data=_bytes(shape["data"]),
-        block=_number(shape["blockNumber"]),
-        transaction=_bytes(shape["transactionHash"]),
-        place=_number(shape["logIndex"]),
+        contract=_bytes(_field(shape, "address"), ADDRESS_BYTES),
+        topics=tuple(_bytes(topic, WORD_BYTES) for topic in _listed(_field(shape, "topics"))),
+        data=_bytes(_field(shape, "data")),
+        block=_number(_field(shape, "blockNumber")),
+        transaction=_bytes(_field(shape, "transactionHash"), HASH_BYTES),
+        place=_number(_field(shape, "logIndex")),
     )
 
 
@@ -192,9 +197,32 @@ def _hex(raw: bytes) -> str:
     return "0x" + raw.hex()
 
 
-def _number(text: str) -> int:
-    return int(text, 16)
+def _field(shape: object, name: str, *instead: object) -> object:
+    """What an answer says under a name, or what stands there instead of nothing."""
+    if not isinstance(shape, dict):
+        raise _malformed(shape)
+    if name not in shape and not instead:
+        raise Unavailable("chain.malformed", f"The chain's node answers without {name}.", TRY_ANOTHER)
+    return shape.get(name, *instead)
 
 
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text[2:])
+def _listed(said: object) -> list[object]:
+    if not isinstance(said, list):
+        raise _malformed(said)
+    return said
+
+
+def _number(said: object) -> int:
+    if not isinstance(said, str) or not NUMBER.fullmatch(said):
+        raise _malformed(said)
+    return int(said, 16)
+
+
+def _bytes(said: object, size: int | None = None) -> bytes:
+    if not isinstance(said, str) or not BYTES.fullmatch(said) or size not in {None, len(said) // 2 - 1}:
+        raise _malformed(said)
+    return bytes.fromhex(said[2:])
+
+
+def _malformed(said: object) -> Unavailable:
+    return Unavailable("chain.malformed", f"The chain's node answers what is malformed: {said!r:.80}.", TRY_ANOTHER)
