@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.adapters.memory.burn_store import MemoryBurnStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, TooMuch, Unavailable
@@ -157,6 +158,21 @@ async def test_only_feeds_are_heard_and_none_too_often() -> None:
     with pytest.raises(TooMuch, match=r"price\.too_often"):
         await world.tell(0, FAIR)
     assert len((await world.burns.price({})).quotes) == 3  # who is no feed any more has no say
+
+
+class LockedStore(MemoryBurnStore):
+    """Somebody changes the price, and is not done yet."""
+
+    async def oracle(self, tx: Transaction) -> Oracle:
+        """Do not give the price to a second one who would change it."""
+        raise Unavailable("test.locked", f"{tx} would wait.")
+
+
+async def test_whoever_asks_for_the_price_takes_no_lock_that_feeds_and_burns_need() -> None:
+    world = World()
+    world.store = LockedStore()
+    world.burns = world.started()
+    assert (await world.burns.price({})).last_microusd == 0
 
 
 class DyingLedger(MemoryLedger):

@@ -90,3 +90,27 @@ async def test_the_price_is_kept_and_changed_by_one_at_a_time(burns: Stores) -> 
     async with database.transaction() as tx:
         quotes = {feed: Quote(feed, 5, 6, 7) for feed in ("one", "other")}
         assert await store.oracle(tx) == Oracle(quotes, 2)
+
+
+async def test_who_looks_at_the_price_sees_what_was_saved(burns: Stores) -> None:
+    database, store = burns
+    known = Oracle({"feed": Quote("feed", 5, 6, 7)}, 8)
+    async with database.transaction() as tx:
+        assert await store.look(tx) == Oracle()
+        await store.oracle(tx)
+        await store.save(tx, known)
+    async with database.transaction() as tx:
+        assert await store.look(tx) == known
+
+
+async def test_who_looks_at_the_price_waits_for_nobody(postgres_burns: Stores) -> None:
+    """The price is public: whoever asks for it often would otherwise keep feeds and burns waiting, one by one."""
+    database, store = postgres_burns
+    async with database.transaction() as changing:
+        known = await store.oracle(changing)
+        async with asyncio.timeout(10), database.transaction() as tx:
+            assert await store.look(tx) == known
+    async with database.transaction() as looking:
+        await store.look(looking)
+        async with asyncio.timeout(10), database.transaction() as tx:
+            await store.save(tx, await store.oracle(tx))

@@ -34,6 +34,10 @@ class BurnStore(Protocol):
         """How many wait."""
         ...
 
+    async def look(self, tx: Transaction) -> Oracle:
+        """What is known of the price. Whoever looks waits for nobody, and lets nobody wait."""
+        ...
+
     async def oracle(self, tx: Transaction) -> Oracle:
         """What is known of the price; nobody else changes it until the transaction ends."""
         ...

@@ -44,10 +44,14 @@ class MemoryBurnStore:
         memory_transaction(tx)
         return len(self._waiting)
 
-    async def oracle(self, tx: Transaction) -> Oracle:
-        """What is known of the price."""
+    async def look(self, tx: Transaction) -> Oracle:
+        """What is known of the price, for whoever does not change it."""
         memory_transaction(tx)
         return self._oracle.get("one", Oracle())
+
+    async def oracle(self, tx: Transaction) -> Oracle:
+        """What is known of the price."""
+        return await self.look(tx)
 
     async def save(self, tx: Transaction, oracle: Oracle) -> None:
         """Write it over its older version."""

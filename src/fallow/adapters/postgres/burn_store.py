@@ -43,6 +43,11 @@ class PostgresBurnStore:
         (row,) = await tx.fetch("SELECT count(*) AS waiting FROM settle.burn")
         return int(row["waiting"])
 
+    async def look(self, tx: Transaction) -> Oracle:
+        """What is known of the price, for whoever does not change it."""
+        rows = await tx.fetch("SELECT doc FROM settle.oracle")
+        return msgspec.msgpack.decode(rows[0]["doc"], type=Oracle) if rows else Oracle()
+
     async def oracle(self, tx: Transaction) -> Oracle:
         """What is known of the price."""
         await tx.execute("INSERT INTO settle.oracle (doc) VALUES ($1) ON CONFLICT DO NOTHING", NEW)

@@ -138,7 +138,7 @@ class Burns:
     async def price(self, _: dict[str, str]) -> PriceView:
         """Show the price, or why there is none."""
         async with self._database.transaction() as tx:
-            return await self._view(tx, await self._oracle(tx))
+            return await self._view(tx, self._heard(await self._store.look(tx)))
 
     async def credit(self) -> int:
         """Credit what waits, if there is a price; returns how many burns that were.
@@ -173,8 +173,11 @@ class Burns:
         return [each for each, result in zip(burns, results, strict=True) if result is Result.OK]
 
     async def _oracle(self, tx: Transaction) -> Oracle:
+        """The price, to change it or to credit at it: nobody else changes it before that is done."""
+        return self._heard(await self._store.oracle(tx))
+
+    def _heard(self, oracle: Oracle) -> Oracle:
         """What those say who are feeds now."""
-        oracle = await self._store.oracle(tx)
         return Oracle({feed: quote for feed, quote in oracle.quotes.items() if feed in self._feeds}, oracle.held)
 
     async def _record(self, tx: Transaction, at: int, *bodies: Body) -> None:
