@@ -43,11 +43,23 @@ async def test_the_latest_word_of_an_account_stays(payees: Stores) -> None:
     first = Payee(ONE, ONE, TWO, 1 << 45, 100)
     async with database.transaction() as tx:
         assert await store.payee(tx, ONE) is None
-        assert await store.put(tx, first)
+        assert await store.put(tx, first, 0, 0)
     async with database.transaction() as tx:
-        assert not await store.put(tx, first._replace(pending=ONE))
-        assert not await store.put(tx, first._replace(signed_at_s=99))
+        assert not await store.put(tx, first._replace(pending=ONE), 0, 0)
+        assert not await store.put(tx, first._replace(signed_at_s=99), 0, 0)
         assert await store.payee(tx, ONE) == first
-        assert await store.put(tx, Payee(ONE, TWO, signed_at_s=101))
+        assert await store.put(tx, Payee(ONE, TWO, signed_at_s=101), 0, 0)
         assert await store.payee(tx, ONE) == Payee(ONE, TWO, signed_at_s=101)
         assert await store.payee(tx, TWO) is None
+
+
+async def test_words_are_counted_one_by_one(payees: Stores) -> None:
+    """Of two that come at once, one would not be counted."""
+    database, store = payees
+    async with database.transaction() as tx:
+        assert await store.spent(tx, ONE) == 0
+        assert await store.put(tx, Payee(ONE, TWO, signed_at_s=1), 0, 1 << 45)
+        assert not await store.put(tx, Payee(ONE, TWO, signed_at_s=2), 0, 1 << 46)
+        assert await store.spent(tx, ONE) == 1 << 45
+        assert await store.put(tx, Payee(ONE, TWO, signed_at_s=3), 1 << 45, 1 << 46)
+        assert await store.spent(tx, ONE) == 1 << 46

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from coincurve import PrivateKey
@@ -23,10 +24,10 @@ from fallow.domain.epochs.state import NOTHING, State, read_state, write_state
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.facts import AccountPayout, CreditWithdrawn
 from fallow.domain.identity import address_text
-from fallow.domain.payees import DELAY_MS, FRESH_MS, Payee, at, changed, payout_text
+from fallow.domain.payees import DELAY_MS, FRESH_MS, WORDS_A_DAY, Payee, at, changed, payout_text
 from fallow.domain.wallets import address_of, sign_text, signer_of_digest
 from fallow.services.registry.custody import Custody
-from fallow.services.registry.payees import PAUSE_S, Payees
+from fallow.services.registry.payees import Payees
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.epoch_world import ACCOUNTS, COIN, KEYS, METERINGS, NODES, enrolled, filed, finished, settled
 from tests.faulty_database import FaultyDatabase
@@ -234,17 +235,42 @@ async def test_who_has_not_signed_is_refused_and_nothing_is_recorded(door: Door)
     assert not door.decisions.waiting
 
 
-async def test_an_account_speaks_once_a_minute(door: Door) -> None:
+async def test_a_word_counts_once(door: Door) -> None:
     word = door.signed(SAFE)
     await door.payees.payout(word)
     with pytest.raises(Conflict):
         await door.payees.payout(word)
-    await door.clock.advance(1)
-    with pytest.raises(TooMuch):
-        await door.payees.payout(door.signed(THIEF))
-    await door.clock.advance(PAUSE_S)
-    assert not (await door.payees.payout(door.signed(ACCOUNTS[0]))).pending
-    assert len(door.decisions.waiting) == 2
+    assert len(door.decisions.waiting) == 1
+
+
+async def _words(door: Door, *targets: bytes, hours: int = 0) -> int:
+    """Say these, a second after one another, and then wait; returns how many were taken."""
+    before = len(door.decisions.waiting)
+    for to in targets:
+        await door.clock.advance(1)
+        with suppress(TooMuch):
+            await door.payees.payout(door.signed(to))
+    await door.clock.advance(hours * 3600)
+    return len(door.decisions.waiting) - before
+
+
+async def test_an_account_makes_few_records_a_day(door: Door) -> None:
+    """Each is kept for ever, and nobody pays for it."""
+    every_hour = [await _words(door, *[SAFE, THIEF] * 20, hours=1) for _ in range(24 * 5)]
+    assert every_hour[0] == WORDS_A_DAY
+    assert sum(every_hour) <= 6 * WORDS_A_DAY
+    assert sum(every_hour[-24:]) == WORDS_A_DAY
+
+
+async def test_to_say_again_what_holds_counts_as_well(door: Door) -> None:
+    assert await _words(door, *[ACCOUNTS[0]] * 20) == WORDS_A_DAY
+
+
+async def test_a_thief_who_says_all_words_of_a_day_keeps_nobody_from_taking_the_last_one_back(door: Door) -> None:
+    assert await _words(door, *[THIEF] * 20) == WORDS_A_DAY
+    assert await _words(door, *[ACCOUNTS[0]] * 20) == 1
+    view = await door.payees.payee(AccountRef(account=address_text(ACCOUNTS[0])))
+    assert (view.paid_to, view.pending) == (address_text(ACCOUNTS[0]), "")
 
 
 async def test_the_network_signs_for_the_accounts_whose_keys_it_has(door: Door) -> None:

@@ -14,6 +14,10 @@ DELAY_MS: Final = 72 * 3_600_000
 FRESH_MS: Final = 24 * 3_600_000
 """So far from its own time a signature counts: one that was never sent is worth nothing later."""
 
+DAY_MS: Final = 24 * 3_600_000
+WORDS_A_DAY: Final = 8
+"""Each word is a record for ever. Only what takes back a change that waits is not counted."""
+
 
 class Payee(NamedTuple):
     """To whom `account` is paid: `paid_to`, and `pending` from `effective_at` on (milliseconds since 1970).
@@ -65,3 +69,12 @@ def at(payee: Payee, now_ms: int) -> Payee:
     if not payee.pending or now_ms < payee.effective_at:
         return payee
     return payee._replace(paid_to=payee.pending, pending=b"", effective_at=0)
+
+
+def spaced(spent_ms: int, now_ms: int) -> int | None:
+    """Count a word of an account, of which there are `WORDS_A_DAY` at once, and then as many a day.
+
+    `spent_ms` says from when on all of them may be said again; the new one is returned, or None: it is one too many.
+    """
+    after = max(spent_ms, now_ms) + DAY_MS // WORDS_A_DAY
+    return after if after <= now_ms + DAY_MS else None

@@ -15,6 +15,13 @@ class PayeeStore(Protocol):
         """The latest word of an account."""
         ...
 
-    async def put(self, tx: Transaction, payee: Payee) -> bool:
-        """Keep an account's word, unless one that is as late is there; whether it was kept."""
+    async def spent(self, tx: Transaction, account: bytes) -> int:
+        """What was kept with it, of `fallow.domain.payees.spaced`; 0 where there is none."""
+        ...
+
+    async def put(self, tx: Transaction, payee: Payee, before_ms: int, spent_ms: int) -> bool:
+        """Keep an account's word; whether it was kept.
+
+        Not where one that is as late is there, nor where `spent` is not `before_ms` any more.
+        """
         ...

@@ -17,13 +17,20 @@ class PostgresPayeeStore:
         )
         return Payee(*rows[0].values()) if rows else None
 
-    async def put(self, tx: Transaction, payee: Payee) -> bool:
+    async def spent(self, tx: Transaction, account: bytes) -> int:
+        """What was kept with it."""
+        rows = await tx.fetch("SELECT spent_ms FROM registry.payee WHERE account = $1", account)
+        return int(rows[0]["spent_ms"]) if rows else 0
+
+    async def put(self, tx: Transaction, payee: Payee, before_ms: int, spent_ms: int) -> bool:
         """Keep an account's word."""
         rows = await tx.fetch(
-            "INSERT INTO registry.payee AS p (account, paid_to, pending, effective_at, signed_at_s)"
-            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (account)"
-            " DO UPDATE SET paid_to = $2, pending = $3, effective_at = $4, signed_at_s = $5 WHERE p.signed_at_s < $5"
-            " RETURNING account",
+            "INSERT INTO registry.payee AS p (account, paid_to, pending, effective_at, signed_at_s, spent_ms)"
+            " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account) DO UPDATE"
+            " SET paid_to = $2, pending = $3, effective_at = $4, signed_at_s = $5, spent_ms = $6"
+            " WHERE p.signed_at_s < $5 AND p.spent_ms = $7 RETURNING account",
             *payee,
+            spent_ms,
+            before_ms,
         )
         return bool(rows)

@@ -12,7 +12,7 @@ from fallow.domain.epochs.quorum import Domain
 from fallow.domain.errors import Conflict, NotAllowed, NotFound, TooMuch
 from fallow.domain.facts import AccountPayout
 from fallow.domain.identity import address, address_text
-from fallow.domain.payees import Payee, at, changed, payout_text
+from fallow.domain.payees import WORDS_A_DAY, Payee, at, changed, payout_text, spaced
 from fallow.domain.views import PayeeView, RedirectionView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -24,8 +24,6 @@ from fallow.ports.rpc import serve
 from fallow.services.registry.custody import Custody
 
 QUEUE = "registry"
-PAUSE_S = 60
-"""Between two words of one account: each is a record for ever."""
 
 
 class Payees:
@@ -74,7 +72,7 @@ class Payees:
             NotFound: nobody here has this account.
             NotAllowed: the account has not signed it, and keeps its own key.
             Conflict: it has signed as late or later before.
-            TooMuch: it has just signed something else.
+            TooMuch: it has said so many words today. What takes a change back that waits is none of them.
             InvalidInput: see `changed`.
         """
         account, to, now = address(request.account), address(request.to), self._clock.now_ms()
@@ -85,9 +83,10 @@ class Payees:
                 signed_at_s = now // 1000
                 signature = await self._signed(tx, account, to, signed_at_s)
             after = changed(before, self._net, to, signed_at_s, signature, now)
-            if signed_at_s - before.signed_at_s < PAUSE_S:
-                raise TooMuch("payout.too_often", "The account has signed another word a moment ago.", "Wait a minute.")
-            if not await self._store.put(tx, after):
+            spent_ms = await self._store.spent(tx, account)
+            takes_back = at(before, now).pending and not after.pending
+            then_ms = spent_ms if takes_back else _counted(spent_ms, now)
+            if not await self._store.put(tx, after, spent_ms, then_ms):
                 raise Conflict(
                     "payout.replayed", "The account has just signed something else.", "Look, and sign again."
                 )
@@ -148,6 +147,17 @@ class Payees:
         if index is None:
             raise NotAllowed("payout.own_key", "This account keeps its own key.", "Sign with it: --key FILE")
         return index
+
+
+def _counted(spent_ms: int, now_ms: int) -> int:
+    after = spaced(spent_ms, now_ms)
+    if after is None:
+        raise TooMuch(
+            "payout.too_often",
+            f"An account says at most {WORDS_A_DAY} times a day where its earnings go.",
+            "Wait some hours. A change that waits is taken back at any time: name the address that is paid now.",
+        )
+    return after
 
 
 def _view(payee: Payee) -> PayeeView:
