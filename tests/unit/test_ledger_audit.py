@@ -28,7 +28,7 @@ from fallow.domain.records import Body, make_record
 from fallow.domain.views import AuditView
 from fallow.services.settle import audits
 from fallow.services.settle.audit import Audit, Sources
-from fallow.services.settle.audit_chain import ChainPlace
+from fallow.services.settle.audit_chain import ChainMoney
 from fallow.services.settle.audits import Audits
 from fallow.services.settle.chain_events import ChainEvents
 from fallow.services.settle.recorded import Recorded
@@ -82,7 +82,7 @@ class AuditWorld(MoneyWorld):
             burns=MemoryBurnStore(),
             decisions=self.decisions,
         )
-        self.place = ChainPlace(self.chain, CONTRACTS, COIN, FIRST_BLOCK) if with_chain else None
+        self.place = ChainMoney(self.chain, CONTRACTS, COIN, FIRST_BLOCK) if with_chain else None
         self.folder, self.run_items = folder, run_items
 
     @property

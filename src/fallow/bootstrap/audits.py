@@ -21,7 +21,7 @@ from fallow.bootstrap.place import Place
 from fallow.bootstrap.settling import open_archive
 from fallow.domain.identity import address
 from fallow.services.settle.audit import Audit, Sources
-from fallow.services.settle.audit_chain import ChainPlace
+from fallow.services.settle.audit_chain import ChainMoney
 from fallow.services.settle.audits import Audits
 from fallow.services.settle.recorded import Recorded
 
@@ -50,9 +50,9 @@ async def auditing(ground: Ground, data: Path) -> AsyncIterator[None]:
         yield
 
 
-async def _chain(stack: AsyncExitStack, data: Path, place: Place) -> ChainPlace | None:
+async def _chain(stack: AsyncExitStack, data: Path, place: Place) -> ChainMoney | None:
     contracts = await asyncio.to_thread(read_contracts, data) if place.chain else None
     if contracts is None:
         return None
     chain = await stack.enter_async_context(own_chain(place))
-    return ChainPlace(chain, addresses_of(contracts), address(contracts.settlement), contracts.block)
+    return ChainMoney(chain, addresses_of(contracts), address(contracts.settlement), contracts.block)

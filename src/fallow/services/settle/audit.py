@@ -27,7 +27,7 @@ from fallow.ports.ledger import Ledger
 from fallow.ports.payout_store import PayoutStore
 from fallow.services.settle.audit_archive import ArchiveSide, Due
 from fallow.services.settle.audit_books import ISSUER, Books, books
-from fallow.services.settle.audit_chain import ChainPlace, ChainSide
+from fallow.services.settle.audit_chain import ChainMoney, ChainSide
 from fallow.services.settle.recorded import Recorded
 from fallow.services.settle.sorting import RUN_ITEMS
 
@@ -48,7 +48,7 @@ class Sources(NamedTuple):
     recorded: Recorded
     archive: Archive
     network_key: bytes
-    chain: ChainPlace | None
+    chain: ChainMoney | None
 
 
 class Findings:
@@ -173,7 +173,7 @@ def _overdrawn(kept: Books, archive: ArchiveSide, last: Closed) -> list[Differen
         return [Difference(code="archive.damaged", subject=f"epoch {last.epoch}", detail=error.message)]
 
 
-def _short(kept: Books, chain: ChainPlace, claimed: int, held: int) -> list[Difference]:
+def _short(kept: Books, chain: ChainMoney, claimed: int, held: int) -> list[Difference]:
     """Less than there must be. What strangers sent there without a deposit is nobody's credit, and no difference."""
     deposited = sum(item.amount for item in kept.deposited if item.due)
     if held >= deposited - claimed:

@@ -16,7 +16,7 @@ from fallow.services.settle.audit_books import Books, Said, event_item
 from fallow.services.settle.chain_events import BLOCKS_MAX
 
 
-class ChainPlace(NamedTuple):
+class ChainMoney(NamedTuple):
     """Where a network's money lies: its contracts by name, the settlement asset, and the block that they began in."""
 
     chain: Chain
@@ -28,7 +28,7 @@ class ChainPlace(NamedTuple):
 class ChainSide:
     """Reads the events of the contracts into the books."""
 
-    def __init__(self, place: ChainPlace, books: Books) -> None:
+    def __init__(self, place: ChainMoney, books: Books) -> None:
         self._place = place
         self._names = {contract: name for name, contract in place.contracts.items()}
         self._books = books
