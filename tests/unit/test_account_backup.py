@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
+import os
 from pathlib import Path
 
 import pytest
 from coincurve import PrivateKey
 
 from fallow.adapters.keystore import opened
+from fallow.bootstrap.account_key import back_up, draw_key, restored
 from fallow.cli import main
-from fallow.domain.errors import FallowError, InvalidInput, NotAllowed
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.wallets import address_of
 
 # The test vector of the format's own page (Web3 Secret Storage Definition), with scrypt.
@@ -133,3 +136,33 @@ def test_errors_have_codes(data: bytes) -> None:
     with pytest.raises(FallowError) as raised:
         opened(data, "x")
     assert raised.value.code == "keystore.malformed"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_key_that_the_disk_does_not_take_leaves_no_file(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a key would be in the way of the next try, and pass for a whole one in a list of files."""
+    key, backup = tmp_path / "key", tmp_path / "backup.json"
+    draw_key(key)
+
+    def full(_: int) -> None:
+        raise error
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        kind = Unavailable if isinstance(error, OSError) else type(error)
+        with pytest.raises(kind):
+            draw_key(tmp_path / "other")
+        with pytest.raises(kind):
+            back_up(key, backup, "correct horse battery")
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+    assert back_up(key, backup, "correct horse battery") == restored(
+        backup, tmp_path / "other", "correct horse battery"
+    )
+
+
+def test_a_place_where_no_file_can_be_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match=r"account\.key_not_written"):
+        draw_key(tmp_path / "file" / "key")

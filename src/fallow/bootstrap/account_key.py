@@ -12,7 +12,7 @@ from coincurve import PrivateKey
 
 from fallow.adapters.keystore import opened, sealed
 from fallow.adapters.signer import FileSigner, read_key
-from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.wallets import address_of, text_digest
 
 BACKUP_BYTES_MAX = 1 << 16
@@ -44,7 +44,7 @@ def draw_key(path: Path) -> bytes:
     """Draw a key into a new file; returns its account.
 
     Raises:
-        Conflict: there is a file already.
+        Conflict, Unavailable: there is a file already, or the disk takes none.
     """
     return _keep(path, PrivateKey(secrets.token_bytes(32)))
 
@@ -54,6 +54,7 @@ def back_up(path: Path, backup: Path, passphrase: str) -> bytes:
 
     Raises:
         Conflict: there is a file already, or what was written does not open.
+        Unavailable: the disk takes no file.
         FallowError: as `account_signer`.
     """
     key = read_key(path)
@@ -69,6 +70,7 @@ def restored(backup: Path, path: Path, passphrase: str) -> bytes:
     Raises:
         NotFound: there is no backup.
         Conflict: there is a key already.
+        Unavailable: the disk takes no file.
         InvalidInput, NotAllowed: as `fallow.adapters.keystore.opened`.
     """
     try:
@@ -88,13 +90,37 @@ def _keep(path: Path, key: PrivateKey) -> bytes:
 
 
 def _create(path: Path, data: bytes) -> None:
-    """Write a file that nobody else can read, and that was not there."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Write a file that nobody else can read, and that was not there. What cannot be written whole is not left there.
+
+    Raises:
+        Conflict: there is a file already.
+        Unavailable: the disk does not take it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _not_written(path, error) from error
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError as error:
         raise Conflict("account.key_exists", f"There is a file {path} already.", "Name another one.") from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+    except BaseException as error:
+        path.unlink()
+        if isinstance(error, OSError):
+            raise _not_written(path, error) from error
+        raise
+
+
+def _not_written(path: Path, error: OSError) -> Unavailable:
+    return Unavailable(
+        "account.key_not_written",
+        f"{path} could not be written: {error.strerror}.",
+        "Make room, or name another place.",
+    )
