@@ -30,7 +30,7 @@ from nacl.signing import VerifyKey
 from sha3 import keccak_256
 
 Map = dict[str, Any]
-SMALL_MAX = 1 << 20
+SMALL_MAX, WAITS_MAX = 1 << 20, 60
 CLAIMED = "claimed(address,address)"
 HALF_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141 // 2
 ROOT_TYPE = b"Root(uint64 epoch,uint64 revision,bytes32 root,uint96 settlementTotal,uint96 tokenTotal,bytes32 archive)"
@@ -73,12 +73,12 @@ class Source:
             with Path(self._base, name).open("rb") as file:
                 yield from iter(lambda: file.read(1 << 20), b"")
             return
-        with httpx2.stream("GET", f"{self._base}/{name}", timeout=60) as answer:
-            if answer.status_code != httpx2.codes.TOO_MANY_REQUESTS:
-                yield from answer.raise_for_status().iter_bytes()
-                return
-        time.sleep(1)  # the network bounds what one line asks for
-        yield from self.chunks(name)
+        for waits_left in reversed(range(WAITS_MAX + 1)):
+            with httpx2.stream("GET", f"{self._base}/{name}", timeout=60) as answer:
+                if answer.status_code != httpx2.codes.TOO_MANY_REQUESTS or not waits_left:
+                    yield from answer.raise_for_status().iter_bytes()
+                    return
+            time.sleep(1)  # the network bounds what one line asks for
 
     def small(self, name: str) -> bytes:
         """A small file at once."""

@@ -64,6 +64,13 @@ def test_the_verifier_asks_again_for_every_file(waited: list[float]) -> None:
     assert len(waited) == len(asked)
 
 
+def test_the_verifier_does_not_ask_for_ever(waited: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(answering(lambda *_: (BUSY, b"{}"))) as url:
+        assert verify_epoch.main([url, "1", "--key", NETWORK_KEY.hex()]) == 1
+    assert len(waited) == verify_epoch.WAITS_MAX
+    assert "429" in "".join(capsys.readouterr())
+
+
 class _Endless(BaseHTTPRequestHandler):
     """Says blanks for as long as somebody listens."""
 
