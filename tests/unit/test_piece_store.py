@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,6 +79,37 @@ def test_what_did_not_come_whole_or_came_altered_is_not_there(store: PieceStore)
     before = store.used_bytes
     put(store, 1, b"abc")
     assert store.used_bytes <= before + 32768
+
+
+def _beside_a_read(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Let something happen once, after a read has found its piece's place and before it reads there."""
+    still, read = [happens], os.pread
+
+    def pread(handle: int, size: int, at: int) -> bytes:
+        if still:
+            still.pop()()
+        return read(handle, size, at)
+
+    monkeypatch.setattr(os, "pread", pread)
+
+
+def test_a_piece_that_is_purged_beside_a_read_is_not_there(store: PieceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, 1, b"secret")
+    _beside_a_read(monkeypatch, lambda: store.purge([piece_id(1)]))
+    with pytest.raises(NotFound):
+        store.read(piece_id(1), 0, 6)
+
+
+def test_a_piece_that_is_purged_and_comes_anew_beside_a_read_is_the_new_one(
+    store: PieceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def anew() -> None:
+        store.purge([piece_id(1)])
+        put(store, 1, b"public")
+
+    put(store, 1, b"secret")
+    _beside_a_read(monkeypatch, anew)
+    assert store.read(piece_id(1), 0, 6) == b"public"
 
 
 def test_a_piece_comes_once(store: PieceStore) -> None:

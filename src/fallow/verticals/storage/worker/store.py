@@ -121,11 +121,19 @@ class PieceStore:
             NotFound: `storage.no_piece`: it is not here, or is in the trash.
             Unavailable: `storage.disk_failing`.
         """
-        with self._lock:
-            row = self._here(piece)
-            handle = self._opened(row.log, os.O_RDONLY)
+        while True:
+            with self._lock:
+                row = self._here(piece)
+                handle = self._opened(row.log, os.O_RDONLY)
+            found = self._read(handle, row, start, stop)
+            with self._lock:
+                if self._here(piece) == row:
+                    return found
+            # It was moved meanwhile, or purged and brought anew: what was read may be what purging wrote over it.
+
+    def _read(self, handle: int, row: Row, start: int, stop: int) -> bytes:
+        wanted = min(stop, row.length) - min(start, row.length)
         try:
-            wanted = min(stop, row.length) - min(start, row.length)
             found = os.pread(handle, wanted, row.start + start)
         except OSError as error:
             raise self.broke(error) from error
