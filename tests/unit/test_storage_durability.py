@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from bench import durability
 from bench._churn import Churning, Troubles, losses_of_one
 from fallow.verticals.storage.core.durability import (
     Churn,
@@ -58,6 +59,11 @@ def test_simulated_losses_are_the_formulas() -> None:
     expected = years * LAB.annual_loss(churn)
     lost = losses_of_one(LAB, churn, years, 365.0, random.Random(5))
     assert abs(lost - expected) < 4 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize(("lost", "agrees"), [(0, False), (49, False), (50, True), (140, True), (141, False)])
+def test_a_count_far_below_the_formulas_is_no_agreement_either(lost: int, agrees: bool) -> None:
+    assert durability.agree(lost, 100.0) is agrees
 
 
 def test_a_segment_that_is_spread_outlives_what_owners_take_along() -> None:
