@@ -34,6 +34,7 @@ pytestmark = pytest.mark.xdist_group("console")
 
 EPOCH = 7
 RPC = "https://rpc.example"
+FALSE_PROOF = {"asset": f"0x{SETTLEMENT.hex()}", "cumulative": "5", "proof": [f"0x{'ab' * 32}"]}
 OWED = [Leaf(bytes([n]) * 20, SETTLEMENT, n * 1_250_000) for n in range(1, 6)]
 HOSTILE = "<img src=x onerror=\"document.title='stolen'\">\u202e</td><script>document.title='stolen'</script>"
 
@@ -210,7 +211,94 @@ async def test_of_very_many_leaves_one_is_proven_by_its_way_to_the_root(explored
         await expect(page.get_by_text("It is owed 0.05 USD in all")).to_be_visible()
         await expect(page.get_by_text(re.compile("1[67] hashes lead from this account's leaf"))).to_be_visible()
         await check(page, b"\xee" * 20)
+        await expect(page.get_by_text("only the file of all leaves shows")).to_be_visible()
+        await expect(page.get_by_text("owed nothing")).to_have_count(0)
+        await page.route("**/proofs/*", lambda route: route.fulfill(json=[FALSE_PROOF]))
+        await check(page, b"\xee" * 20)
+        await expect(page.get_by_text("The way that the gateway gave")).to_be_visible()
         await expect(page.get_by_text("It does not hold.")).to_be_visible()
+        await expect(page.get_by_text("owed nothing")).to_have_count(0)
+
+
+async def test_an_account_in_capitals_that_are_its_checksum_is_the_same_account(explored: Explored) -> None:
+    network, url = explored
+    account = bytes.fromhex("ab" * 20)
+    many = sorted([Leaf(account, SETTLEMENT, 50_000), *(Leaf(n.to_bytes(20), SETTLEMENT, n) for n in range(1, 90_001))])
+    for name, data in (ClosedEpoch(epoch=EPOCH, leaves=many).files | {"tree": tree_over(many)}).items():
+        network.archive.put(path_of(EPOCH, name), data)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto(f"/epochs/{EPOCH}")
+        await page.get_by_label("Account (0x").fill("0x" + "aB" * 20)
+        await page.get_by_role("button", name="Verify", exact=True).click()
+        await expect(page.get_by_text("It is owed 0.05 USD in all")).to_be_visible()
+
+
+async def test_of_an_epoch_that_owes_nobody_anything_the_page_says_so(explored: Explored) -> None:
+    """Such an epoch names no leaves at all."""
+    network, url = explored
+    for name, data in ClosedEpoch(epoch=EPOCH, leaves=[], files=[]).files.items():
+        network.archive.put(path_of(EPOCH, name), data)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto(f"/epochs/{EPOCH}")
+        await check(page, b"\xee" * 20)
+        await expect(page.get_by_text("by this epoch it is owed nothing")).to_be_visible()
+
+
+async def test_what_a_node_earned_is_nothing_only_where_its_lines_were_read(explored: Explored) -> None:
+    network, url = explored
+    line = Line("compute", Node(1).id, OWED[0].account, 10, 500_000, *_amounts(OWED[0]), [], [], [])
+    others = [line._replace(node=n.to_bytes(32)) for n in range(40_000)]
+    network.nodes = [node_view("02" * 32, ""), node_view(Node(1).id.hex(), "")]
+    for epoch, lines in ((EPOCH, others), (EPOCH + 1, [line])):
+        closed = ClosedEpoch(epoch=epoch, leaves=OWED, more={"lines": write_lines(lines)})
+        for name, data in closed.files.items():
+            network.archive.put(path_of(epoch, name), data)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto(f"/nodes/{Node(1).id.hex()}")
+        await expect(page.get_by_text("Epoch 7: what it earned there was not read.")).to_be_visible()
+        await expect(page.get_by_role("link", name=str(EPOCH + 1), exact=True)).to_be_visible()
+        await page.goto(f"/nodes/{'02' * 32}")
+        await expect(page.get_by_text("Epoch 7: what it earned there was not read.")).to_be_visible()
+        await expect(page.get_by_text("Nothing in the latest epochs.")).to_have_count(0)
+
+
+async def test_a_first_page_of_machines_that_was_cut_short_is_not_taken_for_all_of_them(explored: Explored) -> None:
+    network, url = explored
+    whole = [node_view(f"{n:02x}" * 32, "") for n in range(1, 8)]
+
+    async def cut(route: Route) -> None:
+        """Answer with at most three, as a gateway does whose machines have much to say."""
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json=(await answer.json())[:3])
+
+    network.nodes = whole
+    async with browser() as running, tab(running, url) as page:
+        await page.route("**/v1/nodes?*", cut)
+        await page.goto("/nodes")
+        rows = page.locator("tbody tr")
+        await expect(rows).to_have_count(3)
+        for count in (6, 7):
+            await page.get_by_role("button", name="Show more").click()
+            await expect(rows).to_have_count(count)
+        await page.get_by_role("button", name="Show more").click()
+        await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+        network.nodes = whole[:3]
+        await page.reload()
+        await expect(rows).to_have_count(3)
+        await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+
+
+async def test_a_page_says_that_it_tries_again_only_where_it_does(explored: Explored) -> None:
+    async with browser() as running, tab(running, explored.url) as page:
+        filled(explored.network)
+        await page.goto("/epochs")
+        await expect(page.get_by_role("link", name=str(EPOCH), exact=True)).to_be_visible()
+        await page.route("**/v1/**", lambda route: route.abort())
+        await page.get_by_role("link", name=str(EPOCH), exact=True).click()
+        await expect(page.get_by_text("Ask again in a moment.")).to_be_visible()
+        await expect(page.get_by_text("It tries again by itself.")).to_have_count(0)
+        await page.get_by_role("link", name="Nodes").click()
+        await expect(page.get_by_text("It tries again by itself.")).to_be_visible()
 
 
 @pytest.mark.parametrize("lie", ["leaves", "statement", "quorum"])

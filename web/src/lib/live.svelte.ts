@@ -7,11 +7,14 @@ export class Live<T> {
   /** When the value was got last, in milliseconds since 1970. */
   at = $state(0);
 
+  /** Whether it is asked for again without the reader's doing. */
+  readonly again: boolean;
   readonly #load: () => Promise<T>;
   #round = 0;
 
-  constructor(load: () => Promise<T>) {
+  constructor(load: () => Promise<T>, again = false) {
     this.#load = load;
+    this.again = again;
   }
 
   /** Asks now. What is there stays until an answer is. */
@@ -33,7 +36,7 @@ export class Live<T> {
 
 /** Keeps it fresh for as long as the component is there; a page that nobody sees asks nothing. */
 export function live<T>(load: () => Promise<T>, everyMs = 0): Live<T> {
-  const made = new Live(load);
+  const made = new Live(load, everyMs > 0);
   $effect(() => {
     void made.refresh();
     if (!everyMs) return;

@@ -16,6 +16,8 @@ export interface Line {
 
 type Row = [string, Uint8Array, Uint8Array, number | bigint, number | bigint, Uint8Array, Uint8Array, unknown, Line["verdicts"]];
 
+/** Of a longer file pages say so, and do not load it. */
+export const LINES_BYTES_MAX = 4 << 20;
 const LENGTH_BYTES = 4;
 
 /** Reads the file `lines`: pieces of CBOR, each behind four bytes of length. */

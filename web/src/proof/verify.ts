@@ -17,6 +17,8 @@ export interface Step {
   ok: boolean;
   /** What was needed for it could not be had: it neither holds nor fails. */
   unchecked?: boolean;
+  /** Which sentence says why it does not hold, where that is not the step's own. */
+  fault?: "proof" | "noProof";
   /** Numbers and names for the step's sentence. */
   told: Record<string, string | number>;
 }
@@ -69,12 +71,18 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
     const { said, hash } = await statement(asked.epoch, asked.network);
     done({ what, ok: true, told: { key: asked.network.public_key, net: said.net } });
     what = "leaves";
-    const [ways, count] = await waysOf(said, asked.account);
-    done({ what, ok: true, told: { count } });
+    const account = asked.account.toLowerCase();
+    const { ways, count, given } = await waysOf(said, account);
+    done({ what, ok: true, told: given ? { given: "yes" } : { count } });
     what = "root";
+    if (given && !ways.length) {
+      done({ what, ok: false, unchecked: true, fault: "noProof", told: {} });
+      return { ...failed, unchecked: true };
+    }
     const proven = ways.length > 0 && ways.every(({ leaf, way }) => proves(said.root, leaf, way));
     const hashes = Math.max(...ways.map(({ way }) => way.length));
-    if (!done({ what, ok: proven, told: { root: hex(said.root), hashes } })) return failed;
+    const fault: Pick<Step, "fault"> = given ? { fault: "proof" } : {};
+    if (!done({ what, ok: proven, ...fault, told: { root: hex(said.root), hashes } })) return failed;
     const owed = ways.map(({ leaf }) => ({ asset: `0x${hex(leaf.asset)}`, amount: amount(leaf.cumulative) }));
     what = "votes";
     const voted = await votes(said, hash, asked.operator);
@@ -99,25 +107,34 @@ interface Way {
   way: Uint8Array[];
 }
 
+interface Ways {
+  ways: Way[];
+  /** How many leaves were read. */
+  count: number;
+  /** These are the gateway's proofs: that there are no others they do not show. */
+  given: boolean;
+}
+
 /**
  * An account's leaves with their ways to the root: from the file of all leaves, which also shows that there are no
- * others, or from the gateway's proofs where a browser should not load that many. With it the number of leaves that
- * were read; 0 stands for proofs. Raises Failed or Broken.
+ * others, or from the gateway's proofs where a browser should not load that many. Raises Failed or Broken.
  */
-async function waysOf(said: Statement, account: string): Promise<[Way[], number]> {
+async function waysOf(said: Statement, account: string): Promise<Ways> {
   const named = said.files.find((one) => one.name === "leaves");
-  if ((named?.size ?? 0) > LEAVES_BYTES_MAX) return [await given(said.epoch, account), 0];
+  if (!named) return { ways: [], count: 0, given: false };
+  if (named.size > LEAVES_BYTES_MAX) return { ways: await proofs(said.epoch, account), count: 0, given: true };
   const data = await file(said.epoch, "leaves", LEAVES_BYTES_MAX);
   check(said, "leaves", data);
   const all = leaves(data);
   const mine = all.filter((leaf) => same(leaf.account, unhex(account)));
   const tree = mine.length ? build(all) : [];
-  return [mine.map((leaf) => ({ leaf, way: proof(tree, leaf) ?? [] })), all.length];
+  const ways = mine.map((leaf) => ({ leaf, way: proof(tree, leaf) ?? [] }));
+  return { ways, count: all.length, given: false };
 }
 
-async function given(epoch: number, account: string): Promise<Way[]> {
-  const proofs = await ask<Proof[]>(`/v1/epochs/${epoch}/proofs/${account}`);
-  return proofs.map((one) => ({
+async function proofs(epoch: number, account: string): Promise<Way[]> {
+  const found = await ask<Proof[]>(`/v1/epochs/${epoch}/proofs/${account}`);
+  return found.map((one) => ({
     leaf: leafOf(unhex(account), unhex(one.asset), BigInt(one.cumulative)),
     way: one.proof.map(unhex),
   }));

@@ -15,7 +15,8 @@ export const en = {
   refresh: "Ask again",
   loading: (what: string) => `Waiting for ${what} …`,
   offlineTitle: "The network does not answer",
-  offlineText: "This page could not reach its gateway. It tries again by itself; what is shown is from before.",
+  offlineText: "This page could not reach its gateway. It tries again by itself.",
+  offlineOnce: "This page could not reach its gateway. Ask again in a moment.",
   troubleTitle: "This could not be shown",
   code: "Code",
   more: "Show more",
@@ -87,6 +88,8 @@ export const en = {
   cell: "Place (H3 cell)",
   earned: "What it earned",
   earnedNone: "Nothing in the latest epochs.",
+  notRead: "what it earned there was not read.",
+  linesLarge: "The file lines is larger than a browser should load; fallow epoch audit reads it.",
 
   epoch: (number: string) => `Epoch ${number}`,
   epochWord: "Epoch",
@@ -135,7 +138,7 @@ export const en = {
   } as Record<string, string>,
   stepText: {
     statement: (told: Record<string, string | number>) => `Signed by the network's key ${told["key"]} for ${told["net"]}.`,
-    leaves: (told: Record<string, string | number>) => told["count"] === 0
+    leaves: (told: Record<string, string | number>) => told["given"]
         ? "They are too many for a browser: the gateway was asked for this account's way to the root instead."
         : `The file has the size and SHA-256 that were signed; it holds ${told["count"]}.`,
     root: (told: Record<string, string | number>) => told["hashes"] === 0 ? `This account's leaf is the only one: its hash is the root 0x${told["root"]}.` : `${told["hashes"]} hashes lead from this account's leaf to the root 0x${told["root"]}.`,
@@ -146,6 +149,8 @@ export const en = {
     statement: "The statement does not hold.",
     leaves: "The leaves are not what was signed.",
     root: "No leaf of this account leads to the root: by this epoch it is owed nothing.",
+    proof: "The way that the gateway gave for this account does not lead to the root.",
+    noProof: "The gateway gave no leaf of this account. That there is none, only the file of all leaves shows, which a browser should not load: fallow epoch audit reads it.",
     votes: "No quorum of validators has signed this root.",
     chain: "The contract does not have this root.",
   } as Record<string, string>,
