@@ -34,6 +34,7 @@ OPERATOR = "0x" + "0f" * 20
 BUYER_KEY, OTHER_KEY, OPERATOR_KEY = "fk_buyer_secret", "fk_other_secret", "fk_operator_secret"
 BUDGET_TOO_SMALL = 13
 NET = "lab-1"
+SESSION_MS = 12 * 3_600_000
 
 _KEYS = {
     BUYER_KEY: calls.KeyInfo(key_id="buyer", account=BUYER, scopes=["buy"]),
@@ -78,6 +79,8 @@ class FakeNetwork:
         self.clock = HandClock()
         self.signer = SigningKey(b"n" * 32)
         self.keys = dict(_KEYS)
+        self.sessions: dict[str, calls.SessionInfo] = {}
+        self.session_checks = 0
         self.banned: set[str] = set()
         self.shut_out: set[str] = set()
         self.orders: dict[str, tuple[str, Order]] = {}
@@ -111,8 +114,12 @@ class FakeNetwork:
     def routes(self) -> dict[str, tuple[type[Any], Any]]:
         return {
             calls.CHECK_KEY: (calls.CheckKey, self.check_key),
+            calls.OPEN_SESSION: (calls.CheckKey, self.open_session),
+            calls.CHECK_SESSION: (calls.SessionRef, self.check_session),
+            calls.END_SESSION: (calls.SessionRef, self.end_session),
             calls.REVOKE_KEY: (calls.RevokeKey, self.revoke),
             calls.KEYS: (calls.Page, lambda _: _soon([key_view()])),
+            calls.OWN_KEYS: (calls.AccountRef, self.own_keys),
             calls.TOKENS: (dict, lambda _: _soon([token_view()])),
             calls.REVOKE_TOKEN: (calls.RevokeToken, lambda _: _soon({})),
             calls.MAY_CONNECT: (calls.NodeRef, lambda ask: _soon(ask.node not in self.shut_out)),
@@ -157,12 +164,38 @@ class FakeNetwork:
     async def check_key(self, ask: calls.CheckKey) -> calls.KeyInfo:
         self.checks += 1
         if ask.key not in self.keys:
-            raise NotAllowed("registry.key", "No such key.")
+            raise NotAllowed("auth.key", "No such key.")
         if self.keys[ask.key].account in self.banned:
             raise NotAllowed("account.banned", "This account is banned: fraud.")
         return self.keys[ask.key]
 
+    async def open_session(self, ask: calls.CheckKey) -> calls.SessionInfo:
+        info = calls.SessionInfo(key=await self.check_key(ask), ends_at=self.clock.ms + SESSION_MS)
+        secret = f"fs_{len(self.sessions)}"
+        self.sessions[secret] = info
+        return msgspec.structs.replace(info, secret=secret)
+
+    async def check_session(self, ask: calls.SessionRef) -> calls.SessionInfo:
+        self.session_checks += 1
+        info = self.sessions.get(ask.secret)
+        if info is None or info.key not in self.keys.values():
+            raise NotAllowed("auth.session", "This session has ended.", "Sign in again.")
+        return info
+
+    async def end_session(self, ask: calls.SessionRef) -> dict[str, str]:
+        self.sessions.pop(ask.secret, None)
+        return {}
+
+    async def own_keys(self, ask: calls.AccountRef) -> list[views.KeyView]:
+        return [
+            msgspec.structs.replace(key_view(), key_id=info.key_id, account=info.account, scopes=info.scopes)
+            for info in self.keys.values()
+            if info.account == ask.account and info.key_id > ask.after
+        ]
+
     async def revoke(self, ask: calls.RevokeKey) -> dict[str, str]:
+        if ask.account and all((info.key_id, info.account) != (ask.key_id, ask.account) for info in self.keys.values()):
+            raise NotFound("auth.no_such_key", "There is no such key.")
         self.keys = {key: info for key, info in self.keys.items() if info.key_id != ask.key_id}
         return {}
 

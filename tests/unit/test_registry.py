@@ -19,9 +19,10 @@ from fallow.adapters.memory.bus import MemoryHub
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain import calls
 from fallow.domain.bindings import BindingCode, binding_text
-from fallow.domain.errors import FallowError, NotAllowed
+from fallow.domain.errors import FallowError, NotAllowed, NotFound
 from fallow.domain.identity import address, address_text
 from fallow.domain.networks import network_of
+from fallow.domain.views import KeyView
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import Empty, call
@@ -324,6 +325,24 @@ async def test_a_key_speaks_for_its_account_and_scopes(world: World) -> None:
     assert [info.account for info in found] == [first.account, first.account, third.account]
     assert [info.scopes for info in found] == [["buy"], ["buy", "operate"], ["operate"]]
     assert len({info.key_id for info in found}) == 3
+
+
+async def test_an_account_sees_and_ends_its_own_keys_alone(world: World) -> None:
+    mine, other = await world.key(), await world.key()
+    second = await world.key(mine.account)
+    bus = world.hub.connect()
+    shown = await call(bus, calls.OWN_KEYS, calls.AccountRef(account=mine.account), list[KeyView])
+    ids = sorted([(await world.check(key.secret)).key_id for key in (mine, second)])
+    assert [view.key_id for view in shown] == ids
+    page = calls.AccountRef(account=mine.account, after=ids[0], limit=1)
+    assert [view.key_id for view in await call(bus, calls.OWN_KEYS, page, list[KeyView])] == ids[1:]
+    foreign = calls.RevokeKey(key_id=(await world.check(other.secret)).key_id, account=mine.account)
+    with pytest.raises(NotFound):
+        await call(bus, calls.REVOKE_KEY, foreign, Empty)
+    await world.check(other.secret)
+    await call(bus, calls.REVOKE_KEY, calls.RevokeKey(key_id=ids[0], account=mine.account), Empty)
+    shown = await call(bus, calls.OWN_KEYS, calls.AccountRef(account=mine.account), list[KeyView])
+    assert [view.revoked_at for view in shown] == [world.clock.ms, None]
 
 
 @pytest.mark.parametrize("scopes", [["everything"], ["buy", "everything"], ["Buy"]])

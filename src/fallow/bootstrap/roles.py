@@ -29,6 +29,7 @@ from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.payees import PostgresPayeeStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.adapters.postgres.sessions import PostgresSessionStore
 from fallow.bootstrap.closing import conclude_apart
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.ground import Ground
@@ -63,6 +64,7 @@ from fallow.services.registry.custody import Custody
 from fallow.services.registry.delegations import Delegations
 from fallow.services.registry.payees import Payees
 from fallow.services.registry.service import Registry
+from fallow.services.registry.sessions import Sessions
 
 CONNECTION_S = 600
 """A node's connection is checked again after this time, should cutting off a banned one have failed."""
@@ -128,6 +130,16 @@ async def _registry(ground: Ground, data: Path) -> AsyncIterator[None]:
         pin=ground.place.tls.pin if ground.place.tls else "",
     )
 
+    sessions = Sessions(
+        check_key=registry.check_key,
+        random_bytes=secrets.token_bytes,
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        registry=PostgresRegistryStore(),
+        store=PostgresSessionStore(),
+    )
+
     delegations = Delegations(
         net=ground.place.net,
         custody=Custody(keys.custody_seed),
@@ -161,6 +173,7 @@ async def _registry(ground: Ground, data: Path) -> AsyncIterator[None]:
         _own_connection(ground, keys.system, "system") as system,
         serve_callout(bus, callout),
         registry.running(),
+        sessions.running(),
         delegations.running(),
         payees.running(),
         Actions(

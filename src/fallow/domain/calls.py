@@ -35,10 +35,15 @@ CREATE_KEY = "registry.create_key"
 KNOWN_ACCOUNT = "registry.known_account"
 REVOKE_KEY = "registry.revoke_key"
 KEYS = "registry.keys"
+OWN_KEYS = "registry.own_keys"
 TOKENS = "registry.tokens"
 REVOKE_TOKEN = "registry.revoke_token"  # noqa: S105 - a subject
 ACT = "registry.act"
 ACTIONS = "registry.actions"
+
+OPEN_SESSION = "registry.sessions.open"
+CHECK_SESSION = "registry.sessions.check"
+END_SESSION = "registry.sessions.end"
 
 DELEGATE = "registry.delegations.add"
 DELEGATIONS = "registry.delegations.list"
@@ -170,6 +175,23 @@ class SigningSecret(Request, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Leave the secret out."""
         return f"SigningSecret(info={self.info!r})"
+
+
+class SessionRef(Request, frozen=True, kw_only=True):
+    """A session, by the secret that its holder's cookie carries."""
+
+    secret: str
+
+
+class SessionInfo(Request, frozen=True, kw_only=True):
+    """Whom a session speaks for, as the key that it was opened with would, and when it ends if it is used until then.
+
+    `secret` is told once, to whom it was opened for.
+    """
+
+    key: KeyInfo
+    ends_at: int
+    secret: str = ""
 
 
 class NodeRef(Request, frozen=True, kw_only=True):
@@ -308,9 +330,10 @@ class RevokeToken(Request, frozen=True, kw_only=True):
 
 
 class RevokeKey(Request, frozen=True, kw_only=True):
-    """End an API key by its public part."""
+    """End an API key by its public part; with `account` only one of that account."""
 
     key_id: str
+    account: str = ""
 
 
 Subject = Annotated[str, Meta(pattern="^([0-9a-f]{64}|0x[0-9a-f]{40})$", max_length=64)]

@@ -28,6 +28,7 @@ from fallow.http import (
     proofs,
     public,
     reach,
+    sign_in,
     signing,
     stakes,
     votes,
@@ -39,6 +40,7 @@ from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.limits import Limits
 from fallow.http.params import refuse_unknown_query
+from fallow.http.sessions import cookie_name
 from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
@@ -108,10 +110,16 @@ def create_app(
 
 def _openapi(network: NetworkView) -> OpenAPIConfig:
     key = SecurityScheme(type="http", scheme="bearer", description="An API key.")
+    session = SecurityScheme(
+        type="apiKey",
+        name=cookie_name(network.net, "https"),
+        security_scheme_in="cookie",
+        description="A browser's session; what changes something needs its token in the header `Fallow-CSRF` besides.",
+    )
     return OpenAPIConfig(
         title="Fallow control API",
         version=network.version,
-        components=Components(security_schemes={"apiKey": key}),
+        components=Components(security_schemes={"apiKey": key, "session": session}),
         render_plugins=[JsonRenderPlugin()],
         openapi_router=Router(path="/schema", route_handlers=[], guards=[anyone], include_in_schema=False),
     )
@@ -131,6 +139,7 @@ async def _harden(message: Message, scope: Scope) -> None:
 ROUTES: list[ControllerRouterHandler] = [
     *console.ROUTES,
     *public.ROUTES,
+    *sign_in.PUBLIC_ROUTES,
     *checks.PUBLIC_ROUTES,
     *epochs.PUBLIC_ROUTES,
     *votes.PUBLIC_ROUTES,
@@ -146,6 +155,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *commands.ROUTES,
             *blobs.ROUTES,
             *accounts.ROUTES,
+            *sign_in.ROUTES,
             *signing.ROUTES,
             *operators.ROUTES,
             *checks.ROUTES,
@@ -153,6 +163,6 @@ ROUTES: list[ControllerRouterHandler] = [
             *prices.ROUTES,
             *stakes.ROUTES,
         ],
-        security=[{"apiKey": []}],
+        security=[{"apiKey": []}, {"session": []}],
     ),
 ]

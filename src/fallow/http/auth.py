@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address
 from fallow.domain.networks import line_of
 from fallow.http.gateway import Gateway
+from fallow.http.sessions import check_csrf, check_origin, secret_of
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -33,19 +35,31 @@ class BlobRights(msgspec.Struct, frozen=True):
 
 def anyone(connection: Connection, _: BaseRouteHandler) -> None:
     """Let everybody in, but nobody too often."""
-    _gateway(connection).addresses.take(_address(connection))
+    _gateway(connection).addresses.take(address_of(connection))
+
+
+def anyone_here(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Let everybody in whose browser does not do as another's page tells it, to sign in or out."""
+    anyone(connection, handler)
+    check_origin(connection)
 
 
 async def anyone_or_member(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Let everybody in; a key that comes along has to be valid, and says that its holder is no stranger."""
+    """Let everybody in; a key that comes along has to be valid, and says that its holder is no stranger.
+
+    Whose session has ended is a stranger: pages for everybody go on.
+    """
     if "Authorization" in connection.headers:
         connection.scope["auth"] = await _key(connection)
+    elif _secret(connection):
+        with suppress(NotAllowed):
+            connection.scope["auth"] = await _key(connection)
     else:
         anyone(connection, handler)
 
 
 async def buyer(connection: Connection, _: BaseRouteHandler) -> None:
-    """Let in keys that may buy."""
+    """Let in who may buy, by an API key or by a session."""
     connection.scope["auth"] = await _key(connection, "buy")
 
 
@@ -80,7 +94,7 @@ async def _ticket_rights(connection: Connection) -> BlobRights:
     try:
         ticket = gateway.tickets.check(headers[TICKET_HEADER], headers.get(PROOF_HEADER, ""))
     except NotAllowed:
-        gateway.addresses.take(_address(connection))
+        gateway.addresses.take(address_of(connection))
         raise
     gateway.senders.take(f"node {ticket.node.hex()}")
     await gateway.nodes.check(ticket.node)
@@ -91,10 +105,10 @@ async def _ticket_rights(connection: Connection) -> BlobRights:
 async def _key(connection: Connection, scope: str = "") -> KeyInfo:
     gateway = _gateway(connection)
     try:
-        info = await gateway.keys.check(connection.headers.get("Authorization"))
+        info = await _shown(connection)
     except NotAllowed:
         # Who tries keys out is slowed down by his address; whose key is valid is not, whoever else shares it.
-        gateway.addresses.take(_address(connection))
+        gateway.addresses.take(address_of(connection))
         raise
     gateway.senders.take(f"key {info.key_id}")
     if scope and scope not in info.scopes:
@@ -102,10 +116,24 @@ async def _key(connection: Connection, scope: str = "") -> KeyInfo:
     return info
 
 
+async def _shown(connection: Connection) -> KeyInfo:
+    """Return what a request may by its API key, or by the session of a browser; the key counts where both come."""
+    secret = "" if "Authorization" in connection.headers else _secret(connection)
+    if not secret:
+        return await _gateway(connection).keys.check(connection.headers.get("Authorization"))
+    check_csrf(connection, secret)
+    return (await _gateway(connection).sessions.check(secret)).key
+
+
+def _secret(connection: Connection) -> str:
+    return secret_of(connection, _gateway(connection).network.net)
+
+
 def _gateway(connection: Connection) -> Gateway:
     gateway: Gateway = connection.app.state.gateway
     return gateway
 
 
-def _address(connection: Connection) -> str:
+def address_of(connection: Connection) -> str:
+    """Return under which name a sender's address is counted."""
     return line_of(connection.client.host) if connection.client else ""

@@ -13,6 +13,7 @@ from fallow.http.install import Installer
 from fallow.http.keys import Keys
 from fallow.http.limits import LeaseWrites, Limits, Streams
 from fallow.http.nodes import Nodes
+from fallow.http.sessions import Sessions
 from fallow.http.tickets import Tickets
 from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
@@ -56,11 +57,13 @@ class Gateway:
         self.verticals = verticals
         self.limits = limits
         self.keys = Keys(bus, clock)
+        self.sessions = Sessions(bus, clock)
         self.nodes = Nodes(bus, clock)
         self.tickets = Tickets(bytes.fromhex(network.public_key), network.net, clock)
         self.addresses = Buckets(limits.address, clock)
         self.senders = Buckets(limits.key, clock)
         self.lease_writes = LeaseWrites(clock)
+        self.sign_ins = Buckets(limits.sign_ins, clock)
         self.uploads = Buckets(limits.uploads, clock)
         self.words = Buckets(limits.words, clock)
         self.streams = Streams(limits.streams_per_account)

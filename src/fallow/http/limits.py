@@ -16,6 +16,7 @@ from fallow.ports.rates import Rate
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What the control API allows. `address` counts requests without a key, `key` those of one key or node.
 
+    `sign_ins` counts tries to sign in, by address.
     `uploads` counts the bytes that one account stores, `words` what it has recorded for ever and for nothing.
     """
 
@@ -23,6 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     blob_bytes_max: int = 1 << 30
     address: Rate = Rate(10.0, 60)
     key: Rate = Rate(500.0, 2000)
+    sign_ins: Rate = Rate(1 / 6, 30)
     uploads: Rate = Rate(64.0 * (1 << 20), 32 << 30)
     words: Rate = Rate(1 / 600, 10)
     streams_per_account: int = 50

@@ -54,6 +54,7 @@ async def revoke_key(gateway: Parts, key_id: KeyId) -> None:
     """End an API key. Other processes of the network forget it within seconds."""
     await gateway.ask(calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id), Empty)
     gateway.keys.forget(key_id)
+    gateway.sessions.forget(key_id)
 
 
 @get("/v1/operator/keys", guards=[operator], responses=keyed(), tags=["operator"])

@@ -172,6 +172,10 @@ class RegistryStore(Protocol):
         """API keys by their public part, from the first one above `after` on."""
         ...
 
+    async def keys_of(self, tx: Transaction, account: bytes, after: str, limit: int) -> list[KeyRow]:
+        """An account's API keys, in the same order."""
+        ...
+
     async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:
         """End an API key; False when there is none."""
         ...

@@ -220,6 +220,12 @@ class MemoryRegistryStore:
         memory_transaction(tx)
         return [row for key_id, row in sorted(self._keys.items()) if key_id > after][:limit]
 
+    async def keys_of(self, tx: Transaction, account: bytes, after: str, limit: int) -> list[KeyRow]:
+        """An account's API keys."""
+        memory_transaction(tx)
+        mine = sorted(row for row in self._keys.values() if row.account == account and row.key_id > after)
+        return mine[:limit]
+
     async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:
         """End an API key."""
         mine = memory_transaction(tx)

@@ -235,6 +235,17 @@ class PostgresRegistryStore:
         )
         return [_key(row) for row in rows]
 
+    async def keys_of(self, tx: Transaction, account: bytes, after: str, limit: int) -> list[KeyRow]:
+        """An account's API keys."""
+        rows = await tx.fetch(
+            'SELECT * FROM registry.api_key WHERE account = $1 AND key_id COLLATE "C" > $2'
+            ' ORDER BY key_id COLLATE "C" LIMIT $3',
+            account,
+            after,
+            limit,
+        )
+        return [_key(row) for row in rows]
+
     async def revoke_key(self, tx: Transaction, key_id: str, now: int) -> bool:
         """End an API key."""
         done = await tx.execute(

@@ -1,4 +1,4 @@
-"""Secrets that are shown once: join tokens and API keys. What is stored of them is a SHA-256.
+"""Secrets that are shown once: join tokens, API keys and sessions. What is stored of them is a SHA-256.
 
 They hold 160 random bits, so a plain hash keeps them: there is nothing to guess that a slower hash would slow down.
 """
@@ -15,6 +15,7 @@ from fallow.domain.pins import TOKEN_PREFIX, JoinToken, split_token
 
 SECRET_BYTES = 20
 KEY_PREFIX = "fk"
+SESSION_PREFIX = "fs"
 KEY_FORM = re.compile(f"{KEY_PREFIX}_([a-z2-7]{{8}})_[a-z2-7]{{32}}")
 
 
@@ -46,6 +47,11 @@ def read_key(text: str) -> ApiKey:
     if form is None:
         raise NotAllowed("auth.key", "This is no API key of a Fallow network.", "Keys look like fk_…_….")
     return ApiKey(form[1], text)
+
+
+def new_session(secret: bytes) -> str:
+    """Build a session's secret from 20 random bytes."""
+    return f"{SESSION_PREFIX}_{_base32(secret)}"
 
 
 def new_token(secret: bytes, pin: str = "") -> JoinToken:

@@ -75,6 +75,7 @@ class Registry:
                 serve(self._bus, calls.KNOWN_ACCOUNT, calls.AccountRef, self.known_account, queue="registry"),
                 serve(self._bus, calls.REVOKE_KEY, calls.RevokeKey, self.revoke_key, queue="registry"),
                 serve(self._bus, calls.KEYS, calls.Page, self.keys, queue="registry"),
+                serve(self._bus, calls.OWN_KEYS, calls.AccountRef, self.own_keys, queue="registry"),
                 serve(self._bus, calls.TOKENS, Empty, self.tokens, queue="registry"),
                 serve(self._bus, calls.REVOKE_TOKEN, calls.RevokeToken, self.revoke_token, queue="registry"),
             ):
@@ -167,10 +168,19 @@ class Registry:
         return {}
 
     async def revoke_key(self, request: calls.RevokeKey) -> Empty:
-        """End an API key."""
+        """End an API key.
+
+        Raises:
+            NotFound: there is none, or it is not of the account that asks.
+        """
+        missing = NotFound("auth.no_such_key", f"There is no API key {request.key_id}.")
         async with self._database.transaction() as tx:
+            if request.account:
+                row = await self._store.key(tx, request.key_id)
+                if row is None or row.account != address(request.account):
+                    raise missing
             if not await self._store.revoke_key(tx, request.key_id, self._clock.now_ms()):
-                raise NotFound("auth.no_such_key", f"There is no API key {request.key_id}.")
+                raise missing
         return {}
 
     async def create_token(self, request: calls.CreateToken) -> calls.Secret:
@@ -184,17 +194,13 @@ class Registry:
     async def keys(self, request: calls.Page) -> list[KeyView]:
         """Show API keys by their public part, those that were revoked too."""
         async with self._database.transaction() as tx:
-            rows = await self._store.keys(tx, request.after, request.limit)
-        return [
-            KeyView(
-                key_id=row.key_id,
-                account=address_text(row.account),
-                scopes=list(row.scopes),
-                label=row.label,
-                revoked_at=row.revoked_at,
-            )
-            for row in rows
-        ]
+            return [_shown(row) for row in await self._store.keys(tx, request.after, request.limit)]
+
+    async def own_keys(self, request: calls.AccountRef) -> list[KeyView]:
+        """Show the API keys of one account, in the same way."""
+        async with self._database.transaction() as tx:
+            rows = await self._store.keys_of(tx, address(request.account), request.after, request.limit)
+        return [_shown(row) for row in rows]
 
     async def tokens(self, _: Empty) -> list[TokenView]:
         """Show the join tokens that still let machines in, those that end last first."""
@@ -300,6 +306,16 @@ def open_code(net: str, node: bytes, text: str) -> BindingCode:
             f"Ask its holder for: fallow account bind {node.hex()} --net {net}",
         )
     return code
+
+
+def _shown(row: KeyRow) -> KeyView:
+    return KeyView(
+        key_id=row.key_id,
+        account=address_text(row.account),
+        scopes=list(row.scopes),
+        label=row.label,
+        revoked_at=row.revoked_at,
+    )
 
 
 def _unknown(account: str) -> NotFound:

@@ -1,0 +1,131 @@
+"""Whom a browser speaks for, by the cookie of its session, and that it was this console's page that asked (ADR 49)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from litestar.connection import ASGIConnection
+
+from fallow.domain import calls
+from fallow.domain.errors import NotAllowed
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.rpc import Empty, call
+
+CSRF_HEADER = "Fallow-CSRF"
+CACHED_MS = 3_000
+"""How long a session may still work that ended elsewhere."""
+
+CACHED_SESSIONS_MAX = 4096
+SECRET_CHARACTERS_MAX = 100
+_SAFE = frozenset({"GET", "HEAD"})
+_CSRF_DOMAIN = b"fallow csrf 1"
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+class Sessions:
+    """Checks sessions with the registry. Remembers valid ones for a moment, by their hash and never themselves."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._known: OrderedDict[bytes, tuple[calls.SessionInfo, int]] = OrderedDict()
+
+    async def open(self, key: str) -> calls.SessionInfo:
+        """Open a session with an API key; NotAllowed as the registry says it."""
+        return await call(self._bus, calls.OPEN_SESSION, calls.CheckKey(key=key), calls.SessionInfo)
+
+    async def check(self, secret: str) -> calls.SessionInfo:
+        """Return whose session it is.
+
+        Raises:
+            NotAllowed: `auth.session` when it has ended, `account.banned`.
+            Unavailable: the registry does not answer.
+        """
+        digest = hashlib.sha256(secret.encode()).digest()
+        info, until = self._known.get(digest, (None, 0))
+        if info is None or self._clock.monotonic_ms() >= until or self._clock.now_ms() >= info.ends_at:
+            self._known.pop(digest, None)
+            info = await call(self._bus, calls.CHECK_SESSION, calls.SessionRef(secret=secret), calls.SessionInfo)
+            self._known[digest] = (info, self._clock.monotonic_ms() + CACHED_MS)
+            if len(self._known) > CACHED_SESSIONS_MAX:
+                self._known.popitem(last=False)
+        return info
+
+    async def end(self, secret: str) -> None:
+        """End a session: here at once, in other gateways within seconds."""
+        await call(self._bus, calls.END_SESSION, calls.SessionRef(secret=secret), Empty)
+        self._known.pop(hashlib.sha256(secret.encode()).digest(), None)
+
+    def forget(self, key_id: str) -> None:
+        """Drop the sessions of a key that was revoked through this process."""
+        for digest in [digest for digest, (info, _) in self._known.items() if info.key.key_id == key_id]:
+            del self._known[digest]
+
+
+def cookie_name(net: str, scheme: str) -> str:
+    """Name the cookie: networks that share a host stay apart, and under TLS no other port of it can set one."""
+    return f"{'__Host-' if scheme == 'https' else ''}fallow-{net}"
+
+
+def set_cookie(name: str, secret: str, life_s: int) -> str:
+    """Return the header that gives a browser a session's secret, or with an empty one takes it back."""
+    secure = "; Secure" if name.startswith("__Host-") else ""
+    return f"{name}={secret}; Path=/; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}"
+
+
+def secret_of(connection: Connection, net: str) -> str:
+    """Return the secret in a request's cookie; "" where it has none that could be one."""
+    secret = connection.cookies.get(cookie_name(net, connection.scope["scheme"]), "")
+    return secret if secret.isascii() and len(secret) <= SECRET_CHARACTERS_MAX else ""
+
+
+def csrf_of(secret: str) -> str:
+    """Return the token that belongs to a session: its own page is told it, and another's page cannot compute it."""
+    return hmac.new(secret.encode(), _CSRF_DOMAIN, hashlib.sha256).hexdigest()
+
+
+def check_origin(connection: Connection) -> None:
+    """Refuse what a page of somebody else has a browser send; programs that are no browsers say nothing of this.
+
+    Raises:
+        NotAllowed: `csrf.origin`.
+    """
+    if not _from_here(connection.headers, connection.scope["scheme"]):
+        raise NotAllowed("csrf.origin", "Another page has sent this request.", "Open the console by its own address.")
+
+
+def check_csrf(connection: Connection, secret: str) -> None:
+    """Let pass what a session's own page has sent; what only reads needs no token.
+
+    Raises:
+        NotAllowed: `csrf.origin`, `csrf.token`.
+    """
+    check_origin(connection)
+    if connection.scope.get("method") in _SAFE:
+        return
+    told = connection.headers.get(CSRF_HEADER, "")
+    if not hmac.compare_digest(told.encode(), csrf_of(secret).encode()) or not _says_whence(connection.headers):
+        raise NotAllowed("csrf.token", "This request does not come from the page that signed in.", "Load it again.")
+
+
+def _says_whence(headers: Mapping[str, str]) -> bool:
+    """Whether a request names its origin: every browser does with what changes something."""
+    return "Sec-Fetch-Site" in headers or "Origin" in headers
+
+
+def _from_here(headers: Mapping[str, str], scheme: str) -> bool:
+    """Whether a browser says that a page from here has sent a request; `none` is an address that a person typed.
+
+    No page can set either header. Where proxies are in between, the first one holds whatever they call this host.
+    """
+    site = headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    origin = headers.get("Origin")
+    return origin is None or origin == f"{scheme}://{headers.get('Host', '')}"

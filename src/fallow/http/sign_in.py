@@ -1,0 +1,138 @@
+"""Signing in with a browser, and the API keys of whoever has."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, delete, get, post
+from litestar.params import JSONBody
+from msgspec import Meta
+
+from fallow.domain import calls
+from fallow.domain.errors import NotAllowed
+from fallow.domain.orders import Label
+from fallow.domain.views import KeyView, View
+from fallow.http.answers import keyed, public
+from fallow.http.auth import address_of, anyone_here, anyone_or_member, buyer
+from fallow.http.gateway import Gateway
+from fallow.http.keys import KEY_CHARACTERS_MAX
+from fallow.http.params import Account, AfterKey, KeyId, Limit, Parts
+from fallow.http.sessions import check_csrf, cookie_name, csrf_of, secret_of, set_cookie
+from fallow.ports.rpc import Empty
+
+ROLES = {"buy": "buyer", "withdraw": "provider", "operate": "operator"}
+"""What a person is by each scope: whoever may say where earnings go is who provides."""
+
+EVERYBODY = "viewer"
+Scopes = Annotated[list[Annotated[str, Meta(max_length=20)]], Meta(min_length=1, max_length=10)]
+KeyRequest = Request[Any, calls.KeyInfo, Any]
+
+
+class SignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An API key, shown once for a session."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=KEY_CHARACTERS_MAX)]
+
+    def __repr__(self) -> str:
+        """Leave the key out."""
+        return "SignIn()"
+
+
+class SessionView(View, frozen=True, kw_only=True):
+    """Who asks: `account` is "" and `roles` only viewer for a stranger.
+
+    With a session, `csrf` goes along in the header `Fallow-CSRF` with all that changes something, and it ends at
+    `ends_at` (milliseconds since 1970) or earlier where it is not used; "" and 0 with an API key.
+    """
+
+    net: str
+    roles: list[str]
+    account: str = ""
+    key_id: str = ""
+    scopes: list[str] = []
+    csrf: str = ""
+    ends_at: int = 0
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A further API key for one's own account, which may do at most what the asking one may."""
+
+    scopes: Scopes = msgspec.field(default_factory=lambda: ["buy"])
+    label: Label = ""
+
+
+@post("/v1/session", guards=[anyone_here], responses=public(401, 403, 413), tags=["session"])
+async def sign_in(gateway: Parts, request: KeyRequest, data: JSONBody[SignIn]) -> Response[SessionView]:
+    """Open a session with an API key. Its secret comes as a cookie that no script reads; it lasts twelve hours.
+
+    It ends after two hours without use, with `DELETE`, and with its key.
+    """
+    gateway.sign_ins.take(address_of(request))
+    info = await gateway.sessions.open(data.key)
+    scheme = request.scope["scheme"]
+    life_s = max(0, info.ends_at - gateway.clock.now_ms()) // 1000
+    cookie = set_cookie(cookie_name(gateway.network.net, scheme), info.secret, life_s)
+    return Response(_of_session(gateway, info, info.secret), headers={"Set-Cookie": cookie})
+
+
+@get("/v1/session", guards=[anyone_or_member], responses=public(401), tags=["session"])
+async def session(gateway: Parts, request: KeyRequest) -> SessionView:
+    """Who am I? A stranger, the holder of an API key, or whoever signed in."""
+    key: calls.KeyInfo | None = request.scope.get("auth")
+    if key is None:
+        return SessionView(net=gateway.network.net, roles=[EVERYBODY])
+    secret = "" if "Authorization" in request.headers else secret_of(request, gateway.network.net)
+    if not secret:
+        return _of_key(gateway, key)
+    return _of_session(gateway, await gateway.sessions.check(secret), secret)
+
+
+@delete("/v1/session", guards=[anyone_here], status_code=204, responses=public(403), tags=["session"])
+async def sign_out(gateway: Parts, request: KeyRequest) -> Response[None]:
+    """End the session of this browser, and take its cookie back; without one nothing happens."""
+    net = gateway.network.net
+    if secret := secret_of(request, net):
+        check_csrf(request, secret)
+        await gateway.sessions.end(secret)
+    cookie = set_cookie(cookie_name(net, request.scope["scheme"]), "", 0)
+    return Response(None, status_code=204, headers={"Set-Cookie": cookie})
+
+
+@get("/v1/account/api-keys", guards=[buyer], responses=keyed(), tags=["account"])
+async def own_keys(gateway: Parts, payer: Account, after: AfterKey = "", limit: Limit = 200) -> list[KeyView]:
+    """API keys of your account by their public part, those that were revoked too."""
+    return await gateway.ask(calls.OWN_KEYS, calls.AccountRef(account=payer, after=after, limit=limit), list[KeyView])
+
+
+@post("/v1/account/api-keys", guards=[buyer], responses=keyed(413), tags=["account"])
+async def make_key(gateway: Parts, request: KeyRequest, payer: Account, data: JSONBody[NewKey]) -> calls.Secret:
+    """Make a further API key for your account. It is shown once."""
+    if beyond := sorted(set(data.scopes) - set(request.auth.scopes)):
+        raise NotAllowed("scope.missing", f"What asks may not {beyond[0]} itself.", "Ask with a key that may.")
+    # What it makes stays for ever, as other words do that an account has recorded for nothing.
+    gateway.words.take(payer)
+    asked = calls.CreateKey(account=payer, scopes=sorted(set(data.scopes)), label=data.label)
+    return await gateway.ask(calls.CREATE_KEY, asked, calls.Secret)
+
+
+@delete("/v1/account/api-keys/{key_id:str}", guards=[buyer], responses=keyed(404), tags=["account"])
+async def revoke_own_key(gateway: Parts, payer: Account, key_id: KeyId) -> None:
+    """End an API key of your account, and the sessions that it opened; elsewhere they work for seconds yet."""
+    await gateway.ask(calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id, account=payer), Empty)
+    gateway.keys.forget(key_id)
+    gateway.sessions.forget(key_id)
+
+
+def _of_key(gateway: Gateway, key: calls.KeyInfo) -> SessionView:
+    roles = [EVERYBODY, *(ROLES[scope] for scope in key.scopes if scope in ROLES)]
+    return SessionView(net=gateway.network.net, roles=roles, account=key.account, key_id=key.key_id, scopes=key.scopes)
+
+
+def _of_session(gateway: Gateway, info: calls.SessionInfo, secret: str) -> SessionView:
+    view = _of_key(gateway, info.key)
+    return msgspec.structs.replace(view, csrf=csrf_of(secret), ends_at=info.ends_at)
+
+
+PUBLIC_ROUTES = [sign_in, session, sign_out]
+ROUTES = [own_keys, make_key, revoke_own_key]

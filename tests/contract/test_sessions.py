@@ -1,0 +1,70 @@
+"""Who is signed in: the same on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.sessions import MemorySessionStore
+from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.adapters.postgres.sessions import PostgresSessionStore
+from fallow.ports.database import Database
+from fallow.ports.registry_store import KeyRow
+from fallow.ports.session_store import SessionRow, SessionStore
+
+Stores = tuple[Database, SessionStore]
+OWNER = b"1" * 20
+
+
+@pytest.fixture
+async def postgres_sessions(postgres_dsn: str) -> AsyncIterator[Stores]:
+    async with open_database(postgres_dsn, pool_size=2) as database:
+        await migrate(database, builtin("registry"))
+        async with database.transaction() as tx:
+            registry = PostgresRegistryStore()
+            await registry.add_account(tx, OWNER, None, 1)
+            for key_id in ("one", "two"):
+                await registry.add_key(tx, KeyRow(key_id, bytes(32), OWNER, ("buy",), "", None))
+        yield database, PostgresSessionStore()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def sessions(request: pytest.FixtureRequest) -> Stores:
+    if request.param == "memory":
+        return MemoryDatabase(), MemorySessionStore()
+    made: Stores = request.getfixturevalue("postgres_sessions")
+    return made
+
+
+def row(number: int, key_id: str = "one") -> SessionRow:
+    return SessionRow(bytes([number]) * 32, key_id, number, number)
+
+
+async def test_a_session_is_kept_until_it_ends(sessions: Stores) -> None:
+    database, store = sessions
+    async with database.transaction() as tx:
+        await store.add(tx, row(1))
+        await store.touch(tx, row(1).digest, 9)
+        await store.touch(tx, row(2).digest, 9)
+    async with database.transaction() as tx:
+        assert await store.session(tx, row(1).digest) == row(1)._replace(seen_at=9)
+        assert await store.session(tx, row(2).digest) is None
+        await store.end(tx, row(1).digest)
+        await store.end(tx, row(2).digest)
+        assert await store.session(tx, row(1).digest) is None
+
+
+async def test_old_ones_go_and_so_do_the_oldest_of_too_many(sessions: Stores) -> None:
+    database, store = sessions
+    async with database.transaction() as tx:
+        for number in range(1, 6):
+            await store.add(tx, row(number))
+        await store.add(tx, row(6, "two"))
+        await store.forget(tx, 2)
+        await store.thin_out(tx, "one", 2)
+        kept = [number for number in range(1, 7) if await store.session(tx, row(number).digest)]
+    assert kept == [4, 5, 6]

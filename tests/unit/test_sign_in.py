@@ -1,0 +1,196 @@
+"""Signing in with a browser: the cookie, what it opens, and what other pages cannot do with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from http.cookies import SimpleCookie
+
+import httpx2
+import pytest
+
+from fallow.http.limits import Limits
+from fallow.http.sessions import CSRF_HEADER
+from fallow.ports.rates import Rate
+from tests.unit.fake_network import BUYER, BUYER_KEY, NET, OPERATOR_KEY, OTHER_KEY, FakeNetwork, fake_network
+from tests.unit.test_http import refused
+
+HERE = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[FakeNetwork]:
+    async with fake_network() as network:
+        yield network
+
+
+@pytest.fixture
+async def http(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
+    async with browser(network) as client:
+        yield client
+
+
+def browser(network: FakeNetwork, scheme: str = "http") -> httpx2.AsyncClient:
+    """A browser at the console: it keeps cookies, and says where its requests come from."""
+    transport = httpx2.ASGITransport(app=network.app, raise_app_exceptions=False, client=("127.0.0.1", 1))  # type: ignore[arg-type]
+    return httpx2.AsyncClient(transport=transport, base_url=f"{scheme}://127.0.0.1", headers=HERE)
+
+
+async def signed_in(http: httpx2.AsyncClient, key: str = BUYER_KEY) -> dict[str, str]:
+    """Sign in; the headers that let a request change something."""
+    answer = await http.post("/v1/session", json={"key": key})
+    assert answer.status_code == 201, answer.text
+    return {CSRF_HEADER: answer.json()["csrf"]}
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("http", f"fallow-{NET}"), ("https", f"__Host-fallow-{NET}")])
+async def test_the_cookie_is_for_this_host_alone_and_no_script_reads_it(
+    network: FakeNetwork, scheme: str, name: str
+) -> None:
+    async with browser(network, scheme) as http:
+        answer = await http.post("/v1/session", json={"key": BUYER_KEY})
+        (morsel,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
+        assert morsel.key == name
+        assert (morsel["httponly"], morsel["samesite"], morsel["path"], morsel["domain"]) == (True, "Strict", "/", "")
+        assert (bool(morsel["secure"]), morsel["max-age"]) == (scheme == "https", str(12 * 3600))
+        assert morsel.value not in answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert (await http.get("/v1/account")).json()["account"] == BUYER
+
+
+async def test_who_am_i(http: httpx2.AsyncClient) -> None:
+    stranger = (await http.get("/v1/session")).json()
+    assert (stranger["account"], stranger["roles"], stranger["net"]) == ("", ["viewer"], NET)
+    by_key = (await http.get("/v1/session", headers={"Authorization": f"Bearer {OPERATOR_KEY}"})).json()
+    assert (by_key["roles"], by_key["csrf"]) == (["viewer", "operator"], "")
+    csrf = (await signed_in(http))[CSRF_HEADER]
+    mine = (await http.get("/v1/session")).json()
+    assert (mine["account"], mine["roles"], mine["scopes"]) == (BUYER, ["viewer", "buyer"], ["buy"])
+    assert (mine["csrf"], mine["key_id"]) == (csrf, "buyer")
+    refused(await http.get("/v1/session", headers={"Authorization": "Bearer wrong"}), 401, "auth.key")
+
+
+async def test_a_session_may_what_its_key_may(http: httpx2.AsyncClient) -> None:
+    headers = await signed_in(http)
+    refused(await http.get("/v1/operator/keys"), 403, "scope.missing")
+    refused(await http.post("/v1/account/payout", json={}, headers=headers), 403, "scope.missing")
+    await signed_in(http, OPERATOR_KEY)
+    assert (await http.get("/v1/operator/keys")).status_code == 200
+    refused(await http.get("/v1/account"), 403, "scope.missing")
+
+
+async def test_signing_out_ends_the_session_and_takes_the_cookie_back(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    headers = await signed_in(http)
+    (stolen,) = (f"{name}={secret}" for name, secret in http.cookies.items())
+    refused(await http.delete("/v1/session"), 403, "csrf.token")
+    gone = await http.delete("/v1/session", headers=headers)
+    assert gone.status_code == 204
+    assert not http.cookies
+    assert not network.sessions
+    refused(await http.get("/v1/account", headers={"Cookie": stolen}), 401, "auth.session")
+    assert (await http.delete("/v1/session")).status_code == 204
+
+
+async def test_a_session_that_ended_elsewhere_ends_here_in_three_seconds(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    await signed_in(http)
+    for _ in range(3):
+        assert (await http.get("/v1/account")).status_code == 200
+    assert network.session_checks == 1
+    del network.keys[BUYER_KEY]
+    network.clock.advance(3000)
+    refused(await http.get("/v1/account"), 401, "auth.session")
+    assert (await http.get("/v1/nodes")).status_code == 200  # the explorer is for everybody
+    assert (await http.get("/v1/session")).json()["account"] == ""
+
+
+async def test_what_changes_something_needs_the_sessions_token(http: httpx2.AsyncClient) -> None:
+    headers = await signed_in(http)
+    other = await signed_in(http, OTHER_KEY)
+    path = "/v1/account/api-keys"
+    for wrong in ({}, {CSRF_HEADER: ""}, {CSRF_HEADER: "0" * 64}, headers, {CSRF_HEADER: "\u00e4"}):
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in wrong.items()]
+        refused(await http.post(path, json={}, headers=encoded), 403, "csrf.token")
+    assert (await http.post(path, json={}, headers=other)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1"},
+    ],
+)
+async def test_pages_of_others_get_nowhere_even_with_the_token(http: httpx2.AsyncClient, told: dict[str, str]) -> None:
+    headers = await signed_in(http)
+    refused(await http.post("/v1/account/api-keys", json={}, headers=headers | told), 403, "csrf.origin")
+    refused(await http.get("/v1/account", headers=told), 403, "csrf.origin")
+    refused(await http.post("/v1/session", json={"key": OTHER_KEY}, headers=told), 403, "csrf.origin")
+    refused(await http.delete("/v1/session", headers=headers | told), 403, "csrf.origin")
+
+
+async def test_an_older_browser_is_judged_by_its_origin(http: httpx2.AsyncClient) -> None:
+    headers = await signed_in(http)
+    del http.headers["Sec-Fetch-Site"]
+    path = "/v1/account/api-keys"
+    for origin in ("http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:81", ""):
+        refused(await http.post(path, json={}, headers=headers | {"Origin": origin}), 403, "csrf.origin")
+    refused(await http.post(path, json={}, headers=headers), 403, "csrf.token")  # no browser says nothing at all
+    assert (await http.post(path, json={}, headers=headers | {"Origin": "http://127.0.0.1"})).status_code == 201
+
+
+async def test_a_key_counts_as_before_whatever_the_cookie_says(http: httpx2.AsyncClient) -> None:
+    await signed_in(http, OTHER_KEY)
+    headers = {"Authorization": f"Bearer {BUYER_KEY}", "Sec-Fetch-Site": "cross-site"}
+    assert (await http.post("/v1/account/api-keys", json={}, headers=headers)).json()["account"] == BUYER
+
+
+async def test_the_cookie_of_plain_http_is_none_under_tls(network: FakeNetwork) -> None:
+    async with browser(network) as plain:
+        await signed_in(plain)
+        (secret,) = plain.cookies.values()
+    async with browser(network, "https") as http:
+        refused(await http.get("/v1/account", headers={"Cookie": f"fallow-{NET}={secret}"}), 401, "auth.missing")
+        found = await http.get("/v1/account", headers={"Cookie": f"__Host-fallow-{NET}={secret}"})
+        assert found.status_code == 200
+        for nonsense in ("fs_x", "x" * 5000):
+            answer = await http.get("/v1/account", headers={"Cookie": f"__Host-fallow-{NET}={nonsense}"})
+            assert answer.status_code == 401
+
+
+async def test_who_tries_keys_out_is_slowed_down() -> None:
+    async with fake_network(Limits(sign_ins=Rate(0.1, 3))) as network, browser(network) as http:
+        for _ in range(3):
+            refused(await http.post("/v1/session", json={"key": "fk_guess"}), 401, "auth.key")
+        slow = await http.post("/v1/session", json={"key": BUYER_KEY})
+        refused(slow, 429, "rate.requests")
+        assert slow.headers["Retry-After"] == "10"
+        network.clock.advance(10_000)
+        assert (await http.post("/v1/session", json={"key": BUYER_KEY})).status_code == 201
+
+
+@pytest.mark.parametrize("body", [{}, {"key": ""}, {"key": "k" * 201}, {"key": 1}, {"key": "k", "more": 1}])
+async def test_a_malformed_sign_in_is_told_so_and_the_key_in_it_not(
+    http: httpx2.AsyncClient, body: dict[str, object]
+) -> None:
+    error = refused(await http.post("/v1/session", json=body), 400, "http.invalid")
+    assert "kkk" not in error.message
+
+
+async def test_keys_are_made_with_no_more_than_one_has_and_ended(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    headers = await signed_in(http)
+    path = "/v1/account/api-keys"
+    assert (await http.post(path, json={"label": "laptop"}, headers=headers)).json()["account"] == BUYER
+    for beyond in (["operate"], ["buy", "withdraw"], ["everything"]):
+        refused(await http.post(path, json={"scopes": beyond}, headers=headers), 403, "scope.missing")
+    refused(await http.post(path, json={"scopes": []}, headers=headers), 400, "http.invalid")
+    assert [key["key_id"] for key in (await http.get(path)).json()] == ["buyer"]
+    refused(await http.delete(f"{path}/other", headers=headers), 404, "auth.no_such_key")
+    assert (await http.delete(f"{path}/buyer", headers=headers)).status_code == 204
+    refused(await http.get(path), 401, "auth.session")  # the session that it opened has ended with it, here at once
+    assert OTHER_KEY in network.keys
