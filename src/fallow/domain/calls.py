@@ -796,19 +796,9 @@ def relay_of(node: str) -> str:
     return f"relay.node.{node}"
 
 
-def vertical_told(node: str, vertical: str) -> str:
-    """Subject on which a node's worker of a vertical tells the network's side of it something."""
-    return f"vertical.node.{node}.{vertical}"
-
-
 def vertical_teller(subject: str) -> bytes:
     """Return which node told something on such a subject: the bus lets nobody else."""
     return bytes.fromhex(subject.split(".")[2])
-
-
-def vertical_question(node: str, vertical: str) -> str:
-    """Subject on which a node's worker of a vertical is asked by the network's side of it."""
-    return f"node.{node}.vertical.{vertical}"
 
 
 def beats(node: str) -> str:
