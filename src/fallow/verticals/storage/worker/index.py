@@ -15,15 +15,18 @@ FILES: Final = ("index", "index-wal", "index-shm")
 _TABLES = """
 create table if not exists piece (
   id blob primary key, log integer not null, start integer not null, length integer not null, hash blob not null,
-  stored_ms integer not null, trashed_ms integer) strict, without rowid;
+  stored_ms integer not null, trashed_ms integer, claim blob not null) strict, without rowid;
 create index if not exists piece_log on piece (log);
 create index if not exists piece_trash on piece (trashed_ms) where trashed_ms is not null;
 """
-_COLUMNS = "id, log, start, length, hash, stored_ms, trashed_ms"
+_COLUMNS = "id, log, start, length, hash, stored_ms, trashed_ms, claim"
 
 
 class Row(NamedTuple):
-    """A piece: `length` bytes from `start` on of log file `log`, its BLAKE3, and since when it is in the trash."""
+    """A piece: `length` bytes from `start` on of log file `log`, its BLAKE3, and since when it is in the trash.
+
+    `claim` is what its sender signed of it.
+    """
 
     id: bytes
     log: int
@@ -32,6 +35,7 @@ class Row(NamedTuple):
     hash: bytes
     stored_ms: int
     trashed_ms: int | None = None
+    claim: bytes = b""
 
 
 class Log(NamedTuple):
@@ -70,6 +74,14 @@ class Index:
             query = "select log, sum(length), max(start + length) from piece group by log"
             return {log: Log(live, end) for log, live, end in self._db.execute(query)}
 
+    def totals(self) -> tuple[int, int]:
+        """How many pieces there are, and how many bytes of them are in the trash."""
+        with _translated():
+            [[pieces]] = self._db.execute("select count(*) from piece")
+            query = "select coalesce(sum(length), 0) from piece where trashed_ms is not null"
+            [[trash]] = self._db.execute(query)
+        return pieces, trash
+
     def page(self, after: bytes, limit: int) -> list[Row]:
         """Pieces in the order of their ids, for whoever goes over all of them."""
         return list(self._rows("where id > ? order by id limit ?", after, limit))
@@ -78,7 +90,7 @@ class Index:
         """Add pieces."""
         with _translated(), self._db:
             self._db.execute("begin immediate")
-            self._db.executemany("insert into piece values (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("insert into piece values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def move(self, rows: Iterable[Row], source: int) -> None:
         """Say where pieces lie now that lay in log file `source`; those that are gone meanwhile stay gone."""

@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.worker.index import FILES, Index, Row
@@ -32,6 +32,15 @@ MOVED_AT_ONCE: Final = 64
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 PASSING: Final = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors that say nothing of the disk's health: there may be room, or a free handle, a moment later."""
+
+
+class Amounts(NamedTuple):
+    """What a store takes of the disk, how much more it takes, and what it holds; bytes in the trash count as used."""
+
+    used_bytes: int
+    room_bytes: int
+    trash_bytes: int
+    pieces: int
 
 
 class PieceStore:
@@ -82,6 +91,12 @@ class PieceStore:
         disk = os.statvfs(self._folder)
         on_disk = disk.f_bavail * disk.f_frsize - self._spare
         return max(0, min(self._limit - self.used_bytes - self._log_bytes // 2, on_disk))
+
+    def amounts(self) -> Amounts:
+        """All of that at one moment."""
+        with self._lock:
+            pieces, trash = self._index.totals()
+            return Amounts(self.used_bytes, self.room_bytes, trash, pieces)
 
     @property
     def failed(self) -> str:
@@ -151,6 +166,12 @@ class PieceStore:
         """
         with self._lock:
             return self._here(piece)
+
+    def held(self, pieces: Iterable[bytes]) -> list[bytes]:
+        """Which of these pieces are here, and not in the trash."""
+        with self._lock:
+            rows = map(self._index.find, pieces)
+            return [row.id for row in rows if row is not None and row.trashed_ms is None]
 
     def page(self, after: bytes) -> list[Row]:
         """Pieces behind one id, in their order, the trash included; none at the end."""

@@ -47,6 +47,10 @@ class Incoming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the place back, unless the piece was committed."""
         self._end(kept=False)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -70,8 +74,8 @@ class Incoming:
         except OSError as error:
             raise self._keeper.broke(error) from error
 
-    def commit(self, expected: bytes) -> None:
-        """Make the piece be there. `expected` is its BLAKE3, by its sender's word.
+    def commit(self, expected: bytes, claim: bytes = b"") -> None:
+        """Make the piece be there. `expected` is its BLAKE3, by its sender's word; `claim` is that word, signed.
 
         Raises:
             InvalidInput: bytes are missing (`storage.piece_length`), or are others (`storage.piece_hash`).
@@ -88,7 +92,7 @@ class Incoming:
                 os.fdatasync(self._handle)
             except OSError as error:
                 raise self._keeper.broke(error) from error
-        self._row = self._row._replace(hash=expected)
+        self._row = self._row._replace(hash=expected, claim=claim)
         self._end(kept=True)
 
     def _end(self, *, kept: bool) -> None:

@@ -1,0 +1,214 @@
+"""Moves one piece over one stream, to this node's disk or from it, and keeps the orders that pay for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+from fallow.domain.errors import InvalidInput, NotAllowed, Unavailable
+from fallow.domain.signing import Sign
+from fallow.ports.clock import Clock
+from fallow.ports.streams import Stream
+from fallow.ports.vertical import Closed
+from fallow.verticals.storage.core import wire
+from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
+from fallow.verticals.storage.core.serving import Bytes, Claimed, Event, GetSide, Ordered, PutSide
+from fallow.verticals.storage.worker.book import Book
+from fallow.verticals.storage.worker.store import PieceStore
+from fallow.verticals.storage.worker.threads import in_thread
+from fallow.verticals.storage.worker.writing import Incoming
+
+PORTION_BYTES: Final = 256 << 10
+"""So much goes to the disk or comes from it at a time."""
+STALL_S: Final = 60.0
+
+SHUT: Final = frozenset({"owner.paused", "owner.leaving", "owner.metered", "owner.data_budget"})
+"""Why an owner wants nothing moved at all: the machine or the line is his alone now.
+
+For his other reasons (he is there, it is hot, it is late) pieces that are here are still read: little is asked of the
+machine by that, and others count on them. Nothing new is put then. What moves already ends by itself in a moment, but
+goes no step further where all is shut.
+"""
+
+
+class Owner:
+    """What the owner lets others do now."""
+
+    def __init__(self, closed: Closed) -> None:
+        self._closed = closed
+
+    @property
+    def reason(self) -> str:
+        """Why nothing new is put here; empty where it is."""
+        return next(iter(self._closed()), "")
+
+    def check_moving(self) -> None:
+        """Raise Unavailable where nothing at all is to move."""
+        shut = [code for code in self._closed() if code in SHUT]
+        if shut:
+            raise _closed(shut[0])
+
+    def check_new(self) -> None:
+        """Raise Unavailable where nothing new is taken."""
+        if self.reason:
+            raise _closed(self.reason)
+
+
+class Ground(NamedTuple):
+    """What moving stands on."""
+
+    net: str
+    node: bytes
+    network_key: bytes
+    sign: Sign
+    clock: Clock
+    store: PieceStore
+    book: Book
+    owner: Owner
+
+
+class Moving:
+    """A stream that moves a piece. `moved` grows while it does."""
+
+    def __init__(self, ground: Ground, stream: Stream) -> None:
+        self.moved = 0
+        self.seen = -1
+        self._ground = ground
+        self._stream = stream
+
+    def give_up_if_still(self) -> None:
+        """Give it up where nothing has moved since this was asked last."""
+        if self.moved == self.seen:
+            self._stream.reset(Unavailable("storage.stalled", "Nothing has moved for a while."))
+        self.seen = self.moved
+
+    async def serve(self, request: bytes, client: bytes) -> None:
+        """Do what is asked.
+
+        Raises:
+            FallowError: it is not allowed, or went wrong; the stream is given up with that.
+        """
+        asked = wire.read(request)
+        self._ground.owner.check_moving()
+        if isinstance(asked, wire.Put):
+            self._ground.owner.check_new()
+            await self._take(asked, self._limit(asked.limit, client))
+        elif isinstance(asked, wire.Get):
+            await self._give(asked, self._limit(asked.limit, client))
+        else:
+            raise InvalidInput("storage.message", "A stream begins with a put or a get.")
+
+    def _limit(self, sealed: bytes, client: bytes) -> OrderLimit:
+        ground = self._ground
+        now_ms = ground.clock.now_ms()
+        limit = check_limit(sealed, net=ground.net, network_key=ground.network_key, node=ground.node, now_ms=now_ms)
+        if limit.client != client:
+            raise NotAllowed("storage.limit", "The order limit is another client's.")
+        return limit
+
+    @asynccontextmanager
+    async def _using(self, limit: OrderLimit, sealed: bytes) -> AsyncIterator[None]:
+        """Use a limit, once: what is ordered under it is kept."""
+        book = self._ground.book
+        await in_thread(book.begin, limit, sealed)
+        try:
+            yield
+        finally:
+            await in_thread(book.end, limit.serial)
+
+    # A put
+
+    async def _take(self, put: wire.Put, limit: OrderLimit) -> None:
+        side = PutSide(put, limit)
+        async with self._using(limit, put.limit):
+            incoming = await in_thread(self._ground.store.receive, limit.piece, put.length)
+            try:
+                await self._stream.write(wire.frame(wire.Go()))
+                claimed = await self._write(side, incoming, limit)
+                await in_thread(incoming.commit, claimed.claim.hash, claimed.sealed)
+            finally:
+                await in_thread(incoming.close)
+        await self._stream.write(wire.frame(wire.Stored(self._receipt(put, claimed, limit))))
+        self._stream.end()
+
+    async def _write(self, side: PutSide, incoming: Incoming, limit: OrderLimit) -> Claimed:
+        """Bring what comes to the disk, up to the claim of it."""
+        parts: list[memoryview] = []
+        size = 0
+        while True:
+            events = side.feed(await self._read())
+            claimed = self._keep(events, parts, limit)
+            size = sum(map(len, parts))
+            if size >= PORTION_BYTES or (claimed and parts):
+                self._ground.owner.check_moving()
+                await in_thread(incoming.write, b"".join(parts))
+                self.moved += size
+                parts.clear()
+            if claimed is not None:
+                return claimed
+
+    def _keep(self, events: list[Event], parts: list[memoryview], limit: OrderLimit) -> Claimed | None:
+        claimed = None
+        for event in events:
+            match event:
+                case Bytes():
+                    parts.append(event.data)
+                case Ordered():
+                    self._ground.book.note(limit.serial, event.sealed)
+                case Claimed():
+                    claimed = event
+        return claimed
+
+    def _receipt(self, put: wire.Put, claimed: Claimed, limit: OrderLimit) -> bytes:
+        ground = self._ground
+        return PieceReceipt(
+            net=ground.net,
+            node=ground.node,
+            piece=limit.piece,
+            length=put.length,
+            hash=claimed.claim.hash,
+            durable=True,
+        ).seal(ground.sign)
+
+    # A get
+
+    async def _give(self, get: wire.Get, limit: OrderLimit) -> None:
+        side = GetSide(get, limit)
+        piece = await in_thread(self._ground.store.find, limit.piece)
+        if get.stop > piece.length:
+            raise InvalidInput("storage.range", f"The piece has {piece.length} bytes.")
+        async with self._using(limit, get.limit):
+            await self._send(side, get, limit)
+            await self._stream.write(wire.frame(wire.Sent()))
+            self._stream.end()
+            while not side.paid and (said := await self._stream.read()):
+                self._order(side, said, limit)
+
+    async def _send(self, side: GetSide, get: wire.Get, limit: OrderLimit) -> None:
+        sent = 0
+        while sent < side.size:
+            while sent == side.allowed:
+                self._order(side, await self._read(), limit)
+            self._ground.owner.check_moving()
+            size = min(PORTION_BYTES, side.allowed - sent)
+            start = get.start + sent
+            data = await in_thread(self._ground.store.read, limit.piece, start, start + size)
+            await self._stream.write(wire.frame(wire.Data(size)))
+            await self._stream.write(data)
+            sent += size
+            self.moved += size
+
+    def _order(self, side: GetSide, said: bytes, limit: OrderLimit) -> None:
+        for ordered in side.feed(said):
+            self._ground.book.note(limit.serial, ordered.sealed)
+
+    async def _read(self) -> bytes:
+        said = await self._stream.read()
+        if not said:
+            raise InvalidInput("storage.cut", "The client ended in the middle.")
+        return said
+
+
+def _closed(code: str) -> Unavailable:
+    return Unavailable(code, "The owner of this machine needs it for himself now.", "Take another node.")

@@ -1,0 +1,215 @@
+"""Storage's worker: keeps pieces in a folder that its owner lends, serves them, and hands in what pays for that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fallow.domain.errors import FallowError, InvalidInput, Unavailable
+from fallow.ports.streams import Stream
+from fallow.ports.vertical import Lent, Probe, Say, Worker, WorkerGround
+from fallow.verticals.storage.core.facts import StorageServed
+from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
+from fallow.verticals.storage.core.questions import Prove, Stock, read_question
+from fallow.verticals.storage.worker.answers import answer
+from fallow.verticals.storage.worker.book import PAIRS_MAX, Book
+from fallow.verticals.storage.worker.folder import Folder
+from fallow.verticals.storage.worker.moving import STALL_S, Ground, Moving, Owner
+from fallow.verticals.storage.worker.store import Amounts, PieceStore
+from fallow.verticals.storage.worker.threads import in_thread
+
+NAME: Final = "storage"
+ATTRIBUTE: Final = "storage.bytes"
+SPARE_BYTES_MAX: Final = 1 << 30
+SPARE_PART: Final = 20
+"""A twentieth of what is lent stays free of its disk, or a gibibyte: the owner's own programs must find room."""
+ROOM_MIN_BYTES: Final = 4 << 20
+"""With less room than that nothing is asked of a node any more: it holds one more piece, or none."""
+
+FLUSH_S: Final = 1.0
+HAND_IN_S: Final = 60.0
+SWEEP_S: Final = 600.0
+TROUBLE_LETTERS_MAX: Final = 200
+
+_log = logging.getLogger(__name__)
+
+
+class StorageWorker(Worker):
+    """The worker on one node. What is lent is opened by `probe`; without that, or where it fails, nothing is served."""
+
+    def __init__(self, ground: WorkerGround) -> None:
+        self._ground = ground
+        self._lending = read_lending(ground.lends) if ground.lends else None
+        self._owner = Owner(ground.closed)
+        self._kept: Ground | None = None
+        self._why_not = ""
+        self._trouble = ""
+        self._streams: set[Moving] = set()
+        self._proving = asyncio.Semaphore(1)
+
+    async def probe(self) -> Probe:
+        """See the port."""
+        if self._lending is None:
+            return Probe({}, {NAME: "No disk is lent (fallow agent lend storage=FOLDER:SIZE)."})
+        try:
+            await in_thread(self._open, self._lending)
+        except FallowError as error:
+            self._why_not = f"{error.message} {error.hint}".strip()
+            return Probe({}, {NAME: self._why_not})
+        return Probe({ATTRIBUTE: str(self._lending.size_bytes)}, {})
+
+    async def serve(self, stream: Stream, request: bytes, client: bytes) -> None:
+        """See the port."""
+        moving = Moving(self._opened(), stream)
+        self._streams.add(moving)
+        try:
+            await moving.serve(request, client)
+        finally:
+            self._streams.discard(moving)
+
+    async def report(self, say: Say) -> None:
+        """Hand in orders, and see after the disk, until cancelled."""
+        if self._kept is None:
+            return
+        book, store = self._kept.book, self._kept.store
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._again(FLUSH_S, lambda: in_thread(book.flush)))
+                group.create_task(self._again(FLUSH_S, self._hand_in_many(say, book)))
+                group.create_task(self._again(SWEEP_S, lambda: in_thread(store.sweep)))
+                group.create_task(self._again(STALL_S, self._give_up_still))
+        finally:
+            book.flush()
+
+    async def tell(self) -> bytes:
+        """See the port: its `Stock`."""
+        if self._kept is None or self._lending is None:
+            return b""
+        amounts = await in_thread(self._kept.store.amounts)
+        return msgspec.msgpack.encode(
+            Stock(
+                limit_bytes=self._lending.size_bytes,
+                used_bytes=amounts.used_bytes,
+                room_bytes=amounts.room_bytes,
+                trash_bytes=amounts.trash_bytes,
+                pieces=amounts.pieces,
+                trouble=(self._owner.reason or self._disk_trouble(amounts))[:TROUBLE_LETTERS_MAX],
+            )
+        )
+
+    async def answer(self, question: bytes) -> bytes:
+        """See the port; proofs are given one at a time, and none while the owner wants his machine for himself."""
+        store, asked = self._opened().store, read_question(question)
+        if not isinstance(asked, Prove):
+            return await in_thread(answer, store, asked)
+        self._owner.check_moving()
+        async with self._proving:
+            return await in_thread(answer, store, asked)
+
+    async def lent(self) -> Lent | None:
+        """See the port."""
+        if self._lending is None:
+            return None
+        folder, size = self._lending.folder, size_text(self._lending.size_bytes)
+        if self._kept is None:
+            return Lent(f"{size} in {folder}, which is not used", self._why_not)
+        amounts = await in_thread(self._kept.store.amounts)
+        used, trash = size_text(amounts.used_bytes), size_text(amounts.trash_bytes)
+        says = f"{used} of {size} in {folder} are used, by {amounts.pieces:,} pieces; {trash} of it wait in the trash"
+        return Lent(says, self._disk_trouble(amounts))
+
+    async def erase(self, *, for_good: bool) -> None:
+        """See the port: pieces stay where the same node may come back."""
+        if for_good and self._lending is not None:
+            await in_thread(self._folder(self._lending).erase)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._kept is not None:
+            self._kept.book.close()
+            self._kept.store.close()
+            self._kept = None
+
+    def _folder(self, lending: Lending) -> Folder:
+        return Folder(Path(lending.folder), self._ground.kept, net=self._ground.net, node=self._ground.node)
+
+    def _open(self, lending: Lending) -> None:
+        ground, folder = self._ground, self._folder(lending)
+        if folder.path.is_relative_to(ground.cache):
+            raise InvalidInput(
+                "agent.lends", f"{folder.path} is in a cache that may be deleted.", "Lend another folder."
+            )
+        folder.claim()
+        store = PieceStore(
+            folder.path,
+            limit_bytes=lending.size_bytes,
+            now_ms=ground.clock.now_ms,
+            spare_bytes=min(SPARE_BYTES_MAX, lending.size_bytes // SPARE_PART),
+        )
+        try:
+            book = Book(ground.kept)
+        except Unavailable:
+            store.close()
+            raise
+        self._kept = Ground(
+            ground.net, ground.node, ground.network_key, ground.sign, ground.clock, store, book, self._owner
+        )
+
+    def _opened(self) -> Ground:
+        if self._kept is None:
+            raise Unavailable("storage.not_lent", f"This node keeps no pieces. {self._why_not}".rstrip())
+        return self._kept
+
+    def _disk_trouble(self, amounts: Amounts) -> str:
+        """Why the disk takes nothing new, or what else is wrong; a code comes first."""
+        failed = self._kept.store.failed if self._kept is not None else ""
+        if failed:
+            return f"storage.disk_failing: {failed}"
+        if amounts.room_bytes < ROOM_MIN_BYTES:
+            return "storage.full: there is no room for another piece"
+        return self._trouble
+
+    # What is done beside
+
+    async def _again(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it again and again; what a disk refuses is shown, and tried again."""
+        while True:
+            await self._ground.clock.sleep(seconds)
+            try:
+                await work()
+            except Unavailable as error:
+                if f"{error.code}: {error.message}" != self._trouble:
+                    _log.warning("storage: %s", error)
+                self._trouble = f"{error.code}: {error.message}"
+
+    def _hand_in_many(self, say: Say, book: Book) -> Callable[[], Awaitable[None]]:
+        """Return what hands in, where a record's worth waits, or something has waited for a minute."""
+        clock = self._ground.clock
+        since_ms = clock.monotonic_ms()
+
+        async def work() -> None:
+            nonlocal since_ms
+            waiting = await in_thread(book.waiting)
+            late = clock.monotonic_ms() - since_ms >= HAND_IN_S * 1000
+            while waiting >= PAIRS_MAX or (waiting and late):
+                await self._hand_in(say, book)
+                waiting = await in_thread(book.waiting)
+            if not waiting:
+                since_ms = clock.monotonic_ms()
+
+        return work
+
+    async def _hand_in(self, say: Say, book: Book) -> None:
+        """A crash between the two says a pair twice; its serial shows that."""
+        pairs = await in_thread(book.due)
+        await say(StorageServed(served=[(pair.limit, pair.order) for pair in pairs]))
+        await in_thread(book.handed_in, pairs, self._ground.clock.now_ms())
+
+    async def _give_up_still(self) -> None:
+        for moving in self._streams:
+            moving.give_up_if_still()
