@@ -1,0 +1,88 @@
+"""How often a bucket was asked for something, by day: counted in memory, and written every few seconds.
+
+A process that is killed takes what it has not written with it: a few seconds of requests are not billed then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+from fallow.domain.errors import Unavailable
+from fallow.domain.identity import address
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database
+from fallow.ports.tasks import background
+from fallow.verticals.storage.control.ground import Kind
+
+FLUSH_S: Final = 5.0
+DAY_MS: Final = 86_400_000
+_ADD: Final = """
+INSERT INTO storage.operation AS o (account, day, bucket_id, kind, count)
+SELECT * FROM unnest($1::bytea[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[])
+ON CONFLICT (account, day, bucket_id, kind) DO UPDATE SET count = o.count + EXCLUDED.count
+"""
+_LIST: Final = """
+SELECT day, bucket_id, kind, count AS requests FROM storage.operation WHERE account = $1 AND day BETWEEN $2 AND $3
+ORDER BY day, bucket_id, kind
+"""
+
+_Key = tuple[bytes, int, int, Kind]
+
+
+class Operation(NamedTuple):
+    """How many requests of a kind a bucket had on a day (since 1970, UTC)."""
+
+    day: int
+    bucket_id: int
+    kind: Kind
+    requests: int
+
+
+class Operations:
+    """Counts requests."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._counts: Counter[_Key] = Counter()
+
+    def count(self, account: bytes, bucket_id: int, kind: Kind) -> None:
+        """Count one request to a bucket of an account."""
+        self._counts[account, self._clock.now_ms() // DAY_MS, bucket_id, kind] += 1
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write them while the context is open, and at its end."""
+        async with background(self._flush_on()):
+            yield
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was counted. Raises Unavailable, and keeps it then."""
+        # In one order, so that processes that write at the same time do not wait for each other in a circle.
+        counts, self._counts = dict(sorted(self._counts.items())), Counter()
+        if not counts:
+            return
+        try:
+            async with self._database.transaction() as tx:
+                keys = [*zip(*counts, strict=True)]
+                await tx.execute(_ADD, *map(list, keys), [*counts.values()])
+        except Unavailable:
+            self._counts.update(counts)
+            raise
+
+    async def of(self, account: str, from_day: int, to_day: int) -> list[Operation]:
+        """What was written of an account's buckets, by day."""
+        async with self._database.transaction() as tx:
+            return [Operation(**row) for row in await tx.fetch(_LIST, address(account), from_day, to_day)]
+
+    async def _flush_on(self) -> None:
+        while True:
+            await self._clock.sleep(FLUSH_S)
+            try:
+                await self.flush()
+            except Unavailable:
+                continue  # they are still counted; the next time writes them

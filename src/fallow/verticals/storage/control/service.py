@@ -1,0 +1,116 @@
+"""The network's side of storage, as it answers over the bus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from fallow.ports.bus import Bus
+from fallow.ports.database import Transaction
+from fallow.ports.rpc import serve
+from fallow.verticals.storage.control.buckets import Buckets
+from fallow.verticals.storage.control.buckets_port import BucketRow
+from fallow.verticals.storage.control.deleting import Deleting
+from fallow.verticals.storage.control.ground import Ground
+from fallow.verticals.storage.control.listing import Listing
+from fallow.verticals.storage.control.tally import Totals
+from fallow.verticals.storage.control.uploads import Uploads
+from fallow.verticals.storage.control.versions import Versions
+from fallow.verticals.storage.core.calls import (
+    CALLS,
+    SUBJECT,
+    AbortUpload,
+    BeginUpload,
+    Call,
+    CompleteUpload,
+    DeleteObjects,
+    DropBucket,
+    GetBucket,
+    GetObject,
+    GetUpload,
+    ListBuckets,
+    ListObjects,
+    ListParts,
+    ListUploads,
+    MakeBucket,
+    PutObject,
+    PutPart,
+    SetBucket,
+    SetObject,
+)
+
+QUEUE: Final = "storage"
+
+Handler = Callable[[Any], Awaitable[Any]]
+Handlers = Mapping[type[Call[Any]], Handler]
+
+
+class Objects:
+    """Buckets, versions, lists and uploads. It is the `Buckets` of those who keep segments."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._buckets = Buckets(ground)
+        self._versions = Versions(ground, self._buckets)
+        self._deleting = Deleting(ground, self._buckets)
+        self._listing = Listing(ground, self._buckets)
+        self._uploads = Uploads(ground, self._buckets)
+
+    def handlers(self) -> Handlers:
+        """What answers each call that is of objects."""
+        return {
+            MakeBucket: self._buckets.make,
+            GetBucket: self._buckets.get,
+            ListBuckets: self._buckets.list,
+            SetBucket: self._buckets.set,
+            DropBucket: self._buckets.drop,
+            PutObject: self._versions.put,
+            GetObject: self._versions.get,
+            SetObject: self._versions.set,
+            DeleteObjects: self._deleting.delete,
+            ListObjects: self._listing.list,
+            BeginUpload: self._uploads.begin,
+            GetUpload: self._uploads.get,
+            PutPart: self._uploads.put_part,
+            ListParts: self._uploads.parts,
+            ListUploads: self._uploads.list,
+            CompleteUpload: self._uploads.complete,
+            AbortUpload: self._uploads.abort,
+        }
+
+    async def bucket_of(self, tx: Transaction, account: str, name: str) -> BucketRow:
+        """See the port."""
+        return await self._buckets.bucket_of(tx, account, name)
+
+    async def version_stream(
+        self, tx: Transaction, bucket_id: int, sealed_name: bytes, version: bytes
+    ) -> tuple[bytes, int, Sequence[tuple[int, int]]]:
+        """See the port."""
+        return await self._versions.version_stream(tx, bucket_id, sealed_name, version)
+
+    async def totals(self, account: str, name: str) -> Totals:
+        """What a bucket of an account holds: versions (delete markers are none), and their bytes.
+
+        Raises:
+            NotFound: `storage.no_bucket`.
+            NotAllowed: `storage.not_yours`.
+        """
+        return await self._buckets.totals(account, name)
+
+
+class Control:
+    """Serves all calls; `others` answer those that are not of objects."""
+
+    def __init__(self, bus: Bus, objects: Objects, others: Handlers) -> None:
+        self._bus = bus
+        handlers = {**objects.handlers(), **others}
+        self._handlers = [(call, handlers[call]) for call in CALLS]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Answer while the context is open."""
+        async with AsyncExitStack() as stack:
+            for call, handler in self._handlers:
+                serving = serve(self._bus, f"{SUBJECT}.{call.name}", call, handler, queue=QUEUE)
+                await stack.enter_async_context(serving)
+            yield

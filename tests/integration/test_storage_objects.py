@@ -1,0 +1,577 @@
+"""Buckets, versions, lists and uploads on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+
+from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotAllowed, NotFound, TooMuch
+from fallow.verticals.storage.control import ids
+from fallow.verticals.storage.core.calls import (
+    AbortUpload,
+    BeginUpload,
+    CompleteUpload,
+    Deleted,
+    Deletion,
+    DropBucket,
+    GetBucket,
+    GetObject,
+    GetUpload,
+    If,
+    ListBuckets,
+    ListParts,
+    ListUploads,
+    MakeBucket,
+    PutObject,
+    PutPart,
+    SetBucket,
+    SetObject,
+    Version,
+)
+from tests.storage_objects import (
+    ACCOUNT,
+    NOW_MS,
+    OTHER,
+    POOR,
+    B,
+    ObjectsWorld,
+    delete,
+    get,
+    names,
+    objects_world,
+    put,
+    put_segments,
+    shown,
+    slashes_of,
+    versioning,
+)
+
+HOUR_MS: Final = 3_600_000
+
+
+@pytest.fixture
+async def world(postgres_dsn: str) -> AsyncIterator[ObjectsWorld]:
+    async with objects_world(postgres_dsn) as made:
+        await made.ask(MakeBucket(account=ACCOUNT, bucket=B))
+        yield made
+
+
+# Buckets
+
+
+async def test_a_bucket_is_made_once_and_looked_up_by_anybody(world: ObjectsWorld) -> None:
+    made = await world.ask(
+        MakeBucket(account=OTHER, bucket="photos", profile="lab", countries=["DE", "PL"], settings={"acl": b"doc"})
+    )
+    assert (made.account, made.made_ms, made.profile, made.versioning) == (OTHER, NOW_MS, "lab", "off")
+    assert (made.countries, made.settings) == (["DE", "PL"], {"acl": b"doc"})
+    assert await world.ask(GetBucket(account=ACCOUNT, bucket="photos")) == made
+    with pytest.raises(Conflict, match="bucket_yours"):
+        await world.ask(MakeBucket(account=OTHER, bucket="photos"))
+    with pytest.raises(Conflict, match="bucket_taken"):
+        await world.ask(MakeBucket(account=ACCOUNT, bucket="photos"))
+    with pytest.raises(NotFound, match="no_bucket"):
+        await world.ask(GetBucket(account=ACCOUNT, bucket="nothing"))
+    with pytest.raises(InsufficientFunds, match="no_subscription"):
+        await world.ask(MakeBucket(account=POOR, bucket="mine"))
+    with pytest.raises(InvalidInput, match="profile"):
+        await world.ask(MakeBucket(account=ACCOUNT, bucket="mine", profile="huge"))
+
+
+async def test_buckets_are_listed_by_account_and_name(world: ObjectsWorld) -> None:
+    for name in ("Zoo", "apes", "bees"):
+        await world.ask(MakeBucket(account=OTHER, bucket=name, settings={"acl": b"doc"}))
+    listed = await world.ask(ListBuckets(account=OTHER))
+    assert [bucket.name for bucket in listed] == ["Zoo", "apes", "bees"]
+    assert all(not bucket.settings for bucket in listed)
+    assert [bucket.name for bucket in await world.ask(ListBuckets(account=OTHER, after="Zoo", limit=1))] == ["apes"]
+
+
+async def test_settings_are_changed_one_by_one_and_bounded(world: ObjectsWorld) -> None:
+    await world.ask(SetBucket(account=ACCOUNT, bucket=B, settings={"cors": b"1", "policy": b"2"}))
+    changed = await world.ask(SetBucket(account=ACCOUNT, bucket=B, settings={"cors": None, "policy": b"3"}))
+    assert changed.settings == {"policy": b"3"}
+    with pytest.raises(NotAllowed, match="not_yours"):
+        await world.ask(SetBucket(account=OTHER, bucket=B, settings={"policy": None}))
+    with pytest.raises(TooMuch, match=r"storage\.settings"):
+        await world.ask(SetBucket(account=ACCOUNT, bucket=B, settings={f"{n}": bytes(60_000) for n in range(5)}))
+    for first in (0, 16):
+        some = dict.fromkeys((f"s{n}" for n in range(first, first + 15)), b"")
+        await world.ask(SetBucket(account=ACCOUNT, bucket=B, settings={**some}))
+    with pytest.raises(TooMuch, match=r"storage\.settings"):
+        await world.ask(SetBucket(account=ACCOUNT, bucket=B, settings={"one": b"", "more": b""}))
+    assert "policy" in (await world.ask(GetBucket(account=ACCOUNT, bucket=B))).settings
+
+
+async def test_object_lock_needs_versions_and_stays(world: ObjectsWorld) -> None:
+    with pytest.raises(Conflict, match="lock_needs_versions"):
+        await world.ask(SetBucket(account=ACCOUNT, bucket=B, lock=True))
+    locked = await world.ask(SetBucket(account=ACCOUNT, bucket=B, lock=True, versioning="enabled"))
+    assert (locked.lock, locked.versioning) == (True, "enabled")
+    with pytest.raises(Conflict, match="lock_needs_versions"):
+        await versioning(world, "suspended")
+    with pytest.raises(Conflict, match="lock_stays"):
+        await world.ask(SetBucket(account=ACCOUNT, bucket=B, lock=False))
+
+
+async def test_only_an_empty_bucket_is_dropped_and_its_uploads_with_it(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    version = await put(world, b"a")
+    (marker,) = await delete(world, Deletion(object=b"a"))
+    for gone in (version.version, marker.version):
+        with pytest.raises(Conflict, match="bucket_not_empty"):
+            await world.ask(DropBucket(account=ACCOUNT, bucket=B))
+        await delete(world, Deletion(object=b"a", version=gone))
+    upload = await begin(world, b"u")
+    bytes_of = await part(world, upload, 1, 10)
+    await world.ask(DropBucket(account=ACCOUNT, bucket=B))
+    assert upload in await world.garbage()
+    assert bytes_of not in await world.garbage()
+    with pytest.raises(NotFound, match="no_bucket"):
+        await put(world, b"a")
+
+
+# Versions
+
+
+async def test_an_object_is_read_as_it_was_written(world: ObjectsWorld) -> None:
+    stream = world.stream()
+    put_ = PutObject(
+        account=ACCOUNT,
+        bucket=B,
+        object=b"ab/cd",
+        slashes=[3],
+        stream=stream,
+        size=3,
+        etag="e",
+        head=b"h",
+        tags=b"t",
+        inline=b"123sealed",
+        key=b"k",
+    )
+    made = await world.ask(put_)
+    assert made.latest
+    assert made.null
+    assert (made.size, made.made_ms, made.etag, made.head, made.tags) == (3, NOW_MS, "e", b"h", b"t")
+    assert (made.stream, made.inline, made.key) == (stream, b"123sealed", b"k")
+    assert await get(world, b"ab/cd") == made
+    assert await get(world, b"ab/cd", made.version) == made
+    assert await get(world, b"ab/cd", null=True) == made
+    with pytest.raises(NotFound, match="no_object"):
+        await get(world, b"ab/ce")
+    with pytest.raises(NotFound, match="no_version"):
+        await get(world, b"ab/cd", bytes(16))
+    with pytest.raises(NotAllowed, match="not_yours"):
+        await world.ask(GetObject(account=OTHER, bucket=B, object=b"ab/cd"))
+
+
+async def test_the_same_stream_again_answers_the_same_and_changes_nothing(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    stream = await world.stored(B, 5, 6)
+    call = PutObject(account=ACCOUNT, bucket=B, object=b"a", stream=stream, size=11, etag="e", only_if=If(absent=True))
+    made = await world.ask(call)
+    assert await world.ask(call) == made
+    later = await put(world, b"a")
+    again = await world.ask(call)
+    assert (again.version, again.latest) == (made.version, False)
+    assert await get(world, b"a") == later
+    assert len((await names(world, all_versions=True)).versions) == 2
+    with pytest.raises(Conflict, match="stream_used"):
+        await put(world, b"b", stream=stream)
+
+
+async def test_an_object_without_all_of_its_segments_is_refused(world: ObjectsWorld) -> None:
+    stream = await world.stored(B, 5)
+    call = PutObject(account=ACCOUNT, bucket=B, object=b"a", stream=stream, size=6, etag="e")
+    with pytest.raises(Conflict, match="incomplete"):
+        await world.ask(call)
+    with pytest.raises(NotFound):
+        await get(world, b"a")
+    with pytest.raises(InvalidInput, match=r"storage\.inline"):
+        await world.ask(
+            PutObject(account=ACCOUNT, bucket=B, object=b"a", stream=stream, size=6, etag="e", inline=b"12345")
+        )
+    with pytest.raises(InvalidInput, match="slashes"):
+        await world.ask(
+            PutObject(account=ACCOUNT, bucket=B, object=b"abc", slashes=[4], stream=stream, size=0, etag="", inline=b"")
+        )
+
+
+async def test_overwriting_without_versions_drops_what_was_there(world: ObjectsWorld) -> None:
+    first = await put_segments(world, b"a", 100, 50)
+    second = await put_segments(world, b"a", 7)
+    assert second.version > first.version
+    assert await world.garbage() == {first.stream: False}
+    assert await world.objects.totals(ACCOUNT, B) == (1, 7)
+    with pytest.raises(NotFound, match="no_version"):
+        await get(world, b"a", first.version)
+    (gone,) = await delete(world, Deletion(object=b"a"), purge=True)
+    assert (gone.gone, gone.marker) == (True, False)
+    assert await world.garbage() == {first.stream: False, second.stream: True}
+    assert await world.objects.totals(ACCOUNT, B) == (0, 0)
+    assert await delete(world, Deletion(object=b"a")) == [Deleted()]
+
+
+async def test_versions_stay_and_come_back_when_later_ones_go(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    first = await put_segments(world, b"a", 10)
+    second = await put_segments(world, b"a", 20)
+    (marker,) = await delete(world, Deletion(object=b"a"))
+    assert marker.marker
+    assert first.version < second.version < marker.version
+    seen = await get(world, b"a")
+    assert (seen.marker, seen.latest, seen.version) == (True, True, marker.version)
+    assert not (await names(world)).versions
+    assert await world.objects.totals(ACCOUNT, B) == (2, 30)
+    (gone,) = await delete(world, Deletion(object=b"a", version=marker.version))
+    assert (gone.marker, gone.gone, gone.version) == (True, True, marker.version)
+    assert (await get(world, b"a")).version == second.version
+    await delete(world, Deletion(object=b"a", version=second.version))
+    assert (await get(world, b"a")).version == first.version
+    assert await world.garbage() == {second.stream: False}
+    assert await delete(world, Deletion(object=b"a", version=second.version)) == [Deleted(version=second.version)]
+    (malformed,) = await delete(world, Deletion(object=b"a", version=b"short"))
+    assert malformed.error == "storage.no_version"
+
+
+async def test_where_versioning_is_suspended_there_is_one_null_version(world: ObjectsWorld) -> None:
+    before = await put(world, b"a")
+    await versioning(world, "enabled")
+    kept = await put(world, b"a")
+    assert (before.null, kept.null) == (True, False)
+    assert (await get(world, b"a", null=True)).version == before.version
+    await versioning(world, "suspended")
+    null = await put(world, b"a")
+    assert null.null
+    with pytest.raises(NotFound):
+        await get(world, b"a", before.version)
+    (marker,) = await delete(world, Deletion(object=b"a"))
+    assert (marker.null, marker.marker) == (True, True)
+    with pytest.raises(NotFound):
+        await get(world, b"a", null.version)
+    assert (await get(world, b"a", null=True)).version == marker.version
+    assert [v.version for v in (await names(world, all_versions=True)).versions] == [marker.version, kept.version]
+    (gone,) = await delete(world, Deletion(object=b"a", null=True))
+    assert (gone.null, gone.marker, gone.version) == (True, True, marker.version)
+    assert (await get(world, b"a")).version == kept.version
+
+
+async def test_versions_ascend_when_the_clock_goes_back_and_within_a_millisecond(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    made = [await put(world, b"a") for _ in range(3)]
+    world.clock.now -= HOUR_MS
+    made.append(await put(world, b"a"))
+    (marker,) = await delete(world, Deletion(object=b"a"))
+    versions = [version.version for version in made] + [marker.version]
+    assert versions == sorted(versions)
+    assert {ids.made_ms(version) for version in versions} == {NOW_MS}
+
+
+async def test_conditions_are_on_the_latest_object(world: ObjectsWorld) -> None:
+    await put(world, b"a", b"one", only_if=If(absent=True))
+    with pytest.raises(Conflict, match=r"storage\.condition"):
+        await put(world, b"a", only_if=If(absent=True))
+    with pytest.raises(Conflict, match=r"storage\.condition"):
+        await put(world, b"a", only_if=If(etag="two"))
+    await put(world, b"a", b"two", only_if=If(etag="one", size=3, modified_ms=NOW_MS // 1000 * 1000))
+    await put(world, b"a", b"three", only_if=If(etag="*"))
+    with pytest.raises(NotFound, match="no_object"):
+        await put(world, b"b", only_if=If(etag="*"))
+    with pytest.raises(Conflict, match=r"storage\.condition"):
+        await put(world, b"b", only_if=If(size=1))
+    wrong, absent, right = await delete(
+        world,
+        Deletion(object=b"a", only_if=If(etag="two")),
+        Deletion(object=b"b", only_if=If(etag="two")),
+        Deletion(object=b"a", only_if=If(etag="three", size=5)),
+    )
+    assert (wrong.error, absent, right.gone) == ("storage.condition", Deleted(), True)
+
+
+async def test_a_delete_marker_is_no_object_for_conditions(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    await put(world, b"a")
+    await delete(world, Deletion(object=b"a"))
+    with pytest.raises(NotFound, match="no_object"):
+        await put(world, b"a", only_if=If(etag="*"))
+    assert await delete(world, Deletion(object=b"a", only_if=If(etag="*"))) == [Deleted()]
+    await put(world, b"a", only_if=If(absent=True))
+
+
+async def test_of_concurrent_writers_exactly_one_finds_nothing_there(world: ObjectsWorld) -> None:
+    for name in (b"without versions", b"with versions"):
+        tries = [put(world, name, only_if=If(absent=True)) for _ in range(12)]
+        done = await asyncio.gather(*tries, return_exceptions=True)
+        assert [type(result) for result in done if isinstance(result, BaseException)] == [Conflict] * 11
+        await versioning(world, "enabled")
+
+
+async def test_concurrent_puts_and_deletes_leave_one_latest_and_right_totals(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    some = [bytes([97 + n]) for n in range(4)]
+    deletions = [Deletion(object=name) for name in some]
+
+    async def work(turn: int) -> None:
+        for name in some:
+            await put(world, name, bytes(turn + 1))
+        await delete(world, *(deletions if turn % 2 else deletions[::-1]))
+
+    await asyncio.gather(*(work(turn) for turn in range(10)))
+    listed = (await names(world, all_versions=True)).versions
+    assert len(listed) == 80
+    assert sum(version.latest for version in listed) == 4
+    objects = [version for version in listed if not version.marker]
+    assert await world.objects.totals(ACCOUNT, B) == (40, sum(version.size for version in objects))
+
+
+async def test_a_dropped_bucket_takes_no_object_of_a_racing_put(world: ObjectsWorld) -> None:
+    for turn in range(8):
+        bucket = f"racing{turn}"
+        await world.ask(MakeBucket(account=ACCOUNT, bucket=bucket))
+        results = await asyncio.gather(
+            put(world, b"a", bucket=bucket),
+            world.ask(DropBucket(account=ACCOUNT, bucket=bucket)),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(result, FallowError) for result in results) == 1, results
+
+
+async def test_a_thousand_deletions_have_their_answers_in_order(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    made = [await put(world, f"{n:03}".encode()) for n in range(40)]
+    wanted = [Deletion(object=f"{n % 50:03}".encode()) for n in range(300)]
+    answers = await delete(world, *wanted)
+    assert len(answers) == 300
+    assert all(answer.marker for answer in answers)
+    exact = [Deletion(object=version.name, version=version.version) for version in made]
+    mixed = [deletion for pair in zip(exact, exact, strict=True) for deletion in pair]
+    answers = await delete(world, *mixed, Deletion(object=b"000"))
+    assert [answer.version for answer in answers[:-1:2]] == [version.version for version in made]
+    assert answers[-1].marker
+    assert await world.objects.totals(ACCOUNT, B) == (0, 0)
+
+
+# Object lock
+
+
+@pytest.fixture
+async def locked(world: ObjectsWorld) -> ObjectsWorld:
+    await world.ask(SetBucket(account=ACCOUNT, bucket=B, lock=True, versioning="enabled"))
+    return world
+
+
+async def retain(world: ObjectsWorld, version: Version, **wanted: Any) -> Version:
+    return await world.ask(SetObject(account=ACCOUNT, bucket=B, object=version.name, version=version.version, **wanted))
+
+
+async def test_a_compliance_retention_is_never_shortened(locked: ObjectsWorld) -> None:
+    until = NOW_MS + HOUR_MS
+    version = await put(locked, b"a", retention="compliance", until_ms=until)
+    assert (version.retention, version.until_ms) == ("compliance", until)
+    shorter = ({"retention": "compliance", "until_ms": until - 1}, {"retention": ""})
+    for wanted in (*shorter, {"retention": "governance", "until_ms": until + 1}):
+        with pytest.raises(NotAllowed, match="retained"):
+            await retain(locked, version, **wanted, bypass=True)
+    assert (await retain(locked, version, retention="compliance", until_ms=until + 1)).until_ms == until + 1
+    (kept,) = await delete(locked, Deletion(object=b"a", version=version.version), bypass=True)
+    assert kept.error == "storage.retained"
+    (marker,) = await delete(locked, Deletion(object=b"a"))
+    assert marker.marker
+    locked.clock.now = until + 1
+    (gone,) = await delete(locked, Deletion(object=b"a", version=version.version))
+    assert gone.gone
+
+
+async def test_a_governance_retention_gives_way_to_who_bypasses_it(locked: ObjectsWorld) -> None:
+    until = NOW_MS + HOUR_MS
+    version = await put(locked, b"a", retention="governance", until_ms=until)
+    for wanted in ({"until_ms": until - 1}, {"until_ms": until + 1, "retention": "compliance"}):
+        with pytest.raises(NotAllowed, match="retained"):
+            await retain(locked, version, **{"retention": "governance", **wanted})
+    await retain(locked, version, retention="governance", until_ms=until + 1)
+    assert (await retain(locked, version, retention="", bypass=True)).retention == ""
+    await retain(locked, version, retention="governance", until_ms=until)
+    assert (await delete(locked, Deletion(object=b"a", version=version.version)))[0].error == "storage.retained"
+    assert (await delete(locked, Deletion(object=b"a", version=version.version), bypass=True))[0].gone
+
+
+async def test_a_legal_hold_binds_until_it_is_lifted(locked: ObjectsWorld) -> None:
+    version = await put(locked, b"a", hold=True)
+    assert (await delete(locked, Deletion(object=b"a", version=version.version), bypass=True))[0].error
+    assert not (await retain(locked, version, hold=False)).hold
+    assert (await delete(locked, Deletion(object=b"a", version=version.version)))[0].gone
+
+
+async def test_without_object_lock_nothing_is_retained(world: ObjectsWorld) -> None:
+    version = await put(world, b"a")
+    for wanted in ({"retention": "governance", "until_ms": NOW_MS + 1}, {"hold": True}, {"hold": False}):
+        with pytest.raises(InvalidInput, match="no_lock"):
+            await retain(world, version, **wanted)
+    with pytest.raises(InvalidInput, match="no_lock"):
+        await put(world, b"a", hold=True)
+
+
+async def test_tags_are_changed_of_any_version_and_nothing_else(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    first, second = await put(world, b"a", head=b"h"), await put(world, b"a")
+    changed = await retain(world, first, tags=b"new")
+    assert (changed.tags, changed.head, changed.latest, changed.version) == (b"new", b"h", False, first.version)
+    latest = await world.ask(SetObject(account=ACCOUNT, bucket=B, object=b"a", tags=b"newer"))
+    assert (latest.version, latest.tags, latest.latest) == (second.version, b"newer", True)
+    (marker,) = await delete(world, Deletion(object=b"a"))
+    with pytest.raises(NotFound, match="no_version"):
+        await world.ask(SetObject(account=ACCOUNT, bucket=B, object=b"a", version=marker.version, tags=b""))
+
+
+# Uploads
+
+
+async def begin(world: ObjectsWorld, name: bytes, **more: Any) -> bytes:
+    stream = world.stream()
+    await world.ask(
+        BeginUpload(account=ACCOUNT, bucket=B, object=name, slashes=slashes_of(name), stream=stream, **more)
+    )
+    return stream
+
+
+async def part(world: ObjectsWorld, upload: bytes, number: int, size: int, etag: str = "e") -> bytes:
+    stream = await world.stored(B, size)
+    await world.ask(
+        PutPart(account=ACCOUNT, bucket=B, stream=upload, bytes_of=stream, number=number, size=size, etag=etag)
+    )
+    return stream
+
+
+def completing(name: bytes, upload: bytes, *parts: tuple[int, str], **more: Any) -> CompleteUpload:
+    return CompleteUpload(account=ACCOUNT, bucket=B, object=name, stream=upload, parts=[*parts], etag="all-2", **more)
+
+
+async def test_an_object_is_made_of_the_parts_that_were_chosen(world: ObjectsWorld) -> None:
+    upload = await begin(world, b"d/a", head=b"first", tags=b"t")
+    begun = await world.ask(GetUpload(account=ACCOUNT, bucket=B, object=b"d/a", stream=upload))
+    assert (begun.object, begun.made_ms, begun.head, begun.tags) == (b"d/a", NOW_MS, b"first", b"t")
+    for number, size in ((3, 30), (1, 10), (7, 70)):
+        await part(world, upload, number, size)
+    stored = await world.ask(ListParts(account=ACCOUNT, bucket=B, stream=upload, after=1, limit=1))
+    assert [(p.number, p.size, p.etag) for p in stored] == [(3, 30, "e")]
+    call = completing(b"d/a", upload, (1, "e"), (7, "e"), head=b"last")
+    made = await world.ask(call)
+    assert (made.size, made.parts, made.stream, made.etag) == (80, [(1, 10), (7, 70)], upload, "all-2")
+    assert (made.head, made.tags) == (b"last", b"t")
+    assert await world.ask(call) == made == await get(world, b"d/a")
+    assert await world.segments() == [(upload, 1, 10), (upload, 7, 70)]
+    assert shown(await names(world, prefix=b"d/")) == [b"d/a"]
+    assert (await names(world, folders=True)).folders == [b"d/"]
+    with pytest.raises(NotFound, match="no_upload"):
+        await part(world, upload, 1, 10)
+    async with world.database.transaction() as tx:
+        row = await world.objects.bucket_of(tx, ACCOUNT, B)
+        found = await world.objects.version_stream(tx, row.id, b"d/a", made.version)
+    assert found == (upload, 80, [(1, 10), (7, 70)])
+
+
+async def test_a_part_replaces_the_one_of_its_number_once(world: ObjectsWorld) -> None:
+    upload = await begin(world, b"a")
+    await part(world, upload, 1, 10)
+    await part(world, upload, 2, 20)
+    stream = await world.stored(B, 15)
+    call = PutPart(account=ACCOUNT, bucket=B, stream=upload, bytes_of=stream, number=1, size=15, etag="f")
+    stored = await world.ask(call)
+    assert await world.ask(call) == stored
+    assert await world.segments() == [(upload, 1, 15), (upload, 2, 20)]
+    with pytest.raises(Conflict, match="incomplete"):
+        await world.ask(PutPart(**{**_fields(call), "number": 3}))
+    with pytest.raises(InvalidInput, match=r"storage\.part\b"):
+        await world.ask(completing(b"a", upload, (1, "e")))
+    with pytest.raises(InvalidInput, match="part_order"):
+        await world.ask(completing(b"a", upload, (2, "e"), (1, "f")))
+    assert (await world.ask(completing(b"a", upload, (1, "f"), (2, "e")))).size == 35
+
+
+def _fields(call: PutPart) -> dict[str, Any]:
+    return {name: getattr(call, name) for name in call.__struct_fields__}
+
+
+async def test_an_object_s_bytes_cannot_become_a_part(world: ObjectsWorld) -> None:
+    version = await put_segments(world, b"a", 10)
+    upload = await begin(world, b"b")
+    with pytest.raises(Conflict, match="stream_used"):
+        await world.ask(
+            PutPart(account=ACCOUNT, bucket=B, stream=upload, bytes_of=version.stream, number=1, size=10, etag="")
+        )
+    with pytest.raises(Conflict, match="stream_used"):
+        await world.ask(BeginUpload(account=ACCOUNT, bucket=B, object=b"b", stream=version.stream))
+
+
+async def test_an_upload_that_is_given_up_leaves_garbage_alone(world: ObjectsWorld) -> None:
+    upload = await begin(world, b"a")
+    await part(world, upload, 1, 10)
+    call = AbortUpload(account=ACCOUNT, bucket=B, object=b"a", stream=upload)
+    await world.ask(call)
+    assert await world.segments() == []
+    assert await world.garbage() == {upload: False}
+    with pytest.raises(NotFound, match="no_upload"):
+        await world.ask(call)
+    with pytest.raises(NotFound, match="no_upload"):
+        await world.ask(completing(b"a", upload, (1, "e")))
+
+
+async def test_completing_obeys_conditions_and_versions(world: ObjectsWorld) -> None:
+    first = await put(world, b"a")
+    upload = await begin(world, b"a")
+    await part(world, upload, 1, 10)
+    with pytest.raises(Conflict, match=r"storage\.condition"):
+        await world.ask(completing(b"a", upload, (1, "e"), only_if=If(absent=True)))
+    made = await world.ask(completing(b"a", upload, (1, "e"), only_if=If(etag=first.etag)))
+    assert (await get(world, b"a")).version == made.version
+    assert await world.objects.totals(ACCOUNT, B) == (1, 10)
+
+
+async def test_uploads_are_listed_by_name_and_stream(world: ObjectsWorld) -> None:
+    made = [(name, await begin(world, name)) for name in (b"a", b"b/1", b"b/1", b"b/2", b"c")]
+
+    async def listed(**wanted: Any) -> list[tuple[bytes, bytes]]:
+        uploads = await world.ask(ListUploads(account=ACCOUNT, bucket=B, **wanted))
+        return [(upload.object, upload.stream) for upload in uploads]
+
+    assert await listed() == made
+    assert await listed(prefix=b"b/") == made[1:4]
+    assert await listed(after=b"b/1") == made[3:]
+    assert await listed(after=b"b/1", after_stream=made[1][1], limit=2) == made[2:4]
+    assert await listed(prefix=b"b/", after=b"a") == made[1:4]
+
+
+async def test_concurrent_completions_make_one_version(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    upload = await begin(world, b"a")
+    await asyncio.gather(*(part(world, upload, number, number) for number in range(1, 13)))
+    call = completing(b"a", upload, *((number, "e") for number in range(1, 13)))
+    made = await asyncio.gather(*(world.ask(call) for _ in range(8)))
+    assert len({version.version for version in made}) == 1
+    assert len((await names(world, all_versions=True)).versions) == 1
+
+
+# Requests
+
+
+async def test_requests_are_counted_by_bucket_day_and_kind(world: ObjectsWorld) -> None:
+    await put(world, b"a")
+    await get(world, b"a")
+    await names(world)
+    await world.operations.flush()
+    await get(world, b"a")
+    await world.operations.flush()
+    day = NOW_MS // 86_400_000
+    counted = {(found.kind, found.requests) for found in await world.operations.of(ACCOUNT, day, day)}
+    assert counted == {("put", 1), ("get", 2), ("list", 1)}
+    assert await world.operations.of(OTHER, day, day) == []
+
+
+async def test_text_that_postgresql_cannot_hold_is_kept_or_not_found(world: ObjectsWorld) -> None:
+    assert (await put(world, b"a", b"\0")).etag == "\0"
+    with pytest.raises(NotFound, match="no_bucket"):
+        await world.ask(GetBucket(account=ACCOUNT, bucket="buc\0ket"))
+    assert [found.name for found in await world.ask(ListBuckets(account=ACCOUNT, after="buc\0"))] == [B]
