@@ -126,10 +126,11 @@ class ObjectsWorld:
             )
         return stream
 
-    async def segments(self) -> list[tuple[bytes, int, int]]:
-        """What is stored now: stream, part, bytes."""
+    async def segments(self, bucket: str = B) -> list[tuple[bytes, int, int]]:
+        """What is stored in a bucket now: stream, part, bytes."""
+        query = "SELECT stream, part, payload FROM twin.segment WHERE bucket_id = $1 ORDER BY stream, part, payload"
         async with self.database.transaction() as tx:
-            rows = await tx.fetch("SELECT stream, part, payload FROM twin.segment ORDER BY stream, part, payload")
+            rows = await tx.fetch(query, (await self.objects.bucket_of(tx, ACCOUNT, bucket)).id)
         return [(row["stream"], row["part"], row["payload"]) for row in rows]
 
     async def garbage(self) -> dict[bytes, bool]:
@@ -180,6 +181,7 @@ async def put_segments(world: ObjectsWorld, name: bytes, *payloads: int) -> Vers
 async def get(
     world: ObjectsWorld, name: bytes, version: bytes = b"", bucket: str = B, *, null: bool = False
 ) -> Version:
+    """Look one up."""
     return await world.ask(GetObject(account=ACCOUNT, bucket=bucket, object=name, version=version, null=null))
 
 
