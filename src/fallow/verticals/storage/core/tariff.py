@@ -1,0 +1,27 @@
+"""What a subscription to storage costs: by the bytes of pieces on nodes, and by the bytes that come from there.
+
+Nodes get $1.50 for a terabyte (10**12 bytes) that they hold for 720 hours, and $2 for a terabyte that they send, as
+Storj pays them (its docs, node/payouts); what they take in is free. Buyers pay so much that this is left after the
+network's fee, a tenth of usage by default. Payload costs by its profile: with 29 of 80 pieces a terabyte of objects is
+2.76 of pieces, so $4.60 a month.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fallow.domain.subscriptions import Price, Tariff
+
+VERTICAL: Final = "storage"
+STORED: Final = "stored_byte_hours"
+EGRESS: Final = "egress_bytes"
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+TERABYTE: Final = 10**12
+MONTH_HOURS: Final = 720
+
+TARIFF: Final[Tariff] = {
+    STORED: Price(microusd=1_500_000, per=TERABYTE * MONTH_HOURS * 9 // 10),
+    EGRESS: Price(microusd=2_000_000, per=TERABYTE * 9 // 10),
+}
