@@ -207,7 +207,7 @@ class StorageWorker(Worker):
     async def _hand_in(self, say: Say, book: Book) -> None:
         """A crash between the two says a pair twice; its serial shows that."""
         pairs = await in_thread(book.due)
-        await say(StorageServed(served=[(pair.limit, pair.order) for pair in pairs]))
+        await say(StorageServed(served=[[pair.limit, pair.order] for pair in pairs]))
         await in_thread(book.handed_in, pairs, self._ground.clock.now_ms())
 
     async def _give_up_still(self) -> None:
