@@ -1,0 +1,168 @@
+"""Follows ingest's log: where nodes say they are, and what they have served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from fallow.domain.batches import stored_records
+from fallow.domain.errors import InvalidInput
+from fallow.domain.facts import OfferMade, PlacedOfferMade, SpotOfferMade
+from fallow.domain.records import Record
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.ingest_store import IngestStore, LoggedBatch
+from fallow.ports.registry_store import RegistryStore
+from fallow.verticals.storage.control.served import Moved, Reader
+from fallow.verticals.storage.core.facts import StorageServed
+from fallow.verticals.storage.core.tariff import DAY_MS
+
+BATCHES_AT_ONCE: Final = 16
+LOOK_S: Final = 2.0
+_POSITION: Final = "SELECT pos FROM storage.cursor WHERE name = 'log'"
+_LOCKED_POSITION: Final = "SELECT pos FROM storage.cursor WHERE name = 'log' FOR UPDATE"
+_Day = tuple[int, int]
+"""Bucket, and days since 1970."""
+_OFFERS: Final = {offer.version: offer for offer in (OfferMade, SpotOfferMade, PlacedOfferMade)}
+
+
+class _News(NamedTuple):
+    """What batches say, up to a position."""
+
+    pos: int
+    countries: dict[bytes, str]
+    moved: list[tuple[Moved, int]]
+    """With when it came."""
+
+
+class Follower:
+    """Takes each record once: what it means and how far the log was read are written in one transaction."""
+
+    def __init__(
+        self, *, clock: Clock, database: Database, log: IngestStore, registry: RegistryStore, reader: Reader
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._log = log
+        self._registry = registry
+        self._reader = reader
+
+    async def follow(self) -> None:
+        """Read whatever comes, until cancelled."""
+        while True:
+            while await self.read_on():
+                pass
+            await self._clock.sleep(LOOK_S)
+
+    async def read_on(self) -> bool:
+        """Read the next batches; whether there were any."""
+        async with self._database.transaction() as tx:
+            pos = await _position(tx)
+            batches = await self._log.after(tx, pos, BATCHES_AT_ONCE)
+        if not batches:
+            return False
+        news = await asyncio.to_thread(self._understand, batches)
+        async with self._database.transaction() as tx:
+            if await _position(tx, lock=True) == pos:  # nobody else was faster
+                await tx.execute("UPDATE storage.cursor SET pos = $1 WHERE name = 'log'", news.pos)
+                await _place(tx, news.countries)
+                await self._count(tx, news.moved)
+        return True
+
+    async def _count(self, tx: Transaction, moved: Sequence[tuple[Moved, int]]) -> None:
+        """Count what is more than was counted under the same limit before."""
+        rows = await self._registry.nodes(tx, list({one.node for one, _ in moved}))
+        payees = {row.node: row.account for row in rows}
+        latest = [(one, at_ms) for one, at_ms in _latest(moved).values() if one.node in payees]
+        before = await _counted(tx, [one for one, _ in latest])
+        by_payee: defaultdict[tuple[bytes, bytes], int] = defaultdict(int)
+        by_day: defaultdict[_Day, int] = defaultdict(int)
+        for one, at_ms in latest:
+            more = max(0, one.bytes_all - before.get(one.serial, 0))
+            by_payee[one.payer.account, payees[one.node]] += more
+            by_day[one.payer.bucket, at_ms // DAY_MS] += more
+        await _add(tx, by_payee, by_day)
+
+    def _understand(self, batches: Sequence[LoggedBatch]) -> _News:
+        news = _News(batches[-1].pos, {}, [])
+        for batch in batches:
+            records = stored_records(batch.data)
+            for record in records:
+                country = _country(record)
+                if country is not None:
+                    news.countries[record.node] = country
+            served = [record for record in records if record.kind == StorageServed.kind]
+            news.moved.extend((one, batch.received_at) for one in self._reader.egress(served, batch.received_at))
+        return news
+
+
+def _country(record: Record) -> str | None:
+    offer = _OFFERS.get(record.v) if record.kind == OfferMade.kind else None
+    if offer is None:
+        return None
+    try:
+        return record.read(offer).country
+    except InvalidInput:
+        return None
+
+
+async def _position(tx: Transaction, *, lock: bool = False) -> int:
+    rows = await tx.fetch(_LOCKED_POSITION if lock else _POSITION)
+    return int(rows[0]["pos"])
+
+
+async def _place(tx: Transaction, countries: Mapping[bytes, str]) -> None:
+    await tx.execute(
+        "INSERT INTO storage.country (node, country) SELECT * FROM unnest($1::bytea[], $2::text[])"
+        " ON CONFLICT (node) DO UPDATE SET country = EXCLUDED.country",
+        list(countries),
+        list(countries.values()),
+    )
+
+
+def _latest(moved: Sequence[tuple[Moved, int]]) -> dict[bytes, tuple[Moved, int]]:
+    """What says most, by serial."""
+    latest: dict[bytes, tuple[Moved, int]] = {}
+    for one, at_ms in moved:
+        before = latest.get(one.serial)
+        if before is None or before[0].bytes_all < one.bytes_all:
+            latest[one.serial] = one, at_ms
+    return latest
+
+
+async def _counted(tx: Transaction, moved: Sequence[Moved]) -> dict[bytes, int]:
+    """Note what was ordered by serial, and return what had been noted before."""
+    known = await tx.fetch(
+        "SELECT serial, bytes FROM storage.serial WHERE serial = ANY($1::bytea[])", [one.serial for one in moved]
+    )
+    await tx.execute(
+        "INSERT INTO storage.serial AS s (serial, bytes, until_ms)"
+        " SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[])"
+        " ON CONFLICT (serial) DO UPDATE SET bytes = greatest(s.bytes, EXCLUDED.bytes)",
+        [one.serial for one in moved],
+        [one.bytes_all for one in moved],
+        [one.until_ms for one in moved],
+    )
+    return {row["serial"]: int(row["bytes"]) for row in known}
+
+
+async def _add(tx: Transaction, by_payee: Mapping[tuple[bytes, bytes], int], by_day: Mapping[_Day, int]) -> None:
+    payees, days = sorted(by_payee), sorted(by_day)
+    await tx.execute(
+        "INSERT INTO storage.egress AS e (account, payee, bytes)"
+        " SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::numeric[])"
+        " ON CONFLICT (account, payee) DO UPDATE SET bytes = e.bytes + EXCLUDED.bytes",
+        [account for account, _ in payees],
+        [payee for _, payee in payees],
+        [by_payee[key] for key in payees],
+    )
+    await tx.execute(
+        "INSERT INTO storage.day AS d (bucket, day, egress)"
+        " SELECT * FROM unnest($1::bigint[], $2::integer[], $3::numeric[])"
+        " ON CONFLICT (bucket, day) DO UPDATE SET egress = d.egress + EXCLUDED.egress",
+        [bucket for bucket, _ in days],
+        [day for _, day in days],
+        [by_day[key] for key in days],
+    )

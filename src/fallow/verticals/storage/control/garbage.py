@@ -1,0 +1,141 @@
+"""Has nodes delete the pieces that nobody wants any more.
+
+What is dropped is a row of `storage.dropped` in the transaction that drops it. From there it goes on in steps, each a
+transaction: it becomes a row for each of its nodes, a node is asked, and the row goes once it has answered. A step that
+was not committed is done again; nodes do not mind being asked twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from fallow.domain.errors import FallowError
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Row, Transaction
+from fallow.ports.vertical import Ask
+from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.nodes import Lender, Nodes
+from fallow.verticals.storage.control.segments import SegmentRows, piece_bytes
+from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Purge, Trash
+
+SEGMENTS_AT_ONCE: Final = 200
+NODES_AT_ONCE: Final = 8
+LOOK_S: Final = 5.0
+
+
+class Garbage:
+    """Goes through it for ever: nodes that are not there are asked when they are."""
+
+    def __init__(
+        self, *, clock: Clock, database: Database, nodes: Nodes, segments: SegmentRows, secrets: Secrets, ask: Ask
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._nodes = nodes
+        self._segments = segments
+        self._secrets = secrets
+        self._ask = ask
+
+    async def collect(self) -> None:
+        """Do what there is to do, now and then, until cancelled."""
+        while True:
+            busy = await self.forget()
+            busy = await self.spread() or busy
+            busy = await self.ask_all() or busy
+            if not busy:
+                await self._clock.sleep(LOOK_S)
+
+    async def forget(self) -> bool:
+        """Drop segments that nobody came back for; whether there may be more."""
+        async with self._database.transaction() as tx:
+            return bool(await self._segments.forget(tx, SEGMENTS_AT_ONCE))
+
+    async def spread(self) -> bool:
+        """Make rows of nodes of what was dropped, and have it cost nothing from its drop on; whether there was any."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(
+                "DELETE FROM storage.dropped WHERE id IN (SELECT id FROM storage.dropped ORDER BY id LIMIT $1"
+                " FOR UPDATE SKIP LOCKED) RETURNING *",
+                SEGMENTS_AT_ONCE,
+            )
+            await _to_nodes(tx, rows)
+            await tx.copy(
+                "storage.change",
+                ["bucket", "nodes", "bytes", "at_ms"],
+                [
+                    (row["bucket"], _holders(row), -piece_bytes(row["payload"], row["profile"]), row["at_ms"])
+                    for row in rows
+                    if row["stored"]
+                ],
+            )
+        return bool(rows)
+
+    async def ask_all(self) -> bool:
+        """Ask each node that is there and has garbage for one batch; whether any of them answered."""
+        there = {one.alias: one for one in self._nodes.online()}
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(
+                "SELECT alias FROM unnest($1::integer[]) AS a (alias) WHERE EXISTS"
+                " (SELECT 1 FROM storage.garbage g WHERE g.alias = a.alias AND g.due_ms <= $2)",
+                list(there),
+                self._clock.now_ms(),
+            )
+        gate = asyncio.Semaphore(NODES_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(self._ask_one(there[row["alias"]], gate)) for row in rows]
+        return any(task.result() for task in asked)
+
+    async def _ask_one(self, node: Lender, gate: asyncio.Semaphore) -> bool:
+        async with gate:
+            rows = await self._due(node.alias)
+            answered = False
+            for purge in (True, False):
+                segments = [row["segment"] for row in rows if row["purge"] == purge]
+                if segments and await self._gone(node, segments, purge=purge):
+                    answered = True
+            return answered
+
+    async def _due(self, alias: int) -> Sequence[Row]:
+        """What a node shall delete. That its segment does not count on it is looked up once more."""
+        async with self._database.transaction() as tx:
+            return await tx.fetch(
+                "SELECT segment, purge FROM storage.garbage g WHERE alias = $1 AND due_ms <= $2 AND NOT EXISTS"
+                " (SELECT 1 FROM storage.segment s WHERE s.id = g.segment AND g.alias = ANY(s.nodes))"
+                " ORDER BY due_ms LIMIT $3",
+                alias,
+                self._clock.now_ms(),
+                PIECES_AT_ONCE,
+            )
+
+    async def _gone(self, node: Lender, segments: Sequence[bytes], *, purge: bool) -> bool:
+        """Have a node delete pieces, and forget them; whether it did."""
+        pieces = [self._secrets.piece(segment, node.node) for segment in segments]
+        question = Purge(pieces) if purge else Trash(pieces)
+        try:
+            await self._ask(node.node, msgspec.msgpack.encode(question))
+        except FallowError:  # it is asked again
+            return False
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "DELETE FROM storage.garbage WHERE alias = $1 AND segment = ANY($2::bytea[]) AND purge <= $3",
+                node.alias,
+                list(segments),
+                purge,
+            )
+        return True
+
+
+async def _to_nodes(tx: Transaction, rows: Sequence[Row]) -> None:
+    await tx.copy(
+        "storage.garbage",
+        ["alias", "segment", "purge", "due_ms"],
+        [(node, row["segment"], row["purge"], row["due_ms"]) for row in rows for node in _holders(row)],
+    )
+
+
+def _holders(row: Row) -> list[int]:
+    return [node for node in row["nodes"] if node]

@@ -1,0 +1,134 @@
+"""What was used, added up: from changes of what nodes hold to byte-milliseconds, and from these to days."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Row, Transaction
+from fallow.verticals.storage.core.tariff import DAY_MS, HOUR_MS
+
+CHANGES_AT_ONCE: Final = 500
+SERIALS_AT_ONCE: Final = 10_000
+
+
+class DayUse(NamedTuple):
+    """What one bucket used on one day (since 1970): bytes of pieces times hours, and bytes read."""
+
+    bucket: int
+    day: int
+    stored_byte_hours: int
+    egress_bytes: int
+
+
+class _Sum(NamedTuple):
+    """Bytes from now on, and what bytes x time counts too much: each byte counts from when it came."""
+
+    bytes: int = 0
+    less: int = 0
+
+    def plus(self, size: int, at_ms: int, times: int = 1) -> _Sum:
+        return _Sum(self.bytes + size * times, self.less + size * times * at_ms)
+
+
+class Metering:
+    """Adds up. Several processes may do so at the same time: who does holds a row."""
+
+    def __init__(self, clock: Clock, database: Database) -> None:
+        self._clock = clock
+        self._database = database
+
+    async def add_up(self) -> bool:
+        """Take the next changes into the sums; whether there were any."""
+        async with self._database.transaction() as tx:
+            await lock_sums(tx)
+            rows = await tx.fetch(
+                "DELETE FROM storage.change WHERE id IN (SELECT id FROM storage.change ORDER BY id LIMIT $1)"
+                " RETURNING bucket, nodes, bytes, at_ms",
+                CHANGES_AT_ONCE,
+            )
+            if not rows:
+                return False
+            await _by_bucket(tx, rows)
+            await _by_payee(tx, rows)
+        return True
+
+    async def count_days(self) -> None:
+        """Write what was used since the last time to the day that is now, and forget old serials."""
+        now = self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            await lock_sums(tx)
+            await tx.execute(
+                "WITH used AS (SELECT bucket, bytes * $1::numeric - less - counted AS more FROM storage.payer"
+                "  WHERE bytes * $1::numeric - less > counted), noted AS (UPDATE storage.payer p"
+                "  SET counted = p.counted + used.more FROM used WHERE p.bucket = used.bucket)"
+                " INSERT INTO storage.day AS d (bucket, day, byte_ms) SELECT bucket, $2, more FROM used"
+                " ON CONFLICT (bucket, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms",
+                now,
+                now // DAY_MS,
+            )
+            await tx.execute(
+                "DELETE FROM storage.serial WHERE serial IN"
+                " (SELECT serial FROM storage.serial WHERE until_ms < $1 LIMIT $2)",
+                now - DAY_MS,
+                SERIALS_AT_ONCE,
+            )
+
+    async def usage(self, account: bytes, from_day: int, to_day: int) -> list[DayUse]:
+        """What each bucket of an account used on each day from one to another, both counted."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(
+                "SELECT d.bucket, d.day, d.byte_ms, d.egress FROM storage.payer p JOIN storage.day d USING (bucket)"
+                " WHERE p.account = $1 AND d.day BETWEEN $2 AND $3 ORDER BY d.day, d.bucket",
+                account,
+                from_day,
+                to_day,
+            )
+        return [DayUse(row["bucket"], row["day"], row["byte_ms"] // HOUR_MS, row["egress"]) for row in rows]
+
+
+async def lock_sums(tx: Transaction) -> None:
+    """Be the only one that adds up or bills, until the transaction ends."""
+    await tx.fetch("SELECT 1 FROM storage.cursor WHERE name = 'bills' FOR UPDATE")
+
+
+async def _by_bucket(tx: Transaction, rows: Sequence[Row]) -> None:
+    sums: defaultdict[int, _Sum] = defaultdict(_Sum)
+    for row in rows:
+        sums[row["bucket"]] = sums[row["bucket"]].plus(row["bytes"], row["at_ms"], len(row["nodes"]))
+    await tx.execute(
+        "UPDATE storage.payer p SET bytes = p.bytes + s.bytes, less = p.less + s.less"
+        " FROM unnest($1::bigint[], $2::numeric[], $3::numeric[]) AS s (bucket, bytes, less)"
+        " WHERE p.bucket = s.bucket",
+        list(sums),
+        [one.bytes for one in sums.values()],
+        [one.less for one in sums.values()],
+    )
+
+
+async def _by_payee(tx: Transaction, rows: Sequence[Row]) -> None:
+    buckets = await tx.fetch(
+        "SELECT bucket, account FROM storage.payer WHERE bucket = ANY($1::bigint[])", [row["bucket"] for row in rows]
+    )
+    nodes = await tx.fetch(
+        "SELECT alias, account FROM storage.node WHERE alias = ANY($1::integer[])",
+        list({alias for row in rows for alias in row["nodes"]}),
+    )
+    payers = {row["bucket"]: row["account"] for row in buckets}
+    payees = {row["alias"]: row["account"] for row in nodes}
+    sums: defaultdict[tuple[bytes, bytes], _Sum] = defaultdict(_Sum)
+    for row in rows:
+        for alias in row["nodes"]:
+            key = payers[row["bucket"]], payees[alias]
+            sums[key] = sums[key].plus(row["bytes"], row["at_ms"])
+    await tx.execute(
+        "INSERT INTO storage.stored AS s (account, payee, bytes, less)"
+        " SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::numeric[], $4::numeric[])"
+        " ON CONFLICT (account, payee) DO UPDATE SET bytes = s.bytes + EXCLUDED.bytes, less = s.less + EXCLUDED.less",
+        [account for account, _ in sums],
+        [payee for _, payee in sums],
+        [one.bytes for one in sums.values()],
+        [one.less for one in sums.values()],
+    )

@@ -1,0 +1,198 @@
+"""Which nodes lend, as they say themselves and as the network sees them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from fallow.domain.decoding import UNREADABLE
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Row, Transaction
+from fallow.ports.mishaps import steadily
+from fallow.ports.registry_store import RegistryStore
+from fallow.ports.tasks import background
+from fallow.ports.vertical import ControlGround
+from fallow.verticals.storage.control.choosing import Candidate
+from fallow.verticals.storage.core.questions import Stock
+
+ONLINE_MS: Final = 30_000
+WRITE_EVERY_MS: Final = 10_000
+LOOK_S: Final = 1.0
+
+
+class Lender(msgspec.Struct, kw_only=True):
+    """A node that lends. `room_bytes` is what it said last, less what it was named for since then."""
+
+    alias: int
+    node: bytes
+    account: bytes
+    network: str
+    country: str
+    limit_bytes: int
+    used_bytes: int
+    room_bytes: int
+    seen_ms: int
+    trouble: str
+    banned: bool = False
+
+
+class Nodes:
+    """Those that lend: in memory, since each placement asks for all of them, and written every few seconds.
+
+    Each process of the network's core hears all of them by itself; they write the same rows.
+    """
+
+    def __init__(self, clock: Clock, database: Database, registry: RegistryStore) -> None:
+        self._clock = clock
+        self._database = database
+        self._registry = registry
+        self._by_node: dict[bytes, Lender] = {}
+        self._by_alias: dict[int, Lender] = {}
+        self._heard: dict[bytes, tuple[Stock, int]] = {}
+        self._written_ms = 0
+
+    @asynccontextmanager
+    async def running(self, ground: ControlGround) -> AsyncIterator[None]:
+        """Listen and write while the context is open; what is known from before is there at once."""
+        async with self._database.transaction() as tx:
+            self._take(await tx.fetch("SELECT * FROM storage.node"))
+        async with (
+            ground.told() as told,
+            background(
+                steadily("storage.told", partial(self._listen, told), self._clock),
+                steadily("storage.nodes", self._keep_writing, self._clock),
+            ),
+        ):
+            yield
+
+    def hear(self, node: bytes, said: bytes) -> None:
+        """Take what a node's worker tells; what makes no sense counts as silence."""
+        try:
+            stock = msgspec.msgpack.decode(said, type=Stock)
+        except UNREADABLE:
+            return
+        now = self._clock.now_ms()
+        self._heard[node] = stock, now
+        lender = self._by_node.get(node)
+        if lender is not None:
+            _update(lender, stock, now)
+
+    def candidates(self, without: Collection[int] = ()) -> list[Candidate]:
+        """Those that may be given something now, but for nodes, owners and networks of these aliases."""
+        now = self._clock.now_ms()
+        out = [self._by_alias[alias] for alias in without if alias in self._by_alias]
+        owners, networks = {one.account for one in out}, {one.network for one in out}
+        return [
+            Candidate(one.alias, one.account, one.network, one.country, one.room_bytes)
+            for one in self._by_alias.values()
+            if self._seems_there(one, now)
+            and not (one.trouble or one.banned)
+            and one.account not in owners
+            and one.network not in networks
+        ]
+
+    def named(self, aliases: Iterable[int], piece_bytes: int) -> None:
+        """Take note that these were named for a piece of this size: until they tell, their room is that much less."""
+        for alias in aliases:
+            self._by_alias[alias].room_bytes -= piece_bytes
+
+    def key(self, alias: int) -> bytes:
+        """The key of a node that is known."""
+        return self._by_alias[alias].node
+
+    def online(self) -> list[Lender]:
+        """Those that were heard within the last seconds."""
+        now = self._clock.now_ms()
+        return [one for one in self._by_alias.values() if self._seems_there(one, now)]
+
+    def is_online(self, lender: Lender) -> bool:
+        """Whether it was heard within the last seconds."""
+        return self._seems_there(lender, self._clock.now_ms())
+
+    async def of(self, tx: Transaction, aliases: Sequence[int]) -> dict[int, Lender]:
+        """Nodes by their aliases."""
+        unknown = [alias for alias in aliases if alias and alias not in self._by_alias]
+        if unknown:  # another process met them first
+            query = "SELECT * FROM storage.node WHERE alias = ANY($1::integer[])"
+            self._take(await tx.fetch(query, unknown))
+        return {alias: self._by_alias[alias] for alias in aliases if alias in self._by_alias}
+
+    async def write(self) -> None:
+        """Write what was heard since the last time, and read what others know of these nodes."""
+        heard, self._heard = self._heard, {}
+        try:
+            async with self._database.transaction() as tx:
+                await self._write(tx, heard)
+        except BaseException:
+            self._heard = {**heard, **self._heard}
+            raise
+        self._written_ms = self._clock.monotonic_ms()
+
+    async def _write(self, tx: Transaction, heard: dict[bytes, tuple[Stock, int]]) -> None:
+        known = {row.node: row for row in await self._registry.nodes(tx, sorted({*heard, *self._by_node}))}
+        networks = await self._registry.networks(tx)
+        for lender in self._by_node.values():
+            lender.banned = lender.node not in known or bool(known[lender.node].banned_reason)
+            lender.network = networks.get(lender.node, "")
+        nodes = sorted(node for node in heard if node in known)
+        if not nodes:
+            return
+        stocks = [heard[node][0] for node in nodes]
+        rows = await tx.fetch(
+            "INSERT INTO storage.node AS n"
+            " (node, account, network, country, limit_bytes, used_bytes, room_bytes, seen_ms, trouble)"
+            " SELECT h.node, h.account, h.network, coalesce(c.country, ''), h.limit_bytes, h.used_bytes,"
+            "  h.room_bytes, h.seen_ms, h.trouble"
+            " FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],"
+            "  $7::bigint[], $8::text[])"
+            "  AS h (node, account, network, limit_bytes, used_bytes, room_bytes, seen_ms, trouble)"
+            " LEFT JOIN storage.country c USING (node) ORDER BY h.node"
+            " ON CONFLICT (node) DO UPDATE SET account = EXCLUDED.account, network = EXCLUDED.network,"
+            "  country = EXCLUDED.country, limit_bytes = EXCLUDED.limit_bytes, used_bytes = EXCLUDED.used_bytes,"
+            "  room_bytes = EXCLUDED.room_bytes, seen_ms = greatest(n.seen_ms, EXCLUDED.seen_ms),"
+            "  trouble = EXCLUDED.trouble"
+            " RETURNING n.*",
+            nodes,
+            [known[node].account for node in nodes],
+            [networks.get(node, "") for node in nodes],
+            [stock.limit_bytes for stock in stocks],
+            [stock.used_bytes for stock in stocks],
+            [stock.room_bytes for stock in stocks],
+            [heard[node][1] for node in nodes],
+            [stock.trouble for stock in stocks],
+        )
+        self._take(rows)
+        for node in nodes:
+            self._by_node[node].banned = bool(known[node].banned_reason)
+
+    def _take(self, rows: Sequence[Row]) -> None:
+        """Rows of nodes that are known already say where they are; what they have, they said later themselves."""
+        for row in rows:
+            lender = self._by_node.get(row["node"])
+            if lender is None:
+                lender = Lender(**dict(row))
+                self._by_node[lender.node] = self._by_alias[lender.alias] = lender
+            lender.account, lender.network, lender.country = row["account"], row["network"], row["country"]
+
+    async def _listen(self, told: AsyncIterator[tuple[bytes, bytes]]) -> None:
+        async for node, said in told:
+            self.hear(node, said)
+
+    async def _keep_writing(self) -> None:
+        while True:
+            strangers = any(node not in self._by_node for node in self._heard)
+            if strangers or self._clock.monotonic_ms() - self._written_ms >= WRITE_EVERY_MS:
+                await self.write()
+            await self._clock.sleep(LOOK_S)
+
+    def _seems_there(self, lender: Lender, now_ms: int) -> bool:
+        return lender.seen_ms > now_ms - ONLINE_MS
+
+
+def _update(lender: Lender, stock: Stock, now_ms: int) -> None:
+    lender.limit_bytes, lender.used_bytes, lender.room_bytes = stock.limit_bytes, stock.used_bytes, stock.room_bytes
+    lender.trouble, lender.seen_ms = stock.trouble, now_ms

@@ -1,0 +1,90 @@
+"""Whether an account may use storage: what settlement says of its subscription, remembered for some seconds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fallow.domain.calls import SUBSCRIPTIONS, AccountRef
+from fallow.domain.errors import InsufficientFunds
+from fallow.domain.subscriptions import SubscriptionState
+from fallow.domain.views import SubscriptionView
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.rpc import call
+from fallow.verticals.storage.core.tariff import VERTICAL
+
+REMEMBERED_MS: Final = 10_000
+ACCOUNTS_MAX: Final = 100_000
+PAGE: Final = 1000
+
+
+class Paying:
+    """Knows accounts' open subscriptions to storage."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._known: dict[str, tuple[int, SubscriptionView | None]] = {}
+
+    async def may_open(self, account: str) -> None:
+        """Let an account make a bucket.
+
+        Raises:
+            InsufficientFunds: `storage.no_subscription`.
+        """
+        await self._open(account)
+
+    async def may_use(self, account: str) -> None:
+        """Let an account store and read.
+
+        Raises:
+            InsufficientFunds: `storage.no_subscription`, `storage.suspended`.
+        """
+        subscription = await self._open(account)
+        if subscription.state == SubscriptionState.SUSPENDED:
+            raise InsufficientFunds(
+                "storage.suspended", "The account cannot pay for storage now.", "Add credits: it goes on by itself."
+            )
+        if subscription.left_microusd == 0:
+            raise InsufficientFunds(
+                "storage.suspended",
+                "What the subscription may cost in this window is used up.",
+                "Wait for the next window, or subscribe anew with a higher limit.",
+            )
+
+    async def subscription(self, account: str, *, fresh: bool = False) -> SubscriptionView | None:
+        """The account's subscription to storage that is not over, if there is one.
+
+        Raises:
+            Unavailable: settlement does not answer.
+        """
+        now = self._clock.monotonic_ms()
+        until, known = self._known.get(account, (0, None))
+        if now >= until or fresh:
+            known = await self._ask(account)
+            if len(self._known) >= ACCOUNTS_MAX:
+                self._known.clear()
+            self._known[account] = now + REMEMBERED_MS, known
+        return known
+
+    async def _open(self, account: str) -> SubscriptionView:
+        subscription = await self.subscription(account)
+        if subscription is None:
+            raise InsufficientFunds(
+                "storage.no_subscription",
+                "The account has no subscription to storage.",
+                "Open one, with a limit for what it may cost in an hour.",
+            )
+        return subscription
+
+    async def _ask(self, account: str) -> SubscriptionView | None:
+        after = ""
+        while True:
+            request = AccountRef(account=account, after=after, limit=PAGE)
+            page = await call(self._bus, SUBSCRIPTIONS, request, list[SubscriptionView])
+            for one in page:
+                if one.vertical == VERTICAL and one.state != SubscriptionState.ENDED:
+                    return one
+            if len(page) < PAGE:
+                return None
+            after = page[-1].id

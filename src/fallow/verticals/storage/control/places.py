@@ -1,0 +1,275 @@
+"""The network's side of segments: where their pieces are to go, whether they came, and where they are."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from fallow.domain.identity import address
+from fallow.domain.streams import DirectAddress
+from fallow.ports.mishaps import steadily
+from fallow.ports.tasks import background
+from fallow.ports.vertical import ControlGround
+from fallow.verticals.storage.control.bills import Bills
+from fallow.verticals.storage.control.buckets_port import Buckets
+from fallow.verticals.storage.control.following import Follower
+from fallow.verticals.storage.control.garbage import Garbage
+from fallow.verticals.storage.control.limits import Payer, Secrets, Signer
+from fallow.verticals.storage.control.limits import Wanted as WantedLimit
+from fallow.verticals.storage.control.metering import DayUse, Metering
+from fallow.verticals.storage.control.nodes import Lender, Nodes
+from fallow.verticals.storage.control.paying import Paying
+from fallow.verticals.storage.control.choosing import Candidate, draw, enough_of, no_more, place
+from fallow.verticals.storage.control.reading import Wanted, wanted
+from fallow.verticals.storage.control.receipts import Stored, check_receipts
+from fallow.verticals.storage.control.segments import Begun, SegmentRow, SegmentRows, Slot
+from fallow.verticals.storage.control.served import Reader
+from fallow.verticals.storage.core.calls import (
+    SEGMENTS_AT_ONCE,
+    BeginSegment,
+    Call,
+    EndSegment,
+    MorePlaces,
+    Place,
+    Plan,
+    ReadSegments,
+    SegmentRead,
+)
+from fallow.verticals.storage.core.layout import Layout
+from fallow.verticals.storage.core.profiles import PROFILES
+
+METER_EVERY_S: Final = 60.0
+SEGMENT_ID_BYTES: Final = 16
+UNIFORM: Final = secrets.SystemRandom().random
+DirectTo = Callable[[bytes], DirectAddress | None]
+"""Where a node can be dialled itself, if it can."""
+
+
+def never_direct(_: bytes) -> DirectAddress | None:
+    """Reach all nodes through the relay."""
+    return None
+
+
+class Places:
+    """Answers calls about segments, and does in the background what follows from them.
+
+    `segments` is what those who keep versions work with. `uniform` draws from [0, 1), `random_bytes` draws bytes that
+    never come again.
+    """
+
+    def __init__(
+        self,
+        ground: ControlGround,
+        buckets: Buckets,
+        *,
+        direct: DirectTo = never_direct,
+        uniform: Callable[[], float] = UNIFORM,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        clock, database, bus = ground.clock, ground.database, ground.bus
+        self._ground = ground
+        self._buckets = buckets
+        self._direct = direct
+        self._uniform = uniform
+        self._random_bytes = random_bytes
+        self._secrets = Secrets(ground.secret)
+        self._signer = Signer(ground.net, ground.sign, self._secrets, random_bytes)
+        self.nodes = Nodes(clock, database, ground.registry)
+        self.segments = SegmentRows(clock)
+        self.paying = Paying(bus, clock)
+        self.garbage = Garbage(
+            clock=clock,
+            database=database,
+            nodes=self.nodes,
+            segments=self.segments,
+            secrets=self._secrets,
+            ask=ground.ask,
+        )
+        self.follower = Follower(
+            clock=clock,
+            database=database,
+            log=ground.log,
+            registry=ground.registry,
+            reader=Reader(ground.net, ground.network_key, self._secrets),
+        )
+        self.metering = Metering(clock, database)
+        self.bills = Bills(bus=bus, clock=clock, database=database, paying=self.paying)
+
+    def handlers(self) -> dict[type[Call[Any]], Callable[[Any], Awaitable[Any]]]:
+        """What answers each kind of call."""
+        return {BeginSegment: self.begin, MorePlaces: self.more, EndSegment: self.end, ReadSegments: self.read}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Hear nodes, delete garbage and meter while the context is open."""
+        clock = self._ground.clock
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.nodes.running(self._ground))
+            await stack.enter_async_context(
+                background(
+                    steadily("storage.log", self.follower.follow, clock),
+                    steadily("storage.garbage", self.garbage.collect, clock),
+                    steadily("storage.meter", self._keep_metering, clock),
+                )
+            )
+            yield
+
+    async def may_open(self, account: str) -> None:
+        """See `Paying.may_open`."""
+        await self.paying.may_open(account)
+
+    async def may_use(self, account: str) -> None:
+        """See `Paying.may_use`."""
+        await self.paying.may_use(account)
+
+    async def usage(self, account: str, from_day: int, to_day: int) -> list[DayUse]:
+        """See `Metering.usage`."""
+        return await self.metering.usage(address(account), from_day, to_day)
+
+    async def meter(self) -> None:
+        """Add up what was used, and tell settlement."""
+        while await self.metering.add_up():
+            pass
+        await self.metering.count_days()
+        await self.bills.tell_all()
+
+    async def begin(self, request: BeginSegment) -> Plan:
+        """See the call."""
+        await self.may_use(request.account)
+        now = self._ground.clock.now_ms()
+        async with self._ground.database.transaction() as tx:
+            bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
+            profile, drawn = place(
+                self.nodes.candidates(), bucket.profile, bucket.countries, request.payload, self._uniform
+            )
+            begun = Begun(
+                id=self._random_bytes(SEGMENT_ID_BYTES),
+                slot=Slot(bucket.id, request.stream, request.part, request.index),
+                account=bucket.account,
+                payload=request.payload,
+                key=request.key,
+                profile=profile.name,
+                countries=bucket.countries,
+                client=request.client,
+                nodes=[one.alias for one in drawn],
+                made_ms=now,
+            )
+            await self.segments.begin(tx, begun)
+        places = await self._put_places(begun, drawn, range(len(drawn)), now)
+        return Plan(
+            segment=begun.id,
+            needed=profile.needed,
+            pieces=profile.pieces,
+            enough=enough_of(profile),
+            places=places,
+        )
+
+    async def more(self, request: MorePlaces) -> list[Place]:
+        """See the call."""
+        await self.may_use(request.account)
+        now = self._ground.clock.now_ms()
+        async with self._ground.database.transaction() as tx:
+            begun = await self.segments.begun(tx, request.segment, address(request.account))
+            piece_bytes = Layout(begun.payload, PROFILES[begun.profile].needed).piece_bytes
+            await self.nodes.of(tx, begun.nodes)
+            fit = [
+                one
+                for one in self.nodes.candidates(without=begun.nodes)
+                if one.room_bytes >= piece_bytes and (not begun.countries or one.country in begun.countries)
+            ]
+            drawn = draw(fit, len(request.numbers), self._uniform)
+            if not drawn:
+                raise no_more()
+            await self.segments.name_more(tx, begun.id, [one.alias for one in drawn])
+        return await self._put_places(begun, drawn, request.numbers, now)
+
+    async def end(self, request: EndSegment) -> None:
+        """See the call."""
+        async with self._ground.database.transaction() as tx:
+            if await self.segments.is_stored(tx, request.segment):
+                return  # the answer was lost
+            begun = await self.segments.begun(tx, request.segment, address(request.account))
+            lenders = await self.nodes.of(tx, begun.nodes)
+            stored = Stored(
+                self._ground.net,
+                begun.id,
+                begun.payload,
+                PROFILES[begun.profile],
+                {one.node: alias for alias, one in lenders.items()},
+            )
+            holders = await asyncio.to_thread(check_receipts, stored, request.receipts, self._secrets)
+            await self.segments.end(tx, begun, holders)
+
+    async def read(self, request: ReadSegments) -> list[SegmentRead]:
+        """See the call."""
+        await self.may_use(request.account)
+        async with self._ground.database.transaction() as tx:
+            bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
+            stream, size, parts = await self._buckets.version_stream(tx, bucket.id, request.object, request.version)
+            rows = await self.segments.of_stream(tx, bucket.id, stream)
+            found = wanted(rows, parts or [(0, size)], request.start, request.stop, SEGMENTS_AT_ONCE)
+            lenders = await self.nodes.of(tx, [alias for one in found for alias in one.segment.nodes])
+        payer = Payer(bucket.id, bucket.account)
+        return [await self._read_one(one, lenders, request.client, payer) for one in found]
+
+    async def _read_one(self, one: Wanted, lenders: Mapping[int, Lender], client: bytes, payer: Payer) -> SegmentRead:
+        segment, profile = one.segment, PROFILES[one.segment.profile]
+        numbers = self._readable(segment, lenders)
+        nodes = [lenders[segment.nodes[number]].node for number in numbers]
+        now = self._ground.clock.now_ms()
+        limits = [WantedLimit(node, segment.id, one.piece_bytes) for node in nodes]
+        signed = await self._signer.signed(limits, "get", client, payer, now)
+        return SegmentRead(
+            segment=segment.id,
+            part=segment.part,
+            index=segment.number,
+            start=one.start,
+            payload=segment.payload,
+            key=segment.key,
+            needed=profile.needed,
+            pieces=profile.pieces,
+            places=[
+                Place(number=number, node=node, limit=both.limit, ticket=both.ticket, direct=self._direct(node))
+                for number, node, both in zip(numbers, nodes, signed, strict=True)
+            ],
+        )
+
+    def _readable(self, segment: SegmentRow, lenders: Mapping[int, Lender]) -> list[int]:
+        """Numbers of pieces to read: those of payload, and some parity, on nodes that seem to be there.
+
+        Where these are too few, the others are named too: a node may just have come back.
+        """
+        profile = PROFILES[segment.profile]
+        known = [number for number, alias in enumerate(segment.nodes) if alias in lenders]
+        there = [number for number in known if self.nodes.is_online(lenders[segment.nodes[number]])]
+        payload = [number for number in there if number < profile.needed]
+        parity = [number for number in there if number >= profile.needed]
+        parity.sort(key=lambda _: self._uniform())
+        numbers = (payload + parity)[: profile.needed + -(-(profile.pieces - profile.needed) // 4) + 1]
+        if len(there) < profile.needed:
+            numbers += [number for number in known if number not in there]
+        return numbers
+
+    async def _put_places(
+        self, begun: Begun, drawn: Sequence[Candidate], numbers: Sequence[int], now_ms: int
+    ) -> list[Place]:
+        """Limits for the pieces of a segment at nodes that were just drawn."""
+        piece_bytes = Layout(begun.payload, PROFILES[begun.profile].needed).piece_bytes
+        aliases = [one.alias for one in drawn]
+        self.nodes.named(aliases, piece_bytes)
+        nodes = [self.nodes.key(alias) for alias in aliases]
+        payer = Payer(begun.slot.bucket, begun.account)
+        limits = [WantedLimit(node, begun.id, piece_bytes) for node in nodes]
+        signed = await self._signer.signed(limits, "put", begun.client, payer, now_ms)
+        return [
+            Place(number=number, node=node, limit=both.limit, ticket=both.ticket, direct=self._direct(node))
+            for number, node, both in zip(numbers, nodes, signed, strict=False)
+        ]
+
+    async def _keep_metering(self) -> None:
+        while True:
+            await self.meter()
+            await self._ground.clock.sleep(METER_EVERY_S)

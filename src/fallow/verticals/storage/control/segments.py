@@ -1,0 +1,270 @@
+"""Segments as rows: those being stored, those that are, and what becomes garbage of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from fallow.domain.errors import Conflict, NotFound
+from fallow.ports.clock import Clock
+from fallow.ports.database import Transaction
+from fallow.verticals.storage.core.layout import Layout
+from fallow.verticals.storage.core.orders import LIMIT_MS
+from fallow.verticals.storage.core.profiles import PROFILES
+
+FORGOTTEN_MS: Final = 24 * 3_600_000
+"""After so long, nobody comes back for a segment that is not whole, or that no version was made of."""
+LATE_MS: Final = 2 * LIMIT_MS
+"""Until then a piece may still be brought to a node that was named for it."""
+
+
+class Slot(NamedTuple):
+    """Where a segment stands among the bytes of a bucket."""
+
+    bucket: int
+    stream: bytes
+    part: int
+    number: int
+
+
+class Begun(NamedTuple):
+    """A segment that is being stored; `nodes` are the aliases of all that were named for its pieces."""
+
+    id: bytes
+    slot: Slot
+    account: bytes
+    payload: int
+    key: bytes
+    profile: str
+    countries: Sequence[str]
+    client: bytes
+    nodes: Sequence[int]
+    made_ms: int
+
+
+class SegmentRow(NamedTuple):
+    """A segment that is stored; `nodes` are aliases by the pieces' numbers, 0 where nobody has one."""
+
+    id: bytes
+    part: int
+    number: int
+    payload: int
+    key: bytes
+    profile: str
+    nodes: Sequence[int]
+
+
+class SegmentRows:
+    """Keeps them; see `segments_port.Segments` for what is public. All of it stands or falls with the transaction.
+
+    A piece is garbage only by a row that is written in the very transaction that takes its segment's row away, or that
+    closes the segment without its node: what is live cannot be deleted, since ids of segments never come again.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def stored_bytes(self, tx: Transaction, bucket_id: int, stream: bytes, part: int | None) -> int:
+        """See the port. From then on, if the transaction is committed, they are kept until they are dropped.
+
+        Segments behind a gap of indexes do not count, and are not kept.
+        """
+        rows = await tx.fetch(
+            "WITH whole AS (SELECT id FROM"
+            " (SELECT id, number, row_number() OVER (PARTITION BY part ORDER BY number) AS n FROM storage.segment"
+            "  WHERE bucket = $1 AND stream = $2 AND ($3::integer IS NULL OR part = $3)) AS all_ WHERE number = n - 1)"
+            " UPDATE storage.segment s SET kept = true FROM whole WHERE s.id = whole.id RETURNING s.payload",
+            bucket_id,
+            stream,
+            part,
+        )
+        return sum(row["payload"] for row in rows)
+
+    async def adopt(self, tx: Transaction, bucket_id: int, stream: bytes, into: bytes, part: int) -> None:
+        """See the port. A part of that number before is dropped, unless `stream` has no segments."""
+        if not await self.stored_bytes(tx, bucket_id, stream, 0):
+            return
+        await self._drop(tx, "bucket = $1 AND stream = $2 AND part = $3", bucket_id, into, part)
+        await tx.execute(
+            "UPDATE storage.segment SET stream = $3, part = $4 WHERE bucket = $1 AND stream = $2 AND part = 0 AND kept",
+            bucket_id,
+            stream,
+            into,
+            part,
+        )
+
+    async def drop(self, tx: Transaction, bucket_id: int, streams: Sequence[bytes], *, purge: bool) -> None:
+        """See the port."""
+        where = "bucket = $1 AND stream = ANY($2::bytea[])"
+        await self._drop(tx, where, bucket_id, list(streams), purge=purge)
+        await self._drop_begun(tx, where, bucket_id, list(streams))
+
+    async def drop_parts(self, tx: Transaction, bucket_id: int, stream: bytes, keep: Sequence[int] | None) -> None:
+        """See the port."""
+        where = "bucket = $1 AND stream = $2 AND part <> ALL($3::integer[])"
+        await self._drop(tx, where, bucket_id, stream, list(keep or ()))
+        await self._drop_begun(tx, where, bucket_id, stream, list(keep or ()))
+
+    async def begin(self, tx: Transaction, begun: Begun) -> None:
+        """Write a segment that is to be stored; what was begun in its place is dropped.
+
+        Raises:
+            Conflict: `storage.stream_kept`: bytes of a version are there already.
+        """
+        slot = begun.slot
+        await self._require_free(tx, slot)
+        await self._drop_begun(tx, "bucket = $1 AND stream = $2 AND part = $3 AND number = $4", *slot)
+        await tx.execute(
+            "INSERT INTO storage.begun (id, bucket, stream, part, number, account, payload, key, profile, countries,"
+            " client, nodes, made_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            begun.id,
+            *slot,
+            *begun[2:6],
+            list(begun.countries),
+            begun.client,
+            list(begun.nodes),
+            begun.made_ms,
+        )
+        await tx.execute(
+            "INSERT INTO storage.payer (bucket, account) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            slot.bucket,
+            begun.account,
+        )
+
+    async def begun(self, tx: Transaction, segment: bytes, account: bytes) -> Begun:
+        """Look up one that is being stored; nobody else changes it until the transaction ends.
+
+        Raises:
+            NotFound: `storage.no_segment`: it is not, or not any more, or is another account's.
+        """
+        rows = await tx.fetch(
+            "SELECT * FROM storage.begun WHERE id = $1 AND account = $2 FOR UPDATE",
+            segment,
+            account,
+        )
+        if not rows:
+            raise NotFound(
+                "storage.no_segment", "No such segment is being stored.", "Begin it anew: a day later it is forgotten."
+            )
+        row = rows[0]
+        slot = Slot(row["bucket"], row["stream"], row["part"], row["number"])
+        return Begun(slot=slot, **{name: row[name] for name in Begun._fields if name != "slot"})
+
+    async def is_stored(self, tx: Transaction, segment: bytes) -> bool:
+        """Whether it is stored, which a request that came again asks."""
+        return bool(await tx.fetch("SELECT 1 FROM storage.segment WHERE id = $1", segment))
+
+    async def name_more(self, tx: Transaction, segment: bytes, nodes: Sequence[int]) -> None:
+        """Take note that further nodes may get a piece."""
+        await tx.execute("UPDATE storage.begun SET nodes = nodes || $2::integer[] WHERE id = $1", segment, list(nodes))
+
+    async def end(self, tx: Transaction, begun: Begun, nodes: Sequence[int]) -> None:
+        """A segment is stored on `nodes`; what the others that were named for it may have of it is garbage.
+
+        One that stood in its place is dropped.
+
+        Raises:
+            Conflict: `storage.stream_kept`: a version counts on that one.
+        """
+        now = self._clock.now_ms()
+        slot = begun.slot
+        await self._require_free(tx, slot)
+        await self._drop(tx, "bucket = $1 AND stream = $2 AND part = $3 AND number = $4 AND NOT kept", *slot)
+        await tx.execute("DELETE FROM storage.begun WHERE id = $1", begun.id)
+        await tx.execute(
+            "INSERT INTO storage.segment"
+            " (id, bucket, stream, part, number, payload, key, profile, nodes, made_ms, kept)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false)",
+            begun.id,
+            *slot,
+            begun.payload,
+            begun.key,
+            begun.profile,
+            list(nodes),
+            now,
+        )
+        await tx.execute(
+            "INSERT INTO storage.change (bucket, nodes, bytes, at_ms) VALUES ($1, $2, $3, $4)",
+            slot.bucket,
+            [node for node in nodes if node],
+            piece_bytes(begun.payload, begun.profile),
+            now,
+        )
+        await tx.execute(
+            "INSERT INTO storage.dropped (segment, bucket, payload, profile, nodes, stored, purge, at_ms, due_ms)"
+            " VALUES ($1, $2, $3, $4, $5, false, false, $6, $7)",
+            begun.id,
+            slot.bucket,
+            begun.payload,
+            begun.profile,
+            [node for node in begun.nodes if node not in nodes],
+            now,
+            now + LATE_MS,
+        )
+
+    async def of_stream(self, tx: Transaction, bucket_id: int, stream: bytes) -> list[SegmentRow]:
+        """The kept segments of a stream, in their order."""
+        rows = await tx.fetch(
+            f"SELECT {', '.join(SegmentRow._fields)} FROM storage.segment"  # noqa: S608 - names of columns
+            " WHERE bucket = $1 AND stream = $2 AND kept ORDER BY part, number",
+            bucket_id,
+            stream,
+        )
+        return [SegmentRow(**dict(row)) for row in rows]
+
+    async def forget(self, tx: Transaction, limit: int) -> int:
+        """Drop what nobody came back for; returns how many segments."""
+        before = self._clock.now_ms() - FORGOTTEN_MS
+        old = "id IN (SELECT id FROM storage.{} WHERE made_ms < $1{} ORDER BY made_ms LIMIT $2 FOR UPDATE SKIP LOCKED)"
+        begun = await self._drop_begun(tx, old.format("begun", ""), before, limit)
+        stored = await self._drop(tx, old.format("segment", " AND NOT kept") + " AND NOT kept", before, limit)
+        return begun + stored
+
+    async def _require_free(self, tx: Transaction, slot: Slot) -> None:
+        rows = await tx.fetch(
+            "SELECT 1 FROM storage.segment WHERE bucket = $1 AND stream = $2 AND part = $3 AND number = $4 AND kept",
+            *slot,
+        )
+        if rows:
+            raise Conflict(
+                "storage.stream_kept", "These bytes belong to a version already.", "Draw a new stream for new bytes."
+            )
+
+    async def _drop(self, tx: Transaction, where: str, *args: object, purge: bool = False) -> int:
+        """Of large objects there are many: they become rows of nodes later, bit by bit."""
+        now, n = self._clock.now_ms(), len(args)
+        return _rows_of(
+            await tx.execute(
+                f"WITH gone AS (DELETE FROM storage.segment WHERE {where} RETURNING *)"  # noqa: S608 - ours
+                " INSERT INTO storage.dropped (segment, bucket, payload, profile, nodes, stored, purge, at_ms, due_ms)"
+                f" SELECT id, bucket, payload, profile, nodes, true, ${n + 1}, greatest(${n + 2}::bigint, made_ms),"
+                f" ${n + 2}::bigint FROM gone",
+                *args,
+                purge,
+                now,
+            )
+        )
+
+    async def _drop_begun(self, tx: Transaction, where: str, *args: object) -> int:
+        """What is under way may still come: nodes are asked once it cannot any more."""
+        now, n = self._clock.now_ms(), len(args)
+        return _rows_of(
+            await tx.execute(
+                f"WITH gone AS (DELETE FROM storage.begun WHERE {where} RETURNING *)"  # noqa: S608 - ours
+                " INSERT INTO storage.dropped (segment, bucket, payload, profile, nodes, stored, purge, at_ms, due_ms)"
+                f" SELECT id, bucket, payload, profile, nodes, false, false, ${n + 1}::bigint, ${n + 2}::bigint"
+                " FROM gone",
+                *args,
+                now,
+                now + LATE_MS,
+            )
+        )
+
+
+def _rows_of(tag: str) -> int:
+    return int(tag.rpartition(" ")[2])
+
+
+def piece_bytes(payload: int, profile: str) -> int:
+    """How long each piece of a segment is."""
+    return Layout(payload, PROFILES[profile].needed).piece_bytes

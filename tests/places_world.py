@@ -1,0 +1,340 @@
+"""The network's side of storage on PostgreSQL, with nodes, clients and buckets that exist for tests only."""
+
+# ruff: noqa: D102 - the names of the steps say what they do
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from nacl.signing import SigningKey
+
+import fallow.verticals.storage.control
+from fallow.adapters.memory.bus import MemoryBus, MemoryHub
+from fallow.adapters.postgres.database import PostgresDatabase, open_database
+from fallow.adapters.postgres.decisions import PostgresDecisionStore
+from fallow.adapters.postgres.ingest import PostgresIngestStore
+from fallow.adapters.postgres.ledger import PostgresLedger
+from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
+from fallow.domain.batches import open_batch
+from fallow.domain.billing import FeePolicy
+from fallow.domain.calls import METER, SUBSCRIPTIONS, AccountRef, MeterUse, Subscribe
+from fallow.domain.chart import accounts_of, grant, network_accounts
+from fallow.domain.errors import NotFound, Unavailable
+from fallow.domain.facts import OfferMade
+from fallow.domain.identity import address_text
+from fallow.domain.records import Body
+from fallow.domain.resources import Resources, Terms
+from fallow.domain.signing import Sign
+from fallow.domain.views import SubscriptionView
+from fallow.ports.database import Transaction
+from fallow.ports.ingest_store import BatchKey, StoredBatch
+from fallow.ports.registry_store import NodeRow
+from fallow.ports.rpc import serve
+from fallow.ports.vertical import ControlGround
+from fallow.services.settle.subscriptions import Subscriptions
+from fallow.verticals.storage.control.buckets_port import BucketRow
+from fallow.verticals.storage.control.places import Places
+from fallow.verticals.storage.core.calls import BeginSegment, EndSegment, Place, Plan, ReadSegments, SegmentRead
+from fallow.verticals.storage.core.facts import StorageServed
+from fallow.verticals.storage.core.orders import Order, OrderLimit, PieceReceipt
+from fallow.verticals.storage.core.questions import Purge, Stock, Trash, read_question
+from fallow.verticals.storage.core.tariff import TARIFF, VERTICAL
+from tests.epoch_files import NET, NETWORK, NETWORK_KEY, Node
+from tests.unit.fake_network import HandClock
+
+BUYER = b"b" * 20
+BUCKET = BucketRow(7, BUYER, "", ())
+NAME = "pictures"
+OBJECT, VERSION = b"sealed name", b"v" * 16
+STREAM = b"s" * 16
+HOUR_MS = 3_600_000
+_SQL = Path(fallow.verticals.storage.control.__file__).parent / "schema" / "0002_places.sql"
+
+
+def signing(key: SigningKey) -> Sign:
+    return lambda message: key.sign(message).signature
+
+
+class Machine(Node):
+    """A node that lends, and does what it is asked."""
+
+    def __init__(self, number: int, *, account: bytes = b"", network: str = "", room: int = 10**12) -> None:
+        super().__init__(number)
+        self.account = account or number.to_bytes(20)
+        self.network = network or f"192.0.{number}.0/24"
+        self.room = room
+        self.trouble = ""
+        self.away = False
+        self.trashed: list[bytes] = []
+        self.purged: list[bytes] = []
+
+    def stock(self) -> bytes:
+        return msgspec.msgpack.encode(
+            Stock(
+                limit_bytes=10**12,
+                used_bytes=0,
+                room_bytes=self.room,
+                trash_bytes=0,
+                pieces=0,
+                trouble=self.trouble,
+            )
+        )
+
+    def receipt(self, limit: bytes, length: int | None = None) -> bytes:
+        allowed = OrderLimit.open(limit, NETWORK_KEY)
+        size = allowed.bytes_max if length is None else length
+        return PieceReceipt(net=NET, node=self.id, piece=allowed.piece, length=size, hash=bytes(32), durable=True).seal(
+            signing(self.key)
+        )
+
+
+class Versions:
+    """A bucket with one version; see `Buckets`."""
+
+    def __init__(self) -> None:
+        self.bucket = BUCKET
+        self.version: tuple[bytes, int, Sequence[tuple[int, int]]] = (STREAM, 0, [])
+
+    async def bucket_of(self, tx: Transaction, account: str, name: str) -> BucketRow:  # noqa: ARG002 - the port's
+        if name != NAME or account != address_text(BUYER):
+            raise NotFound("storage.no_bucket", "There is no such bucket.")
+        return self.bucket
+
+    async def version_stream(
+        self,
+        tx: Transaction,  # noqa: ARG002 - the port's
+        bucket_id: int,
+        sealed_name: bytes,
+        version: bytes,
+    ) -> tuple[bytes, int, Sequence[tuple[int, int]]]:
+        assert (bucket_id, sealed_name, version) == (self.bucket.id, OBJECT, VERSION)
+        return self.version
+
+
+class World:
+    """One process of the network's core, and everybody around it."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self.clock = HandClock()
+        self.database = database
+        self.registry, self.log, self.ledger = PostgresRegistryStore(), PostgresIngestStore(), PostgresLedger()
+        self.machines: dict[bytes, Machine] = {}
+        self.client = SigningKey(b"c" * 32)
+        self.versions = Versions()
+        self.grants = 0
+        hub = MemoryHub()
+        self.settle = Subscriptions(
+            bus=hub.connect(),
+            clock=self.clock,
+            database=database,
+            ledger=self.ledger,
+            store=PostgresSubscriptionStore(),
+            decisions=PostgresDecisionStore(),
+            fee=FeePolicy(100_000, 0),
+            epoch_ms=86_400_000,
+        )
+        self.bus: MemoryBus = hub.connect()
+        self.places = self.process()
+
+    def process(self) -> Places:
+        """A process that has just started, on the same database."""
+        return Places(
+            ControlGround(
+                net=NET,
+                network_key=NETWORK_KEY,
+                secret=b"secret of thirty-two bytes here.",
+                sign=signing(NETWORK),
+                clock=self.clock,
+                bus=self.bus,
+                database=self.database,
+                registry=self.registry,
+                log=self.log,
+                ask=self._ask,
+                told=self._told,
+            ),
+            self.versions,
+        )
+
+    @asynccontextmanager
+    async def _told(self) -> AsyncIterator[AsyncIterator[tuple[bytes, bytes]]]:
+        async def words() -> AsyncIterator[tuple[bytes, bytes]]:
+            for machine in self.machines.values():
+                yield machine.id, machine.stock()
+
+        yield words()
+
+    async def _ask(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
+        machine = self.machines[node]
+        if machine.away:
+            raise Unavailable("bus.no_answer", f"Nobody answered within {timeout_s} s.")
+        asked = read_question(question)
+        if isinstance(asked, Trash):
+            machine.trashed += asked.pieces
+        if isinstance(asked, Purge):
+            machine.purged += asked.pieces
+        return b""
+
+    async def enrol(self, *machines: Machine, country: str = "") -> None:
+        async with self.database.transaction() as tx:
+            for machine in machines:
+                self.machines[machine.id] = machine
+                if not await self.registry.has_account(tx, machine.account):
+                    await self.registry.add_account(tx, machine.account, None, 1)
+                await self.registry.add_node(tx, NodeRow(machine.id, machine.account, "", 1, ""))
+                if machine.network != "unknown":
+                    await self.registry.observe(tx, machine.id, machine.network, 1)
+        if country:
+            for machine in machines:
+                await self.say(machine, offer(country))
+            await self.read_log()
+        await self.tell()
+
+    async def tell(self, places: Places | None = None) -> None:
+        """All who are there say what they have."""
+        for machine in self.machines.values():
+            if not machine.away:
+                (places or self.places).nodes.hear(machine.id, machine.stock())
+        await (places or self.places).nodes.write()
+
+    async def say(self, machine: Machine, *bodies: Body) -> None:
+        """A node's records reach the log."""
+        data = machine.batch(*bodies)
+        batch = open_batch(data, net=NET)
+        key = BatchKey(batch.node, batch.boot, batch.seq)
+        row = StoredBatch(key, 1, len(batch.records), batch.root, data, b"promise", self.clock.now_ms())
+        async with self.database.transaction() as tx:
+            await self.log.append(tx, [row], [])
+
+    async def read_log(self) -> None:
+        while await self.places.follower.read_on():
+            pass
+
+    async def subscribe(self, limit_microusd: int = 1_000_000, number: int = 1, paid: int = 10**9) -> str:
+        self.grants += 1
+        async with self.database.transaction() as tx:
+            await self.ledger.open_accounts(tx, [*network_accounts(), *accounts_of(BUYER)])
+            await self.ledger.post(tx, [grant(f"{self.grants:032x}", BUYER, paid)], 1)
+        name = f"{number:032x}"
+        await self.settle.open(
+            Subscribe(
+                id=name,
+                account=address_text(BUYER),
+                vertical=VERTICAL,
+                tariff=TARIFF,
+                limit_microusd=limit_microusd,
+            )
+        )
+        return name
+
+    async def owed(self) -> list[SubscriptionView]:
+        return await self.settle.list_of(AccountRef(account=address_text(BUYER)))
+
+    async def begin(self, payload: int = 1_000_000, stream: bytes = STREAM, part: int = 0, index: int = 0) -> Plan:
+        return await self.places.begin(
+            BeginSegment(
+                account=address_text(BUYER),
+                bucket=NAME,
+                stream=stream,
+                part=part,
+                index=index,
+                payload=payload,
+                client=bytes(self.client.verify_key),
+                key=b"k" * 60,
+            )
+        )
+
+    def receipts(self, plan: Plan, places: Sequence[Place] = ()) -> dict[int, bytes]:
+        return {
+            place.number: self.machines[place.node].receipt(place.limit)
+            for place in places or plan.places[: plan.pieces]
+        }
+
+    async def end(self, plan: Plan, receipts: dict[int, bytes] | None = None) -> None:
+        await self.places.end(
+            EndSegment(
+                account=address_text(BUYER),
+                segment=plan.segment,
+                receipts=self.receipts(plan) if receipts is None else receipts,
+            )
+        )
+
+    async def store(self, payload: int = 1_000_000, stream: bytes = STREAM, part: int = 0, index: int = 0) -> Plan:
+        plan = await self.begin(payload, stream, part, index)
+        await self.end(plan)
+        return plan
+
+    async def keep(self, stream: bytes = STREAM, size: int | None = None) -> int:
+        """Make a version of a stream."""
+        async with self.database.transaction() as tx:
+            stored = await self.places.segments.stored_bytes(tx, BUCKET.id, stream, None)
+        self.versions.version = stream, stored if size is None else size, []
+        return stored
+
+    async def drop(self, *streams: bytes, purge: bool = False) -> None:
+        async with self.database.transaction() as tx:
+            await self.places.segments.drop(tx, BUCKET.id, streams, purge=purge)
+
+    async def read(self, start: int, stop: int) -> list[SegmentRead]:
+        return await self.places.read(
+            ReadSegments(
+                account=address_text(BUYER),
+                bucket=NAME,
+                object=OBJECT,
+                version=VERSION,
+                start=start,
+                stop=stop,
+                client=bytes(self.client.verify_key),
+            )
+        )
+
+    async def collect(self, places: Places | None = None) -> None:
+        """Do all that can be done about garbage now."""
+        garbage = (places or self.places).garbage
+        await garbage.forget()
+        while await garbage.spread():
+            pass
+        while await garbage.ask_all():
+            pass
+
+    def order(self, limit: bytes, size: int, key: SigningKey | None = None) -> bytes:
+        allowed = OrderLimit.open(limit, NETWORK_KEY)
+        return Order(serial=allowed.serial, bytes_all=size).seal(signing(key or self.client))
+
+    def served(self, *pairs: tuple[bytes, int]) -> StorageServed:
+        return StorageServed(served=[[limit, self.order(limit, size)] for limit, size in pairs])
+
+    async def count(self, table: str) -> int:
+        async with self.database.transaction() as tx:
+            return int((await tx.fetch(f"SELECT count(*) AS n FROM storage.{table}"))[0]["n"])  # noqa: S608 - a test's
+
+
+def offer(country: str) -> OfferMade:
+    """An offer that is closed: where its node is counts all the same."""
+    total = Resources(cpu_milli=1000, memory_mib=1024)
+    return OfferMade(offer=1, open=False, total=total, terms=Terms(price_microusd_per_core_hour=1), country=country)
+
+
+def machines(count: int) -> Iterator[Machine]:
+    """Of distinct owners on distinct networks."""
+    return (Machine(number) for number in range(1, count + 1))
+
+
+@asynccontextmanager
+async def storage_world(dsn: str) -> AsyncIterator[World]:
+    """An empty network."""
+    async with open_database(dsn, pool_size=10) as database:
+        await migrate(database, *(builtin(one) for one in ("registry", "ingest", "ledger", "settle", "outbox")))
+        async with database.transaction() as tx:
+            await tx.execute("CREATE SCHEMA storage")
+            await tx.execute(_SQL.read_text("utf-8"))
+        world = World(database)
+        async with (
+            serve(world.bus, METER, MeterUse, world.settle.meter, queue="settle"),
+            serve(world.bus, SUBSCRIPTIONS, AccountRef, world.settle.list_of, queue="settle"),
+        ):
+            yield world
