@@ -180,29 +180,32 @@ class MemoryNode:
         assert limit.action == "put"
         assert limit.bytes_max >= asked.length
         await stream.write(wire.frame(wire.Go()))
-        reader, ordered, piece = FrameReader(stream), 0, bytearray()
+        reader, ordered, length = FrameReader(stream), 0, 0
+        data, hashed = list[bytes](), blake3()
         while True:
             message = await reader.message()
             match message:
                 case wire.Pay():
                     ordered = check_order(message.order, limit, ordered).bytes_all
                 case wire.Data():
-                    piece += await reader.take(message.size)
+                    data.append(await reader.take(message.size))
+                    hashed.update(data[-1])
+                    length += message.size
                     self.moved["put"] += message.size
-                    if len(piece) > min(asked.length, ordered + STEP_BYTES):
+                    if length > min(asked.length, ordered + STEP_BYTES):
                         raise Conflict("storage.unpaid", "More came than was ordered.")
-                    await self.wants.after(len(piece))
+                    await self.wants.after(length)
                 case wire.Done():
                     break
                 case _:
                     raise InvalidInput("storage.message", "That is out of turn.")
         self.paid["put"] += check_order(message.order, limit, ordered).bytes_all
         claim = PieceClaim.open(message.claim, limit.client)
-        assert (claim.piece, claim.length) == (limit.piece, len(piece))
-        assert blake3(piece).digest() == claim.hash
-        self.pieces[limit.piece] = bytes(piece)
+        assert (claim.piece, claim.length) == (limit.piece, length)
+        assert hashed.digest() == claim.hash
+        self.pieces[limit.piece] = await asyncio.to_thread(b"".join, data)
         hash_ = b"\0" * 32 if self.wants.lies else claim.hash
-        receipt = PieceReceipt(net=NET, node=self.id, piece=limit.piece, length=len(piece), hash=hash_, durable=True)
+        receipt = PieceReceipt(net=NET, node=self.id, piece=limit.piece, length=length, hash=hash_, durable=True)
         await stream.write(wire.frame(wire.Stored(receipt.seal(sign_as(self.key)))))
         stream.end()
 

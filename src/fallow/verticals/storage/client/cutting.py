@@ -1,28 +1,34 @@
-"""A body of unknown length, cut: no more than one segment of it is held at a time."""
+"""A body of unknown length, cut into segments."""
 
 from __future__ import annotations
 
 from fallow.verticals.storage.client.store import Body
+from fallow.verticals.storage.core.layout import SEGMENT_BYTES
 
 
 class Cutter:
-    """`over` once the last byte was taken."""
+    """Holds one segment at a time, in `held`; `over` once that is the last one."""
 
     def __init__(self, body: Body) -> None:
+        self.held = bytearray()
         self.over = False
         self._body = body
         self._rest = memoryview(b"")
 
-    async def take(self, size: int) -> memoryview:
-        """Return the next `size` bytes; fewer at the end alone, and then it is over."""
-        taken = bytearray(self._rest[:size])
-        self._rest = self._rest[size:]
+    async def fill(self) -> None:
+        """Take in the next segment."""
+        self.held += self._rest[:SEGMENT_BYTES]
+        self._rest = self._rest[SEGMENT_BYTES:]
         while not self._rest and not self.over:
             chunk = await anext(self._body, None)
             if chunk is None:
                 self.over = True
             else:
-                room = size - len(taken)
-                taken += memoryview(chunk)[:room]
+                room = SEGMENT_BYTES - len(self.held)
+                self.held += memoryview(chunk)[:room]
                 self._rest = memoryview(chunk)[room:]
-        return memoryview(taken)
+
+    def take(self) -> memoryview:
+        """Hand out what is held."""
+        taken, self.held = memoryview(self.held), bytearray()
+        return taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property, lru_cache
@@ -15,12 +16,14 @@ from fallow.verticals.storage.client.pieces import Mover
 from fallow.verticals.storage.client.reading import Crew
 from fallow.verticals.storage.client.sending import Spot, send_segment
 from fallow.verticals.storage.client.store import Ended, Entry, Finish, Head, Lock, Marks
+from fallow.verticals.storage.client.waiting import both
 from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX, Version
-from fallow.verticals.storage.core.layout import SEGMENT_BYTES
 from fallow.verticals.storage.core.names import DELIMITER
 
 ID_BYTES: Final = 16
 NAME_BYTES_MAX: Final = 1024
+AHEAD_SEGMENTS_MAX: Final = 4
+"""Of all uploads together: segments that are taken in while those before them are sent."""
 NULL: Final = "null"
 HEAD: Final = "head"
 MARKS: Final = "marks"
@@ -84,6 +87,7 @@ class Ground:
         self._mover = mover
         self._crew = crew
         self._random_bytes = random_bytes
+        self._ahead = asyncio.Semaphore(AHEAD_SEGMENTS_MAX)
         self._keys = lru_cache(maxsize=1024)(lambda account, bucket: Keys(secret_of(account), bucket, random_bytes))
 
     @property
@@ -94,16 +98,23 @@ class Ground:
     def _name(self, account: str, bucket: str, key: str) -> Name:
         return Name(self._keys(account, bucket), key)
 
-    async def _send(self, cutter: Cutter, payload: memoryview, spot: Spot, finish: Finish) -> tuple[int, Ended]:
-        """Store segment by segment what a cutter gives, the first of which is `payload`; returns all bytes."""
+    async def _send(self, cutter: Cutter, spot: Spot, finish: Finish) -> tuple[int, Ended]:
+        """Store segment by segment what a cutter gives, the first of which it holds; returns all bytes.
+
+        The next segment is taken in while one is sent, as far as this process may hold so much.
+        """
         size, ended = 0, finish() if cutter.over else None
-        while payload:
-            await send_segment(self._mover, self._asker, spot, payload, self._random_bytes)
-            size += len(payload)
-            spot = spot._replace(number=spot.number + 1)
-            payload.release()
-            payload = memoryview(b"") if cutter.over else await cutter.take(SEGMENT_BYTES)
+        while cutter.held:
+            size += len(cutter.held)
+            sending = send_segment(self._mover, self._asker, spot, cutter.take(), self._random_bytes)
+            if cutter.over or self._ahead.locked():
+                await sending
+                await cutter.fill()
+            else:
+                async with self._ahead:
+                    await both(sending, cutter.fill())
             ended = ended or (finish() if cutter.over else None)
+            spot = spot._replace(number=spot.number + 1)
         return size, ended or finish()
 
 

@@ -56,7 +56,7 @@ from fallow.verticals.storage.core.calls import (
     SetObject,
     Version,
 )
-from fallow.verticals.storage.core.layout import SEGMENT_BYTES, TAG_BYTES
+from fallow.verticals.storage.core.layout import TAG_BYTES
 from fallow.verticals.storage.core.sealing import KEY_BYTES, NONCE_BYTES, SegmentSeal, unwrap_key, wrap_key
 
 _INLINE: Final = b"inline"
@@ -81,15 +81,15 @@ class ObjectStore(Buckets, Uploads):
         """See `Store`."""
         name = self._name(account, bucket, key)
         stream, cutter = self._random_bytes(ID_BYTES), Cutter(body)
-        payload = await cutter.take(SEGMENT_BYTES)
+        await cutter.fill()
         inline: bytes | None = None
         wrapped = b""
-        if cutter.over and len(payload) + TAG_BYTES <= INLINE_BYTES_MAX:
-            size, ended = len(payload), finish()
-            inline, wrapped = self._seal_inline(name, payload)
+        if cutter.over and len(cutter.held) + TAG_BYTES <= INLINE_BYTES_MAX:
+            size, ended = len(cutter.held), finish()
+            inline, wrapped = self._seal_inline(name, cutter.take())
         else:
             spot = Spot(account, bucket, stream, stream, 0, 0, name.secret)
-            size, ended = await self._send(cutter, payload, spot, finish)
+            size, ended = await self._send(cutter, spot, finish)
         version = await self._asker.ask(
             PutObject(
                 account=account,

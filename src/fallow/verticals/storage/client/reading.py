@@ -30,6 +30,7 @@ TIMES: Final = 3
 TRIES: Final = 2
 """Times that a node is asked for its piece."""
 FRESH_MAX: Final = 3
+"""Times that places are asked for anew for one stripe; nodes and places get further tries once something came."""
 
 _log = logging.getLogger(__name__)
 
@@ -191,7 +192,7 @@ class SegmentReading:
         """A stripe is done."""
         del self._shares[stripe]
         self._at = stripe + 1
-        self._distrust = 0
+        self._distrust = self._refreshed = 0
         self._taken.tell()
 
     def _blame(self, altered: frozenset[int]) -> None:
@@ -208,8 +209,8 @@ class SegmentReading:
     def _help(self, stripe: int, need: frozenset[int], since_ms: int) -> None:
         """See to it that a stripe can be opened soon."""
         bringing = [fetch for fetch in self._fetches if fetch.brings(stripe)]
-        for fetch in bringing:
-            fetch.replaced = fetch.replaced or self._is_slow(fetch, since_ms)
+        for fetch in self._slow(bringing, since_ms):
+            fetch.replaced = True
         coming = self._shares[stripe].keys() | {fetch.place.number for fetch in bringing if not fetch.replaced}
         if not self._distrust and need <= coming:
             return
@@ -230,11 +231,19 @@ class SegmentReading:
         hint = f"The last one said: {self._error.message}" if self._error is not None else ""
         return Unavailable("storage.unreadable", said, hint)
 
+    def _slow(self, bringing: list[_Fetch], since_ms: int) -> list[_Fetch]:
+        """Those that others should stand in for; where most are, it is this side, or all of them, for a while."""
+        now_ms = self._mover.clock.monotonic_ms()
+        slow = [fetch for fetch in bringing if self._is_slow(fetch, since_ms)]
+        if 1 < len(bringing) < 2 * len(slow):
+            return [fetch for fetch in slow if now_ms - max(fetch.moved_ms, since_ms) > TIMES * SLOW_MS]
+        return slow
+
     def _is_slow(self, fetch: _Fetch, since_ms: int) -> bool:
         now_ms = self._mover.clock.monotonic_ms()
         if not fetch.waits:
             return False
-        if now_ms - max(fetch.moved_ms, fetch.begun_ms) > SLOW_MS:
+        if now_ms - fetch.moved_ms > SLOW_MS:
             return True
         begun_ms = max(since_ms, fetch.begun_ms)
         others_ms = [max(0, came_ms - begun_ms) for came_ms in self._came_ms.values()]
@@ -284,6 +293,7 @@ class SegmentReading:
     def _keep(self, fetch: _Fetch, share: memoryview) -> None:
         stripe, piece = fetch.next, fetch.place.number
         fetch.next += 1
+        self._tried[piece] = 0
         fetch.moved_ms = self._mover.clock.monotonic_ms()
         if stripe in self._shares and piece not in self._bad:
             self._shares[stripe][piece] = share

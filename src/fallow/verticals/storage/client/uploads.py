@@ -33,7 +33,6 @@ from fallow.verticals.storage.core.calls import (
     StoredPart,
     Upload,
 )
-from fallow.verticals.storage.core.layout import SEGMENT_BYTES
 
 PART: Final = "part"
 
@@ -76,7 +75,8 @@ class Uploads(Ground):
         stream, bytes_of = _stream(upload), self._random_bytes(ID_BYTES)
         cutter = Cutter(body)
         spot = Spot(account, bucket, bytes_of, stream, number, 0, name.secret)
-        size, ended = await self._send(cutter, await cutter.take(SEGMENT_BYTES), spot, finish)
+        await cutter.fill()
+        size, ended = await self._send(cutter, spot, finish)
         return await self._asker.ask(
             PutPart(
                 account=account,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Stream
+from fallow.ports.tasks import first_error
 
 STALL_MS: Final = 10_000
 """A node that moves nothing for so long is given up."""
@@ -37,6 +39,14 @@ async def ticking(clock: Clock, seconds: float, change: Change) -> None:
     while True:
         await clock.sleep(seconds)
         change.tell()
+
+
+async def both(one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
+    """Do two things at a time; where one fails, the other is cancelled."""
+    with first_error():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one)
+            group.create_task(other)
 
 
 class Watch:
