@@ -18,6 +18,7 @@ from nacl.signing import SigningKey
 from fallow.adapters.clock import SystemClock
 from fallow.domain.encoding import decode
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound, Unavailable
+from fallow.domain.streams import DirectAddress, StreamTicket, service_purpose
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Stream
 from fallow.verticals.storage.client.objects import ObjectStore
@@ -151,8 +152,8 @@ def stream_pair() -> tuple[MemoryStream, MemoryStream]:
 class MemoryNode:
     """A node that serves pieces honestly. `wants` changes that: see `Wants`."""
 
-    def __init__(self, seed: int) -> None:
-        self.key = SigningKey(seed.to_bytes(32, "big"))
+    def __init__(self, key: SigningKey) -> None:
+        self.key = key
         self.id = bytes(self.key.verify_key)
         self.pieces: dict[bytes, bytes] = {}
         self.serials: set[bytes] = set()
@@ -369,6 +370,9 @@ class MemoryControl:
         self.asked = Counter[str]()
         self.page_max = calls.PAGE_MAX
         self.offline: set[bytes] = set()
+        self.direct: dict[bytes, DirectAddress] = {}
+        """Where nodes can be dialled themselves."""
+        self._tickets: dict[bytes, bytes] = {}
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
         self._segments: dict[bytes, _Segment] = {}
@@ -692,6 +696,10 @@ class MemoryControl:
             ],
         )
 
+    def place(self, node: bytes) -> Place:
+        """A place on a node, for any piece."""
+        return self._place(bytes(16), 0, node, bytes(32), "put", 1)
+
     def _place(self, segment: bytes, number: int, node: bytes, client: bytes, action: Action, size: int) -> Place:
         now_ms = self._clock.now_ms()
         limit = OrderLimit(
@@ -705,7 +713,26 @@ class MemoryControl:
             made_ms=now_ms,
             expires_ms=now_ms + LIMIT_MS,
         )
-        return Place(number=number, node=node, limit=limit.seal(sign_as(NETWORK)), ticket=b"ticket")
+        return Place(
+            number=number,
+            node=node,
+            limit=limit.seal(sign_as(NETWORK)),
+            ticket=self._ticket(node),
+            direct=self.direct.get(node),
+        )
+
+    def _ticket(self, node: bytes) -> bytes:
+        if node not in self._tickets:
+            ticket = StreamTicket(
+                net=NET,
+                node=node,
+                lease=b"",
+                account=b"c" * 20,
+                purpose=service_purpose("storage"),
+                expires_at=self._clock.now_ms() + LIMIT_MS,
+            )
+            self._tickets[node] = ticket.seal(sign_as(NETWORK))
+        return self._tickets[node]
 
     def _stored(self, bucket: _Bucket, stream: bytes) -> int:
         segments = bucket.segments.get(stream, {})
@@ -747,7 +774,7 @@ async def storage_world(
     reach: Callable[[Reach], Reach] | None = None,
 ) -> AsyncIterator[World]:
     """A store on nodes in memory."""
-    clock, made = clock or SystemClock(), [MemoryNode(seed + 1) for seed in range(nodes)]
+    clock, made = clock or SystemClock(), [MemoryNode(SigningKey(bytes([seed + 1]) * 32)) for seed in range(nodes)]
     control = MemoryControl(made, clock, profile=profile)
     async with asyncio.TaskGroup() as group:
         memory = MemoryReach(made, group)

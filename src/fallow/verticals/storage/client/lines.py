@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from nacl.signing import SigningKey
@@ -38,12 +38,13 @@ Direct = Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
 
 
 class _Held:
-    """A session that is held, and since when nobody uses it."""
+    """A session that is held, and since when nobody uses it. `ticket` is what a node is shown when it is dialled."""
 
-    def __init__(self, session: DialledSession, holding: asyncio.Task[None], now_ms: int) -> None:
-        self.session = session
-        self.holding = holding
-        self.used_ms = now_ms
+    def __init__(self, session: Callable[[Callable[[], bytes]], DialledSession], group: asyncio.TaskGroup) -> None:
+        self.ticket = b""
+        self.used_ms = 0
+        self.session = session(lambda: self.ticket)
+        self.holding = group.create_task(self.session.hold())
 
 
 class Lines:
@@ -69,6 +70,11 @@ class Lines:
         self._nodes: dict[bytes, _Held] = {}
         self._avoided: dict[bytes, int] = {}
 
+    @property
+    def sessions(self) -> int:
+        """How many are held."""
+        return len(self._relays) + len(self._nodes)
+
     async def run(self) -> None:
         """End sessions that nobody uses, until cancelled."""
         while True:
@@ -87,7 +93,8 @@ class Lines:
         """See `Reach`."""
         opening = Opening(place.ticket, Service(VERTICAL, request)).write()
         if place.direct is not None and place.node not in self._avoided:
-            held = self._nodes.get(place.node) or self._dial_node(place, place.direct)
+            held = self._nodes.get(place.node) or self._dial_node(place.node, place.direct)
+            held.ticket = place.ticket
             try:
                 await self._linked(held, DIRECT_S)
                 return held.session.open(opening)
@@ -109,29 +116,25 @@ class Lines:
             raise Unavailable("storage.busy", "This client has as many streams open as it may.", "Try again.")
         return max(open_, key=lambda held: held.session.streams)
 
-    def _dial_node(self, place: Place, address: DirectAddress) -> _Held:
-        ticket, node = place.ticket, place.node
-
-        @asynccontextmanager
-        async def dial() -> AsyncIterator[Link]:
-            async with self._direct(address, node) as link:
-                yield link
-
-        held = self._nodes[node] = self._begin(dial, ticket=lambda: ticket, peer=node)
+    def _dial_node(self, node: bytes, address: DirectAddress) -> _Held:
+        held = self._nodes[node] = self._begin(lambda: self._direct(address, node), peer=node)
         return held
 
-    def _begin(self, dial: Dial, *, ticket: Callable[[], bytes] = bytes, peer: bytes = b"") -> _Held:
+    def _begin(self, dial: Dial, *, peer: bytes = b"") -> _Held:
         key = SigningKey(self._random_bytes(32))
         public, sign = bytes(key.verify_key), lambda message: key.sign(message).signature
-        session = DialledSession(
-            Caller(self._net, public, sign, node=False, ticket=ticket, peer=peer),
-            dial,
-            self._clock,
-            random_bytes=self._random_bytes,
-            jitter=random.SystemRandom(),
-            on_opened=_refuse,
-        )
-        return _Held(session, self._group.create_task(session.hold()), self._clock.monotonic_ms())
+
+        def session(ticket: Callable[[], bytes]) -> DialledSession:
+            return DialledSession(
+                Caller(self._net, public, sign, node=False, ticket=ticket, peer=peer),
+                dial,
+                self._clock,
+                random_bytes=self._random_bytes,
+                jitter=random.SystemRandom(),
+                on_opened=_refuse,
+            )
+
+        return _Held(session, self._group)
 
     async def _linked(self, held: _Held, seconds: float) -> None:
         held.used_ms = self._clock.monotonic_ms()
