@@ -38,6 +38,7 @@ from fallow.verticals.storage.core.orders import (
     check_order,
 )
 from fallow.verticals.storage.core.profiles import LAB, Profile
+from tests.unit.agent_fakes import FakeClock
 
 NET = "lab-1"
 NETWORK = SigningKey(b"\1" * 32)
@@ -152,8 +153,9 @@ def stream_pair() -> tuple[MemoryStream, MemoryStream]:
 class MemoryNode:
     """A node that serves pieces honestly. `wants` changes that: see `Wants`."""
 
-    def __init__(self, key: SigningKey) -> None:
+    def __init__(self, key: SigningKey, clock: Clock) -> None:
         self.key = key
+        self._clock = clock
         self.id = bytes(self.key.verify_key)
         self.pieces: dict[bytes, bytes] = {}
         self.serials: set[bytes] = set()
@@ -165,7 +167,7 @@ class MemoryNode:
         """Serve one stream."""
         asked = wire.read(request)
         assert isinstance(asked, wire.Put | wire.Get)
-        limit = check_limit(asked.limit, net=NET, network_key=NETWORK_KEY, node=self.id, now_ms=SystemClock().now_ms())
+        limit = check_limit(asked.limit, net=NET, network_key=NETWORK_KEY, node=self.id, now_ms=self._clock.now_ms())
         if limit.serial in self.serials:
             raise Conflict("storage.serial", "The limit was used before.")
         self.serials.add(limit.serial)
@@ -773,8 +775,9 @@ async def storage_world(
     clock: Clock | None = None,
     reach: Callable[[Reach], Reach] | None = None,
 ) -> AsyncIterator[World]:
-    """A store on nodes in memory."""
-    clock, made = clock or SystemClock(), [MemoryNode(SigningKey(bytes([seed + 1]) * 32)) for seed in range(nodes)]
+    """A store on nodes in memory. Without a clock time stands still: nobody is slow."""
+    clock = clock or FakeClock()
+    made = [MemoryNode(SigningKey(bytes([seed + 1]) * 32), clock) for seed in range(nodes)]
     control = MemoryControl(made, clock, profile=profile)
     async with asyncio.TaskGroup() as group:
         memory = MemoryReach(made, group)

@@ -59,7 +59,7 @@ async def reached(*, listens: bool = True) -> AsyncIterator[Reached]:
 
     async with AsyncExitStack() as stack:
         net = await stack.enter_async_context(streams_world.world("memory"))
-        nodes = [MemoryNode(key) for key in (streams_world.NODE, streams_world.NEIGHBOUR)]
+        nodes = [MemoryNode(key, clock) for key in (streams_world.NODE, streams_world.NEIGHBOUR)]
         for node in nodes:
 
             def take(stream: SessionStream, node: MemoryNode = node) -> None:

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
+from fallow.domain.errors import Unavailable
 from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
 from fallow.ports.rpc import call as over_bus
-from fallow.verticals.storage.core.calls import SUBJECT, Call
+from fallow.verticals.storage.core.calls import (
+    SUBJECT,
+    BeginSegment,
+    BeginUpload,
+    Call,
+    CompleteUpload,
+    EndSegment,
+    GetBucket,
+    GetObject,
+    GetUpload,
+    ListBuckets,
+    ListObjects,
+    ListParts,
+    ListUploads,
+    PutObject,
+    ReadSegments,
+    SetBucket,
+    SetObject,
+)
 
 ReplyT = TypeVar("ReplyT")
+
+TRIES: Final = 4
+PAUSE_S: Final = 0.5
+NOT_HEARD: Final = frozenset({"bus.no_responders", "bus.disconnected"})
+"""Nobody has got the call: its servers are being started anew."""
+UNKNOWN: Final = "bus.timeout"
+"""It may have been done."""
+REPEATABLE: Final[tuple[type[Call[Any]], ...]] = (
+    GetBucket, ListBuckets, SetBucket, PutObject, GetObject, SetObject, ListObjects,
+    BeginUpload, GetUpload, ListParts, ListUploads, CompleteUpload, BeginSegment, EndSegment, ReadSegments,
+)  # fmt: skip
+"""Done twice they are as if done once."""
 
 
 class Asker(Protocol):
@@ -24,12 +56,23 @@ class Asker(Protocol):
 
 
 class BusAsker:
-    """Asks over the network's bus."""
+    """Asks over the network's bus, and again where an answer was lost: an upload of an hour must not end with that."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
+        self._clock = clock
 
     async def ask(self, call: Call[ReplyT]) -> ReplyT:
         """See the Protocol."""
+        for _ in range(TRIES - 1):
+            try:
+                return await self._once(call)
+            except Unavailable as error:
+                if error.code not in NOT_HEARD and not (error.code == UNKNOWN and isinstance(call, REPEATABLE)):
+                    raise
+            await self._clock.sleep(PAUSE_S)
+        return await self._once(call)
+
+    async def _once(self, call: Call[ReplyT]) -> ReplyT:
         answer: ReplyT = await over_bus(self._bus, f"{SUBJECT}.{call.name}", call, call.reply)
         return answer

@@ -7,7 +7,7 @@ from fallow.verticals.storage.core.layout import SEGMENT_BYTES
 
 
 class Cutter:
-    """Holds one segment at a time, in `held`; `over` once that is the last one."""
+    """Holds one segment at a time, in `held`; `over` once nothing comes behind it."""
 
     def __init__(self, body: Body) -> None:
         self.held = bytearray()
@@ -15,16 +15,17 @@ class Cutter:
         self._body = body
         self._rest = memoryview(b"")
 
-    async def fill(self) -> None:
-        """Take in the next segment."""
-        self.held += self._rest[:SEGMENT_BYTES]
-        self._rest = self._rest[SEGMENT_BYTES:]
+    async def fill(self, size: int = SEGMENT_BYTES) -> None:
+        """Take in what comes next, until `size` bytes are held and it is known whether they are the last."""
+        room = size - len(self.held)
+        self.held += self._rest[:room]
+        self._rest = self._rest[room:]
         while not self._rest and not self.over:
             chunk = await anext(self._body, None)
             if chunk is None:
                 self.over = True
             else:
-                room = SEGMENT_BYTES - len(self.held)
+                room = size - len(self.held)
                 self.held += memoryview(chunk)[:room]
                 self._rest = memoryview(chunk)[room:]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -15,13 +16,16 @@ from fallow.verticals.storage.client.keys import DocumentT, Keys
 from fallow.verticals.storage.client.pieces import Mover
 from fallow.verticals.storage.client.reading import Crew
 from fallow.verticals.storage.client.sending import Spot, send_segment
-from fallow.verticals.storage.client.store import Ended, Entry, Finish, Head, Lock, Marks
+from fallow.verticals.storage.client.store import Body, Ended, Entry, Finish, Head, Lock, Marks
 from fallow.verticals.storage.client.waiting import both
 from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX, Version
 from fallow.verticals.storage.core.names import DELIMITER
 
 ID_BYTES: Final = 16
 NAME_BYTES_MAX: Final = 1024
+SMALL_BYTES: Final = 1 << 20
+LARGE_MAX: Final = 16
+"""Bodies over `SMALL_BYTES` that are taken in at a time: each holds a segment, so that together they take 1 GiB."""
 AHEAD_SEGMENTS_MAX: Final = 4
 """Of all uploads together: segments that are taken in while those before them are sent."""
 NULL: Final = "null"
@@ -87,6 +91,7 @@ class Ground:
         self._mover = mover
         self._crew = crew
         self._random_bytes = random_bytes
+        self._large = asyncio.Semaphore(LARGE_MAX)
         self._ahead = asyncio.Semaphore(AHEAD_SEGMENTS_MAX)
         self._keys = lru_cache(maxsize=1024)(lambda account, bucket: Keys(secret_of(account), bucket, random_bytes))
 
@@ -97,6 +102,18 @@ class Ground:
 
     def _name(self, account: str, bucket: str, key: str) -> Name:
         return Name(self._keys(account, bucket), key)
+
+    @asynccontextmanager
+    async def _begun(self, body: Body) -> AsyncIterator[Cutter]:
+        """Take in the first segment of a body; so many large ones may be under way at a time, others wait."""
+        cutter = Cutter(body)
+        await cutter.fill(SMALL_BYTES)
+        if cutter.over:
+            yield cutter
+            return
+        async with self._large:
+            await cutter.fill()
+            yield cutter
 
     async def _send(self, cutter: Cutter, spot: Spot, finish: Finish) -> tuple[int, Ended]:
         """Store segment by segment what a cutter gives, the first of which it holds; returns all bytes.

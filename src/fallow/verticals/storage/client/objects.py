@@ -11,7 +11,6 @@ import msgspec
 
 from fallow.domain.errors import NotFound
 from fallow.verticals.storage.client.buckets import Buckets
-from fallow.verticals.storage.client.cutting import Cutter
 from fallow.verticals.storage.client.ground import (
     HEAD,
     ID_BYTES,
@@ -80,16 +79,14 @@ class ObjectStore(Buckets, Uploads):
     ) -> Entry:
         """See `Store`."""
         name = self._name(account, bucket, key)
-        stream, cutter = self._random_bytes(ID_BYTES), Cutter(body)
-        await cutter.fill()
-        inline: bytes | None = None
-        wrapped = b""
-        if cutter.over and len(cutter.held) + TAG_BYTES <= INLINE_BYTES_MAX:
-            size, ended = len(cutter.held), finish()
-            inline, wrapped = self._seal_inline(name, cutter.take())
-        else:
-            spot = Spot(account, bucket, stream, stream, 0, 0, name.secret)
-            size, ended = await self._send(cutter, spot, finish)
+        stream, inline, wrapped = self._random_bytes(ID_BYTES), None, b""
+        async with self._begun(body) as cutter:
+            if cutter.over and len(cutter.held) + TAG_BYTES <= INLINE_BYTES_MAX:
+                size, ended = len(cutter.held), finish()
+                inline, wrapped = self._seal_inline(name, cutter.take())
+            else:
+                spot = Spot(account, bucket, stream, stream, 0, 0, name.secret)
+                size, ended = await self._send(cutter, spot, finish)
         version = await self._asker.ask(
             PutObject(
                 account=account,

@@ -29,7 +29,7 @@ async def gateway_store(ground: GatewayGround, secret_of: Callable[[str], bytes]
         opened = opened_store(
             ground.net,
             ground.network_key,
-            BusAsker(ground.bus),
+            BusAsker(ground.bus, ground.clock),
             lines,
             ground.clock,
             secret_of=secret_of,

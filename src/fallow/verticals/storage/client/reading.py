@@ -7,6 +7,7 @@ import logging
 import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from fallow.domain.errors import FallowError, Unavailable
@@ -22,6 +23,8 @@ AHEAD_BYTES: Final = 8 << 20
 """Of sealed bytes that are had before they are wanted; at least `AHEAD_MIN` stripes."""
 AHEAD_MIN: Final = 2
 AHEAD_MAX: Final = 16
+AT_ONCE_BYTES: Final = 1 << 20
+"""Of sealed bytes that are opened at a time."""
 TICK_S: Final = 0.05
 SLOW_MS: Final = 300
 LATE_MS: Final = 150
@@ -29,7 +32,7 @@ TIMES: Final = 3
 """A node is slow that sends nothing for `SLOW_MS`, or takes that many times as long as others, and `LATE_MS`."""
 TRIES: Final = 2
 """Times that a node is asked for its piece."""
-FRESH_MAX: Final = 3
+FRESH_MAX: Final = 6
 """Times that places are asked for anew for one stripe; nodes and places get further tries once something came."""
 
 _log = logging.getLogger(__name__)
@@ -117,6 +120,7 @@ class SegmentReading:
         self._first, self._stop = self._blocks.start // per, -(-self._blocks.stop // per)
         self._at = self._first
         self._ahead = max(AHEAD_MIN, min(AHEAD_MAX, AHEAD_BYTES // (per * SHARE_BYTES)))
+        self._at_once = max(1, AT_ONCE_BYTES // (per * SHARE_BYTES))
         self._shares: dict[int, dict[int, memoryview]] = {stripe: {} for stripe in range(self._first, self._stop)}
         self._came_ms: dict[int, int] = {}
         self._places = {place.number: place for place in segment.places}
@@ -152,11 +156,12 @@ class SegmentReading:
         Raises:
             FallowError: too few nodes give what was stored.
         """
-        for stripe in range(self._first, self._stop):
-            blocks = self._of(stripe)
-            payload = memoryview(await self._open(stripe, blocks))
-            begin = blocks.start * BLOCK_BYTES
-            yield payload[max(0, self._wanted.start - begin) : self._wanted.stop - begin]
+        stripe = self._first
+        while stripe < self._stop:
+            for payload in await self._open_ready(stripe) or [await self._open(stripe)]:
+                begin = self._of(stripe).start * BLOCK_BYTES
+                yield memoryview(payload)[max(0, self._wanted.start - begin) : self._wanted.stop - begin]
+                stripe += 1
 
     def close(self) -> None:
         """Take nothing further."""
@@ -170,8 +175,23 @@ class SegmentReading:
         first = stripe * self._needed
         return range(max(first, self._blocks.start), min(first + self._needed, self._blocks.stop))
 
-    async def _open(self, stripe: int, blocks: range) -> bytearray:
-        need, since_ms = self._opener.pieces(stripe, blocks), self._mover.clock.monotonic_ms()
+    async def _open_ready(self, stripe: int) -> list[bytearray]:
+        """Open the stripes from this one on whose data pieces are there: several at a time, since threads cost time."""
+        ready = [
+            (number, self._of(number), dict(self._shares[number]))
+            for number in takewhile(self._is_ready, range(stripe, min(stripe + self._at_once, self._stop)))
+        ]
+        payloads = await asyncio.to_thread(self._opener.open_whole, ready) if ready else []
+        for number in range(stripe, stripe + len(payloads)):
+            self._pass(number)
+        return payloads
+
+    def _is_ready(self, stripe: int) -> bool:
+        return self._opener.pieces(stripe, self._of(stripe)) <= self._shares[stripe].keys()
+
+    async def _open(self, stripe: int) -> bytearray:
+        blocks, since_ms = self._of(stripe), self._mover.clock.monotonic_ms()
+        need = self._opener.pieces(stripe, blocks)
         have, tried = self._shares[stripe], frozenset[int]()
         self._came_ms = dict.fromkeys(have, since_ms)
         while True:

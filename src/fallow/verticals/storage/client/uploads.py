@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fallow.domain.errors import NotFound
-from fallow.verticals.storage.client.cutting import Cutter
 from fallow.verticals.storage.client.ground import (
     HEAD,
     ID_BYTES,
@@ -73,10 +72,9 @@ class Uploads(Ground):
         """See `Store`."""
         name = self._name(account, bucket, key)
         stream, bytes_of = _stream(upload), self._random_bytes(ID_BYTES)
-        cutter = Cutter(body)
         spot = Spot(account, bucket, bytes_of, stream, number, 0, name.secret)
-        await cutter.fill()
-        size, ended = await self._send(cutter, spot, finish)
+        async with self._begun(body) as cutter:
+            size, ended = await self._send(cutter, spot, finish)
         return await self._asker.ask(
             PutPart(
                 account=account,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
 from typing import Final, NamedTuple
 
@@ -42,6 +42,16 @@ class Opener:
     def share(self, stripe: int) -> int:
         """Bytes of each share of a stripe."""
         return SHARE_BYTES if stripe < self._layout.full_stripes else self._layout.last_share_bytes
+
+    def open_whole(self, stripes: Sequence[tuple[int, range, Shares]]) -> list[bytearray]:
+        """Open stripes whose shares that hold the blocks are there, up to the first where such a share is altered."""
+        payloads = list[bytearray]()
+        for one in stripes:
+            payload = self._payload(*one)
+            if payload is None:
+                break
+            payloads.append(payload)
+        return payloads
 
     def open(self, stripe: int, blocks: range, shares: Shares) -> Opened:
         """Open `blocks` of a stripe. All shares have the stripe's length, and can be written to."""
