@@ -9,6 +9,7 @@ from functools import partial
 from coincurve import PrivateKey
 
 from fallow.adapters.archive import StoreArchive, memory_archive
+from fallow.domain.chain_facts import DEPOSIT_MIN
 from fallow.domain.epochs.distributor import Claim
 from fallow.domain.epochs.leaves import tree_over
 from fallow.domain.epochs.manifest import path_of
@@ -59,7 +60,8 @@ class SettledWorld:
             yield sender
 
     async def fund(self, units: int) -> None:
-        """Have paid credits be backed by so much more."""
+        """Have paid credits be backed by so much more, and by no less than a deposit can be."""
+        units = max(units, DEPOSIT_MIN)
         to, distributor = self.made.settlement, self.made.distributor
         id_ = f"fund/{len(self.log.kept)}"
         async with self.operator() as sender:

@@ -57,6 +57,9 @@ contract Distributor is Ownable, EIP712, Nonces {
         bytes32[] proof;
     }
 
+    /// @notice The least deposit: every deposit is a record that the network keeps for ever. No withdrawal is smaller either.
+    uint256 public constant DEPOSIT_MIN = 10_000;
+
     IERC20 public immutable settlement;
     FallowToken public immutable token;
     Validators public immutable validators;
@@ -93,7 +96,7 @@ contract Distributor is Ownable, EIP712, Nonces {
     event ActivationDelayChanged(uint40 activationDelay);
     event EpochMintMaxChanged(uint96 epochMintMax);
 
-    error NothingDeposited();
+    error DepositTooSmall(uint256 amount);
     error EpochNotNew(uint64 epoch, uint64 lastEpoch);
     error WrongRevision(uint64 revision, uint64 current);
     error TotalFell(uint96 total, uint96 previous);
@@ -130,7 +133,7 @@ contract Distributor is Ownable, EIP712, Nonces {
 
     /// @notice Takes the settlement asset for paid credits of `account`.
     function deposit(address account, uint256 amount) external {
-        if (amount == 0) revert NothingDeposited();
+        if (amount < DEPOSIT_MIN) revert DepositTooSmall(amount);
         deposited += amount;
         settlement.safeTransferFrom(msg.sender, address(this), amount);
         emit Deposited(msg.sender, account, amount);

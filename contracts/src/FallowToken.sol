@@ -12,6 +12,8 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 /// that a quorum of validators signed. Whoever burns tokens for credits names the account that gets them.
 /// @dev 18 decimals. Burning makes no room for minting: `mintedTotal` never falls.
 contract FallowToken is ERC20, ERC20Permit, ERC3009, Ownable {
+    /// @notice The least that is burned for credits: every such burn is a record that the network keeps for ever.
+    uint256 public constant BURN_MIN = 1e16;
     /// @notice Tokens that can ever be minted, burned ones included.
     uint96 public immutable mintedMax;
     /// @notice Who may mint; the zero address before the owner has named it.
@@ -24,7 +26,7 @@ contract FallowToken is ERC20, ERC20Permit, ERC3009, Ownable {
 
     error NotMinter(address caller);
     error MintedMaxExceeded(uint256 mintedTotal, uint256 mintedMax);
-    error NothingToBurn();
+    error BurnTooSmall(uint256 amount);
 
     /// @param timelock who owns the contract: a TimelockController
     constructor(string memory name, string memory symbol, uint96 mintedMax_, address timelock)
@@ -64,7 +66,7 @@ contract FallowToken is ERC20, ERC20Permit, ERC3009, Ownable {
     /// @notice Burns the caller's own tokens for credits of `account`. The network counts the event and gives the credits
     /// at its guarded price; burned credits cannot be withdrawn.
     function burnForCredits(uint256 amount, address account) external {
-        if (amount == 0) revert NothingToBurn();
+        if (amount < BURN_MIN) revert BurnTooSmall(amount);
         burn(amount);
         emit BurnedForCredits(msg.sender, account, amount);
     }

@@ -16,6 +16,8 @@ contract StakeVault is Ownable, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
     uint256 public constant UNBONDINGS_MAX = 32;
+    /// @notice The least that is staked at once: every stake is a record that the network keeps for ever.
+    uint256 public constant STAKE_MIN = 1e16;
     /// @dev Shares that nobody holds, so that the first who stakes cannot make a share so dear that others' round to none.
     uint256 private constant SHARES_OFFSET = 1e6;
 
@@ -77,7 +79,7 @@ contract StakeVault is Ownable, ReentrancyGuardTransient {
     event GuardianChanged(address indexed guardian);
     event DelaysChanged(uint64 unbondingDelay, uint64 appealDelay);
 
-    error NothingStaked();
+    error StakeTooSmall(uint256 amount);
     error TooFewShares(uint256 shares, uint256 held);
     error TooManyUnbondings();
     error NothingReleased();
@@ -109,8 +111,8 @@ contract StakeVault is Ownable, ReentrancyGuardTransient {
     function stake(address operator, uint256 amount) external nonReentrant returns (uint256 shares) {
         Pool storage pool = pools[operator];
         if (pool.slashes > 0) revert SlashPending(operator);
+        if (amount < STAKE_MIN) revert StakeTooSmall(amount);
         shares = _sharesFor(amount, pool.staked, pool.shares);
-        if (shares == 0) revert NothingStaked();
         pool.staked += amount;
         pool.shares += shares;
         sharesOf[operator][msg.sender] += shares;

@@ -191,6 +191,17 @@ contract DistributorTest is Harness {
         distributor.submit(signed, three);
     }
 
+    function testTooLittleIsNoDeposit(uint256 amount) public {
+        uint256 least = distributor.DEPOSIT_MIN();
+        amount = bound(amount, 0, least - 1);
+        dollars.give(address(this), least);
+        dollars.approve(address(distributor), least);
+        vm.expectRevert(abi.encodeWithSelector(Distributor.DepositTooSmall.selector, amount));
+        distributor.deposit(address(this), amount);
+        distributor.deposit(address(this), least);
+        assertEq(distributor.deposited(), least);
+    }
+
     function testARootThatIsNotFundedIsRefused() public {
         deposit(10e6);
         Distributor.Epoch memory signed = epochOf(1, bytes32(uint256(1)), 10e6 + 1, 0);

@@ -39,16 +39,18 @@ contract FallowTokenTest is Harness {
     }
 
     function testBurningForCredits(uint256 amount) public {
-        amount = bound(amount, 1, 100e18);
+        amount = bound(amount, token.BURN_MIN(), 100e18);
         vm.prank(holder);
         token.burnForCredits(amount, holder);
         assertEq(token.balanceOf(holder), 100e18 - amount);
         assertEq(token.totalSupply(), 100e18 - amount);
     }
 
-    function testBurningNothingForCredits() public {
-        vm.expectPartialRevert(FallowToken.NothingToBurn.selector);
-        token.burnForCredits(0, holder);
+    function testBurningTooLittleForCredits(uint256 amount) public {
+        amount = bound(amount, 0, token.BURN_MIN() - 1);
+        vm.prank(holder);
+        vm.expectRevert(abi.encodeWithSelector(FallowToken.BurnTooSmall.selector, amount));
+        token.burnForCredits(amount, holder);
     }
 
     function testATransferThatItsSenderSigned() public {

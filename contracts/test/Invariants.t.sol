@@ -22,7 +22,7 @@ contract Players is Harness {
     }
 
     function pay(uint256 amount) external {
-        amount = bound(amount, 1, 1e12);
+        amount = bound(amount, distributor.DEPOSIT_MIN(), 1e12);
         deposit(amount);
         deposited += amount;
     }

@@ -98,6 +98,13 @@ contract StakeVaultTest is Harness {
         vault.announceSlash(OPERATOR, 1_000_001, "compute.wrong_result", 0);
     }
 
+    function testTooLittleIsNoStake(uint256 amount) public {
+        amount = bound(amount, 0, vault.STAKE_MIN() - 1);
+        vm.prank(ALICE);
+        vm.expectRevert(abi.encodeWithSelector(StakeVault.StakeTooSmall.selector, amount));
+        vault.stake(OPERATOR, amount);
+    }
+
     function testNobodyTakesMoreThanHeHas() public {
         uint256 shares = _stake(ALICE, 10e18);
         vm.prank(ALICE);
@@ -110,7 +117,7 @@ contract StakeVaultTest is Harness {
 
     function testAFirstStakerCannotTakeFromTheNext(uint256 donated) public {
         donated = bound(donated, 1, 900e18);
-        _stake(ALICE, 1);
+        _stake(ALICE, vault.STAKE_MIN());
         vm.prank(ALICE);
         token.transfer(address(vault), donated);
         _stake(BOB, 10e18);

@@ -18,6 +18,7 @@ from fallow.adapters.evm.block_log import BlockLog
 from fallow.adapters.evm.machine import PyEvm
 from fallow.adapters.evm.rpc import EvmRpc, connect_chain
 from fallow.adapters.signer import FileSigner
+from fallow.domain.chain_facts import DEPOSIT_MIN
 from fallow.domain.epochs.distributor import Claim, submit_call
 from fallow.domain.epochs.leaves import tree_over
 from fallow.domain.epochs.quorum import Decision, Domain, Root, Vote
@@ -192,9 +193,9 @@ async def test_who_has_no_gas_is_paid_by_a_claim_that_another_sends(account: Acc
         made = await deploy(sender, code_of, Plan(OWNER, [OWNER], 0))
         distributor = Distributor(account.chain, Domain(CHAIN_ID, made.distributor))
         for to, call in (
-            (made.settlement, call_data("give(address,uint256)", OWNER, 9)),
-            (made.settlement, call_data("approve(address,uint256)", made.distributor, 9)),
-            (made.distributor, call_data("deposit(address,uint256)", OTHER, 9)),
+            (made.settlement, call_data("give(address,uint256)", OWNER, DEPOSIT_MIN)),
+            (made.settlement, call_data("approve(address,uint256)", made.distributor, DEPOSIT_MIN)),
+            (made.distributor, call_data("deposit(address,uint256)", OTHER, DEPOSIT_MIN)),
         ):
             await sender.send(f"fund/{call.hex()[:8]}", to, call)
         leaf = Leaf(address_of(payee), made.settlement, 7)

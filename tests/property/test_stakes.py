@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.chain_facts import (
+    TOKENS_MIN,
     ChainBurned,
     ChainFact,
     ChainSlashAnnounced,
@@ -49,7 +50,7 @@ def test_the_folds_pools_are_the_vaults_to_the_last_unit(steps: list[tuple[str, 
     for what, operator, holder, size in steps:
         pool, me = world.holders[operator].address, world.holders[holder].address
         if what == "stake":
-            world.send(holder, world.vault, "stake(address,uint256)", pool, size)
+            world.send(holder, world.vault, "stake(address,uint256)", pool, TOKENS_MIN + size)
         elif what == "unbond":
             (held,) = world.ask(world.vault, "sharesOf(address,address)", "(uint256)", pool, me)
             world.send(holder, world.vault, "unbond(address,uint256)", pool, held * (size % 100 + 1) // 100)

@@ -92,12 +92,12 @@ async def test_the_operator_signs_where_the_contract_lists_him() -> None:
 
 
 async def test_what_is_not_funded_says_so_and_is_tried_again(world: SettledWorld) -> None:
-    await world.fund(10)
-    world.close(FIRST, {ALICE: 60})
+    await world.fund(10_000)
+    world.close(FIRST, {ALICE: 60_000})
     publisher = world.publisher()
     assert await publisher.look() == 0
-    assert "it owes 60 units of the settlement asset in all, and only 10 were deposited" in world.said(FIRST)
-    await world.fund(50)
+    assert "it owes 60000 units of the settlement asset in all, and only 10000 were deposited" in world.said(FIRST)
+    await world.fund(50_000)
     assert await publisher.look() == 1
 
 

@@ -15,6 +15,7 @@ from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import token_units, tokens, when
 from fallow.cli.wallet import with_wallet
 from fallow.domain.calls import SetTake
+from fallow.domain.chain_facts import TOKENS_MIN
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done
@@ -100,7 +101,7 @@ def take(percent: str, /, *, key: KeyFile = None, json: Json = False) -> None:
 
 
 def _stake(operator: str, amount: str, id_: str, key: KeyFile, *, as_json: bool) -> None:
-    units, once = token_units(amount), _once(id_, as_json=as_json)
+    units, once = token_units(amount, TOKENS_MIN), _once(id_, as_json=as_json)
     whose, done = _do(lambda staking: staking.add(once, units), operator, key)
     _say(whose, once, done, f"{tokens(units)} tokens are at stake with {whose}.", as_json=as_json)
 

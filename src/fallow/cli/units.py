@@ -40,11 +40,15 @@ def microusd(text: str, least: int = 0) -> int:
     return amount
 
 
-def token_units(text: str) -> int:
-    """Read a number of tokens above 0, for example `2.5`, as units of 10^-18; InvalidInput when it is none."""
+def token_units(text: str, least: int = 1) -> int:
+    """Read a number of tokens, for example `2.5`, as units of 10^-18, of which there must be `least` or more.
+
+    Raises:
+        InvalidInput: it is no number, too few, or finer than a unit.
+    """
     units = _scaled(text, TOKEN, "a number of tokens", TOKEN_UNITS_MAX)
-    if not units:
-        raise InvalidInput("cli.number", "No tokens are too few.", "Give a number above 0, such as 2.5.")
+    if units < least:
+        raise InvalidInput("cli.number", f"{text!r} tokens are too few.", f"The least is {tokens(least)}.")
     return units
 
 

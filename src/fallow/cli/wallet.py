@@ -15,6 +15,7 @@ from fallow.cli.account_key import KeyFile, default_file, new
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, token_units, tokens, usd
 from fallow.domain.calls import WITHDRAWAL_MIN_MICROUSD
+from fallow.domain.chain_facts import DEPOSIT_MIN, TOKENS_MIN
 from fallow.domain.chains import chain_id_of
 from fallow.domain.identity import address, address_text
 from fallow.domain.views import NetworkView
@@ -103,7 +104,7 @@ def deposit(
     json: Json = False,
 ) -> int:
     """Deposit an amount of the settlement asset, in USD: it becomes paid credits. Exits with 1 when it is refused."""
-    units, deposit_id = microusd(amount, least=1), id_ or new_id()
+    units, deposit_id = microusd(amount, least=DEPOSIT_MIN), id_ or new_id()
     with profiles.connect() as client:
         owner = account or client.balance().account
     if not json:
@@ -169,7 +170,7 @@ def burn(
 
     Exits with 1 when it is refused.
     """
-    units, burn_id = token_units(amount), id_ or new_id()
+    units, burn_id = token_units(amount, TOKENS_MIN), id_ or new_id()
     with profiles.connect() as client:
         owner = account or client.balance().account
     if not json:

@@ -7,11 +7,17 @@ contracts count in more than 64 bits, have 32 bytes, most significant first.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta
 
 from fallow.domain.records import Body, Count
+
+DEPOSIT_MIN: Final = 10_000
+"""The least deposit, in units of the settlement asset: `Distributor.DEPOSIT_MIN`. Each is a record for ever."""
+
+TOKENS_MIN: Final = 10**16
+"""The least burn and the least stake, in units of the token: `FallowToken.BURN_MIN`, `StakeVault.STAKE_MIN`."""
 
 Holder = Annotated[bytes, Meta(min_length=20, max_length=20)]
 Word = Annotated[bytes, Meta(min_length=32, max_length=32)]

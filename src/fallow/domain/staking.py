@@ -10,7 +10,7 @@ SHARES_OFFSET: Final = 10**6
 """Shares that nobody holds: `StakeVault.SHARES_OFFSET`."""
 
 _WORDS: Final = {
-    selector("NothingStaked()"): "that is too little for a share of the pool",
+    selector("StakeTooSmall(uint256)"): "a stake is a hundredth of a token at least",
     selector("TooFewShares(uint256,uint256)"): "this account has nothing at stake there, or less",
     selector("TooManyUnbondings()"): "32 unbondings wait already: release those whose time is over",
     selector("NothingReleased()"): "nothing has been unbonding for long enough",
