@@ -186,6 +186,7 @@ async def test_all_use_is_paid_once_whatever_goes_wrong(engines: Engines) -> Non
         await run(engines, seed)
 
 
+@pytest.mark.mishaps
 @pytest.mark.parametrize("name", PLANTED)
 async def test_a_bug_in_sql_is_found(engines: Engines, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uses = plant(monkeypatch, *PLANTED[name])
@@ -193,6 +194,7 @@ async def test_a_bug_in_sql_is_found(engines: Engines, name: str, monkeypatch: p
     assert uses["mutated"]
 
 
+@pytest.mark.mishaps
 async def test_a_window_that_is_rolled_twice_is_found(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window that was settled keeps its number, so that what comes after it is settled under the same one again."""
     settled, rolled = subscriptions._settled, list[int]()

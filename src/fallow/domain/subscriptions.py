@@ -218,6 +218,11 @@ def closed(subscription: Subscription, at: int, reason: str) -> Step:
     return msgspec.structs.replace(after, state=SubscriptionState.ENDED, held=(), ended_at=at, reason=reason), effects
 
 
+def stopped(subscription: Subscription, at: int, reason: str) -> Subscription:
+    """It ends, and no money moves: what it holds stays held, and what was used is not paid."""
+    return msgspec.structs.replace(subscription, state=SubscriptionState.ENDED, ended_at=at, reason=reason)
+
+
 def charges(
     tariff: Mapping[str, Price], meters: Mapping[DeliveryKey, Meter], fee: FeePolicy
 ) -> list[tuple[bytes, Charge]]:

@@ -12,6 +12,7 @@ from fallow.domain.chart import Parts, accounts_of, chain, collect, give_back, h
 from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import address
+from fallow.domain.leases import NETWORK_FAILED
 from fallow.domain.ledger import Transfer
 from fallow.domain.subscriptions import (
     DeliveryKey,
@@ -29,10 +30,11 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.decisions import DecisionStore
 from fallow.ports.ledger import Ledger
-from fallow.ports.mishaps import steadily
+from fallow.ports.mishaps import MISHAPS, steadily
 from fallow.ports.rpc import serve
 from fallow.ports.subscription_store import SourceKey, SubscriptionStore
 from fallow.ports.tasks import background
+from fallow.services.settle.posting import Available, Posting
 from fallow.services.settle.settled import settled
 from fallow.services.settle.wallets import spendable
 
@@ -69,6 +71,7 @@ class Subscriptions:
         self._clock = clock
         self._database = database
         self._ledger = ledger
+        self._posting = Posting(ledger)
         self._store = store
         self._fee = fee
         self._epoch_ms = epoch_ms
@@ -119,7 +122,8 @@ class Subscriptions:
             found = await self._store.lock(tx, wanted.key)
             if found is not None:
                 return _view(_same(found, wanted))
-            parts = split(wanted.limit_microusd, await spendable(tx, self._ledger, account))
+            available = await spendable(tx, self._ledger, account)
+            parts = split(wanted.limit_microusd, available)
             if parts is None:
                 raise InsufficientFunds(
                     "account.insufficient_funds",
@@ -129,7 +133,7 @@ class Subscriptions:
             begun = subscriptions.held(wanted, parts)
             if not await self._store.add(tx, begun):
                 raise Unavailable("subscription.raced", "The same request came twice at once.", "Send it again.")
-            await self._post(tx, hold(begun.key, 0, account, parts), now)
+            await self._posting.post(tx, begun.key, hold(begun.key, 0, account, parts), available, now)
         return _view(begun)
 
     async def meter(self, request: calls.MeterUse) -> SubscriptionView:
@@ -178,7 +182,7 @@ class Subscriptions:
             if any(isinstance(effect, Refused) for effect in effects):
                 return _view(before)
             await self._store.save(tx, after)
-            await self._follow(tx, before, None, effects, now)
+            await self._follow(tx, before, effects, now)
         return _view(after)
 
     async def list_of(self, request: calls.AccountRef) -> list[SubscriptionView]:
@@ -190,33 +194,68 @@ class Subscriptions:
     async def roll_one(self) -> bool:
         """Settle one window that is over, and reserve the next; False when there is none."""
         now = self._clock.now_ms()
-        async with self._database.transaction() as tx:
-            due = await self._store.due(tx, now, 1)
-            for subscription in due:
+        async with self._with_care() as care, self._database.transaction() as tx:
+            care.extend(await self._store.due(tx, now, 1))
+            for subscription in care:
                 await self._roll_in(tx, subscription, now)
-        return bool(due)
+        return bool(care)
 
     async def resume(self, account: bytes) -> None:
         """Money came in: reserve windows for what was suspended, as far as it goes."""
         now = self._clock.now_ms()
         tried: set[bytes] = set()
         for _ in range(RESUMED_AT_ONCE_MAX):
-            async with self._database.transaction() as tx:
+            async with self._with_care() as care, self._database.transaction() as tx:
                 waiting = await self._store.suspended(tx, account, len(tried) + 1)
-                untried = [one for one in waiting if one.key not in tried]
-                if not untried:
+                care.extend([one for one in waiting if one.key not in tried][:1])
+                if not care:
                     return
-                tried.add(untried[0].key)
-                await self._roll_in(tx, untried[0], now)
+                tried.add(care[0].key)
+                await self._roll_in(tx, care[0], now)
 
     async def _roll_in(self, tx: Transaction, before: Subscription, now: int) -> None:
         after, effects = subscriptions.rolled(before, now)
         parts: Parts | None = None
+        available: dict[int, int] | None = None
         if any(isinstance(effect, Reserve) for effect in effects):
-            parts = await self._afforded(tx, before)
+            available = await self._available(tx, before)
+            parts = split(before.limit_microusd, available)
             after = subscriptions.not_held(after, now) if parts is None else subscriptions.held(after, parts)
         await self._store.save(tx, after)
-        await self._follow(tx, before, parts, effects, now)
+        await self._follow(tx, before, effects, now, parts, available)
+
+    @asynccontextmanager
+    async def _with_care(self) -> AsyncIterator[list[Subscription]]:
+        """Name the subscription that is at work: where a bug ends that, it ends, so that it holds up no other."""
+        at_work: list[Subscription] = []
+        try:
+            yield at_work
+        except Unavailable:
+            raise
+        except Exception as error:
+            if not at_work:
+                raise
+            MISHAPS.note(f"settle.subscription {at_work[0].key.hex()}", error)
+            await self._end_failed(at_work[0].key)
+
+    async def _end_failed(self, key: bytes) -> None:
+        """What was used is paid, the rest given back. Where that fails as well, its money stays where it is."""
+        now = self._clock.now_ms()
+        try:
+            async with self._database.transaction() as tx:
+                before = await self._store.lock(tx, key)
+                if before is not None:
+                    after, effects = subscriptions.closed(before, now, NETWORK_FAILED)
+                    await self._store.save(tx, after)
+                    await self._follow(tx, before, effects, now)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in what is to be done after a bug
+            MISHAPS.note(f"settle.subscription {key.hex()}", error)
+            async with self._database.transaction() as tx:
+                left = await self._store.lock(tx, key)
+                if left is not None:
+                    await self._store.save(tx, subscriptions.stopped(left, now, NETWORK_FAILED))
 
     async def _roll(self) -> None:
         while True:
@@ -240,22 +279,23 @@ class Subscriptions:
             raise NotFound("subscription.unknown", f"There is no subscription {subscription_id} of this account.")
         return found
 
-    async def _afforded(self, tx: Transaction, before: Subscription) -> Parts | None:
+    async def _available(self, tx: Transaction, before: Subscription) -> dict[int, int]:
         """What the next window can be reserved from, with what the open one gives back."""
         available = await spendable(tx, self._ledger, before.account)
         for credit, amount in left_over(before.held, before.owed_microusd):
             available[credit] = available.get(credit, 0) + amount
-        return split(before.limit_microusd, available)
+        return available
 
     async def _follow(
         self,
         tx: Transaction,
         before: Subscription,
-        following: Parts | None,
         effects: tuple[subscriptions.Effect, ...],
         now: int,
+        following: Parts | None = None,
+        available: Available | None = None,
     ) -> None:
-        """Move the money of what a window's end asks for, as one chain."""
+        """Move the money of what a window's end asks for, as one chain; the next is `following`, from `available`."""
         transfers: list[Transfer] = []
         for effect in effects:
             match effect:
@@ -276,12 +316,7 @@ class Subscriptions:
                 case _:
                     pass
         if transfers:
-            await self._post(tx, chain(transfers), now)
-
-    async def _post(self, tx: Transaction, transfers: list[Transfer], now: int) -> None:
-        refused = [result for result in await self._ledger.post(tx, transfers, now) if not result.ok]
-        if refused:
-            raise Unavailable("subscription.money_raced", f"The ledger refused a transfer: {refused[0]}.")
+            await self._posting.post(tx, before.key, chain(transfers), available, now)
 
 
 def _same(found: Subscription, wanted: Subscription) -> Subscription:
