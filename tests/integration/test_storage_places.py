@@ -20,7 +20,7 @@ from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHA
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
 from fallow.verticals.storage.core.tariff import DAY_MS
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY
-from tests.places_world import BUCKET, BUYER, HOUR_MS, STREAM, Machine, World, machines, signing, places_world
+from tests.places_world import BUCKET, BUYER, HOUR_MS, STREAM, Machine, World, machines, places_world, signing
 
 OTHER = b"o" * 16
 PIECE = Layout(1_000_000, 4).piece_bytes

@@ -15,6 +15,7 @@ from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.bills import Bills
 from fallow.verticals.storage.control.buckets_port import Buckets
+from fallow.verticals.storage.control.choosing import Candidate, draw, enough_of, no_more, place
 from fallow.verticals.storage.control.following import Follower
 from fallow.verticals.storage.control.garbage import Garbage
 from fallow.verticals.storage.control.limits import Payer, Secrets, Signer
@@ -22,7 +23,6 @@ from fallow.verticals.storage.control.limits import Wanted as WantedLimit
 from fallow.verticals.storage.control.metering import DayUse, Metering
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.paying import Paying
-from fallow.verticals.storage.control.choosing import Candidate, draw, enough_of, no_more, place
 from fallow.verticals.storage.control.reading import Wanted, wanted
 from fallow.verticals.storage.control.receipts import Stored, check_receipts
 from fallow.verticals.storage.control.segments import Begun, SegmentRow, SegmentRows, Slot

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from fallow.domain.encoding import decode
 from fallow.domain.errors import Conflict, FallowError, InvalidInput
-from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.choosing import enough_of
+from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.core.layout import Layout
 from fallow.verticals.storage.core.orders import PieceReceipt
 from fallow.verticals.storage.core.profiles import Profile

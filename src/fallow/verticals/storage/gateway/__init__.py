@@ -1,1 +1,1 @@
-"""The buyers' side: S3."""
+"""The buyers' side of storage: S3 over HTTP, as an ASGI application on the `Store` protocol."""

@@ -1,0 +1,161 @@
+"""Who may do what: bucket policies, ACLs, public access blocks and ownership, put together.
+
+A key that may not write writes nothing. A policy that denies wins, one that allows suffices, and where it is silent
+the ACL decides; what no ACL speaks of (a bucket's settings) is its owner's, and so is all where ownership is enforced.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from fallow.verticals.storage.client.store import Entry
+from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.gateway.acl import Acl, Permission
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.exchange import (
+    BLOCK,
+    ENFORCED,
+    POLICY,
+    Exchange,
+    acl_of_bucket,
+    acl_of_entry,
+    ownership_of,
+)
+from fallow.verticals.storage.gateway.policy import Asked, kept_policy, resource_of
+from fallow.verticals.storage.gateway.tags import tags_of_header
+from fallow.verticals.storage.gateway.times import iso
+
+_OWN_POLICY: Final = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
+_PLAIN_HEADERS: Final = (
+    "x-amz-acl", "x-amz-content-sha256", "x-amz-copy-source", "x-amz-grant-full-control", "x-amz-grant-read",
+    "x-amz-grant-read-acp", "x-amz-grant-write", "x-amz-grant-write-acp", "x-amz-metadata-directive",
+    "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id", "x-amz-storage-class",
+    "x-amz-object-ownership", "if-match", "if-none-match",
+)  # fmt: skip
+"""Headers that policies can speak of, as s3: and their name."""
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A bucket's public access block."""
+
+    block_acls: bool = False
+    ignore_acls: bool = False
+    block_policy: bool = False
+    restrict: bool = False
+
+
+class Target(NamedTuple):
+    """What something is done to: a bucket, or an object in it; `acl` is the list that counts, if one does."""
+
+    bucket: Bucket
+    key: str = ""
+    acl: Acl | None = None
+    entry: Entry | None = None
+
+
+def block_of(bucket: Bucket) -> Block:
+    """The public access block of a bucket."""
+    data = bucket.settings.get(BLOCK)
+    return msgspec.msgpack.decode(data, type=Block) if data else Block()
+
+
+def on_bucket(x: Exchange, bucket: Bucket | None = None, key: str = "") -> Target:
+    """Something that the bucket's ACL decides: lists, and writes (of `key`)."""
+    at = bucket or x.bucket
+    return Target(at, key, acl_of_bucket(at))
+
+
+def on_entry(entry: Entry, bucket: Bucket) -> Target:
+    """Something that an object's own ACL decides."""
+    return Target(bucket, entry.key, acl_of_entry(entry, bucket), entry)
+
+
+def allowed(x: Exchange, action: str, permission: Permission, target: Target) -> bool:
+    """Whether the caller may do something."""
+    bucket, account = target.bucket, x.caller.account
+    owns = account == bucket.account
+    policy = kept_policy(bucket.settings.get(POLICY, b""))
+    block = block_of(bucket)
+    if policy is not None and not (owns and action in _OWN_POLICY):
+        asked = Asked(account, action, resource_of(bucket.name, target.key), _context(x, target))
+        verdict = policy.judge(asked)
+        if verdict == "deny":
+            return False
+        if verdict == "allow" and (owns or not (block.restrict and policy.public())):
+            return True
+    if target.acl is None or ownership_of(bucket) == ENFORCED:
+        return owns
+    return target.acl.allows(account, permission, groups=not block.ignore_acls)
+
+
+def check(x: Exchange, action: str, permission: Permission, target: Target) -> None:
+    """Let the caller do something, or not.
+
+    Raises:
+        S3Error: AccessDenied.
+    """
+    if not allowed(x, action, permission, target):
+        raise S3Error("AccessDenied")
+
+
+def check_owner(x: Exchange, action: str) -> None:
+    """Let the caller see or change a setting of the bucket, or not.
+
+    Raises:
+        S3Error: AccessDenied.
+    """
+    check(x, action, "FULL_CONTROL", Target(x.bucket))
+
+
+def check_entry(
+    x: Exchange, action: str, permission: Permission, entry: Entry | None, code: str = "NoSuchKey"
+) -> Entry:
+    """Let the caller do something with a version. That there is none is told to those only who may list.
+
+    Raises:
+        S3Error: AccessDenied, or `code`.
+    """
+    if entry is not None:
+        check(x, action, permission, on_entry(entry, x.bucket))
+        return entry
+    raise missing(x, x.bucket, code)
+
+
+def missing(x: Exchange, bucket: Bucket, code: str) -> S3Error:
+    """What is said of an object that is not there."""
+    return S3Error(code if allowed(x, "s3:ListBucket", "READ", on_bucket(x, bucket)) else "AccessDenied")
+
+
+def _context(x: Exchange, target: Target) -> dict[str, str]:
+    request, headers = x.request, x.request.headers
+    context = {
+        "aws:sourceip": request.address,
+        "aws:securetransport": "true" if request.secure else "false",
+        "aws:currenttime": iso(x.now_ms),
+        "aws:epochtime": str(x.now_ms // 1000),
+        "aws:principaltype": "User" if x.caller.user else "Anonymous",
+    }
+    named = {"aws:referer": "referer", "aws:useragent": "user-agent"}
+    context |= {name: headers[header] for name, header in named.items() if header in headers}
+    if x.caller.user:
+        context |= {"aws:userid": x.caller.account, "aws:username": x.caller.user.name}
+        context |= {"s3:authtype": x.caller.how, "s3:signatureversion": x.caller.version}
+    context |= {f"s3:{name}": headers[name] for name in _PLAIN_HEADERS if name in headers}
+    if "s3:x-amz-copy-source" in context:
+        context["s3:x-amz-copy-source"] = context["s3:x-amz-copy-source"].lstrip("/")
+    asked = {"prefix": "prefix", "delimiter": "delimiter", "max-keys": "max-keys", "versionid": "versionId"}
+    context |= {f"s3:{name}": request.arg(arg) for name, arg in asked.items() if request.has(arg)}
+    if "x-amz-tagging" in headers:
+        context |= {f"s3:requestobjecttag/{name.lower()}": value for name, value in _asked_tags(x).items()}
+    if target.entry is not None:
+        context |= {f"s3:existingobjecttag/{name.lower()}": value for name, value in target.entry.marks.tags.items()}
+    return context
+
+
+def _asked_tags(x: Exchange) -> dict[str, str]:
+    try:
+        return tags_of_header(x.request.header("x-amz-tagging"))
+    except S3Error:
+        return {}  # the write is refused for them, later

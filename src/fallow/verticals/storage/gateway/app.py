@@ -1,0 +1,137 @@
+"""The gateway as an ASGI application: reads requests, finds out who asks, answers, and says no in S3's words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from fallow.domain.errors import FallowError, Unavailable
+from fallow.ports.clock import Clock
+from fallow.ports.tasks import background, first_error
+from fallow.ports.vertical import Asgi
+from fallow.verticals.storage.client.store import Store
+from fallow.verticals.storage.gateway.auth.caller import find_caller
+from fallow.verticals.storage.gateway.errors import S3Error, error_document, translated
+from fallow.verticals.storage.gateway.exchange import Exchange, Ground
+from fallow.verticals.storage.gateway.request import Receive, Request, Scope, Send
+from fallow.verticals.storage.gateway.respond import XML, Response, send_response
+from fallow.verticals.storage.gateway.routes.browsers import allowed_by
+from fallow.verticals.storage.gateway.table import find
+from fallow.verticals.storage.gateway.users import READ, WRITE, Users
+
+DRAIN_BYTES_MAX: Final = 1 << 20
+_ID_BYTES: Final = 8
+_log = logging.getLogger(__name__)
+
+
+def s3_app(
+    store: Store,
+    users: Users,
+    clock: Clock,
+    *,
+    random_bytes: Callable[[int], bytes],
+    domains: Sequence[str] = (),
+    region: str = "us-east-1",
+) -> Asgi:
+    """Make the application.
+
+    Args:
+        store: what lies below.
+        users: keys and accounts.
+        clock: for signatures, and for requests that hang.
+        random_bytes: for requests' ids.
+        domains: host names below which a bucket's name can stand before the first dot; paths always work.
+        region: the one region that there is.
+    """
+    ground = Ground(store, users, clock, region)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            request_id = random_bytes(_ID_BYTES).hex().upper()
+            await _Serving(ground, Request(scope, receive, clock, domains), send, request_id).run()
+
+    return app
+
+
+class _Serving:
+    """One request on its way."""
+
+    def __init__(self, ground: Ground, request: Request, send: Send, request_id: str) -> None:
+        self._ground = ground
+        self._request = request
+        self._send = send
+        self._id = request_id
+        self._exchange: Exchange | None = None
+
+    async def run(self) -> None:
+        watch = self._request.watch
+        try:
+            with first_error():
+                async with background(watch.run()):
+                    await self._answer()
+        except Unavailable:
+            if watch.started:
+                raise
+            await self._reply(self._error(S3Error("RequestTimeout")))
+
+    async def _answer(self) -> None:
+        try:
+            await self._reply(await self._handled())
+        except S3Error as error:
+            await self._refuse(error)
+        except FallowError as error:
+            await self._refuse(translated(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told, and the log
+            _log.exception("Request %s failed", self._id)
+            await self._refuse(S3Error("InternalError"), error)
+
+    async def _handled(self) -> Response:
+        request, ground = self._request, self._ground
+        request.split()
+        operation = find(request)
+        now_ms = ground.clock.now_ms()
+        caller = await find_caller(request, ground.users, now_ms)
+        x = Exchange(request, caller, ground, now_ms)
+        if caller.user is not None and (WRITE if operation.changes else READ) not in caller.user.may:
+            raise S3Error("AccessDenied", "The access key may not do this.")
+        if not operation.makes:
+            await x.load()
+            self._exchange = x
+        return await operation.handler(x)
+
+    async def _refuse(self, error: S3Error, cause: Exception | None = None) -> None:
+        if self._request.watch.started:
+            raise cause or error  # the answer is on its way: nothing but breaking it off says that it is not whole
+        await self._reply(self._error(error))
+
+    def _error(self, error: S3Error) -> Response:
+        if error.code == "NotModified":
+            return Response(304, error.headers)
+        body = error_document(error, self._request.path.decode("latin-1"), self._id)
+        return Response(error.status, {"content-type": XML, **error.headers}, body)
+
+    async def _reply(self, response: Response) -> None:
+        request = self._request
+        close = not await self._drained()
+        headers = {"x-amz-request-id": self._id, "x-amz-id-2": self._id, "server": "Fallow"}
+        if self._exchange is not None:
+            headers |= allowed_by(self._exchange.bucket, request) or {}
+        await send_response(self._send, response, headers, request.watch, head=request.method == "HEAD", close=close)
+
+    async def _drained(self) -> bool:
+        """Take what is left of a small body, so that its sender sees the answer; whether the connection can stay."""
+        request = self._request
+        if request.ended or request.method in {"GET", "HEAD"}:
+            return True
+        if request.expects or int(request.header("content-length", "0") or 0) > DRAIN_BYTES_MAX:
+            return False
+        size = 0
+        try:
+            async for data in request.body():
+                size += len(data)
+                if size > DRAIN_BYTES_MAX:
+                    return False
+        except S3Error:
+            return False
+        return True

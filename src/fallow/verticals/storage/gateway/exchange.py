@@ -1,0 +1,148 @@
+"""One request with all that answering it needs."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+from xml.etree import ElementTree as ET
+
+from fallow.domain.errors import NotFound
+from fallow.ports.clock import Clock
+from fallow.verticals.storage.client.store import Entry, Store
+from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.gateway.acl import Acl, decode_acl
+from fallow.verticals.storage.gateway.auth.caller import Caller
+from fallow.verticals.storage.gateway.body import read_document
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.request import Request
+from fallow.verticals.storage.gateway.users import Users
+from fallow.verticals.storage.gateway.xml import parse
+
+ACL: Final = "acl"
+POLICY: Final = "policy"
+CORS: Final = "cors"
+LIFECYCLE: Final = "lifecycle"
+TAGGING: Final = "tagging"
+OWNERSHIP: Final = "ownership"
+BLOCK: Final = "block"
+LOCK: Final = "lock"
+"""Names of documents in a bucket's settings."""
+ENFORCED: Final = "BucketOwnerEnforced"
+PREFERRED: Final = "BucketOwnerPreferred"
+WRITER: Final = "ObjectWriter"
+
+
+class Ground(NamedTuple):
+    """What the gateway stands on."""
+
+    store: Store
+    users: Users
+    clock: Clock
+    region: str
+
+
+class Exchange:
+    """A request that is being answered. `bucket` is there where the request names one that exists."""
+
+    def __init__(self, request: Request, caller: Caller, ground: Ground, now_ms: int) -> None:
+        self.request = request
+        self.caller = caller
+        self.store = ground.store
+        self.users = ground.users
+        self.region = ground.region
+        self.now_ms = now_ms
+        self._bucket: Bucket | None = None
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket that the request names."""
+        if self._bucket is None:
+            raise S3Error("NoSuchBucket")
+        return self._bucket
+
+    @bucket.setter
+    def bucket(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    @property
+    def owner(self) -> str:
+        """The account of the bucket."""
+        return self.bucket.account
+
+    @property
+    def key(self) -> str:
+        """The key that the request names."""
+        return self.request.key
+
+    async def load(self) -> None:
+        """Look the request's bucket up.
+
+        Raises:
+            NotFound: there is none.
+            S3Error: AccessDenied: it is not the expected owner's.
+        """
+        self.bucket = await self.store.bucket(self.request.bucket)
+        expected = self.request.header("x-amz-expected-bucket-owner")
+        if expected and expected != self.owner:
+            raise S3Error("AccessDenied", "The bucket belongs to another account than the expected one.")
+
+    async def document(self) -> ET.Element:
+        """Read the body as a document.
+
+        Raises:
+            S3Error: MalformedXML, and those of `read_document`.
+        """
+        return parsed(await read_document(self.request, self.caller))
+
+
+def parsed(data: bytes) -> ET.Element:
+    """Read a document.
+
+    Raises:
+        S3Error: MalformedXML.
+    """
+    try:
+        return parse(data)
+    except ValueError as error:
+        raise S3Error("MalformedXML") from error
+
+
+def acl_of_bucket(bucket: Bucket) -> Acl:
+    """The list of a bucket."""
+    return decode_acl(bucket.settings.get(ACL, b""), bucket.account)
+
+
+def acl_of_entry(entry: Entry, bucket: Bucket) -> Acl:
+    """The list of a version."""
+    return decode_acl(entry.marks.acl, bucket.account)
+
+
+def ownership_of(bucket: Bucket) -> str:
+    """Who owns what others write into a bucket."""
+    return bucket.settings.get(OWNERSHIP, WRITER.encode()).decode()
+
+
+async def entry_of(x: Exchange, bucket: Bucket, key: str, version: str) -> Entry | None:
+    """Look a version up, or the latest; None: there is none."""
+    check_version(version)
+    try:
+        return await x.store.entry(bucket.account, bucket.name, key, version)
+    except NotFound as error:
+        if error.code not in {"storage.no_object", "storage.no_version"}:
+            raise
+        return None
+
+
+def check_version(version: str) -> None:
+    """Check that a version's id can be one.
+
+    Raises:
+        S3Error: InvalidArgument.
+    """
+    if version in {"", "null"}:
+        return
+    try:
+        right = len(bytes.fromhex(version)) == 16  # noqa: PLR2004 - `calls.Id`
+    except ValueError:
+        right = False
+    if not right:
+        raise S3Error("InvalidArgument", "The version's id is not one of ours.")

@@ -1,0 +1,106 @@
+"""What comes with an object: in a request's headers, kept as a `Head`, and given back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from fallow.verticals.storage.client.store import Entry, Head
+from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.gateway.checksums import COMPOSITE, FULL_OBJECT, HEADER
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.times import http, iso
+
+METADATA_BYTES_MAX: Final = 2048
+META: Final = "x-amz-meta-"
+_KEPT: Final = (
+    "content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
+    "x-amz-website-redirect-location",
+)  # fmt: skip
+_KEPT_BYTES_MAX: Final = 6144
+_CHUNKED: Final = "aws-chunked"
+_DEFAULT_TYPE: Final = "binary/octet-stream"
+_UNREADABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_ALGORITHM: Final = "x-amz-server-side-encryption"
+_REFUSED: Final = f"{_ALGORITHM}-customer-algorithm"
+
+
+def head_of(headers: Mapping[str, str]) -> Head:
+    """Read what is to be kept of headers.
+
+    Raises:
+        S3Error: MetadataTooLarge, InvalidArgument, InvalidStorageClass, NotImplemented.
+    """
+    check_storage(headers)
+    kept = {name: headers[name] for name in _KEPT if name in headers}
+    if "content-encoding" in kept:
+        kept["content-encoding"] = _without_chunked(kept["content-encoding"])
+        if not kept["content-encoding"]:
+            del kept["content-encoding"]
+    metadata = {name.removeprefix(META): value for name, value in headers.items() if name.startswith(META)}
+    for name, value in (*kept.items(), *metadata.items()):
+        if _UNREADABLE.search(name + value):
+            raise S3Error("InvalidArgument", f"The header {name} holds characters that none may.")
+    if _size(metadata) > METADATA_BYTES_MAX or _size(kept) > _KEPT_BYTES_MAX:
+        raise S3Error("MetadataTooLarge")
+    return Head(headers=kept, metadata=metadata)
+
+
+def check_storage(headers: Mapping[str, str]) -> None:
+    """Refuse what is not kept here as it was asked for.
+
+    Raises:
+        S3Error: InvalidStorageClass, InvalidArgument, NotImplemented.
+    """
+    if headers.get("x-amz-storage-class", "STANDARD") != "STANDARD":
+        raise S3Error("InvalidStorageClass")
+    if _REFUSED in headers:
+        raise S3Error("NotImplemented", "Keys of customers are not taken here; everything is sealed by the gateway.")
+    if headers.get(_ALGORITHM, "AES256") != "AES256":
+        raise S3Error("NotImplemented", "There is no key service here; everything is sealed with AES256.")
+
+
+def version_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
+    """Which version was read; nothing in a bucket that keeps none."""
+    return {} if bucket.versioning == "off" else {"x-amz-version-id": entry.version}
+
+
+def written_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
+    """What is said of a version that was written."""
+    headers = {"etag": f'"{entry.head.etag}"'} | checksum_headers(entry.head)
+    return headers | ({"x-amz-version-id": entry.version} if bucket.versioning == "enabled" else {})
+
+
+def checksum_headers(head: Head) -> dict[str, str]:
+    """The checksums that are kept."""
+    if not head.checksums:
+        return {}
+    kind = COMPOSITE if head.composite else FULL_OBJECT
+    return {f"{HEADER}{name}": value for name, value in head.checksums.items()} | {f"{HEADER}type": kind}
+
+
+def entry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
+    """All headers of an object that is read, but for its length, range and checksums."""
+    head = entry.head
+    headers = {"content-type": _DEFAULT_TYPE} | head.headers
+    headers |= {f"{META}{name}": value for name, value in head.metadata.items()}
+    headers |= {"etag": f'"{head.etag}"', "last-modified": http(entry.made_ms), "accept-ranges": "bytes"}
+    headers |= version_headers(entry, bucket)
+    if entry.marks.tags:
+        headers["x-amz-tagging-count"] = str(len(entry.marks.tags))
+    lock = entry.lock
+    if lock.retention:
+        headers["x-amz-object-lock-mode"] = lock.retention.upper()
+        headers["x-amz-object-lock-retain-until-date"] = iso(lock.until_ms)
+    if bucket.lock and (lock.hold or lock.retention):
+        headers["x-amz-object-lock-legal-hold"] = "ON" if lock.hold else "OFF"
+    return headers
+
+
+def _without_chunked(encoding: str) -> str:
+    return ",".join(part for part in (part.strip() for part in encoding.split(",")) if part != _CHUNKED)
+
+
+def _size(fields: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in fields.items())

@@ -1,0 +1,1 @@
+"""What S3's operations do, a file for each kind."""

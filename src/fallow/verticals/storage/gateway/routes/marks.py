@@ -1,0 +1,164 @@
+"""What can be changed of an object: tags, ACL, retention, legal hold."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fallow.verticals.storage.client.store import Entry, Lock, Marks
+from fallow.verticals.storage.gateway.access import (
+    Target,
+    block_of,
+    check,
+    check_entry,
+    on_entry,
+)
+from fallow.verticals.storage.gateway.acl import (
+    Acl,
+    Permission,
+    acl_nodes,
+    acl_of_document,
+    acl_of_headers,
+)
+from fallow.verticals.storage.gateway.body import read_document
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.exchange import ENFORCED, Exchange, acl_of_entry, entry_of, ownership_of, parsed
+from fallow.verticals.storage.gateway.heads import version_headers
+from fallow.verticals.storage.gateway.respond import Response, answer
+from fallow.verticals.storage.gateway.routes.deleting import bypass
+from fallow.verticals.storage.gateway.tags import tags_node, tags_of_document
+from fallow.verticals.storage.gateway.times import iso, read_iso
+from fallow.verticals.storage.gateway.writes import MODES, check_not_blocked
+from fallow.verticals.storage.gateway.xml import Node, text_of
+
+_NO_LOCK: Final = "The bucket has no object lock."
+
+
+async def get_tagging(x: Exchange) -> Response:
+    """The tags of a version."""
+    entry = await _entry(x, "s3:GetObjectTagging", "READ")
+    return answer("Tagging", tags_node(entry.marks.tags), headers=version_headers(entry, x.bucket))
+
+
+async def put_tagging(x: Exchange) -> Response:
+    """Replace the tags of a version."""
+    entry = await _entry(x, "s3:PutObjectTagging", "WRITE")
+    tags = tags_of_document(await x.document())
+    await _mark(x, entry, Marks(tags=tags, acl=entry.marks.acl))
+    return Response(200, version_headers(entry, x.bucket))
+
+
+async def delete_tagging(x: Exchange) -> Response:
+    """Drop the tags of a version."""
+    entry = await _entry(x, "s3:DeleteObjectTagging", "WRITE")
+    await _mark(x, entry, Marks(acl=entry.marks.acl))
+    return Response(204, version_headers(entry, x.bucket))
+
+
+async def get_acl(x: Exchange) -> Response:
+    """The ACL of a version."""
+    entry = await _entry(x, "s3:GetObjectAcl", "READ_ACP")
+    nodes = await acl_nodes(acl_of_entry(entry, x.bucket), x.users)
+    return answer("AccessControlPolicy", *nodes, headers=version_headers(entry, x.bucket))
+
+
+async def put_acl(x: Exchange) -> Response:
+    """Replace the ACL of a version; its owner stays."""
+    entry = await _entry(x, "s3:PutObjectAcl", "WRITE_ACP")
+    acl = await asked_acl(x, acl_of_entry(entry, x.bucket).owner)
+    await _mark(x, entry, Marks(tags=entry.marks.tags, acl=acl.encode()))
+    return Response(200, version_headers(entry, x.bucket))
+
+
+async def asked_acl(x: Exchange, owner: str) -> Acl:
+    """Read the ACL that a request sets, from its headers or its body.
+
+    Raises:
+        S3Error: AccessControlListNotSupported, AccessDenied, MalformedACLError, MissingSecurityHeader, and such.
+    """
+    if ownership_of(x.bucket) == ENFORCED:
+        raise S3Error("AccessControlListNotSupported")
+    acl = await acl_of_headers(x.request.headers, owner, x.owner, x.users)
+    if acl is None:
+        data = await read_document(x.request, x.caller)
+        if not data:
+            raise S3Error("MissingSecurityHeader", "The ACL is neither in the headers nor in the body.")
+        acl = await acl_of_document(parsed(data), owner, x.users)
+    check_not_blocked(block_of(x.bucket), acl)
+    return acl
+
+
+async def get_retention(x: Exchange) -> Response:
+    """How long a version is kept."""
+    entry = await _locked(x, "s3:GetObjectRetention", "READ")
+    if not entry.lock.retention:
+        raise S3Error("NoSuchObjectLockConfiguration")
+    mode = Node("Mode", entry.lock.retention.upper())
+    return answer("Retention", mode, Node("RetainUntilDate", iso(entry.lock.until_ms)))
+
+
+async def put_retention(x: Exchange) -> Response:
+    """Say how long a version is kept: longer always, otherwise only past a governance retention by who may."""
+    entry = await _locked(x, "s3:PutObjectRetention", "WRITE")
+    root, free = await x.document(), bypass(x, x.key)
+    mode, until = text_of(root, "Mode"), text_of(root, "RetainUntilDate")
+    if root.tag != "Retention" or (mode not in MODES and (mode or until)):
+        raise S3Error("MalformedXML")
+    lock = Lock("", 0, entry.lock.hold)
+    if mode:
+        try:
+            lock = Lock(MODES[mode], read_iso(until), entry.lock.hold)
+        except ValueError as error:
+            raise S3Error("MalformedXML") from error
+    _check_change(x, entry.lock, lock, free=free)
+    await x.store.mark(x.owner, x.bucket.name, entry, lock=lock, bypass=free)
+    return Response(200, version_headers(entry, x.bucket))
+
+
+async def get_legal_hold(x: Exchange) -> Response:
+    """Whether a version is held."""
+    entry = await _locked(x, "s3:GetObjectLegalHold", "READ")
+    return answer("LegalHold", Node("Status", "ON" if entry.lock.hold else "OFF"))
+
+
+async def put_legal_hold(x: Exchange) -> Response:
+    """Hold a version, or let it go."""
+    entry = await _locked(x, "s3:PutObjectLegalHold", "WRITE")
+    root = await x.document()
+    status = text_of(root, "Status")
+    if root.tag != "LegalHold" or status not in {"ON", "OFF"}:
+        raise S3Error("MalformedXML")
+    await x.store.mark(x.owner, x.bucket.name, entry, lock=entry.lock._replace(hold=status == "ON"))
+    return Response(200, version_headers(entry, x.bucket))
+
+
+def _check_change(x: Exchange, before: Lock, after: Lock, *, free: bool) -> None:
+    if not before.retention or before.until_ms <= x.now_ms:
+        return
+    if after.retention == before.retention and after.until_ms >= before.until_ms:
+        return
+    if before.retention == "compliance" or not free:
+        raise S3Error("AccessDenied", "The version's retention forbids it.")
+
+
+async def _locked(x: Exchange, action: str, permission: Permission) -> Entry:
+    entry = await _entry(x, action, permission, acl=False)
+    if not x.bucket.lock:
+        raise S3Error("InvalidRequest", _NO_LOCK)
+    return entry
+
+
+async def _entry(x: Exchange, action: str, permission: Permission, *, acl: bool = True) -> Entry:
+    """Look the version up that is asked for; with `acl` its ACL counts, else the bucket's owner alone may."""
+    version = x.request.arg("versionId")
+    action = action.replace("Object", "ObjectVersion", 1) if version and acl else action
+    entry = await entry_of(x, x.bucket, x.key, version)
+    if entry is None:
+        return check_entry(x, action, permission, None, "NoSuchVersion" if version else "NoSuchKey")
+    check(x, action, permission, on_entry(entry, x.bucket) if acl else Target(x.bucket, x.key, entry=entry))
+    if entry.marker:
+        raise S3Error("MethodNotAllowed" if version else "NoSuchKey", headers={"x-amz-delete-marker": "true"})
+    return entry
+
+
+async def _mark(x: Exchange, entry: Entry, marks: Marks) -> None:
+    await x.store.mark(x.owner, x.bucket.name, entry, marks=marks)

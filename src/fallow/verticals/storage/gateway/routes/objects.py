@@ -1,0 +1,164 @@
+"""Objects: written, read, described."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from fallow.verticals.storage.client.store import Entry
+from fallow.verticals.storage.gateway.access import check_entry
+from fallow.verticals.storage.gateway.body import Content
+from fallow.verticals.storage.gateway.conditions import Span, bare, check_read, read_range
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.exchange import Exchange, entry_of
+from fallow.verticals.storage.gateway.heads import (
+    checksum_headers,
+    entry_headers,
+    head_of,
+    version_headers,
+    written_headers,
+)
+from fallow.verticals.storage.gateway.respond import Response, answer
+from fallow.verticals.storage.gateway.routes.lists import read_limit
+from fallow.verticals.storage.gateway.times import http
+from fallow.verticals.storage.gateway.writes import asked_of
+from fallow.verticals.storage.gateway.xml import Node
+
+_OVERRIDES = (
+    "cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires",
+)  # fmt: skip
+_CHUNK_HINT = "x-amz-mp-parts-count"
+
+
+async def put_object(x: Exchange) -> Response:
+    """Store the body as an object."""
+    request = x.request
+    if request.length is None and request.header("transfer-encoding").lower() != "chunked":
+        raise S3Error("MissingContentLength")
+    asked = await asked_of(x, request.headers)
+    head = head_of(request.headers)
+    content = Content(request, x.caller)
+    entry = await x.store.put(
+        x.owner,
+        x.bucket.name,
+        x.key,
+        content.chunks(),
+        content.finish,
+        head=head,
+        marks=asked.marks,
+        lock=asked.lock,
+        only_if=asked.only_if,
+    )
+    return Response(200, written_headers(entry, x.bucket))
+
+
+async def get_object(x: Exchange) -> Response:
+    """Read an object, or a range or a part of it."""
+    entry = await readable(x, "s3:GetObject")
+    span, headers = _span(x, entry)
+    whole = not headers
+    headers = entry_headers(entry, x.bucket) | headers
+    if whole and x.request.header("x-amz-checksum-mode").upper() == "ENABLED":
+        headers |= checksum_headers(entry.head)
+    headers |= {name: x.request.arg(f"response-{name}") for name in _OVERRIDES if x.request.has(f"response-{name}")}
+    if x.caller.user is None and any(x.request.has(f"response-{name}") for name in _OVERRIDES):
+        raise S3Error("InvalidRequest", "Who is not known cannot choose the answer's headers.")
+    status = 206 if "content-range" in headers else 200
+    return Response(status, headers, _bytes(x, entry, span), span.stop - span.start)
+
+
+async def readable(x: Exchange, action: str) -> Entry:
+    """Look the version up that is asked for, and check that the caller may read it, now.
+
+    Raises:
+        S3Error: NoSuchKey, NoSuchVersion, MethodNotAllowed (it marks a deletion), AccessDenied, PreconditionFailed.
+    """
+    version = x.request.arg("versionId")
+    action = action.replace("GetObject", "GetObjectVersion") if version else action
+    entry = await entry_of(x, x.bucket, x.key, version)
+    entry = check_entry(x, action, "READ", entry, "NoSuchVersion" if version else "NoSuchKey")
+    if entry.marker:
+        headers = {"x-amz-delete-marker": "true"} | version_headers(entry, x.bucket)
+        if version:
+            raise S3Error("MethodNotAllowed", headers=headers | {"last-modified": http(entry.made_ms)})
+        raise S3Error("NoSuchKey", headers=headers)
+    check_read(entry, x.request.headers)
+    return entry
+
+
+async def attributes(x: Exchange) -> Response:
+    """Those of an object's attributes that are asked for."""
+    entry = await readable(x, "s3:GetObjectAttributes")
+    wanted = {name.strip() for name in x.request.header("x-amz-object-attributes").split(",")}
+    known = {"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"}
+    if not wanted <= known:
+        raise S3Error("InvalidArgument", "An attribute is ETag, Checksum, ObjectParts, StorageClass or ObjectSize.")
+    nodes = [Node("ETag", entry.head.etag)] if "ETag" in wanted else []
+    if "Checksum" in wanted and entry.head.checksums:
+        sums = [Node(f"Checksum{name.upper()}", value) for name, value in entry.head.checksums.items()]
+        kind = Node("ChecksumType", "COMPOSITE" if entry.head.composite else "FULL_OBJECT")
+        nodes.append(Node("Checksum", None, *sums, kind))
+    if "ObjectParts" in wanted and entry.parts:
+        nodes.append(_parts_node(x, entry))
+    nodes += [Node("StorageClass", "STANDARD")] if "StorageClass" in wanted else []
+    nodes += [Node("ObjectSize", entry.size)] if "ObjectSize" in wanted else []
+    headers = {"last-modified": http(entry.made_ms)} | version_headers(entry, x.bucket)
+    return answer("GetObjectAttributesResponse", *nodes, headers=headers)
+
+
+def _parts_node(x: Exchange, entry: Entry) -> Node:
+    most = read_limit(x.request.header("x-amz-max-parts"), "x-amz-max-parts")
+    after = read_limit(x.request.header("x-amz-part-number-marker") or "0", "x-amz-part-number-marker")
+    behind = [(number, size) for number, size in entry.parts if number > after]
+    shown = behind[:most]
+    return Node(
+        "ObjectParts",
+        None,
+        Node("PartsCount", len(entry.parts)),
+        Node("PartNumberMarker", after),
+        Node("NextPartNumberMarker", shown[-1][0] if shown else 0),
+        Node("MaxParts", most),
+        Node("IsTruncated", len(behind) > len(shown)),
+        *[Node("Part", None, Node("PartNumber", number), Node("Size", size)) for number, size in shown],
+    )
+
+
+def _span(x: Exchange, entry: Entry) -> tuple[Span, dict[str, str]]:
+    whole, header = Span(0, entry.size), x.request.header("range")
+    if x.request.has("partNumber"):
+        if header:
+            raise S3Error("InvalidRequest", "A range and a part exclude each other.")
+        return _part(entry, x.request.arg("partNumber"))
+    if not header or not _range_holds(x, entry):
+        return whole, {}
+    span = read_range(header, entry.size)
+    return (span, _ranged(span, entry)) if span else (whole, {})
+
+
+def _range_holds(x: Exchange, entry: Entry) -> bool:
+    """Whether If-Range names what is there now."""
+    named = x.request.header("if-range")
+    return not named or bare(named) == entry.head.etag or named == http(entry.made_ms)
+
+
+def _part(entry: Entry, text: str) -> tuple[Span, dict[str, str]]:
+    if not text.isdigit() or int(text) < 1:
+        raise S3Error("InvalidArgument", "A part's number is from 1 to 10000.")
+    number, at = int(text), 0
+    if not entry.parts and number == 1:
+        return Span(0, entry.size), {}
+    for of, size in entry.parts:
+        if of == number:
+            span = Span(at, at + size)
+            return span, _ranged(span, entry) | {_CHUNK_HINT: str(len(entry.parts))}
+        at += size
+    raise S3Error("InvalidPart", "The object has no such part.")
+
+
+def _ranged(span: Span, entry: Entry) -> dict[str, str]:
+    return {"content-range": f"bytes {span.start}-{span.stop - 1}/{entry.size}"}
+
+
+async def _bytes(x: Exchange, entry: Entry, span: Span) -> AsyncIterator[bytes]:
+    if span.stop > span.start and x.request.method != "HEAD":
+        async for chunk in x.store.read(x.owner, x.bucket.name, entry, span.start, span.stop):
+            yield chunk

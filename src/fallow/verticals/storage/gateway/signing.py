@@ -1,0 +1,48 @@
+"""Who signs a request: API keys, as the registry knows them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from fallow.domain import calls
+from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.rpc import call
+
+CACHED_MS: Final = 3_000
+"""How long a revoked key may still work: as at the control API."""
+CACHED_MAX: Final = 4096
+
+
+class SigningSecrets:
+    """Asks the registry for what a key's holder signs with. Unknown keys are asked for each time, and count nothing."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[calls.SigningSecret, int]] = OrderedDict()
+
+    async def find(self, key_id: str) -> calls.SigningSecret | None:
+        """Return whose key it is and its secret; None where there is no such key, or it is not valid any more.
+
+        Raises:
+            NotAllowed: its account is banned (`account.banned`).
+            Unavailable: the registry does not answer.
+        """
+        found, until = self._known.get(key_id, (None, 0))
+        if found is not None and self._clock.monotonic_ms() < until:
+            return found
+        try:
+            found = await call(self._bus, calls.SIGNING_SECRET, calls.KeyRef(key_id=key_id), calls.SigningSecret)
+        except (NotAllowed, NotFound, InvalidInput) as error:
+            self._known.pop(key_id, None)
+            if error.code == "account.banned":
+                raise
+            return None
+        self._known[key_id] = (found, self._clock.monotonic_ms() + CACHED_MS)
+        self._known.move_to_end(key_id)
+        if len(self._known) > CACHED_MAX:
+            self._known.popitem(last=False)
+        return found

@@ -1,0 +1,163 @@
+"""Which operation a request asks for: by its method, what it names, and a word in its query."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.exchange import Exchange
+from fallow.verticals.storage.gateway.request import Request
+from fallow.verticals.storage.gateway.respond import Response
+from fallow.verticals.storage.gateway.routes import (
+    browsers,
+    buckets,
+    copying,
+    deleting,
+    expiring,
+    lists,
+    marks,
+    multipart,
+    objects,
+    posting,
+    settings,
+)
+
+Handler = Callable[[Exchange], Awaitable[Response]]
+
+
+class Operation(NamedTuple):
+    """What is done. `makes`: the bucket that is named need not be there."""
+
+    handler: Handler
+    changes: bool
+    makes: bool = False
+
+
+async def not_implemented(_x: Exchange) -> Response:
+    """What is not offered.
+
+    Raises:
+        S3Error: NotImplemented.
+    """
+    raise S3Error("NotImplemented")
+
+
+async def not_allowed(_x: Exchange) -> Response:
+    """What another method might do.
+
+    Raises:
+        S3Error: MethodNotAllowed.
+    """
+    raise S3Error("MethodNotAllowed")
+
+
+async def no_encryption(_x: Exchange) -> Response:
+    """Nobody chooses how a bucket is sealed.
+
+    Raises:
+        S3Error: ServerSideEncryptionConfigurationNotFoundError.
+    """
+    raise S3Error("ServerSideEncryptionConfigurationNotFoundError")
+
+
+_BUCKET: Final[dict[str, dict[str, Handler]]] = {
+    "acl": {"GET": settings.get_acl, "PUT": settings.put_acl},
+    "cors": {"GET": browsers.get_cors, "PUT": browsers.put_cors, "DELETE": browsers.delete_cors},
+    "delete": {"POST": deleting.delete_objects},
+    "encryption": {"GET": no_encryption},
+    "lifecycle": {
+        "GET": expiring.get_lifecycle,
+        "PUT": expiring.put_lifecycle,
+        "DELETE": expiring.delete_lifecycle,
+    },
+    "location": {"GET": buckets.get_location},
+    "object-lock": {"GET": settings.get_lock, "PUT": settings.put_lock},
+    "ownershipControls": {
+        "GET": settings.get_ownership,
+        "PUT": settings.put_ownership,
+        "DELETE": settings.delete_ownership,
+    },
+    "policy": {"GET": settings.get_policy, "PUT": settings.put_policy, "DELETE": settings.delete_policy},
+    "policyStatus": {"GET": settings.get_policy_status},
+    "publicAccessBlock": {"GET": settings.get_block, "PUT": settings.put_block, "DELETE": settings.delete_block},
+    "requestPayment": {"GET": buckets.get_request_payment},
+    "tagging": {"GET": settings.get_tagging, "PUT": settings.put_tagging, "DELETE": settings.delete_tagging},
+    "uploads": {"GET": multipart.list_uploads},
+    "versioning": {"GET": buckets.get_versioning, "PUT": buckets.put_versioning},
+    "versions": {"GET": lists.list_versions},
+}
+_OBJECT: Final[dict[str, dict[str, Handler]]] = {
+    "acl": {"GET": marks.get_acl, "PUT": marks.put_acl},
+    "attributes": {"GET": objects.attributes},
+    "legal-hold": {"GET": marks.get_legal_hold, "PUT": marks.put_legal_hold},
+    "retention": {"GET": marks.get_retention, "PUT": marks.put_retention},
+    "tagging": {"GET": marks.get_tagging, "PUT": marks.put_tagging, "DELETE": marks.delete_tagging},
+    "uploads": {"POST": multipart.create_upload},
+    "uploadId": {
+        "GET": multipart.list_parts,
+        "PUT": multipart.put_part,
+        "POST": multipart.complete_upload,
+        "DELETE": multipart.abort_upload,
+    },
+}
+_ELSEWHERE: Final = frozenset({
+    "accelerate", "analytics", "intelligent-tiering", "inventory", "logging", "metadataTable", "metrics",
+    "notification", "replication", "restore", "select", "session", "torrent", "website", "encryption",
+    "requestPayment",
+})  # fmt: skip
+_PLAIN_BUCKET: Final[dict[str, Handler]] = {
+    "GET": lists.list_objects,
+    "HEAD": buckets.head_bucket,
+    "PUT": buckets.create_bucket,
+    "DELETE": buckets.delete_bucket,
+    "POST": posting.post_object,
+}
+_PLAIN_OBJECT: Final[dict[str, Handler]] = {
+    "GET": objects.get_object,
+    "HEAD": objects.get_object,
+    "PUT": objects.put_object,
+    "DELETE": deleting.delete_object,
+}
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def find(request: Request) -> Operation:
+    """Find the operation.
+
+    Raises:
+        S3Error: MethodNotAllowed.
+    """
+    handler = _handler(request)
+    if handler is None:
+        raise S3Error("MethodNotAllowed")
+    # A form says in its body who sends it, and whether that key may write is judged there.
+    changes = request.method not in _READING and handler is not posting.post_object
+    return Operation(handler, changes, handler in {buckets.create_bucket, buckets.list_buckets})
+
+
+def _handler(request: Request) -> Handler | None:
+    if not request.bucket:
+        return buckets.list_buckets if request.method == "GET" else None
+    if request.method == "OPTIONS":
+        return browsers.preflight
+    return _named(request) or _plain(request)
+
+
+def _named(request: Request) -> Handler | None:
+    """What a word in the query asks for; None: there is none."""
+    table = _OBJECT if request.key else _BUCKET
+    word = next((word for word in table if request.has(word)), None)
+    if word is not None and (request.method in table[word] or word not in _ELSEWHERE):
+        handler = table[word].get(request.method, not_allowed)
+        copies = handler is multipart.put_part and copying.SOURCE in request.headers
+        return multipart.copy_part if copies else handler
+    return not_implemented if any(request.has(word) for word in _ELSEWHERE) else None
+
+
+def _plain(request: Request) -> Handler | None:
+    if request.method == "GET" and not request.key and request.arg("list-type") == "2":
+        return lists.list_objects_2
+    if request.method == "PUT" and request.key and copying.SOURCE in request.headers:
+        return copying.copy_object
+    return (_PLAIN_OBJECT if request.key else _PLAIN_BUCKET).get(request.method)

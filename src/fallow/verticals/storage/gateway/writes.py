@@ -1,0 +1,174 @@
+"""What every way of writing an object has in common: its owner and list, its lock, its tags, its condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from fallow.domain.errors import NotFound
+from fallow.verticals.storage.client.store import NO_LOCK, Lock, Marks
+from fallow.verticals.storage.core.calls import Bucket, If, Retention
+from fallow.verticals.storage.gateway.access import Block, Target, block_of, check, on_bucket
+from fallow.verticals.storage.gateway.acl import Acl, acl_of_headers, canned
+from fallow.verticals.storage.gateway.conditions import other_than, write_condition
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.exchange import ENFORCED, LOCK, PREFERRED, Exchange, entry_of, ownership_of
+from fallow.verticals.storage.gateway.tags import tags_of_header
+from fallow.verticals.storage.gateway.times import read_iso
+
+MODES: Final[dict[str, Retention]] = {"GOVERNANCE": "governance", "COMPLIANCE": "compliance"}
+_OWNERS: Final = "bucket-owner-full-control"
+_HARMLESS: Final = frozenset({"private", _OWNERS})
+
+
+class Default(msgspec.Struct, frozen=True):
+    """How long a bucket's new versions are kept where nothing is said of it; `years` counts as it is said."""
+
+    mode: Retention
+    days: int = 0
+    years: int = 0
+
+    @property
+    def ms(self) -> int:
+        """The time."""
+        return (self.days + 365 * self.years) * 86_400_000
+
+
+class Asked(NamedTuple):
+    """What a write asks for."""
+
+    marks: Marks
+    lock: Lock
+    only_if: If
+
+
+async def asked_of(x: Exchange, headers: Mapping[str, str], tags: Mapping[str, str] | None = None) -> Asked:
+    """Read what headers ask for, and check that the caller may.
+
+    Raises:
+        S3Error: AccessDenied, PreconditionFailed, InvalidArgument, InvalidTag, InvalidRequest, and such.
+    """
+    check(x, "s3:PutObject", "WRITE", on_bucket(x, key=x.key))
+    acl = await object_acl(x, headers)
+    found = tags_of_header(headers["x-amz-tagging"]) if "x-amz-tagging" in headers else {}
+    marks = Marks(tags=dict(found if tags is None else tags), acl=acl.encode())
+    return Asked(marks, lock_of(x, headers), await condition_of(x, headers))
+
+
+async def object_acl(x: Exchange, headers: Mapping[str, str]) -> Acl:
+    """Make the list of a new object.
+
+    Raises:
+        S3Error: AccessDenied, AccessControlListNotSupported, InvalidArgument.
+    """
+    bucket, ownership = x.bucket, ownership_of(x.bucket)
+    canned_name = headers.get("x-amz-acl", "private")
+    if ownership == ENFORCED:
+        if canned_name not in _HARMLESS or any(name.startswith("x-amz-grant-") for name in headers):
+            raise S3Error("AccessControlListNotSupported")
+        return canned("private", bucket.account, bucket.account)
+    owner = x.caller.account or bucket.account
+    if ownership == PREFERRED and canned_name == _OWNERS:
+        owner = bucket.account
+    acl = await acl_of_headers(headers, owner, bucket.account, x.users) or canned("private", owner, bucket.account)
+    check_not_blocked(block_of(bucket), acl)
+    return acl
+
+
+def check_not_blocked(block: Block, acl: Acl) -> None:
+    """Refuse a public list where the bucket blocks those.
+
+    Raises:
+        S3Error: AccessDenied.
+    """
+    if block.block_acls and acl.public():
+        raise S3Error("AccessDenied", "The bucket blocks public ACLs.")
+
+
+def lock_of(x: Exchange, headers: Mapping[str, str]) -> Lock:
+    """Read how long a new version is to be kept.
+
+    Raises:
+        S3Error: InvalidRequest, InvalidArgument, AccessDenied.
+    """
+    mode, until = headers.get("x-amz-object-lock-mode"), headers.get("x-amz-object-lock-retain-until-date")
+    hold = headers.get("x-amz-object-lock-legal-hold")
+    if mode is None and until is None and hold is None:
+        return _default_lock(x.bucket, x.now_ms)
+    if not x.bucket.lock:
+        raise S3Error("InvalidRequest", "The bucket has no object lock.")
+    if hold not in {None, "ON", "OFF"}:
+        raise S3Error("InvalidArgument", "A legal hold is ON or OFF.")
+    if hold:
+        check(x, "s3:PutObjectLegalHold", "WRITE", Target(x.bucket, x.key))
+    if mode is None and until is None:
+        return _default_lock(x.bucket, x.now_ms)._replace(hold=hold == "ON")
+    if mode not in MODES or until is None:
+        raise S3Error("InvalidArgument", "A retention has a mode, GOVERNANCE or COMPLIANCE, and a date.")
+    check(x, "s3:PutObjectRetention", "WRITE", Target(x.bucket, x.key))
+    return Lock(MODES[mode], future(until, x.now_ms), hold == "ON")
+
+
+def future(text: str, now_ms: int) -> int:
+    """Read a date that must be to come.
+
+    Raises:
+        S3Error: InvalidArgument.
+    """
+    try:
+        until_ms = read_iso(text)
+    except ValueError as error:
+        raise S3Error("InvalidArgument", "The date of a retention is malformed.") from error
+    if until_ms <= now_ms:
+        raise S3Error("InvalidArgument", "The date of a retention must be in the future.")
+    return until_ms
+
+
+async def condition_of(x: Exchange, headers: Mapping[str, str]) -> If:
+    """Read the condition of a write. One that the store cannot check is checked here, on what is the latest now.
+
+    Raises:
+        S3Error: PreconditionFailed, NotImplemented.
+    """
+    unwanted = other_than(headers)
+    if unwanted is not None:
+        there = await entry_of(x, x.bucket, x.key, "")
+        if there is not None and not there.marker and there.head.etag == unwanted:
+            raise S3Error("PreconditionFailed")
+    if "if-match" in headers and "if-none-match" in headers:
+        raise S3Error("NotImplemented", "A write has one condition.")
+    only_if = write_condition(headers)
+    await check_early(x, only_if)
+    return only_if
+
+
+async def check_early(x: Exchange, only_if: If) -> None:
+    """Refuse before the body what the store would refuse behind it.
+
+    Raises:
+        NotFound: there is no object to compare with.
+        S3Error: PreconditionFailed.
+    """
+    if not only_if.absent and not only_if.etag:
+        return
+    there = await entry_of(x, x.bucket, x.key, "")
+    alive = there is not None and not there.marker
+    if only_if.absent and alive:
+        raise S3Error("PreconditionFailed")
+    if only_if.etag and not alive:
+        raise NotFound("storage.no_object", "There is no object to compare with.")
+    if only_if.etag not in {"", "*"} and there is not None and there.head.etag != only_if.etag:
+        raise S3Error("PreconditionFailed")
+
+
+def default_of(bucket: Bucket) -> Default | None:
+    """The retention that new versions get where nothing is said of it."""
+    data = bucket.settings.get(LOCK)
+    return msgspec.msgpack.decode(data, type=Default) if data else None
+
+
+def _default_lock(bucket: Bucket, now_ms: int) -> Lock:
+    default = default_of(bucket)
+    return Lock(default.mode, now_ms + default.ms) if bucket.lock and default else NO_LOCK

@@ -1,0 +1,79 @@
+"""The S3 gateway on an in-memory store, served by uvicorn on loopback, and clients for it."""
+
+# ruff: noqa: D102 - the methods are those of the protocol
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import boto3
+import uvicorn
+from botocore import UNSIGNED
+from botocore.config import Config
+
+from fallow.adapters.clock import SystemClock
+from fallow.verticals.storage.gateway.app import s3_app
+from fallow.verticals.storage.gateway.users import READ, Owner, User
+from tests.memory_store import MemoryStore
+
+MAIN = User("AKMAIN", "secret of main", "a-main", "Main")
+ALT = User("AKALT", "secret of alt", "b-alt", "Alt")
+READER = User("AKREADER", "secret of the reader", "a-main", "Main", frozenset({READ}))
+EMAILS = {"main@example.org": "a-main", "alt@example.org": "b-alt"}
+
+
+class MemoryUsers:
+    """See `Users`."""
+
+    async def user(self, access_key: str) -> User | None:
+        return {user.access_key: user for user in (MAIN, ALT, READER)}.get(access_key)
+
+    async def owner(self, account: str) -> Owner | None:
+        names = {MAIN.account: MAIN.name, ALT.account: ALT.name}
+        known = EMAILS.get(account, account)
+        return Owner(known, names[known]) if known in names else None
+
+
+class World(NamedTuple):
+    """A gateway at `url`."""
+
+    url: str
+    port: int
+
+    def client(self, user: User | None = MAIN, **config: Any) -> Any:
+        """An unmodified client of a user's; of None: one that signs nothing."""
+        settings = Config(
+            signature_version=config.pop("signature_version", "s3v4" if user else UNSIGNED),
+            retries={"total_max_attempts": 1},
+            s3={"addressing_style": "path"},
+            **config,
+        )
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=user.access_key if user else None,
+            aws_secret_access_key=user.secret if user else None,
+            region_name="us-east-1",
+            config=settings,
+        )
+
+
+@contextmanager
+def s3_world() -> Iterator[World]:
+    """Serve while the context is open."""
+    app = s3_app(MemoryStore(SystemClock()), MemoryUsers(), SystemClock(), random_bytes=os.urandom, domains=["s3.test"])
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield World(f"http://127.0.0.1:{listening.getsockname()[1]}", listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
