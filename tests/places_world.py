@@ -325,7 +325,7 @@ def machines(count: int) -> Iterator[Machine]:
 
 
 @asynccontextmanager
-async def storage_world(dsn: str) -> AsyncIterator[World]:
+async def places_world(dsn: str) -> AsyncIterator[World]:
     """An empty network."""
     async with open_database(dsn, pool_size=10) as database:
         await migrate(database, *(builtin(one) for one in ("registry", "ingest", "ledger", "settle", "outbox")))

@@ -537,6 +537,7 @@ async def test_what_a_window_cannot_pay_waits_for_the_next_one(postgres_dsn: str
         await world.subscribe(limit_microusd=100)
         await world.enrol(*machines(8))
         await world.store(SEGMENT_BYTES)
+        charged = 0
         for hours, windows, paid in ((1000, 3, range(270, 301)), (1, 20, range(925, 945))):
             for _ in range(windows):
                 world.clock.advance(hours * HOUR_MS)

@@ -156,7 +156,7 @@ async def test_what_a_client_may_not_do_leaves_nothing_on_the_disk(
         assert caught.value.code == code
         assert (await stock(made)).pieces == 0
         assert (await stock(made)).room_bytes == before.room_bytes
-        assert await client.put(made.terms.limit(100), DATA), "others are served as before"
+        assert (await client.put(made.terms.limit(100), DATA)).length == len(DATA), "others are served as before"
 
 
 async def test_reads_stay_within_the_range_the_limit_and_the_piece(tmp_path: Path) -> None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Final
+
 from fallow.domain.epochs.metering import Metering
-from fallow.ports.vertical import Vertical, Worker, WorkerGround
+from fallow.domain.errors import NotFound
+from fallow.domain.subscriptions import Tariff
+from fallow.ports.vertical import Asgi, ControlGround, GatewayGround, Vertical, Worker, WorkerGround
 from fallow.verticals.storage.core.lending import read_lending, size_text
+from fallow.verticals.storage.core.tariff import TARIFF
+
+S3: Final = "s3"
 
 
 class Storage(Vertical):
@@ -12,6 +21,9 @@ class Storage(Vertical):
 
     name = "storage"
     metering: Metering | None = None
+    tariff: Tariff | None = TARIFF
+    migrations: Path | None = Path(__file__).with_name("control") / "schema"
+    gateways: tuple[str, ...] = (S3,)
 
     def check_lending(self, lends: str) -> str:
         """Check a folder and a size; see `Vertical.check_lending`. Imported here, since only agents have the rest."""
@@ -31,6 +43,20 @@ class Storage(Vertical):
         from fallow.verticals.storage.worker.worker import StorageWorker  # noqa: PLC0415
 
         return StorageWorker(ground)
+
+    def control(self, ground: ControlGround) -> AbstractAsyncContextManager[None]:
+        """Make the network's side. Imported here, since only networks have what it needs installed."""
+        from fallow.verticals.storage.control.running import running  # noqa: PLC0415
+
+        return running(ground)
+
+    def gateway(self, role: str, ground: GatewayGround) -> AbstractAsyncContextManager[Asgi]:
+        """Make the S3 gateway. Imported here, since only networks have what it needs installed."""
+        if role != S3:
+            raise NotFound("serve.role", f"Storage has no gateway {role}.")
+        from fallow.verticals.storage.gateway.running import running  # noqa: PLC0415
+
+        return running(ground)
 
 
 VERTICAL: Vertical = Storage()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -147,7 +147,7 @@ class Store(Protocol):
         account: str,
         bucket: str,
         *,
-        versioning: str = "",
+        versioning: Literal["", "enabled", "suspended"] = "",
         lock: bool | None = None,
         settings: Mapping[str, bytes | None],
     ) -> Bucket:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fallow.domain.errors import Conflict
 from fallow.verticals.storage.core.calls import Bucket
 from fallow.verticals.storage.gateway.access import check, check_owner, on_bucket
@@ -100,7 +102,8 @@ async def put_versioning(x: Exchange) -> Response:
         raise S3Error("NotImplemented", "There is no deletion by a second factor here.")
     if status == "Suspended" and x.bucket.lock:
         raise S3Error("InvalidBucketState", "A bucket with object lock keeps all versions.")
-    await x.store.set_bucket(x.owner, x.bucket.name, versioning=status.lower(), settings={})
+    versioning: Literal["enabled", "suspended"] = "enabled" if status == "Enabled" else "suspended"
+    await x.store.set_bucket(x.owner, x.bucket.name, versioning=versioning, settings={})
     return Response()
 
 

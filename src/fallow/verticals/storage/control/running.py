@@ -1,0 +1,34 @@
+"""The network's side of storage, put together from its parts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fallow.ports.vertical import ControlGround
+from fallow.verticals.storage.control.ground import Ground
+from fallow.verticals.storage.control.operations import Operations
+from fallow.verticals.storage.control.paying import Paying
+from fallow.verticals.storage.control.places import Places
+from fallow.verticals.storage.control.segments import SegmentRows
+from fallow.verticals.storage.control.service import Control, Objects
+
+
+@asynccontextmanager
+async def running(ground: ControlGround) -> AsyncIterator[None]:
+    """Keep objects and look after their pieces while the context is open."""
+    operations = Operations(ground.database, ground.clock)
+    objects = Objects(
+        Ground(
+            database=ground.database,
+            segments=SegmentRows(ground.clock),
+            clock=ground.clock,
+            may_open=Paying(ground.bus, ground.clock).may_open,
+            counted=operations.count,
+            random_bytes=secrets.token_bytes,
+        )
+    )
+    places = Places(ground, objects)
+    async with operations.running(), places.running(), Control(ground.bus, objects, places.handlers()).running():
+        yield

@@ -1,0 +1,57 @@
+"""The S3 gateway, put together from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fallow.domain.encoding import tagged_hash
+from fallow.domain.errors import InvalidInput
+from fallow.domain.identity import address
+from fallow.ports.vertical import Asgi, GatewayGround
+from fallow.verticals.storage.client.opening import gateway_store
+from fallow.verticals.storage.gateway.app import s3_app
+from fallow.verticals.storage.gateway.signing import SigningSecrets
+from fallow.verticals.storage.gateway.users import READ, WRITE, Owner, User
+
+REGION: Final = "fallow"
+BUY: Final = "buy"
+
+
+@asynccontextmanager
+async def running(ground: GatewayGround) -> AsyncIterator[Asgi]:
+    """Make the application, which works while the context is open.
+
+    What it stores is sealed under secrets that follow from the gateway's: one for each account.
+    """
+
+    def secret_of(account: str) -> bytes:
+        return tagged_hash("fallow/storage-root/1", ground.secret + address(account))
+
+    async with gateway_store(ground, secret_of) as store:
+        users = KnownUsers(SigningSecrets(ground.bus, ground.clock))
+        yield s3_app(store, users, ground.clock, random_bytes=ground.random_bytes, region=REGION)
+
+
+class KnownUsers:
+    """The port `Users`: API keys as the registry knows them. One that may not buy only reads."""
+
+    def __init__(self, secrets: SigningSecrets) -> None:
+        self._secrets = secrets
+
+    async def user(self, access_key: str) -> User | None:
+        """See the port."""
+        found = await self._secrets.find(access_key)
+        if found is None:
+            return None
+        may = frozenset({READ, WRITE} if BUY in found.info.scopes else ())
+        return User(access_key, found.secret, found.info.account, found.info.account, may)
+
+    async def owner(self, account: str) -> Owner | None:
+        """See the port: an account is known by its address, and has no other name."""
+        try:
+            address(account)
+        except InvalidInput:
+            return None
+        return Owner(account, account)
