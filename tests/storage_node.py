@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,16 +60,16 @@ class Terms(NamedTuple):
 
 
 class Client:
-    """Speaks with a node over one stream after the other."""
+    """Speaks with a node over streams that `opened` opens with what an opening begins with."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.paid = 0
+    def __init__(self, opened: Callable[[bytes], Stream], ticket: bytes = b"") -> None:
+        self._opened = opened
+        self._ticket = ticket
 
     def open(self, request: wire.Message | bytes) -> Talk:
         """Begin."""
         data = request if isinstance(request, bytes) else wire.write(request)
-        return Talk(self.session.open(Opening(b"", Service("storage", data)).write()))
+        return Talk(self._opened(Opening(self._ticket, Service("storage", data)).write()))
 
     async def put(
         self,
@@ -96,17 +96,19 @@ class Client:
         talk.stream.end()
         return PieceReceipt.open(stored.receipt, node_of(NODE))
 
-    async def get(self, limit: OrderLimit, start: int, stop: int, *, pays: bool = True) -> bytes:
-        """Read bytes of a piece."""
+    async def get(self, limit: OrderLimit, start: int, stop: int) -> bytes:
+        """Read bytes of a piece, paying for what has come and one step ahead."""
         talk = self.open(wire.Get(sealed(NETWORK, limit), start, stop))
-        came = b""
+        came, paid = bytearray(), 0
         while not isinstance(item := await talk.next(), wire.Sent):
             if isinstance(item, memoryview):
                 came += item
-                if pays:
-                    await talk.pay(limit, min(stop - start, len(came) + STEP_BYTES))
+                due = min(stop - start, len(came) + STEP_BYTES)
+                if due - paid >= STEP_BYTES or paid < due == stop - start:
+                    paid = due
+                    await talk.pay(limit, due)
         talk.stream.end()
-        return came
+        return bytes(came)
 
 
 class Talk:
@@ -200,7 +202,7 @@ class Node:
                     group.create_task(side.drive(far)),
                     group.create_task(self.worker.report(self._say)),
                 ]
-                yield Client(client)
+                yield Client(client.open)
                 for task in tasks:
                     task.cancel()
                 client.close(Unavailable("test.over", "The test is over."))

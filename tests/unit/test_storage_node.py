@@ -20,7 +20,7 @@ from fallow.verticals.storage.core.questions import Held, Page, Proof, Prove, Pu
 from fallow.verticals.storage.worker.worker import HAND_IN_S
 from tests.storage_node import CHUNK_BYTES, CLIENT, PIECE, STRANGER, Client, Node, claim_of, node, order, sealed
 from tests.streams_world import NETWORK, OTHER, node_of
-from tests.unit.agent_fakes import FakeClock
+from tests.unit.agent_fakes import FakeClock, eventually, settle
 
 DATA = random.Random(3).randbytes(700_000)
 
@@ -268,6 +268,20 @@ async def test_what_stands_still_is_given_up_and_paid_as_far_as_it_came(tmp_path
         await handed_in(made, 1)
         assert made.ordered() == {limit.serial: CHUNK_BYTES}
         assert (await stock(made)).pieces == 0
+
+
+async def test_a_client_who_gives_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with node(tmp_path) as (made, client):
+        before = await stock(made)
+        limit = made.terms.limit(1)
+        talk = client.open(wire.Put(sealed(NETWORK, limit), len(DATA)))
+        await talk.hear()
+        await talk.send(DATA[:CHUNK_BYTES])
+        talk.stream.reset(Unavailable("test.gone", "It has changed its mind."))
+        await eventually(lambda: bool(made.errors))
+        await settle()
+        assert (await stock(made)).room_bytes == before.room_bytes
+        await client.put(made.terms.limit(2), DATA)
 
 
 async def test_the_owner_comes_first(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class StorageWorker(Worker):
         self._owner = Owner(ground.closed)
         self._kept: Ground | None = None
         self._why_not = ""
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
         self._streams: set[Moving] = set()
         self._proving = asyncio.Semaphore(1)
 
@@ -79,10 +79,10 @@ class StorageWorker(Worker):
         book, store = self._kept.book, self._kept.store
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._again(FLUSH_S, lambda: in_thread(book.flush)))
-                group.create_task(self._again(FLUSH_S, self._hand_in_many(say, book)))
-                group.create_task(self._again(SWEEP_S, lambda: in_thread(store.sweep)))
-                group.create_task(self._again(STALL_S, self._give_up_still))
+                group.create_task(self._again("flush", FLUSH_S, lambda: in_thread(book.flush)))
+                group.create_task(self._again("hand in", FLUSH_S, self._hand_in_many(say, book)))
+                group.create_task(self._again("sweep", SWEEP_S, lambda: in_thread(store.sweep)))
+                group.create_task(self._again("watch", STALL_S, self._give_up_still))
         finally:
             book.flush()
 
@@ -172,20 +172,22 @@ class StorageWorker(Worker):
             return f"storage.disk_failing: {failed}"
         if amounts.room_bytes < ROOM_MIN_BYTES:
             return "storage.full: there is no room for another piece"
-        return self._trouble
+        return next(iter(self._troubles.values()), "")
 
     # What is done beside
 
-    async def _again(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        """Do it again and again; what a disk refuses is shown, and tried again."""
+    async def _again(self, name: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it again and again; what a disk refuses is shown until it goes well, and tried again."""
         while True:
             await self._ground.clock.sleep(seconds)
             try:
                 await work()
-            except Unavailable as error:
-                if f"{error.code}: {error.message}" != self._trouble:
-                    _log.warning("storage: %s", error)
-                self._trouble = f"{error.code}: {error.message}"
+            except FallowError as error:
+                if name not in self._troubles:
+                    _log.warning("storage: %s: %s", name, error)
+                self._troubles[name] = f"{error.code}: {error.message}"
+            else:
+                self._troubles.pop(name, None)
 
     def _hand_in_many(self, say: Say, book: Book) -> Callable[[], Awaitable[None]]:
         """Return what hands in, where a record's worth waits, or something has waited for a minute."""
