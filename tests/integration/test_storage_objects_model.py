@@ -36,15 +36,19 @@ from fallow.verticals.storage.core.calls import (
 from tests.engines import Engines, fresh_database
 from tests.storage_objects import ACCOUNT, ObjectsWorld, objects_world
 
-UNITS = (b"\0\0", b"\0\xff", b"/\0", b"\xff\xfe", b"\xff\xff")
-SLASHES = {b"/\0", b"\xff\xff"}
+LOW, HIGH, PLAIN = b"\0\0", b"\xff\xff", b"ab"
 """Sealed, a slash is any number: the least and the greatest are the ones that a seek could miss."""
+UNITS = (LOW, HIGH, PLAIN)
+SLASHES = {LOW, HIGH}
 
-NAMES = st.lists(st.sampled_from(UNITS), min_size=1, max_size=3).map(b"".join)
+NAMES = st.sampled_from(
+    (PLAIN, LOW, PLAIN + LOW, PLAIN + HIGH, PLAIN + LOW + PLAIN, PLAIN + LOW + HIGH, PLAIN + HIGH + HIGH, HIGH + HIGH)
+)
 PREFIXES = st.lists(st.sampled_from(UNITS), max_size=2).map(b"".join)
 SIZES = st.integers(0, 9)
 LIMITS = st.sampled_from((1, 2, 3, 1000))
 
+MAX_EXAMPLES = 40
 _buckets = count(1)
 ReplyT = TypeVar("ReplyT")
 
@@ -102,7 +106,15 @@ class Machine(RuleBasedStateMachine):
         self.ask(SetBucket(account=ACCOUNT, bucket=self.bucket, versioning=state))
         self.state = state
 
-    @rule(name=NAMES, size=SIZES, inline=st.booleans(), absent=st.sampled_from((False, False, True)))
+    @rule(names=st.lists(NAMES, min_size=1, max_size=6), size=SIZES, inline=st.booleans())
+    def put_some(self, names: Sequence[bytes], size: int, inline: bool) -> None:
+        for name in names:
+            self.put(name, size, inline, absent=False)
+
+    @rule(name=NAMES, size=SIZES, inline=st.booleans())
+    def put_where_there_is_none(self, name: bytes, size: int, inline: bool) -> None:
+        self.put(name, size, inline, absent=True)
+
     def put(self, name: bytes, size: int, inline: bool, absent: bool) -> None:
         stream = self.world.stream() if inline else self._run(self.world.stored(self.bucket, size))
         call = PutObject(
@@ -349,13 +361,13 @@ def test_objects_are_as_the_model_says(engines: Engines) -> None:
 
         world = runner.run(start())
         try:
-            run_state_machine_as_test(
-                lambda: Machine(world, runner.run),  # type: ignore[arg-type]  # it takes what makes one
+            run_state_machine_as_test(  # it takes whatever makes one
+                lambda: Machine(world, runner.run),  # type: ignore[arg-type]
                 settings=settings(
                     derandomize=True,
                     database=None,
                     deadline=None,
-                    max_examples=40,
+                    max_examples=MAX_EXAMPLES,
                     stateful_step_count=30,
                     phases=(Phase.generate, Phase.shrink),
                     suppress_health_check=[HealthCheck.too_slow],
