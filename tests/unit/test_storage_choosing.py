@@ -5,18 +5,30 @@ from __future__ import annotations
 import random
 from collections import Counter
 from itertools import combinations
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.errors import Unavailable
-from fallow.verticals.storage.control.choosing import Candidate, draw, enough_of, place, spare_of
+from fallow.verticals.storage.control.choosing import draw, enough_of, place, spare_of
 from fallow.verticals.storage.control.reading import stripes_bytes
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SHARE_BYTES, Layout
 from fallow.verticals.storage.core.profiles import LAB, PROFILES, SMALL, WIDE
 
 ROOM = 10**9
+
+
+class Candidate(NamedTuple):
+    """See `choosing.Candidate`."""
+
+    alias: int
+    account: bytes
+    network: str
+    country: str
+    room_bytes: int
+
 
 nodes = st.lists(
     st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from(["", "DE", "FR"]), st.integers(0, 3)), max_size=10

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final, NamedTuple
+from itertools import accumulate
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.verticals.storage.core.layout import Layout
@@ -15,24 +17,47 @@ Uniform = Callable[[], float]
 """Draws from [0, 1)."""
 SPARE_MIN: Final = 2
 SPARE_FRACTION: Final = 5
+DRAWS_EACH: Final = 4
 _WIDEST_FIRST: Final = sorted(PROFILES.values(), key=lambda profile: -profile.pieces)
 
 
-class Candidate(NamedTuple):
+class Candidate(Protocol):
     """A node that could take a piece. All whose `network` is not known ("") count as one network: they may be one."""
 
-    alias: int
-    account: bytes
-    network: str
-    country: str
-    room_bytes: int
+    @property
+    def alias(self) -> int:
+        """Its short name."""
+        ...
+
+    @property
+    def account(self) -> bytes:
+        """Its owner."""
+        ...
+
+    @property
+    def network(self) -> str:
+        """Where it connects from, as the network itself sees it."""
+        ...
+
+    @property
+    def country(self) -> str:
+        """Where it is, by its owner's word."""
+        ...
+
+    @property
+    def room_bytes(self) -> int:
+        """What it can still take."""
+        ...
 
 
-class Placed(NamedTuple):
+CandidateT = TypeVar("CandidateT", bound=Candidate)
+
+
+class Placed(NamedTuple, Generic[CandidateT]):
     """Nodes for a segment: one for each piece, and behind these the spare ones."""
 
     profile: Profile
-    nodes: list[Candidate]
+    nodes: list[CandidateT]
 
 
 def enough_of(profile: Profile) -> int:
@@ -50,8 +75,8 @@ def spare_of(profile: Profile) -> int:
 
 
 def place(
-    candidates: Sequence[Candidate], profile: str, countries: Collection[str], payload: int, uniform: Uniform
-) -> Placed:
+    candidates: Sequence[CandidateT], profile: str, countries: Collection[str], payload: int, uniform: Uniform
+) -> Placed[CandidateT]:
     """Draw nodes for a segment of a bucket with this profile ("": the widest that there are nodes for).
 
     A profile needs `nodes_min` nodes of distinct owners and networks; `lab`, which is for networks that small, makes do
@@ -62,11 +87,12 @@ def place(
     """
     here = [one for one in candidates if not countries or one.country in countries]
     choice = [_named(profile)] if profile else _WIDEST_FIRST
-    drawn: list[Candidate] = []
+    drawn: list[CandidateT] = []
     for one in choice:
         needs, wanted = _needs(one), one.pieces + spare_of(one)
-        roomy = [node for node in here if node.room_bytes >= Layout(payload, one.needed).piece_bytes]
-        if one is choice[-1] or _fit_at_most(roomy) >= needs:
+        size = Layout(payload, one.needed).piece_bytes
+        roomy = [node for node in here if node.room_bytes >= size]
+        if one is choice[-1] or _may_fit(roomy, needs):
             drawn = draw(roomy, max(needs, wanted), uniform)
             if len(drawn) >= needs:
                 return Placed(one, drawn[:wanted])
@@ -92,19 +118,61 @@ def _needs(profile: Profile) -> int:
     return profile.pieces if profile is LAB else profile.nodes_min
 
 
-def _fit_at_most(nodes: Sequence[Candidate]) -> int:
-    return min(len({node.account for node in nodes}), len({node.network for node in nodes}))
+def _may_fit(nodes: Iterable[Candidate], needs: int) -> bool:
+    """Whether there are so many owners, and so many networks."""
+    owners: set[bytes] = set()
+    networks: set[str] = set()
+    for one in nodes:
+        owners.add(one.account)
+        networks.add(one.network)
+        if len(owners) >= needs and len(networks) >= needs:
+            return True
+    return False
 
 
-def draw(candidates: Iterable[Candidate], count: int, uniform: Uniform) -> list[Candidate]:
+def draw(candidates: Iterable[CandidateT], count: int, uniform: Uniform) -> list[CandidateT]:
     """Draw up to `count` nodes, likelier the more room they have; no two share an owner or a network.
 
     There are fewer only where no choice has more.
     """
-    keyed = [(_key(one.room_bytes, uniform), one) for one in candidates if one.room_bytes > 0]
-    order = [one for _, one in sorted(keyed, reverse=True)]
-    chosen = _greedy(order, count)
-    return chosen if len(chosen) == count else _widened(order, chosen, count)
+    roomy = [one for one in candidates if one.room_bytes > 0]
+    choice = _Choice[CandidateT](count)
+    if len(roomy) > count:
+        _draw_some(choice, roomy, uniform)
+    if len(choice.nodes) < count:
+        order = sorted(roomy, key=lambda one: _key(one.room_bytes, uniform), reverse=True)
+        for one in order:
+            choice.offer(one)
+        if len(choice.nodes) < count:
+            return _widened(order, choice.nodes, count)
+    return choice.nodes
+
+
+class _Choice(Generic[CandidateT]):
+    """Up to `count` nodes, no two of which share an owner or a network."""
+
+    def __init__(self, count: int) -> None:
+        self.nodes: list[CandidateT] = []
+        self.count = count
+        self._owners: set[bytes] = set()
+        self._networks: set[str] = set()
+
+    def offer(self, one: CandidateT) -> bool:
+        """Take a node if it fits in; whether the choice is complete."""
+        free = one.account not in self._owners and one.network not in self._networks
+        if free and len(self.nodes) < self.count:
+            self._owners.add(one.account)
+            self._networks.add(one.network)
+            self.nodes.append(one)
+        return len(self.nodes) == self.count
+
+
+def _draw_some(choice: _Choice[CandidateT], roomy: Sequence[CandidateT], uniform: Uniform) -> None:
+    """Draw by weight, one after the other, as long as that is likely to meet somebody new: large networks end here."""
+    bounds = list(accumulate(one.room_bytes for one in roomy))
+    for _ in range(DRAWS_EACH * choice.count):
+        if choice.offer(roomy[bisect_right(bounds, uniform() * bounds[-1])]):
+            return
 
 
 def _key(room_bytes: int, uniform: Uniform) -> float:
@@ -112,23 +180,9 @@ def _key(room_bytes: int, uniform: Uniform) -> float:
     return math.log(1.0 - uniform()) / room_bytes
 
 
-def _greedy(order: Iterable[Candidate], count: int) -> list[Candidate]:
-    owners: set[bytes] = set()
-    networks: set[str] = set()
-    chosen: list[Candidate] = []
-    for one in order:
-        if one.account not in owners and one.network not in networks:
-            owners.add(one.account)
-            networks.add(one.network)
-            chosen.append(one)
-            if len(chosen) == count:
-                break
-    return chosen
-
-
-def _widened(order: Sequence[Candidate], chosen: Sequence[Candidate], count: int) -> list[Candidate]:
+def _widened(order: Sequence[CandidateT], chosen: Sequence[CandidateT], count: int) -> list[CandidateT]:
     """Exchange nodes so that more fit: owners and networks are the two sides of a graph, nodes its edges."""
-    edges: dict[bytes, dict[str, Candidate]] = {}
+    edges: dict[bytes, dict[str, CandidateT]] = {}
     for one in order:
         edges.setdefault(one.account, {}).setdefault(one.network, one)
     taken = {one.network: one for one in chosen}
@@ -143,7 +197,7 @@ def _widened(order: Sequence[Candidate], chosen: Sequence[Candidate], count: int
 
 
 def _augment(
-    edges: dict[bytes, dict[str, Candidate]], taken: dict[str, Candidate], owner: bytes, hopeless: set[str]
+    edges: dict[bytes, dict[str, CandidateT]], taken: dict[str, CandidateT], owner: bytes, hopeless: set[str]
 ) -> None:
     """Find a way from an owner without a node to a network without one, and exchange along it.
 
@@ -165,7 +219,7 @@ def _augment(
 
 
 def _exchange(
-    edges: dict[bytes, dict[str, Candidate]], taken: dict[str, Candidate], came: dict[str, bytes], network: str
+    edges: dict[bytes, dict[str, CandidateT]], taken: dict[str, CandidateT], came: dict[str, bytes], network: str
 ) -> None:
     left = {one.account: place for place, one in taken.items()}
     free: str | None = network

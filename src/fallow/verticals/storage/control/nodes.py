@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -16,7 +16,6 @@ from fallow.ports.mishaps import steadily
 from fallow.ports.registry_store import RegistryStore
 from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
-from fallow.verticals.storage.control.choosing import Candidate
 from fallow.verticals.storage.core.questions import Stock
 
 ONLINE_MS: Final = 30_000
@@ -81,28 +80,19 @@ class Nodes:
         if lender is not None:
             _update(lender, stock, now)
 
-    def candidates(self, without: Collection[int] = ()) -> list[Candidate]:
+    def candidates(self, without: Collection[int] = ()) -> list[Lender]:
         """Those that may be given something now, but for nodes, owners and networks of these aliases."""
-        now = self._clock.now_ms()
         out = [self._by_alias[alias] for alias in without if alias in self._by_alias]
         owners, networks = {one.account for one in out}, {one.network for one in out}
+        since = self._clock.now_ms() - ONLINE_MS
         return [
-            Candidate(one.alias, one.account, one.network, one.country, one.room_bytes)
+            one
             for one in self._by_alias.values()
-            if self._seems_there(one, now)
+            if one.seen_ms > since
             and not (one.trouble or one.banned)
             and one.account not in owners
             and one.network not in networks
         ]
-
-    def named(self, aliases: Iterable[int], piece_bytes: int) -> None:
-        """Take note that these were named for a piece of this size: until they tell, their room is that much less."""
-        for alias in aliases:
-            self._by_alias[alias].room_bytes -= piece_bytes
-
-    def key(self, alias: int) -> bytes:
-        """The key of a node that is known."""
-        return self._by_alias[alias].node
 
     def online(self) -> list[Lender]:
         """Those that were heard within the last seconds."""

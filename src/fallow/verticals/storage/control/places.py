@@ -15,7 +15,7 @@ from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.bills import Bills
 from fallow.verticals.storage.control.buckets_port import Buckets
-from fallow.verticals.storage.control.choosing import Candidate, draw, enough_of, no_more, place
+from fallow.verticals.storage.control.choosing import draw, enough_of, no_more, place
 from fallow.verticals.storage.control.following import Follower
 from fallow.verticals.storage.control.garbage import Garbage
 from fallow.verticals.storage.control.limits import Payer, Secrets, Signer
@@ -254,13 +254,13 @@ class Places:
         return numbers
 
     async def _put_places(
-        self, begun: Begun, drawn: Sequence[Candidate], numbers: Sequence[int], now_ms: int
+        self, begun: Begun, drawn: Sequence[Lender], numbers: Sequence[int], now_ms: int
     ) -> list[Place]:
         """Limits for the pieces of a segment at nodes that were just drawn."""
         piece_bytes = Layout(begun.payload, PROFILES[begun.profile].needed).piece_bytes
-        aliases = [one.alias for one in drawn]
-        self.nodes.named(aliases, piece_bytes)
-        nodes = [self.nodes.key(alias) for alias in aliases]
+        for one in drawn:  # others are not named for the same room before it tells
+            one.room_bytes -= piece_bytes
+        nodes = [one.node for one in drawn]
         payer = Payer(begun.slot.bucket, begun.account)
         limits = [WantedLimit(node, begun.id, piece_bytes) for node in nodes]
         signed = await self._signer.signed(limits, "put", begun.client, payer, now_ms)
