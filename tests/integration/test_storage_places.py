@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import msgspec
 import pytest
@@ -302,6 +304,34 @@ async def test_an_adopted_part_replaces_the_one_before(world: World) -> None:
     assert await world.count("dropped") == 3  # the spare places of both, and the part before
 
 
+async def waiting(world: World) -> None:
+    """Return once a transaction waits for another one."""
+    async with world.database.transaction() as tx:
+        while not await tx.fetch("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            pass
+
+
+async def test_who_makes_a_version_and_who_replaces_its_bytes_at_once_do_not_both_succeed(world: World) -> None:
+    await world.store(10)
+    late = await world.begin(20)
+    async with asyncio.TaskGroup() as group, world.database.transaction() as tx:
+        assert await world.places.segments.stored_bytes(tx, BUCKET.id, STREAM, 0) == 10
+        ending = group.create_task(caught(world.end(late)))
+        await waiting(world)
+    error = ending.result()
+    assert isinstance(error, Conflict)
+    assert error.code == "storage.stream_kept"
+    assert await world.keep() == 10
+
+
+async def caught(work: Coroutine[Any, Any, None]) -> FallowError | None:
+    try:
+        await work
+    except FallowError as error:
+        return error
+    return None
+
+
 # Garbage
 
 
@@ -580,3 +610,41 @@ async def test_a_report_whose_answer_was_lost_is_sent_again_and_counts_once(
     await world.places.meter()
     (after,) = await world.owed()
     assert before.owed_microusd == after.owed_microusd > 0
+
+
+async def test_processes_that_add_up_and_collect_at_once_count_everything_once(world: World) -> None:
+    world.versions.bucket = BUCKET._replace(profile="lab")
+    for number in range(12):
+        await world.store(SEGMENT_BYTES, stream=number.to_bytes(16))
+    world.clock.advance(HOUR_MS)
+    await world.drop(*(number.to_bytes(16) for number in range(6)))
+    world.clock.advance(HOUR_MS)
+    copies = [world.process() for _ in range(4)]
+    for copy in copies:
+        await world.tell(copy)
+    async with asyncio.TaskGroup() as group:
+        for copy in copies:
+            group.create_task(world.collect(copy))
+            group.create_task(copy.meter())
+    async with asyncio.TaskGroup() as group:
+        for copy in copies:
+            group.create_task(copy.meter())
+    size = 8 * Layout(SEGMENT_BYTES, 4).piece_bytes
+    (day,) = await world.places.usage(address_text(BUYER), 0, 1)
+    assert day.stored_byte_hours == size * (6 * 1 + 6 * 2)
+    async with world.database.transaction() as tx:
+        (told,) = await tx.fetch("SELECT sum(quantity) AS n FROM settle.meter")
+    assert size * 18 - 12 < told["n"] <= size * 18
+
+
+async def test_a_subscription_with_all_payees_that_fit_goes_on_and_new_ones_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.bills.DELIVERIES_MAX", 5)
+    await world.store(SEGMENT_BYTES)
+    for _ in range(2):
+        world.clock.advance(100 * HOUR_MS)
+        await world.places.meter()
+    async with world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT quantity FROM settle.meter")
+    assert [row["quantity"] for row in rows] == [200 * Layout(SEGMENT_BYTES, 4).piece_bytes] * 5

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from fallow.domain.calls import METER, Delivery, MeterUse
 from fallow.domain.errors import FallowError
 from fallow.domain.identity import address_text
-from fallow.domain.subscriptions import SubscriptionState
+from fallow.domain.subscriptions import DELIVERIES_MAX, SubscriptionState
 from fallow.domain.views import SubscriptionView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -104,7 +104,8 @@ class Bills:
     async def _note(self, tx: Transaction, account: bytes, subscription: SubscriptionView) -> list[tuple[Line, int]]:
         now = self._clock.now_ms()
         rows = await tx.fetch(_OPEN, account, subscription.id, STORED, EGRESS, now, HOUR_MS)
-        told = fitting([Line(**dict(row)) for row in rows], subscription.left_microusd)
+        lines = await self._settleable(tx, account, subscription.id, [Line(**dict(row)) for row in rows])
+        told = fitting(lines, subscription.left_microusd)
         for table, meter in (("stored", STORED), ("egress", EGRESS)):
             more = [(line.payee, quantity - line.told) for line, quantity in told if line.meter == meter]
             await tx.execute(
@@ -125,6 +126,19 @@ class Bills:
             *_columns(told),
         )
         return told
+
+    async def _settleable(
+        self, tx: Transaction, account: bytes, subscription: str, lines: Sequence[Line]
+    ) -> list[Line]:
+        """Leave out new payees where a subscription has as many as it can: they wait for another subscription."""
+        (row,) = await tx.fetch(
+            "SELECT count(*) AS n FROM storage.bill WHERE account = $1 AND subscription = $2", account, subscription
+        )
+        new = [line for line in lines if not line.told]
+        over = new[max(0, DELIVERIES_MAX - row["n"]) :]
+        if over:
+            _log.warning("%d payees of %s are too many for its subscription", len(over), address_text(account))
+        return [line for line in lines if line not in over]
 
 
 def _use(account: bytes, subscription: str, told: Sequence[tuple[Line, int]]) -> MeterUse:

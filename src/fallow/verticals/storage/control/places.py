@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
@@ -18,7 +19,7 @@ from fallow.verticals.storage.control.buckets_port import Buckets
 from fallow.verticals.storage.control.choosing import draw, enough_of, no_more, place
 from fallow.verticals.storage.control.following import Follower
 from fallow.verticals.storage.control.garbage import Garbage
-from fallow.verticals.storage.control.limits import Payer, Secrets, Signer
+from fallow.verticals.storage.control.limits import Payer, Secrets, Signed, Signer
 from fallow.verticals.storage.control.limits import Wanted as WantedLimit
 from fallow.verticals.storage.control.metering import DayUse, Metering
 from fallow.verticals.storage.control.nodes import Lender, Nodes
@@ -212,30 +213,19 @@ class Places:
             rows = await self.segments.of_stream(tx, bucket.id, stream)
             found = wanted(rows, parts or [(0, size)], request.start, request.stop, SEGMENTS_AT_ONCE)
             lenders = await self.nodes.of(tx, [alias for one in found for alias in one.segment.nodes])
-        payer = Payer(bucket.id, bucket.account)
-        return [await self._read_one(one, lenders, request.client, payer) for one in found]
-
-    async def _read_one(self, one: Wanted, lenders: Mapping[int, Lender], client: bytes, payer: Payer) -> SegmentRead:
-        segment, profile = one.segment, PROFILES[one.segment.profile]
-        numbers = self._readable(segment, lenders)
-        nodes = [lenders[segment.nodes[number]].node for number in numbers]
-        now = self._ground.clock.now_ms()
-        limits = [WantedLimit(node, segment.id, one.piece_bytes) for node in nodes]
-        signed = await self._signer.signed(limits, "get", client, payer, now)
-        return SegmentRead(
-            segment=segment.id,
-            part=segment.part,
-            index=segment.number,
-            start=one.start,
-            payload=segment.payload,
-            key=segment.key,
-            needed=profile.needed,
-            pieces=profile.pieces,
-            places=[
-                Place(number=number, node=node, limit=both.limit, ticket=both.ticket, direct=self._direct(node))
-                for number, node, both in zip(numbers, nodes, signed, strict=True)
-            ],
+        pieces = [(one, number) for one in found for number in self._readable(one.segment, lenders)]
+        nodes = [lenders[one.segment.nodes[number]].node for one, number in pieces]
+        signed = await self._signer.signed(
+            [WantedLimit(node, one.segment.id, one.piece_bytes) for node, (one, _) in zip(nodes, pieces, strict=True)],
+            "get",
+            request.client,
+            Payer(bucket.id, bucket.account),
+            self._ground.clock.now_ms(),
         )
+        places: defaultdict[bytes, list[Place]] = defaultdict(list)
+        for (one, number), node, both in zip(pieces, nodes, signed, strict=True):
+            places[one.segment.id].append(self._place(number, node, both))
+        return [_read(one, places[one.segment.id]) for one in found]
 
     def _readable(self, segment: SegmentRow, lenders: Mapping[int, Lender]) -> list[int]:
         """Numbers of pieces to read: those of payload, and some parity, on nodes that seem to be there.
@@ -264,12 +254,27 @@ class Places:
         payer = Payer(begun.slot.bucket, begun.account)
         limits = [WantedLimit(node, begun.id, piece_bytes) for node in nodes]
         signed = await self._signer.signed(limits, "put", begun.client, payer, now_ms)
-        return [
-            Place(number=number, node=node, limit=both.limit, ticket=both.ticket, direct=self._direct(node))
-            for number, node, both in zip(numbers, nodes, signed, strict=False)
-        ]
+        return [self._place(number, node, both) for number, node, both in zip(numbers, nodes, signed, strict=False)]
+
+    def _place(self, number: int, node: bytes, both: Signed) -> Place:
+        return Place(number=number, node=node, limit=both.limit, ticket=both.ticket, direct=self._direct(node))
 
     async def _keep_metering(self) -> None:
         while True:
             await self.meter()
             await self._ground.clock.sleep(METER_EVERY_S)
+
+
+def _read(one: Wanted, places: list[Place]) -> SegmentRead:
+    segment, profile = one.segment, PROFILES[one.segment.profile]
+    return SegmentRead(
+        segment=segment.id,
+        part=segment.part,
+        index=segment.number,
+        start=one.start,
+        payload=segment.payload,
+        key=segment.key,
+        needed=profile.needed,
+        pieces=profile.pieces,
+        places=places,
+    )

@@ -168,8 +168,8 @@ class SegmentRows:
         """
         now = self._clock.now_ms()
         slot = begun.slot
-        await self._require_free(tx, slot)
         await self._drop(tx, "bucket = $1 AND stream = $2 AND part = $3 AND number = $4 AND NOT kept", *slot)
+        await self._require_free(tx, slot)
         await tx.execute("DELETE FROM storage.begun WHERE id = $1", begun.id)
         await tx.execute(
             "INSERT INTO storage.segment"
