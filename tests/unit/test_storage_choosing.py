@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fallow.domain.errors import Unavailable
 from fallow.verticals.storage.control.choosing import draw, enough_of, place, spare_of
-from fallow.verticals.storage.control.reading import stripes_bytes
+from fallow.verticals.storage.control.reading import spans, stripes_bytes, wanted
+from fallow.verticals.storage.control.segments import SegmentRow
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SHARE_BYTES, Layout
 from fallow.verticals.storage.core.profiles import LAB, PROFILES, SMALL, WIDE
 
@@ -127,3 +128,33 @@ def test_what_is_limited_is_enough_for_each_piece_of_a_range(data: st.DataObject
     limit = stripes_bytes(layout, start, stop)
     assert max(by_piece.values()) <= limit <= layout.piece_bytes
     assert limit - max(by_piece.values()) <= 2 * SHARE_BYTES
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 9), max_size=4), min_size=1, max_size=5),
+    st.integers(0, 60),
+    st.integers(0, 60),
+    st.integers(1, 8),
+)
+def test_a_range_names_the_segments_that_hold_it_in_their_order(
+    sizes: list[list[int]], start: int, length: int, limit: int
+) -> None:
+    parts = [(number, sum(several)) for number, several in enumerate(sizes, 1)]
+    stop = min(start + length, sum(size for _, size in parts))
+    laid = [
+        (SegmentRow(bytes([part, number]), part, number, size, b"", "lab", []), sum(several[:number]))
+        for part, several in enumerate(sizes, 1)
+        for number, size in enumerate(several)
+    ]
+    at, expected = 0, []
+    for row, _ in laid:
+        if max(at, start) < min(at + row.payload, stop):
+            expected.append((row.id, at))
+        at += row.payload
+    asked = spans(parts, start, stop, limit)
+    found = wanted(asked, laid, limit)
+    assert [(one.segment.id, one.start) for one in found] == expected[:limit]
+    if 0 < len(expected) <= limit:
+        missing = [(row, where) for row, where in laid if row.id != expected[-1][0]]
+        with pytest.raises(Unavailable):
+            wanted(asked, missing, limit)

@@ -24,7 +24,7 @@ from fallow.verticals.storage.control.limits import Wanted as WantedLimit
 from fallow.verticals.storage.control.metering import DayUse, Metering
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.paying import Paying
-from fallow.verticals.storage.control.reading import Wanted, wanted
+from fallow.verticals.storage.control.reading import Wanted, spans, wanted
 from fallow.verticals.storage.control.receipts import Stored, check_receipts
 from fallow.verticals.storage.control.segments import Begun, SegmentRow, SegmentRows, Slot
 from fallow.verticals.storage.control.served import Reader
@@ -210,8 +210,10 @@ class Places:
         async with self._ground.database.transaction() as tx:
             bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
             stream, size, parts = await self._buckets.version_stream(tx, bucket.id, request.object, request.version)
-            rows = await self.segments.of_stream(tx, bucket.id, stream)
-            found = wanted(rows, parts or [(0, size)], request.start, request.stop, SEGMENTS_AT_ONCE)
+            asked = spans(parts or [(0, size)], request.start, request.stop, SEGMENTS_AT_ONCE)
+            cut = [(span.part, span.start, span.stop) for span in asked]
+            rows = await self.segments.holding(tx, bucket.id, stream, cut, SEGMENTS_AT_ONCE)
+            found = wanted(asked, rows, SEGMENTS_AT_ONCE)
             lenders = await self.nodes.of(tx, [alias for one in found for alias in one.segment.nodes])
         pieces = [(one, number) for one in found for number in self._readable(one.segment, lenders)]
         nodes = [lenders[one.segment.nodes[number]].node for one, number in pieces]

@@ -202,15 +202,30 @@ class SegmentRows:
             now + LATE_MS,
         )
 
-    async def of_stream(self, tx: Transaction, bucket_id: int, stream: bytes) -> list[SegmentRow]:
-        """The kept segments of a stream, in their order."""
+    async def holding(
+        self, tx: Transaction, bucket_id: int, stream: bytes, spans: Sequence[tuple[int, int, int]], limit: int
+    ) -> list[tuple[SegmentRow, int]]:
+        """The first kept segments that hold bytes of a stream, each with where it begins in its part.
+
+        Each span is a part, and where what is wanted of it begins and ends; up to `limit` segments of each.
+        """
         rows = await tx.fetch(
-            f"SELECT {', '.join(SegmentRow._fields)} FROM storage.segment"  # noqa: S608 - names of columns
-            " WHERE bucket = $1 AND stream = $2 AND kept ORDER BY part, number",
+            "SELECT s.*, held.at FROM unnest($3::integer[], $4::bigint[], $5::bigint[])"
+            "  WITH ORDINALITY AS span (part, start, stop, turn)"
+            " CROSS JOIN LATERAL (SELECT id, at FROM"
+            "   (SELECT id, number, payload, row_number() OVER w AS n, sum(payload) OVER w - payload AS at"
+            "    FROM storage.segment WHERE bucket = $1 AND stream = $2 AND part = span.part AND kept"
+            "    WINDOW w AS (ORDER BY number)) AS laid"
+            "   WHERE number = n - 1 AND at < span.stop AND at + payload > span.start ORDER BY number LIMIT $6) AS held"
+            " JOIN storage.segment s USING (id) ORDER BY span.turn, s.number",
             bucket_id,
             stream,
+            [part for part, _, _ in spans],
+            [start for _, start, _ in spans],
+            [stop for _, _, stop in spans],
+            limit,
         )
-        return [SegmentRow(**dict(row)) for row in rows]
+        return [(SegmentRow(**{name: row[name] for name in SegmentRow._fields}), row["at"]) for row in rows]
 
     async def forget(self, tx: Transaction, limit: int) -> int:
         """Drop what nobody came back for; returns how many segments."""
