@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -60,6 +60,10 @@ def signing(key: SigningKey) -> Sign:
     return lambda message: key.sign(message).signature
 
 
+class Killed(Exception):
+    """Ends a process between two steps."""
+
+
 class Machine(Node):
     """A node that lends, and does what it is asked."""
 
@@ -70,6 +74,11 @@ class Machine(Node):
         self.room = room
         self.trouble = ""
         self.away = False
+        self.dies = False
+        """Does what it is asked, and whoever asked dies before he hears of it."""
+        self.has: set[bytes] = set()
+        self.used: set[bytes] = set()
+        self.now_ms: Callable[[], int] = lambda: 0
         self.trashed: list[bytes] = []
         self.purged: list[bytes] = []
 
@@ -88,6 +97,9 @@ class Machine(Node):
     def receipt(self, limit: bytes, length: int | None = None) -> bytes:
         allowed = OrderLimit.open(limit, NETWORK_KEY)
         size = allowed.bytes_max if length is None else length
+        if allowed.serial not in self.used and self.now_ms() < allowed.expires_ms:
+            self.used.add(allowed.serial)
+            self.has.add(allowed.piece)
         return PieceReceipt(net=NET, node=self.id, piece=allowed.piece, length=size, hash=bytes(32), durable=True).seal(
             signing(self.key)
         )
@@ -173,16 +185,18 @@ class World:
         if machine.away:
             raise Unavailable("bus.no_answer", f"Nobody answered within {timeout_s} s.")
         asked = read_question(question)
-        if isinstance(asked, Trash):
-            machine.trashed += asked.pieces
-        if isinstance(asked, Purge):
-            machine.purged += asked.pieces
+        assert isinstance(asked, Trash | Purge)
+        (machine.trashed if isinstance(asked, Trash) else machine.purged).extend(asked.pieces)
+        machine.has.difference_update(asked.pieces)
+        if machine.dies:
+            raise Killed
         return b""
 
     async def enrol(self, *machines: Machine, country: str = "") -> None:
         async with self.database.transaction() as tx:
             for machine in machines:
                 self.machines[machine.id] = machine
+                machine.now_ms = self.clock.now_ms
                 if not await self.registry.has_account(tx, machine.account):
                     await self.registry.add_account(tx, machine.account, None, 1)
                 await self.registry.add_node(tx, NodeRow(machine.id, machine.account, "", 1, ""))

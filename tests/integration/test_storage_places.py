@@ -1,8 +1,12 @@
 """Where pieces go, whether they came, who deletes and who pays: the network's side of segments on PostgreSQL."""
 
+# ruff: noqa: D102 - the names of the steps say what they do
+
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -16,13 +20,13 @@ from fallow.domain.identity import address_text
 from fallow.domain.streams import StreamTicket
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control.segments import FORGOTTEN_MS, LATE_MS
-from fallow.verticals.storage.core.calls import MorePlaces
+from fallow.verticals.storage.core.calls import MorePlaces, Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
 from fallow.verticals.storage.core.tariff import DAY_MS
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY
-from tests.places_world import BUCKET, BUYER, HOUR_MS, STREAM, Machine, World, machines, places_world, signing
+from tests.places_world import BUCKET, BUYER, HOUR_MS, STREAM, Killed, Machine, World, machines, places_world, signing
 
 OTHER = b"o" * 16
 PIECE = Layout(1_000_000, 4).piece_bytes
@@ -414,10 +418,6 @@ async def test_parts_that_are_not_wanted_go(world: World) -> None:
     assert await world.keep() == 0
 
 
-class Killed(Exception):
-    """Ends a process between two steps."""
-
-
 async def test_a_drop_that_was_not_committed_deletes_nothing(world: World) -> None:
     await world.store()
     await world.keep()
@@ -430,32 +430,132 @@ async def test_a_drop_that_was_not_committed_deletes_nothing(world: World) -> No
     assert len((await world.read(0, 1))[0].places) == 6
 
 
-async def test_an_answer_that_nobody_heard_is_asked_for_again_and_a_stale_row_deletes_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    live, gone = await world.store(), await world.store(stream=OTHER)
-    await world.keep()
-    await world.drop(OTHER)
-    await world.places.garbage.spread()
-    async with world.database.transaction() as tx:  # what no code here does
+async def test_an_answer_that_nobody_heard_is_asked_for_again(world: World) -> None:
+    plan = await world.store()
+    await world.drop(STREAM)
+    holders = [world.machines[place.node] for place in plan.places[:8]]
+    for machine in holders:
+        machine.dies = True
+    with pytest.raises(ExceptionGroup):
+        await world.collect()
+    assert await world.count("garbage") >= 8
+    for machine in holders:
+        machine.dies = False
+    await world.collect(world.process())  # it has heard of no node
+    await world.tell()
+    await world.collect()
+    assert not any(machine.has for machine in holders)
+    assert any(len(machine.trashed) == 2 for machine in holders)
+
+
+async def test_a_row_about_a_live_piece_deletes_nothing(world: World) -> None:
+    await world.store()
+    async with world.database.transaction() as tx:  # what no code does
         await tx.execute(
             "INSERT INTO storage.garbage (alias, segment, purge, due_ms) SELECT n, id, true, 0"
             " FROM storage.segment, unnest(nodes) AS n"
         )
-
-    def killed(_: bytes) -> bytes:
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(msgspec.msgpack, "encode", killed)
-        with pytest.raises(ExceptionGroup):
-            await world.places.garbage.ask_all()
-    await world.collect(world.places)
-    world.clock.ms -= DAY_MS  # the other process's clock is wrong
     await world.collect()
-    pieces = {OrderLimit.open(place.limit, NETWORK_KEY).piece for place in live.places[:8]}
-    assert not any(pieces & {*machine.trashed, *machine.purged} for machine in world.machines.values())
-    assert len([piece for machine in world.machines.values() for piece in machine.trashed]) == len(gone.places[:8])
+    assert not any(machine.purged for machine in world.machines.values())
+
+
+class Course:
+    """Does at random what clients, versions, nodes, processes and clocks can do."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world, self.rng = world, random.Random(seed)
+        self.plans: list[tuple[bytes, Plan]] = []
+        self.stored: dict[bytes, list[Place]] = {}
+        self.kept: set[bytes] = set()
+        self.latest_ms = world.clock.ms
+
+    async def begin(self) -> None:
+        stream = self.rng.randbytes(16)
+        self.plans.append((stream, await self.world.begin(1000, stream)))
+
+    async def end(self) -> None:
+        stream, plan = self.rng.choice(self.plans)
+        receipts = {
+            number: receipt
+            for number, receipt in self.world.receipts(plan).items()
+            if self.holds(plan.places[number])  # it did not refuse the limit
+        }
+        if await caught(self.world.end(plan, receipts)) is None and stream not in self.stored:
+            self.stored[stream] = [plan.places[number] for number in receipts]
+
+    def holds(self, place: Place) -> bool:
+        return OrderLimit.open(place.limit, NETWORK_KEY).piece in self.world.machines[place.node].has
+
+    async def keep(self) -> None:
+        stream, _ = self.rng.choice(self.plans)
+        if await self.world.keep(stream):
+            self.kept.add(stream)
+
+    async def drop(self) -> None:
+        stream, _ = self.rng.choice(self.plans)
+        await self.world.drop(stream, purge=self.rng.random() < 0.5)
+        self.kept.discard(stream)
+
+    async def bring_late(self) -> None:
+        place = self.rng.choice(self.rng.choice(self.plans)[1].places)
+        self.world.machines[place.node].receipt(place.limit)
+
+    async def leave_or_come(self) -> None:
+        machine = self.rng.choice([*self.world.machines.values()])
+        others = [one for one in self.world.machines.values() if one.away and one is not machine]
+        machine.away = not machine.away and len(others) < 2
+
+    async def die_or_live(self) -> None:
+        machine = self.rng.choice([*self.world.machines.values()])
+        machine.dies = not machine.dies
+
+    async def collect(self) -> None:
+        try:
+            await self.world.collect()
+        except ExceptionGroup:
+            self.world.places = self.world.process()
+
+    async def pass_time(self) -> None:
+        """A clock that goes back does so by half an hour at most."""
+        self.latest_ms = max(self.latest_ms, self.world.clock.ms)
+        self.world.clock.ms = self.latest_ms + self.rng.choice([1, HOUR_MS, 30 * HOUR_MS, -HOUR_MS // 2])
+
+    async def step(self) -> None:
+        steps = [self.begin, self.leave_or_come, self.die_or_live, self.collect, self.collect, self.pass_time]
+        if self.plans:
+            steps += [self.begin, self.end, self.end, self.keep, self.keep, self.drop, self.bring_late]
+        await self.rng.choice(steps)()
+        await self.world.tell()
+
+    def live(self) -> dict[bytes, set[bytes]]:
+        """Pieces that must be there, by node."""
+        pieces: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        for stream in self.kept:
+            for place in self.stored[stream]:
+                pieces[place.node].add(OrderLimit.open(place.limit, NETWORK_KEY).piece)
+        return pieces
+
+    async def heal(self) -> None:
+        for machine in self.world.machines.values():
+            machine.away = machine.dies = False
+        for _ in range(3):
+            self.world.clock.ms = self.latest_ms = self.latest_ms + FORGOTTEN_MS + LATE_MS + HOUR_MS
+            await self.world.tell()
+            await self.world.collect()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_live_pieces_stay_and_all_others_go(world: World, seed: int) -> None:
+    world.clock.ms += 10**9
+    await world.tell()
+    course = Course(world, seed)
+    for _ in range(80):
+        await course.step()
+        for node, pieces in course.live().items():
+            assert pieces <= world.machines[node].has
+    await course.heal()
+    live = course.live()
+    assert {machine.id: machine.has for machine in world.machines.values() if machine.has} == live
 
 
 # Money

@@ -130,10 +130,13 @@ class Garbage:
 
 
 async def _to_nodes(tx: Transaction, rows: Sequence[Row]) -> None:
-    await tx.copy(
-        "storage.garbage",
-        ["alias", "segment", "purge", "due_ms"],
-        [(node, row["segment"], row["purge"], row["due_ms"]) for row in rows for node in _holders(row)],
+    pieces = [(node, row["segment"], row["purge"], row["due_ms"]) for row in rows for node in _holders(row)]
+    await tx.execute(
+        "INSERT INTO storage.garbage AS g (alias, segment, purge, due_ms)"
+        " SELECT * FROM unnest($1::integer[], $2::bytea[], $3::boolean[], $4::bigint[])"
+        " ON CONFLICT (alias, segment) DO UPDATE SET purge = g.purge OR EXCLUDED.purge,"
+        "  due_ms = greatest(g.due_ms, EXCLUDED.due_ms)",
+        *([piece[column] for piece in pieces] for column in range(4)),
     )
 
 
