@@ -22,6 +22,8 @@ from fallow.verticals.storage.core.sealing import KEY_BYTES, NONCE_BYTES, wrap_k
 TICK_S: Final = 0.05
 GRACE_MS: Final = 500
 """How long slow nodes are waited for once enough have their piece, or twice as long as it took until then."""
+RACES: Final = 4
+"""Into how many parts that time is cut, behind each of which spare places are tried for what still lacks."""
 MORE_MAX: Final = 3
 """Times that further places are asked for."""
 
@@ -116,7 +118,8 @@ class _Sending:
         return self._receipts
 
     async def _steer(self, group: asyncio.TaskGroup) -> None:
-        began_ms, until_ms = self._mover.clock.monotonic_ms(), 0
+        began_ms = self._mover.clock.monotonic_ms()
+        until_ms = race_ms = grace_ms = 0
         while len(self._receipts) < self._plan.pieces:
             await self._replace(group)
             going, now_ms = self._going(), self._mover.clock.monotonic_ms()
@@ -124,9 +127,13 @@ class _Sending:
                 raise self._error or Unavailable("storage.too_few_nodes", "Too few nodes take the object.")
             if not going or (until_ms and now_ms >= until_ms):
                 return
-            if len(self._receipts) >= self._plan.enough and not until_ms:
-                until_ms = now_ms + max(GRACE_MS, 2 * (now_ms - began_ms))
-                self._race(group, going)
+            if len(self._receipts) >= self._plan.enough:
+                if not until_ms:
+                    grace_ms = max(GRACE_MS, 2 * (now_ms - began_ms))
+                    until_ms, race_ms = now_ms + grace_ms, now_ms + grace_ms // RACES
+                if now_ms >= race_ms:
+                    race_ms += grace_ms // RACES
+                    self._race(group, going)
             await self._changed.wait()
 
     def _going(self) -> list[int]:

@@ -1,0 +1,163 @@
+"""What the client of objects holds, and how long it keeps others waiting, whatever nodes and readers do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fallow.adapters.clock import SystemClock
+from fallow.domain.errors import Unavailable
+from fallow.verticals.storage.client.cutting import Cutter
+from fallow.verticals.storage.client.ground import LARGE_MAX, SMALL_BYTES
+from fallow.verticals.storage.client.reading import AHEAD_MAX
+from fallow.verticals.storage.client.store import Head, Marks
+from fallow.verticals.storage.client.waiting import Change
+from fallow.verticals.storage.client.window import KEPT, Window
+from fallow.verticals.storage.coding.code import Code
+from fallow.verticals.storage.coding.portions import Portions
+from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
+from fallow.verticals.storage.core.orders import STEP_BYTES
+from fallow.verticals.storage.core.profiles import LAB
+from tests.storage_world import ACCOUNT, MemoryStream, QuickClock, Wants, storage_world
+from tests.unit.agent_fakes import settle
+from tests.unit.test_storage_client import DATA, ended, get, put
+
+KEY = bytes(32)
+
+
+async def test_a_reader_that_waits_is_not_sent_more_than_a_bound() -> None:
+    data = random.Random(1).randbytes(400 * BLOCK_BYTES)
+    async with storage_world() as world:
+        entry = await put(world, data)
+        chunks = world.store.read(ACCOUNT, "bucket", entry, 0, len(data))
+        await anext(chunks)
+        for _ in range(50):
+            await settle()
+        moved = sum(node.moved["get"] for node in world.nodes)
+        each = (2 * AHEAD_MAX + 1) * SHARE_BYTES + 2 * STEP_BYTES + MemoryStream.WINDOW_BYTES
+        assert moved <= LAB.needed * each < len(data)
+        assert len([chunk async for chunk in chunks]) > 1
+
+
+async def test_portions_are_kept_for_those_who_keep_pace_and_made_anew_for_the_others() -> None:
+    portions, clock, moved = Portions(Code(4, 8), KEY, memoryview(DATA)), QuickClock(), Change()
+    window = Window(portions, 8, 6, clock, moved)
+    kept: list[int] = []
+    goes = asyncio.Event()
+
+    async def send(piece: int) -> list[bytes]:
+        parts = []
+        async for part in window.parts(piece, in_step=True):
+            parts.append(bytes(part))
+            kept.append(len(window._kept))
+            if piece in {2, 7}:
+                await goes.wait()
+        return parts
+
+    async def tick() -> None:
+        while not goes.is_set():
+            await clock.sleep(0.05)
+            moved.tell()
+
+    async with asyncio.TaskGroup() as group:
+        making = group.create_task(window.make())
+        group.create_task(tick())
+        sending = [group.create_task(send(piece)) for piece in range(8)]
+        await asyncio.wait({making})
+        goes.set()
+    made = [portions.make(number) for number in range(len(portions))]
+    assert max(kept) <= KEPT < len(portions)
+    for piece, task in enumerate(sending):
+        assert task.result() == [bytes(parts[piece]) for parts in made]
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL_BYTES - 1, SMALL_BYTES, SMALL_BYTES + 1])
+async def test_a_body_is_taken_in_up_to_a_bound_and_one_chunk_more(size: int) -> None:
+    taken = 0
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(size):
+            taken += 1
+            yield b"x"
+
+    cutter = Cutter(counted())
+    await cutter.fill(SMALL_BYTES)
+    assert len(cutter.held) == min(size, SMALL_BYTES)
+    assert taken == min(size, SMALL_BYTES + 1)
+    assert cutter.over == (size <= SMALL_BYTES)
+    await cutter.fill()
+    assert (len(cutter.take()), len(cutter.held), cutter.over) == (size, 0, True)
+
+
+async def test_so_many_large_bodies_are_taken_in_at_a_time() -> None:
+    begun, may_end = set[int](), asyncio.Event()
+
+    async def large(number: int) -> AsyncIterator[bytes]:
+        yield bytes(SMALL_BYTES)
+        yield b"x"
+        begun.add(number)
+        yield b"x"
+        await may_end.wait()
+
+    async with storage_world() as world, asyncio.TaskGroup() as group:
+        for number in range(LARGE_MAX + 3):
+            group.create_task(
+                world.store.put(
+                    ACCOUNT,
+                    "bucket",
+                    str(number),
+                    large(number),
+                    lambda: ended(b""),
+                    head=Head(),
+                    marks=Marks(),
+                )
+            )
+        for _ in range(20):
+            await settle()
+        assert len(begun) == LARGE_MAX
+        may_end.set()
+    assert len(begun) == LARGE_MAX + 3
+
+
+async def test_a_body_that_breaks_leaves_nothing_behind() -> None:
+    async def breaks(size: int) -> AsyncIterator[bytes]:
+        for start in range(0, size, 1 << 20):
+            yield bytes(min(1 << 20, size - start))
+        raise Unavailable("http.gone", "The client has gone.")
+
+    async with storage_world() as world:
+        for size in (100, 100_000, SEGMENT_BYTES + 100):
+            with pytest.raises(Unavailable) as refused:
+                await world.store.put(
+                    ACCOUNT, "bucket", "k", breaks(size), lambda: ended(b""), head=Head(), marks=Marks()
+                )
+            assert refused.value.code == "http.gone"
+        assert not (await world.store.names(ACCOUNT, "bucket")).entries
+
+
+async def test_sealing_and_coding_happen_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    main, seen = threading.get_ident(), set[int]()
+
+    def noted(code: Code, shares: list[memoryview], encode: object = Code.encode) -> None:
+        seen.add(threading.get_ident())
+        encode(code, shares)  # type: ignore[operator]
+
+    monkeypatch.setattr(Code, "encode", noted)
+    async with storage_world() as world:
+        entry = await put(world, DATA)
+        assert await get(world, entry) == DATA
+    assert seen
+    assert main not in seen
+
+
+async def test_a_spare_place_takes_over_from_a_node_that_is_slow_at_the_end() -> None:
+    async with storage_world(nodes=12, clock=SystemClock()) as world:
+        world.nodes[0].wants = Wants(stalls_after=2 * STEP_BYTES)
+        world.nodes[1].wants = Wants(stalls=True)
+        await put(world, DATA)
+        assert sum(1 for node in world.nodes if node.pieces) == LAB.pieces
