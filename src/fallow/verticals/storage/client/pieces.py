@@ -90,7 +90,7 @@ async def put_piece(
         _check(stored.receipt, place, claim)
         stream.end()
     except BaseException:
-        stream.reset(Unavailable("storage.given_up", "The client has given this up."))
+        stream.reset(_given_up())
         raise
     return stored.receipt
 
@@ -107,6 +107,7 @@ class PieceReader:
         self._received = 0
         self._paid = 0
         self._announced = 0
+        self._over = False
 
     async def take(self, size: int) -> memoryview:
         """Return the next `size` bytes.
@@ -135,10 +136,12 @@ class PieceReader:
         """
         self._incoming.expect(await self._incoming.message(), wire.Sent)
         self._stream.end()
+        self._over = True
 
     def give_up(self) -> None:
-        """Take nothing further."""
-        self._stream.reset(Unavailable("storage.given_up", "The client has given this up."))
+        """Take nothing further; nothing happens once the end was seen."""
+        if not self._over:
+            self._stream.reset(_given_up())
 
     async def _pay(self) -> None:
         """Order what has come, and a step ahead of it."""
@@ -157,6 +160,10 @@ async def get_piece(mover: Mover, place: Place, start: int, stop: int) -> PieceR
     limit = mover.limit(place)
     stream = await mover.open(place, wire.Get(place.limit, start, stop))
     return PieceReader(mover, limit, stream, stop - start)
+
+
+def _given_up() -> Unavailable:
+    return Unavailable("storage.given_up", "The client has given this up.")
 
 
 def _check(sealed: bytes, place: Place, claim: PieceClaim) -> None:
