@@ -20,7 +20,18 @@ from fallow.http.epochs import FOR_EVER
 
 FOLDER = Path(fallow.__file__).with_name("web")
 PAGE = "index.html"
-PAGES = ("/", "/nodes", "/nodes/{page:str}", "/epochs", "/epochs/{page:str}")
+PAGES = (
+    "/",
+    "/nodes",
+    "/nodes/{page:str}",
+    "/epochs",
+    "/epochs/{page:str}",
+    "/sign-in",
+    "/account",
+    "/bills",
+    "/jobs",
+    "/jobs/{page:str}",
+)
 """What has an address of its own. One program shows all of them."""
 
 MEDIA_TYPES = {
@@ -62,7 +73,7 @@ def policy(rpc: str = "") -> str:
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
-            "img-src 'self'",
+            "img-src 'self' blob:",  # pictures among results, which scripts of the page have looked at
             f"connect-src 'self'{' ' + origin[0] if origin else ''}",
             "base-uri 'none'",
             "form-action 'self'",

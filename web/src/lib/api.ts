@@ -8,6 +8,15 @@ export type NodeView = Schemas["NodeView"];
 export type EpochView = Schemas["EpochView"];
 export type Proof = Schemas["ProofView"];
 export type Votes = Schemas["VotesView"];
+export type Session = Schemas["SessionView"];
+export type Balance = Schemas["BalanceView"];
+export type Job = Schemas["JobView"];
+export type Item = Schemas["ItemView"];
+export type Enquiry = Schemas["Enquiry"];
+export type Quote = Schemas["QuoteView"];
+export type KeyView = Schemas["KeyView"];
+export type Secret = Schemas["Secret"];
+export type Movement = Schemas["StatementLine"];
 
 /** A refusal of the gateway, or that it cannot be reached (`code` is "offline" then). */
 export class Failed extends Error {
@@ -30,6 +39,69 @@ export async function ask<T>(path: string): Promise<T> {
   return (await answer.json()) as T;
 }
 
+let csrf = "";
+let ended: () => void = () => undefined;
+
+/** From now on requests that change something carry the session's token; `lost` is called when there is none any more. */
+export function carry(token: string, lost: () => void): void {
+  csrf = token;
+  ended = lost;
+}
+
+/** Sends JSON, or nothing, to have something changed; undefined where the answer has no body. Raises Failed. */
+export async function send<T>(method: "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
+  const headers: Record<string, string> = { "Fallow-CSRF": csrf };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const answer = await get(path, { method, headers, body: body === undefined ? null : JSON.stringify(body) });
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
+}
+
+/** Stores bytes under their SHA-256 and returns that. Raises Failed. */
+export async function upload(data: Blob): Promise<string> {
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", await data.arrayBuffer()));
+  const name = [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  await get(`/v1/blobs/${name}`, { method: "PUT", headers: { "Fallow-CSRF": csrf }, body: data, signal: null });
+  return name;
+}
+
+/** The beginning of a blob, at most `bytesMax` bytes of it. Raises Failed. */
+export async function beginning(sha256: string, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+  // Nothing of it stays in the browser's cache, where the next one who signs in could find it.
+  const answer = await get(`/v1/blobs/${sha256}`, { cache: "no-store" });
+  return taken(answer, bytesMax);
+}
+
+/** What a running item writes, piece by piece, until `signal` or its end. Raises Failed. */
+export async function* following(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const answer = await get(path, { signal });
+  const reader = answer.body?.getReader();
+  if (!reader) return;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+async function taken(answer: Response, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+  const reader = answer.body?.getReader();
+  const kept = new Uint8Array(bytesMax);
+  let size = 0;
+  while (reader && size < bytesMax) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    const part = value.subarray(0, bytesMax - size);
+    kept.set(part, size);
+    size += part.length;
+  }
+  await reader?.cancel();
+  return kept.slice(0, size);
+}
+
 /** Asks for a file of an epoch, at most `bytesMax` bytes of it. Raises Failed. */
 export async function file(epoch: number, name: string, bytesMax: number): Promise<Uint8Array> {
   const answer = await get(`/v1/epochs/${epoch}/files/${name}`);
@@ -41,26 +113,27 @@ export async function file(epoch: number, name: string, bytesMax: number): Promi
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-async function get(path: string): Promise<Response> {
+async function get(path: string, how: RequestInit = {}): Promise<Response> {
   for (let tried = 1; ; tried += 1) {
-    const answer = await reach(path);
+    const answer = await reach(path, how);
     if (answer.ok) return answer;
     if (answer.status !== 429 || tried === TRIES) throw await failure(answer);
     await new Promise((go) => setTimeout(go, 1000 * Number(answer.headers.get("Retry-After") ?? 1)));
   }
 }
 
-async function reach(path: string): Promise<Response> {
+async function reach(path: string, how: RequestInit): Promise<Response> {
   try {
-    return await fetch(path, { signal: AbortSignal.timeout(WAIT_MS) });
+    return await fetch(path, { signal: AbortSignal.timeout(WAIT_MS), ...how });
   } catch {
-    throw new Failed("offline", "");
+    throw new Failed(how.signal?.aborted ? "stopped" : "offline", "");
   }
 }
 
 async function failure(answer: Response): Promise<Failed> {
   try {
     const said = (await answer.json()) as Schemas["ErrorView"];
+    if (said.code === "auth.session" || said.code === "auth.missing") ended();
     return new Failed(said.code, said.message, said.hint, answer.status);
   } catch {
     return new Failed("http", `HTTP ${answer.status}`, "", answer.status);

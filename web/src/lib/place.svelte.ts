@@ -24,6 +24,15 @@ export function follow(event: MouseEvent): void {
   document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
 }
 
+/** Opens a page of the console. Only a path of its own is followed, whoever wrote it. */
+export function open(path: string): void {
+  const url = new URL(path, location.origin);
+  history.pushState(null, "", url.origin === location.origin ? url.pathname + url.search : "/");
+  look();
+  scrollTo(0, 0);
+  document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
+}
+
 export const place = {
   get path() {
     return path;

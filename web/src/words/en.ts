@@ -1,5 +1,8 @@
 /** Every sentence of the console, in English; other tongues have the same. */
+import { buyerEn } from "./buyer.en";
+
 export const en = {
+  ...buyerEn,
   title: "Fallow: idle infrastructure at work",
   skip: "Skip to the content",
   explorer: "Explorer",

@@ -1,7 +1,9 @@
 /** The same sentences in Japanese. */
+import { buyerJa } from "./buyer.ja";
 import type { Words } from "./en";
 
 export const ja: Words = {
+  ...buyerJa,
   title: "Fallow：眠っている設備を働かせる",
   skip: "本文へ移動",
   explorer: "エクスプローラー",

@@ -1,0 +1,271 @@
+"""The console for whoever signs in, in a real browser: a buyer's journey on a real network, its looks and dangers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from playwright.async_api import Download, Page, expect
+
+from fallow.bootstrap.http_server import serving
+from fallow.domain.errors import NotAllowed
+from fallow.domain.orders import Order
+from fallow.http.limits import Limits
+from fallow.ports.rates import Rate
+from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
+from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
+from tests.capability import require
+from tests.network import Net
+from tests.unit.fake_network import BUYER, BUYER_KEY, FakeNetwork, fake_network, item_view, job_view
+
+pytestmark = pytest.mark.xdist_group("console")
+
+JOB = "5" * 32
+HOSTILE = "<img src=x onerror=\"document.title='stolen'\">\u202e</td><script>document.title='stolen'</script>"
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000 1f15c4890000000d49444154789c6360f8cfc0f01f00050001ff"
+    "a3c5b10000000049454e44ae426082".replace(" ", "")
+)
+
+
+class Signed(NamedTuple):
+    """A network whose services answer what a test wants, and where its console is."""
+
+    network: FakeNetwork
+    url: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tools() -> None:
+    """What the console is tested with: axe-core."""
+    require("npm")
+    subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
+
+
+@pytest.fixture
+async def signed() -> AsyncIterator[Signed]:
+    """A network over HTTP, with a job of the buyer's."""
+    roomy = Rate(10_000.0, 100_000)
+    async with (
+        fake_network(Limits(address=roomy, sign_ins=roomy)) as network,
+        serving(network.app, "127.0.0.1", 0) as port,
+    ):
+        await filled(network)
+        yield Signed(network, f"http://127.0.0.1:{port}")
+
+
+async def stored(network: FakeNetwork, data: bytes) -> str:
+    """Store a blob of the buyer's."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    name = hashlib.sha256(data).hexdigest()
+    await network.blobs.put(BUYER[2:], name, chunks(), bytes_max=len(data))
+    return name
+
+
+async def filled(network: FakeNetwork) -> None:
+    """A job that has ended with files of every kind, all of whose names are hostile."""
+
+    async def left(name: str, data: bytes) -> Output:
+        return Output(name=name, sha256=await stored(network, data), size=len(data))
+
+    outcome = Outcome(
+        exit_code=0,
+        reason="",
+        stdout=await left("stdout", HOSTILE.encode()),
+        stderr=await left("stderr", b""),
+        outputs=[
+            await left(f"{HOSTILE}.csv", f"name,value\n{HOSTILE},1\n".encode()),
+            await left("page.html", HOSTILE.encode()),
+            await left("pixel.png", PIXEL),
+        ],
+    )
+    result = await stored(network, encode_outcome(outcome))
+    order = Order(id=JOB, vertical="compute", work={}, label=HOSTILE[:80].replace("\u202e", ""))
+    network.orders[JOB] = (BUYER, order)
+    network.jobs[JOB] = msgspec.structs.replace(job_view(JOB, "done"), label=order.label, counts={"done": 1})
+    network.items[JOB] = [item_view(0, "done", result)]
+
+
+async def read(download: Download) -> str:
+    """What was downloaded."""
+    path = await download.path()
+    return await asyncio.to_thread(path.read_text, "utf-8")
+
+
+async def sign_in(page: Page, key: str) -> None:
+    """Sign in as a person does."""
+    await page.get_by_role("link", name="Sign in").click()
+    await page.get_by_label("API key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+
+
+async def sign_out(page: Page) -> None:
+    """Sign out as a person does."""
+    await page.get_by_role("button", name="Account").click()
+    await page.get_by_role("button", name="Sign out").click()
+
+
+async def test_who_signs_in_sees_his_jobs_and_who_signs_out_does_not(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+        await page.goto("/jobs")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to lab-1")
+        await page.get_by_label("API key").fill("fk_wrong")
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("alert")).to_contain_text("auth.key")
+        await page.get_by_label("API key").fill(BUYER_KEY)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+        await page.reload()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+        assert await page.evaluate("document.cookie") == ""
+        kept = await page.evaluate("JSON.stringify([localStorage, sessionStorage])")
+        assert BUYER_KEY not in kept
+        await sign_out(page)
+        await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+        await page.goto(f"/jobs/{JOB}")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to lab-1")
+
+
+async def test_what_a_job_left_is_shown_and_never_run(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+        await page.goto("/")
+        await sign_in(page, BUYER_KEY)
+        await page.get_by_role("link", name="<img src=x").click()
+        await expect(page.get_by_role("img", name="pixel.png")).to_be_visible()
+        assert await page.evaluate("document.querySelector('main img').naturalWidth") == 1
+        await expect(page.get_by_role("region", name=HOSTILE).get_by_role("cell").first).to_have_text(HOSTILE)
+        await expect(page.locator("pre").first).to_have_text(HOSTILE)
+        assert await page.locator("main img").count() == 1
+        assert await page.locator("main script").count() == 0
+        assert "stolen" not in await page.title()
+        async with page.expect_download() as download:
+            await page.locator("details", has_text="page.html").get_by_role("link", name="Download").click()
+        assert (await download.value).suggested_filename == "page.html"
+        assert await read(await download.value) == HOSTILE
+
+
+async def test_a_buyer_runs_a_job_from_the_browser_and_sees_what_came_of_it(net: Net) -> None:
+    script = "import time\nprint('dug', flush=True)\nopen('/out/t.csv', 'w').write('a,b\\n1,2\\n')\n"
+    async with browser() as running, tab(running, net.url, others=(f"blob:{net.url}",)) as page:
+        await page.goto("/")
+        await sign_in(page, net.first.key)
+        await page.get_by_role("link", name="Run a job").click()
+        await page.get_by_label("Script", exact=True).fill(script)
+        await page.get_by_label("Cores").fill("0.2")
+        await page.get_by_label("Label").fill("dig")
+        await page.get_by_label("Memory (MiB)").fill("1000000")
+        await page.get_by_role("button", name="Ask for a price").click()
+        await expect(page.get_by_role("heading", name="No machine can take this now")).to_be_visible()
+        await expect(page.get_by_role("row", name="memory")).to_be_visible()
+        await picture(page, "network-why-not")
+
+        await page.get_by_label("Memory (MiB)").fill("128")
+        await expect(page.get_by_role("heading", name="No machine can take this now")).to_have_count(0)
+        await page.get_by_role("button", name="Ask for a price").click()
+        await expect(page.get_by_text("of 3 can take it now")).to_be_visible()
+        await picture(page, "network-quote")
+        await page.get_by_role("button", name="Run it").click()
+
+        await expect(page.get_by_role("heading", level=1)).to_have_text("dig")
+        await expect(page.get_by_text("dug", exact=True)).to_be_visible()
+        await expect(page.get_by_role("status")).to_have_text("done")
+        await expect(page.get_by_role("region", name="t.csv").get_by_role("cell").first).to_have_text("1")
+        await picture(page, "network-job")
+        job = page.url.rpartition("/")[2]
+        assert (await net.buyer.job(job)).state == "done"
+
+        await page.get_by_role("button", name="Account").click()
+        await page.get_by_role("link", name="Bills").click()
+        await expect(page.get_by_role("cell", name="dig")).to_be_visible()
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Jobs as CSV").click()
+        assert job in await read(await download.value)
+        await sign_out(page)
+        await expect(page.get_by_role("link", name="Jobs")).to_have_count(0)
+        await page.goto(f"/jobs/{job}")
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("Sign in to")
+
+
+async def test_what_a_running_job_writes_is_seen_while_it_runs_and_it_can_be_ended(net: Net) -> None:
+    async with browser() as running, tab(running, net.url) as page:
+        await page.goto("/sign-in")
+        await page.get_by_label("API key").fill(net.first.key)
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("link", name="Run a job").click()
+        script = "import time\nprint('begun', flush=True)\nwhile True: time.sleep(1)\n"
+        await page.get_by_label("Script", exact=True).fill(script)
+        await page.get_by_label("Cores").fill("0.2")
+        await page.get_by_label("Memory (MiB)").fill("128")
+        await page.get_by_role("button", name="Ask for a price").click()
+        await page.get_by_role("button", name="Run it").click()
+        await expect(page.locator("pre")).to_have_text("begun\n")
+        await picture(page, "network-running")
+        await page.get_by_role("button", name="Cancel the job").click()
+        await expect(page.get_by_role("status")).to_contain_text("cancelled")
+
+
+async def test_keys_are_shown_once_and_end_when_they_are_revoked(net: Net) -> None:
+    async with browser() as running, tab(running, net.url) as page:
+        await page.goto("/account")
+        await page.get_by_label("API key").fill(net.first.key)
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_label("Label").fill("laptop")
+        await page.get_by_role("button", name="Make a key").click()
+        secret = await page.get_by_text("fk_").inner_text()
+        client = await net.client(secret)
+        assert (await client.balance()).account == net.first.account
+        await page.get_by_role("button", name="I have kept it").click()
+        await expect(page.get_by_text(secret)).to_have_count(0)
+        await page.reload()
+        await expect(page.get_by_role("cell", name="laptop")).to_be_visible()
+        assert secret not in await page.content()
+        row = page.get_by_role("row", name="laptop")
+        await row.get_by_role("button", name="Revoke").click()
+        await row.get_by_role("button", name="Revoke for ever").click()
+        await expect(row).to_contain_text("revoked")
+        with pytest.raises(NotAllowed):
+            await (await net.client(secret)).balance()
+
+
+@pytest.mark.parametrize(
+    ("look", "options"),
+    [
+        ("light", {"color_scheme": "light"}),
+        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
+        ("phone", {"viewport": PHONE, "has_touch": True}),
+    ],
+)
+async def test_every_page_can_be_used_by_everybody(signed: Signed, look: str, options: dict[str, Any]) -> None:
+    pages = {"jobs": "/jobs", "job": f"/jobs/{JOB}", "new": "/jobs/new", "account": "/account", "bills": "/bills"}
+    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",), **options) as page:
+        await page.goto("/sign-in")
+        await usable(page, f"{look}-sign-in")
+        await page.locator("#key").fill(BUYER_KEY)
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".menu")).to_be_visible()
+        for name, path in pages.items():
+            await page.goto(path)
+            await usable(page, f"{look}-{name}")
+        await page.locator(".menu button").first.press("Enter")
+        await expect(page.locator("#account-menu")).to_be_visible()
+        await usable(page, f"{look}-menu")
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#account-menu")).to_be_hidden()
+
+
+async def usable(page: Page, name: str) -> None:
+    """Wait for a page, and hold it against what everybody can use."""
+    await expect(page.locator("h1")).to_be_visible()
+    await expect(page.locator(".waiting")).to_have_count(0)
+    assert "\n".join(await barriers(page)) == "", name
+    wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{name} is wider than the screen"
+    await picture(page, name)
