@@ -102,6 +102,7 @@ async def test_a_network_settles_on_a_chain_of_others(tmp_path: Path, data: Path
         assert after["parameters"]["distributor"]["deposited"] == "10000000"
         assert after["pending"] == []
         await waiting_changes_are_shown(anvil, shown.contracts, his)
+        await a_change_is_announced_and_carried_out(anvil, data, his)
         again = await fallow("chain", "withdraw-root", str(closed.epoch), "--data", data)
         assert (again.code, "root.refused" in again.err) == (1, True)
 
@@ -133,6 +134,24 @@ async def waiting_changes_are_shown(anvil: Anvil, contracts: ContractsView | Non
     assert waiting["data"] == "0x" + change.hex()
     send(call_data("cancel(bytes32)", keccak(arguments_of("(address,uint256,bytes,bytes32,bytes32)", *scheduled))))
     await pending(0)
+
+
+async def a_change_is_announced_and_carried_out(anvil: Anvil, data: Path, his: dict[str, str]) -> None:
+    """By the operator's commands: two are announced, one is given up, and the other holds after its time."""
+    change = ("distributor", "epochMintMax", str(10**22))
+    first = await typed("chain", "schedule", *change, "--id", "first", "--data", data)
+    assert await typed("chain", "schedule", *change, "--id", "first", "--data", data) == first
+    other = await typed("chain", "schedule", "vault", "delays", "2000000", "1000000", "--data", data)
+    waiting = (await typed("chain", "show", **his))["pending"]
+    assert {one["id"] for one in waiting} == {first["id"], other["id"]}
+    early = await fallow("chain", "execute", first["id"], "--data", data)
+    assert (early.code, "timelock.refused" in early.err) == (1, True), early.err
+    await typed("chain", "cancel", other["id"], "--data", data)
+    anvil.ask("evm_increaseTime", 2 * 86_400 + 1)
+    anvil.ask("evm_mine")
+    await typed("chain", "execute", first["id"][:10], "--data", data)
+    after = await typed("chain", "show", **his)
+    assert (after["parameters"]["distributor"]["epochMintMax"], after["pending"]) == (str(10**22), [])
 
 
 async def test_a_chain_that_is_another_one_is_not_settled_on(data: Path, anvil: Anvil) -> None:

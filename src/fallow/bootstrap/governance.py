@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,8 @@ from fallow.domain.transactions import call_data, selector
 from fallow.domain.views import NetworkView
 from fallow.ports.chain import ContractRefused
 from fallow.services.sender.governance import PARAMETERS, parameters, pending
+from fallow.services.sender.service import Sender
+from fallow.services.sender.timelock import SETTERS, Scheduled, Timelock, change_call
 
 WITHDRAW: Final = "withdraw(uint64)"
 
@@ -32,23 +36,14 @@ REFUSALS: Final = {
 }
 """What the distributor means by what it says to that."""
 
-CHANGES: Final = (
-    "setGuardian(address)",
-    "setActivationDelay(uint40)",
-    "setEpochMintMax(uint96)",
-    "setMinter(address)",
-    "setSlasher(address)",
-    "setDelays(uint64,uint64)",
-    "set(address[])",
-    "transferOwnership(address)",
-    "updateDelay(uint256)",
-)
+CHANGES: Final = {selector(one): one for names in SETTERS.values() for one in names.values()}
 """What owners of the contracts can do, so that a waiting call is shown by its name."""
 
 
 class WaitingChange(msgspec.Struct, frozen=True):
-    """A call that waits in the timelock: from when it can happen, on which contract, and which it is."""
+    """A call that waits in the timelock: its id, from when it can happen, on which contract, and which it is."""
 
+    id: str
     ready: str
     contract: str
     call: str
@@ -70,9 +65,10 @@ async def read_governance(network: NetworkView, tls: ssl.SSLContext | None, outs
         found = await parameters(chain, contracts)
         changes = [
             WaitingChange(
+                id="0x" + one.id.hex(),
                 ready=f"{datetime.fromtimestamp(one.ready_at, UTC):%Y-%m-%d %H:%M:%S}",
                 contract=names.get(one.target) or address_text(one.target),
-                call=_name(one.data),
+                call=CHANGES.get(one.data[:4], "0x" + one.data[:4].hex()),
                 data="0x" + one.data.hex(),
             )
             for one in await pending(chain, contracts["timelock"], view.block)
@@ -102,6 +98,35 @@ async def withdraw(data: Path, epoch: int) -> Done:
         return await sender.send_anew(f"withdraw-root/{epoch}/{revision}", distributor, call)
 
 
-def _name(data: bytes) -> str:
-    known = {selector(one): one for one in CHANGES}
-    return known.get(data[:4], "0x" + data[:4].hex())
+@asynccontextmanager
+async def _timelock(data: Path) -> AsyncIterator[tuple[Timelock, Sender]]:
+    """Speak to the timelock with the operator's key.
+
+    Raises:
+        NotFound: the network has no chain, or no contracts on it.
+        Conflict: another process sends with the operator's key just now.
+    """
+    place = await asyncio.to_thread(read_place, data)
+    view = await asyncio.to_thread(the_contracts, data)
+    contracts = {name: address(getattr(view, name)) for name in PARAMETERS}
+    async with own_chain(place) as chain, operator_sender(data, chain_of(place), chain, SystemClock()) as sender:
+        yield Timelock(chain, contracts, view.block), sender
+
+
+async def schedule(data: Path, id_: str, contract: str, name: str, values: Sequence[str]) -> Scheduled:
+    """Announce a change of a contract's parameter. Raises as `_timelock`, `change_call`, `Timelock.schedule`."""
+    call = change_call(contract, name, values)
+    async with _timelock(data) as (timelock, sender):
+        return await timelock.schedule(sender, id_, contract, call)
+
+
+async def execute(data: Path, beginning: str) -> bytes:
+    """Carry out a change that was announced. Raises as `_timelock` and `Timelock.execute`."""
+    async with _timelock(data) as (timelock, sender):
+        return await timelock.execute(sender, beginning)
+
+
+async def cancel(data: Path, beginning: str) -> bytes:
+    """Give up a change that was announced. Raises as `_timelock` and `Timelock.cancel`."""
+    async with _timelock(data) as (timelock, sender):
+        return await timelock.cancel(sender, beginning)

@@ -19,6 +19,8 @@ from fallow.sdk.accounts import new_id
 
 app = App(name="chain", help="Act on the network's own chain.")
 
+Data = Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")]
+
 
 @app.command
 def show(*, json: Json = False) -> None:
@@ -31,10 +33,10 @@ def show(*, json: Json = False) -> None:
         return
     rows = [(part, name, value) for part, values in found.parameters.items() for name, value in values.items()]
     table(["CONTRACT", "WHAT", "NOW"], rows, empty="")
-    changes = [(one.ready, one.contract, one.call) for one in found.pending]
+    changes = [(one.ready, one.contract, one.call, one.id) for one in found.pending]
     say("")
     table(
-        ["FROM (UTC)", "CONTRACT", "CHANGE"],
+        ["FROM (UTC)", "CONTRACT", "CHANGE", "ID"],
         changes,
         empty="No call waits in the timelock.",
     )
@@ -45,13 +47,13 @@ def withdraw_root(
     epoch: int,
     /,
     *,
-    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    data: Data = None,
     json: Json = False,
 ) -> None:
     """Take the root of an epoch, and those after it, back before it is active. The operator's key is the guardian's."""
     from fallow.bootstrap.governance import withdraw  # noqa: PLC0415 - heavy, and not needed for the help
 
-    done = asyncio.run(withdraw((data or default_data()).expanduser().resolve(), epoch))
+    done = asyncio.run(withdraw(_folder(data), epoch))
     shown = {"epoch": epoch, "transaction": "0x" + done.transaction.hex(), "succeeded": done.succeeded}
     if json:
         show_json(shown)
@@ -59,6 +61,52 @@ def withdraw_root(
         say(f"The root of epoch {epoch} is withdrawn ({shown['transaction']}). Validators sign anew for the next one.")
     else:
         say(f"The contract refused it ({shown['transaction']}): a root that is active stays.")
+
+
+@app.command
+def schedule(
+    contract: str,
+    what: str,
+    /,
+    *values: str,
+    id_: Annotated[str, Parameter(name="--id", help="Repeat it by its id: it counts once.")] = "",
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Announce a change of a contract's parameter, both named as `fallow chain show` does: it waits in the timelock.
+
+    Numbers are in the contract's own units. `vault delays` takes two: for unbonding, and for an appeal.
+    """
+    from fallow.bootstrap.governance import schedule as announce  # noqa: PLC0415 - heavy, and not needed for the help
+
+    once = id_ or new_id()
+    if not json:
+        tell(f"Change {once}: should it be interrupted, repeat it with --id {once}")
+    done = asyncio.run(announce(_folder(data), once, contract, what, values))
+    shown = {"id": "0x" + done.id.hex(), "ready_at_s": done.ready_at, "transaction": "0x" + done.transaction.hex()}
+    if json:
+        show_json(shown)
+        return
+    say(f"It is announced, and everybody sees it: fallow chain show. From {when(done.ready_at * 1000)} (UTC) on:")
+    say(f"  fallow chain execute {shown['id']}")
+
+
+@app.command
+def execute(change: str, /, *, data: Data = None, json: Json = False) -> None:
+    """Carry out a change whose time has come, by the id that `fallow chain show` tells, or how that begins."""
+    from fallow.bootstrap.governance import execute as carry_out  # noqa: PLC0415 - heavy, and not needed for the help
+
+    transaction = "0x" + asyncio.run(carry_out(_folder(data), change)).hex()
+    show_json({"transaction": transaction}) if json else say(f"It is changed ({transaction}).")
+
+
+@app.command
+def cancel(change: str, /, *, data: Data = None, json: Json = False) -> None:
+    """Give up a change that waits, by the id that `fallow chain show` tells, or how that begins."""
+    from fallow.bootstrap.governance import cancel as give_up  # noqa: PLC0415 - heavy, and not needed for the help
+
+    transaction = "0x" + asyncio.run(give_up(_folder(data), change)).hex()
+    show_json({"transaction": transaction}) if json else say(f"It is given up ({transaction}).")
 
 
 @app.command
@@ -93,13 +141,13 @@ def stop_slash(
     number: int,
     /,
     *,
-    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    data: Data = None,
     json: Json = False,
 ) -> None:
     """Stop a slash that is announced, for good: an appeal was right. The operator's key is the guardian's."""
     from fallow.bootstrap.slashes import stop_slash as stop  # noqa: PLC0415 - heavy, and not needed for the help
 
-    done = asyncio.run(stop((data or default_data()).expanduser().resolve(), number))
+    done = asyncio.run(stop(_folder(data), number))
     shown = {"slash": number, "transaction": "0x" + done.transaction.hex()}
     show_json(shown) if json else say(f"Slash {number} is stopped ({shown['transaction']}).")
 
@@ -107,7 +155,7 @@ def stop_slash(
 @app.command
 def deploy(
     *,
-    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    data: Data = None,
     json: Json = False,
 ) -> None:
     """Make the network's contracts on the chain that the settings name, before its first `fallow up`.
@@ -116,7 +164,7 @@ def deploy(
     """
     from fallow.bootstrap.contracts import deploy_contracts  # noqa: PLC0415 - heavy, and not needed for the help
 
-    folder = (data or default_data()).expanduser().resolve()
+    folder = _folder(data)
     made = asyncio.run(deploy_contracts(folder, os.environ, lambda account: tell(f"{account} pays the fees.")))
     if json:
         show_json(to_builtins(made))
@@ -132,14 +180,14 @@ def give(
     /,
     *,
     id_: Annotated[str, Parameter(name="--id", help="Repeat it by its id: it counts once.")] = "",
-    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    data: Data = None,
     json: Json = False,
 ) -> int:
     """Give an account on the chain test dollars: the settlement asset there, play money, worth nothing."""
     from fallow.bootstrap.contracts import give_test_dollars  # noqa: PLC0415 - heavy, and not needed for the help
 
     units, gift = microusd(amount, least=1), id_ or new_id()
-    folder = (data or default_data()).expanduser().resolve()
+    folder = _folder(data)
     done = asyncio.run(give_test_dollars(folder, gift, address(account.lower()), units))
     transaction = "0x" + done.transaction.hex()
     if json:
@@ -149,3 +197,7 @@ def give(
     else:
         say(f"The contract refused it ({transaction}): its asset is none that the operator makes. Nothing was given.")
     return 0 if done.succeeded else 1
+
+
+def _folder(data: Path | None) -> Path:
+    return (data or default_data()).expanduser().resolve()

@@ -13,8 +13,11 @@ BLOCKS_MAX: Final = 2_000
 """Of one request; public nodes answer no more."""
 
 SCHEDULED: Final = topic("CallScheduled(bytes32,uint256,address,uint256,bytes,bytes32,uint256)")
+SALTED: Final = topic("CallSalt(bytes32,bytes32)")
 EXECUTED: Final = topic("CallExecuted(bytes32,uint256,address,uint256,bytes)")
 CANCELLED: Final = topic("Cancelled(bytes32)")
+
+NONE: Final = bytes(32)
 
 PARAMETERS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "distributor": [
@@ -49,12 +52,15 @@ PARAMETERS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
 
 
 class Change(NamedTuple):
-    """A call that the timelock lets happen from `ready_at` on (seconds since 1970)."""
+    """A call that the timelock lets happen from `ready_at` on (seconds since 1970), after that of `predecessor`."""
 
     id: bytes
     target: bytes
     data: bytes
     ready_at: int
+    value: int = 0
+    predecessor: bytes = NONE
+    salt: bytes = NONE
 
 
 async def parameters(chain: Chain, contracts: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
@@ -83,7 +89,7 @@ async def pending(chain: Chain, timelock: bytes, first_block: int) -> list[Chang
     head = await chain.head()
     for first in range(first_block, head + 1, BLOCKS_MAX):
         last = min(head, first + BLOCKS_MAX - 1)
-        for event in await chain.events([timelock], [SCHEDULED, EXECUTED, CANCELLED], first, last):
+        for event in await chain.events([timelock], [SCHEDULED, SALTED, EXECUTED, CANCELLED], first, last):
             await _take(chain, timelock, waiting, event)
     return list(waiting.values())
 
@@ -94,14 +100,18 @@ async def _take(chain: Chain, timelock: bytes, waiting: dict[tuple[bytes, int], 
         for key in [key for key in waiting if key[0] == id_]:
             del waiting[key]
         return
+    if kind == SALTED:
+        for key in [key for key in waiting if key[0] == id_]:
+            waiting[key] = waiting[key]._replace(salt=event.data)
+        return
     key = id_, int.from_bytes(event.topics[2])
     if kind == EXECUTED:
         waiting.pop(key, None)
         return
-    target, _, data, _, _ = answer_of("(address,uint256,bytes,bytes32,uint256)", event.data)
+    target, value, data, predecessor, _ = answer_of("(address,uint256,bytes,bytes32,uint256)", event.data)
     # The event tells the delay only; the contract knows when it is over, 1 once it was carried out.
     (ready_at,) = answer_of("(uint256)", await chain.call(timelock, call_data("getTimestamp(bytes32)", id_)))
-    waiting[key] = Change(id_, bytes.fromhex(target[2:]), data, ready_at)
+    waiting[key] = Change(id_, bytes.fromhex(target[2:]), data, ready_at, value, predecessor)
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,146 @@
+"""Changes to the contracts through the timelock, on their real bytecode: announced, then carried out or given up."""
+
+from __future__ import annotations
+
+import pytest
+
+from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from fallow.domain.identity import address_text
+from fallow.services.sender.deployment import TIMELOCK_S
+from fallow.services.sender.governance import PARAMETERS, parameters, pending
+from fallow.services.sender.timelock import SETTERS, Scheduled, Timelock, change_call
+from tests.settled_world import SettledWorld, settled_world
+
+MINT_MAX = 9_000 * 10**18
+GUARDIAN = b"\x11" * 20
+
+
+class Governed:
+    """An operator at the timelock."""
+
+    def __init__(self, world: SettledWorld) -> None:
+        self.world = world
+        self.contracts: dict[str, bytes] = {name: getattr(world.made, name) for name in PARAMETERS}
+        self.timelock = Timelock(world.chain, self.contracts, 0)
+
+    async def schedule(self, contract: str, name: str, *values: str, id_: str = "one") -> Scheduled:
+        """Announce a change."""
+        async with self.world.operator() as sender:
+            return await self.timelock.schedule(sender, id_, contract, change_call(contract, name, values))
+
+    async def execute(self, change: str) -> None:
+        """Carry a change out."""
+        async with self.world.operator() as sender:
+            await self.timelock.execute(sender, change)
+
+    async def cancel(self, change: str) -> None:
+        """Give a change up."""
+        async with self.world.operator() as sender:
+            await self.timelock.cancel(sender, change)
+
+    async def now(self, contract: str, name: str) -> str:
+        """What a contract says."""
+        return (await parameters(self.world.chain, self.contracts))[contract][name]
+
+    async def waiting(self) -> list[bytes]:
+        """Ids of what waits."""
+        return [each.id for each in await pending(self.world.chain, self.contracts["timelock"], 0)]
+
+    def pass_time(self) -> None:
+        """Let the timelock's delay go by."""
+        self.world.clock.ms += (TIMELOCK_S + 1) * 1000
+
+
+@pytest.fixture
+async def governed() -> Governed:
+    return Governed(await settled_world())
+
+
+async def test_a_change_waits_and_is_carried_out_once_its_time_has_come(governed: Governed) -> None:
+    before = governed.world.chain.evm.head.timestamp_s
+    change = await governed.schedule("distributor", "epochMintMax", str(MINT_MAX))
+    assert await governed.schedule("distributor", "epochMintMax", str(MINT_MAX)) == change
+    assert await governed.waiting() == [change.id]
+    assert change.ready_at >= before + TIMELOCK_S
+    with pytest.raises(Conflict, match="not time"):
+        await governed.execute(change.id.hex())
+    governed.pass_time()
+    await governed.execute("0x" + change.id.hex()[:8].upper())
+    assert await governed.now("distributor", "epochMintMax") == str(MINT_MAX)
+    with pytest.raises(NotFound):
+        await governed.execute(change.id.hex())
+
+
+async def test_the_same_change_can_be_made_again_later(governed: Governed) -> None:
+    first = address_text(governed.world.validators[0])
+    for number, guardian in enumerate([address_text(GUARDIAN), first, address_text(GUARDIAN)]):
+        change = await governed.schedule("vault", "guardian", guardian, id_=str(number))
+        governed.pass_time()
+        await governed.execute(change.id.hex())
+        assert await governed.now("vault", "guardian") == guardian
+
+
+async def test_what_was_given_up_never_happens_and_can_be_announced_anew(governed: Governed) -> None:
+    change = await governed.schedule("distributor", "guardian", address_text(GUARDIAN))
+    await governed.cancel(change.id.hex())
+    governed.pass_time()
+    with pytest.raises(NotFound):
+        await governed.execute(change.id.hex())
+    with pytest.raises(Conflict, match=r"timelock\.id"):
+        await governed.schedule("distributor", "guardian", address_text(GUARDIAN))
+    again = await governed.schedule("distributor", "guardian", address_text(GUARDIAN), id_="two")
+    assert await governed.waiting() == [again.id]
+
+
+async def test_an_id_is_one_change(governed: Governed) -> None:
+    await governed.schedule("distributor", "guardian", address_text(GUARDIAN))
+    with pytest.raises(Conflict, match=r"timelock\.id"):
+        await governed.schedule("vault", "guardian", address_text(GUARDIAN))
+    assert len(await governed.waiting()) == 1
+
+
+async def test_what_the_contract_would_refuse_is_not_announced(governed: Governed) -> None:
+    with pytest.raises(Conflict, match="shorter than the time for an appeal"):
+        await governed.schedule("vault", "delays", "86400", "172800")
+    assert await governed.waiting() == []
+
+
+async def test_a_beginning_that_several_have_names_none(governed: Governed) -> None:
+    for number in range(17):
+        await governed.schedule("distributor", "activationDelay", "7200", id_=str(number))
+    digits = [change.hex()[0] for change in await governed.waiting()]
+    with pytest.raises(Conflict, match=r"timelock\.several"):
+        await governed.cancel(next(digit for digit in digits if digits.count(digit) > 1))
+    with pytest.raises(NotFound):
+        await governed.cancel("")
+
+
+async def test_all_that_can_be_changed_is_shown_by_the_same_name(governed: Governed) -> None:
+    values = {"address": address_text(GUARDIAN), "list": address_text(GUARDIAN)}
+    for contract, names in SETTERS.items():
+        shown = {name for name, _ in PARAMETERS[contract]} | {"delays"}
+        assert names.keys() <= shown
+        for name, setter in names.items():
+            typed = [values.get(name, values["address"])] if "address" in setter else ["172800"]
+            if name == "delays":
+                typed = ["259200", "172800"]
+            await governed.schedule(contract, name, *typed, id_=f"{contract} {name}")
+    assert len(await governed.waiting()) == sum(map(len, SETTERS.values()))
+
+
+@pytest.mark.parametrize(
+    ("contract", "name", "values"),
+    [
+        ("distributor", "deposited", ["1"]),
+        ("nobody", "owner", [address_text(GUARDIAN)]),
+        ("distributor", "guardian", []),
+        ("distributor", "guardian", ["0x12"]),
+        ("distributor", "epochMintMax", ["1.5"]),
+        ("distributor", "epochMintMax", ["-1"]),
+        ("distributor", "epochMintMax", [str(2**96)]),
+        ("vault", "delays", ["86400"]),
+    ],
+)
+def test_what_is_no_such_change_is_told(contract: str, name: str, values: list[str]) -> None:
+    with pytest.raises(InvalidInput):
+        change_call(contract, name, values)
