@@ -475,7 +475,7 @@ async def test_a_machine_that_leaves_gives_its_work_back_and_comes_again(net: Ne
         order = await net.submit([3 * SECOND], requirements=only(agent.node))
         await net.runs(order.id)
         left = await fallow("agent", "leave", "--home", str(agent.home), "--json")
-        assert (left.code, json.loads(left.out)) == (0, {"records_waiting": 0})
+        assert (left.code, json.loads(left.out)) == (0, {"records_waiting": 0, "lent": {}})
         assert agent.process.wait(BOUND) == 0
         leases = await net.buyer.leases(order.id)
         assert [(lease.reason, lease.caused_by, lease.owed_microusd) for lease in leases] == [

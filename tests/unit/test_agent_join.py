@@ -199,7 +199,7 @@ async def test_no_images_stay_where_a_machine_has_left(site: FakeSite, home: Hom
     await carry_out(site.client, home, plan, "s", clock=FakeClock(), score=lambda: 1)
     podman = find_podman(home.cache / "compute", find_runtimes()[0], groups=False)
     podman.prepare()
-    assert await leave(home.path, erase=False) == 0
+    assert await leave(home.path, erase=False) == (0, {})
     assert not podman.store.exists()
     assert home.key.exists()
     assert not home.joined

@@ -238,3 +238,10 @@ async def test_what_is_lent_is_changed_whether_the_agent_runs_or_not(
         await agent.resume()
     assert home.state().settings.lends == {}
     assert home.state().network.net == NET
+
+
+async def test_who_leaves_hears_where_something_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "load_verticals", lambda: {"keeper": Keeping()})
+    home = World(tmp_path).home
+    await bootstrap.lend(home.path, "keeper=good", agree=lambda _: True)
+    assert (await bootstrap.leave(home.path, erase=False)).lent == {"keeper": "good"}

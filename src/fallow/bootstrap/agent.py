@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fallow.adapters.clock import SystemClock
@@ -137,12 +138,20 @@ async def lend(home_path: Path, text: str, *, agree: Callable[[str], bool]) -> b
     return True
 
 
-async def leave(home_path: Path, *, erase: bool) -> int:
+class Left(NamedTuple):
+    """What a machine that has left still has: batches of records and finished leases, and what it lent, by vertical."""
+
+    records_waiting: int
+    lent: Mapping[str, str]
+
+
+async def leave(home_path: Path, *, erase: bool) -> Left:
     """Stop the agent if it runs, and leave its network; with `erase` the folder and the key are gone afterwards.
 
     What engines keep for it, such as images, is removed in any case: it lies outside of the folder, too.
 
-    Returns how many batches of records and finished leases the network has not got; with `erase` that is always 0.
+    With `erase` nothing is left. Without it that are records that the network has not got, and what is kept where the
+    owner lent it: of use if the machine comes back to this network.
 
     Raises:
         NotFound: the machine has not joined a network.
@@ -177,7 +186,7 @@ async def leave(home_path: Path, *, erase: bool) -> int:
             await worker.erase(for_good=erase)
         if erase:
             home.erase()
-    return waiting
+    return Left(waiting, {} if erase else state.settings.lends)
 
 
 async def _serve(

@@ -184,9 +184,13 @@ def leave(
     """Stop the agent and leave its network."""
     from fallow.bootstrap import agent  # noqa: PLC0415 - heavy, and not needed for the help
 
-    waiting = asyncio.run(agent.leave(home.expanduser(), erase=erase))
+    left = asyncio.run(agent.leave(home.expanduser(), erase=erase))
+    waiting = left.records_waiting
     kept = f" {waiting} batches of records could not be handed in; they stay in {home}." if waiting else ""
-    _show({"records_waiting": waiting}, f"Left.{kept}", json=json)
+    lent = "".join(
+        f"\nWhat {name} keeps in {what} stays; delete it if you do not come back." for name, what in left.lent.items()
+    )
+    _show({"records_waiting": waiting, "lent": dict(left.lent)}, f"Left.{kept}{lent}", json=json)
 
 
 def _ask(home: Path, command: Any) -> Any:  # noqa: ANN401 - one of control.Command, and what it answers
