@@ -259,6 +259,10 @@ async def test_nodes_that_are_away_are_not_named_unless_there_are_too_few(world:
     await world.tell()
     (segment,) = await world.read(0, 1)
     assert sorted(place.number for place in segment.places) == [3, 4, 5, 6, 7]
+    world.machines[plan.places[3].node].trouble = "Its owner has paused it."
+    await world.tell()
+    (segment,) = await world.read(0, 1)
+    assert sorted(place.number for place in segment.places) == [4, 5, 6, 7]
     world.clock.advance(30_000)
     (segment,) = await world.read(0, 1)
     assert len(segment.places) == 8

@@ -74,6 +74,11 @@ def spare_of(profile: Profile) -> int:
     return max(SPARE_MIN, -(-profile.pieces // SPARE_FRACTION))
 
 
+def read_spare_of(profile: Profile) -> int:
+    """How many pieces more than needed are named for a read: a quarter of the parity, and one."""
+    return -(-(profile.pieces - profile.needed) // 4) + 1
+
+
 def place(
     candidates: Sequence[CandidateT], profile: str, countries: Collection[str], payload: int, uniform: Uniform
 ) -> Placed[CandidateT]:

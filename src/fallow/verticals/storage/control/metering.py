@@ -11,7 +11,7 @@ from fallow.ports.database import Database, Row, Transaction
 from fallow.verticals.storage.core.tariff import DAY_MS, HOUR_MS
 
 CHANGES_AT_ONCE: Final = 500
-SERIALS_AT_ONCE: Final = 10_000
+SERIALS_AT_ONCE: Final = 100_000
 
 
 class DayUse(NamedTuple):

@@ -99,9 +99,9 @@ class Nodes:
         now = self._clock.now_ms()
         return [one for one in self._by_alias.values() if self._seems_there(one, now)]
 
-    def is_online(self, lender: Lender) -> bool:
-        """Whether it was heard within the last seconds."""
-        return self._seems_there(lender, self._clock.now_ms())
+    def is_well(self, lender: Lender) -> bool:
+        """Whether it was heard within the last seconds, and has no trouble."""
+        return self._seems_there(lender, self._clock.now_ms()) and not lender.trouble
 
     async def of(self, tx: Transaction, aliases: Sequence[int]) -> dict[int, Lender]:
         """Nodes by their aliases."""

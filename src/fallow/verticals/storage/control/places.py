@@ -16,7 +16,7 @@ from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.bills import Bills
 from fallow.verticals.storage.control.buckets_port import Buckets
-from fallow.verticals.storage.control.choosing import draw, enough_of, no_more, place
+from fallow.verticals.storage.control.choosing import draw, enough_of, no_more, place, read_spare_of
 from fallow.verticals.storage.control.following import Follower
 from fallow.verticals.storage.control.garbage import Garbage
 from fallow.verticals.storage.control.limits import Payer, Secrets, Signed, Signer
@@ -230,19 +230,19 @@ class Places:
         return [_read(one, places[one.segment.id]) for one in found]
 
     def _readable(self, segment: SegmentRow, lenders: Mapping[int, Lender]) -> list[int]:
-        """Numbers of pieces to read: those of payload, and some parity, on nodes that seem to be there.
+        """Numbers of pieces to read: those of payload, and some parity, on nodes that are there and without trouble.
 
-        Where these are too few, the others are named too: a node may just have come back.
+        Where these are too few, the others are named behind them: a node may just have come back.
         """
         profile = PROFILES[segment.profile]
         known = [number for number, alias in enumerate(segment.nodes) if alias in lenders]
-        there = [number for number in known if self.nodes.is_online(lenders[segment.nodes[number]])]
-        payload = [number for number in there if number < profile.needed]
-        parity = [number for number in there if number >= profile.needed]
+        good = [number for number in known if self.nodes.is_well(lenders[segment.nodes[number]])]
+        payload = [number for number in good if number < profile.needed]
+        parity = [number for number in good if number >= profile.needed]
         parity.sort(key=lambda _: self._uniform())
-        numbers = (payload + parity)[: profile.needed + -(-(profile.pieces - profile.needed) // 4) + 1]
-        if len(there) < profile.needed:
-            numbers += [number for number in known if number not in there]
+        numbers = (payload + parity)[: profile.needed + read_spare_of(profile)]
+        if len(good) < profile.needed:
+            numbers += [number for number in known if number not in good]
         return numbers
 
     async def _put_places(
