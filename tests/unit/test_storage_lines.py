@@ -142,7 +142,7 @@ async def test_more_streams_than_a_session_carries_go_over_several_which_end_whe
         lines = Lines(NET, world.net.dial, direct, clock, random_bytes=os.urandom, group=group)
         async with background(lines.run()):
             place = world.control.place(world.control.nodes[0].id)
-            streams = [await lines.open(place, b"") for _ in range(2 * SESSION_STREAMS)]
+            streams = await asyncio.gather(*(lines.open(place, b"") for _ in range(2 * SESSION_STREAMS)))
             assert lines.sessions == 2
             for stream in streams:
                 stream.reset(nobody)

@@ -43,8 +43,14 @@ class _Held:
     def __init__(self, session: Callable[[Callable[[], bytes]], DialledSession], group: asyncio.TaskGroup) -> None:
         self.ticket = b""
         self.used_ms = 0
+        self.waiting = 0
         self.session = session(lambda: self.ticket)
         self.holding = group.create_task(self.session.hold())
+
+    @property
+    def load(self) -> int:
+        """Streams that it carries, and those that wait for its link."""
+        return self.session.streams + self.waiting
 
 
 class Lines:
@@ -96,25 +102,23 @@ class Lines:
             held = self._nodes.get(place.node) or self._dial_node(place.node, place.direct)
             held.ticket = place.ticket
             try:
-                await self._linked(held, DIRECT_S)
-                return held.session.open(opening)
+                return await self._open(held, opening, DIRECT_S)
             except FallowError as error:
                 _log.info("node %s is reached through the relay: %s", place.node.hex(), error)
                 if not held.session.linked.is_set():
                     self._avoid(place.node)
         held = self._relay_with_room()
-        await self._linked(held, LINK_S)
-        return held.session.open(opening)
+        return await self._open(held, opening, LINK_S)
 
     def _relay_with_room(self) -> _Held:
         """The fullest session with the relay that still has room, so that others can end."""
-        open_ = [held for held in self._relays if held.session.streams < SESSION_STREAMS]
+        open_ = [held for held in self._relays if held.load < SESSION_STREAMS]
         if not open_ and len(self._relays) < RELAY_SESSIONS_MAX:
             open_ = [self._begin(self._relay)]
             self._relays += open_
         if not open_:
             raise Unavailable("storage.busy", "This client has as many streams open as it may.", "Try again.")
-        return max(open_, key=lambda held: held.session.streams)
+        return max(open_, key=lambda held: held.load)
 
     def _dial_node(self, node: bytes, address: DirectAddress) -> _Held:
         held = self._nodes[node] = self._begin(lambda: self._direct(address, node), peer=node)
@@ -136,6 +140,14 @@ class Lines:
 
         return _Held(session, self._group)
 
+    async def _open(self, held: _Held, opening: bytes, seconds: float) -> Stream:
+        held.waiting += 1
+        try:
+            await self._linked(held, seconds)
+        finally:
+            held.waiting -= 1
+        return held.session.open(opening)
+
     async def _linked(self, held: _Held, seconds: float) -> None:
         held.used_ms = self._clock.monotonic_ms()
         if held.session.linked.is_set():
@@ -156,7 +168,7 @@ class Lines:
             held.holding.cancel()
 
     def _stays(self, held: _Held, now_ms: int) -> bool:
-        if held.session.streams:
+        if held.load:
             held.used_ms = now_ms
         if now_ms - held.used_ms < IDLE_MS:
             return True
