@@ -164,11 +164,13 @@ class SegmentReading:
                 stripe += 1
 
     def close(self) -> None:
-        """Take nothing further."""
+        """Take nothing further. Those who have sent all may still see their last order."""
         self._tick.cancel()
-        for task in (self._refreshing, *(fetch.task for fetch in self._fetches)):
-            if task is not None:
-                task.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        for fetch in self._fetches:
+            if not fetch.over:
+                self._drop(fetch)
 
     def _of(self, stripe: int) -> range:
         """The wanted blocks of a stripe."""

@@ -1,0 +1,64 @@
+"""A call whose answer was lost is asked again, unless it would then be done twice."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+import pytest
+
+from fallow.domain.errors import Unavailable
+from fallow.ports.bus import Bus
+from fallow.verticals.storage.client.asking import TRIES, BusAsker
+from fallow.verticals.storage.core.calls import Call, DeleteObjects, Deletion, GetBucket, MakeBucket
+from tests.instant_chain import SwiftClock
+
+BUCKET = {"name": "bucket", "account": "a", "made_ms": 1, "profile": "lab"}
+
+
+class Lossy:
+    """A bus that loses the first requests with an error of this code."""
+
+    def __init__(self, lost: int, code: str) -> None:
+        self.asked: list[str] = []
+        self._lost = lost
+        self._code = code
+
+    async def request(self, subject: str, _: bytes, *, timeout_s: float) -> bytes:
+        """See the port."""
+        assert timeout_s > 0
+        self.asked.append(subject)
+        if len(self.asked) <= self._lost:
+            raise Unavailable(self._code, "It was lost.")
+        return msgspec.msgpack.encode({"ok": BUCKET})
+
+
+GET = GetBucket(account="a", bucket="bucket")
+MAKE = MakeBucket(account="a", bucket="bucket")
+DELETE = DeleteObjects(account="a", bucket="bucket", deletions=[Deletion(object=b"k")])
+
+
+async def asked(call: Call[object], lost: int, code: str) -> int:
+    """How often it was asked, until it was answered."""
+    bus = Lossy(lost, code)
+    await BusAsker(cast("Bus", bus), SwiftClock()).ask(call)
+    assert set(bus.asked) == {f"vertical.storage.{call.name}"}
+    return len(bus.asked)
+
+
+async def test_what_nobody_got_is_asked_again() -> None:
+    assert await asked(cast("Call[object]", MAKE), 2, "bus.no_responders") == 3
+
+
+async def test_what_may_have_been_done_is_asked_again_where_that_changes_nothing() -> None:
+    assert await asked(cast("Call[object]", GET), 2, "bus.timeout") == 3
+    for call in (MAKE, DELETE):
+        with pytest.raises(Unavailable):
+            await asked(cast("Call[object]", call), 1, "bus.timeout")
+
+
+async def test_it_is_not_asked_for_ever_nor_where_it_was_refused() -> None:
+    with pytest.raises(Unavailable):
+        await asked(cast("Call[object]", GET), TRIES, "bus.timeout")
+    with pytest.raises(Unavailable):
+        await asked(cast("Call[object]", GET), 1, "storage.too_few_nodes")
