@@ -320,3 +320,25 @@ async def test_a_buyers_request_that_a_bug_ends_changes_nothing(world: World) ->
             calls.SubscriptionRef(account=address_text(BUYER), id=name)
         )
     assert (await world.show()).state == "active"
+
+
+async def test_a_database_that_fails_ends_no_subscription(memory_world: World) -> None:
+    """Its disk may be full for a moment."""
+
+    class DiskFull(Exception):
+        """What a database says that no rule foresees."""
+
+    class Failing(MemoryLedger):
+        async def post(self, tx: Transaction, transfers: Sequence[Transfer], now_ms: int) -> list[Result]:
+            raise DiskFull(tx, transfers, now_ms)
+
+    await memory_world.pay_in(2 * LIMIT)
+    await memory_world.report(await memory_world.open(), 100)
+    memory_world.clock.advance(WINDOW_MS)
+    failing = Failing()
+    failing.accounts = cast("MemoryLedger", memory_world.ledger).accounts
+    with pytest.raises(DiskFull):
+        await memory_world.served_by(failing).roll_one()
+    assert (await memory_world.show()).state == "active"
+    assert await memory_world.service.roll_one()
+    assert (await memory_world.show()).window == 1

@@ -34,13 +34,16 @@ from fallow.ports.mishaps import MISHAPS, steadily
 from fallow.ports.rpc import serve
 from fallow.ports.subscription_store import SourceKey, SubscriptionStore
 from fallow.ports.tasks import background
-from fallow.services.settle.posting import Available, Posting
+from fallow.services.settle.posting import Available, Misposted, Posting
 from fallow.services.settle.settled import settled
 from fallow.services.settle.wallets import spendable
 
 QUEUE = "settle"
 LOOK_S = 1.0
 RESUMED_AT_ONCE_MAX = 100
+BUGS = (Misposted, ValueError, LookupError, TypeError, ArithmeticError)
+"""That a subscription does not add up, and will not at the next try. A database that fails says nothing of it."""
+
 _REFUSALS: dict[str, tuple[type[FallowError], str]] = {
     "subscription.limit_reached": (InsufficientFunds, "The window's limit is used up; it begins anew with the next."),
     "subscription.suspended": (InsufficientFunds, "The account cannot pay for the next window."),
@@ -230,9 +233,7 @@ class Subscriptions:
         at_work: list[Subscription] = []
         try:
             yield at_work
-        except Unavailable:
-            raise
-        except Exception as error:
+        except BUGS as error:
             if not at_work:
                 raise
             MISHAPS.note(f"settle.subscription {at_work[0].key.hex()}", error)
@@ -248,9 +249,7 @@ class Subscriptions:
                     after, effects = subscriptions.closed(before, now, NETWORK_FAILED)
                     await self._store.save(tx, after)
                     await self._follow(tx, before, effects, now)
-        except Unavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug in what is to be done after a bug
+        except BUGS as error:
             MISHAPS.note(f"settle.subscription {key.hex()}", error)
             async with self._database.transaction() as tx:
                 left = await self._store.lock(tx, key)
