@@ -8,11 +8,28 @@ from typing import Any, Final
 
 import pytest
 
-from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotAllowed, NotFound, TooMuch
+from fallow.adapters.memory.bus import MemoryHub
+from fallow.domain.errors import (
+    Conflict,
+    FallowError,
+    InsufficientFunds,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    TooMuch,
+    Unavailable,
+)
+from fallow.ports import rpc
 from fallow.verticals.storage.control import ids
+from fallow.verticals.storage.control.operations import Operations
+from fallow.verticals.storage.control.service import Control
 from fallow.verticals.storage.core.calls import (
+    CALLS,
+    SUBJECT,
     AbortUpload,
     BeginUpload,
+    Bucket,
+    Call,
     CompleteUpload,
     Deleted,
     Deletion,
@@ -31,6 +48,7 @@ from fallow.verticals.storage.core.calls import (
     SetObject,
     Version,
 )
+from tests.faulty_database import Fault, FaultyDatabase
 from tests.storage_objects import (
     ACCOUNT,
     NOW_MS,
@@ -568,6 +586,43 @@ async def test_requests_are_counted_by_bucket_day_and_kind(world: ObjectsWorld) 
     counted = {(found.kind, found.requests) for found in await world.operations.of(ACCOUNT, day, day)}
     assert counted == {("put", 1), ("get", 2), ("list", 1)}
     assert await world.operations.of(OTHER, day, day) == []
+
+
+async def test_all_calls_are_answered_over_the_bus(world: ObjectsWorld) -> None:
+    async def other(call: Call[Any]) -> str:
+        return call.name
+
+    others = {call: other for call in CALLS if call not in world.objects.handlers()}
+    assert {call.name for call in others} == {"segment.begin", "segment.more", "segment.end", "segment.read"}
+    hub = MemoryHub()
+    stream = world.stream()
+    put_ = PutObject(account=ACCOUNT, bucket=B, object=b"a", stream=stream, size=1, etag="e", inline=b"1")
+    async with Control(hub.connect(), world.objects, others).running():
+        bus = hub.connect()
+        made = await rpc.call(bus, f"{SUBJECT}.object.put", put_, Version)
+        assert made == await rpc.call(
+            bus, f"{SUBJECT}.object.get", GetObject(account=ACCOUNT, bucket=B, object=b"a"), Version
+        )
+        with pytest.raises(NotFound, match="no_bucket"):
+            await rpc.call(bus, f"{SUBJECT}.bucket.get", GetBucket(account=ACCOUNT, bucket="none"), Bucket)
+        malformed = {"account": ACCOUNT, "bucket": "a/b"}
+        with pytest.raises(InvalidInput, match=r"rpc\.malformed"):
+            await rpc.call(bus, f"{SUBJECT}.bucket.make", malformed, Bucket)
+        read = {"account": ACCOUNT, "bucket": B, "object": b"a", "version": made.version, "start": 0, "stop": 1}
+        assert await rpc.call(bus, f"{SUBJECT}.segment.read", {**read, "client": bytes(32)}, str) == "segment.read"
+
+
+async def test_requests_are_still_counted_where_the_database_was_away(world: ObjectsWorld) -> None:
+    away = FaultyDatabase(lambda: Fault.BEGIN)
+    operations = Operations(away, world.clock)
+    operations.count(b"a" * 20, 1, "get")
+    with pytest.raises(Unavailable):
+        await operations.flush()
+    operations._database = world.database
+    await operations.flush()
+    await operations.flush()
+    day = NOW_MS // 86_400_000
+    assert await operations.of("0x" + (b"a" * 20).hex(), day, day) == [(day, 1, "get", 1)]
 
 
 async def test_text_that_postgresql_cannot_hold_is_kept_or_not_found(world: ObjectsWorld) -> None:

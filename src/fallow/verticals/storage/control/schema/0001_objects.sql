@@ -22,6 +22,9 @@ CREATE TABLE storage.setting (
 -- The latest version of each name, unless that is a delete marker. Names are sealed: their order is that of bytes.
 -- The first eight bytes of a version's id are its time (see control/ids.py). `slashes` is where lists may cut the name,
 -- `parts` msgpack, `etag` UTF-8. Without a foreign key on the bucket: it would lock the bucket's row at each write.
+--
+-- With a name of 47 bytes (sealed), a head of 150 and an MD5 an object takes 373 bytes, and 150 in its two indexes (by
+-- name 100, by stream 50): 52 GB for a hundred million, and 100 bytes more for 50 more of a name. Inline bytes come on top.
 CREATE TABLE storage.object (
     bucket_id bigint NOT NULL,
     size bigint NOT NULL,
