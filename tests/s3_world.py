@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import threading
@@ -12,9 +13,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import boto3
+import pytest
 import uvicorn
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from fallow.adapters.clock import SystemClock
 from fallow.verticals.storage.gateway.app import s3_app
@@ -77,3 +80,29 @@ def s3_world() -> Iterator[World]:
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+def refused(call: Any, /, **arguments: Any) -> tuple[int, str]:
+    """The status and code that a call is refused with."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    answer = caught.value.response
+    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
+
+
+def adding(client: Any, operation: str, headers: dict[str, str]) -> None:
+    """Let a client send further headers with an operation."""
+    client.meta.events.register(f"before-call.s3.{operation}", lambda **said: said["params"]["headers"].update(headers))
+
+
+def plainly(
+    world: World, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """Ask without a signature; the answer's status, headers (lower-case names) and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=20)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from uuid import uuid4
 
 import pytest
 
 from tests.network import Net, Running, connected, running_network
+from tests.s3_world import World, s3_world
 
 MACHINES = ("barn", "mill", "orchard")
 
@@ -28,3 +30,18 @@ async def net(shared_network: Running) -> AsyncIterator[Net]:
     async with connected(shared_network) as net:
         await net.on_market(*shared_network.agents)
         yield net
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[World]:
+    """An S3 gateway on a store in memory."""
+    with s3_world() as world:
+        yield world
+
+
+@pytest.fixture
+def bucket(s3: World) -> str:
+    """The name of a bucket of the main account's, empty."""
+    name = f"bucket-{uuid4().hex[:12]}"
+    s3.client().create_bucket(Bucket=name)
+    return name

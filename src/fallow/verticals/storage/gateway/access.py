@@ -7,6 +7,7 @@ the ACL decides; what no ACL speaks of (a bucket's settings) is its owner's, and
 from __future__ import annotations
 
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -144,7 +145,7 @@ def _context(x: Exchange, target: Target) -> dict[str, str]:
         context |= {"s3:authtype": x.caller.how, "s3:signatureversion": x.caller.version}
     context |= {f"s3:{name}": headers[name] for name in _PLAIN_HEADERS if name in headers}
     if "s3:x-amz-copy-source" in context:
-        context["s3:x-amz-copy-source"] = context["s3:x-amz-copy-source"].lstrip("/")
+        context["s3:x-amz-copy-source"] = unquote(context["s3:x-amz-copy-source"]).lstrip("/")
     asked = {"prefix": "prefix", "delimiter": "delimiter", "max-keys": "max-keys", "versionid": "versionId"}
     context |= {f"s3:{name}": request.arg(arg) for name, arg in asked.items() if request.has(arg)}
     if "x-amz-tagging" in headers:

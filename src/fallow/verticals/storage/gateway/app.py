@@ -70,6 +70,8 @@ class _Serving:
             with first_error():
                 async with background(watch.run()):
                     await self._answer()
+        except ConnectionError:
+            return
         except Unavailable:
             if watch.started:
                 raise
@@ -77,11 +79,14 @@ class _Serving:
 
     async def _answer(self) -> None:
         try:
-            await self._reply(await self._handled())
+            with first_error():
+                await self._reply(await self._handled())
         except S3Error as error:
             await self._refuse(error)
         except FallowError as error:
             await self._refuse(translated(error))
+        except ConnectionError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told, and the log
             _log.exception("Request %s failed", self._id)
             await self._refuse(S3Error("InternalError"), error)
@@ -117,7 +122,7 @@ class _Serving:
         headers = {"x-amz-request-id": self._id, "x-amz-id-2": self._id, "server": "Fallow"}
         if self._exchange is not None:
             headers |= allowed_by(self._exchange.bucket, request) or {}
-        await send_response(self._send, response, headers, request.watch, head=request.method == "HEAD", close=close)
+        await send_response(request, self._send, response, headers, close=close)
 
     async def _drained(self) -> bool:
         """Take what is left of a small body, so that its sender sees the answer; whether the connection can stay."""

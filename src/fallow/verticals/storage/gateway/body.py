@@ -77,15 +77,17 @@ class Digests:
 class Content:
     """The content of an upload: `chunks` for the store, `finish` for its end.
 
+    `wanted` names a checksum that is kept in any case. With `summed` off, checksums in headers are of something else.
+
     Raises:
         S3Error: from the start where what headers say of it makes no sense.
     """
 
-    def __init__(self, request: Request, caller: Caller, wanted: str = "") -> None:
+    def __init__(self, request: Request, caller: Caller, wanted: str = "", *, summed: bool = True) -> None:
         self._request, self._caller = request, caller
         self._decoder = ChunkedDecoder(caller.signing) if caller.chunked else None
         self._md5 = md5_of(request.header("content-md5")) if "content-md5" in request.headers else None
-        self._sent = sent_checksums(request.headers)
+        self._sent = sent_checksums(request.headers) if summed else {}
         self._trailing = [
             name.strip().lower().removeprefix(HEADER)
             for name in request.header("x-amz-trailer").split(",")
@@ -148,13 +150,15 @@ class Content:
                 yield chunk
 
 
-async def read_document(request: Request, caller: Caller, limit: int = DOCUMENT_BYTES_MAX) -> bytes:
-    """Read a body that is a document, whole, and check it like any content.
+async def read_document(
+    request: Request, caller: Caller, limit: int = DOCUMENT_BYTES_MAX, *, summed: bool = True
+) -> bytes:
+    """Read a body that is a document, whole, and check it like any content; `summed` as for that.
 
     Raises:
         S3Error: MaxMessageLengthExceeded, and those of `Content`.
     """
-    content = Content(request, caller)
+    content = Content(request, caller, summed=summed)
     if (content.length or 0) > limit:
         raise S3Error("MaxMessageLengthExceeded")
     data = bytearray()

@@ -14,7 +14,7 @@ from fallow.verticals.storage.gateway.auth.caller import Caller
 from fallow.verticals.storage.gateway.body import read_document
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.request import Request
-from fallow.verticals.storage.gateway.users import Users
+from fallow.verticals.storage.gateway.users import Owner, User, Users
 from fallow.verticals.storage.gateway.xml import parse
 
 ACL: Final = "acl"
@@ -40,6 +40,24 @@ class Ground(NamedTuple):
     region: str
 
 
+class _Once:
+    """Looks each account up once: lists name the same ones again and again."""
+
+    def __init__(self, users: Users) -> None:
+        self._users = users
+        self._owners: dict[str, Owner | None] = {}
+
+    async def user(self, access_key: str) -> User | None:
+        """See `Users`."""
+        return await self._users.user(access_key)
+
+    async def owner(self, account: str) -> Owner | None:
+        """See `Users`."""
+        if account not in self._owners:
+            self._owners[account] = await self._users.owner(account)
+        return self._owners[account]
+
+
 class Exchange:
     """A request that is being answered. `bucket` is there where the request names one that exists."""
 
@@ -47,7 +65,7 @@ class Exchange:
         self.request = request
         self.caller = caller
         self.store = ground.store
-        self.users = ground.users
+        self.users: Users = _Once(ground.users)
         self.region = ground.region
         self.now_ms = now_ms
         self._bucket: Bucket | None = None
@@ -85,13 +103,13 @@ class Exchange:
         if expected and expected != self.owner:
             raise S3Error("AccessDenied", "The bucket belongs to another account than the expected one.")
 
-    async def document(self) -> ET.Element:
-        """Read the body as a document.
+    async def document(self, *, summed: bool = True) -> ET.Element:
+        """Read the body as a document; `summed` as for `read_document`.
 
         Raises:
             S3Error: MalformedXML, and those of `read_document`.
         """
-        return parsed(await read_document(self.request, self.caller))
+        return parsed(await read_document(self.request, self.caller, summed=summed))
 
 
 def parsed(data: bytes) -> ET.Element:

@@ -33,7 +33,7 @@ def head_of(headers: Mapping[str, str]) -> Head:
         S3Error: MetadataTooLarge, InvalidArgument, InvalidStorageClass, NotImplemented.
     """
     check_storage(headers)
-    kept = {name: headers[name] for name in _KEPT if name in headers}
+    kept = {name: headers[name] for name in _KEPT if headers.get(name)}
     if "content-encoding" in kept:
         kept["content-encoding"] = _without_chunked(kept["content-encoding"])
         if not kept["content-encoding"]:

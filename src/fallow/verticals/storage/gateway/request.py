@@ -120,6 +120,17 @@ class Request:
             if data:
                 yield data
 
+    async def left(self) -> None:
+        """Wait until the client leaves.
+
+        Raises:
+            ConnectionError: it did.
+        """
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionError("The client has left.")
+
 
 def query_pairs(raw: bytes) -> list[tuple[str, str]]:
     """Split a query; "+" is a space in values.

@@ -6,7 +6,8 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Final, NamedTuple
 
-from fallow.verticals.storage.gateway.request import Send
+from fallow.ports.tasks import background
+from fallow.verticals.storage.gateway.request import Request, Send
 from fallow.verticals.storage.gateway.watch import Watch
 from fallow.verticals.storage.gateway.xml import Node, document
 
@@ -30,13 +31,17 @@ def answer(name: str, *inside: Node, headers: Mapping[str, str] | None = None) -
 
 
 async def send_response(
-    send: Send, response: Response, headers: Mapping[str, str], watch: Watch, *, head: bool, close: bool
+    request: Request, send: Send, response: Response, headers: Mapping[str, str], *, close: bool
 ) -> None:
     """Send an answer; to a HEAD without its body. Headers can hold no line's end.
 
     What the body's first bytes raise is raised before anything is sent.
+
+    Raises:
+        ExceptionGroup: of a ConnectionError: the client left while it was sent something.
     """
-    bare = head or response.status in _BARE
+    watch = request.watch
+    bare = request.method == "HEAD" or response.status in _BARE
     chunks = _chunks(response.body) if not bare else None
     first = await anext(chunks, b"") if chunks is not None else b""
     await send(
@@ -49,8 +54,10 @@ async def send_response(
     watch.started = True
     if chunks is not None and first:
         await _send_chunk(send, first, watch)
-        async for chunk in chunks:
-            await _send_chunk(send, chunk, watch)
+        if (response.length or 0) > len(first):
+            async with background(request.left()):
+                async for chunk in chunks:
+                    await _send_chunk(send, chunk, watch)
     await send({"type": "http.response.body", "body": b""})
 
 

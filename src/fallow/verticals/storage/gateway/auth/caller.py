@@ -157,10 +157,12 @@ def _harmless(names: list[str]) -> bool:
 
 
 async def _by_header_2(request: Request, users: Users, now_ms: int, authorization: str) -> Caller:
-    access_key, _, sent = authorization.removeprefix("AWS ").strip().rpartition(":")
+    access_key, colon, sent = authorization.removeprefix("AWS ").strip().rpartition(":")
+    if not colon:
+        raise S3Error("InvalidArgument", "The authorization header is malformed.")
     amz = request.header("x-amz-date")
     at_ms = read_http(amz or request.header("date"))
-    if at_ms is None:
+    if at_ms is None or at_ms < 0:
         raise S3Error("AccessDenied", "A signed request has a date.")
     if abs(at_ms - now_ms) > SKEW_MS:
         raise S3Error("RequestTimeTooSkewed")

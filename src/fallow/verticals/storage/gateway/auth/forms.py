@@ -19,7 +19,8 @@ _FREE: Final = frozenset({
     "awsaccesskeyid", "signature", "policy", "file", "x-amz-signature", "submit", "x-amz-algorithm",
     "x-amz-credential", "x-amz-date",
 })  # fmt: skip
-_IGNORED: Final = "x-ignore-"
+_IGNORED: Final = ("x-ignore-", "x-amz-checksum-")
+"""What forbids nothing, and allows nothing, either."""
 
 
 class FormPolicy(NamedTuple):

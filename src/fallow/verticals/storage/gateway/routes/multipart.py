@@ -156,7 +156,7 @@ async def list_uploads(x: Exchange) -> Response:
 async def complete_upload(x: Exchange) -> Response:
     """Make the object. Doing it again answers the same."""
     check(x, "s3:PutObject", "WRITE", on_bucket(x, key=x.key))
-    listed = _read_parts(await x.document())
+    listed = _read_parts(await x.document(summed=False))
     etag = _etag(listed)
     try:
         begun = await _begun(x)
@@ -168,6 +168,9 @@ async def complete_upload(x: Exchange) -> Response:
     only_if = await condition_of(x, x.request.headers)
     stored = await _stored(x, begun.upload)
     _check_parts(listed, stored)
+    size = x.request.header("x-amz-mp-object-size")
+    if size and size != str(sum(stored[part.number][0].size for part in listed)):
+        raise S3Error("InvalidRequest", "The parts do not have the size together that was sent.")
     head = await _whole_head(x, begun, listed, stored, etag)
     entry = await x.store.complete(
         x.owner, x.bucket.name, x.key, begun.upload, [(part.number, part.etag) for part in listed],

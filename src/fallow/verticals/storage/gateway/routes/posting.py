@@ -18,11 +18,11 @@ from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import Exchange, parsed
 from fallow.verticals.storage.gateway.heads import head_of, written_headers
 from fallow.verticals.storage.gateway.request import KEY_BYTES_MAX, Request
-from fallow.verticals.storage.gateway.respond import Response, answer
+from fallow.verticals.storage.gateway.respond import XML, Response
 from fallow.verticals.storage.gateway.tags import tags_of_document
 from fallow.verticals.storage.gateway.users import WRITE
 from fallow.verticals.storage.gateway.writes import asked_of
-from fallow.verticals.storage.gateway.xml import Node
+from fallow.verticals.storage.gateway.xml import Node, document
 
 FIELD_BYTES_MAX: Final = 64 << 10
 FIELDS_MAX: Final = 100
@@ -101,8 +101,8 @@ def _done(x: Exchange, fields: dict[str, str], headers: dict[str, str]) -> Respo
     location = f"/{x.bucket.name}/{quote(x.key)}"
     if status == "201":
         nodes = [Node("Location", location), Node("Bucket", x.bucket.name), Node("Key", x.key)]
-        said = answer("PostResponse", *nodes, Node("ETag", headers["etag"]), headers=headers)
-        return said._replace(status=201)
+        said = document("PostResponse", *nodes, Node("ETag", headers["etag"]), namespace="")
+        return Response(201, {**headers, "content-type": XML}, said)
     return Response(int(status) if status in _STATUSES else 204, {**headers, "location": location})
 
 

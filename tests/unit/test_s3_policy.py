@@ -1,0 +1,140 @@
+"""Bucket policies: read strictly, and evaluated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.policy import Asked, Verdict, like, read_policy, resource_of
+
+
+def statement(**changed: Any) -> dict[str, Any]:
+    said = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::bucket/*"}
+    return {name: value for name, value in {**said, **changed}.items() if value is not None}
+
+
+def written(*statements: Mapping[str, Any]) -> bytes:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)}).encode()
+
+
+def judged(*statements: Mapping[str, Any], account: str = "alt", key: str = "key", **context: str) -> Verdict:
+    named = {name.replace("__", "-").replace("_", ":", 1): value for name, value in context.items()}
+    asked = Asked(account, "s3:GetObject", resource_of("bucket", key), named)
+    return read_policy(written(*statements), "bucket").judge(asked)
+
+
+def test_everybody_is_anybody_signed_or_not() -> None:
+    assert judged(statement()) == "allow"
+    assert judged(statement(), account="") == "allow"
+
+
+def test_what_denies_wins() -> None:
+    assert judged(statement(), statement(Effect="Deny")) == "deny"
+
+
+def test_what_a_policy_does_not_speak_of_is_left_to_others() -> None:
+    assert judged(statement(Action="s3:PutObject")) == "silent"
+    assert judged(statement(Resource="arn:aws:s3:::bucket")) == "silent"
+
+
+@pytest.mark.parametrize(
+    "principal",
+    [
+        {"AWS": "alt"},
+        {"AWS": ["x", "arn:aws:iam::alt:root"]},
+        {"AWS": "arn:aws:iam:::user/alt"},
+        {"CanonicalUser": "alt"},
+    ],
+)
+def test_an_account_is_named_in_several_ways(principal: dict[str, Any]) -> None:
+    assert judged(statement(Principal=principal)) == "allow"
+    assert judged(statement(Principal=principal), account="main") == "silent"
+    assert judged(statement(Principal=principal), account="") == "silent"
+
+
+def test_not_turns_principals_actions_and_resources_round() -> None:
+    assert judged(statement(Principal=None, NotPrincipal={"AWS": "alt"})) == "silent"
+    assert judged(statement(Action=None, NotAction="s3:PutObject")) == "allow"
+    assert judged(statement(Resource=None, NotResource="arn:aws:s3:::bucket/key")) == "silent"
+
+
+@pytest.mark.parametrize(
+    ("condition", "context", "verdict"),
+    [
+        ({"StringEquals": {"s3:ExistingObjectTag/a": "b"}}, {"s3_existingobjecttag/a": "b"}, "allow"),
+        ({"StringEquals": {"s3:ExistingObjectTag/a": "b"}}, {}, "silent"),
+        ({"StringNotEquals": {"s3:x-amz-acl": ["a", "b"]}}, {"s3_x__amz__acl": "b"}, "silent"),
+        ({"StringNotEquals": {"s3:x-amz-acl": ["a", "b"]}}, {"s3_x__amz__acl": "c"}, "allow"),
+        ({"StringLike": {"aws:Referer": "http://x.org/*"}}, {"aws_referer": "http://x.org/y"}, "allow"),
+        ({"StringLikeIfExists": {"aws:Referer": "http://x.org/*"}}, {}, "allow"),
+        ({"StringLikeIfExists": {"aws:Referer": "http://x.org/*"}}, {"aws_referer": "http://y.org"}, "silent"),
+        ({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}, {"aws_sourceip": "10.1.2.3"}, "allow"),
+        ({"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}}, {"aws_sourceip": "10.1.2.3"}, "silent"),
+        ({"Null": {"s3:x-amz-acl": "true"}}, {}, "allow"),
+        ({"Null": {"s3:x-amz-acl": "false"}}, {}, "silent"),
+        ({"Bool": {"aws:SecureTransport": True}}, {"aws_securetransport": "true"}, "allow"),
+        ({"NumericLessThan": {"s3:max-keys": 10}}, {"s3_max__keys": "9"}, "allow"),
+        ({"NumericLessThan": {"s3:max-keys": 10}}, {"s3_max__keys": "many"}, "silent"),
+        ({"DateLessThan": {"aws:CurrentTime": "2030-01-01"}}, {"aws_currenttime": "2029-01-01T00:00:00Z"}, "allow"),
+    ],
+)  # fmt: skip
+def test_conditions_hold_or_do_not(condition: dict[str, Any], context: dict[str, str], verdict: Verdict) -> None:
+    assert judged(statement(Condition=condition), **context) == verdict
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        statement(Effect="Maybe"),
+        statement(Principal=None),
+        statement(Principal={"Service": "x"}),
+        statement(Action="ec2:Run"),
+        statement(Action=[]),
+        statement(Resource="arn:aws:s3:::other/*"),
+        statement(Condition={"StringSounds": {"a": "b"}}),
+        statement(Condition={"IpAddress": {"aws:SourceIp": "nowhere"}}),
+        statement(Condition={"StringEquals": {"a": []}}),
+        statement(More="x"),
+    ],
+)
+def test_what_is_malformed_is_refused(said: dict[str, Any]) -> None:
+    with pytest.raises(S3Error) as caught:
+        read_policy(written(said), "bucket")
+    assert caught.value.code == "MalformedPolicy"
+
+
+@pytest.mark.parametrize("data", [b"", b"[", b"[]", b"{}", b'{"Statement": []}', b"[" * 20_000])
+def test_what_is_no_policy_is_refused(data: bytes) -> None:
+    with pytest.raises(S3Error):
+        read_policy(data, "bucket")
+
+
+def test_a_policy_is_public_where_nothing_narrows_it() -> None:
+    narrow = {"IpAddress": {"aws:SourceIp": "10.0.0.0/32"}}
+    assert read_policy(written(statement()), "bucket").public()
+    assert not read_policy(written(statement(Condition=narrow)), "bucket").public()
+    assert not read_policy(written(statement(Principal={"AWS": "alt"})), "bucket").public()
+    assert not read_policy(written(statement(Effect="Deny")), "bucket").public()
+
+
+def plainly_like(text: str, pattern: str) -> bool:
+    if not pattern:
+        return not text
+    if pattern[0] == "*":
+        return any(plainly_like(text[at:], pattern[1:]) for at in range(len(text) + 1))
+    return bool(text) and pattern[0] in {"?", text[0]} and plainly_like(text[1:], pattern[1:])
+
+
+@given(st.text("ab", max_size=8), st.text("ab*?", max_size=6))
+def test_patterns_mean_what_they_plainly_say(text: str, pattern: str) -> None:
+    assert like(text, pattern) == plainly_like(text, pattern)
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    assert not like("a" * 2000 + "b", "*a" * 500 + "*c")
