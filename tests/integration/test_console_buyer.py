@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import hashlib
 import subprocess
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 import pytest
-from playwright.async_api import Download, Page, expect
+from playwright.async_api import Download, FilePayload, Page, expect
 
 from fallow.bootstrap.http_server import serving
 from fallow.domain.errors import NotAllowed
@@ -103,8 +106,13 @@ async def read(download: Download) -> str:
 async def sign_in(page: Page, key: str) -> None:
     """Sign in as a person does."""
     await page.get_by_role("link", name="Sign in").click()
+    await enter(page, key)
+
+
+async def enter(page: Page, key: str) -> None:
+    """Show a key where it is asked for."""
     await page.get_by_label("API key").fill(key)
-    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("main").get_by_role("button", name="Sign in").click()
 
 
 async def sign_out(page: Page) -> None:
@@ -120,8 +128,7 @@ async def test_who_signs_in_sees_his_jobs_and_who_signs_out_does_not(signed: Sig
         await page.get_by_label("API key").fill("fk_wrong")
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.get_by_role("alert")).to_contain_text("auth.key")
-        await page.get_by_label("API key").fill(BUYER_KEY)
-        await page.get_by_role("button", name="Sign in").click()
+        await enter(page, BUYER_KEY)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
         await page.reload()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
@@ -150,6 +157,79 @@ async def test_what_a_job_left_is_shown_and_never_run(signed: Signed) -> None:
             await page.locator("details", has_text="page.html").get_by_role("link", name="Download").click()
         assert (await download.value).suggested_filename == "page.html"
         assert await read(await download.value) == HOSTILE
+
+
+@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example/", "/\\evil.example/", "javascript:alert(1)"])
+async def test_signing_in_leads_to_no_other_host(signed: Signed, to: str) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto(f"/sign-in?to={quote(to)}")
+        await enter(page, BUYER_KEY)
+        await expect(page.locator(".menu")).to_be_visible()
+        assert page.url.startswith(signed.url)
+
+
+async def test_whose_session_ends_is_asked_to_sign_in_again_and_goes_on_where_he_was(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/account")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_role("heading", name="API keys")).to_be_visible()
+        signed.network.sessions.clear()
+        signed.network.clock.advance(3000)
+        await page.get_by_role("button", name="Make a key").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to lab-1")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_role("heading", name="API keys")).to_be_visible()
+
+
+async def test_a_program_is_run_once_for_each_of_several_files(signed: Signed) -> None:
+    files = [FilePayload(name=f"{n}.txt", mimeType="text/plain", buffer=str(n).encode()) for n in range(3)]
+    program = FilePayload(name="p.wasm", mimeType="application/wasm", buffer=b"program")
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/jobs/new")
+        await enter(page, BUYER_KEY)
+        await page.get_by_label("WebAssembly").check()
+        await page.get_by_label("Program (.wasm)").set_input_files([program])
+        await page.get_by_label("Input files").set_input_files(files)
+        await page.get_by_label("Run once for each of the 3 files").check()
+        await page.get_by_label("Arguments").fill("--deep\na b")
+        await page.get_by_label("Least trust level").select_option("proven")
+        await page.get_by_label("Results of each").fill("2")
+        await page.get_by_label("Spend at most").fill("1.5")
+        await page.get_by_role("button", name="Ask for a price").click()
+        await expect(page.get_by_text("1 of 2 can take it now")).to_be_visible()
+        await page.get_by_role("button", name="Run it").click()
+        await expect(page.get_by_role("button", name="Item 3")).to_be_visible()
+        await picture(page, "map")
+        (order,) = (order for _, order in signed.network.orders.values() if order.id != JOB)
+    assert order.items == [hashlib.sha256(str(n).encode()).hexdigest() for n in range(3)]
+    assert order.work["program"] == hashlib.sha256(b"program").hexdigest()
+    assert (order.work["args"], order.replicas, order.budget_microusd) == (["--deep", "a b"], 2, 1_500_000)
+    assert order.requirements.trust_min == "proven"
+
+
+async def test_a_script_that_needs_packages_is_sent_to_the_command_that_bundles_them(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/jobs/new")
+        await enter(page, BUYER_KEY)
+        needy = '# /// script\n# dependencies = [\n#   "numpy",\n# ]\n# ///\nimport numpy\n'
+        await page.get_by_label("Script", exact=True).fill(needy)
+        await expect(page.get_by_text("fallow run script.py")).to_be_visible()
+        await expect(page.get_by_role("button", name="Ask for a price")).to_be_disabled()
+        await page.get_by_label("Script", exact=True).fill("print(1)")
+        await expect(page.get_by_role("button", name="Ask for a price")).to_be_enabled()
+
+
+async def test_no_cell_of_a_table_is_a_formula_in_a_spreadsheet(signed: Signed) -> None:
+    job = signed.network.jobs[JOB]
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    signed.network.jobs[JOB] = msgspec.structs.replace(job, label='=HYPERLINK("x","y")', created_at=now_ms)
+    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+        await page.goto("/bills")
+        await enter(page, BUYER_KEY)
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Jobs as CSV").click()
+        (_, row) = csv.reader((await read(await download.value)).splitlines())
+    assert (row[1], row[2]) == (JOB, '\'=HYPERLINK("x","y")')
 
 
 async def test_a_buyer_runs_a_job_from_the_browser_and_sees_what_came_of_it(net: Net) -> None:
@@ -197,8 +277,7 @@ async def test_a_buyer_runs_a_job_from_the_browser_and_sees_what_came_of_it(net:
 async def test_what_a_running_job_writes_is_seen_while_it_runs_and_it_can_be_ended(net: Net) -> None:
     async with browser() as running, tab(running, net.url) as page:
         await page.goto("/sign-in")
-        await page.get_by_label("API key").fill(net.first.key)
-        await page.get_by_role("button", name="Sign in").click()
+        await enter(page, net.first.key)
         await page.get_by_role("link", name="Run a job").click()
         script = "import time\nprint('begun', flush=True)\nwhile True: time.sleep(1)\n"
         await page.get_by_label("Script", exact=True).fill(script)
@@ -215,8 +294,7 @@ async def test_what_a_running_job_writes_is_seen_while_it_runs_and_it_can_be_end
 async def test_keys_are_shown_once_and_end_when_they_are_revoked(net: Net) -> None:
     async with browser() as running, tab(running, net.url) as page:
         await page.goto("/account")
-        await page.get_by_label("API key").fill(net.first.key)
-        await page.get_by_role("button", name="Sign in").click()
+        await enter(page, net.first.key)
         await page.get_by_label("Label").fill("laptop")
         await page.get_by_role("button", name="Make a key").click()
         secret = await page.get_by_text("fk_").inner_text()

@@ -81,22 +81,22 @@ async def session(gateway: Parts, request: KeyRequest) -> SessionView:
     """Who am I? A stranger, the holder of an API key, or whoever signed in."""
     key: calls.KeyInfo | None = request.scope.get("auth")
     if key is None:
-        return SessionView(net=gateway.network.net, roles=[EVERYBODY])
+        return _of_stranger(gateway)
     secret = "" if "Authorization" in request.headers else secret_of(request, gateway.network.net)
     if not secret:
         return _of_key(gateway, key)
     return _of_session(gateway, await gateway.sessions.check(secret), secret)
 
 
-@delete("/v1/session", guards=[anyone_here], status_code=204, responses=public(403), tags=["session"])
-async def sign_out(gateway: Parts, request: KeyRequest) -> Response[None]:
-    """End the session of this browser, and take its cookie back; without one nothing happens."""
+@delete("/v1/session", guards=[anyone_here], status_code=200, responses=public(403), tags=["session"])
+async def sign_out(gateway: Parts, request: KeyRequest) -> Response[SessionView]:
+    """End the session of this browser, and take its cookie back; without one nothing happens. Answers as a stranger."""
     net = gateway.network.net
     if secret := secret_of(request, net):
         check_csrf(request, secret)
         await gateway.sessions.end(secret)
     cookie = set_cookie(cookie_name(net, request.scope["scheme"]), "", 0)
-    return Response(None, status_code=204, headers={"Set-Cookie": cookie})
+    return Response(_of_stranger(gateway), headers={"Set-Cookie": cookie})
 
 
 @get("/v1/account/api-keys", guards=[buyer], responses=keyed(), tags=["account"])
@@ -122,6 +122,10 @@ async def revoke_own_key(gateway: Parts, payer: Account, key_id: KeyId) -> None:
     await gateway.ask(calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id, account=payer), Empty)
     gateway.keys.forget(key_id)
     gateway.sessions.forget(key_id)
+
+
+def _of_stranger(gateway: Gateway) -> SessionView:
+    return SessionView(net=gateway.network.net, roles=[EVERYBODY])
 
 
 def _of_key(gateway: Gateway, key: calls.KeyInfo) -> SessionView:

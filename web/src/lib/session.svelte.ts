@@ -22,8 +22,7 @@ export async function signIn(key: string): Promise<void> {
 
 /** Ends the session. Raises Failed. */
 export async function signOut(): Promise<void> {
-  await send("DELETE", "/v1/session");
-  await look();
+  take(await send<Session>("DELETE", "/v1/session"));
 }
 
 export const session = {
