@@ -8,6 +8,7 @@ import hashlib
 import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -24,7 +25,8 @@ from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcom
 from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
 from tests.capability import require
 from tests.network import Net
-from tests.unit.fake_network import BUYER, BUYER_KEY, FakeNetwork, fake_network, item_view, job_view
+from tests.unit.fake_network import BUYER, BUYER_KEY, NET, FakeNetwork, fake_network, item_view, job_view
+from tests.unit.test_http_server import own_tls
 
 pytestmark = pytest.mark.xdist_group("console")
 
@@ -157,6 +159,22 @@ async def test_what_a_job_left_is_shown_and_never_run(signed: Signed) -> None:
             await page.locator("details", has_text="page.html").get_by_role("link", name="Download").click()
         assert (await download.value).suggested_filename == "page.html"
         assert await read(await download.value) == HOSTILE
+
+
+async def test_under_tls_the_cookie_is_bound_to_its_host_and_never_goes_without(tmp_path: Path) -> None:
+    async with (
+        fake_network() as network,
+        serving(network.app, "127.0.0.1", 0, own_tls(tmp_path)) as port,
+        browser() as running,
+        tab(running, f"https://127.0.0.1:{port}", ignore_https_errors=True) as page,
+    ):
+        await page.goto("/jobs")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+        (cookie,) = await page.context.cookies()
+    flags = (cookie["httpOnly"], cookie["secure"], cookie["sameSite"], cookie["path"], cookie["domain"])
+    assert flags == (True, True, "Strict", "/", "127.0.0.1")
+    assert cookie["name"] == f"__Host-fallow-{NET}"
 
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example/", "/\\evil.example/", "javascript:alert(1)"])
