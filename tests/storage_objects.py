@@ -15,6 +15,8 @@ from fallow.domain.errors import InsufficientFunds
 from fallow.ports.database import Database, Transaction
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.operations import Operations
+from fallow.verticals.storage.control.segments import SegmentRows
+from fallow.verticals.storage.control.segments_port import Segments
 from fallow.verticals.storage.control.service import Objects
 from fallow.verticals.storage.core.calls import (
     Call,
@@ -95,12 +97,12 @@ class TwinSegments:
 class ObjectsWorld:
     """The objects, and what a client does before it asks for one to be made."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, segments: Segments) -> None:
         self.database = database
         self.clock = HandClock()
         self.operations = Operations(database, self.clock)
         self.objects = Objects(
-            Ground(database, TwinSegments(), self.clock, _may_open, self.operations.count, secrets.token_bytes)
+            Ground(database, segments, self.clock, _may_open, self.operations.count, secrets.token_bytes)
         )
         self._handlers = self.objects.handlers()
         self._streams = count(1)
@@ -148,7 +150,39 @@ async def objects_world(dsn: str) -> AsyncIterator[ObjectsWorld]:
         await migrate(database, load("storage", folder))
         async with database.transaction() as tx:
             await tx.execute(_TABLES)
-        yield ObjectsWorld(database)
+        yield ObjectsWorld(database, TwinSegments())
+
+
+class RealSegmentsWorld(ObjectsWorld):
+    """The same beside those who really keep segments: all that they need to know of them is in their table."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, SegmentRows(HandClock()))
+
+    async def stored(self, bucket: str, *payloads: int) -> bytes:
+        """Store segments under a stream of their own."""
+        stream = self.stream()
+        async with self.database.transaction() as tx:
+            row = await self.objects.bucket_of(tx, ACCOUNT, bucket)
+            await tx.copy(
+                "storage.segment",
+                ("id", "bucket", "stream", "part", "number", "payload", "key", "profile", "nodes", "made_ms", "kept"),
+                [
+                    (secrets.token_bytes(16), row.id, stream, 0, number, payload, b"", "lab", [1] * 8, NOW_MS, False)
+                    for number, payload in enumerate(payloads)
+                ],
+            )
+        return stream
+
+    async def segments(self, bucket: str = B) -> list[tuple[bytes, int, int]]:
+        """What is stored in a bucket now, and somebody counts on: stream, part, bytes."""
+        query = (
+            "SELECT stream, part, payload FROM storage.segment WHERE bucket = $1 AND kept"
+            " ORDER BY stream, part, payload"
+        )
+        async with self.database.transaction() as tx:
+            rows = await tx.fetch(query, (await self.objects.bucket_of(tx, ACCOUNT, bucket)).id)
+        return [(row["stream"], row["part"], row["payload"]) for row in rows]
 
 
 async def _may_open(account: str) -> None:

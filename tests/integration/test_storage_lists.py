@@ -14,7 +14,7 @@ from fallow.verticals.storage.control import locks
 from fallow.verticals.storage.control.listing import BEYOND
 from fallow.verticals.storage.control.listing_sql import ALL, LATEST, PAGE_BYTES_MAX, RANGE
 from fallow.verticals.storage.control.rows import COLUMNS
-from fallow.verticals.storage.core.calls import Deletion, Listed, MakeBucket
+from fallow.verticals.storage.core.calls import BeginUpload, Deletion, Listed, ListUploads, MakeBucket
 from tests.storage_objects import (
     ACCOUNT,
     B,
@@ -120,6 +120,20 @@ async def test_a_page_ends_where_it_would_be_too_large_for_the_bus(world: Object
             found += shown(page)
         assert found == wanted
         assert shown(await names(world, **more)) == wanted
+
+
+async def test_the_longest_names_are_kept_and_listed(world: ObjectsWorld) -> None:
+    await versioning(world, "enabled")
+    draw = random.Random(2)
+    wanted = sorted(draw.randbytes(2040) + end for end in (b"/1234567", b"\xff" * 8))
+    for name in wanted * 2:
+        await put(world, name)
+        await world.ask(BeginUpload(account=ACCOUNT, bucket=B, object=name, stream=world.stream()))
+    assert shown(await names(world, prefix=wanted[0][:2000])) == wanted[:1]
+    assert shown(await names(world, all_versions=True)) == [name for name in wanted for _ in range(2)]
+    assert shown(await names(world, after=wanted[0])) == wanted[1:]
+    uploads = await world.ask(ListUploads(account=ACCOUNT, bucket=B, prefix=wanted[1], after=wanted[0]))
+    assert [upload.object for upload in uploads] == [wanted[1]] * 2
 
 
 async def fill(world: ObjectsWorld) -> int:

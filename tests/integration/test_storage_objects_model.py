@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from itertools import count
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -34,7 +35,7 @@ from fallow.verticals.storage.core.calls import (
     Version,
 )
 from tests.engines import Engines, fresh_database
-from tests.storage_objects import ACCOUNT, ObjectsWorld, objects_world
+from tests.storage_objects import ACCOUNT, ObjectsWorld, RealSegmentsWorld, objects_world
 
 LOW, HIGH, PLAIN = b"\0\0", b"\xff\xff", b"ab"
 """Sealed, a slash is any number: the least and the greatest are the ones that a seek could miss."""
@@ -45,10 +46,10 @@ NAMES = st.sampled_from(
     (PLAIN, LOW, PLAIN + LOW, PLAIN + HIGH, PLAIN + LOW + PLAIN, PLAIN + LOW + HIGH, PLAIN + HIGH + HIGH, HIGH + HIGH)
 )
 PREFIXES = st.lists(st.sampled_from(UNITS), max_size=2).map(b"".join)
-SIZES = st.integers(0, 9)
+SIZES = st.integers(1, 9)
 LIMITS = st.sampled_from((1, 2, 3, 1000))
 
-MAX_EXAMPLES = 40
+MAX_EXAMPLES = 30
 _buckets = count(1)
 ReplyT = TypeVar("ReplyT")
 
@@ -351,18 +352,20 @@ def _in_order(entry: tuple[bytes, bytes]) -> tuple[bytes, int]:
     return name, -int.from_bytes(version)
 
 
-def test_objects_are_as_the_model_says(engines: Engines) -> None:
+@pytest.mark.parametrize("real", [False, True], ids=["twin", "real segments"])
+def test_objects_are_as_the_model_says(engines: Engines, real: bool) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
 
         async def start() -> ObjectsWorld:
             dsn = await stack.enter_async_context(fresh_database(engines))
-            return await stack.enter_async_context(objects_world(dsn))
+            world = await stack.enter_async_context(objects_world(dsn))
+            return RealSegmentsWorld(world.database) if real else world
 
         world = runner.run(start())
         try:
-            run_state_machine_as_test(  # it takes whatever makes one
-                lambda: Machine(world, runner.run),  # type: ignore[arg-type]
+            run_state_machine_as_test(
+                lambda: Machine(world, runner.run),  # type: ignore[arg-type]  # it takes what makes one
                 settings=settings(
                     derandomize=True,
                     database=None,

@@ -76,7 +76,7 @@ WITH RECURSIVE walk (step, name, version, folder, latest, seek) AS (
                 ORDER BY n.bucket_id, n.name, n.version DESC LIMIT 1
             )
         ) n
-        ORDER BY latest, name, version DESC LIMIT 1
+        ORDER BY name, version DESC LIMIT 1
     ) n
     WHERE w.step < $4
 )
