@@ -50,6 +50,7 @@ SIZES = st.integers(1, 9)
 LIMITS = st.sampled_from((1, 2, 3, 1000))
 
 MAX_EXAMPLES = 30
+PAGES_MAX = 1000
 _buckets = count(1)
 ReplyT = TypeVar("ReplyT")
 
@@ -327,12 +328,13 @@ class Machine(RuleBasedStateMachine):
 
     def pages(self, wanted: ListObjects) -> Iterator[Listed]:
         fields = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
-        while True:
+        for _ in range(PAGES_MAX):
             page = self.ask(ListObjects(**fields))
             yield page
             if not page.more:
                 return
             fields |= {"after": page.after, "after_version": page.after_version}
+        raise AssertionError("the pages come to no end")
 
     def refused(self, error: type[Exception], call: Call[Any]) -> None:
         try:
