@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -343,6 +345,44 @@ async def test_concurrent_puts_and_deletes_leave_one_latest_and_right_totals(wor
     assert sum(version.latest for version in listed) == 4
     objects = [version for version in listed if not version.marker]
     assert await world.objects.totals(ACCOUNT, B) == (40, sum(version.size for version in objects))
+
+
+async def test_whatever_happens_at_the_same_time_nothing_is_lost_or_left_over(world: ObjectsWorld) -> None:
+    some = [b"a", b"b/1", b"b/2"]
+
+    async def work(seed: int) -> None:
+        draw = random.Random(seed)
+        for _ in range(15):
+            name = draw.choice(some)
+            kind = draw.randrange(6)
+            if kind == 0:
+                await versioning(world, draw.choice(("enabled", "suspended")))
+            elif kind == 1:
+                await delete(world, *(Deletion(object=one) for one in draw.sample(some, 3)))
+            elif kind == 2:
+                listed = (await names(world, all_versions=True)).versions
+                wanted = [Deletion(object=one.name, version=one.version) for one in listed[::2]]
+                await (delete(world, *wanted) if wanted else asyncio.sleep(0))
+            elif kind == 3:
+                upload = await begin(world, name)
+                await asyncio.gather(*(part(world, upload, number, 10 + number) for number in (1, 2)))
+                await world.ask(completing(name, upload, (1, "e"), (2, "e")))
+            else:
+                await put_segments(world, name, draw.randrange(1, 9))
+
+    await asyncio.gather(*(work(seed) for seed in range(12)))
+    listed = (await names(world, all_versions=True)).versions
+    objects = [version for version in listed if not version.marker]
+    assert await world.objects.totals(ACCOUNT, B) == (len(objects), sum(version.size for version in objects))
+    latest = [version for version in listed if version.latest]
+    assert sorted(version.name for version in latest) == sorted({version.name for version in listed})
+    assert (await names(world)).versions == [version for version in latest if not version.marker]
+    nulls = [version.name for version in listed if version.null]
+    assert len(nulls) == len({*nulls})
+    stored = Counter[bytes]()
+    for stream, _, payload in await world.segments():
+        stored[stream] += payload
+    assert stored == {version.stream: version.size for version in objects}
 
 
 async def test_a_dropped_bucket_takes_no_object_of_a_racing_put(world: ObjectsWorld) -> None:
