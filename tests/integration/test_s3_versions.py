@@ -93,6 +93,19 @@ def test_versions_are_listed_in_pages(s3: World, kept: str) -> None:
     assert [one["VersionId"] for page in pages for one in page["Versions"]] == ids[::-1]
 
 
+def test_a_condition_on_a_version_is_on_that_one(s3: World, kept: str) -> None:
+    client = s3.client()
+    first = put(client, kept, b"first")
+    put(client, kept, b"second")
+    delete = {"Bucket": kept, "Key": "foo", "VersionId": first}
+    assert refused(client.delete_object, **delete, IfMatchSize=6) == (412, "PreconditionFailed")
+    both = {"Objects": [{"Key": "foo", "VersionId": first, "Size": 6}, {"Key": "bar"}]}
+    answer = client.delete_objects(Bucket=kept, Delete=both)
+    assert (answer["Errors"][0]["Key"], answer["Deleted"][0]["Key"]) == ("foo", "bar")
+    client.delete_object(**delete, IfMatchSize=5)
+    assert first not in versions(client, kept)[0]
+
+
 def test_many_are_deleted_by_version_and_marked(s3: World, kept: str) -> None:
     client = s3.client()
     version = put(client, kept)

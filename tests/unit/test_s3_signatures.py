@@ -99,8 +99,8 @@ CHUNKS = (
 SEED = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9"
 
 
-def decode(body: bytes, cuts: list[int], *, signed_chunks: bool) -> tuple[bytes, dict[str, str]]:
-    signing = ChunkSigning(signing_key(SECRET, SCOPE), AT, SCOPE, SEED) if signed_chunks else None
+def decode(body: bytes, cuts: list[int], *, signed_chunks: bool, seed: str = SEED) -> tuple[bytes, dict[str, str]]:
+    signing = ChunkSigning(signing_key(SECRET, SCOPE), AT, SCOPE, seed) if signed_chunks else None
     decoder = ChunkedDecoder(signing)
     edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     pieces = [body[start:stop] for start, stop in pairwise(edges)]
@@ -118,6 +118,22 @@ def test_signed_chunks_are_read_however_they_are_cut(cuts: list[int]) -> None:
 def test_trailing_headers_are_read_however_they_are_cut(cuts: list[int]) -> None:
     body = b"5\r\nhello\r\n7\r\n, world\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"
     assert decode(body, cuts, signed_chunks=False) == (b"hello, world", {"x-amz-checksum-crc32": "AAAAAA=="})
+
+
+def test_signed_trailing_headers_are_those_of_the_published_example() -> None:
+    seed = "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e"
+    body = (
+        b"10000;chunk-signature=b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2\r\n"
+        + b"a" * 65536
+        + b"\r\n400;chunk-signature=1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7\r\n"
+        + b"a" * 1024
+        + b"\r\n0;chunk-signature=2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992\r\n"
+        + b"x-amz-checksum-crc32c:sOO8/Q==\r\n"
+        + b"x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n"
+    )
+    assert decode(body, [], signed_chunks=True, seed=seed) == (b"a" * 66560, {"x-amz-checksum-crc32c": "sOO8/Q=="})
+    with pytest.raises(S3Error, match="signature"):
+        decode(body.replace(b"sOO8", b"sOO9"), [], signed_chunks=True, seed=seed)
 
 
 @pytest.mark.parametrize("at", [90, 65_700, 66_000])

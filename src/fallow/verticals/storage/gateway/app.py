@@ -75,7 +75,7 @@ class _Serving:
         except Unavailable:
             if watch.started:
                 raise
-            await self._reply(self._error(S3Error("RequestTimeout")))
+            await self._reply(self._error(S3Error("RequestTimeout")), stays=False)
 
     async def _answer(self) -> None:
         try:
@@ -116,9 +116,10 @@ class _Serving:
         body = error_document(error, self._request.path.decode("latin-1"), self._id)
         return Response(error.status, {"content-type": XML, **error.headers}, body)
 
-    async def _reply(self, response: Response) -> None:
+    async def _reply(self, response: Response, *, stays: bool = True) -> None:
+        """Answer; where the connection `stays`, what is left of the body is taken first."""
         request = self._request
-        close = not await self._drained()
+        close = not (stays and await self._drained())
         headers = {"x-amz-request-id": self._id, "x-amz-id-2": self._id, "server": "Fallow"}
         if self._exchange is not None:
             headers |= allowed_by(self._exchange.bucket, request) or {}

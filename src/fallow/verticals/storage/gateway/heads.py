@@ -99,7 +99,7 @@ def entry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
 
 
 def _without_chunked(encoding: str) -> str:
-    return ",".join(part for part in (part.strip() for part in encoding.split(",")) if part != _CHUNKED)
+    return ", ".join(part for part in (part.strip() for part in encoding.split(",")) if part != _CHUNKED)
 
 
 def _size(fields: Mapping[str, str]) -> int:

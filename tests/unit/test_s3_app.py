@@ -1,0 +1,181 @@
+"""The S3 gateway as an application: clients that are silent, slow or gone, and a store that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from fallow.domain.errors import Unavailable
+from fallow.verticals.storage.client.store import Entry
+from fallow.verticals.storage.gateway.app import s3_app
+from tests.memory_store import MemoryStore
+from tests.s3_world import MAIN, MemoryUsers
+from tests.unit.fake_network import HandClock
+
+BUCKET = "bucket"
+LARGE = bytes(3 << 20)
+
+
+class FailingStore(MemoryStore):
+    """Gives so many chunks of an object, and then fails with `error`."""
+
+    def __init__(self, clock: HandClock) -> None:
+        super().__init__(clock)
+        self.chunks = 1000
+        self.error: Exception = Unavailable("storage.too_few_nodes", "Too few nodes answer.")
+        self.given = 0
+
+    async def read(self, account: str, bucket: str, entry: Entry, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yield what there is, and fail."""
+        async for chunk in super().read(account, bucket, entry, start, stop):
+            if self.given == self.chunks:
+                raise self.error
+            self.given += 1
+            yield chunk
+
+
+class Desk:
+    """An application, and requests to it that nobody signs, in a bucket that anybody may use."""
+
+    def __init__(self) -> None:
+        self.clock = HandClock()
+        self.store = FailingStore(self.clock)
+        counter = itertools.count()
+        self.app = s3_app(
+            self.store, MemoryUsers(), self.clock, random_bytes=lambda size: bytes([next(counter)] * size)
+        )
+        self.sent: list[dict[str, Any]] = []
+
+    async def ready(self) -> None:
+        """Make the bucket, and an object foo."""
+        settings = {"policy": b'{"Statement":{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"*"}}'}
+        await self.store.make_bucket(MAIN.account, BUCKET, settings=settings)
+        pieces = iter([LARGE])
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": next(pieces), "more_body": False}
+
+        assert await self.ask("PUT", "/bucket/foo", receive, length=len(LARGE)) == 200
+
+    async def ask(
+        self, method: str, path: str, receive: Callable[[], Awaitable[dict[str, Any]]], *, length: int = 0
+    ) -> int:
+        """Send a request; the status of the answer."""
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(b"host", b"x"), (b"content-length", str(length).encode())],
+        }
+        self.sent = []
+        await self.app(scope, receive, self._send)
+        return int(self.sent[0]["status"])
+
+    @property
+    def body(self) -> bytes:
+        """What was sent as the answer's body."""
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+    async def _send(self, message: Any) -> None:
+        await asyncio.sleep(0)
+        self.sent.append(message)
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    desk = Desk()
+    await desk.ready()
+    return desk
+
+
+async def never() -> dict[str, Any]:
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("never")
+
+
+async def test_a_client_that_falls_silent_is_given_up(desk: Desk) -> None:
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(desk.ask("PUT", "/bucket/new", never, length=10))
+        while not asking.done():
+            await asyncio.sleep(0)
+            desk.clock.advance(10_000)
+    assert (asking.result(), b"RequestTimeout" in desk.body) == (400, True)
+    assert desk.clock.ms < 1_000_000 + 200_000
+
+
+async def test_a_body_that_trickles_is_given_up(desk: Desk) -> None:
+    async def receive() -> dict[str, Any]:
+        desk.clock.ms += 30_000
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    assert await desk.ask("PUT", "/bucket/new", receive, length=10_000) == 400
+    assert b"RequestTimeout" in desk.body
+
+
+async def test_a_body_that_ends_early_leaves_nothing(desk: Desk) -> None:
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"abc", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    pieces = iter(messages)
+
+    async def receive() -> dict[str, Any]:
+        return next(pieces)
+
+    assert await desk.ask("PUT", "/bucket/new", receive, length=10) == 400
+    assert await desk.ask("GET", "/bucket/new", never) == 404
+
+
+async def test_a_store_that_fails_at_once_is_said_to(desk: Desk) -> None:
+    desk.store.chunks = 0
+    assert await desk.ask("GET", "/bucket/foo", never) == 503
+    assert b"ServiceUnavailable" in desk.body
+
+
+async def test_a_store_that_fails_in_the_middle_breaks_the_answer_off(desk: Desk) -> None:
+    desk.store.chunks = 2
+    with pytest.raises(Exception, match="Too few nodes"):
+        await desk.ask("GET", "/bucket/foo", never)
+    assert 0 < len(desk.body) < len(LARGE)
+    assert not any(message.get("more_body") is False for message in desk.sent)
+
+
+async def test_a_fault_of_ours_is_logged_and_said_in_one_word(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.store.chunks, desk.store.error = 0, RuntimeError("a fault")
+    with caplog.at_level(logging.ERROR):
+        assert await desk.ask("GET", "/bucket/foo", never) == 500
+    assert b"InternalError" in desk.body
+    assert b"a fault" not in desk.body
+    assert "a fault" in caplog.text
+
+
+async def test_nothing_is_read_for_a_client_that_has_left(desk: Desk) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    assert await desk.ask("GET", "/bucket/foo", receive) == 200
+    assert desk.store.given < len(LARGE) // (256 << 10)
+
+
+async def test_too_many_headers_are_refused(desk: Desk) -> None:
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/bucket/foo",
+        "query_string": b"",
+        "headers": [(b"x-%d" % at, b"") for at in range(300)],
+    }
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await desk.app(scope, never, send)
+    assert sent[0]["status"] == 400
