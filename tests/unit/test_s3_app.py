@@ -74,9 +74,13 @@ class Desk:
             "query_string": b"",
             "headers": [(b"host", b"x"), (b"content-length", str(length).encode())],
         }
+        await self.answer(scope, receive)
+        return int(self.sent[0]["status"])
+
+    async def answer(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        """Have a request answered, in `sent`."""
         self.sent = []
         await self.app(scope, receive, self._send)
-        return int(self.sent[0]["status"])
 
     @property
     def body(self) -> bytes:

@@ -14,6 +14,7 @@ from fallow.verticals.storage.client.store import Store
 from fallow.verticals.storage.gateway.auth.caller import find_caller
 from fallow.verticals.storage.gateway.errors import S3Error, error_document, translated
 from fallow.verticals.storage.gateway.exchange import Exchange, Ground
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.request import Receive, Request, Scope, Send
 from fallow.verticals.storage.gateway.respond import XML, Response, send_response
 from fallow.verticals.storage.gateway.routes.browsers import allowed_by
@@ -130,7 +131,7 @@ class _Serving:
         request = self._request
         if request.ended or request.method in {"GET", "HEAD"}:
             return True
-        if request.expects or int(request.header("content-length", "0") or 0) > DRAIN_BYTES_MAX:
+        if request.expects or (whole(request.header("content-length")) or 0) > DRAIN_BYTES_MAX:
             return False
         size = 0
         try:

@@ -21,6 +21,7 @@ from fallow.verticals.storage.gateway.checksums import (
     written,
 )
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.request import Request
 
 DOCUMENT_BYTES_MAX: Final = 1 << 20
@@ -178,10 +179,9 @@ def _length(request: Request, caller: Caller) -> int | None:
     """
     length = request.length
     if caller.chunked:
-        decoded = request.header("x-amz-decoded-content-length")
-        if not decoded.isdigit():
+        length = whole(request.header("x-amz-decoded-content-length"))
+        if length is None:
             raise S3Error("MissingContentLength")
-        length = int(decoded)
     if length is not None and length > UPLOAD_BYTES_MAX:
         raise S3Error("EntityTooLarge")
     return length

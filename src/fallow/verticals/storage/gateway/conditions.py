@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 from fallow.verticals.storage.client.store import Entry
 from fallow.verticals.storage.core.calls import If
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.times import read_http
 
-_RANGE: Final = re.compile(r"^bytes=(\d*)-(\d*)\Z")
-_COPY_RANGE: Final = re.compile(r"^bytes=(\d+)-(\d+)\Z")
+_RANGE: Final = re.compile(r"^bytes=([0-9]{0,15})-([0-9]{0,15})\Z")
+_COPY_RANGE: Final = re.compile(r"^bytes=([0-9]{1,15})-([0-9]{1,15})\Z")
 _MS: Final = 1000
-_DIGITS_MAX: Final = 18
 
 
 class Span(NamedTuple):
@@ -74,10 +74,10 @@ def condition(etag: str, time: str, size: str) -> If:
     Raises:
         S3Error: InvalidArgument.
     """
-    modified_ms = read_http(time) if time else None
-    if (time and modified_ms is None) or (size and not size.isdigit()):
+    modified_ms, bytes_all = read_http(time) if time else None, whole(size)
+    if (time and modified_ms is None) or (size and bytes_all is None):
         raise S3Error("InvalidArgument", "A condition is malformed.")
-    return If(etag=bare(etag), modified_ms=modified_ms, size=int(size) if size else None)
+    return If(etag=bare(etag), modified_ms=modified_ms, size=bytes_all)
 
 
 def fits(entry: Entry, only_if: If) -> bool:
@@ -101,7 +101,7 @@ def read_range(header: str, size: int) -> Span | None:
         S3Error: InvalidRange.
     """
     found = _RANGE.match(header.replace(" ", ""))
-    if found is None or len(header) > 2 * _DIGITS_MAX or not (found[1] or found[2]):
+    if found is None or not (found[1] or found[2]):
         return None
     if not found[1]:
         last = min(int(found[2]), size)
@@ -122,7 +122,7 @@ def read_copy_range(header: str, size: int) -> Span:
         S3Error: InvalidArgument, InvalidRange.
     """
     found = _COPY_RANGE.match(header)
-    if found is None or len(header) > 2 * _DIGITS_MAX or int(found[2]) < int(found[1]):
+    if found is None or int(found[2]) < int(found[1]):
         raise S3Error("InvalidArgument", "The range of a copy's source is bytes=first-last.")
     if int(found[2]) >= size:
         raise S3Error("InvalidRange")

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.policy import like
 from fallow.verticals.storage.gateway.xml import Node, text_of
 
@@ -83,16 +84,17 @@ def rule_node(rule: Rule) -> Node:
 
 
 def _rule(element: ET.Element) -> Rule:
-    age = text_of(element, "MaxAgeSeconds")
+    text = text_of(element, "MaxAgeSeconds")
+    age = whole(text)
     rule = Rule(
         origins=_texts(element, "AllowedOrigin"),
         methods=_texts(element, "AllowedMethod"),
         headers=_texts(element, "AllowedHeader"),
         exposed=_texts(element, "ExposeHeader"),
-        max_age_s=int(age) if age.isdigit() else None,
+        max_age_s=age,
         id=text_of(element, "ID"),
     )
-    if not rule.origins or not rule.methods or (age and not age.isdigit()):
+    if not rule.origins or not rule.methods or (text and age is None):
         raise S3Error("MalformedXML")
     if not set(rule.methods) <= METHODS:
         raise S3Error("InvalidRequest", "An allowed method is GET, PUT, POST, DELETE or HEAD.")

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.tags import checked
 from fallow.verticals.storage.gateway.times import iso, read_iso
 from fallow.verticals.storage.gateway.xml import Node, text_of
@@ -137,19 +138,19 @@ def _rule(element: ET.Element, default_id: str) -> LifecycleRule:
 def _days(element: ET.Element, path: str) -> int:
     if element.find(path) is None:
         return 0
-    text = text_of(element, path)
-    if not text.isdigit() or not 0 < int(text) < 2**31:
+    days = whole(text_of(element, path))
+    if days is None or not 0 < days < 2**31:
         raise S3Error("InvalidArgument", "A number of days is a positive one.")
-    return int(text)
+    return days
 
 
 def _size(element: ET.Element, name: str) -> int | None:
     if element.find(name) is None:
         return None
-    text = text_of(element, name)
-    if not text.isdigit():
+    size = whole(text_of(element, name))
+    if size is None:
         raise S3Error("MalformedXML")
-    return int(text)
+    return size
 
 
 def _date(element: ET.Element) -> int:

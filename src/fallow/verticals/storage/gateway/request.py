@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from fallow.ports.clock import Clock
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.watch import SILENCE_MS, Watch
 
 Scope: TypeAlias = Mapping[str, Any]
@@ -88,11 +89,10 @@ class Request:
     def length(self) -> int | None:
         """How many bytes of body the headers promise; None: they do not."""
         value = self.headers.get("content-length")
-        if value is None:
-            return None
-        if not value.isdigit():
+        length = None if value is None else whole(value)
+        if value is not None and length is None:
             raise S3Error("InvalidArgument", "The Content-Length is not a number.")
-        return int(value)
+        return length
 
     @property
     def expects(self) -> bool:

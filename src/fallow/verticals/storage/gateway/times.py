@@ -27,8 +27,7 @@ def read_iso(text: str) -> int:
     Raises:
         ValueError: it is none.
     """
-    at = datetime.fromisoformat(text)
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * _S)
+    return _ms(datetime.fromisoformat(text))
 
 
 def read_strict(text: str) -> int:
@@ -48,10 +47,16 @@ def read_strict(text: str) -> int:
 def read_http(text: str) -> int | None:
     """Read a time of a header; None: it is none, which headers' readers pass over."""
     try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
+        return _ms(parsedate_to_datetime(text))
+    except (ValueError, TypeError, IndexError):
         try:
             return read_iso(text)
         except ValueError:
             return None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * _S)
+
+
+def _ms(at: datetime) -> int:
+    try:
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * _S)
+    except OverflowError as error:
+        raise ValueError("no such time") from error

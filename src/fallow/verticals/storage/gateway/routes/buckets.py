@@ -11,6 +11,7 @@ from fallow.verticals.storage.gateway.acl import acl_of_headers, decode_acl, own
 from fallow.verticals.storage.gateway.body import read_document
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import ACL, ENFORCED, OWNERSHIP, PREFERRED, WRITER, Exchange, parsed
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.request import check_bucket_name
 from fallow.verticals.storage.gateway.respond import XML, Response, answer
 from fallow.verticals.storage.gateway.times import iso
@@ -131,6 +132,7 @@ def _bucket_node(bucket: Bucket) -> Node:
 def _most(text: str) -> int:
     if not text:
         return _LIST_MAX * _LIST_MAX
-    if not text.isdigit() or not 1 <= int(text) <= _LIST_MAX * 10:
+    number = whole(text)
+    if number is None or not 1 <= number <= _LIST_MAX * 10:
         raise S3Error("InvalidArgument", "max-buckets is from 1 to 10000.")
-    return int(text)
+    return number

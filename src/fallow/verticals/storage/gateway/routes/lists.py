@@ -13,6 +13,7 @@ from fallow.verticals.storage.gateway.access import check, on_bucket
 from fallow.verticals.storage.gateway.acl import owner_node
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import Exchange, acl_of_entry, check_version
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.times import iso
 from fallow.verticals.storage.gateway.xml import Node
@@ -110,9 +111,10 @@ def read_limit(text: str, name: str) -> int:
     """
     if not text:
         return PAGE_MAX
-    if not text.isdigit() or int(text) > _INT_MAX:
+    number = whole(text)
+    if number is None or number > _INT_MAX:
         raise S3Error("InvalidArgument", f"{name} is a number from 0 to {_INT_MAX}.")
-    return int(text)
+    return number
 
 
 def read_encoding(x: Exchange) -> str:

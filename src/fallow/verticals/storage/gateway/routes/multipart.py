@@ -29,6 +29,7 @@ from fallow.verticals.storage.gateway.conditions import Span, bare, read_copy_ra
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import Exchange, entry_of
 from fallow.verticals.storage.gateway.heads import checksum_headers, head_of
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.routes.copying import Copy, result, source_headers, source_of
 from fallow.verticals.storage.gateway.routes.lists import read_encoding, read_limit
@@ -199,10 +200,10 @@ def _check_kind(algorithm: str, kind: str) -> None:
 
 
 def _number(x: Exchange) -> int:
-    text = x.request.arg("partNumber")
-    if not text.isdigit() or not 1 <= int(text) <= PARTS_MAX:
+    number = whole(x.request.arg("partNumber"))
+    if number is None or not 1 <= number <= PARTS_MAX:
         raise S3Error("InvalidArgument", f"A part's number is from 1 to {PARTS_MAX}.")
-    return int(text)
+    return number
 
 
 async def _begun(x: Exchange) -> Begun:
@@ -270,13 +271,13 @@ def _read_parts(root: ET.Element) -> list[_Listed]:
         raise S3Error("MalformedXML", f"An upload is completed of 1 to {PARTS_MAX} parts.")
     listed = []
     for element in elements:
-        number, etag = text_of(element, "PartNumber"), bare(text_of(element, "ETag"))
-        if not number.isdigit() or not etag:
+        number, etag = whole(text_of(element, "PartNumber")), bare(text_of(element, "ETag"))
+        if number is None or not etag:
             raise S3Error("MalformedXML")
-        if not 1 <= int(number) <= PARTS_MAX:
+        if not 1 <= number <= PARTS_MAX:
             raise S3Error("InvalidArgument", f"A part's number is from 1 to {PARTS_MAX}.")
         sums = {name: text_of(element, f"Checksum{name.upper()}") for name in ALGORITHMS}
-        listed.append(_Listed(int(number), etag, {name: value for name, value in sums.items() if value}))
+        listed.append(_Listed(number, etag, {name: value for name, value in sums.items() if value}))
     if any(later.number <= earlier.number for earlier, later in pairwise(listed)):
         raise S3Error("InvalidPartOrder")
     return listed

@@ -17,6 +17,7 @@ from fallow.verticals.storage.gateway.heads import (
     version_headers,
     written_headers,
 )
+from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.routes.lists import read_limit
 from fallow.verticals.storage.gateway.times import http
@@ -141,9 +142,9 @@ def _range_holds(x: Exchange, entry: Entry) -> bool:
 
 
 def _part(entry: Entry, text: str) -> tuple[Span, dict[str, str]]:
-    if not text.isdigit() or int(text) < 1:
+    number, at = whole(text), 0
+    if not number:
         raise S3Error("InvalidArgument", "A part's number is from 1 to 10000.")
-    number, at = int(text), 0
     if not entry.parts and number == 1:
         return Span(0, entry.size), {}
     for of, size in entry.parts:
