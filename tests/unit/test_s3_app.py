@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fallow.domain.errors import Unavailable
+from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.client.store import Entry
 from fallow.verticals.storage.gateway.app import s3_app
 from tests.memory_store import MemoryStore
@@ -141,6 +141,24 @@ async def test_a_store_that_fails_at_once_is_said_to(desk: Desk) -> None:
     desk.store.chunks = 0
     assert await desk.ask("GET", "/bucket/foo", never) == 503
     assert b"ServiceUnavailable" in desk.body
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (InsufficientFunds("storage.no_subscription", "Nothing was bought."), 403, b"AccessDenied"),
+        (TooMuch("rate.requests", "Too many."), 503, b"SlowDown"),
+        (Conflict("storage.incomplete", "Segments are missing."), 409, b"OperationAborted"),
+        (NotFound("storage.isal", "ISA-L is not installed."), 500, b"InternalError"),
+    ],
+)
+async def test_an_error_of_the_network_has_a_word_of_s3(
+    desk: Desk, error: FallowError, status: int, code: bytes
+) -> None:
+    desk.store.chunks, desk.store.error = 0, error
+    assert await desk.ask("GET", "/bucket/foo", never) == status
+    assert code in desk.body
+    assert error.message.encode() in desk.body
 
 
 async def test_a_store_that_fails_in_the_middle_breaks_the_answer_off(desk: Desk) -> None:

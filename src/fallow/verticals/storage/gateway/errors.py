@@ -66,12 +66,14 @@ _KNOWN: Final[dict[str, tuple[int, str]]] = {
     "NotImplemented": (501, "This is not offered here."),
     "NotModified": (304, "Not Modified"),
     "ObjectLockConfigurationNotFoundError": (404, "The bucket has no object lock configuration."),
+    "OperationAborted": (409, "Something else is being done to it. Try again."),
     "OwnershipControlsNotFoundError": (404, "The bucket has no ownership controls."),
     "PreconditionFailed": (412, "A condition of the request does not hold."),
     "RequestTimeTooSkewed": (403, "The request's time is too far from ours."),
     "RequestTimeout": (400, "The body came too slowly."),
     "ServerSideEncryptionConfigurationNotFoundError": (404, "The bucket has no encryption configuration."),
     "ServiceUnavailable": (503, "A part of the network is not there right now. Try again."),
+    "SlowDown": (503, "A limit was reached. Try again, more slowly."),
     "SignatureDoesNotMatch": (403, "The signature is not the one that follows from the request and the secret."),
     "UnresolvableGrantByEmailAddress": (400, "No account has this e-mail address."),
     "XAmzContentSHA256Mismatch": (400, "The content does not have the SHA-256 that was sent."),
@@ -94,10 +96,10 @@ _OURS: Final[dict[str, str]] = {
 _BY_KIND: Final[dict[type[FallowError], str]] = {
     InvalidInput: "InvalidArgument",
     NotAllowed: "AccessDenied",
-    NotFound: "NoSuchKey",
-    Conflict: "InvalidBucketState",
+    NotFound: "InternalError",
+    Conflict: "OperationAborted",
     InsufficientFunds: "AccessDenied",
-    TooMuch: "EntityTooLarge",
+    TooMuch: "SlowDown",
     Unavailable: "ServiceUnavailable",
 }
 
