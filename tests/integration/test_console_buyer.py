@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-from playwright.async_api import Download, FilePayload, Page, expect
+from playwright.async_api import Download, FilePayload, Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
 from fallow.domain.errors import NotAllowed
@@ -304,9 +304,35 @@ async def test_what_a_running_job_writes_is_seen_while_it_runs_and_it_can_be_end
         await page.get_by_role("button", name="Ask for a price").click()
         await page.get_by_role("button", name="Run it").click()
         await expect(page.locator("pre")).to_have_text("begun\n")
+        assert await page.title() == "Jobs · Fallow"
         await picture(page, "network-running")
         await page.get_by_role("button", name="Cancel the job").click()
         await expect(page.get_by_role("status")).to_contain_text("cancelled")
+
+
+async def test_what_a_running_item_writes_is_asked_for_again_when_the_line_breaks(signed: Signed) -> None:
+    asked: list[str] = []
+
+    async def breaking(route: Route) -> None:
+        asked.append(route.request.url.rpartition("?")[2])
+        if len(asked) == 1:
+            await route.fulfill(body="one ")
+        elif len(asked) == 2:
+            await route.abort("connectionreset")
+        else:
+            await route.fulfill(body="two")
+
+    network = signed.network
+    network.jobs[JOB] = job_view(JOB)
+    network.items[JOB] = [item_view(0, "running")]
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.route("**/logs?**", breaking)
+        await page.goto(f"/jobs/{JOB}")
+        await enter(page, BUYER_KEY)
+        await expect(page.locator("pre")).to_have_text("one ")
+        await page.get_by_label("Stream").select_option("stderr")
+        await expect(page.locator("pre")).to_have_text("two")
+    assert asked == [f"source={source}&follow=true&offset=0" for source in ("stdout", "stderr", "stderr")]
 
 
 async def test_keys_are_shown_once_and_end_when_they_are_revoked(net: Net) -> None:

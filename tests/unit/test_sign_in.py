@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 
@@ -146,6 +147,17 @@ async def test_a_key_counts_as_before_whatever_the_cookie_says(http: httpx2.Asyn
     await signed_in(http, OTHER_KEY)
     headers = {"Authorization": f"Bearer {BUYER_KEY}", "Sec-Fetch-Site": "cross-site"}
     assert (await http.post("/v1/account/api-keys", json={}, headers=headers)).json()["account"] == BUYER
+
+
+async def test_a_browser_keeps_blobs_for_whoever_had_them(http: httpx2.AsyncClient) -> None:
+    headers = await signed_in(http)
+    name = hashlib.sha256(b"mine").hexdigest()
+    refused(await http.put(f"/v1/blobs/{name}", content=b"mine"), 403, "csrf.token")
+    assert (await http.put(f"/v1/blobs/{name}", content=b"mine", headers=headers)).status_code == 200
+    mine = await http.get(f"/v1/blobs/{name}")
+    assert (mine.content, mine.headers["Vary"]) == (b"mine", "Authorization, Cookie")
+    await signed_in(http, OTHER_KEY)
+    refused(await http.get(f"/v1/blobs/{name}"), 404, "blob.missing")
 
 
 async def test_the_cookie_of_plain_http_is_none_under_tls(network: FakeNetwork) -> None:

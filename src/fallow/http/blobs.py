@@ -128,12 +128,16 @@ def _announced(request: BlobRequest, bytes_max: int) -> int:
 
 
 def _headers(sha256: str) -> dict[str, str]:
-    """What a stranger's program wrote must not be shown by a browser as a page of this server."""
+    """What a stranger's program wrote must not be shown by a browser as a page of this server.
+
+    What a browser has kept of it is for whoever had it, and not for who signs in after him.
+    """
     return {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=31536000, immutable",
         "Content-Disposition": "attachment",
         "ETag": f'"{sha256}"',
+        "Vary": "Authorization, Cookie",
     }
 
 
