@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
-from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.adapters.postgres.migrations import builtin, load, migrate
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.domain.batches import open_batch
@@ -38,7 +39,8 @@ from fallow.ports.rpc import serve
 from fallow.ports.vertical import ControlGround
 from fallow.services.settle.subscriptions import Subscriptions
 from fallow.verticals.storage.control.buckets_port import BucketRow
-from fallow.verticals.storage.control.places import Places
+from fallow.verticals.storage.control.choosing import Uniform
+from fallow.verticals.storage.control.places import UNIFORM, Places
 from fallow.verticals.storage.core.calls import BeginSegment, EndSegment, Place, Plan, ReadSegments, SegmentRead
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import Order, OrderLimit, PieceReceipt
@@ -53,7 +55,7 @@ NAME = "pictures"
 OBJECT, VERSION = b"sealed name", b"v" * 16
 STREAM = b"s" * 16
 HOUR_MS = 3_600_000
-_SQL = Path(fallow.verticals.storage.control.__file__).parent / "schema" / "0002_places.sql"
+_SCHEMA = Path(fallow.verticals.storage.control.__file__).parent / "schema"
 
 
 def signing(key: SigningKey) -> Sign:
@@ -93,6 +95,15 @@ class Machine(Node):
                 trouble=self.trouble,
             )
         )
+
+    async def asked(self, question: bytes) -> bytes:
+        asked = read_question(question)
+        assert isinstance(asked, Trash | Purge)
+        (self.trashed if isinstance(asked, Trash) else self.purged).extend(asked.pieces)
+        self.has.difference_update(asked.pieces)
+        if self.dies:
+            raise Killed
+        return b""
 
     def receipt(self, limit: bytes, length: int | None = None) -> bytes:
         allowed = OrderLimit.open(limit, NETWORK_KEY)
@@ -153,7 +164,7 @@ class World:
         self.bus: MemoryBus = hub.connect()
         self.places = self.process()
 
-    def process(self) -> Places:
+    def process(self, uniform: Uniform = UNIFORM, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Places:
         """A process that has just started, on the same database."""
         return Places(
             ControlGround(
@@ -170,6 +181,8 @@ class World:
                 told=self._told,
             ),
             self.versions,
+            uniform=uniform,
+            random_bytes=random_bytes,
         )
 
     @asynccontextmanager
@@ -183,14 +196,8 @@ class World:
     async def _ask(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
         machine = self.machines[node]
         if machine.away:
-            raise Unavailable("bus.no_answer", f"Nobody answered within {timeout_s} s.")
-        asked = read_question(question)
-        assert isinstance(asked, Trash | Purge)
-        (machine.trashed if isinstance(asked, Trash) else machine.purged).extend(asked.pieces)
-        machine.has.difference_update(asked.pieces)
-        if machine.dies:
-            raise Killed
-        return b""
+            raise Unavailable("bus.no_responders", f"Nobody answered within {timeout_s} s.")
+        return await machine.asked(question)
 
     async def enrol(self, *machines: Machine, country: str = "") -> None:
         async with self.database.transaction() as tx:
@@ -343,9 +350,7 @@ async def places_world(dsn: str) -> AsyncIterator[World]:
     """An empty network."""
     async with open_database(dsn, pool_size=10) as database:
         await migrate(database, *(builtin(one) for one in ("registry", "ingest", "ledger", "settle", "outbox")))
-        async with database.transaction() as tx:
-            await tx.execute("CREATE SCHEMA storage")
-            await tx.execute(_SQL.read_text("utf-8"))
+        await migrate(database, load("storage", _SCHEMA))
         world = World(database)
         async with (
             serve(world.bus, METER, MeterUse, world.settle.meter, queue="settle"),

@@ -36,6 +36,7 @@ class Lender(msgspec.Struct, kw_only=True):
     room_bytes: int
     seen_ms: int
     trouble: str
+    standing: str = ""
     banned: bool = False
 
 
@@ -89,10 +90,18 @@ class Nodes:
             one
             for one in self._by_alias.values()
             if one.seen_ms > since
-            and not (one.trouble or one.banned)
+            and not (one.trouble or one.banned or one.standing)
             and one.account not in owners
             and one.network not in networks
         ]
+
+    def is_disqualified(self, alias: int) -> bool:
+        """Whether audits have shown that what a node has counts as lost."""
+        return alias in self._by_alias and self._by_alias[alias].standing == "disqualified"
+
+    def all(self) -> list[Lender]:
+        """All that ever lent, as far as this process knows."""
+        return [*self._by_alias.values()]
 
     def online(self) -> list[Lender]:
         """Those that were heard within the last seconds."""
@@ -167,6 +176,7 @@ class Nodes:
                 lender = Lender(**dict(row))
                 self._by_node[lender.node] = self._by_alias[lender.alias] = lender
             lender.account, lender.network, lender.country = row["account"], row["network"], row["country"]
+            lender.standing = row["standing"]
 
     async def _listen(self, told: AsyncIterator[tuple[bytes, bytes]]) -> None:
         async for node, said in told:

@@ -14,6 +14,7 @@ from fallow.domain.streams import DirectAddress
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
+from fallow.verticals.storage.control.audits import Audits
 from fallow.verticals.storage.control.bills import Bills
 from fallow.verticals.storage.control.buckets_port import Buckets
 from fallow.verticals.storage.control.choosing import draw, enough_of, no_more, place, read_spare_of
@@ -23,6 +24,7 @@ from fallow.verticals.storage.control.limits import Payer, Secrets, Signed, Sign
 from fallow.verticals.storage.control.limits import Wanted as WantedLimit
 from fallow.verticals.storage.control.metering import DayUse, Metering
 from fallow.verticals.storage.control.nodes import Lender, Nodes
+from fallow.verticals.storage.control.notes import Notes
 from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.reading import Wanted, spans, wanted
 from fallow.verticals.storage.control.receipts import Stored, check_receipts
@@ -89,6 +91,16 @@ class Places:
             secrets=self._secrets,
             ask=ground.ask,
         )
+        self.audits = Audits(
+            net=ground.net,
+            clock=clock,
+            database=database,
+            nodes=self.nodes,
+            secrets=self._secrets,
+            ask=ground.ask,
+            uniform=uniform,
+        )
+        self.notes = Notes(clock=clock, database=database, nodes=self.nodes, ask=ground.ask)
         self.follower = Follower(
             clock=clock,
             database=database,
@@ -105,7 +117,7 @@ class Places:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Hear nodes, delete garbage and meter while the context is open."""
+        """Hear and audit nodes, delete garbage and meter while the context is open."""
         clock = self._ground.clock
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.nodes.running(self._ground))
@@ -113,6 +125,8 @@ class Places:
                 background(
                     steadily("storage.log", self.follower.follow, clock),
                     steadily("storage.garbage", self.garbage.collect, clock),
+                    steadily("storage.audits", self.audits.audit, clock),
+                    steadily("storage.notes", self.notes.deliver, clock),
                     steadily("storage.meter", self._keep_metering, clock),
                 )
             )

@@ -172,9 +172,15 @@ class SegmentRows:
         await self._require_free(tx, slot)
         await tx.execute("DELETE FROM storage.begun WHERE id = $1", begun.id)
         await tx.execute(
+            "INSERT INTO storage.client (key) SELECT $1::bytea WHERE NOT EXISTS"
+            " (SELECT 1 FROM storage.client WHERE key = $1) ON CONFLICT DO NOTHING",
+            begun.client,
+        )
+        await tx.execute(
             "INSERT INTO storage.segment"
-            " (id, bucket, stream, part, number, payload, key, profile, nodes, made_ms, kept)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false)",
+            " (id, bucket, stream, part, number, payload, key, profile, nodes, made_ms, kept, client)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false,"
+            "  (SELECT id FROM storage.client WHERE key = $11))",
             begun.id,
             *slot,
             begun.payload,
@@ -182,6 +188,7 @@ class SegmentRows:
             begun.profile,
             list(nodes),
             now,
+            begun.client,
         )
         await tx.execute(
             "INSERT INTO storage.change (bucket, nodes, bytes, at_ms) VALUES ($1, $2, $3, $4)",

@@ -84,7 +84,34 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     claim: Annotated[bytes, Meta(max_length=1024)]
 
 
-AnyQuestion = Trash | TakeBack | Purge | Held | Page | Prove
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An audit that did not succeed: the chunk that was asked for at a time (ms since 1970), and what came of it.
+
+    `found` is the outcome and what is wrong (`failed: bytes`); `answer` is what the node said, or its error, cut short.
+    """
+
+    piece: Annotated[bytes, Meta(max_length=32)]
+    chunk: Count
+    asked_ms: Count
+    took_ms: Count
+    found: Annotated[str, Meta(max_length=200)]
+    answer: Annotated[bytes, Meta(max_length=4096)] = b""
+
+
+class Note(Question, frozen=True, tag="note"):
+    """What the network has to say of this node to its owner, and why. Answered with nothing.
+
+    `kind` is "warning", "suspended", "reinstated" or "disqualified"; `code` says of what, `text` says it in words.
+    """
+
+    kind: Annotated[str, Meta(max_length=20)]
+    code: Annotated[str, Meta(max_length=60)]
+    text: Annotated[str, Meta(max_length=400)]
+    at_ms: Count
+    evidence: Annotated[list[Evidence], Meta(max_length=20)] = []
+
+
+AnyQuestion = Trash | TakeBack | Purge | Held | Page | Prove | Note
 
 
 def read_question(data: bytes) -> AnyQuestion:

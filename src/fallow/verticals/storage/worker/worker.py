@@ -15,11 +15,12 @@ from fallow.ports.streams import Stream
 from fallow.ports.vertical import Lent, Probe, Say, Worker, WorkerGround
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
-from fallow.verticals.storage.core.questions import Prove, Stock, read_question
+from fallow.verticals.storage.core.questions import Note, Prove, Stock, read_question
 from fallow.verticals.storage.worker.answers import answer
 from fallow.verticals.storage.worker.book import PAIRS_MAX, Book
 from fallow.verticals.storage.worker.folder import Folder
 from fallow.verticals.storage.worker.moving import STALL_S, Ground, Moving, Owner
+from fallow.verticals.storage.worker.notes import Notes
 from fallow.verticals.storage.worker.store import Amounts, PieceStore
 from fallow.verticals.storage.worker.threads import in_thread
 
@@ -51,6 +52,7 @@ class StorageWorker(Worker):
         self._troubles: dict[str, str] = {}
         self._streams: set[Moving] = set()
         self._proving = asyncio.Semaphore(1)
+        self._notes = Notes(ground.kept)
 
     async def probe(self) -> Probe:
         """See the port."""
@@ -104,7 +106,11 @@ class StorageWorker(Worker):
 
     async def answer(self, question: bytes) -> bytes:
         """See the port; proofs are given one at a time, and none while the owner wants his machine for himself."""
-        store, asked = self._opened().store, read_question(question)
+        asked = read_question(question)
+        if isinstance(asked, Note):
+            await in_thread(self._notes.keep, asked)
+            return b""
+        store = self._opened().store
         if not isinstance(asked, Prove):
             return await in_thread(answer, store, asked)
         self._owner.check_moving()
@@ -116,12 +122,13 @@ class StorageWorker(Worker):
         if self._lending is None:
             return None
         folder, size = self._lending.folder, size_text(self._lending.size_bytes)
+        said = await in_thread(self._notes.trouble, self._ground.clock.now_ms())
         if self._kept is None:
             return Lent(f"{size} in {folder}, which is not used", self._why_not)
         amounts = await in_thread(self._kept.store.amounts)
         used, trash = size_text(amounts.used_bytes), size_text(amounts.trash_bytes)
         says = f"{used} of {size} in {folder} are used, by {amounts.pieces:,} pieces; {trash} of it wait in the trash"
-        return Lent(says, self._disk_trouble(amounts))
+        return Lent(says, self._disk_trouble(amounts) or said)
 
     async def erase(self, *, for_good: bool) -> None:
         """See the port: pieces stay where the same node may come back."""

@@ -1,0 +1,147 @@
+"""Books what audits showed: reputations, standings, findings, in one transaction for many nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.verticals.storage.control.nodes import Nodes
+from fallow.verticals.storage.control.questioning import Result
+from fallow.verticals.storage.core.reputation import Change, Reputation, judged
+
+FINDINGS_MAX: Final = 1000
+"""Of each node."""
+RETRY_MS: Final = 1_800_000
+"""After so long a question that was not answered in time is asked again."""
+SETTLED: Final = frozenset({"success", "failed"})
+"""Outcomes after which a question is not asked again."""
+_STATE: Final = msgspec.msgpack.Decoder(Reputation)
+_COLUMNS: Final = ("alias", "at_ms", "kind", "code", "text", "evidence", "told")
+
+
+class _Judged(NamedTuple):
+    result: Result
+    before: Reputation
+    after: Reputation
+    changes: Sequence[Change]
+
+
+def read_state(data: bytes) -> Reputation:
+    """A reputation as it is kept."""
+    return _STATE.decode(data)
+
+
+def new_state() -> bytes:
+    """That of a node that was never audited."""
+    return msgspec.msgpack.encode(Reputation())
+
+
+class Verdicts:
+    """Writes them."""
+
+    def __init__(self, clock: Clock, database: Database, nodes: Nodes) -> None:
+        self._clock = clock
+        self._database = database
+        self._nodes = nodes
+
+    async def book(self, results: Sequence[Result]) -> None:
+        """Book results, one a node at most. What a node lacks that was dropped meanwhile is no failure."""
+        if not results:
+            return
+        now_ms = self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            states = await _states(tx, results)
+            dropped = await _dropped(tx, [result for result in results if result.outcome == "failed"])
+            all_ = [
+                _judge(result, states[result.lender.alias], now_ms)
+                for result in results
+                if result.lender.alias in states and result.lender.alias not in dropped
+            ]
+            await _write_states(tx, all_, now_ms)
+            await tx.copy("storage.finding", _COLUMNS, [row for one in all_ for row in _findings(one, now_ms)])
+            await _prune(tx, [one.result.lender.alias for one in all_])
+        for one in all_:
+            one.result.lender.standing = one.after.standing
+
+
+def _judge(result: Result, before: Reputation, now_ms: int) -> _Judged:
+    if result.outcome is None:
+        return _Judged(result, before, before, [])
+    return _Judged(result, before, *judged(before, result.outcome, now_ms))
+
+
+async def _states(tx: Transaction, results: Iterable[Result]) -> Mapping[int, Reputation]:
+    rows = await tx.fetch(
+        "SELECT alias, state FROM storage.reputation WHERE alias = ANY($1::integer[]) ORDER BY alias FOR UPDATE",
+        [result.lender.alias for result in results],
+    )
+    return {row["alias"]: read_state(row["state"]) for row in rows}
+
+
+async def _dropped(tx: Transaction, failed: Sequence[Result]) -> set[int]:
+    """Nodes that failed to show what their segment does not count on any more."""
+    if not failed:
+        return set()
+    rows = await tx.fetch(
+        "SELECT a.alias FROM unnest($1::integer[], $2::bytea[]) AS a (alias, segment) WHERE EXISTS"
+        " (SELECT 1 FROM storage.segment s WHERE s.id = a.segment AND a.alias = ANY(s.nodes))",
+        [result.lender.alias for result in failed],
+        [result.segment for result in failed],
+    )
+    return {result.lender.alias for result in failed} - {row["alias"] for row in rows}
+
+
+async def _write_states(tx: Transaction, all_: Sequence[_Judged], now_ms: int) -> None:
+    again = [one.result.contained for one in all_]
+    aliases = [one.result.lender.alias for one in all_]
+    await tx.execute(
+        "UPDATE storage.reputation r SET state = a.state, audits = r.audits + a.counts, ended = a.ended,"
+        " contained = CASE WHEN a.settled THEN NULL ELSE coalesce(a.contained, r.contained) END,"
+        " next_ms = CASE WHEN a.contained IS NULL THEN r.next_ms ELSE $7 END"
+        " FROM unnest($1::integer[], $2::bytea[], $3::bytea[], $4::integer[], $5::boolean[], $6::boolean[])"
+        "  AS a (alias, state, contained, counts, ended, settled) WHERE r.alias = a.alias",
+        aliases,
+        [msgspec.msgpack.encode(one.after) for one in all_],
+        [msgspec.msgpack.encode(one) if one is not None else None for one in again],
+        [int(one.result.outcome is not None) for one in all_],
+        [bool(one.after.disqualified_ms) for one in all_],
+        [one.result.outcome in SETTLED for one in all_],
+        now_ms + RETRY_MS,
+    )
+    changed = [one for one in all_ if one.after.standing != one.before.standing]
+    if changed:
+        await tx.execute(
+            "UPDATE storage.node n SET standing = a.standing FROM unnest($1::integer[], $2::text[])"
+            " AS a (alias, standing) WHERE n.alias = a.alias",
+            [one.result.lender.alias for one in changed],
+            [one.after.standing for one in changed],
+        )
+
+
+def _findings(one: _Judged, now_ms: int) -> list[tuple[object, ...]]:
+    """Rows: what did not succeed, then what changed by it. Of a node that is away, the first time in a window."""
+    result, rows = one.result, list[tuple[object, ...]]()
+    evidence = result.evidence
+    if evidence is not None and (result.outcome != "offline" or _misses(one.after) == 1):
+        row = (result.lender.alias, now_ms, "", result.code, evidence.found, msgspec.msgpack.encode(evidence), True)
+        rows.append(row)
+    rows += [(result.lender.alias, now_ms, kind, code, text, b"", False) for kind, code, text in one.changes]
+    return rows
+
+
+def _misses(reputation: Reputation) -> int:
+    _, asked, there = reputation.windows[-1]
+    return asked - there
+
+
+async def _prune(tx: Transaction, aliases: Sequence[int]) -> None:
+    await tx.execute(
+        "DELETE FROM storage.finding f USING unnest($1::integer[]) AS a (alias) WHERE f.alias = a.alias AND f.id <"
+        " (SELECT g.id FROM storage.finding g WHERE g.alias = a.alias ORDER BY g.id DESC OFFSET $2 LIMIT 1)",
+        aliases,
+        FINDINGS_MAX - 1,
+    )

@@ -1,0 +1,291 @@
+"""Nodes that do not have what they are paid for: how often audits find it, and whom else they hit.
+
+The network's side on PostgreSQL and real workers on real folders: ten nodes, one of which cheats. Each test prints its
+rates with 95 % intervals; the table in storage's README is taken from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import cycle
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
+from fallow.verticals.storage.core.orders import PieceClaim
+from fallow.verticals.storage.core.questions import Prove
+from tests.attacks.cheating import Rate
+from tests.audit_world import ROUND_MS, Audited, Keeper, Piece, audited, late
+from tests.epoch_files import NET
+from tests.places_world import BUCKET, STREAM, signing
+
+ROUNDS = 24
+OTHER = b"o" * 16
+FAILED, UNKNOWN, AWAY = "storage.audits_failed", "storage.audits_unknown", "storage.away"
+
+
+@pytest.fixture
+async def network(postgres_dsn: str) -> AsyncIterator[Audited]:
+    """Nobody cheats yet."""
+    async with audited(postgres_dsn) as made:
+        yield made
+
+
+async def caught(network: Audited, name: str, rounds: int = ROUNDS) -> Rate:
+    """Audit, and return how many audits of the cheat did not succeed; none of an honest node may fail."""
+    before = (await network.score(network.cheat)).audits
+    honest_before = sum([(await network.score(keeper)).audits for keeper in network.honest])
+    await network.audit(rounds)
+    rate = Rate(len(await network.found(network.cheat)), (await network.score(network.cheat)).audits - before)
+    hit = sum([len(await network.found(keeper)) for keeper in network.honest])
+    audits = sum([(await network.score(keeper)).audits for keeper in network.honest]) - honest_before
+    print(f"\n{name}: {rate} of its audits; of honest nodes' {Rate(hit, audits)}")
+    assert audits > 8 * rounds
+    assert hit == 0
+    return rate
+
+
+def words(found: list[tuple[str, str]]) -> set[str]:
+    return {text for _, text in found}
+
+
+async def test_who_deletes_everything_fails_each_audit(network: Audited) -> None:
+    await network.cheat.rewrite({})
+    rate = await caught(network, "all deleted")
+    assert rate.hits == rate.cases == ROUNDS
+    assert words(await network.found(network.cheat)) == {"failed: storage.no_piece"}
+
+
+async def test_who_deletes_a_part_fails_as_many(network: Audited) -> None:
+    kept = dict([*network.cheat.pieces.items()][::2])
+    share = 1 - len(kept) / len(network.cheat.pieces)
+    await network.cheat.rewrite(kept)
+    low, high = (await caught(network, f"{share:.0%} deleted", 3 * ROUNDS)).interval
+    assert low < share < high
+
+
+async def test_who_alters_bytes_fails_each_audit(network: Audited) -> None:
+    pieces = network.cheat.pieces
+    await network.cheat.rewrite({name: Piece(bytes(len(one.data)), one.claim) for name, one in pieces.items()})
+    rate = await caught(network, "all altered")
+    assert rate.hits == rate.cases == ROUNDS
+    assert words(await network.found(network.cheat)) == {"failed: bytes"}
+
+
+async def test_who_truncates_pieces_fails_each_audit(network: Audited) -> None:
+    pieces = network.cheat.pieces
+    await network.cheat.rewrite({name: Piece(one.data[:2048], one.claim) for name, one in pieces.items()})
+    rate = await caught(network, "all cut short")
+    assert rate.hits == rate.cases == ROUNDS
+    assert words(await network.found(network.cheat)) <= {"failed: bytes", "failed: storage.question"}
+
+
+async def test_who_shows_one_piece_in_place_of_all_fails_nearly_each_audit(network: Audited) -> None:
+    pieces = network.cheat.pieces
+    one = next(iter(pieces.values()))
+    await network.cheat.rewrite(dict.fromkeys(pieces, one))
+    rate = await caught(network, "one piece in place of all")
+    assert rate.hits >= rate.cases / 2
+    assert words(await network.found(network.cheat)) == {"failed: other_piece"}
+
+
+async def test_who_shows_the_copy_of_another_identity_fails_each_audit(network: Audited) -> None:
+    """Each node has another piece of a segment, under a name of its own, which the claim says."""
+    other = cycle(network.honest[0].pieces.values())
+    await network.cheat.rewrite({name: next(other) for name in network.cheat.pieces})
+    rate = await caught(network, "another identity's pieces")
+    assert rate.hits == rate.cases == ROUNDS
+    assert words(await network.found(network.cheat)) == {"failed: other_piece"}
+
+
+async def test_who_signs_claims_himself_fails_each_audit(network: Audited) -> None:
+    def own(name: bytes) -> Piece:
+        data = bytes(1)
+        claim = PieceClaim(net=NET, piece=name, length=len(data), hash=blake3(data).digest())
+        return Piece(data, claim.seal(signing(network.cheat.key)))
+
+    await network.cheat.rewrite({name: own(name) for name in network.cheat.pieces})
+    rate = await caught(network, "claims of its own")
+    assert rate.hits == rate.cases == ROUNDS
+    assert words(await network.found(network.cheat)) <= {"failed: claim", "failed: storage.question"}
+
+
+async def test_who_keeps_pieces_elsewhere_and_is_in_time_is_not_found(network: Audited) -> None:
+    """What remains: audits show that a node can give the bytes, not where they lie."""
+    elsewhere = Keeper(99, network.cheat.lent.parent, network.world)
+    elsewhere.pieces = network.cheat.pieces
+    await elsewhere.write()
+    await network.cheat.rewrite({})
+    network.cheat.cheat = lambda asked: elsewhere.worker.answer(msgspec.msgpack.encode(asked))
+    assert (await caught(network, "kept elsewhere, in time")).hits == 0
+    elsewhere.worker.close()
+
+
+async def test_who_never_answers_in_time_is_asked_the_same_again_and_then_fails(network: Audited) -> None:
+    asked: list[Prove] = []
+
+    async def slow(question: Prove) -> bytes:
+        asked.append(question)
+        return await late(question)
+
+    network.cheat.cheat = slow
+    await network.audit(8)
+    assert asked == [*[asked[0]] * 4, *[asked[4]] * 4]
+    assert [text for _, text in await network.found(network.cheat)] == [
+        *["unknown: bus.timeout", "nothing: bus.timeout", "nothing: bus.timeout", "failed: bus.timeout"] * 2
+    ]
+
+
+async def test_who_fetches_what_he_was_asked_for_until_he_is_asked_again_is_suspended(network: Audited) -> None:
+    seen: set[bytes] = set()
+
+    async def fetched(question: Prove) -> bytes:
+        if question.piece in seen:
+            return await network.cheat.worker.answer(msgspec.msgpack.encode(question))
+        seen.add(question.piece)
+        return await late(question)
+
+    network.cheat.cheat = fetched
+    for _ in range(40):
+        seen.clear()
+        await network.audit(1)
+        if (await network.score(network.cheat)).standing:
+            break
+        seen.update(network.cheat.pieces)
+        await network.audit(1)
+    score = await network.score(network.cheat)
+    print(f"\nlate once, then in time: suspended after {score.audits} audits")
+    assert (score.standing, score.score) == ("suspended", 1.0)
+    assert not {piece.node for piece in (await network.world.begin(stream=OTHER)).places} & {network.cheat.id}
+
+
+async def test_what_makes_no_sense_is_booked_like_the_rest(network: Audited) -> None:
+    said: cycle[bytes | FallowError] = cycle(
+        [b"", b"\xff" * 5000, Unavailable("x\0\ud800", "\0"), NotFound("storage.no_piece", ""), b"\x80"]
+    )
+
+    async def nonsense(_: Prove) -> bytes:
+        answer = next(said)
+        if isinstance(answer, FallowError):
+            raise answer
+        return answer
+
+    network.cheat.cheat = nonsense
+    rate = await caught(network, "nonsense", 5)
+    assert rate.hits == rate.cases == 5
+    assert (await network.score(network.cheat)).unknown_score < 1
+
+
+async def test_who_pretends_that_the_bus_failed_gains_nothing(network: Audited) -> None:
+    """The network goes on hearing him meanwhile."""
+
+    async def lie(_: Prove) -> bytes:
+        raise Unavailable("bus.disconnected", "The connection to the bus is down.")
+
+    network.cheat.cheat = lie
+    async with asyncio.TaskGroup() as group:
+        auditing = group.create_task(network.audit(1))
+        while not auditing.done():
+            await asyncio.sleep(0)
+            network.world.clock.advance(1000)
+            await network.world.tell()
+    assert (await network.found(network.cheat))[-1][1] == "unknown: bus.disconnected"
+
+
+async def test_who_is_away_is_asked_nothing_and_fails_nothing(network: Audited) -> None:
+    network.cheat.away = True
+    await network.audit(30)
+    score = await network.score(network.cheat)
+    assert (score.score, score.unknown_score) == (1, 1)
+    assert score.online_score < 0.99
+    assert {code for code, _ in await network.found(network.cheat)} == {"storage.audit_offline"}
+
+
+async def test_an_owner_who_needs_his_machine_is_away_and_fails_nothing(network: Audited) -> None:
+    network.cheat.closed.append("owner.paused")
+    await network.audit(ROUNDS)
+    score = await network.score(network.cheat)
+    assert (score.score, score.unknown_score, score.standing) == (1, 1, "")
+    assert score.online_score < 1
+
+
+async def test_where_the_network_hears_nobody_nobody_is_away(network: Audited) -> None:
+    for keeper in network.keepers:
+        keeper.away = True
+    await network.audit(ROUNDS)
+    assert {score.online_score for score in await network.world.places.audits.scores()} == {1}
+
+
+async def test_what_was_dropped_meanwhile_is_no_failure(network: Audited) -> None:
+    async def drops_first(question: Prove) -> bytes:
+        async with network.world.database.transaction() as tx:
+            await network.world.places.segments.drop(tx, BUCKET.id, [STREAM], purge=True)
+        raise NotFound("storage.no_piece", f"{question.piece.hex()} is gone.")
+
+    for keeper in network.keepers:
+        keeper.cheat = drops_first
+    await network.audit(2)
+    assert [await network.found(keeper) for keeper in network.keepers] == [[]] * 10
+
+
+async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(network: Audited) -> None:
+    cheat = network.cheat
+    await cheat.rewrite({})
+    await network.audit(2)
+    await network.tell()
+    (note,) = cheat.notes
+    assert (note.kind, note.code, len(note.evidence)) == ("warning", FAILED, 2)
+    assert {one.found for one in note.evidence} == {"failed: storage.no_piece"}
+    lent = await cheat.worker.lent()
+    assert lent is not None
+    assert lent.trouble.startswith("storage.audits_failed (warning): Pieces are missing or wrong here")
+    await network.audit(39)
+    await network.tell()
+    assert [note.kind for note in cheat.notes] == ["warning", "warning", "disqualified"]
+    assert (await network.score(cheat)).standing == "disqualified"
+    alias = next(one.alias for one in network.world.places.nodes.all() if one.node == cheat.id)
+    assert network.world.places.nodes.is_disqualified(alias)
+    assert cheat.id not in {place.node for place in (await network.world.begin(stream=OTHER)).places}
+    again = network.world.process()
+    await network.world.tell(again)
+    assert again.nodes.is_disqualified(alias)
+    asked = (await network.score(cheat)).audits
+    await network.audit(1)
+    assert (await network.score(cheat)).audits == asked
+    lent = await cheat.worker.lent()
+    assert lent is not None
+    assert "(disqualified)" in lent.trouble
+
+
+async def test_no_more_than_a_thousand_findings_are_kept_of_a_node(network: Audited) -> None:
+    async with network.world.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO storage.finding (alias, at_ms, kind, code, text, evidence, told)"
+            " SELECT n.alias, 0, '', '', '', '', true FROM storage.node n, generate_series(1, 1100)"
+        )
+    await network.cheat.rewrite({})
+    await network.audit(1)
+    found = await network.found(network.cheat)
+    assert len(found) == 1000
+    assert found[-1] == ("storage.audit_failed", "failed: storage.no_piece")
+
+
+async def test_two_processes_audit_each_node_once(network: Audited) -> None:
+    other = network.world.process()
+    await network.world.tell(other)
+    network.world.clock.advance(ROUND_MS)
+    await network.world.tell()
+    await network.world.tell(other)
+    async with network.world.database.transaction() as tx:
+        await tx.execute("UPDATE storage.reputation SET next_ms = 0")
+    first, second = await network.world.places.audits.take(256), await other.audits.take(256)
+    assert (len(first), second) == (10, [])
+
+
+async def test_a_question_for_no_chunk_is_refused(network: Audited) -> None:
+    piece = next(iter(network.cheat.pieces))
+    with pytest.raises(InvalidInput):
+        await network.cheat.worker.answer(msgspec.msgpack.encode(Prove(piece, 99)))
