@@ -89,6 +89,13 @@ async def test_nodes_in_trouble_without_room_banned_or_silent_get_nothing(world:
     assert len((await world.begin()).places) == 9
 
 
+async def test_a_node_that_tells_what_postgresql_cannot_keep_holds_up_no_other(world: World) -> None:
+    world.clock.advance(30_000)
+    next(iter(world.machines.values())).trouble = "\0"
+    await world.tell()
+    assert len(world.places.nodes.online()) == 11
+
+
 async def test_of_nodes_on_unknown_networks_a_segment_uses_one(world: World) -> None:
     await world.enrol(*(Machine(number, network="unknown") for number in range(20, 25)))
     for _ in range(5):

@@ -85,8 +85,8 @@ class Audits:
 
     async def take(self, limit: int) -> list[Job]:
         """Look for what is due, up to a limit; nodes that are not there are booked as such, and asked nothing."""
+        await self._sampler.read_on(self._database)
         async with self._database.transaction() as tx:
-            await self._sampler.read_on(tx)
             await self._enrol(tx)
             due = await self._due(tx, limit)
             lenders = await self._nodes.of(tx, list(due))

@@ -9,14 +9,15 @@ one with the highest key is a draw by bytes. Nodes learn neither ids nor order.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from fallow.ports.clock import Clock
-from fallow.ports.database import Row, Transaction
+from fallow.ports.database import Database, Row
 from fallow.verticals.storage.control.choosing import Uniform
 from fallow.verticals.storage.control.segments import piece_bytes
 
@@ -31,42 +32,58 @@ _PAGE: Final = (
 )
 
 
-class _Slot(NamedTuple):
-    key: float
-    segment: bytes
+_Slot = tuple[float, bytes]
+"""A key, and the segment that has it."""
+
+
+class _Met:
+    """What was met of one node: bytes, and the pieces with the highest keys, as a heap."""
+
+    __slots__ = ("size", "slots")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.slots: list[_Slot] = []
 
 
 class Reservoir:
-    """A few pieces of each node out of all that were met. Pure, but for the draws."""
+    """A few pieces of each node out of all that were met. Pure, but for the draws.
+
+    A segment has one key for all its nodes: for each of them alone that is as good as one of its own.
+    """
 
     def __init__(self, uniform: Uniform) -> None:
         self._uniform = uniform
-        self._slots: defaultdict[int, list[_Slot]] = defaultdict(list)
-        self.bytes_of: defaultdict[int, int] = defaultdict(int)
-        """What was met of each node."""
+        self._met: defaultdict[int, _Met] = defaultdict(_Met)
 
     def meet(self, segment: bytes, nodes: Iterable[int], size: int) -> None:
         """Take note of a segment with a piece of this size on each of its nodes (0: none)."""
+        if not size:
+            return
+        slot = math.log(1.0 - self._uniform()) / size, segment
         for alias in nodes:
-            if alias and size:
-                self.bytes_of[alias] += size
-                self._offer(self._slots[alias], _Slot(math.log(1.0 - self._uniform()) / size, segment))
+            if alias:
+                met = self._met[alias]
+                met.size += size
+                slots = met.slots
+                if len(slots) < SLOTS:
+                    heapq.heappush(slots, slot)
+                elif slots[0] < slot:
+                    heapq.heapreplace(slots, slot)
 
     def draw(self, alias: int) -> bytes | None:
         """Take out the segment that is next for a node, if there is one."""
-        slots = self._slots[alias]
+        slots = self._met[alias].slots
         if not slots:
             return None
         best = max(slots)
         slots.remove(best)
         heapq.heapify(slots)
-        return best.segment
+        return best[1]
 
-    def _offer(self, slots: list[_Slot], slot: _Slot) -> None:
-        if len(slots) < SLOTS:
-            heapq.heappush(slots, slot)
-        else:
-            heapq.heappushpop(slots, slot)
+    def held_bytes(self, alias: int) -> int:
+        """What was met of a node."""
+        return self._met[alias].size
 
 
 class Sampler:
@@ -86,16 +103,17 @@ class Sampler:
 
     def held_bytes(self, alias: int) -> int:
         """What a node holds, by the last whole pass, or as far as was read."""
-        return max(self._before.bytes_of.get(alias, 0), self._now.bytes_of.get(alias, 0))
+        return max(self._before.held_bytes(alias), self._now.held_bytes(alias))
 
-    async def read_on(self, tx: Transaction) -> None:
+    async def read_on(self, database: Database) -> None:
         """Read a page; nothing where the last pass was over soon."""
         if not self._start:
             if self._clock.monotonic_ms() < self._next_ms:
                 return
             self._begin()
-        rows = await tx.fetch(_PAGE, self._at, self._start if self._wrapped else None, SEGMENTS_A_PAGE)
-        self._meet(rows)
+        async with database.transaction() as tx:
+            rows = await tx.fetch(_PAGE, self._at, self._start if self._wrapped else None, SEGMENTS_A_PAGE)
+        await asyncio.to_thread(self._meet, rows)
         if len(rows) == SEGMENTS_A_PAGE:
             self._at = rows[-1]["id"]
         elif self._wrapped:

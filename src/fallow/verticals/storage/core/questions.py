@@ -21,14 +21,17 @@ Pieces = Annotated[list[PieceId], Meta(min_length=1, max_length=PIECES_AT_ONCE)]
 
 
 class Stock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a node lends and what it has: bytes of its disk. `trouble` says why it takes nothing new; empty: it does."""
+    """What a node lends and what it has: bytes of its disk. `trouble` says why it takes nothing new; empty: it does.
+
+    There is no zero byte in it: PostgreSQL keeps none, and all nodes are written together.
+    """
 
     limit_bytes: Count
     used_bytes: Count
     room_bytes: Count
     trash_bytes: Count
     pieces: Count
-    trouble: Annotated[str, Meta(max_length=200)] = ""
+    trouble: Annotated[str, Meta(max_length=200, pattern="^[^\\x00]*$")] = ""
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
