@@ -27,9 +27,11 @@ class Segments:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
+        """See the port."""
         yield self
 
     async def fetch(self, _: str, after: bytes, until: bytes | None, limit: int) -> Sequence[Row]:
+        """See the port."""
         found = [row for row in self.rows if row["id"] > after and (until is None or row["id"] <= until)]
         self.read += len(found[:limit])
         return found[:limit]
