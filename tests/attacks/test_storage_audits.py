@@ -15,6 +15,7 @@ import pytest
 from blake3 import blake3
 
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
+from fallow.ports.tasks import background
 from fallow.verticals.storage.core.orders import PieceClaim
 from fallow.verticals.storage.core.questions import Prove
 from tests.attacks.cheating import Rate
@@ -271,6 +272,29 @@ async def test_no_more_than_a_thousand_findings_are_kept_of_a_node(network: Audi
     found = await network.found(network.cheat)
     assert len(found) == 1000
     assert found[-1] == ("storage.audit_failed", "failed: storage.no_piece")
+
+
+async def test_who_holds_nothing_may_go_and_come_back(network: Audited) -> None:
+    guest = Keeper(50, network.cheat.lent.parent, network.world)
+    await network.world.enrol(guest)
+    guest.away = True
+    await network.audit(3)
+    assert (await network.score(guest)).online_score == 1
+    assert (await network.score(guest)).audits == 0
+
+
+async def test_audits_go_on_by_themselves(network: Audited) -> None:
+    before = sum(score.audits for score in await network.world.places.audits.scores())
+    async with background(network.world.places.audits.audit()):
+        for _ in range(2000):
+            await asyncio.sleep(0.001)
+            network.world.clock.advance(20_000)
+            await network.world.tell()
+            scores = await network.world.places.audits.scores()
+            if sum(score.audits for score in scores) >= before + 20:
+                break
+    assert sum(score.audits for score in scores) >= before + 20
+    assert {score.score for score in scores} == {1}
 
 
 async def test_two_processes_audit_each_node_once(network: Audited) -> None:

@@ -84,7 +84,10 @@ class Audits:
         await self.book()
 
     async def take(self, limit: int) -> list[Job]:
-        """Look for what is due, up to a limit; nodes that are not there are booked as such, and asked nothing."""
+        """Look for what is due, up to a limit; nodes that are not there are asked nothing.
+
+        That they are away counts where they hold something: who has nothing left may go, and come back.
+        """
         await self._sampler.read_on(self._database)
         async with self._database.transaction() as tx:
             await self._enrol(tx)
@@ -93,7 +96,8 @@ class Audits:
             online = {one.alias for one in self._nodes.online()}
             there = {alias: due[alias] for alias in lenders if alias in online}
             if self._network_hears():
-                self._results += [self._away(one) for alias, one in lenders.items() if alias not in there]
+                missed = [one for alias, one in lenders.items() if alias not in there]
+                self._results += [self._away(one) for one in missed if self._sampler.held_bytes(one.alias)]
             return await self._jobs(tx, there, lenders)
 
     async def book(self) -> None:

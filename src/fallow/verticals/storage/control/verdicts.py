@@ -62,8 +62,7 @@ class Verdicts:
                 if result.lender.alias in states and result.lender.alias not in dropped
             ]
             await _write_states(tx, all_, now_ms)
-            await tx.copy("storage.finding", _COLUMNS, [row for one in all_ for row in _findings(one, now_ms)])
-            await _prune(tx, [one.result.lender.alias for one in all_])
+            await _write_findings(tx, [row for one in all_ for row in _findings(one, now_ms)])
         for one in all_:
             one.result.lender.standing = one.after.standing
 
@@ -138,10 +137,13 @@ def _misses(reputation: Reputation) -> int:
     return asked - there
 
 
-async def _prune(tx: Transaction, aliases: Sequence[int]) -> None:
+async def _write_findings(tx: Transaction, rows: Sequence[tuple[object, ...]]) -> None:
+    if not rows:
+        return
+    await tx.copy("storage.finding", _COLUMNS, rows)
     await tx.execute(
         "DELETE FROM storage.finding f USING unnest($1::integer[]) AS a (alias) WHERE f.alias = a.alias AND f.id <"
         " (SELECT g.id FROM storage.finding g WHERE g.alias = a.alias ORDER BY g.id DESC OFFSET $2 LIMIT 1)",
-        aliases,
+        list({row[0] for row in rows}),
         FINDINGS_MAX - 1,
     )
