@@ -71,7 +71,7 @@ def parse(data: bytes) -> ET.Element:
     parser.EntityDeclHandler = refuse
     try:
         parser.Parse(data, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError) as error:  # LookupError: an encoding that there is not
         raise ValueError(str(error)) from error
     return builder.close()
 
