@@ -138,6 +138,8 @@ def _check(
     request: Request, user: User, credential: Credential, at: str, signed: list[str], word: str, sent: str
 ) -> bytes:
     """Check a signature and give the key that made it."""
+    if not all(name.isascii() for name in signed):
+        raise S3Error("AuthorizationHeaderMalformed", "Names of headers are plain ASCII.")
     if credential.scope.service != "s3" or not at.startswith(credential.scope.date):
         raise S3Error("AuthorizationHeaderMalformed", "The signature is for another service or another day.")
     key = signing_key(user.secret, credential.scope)

@@ -53,7 +53,7 @@ def check_signature(fields: Mapping[str, str], user: User) -> None:
     policy = fields.get("policy", "")
     credential = read_credential(fields.get("x-amz-credential", ""))
     sent = fields.get("signature" if credential is None else "x-amz-signature", "")
-    if not sent or not policy:
+    if not sent or not policy or not policy.isascii():
         raise S3Error("InvalidArgument", "A form that is signed has a policy and its signature.")
     if credential is None:
         right = sigv2.sign(user.secret, policy)

@@ -26,7 +26,7 @@ def to_sign(
     resource = (f"/{bucket}" if bucket else "") + path
     signed = [f"{name}={value}" if value else name for name, value in sorted(query) if name in _SIGNED]
     if signed:
-        resource += "?" + "&".join(signed)
+        resource += "?" + "&".join(signed).encode().decode("latin-1")  # as headers stand here: a character for a byte
     lines = [method, headers.get("content-md5", ""), headers.get("content-type", ""), date]
     return "\n".join([*lines, *(f"{name}:{value}" for name, value in amz), resource])
 

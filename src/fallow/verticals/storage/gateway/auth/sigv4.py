@@ -34,7 +34,7 @@ class Credential(NamedTuple):
 def read_credential(text: str) -> Credential | None:
     """Read KEY/DATE/REGION/SERVICE/aws4_request; None: it is not that."""
     parts = text.rsplit("/", 4)
-    if len(parts) != 5 or parts[4] != "aws4_request" or not parts[0]:  # noqa: PLR2004 - the five parts named above
+    if not text.isascii() or len(parts) != 5 or parts[4] != "aws4_request" or not parts[0]:  # noqa: PLR2004 - the five parts named above
         return None
     return Credential(parts[0], Scope(parts[1], parts[2], parts[3]))
 
