@@ -20,6 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from fallow.adapters.clock import SystemClock
+from fallow.ports.clock import Clock
 from fallow.verticals.storage.gateway.app import s3_app
 from fallow.verticals.storage.gateway.users import READ, Owner, User
 from tests.memory_store import MemoryStore
@@ -67,9 +68,9 @@ class World(NamedTuple):
 
 
 @contextmanager
-def s3_world() -> Iterator[World]:
+def s3_world(clock: Clock = SystemClock()) -> Iterator[World]:  # noqa: B008 - it has no state
     """Serve while the context is open."""
-    app = s3_app(MemoryStore(SystemClock()), MemoryUsers(), SystemClock(), random_bytes=os.urandom, domains=["s3.test"])
+    app = s3_app(MemoryStore(clock), MemoryUsers(), clock, random_bytes=os.urandom, domains=["s3.test"])
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
