@@ -23,6 +23,8 @@ SIZE = "64MiB"
         ("/srv/a:b:1.5TB", Lending("/srv/a:b", 1_500 * 10**9)),
         ("/x:200MiB", Lending("/x", 200 << 20)),
         ("/x:0.125 GiB", Lending("/x", 128 << 20)),
+        ("/srv/fallow:500GB:cached", Lending("/srv/fallow", 500 * 10**9, durable=False)),
+        ("/srv/a:cached:500GB", Lending("/srv/a:cached", 500 * 10**9)),
     ],
 )
 def test_an_owner_says_a_folder_and_a_size(text: str, meant: Lending) -> None:
@@ -30,7 +32,21 @@ def test_an_owner_says_a_folder_and_a_size(text: str, meant: Lending) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "/x", "/x:", "x:1GB", "~/x:1GB", "/x:1", "/x:1gb", "/x:-1GB", "/x:1.2345GB", "/x:10MB", "/x\n/y:1GB"]
+    "text",
+    [
+        "",
+        "/x",
+        "/x:",
+        "x:1GB",
+        "~/x:1GB",
+        "/x:1",
+        "/x:1gb",
+        "/x:-1GB",
+        "/x:1.2345GB",
+        "/x:10MB",
+        "/x\n/y:1GB",
+        "/x:cached",
+    ],
 )
 def test_what_is_no_folder_and_size_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -45,6 +61,8 @@ def test_sizes_are_said_as_disks_are_sold() -> None:
 def test_the_owner_agrees_to_a_sentence_and_nothing_is_made_yet(tmp_path: Path) -> None:
     text = VERTICAL.check_lending(f"{tmp_path / 'new'}:{SIZE}")
     assert f"67.11 MB of disk in {tmp_path / 'new'}" in text
+    assert "power failure" not in text
+    assert "power failure" in VERTICAL.check_lending(f"{tmp_path / 'new'}:{SIZE}:cached")
     assert not (tmp_path / "new").exists()
     assert VERTICAL.check_lending(f"{tmp_path}:{SIZE}"), "an empty folder is fine, too"
 

@@ -25,6 +25,13 @@ from tests.unit.agent_fakes import FakeClock, eventually, settle
 DATA = random.Random(3).randbytes(700_000)
 
 
+async def test_a_receipt_says_where_the_node_does_not_wait_for_its_disk(tmp_path: Path) -> None:
+    async with node(tmp_path, size="64MiB:cached") as (made, client):
+        assert not (await client.put(made.terms.limit(1), DATA)).durable
+        assert await client.get(made.terms.limit(2, "get"), 0, len(DATA)) == DATA
+        assert made.errors == []
+
+
 async def test_a_piece_goes_to_the_disk_and_comes_back(tmp_path: Path) -> None:
     async with node(tmp_path) as (made, client):
         receipt = await client.put(made.terms.limit(1), DATA)

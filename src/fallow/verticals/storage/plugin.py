@@ -14,6 +14,9 @@ from fallow.verticals.storage.core.lending import read_lending, size_text
 from fallow.verticals.storage.core.tariff import TARIFF
 
 S3: Final = "s3"
+CACHED_SAYS: Final = (
+    "They are acknowledged before the disk has them: a power failure takes those of the last half minute."
+)
 
 
 class Storage(Vertical):
@@ -36,6 +39,7 @@ class Storage(Vertical):
             "  which is this node's alone. Pieces of others' files, sealed so that nobody can read them here, are put\n"
             "  there, read, checked and deleted over your line, also while you use the machine, until you pause it.\n"
             "  They are counted on: who takes the disk back, or is away for long, is trusted with less."
+            + ("" if lending.durable else f"\n  {CACHED_SAYS}")
         )
 
     def worker(self, ground: WorkerGround) -> Worker:

@@ -1,4 +1,4 @@
-"""What an owner lends to storage, in his own words: `FOLDER:SIZE`. Pure."""
+"""What an owner lends to storage, in his own words: `FOLDER:SIZE` or `FOLDER:SIZE:cached`. Pure."""
 
 from __future__ import annotations
 
@@ -8,29 +8,35 @@ from typing import Final, NamedTuple
 from fallow.domain.errors import InvalidInput
 
 SIZE_MIN_BYTES: Final = 64 << 20
+CACHED: Final = "cached"
 _UNITS: Final = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SIZE: Final = re.compile(r"([0-9]{1,7})(?:\.([0-9]{1,3}))?\s?([MGT]i?B)")
 
 
 class Lending(NamedTuple):
-    """A folder (absolute), and how many bytes of its disk."""
+    """A folder (absolute), and how many bytes of its disk.
+
+    `durable`: a piece is synced to the disk before its receipt is given; else the system has it, and syncs it soon.
+    """
 
     folder: str
     size_bytes: int
+    durable: bool = True
 
 
 def read_lending(text: str) -> Lending:
-    """Read `FOLDER:SIZE`.
+    """Read `FOLDER:SIZE`, and `:cached` behind it.
 
     Raises:
         InvalidInput: it is nothing of that kind, or too little (`agent.lends`).
     """
-    folder, _, size = text.rpartition(":")
+    rest = text.removesuffix(f":{CACHED}")
+    folder, _, size = rest.rpartition(":")
     if not folder.startswith("/") or not folder.isprintable():
         raise InvalidInput(
             "agent.lends", f"{text[:80]!r} names no folder from the root on.", "It looks like /srv/fallow:500GB."
         )
-    return Lending(folder, _read_size(size))
+    return Lending(folder, _read_size(size), durable=rest == text)
 
 
 def _read_size(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Where each piece lies: rows of SQLite, durable before anybody is told. Blocking, and one thread at a time."""
+"""Where each piece lies: rows of SQLite. Blocking, and one thread at a time."""
 
 from __future__ import annotations
 
@@ -46,13 +46,17 @@ class Log(NamedTuple):
 
 
 class Index:
-    """The file `index` of a folder. Every method raises Unavailable (`storage.disk_failing`) where that fails."""
+    """The file `index` of a folder. `durable`: what a method wrote is on the disk when it returns; see `move`.
 
-    def __init__(self, folder: Path) -> None:
+    Every method raises Unavailable (`storage.disk_failing`) where that fails.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        self._durable = durable
         with _translated():
             self._db = sqlite3.connect(folder / FILES[0], isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = full")
+            self._sync(every=durable)
             self._db.executescript(_TABLES)
 
     def close(self) -> None:
@@ -93,8 +97,11 @@ class Index:
             self._db.executemany("insert into piece values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def move(self, rows: Iterable[Row], source: int) -> None:
-        """Say where pieces lie now that lay in log file `source`; those that are gone meanwhile stay gone."""
-        with _translated(), self._db:
+        """Say where pieces lie now that lay in log file `source`; those that are gone meanwhile stay gone.
+
+        It is on the disk when this returns: `source` is removed then, and old pieces must not go with a power failure.
+        """
+        with _translated(), self._synced(), self._db:
             self._db.execute("begin immediate")
             self._db.executemany(
                 "update piece set log = ?, start = ? where id = ? and log = ?",
@@ -120,6 +127,17 @@ class Index:
         """Forget what is in the trash since before then; returns how many pieces."""
         with _translated(), self._db:
             return self._db.execute("delete from piece where trashed_ms < ?", (before_ms,)).rowcount
+
+    def _sync(self, *, every: bool) -> None:
+        self._db.execute(f"pragma synchronous = {'full' if every else 'normal'}")
+
+    @contextmanager
+    def _synced(self) -> Iterator[None]:
+        self._sync(every=True)
+        try:
+            yield
+        finally:
+            self._sync(every=self._durable)
 
     def _rows(self, where: str, *arguments: object) -> Iterator[Row]:
         with _translated():

@@ -168,7 +168,7 @@ class Moving:
             piece=limit.piece,
             length=put.length,
             hash=claimed.claim.hash,
-            durable=True,
+            durable=ground.store.durable,
         ).seal(ground.sign)
 
     # A get

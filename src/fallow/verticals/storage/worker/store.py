@@ -70,7 +70,7 @@ class PieceStore:
         self._writers: dict[int, int] = {}
         self._failed = ""
         self._guard = _locked(folder)
-        self._index = Index(folder)
+        self._index = Index(folder, durable=durable)
         self._sizes = self._recovered()
         self._active = max(self._sizes, default=0)
 
@@ -78,6 +78,11 @@ class PieceStore:
         """Let go of the folder."""
         self._index.close()
         os.close(self._guard)
+
+    @property
+    def durable(self) -> bool:
+        """See the class."""
+        return self._durable
 
     @property
     def used_bytes(self) -> int:

@@ -157,6 +157,7 @@ class StorageWorker(Worker):
             limit_bytes=lending.size_bytes,
             now_ms=ground.clock.now_ms,
             spare_bytes=min(SPARE_BYTES_MAX, lending.size_bytes // SPARE_PART),
+            durable=lending.durable,
         )
         try:
             book = Book(ground.kept)
