@@ -103,17 +103,18 @@ Processor = Callable[[], Mapping[str, float]]
 def measure(client: Client, amount: Amount, processor: Processor) -> Speeds:
     """Measure a store; prints where processor time goes. All that is fetched is compared with what was stored.
 
-    Nothing is stored twice; the first object of each size is not counted.
+    No two objects are the same; the first of each size is not counted.
     """
-    bodies = [os.urandom(LARGE_BYTES) for _ in range(2)]
-    client.put("large-first", bodies[1])
-    client.put("small-first", bodies[1][:SMALL_BYTES])
+    rest = os.urandom(LARGE_BYTES)[1:]
+    bodies = [bytes([number]) + rest for number in range(amount.large + 1)]
+    client.put("large-first", bodies[-1])
+    client.put("small-first", rest[-SMALL_BYTES:])
 
     def put_large(number: int) -> None:
-        client.put(f"large-{number}", bodies[number % 2])
+        client.put(f"large-{number}", bodies[number])
 
     def get_large(number: int) -> None:
-        _same(client.get(f"large-{number}"), bodies[number % 2])
+        _same(client.get(f"large-{number}"), bodies[number])
 
     def body_of(number: int) -> bytes:
         return bodies[0][number * SMALL_BYTES : (number + 1) * SMALL_BYTES]

@@ -117,7 +117,7 @@ def until_answers(url: str, log: Path) -> None:
             return
 
 
-def _program_of(arguments: Sequence[str]) -> str:
+def program_of(arguments: Sequence[str]) -> str:
     """The program, or the script that Python runs."""
     names = [Path(word).name for word in arguments[:2]]
     return names[1] if len(names) > 1 and names[0].startswith("python") else "".join(names[:1])
@@ -133,4 +133,4 @@ def rclone(folder: Path) -> Iterator[Served]:
     command = (BIN / "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", keys, folder / "objects")
     with program(folder, *command, RCLONE_CONFIG=os.devnull):
         until_answers(account.endpoint, folder / "rclone.log")
-        yield Served(S3(account), account, Processes(lambda: processes_of(folder), _program_of))
+        yield Served(S3(account), account, Processes(lambda: processes_of(folder), program_of))

@@ -30,6 +30,8 @@ from botocore.exceptions import ClientError
 
 from bench._objects import AT_ONCE, S3, Account, Amount, Processes, Speeds, measure, with_tool
 from bench._peers import Missing, Served, rclone
+from bench._swift import swift
+from bench._tahoe import tahoe
 from fallow.domain.calls import OpenSubscription
 from fallow.sdk.accounts import new_id
 from tests.engines import reachable_folder
@@ -97,6 +99,8 @@ STORES = {
         "4 of 8 pieces", synced=False, serve=partial(fallow, mode=":cached"), amount=Amount(5, 40, 160)
     ),
     "rclone": Store("one copy", synced=False, serve=rclone, amount=Amount(5, 40, 160)),
+    "swift": Store("4 of 8 fragments", synced=True, serve=swift, amount=Amount(5, 40, 160)),
+    "tahoe": Store("3 of 10 shares", synced=False, serve=tahoe, amount=Amount(2, 5, 16)),
 }
 
 
