@@ -82,13 +82,16 @@ async def world(postgres_dsn: str) -> AsyncIterator[ObjectsWorld]:
 # Buckets
 
 
-async def test_a_bucket_is_made_once_and_looked_up_by_anybody(world: ObjectsWorld) -> None:
+async def test_a_bucket_is_made_once_and_looked_up_by_its_owner_and_by_gateways(world: ObjectsWorld) -> None:
     made = await world.ask(
         MakeBucket(account=OTHER, bucket="photos", profile="lab", countries=["DE", "PL"], settings={"acl": b"doc"})
     )
     assert (made.account, made.made_ms, made.profile, made.versioning) == (OTHER, NOW_MS, "lab", "off")
     assert (made.countries, made.settings) == (["DE", "PL"], {"acl": b"doc"})
-    assert await world.ask(GetBucket(account=ACCOUNT, bucket="photos")) == made
+    for looking in (OTHER, ""):
+        assert await world.ask(GetBucket(account=looking, bucket="photos")) == made
+    with pytest.raises(NotAllowed, match="not_yours"):
+        await world.ask(GetBucket(account=ACCOUNT, bucket="photos"))
     with pytest.raises(Conflict, match="bucket_yours"):
         await world.ask(MakeBucket(account=OTHER, bucket="photos"))
     with pytest.raises(Conflict, match="bucket_taken"):

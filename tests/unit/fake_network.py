@@ -27,6 +27,7 @@ from fallow.http.app import create_app
 from fallow.http.limits import Limits
 from fallow.ports.rpc import serve
 from fallow.verticals.compute.plugin import VERTICAL
+from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 
 BUYER = "0x" + "b1" * 20
 OTHER = "0x" + "b2" * 20
@@ -106,7 +107,7 @@ class FakeNetwork:
                 version="0.1.0",
             ),
             clock=self.clock,
-            verticals={"compute": VERTICAL},
+            verticals={"compute": VERTICAL, "storage": STORAGE},
             limits=limits,
             archive=self.archive,
         )

@@ -9,7 +9,7 @@ import pytest
 
 from fallow.domain.errors import Unavailable
 from fallow.ports.bus import Bus
-from fallow.verticals.storage.client.asking import TRIES, BusAsker
+from fallow.verticals.storage.client.asking import TRIES, BusAsker, HttpAsker
 from fallow.verticals.storage.core.calls import Call, DeleteObjects, Deletion, GetBucket, MakeBucket
 from tests.instant_chain import SwiftClock
 
@@ -62,3 +62,30 @@ async def test_it_is_not_asked_for_ever_nor_where_it_was_refused() -> None:
         await asked(cast("Call[object]", GET), TRIES, "bus.timeout")
     with pytest.raises(Unavailable):
         await asked(cast("Call[object]", GET), 1, "storage.too_few_nodes")
+
+
+class Door:
+    """A control API that answers so, and what it was asked."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.asked: list[tuple[str, bytes, bool]] = []
+        self._answer = answer
+
+    async def __call__(self, call: str, body: bytes, *, again: bool) -> bytes:
+        """See `Post`."""
+        self.asked.append((call, body, again))
+        return self._answer
+
+
+async def test_by_http_it_asks_with_what_is_repeatable_said() -> None:
+    door = Door(msgspec.msgpack.encode(BUCKET))
+    assert (await HttpAsker(door).ask(GET)).name == "bucket"
+    await HttpAsker(door).ask(MAKE)
+    assert [(call, again) for call, _, again in door.asked] == [("bucket.get", True), ("bucket.make", False)]
+    assert msgspec.msgpack.decode(door.asked[1][1], type=MakeBucket) == MAKE
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xc1", msgspec.msgpack.encode([1]), b"\x91" * 5000])
+async def test_an_answer_that_is_none_is_said_to_be_none(answer: bytes) -> None:
+    with pytest.raises(Unavailable, match=r"storage\.answer"):
+        await HttpAsker(Door(answer)).ask(GET)

@@ -786,6 +786,11 @@ def vertical_question(node: str, vertical: str) -> str:
     return f"node.{node}.vertical.{vertical}"
 
 
+def vertical_call(vertical: str, call: str) -> str:
+    """Subject on which the network's side of a vertical answers one of its calls."""
+    return f"vertical.{vertical}.{call}"
+
+
 def vertical_told(node: str, vertical: str) -> str:
     """Subject of what the worker of a vertical on a node (`*`: on any) tells by itself: bytes."""
     return f"vertical.node.{node}.{vertical}"

@@ -31,6 +31,7 @@ from fallow.http import (
     sign_in,
     signing,
     stakes,
+    verticals,
     votes,
 )
 from fallow.http.auth import anyone, provide_account
@@ -162,6 +163,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *epochs.ROUTES,
             *prices.ROUTES,
             *stakes.ROUTES,
+            *verticals.ROUTES,
         ],
         security=[{"apiKey": []}, {"session": []}],
     ),

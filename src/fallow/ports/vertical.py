@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
+
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.errors import InvalidInput, NotFound, Unavailable
 from fallow.domain.orders import Tolerance
@@ -439,6 +441,11 @@ class Vertical(Protocol):
     """The folder of its schema's migrations, for what its network's side keeps; None: it keeps nothing."""
     gateways: tuple[str, ...] = ()
     """Roles by which buyers reach it in its field's own protocol, each an HTTP server with a process of its own."""
+    calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({})
+    """What buyers may ask its network's side by HTTP (`/v1/verticals/NAME/CALL`), by the end of its subject.
+
+    Each has a field `account`, where the control API puts the asking key's account; "" is kept for gateways.
+    """
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work at the door; `item` is the input of a map, if it is one.

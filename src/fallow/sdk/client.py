@@ -9,9 +9,12 @@ from fallow.sdk.epochs import EpochCalls
 from fallow.sdk.python import PythonCalls
 from fallow.sdk.subscriptions import SubscriptionCalls
 from fallow.sdk.tokens import TokenCalls
+from fallow.sdk.verticals import VerticalCalls
 
 
-class AsyncClient(PythonCalls, ContainerCalls, BillCalls, CheckCalls, EpochCalls, SubscriptionCalls, TokenCalls):
+class AsyncClient(
+    PythonCalls, ContainerCalls, BillCalls, CheckCalls, EpochCalls, SubscriptionCalls, TokenCalls, VerticalCalls
+):
     """Buy from a network.
 
     async with AsyncClient("https://fallow.example", "fk_...") as client:

@@ -20,6 +20,9 @@ BACKOFF_S_MAX = 10.0
 FAILURES_TOLD = 3
 """The failure in a row with which it is said that the client waits: a hiccup is over before."""
 
+NOBODY_HEARD = "bus.no_responders"
+"""What would do it is being started anew."""
+
 PASSING = (httpx2.TransportError, Unavailable, TooMuch)
 """What may be otherwise at the next attempt; `Outage.pause` decides."""
 
@@ -93,7 +96,8 @@ def worth_another_try(error: FallowError) -> bool:
 def never_began(error: Exception) -> bool:
     """Whether the network has surely not begun with the request, so that sending it again does nothing twice."""
     refused = isinstance(error, TooMuch) and error.code.startswith("rate.")
-    return refused or isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+    unheard = isinstance(error, Unavailable) and error.code == NOBODY_HEARD
+    return refused or unheard or isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
 
 
 def fallow_error(error: Exception) -> FallowError:

@@ -70,6 +70,7 @@ class Client(Waiting):
     subscriptions = waits(AsyncClient.subscriptions)
     unsubscribe = waits(AsyncClient.unsubscribe)
     signing_secret = waits(AsyncClient.signing_secret)
+    ask_vertical = waits(AsyncClient.ask_vertical)
 
     network = waits(AsyncClient.network)
     nodes = waits(AsyncClient.nodes)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.errors import NotFound
 from fallow.domain.subscriptions import Tariff
 from fallow.ports.vertical import Asgi, ControlGround, GatewayGround, Vertical, Worker, WorkerGround
+from fallow.verticals.storage.core.calls import CALLS
 from fallow.verticals.storage.core.lending import read_lending, size_text
 from fallow.verticals.storage.core.tariff import TARIFF
 
@@ -27,6 +32,7 @@ class Storage(Vertical):
     tariff: Tariff | None = TARIFF
     migrations: Path | None = Path(__file__).with_name("control") / "schema"
     gateways: tuple[str, ...] = (S3,)
+    calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in CALLS})
 
     def check_lending(self, lends: str) -> str:
         """Check a folder and a size; see `Vertical.check_lending`. Imported here, since only agents have the rest."""

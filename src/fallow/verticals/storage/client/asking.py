@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol, TypeVar
 
+import msgspec
+
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Unavailable
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -75,4 +78,32 @@ class BusAsker:
 
     async def _once(self, call: Call[ReplyT]) -> ReplyT:
         answer: ReplyT = await over_bus(self._bus, f"{SUBJECT}.{call.name}", call, call.reply)
+        return answer
+
+
+class Post(Protocol):
+    """Asks the control API a call of storage by HTTP, and returns its answer in msgpack."""
+
+    async def __call__(self, call: str, body: bytes, *, again: bool) -> bytes:
+        """Ask, and again while the network is away: where it may have been done only if `again` says so.
+
+        Raises:
+            FallowError: as the network raised it.
+        """
+        ...
+
+
+class HttpAsker:
+    """Asks the control API with an API key, whose account takes the place of the one that the call names."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+
+    async def ask(self, call: Call[ReplyT]) -> ReplyT:
+        """See the Protocol."""
+        data = await self._post(call.name, msgspec.msgpack.encode(call), again=isinstance(call, REPEATABLE))
+        try:
+            answer: ReplyT = msgspec.msgpack.decode(data, type=call.reply)
+        except UNREADABLE as error:
+            raise Unavailable("storage.answer", f"The answer to {call.name} is not understood: {error}.") from error
         return answer

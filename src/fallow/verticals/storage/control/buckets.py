@@ -88,7 +88,7 @@ class Buckets:
     async def get(self, call: GetBucket) -> Bucket:
         """See the call."""
         async with self._ground.database.transaction() as tx:
-            row = await _row(tx, call.bucket)
+            row = await (_owned(tx, call.account, call.bucket) if call.account else _row(tx, call.bucket))
             return _bucket(row, await _settings(tx, row["id"]))
 
     async def list(self, call: ListBuckets) -> list[Bucket]:

@@ -83,7 +83,11 @@ class MakeBucket(Call[Bucket], frozen=True, kw_only=True):
 
 
 class GetBucket(Call[Bucket], frozen=True, kw_only=True):
-    """Look a bucket up, whosever it is; `account` is who asks. NotFound: `storage.no_bucket`."""
+    """Look a bucket up; `account` is who asks. NotFound: `storage.no_bucket`. NotAllowed: `storage.not_yours`.
+
+    A gateway asks as "", sees any bucket, and judges itself who may see what of it. The control API asks as the account
+    of an API key, which sees its own buckets only: the settings of others say whom they let in.
+    """
 
     name: ClassVar[str] = "bucket.get"
     reply: ClassVar[Any] = Bucket

@@ -1,0 +1,54 @@
+"""What buyers ask of the network's side of a vertical: its own calls, which are none of the control API's business."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import PathParameter
+
+from fallow.domain import calls
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.errors import InvalidInput, NotFound
+from fallow.http.answers import keyed
+from fallow.http.auth import buyer
+from fallow.http.blobs import BYTES, TakesBytes
+from fallow.http.params import Account, Parts
+
+VerticalName = Annotated[str, PathParameter(max_length=64, description="A vertical's name.")]
+CallName = Annotated[str, PathParameter(max_length=64, description="A call's name, as the vertical gives it.")]
+ANSWER = ResponseSpec(bytes, description="The answer, as msgpack.", media_type=BYTES, generate_examples=False)
+
+
+@post(
+    "/v1/verticals/{vertical:str}/{call:str}",
+    guards=[buyer],
+    status_code=200,
+    media_type=BYTES,
+    operation_class=TakesBytes,
+    responses={**keyed(402, 404, 409, 413), 200: ANSWER},
+    tags=["verticals"],
+)
+async def ask(
+    gateway: Parts, payer: Account, request: Request[Any, Any, Any], vertical: VerticalName, call: CallName
+) -> Response[bytes]:
+    """Ask the network's side of a vertical for your account. The body is the call as msgpack, and so is the answer.
+
+    Whatever account the body names, yours is put in its place. A key has the same rate here as everywhere.
+    """
+    plugin = gateway.verticals.get(vertical)
+    kind = plugin.calls.get(call) if plugin is not None else None
+    if kind is None:
+        raise NotFound("vertical.no_call", f"This network has no call {call[:64]!r} of {vertical[:64]!r}.")
+    try:
+        asked = msgspec.msgpack.decode(await request.body(), type=kind)
+    except UNREADABLE as error:
+        raise InvalidInput("vertical.malformed", f"The body is no {call}: {error}.") from error
+    theirs = msgspec.structs.replace(asked, account=payer)
+    answer = await gateway.ask(calls.vertical_call(vertical, call), theirs, msgspec.Raw)
+    return Response(bytes(answer), media_type=BYTES)
+
+
+ROUTES = [ask]
