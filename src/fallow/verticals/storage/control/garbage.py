@@ -65,9 +65,15 @@ class Garbage:
             await _to_nodes(tx, rows)
             await tx.copy(
                 "storage.change",
-                ["bucket", "nodes", "bytes", "at_ms"],
+                ["bucket", "nodes", "bytes", "payload", "at_ms"],
                 [
-                    (row["bucket"], _holders(row), -piece_bytes(row["payload"], row["profile"]), row["at_ms"])
+                    (
+                        row["bucket"],
+                        _holders(row),
+                        -piece_bytes(row["payload"], row["profile"]),
+                        -row["payload"],
+                        row["at_ms"],
+                    )
                     for row in rows
                     if row["stored"]
                 ],

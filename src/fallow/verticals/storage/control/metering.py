@@ -15,12 +15,13 @@ SERIALS_AT_ONCE: Final = 100_000
 
 
 class DayUse(NamedTuple):
-    """What one bucket used on one day (since 1970): bytes of pieces times hours, and bytes read."""
+    """What one bucket used on one day (since 1970): bytes of pieces and of payload times hours, and bytes read."""
 
     bucket: int
     day: int
     stored_byte_hours: int
     egress_bytes: int
+    payload_byte_hours: int = 0
 
 
 class _Sum(NamedTuple):
@@ -46,7 +47,7 @@ class Metering:
             await lock_sums(tx)
             rows = await tx.fetch(
                 "DELETE FROM storage.change WHERE id IN (SELECT id FROM storage.change ORDER BY id LIMIT $1)"
-                " RETURNING bucket, nodes, bytes, at_ms",
+                " RETURNING bucket, nodes, bytes, payload, at_ms",
                 CHANGES_AT_ONCE,
             )
             if not rows:
@@ -61,11 +62,16 @@ class Metering:
         async with self._database.transaction() as tx:
             await lock_sums(tx)
             await tx.execute(
-                "WITH used AS (SELECT bucket, bytes * $1::numeric - less - counted AS more FROM storage.payer"
-                "  WHERE bytes * $1::numeric - less > counted), noted AS (UPDATE storage.payer p"
-                "  SET counted = p.counted + used.more FROM used WHERE p.bucket = used.bucket)"
-                " INSERT INTO storage.day AS d (bucket, day, byte_ms) SELECT bucket, $2, more FROM used"
-                " ON CONFLICT (bucket, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms",
+                "WITH used AS (SELECT bucket, greatest(bytes * $1::numeric - less - counted, 0) AS more,"
+                "  greatest(payload * $1::numeric - payload_less - payload_counted, 0) AS payload FROM storage.payer"
+                "  WHERE bytes * $1::numeric - less > counted"
+                "   OR payload * $1::numeric - payload_less > payload_counted), noted AS (UPDATE storage.payer p"
+                "  SET counted = p.counted + used.more, payload_counted = p.payload_counted + used.payload"
+                "  FROM used WHERE p.bucket = used.bucket)"
+                " INSERT INTO storage.day AS d (bucket, day, byte_ms, payload_ms)"
+                "  SELECT bucket, $2, more, payload FROM used"
+                " ON CONFLICT (bucket, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms,"
+                "  payload_ms = d.payload_ms + EXCLUDED.payload_ms",
                 now,
                 now // DAY_MS,
             )
@@ -80,13 +86,17 @@ class Metering:
         """What each bucket of an account used on each day from one to another, both counted."""
         async with self._database.transaction() as tx:
             rows = await tx.fetch(
-                "SELECT d.bucket, d.day, d.byte_ms, d.egress FROM storage.payer p JOIN storage.day d USING (bucket)"
+                "SELECT d.bucket, d.day, d.byte_ms, d.payload_ms, d.egress"
+                " FROM storage.payer p JOIN storage.day d USING (bucket)"
                 " WHERE p.account = $1 AND d.day BETWEEN $2 AND $3 ORDER BY d.day, d.bucket",
                 account,
                 from_day,
                 to_day,
             )
-        return [DayUse(row["bucket"], row["day"], row["byte_ms"] // HOUR_MS, row["egress"]) for row in rows]
+        return [
+            DayUse(row["bucket"], row["day"], row["byte_ms"] // HOUR_MS, row["egress"], row["payload_ms"] // HOUR_MS)
+            for row in rows
+        ]
 
 
 async def lock_sums(tx: Transaction) -> None:
@@ -96,15 +106,21 @@ async def lock_sums(tx: Transaction) -> None:
 
 async def _by_bucket(tx: Transaction, rows: Sequence[Row]) -> None:
     sums: defaultdict[int, _Sum] = defaultdict(_Sum)
+    payload: defaultdict[int, _Sum] = defaultdict(_Sum)
     for row in rows:
         sums[row["bucket"]] = sums[row["bucket"]].plus(row["bytes"], row["at_ms"], len(row["nodes"]))
+        payload[row["bucket"]] = payload[row["bucket"]].plus(row["payload"], row["at_ms"])
     await tx.execute(
-        "UPDATE storage.payer p SET bytes = p.bytes + s.bytes, less = p.less + s.less"
-        " FROM unnest($1::bigint[], $2::numeric[], $3::numeric[]) AS s (bucket, bytes, less)"
+        "UPDATE storage.payer p SET bytes = p.bytes + s.bytes, less = p.less + s.less,"
+        "  payload = p.payload + s.payload, payload_less = p.payload_less + s.payload_less"
+        " FROM unnest($1::bigint[], $2::numeric[], $3::numeric[], $4::numeric[], $5::numeric[])"
+        "  AS s (bucket, bytes, less, payload, payload_less)"
         " WHERE p.bucket = s.bucket",
         list(sums),
         [one.bytes for one in sums.values()],
         [one.less for one in sums.values()],
+        [payload[bucket].bytes for bucket in sums],
+        [payload[bucket].less for bucket in sums],
     )
 
 

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from fallow.ports.mishaps import steadily
+from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.operations import Operations
@@ -30,5 +32,10 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
         )
     )
     places = Places(ground, objects)
-    async with operations.running(), places.running(), Control(ground.bus, objects, places.handlers()).running():
+    async with (
+        operations.running(),
+        places.running(),
+        background(steadily("storage.uploads", objects.stale.give_up, ground.clock)),
+        Control(ground.bus, objects, places.handlers()).running(),
+    ):
         yield

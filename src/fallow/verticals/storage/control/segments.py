@@ -191,10 +191,11 @@ class SegmentRows:
             begun.client,
         )
         await tx.execute(
-            "INSERT INTO storage.change (bucket, nodes, bytes, at_ms) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO storage.change (bucket, nodes, bytes, payload, at_ms) VALUES ($1, $2, $3, $4, $5)",
             slot.bucket,
             [node for node in nodes if node],
             piece_bytes(begun.payload, begun.profile),
+            begun.payload,
             now,
         )
         await tx.execute(

@@ -14,8 +14,10 @@ from fallow.verticals.storage.control.buckets_port import BucketRow
 from fallow.verticals.storage.control.deleting import Deleting
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.listing import Listing
+from fallow.verticals.storage.control.stale import Stale
 from fallow.verticals.storage.control.tally import Totals
 from fallow.verticals.storage.control.uploads import Uploads
+from fallow.verticals.storage.control.usage import Used
 from fallow.verticals.storage.control.versions import Versions
 from fallow.verticals.storage.core.calls import (
     CALLS,
@@ -38,7 +40,9 @@ from fallow.verticals.storage.core.calls import (
     PutPart,
     SetBucket,
     SetObject,
+    Usage,
 )
+from fallow.verticals.storage.core.upkeep import GATEWAY_CALLS, TakeDue
 
 QUEUE: Final = "storage"
 
@@ -47,7 +51,10 @@ Handlers = Mapping[type[Call[Any]], Handler]
 
 
 class Objects:
-    """Buckets, versions, lists and uploads. It is the `Buckets` of those who keep segments."""
+    """Buckets, versions, lists and uploads. It is the `Buckets` of those who keep segments.
+
+    `stale` gives up what nobody goes on with.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self._buckets = Buckets(ground)
@@ -55,6 +62,8 @@ class Objects:
         self._deleting = Deleting(ground, self._buckets)
         self._listing = Listing(ground, self._buckets)
         self._uploads = Uploads(ground, self._buckets)
+        self._used = Used(ground.database)
+        self.stale = Stale(ground, self._buckets)
 
     def handlers(self) -> Handlers:
         """What answers each call that is of objects."""
@@ -76,6 +85,8 @@ class Objects:
             ListUploads: self._uploads.list,
             CompleteUpload: self._uploads.complete,
             AbortUpload: self._uploads.abort,
+            Usage: self._used.usage,
+            TakeDue: self.stale.take,
         }
 
     async def bucket_of(self, tx: Transaction, account: str, name: str) -> BucketRow:
@@ -104,7 +115,7 @@ class Control:
     def __init__(self, bus: Bus, objects: Objects, others: Handlers) -> None:
         self._bus = bus
         handlers = {**objects.handlers(), **others}
-        self._handlers = [(call, handlers[call]) for call in CALLS]
+        self._handlers = [(call, handlers[call]) for call in (*CALLS, *GATEWAY_CALLS)]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -25,6 +25,8 @@ INLINE_BYTES_MAX: Final = 16 << 10
 """Sealed; such an object needs no node."""
 PAGE_MAX: Final = 1000
 PARTS_MAX: Final = 10_000
+USAGE_DAYS_MAX: Final = 400
+USAGE_BUCKETS_MAX: Final = 20
 HEAD_BYTES_MAX: Final = 12 << 10
 SETTING_BYTES_MAX: Final = 64 << 10
 SEGMENTS_AT_ONCE: Final = 8
@@ -517,9 +519,52 @@ class ReadSegments(Call[list[SegmentRead]], frozen=True, kw_only=True):
     client: NodeId
 
 
+# What was used
+
+
+class UsedDay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a bucket used on a `day` (since 1970, UTC): bytes of pieces and of payload times hours, bytes read.
+
+    `requests` are counted by kind (put, get, list). `cost_microusd` is by the tariff, rounded down once a meter.
+    """
+
+    day: int
+    stored_byte_hours: int = 0
+    payload_byte_hours: int = 0
+    egress_bytes: int = 0
+    requests: dict[str, int] = {}
+    cost_microusd: int = 0
+
+
+class UsedBucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a bucket used, by day, and the `objects` and `bytes` that it holds now. A dropped one has no name."""
+
+    id: int
+    bucket: str = ""
+    objects: int = 0
+    bytes: int = 0
+    days: list[UsedDay] = []
+
+
+class Usage(Call[list[UsedBucket]], frozen=True, kw_only=True):
+    """What buckets of an account used from one day to another, both counted; those behind an id, a page at a time.
+
+    A page holds `USAGE_BUCKETS_MAX`. Buckets that were dropped are there while one of these days is theirs.
+
+    InvalidInput: `storage.days`.
+    """
+
+    name: ClassVar[str] = "usage"
+    reply: ClassVar[Any] = list[UsedBucket]
+    from_day: Count
+    to_day: Count
+    after: Count = 0
+
+
 CALLS: Final[tuple[type[Call[Any]], ...]] = (
     MakeBucket, GetBucket, ListBuckets, SetBucket, DropBucket,
     PutObject, GetObject, SetObject, DeleteObjects, ListObjects,
     BeginUpload, GetUpload, PutPart, ListParts, ListUploads, CompleteUpload, AbortUpload,
     BeginSegment, MorePlaces, EndSegment, ReadSegments,
+    Usage,
 )  # fmt: skip

@@ -25,3 +25,9 @@ TARIFF: Final[Tariff] = {
     STORED: Price(microusd=1_500_000, per=TERABYTE * MONTH_HOURS * 9 // 10),
     EGRESS: Price(microusd=2_000_000, per=TERABYTE * 9 // 10),
 }
+
+
+def cost_microusd(stored_byte_hours: int, egress_bytes: int) -> int:
+    """What so much costs, rounded down once a meter."""
+    used = {STORED: stored_byte_hours, EGRESS: egress_bytes}
+    return sum(TARIFF[meter].microusd * quantity // TARIFF[meter].per for meter, quantity in used.items())
