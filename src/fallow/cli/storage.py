@@ -6,9 +6,11 @@ from cyclopts import App
 
 from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, tell
+from fallow.cli.storage_usage import usage
 from fallow.domain.errors import NotFound
 
 app = App(name="storage", help="Store objects on spare disks.")
+app.command(usage)
 
 VERTICAL = "storage"
 ROLE = "s3"

@@ -18,6 +18,9 @@ from fallow.domain.resources import GIB_MIB
 from fallow.domain.views import ItemView, LeaseView
 
 HOUR_MS = 3_600_000
+MONTH_HOURS = 730
+GB_BYTES = 10**9
+GIB_BYTES = 1 << 30
 NANOUSD = 10**9
 NANO_DIGITS = 9
 
@@ -28,6 +31,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What somebody else asks, as the price file has it: US dollars as text.
 
     `as_of` (YYYY-MM-DD) is the day of `source`; `market` prices are what owners ask, `spot` may be taken away.
+    `binary_gb`: its GB of storage and traffic are of 2**30 bytes. `egress_free_times_stored`: so many times what is
+    stored can be sent out a month without a charge.
     """
 
     name: str
@@ -40,11 +45,18 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     gpu_hour_usd: dict[str, str] = {}
     storage_gb_month_usd: str = ""
     egress_gb_usd: str = ""
+    binary_gb: bool = False
+    egress_free_times_stored: int = 0
 
     @property
     def sells_cores(self) -> bool:
         """Whether it sells cores and memory one by one, and not only by the graphics card."""
         return bool(self.vcpu_hour_usd and self.gib_hour_usd)
+
+    @property
+    def sells_storage(self) -> bool:
+        """Whether what is stored there, and read from there, has a price."""
+        return bool(self.storage_gb_month_usd and self.egress_gb_usd)
 
     @property
     def by_model(self) -> dict[str, str]:
@@ -118,6 +130,21 @@ def cost_microusd(offer: Offer, delivered: Delivered) -> int:
     memory = nanousd(offer.gib_hour_usd or "0") * delivered.mib_ms * 1000
     gpus = sum(nanousd(offer.by_model[model]) * ms for model, ms in delivered.gpu_ms) * 1000 * GIB_MIB
     return -(-(cores + memory + gpus) // (1000 * GIB_MIB * HOUR_MS * 1000))
+
+
+def storage_cost_microusd(offer: Offer, stored_byte_hours: int, egress_bytes: int) -> int:
+    """What storing and reading so many bytes costs there, in micro-US-dollars, rounded up once.
+
+    A month is a twelfth of a year. Requests, least times and least sizes are not counted.
+
+    Raises:
+        InvalidInput: it sells no storage.
+    """
+    if not offer.sells_storage:
+        raise InvalidInput("prices.not_sold", f"{offer.name} does not sell all of this.")
+    paid = max(0, egress_bytes * MONTH_HOURS - offer.egress_free_times_stored * stored_byte_hours)
+    nano = nanousd(offer.storage_gb_month_usd) * stored_byte_hours + nanousd(offer.egress_gb_usd) * paid
+    return -(-nano // (MONTH_HOURS * (GIB_BYTES if offer.binary_gb else GB_BYTES) * 1000))
 
 
 def plain_model(model: str) -> str:

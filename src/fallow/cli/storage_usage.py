@@ -1,0 +1,173 @@
+"""`fallow storage usage`: what buckets used and cost, and what the same costs elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, say, show_json, table
+from fallow.cli.units import seconds, usd
+from fallow.domain.prices import Kind, storage_cost_microusd
+from fallow.sdk.bills import offers
+from fallow.sdk.sync import Client
+from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, Usage, UsedBucket
+from fallow.verticals.storage.core.tariff import MONTH_HOURS, VERTICAL, cost_microusd
+
+DAY_S = 86_400
+GB = 10**9
+
+
+class BucketLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What one bucket used and cost. A dropped one has no name; `objects` and `bytes` are what it holds now."""
+
+    bucket: str
+    id: int
+    objects: int
+    bytes: int
+    stored_byte_hours: int
+    payload_byte_hours: int
+    egress_bytes: int
+    requests: dict[str, int]
+    cost_microusd: int
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """What the same payload, stored and read, costs elsewhere, by that one's published prices."""
+
+    name: str
+    kind: Kind
+    cost_microusd: int
+    as_of: str
+    source: str
+    note: str
+
+
+class StorageBill(msgspec.Struct, frozen=True, kw_only=True):
+    """What all buckets of an account used between two days (UTC, both counted)."""
+
+    from_day: str
+    to_day: str
+    buckets: list[BucketLine]
+    days: list[UsedBucket]
+    cost_microusd: int
+    elsewhere: list[Elsewhere]
+
+
+def usage(
+    *,
+    since: Annotated[
+        str, Parameter(help="What was used in this time until now: 12h, 30d. Days are whole, UTC.")
+    ] = "30d",
+    json: Json = False,
+) -> None:
+    """Show what each of your buckets used and cost, and what the same would have cost elsewhere.
+
+    You pay for the bytes of pieces on nodes: payload with the parity that keeps it when nodes leave.
+    """
+    now_s = int(datetime.now(UTC).timestamp())
+    from_day, to_day = (now_s - seconds(since)) // DAY_S, now_s // DAY_S
+    with profiles.connect() as client:
+        found = make_bill(from_day, to_day, _ask(client, from_day, to_day))
+    if json:
+        show_json(found)
+        return
+    columns = ["BUCKET", ">OBJECTS", ">HOLDS", ">STORED", ">OF PAYLOAD", ">READ", ">REQUESTS", ">COST"]
+    table(columns, map(_row, found.buckets), empty="Nothing was stored in this time.")
+    for line in _total_lines(found):
+        say(line)
+    if found.elsewhere:
+        columns = ["ELSEWHERE", "KIND", ">THE SAME COSTS", "AS OF", "SOURCE"]
+        table(columns, [(o.name, o.kind, usd(o.cost_microusd), o.as_of, o.source) for o in found.elsewhere], empty="")
+
+
+def make_bill(from_day: int, to_day: int, buckets: Sequence[UsedBucket]) -> StorageBill:
+    """Add days up, and compare with the price file: by payload, which is what others charge for."""
+    lines = [_line(one) for one in buckets]
+    payload, egress = sum(line.payload_byte_hours for line in lines), sum(line.egress_bytes for line in lines)
+    stored = sum(line.stored_byte_hours for line in lines)
+    elsewhere = [
+        Elsewhere(
+            name=offer.name,
+            kind=offer.kind,
+            cost_microusd=storage_cost_microusd(offer, payload, egress),
+            as_of=offer.as_of,
+            source=offer.source,
+            note=offer.note,
+        )
+        for offer in offers()
+        if offer.sells_storage and (payload or egress)
+    ]
+    return StorageBill(
+        from_day=_day(from_day),
+        to_day=_day(to_day),
+        buckets=lines,
+        days=[one for one in buckets if one.days],
+        cost_microusd=cost_microusd(stored, egress),
+        elsewhere=elsewhere,
+    )
+
+
+def _ask(client: Client, from_day: int, to_day: int) -> list[UsedBucket]:
+    found: list[UsedBucket] = []
+    while True:
+        asked = Usage(account="", from_day=from_day, to_day=to_day, after=found[-1].id if found else 0)
+        answer = client.ask_vertical(VERTICAL, Usage.name, msgspec.msgpack.encode(asked), again=True)
+        page = msgspec.msgpack.decode(answer, type=list[UsedBucket])
+        found += page
+        if len(page) < USAGE_BUCKETS_MAX:
+            return found
+
+
+def _line(one: UsedBucket) -> BucketLine:
+    requests: Counter[str] = Counter()
+    for day in one.days:
+        requests.update(day.requests)
+    stored, egress = sum(day.stored_byte_hours for day in one.days), sum(day.egress_bytes for day in one.days)
+    return BucketLine(
+        bucket=one.bucket,
+        id=one.id,
+        objects=one.objects,
+        bytes=one.bytes,
+        stored_byte_hours=stored,
+        payload_byte_hours=sum(day.payload_byte_hours for day in one.days),
+        egress_bytes=egress,
+        requests=dict(requests),
+        cost_microusd=cost_microusd(stored, egress),
+    )
+
+
+def _total_lines(found: StorageBill) -> Iterator[str]:
+    yield f"From {found.from_day} to {found.to_day} (UTC) this cost {usd(found.cost_microusd)}; nothing else is added."
+    if found.elsewhere:
+        yield "Elsewhere payload is charged for; requests, least times and least sizes there are not counted."
+
+
+def _row(line: BucketLine) -> tuple[object, ...]:
+    return (
+        line.bucket or f"(dropped, {line.id})",
+        f"{line.objects:,}",
+        _gb(line.bytes),
+        _gb_months(line.stored_byte_hours),
+        _gb_months(line.payload_byte_hours),
+        _gb(line.egress_bytes),
+        f"{sum(line.requests.values()):,}",
+        usd(line.cost_microusd),
+    )
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:,.3f} GB"
+
+
+def _gb_months(byte_hours: int) -> str:
+    return f"{byte_hours / GB / MONTH_HOURS:,.3f} GB-months"
+
+
+def _day(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()

@@ -1,0 +1,89 @@
+"""What a buyer is shown of his buckets' use."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+import pytest
+
+from fallow.cli import profiles
+from fallow.cli.storage_usage import make_bill, usage
+from fallow.domain.errors import InvalidInput
+from fallow.domain.prices import Offer, storage_cost_microusd
+from fallow.sdk.bills import offers
+from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, Usage, UsedBucket, UsedDay
+
+TB = 10**12
+MONTH = 730
+
+
+def offer(**changes: object) -> Offer:
+    whole: dict[str, object] = {"storage_gb_month_usd": "0.007", "egress_gb_usd": "0.007", **changes}
+    return msgspec.convert({"name": "a", "kind": "market", "source": "", "as_of": "2026-01-01", **whole}, Offer)
+
+
+def test_a_terabyte_a_month_costs_what_the_page_says() -> None:
+    assert storage_cost_microusd(offer(), TB * MONTH, 0) == 7_000_000
+    assert storage_cost_microusd(offer(), 0, TB) == 7_000_000
+    assert storage_cost_microusd(offer(binary_gb=True), 1024 * 2**30 * MONTH, 0) == 7_168_000
+    assert storage_cost_microusd(offer(), 1, 0) == 1, "what costs something is never shown as free"
+
+
+def test_what_is_free_to_send_out_is_measured_by_what_is_stored() -> None:
+    free = offer(egress_free_times_stored=3)
+    assert storage_cost_microusd(free, TB * MONTH, 3 * TB) == 7_000_000
+    assert storage_cost_microusd(free, TB * MONTH, 4 * TB) == 14_000_000
+
+
+def test_who_sells_no_traffic_is_not_compared() -> None:
+    with pytest.raises(InvalidInput):
+        storage_cost_microusd(offer(egress_gb_usd=""), 1, 1)
+    assert {"Storj", "AWS S3 Standard", "Backblaze B2"} <= {one.name for one in offers() if one.sells_storage}
+
+
+def test_a_bill_adds_days_up_before_it_rounds() -> None:
+    days = [UsedDay(day=day, stored_byte_hours=TB // 2, payload_byte_hours=TB // 4) for day in range(100)]
+    bill = make_bill(0, 99, [UsedBucket(id=1, bucket="a", days=days)])
+    assert bill.cost_microusd == 50 * TB * 1_500_000 // (TB * 720 * 9 // 10)
+    assert (bill.from_day, bill.to_day) == ("1970-01-01", "1970-04-10")
+    storj = next(one for one in bill.elsewhere if one.name == "Storj")
+    assert storj.cost_microusd == -(-25 * 7_000_000 // MONTH)
+
+
+class Client:
+    """Answers pages of buckets."""
+
+    def __init__(self, count: int) -> None:
+        self.asked: list[Usage] = []
+        day = UsedDay(day=20_000, stored_byte_hours=720 * TB, payload_byte_hours=360 * TB, requests={"put": 2})
+        self.buckets = [UsedBucket(id=n, bucket=f"b{n}" * (n > 1), days=[day]) for n in range(1, count + 1)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask_vertical(self, vertical: str, call: str, body: bytes, *, again: bool) -> bytes:
+        """See the SDK."""
+        assert (vertical, call, again) == ("storage", "usage", True)
+        self.asked.append(msgspec.msgpack.decode(body, type=Usage))
+        page = [one for one in self.buckets if one.id > self.asked[-1].after][:USAGE_BUCKETS_MAX]
+        return msgspec.msgpack.encode(page)
+
+
+def test_all_pages_are_shown_with_what_others_ask(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = Client(25)
+    monkeypatch.setattr(profiles, "connect", lambda: client)
+    monkeypatch.setenv("COLUMNS", "250")
+    usage(since="90d")
+    shown = capsys.readouterr().out
+    assert [asked.after for asked in client.asked] == [0, 20]
+    assert "(dropped, 1)" in shown
+    assert "1,000.000 GB-months" in shown
+    assert "1.666666 USD" in shown
+    assert "41.666666 USD" in shown
+    assert "Storj" in shown
