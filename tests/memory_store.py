@@ -365,6 +365,8 @@ class MemoryStore:
 
     def _drop(self, bucket: str, one: Deleting, *, bypass: bool) -> Gone:
         there = self._find(bucket, one.key, one.version)
+        if one.only_if.older and there.entry.latest and not there.entry.marker:
+            raise Conflict("storage.condition", "The version is the latest.")
         lock = there.entry.lock
         if lock.hold or self._shortens(lock, NO_LOCK, bypass=bypass):
             raise NotAllowed("storage.retained", "The version is retained.")

@@ -21,6 +21,7 @@ def holds(only_if: If, there: Held) -> bool:
     made_s = ids.made_ms(there.version) // _SECOND_MS
     return (
         not only_if.absent
+        and not (only_if.older and there.is_latest)
         and only_if.etag in {"", "*", there.etag}
         and (only_if.modified_ms is None or only_if.modified_ms // _SECOND_MS == made_s)
         and only_if.size in {None, there.size}

@@ -159,6 +159,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class If(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A write's condition on the version that is the latest: its ETag, that there is none, its time, its size.
 
+    Where one version is deleted for good it is on that one; `older`: that it is not the latest object.
     `etag` "*": that there is any (a delete marker is none). Conflict: `storage.condition`; where `etag` is given and
     there is no object, NotFound: `storage.no_object`.
     """
@@ -167,6 +168,7 @@ class If(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     absent: bool = False
     modified_ms: int | None = None
     size: int | None = None
+    older: bool = False
 
 
 class PutObject(Call[Version], frozen=True, kw_only=True):

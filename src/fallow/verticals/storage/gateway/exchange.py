@@ -20,7 +20,6 @@ from fallow.verticals.storage.gateway.xml import parse
 ACL: Final = "acl"
 POLICY: Final = "policy"
 CORS: Final = "cors"
-LIFECYCLE: Final = "lifecycle"
 TAGGING: Final = "tagging"
 OWNERSHIP: Final = "ownership"
 BLOCK: Final = "block"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import quote
 
 from fallow.verticals.storage.client.store import Entry, Head
 from fallow.verticals.storage.core.calls import Bucket
 from fallow.verticals.storage.gateway.checksums import COMPOSITE, FULL_OBJECT, HEADER
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.expiry import goes_at
+from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, decode_lifecycle
 from fallow.verticals.storage.gateway.times import http, iso
 
 METADATA_BYTES_MAX: Final = 2048
@@ -68,7 +71,7 @@ def version_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
 
 def written_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
     """What is said of a version that was written."""
-    headers = {"etag": f'"{entry.head.etag}"'} | checksum_headers(entry.head)
+    headers = {"etag": f'"{entry.head.etag}"'} | checksum_headers(entry.head) | _expiry_headers(entry, bucket)
     return headers | ({"x-amz-version-id": entry.version} if bucket.versioning == "enabled" else {})
 
 
@@ -86,7 +89,7 @@ def entry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
     headers = {"content-type": _DEFAULT_TYPE} | head.headers
     headers |= {f"{META}{name}": value for name, value in head.metadata.items()}
     headers |= {"etag": f'"{head.etag}"', "last-modified": http(entry.made_ms), "accept-ranges": "bytes"}
-    headers |= version_headers(entry, bucket)
+    headers |= version_headers(entry, bucket) | (_expiry_headers(entry, bucket) if entry.latest else {})
     if entry.marks.tags:
         headers["x-amz-tagging-count"] = str(len(entry.marks.tags))
     lock = entry.lock
@@ -96,6 +99,12 @@ def entry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
     if bucket.lock and (lock.hold or lock.retention):
         headers["x-amz-object-lock-legal-hold"] = "ON" if lock.hold else "OFF"
     return headers
+
+
+def _expiry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
+    """When the latest version goes by itself; nothing where it stays."""
+    at = goes_at(decode_lifecycle(bucket.settings.get(LIFECYCLE, b"")), entry)
+    return {} if at is None else {"x-amz-expiration": f'expiry-date="{http(at[0])}", rule-id="{quote(at[1])}"'}
 
 
 def _without_chunked(encoding: str) -> str:

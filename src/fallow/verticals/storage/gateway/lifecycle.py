@@ -1,4 +1,4 @@
-"""Lifecycle rules: what is to go by itself, and when. Kept here; a sweep over the buckets carries them out. Pure."""
+"""Lifecycle rules: what is to go by itself, and when. Kept here; `sweeping` carries them out. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from fallow.verticals.storage.gateway.tags import checked
 from fallow.verticals.storage.gateway.times import iso, read_iso
 from fallow.verticals.storage.gateway.xml import Node, text_of
 
+LIFECYCLE: Final = "lifecycle"
+"""The name of the rules' document in a bucket's settings."""
 RULES_MAX: Final = 1000
 _ID_MAX: Final = 255
 _DAY_MS: Final = 86_400_000

@@ -9,10 +9,14 @@ from typing import Final
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address
+from fallow.ports.mishaps import steadily
+from fallow.ports.tasks import background
 from fallow.ports.vertical import Asgi, GatewayGround
+from fallow.verticals.storage.client.asking import BusAsker
 from fallow.verticals.storage.client.opening import gateway_store
 from fallow.verticals.storage.gateway.app import s3_app
 from fallow.verticals.storage.gateway.signing import SigningSecrets
+from fallow.verticals.storage.gateway.sweeping import Sweeper, taking
 from fallow.verticals.storage.gateway.users import READ, WRITE, Owner, User
 
 REGION: Final = "fallow"
@@ -31,7 +35,9 @@ async def running(ground: GatewayGround) -> AsyncIterator[Asgi]:
 
     async with gateway_store(ground, secret_of) as store:
         users = KnownUsers(SigningSecrets(ground.bus, ground.clock))
-        yield s3_app(store, users, ground.clock, random_bytes=ground.random_bytes, region=REGION)
+        sweeper = Sweeper(store, taking(BusAsker(ground.bus, ground.clock)), ground.clock)
+        async with background(steadily("storage.lifecycle", sweeper.run, ground.clock)):
+            yield s3_app(store, users, ground.clock, random_bytes=ground.random_bytes, region=REGION)
 
 
 class KnownUsers:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fallow.verticals.storage.gateway.access import check_owner
 from fallow.verticals.storage.gateway.errors import S3Error
-from fallow.verticals.storage.gateway.exchange import LIFECYCLE, Exchange
+from fallow.verticals.storage.gateway.exchange import Exchange
 from fallow.verticals.storage.gateway.lifecycle import (
+    LIFECYCLE,
     decode_lifecycle,
     encode_lifecycle,
     lifecycle_node,
