@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from nacl.signing import SigningKey
@@ -31,11 +32,13 @@ from fallow.domain.identity import address_text
 from fallow.domain.records import Body
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.signing import Sign
+from fallow.domain.streams import DirectAddress
 from fallow.domain.views import SubscriptionView
 from fallow.ports.database import Transaction
 from fallow.ports.ingest_store import BatchKey, StoredBatch
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import serve
+from fallow.ports.streams import Link
 from fallow.ports.vertical import ControlGround
 from fallow.services.settle.subscriptions import Subscriptions
 from fallow.verticals.storage.control.buckets_port import BucketRow
@@ -60,6 +63,16 @@ _SCHEMA = Path(fallow.verticals.storage.control.__file__).parent / "schema"
 
 def signing(key: SigningKey) -> Sign:
     return lambda message: key.sign(message).signature
+
+
+def no_relay() -> AbstractAsyncContextManager[Link]:
+    """There is no relay."""
+    raise AssertionError
+
+
+def no_line(address: DirectAddress, node: bytes) -> AbstractAsyncContextManager[Link]:
+    """Nobody can be dialled."""
+    raise AssertionError(address, node)
 
 
 class Killed(Exception):
@@ -164,26 +177,27 @@ class World:
         self.bus: MemoryBus = hub.connect()
         self.places = self.process()
 
+    def ground(self) -> ControlGround:
+        """What a process of the core stands on."""
+        return ControlGround(
+            net=NET,
+            network_key=NETWORK_KEY,
+            secret=b"secret of thirty-two bytes here.",
+            sign=signing(NETWORK),
+            clock=self.clock,
+            bus=self.bus,
+            database=self.database,
+            registry=self.registry,
+            log=self.log,
+            ask=self._ask,
+            told=self._told,
+            relay=no_relay,
+            direct=no_line,
+        )
+
     def process(self, uniform: Uniform = UNIFORM, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Places:
         """A process that has just started, on the same database."""
-        return Places(
-            ControlGround(
-                net=NET,
-                network_key=NETWORK_KEY,
-                secret=b"secret of thirty-two bytes here.",
-                sign=signing(NETWORK),
-                clock=self.clock,
-                bus=self.bus,
-                database=self.database,
-                registry=self.registry,
-                log=self.log,
-                ask=self._ask,
-                told=self._told,
-            ),
-            self.versions,
-            uniform=uniform,
-            random_bytes=random_bytes,
-        )
+        return Places(self.ground(), self.versions, uniform=uniform, random_bytes=random_bytes)
 
     @asynccontextmanager
     async def _told(self) -> AsyncIterator[AsyncIterator[tuple[bytes, bytes]]]:
@@ -345,13 +359,16 @@ def machines(count: int) -> Iterator[Machine]:
     return (Machine(number) for number in range(1, count + 1))
 
 
+WorldT = TypeVar("WorldT", bound=World)
+
+
 @asynccontextmanager
-async def places_world(dsn: str) -> AsyncIterator[World]:
+async def places_world(dsn: str, kind: Callable[[PostgresDatabase], WorldT]) -> AsyncIterator[WorldT]:
     """An empty network."""
     async with open_database(dsn, pool_size=10) as database:
         await migrate(database, *(builtin(one) for one in ("registry", "ingest", "ledger", "settle", "outbox")))
         await migrate(database, load("storage", _SCHEMA))
-        world = World(database)
+        world = kind(database)
         async with (
             serve(world.bus, METER, MeterUse, world.settle.meter, queue="settle"),
             serve(world.bus, SUBSCRIPTIONS, AccountRef, world.settle.list_of, queue="settle"),

@@ -38,6 +38,7 @@ from fallow.verticals.storage.core.orders import (
     check_order,
 )
 from fallow.verticals.storage.core.profiles import LAB, Profile
+from fallow.verticals.storage.core.serving import GETS, PUTS
 from tests.unit.agent_fakes import FakeClock
 
 NET = "lab-1"
@@ -153,9 +154,10 @@ def stream_pair() -> tuple[MemoryStream, MemoryStream]:
 class MemoryNode:
     """A node that serves pieces honestly. `wants` changes that: see `Wants`."""
 
-    def __init__(self, key: SigningKey, clock: Clock) -> None:
+    def __init__(self, key: SigningKey, clock: Clock, *, network_key: bytes = NETWORK_KEY) -> None:
         self.key = key
         self._clock = clock
+        self._network_key = network_key
         self.id = bytes(self.key.verify_key)
         self.pieces: dict[bytes, bytes] = {}
         self.serials: set[bytes] = set()
@@ -167,7 +169,9 @@ class MemoryNode:
         """Serve one stream."""
         asked = wire.read(request)
         assert isinstance(asked, wire.Put | wire.Get)
-        limit = check_limit(asked.limit, net=NET, network_key=NETWORK_KEY, node=self.id, now_ms=self._clock.now_ms())
+        limit = check_limit(
+            asked.limit, net=NET, network_key=self._network_key, node=self.id, now_ms=self._clock.now_ms()
+        )
         if limit.serial in self.serials:
             raise Conflict("storage.serial", "The limit was used before.")
         self.serials.add(limit.serial)
@@ -180,7 +184,7 @@ class MemoryNode:
             await self._get(stream, asked, limit)
 
     async def _put(self, stream: Stream, asked: wire.Put, limit: OrderLimit) -> None:
-        assert limit.action == "put"
+        assert limit.action in PUTS
         assert limit.bytes_max >= asked.length
         await stream.write(wire.frame(wire.Go()))
         reader, ordered, length = FrameReader(stream), 0, 0
@@ -213,7 +217,7 @@ class MemoryNode:
         stream.end()
 
     async def _get(self, stream: Stream, asked: wire.Get, limit: OrderLimit) -> None:
-        assert limit.action == "get"
+        assert limit.action in GETS
         piece = self.pieces.get(limit.piece)
         if piece is None or asked.stop > len(piece):
             raise NotFound("storage.no_piece", "There is no such piece.")

@@ -133,6 +133,8 @@ def _control_ground(ground: Ground, name: str) -> ControlGround:
         log=PostgresIngestStore(),
         ask=_Asker(ground.bus, name),
         told=lambda: _told(ground.bus, name),
+        relay=lambda: dial(ground.place.url, tls=own_context(ground.place.tls)),
+        direct=dial_direct,
     )
 
 

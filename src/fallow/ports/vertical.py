@@ -388,7 +388,8 @@ class ControlGround(NamedTuple):
     `sign` signs as the network, whose public key is `network_key`; `secret` is 32 bytes that this vertical alone gets
     and that stay the same. `ask` asks its workers, and `told` hears what they tell (node and bytes), as `Worker.tell`
     says it; both go over the bus. Tables lie in a schema of the vertical's own name (`Vertical.migrations`).
-    `log` is where nodes' records are read in the order of ingest.
+    `log` is where nodes' records are read in the order of ingest. `relay` opens a link to the network's relay, `direct`
+    one to a node that can be dialled itself.
     """
 
     net: str
@@ -402,6 +403,8 @@ class ControlGround(NamedTuple):
     log: IngestStore
     ask: Ask
     told: Callable[[], AbstractAsyncContextManager[AsyncIterator[tuple[bytes, bytes]]]]
+    relay: Dial
+    direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
 
 
 class GatewayGround(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from nacl.signing import SigningKey
 
 from fallow.domain.errors import NotAllowed
 from fallow.domain.signing import Sign
@@ -32,6 +33,10 @@ class Payer(NamedTuple):
     account: bytes
 
 
+REPAIRS: Final = Payer(0, bytes(20))
+"""What the network moves for its own repairs: no buyer pays for it."""
+
+
 class Wanted(NamedTuple):
     """An order limit to be signed: for `client`, at `node`, over `bytes_max` bytes of the piece of `segment` there."""
 
@@ -53,10 +58,15 @@ class Secrets:
     def __init__(self, secret: bytes) -> None:
         self._pieces = blake3(secret, derive_key_context="fallow storage 1: ids of pieces").digest()
         self._whose = blake3(secret, derive_key_context="fallow storage 1: whose a limit is").digest()
+        self._repairer = blake3(secret, derive_key_context="fallow storage 1: who repairs").digest()
 
     def piece(self, segment: bytes, node: bytes) -> bytes:
         """Name of the piece of a segment on a node: 32 bytes."""
         return blake3(segment + node, key=self._pieces).digest()
+
+    def repairer(self) -> SigningKey:
+        """The key by which the network, as a client of its own, orders and claims what it repairs."""
+        return SigningKey(self._repairer)
 
     def hide(self, serial: bytes, payer: Payer) -> bytes:
         """Seal who pays for what a limit allows; each serial has a key of its own, which no nonce meets twice."""

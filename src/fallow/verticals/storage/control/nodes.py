@@ -21,6 +21,10 @@ from fallow.verticals.storage.core.questions import Stock
 ONLINE_MS: Final = 30_000
 WRITE_EVERY_MS: Final = 10_000
 LOOK_S: Final = 1.0
+LOST_MS: Final = 4 * 3_600_000
+"""A node that was not heard for so long counts as lost, until it is back."""
+SETTLE_MS: Final = 900_000
+"""Nobody counts as lost before a process has listened for so long: it may be the network that was away."""
 
 
 class Lender(msgspec.Struct, kw_only=True):
@@ -54,6 +58,7 @@ class Nodes:
         self._by_alias: dict[int, Lender] = {}
         self._heard: dict[bytes, tuple[Stock, int]] = {}
         self._written_ms = 0
+        self._began_ms = clock.monotonic_ms()
 
     @asynccontextmanager
     async def running(self, ground: ControlGround) -> AsyncIterator[None]:
@@ -111,6 +116,21 @@ class Nodes:
     def is_well(self, lender: Lender) -> bool:
         """Whether it was heard within the last seconds, and has no trouble."""
         return self._seems_there(lender, self._clock.now_ms()) and not lender.trouble
+
+    def is_healthy(self, alias: int) -> bool:
+        """Whether what a node has counts: it is known, not banned, and was heard within the last hours."""
+        lender = self._by_alias.get(alias)
+        return lender is not None and self._counts(lender, self._lost_before())
+
+    def there(self) -> list[Lender]:
+        """Those whose pieces count."""
+        before = self._lost_before()
+        return [one for one in self._by_alias.values() if self._counts(one, before)]
+
+    def lost(self) -> list[int]:
+        """The aliases of all others that are known, in their order."""
+        before = self._lost_before()
+        return sorted(alias for alias, one in self._by_alias.items() if not self._counts(one, before))
 
     async def of(self, tx: Transaction, aliases: Sequence[int]) -> dict[int, Lender]:
         """Nodes by their aliases."""
@@ -188,6 +208,13 @@ class Nodes:
             if strangers or self._clock.monotonic_ms() - self._written_ms >= WRITE_EVERY_MS:
                 await self.write()
             await self._clock.sleep(LOOK_S)
+
+    def _lost_before(self) -> int:
+        settled = self._clock.monotonic_ms() - self._began_ms >= SETTLE_MS
+        return self._clock.now_ms() - LOST_MS if settled else -1
+
+    def _counts(self, lender: Lender, lost_before_ms: int) -> bool:
+        return lender.seen_ms > lost_before_ms and not lender.banned
 
     def _seems_there(self, lender: Lender, now_ms: int) -> bool:
         return lender.seen_ms > now_ms - ONLINE_MS

@@ -10,6 +10,7 @@ from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.ground import Ground
+from fallow.verticals.storage.control.mending import mending
 from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.places import Places
@@ -36,6 +37,7 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
         operations.running(),
         places.running(),
         background(steadily("storage.uploads", objects.stale.give_up, ground.clock)),
+        mending(ground, places.nodes),
         Control(ground.bus, objects, places.handlers()).running(),
     ):
         yield

@@ -1,0 +1,61 @@
+"""The search for segments that need repair, and their repair, put together and running."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fallow.ports.mishaps import steadily
+from fallow.ports.tasks import background
+from fallow.ports.vertical import ControlGround
+from fallow.verticals.storage.client.lines import Lines
+from fallow.verticals.storage.client.pieces import Mover, Reach
+from fallow.verticals.storage.client.waiting import Watch
+from fallow.verticals.storage.control.limits import Secrets, Signer
+from fallow.verticals.storage.control.nodes import Nodes
+from fallow.verticals.storage.control.places import UNIFORM
+from fallow.verticals.storage.control.repairing import Repairs
+from fallow.verticals.storage.control.scanning import Scan
+
+
+@asynccontextmanager
+async def mending(ground: ControlGround, nodes: Nodes) -> AsyncIterator[None]:
+    """Find and repair what needs it while the context is open."""
+    clock = ground.clock
+    async with asyncio.TaskGroup() as group:
+        lines = Lines(ground.net, ground.relay, ground.direct, clock, random_bytes=secrets.token_bytes, group=group)
+        watch = Watch(clock)
+        try:
+            async with background(
+                lines.run(),
+                watch.run(),
+                steadily("storage.scan", Scan(clock, ground.database, nodes).scan, clock),
+                steadily("storage.repair", repairs(ground, nodes, lines, watch).repair, clock),
+            ):
+                yield
+        finally:
+            lines.close()
+
+
+def repairs(ground: ControlGround, nodes: Nodes, reach: Reach, watch: Watch) -> Repairs:
+    """What repairs, as a client of the network with a key of its own."""
+    own = Secrets(ground.secret)
+    key = own.repairer()
+    return Repairs(
+        clock=ground.clock,
+        database=ground.database,
+        nodes=nodes,
+        signer=Signer(ground.net, ground.sign, own, secrets.token_bytes),
+        mover=Mover(
+            ground.net,
+            ground.network_key,
+            bytes(key.verify_key),
+            lambda message: key.sign(message).signature,
+            reach,
+            ground.clock,
+            watch,
+        ),
+        uniform=UNIFORM,
+    )

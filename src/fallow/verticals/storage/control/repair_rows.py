@@ -1,0 +1,132 @@
+"""Segments that need repair as rows: taken by one process at a time, and moved to other nodes piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from fallow.domain.errors import Conflict
+from fallow.ports.database import Transaction
+from fallow.verticals.storage.control.segments import LATE_MS, piece_bytes
+from fallow.verticals.storage.core.layout import Layout
+from fallow.verticals.storage.core.profiles import PROFILES, Profile
+
+TAKEN_MS: Final = 3_600_000
+"""Who takes a segment is done with it by then, or has died."""
+RETRY_MS: Final = 900_000
+RETRY_MS_MAX: Final = 4 * 3_600_000
+
+_TAKE: Final = """
+UPDATE storage.repair SET due_ms = $1 + $2, tries = tries + 1 WHERE segment =
+ (SELECT segment FROM storage.repair WHERE due_ms <= $1 ORDER BY days LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING segment
+"""
+_SEGMENT: Final = """
+SELECT s.id, s.bucket, s.payload, s.profile, s.nodes, coalesce(b.countries, '{}') AS countries,
+ ARRAY(SELECT alias FROM storage.garbage g WHERE g.segment = s.id)
+ || ARRAY(SELECT unnest(d.nodes) FROM storage.dropped d WHERE d.segment = s.id) AS left
+FROM storage.segment s LEFT JOIN storage.bucket b ON b.id = s.bucket WHERE s.id = $1
+"""
+_NAME: Final = """
+INSERT INTO storage.garbage (alias, segment, purge, due_ms) SELECT a, $2, false, $3 FROM unnest($1::integer[]) AS a
+ON CONFLICT (alias, segment) DO NOTHING
+"""
+_UNNAME: Final = """
+DELETE FROM storage.garbage WHERE segment = $1 AND alias = ANY($2::integer[]) AND due_ms = $3
+"""
+_MOVE: Final = "UPDATE storage.segment SET nodes = $3 WHERE id = $1 AND nodes = $2"
+_CHANGE: Final = "INSERT INTO storage.change (bucket, nodes, bytes, at_ms) VALUES ($1, $2, $3, $4)"
+_FAIL: Final = """
+UPDATE storage.repair SET reason = $2, due_ms = $3 + least($5::bigint, $4::bigint * tries) WHERE segment = $1
+"""
+
+
+class Damaged(NamedTuple):
+    """A segment that may need repair; `nodes` are aliases by the pieces' numbers, 0 where nobody has one.
+
+    `left` are nodes that may still have a piece of it which is to be deleted, and must not get one before it is.
+    """
+
+    id: bytes
+    bucket: int
+    payload: int
+    profile: str
+    nodes: Sequence[int]
+    countries: Sequence[str]
+    left: Sequence[int]
+
+    @property
+    def code(self) -> Profile:
+        """How it is coded."""
+        return PROFILES[self.profile]
+
+    @property
+    def layout(self) -> Layout:
+        """How it lies in its pieces."""
+        return Layout(self.payload, self.code.needed)
+
+
+class Named(NamedTuple):
+    """Nodes that are to get pieces; what they have of the segment is garbage at `due_ms`, unless it was moved there."""
+
+    aliases: Sequence[int]
+    due_ms: int
+
+
+async def take(tx: Transaction, now_ms: int) -> bytes | None:
+    """Take the segment that is likeliest to be lost, if there is one that nobody else works at."""
+    rows = await tx.fetch(_TAKE, now_ms, TAKEN_MS)
+    return rows[0]["segment"] if rows else None
+
+
+async def look_up(tx: Transaction, segment: bytes) -> Damaged | None:
+    """Look it up as it is now; None: it is gone."""
+    rows = await tx.fetch(_SEGMENT, segment)
+    return Damaged(**dict(rows[0])) if rows else None
+
+
+async def done(tx: Transaction, segment: bytes) -> None:
+    """It needs no repair any more."""
+    await tx.execute("DELETE FROM storage.repair WHERE segment = $1", segment)
+
+
+async def fail(tx: Transaction, segment: bytes, reason: str, now_ms: int) -> None:
+    """It is tried again later, and later each time."""
+    await tx.execute(_FAIL, segment, reason, now_ms, RETRY_MS, RETRY_MS_MAX)
+
+
+async def name(tx: Transaction, segment: Damaged, aliases: Sequence[int], now_ms: int) -> Named:
+    """Write nodes down before pieces are brought to them: whatever happens, these do not stay there for ever."""
+    named = Named(aliases, now_ms + LATE_MS)
+    await tx.execute(_NAME, list(aliases), segment.id, named.due_ms)
+    return named
+
+
+async def move(tx: Transaction, segment: Damaged, to: Mapping[int, int], named: Sequence[Named], now_ms: int) -> None:
+    """Have a segment count on the nodes that pieces were brought to, by number, and no more on those before.
+
+    Their pieces are garbage from now on.
+
+    Raises:
+        Conflict: `storage.segment_changed`: it was dropped, or repaired by somebody else; or it took so long that nodes
+            may have been asked to delete what came.
+    """
+    nodes = [to.get(number, alias) for number, alias in enumerate(segment.nodes)]
+    before = [alias for number, alias in enumerate(segment.nodes) if alias and number in to]
+    size = piece_bytes(segment.payload, segment.profile)
+    if await tx.execute(_MOVE, segment.id, list(segment.nodes), nodes) != "UPDATE 1":
+        raise _changed()
+    kept = 0
+    for one in named:
+        if now_ms < one.due_ms - LATE_MS // 4:
+            here = [alias for alias in one.aliases if alias in nodes]
+            kept += int((await tx.execute(_UNNAME, segment.id, here, one.due_ms)).rpartition(" ")[2])
+    if kept != len(to):
+        raise _changed()
+    await tx.execute(_NAME, before, segment.id, now_ms)
+    await tx.execute(_CHANGE, segment.bucket, before, -size, now_ms)
+    await tx.execute(_CHANGE, segment.bucket, list(to.values()), size, now_ms)
+
+
+def _changed() -> Conflict:
+    return Conflict("storage.segment_changed", "The segment was dropped or changed while it was repaired.")

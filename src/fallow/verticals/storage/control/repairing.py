@@ -1,0 +1,289 @@
+"""Repairs segments: reads as many pieces as it takes, makes those that are lost anew, and brings them to other nodes.
+
+Each step leaves the segment as it was, or better. Nodes are written down as garbage before they get a piece, so that it
+does not stay if nobody comes to count on it; the segment's row changes in one transaction, and only if it is as it was
+read. The nodes that lost a piece, or have one too many, are asked to delete theirs from then on.
+
+The network has no key to what it repairs. That sources are what was stored shows in two pieces more than it takes: they
+are computed from the others, and what does not agree is left out and made anew as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from fallow.domain.errors import Conflict, FallowError
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database
+from fallow.ports.tasks import within
+from fallow.verticals.storage.client.pieces import Mover, get_piece, put_piece
+from fallow.verticals.storage.client.sending import code_of
+from fallow.verticals.storage.coding.agreeing import altered
+from fallow.verticals.storage.coding.segments import rebuild
+from fallow.verticals.storage.control import repair_rows
+from fallow.verticals.storage.control.choosing import draw, no_more
+from fallow.verticals.storage.control.health import Whereabouts
+from fallow.verticals.storage.control.limits import REPAIRS, Signer, Wanted
+from fallow.verticals.storage.control.nodes import Lender, Nodes
+from fallow.verticals.storage.control.repair_rows import Damaged, Named
+from fallow.verticals.storage.core.calls import Place
+from fallow.verticals.storage.core.orders import STEP_BYTES, Action
+
+SEGMENTS_AT_ONCE: Final = 2
+"""In a process: each takes up to 64 MiB for what is read and 118 MiB for what is made, at 29 of 80."""
+MORE: Final = 2
+"""Pieces that are read beyond what it takes, if there are: they show one that is altered."""
+ROUNDS: Final = 3
+"""Times that other nodes are drawn where some did not take their piece."""
+READ_S: Final = 300.0
+BRING_S: Final = 300.0
+REPAIR_S: Final = 2_700.0
+"""All of it; then others may take the segment."""
+LOOK_S: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Sources(NamedTuple):
+    """Whole pieces that agree, by number, and the numbers of those that do not."""
+
+    pieces: Mapping[int, memoryview]
+    altered: Collection[int]
+
+
+class Repairs:
+    """Takes segments from the queue. `altered` counts pieces that were not what was stored, by their node's key."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        nodes: Nodes,
+        signer: Signer,
+        mover: Mover,
+        uniform: Callable[[], float],
+    ) -> None:
+        self.altered: Counter[bytes] = Counter()
+        self._clock = clock
+        self._database = database
+        self._nodes = nodes
+        self._signer = signer
+        self._mover = mover
+        self._uniform = uniform
+
+    async def repair(self) -> None:
+        """Repair for ever."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(SEGMENTS_AT_ONCE):
+                group.create_task(self._keep_repairing())
+
+    async def repair_next(self) -> bool:
+        """Repair the segment that is likeliest to be lost; whether there was one."""
+        async with self._database.transaction() as tx:
+            segment = await repair_rows.take(tx, self._clock.now_ms())
+        if segment is None:
+            return False
+        try:
+            whole = await within(self._clock, REPAIR_S, self._repair(segment))
+            reason = "" if whole else no_more().message
+        except FallowError as error:
+            whole, reason = False, str(error)
+        async with self._database.transaction() as tx:
+            if whole:
+                await repair_rows.done(tx, segment)
+            else:
+                _log.warning("segment %s is not repaired: %s", segment.hex(), reason)
+                await repair_rows.fail(tx, segment, reason, self._clock.now_ms())
+        return True
+
+    async def _repair(self, id_: bytes) -> bool:
+        """Whether the segment needs no repair any more."""
+        async with self._database.transaction() as tx:
+            segment = await repair_rows.look_up(tx, id_)
+            if segment is None:
+                return True
+            lenders = await self._nodes.of(tx, segment.nodes)
+        known = Whereabouts(self._nodes.there())
+        if known.healthy(segment.nodes, segment.countries) > segment.code.repair:
+            return True
+        sources = await self._read(segment, lenders)
+        lacking = _lacking(segment, known, sources.altered)
+        if not lacking:
+            return True
+        moved, named = await self._bring(segment, lacking, sources.pieces)
+        if not moved:
+            raise no_more()
+        await self._move(segment, moved, named)
+        nodes = [moved.get(number, alias) for number, alias in enumerate(segment.nodes)]
+        healthy = Whereabouts(self._nodes.there()).healthy(nodes, segment.countries)
+        _log.info("segment %s: %d pieces made anew, %d count", id_.hex(), len(moved), healthy)
+        return healthy > segment.code.repair
+
+    async def _read(self, segment: Damaged, lenders: Mapping[int, Lender]) -> Sources:
+        """Read pieces until they suffice, and show which of them are what was stored.
+
+        Raises:
+            Conflict: there are not enough (`storage.pieces`), or not enough to tell (`storage.altered`).
+        """
+        left, pieces = self._readable(segment, lenders), dict[int, memoryview]()
+        while left and len(pieces) < segment.code.needed + MORE:
+            wanted = segment.code.needed + MORE - len(pieces)
+            now, left = left[:wanted], left[wanted:]
+            pieces.update(await self._read_some(segment, now, lenders))
+        if len(pieces) < segment.code.needed:
+            message = f"Of {segment.code.needed} pieces that it takes, {len(pieces)} can be read."
+            raise Conflict("storage.pieces", message, "It is tried again: nodes may come back.")
+        try:
+            wrong = await _altered(segment, pieces)
+        except Conflict:
+            pieces.update(await self._read_some(segment, left, lenders))
+            wrong = await _altered(segment, pieces)
+        for number in wrong:
+            node = lenders[segment.nodes[number]].node
+            _log.warning("node %s gave something else for its piece of %s", node.hex(), segment.id.hex())
+            self.altered[node] += 1
+        return Sources({number: piece for number, piece in pieces.items() if number not in wrong}, wrong)
+
+    def _readable(self, segment: Damaged, lenders: Mapping[int, Lender]) -> list[int]:
+        """Numbers of pieces that can be read: on nodes that are well first, then on those that may be back."""
+        held = [number for number, alias in enumerate(segment.nodes) if alias in lenders]
+        return sorted(held, key=lambda number: not self._nodes.is_well(lenders[segment.nodes[number]]))
+
+    async def _read_some(
+        self, segment: Damaged, numbers: Sequence[int], lenders: Mapping[int, Lender]
+    ) -> dict[int, memoryview]:
+        nodes = [lenders[segment.nodes[number]] for number in numbers]
+        places = await self._places(segment, numbers, nodes, "repair_get")
+        async with asyncio.TaskGroup() as group:
+            reading = [group.create_task(self._read_one(place, segment.layout.piece_bytes)) for place in places]
+        found = {number: task.result() for number, task in zip(numbers, reading, strict=True)}
+        return {number: piece for number, piece in found.items() if piece is not None}
+
+    async def _read_one(self, place: Place, size: int) -> memoryview | None:
+        try:
+            return await within(self._clock, READ_S, _whole(self._mover, place, size))
+        except FallowError as error:
+            _log.info("node %s does not give its piece: %s", place.node.hex(), error)
+            return None
+
+    async def _bring(
+        self, segment: Damaged, lacking: Sequence[int], pieces: Mapping[int, memoryview]
+    ) -> tuple[dict[int, int], list[Named]]:
+        """Make pieces anew and bring them to nodes; returns the aliases by number, and all nodes that were named."""
+        moved: dict[int, int] = {}
+        named: list[Named] = []
+        for _ in range(ROUNDS):
+            still = [number for number in lacking if number not in moved]
+            without = [alias for one in named for alias in one.aliases]
+            drawn = self._drawn(segment, lacking, without, moved)[: len(still)]
+            if not drawn:
+                break
+            async with self._database.transaction() as tx:
+                aliases = [one.alias for one in drawn]
+                named.append(await repair_rows.name(tx, segment, aliases, self._clock.now_ms()))
+            moved.update(await self._bring_some(segment, still[: len(drawn)], drawn, pieces))
+        return moved, named
+
+    def _drawn(
+        self, segment: Damaged, lacking: Collection[int], without: Collection[int], moved: Mapping[int, int]
+    ) -> list[Lender]:
+        """Nodes for the pieces that lack: none that has, had or may get one, and of other owners on other networks."""
+        stay = [alias for number, alias in enumerate(segment.nodes) if number not in lacking]
+        never = {*segment.nodes, *segment.left, *without}
+        fit = [
+            one
+            for one in self._nodes.candidates(without=[*stay, *moved.values()])
+            if one.alias not in never
+            and one.room_bytes >= segment.layout.piece_bytes
+            and (not segment.countries or one.country in segment.countries)
+        ]
+        return draw(fit, len(lacking), self._uniform)
+
+    async def _bring_some(
+        self, segment: Damaged, numbers: Sequence[int], nodes: Sequence[Lender], pieces: Mapping[int, memoryview]
+    ) -> dict[int, int]:
+        size = segment.layout.piece_bytes
+        for one in nodes:  # others are not named for the same room before it tells
+            one.room_bytes -= size
+        fresh = await asyncio.to_thread(_made, segment, numbers, pieces)
+        places = await self._places(segment, numbers, nodes, "repair_put")
+        async with asyncio.TaskGroup() as group:
+            putting = [group.create_task(self._bring_one(place, fresh[place.number])) for place in places]
+        return {number: one.alias for number, one, task in zip(numbers, nodes, putting, strict=True) if task.result()}
+
+    async def _bring_one(self, place: Place, piece: memoryview) -> bool:
+        try:
+            hashed = await asyncio.to_thread(_hash, piece)
+            work = put_piece(self._mover, place, len(piece), _parts(piece), lambda: hashed)
+            await within(self._clock, BRING_S, work)
+        except FallowError as error:
+            _log.info("node %s does not take a piece: %s", place.node.hex(), error)
+            return False
+        return True
+
+    async def _move(self, segment: Damaged, moved: Mapping[int, int], named: Sequence[Named]) -> None:
+        async with self._database.transaction() as tx:
+            await repair_rows.move(tx, segment, moved, named, self._clock.now_ms())
+
+    async def _places(
+        self, segment: Damaged, numbers: Sequence[int], nodes: Sequence[Lender], action: Action
+    ) -> list[Place]:
+        limits = [Wanted(one.node, segment.id, segment.layout.piece_bytes) for one in nodes]
+        signed = await self._signer.signed(limits, action, self._mover.public, REPAIRS, self._clock.now_ms())
+        return [
+            Place(number=number, node=one.node, limit=both.limit, ticket=both.ticket)
+            for number, one, both in zip(numbers, nodes, signed, strict=True)
+        ]
+
+    async def _keep_repairing(self) -> None:
+        while True:
+            if not await self.repair_next():
+                await self._clock.sleep(LOOK_S)
+
+
+def _lacking(segment: Damaged, known: Whereabouts, wrong: Collection[int]) -> list[int]:
+    """Numbers of pieces that are to be made anew: those that are lost first, then those that do not count."""
+    stay = set(known.counted(segment.nodes, segment.countries)).difference(wrong)
+    lacking = [number for number in range(len(segment.nodes)) if number not in stay]
+    return sorted(lacking, key=lambda number: segment.nodes[number] in known and number not in wrong)
+
+
+async def _altered(segment: Damaged, pieces: Mapping[int, memoryview]) -> frozenset[int]:
+    code = code_of(segment.code.needed, segment.code.pieces)
+    return await asyncio.to_thread(altered, code, segment.layout, pieces)
+
+
+async def _whole(mover: Mover, place: Place, size: int) -> memoryview:
+    reader = await get_piece(mover, place, 0, size)
+    try:
+        piece = memoryview(bytearray(size))
+        for at in range(0, size, STEP_BYTES):
+            part = await reader.take(min(STEP_BYTES, size - at))
+            piece[at : at + len(part)] = part
+        await reader.end()
+    finally:
+        reader.give_up()
+    return piece
+
+
+async def _parts(piece: memoryview) -> AsyncIterator[memoryview]:
+    for at in range(0, len(piece), STEP_BYTES):
+        yield piece[at : at + STEP_BYTES]
+
+
+def _made(segment: Damaged, numbers: Sequence[int], pieces: Mapping[int, memoryview]) -> dict[int, memoryview]:
+    code = code_of(segment.code.needed, segment.code.pieces)
+    fresh = {number: memoryview(bytearray(segment.layout.piece_bytes)) for number in numbers}
+    rebuild(code, segment.layout, pieces, fresh)
+    return fresh
+
+
+def _hash(piece: memoryview) -> bytes:
+    return blake3(piece).digest()

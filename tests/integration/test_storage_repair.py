@@ -1,0 +1,298 @@
+"""Pieces that are lost come back on other nodes: whatever stops in the middle, nothing is worse than before."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from fallow.ports.database import Transaction
+from fallow.verticals.storage.client.waiting import Watch
+from fallow.verticals.storage.control import repair_rows
+from fallow.verticals.storage.control.mending import repairs
+from fallow.verticals.storage.control.nodes import LOST_MS
+from fallow.verticals.storage.control.repair_rows import TAKEN_MS
+from fallow.verticals.storage.control.segments import LATE_MS
+from fallow.verticals.storage.core.calls import Place
+from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines
+from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
+from tests.storage_world import Wants
+
+PAYLOAD = payload_of(600_000)
+
+
+@pytest.fixture
+async def world(postgres_dsn: str) -> AsyncIterator[RepairWorld]:
+    """A network with sixteen machines."""
+    async with repair_world(postgres_dsn, lambda: list(machines(16))) as world:
+        yield world
+
+
+async def first(world: RepairWorld, segment: bytes, count: int) -> list[Machine]:
+    """Those that have the first pieces of a segment."""
+    found = await world.holders(segment)
+    return [one for one in found[:count] if one is not None]
+
+
+async def no_garbage_stays(world: RepairWorld, segment: bytes) -> None:
+    """Once all are back and asked, there is nothing of a segment but what counts."""
+    world.come_back(*world.machines.values())
+    for _ in range(2):
+        await world.pass_time(LATE_MS + 1)
+        await world.collect()
+    live = {one.id for one in await world.holders(segment) if one}
+    for node, kept in world.kept.items():
+        assert (world.secrets.piece(segment, node) in kept.pieces) == (node in live)
+    assert await world.count("garbage") == await world.count("dropped") == 0
+
+
+async def test_at_the_threshold_all_pieces_are_restored_byte_for_byte(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    gone = await first(world, plan.segment, 2)
+    world.leave(*gone)
+    await world.pass_time()
+    await world.mend()
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    assert not {one.id for one in gone} & {one.id for one in await world.holders(plan.segment) if one}
+    assert await world.count("repair") == 0
+    (read,) = await world.read(0, len(PAYLOAD))
+    assert {place.number for place in read.places} >= {0, 1, 2, 3}
+    await no_garbage_stays(world, plan.segment)
+
+
+async def test_above_the_threshold_or_away_for_a_while_nothing_is_moved(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    world.leave(*await first(world, plan.segment, 1))
+    await world.pass_time()
+    assert await world.find() == 0
+    world.leave(*await first(world, plan.segment, 4))
+    await world.pass_time(LOST_MS // 4)
+    assert await world.find() == 0
+
+
+async def test_a_lost_node_begins_a_pass_at_once(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    await world.pass_time()
+    await world.find()
+    world.leave(*await first(world, plan.segment, 2))
+    await world.pass_time(LOST_MS - HOUR_MS)
+    await world.find()
+    await world.pass_time(HOUR_MS + 1)
+    await world.scan.page()
+    assert await world.count("repair") == 1
+
+
+async def test_a_whole_network_that_was_away_has_lost_nobody(world: RepairWorld) -> None:
+    await world.put(PAYLOAD)
+    world.clock.advance(10 * LOST_MS)
+    world.places = world.process()
+    async with world.places.nodes.running(world.ground()):
+        world.restart()
+        while await world.scan.page():
+            pass
+    assert await world.count("repair") == 0
+
+
+async def test_pieces_that_came_onto_one_network_count_once_and_are_spread_again(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    together = await first(world, plan.segment, 3)
+    async with world.database.transaction() as tx:
+        for machine in together:
+            await world.registry.observe(tx, machine.id, "198.51.100.0/24", 2)
+    await world.pass_time()
+    await world.mend()
+    holders = [one for one in await world.holders(plan.segment) if one]
+    assert len({one.id for one in together} & {one.id for one in holders}) == 1
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    await no_garbage_stays(world, plan.segment)
+
+
+async def test_what_is_likeliest_to_be_lost_is_repaired_first(world: RepairWorld) -> None:
+    plans = [await world.put(PAYLOAD[:1000], bytes([number]) * 16) for number in range(12)]
+    world.leave(*[*world.machines.values()][:4])
+    await world.pass_time()
+    await world.find()
+    left = {plan.segment: sum(piece is not None for piece in await world.pieces(plan.segment)) for plan in plans}
+    async with world.database.transaction() as tx:
+        found = [await repair_rows.take(tx, world.clock.now_ms()) for _ in range(await world.count("repair"))]
+    counts = [left[segment] for segment in found if segment]
+    assert counts == sorted(counts)
+    assert set(found) == {segment for segment, count in left.items() if count <= 6}
+    assert len(set(counts)) > 1
+
+
+async def test_a_source_that_was_altered_is_found_and_made_anew(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    gone, liar = await first(world, plan.segment, 2), (await first(world, plan.segment, 3))[2]
+    world.leave(*gone)
+    world.kept[liar.id].wants = Wants(flips=True)
+    await world.pass_time()
+    await world.mend()
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    assert liar not in await world.holders(plan.segment)
+    assert world.repairs.altered == {liar.id: 1}
+
+
+async def test_without_enough_pieces_it_waits_until_nodes_are_back(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    gone = await first(world, plan.segment, 5)
+    world.leave(*gone)
+    await world.pass_time()
+    await world.mend()
+    async with world.database.transaction() as tx:
+        (row,) = await tx.fetch("SELECT reason FROM storage.repair")
+    assert "3 can be read" in row["reason"]
+    world.come_back(*gone[:3])
+    await world.pass_time()
+    await world.mend()
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+
+
+async def test_nodes_that_refuse_are_replaced_by_others(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    holders = [one for one in await world.holders(plan.segment) if one]
+    world.leave(*holders[:2])
+    for one in [one for one in world.machines.values() if one not in holders][:3]:
+        world.kept[one.id].wants = Wants(refuses=True)
+    await world.pass_time()
+    await world.mend()
+    await world.mend()
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+
+
+class Dying:
+    """A database whose process dies at its n-th transaction: before it is committed, or behind that."""
+
+    def __init__(self, world: RepairWorld, at: int, *, committed: bool) -> None:
+        self.world, self.at, self.committed = world, at, committed
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """See the port."""
+        self.at -= 1
+        async with self.world.database.transaction() as tx:
+            yield tx
+            if self.at == 0 and not self.committed:
+                raise Killed
+        if self.at == 0:
+            raise Killed
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("step", ["take", "look up", "name", "bring", "move", "done"])
+async def test_a_crash_at_any_step_leaves_no_fewer_pieces_and_the_next_process_repairs(
+    world: RepairWorld, step: str, committed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await world.put(PAYLOAD)
+    world.leave(*await first(world, plan.segment, 2))
+    await world.pass_time()
+    await world.find()
+    transactions = ["take", "look up", "name", "move", "done"]
+    at = transactions.index(step) + 1 if step in transactions else 0
+    dying = repairs(
+        world.ground()._replace(database=Dying(world, at, committed=committed)),
+        world.places.nodes,
+        world.reach,
+        Watch(world.clock),
+    )
+    if step == "bring":
+        real = dying._bring_one
+
+        async def dies(place: Place, piece: memoryview) -> bool:
+            if committed:
+                await real(place, piece)
+            raise Killed
+
+        monkeypatch.setattr(dying, "_bring_one", dies)
+    with pytest.raises((Killed, ExceptionGroup)):
+        await dying.repair_next()
+    there = await world.pieces(plan.segment)
+    assert sum(piece is not None for piece in there) == (
+        8 if step == "done" or (step, committed) == ("move", True) else 6
+    )
+    await world.pass_time(TAKEN_MS + 1)
+    await world.mend()
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    assert await world.count("repair") == 0
+    await no_garbage_stays(world, plan.segment)
+
+
+async def test_an_object_that_is_deleted_during_its_repair_leaves_nothing(
+    world: RepairWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await world.put(PAYLOAD)
+    world.leave(*await first(world, plan.segment, 2))
+    await world.pass_time()
+    await world.find()
+    real = repair_rows.move
+
+    async def late(*args: Any) -> None:
+        await world.drop(STREAM)
+        await real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repair_rows, "move", late)
+        assert await world.repairs.repair_next()
+    await world.pass_time(TAKEN_MS + 1)
+    await world.mend()
+    assert await world.count("repair") == await world.count("segment") == 0
+    world.come_back(*world.machines.values())
+    for _ in range(2):
+        await world.pass_time(LATE_MS + 1)
+        await world.collect()
+    assert not any(kept.pieces for kept in world.kept.values())
+    assert await world.count("garbage") == 0
+
+
+async def test_two_that_repair_the_same_segment_do_not_undo_each_other(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    world.leave(*await first(world, plan.segment, 2))
+    await world.pass_time()
+    await world.find()
+    one = world.repairs
+    world.restart()
+
+    async def repair(repairs: Any) -> None:
+        await repairs._repair(plan.segment)
+
+    await asyncio.gather(repair(one), repair(world.repairs), return_exceptions=True)
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    await no_garbage_stays(world, plan.segment)
+
+
+async def test_what_is_moved_is_paid_to_the_new_nodes_from_then_on(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    gone = await first(world, plan.segment, 2)
+    world.leave(*gone)
+    await world.pass_time()
+    await world.mend()
+    while await world.places.metering.add_up():
+        pass
+    async with world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT payee, bytes FROM storage.stored WHERE bytes > 0")
+        (whole,) = await tx.fetch("SELECT bytes FROM storage.payer WHERE bucket = $1", BUCKET.id)
+    assert {row["payee"] for row in rows} == {one.account for one in await world.holders(plan.segment) if one}
+    assert whole["bytes"] == sum(row["bytes"] for row in rows) == 8 * len(pieces_of(plan, PAYLOAD)[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_under_churn_everything_stays_readable(world: RepairWorld, seed: int) -> None:
+    draw = random.Random(seed)
+    plans = {number: await world.put(payload_of(9000, number), bytes([number]) * 16) for number in range(6)}
+    for _ in range(12):
+        away = [one for one in world.machines.values() if one.away]
+        world.come_back(*away)
+        world.leave(*draw.sample([*world.machines.values()], 3))
+        await world.pass_time()
+        await world.collect()
+        await world.mend()
+        await world.mend()
+        for number, plan in plans.items():
+            whole = pieces_of(plan, payload_of(9000, number))
+            found = await world.pieces(plan.segment)
+            assert all(piece in (None, whole[at]) for at, piece in enumerate(found))
+            assert sum(piece is not None for piece in found) >= 5

@@ -1,0 +1,135 @@
+"""A network whose nodes keep bytes, leave and come back, and what repairs what they take with them."""
+
+# ruff: noqa: D102 - the names of the steps say what they do
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fallow.adapters.postgres.database import PostgresDatabase
+from fallow.verticals.storage.client.sending import code_of
+from fallow.verticals.storage.client.waiting import Watch
+from fallow.verticals.storage.coding.portions import Portions
+from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.mending import repairs
+from fallow.verticals.storage.control.nodes import LOST_MS, SETTLE_MS
+from fallow.verticals.storage.control.repairing import Repairs
+from fallow.verticals.storage.control.scanning import EVERY_MS, Scan
+from fallow.verticals.storage.core.calls import Plan
+from fallow.verticals.storage.core.orders import OrderLimit
+from fallow.verticals.storage.core.questions import Purge, Trash, read_question
+from tests.epoch_files import NETWORK_KEY
+from tests.places_world import STREAM, Machine, World, places_world
+from tests.storage_world import MemoryNode, MemoryReach
+
+KEY = bytes(range(32))
+
+
+class RepairWorld(World):
+    """See `World`; `kept` are pieces by the key of their node."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        super().__init__(database)
+        self.reach: MemoryReach
+        self.kept: dict[bytes, MemoryNode] = {}
+        self.secrets = Secrets(self.ground().secret)
+        self.repairs: Repairs
+        self.scan: Scan
+
+    def restart(self) -> None:
+        """What repairs is a process that has just started."""
+        self.repairs = repairs(self.ground(), self.places.nodes, self.reach, Watch(self.clock))
+        self.scan = Scan(self.clock, self.database, self.places.nodes)
+
+    async def enrol(self, *machines: Machine, country: str = "") -> None:
+        for machine in machines:
+            self.kept[machine.id] = MemoryNode(machine.key, self.clock, network_key=NETWORK_KEY)
+            self.reach.nodes[machine.id] = self.kept[machine.id]
+        await super().enrol(*machines, country=country)
+
+    async def _ask(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
+        answer = await super()._ask(node, question, timeout_s=timeout_s)
+        asked = read_question(question)
+        assert isinstance(asked, Trash | Purge)
+        for piece in asked.pieces:
+            self.kept[node].pieces.pop(piece, None)
+        return answer
+
+    async def put(self, payload: bytes, stream: bytes = STREAM) -> Plan:
+        """Store a segment of real pieces on the nodes that it is planned for, and keep it."""
+        plan = await self.begin(len(payload), stream)
+        for place in plan.places[: plan.pieces]:
+            piece = pieces_of(plan, payload)[place.number]
+            self.kept[place.node].pieces[OrderLimit.open(place.limit, NETWORK_KEY).piece] = piece
+        await self.end(plan)
+        await self.keep(stream)
+        return plan
+
+    async def holders(self, segment: bytes) -> list[Machine | None]:
+        """Who has its pieces, by number, as the network says."""
+        async with self.database.transaction() as tx:
+            rows = await tx.fetch("SELECT nodes FROM storage.segment WHERE id = $1", segment)
+            lenders = await self.places.nodes.of(tx, rows[0]["nodes"])
+        return [self.machines[lenders[alias].node] if alias else None for alias in rows[0]["nodes"]]
+
+    async def pieces(self, segment: bytes) -> list[bytes | None]:
+        """What is there of it, on nodes that are not away."""
+        return [
+            self.kept[one.id].pieces.get(self.secrets.piece(segment, one.id)) if one and not one.away else None
+            for one in await self.holders(segment)
+        ]
+
+    def leave(self, *machines: Machine) -> None:
+        for machine in machines:
+            machine.away = True
+            self.reach.dead.add(machine.id)
+
+    def come_back(self, *machines: Machine) -> None:
+        for machine in machines:
+            machine.away = False
+            self.reach.dead.discard(machine.id)
+
+    async def pass_time(self, ms: int = LOST_MS + SETTLE_MS) -> None:
+        self.clock.advance(ms)
+        await self.tell()
+
+    async def find(self) -> int:
+        """Make a whole pass; returns how many segments wait for repair."""
+        self.clock.advance(EVERY_MS)
+        await self.tell()
+        while await self.scan.page():
+            pass
+        return await self.count("repair")
+
+    async def mend(self) -> None:
+        """Find and repair what there is."""
+        await self.find()
+        while await self.repairs.repair_next():
+            pass
+
+
+def pieces_of(plan: Plan, payload: bytes) -> list[bytes]:
+    """What clients make of a payload."""
+    portions = Portions(code_of(plan.needed, plan.pieces), KEY, memoryview(payload))
+    made = [portions.make(number) for number in range(len(portions))]
+    return [b"".join(parts[number] for parts in made) for number in range(plan.pieces)]
+
+
+def payload_of(size: int, seed: int = 1) -> bytes:
+    """Bytes that are not alike."""
+    return random.Random(seed).randbytes(size)
+
+
+@asynccontextmanager
+async def repair_world(dsn: str, machines: Callable[[], list[Machine]]) -> AsyncIterator[RepairWorld]:
+    """A network with a buyer who has a subscription."""
+    async with places_world(dsn, RepairWorld) as world, asyncio.TaskGroup() as group:
+        world.reach = MemoryReach([], group)
+        world.restart()
+        await world.subscribe(limit_microusd=10**9, paid=10**12)
+        await world.enrol(*machines())
+        yield world
+        world.reach.close()
