@@ -363,8 +363,15 @@ WorldT = TypeVar("WorldT", bound=World)
 
 
 @asynccontextmanager
-async def places_world(dsn: str, kind: Callable[[PostgresDatabase], WorldT]) -> AsyncIterator[WorldT]:
+async def places_world(dsn: str) -> AsyncIterator[World]:
     """An empty network."""
+    async with world_of(dsn, World) as world:
+        yield world
+
+
+@asynccontextmanager
+async def world_of(dsn: str, kind: Callable[[PostgresDatabase], WorldT]) -> AsyncIterator[WorldT]:
+    """An empty network of some kind."""
     async with open_database(dsn, pool_size=10) as database:
         await migrate(database, *(builtin(one) for one in ("registry", "ingest", "ledger", "settle", "outbox")))
         await migrate(database, load("storage", _SCHEMA))

@@ -22,7 +22,7 @@ from fallow.verticals.storage.core.calls import Plan
 from fallow.verticals.storage.core.orders import OrderLimit
 from fallow.verticals.storage.core.questions import Purge, Trash, read_question
 from tests.epoch_files import NETWORK_KEY
-from tests.places_world import STREAM, Machine, World, places_world
+from tests.places_world import STREAM, Machine, World, world_of
 from tests.storage_world import MemoryNode, MemoryReach
 
 KEY = bytes(range(32))
@@ -53,9 +53,9 @@ class RepairWorld(World):
     async def _ask(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
         answer = await super()._ask(node, question, timeout_s=timeout_s)
         asked = read_question(question)
-        assert isinstance(asked, Trash | Purge)
-        for piece in asked.pieces:
-            self.kept[node].pieces.pop(piece, None)
+        if isinstance(asked, Trash | Purge):
+            for piece in asked.pieces:
+                self.kept[node].pieces.pop(piece, None)
         return answer
 
     async def put(self, payload: bytes, stream: bytes = STREAM) -> Plan:
@@ -126,7 +126,7 @@ def payload_of(size: int, seed: int = 1) -> bytes:
 @asynccontextmanager
 async def repair_world(dsn: str, machines: Callable[[], list[Machine]]) -> AsyncIterator[RepairWorld]:
     """A network with a buyer who has a subscription."""
-    async with places_world(dsn, RepairWorld) as world, asyncio.TaskGroup() as group:
+    async with world_of(dsn, RepairWorld) as world, asyncio.TaskGroup() as group:
         world.reach = MemoryReach([], group)
         world.restart()
         await world.subscribe(limit_microusd=10**9, paid=10**12)

@@ -35,7 +35,7 @@ PIECE = Layout(1_000_000, 4).piece_bytes
 @pytest.fixture
 async def world(postgres_dsn: str) -> AsyncIterator[World]:
     """A network with twelve machines, and a buyer who has a subscription."""
-    async with places_world(postgres_dsn, World) as world:
+    async with places_world(postgres_dsn) as world:
         await world.subscribe()
         await world.enrol(*machines(12))
         yield world
@@ -573,7 +573,7 @@ async def test_whatever_happens_live_pieces_stay_and_all_others_go(world: World,
 
 
 async def test_without_a_subscription_nothing_is_served_and_a_suspended_one_waits(postgres_dsn: str) -> None:
-    async with places_world(postgres_dsn, World) as world:
+    async with places_world(postgres_dsn) as world:
         await world.enrol(*machines(8))
         with pytest.raises(InsufficientFunds) as refused:
             await world.begin()
@@ -674,7 +674,7 @@ async def test_what_does_not_hold_is_not_paid(world: World, how: str) -> None:
 
 
 async def test_what_a_window_cannot_pay_waits_for_the_next_one(postgres_dsn: str) -> None:
-    async with places_world(postgres_dsn, World) as world:
+    async with places_world(postgres_dsn) as world:
         await world.subscribe(limit_microusd=100)
         await world.enrol(*machines(8))
         await world.store(SEGMENT_BYTES)

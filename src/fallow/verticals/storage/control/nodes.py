@@ -118,7 +118,7 @@ class Nodes:
         return self._seems_there(lender, self._clock.now_ms()) and not lender.trouble
 
     def is_healthy(self, alias: int) -> bool:
-        """Whether what a node has counts: it is known, not banned, and was heard within the last hours."""
+        """Whether what a node has counts: it is known, trusted, and was heard within the last hours."""
         lender = self._by_alias.get(alias)
         return lender is not None and self._counts(lender, self._lost_before())
 
@@ -214,7 +214,7 @@ class Nodes:
         return self._clock.now_ms() - LOST_MS if settled else -1
 
     def _counts(self, lender: Lender, lost_before_ms: int) -> bool:
-        return lender.seen_ms > lost_before_ms and not lender.banned
+        return lender.seen_ms > lost_before_ms and not lender.banned and lender.standing != "disqualified"
 
     def _seems_there(self, lender: Lender, now_ms: int) -> bool:
         return lender.seen_ms > now_ms - ONLINE_MS

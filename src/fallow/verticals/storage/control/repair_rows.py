@@ -73,6 +73,11 @@ class Named(NamedTuple):
     due_ms: int
 
 
+async def introduce(tx: Transaction, key: bytes) -> None:
+    """Have audits take claims by this key: it brings pieces of any segment."""
+    await tx.execute("INSERT INTO storage.client (key, repairs) VALUES ($1, true) ON CONFLICT DO NOTHING", key)
+
+
 async def take(tx: Transaction, now_ms: int) -> bytes | None:
     """Take the segment that is likeliest to be lost, if there is one that nobody else works at."""
     rows = await tx.fetch(_TAKE, now_ms, TAKEN_MS)

@@ -116,7 +116,10 @@ def endangered(rows: Sequence[Row], known: Whereabouts, countries: Mapping[int, 
     """Which segments need repair. `countries` are those of buckets that have any."""
     found, repair = [], {name: profile.repair for name, profile in PROFILES.items()}
     for row in rows:
-        healthy = known.healthy(row["nodes"], countries.get(row["bucket"], ()))
+        where = countries.get(row["bucket"], ())
+        if not where and known.at_least(row["nodes"]) > repair[row["profile"]]:
+            continue
+        healthy = known.healthy(row["nodes"], where)
         if healthy <= repair[row["profile"]]:
             days = days_to_loss(PROFILES[row["profile"]], healthy, len(known))
             found.append(Found(row["id"], healthy, days))
