@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import httpx2
+import msgspec
 import pytest
 
+from fallow.domain.field_map import Tally
+from fallow.domain.places import RESOLUTION_MAX, parent, read_cell
 from fallow.http.console import FOLDER, MEDIA_TYPES, PAGE, built, policy
+from fallow.services.market.field_map import FRESH_MS, FieldMap
 from fallow.services.market.totals import Count
 from tests.market_world import World
-from tests.unit.fake_network import BUYER_KEY, FakeNetwork, fake_network, node_view
+from tests.unit.fake_network import BUYER_KEY, FakeNetwork, HandClock, fake_network, node_view
 from tests.unit.market_orders import accept_all, order, submit
 from tests.unit.test_docs import ROOT
 from tests.unit.test_sdk import URL
@@ -132,3 +137,44 @@ def test_the_market_counts_what_is_here_and_what_of_it_is_sold(world: World) -> 
     here = [slot for slot in slots if slot.life.online(world.now) and slot.offer.made.open]
     assert view.offered.cpu_milli == sum(slot.offer.made.total.cpu_milli for slot in here)
     assert (view.jobs_open, view.leases_open, view.owners) == (1, 2, len({slot.offer.account for slot in here}))
+
+
+async def test_the_map_shows_several_owners_together_and_countries_of_the_rest(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    here, lonely = read_cell("52.5,13.4"), read_cell("35.7,139.7")
+    network.told[here] = Tally(owners={b"a", b"b", b"c"}, nodes=4, open=3, busy=1, cpu_milli=8000, sold_milli=2000)
+    network.told[lonely] = Tally(owners={b"d"}, nodes=2, countries=Counter(JP=2))
+    seen = (await http.get("/v1/map?resolution=5")).json()
+    assert seen["cells"] == [{"cell": here, "nodes": 4, "open": 3, "busy": 1, "cpu_milli": 8000, "sold_milli": 2000}]
+    assert (seen["rest"], seen["countries"], seen["owners_min"]) == (2, {"JP": 2}, 3)
+    assert lonely not in str(seen)
+    coarse = (await http.get("/v1/map?resolution=2")).json()
+    assert [one["cell"] for one in coarse["cells"]] == [parent(here, 2)]
+    assert (await http.get("/v1/map?resolution=6")).status_code == 400
+
+
+async def test_the_market_puts_on_the_map_whom_it_can_reach(world: World) -> None:
+    submit(world, order(items=2))
+    leases = accept_all(world)
+    clock = HandClock()
+    clock.ms = world.now
+    field = FieldMap(world.rounds, clock)
+    view = await field.view(RESOLUTION_MAX)
+    here = [slot for slot in world.brain.floor.slots.values() if slot.life.online(world.now)]
+    assert (view.at, view.cells, view.rest) == (world.now, [], len(here))  # none of them tells a place
+    spot, offer = read_cell("52.5,13.4"), here[0].offer
+    here[0].offer = msgspec.structs.replace(offer, cell=spot)
+    for number in (1, 2):
+        neighbour = {"node": bytes([number]) * 32, "account": bytes([number]) * 20, "cell": spot}
+        world.brain.floor.offer(msgspec.structs.replace(offer, **neighbour), world.now)
+    assert (await field.view(RESOLUTION_MAX)).rest == len(here)  # still the map of a moment ago
+    view = await FieldMap(world.rounds, clock).view(RESOLUTION_MAX)
+    assert view.rest == len(here) - 1
+    (cell,) = view.cells
+    assert (cell.cell, cell.nodes) == (spot, 3)
+    assert cell.busy == len({world.brain.leases[lease].node for lease in leases})
+    assert cell.sold_milli == sum(world.brain.leases[lease].resources.cpu_milli for lease in leases)
+    clock.ms += FRESH_MS
+    late = await field.view(RESOLUTION_MAX)
+    assert (late.at, late.cells, late.rest) == (clock.ms, [], 0)  # nobody was heard of since

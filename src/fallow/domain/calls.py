@@ -14,6 +14,7 @@ from msgspec import Meta
 from fallow.domain.delegations import RECEIPTS_MAX, PublicKey, Receipt, Signature
 from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
+from fallow.domain.places import RESOLUTION_MAX
 from fallow.domain.price_facts import PRICE_MAX, Price
 from fallow.domain.records import COUNT_MAX, Opening
 from fallow.domain.resources import CPU_MILLI_MAX, PRICE_MICROUSD_MAX
@@ -74,6 +75,7 @@ ITEMS = "market.items"
 LEASES = "market.leases"
 OFFERS = "market.offers"
 TOTALS = "market.totals"
+MAP = "market.map"
 EVIDENCE = "market.evidence"
 RERUNS = "market.reruns"
 ORDER = "market.order"
@@ -376,6 +378,12 @@ class Page(Request, frozen=True, kw_only=True):
 
     after: str = ""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class MapRef(Request, frozen=True, kw_only=True):
+    """The map, in cells of H3 of a resolution."""
+
+    resolution: Annotated[int, Meta(ge=0, le=RESOLUTION_MAX)]
 
 
 class Secret(Request, frozen=True, kw_only=True):

@@ -54,6 +54,16 @@ def read_cell(text: str) -> str:
     return str(_grid().cell_to_parent(text, RESOLUTION_MAX) if _grid().get_resolution(text) > RESOLUTION_MAX else text)
 
 
+def resolution_of(cell: str) -> int:
+    """From 0, a twentieth of a continent, to RESOLUTION_MAX."""
+    return int(cell[1], 16)
+
+
+def parent(cell: str, resolution: int) -> str:
+    """Return the cell of a coarser resolution that holds most of it."""
+    return str(_grid().cell_to_parent(cell, resolution))
+
+
 def distance_km(one: str, other: str) -> int:
     """Kilometres between the centres of two cells, rounded, along the surface."""
     return round(float(_grid().great_circle_distance(_centre(one), _centre(other), unit="km")))

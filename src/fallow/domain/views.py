@@ -276,6 +276,32 @@ class MarketView(View, frozen=True, kw_only=True):
     leases_open: int
 
 
+class CellView(View, frozen=True, kw_only=True):
+    """Nodes in a cell of H3: how many are `open` for work, how many are `busy` with it, and thousandths of cores."""
+
+    cell: str
+    nodes: int
+    open: int
+    busy: int
+    cpu_milli: int
+    sold_milli: int
+
+
+class MapView(View, frozen=True, kw_only=True):
+    """Where the nodes are that can be reached `at` a moment (milliseconds since 1970), as their owners say.
+
+    `cells` are of `resolution`, or coarser where fewer than `owners_min` accounts have nodes. The `rest` is on no cell:
+    they tell no place, or are too few anywhere. `countries` is how many of the rest say which country they are in.
+    """
+
+    at: int
+    resolution: int
+    owners_min: int
+    cells: list[CellView]
+    rest: int
+    countries: dict[str, int]
+
+
 class EnrolledView(View, frozen=True, kw_only=True):
     """An enrolled node as the operator sees it.
 

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
 from fallow.domain.errors import InvalidInput
+from fallow.domain.places import RESOLUTION_MAX
 from fallow.http.gateway import Gateway
 
 Parts = NamedDependency[Gateway]
@@ -29,6 +30,7 @@ KeyId = Annotated[str, PathParameter(pattern="^[A-Za-z0-9_-]{1,100}$")]
 AccountId = Annotated[str, PathParameter(description="0x and 40 hex digits.", max_length=42)]
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
+Resolution = Annotated[int, QueryParameter(ge=0, le=RESOLUTION_MAX, description="Of H3: higher is finer.")]
 After = Annotated[int, QueryParameter(ge=-1, le=2**31 - 2, description="The last position seen.")]
 AfterId = Annotated[
     str, QueryParameter(pattern=r"^([0-9a-f]{32})?$(?!\n)", max_length=32, description="The last id seen.")

@@ -13,12 +13,12 @@ from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.errors import NotFound
-from fallow.domain.views import MarketView, NetworkView, NodeView
+from fallow.domain.views import MapView, MarketView, NetworkView, NodeView
 from fallow.http.answers import public
 from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
-from fallow.http.params import AfterNode, Limit, NodeId, Parts, WheelName
+from fallow.http.params import AfterNode, Limit, NodeId, Parts, Resolution, WheelName
 
 SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem-file"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
@@ -96,6 +96,12 @@ async def market(gateway: Parts) -> MarketView:
     return await gateway.ask(calls.TOTALS, {}, MarketView)
 
 
+@get("/v1/map", guards=[anyone], responses=public(), tags=["network"])
+async def field_map(gateway: Parts, resolution: Resolution = 3) -> MapView:
+    """Where nodes are, half a minute old at most: counts in cells of H3, each with nodes of several owners."""
+    return await gateway.ask(calls.MAP, calls.MapRef(resolution=resolution), MapView)
+
+
 async def _offers(gateway: Gateway, request: Request[Any, Any, Any], page: calls.Page) -> list[NodeView]:
     found = await gateway.ask(calls.OFFERS, page, list[NodeView])
     stranger = request.scope.get("auth") is None
@@ -121,4 +127,4 @@ def _installer(gateway: Gateway) -> Installer:
     return gateway.installer
 
 
-ROUTES = [health, network, authority, install_script, install_wheel, join, nodes, node, market]
+ROUTES = [health, network, authority, install_script, install_wheel, join, nodes, node, market, field_map]

@@ -23,6 +23,7 @@ from fallow.domain.views import (
     ItemView,
     JobView,
     LeaseView,
+    MapView,
     MarketView,
     NodeView,
     QuoteView,
@@ -40,6 +41,7 @@ from fallow.ports.vertical import Comparer, Vertical
 from fallow.services.market.brain import Brain
 from fallow.services.market.comparisons import Comparisons
 from fallow.services.market.dispatch import wish_of
+from fallow.services.market.field_map import FieldMap
 from fallow.services.market.findings import Findings
 from fallow.services.market.funds import Funds
 from fallow.services.market.hearing import Hearing
@@ -100,6 +102,7 @@ class Market:
         self._findings = Findings(rounds, database, store, seeds)
         self._hearing = Hearing(rounds, bus, clock, database, registry)
         self._totals = Totals(rounds, clock)
+        self._map = FieldMap(rounds, clock)
         self._looking = asyncio.Lock()
         self._vault = vault
         self._verticals = verticals
@@ -146,6 +149,7 @@ class Market:
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
                 serve(bus, calls.OFFERS, calls.Page, self.offers, queue=QUEUE),
                 serve(bus, calls.TOTALS, Empty, self.totals, queue=QUEUE),
+                serve(bus, calls.MAP, calls.MapRef, self.map, queue=QUEUE),
                 serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
                 serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
                 serve(bus, calls.EVIDENCE, calls.Page, self._findings.evidence, queue=QUEUE),
@@ -291,6 +295,10 @@ class Market:
     async def totals(self, _: Empty) -> MarketView:
         """Show all nodes and open jobs together, as they were a moment ago."""
         return await self._totals.view()
+
+    async def map(self, ask: calls.MapRef) -> MapView:
+        """Show where nodes are, as far as the public may know, as it was a moment ago."""
+        return await self._map.view(ask.resolution)
 
     async def standing(self, subject: str, _: Empty) -> StandingView:
         """Tell a node how it stands; who asks is known by the subject, which no other node may send to."""

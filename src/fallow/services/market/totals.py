@@ -59,8 +59,7 @@ class Count:
 
     def portions(self) -> Iterator[None]:
         """Look at the nodes, so many at once."""
-        waiting = iter(list(self._brain.floor.slots.values()))
-        while portion := list(islice(waiting, LOOKED_AT_ONCE)):
+        for portion in slots_of(self._brain):
             for slot in portion:
                 self._add(slot)
             yield
@@ -90,6 +89,13 @@ class Count:
         self._offered.update(_parts(made.total))
         for lease in slot.leases.values():
             self._sold.update(_parts(lease.resources))
+
+
+def slots_of(brain: Brain) -> Iterator[list[Slot]]:
+    """Return the nodes of this moment, so many at once: between two portions others may have their turn."""
+    waiting = iter(list(brain.floor.slots.values()))
+    while portion := list(islice(waiting, LOOKED_AT_ONCE)):
+        yield portion
 
 
 def _parts(amount: Resources) -> dict[str, int]:

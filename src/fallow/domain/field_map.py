@@ -1,0 +1,88 @@
+"""Where nodes are, for everybody to see: counts in cells of H3, none of which gives away a home.
+
+Nodes are put into groups once, at the finest resolution: a cell in which too few owners have nodes is merged into its
+parent, until that holds enough of them. What is shown at any coarser resolution is made of whole groups, so that no
+difference between two resolutions tells more than a group does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fallow.domain.places import RESOLUTION_MAX, parent, resolution_of
+
+OWNERS_MIN = 3
+"""Of a group: accounts, which are not persons. Who holds three can be alone in a cell that he chose himself."""
+
+CELLS_MAX = 3_000
+"""That are shown at once; where there were more, the resolution is coarser than asked for."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Nodes counted together: how many `open` take work, how many are `busy` with it, thousandths of cores.
+
+    `countries` is how many say which country they are in.
+    """
+
+    owners: set[bytes] = field(default_factory=set)
+    nodes: int = 0
+    open: int = 0
+    busy: int = 0
+    cpu_milli: int = 0
+    sold_milli: int = 0
+    countries: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Count what another counted, too."""
+        self.owners |= other.owners
+        self.nodes += other.nodes
+        self.open += other.open
+        self.busy += other.busy
+        self.cpu_milli += other.cpu_milli
+        self.sold_milli += other.sold_milli
+        self.countries.update(other.countries)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Nodes by the cell that may be shown of them, and those of which none may."""
+
+    placed: Mapping[str, Tally]
+    rest: Tally
+
+
+def grouped(told: Mapping[str, Tally]) -> Groups:
+    """Merge what is counted by the cell that nodes tell ("" for none) until each group has enough owners."""
+    rest = Tally()
+    levels: list[defaultdict[str, Tally]] = [defaultdict(Tally) for _ in range(RESOLUTION_MAX + 1)]
+    for cell, tally in told.items():
+        (levels[resolution_of(cell)][cell] if cell else rest).add(tally)
+    placed: dict[str, Tally] = {}
+    for resolution in range(RESOLUTION_MAX, -1, -1):
+        for cell, tally in levels[resolution].items():
+            if len(tally.owners) >= OWNERS_MIN:
+                placed[cell] = tally
+            elif resolution:
+                levels[resolution - 1][parent(cell, resolution - 1)].add(tally)
+            else:
+                rest.add(tally)
+    return Groups(placed, rest)
+
+
+def shown(groups: Groups, resolution: int) -> tuple[int, dict[str, Tally]]:
+    """Return the groups in cells of `resolution` and coarser ones, and which resolution there was room for."""
+    for fitting in range(resolution, 0, -1):
+        cells = _rolled_up(groups, fitting)
+        if len(cells) <= CELLS_MAX:
+            return fitting, cells
+    return 0, _rolled_up(groups, 0)
+
+
+def _rolled_up(groups: Groups, resolution: int) -> dict[str, Tally]:
+    cells: defaultdict[str, Tally] = defaultdict(Tally)
+    for cell, tally in groups.placed.items():
+        cells[cell if resolution_of(cell) <= resolution else parent(cell, resolution)].add(tally)
+    return dict(cells)

@@ -1,0 +1,87 @@
+"""The map never gives away a home: what it shows of any place, at any resolution, is of several owners together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallow.domain.field_map import CELLS_MAX, OWNERS_MIN, Groups, Tally, grouped, shown
+from fallow.domain.places import RESOLUTION_MAX, parent, read_cell, resolution_of
+
+CENTRES = [(52.5, 13.4), (35.7, 139.7), (-33.9, 151.2), (64.1, -21.9), (0.0, 179.99)]
+offsets = st.floats(-3, 3)
+places = st.builds(
+    lambda centre, north, east: read_cell(f"{centre[0] + north},{max(-180.0, min(180.0, centre[1] + east))}"),
+    st.sampled_from(CENTRES), offsets, offsets,
+)  # fmt: skip
+cells = st.just("") | st.builds(parent, places, st.integers(0, RESOLUTION_MAX))
+nodes = st.builds(
+    lambda owner, is_open, country: Tally(
+        owners={bytes([owner])}, nodes=1, open=int(is_open), cpu_milli=1000 * owner, countries=Counter([country])
+    ),
+    st.integers(1, 12), st.booleans(), st.sampled_from(["DE", "JP"]),
+)  # fmt: skip
+fields = st.lists(st.tuples(cells, nodes), max_size=80)
+resolutions = st.integers(0, RESOLUTION_MAX)
+
+
+def told(field: list[tuple[str, Tally]]) -> dict[str, Tally]:
+    counted: dict[str, Tally] = {}
+    for cell, node in field:
+        counted.setdefault(cell, Tally()).add(node)
+    return counted
+
+
+def is_in(cell: str, of: str) -> bool:
+    return resolution_of(of) <= resolution_of(cell) and parent(cell, resolution_of(of)) == of
+
+
+@given(fields, resolutions)
+def test_each_cell_that_is_shown_has_nodes_of_several_owners(field: list[tuple[str, Tally]], resolution: int) -> None:
+    _, seen = shown(grouped(told(field)), resolution)
+    assert all(len(tally.owners) >= OWNERS_MIN for tally in seen.values())
+    assert all(resolution_of(cell) <= resolution for cell in seen)
+
+
+@given(fields, st.integers(0, RESOLUTION_MAX - 1))
+def test_subtracting_one_resolution_from_another_leaves_nothing(
+    field: list[tuple[str, Tally]], resolution: int
+) -> None:
+    """Else one owner beside a cell of several would be what their common parent has more."""
+    groups = grouped(told(field))
+    _, coarse = shown(groups, resolution)
+    _, fine = shown(groups, resolution + 1)
+    sums: Counter[str] = Counter()
+    for cell, tally in fine.items():
+        sums[cell if resolution_of(cell) <= resolution else parent(cell, resolution)] += tally.nodes
+    assert sums == {cell: tally.nodes for cell, tally in coarse.items()}
+
+
+@given(fields, resolutions)
+def test_nobody_is_counted_twice_or_left_out(field: list[tuple[str, Tally]], resolution: int) -> None:
+    groups = grouped(told(field))
+    _, seen = shown(groups, resolution)
+    for name in ("nodes", "open", "cpu_milli"):
+        whole = sum(getattr(node, name) for _, node in field)
+        assert sum(getattr(tally, name) for tally in (*seen.values(), groups.rest)) == whole
+    assert sum(groups.rest.countries.values()) == groups.rest.nodes
+
+
+@given(fields)
+def test_a_place_is_told_no_finer_and_nowhere_else_than_its_owner_told_it(field: list[tuple[str, Tally]]) -> None:
+    groups = grouped(told(field))
+    for cell in groups.placed:
+        assert any(is_in(each, cell) for each, _ in field if each)
+
+
+def test_so_many_cells_as_a_browser_draws_and_no_more() -> None:
+    owners = Tally(owners={b"a", b"b", b"c"}, nodes=3)
+    spread = [read_cell(f"{north},{east}") for north in range(-80, 80, 2) for east in range(-180, 180, 2)]
+    groups = Groups(dict.fromkeys(spread, owners), Tally())
+    assert len(groups.placed) > 2 * CELLS_MAX
+    resolution, seen = shown(groups, RESOLUTION_MAX)
+    assert 0 < len(seen) <= CELLS_MAX
+    assert 0 < resolution < RESOLUTION_MAX
+    assert sum(tally.nodes for tally in seen.values()) == 3 * len(groups.placed)
