@@ -125,7 +125,7 @@ def _memcached() -> tuple[Path, dict[str, str]]:
 
 def _make_ring(folder: Path, programs: Path, name: str, port: int) -> None:
     def build(*words: object) -> None:
-        command = [programs / "swift-ring-builder", folder / f"{name}.builder", *map(str, words)]
+        command = [str(programs / "swift-ring-builder"), str(folder / f"{name}.builder"), *map(str, words)]
         # It ends with 1 where it only warns.
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=dict(os.environ), check=False)
         if done.returncode > 1:

@@ -423,6 +423,7 @@ class Worker:
         return [*known, *(one for one, _ in sorted(found, key=lambda pair: pair[1]) if one.version not in order)]
 
     def _ask(self, call: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        answer: Any = None
         for _ in range(READ_TRIES):
             answer = self._attempt(lambda: call(**asked))
             if isinstance(answer, dict):

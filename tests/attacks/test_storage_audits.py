@@ -284,7 +284,8 @@ async def test_who_holds_nothing_may_go_and_come_back(network: Audited) -> None:
 
 
 async def test_audits_go_on_by_themselves(network: Audited) -> None:
-    before = sum(score.audits for score in await network.world.places.audits.scores())
+    scores = await network.world.places.audits.scores()
+    before = sum(score.audits for score in scores)
     async with background(network.world.places.audits.audit()):
         for _ in range(2000):
             await asyncio.sleep(0.001)
