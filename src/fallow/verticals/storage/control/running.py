@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
+from fallow.verticals.storage.control.directs import Directs
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.mending import mending
 from fallow.verticals.storage.control.operations import Operations
@@ -32,9 +33,11 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
             random_bytes=secrets.token_bytes,
         )
     )
-    places = Places(ground, objects)
+    directs = Directs(ground.bus, ground.clock)
+    places = Places(ground, objects, direct=directs.of)
     async with (
         operations.running(),
+        directs.running(),
         places.running(),
         background(steadily("storage.uploads", objects.stale.give_up, ground.clock)),
         mending(ground, places.nodes),
