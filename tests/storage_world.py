@@ -800,3 +800,19 @@ async def storage_world(
                 yield World(store, control, memory, made)
         finally:
             memory.close()
+
+
+@asynccontextmanager
+async def another_store(world: World, secret: bytes, own: bool) -> AsyncIterator[ObjectStore]:
+    """A store on the same nodes under another secret."""
+    async with opened_store(
+        NET,
+        NETWORK_KEY,
+        world.control,
+        world.reach,
+        FakeClock(),
+        secret_of=lambda _: secret,
+        random_bytes=os.urandom,
+        own=own,
+    ) as store:
+        yield store

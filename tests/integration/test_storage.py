@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from fallow.domain.calls import OpenSubscription
 from fallow.sdk.accounts import new_id
-from tests.network import Agent, Net, Running, connected, fallow, running_network, until_async
+from tests.network import Agent, Net, Running, connected, fallow, running_network, start, until_async
 
 NODES = 8
 NEEDED = 4
@@ -163,6 +163,85 @@ async def test_a_stranger_gets_nothing(world: World) -> None:
     )
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         await asyncio.to_thread(forged.list_objects_v2, Bucket=bucket)
+
+
+async def test_what_is_sealed_on_ones_own_machine_is_for_nobody_else(
+    world: World, lenders: Running, tmp_path: Path
+) -> None:
+    canary = f"canary-{random.randbytes(8).hex()}"
+    body = canary.encode() * 1000 + random.randbytes(9 << 20)
+    here = {"FALLOW_URL": world.net.url, "FALLOW_API_KEY": world.net.first.key, "XDG_CONFIG_HOME": str(tmp_path)}
+    bucket = f"own-{random.randbytes(6).hex()}"
+    (tmp_path / "in" / canary).mkdir(parents=True)
+    for size in (100, 50_000, len(body)):
+        (tmp_path / "in" / canary / f"{size}.bin").write_bytes(body[:size])
+
+    async def typed(*words: str | Path) -> Any:
+        said = await fallow("storage", *words, "--json", **here)
+        assert said.code == 0, said.err + said.out
+        return json.loads(said.out)
+
+    kit = (await typed("init"))["kit"]
+    await typed("mb", bucket)
+    await typed("cp", "-r", tmp_path / "in", f"fallow://{bucket}/all")
+    await typed("cp", "-r", f"fallow://{bucket}/all", tmp_path / "out")
+    assert _digests(tmp_path / "out") == _digests(tmp_path / "in")
+    assert (await typed("ls", f"fallow://{bucket}"))["folders"] == ["all/"]
+
+    log = tmp_path / "serve.log"
+    serving = start("s3", "serve", "--json", log=log, steps=None, **here)
+    try:
+        own = await asyncio.to_thread(_own_client, serving)
+        got = await asyncio.to_thread(own.get_object, Bucket=bucket, Key=f"all/{canary}/{len(body)}.bin")
+        assert await asyncio.to_thread(got["Body"].read) == body
+        await asyncio.to_thread(own.put_object, Bucket=bucket, Key=f"{canary}.txt", Body=body[:50_000])
+        with pytest.raises(ClientError, match="S3 gateway"):
+            await asyncio.to_thread(own.list_objects_v2, Bucket=await asyncio.to_thread(world.bucket))
+    finally:
+        serving.terminate()
+        ended = await asyncio.to_thread(serving.wait, 30)
+        assert serving.stdout is not None
+        serving.stdout.close()
+    assert ended == 0, log.read_text()
+
+    with pytest.raises(ClientError, match="own secret"):
+        await asyncio.to_thread(world.s3.list_objects_v2, Bucket=bucket)
+    with pytest.raises(ClientError, match="own secret"):
+        await asyncio.to_thread(_got, world, bucket, f"{canary}.txt")
+    wrong = await fallow("storage", "init", "--json", **{**here, "XDG_CONFIG_HOME": str(tmp_path / "other")})
+    assert json.loads(wrong.out)["kit"] != kit
+    refused = await fallow("storage", "ls", bucket, **{**here, "XDG_CONFIG_HOME": str(tmp_path / "other")})
+    assert (refused.code, "storage.other_secret" in refused.err) == (1, True), refused.err
+    await typed("rm", "-r", f"fallow://{bucket}/all")
+    assert (await typed("ls", "-r", bucket))["objects"][0]["name"] == f"{canary}.txt"
+    assert await asyncio.to_thread(_files_with, canary.encode(), lenders.data) == []
+    lent = [lenders.data.parent / f"lent-{number}" for number in range(NODES)]
+    assert await asyncio.to_thread(_files_with, canary.encode(), *lent) == []
+
+
+def _own_client(serving: subprocess.Popen[str]) -> Any:
+    assert serving.stdout is not None
+    words = ""
+    while not words.endswith("}\n"):
+        line = serving.stdout.readline()
+        assert line, "the gateway ended"
+        words += line
+    said = json.loads(words)
+    return boto3.client(
+        "s3",
+        endpoint_url=said["endpoint"],
+        aws_access_key_id=said["access_key"],
+        aws_secret_access_key=said["secret_key"],
+        region_name="fallow",
+        config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+
+
+def _files_with(words: bytes, *folders: Path) -> list[Path]:
+    """Files below that hold these bytes: data of PostgreSQL and its log of writes, logs, pieces."""
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert files
+    return [file for file in files if words in file.read_bytes()]
 
 
 async def test_with_half_of_the_machines_dead_all_is_read(world: World, lenders: Running) -> None:

@@ -37,6 +37,7 @@ COMMANDS = (
     Entry("map", "fallow.cli.map:map_", "Run a program once for each input, on many machines.", BUY),
     Entry("job", "fallow.cli.job:app", "Look at your jobs, or end them.", BUY),
     Entry("storage", "fallow.cli.storage:app", "Store objects on spare disks, by S3.", BUY),
+    Entry("s3", "fallow.cli.s3:app", "Serve S3 on this machine, sealed under your own secret.", BUY),
     Entry("subscription", "fallow.cli.subscription:app", "Use shared services by the meter.", OWN),
     Entry("nodes", "fallow.cli.account:nodes", "List the machines of the network.", BUY),
     Entry("balance", "fallow.cli.account:balance", "Show your credits.", OWN),
@@ -140,7 +141,8 @@ def _not_installed(module: str) -> errors.FallowError:
         "cli.not_installed",
         f"This command needs the Python module {module}, which is not installed here.",
         "Install the part of Fallow that brings it (in a checkout: pip install '.[account]'): `account` for keys of"
-        " accounts, wallets, validators and audits of epochs, `agent` for the agent, `network` to run a network.",
+        " accounts, wallets, validators and audits of epochs, `agent` for the agent, `storage` to seal objects"
+        " on this machine, `network` to run a network.",
     )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from fallow.cli import profiles
-from fallow.cli.show import Json, say, show_json, tell
+from fallow.cli.show import Json, clean, say, show_json, table, tell
+from fallow.cli.storage_secret import keep_secret, kit_from, kit_text, load_secret, secret_path
 from fallow.cli.storage_usage import usage
-from fallow.domain.errors import NotFound
+from fallow.cli.units import when
+from fallow.domain.errors import InvalidInput, NotFound
+from fallow.verticals.storage.core.kit import SECRET_BYTES, write_kit
 
 app = App(name="storage", help="Store objects on spare disks.")
 app.command(usage)
@@ -35,3 +42,121 @@ def key(*, json: Json = False) -> None:
         say("export AWS_REGION=fallow")
     if not open_:
         tell(f"Your account has no subscription to storage yet; nothing can be stored before: {OPEN}")
+
+
+Below = Annotated[bool, Parameter(name=("--recursive", "-r"), negative=(), help="All that lies below.")]
+
+
+@app.command
+def init(
+    *,
+    recover: Annotated[str, Parameter(help="File that holds a recovery kit, or - to type it.")] = "",
+    json: Json = False,
+) -> None:
+    """Draw the secret that seals your objects on this machine, and print its recovery kit. It is sent to nobody."""
+    url = profiles.load().url
+    keep_secret(kit_from(recover) if recover else secrets.token_bytes(SECRET_BYTES))
+    _show_kit(url, as_json=json)
+
+
+@app.command
+def kit(*, json: Json = False) -> None:
+    """Print the recovery kit of the secret that is here."""
+    _show_kit(profiles.load().url, as_json=json)
+
+
+@app.command
+def mb(
+    bucket: str,
+    /,
+    *,
+    country: Annotated[
+        list[str] | None, Parameter(negative="", help="Where its pieces may lie (such as DE); may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a bucket that is sealed under your own secret."""
+    from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
+
+    name = files.remote(bucket).bucket
+    made = files.run(lambda own: own.store.make_bucket(own.account, name, settings={}, countries=tuple(country or ())))
+    if json:
+        show_json({"bucket": made.name, "made_ms": made.made_ms})
+    else:
+        say(f"The bucket {made.name} is made.")
+
+
+@app.command
+def rb(bucket: str, /) -> None:
+    """Drop a bucket that is empty."""
+    from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
+
+    name = files.remote(bucket).bucket
+    files.run(lambda own: own.store.drop_bucket(own.account, name))
+
+
+@app.command
+def ls(at: str = "", /, *, recursive: Below = False, json: Json = False) -> None:
+    """List your buckets, or what is in fallow://BUCKET/BEGINNING."""
+    from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
+
+    if not at:
+        buckets = files.run(lambda own: own.store.buckets(own.account))
+        if json:
+            show_json([{"bucket": one.name, "made_ms": one.made_ms} for one in buckets])
+        else:
+            made = [(one.name, when(one.made_ms)) for one in buckets]
+            table(["BUCKET", "MADE (UTC)"], made, empty="You have none. To make one: fallow storage mb NAME")
+        return
+    place = files.remote(at)
+    folders, entries = files.run(lambda own: files.listed(own, place, below=recursive))
+    if json:
+        show_json({"folders": folders, "objects": [files.entry_document(one) for one in entries]})
+        return
+    rows = [(folder, "", "") for folder in folders]
+    rows += [(one.key, str(one.size), when(one.made_ms)) for one in entries]
+    table(["NAME", ">BYTES", "STORED (UTC)"], rows, empty="There is nothing.")
+
+
+@app.command
+def cp(source: str, target: str, /, *, recursive: Below = False, json: Json = False) -> None:
+    """Copy a file to fallow://BUCKET/NAME, or an object to a file; what was broken off goes on where it was."""
+    from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
+
+    up, down = target.startswith(files.SCHEME), source.startswith(files.SCHEME)
+    if up == down:
+        hint = f"fallow storage cp FILE {files.SCHEME}BUCKET/NAME, or the other way round"
+        raise InvalidInput("storage.copy", "One of both is a path here, the other one in a bucket.", hint)
+    if up:
+        here, there = Path(source).expanduser(), files.remote(target)
+        copied = files.run(lambda own: files.copy_up(own, here, there, below=recursive))
+    else:
+        here, there = Path(target).expanduser(), files.remote(source)
+        copied = files.run(lambda own: files.copy_down(own, there, here, below=recursive))
+    if json:
+        show_json([one._asdict() for one in copied])
+    else:
+        for one in copied:
+            say(f"{clean(one.source)} -> {clean(one.target)}")
+
+
+@app.command
+def rm(at: str, /, *, recursive: Below = False, json: Json = False) -> None:
+    """Delete an object, or with -r all whose names begin so."""
+    from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
+
+    place = files.remote(at)
+    names = files.run(lambda own: files.remove(own, place, below=recursive))
+    if json:
+        show_json(names)
+    else:
+        for name in names:
+            say(f"{clean(name)} is deleted.")
+
+
+def _show_kit(url: str, *, as_json: bool) -> None:
+    secret = load_secret()
+    if as_json:
+        show_json({"kit": write_kit(secret), "path": str(secret_path())})
+    else:
+        say(kit_text(secret, url))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from fallow.verticals.storage.client.ground import Ground
+from fallow.verticals.storage.client.seals import SEALED, check_seal, write_seal
 from fallow.verticals.storage.core.calls import (
     PAGE_MAX,
     Bucket,
@@ -31,12 +32,20 @@ class Buckets(Ground):
     ) -> Bucket:
         """See `Store`."""
         return await self._asker.ask(
-            MakeBucket(account=account, bucket=bucket, settings=dict(settings), lock=lock, countries=list(countries))
+            MakeBucket(
+                account=account,
+                bucket=bucket,
+                settings={**settings, SEALED: write_seal(self._keys(account, bucket), own=self._own)},
+                lock=lock,
+                countries=list(countries),
+            )
         )
 
     async def bucket(self, bucket: str) -> Bucket:
         """See `Store`."""
-        return await self._asker.ask(GetBucket(account="", bucket=bucket))
+        found = await self._asker.ask(GetBucket(account="", bucket=bucket))
+        check_seal(found, self._keys(found.account, bucket), own=self._own)
+        return found
 
     async def buckets(self, account: str) -> list[Bucket]:
         """See `Store`."""

@@ -76,7 +76,10 @@ class Name:
 
 
 class Ground:
-    """Buckets, objects and uploads of all accounts. `secret_of` gives an account's root secret."""
+    """Buckets, objects and uploads of all accounts. `secret_of` gives an account's root secret.
+
+    `own`: the secret is the account's own, which no gateway of the network has.
+    """
 
     def __init__(
         self,
@@ -86,8 +89,10 @@ class Ground:
         *,
         secret_of: Callable[[str], bytes],
         random_bytes: Callable[[int], bytes],
+        own: bool = False,
     ) -> None:
         self._asker = asker
+        self._own = own
         self._mover = mover
         self._crew = crew
         self._random_bytes = random_bytes

@@ -18,6 +18,8 @@ from fallow.verticals.storage.core.sealing import NONCE_BYTES
 _BUCKET: Final = "fallow storage 1: secret of a bucket"
 _OBJECT: Final = "fallow storage 1: secret of an object"
 _DOCUMENT: Final = "fallow storage 1: documents beside an object"
+_CHECK: Final = "fallow storage 1: check value of a bucket's secret"
+CHECK_BYTES: Final = 16
 
 DocumentT = TypeVar("DocumentT")
 
@@ -29,6 +31,11 @@ class Keys:
         self._secret = blake3(root + bucket.encode(), derive_key_context=_BUCKET).digest()
         self._bucket = bucket
         self._random_bytes = random_bytes
+
+    @property
+    def check(self) -> bytes:
+        """What follows from the bucket's secret and tells nothing of it, but which one it is."""
+        return blake3(self._secret, derive_key_context=_CHECK).digest(length=CHECK_BYTES)
 
     def seal_name(self, name: bytes) -> bytes:
         """Seal a name, or the beginning of one."""

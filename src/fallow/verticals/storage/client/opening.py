@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from nacl.signing import SigningKey
 
 from fallow.ports.clock import Clock
+from fallow.ports.dialling import Dial
 from fallow.ports.tasks import background
 from fallow.ports.vertical import GatewayGround
 from fallow.verticals.storage.client.asking import Asker, BusAsker
-from fallow.verticals.storage.client.lines import Lines
+from fallow.verticals.storage.client.lines import Direct, Lines
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.pieces import Mover, Reach
 from fallow.verticals.storage.client.reading import Crew
@@ -22,18 +23,37 @@ from fallow.verticals.storage.client.waiting import Watch
 @asynccontextmanager
 async def gateway_store(ground: GatewayGround, secret_of: Callable[[str], bytes]) -> AsyncIterator[ObjectStore]:
     """Open the store of a gateway. `secret_of` gives the root secret of an account."""
+    async with lined_store(
+        ground.net,
+        ground.network_key,
+        BusAsker(ground.bus, ground.clock),
+        relay=ground.relay,
+        direct=ground.direct,
+        clock=ground.clock,
+        secret_of=secret_of,
+        random_bytes=ground.random_bytes,
+    ) as store:
+        yield store
+
+
+@asynccontextmanager
+async def lined_store(
+    net: str,
+    network_key: bytes,
+    asker: Asker,
+    *,
+    relay: Dial,
+    direct: Direct,
+    clock: Clock,
+    secret_of: Callable[[str], bytes],
+    random_bytes: Callable[[int], bytes],
+    own: bool = False,
+) -> AsyncIterator[ObjectStore]:
+    """Open a store with lines of its own to nodes. `own` as for `ObjectStore`."""
     async with asyncio.TaskGroup() as group:
-        lines = Lines(
-            ground.net, ground.relay, ground.direct, ground.clock, random_bytes=ground.random_bytes, group=group
-        )
+        lines = Lines(net, relay, direct, clock, random_bytes=random_bytes, group=group)
         opened = opened_store(
-            ground.net,
-            ground.network_key,
-            BusAsker(ground.bus, ground.clock),
-            lines,
-            ground.clock,
-            secret_of=secret_of,
-            random_bytes=ground.random_bytes,
+            net, network_key, asker, lines, clock, secret_of=secret_of, random_bytes=random_bytes, own=own
         )
         try:
             async with background(lines.run()), opened as store:
@@ -52,6 +72,7 @@ async def opened_store(
     *,
     secret_of: Callable[[str], bytes],
     random_bytes: Callable[[int], bytes],
+    own: bool = False,
 ) -> AsyncIterator[ObjectStore]:
     """Open a store that asks `asker`, and moves pieces over `reach` with a key of its own."""
     key, watch = SigningKey(random_bytes(32)), Watch(clock)
@@ -61,6 +82,6 @@ async def opened_store(
     async with asyncio.TaskGroup() as group, background(watch.run()):
         crew = Crew(group)
         try:
-            yield ObjectStore(asker, mover, crew, secret_of=secret_of, random_bytes=random_bytes)
+            yield ObjectStore(asker, mover, crew, secret_of=secret_of, random_bytes=random_bytes, own=own)
         finally:
             crew.close()

@@ -135,7 +135,7 @@ class Store(Protocol):
         ...
 
     async def bucket(self, bucket: str) -> Bucket:
-        """See `GetBucket`."""
+        """See `GetBucket`. NotAllowed: it is sealed under another secret than this store's; see `check_seal`."""
         ...
 
     async def buckets(self, account: str) -> list[Bucket]:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fallow.domain.encoding import tagged_hash
-from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
@@ -17,7 +16,7 @@ from fallow.verticals.storage.client.opening import gateway_store
 from fallow.verticals.storage.gateway.app import s3_app
 from fallow.verticals.storage.gateway.signing import SigningSecrets
 from fallow.verticals.storage.gateway.sweeping import Sweeper, taking
-from fallow.verticals.storage.gateway.users import READ, WRITE, Owner, User
+from fallow.verticals.storage.gateway.users import READ, WRITE, Owner, User, owner_by_address
 
 REGION: Final = "fallow"
 BUY: Final = "buy"
@@ -55,9 +54,5 @@ class KnownUsers:
         return User(access_key, found.secret, found.info.account, found.info.account, may)
 
     async def owner(self, account: str) -> Owner | None:
-        """See the port: an account is known by its address, and has no other name."""
-        try:
-            address(account)
-        except InvalidInput:
-            return None
-        return Owner(account, account)
+        """See the port."""
+        return owner_by_address(account)

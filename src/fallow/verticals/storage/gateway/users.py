@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
+from fallow.domain.errors import InvalidInput
+from fallow.domain.identity import address
+
 READ: Final = "read"
 WRITE: Final = "write"
 """What a key may do (`User.may`): look at things, and change them."""
@@ -36,3 +39,12 @@ class Users(Protocol):
     async def owner(self, account: str) -> Owner | None:
         """Look an account up, by its id or its e-mail address; None: there is none."""
         ...
+
+
+def owner_by_address(account: str) -> Owner | None:
+    """An account as it is known by its address, where it has no other name; None: this is no address."""
+    try:
+        address(account)
+    except InvalidInput:
+        return None
+    return Owner(account, account)

@@ -1,0 +1,78 @@
+"""Storage as its buyer's own machine reaches it: it asks the control API, and moves pieces to and from nodes itself."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, NamedTuple
+
+from fallow.adapters.clock import SystemClock
+from fallow.adapters.streams.dialling import dial
+from fallow.adapters.streams.direct import dial_direct
+from fallow.bootstrap.http_server import serving
+from fallow.bootstrap.listening import url_of
+from fallow.sdk.client import AsyncClient
+from fallow.verticals.storage.client.asking import HttpAsker
+from fallow.verticals.storage.client.objects import ObjectStore
+from fallow.verticals.storage.client.opening import lined_store
+from fallow.verticals.storage.gateway.own import own_gateway
+from fallow.verticals.storage.gateway.users import User
+
+VERTICAL: Final = "storage"
+HOST: Final = "127.0.0.1"
+
+
+class OwnStorage(NamedTuple):
+    """A store whose secret nobody else has, and the account whose buckets it opens."""
+
+    store: ObjectStore
+    account: str
+
+
+class Served(NamedTuple):
+    """Where S3 clients on this machine find a gateway, and what they sign with."""
+
+    url: str
+    user: User
+
+
+@asynccontextmanager
+async def own_storage(
+    client: AsyncClient, url: str, tls: ssl.SSLContext | None, secret: bytes
+) -> AsyncIterator[OwnStorage]:
+    """Open the store of the account that `client` buys for; `url` and `tls` are as for `dial`.
+
+    Raises:
+        FallowError: the network cannot be reached, or does not know the key.
+    """
+    network, account = await client.network(), (await client.balance()).account
+    async with lined_store(
+        network.net,
+        bytes.fromhex(network.public_key),
+        HttpAsker(partial(client.ask_vertical, VERTICAL)),
+        relay=lambda: dial(url, tls=tls),
+        direct=dial_direct,
+        clock=SystemClock(),
+        secret_of=lambda _: secret,
+        random_bytes=secrets.token_bytes,
+        own=True,
+    ) as store:
+        yield OwnStorage(store, account)
+
+
+@asynccontextmanager
+async def own_gateway_served(
+    client: AsyncClient, url: str, tls: ssl.SSLContext | None, secret: bytes, port: int
+) -> AsyncIterator[Served]:
+    """Serve S3 to this machine alone, while the context is open.
+
+    Raises:
+        FallowError: as `own_storage`; Unavailable where the port cannot be had.
+    """
+    async with own_storage(client, url, tls, secret) as own:
+        made = own_gateway(own.store, own.account, secret, SystemClock(), random_bytes=secrets.token_bytes)
+        async with serving(made.app, HOST, port) as bound:
+            yield Served(url_of("http", HOST, bound), made.user)

@@ -1,0 +1,52 @@
+"""`fallow s3`: S3 on the buyer's own machine."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from fallow.cli.show import Json, show_json, tell
+
+app = App(name="s3", help="Serve S3 on this machine: objects are sealed here, under your own secret.")
+
+
+@app.command
+def serve(
+    *,
+    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    json: Json = False,
+) -> None:
+    """Serve S3 to programs on this machine until Ctrl-C or SIGTERM.
+
+    Names and bytes are sealed before they leave it: the network and its nodes can read neither.
+    """
+    from fallow.cli.storage_files import served  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.ports.tasks import first_error  # noqa: PLC0415 - as above
+
+    async def run() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        with first_error():
+            async with served(port) as made:
+                words = {
+                    "endpoint": made.url,
+                    "access_key": made.user.access_key,
+                    "secret_key": made.user.secret,
+                }
+                if json:
+                    show_json(words)
+                else:
+                    print(f"export AWS_ENDPOINT_URL={made.url}")
+                    print(f"export AWS_ACCESS_KEY_ID={made.user.access_key}")
+                    print(f"export AWS_SECRET_ACCESS_KEY={made.user.secret}")
+                    print("export AWS_REGION=fallow")
+                    tell("Serving this machine until Ctrl-C. The keys stay the same; they are of use here only.")
+                sys.stdout.flush()
+                await stop.wait()
+
+    asyncio.run(run())

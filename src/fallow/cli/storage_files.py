@@ -1,0 +1,221 @@
+"""What `fallow storage` does with objects: it seals and opens them on this machine, under the buyer's own secret."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+from rich.progress import Progress as Bar
+
+from fallow.bootstrap.own_storage import OwnStorage, Served, own_gateway_served, own_storage
+from fallow.cli import profiles
+from fallow.cli.show import clean, err, tell
+from fallow.cli.storage_secret import load_secret
+from fallow.domain.errors import FallowError, InvalidInput, NotFound
+from fallow.ports.tasks import first_error
+from fallow.sdk.client import AsyncClient
+from fallow.sdk.trust import trusting
+from fallow.verticals.storage.client.copying import download, entries_below, files_below, place_below, upload
+from fallow.verticals.storage.client.store import Deleting, Entry
+
+SCHEME: Final = "fallow://"
+AT_ONCE: Final = 4
+PAGE: Final = 500
+T = TypeVar("T")
+
+
+class Remote(NamedTuple):
+    """A name in a bucket; "" is the bucket itself."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.key}"
+
+
+def remote(text: str) -> Remote:
+    """Read `fallow://BUCKET/NAME`.
+
+    Raises:
+        InvalidInput: it is none (`storage.place`).
+    """
+    bucket, _, key = text.removeprefix(SCHEME).partition("/")
+    if not bucket:
+        raise InvalidInput("storage.place", f"{text!r} names no bucket.", f"It looks like {SCHEME}BUCKET/NAME.")
+    return Remote(bucket, key)
+
+
+def run(work: Callable[[OwnStorage], Awaitable[T]]) -> T:
+    """Do something with the buyer's own store."""
+
+    async def with_store() -> T:
+        profile, secret = profiles.load(), load_secret()
+        tls = trusting(profile.ca) if profile.ca else None
+        with first_error():
+            async with (
+                AsyncClient(profile.url, profile.api_key, ca=tls, on_wait=_say_that_it_waits) as client,
+                own_storage(client, profile.url, tls, secret) as own,
+            ):
+                return await work(own)
+
+    return asyncio.run(with_store())
+
+
+@asynccontextmanager
+async def served(port: int) -> AsyncIterator[Served]:
+    """Serve S3 to this machine while the context is open."""
+    profile, secret = profiles.load(), load_secret()
+    tls = trusting(profile.ca) if profile.ca else None
+    async with (
+        AsyncClient(profile.url, profile.api_key, ca=tls, on_wait=_say_that_it_waits) as client,
+        own_gateway_served(client, profile.url, tls, secret, port) as made,
+    ):
+        yield made
+
+
+class Copied(NamedTuple):
+    """What was copied: from where, to where, how many bytes."""
+
+    source: str
+    target: str
+    size: int
+
+
+async def copy_up(own: OwnStorage, source: Path, to: Remote, *, below: bool) -> list[Copied]:
+    """Store a file, or with `below` all files of a folder, by their paths in it."""
+    await own.store.bucket(to.bucket)
+    beginning = to.key if not to.key or to.key.endswith("/") else f"{to.key}/"
+    found = await asyncio.to_thread(_files, source, below=below)
+    if below:
+        files = [(path, beginning + name) for path, name in found]
+    else:
+        files = [(source, to.key if to.key and not to.key.endswith("/") else beginning + source.name)]
+    size = await asyncio.to_thread(lambda: sum(path.stat().st_size for path, _ in files))
+    with Moving("Storing", size) as moving:
+
+        async def one(path: Path, key: str) -> Copied:
+            entry = await upload(own.store, own.account, to.bucket, key, path, moving.moved)
+            return Copied(str(path), str(Remote(to.bucket, key)), entry.size)
+
+        return await _some_at_once(one(path, key) for path, key in files)
+
+
+async def copy_down(own: OwnStorage, source: Remote, to: Path, *, below: bool) -> list[Copied]:
+    """Fetch an object, or with `below` all whose names begin so, by what follows in them."""
+    await own.store.bucket(source.bucket)
+    if below:
+        beginning = source.key if not source.key or source.key.endswith("/") else f"{source.key}/"
+        found = [one async for one in entries_below(own.store, own.account, source.bucket, beginning)]
+        # What marks a folder has no bytes, and a name that no file can have.
+        found = [entry for entry in found if not entry.key.endswith("/")]
+        wanted = [(entry, place_below(to, entry.key[len(beginning) :])) for entry in found]
+    else:
+        entry = await _entry(own, source)
+        into = await asyncio.to_thread(to.is_dir)
+        wanted = [(entry, place_below(to, source.key.rpartition("/")[2]) if into else to)]
+    with Moving("Fetching", sum(entry.size for entry, _ in wanted)) as moving:
+
+        async def one(entry: Entry, path: Path) -> Copied:
+            whole = await _entry(own, Remote(source.bucket, entry.key))
+            await download(own.store, own.account, source.bucket, whole, path, moving.moved)
+            return Copied(str(Remote(source.bucket, entry.key)), str(path), whole.size)
+
+        return await _some_at_once(one(entry, path) for entry, path in wanted)
+
+
+async def remove(own: OwnStorage, at: Remote, *, below: bool) -> list[str]:
+    """Delete an object, or with `below` all whose names begin so; returns their names."""
+    await own.store.bucket(at.bucket)
+    if below:
+        names = [one.key async for one in entries_below(own.store, own.account, at.bucket, at.key)]
+    else:
+        names = [(await _entry(own, at)).key]
+    for first in range(0, len(names), PAGE):
+        page = [Deleting(name) for name in names[first : first + PAGE]]
+        for gone in await own.store.delete(own.account, at.bucket, page):
+            if gone.error:
+                raise InvalidInput(gone.error, f"{gone.key}: {gone.message}")
+    return names
+
+
+async def listed(own: OwnStorage, at: Remote, *, below: bool) -> tuple[list[str], list[Entry]]:
+    """Folders and objects whose names begin so; with `below` all objects and no folders."""
+    await own.store.bucket(at.bucket)
+    folders, entries, after = list[str](), list[Entry](), ""
+    while True:
+        page = await own.store.names(own.account, at.bucket, prefix=at.key, delimiter="" if below else "/", after=after)
+        folders += page.folders
+        entries += page.entries
+        if not page.more:
+            return folders, entries
+        after = page.after
+
+
+class Moving:
+    """A bar of bytes that move; it shows nothing where there is no terminal."""
+
+    def __init__(self, what: str, total: int) -> None:
+        console = err()
+        self._bar = Bar(
+            TextColumn(what), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def moved(self, size: int) -> None:
+        """Take note of bytes."""
+        self._bar.advance(self._task, size)
+
+
+def _files(source: Path, *, below: bool) -> list[tuple[Path, str]]:
+    """The file, or all in the folder, with their names.
+
+    Raises:
+        InvalidInput: it is none (`cli.file`).
+    """
+    if below and source.is_dir():
+        return files_below(source)
+    if not below and source.is_file():
+        return [(source, source.name)]
+    hint = "Copy what is in a folder with -r." if source.is_dir() else "Check the path."
+    raise InvalidInput("cli.file", f"{source} is no {'folder' if below else 'file'}.", hint)
+
+
+async def _entry(own: OwnStorage, at: Remote) -> Entry:
+    entry = await own.store.entry(own.account, at.bucket, at.key)
+    if entry.marker:
+        raise NotFound("storage.no_object", f"There is no object {clean(at.key)!r}: it was deleted.")
+    return entry
+
+
+async def _some_at_once(works: Iterable[Awaitable[T]]) -> list[T]:
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(work: Awaitable[T]) -> T:
+        async with room:
+            return await work
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(work)) for work in works]
+    return [task.result() for task in tasks]
+
+
+def _say_that_it_waits(error: FallowError) -> None:
+    tell(f"Waiting for the network (Ctrl-C ends it): {clean(error.message)}")
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    """What `--json` shows of an object."""
+    return {"name": entry.key, "size": entry.size, "made_ms": entry.made_ms, "etag": entry.head.etag}

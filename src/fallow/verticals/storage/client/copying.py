@@ -1,0 +1,167 @@
+"""Files into a store and out of it, checked, and gone on with where a download was broken off."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mimetypes
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final
+
+from fallow.domain.errors import Conflict, InvalidInput, Unavailable
+from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks, Store
+
+CHUNK_BYTES: Final = 1 << 20
+NAME_CHARACTERS: Final = 16
+
+Moved = Callable[[int], None]
+"""Is told of bytes that have moved."""
+
+
+class Sum:
+    """The MD5 of bytes as S3 writes it in ETags: of all, or where they came in parts (`sizes`), of the parts' MD5s."""
+
+    def __init__(self, sizes: Sequence[int] = ()) -> None:
+        self._rest = iter(sizes)
+        self._left = next(self._rest, None)
+        self._parts: list[bytes] = []
+        self._in_parts = self._left is not None
+        self._now = hashlib.md5(usedforsecurity=False)
+
+    def add(self, data: bytes) -> None:
+        """Take bytes in."""
+        while self._left is not None and len(data) >= self._left:
+            self._now.update(data[: self._left])
+            data = data[self._left :]
+            self._parts.append(self._now.digest())
+            self._now = hashlib.md5(usedforsecurity=False)
+            self._left = next(self._rest, None)
+        self._now.update(data)
+        if self._left is not None:
+            self._left -= len(data)
+
+    @property
+    def text(self) -> str:
+        """The ETag of what was taken in."""
+        if not self._in_parts:
+            return self._now.hexdigest()
+        whole = hashlib.md5(b"".join(self._parts), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(self._parts)}"
+
+
+async def upload(store: Store, account: str, bucket: str, key: str, path: Path, moved: Moved) -> Entry:
+    """Store a file as an object.
+
+    Raises:
+        OSError: it cannot be read.
+        FallowError: as `Store.put`.
+    """
+    read = Sum()
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        with await asyncio.to_thread(path.open, "rb") as file:
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                read.add(chunk)
+                yield chunk
+                moved(len(chunk))
+
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    async with aclosing(body()) as chunks:
+        return await store.put(
+            account,
+            bucket,
+            key,
+            chunks,
+            lambda: Ended(read.text, {}),
+            head=Head(headers={"content-type": kind}),
+            marks=Marks(),
+        )
+
+
+async def download(store: Store, account: str, bucket: str, entry: Entry, path: Path, moved: Moved) -> None:
+    """Write a version to `path`, which is there, whole, when this returns.
+
+    What has come lies beside it until then, and a later download of the same version goes on behind it.
+
+    Raises:
+        OSError: it cannot be written.
+        Unavailable: what has come is not what was stored (`storage.altered`), or cannot be had now.
+    """
+    part = path.with_name(f".{path.name}.{_mark(entry)}.part")
+    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    with await asyncio.to_thread(_opened, part) as file:
+        read = Sum([size for _, size in entry.parts])
+        there = await asyncio.to_thread(_take, file, entry.size, read)
+        moved(there)
+        async for chunk in store.read(account, bucket, entry, there, entry.size):
+            await asyncio.to_thread(file.write, chunk)
+            read.add(chunk)
+            moved(len(chunk))
+        await asyncio.to_thread(_settle, file)
+    if entry.head.etag and read.text != entry.head.etag:
+        await asyncio.to_thread(part.unlink)
+        raise Unavailable("storage.altered", f"What came of {entry.key} is not what was stored.", "Try again.")
+    await asyncio.to_thread(part.replace, path)
+
+
+def place_below(folder: Path, name: str) -> Path:
+    """Where a name lies below a folder.
+
+    Raises:
+        InvalidInput: it would lie elsewhere, or nowhere (`storage.path`): others may have chosen it.
+    """
+    parts = name.split("/")
+    if any(part in {"", ".", ".."} or "\0" in part or os.sep in part for part in parts):
+        raise InvalidInput("storage.path", f"{name!r} cannot be a file's path here.", "Fetch it by itself.")
+    return folder.joinpath(*PurePosixPath(name).parts)
+
+
+def files_below(folder: Path) -> list[tuple[Path, str]]:
+    """All files below a folder, with their paths from there, divided by "/"."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path, path.relative_to(folder).as_posix()) for path in found]
+
+
+async def entries_below(store: Store, account: str, bucket: str, prefix: str) -> AsyncIterator[Entry]:
+    """Yield the objects whose names begin so, by name."""
+    after = ""
+    while True:
+        page = await store.names(account, bucket, prefix=prefix, after=after)
+        for entry in page.entries:
+            yield entry
+        if not page.more:
+            return
+        if page.after == after:
+            raise Conflict("storage.list", "The list does not go on.")
+        after = page.after
+
+
+def _mark(entry: Entry) -> str:
+    source = entry.source.version.hex() if entry.source is not None else ""
+    words = f"{entry.version} {entry.made_ms} {entry.head.etag} {source}"
+    return hashlib.sha256(words.encode()).hexdigest()[:NAME_CHARACTERS]
+
+
+def _opened(part: Path) -> BinaryIO:
+    return part.open("r+b") if part.exists() else part.open("w+b")
+
+
+def _take(file: BinaryIO, size: int, read: Sum) -> int:
+    """Take in what has come before, and stand behind it; where there is more than can be, begin anew."""
+    there = file.seek(0, os.SEEK_END)
+    if there > size:
+        file.truncate(0)
+        there = 0
+    file.seek(0)
+    for _ in range(0, there, CHUNK_BYTES):
+        read.add(file.read(CHUNK_BYTES))
+    file.seek(there)
+    return there
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,184 @@
+"""Objects under their owner's own secret: its recovery kit, the mark of its buckets, files in and out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallow.cli import storage_secret
+from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
+from fallow.verticals.storage.client.copying import Sum, download, place_below, upload
+from fallow.verticals.storage.client.objects import ObjectStore
+from fallow.verticals.storage.client.store import Entry
+from fallow.verticals.storage.core.kit import read_kit, write_kit
+from tests.storage_world import ACCOUNT, World, another_store, storage_world
+
+SECRET = bytes(range(32))
+
+
+def silent(_: int) -> None:
+    """Tell nobody."""
+
+
+@given(st.binary(min_size=32, max_size=32), st.sampled_from([str, str.lower, lambda text: text.replace("-", " ")]))
+def test_a_kit_gives_the_secret_back_however_it_is_typed(secret: bytes, typed: object) -> None:
+    assert callable(typed)
+    text = f"Recovery kit\n\n  {typed(write_kit(secret))}\n\nKeep it."
+    assert read_kit(text) == secret
+
+
+@given(st.binary(min_size=32, max_size=32), st.data())
+def test_a_character_that_is_wrong_is_found(secret: bytes, draw: st.DataObject) -> None:
+    code = write_kit(secret)
+    at = draw.draw(st.sampled_from([number for number, letter in enumerate(code) if letter != "-"]))
+    other = draw.draw(st.sampled_from([letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" if letter != code[at]]))
+    with pytest.raises(InvalidInput, match="checksum"):
+        read_kit(code[:at] + other + code[at + 1 :])
+
+
+@given(st.text())
+def test_what_is_no_kit_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"storage\.kit"):
+        read_kit(text)
+
+
+def test_the_secret_is_kept_for_its_owner_alone_and_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(NotFound, match="no_secret"):
+        storage_secret.load_secret()
+    storage_secret.keep_secret(SECRET)
+    storage_secret.keep_secret(SECRET)
+    with pytest.raises(Conflict, match=r"storage\.secret"):
+        storage_secret.keep_secret(bytes(32))
+    assert storage_secret.load_secret() == SECRET
+    assert stat.S_IMODE(storage_secret.secret_path().stat().st_mode) == 0o600
+    assert [path.name for path in storage_secret.secret_path().parent.iterdir()] == ["storage-secret"]
+
+
+def test_the_text_of_a_kit_brings_the_secret_back(tmp_path: Path) -> None:
+    (tmp_path / "kit.txt").write_text(storage_secret.kit_text(SECRET, "https://fallow.example"))
+    assert storage_secret.kit_from(str(tmp_path / "kit.txt")) == SECRET
+
+
+@pytest.mark.parametrize(
+    ("made", "opened", "code"),
+    [
+        ((SECRET, True), (SECRET, True), ""),
+        ((SECRET, True), (bytes(32), True), "storage.other_secret"),
+        ((SECRET, True), (SECRET, False), "storage.own_bucket"),
+        ((SECRET, False), (SECRET, True), "storage.hosted_bucket"),
+        ((SECRET, False), (bytes(32), False), "storage.other_secret"),
+    ],
+)
+async def test_a_bucket_opens_under_its_secret_alone(
+    made: tuple[bytes, bool], opened: tuple[bytes, bool], code: str
+) -> None:
+    async with storage_world() as world:
+        async with another_store(world, *made) as store:
+            await store.make_bucket(ACCOUNT, "mine", settings={"acl": b"a"})
+        async with another_store(world, *opened) as store:
+            if not code:
+                assert (await store.bucket("mine")).settings["acl"] == b"a"
+                return
+            with pytest.raises(NotAllowed) as refused:
+                await store.bucket("mine")
+        assert refused.value.code == code
+
+
+@pytest.mark.parametrize("sizes", [(), (5,), (5, 5, 3), (1, 0, 2)])
+def test_the_sum_is_that_of_s3(sizes: tuple[int, ...]) -> None:
+    data = random.randbytes(sum(sizes) or 20)
+    for cut in range(1, len(data) + 1):
+        made = Sum(sizes)
+        for at in range(0, len(data), cut):
+            made.add(data[at : at + cut])
+        if not sizes:
+            assert made.text == hashlib.md5(data, usedforsecurity=False).hexdigest()
+            continue
+        parts, at = b"", 0
+        for size in sizes:
+            parts += hashlib.md5(data[at : at + size], usedforsecurity=False).digest()
+            at += size
+        assert made.text == f"{hashlib.md5(parts, usedforsecurity=False).hexdigest()}-{len(sizes)}"
+
+
+class Breaking:
+    """A store whose reads break off after so many bytes; it notes where they began."""
+
+    def __init__(self, store: ObjectStore, after: int) -> None:
+        self.began: list[int] = []
+        self._store = store
+        self._after = after
+
+    async def read(self, account: str, bucket: str, entry: Entry, start: int, stop: int) -> AsyncIterator[bytes]:
+        """See `Store`."""
+        self.began.append(start)
+        left = self._after
+        async for chunk in self._store.read(account, bucket, entry, start, stop):
+            yield chunk[:left]
+            left -= len(chunk)
+            if left < 0:
+                raise Unavailable("stream.lost", "The line broke.")
+
+
+async def stored(world: World, folder: Path, size: int) -> tuple[bytes, Entry]:
+    """A file that was stored."""
+    data = random.randbytes(size)
+    (folder / "in.bin").write_bytes(data)
+    moved: list[int] = []
+    entry = await upload(world.store, ACCOUNT, "bucket", "a/in.bin", folder / "in.bin", moved.append)
+    assert sum(moved) == size
+    return data, entry
+
+
+async def test_a_download_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
+    async with storage_world() as world:
+        data, entry = await stored(world, tmp_path, 3_000_000)
+        breaking = Breaking(world.store, 1_000_000)
+        with pytest.raises(Unavailable, match=r"stream\.lost"):
+            await download(breaking, ACCOUNT, "bucket", entry, tmp_path / "out" / "x", silent)  # type: ignore[arg-type]
+        assert not (tmp_path / "out" / "x").exists()
+        whole = Breaking(world.store, 1 << 30)
+        await download(whole, ACCOUNT, "bucket", entry, tmp_path / "out" / "x", silent)  # type: ignore[arg-type]
+        assert whole.began == [1_000_000]
+        assert (tmp_path / "out" / "x").read_bytes() == data
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["x"]
+
+
+def spoil(folder: Path) -> None:
+    """Write other bytes where a download was broken off."""
+    (part,) = folder.glob(".x.*.part")
+    part.write_bytes(b"other bytes")
+
+
+async def test_what_lies_there_and_is_other_bytes_is_found_and_not_gone_on_with(tmp_path: Path) -> None:
+    async with storage_world() as world:
+        data, entry = await stored(world, tmp_path, 2_000_000)
+        with pytest.raises(Unavailable, match=r"stream\.lost"):
+            await download(Breaking(world.store, 9), ACCOUNT, "bucket", entry, tmp_path / "x", silent)  # type: ignore[arg-type]
+        spoil(tmp_path)
+        with pytest.raises(Unavailable, match=r"storage\.altered"):
+            await download(world.store, ACCOUNT, "bucket", entry, tmp_path / "x", silent)
+        await download(world.store, ACCOUNT, "bucket", entry, tmp_path / "x", silent)
+        assert (tmp_path / "x").read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "a//b", ".", "", "a/", "a\0b"])
+def test_a_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FallowError, match=r"storage\.path"):
+        place_below(tmp_path, name)
+
+
+def test_a_name_leads_below(tmp_path: Path) -> None:
+    assert place_below(tmp_path, "a/b c/..d") == tmp_path / "a" / "b c" / "..d"
+    assert os.sep == "/"
