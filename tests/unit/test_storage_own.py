@@ -7,7 +7,9 @@ import os
 import random
 import stat
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,8 +18,11 @@ from hypothesis import strategies as st
 from fallow.cli import storage_secret
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.verticals.storage.client.copying import Sum, download, place_below, upload
+from fallow.verticals.storage.client.ground import Name
+from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.objects import ObjectStore
-from fallow.verticals.storage.client.store import Entry
+from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks
+from fallow.verticals.storage.core.calls import If
 from fallow.verticals.storage.core.kit import read_kit, write_kit
 from tests.storage_world import ACCOUNT, World, another_store, storage_world
 
@@ -110,6 +115,58 @@ def test_the_sum_is_that_of_s3(sizes: tuple[int, ...]) -> None:
             parts += hashlib.md5(data[at : at + size], usedforsecurity=False).digest()
             at += size
         assert made.text == f"{hashlib.md5(parts, usedforsecurity=False).hexdigest()}-{len(sizes)}"
+
+
+async def test_etags_are_known_to_the_network_under_the_objects_key_alone_and_compared_all_the_same() -> None:
+    async with storage_world() as world:
+        told: list[str] = []
+        ask = world.control.ask
+
+        async def noted(call: Any) -> Any:
+            told.append(repr(call))
+            return await ask(call)
+
+        world.control.ask = noted  # type: ignore[method-assign]
+        put = partial(put_text, world.store)
+        entry = await put("a", "one")
+        assert entry.head.etag == etag_of("one") == (await world.store.entry(ACCOUNT, "bucket", "a")).head.etag
+        upload_id = await world.store.begin(ACCOUNT, "bucket", "p", head=Head(), marks=Marks())
+        chunks, ended = text_body("part"), Ended(etag_of("part"), {"crc32": "AAAA"})
+        part = await world.store.put_part(ACCOUNT, "bucket", "p", upload_id, 1, chunks, lambda: ended)
+        assert part.etag == etag_of("part")
+        ((listed, sums),) = await world.store.parts(ACCOUNT, "bucket", "p", upload_id)
+        assert (listed.etag, sums) == (etag_of("part"), {"crc32": "AAAA"})
+        chosen = [(1, part.etag)]
+        made = await world.store.complete(ACCOUNT, "bucket", "p", upload_id, chosen, head=Head(etag="whole-1"))
+        assert made.head.etag == "whole-1"
+        upload_id = await world.store.begin(ACCOUNT, "bucket", "q", head=Head(), marks=Marks())
+        with pytest.raises(InvalidInput, match=r"storage\.part"):
+            await world.store.complete(ACCOUNT, "bucket", "q", upload_id, chosen, head=Head(etag="whole-1"))
+        assert not any(plain in words for words in told for plain in (etag_of("one"), etag_of("part"), "whole-1"))
+
+
+@pytest.mark.parametrize(("asked", "told"), [("", ""), ("*", "*"), ("e", None)])
+def test_a_condition_is_told_as_the_network_knows_it(asked: str, told: str | None) -> None:
+    name = Name(Keys(SECRET, "bucket", os.urandom), "a")
+    found = name.only_if(If(etag=asked, size=3))
+    assert (found.size, found.etag) == (3, name.etag("e") if told is None else told)
+    assert name.etag("e") != Name(Keys(SECRET, "bucket", os.urandom), "b").etag("e")
+
+
+def etag_of(text: str) -> str:
+    """As S3 says it."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+async def text_body(text: str) -> AsyncIterator[bytes]:
+    """Bytes that come."""
+    yield text.encode()
+
+
+async def put_text(store: ObjectStore, key: str, text: str) -> Entry:
+    """Store a text."""
+    chunks, ended = text_body(text), Ended(etag_of(text), {})
+    return await store.put(ACCOUNT, "bucket", key, chunks, lambda: ended, head=Head(), marks=Marks())
 
 
 class Breaking:

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from functools import cached_property, lru_cache
 from typing import Final
 
+import msgspec
+
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.verticals.storage.client.asking import Asker
 from fallow.verticals.storage.client.cutting import Cutter
@@ -18,7 +20,7 @@ from fallow.verticals.storage.client.reading import Crew
 from fallow.verticals.storage.client.sending import Spot, send_segment
 from fallow.verticals.storage.client.store import Body, Ended, Entry, Finish, Head, Lock, Marks
 from fallow.verticals.storage.client.waiting import both
-from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX, Version
+from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX, If, Version
 from fallow.verticals.storage.core.names import DELIMITER
 
 ID_BYTES: Final = 16
@@ -58,6 +60,14 @@ class Name:
     def secret(self) -> bytes:
         """The object's secret."""
         return self._keys.secret_of(self.plain)
+
+    def etag(self, etag: str) -> str:
+        """An ETag as the network knows it, where it is one."""
+        return self._keys.etag(self.plain, etag) if etag not in {"", "*"} else etag
+
+    def only_if(self, only_if: If) -> If:
+        """A condition as the network understands it."""
+        return msgspec.structs.replace(only_if, etag=self.etag(only_if.etag)) if only_if.etag else only_if
 
     def seal(self, kind: str, document: object) -> bytes:
         """Seal a document that stands beside the object.

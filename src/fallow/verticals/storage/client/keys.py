@@ -19,7 +19,9 @@ _BUCKET: Final = "fallow storage 1: secret of a bucket"
 _OBJECT: Final = "fallow storage 1: secret of an object"
 _DOCUMENT: Final = "fallow storage 1: documents beside an object"
 _CHECK: Final = "fallow storage 1: check value of a bucket's secret"
+_ETAG: Final = "fallow storage 1: an ETag, to the network"
 CHECK_BYTES: Final = 16
+ETAG_BYTES: Final = 16
 
 DocumentT = TypeVar("DocumentT")
 
@@ -56,6 +58,10 @@ class Keys:
         for part in parts:
             secret = below(secret, part)
         return blake3(secret + last, derive_key_context=_OBJECT).digest()
+
+    def etag(self, name: bytes, etag: str) -> str:
+        """An ETag as the network gets it: it tells whether two of an object are the same, and nothing of the bytes."""
+        return blake3(self.secret_of(name) + etag.encode(), derive_key_context=_ETAG).hexdigest(length=ETAG_BYTES)
 
     def seal(self, name: bytes, kind: str, document: object) -> bytes:
         """Seal a document that stands beside an object, of a kind."""

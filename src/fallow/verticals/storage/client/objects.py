@@ -95,7 +95,7 @@ class ObjectStore(Buckets, Uploads):
                 slashes=name.slashes,
                 stream=stream,
                 size=size,
-                etag=ended.etag,
+                etag=name.etag(ended.etag),
                 head=name.seal(HEAD, _ended(head, ended)),
                 tags=name.seal(MARKS, marks),
                 inline=inline,
@@ -103,7 +103,7 @@ class ObjectStore(Buckets, Uploads):
                 retention=lock.retention,
                 until_ms=lock.until_ms,
                 hold=lock.hold,
-                only_if=only_if,
+                only_if=name.only_if(only_if),
             )
         )
         return entry_of(version, name)
@@ -267,4 +267,6 @@ def _deletion(keys: Keys, deleting: Deleting) -> Deletion | None:
         version = version_id(deleting.version) if deleting.version and not null else b""
     except NotFound:
         return None
-    return Deletion(object=name.sealed, slashes=name.slashes, version=version, null=null, only_if=deleting.only_if)
+    return Deletion(
+        object=name.sealed, slashes=name.slashes, version=version, null=null, only_if=name.only_if(deleting.only_if)
+    )

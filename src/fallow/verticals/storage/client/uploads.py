@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from fallow.domain.errors import NotFound
 from fallow.verticals.storage.client.ground import (
     HEAD,
@@ -34,6 +36,13 @@ from fallow.verticals.storage.core.calls import (
 )
 
 PART: Final = "part"
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What stands beside a part, sealed: its ETag, which the network does not know, and its checksums."""
+
+    etag: str = ""
+    checksums: dict[str, str] = {}
 
 
 class Uploads(Ground):
@@ -75,7 +84,7 @@ class Uploads(Ground):
         spot = Spot(account, bucket, bytes_of, stream, number, 0, name.secret)
         async with self._begun(body) as cutter:
             size, ended = await self._send(cutter, spot, finish)
-        return await self._asker.ask(
+        stored = await self._asker.ask(
             PutPart(
                 account=account,
                 bucket=bucket,
@@ -83,10 +92,11 @@ class Uploads(Ground):
                 bytes_of=bytes_of,
                 number=number,
                 size=size,
-                etag=ended.etag,
-                head=name.seal(PART, dict(ended.checksums)),
+                etag=name.etag(ended.etag),
+                head=name.seal(PART, Part(etag=ended.etag, checksums=dict(ended.checksums))),
             )
         )
+        return msgspec.structs.replace(stored, etag=ended.etag)
 
     async def parts(
         self, account: str, bucket: str, key: str, upload: str, *, after: int = 0, limit: int = PAGE_MAX
@@ -103,7 +113,11 @@ class Uploads(Ground):
             if len(page) < size:
                 break
             after = page[-1].number
-        return [(part, name.open(PART, part.head, dict[str, str])) for part in found]
+        heads = [name.open(PART, part.head, Part) for part in found]
+        return [
+            (msgspec.structs.replace(part, etag=head.etag), head.checksums)
+            for part, head in zip(found, heads, strict=True)
+        ]
 
     async def complete(
         self,
@@ -124,10 +138,10 @@ class Uploads(Ground):
                 bucket=bucket,
                 object=name.sealed,
                 stream=_stream(upload),
-                parts=list(parts),
-                etag=head.etag,
+                parts=[(number, name.etag(etag)) for number, etag in parts],
+                etag=name.etag(head.etag),
                 head=name.seal(HEAD, head),
-                only_if=only_if,
+                only_if=name.only_if(only_if),
             )
         )
         return entry_of(version, name)
