@@ -10,15 +10,20 @@ from typing import Any
 
 import pytest
 
+from fallow.domain.identity import address_text
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.client.waiting import Watch
-from fallow.verticals.storage.control import repair_rows
+from fallow.verticals.storage.control import repair_rows, scanning
+from fallow.verticals.storage.control.limits import REPAIRS
 from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.nodes import LOST_MS
 from fallow.verticals.storage.control.repair_rows import TAKEN_MS
 from fallow.verticals.storage.control.segments import LATE_MS
 from fallow.verticals.storage.core.calls import Place
-from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines
+from fallow.verticals.storage.core.facts import StorageServed
+from fallow.verticals.storage.core.orders import OrderLimit
+from tests.epoch_files import NETWORK_KEY
+from tests.places_world import BUCKET, BUYER, HOUR_MS, STREAM, Killed, Machine, machines
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
 from tests.storage_world import Wants
 
@@ -277,6 +282,52 @@ async def test_what_is_moved_is_paid_to_the_new_nodes_from_then_on(world: Repair
         (whole,) = await tx.fetch("SELECT bytes FROM storage.payer WHERE bucket = $1", BUCKET.id)
     assert {row["payee"] for row in rows} == {one.account for one in await world.holders(plan.segment) if one}
     assert whole["bytes"] == sum(row["bytes"] for row in rows) == 8 * len(pieces_of(plan, PAYLOAD)[0])
+
+
+async def test_what_is_read_for_a_repair_is_added_up_and_costs_no_buyer_anything(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    gone = await first(world, plan.segment, 2)
+    world.leave(*gone)
+    await world.pass_time()
+    limits, signed = list[tuple[Machine, bytes]](), world.reach.open
+
+    async def opened(place: Place, request: bytes) -> Any:
+        limits.append((world.machines[place.node], place.limit))
+        return await signed(place, request)
+
+    world.reach.open = opened  # type: ignore[method-assign]  # the test listens
+    await world.mend()
+    read = [(one, limit) for one, limit in limits if OrderLimit.open(limit, NETWORK_KEY).action == "repair_get"]
+    for machine, limit in read:
+        await world.say(machine, StorageServed(served=[[limit, world.order(limit, 1000, world.secrets.repairer())]]))
+    await world.read_log()
+    async with world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT account, payee, bytes FROM storage.egress")
+    assert {row["payee"]: row["bytes"] for row in rows} == {machine.account: 1000 for machine, _ in read}
+    assert {row["account"] for row in rows} == {REPAIRS.account}
+    assert await world.places.usage(address_text(BUYER), 0, 10**6) == []
+    await world.places.bills.tell_all()
+    assert await world.count("bill") == 0
+
+
+async def test_a_pass_that_is_cut_off_goes_on_where_it_was_whoever_takes_it_up(
+    world: RepairWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "BLOCKS_AT_ONCE", 1)
+    async with world.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO storage.segment SELECT uuid_send(gen_random_uuid()), 7, uuid_send(gen_random_uuid()), 0, 0,"
+            " 1000, '', 'lab', CASE WHEN n % 2 = 0 THEN '{1,2,3,4,5,6,0,0}' ELSE '{1,2,3,4,5,6,7,0}' END::integer[], 1,"
+            " true FROM generate_series(1, 300) AS n"
+        )
+    other = scanning.Scan(world.clock, world.database, world.places.nodes)
+    await world.pass_time()
+    pages = 0
+    while await (world.scan if pages % 2 else other).page():
+        pages += 1
+    assert pages >= 4
+    assert await world.count("repair") == 150
+    assert not await world.scan.page()
 
 
 @pytest.mark.parametrize("seed", range(3))

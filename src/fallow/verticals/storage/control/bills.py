@@ -19,6 +19,7 @@ from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.rpc import call
+from fallow.verticals.storage.control.limits import REPAIRS
 from fallow.verticals.storage.control.metering import lock_sums
 from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.core.tariff import EGRESS, HOUR_MS, STORED, TARIFF
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 _ACCOUNTS: Final = """
 SELECT account FROM storage.stored WHERE div(bytes * $1::numeric - less, $2::numeric) > billed
-UNION SELECT account FROM storage.egress WHERE bytes > billed
+UNION SELECT account FROM storage.egress WHERE bytes > billed AND account <> $3
 UNION SELECT account FROM storage.bill WHERE told > counted
 """
 _OPEN: Final = """
@@ -81,7 +82,7 @@ class Bills:
     async def tell_all(self) -> None:
         """Tell of every account that used something more. What fails is told the next time."""
         async with self._database.transaction() as tx:
-            rows = await tx.fetch(_ACCOUNTS, self._clock.now_ms(), HOUR_MS)
+            rows = await tx.fetch(_ACCOUNTS, self._clock.now_ms(), HOUR_MS, REPAIRS.account)
         for row in rows:
             try:
                 await self._tell(row["account"])

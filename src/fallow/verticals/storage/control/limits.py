@@ -34,7 +34,7 @@ class Payer(NamedTuple):
 
 
 REPAIRS: Final = Payer(0, bytes(20))
-"""What the network moves for its own repairs: no buyer pays for it."""
+"""What the network moves for its own repairs is added up under this account: no buyer pays for it, and nobody yet."""
 
 
 class Wanted(NamedTuple):

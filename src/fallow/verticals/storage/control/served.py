@@ -10,6 +10,7 @@ from fallow.domain.records import Record
 from fallow.verticals.storage.control.limits import Payer, Secrets
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import OrderLimit, check_order
+from fallow.verticals.storage.core.serving import GETS
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 LATE_MS: Final = 7 * DAY_MS
@@ -37,7 +38,7 @@ class Reader:
     def egress(self, records: Sequence[Record], received_ms: int) -> list[Moved]:
         """What clients have had of nodes, by records that came at a time; whatever does not hold is left out.
 
-        Only what was read costs something.
+        Only what was read costs something. What was read for repairs is said to be `REPAIRS`'.
         """
         return [moved for record in records for moved in self._of(record, received_ms)]
 
@@ -56,7 +57,7 @@ class Reader:
 
     def _moved(self, node: bytes, sealed_limit: bytes, sealed_order: bytes) -> Moved | None:
         limit = OrderLimit.open(sealed_limit, self._network_key)
-        if limit.net != self._net or limit.node != node or limit.action != "get":
+        if limit.net != self._net or limit.node != node or limit.action not in GETS:
             return None
         order = check_order(sealed_order, limit, 0)
         return Moved(limit.serial, node, self._secrets.payer(limit), order.bytes_all, limit.expires_ms + LATE_MS)
