@@ -1,5 +1,7 @@
 """Pieces that are lost come back on other nodes: whatever stops in the middle, nothing is worse than before."""
 
+# ruff: noqa: D102 - the names of the steps say what they do
+
 from __future__ import annotations
 
 import asyncio
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fallow.domain.errors import Unavailable
 from fallow.domain.identity import address_text
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.client.waiting import Watch
@@ -19,7 +22,7 @@ from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.nodes import LOST_MS
 from fallow.verticals.storage.control.repair_rows import TAKEN_MS
 from fallow.verticals.storage.control.segments import LATE_MS
-from fallow.verticals.storage.core.calls import Place
+from fallow.verticals.storage.core.calls import Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import OrderLimit
 from tests.epoch_files import NETWORK_KEY
@@ -347,3 +350,92 @@ async def test_under_churn_everything_stays_readable(world: RepairWorld, seed: i
             found = await world.pieces(plan.segment)
             assert all(piece in (None, whole[at]) for at, piece in enumerate(found))
             assert sum(piece is not None for piece in found) >= 5
+
+
+class Course:
+    """Does at random what nodes, buyers, clocks and processes can do."""
+
+    def __init__(self, world: RepairWorld, seed: int) -> None:
+        self.world, self.rng = world, random.Random(seed)
+        self.stored: dict[bytes, Plan] = {}
+
+    async def put(self) -> None:
+        stream = self.rng.randbytes(16)
+        if len(self.stored) < 6:
+            try:
+                self.stored[stream] = await self.world.put(payload_of(4000), stream)
+            except Unavailable:
+                return
+
+    async def drop(self) -> None:
+        if len(self.stored) > 2:
+            stream = self.rng.choice([*self.stored])
+            del self.stored[stream]
+            await self.world.drop(stream)
+
+    async def leave_or_come(self) -> None:
+        machine = self.rng.choice([*self.world.machines.values()])
+        if machine.away:
+            self.world.come_back(machine)
+        elif sum(one.away for one in self.world.machines.values()) < 3:
+            self.world.leave(machine)
+
+    async def pass_time(self) -> None:
+        await self.world.pass_time(self.rng.choice([1000, HOUR_MS, LOST_MS + HOUR_MS]))
+
+    async def collect(self) -> None:
+        await self.world.collect()
+
+    async def repair(self) -> None:
+        """By a process that may die at any of its steps."""
+        await self.world.find()
+        dying = Dying(self.world, self.rng.randint(1, 9), committed=self.rng.random() < 0.5)
+        ground = self.world.ground()._replace(database=dying)
+        found = repairs(ground, self.world.places.nodes, self.world.reach, Watch(self.world.clock))
+        try:
+            while await found.repair_next():
+                pass
+        except (Killed, ExceptionGroup):
+            return
+
+    async def step(self) -> None:
+        steps = [self.put, self.drop, self.leave_or_come, self.leave_or_come, self.pass_time, self.collect]
+        await self.rng.choice([*steps, self.repair, self.repair])()
+        await self.world.tell()
+
+    async def check(self) -> None:
+        """Whoever is said to have a piece has it, and no two have the same one."""
+        for plan in self.stored.values():
+            whole = pieces_of(plan, payload_of(4000))
+            holders = await self.world.holders(plan.segment)
+            for piece, one in zip(whole, holders, strict=True):
+                assert (
+                    one is None
+                    or self.world.kept[one.id].pieces[self.world.secrets.piece(plan.segment, one.id)] == piece
+                )
+            held = [one.id for one in holders if one]
+            assert len(set(held)) == len(held)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_happens_whoever_counts_has_his_piece_and_nothing_else_stays(
+    world: RepairWorld, seed: int
+) -> None:
+    course = Course(world, seed)
+    for _ in range(40):
+        await course.step()
+        await course.check()
+    world.come_back(*world.machines.values())
+    await world.pass_time(TAKEN_MS + LATE_MS)
+    for _ in range(2):
+        await world.collect()
+        await world.pass_time(LATE_MS + 1)
+        await world.mend()
+    await world.pass_time(LATE_MS + 1)
+    await world.collect()
+    await course.check()
+    counted = sum(
+        [[one is not None for one in await world.holders(plan.segment)].count(True) for plan in course.stored.values()]
+    )
+    assert sum(len(kept.pieces) for kept in world.kept.values()) == counted
+    assert await world.count("repair") == await world.count("garbage") == 0
