@@ -11,19 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.cli import storage_secret
+from fallow.cli.main import run
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.verticals.storage.client.copying import Sum, download, place_below, upload
 from fallow.verticals.storage.client.ground import Name
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.objects import ObjectStore
+from fallow.verticals.storage.client.seals import SEALED, check_seal, write_seal
 from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks
-from fallow.verticals.storage.core.calls import If
+from fallow.verticals.storage.core.calls import Bucket, If
 from fallow.verticals.storage.core.kit import read_kit, write_kit
+from fallow.verticals.storage.gateway.errors import translated
 from tests.storage_world import ACCOUNT, World, another_store, storage_world
 
 SECRET = bytes(range(32))
@@ -239,3 +243,41 @@ def test_a_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
 def test_a_name_leads_below(tmp_path: Path) -> None:
     assert place_below(tmp_path, "a/b c/..d") == tmp_path / "a" / "b c" / "..d"
     assert os.sep == "/"
+
+
+def test_the_command_line_makes_a_secret_once_and_brings_it_back_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FALLOW_URL", "https://fallow.example")
+    monkeypatch.setenv("FALLOW_API_KEY", "fk_x")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "one"))
+    assert run(["storage", "init"]) == 0
+    (tmp_path / "kit.txt").write_text(capsys.readouterr().out)
+    secret = storage_secret.load_secret()
+    assert run(["storage", "init"]) == 1
+    assert "storage.secret" in capsys.readouterr().err
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "two"))
+    assert run(["storage", "init", "--recover", str(tmp_path / "kit.txt")]) == 0
+    assert storage_secret.load_secret() == secret
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["storage", "cp", "a", "b"], ["storage", "cp", "fallow://a/b", "fallow://c/d"], ["storage", "rm", "fallow:///x"]],
+)
+def test_a_place_that_makes_no_sense_is_refused_before_anything_is_asked(words: list[str]) -> None:
+    assert run(words) == 2
+
+
+def test_a_gateway_says_in_s3s_words_whose_secret_it_lacks() -> None:
+    bucket = Bucket(name="mine", account=ACCOUNT, made_ms=0, profile="lab")
+    keys = Keys(SECRET, "mine", os.urandom)
+    bucket = msgspec.structs.replace(bucket, settings={SEALED: write_seal(keys, own=True)})
+    with pytest.raises(NotAllowed) as refused:
+        check_seal(bucket, keys, own=False)
+    said = translated(refused.value)
+    assert (said.status, said.code) == (403, "AccessDenied")
+    assert "own secret" in said.message
+    damaged = msgspec.structs.replace(bucket, settings={SEALED: b"\xc1"})
+    with pytest.raises(InvalidInput, match=r"storage\.seal"):
+        check_seal(damaged, keys, own=False)
