@@ -9,7 +9,7 @@ Baseline: the same found in SQL, by a subquery over the nodes of each of the fir
 
     python bench/repair_scan.py [--segments 200000] [--objects 500000] [--seed 1]
 
-39 million segments take some 22 GB of disk, and 3 times as much memory makes no difference: a pass reads them in order.
+39 million segments take some 22 GB of disk. A pass reads them in the order of the table.
 FALLOW_BENCH_DSN names a PostgreSQL whose user may create databases; without it one is started in a temporary folder.
 """
 
