@@ -534,7 +534,10 @@ class MemoryControl:
                 behind = name == call.after and call.after_version and one.version < call.after_version
                 if name > call.after or behind:
                     latest = one is versions[0]
-                    lean = msgspec.structs.replace(one, latest=latest, inline=None, head=b"", key=b"", stream=b"")
+                    head, tags = (one.head, one.tags) if call.heads else (b"", b"")
+                    lean = msgspec.structs.replace(
+                        one, latest=latest, inline=None, head=head, tags=tags, key=b"", stream=b""
+                    )
                     shown.append((name, lean))
         return shown
 

@@ -113,6 +113,8 @@ async def test_names_list_in_their_order_and_between_slashes(world: World) -> No
         await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key=name, Body=name.encode())
     listed = world.s3.list_objects_v2(Bucket=bucket)
     assert [one["Key"] for one in listed["Contents"]] == sorted(names, key=str.encode)
+    tags = {one["Key"]: one["ETag"].strip('"') for one in listed["Contents"]}
+    assert tags == {name: hashlib.md5(name.encode()).hexdigest() for name in names}  # noqa: S324 - what S3 says
     between = world.s3.list_objects_v2(Bucket=bucket, Delimiter="/")
     assert [one["Prefix"] for one in between["CommonPrefixes"]] == ["b/", "c/"]
     assert [one["Key"] for one in between["Contents"]] == ["a", "b-x", "zz", "é"]

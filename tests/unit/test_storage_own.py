@@ -134,6 +134,8 @@ async def test_etags_are_known_to_the_network_under_the_objects_key_alone_and_co
         put = partial(put_text, world.store)
         entry = await put("a", "one")
         assert entry.head.etag == etag_of("one") == (await world.store.entry(ACCOUNT, "bucket", "a")).head.etag
+        page = (await world.store.names(ACCOUNT, "bucket")).entries
+        assert [one.head.etag for one in page] == [etag_of("one")], "lists know it, too"
         upload_id = await world.store.begin(ACCOUNT, "bucket", "p", head=Head(), marks=Marks())
         chunks, ended = text_body("part"), Ended(etag_of("part"), {"crc32": "AAAA"})
         part = await world.store.put_part(ACCOUNT, "bucket", "p", upload_id, 1, chunks, lambda: ended)

@@ -210,6 +210,7 @@ class ObjectStore(Buckets, Uploads):
                     after_version=version,
                     folders=folders,
                     all_versions=versions,
+                    heads=True,  # ETags are in there: the network has them under the object's key alone
                     limit=size,
                 )
             )
