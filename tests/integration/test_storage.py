@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,8 @@ from botocore.exceptions import ClientError
 
 from fallow.domain.calls import OpenSubscription
 from fallow.sdk.accounts import new_id
-from tests.network import Agent, Net, Running, connected, fallow, running_network, start, until_async
+from tests.lending import Lenders, lending_network
+from tests.network import Agent, Net, connected, fallow, start, until_async
 
 NODES = 8
 NEEDED = 4
@@ -44,21 +44,16 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def lenders() -> Iterator[Running]:
+def lenders() -> Iterator[Lenders]:
     """A network of eight machines, each on a line of its own."""
-    with ExitStack() as stack:
-        running = stack.enter_context(running_network())
-        for number in range(NODES):
-            folder = running.data.parent / f"lent-{number}"
-            lends = ("--lend", f"storage={folder}:{LENT_MIB}MiB")
-            stack.enter_context(running.agent(f"disk-{number}", cpu=0.05, memory=32, options=lends))
-        yield running
+    with lending_network(NODES, LENT_MIB) as made:
+        yield made
 
 
 @pytest.fixture
-async def world(lenders: Running) -> AsyncIterator[World]:
+async def world(lenders: Lenders) -> AsyncIterator[World]:
     """Its buyer has a subscription, and clients the keys that follow from his API key."""
-    async with connected(lenders) as net:
+    async with connected(lenders.running) as net:
         await net.on_market(*lenders.agents)
         wanted = OpenSubscription(id=new_id(), vertical="storage", limit_microusd=LIMIT_MICROUSD)
         await net.buyer.subscribe(wanted)
@@ -168,7 +163,7 @@ async def test_a_stranger_gets_nothing(world: World) -> None:
 
 
 async def test_what_is_sealed_on_ones_own_machine_is_for_nobody_else(
-    world: World, lenders: Running, tmp_path: Path
+    world: World, lenders: Lenders, tmp_path: Path
 ) -> None:
     canary = f"canary-{random.randbytes(8).hex()}"
     body = canary.encode() * 1000 + random.randbytes(9 << 20)
@@ -216,8 +211,8 @@ async def test_what_is_sealed_on_ones_own_machine_is_for_nobody_else(
     assert (refused.code, "storage.other_secret" in refused.err) == (1, True), refused.err
     await typed("rm", "-r", f"fallow://{bucket}/all")
     assert (await typed("ls", "-r", bucket))["objects"][0]["name"] == f"{canary}.txt"
-    assert await asyncio.to_thread(_files_with, canary.encode(), lenders.data) == []
-    lent = [lenders.data.parent / f"lent-{number}" for number in range(NODES)]
+    assert await asyncio.to_thread(_files_with, canary.encode(), lenders.running.data) == []
+    lent = [lenders.running.data.parent / f"lent-{number}" for number in range(NODES)]
     assert await asyncio.to_thread(_files_with, canary.encode(), *lent) == []
 
 
@@ -246,19 +241,17 @@ def _files_with(words: bytes, *folders: Path) -> list[Path]:
     return [file for file in files if words in file.read_bytes()]
 
 
-async def test_with_half_of_the_machines_dead_all_is_read(world: World, lenders: Running) -> None:
-    """The last one here: the machines that come back end with it."""
+async def test_with_half_of_the_machines_dead_all_is_read(world: World, lenders: Lenders) -> None:
     bucket, body = world.bucket(), random.randbytes(5 << 20)
     await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key="kept", Body=body)
     dead: list[Agent] = lenders.agents[: NODES - NEEDED]
     for agent in dead:
         agent.kill()
     assert await asyncio.to_thread(_got, world, bucket, "kept") == body
-    with ExitStack() as stack:
-        for agent in dead:
-            stack.enter_context(lenders.again(agent))
-        await until_async(lambda: asyncio.to_thread(_takes_bytes, world), "they are back")
-        assert await asyncio.to_thread(_got, world, bucket, "kept") == body
+    for agent in dead:
+        lenders.revive(agent)
+    await until_async(lambda: asyncio.to_thread(_takes_bytes, world), "they are back")
+    assert await asyncio.to_thread(_got, world, bucket, "kept") == body
 
 
 def _got(world: World, bucket: str, key: str, span: str = "") -> bytes:

@@ -24,7 +24,7 @@ from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.records import SALT_BYTES
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import NetworkView
-from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Say
+from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Say, Worker
 from tests.sim.core import NET, Process, SimEffort
 from tests.sim.loop import SimClock
 from tests.sim.net import Net
@@ -92,7 +92,7 @@ class SimHome(Home):
             raise Unavailable("agent.disk_full", "The disk is full.")
 
 
-class SimWorker:
+class SimWorker(Worker):
     """Works for a while. `lies` and `breaks` are chances; an item's program may fail by itself, everywhere alike.
 
     `betrayed` says that a program did not get the secret values that it was to have.
@@ -108,6 +108,9 @@ class SimWorker:
 
     async def probe(self) -> Probe:
         return Probe({"compute.wasm": "wasi-p1"}, {})
+
+    async def erase(self, *, for_good: bool) -> None:
+        """It keeps nothing."""
 
     async def run(self, assignment: Assignment) -> Finished:
         lease = assignment.workspace.name
