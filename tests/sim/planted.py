@@ -205,7 +205,12 @@ PLANTED: dict[Callable[[Patch], None], set[str]] = {
     reason_lost: {"caused by somebody"},
     accounts_thought_open: {MISPOSTED},
     released_is_charged: {"clearing is empty"},
-    checkpoint_counted_twice: {"no more charged than claimed", "nobody pays for lost work", MISPOSTED},
+    checkpoint_counted_twice: {
+        "no more charged than claimed",
+        "nobody pays for lost work",
+        "no settlement says more than its node signed for",
+        MISPOSTED,
+    },
     reserve_pays_twice: {"the reserve pays once", "decisions say what moved", MISPOSTED},
     refund_after_settle: {"no refund of what is of use"},
     replaced_market_writes: {
