@@ -323,7 +323,8 @@ def test_metadata_and_headers_have_a_size(s3: World, bucket: str) -> None:
     assert signed(s3, "PUT", f"/{bucket}/k", b"x", {f"x-{at}": "1" for at in range(250)})[0] == 400
     huge = raw(s3, b"GET / HTTP/1.1\r\nHost: a\r\nX-Huge: " + b"x" * (1 << 20) + b"\r\n\r\n")
     assert not huge or huge.startswith(b"HTTP/1.1 400"), huge[:100]  # the line may end before it is read
-    assert raw(s3, b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 400")
+    long = raw(s3, b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert not long or long.startswith(b"HTTP/1.1 400"), long[:100]
     assert names(s3, bucket) == []
 
 
