@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench._objects import BIN, S3, Account, Client, Processes
+from fallow.bootstrap.listening import free_port
 from tests.network import processes_of
 
 BUILD = Path(__file__).parents[1] / "build" / "peers"
@@ -95,12 +95,6 @@ def _run(*command: object, cwd: Path | None = None) -> None:
         raise Missing(f"{' '.join(words)}: {done.stderr[-500:].strip()}")
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def until_answers(url: str, log: Path) -> None:
     """Wait until somebody speaks HTTP there."""
     ends = time.monotonic() + STARTED_S
@@ -126,7 +120,7 @@ def program_of(arguments: Sequence[str]) -> str:
 @contextmanager
 def rclone(folder: Path) -> Iterator[Served]:
     """`rclone serve s3`: one copy of each object, as a file."""
-    port = free_port()
+    port = free_port("127.0.0.1")
     account = Account(f"http://127.0.0.1:{port}", "bench", "bench-secret")
     keys = f"{account.access_key},{account.secret}"
     (folder / "objects").mkdir()

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench._objects import S3, Account, Processes
-from bench._peers import Served, free_port, installed, program, program_of, unpacked, until_answers
+from bench._peers import Served, installed, program, program_of, unpacked, until_answers
+from fallow.bootstrap.listening import free_port
 from tests.network import processes_of
 
 DEVICES = 8
@@ -94,7 +95,7 @@ def swift(folder: Path) -> Iterator[Served]:
     """Each server has as many workers as there are cores, as it is by default. Objects are synced to the disk."""
     programs = installed("swift", "swift", "pyeclib", "setuptools<81")
     cache_program, variables = _memcached()
-    ports = {name: free_port() for name in (*REPLICAS, "proxy", "cache")}
+    ports = {name: free_port("127.0.0.1") for name in (*REPLICAS, "proxy", "cache")}
     words = {"user": getpass.getuser(), "folder": folder, "cache": ports["cache"]}
     (folder / "swift.conf").write_text(COMMON)
     for number in range(DEVICES):

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx2
 
 from bench._objects import ANSWER_S, Processes
-from bench._peers import STARTED_S, Served, free_port, installed, program, program_of
+from bench._peers import STARTED_S, Served, installed, program, program_of
+from fallow.bootstrap.listening import free_port
 from tests.network import processes_of
 
 SERVERS = 10
@@ -65,7 +66,7 @@ def tahoe(folder: Path) -> Iterator[Served]:
             home = folder / name
             (home / "private").mkdir(parents=True)
             (home / f"tahoe-{kind}.tac").touch()
-            says = NODE.format(name=name, web=web, port=free_port())
+            says = NODE.format(name=name, web=web, port=free_port("127.0.0.1"))
             if furl:
                 says += CLIENT.format(stores=stores)
                 known = {"introducers": {"one": {"furl": furl}}}
@@ -77,7 +78,7 @@ def tahoe(folder: Path) -> Iterator[Served]:
         furl = _said(run("introducer", "introducer") / "private" / "introducer.furl")
         for number in range(SERVERS):
             run(f"server-{number}", "client", furl, stores=True)
-        port = free_port()
+        port = free_port("127.0.0.1")
         run("client", "client", furl, f"tcp:{port}:interface=127.0.0.1")
         url = f"http://127.0.0.1:{port}"
         _until_connected(url)

@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from botocore.exceptions import ClientError
 
 from bench._objects import AT_ONCE, S3, Account, Amount, Processes, Speeds, measure, with_tool
-from bench._peers import Missing, Served, free_port, rclone
+from bench._peers import Missing, Served, rclone
 from bench._swift import swift
 from bench._tahoe import tahoe
+from fallow.bootstrap.listening import free_port
 from fallow.domain.calls import OpenSubscription
 from fallow.sdk.accounts import new_id
 from tests.engines import reachable_folder
@@ -49,7 +50,12 @@ def fallow(folder: Path, mode: str) -> Iterator[Served]:
         running = stack.enter_context(running_network(folder / "network"))
         for number in range(NODES):
             # Each machine has a line of its own (127.0.N.1), on which the gateway dials it.
-            options = ("--lend", f"storage={folder}/lent-{number}:{LENT}{mode}", "--direct", str(free_port()))
+            options = (
+                "--lend",
+                f"storage={folder}/lent-{number}:{LENT}{mode}",
+                "--direct",
+                str(free_port("127.0.0.1")),
+            )
             stack.enter_context(running.agent(f"disk-{number}", cpu=0.05, memory=32, options=options))
         account = asyncio.run(_subscribed(running))
         yield Served(S3(account), account, Processes(lambda: processes_of(folder), _name))

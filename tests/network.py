@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,10 @@ SETTINGS_PREFIX = "FALLOW_"
 ROLES = ("core", "gateway", "chain", "s3", "registry", "ingest", "settle", "market", "epochs", "verticals")
 
 
+_STARTER = ThreadPoolExecutor(1)
+"""What dies with its parent dies with the very thread that started it (`PR_SET_PDEATHSIG`): this one stays."""
+
+
 class Ended(AssertionError):
     """A process ended that should run, or said nothing in time."""
 
@@ -72,10 +77,11 @@ def start(*arguments: str | Path, log: Path, steps: Path | None = None, **variab
     program = dying_command(dying, steps) if steps else [str(FALLOW)]
     command = [sys.executable, "-I", "-S", *mortal, *program, *map(str, arguments)]
     with log.open("a") as sink:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, text=True,
+        started = _STARTER.submit(
+            subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, text=True,
             start_new_session=True, env=clean_environment() | variables,
         )  # fmt: skip
+        return started.result()
 
 
 class Said(NamedTuple):
@@ -113,8 +119,9 @@ def first_line(process: subprocess.Popen[str], log: Path) -> str:
     if not select.select([process.stdout], [], [], BOUND)[0]:
         raise Ended(f"nothing was said: {log.read_text()[-2000:]}")
     line = process.stdout.readline()
-    if not line:
-        raise Ended(f"it ended with {process.wait(BOUND)}: {log.read_text()[-2000:]}")
+    if not line or line == "{\n":  # an error is a document of many lines
+        said = line + process.stdout.read()
+        raise Ended(f"it ended with {process.wait(BOUND)}: {said}{log.read_text()[-2000:]}")
     return line
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
 from fallow.domain.errors import InvalidInput, Unavailable
+
+PORT_MIN: Final = 10_000
+"""Above what services are known by (IANA's registered ports end much higher, but few of those are in use)."""
+PORT_TRIES: Final = 100
 
 
 def url_of(scheme: str, host: str, port: int) -> str:
@@ -76,6 +84,20 @@ def is_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str) -> int:
-    """A port that is free now. Somebody else may take it before it is used; then listening says so."""
+    """A port that is free now, below those that the system gives to connections: these may be anybody's at any time.
+
+    Somebody else may take it before it is used; then listening says so.
+    """
+    for _ in range(PORT_TRIES):
+        port = PORT_MIN + secrets.randbelow(_connections_from() - PORT_MIN)
+        if is_free(host, port):
+            return port
     with listen(host, 0) as listener:
         return int(listener.getsockname()[1])
+
+
+def _connections_from() -> int:
+    """The lowest port that the system gives to connections by itself; Linux says so, and 32768 is its default."""
+    with suppress(OSError, ValueError, IndexError):
+        return max(PORT_MIN + 1, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0]))
+    return 32_768
