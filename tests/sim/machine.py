@@ -24,7 +24,7 @@ from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.records import SALT_BYTES
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import NetworkView
-from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Say, Worker
+from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Worker
 from tests.sim.core import NET, Process, SimEffort
 from tests.sim.loop import SimClock
 from tests.sim.net import Net
@@ -109,9 +109,6 @@ class SimWorker(Worker):
     async def probe(self) -> Probe:
         return Probe({"compute.wasm": "wasi-p1"}, {})
 
-    async def erase(self, *, for_good: bool) -> None:
-        """It keeps nothing."""
-
     async def run(self, assignment: Assignment) -> Finished:
         lease = assignment.workspace.name
         self.running[lease] = assignment.resources
@@ -121,9 +118,6 @@ class SimWorker(Worker):
             return await self._work(assignment)
         finally:
             del self.running[lease]
-
-    async def report(self, say: Say) -> None:
-        """It measures nothing."""
 
     async def exert(self, exercise: Exercise) -> SimEffort:
         """Have as much as was asked for, on a machine of its own."""

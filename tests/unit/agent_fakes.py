@@ -196,9 +196,6 @@ class FakeWorker(Worker):
         while True:
             await say(await self.measured.get())
 
-    async def erase(self, *, for_good: bool) -> None:
-        """It keeps nothing."""
-
     async def exert(self, exercise: Exercise) -> FakeEffort:
         """Work until told how many units were done, or until cancelled."""
         self.exerted = asyncio.get_running_loop().create_future()

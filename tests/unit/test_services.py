@@ -26,7 +26,7 @@ from fallow.ports.lines import StreamLink
 from fallow.ports.rpc import call
 from fallow.ports.streams import Stream
 from fallow.ports.tasks import background
-from fallow.ports.vertical import Lent, Probe, Say, Vertical, Worker, WorkerGround
+from fallow.ports.vertical import Lent, Probe, Vertical, Worker, WorkerGround
 from fallow.verticals.compute.plugin import VERTICAL as COMPUTE
 from tests.streams_world import ACCOUNT, OTHER, node_of, opening, read_all
 from tests.unit.agent_fakes import NET, World, settle
@@ -42,12 +42,6 @@ class Keeper(Worker):
     async def probe(self) -> Probe:
         """See the port."""
         return Probe({}, {})
-
-    async def report(self, say: Say) -> None:
-        """See the port: it measures nothing."""
-
-    async def erase(self, *, for_good: bool) -> None:
-        """See the port: it keeps nothing."""
 
     async def serve(self, stream: Stream, request: bytes, client: bytes) -> None:
         """See the port."""

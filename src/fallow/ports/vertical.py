@@ -319,6 +319,7 @@ class Worker(Protocol):
 
     async def report(self, say: Say) -> None:
         """Say what this machine measures by itself, without a lease, until cancelled; returns where that is nothing."""
+        return  # without a statement a method of a protocol is abstract for type checkers
 
     async def serve(self, stream: Stream, request: bytes, client: bytes) -> None:
         """Serve a stream that a holder of a ticket of the network for this vertical has opened, to its end.
@@ -354,6 +355,7 @@ class Worker(Protocol):
         Raises:
             Unavailable: something cannot be ended.
         """
+        return
 
 
 class Comparer(Protocol):
