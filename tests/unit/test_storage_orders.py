@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from fallow.domain.errors import Conflict, InvalidInput, Unavailable
 from fallow.domain.records import RECORD_BYTES_MAX, make_record
+from fallow.ports.mishaps import steadily
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.serving import Frames
@@ -19,7 +23,7 @@ from fallow.verticals.storage.worker.book import FILE, PAIRS_MAX, Book
 from fallow.verticals.storage.worker.threads import in_thread
 from tests.storage_node import Node, Terms, order, sealed
 from tests.streams_world import NET, NETWORK, NODE, node_of
-from tests.unit.agent_fakes import FakeClock
+from tests.unit.agent_fakes import FakeClock, settle
 
 TERMS = Terms(1_000_000)
 LATER = TERMS.now_ms + 7_200_000
@@ -110,7 +114,7 @@ async def test_where_orders_cannot_be_written_any_more_the_owner_sees_it(
         assert isinstance(made.clock, FakeClock)
         assert made.worker._kept is not None
 
-        def full() -> None:
+        def full(*_: object) -> None:
             raise Unavailable("storage.orders", "Orders cannot be kept: database or disk is full.")
 
         with monkeypatch.context() as patch:
@@ -123,6 +127,55 @@ async def test_where_orders_cannot_be_written_any_more_the_owner_sees_it(
         lent = await made.worker.lent()
         assert lent is not None
         assert lent.trouble == ""
+
+
+class Full:
+    """A database on a disk that is full when a transaction ends."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._db.rollback()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+def test_what_a_full_disk_does_not_take_is_written_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = Book(tmp_path)
+    serial = begin(book, 1)
+    book.note(serial, order(TERMS.limit(1), 1000))
+    with monkeypatch.context() as patch:
+        patch.setattr(book, "_db", Full(book._db))
+        for attempt in (book.flush, lambda: book.end(serial)):
+            with pytest.raises(Unavailable):
+                attempt()
+    assert book.waiting() == 0
+    book.flush()
+    assert [(pair.serial, pair.order) for pair in book.due()] == [(serial, order(TERMS.limit(1), 1000))]
+    book.close()
+
+
+async def test_a_disk_that_takes_no_orders_keeps_nobody_from_leaving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Node(tmp_path, FakeClock())
+    async with made.running(), asyncio.TaskGroup() as group:
+        assert made.worker._kept is not None
+        reporting = group.create_task(steadily("test", partial(made.worker.report, made._say), made.clock))
+        await settle()
+        with monkeypatch.context() as patch:
+            patch.setattr(made.worker._kept.book, "_db", Full(made.worker._kept.book._db))
+            reporting.cancel()
+            await settle()
+            assert reporting.cancelled()
 
 
 MESSAGES = st.sampled_from(

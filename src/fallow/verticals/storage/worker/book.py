@@ -44,7 +44,9 @@ class Book:
 
     def __init__(self, kept: Path) -> None:
         self._lock = threading.Lock()
+        self._noting = threading.Lock()
         self._fresh: dict[bytes, bytes] = {}
+        self._over: set[bytes] = set()
         with _translated():
             kept.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = sqlite3.connect(kept / FILE, isolation_level=None, check_same_thread=False)
@@ -74,23 +76,28 @@ class Book:
                 ) from None
 
     def note(self, serial: bytes, order: bytes) -> None:
-        """Take note of an order that says more than the one before; it is written with the next ones. Never waits."""
-        self._fresh[serial] = order
+        """Take note of an order that says more than the one before; it is written with the next ones, not here."""
+        with self._noting:
+            self._fresh[serial] = order
 
     def flush(self) -> None:
-        """Write the orders that were noted."""
-        with self._lock, self._writing():
-            self._write()
+        """Write what was noted; where that fails, it is written with the next."""
+        with self._lock:
+            with self._noting:
+                fresh, over = dict(self._fresh), list(self._over)
+            with self._writing():
+                self._write(fresh, over)
+            with self._noting:
+                self._over.difference_update(over)
+                for serial, order in fresh.items():
+                    if self._fresh[serial] is order:  # else a later one came meanwhile
+                        del self._fresh[serial]
 
     def end(self, serial: bytes) -> None:
         """Take note that nothing further comes under a limit: where there is an order, it can be handed in."""
-        with self._lock, self._writing():
-            self._write()
-            self._db.execute(
-                "update used set open = 0, sealed_limit = iif(sealed_order is null, null, sealed_limit) "
-                "where serial = ?",
-                (serial,),
-            )
+        with self._noting:
+            self._over.add(serial)
+        self.flush()
 
     def due(self) -> list[Pair]:
         """What can be handed in now, as much as one record holds."""
@@ -122,14 +129,14 @@ class Book:
             )
             self._db.execute("delete from used where expires_ms <= ? and open = 0 and sealed_order is null", (now_ms,))
 
-    def _write(self) -> None:
-        fresh = dict(self._fresh)
+    def _write(self, fresh: dict[bytes, bytes], over: list[bytes]) -> None:
         self._db.executemany(
             "update used set sealed_order = ? where serial = ?", [(order, serial) for serial, order in fresh.items()]
         )
-        for serial, order in fresh.items():
-            if self._fresh[serial] is order:  # else a later one came meanwhile
-                del self._fresh[serial]
+        self._db.executemany(
+            "update used set open = 0, sealed_limit = iif(sealed_order is null, null, sealed_limit) where serial = ?",
+            [(serial,) for serial in over],
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

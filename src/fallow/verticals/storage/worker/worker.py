@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -86,7 +87,10 @@ class StorageWorker(Worker):
                 group.create_task(self._again("sweep", SWEEP_S, lambda: in_thread(store.sweep)))
                 group.create_task(self._again("watch", STALL_S, self._give_up_still))
         finally:
-            book.flush()
+            with suppress(
+                FallowError
+            ):  # raised from here it would take the place of being cancelled: no end would come
+                await in_thread(book.flush)
 
     async def tell(self) -> bytes:
         """See the port: its `Stock`."""
