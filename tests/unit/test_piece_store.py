@@ -43,8 +43,8 @@ def du(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in (folder, *folder.iterdir()))
 
 
-def opened(folder: Path, time: Time | None = None, limit: int = LIMIT) -> PieceStore:
-    return PieceStore(folder, limit_bytes=limit, now_ms=time or Time())
+def opened(folder: Path, time: Time | None = None, limit: int = LIMIT, *, durable: bool = True) -> PieceStore:
+    return PieceStore(folder, limit_bytes=limit, now_ms=time or Time(), durable=durable)
 
 
 @pytest.fixture
@@ -350,17 +350,89 @@ def test_without_a_free_handle_an_upload_is_refused_and_can_come_again(
     assert store.read(piece_id(2), 0, 1000) == bytes(1000)
 
 
-def test_no_piece_comes_to_the_place_of_one_that_was_lost(tmp_path: Path) -> None:
+def test_pieces_that_a_power_failure_took_are_lost_and_the_others_are_served(tmp_path: Path) -> None:
+    store = opened(tmp_path, durable=False)
+    put(store, 1, b"one" * 1000)
+    put(store, 2, b"two" * 1000)
+    put(store, 3, bytes(LOG_BYTES_MIN))
+    put(store, 4, b"")
+    store.close()
+    os.truncate(tmp_path / "00000001.log", 3000)
+    (tmp_path / "00000002.log").unlink()
+    again = opened(tmp_path, durable=False)
+    assert again.held(map(piece_id, range(1, 5))) == [piece_id(1)]
+    for number in (2, 3, 4):
+        with pytest.raises(NotFound):
+            again.read(piece_id(number), 0, 3000)
+    assert not again.failed
+    put(again, 5, b"new" * 1000)
+    put(again, 6, bytes(LOG_BYTES_MIN))
+    again.purge([piece_id(2), piece_id(3)])
+    assert again.read(piece_id(1), 0, 3000) == b"one" * 1000
+    assert again.read(piece_id(5), 0, 3000) == b"new" * 1000
+    assert again.used_bytes == du(tmp_path)
+    again.close()
+
+
+def test_a_disk_that_has_lost_what_it_had_synced_gets_nothing_new(tmp_path: Path) -> None:
     store = opened(tmp_path)
     put(store, 1, b"one" * 1000)
     put(store, 2, b"two" * 1000)
     store.close()
-    os.truncate(tmp_path / "00000001.log", 3000)  # as after a power failure, where it is not durable
+    os.truncate(tmp_path / "00000001.log", 3000)
     again = opened(tmp_path)
-    put(again, 3, b"new" * 1000)
-    again.purge([piece_id(2)])
-    assert again.read(piece_id(3), 0, 3000) == b"new" * 1000
+    assert "lost 1 pieces" in again.failed
+    with pytest.raises(Unavailable):
+        put(again, 3, b"new")
+    assert again.read(piece_id(1), 0, 3000) == b"one" * 1000
     again.close()
+
+
+def test_a_folder_that_cannot_be_read_is_a_failing_disk_and_stays_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path)
+    put(store, 1, b"one")
+    store.close()
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "truncate", broken)
+        with pytest.raises(Unavailable, match="Input/output error"):
+            opened(tmp_path)
+    again = opened(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", broken)
+        for attempt in (again.amounts, lambda: again.receive(piece_id(2), 1)):
+            with pytest.raises(Unavailable, match="Input/output error"):
+                attempt()
+    again.close()
+
+
+def test_others_are_served_while_pieces_are_overwritten(store: PieceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, 1, b"secret")
+    put(store, 2, b"others")
+    pwrite, beside = os.pwrite, []
+
+    def write(handle: int, data: bytes, at: int) -> int:
+        written = pwrite(handle, data, at)
+        if not beside:
+            beside.append(b"")
+            free = store._lock.acquire(blocking=False)
+            assert free, "who overwrites keeps nobody waiting"
+            store._lock.release()
+            beside.append(store.read(piece_id(2), 0, 6))
+            with pytest.raises(NotFound):
+                store.read(piece_id(1), 0, 6)
+        return written
+
+    monkeypatch.setattr(os, "pwrite", write)
+    store.purge([piece_id(1)])
+    assert beside == [b"", b"others"]
+    assert store.find(piece_id(2))
+    store.receive(piece_id(1), 1).close()
 
 
 def test_pieces_longer_than_a_log_file_keep_to_the_limit_when_others_go(tmp_path: Path) -> None:

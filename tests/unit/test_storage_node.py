@@ -386,6 +386,20 @@ async def test_its_owner_sees_what_is_stored_and_what_is_wrong(tmp_path: Path, m
         assert await client.get(made.terms.limit(3, "get"), 0, 10) == DATA[:10]
 
 
+async def test_its_owner_hears_of_a_disk_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with node(tmp_path) as (made, _):
+
+        def broken(*_: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "statvfs", broken)
+        lent = await made.worker.lent()
+        assert lent is not None
+        assert lent.trouble.startswith("storage.disk_failing")
+        with pytest.raises(Unavailable):
+            await made.worker.tell()
+
+
 async def test_a_full_disk_is_told_before_anything_is_asked_of_it(tmp_path: Path) -> None:
     async with node(tmp_path) as (made, client):
         part = bytes(4 << 20)

@@ -2,16 +2,19 @@
 
 A piece's place is set aside before its first byte comes (so that the limit and the disk's end are met at the door), and
 it is there once its row is in the index, after its bytes have been synced. What a crash leaves behind the last piece of
-a log is cut off at the next start; holes between pieces go when a log is half empty and its pieces move to another.
+a log is cut off at the next start, and pieces whose bytes it took are gone; holes between pieces go when a
+log is half empty and its pieces move to another.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,6 +36,8 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 PASSING: Final = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors that say nothing of the disk's health: there may be room, or a free handle, a moment later."""
 
+_log = logging.getLogger(__name__)
+
 
 class Amounts(NamedTuple):
     """What a store takes of the disk, how much more it takes, and what it holds; bytes in the trash count as used."""
@@ -47,6 +52,10 @@ class PieceStore:
     """The folder belongs to one process. `durable`: a piece is on the disk before it counts as there.
 
     Without it a power failure, and nothing less, can take pieces of the last seconds.
+
+    Raises:
+        Conflict: another process has the folder (`storage.busy`).
+        Unavailable: it cannot be read (`storage.disk_failing`).
     """
 
     def __init__(
@@ -69,9 +78,13 @@ class PieceStore:
         self._coming: set[bytes] = set()
         self._writers: dict[int, int] = {}
         self._failed = ""
-        self._guard = _locked(folder)
-        self._index = Index(folder, durable=durable)
-        self._sizes = self._recovered()
+        with ExitStack() as stack, self._disk():
+            self._guard = _locked(folder)
+            stack.callback(os.close, self._guard)
+            self._index = Index(folder, durable=durable)
+            stack.callback(self._index.close)
+            self._sizes = self._recovered()
+            stack.pop_all()
         self._active = max(self._sizes, default=0)
 
     def close(self) -> None:
@@ -98,8 +111,12 @@ class PieceStore:
         return max(0, min(self._limit - self.used_bytes - self._log_bytes // 2, on_disk))
 
     def amounts(self) -> Amounts:
-        """All of that at one moment."""
-        with self._lock:
+        """All of that at one moment.
+
+        Raises:
+            Unavailable: `storage.disk_failing`.
+        """
+        with self._lock, self._disk():
             pieces, trash = self._index.totals()
             return Amounts(self.used_bytes, self.room_bytes, trash, pieces)
 
@@ -123,7 +140,9 @@ class PieceStore:
                 raise Conflict("storage.piece_exists", "This node has that piece already, or has it in its trash.")
             if piece in self._coming:
                 raise Conflict("storage.piece_busy", "Another upload brings that piece now.", "Try again later.")
-            if length > self.room_bytes:
+            with self._disk():
+                room = self.room_bytes
+            if length > room:
                 raise TooMuch("storage.full", "This node has no room for the piece.", "Take another node.")
             log, start = self._set_aside(length)
             self._coming.add(piece)
@@ -154,9 +173,8 @@ class PieceStore:
     def _read(self, handle: int, row: Row, start: int, stop: int) -> bytes:
         wanted = min(stop, row.length) - min(start, row.length)
         try:
-            found = os.pread(handle, wanted, row.start + start)
-        except OSError as error:
-            raise self.broke(error) from error
+            with self._disk():
+                found = os.pread(handle, wanted, row.start + start)
         finally:
             os.close(handle)
         if len(found) < wanted:
@@ -195,11 +213,14 @@ class PieceStore:
 
     def purge(self, pieces: Iterable[bytes]) -> None:
         """Overwrite pieces and forget them, at once. What the disk itself keeps elsewhere nobody can say."""
-        with self._sweeping, self._lock:
-            rows = [row for row in map(self._index.find, pieces) if row is not None]
-            for row in rows:
+        with self._sweeping:
+            with self._lock:
+                rows = [row for row in map(self._index.find, pieces) if row is not None]
+                self._index.trash([row.id for row in rows], self._now_ms())  # nobody reads what is half overwritten
+            for row in rows:  # beside others: a thousand pieces take a disk many seconds
                 self._blank(row)
-            self._index.drop(row.id for row in rows)
+            with self._lock:
+                self._index.drop([row.id for row in rows])
 
     def sweep(self) -> None:
         """Empty the trash of what has been there for seven days, and give back what is empty in the log files."""
@@ -271,7 +292,8 @@ class PieceStore:
         """Give a place back that nothing came to; behind it may be others already, then it stays a hole."""
         self._writers[row.log] -= 1
         if row.start + row.length == self._sizes[row.log]:
-            os.truncate(self._path(row.log), row.start)
+            with self._disk():
+                os.truncate(self._path(row.log), row.start)
             self._sizes[row.log] = row.start
 
     def _move(self, log: int) -> None:
@@ -306,11 +328,10 @@ class PieceStore:
     def _copy(self, row: Row, to: Row) -> None:
         source, target = self._opened(row.log, os.O_RDONLY), self._opened(to.log, os.O_WRONLY)
         try:
-            for at in range(0, row.length, COPY_BYTES):
-                wanted = min(COPY_BYTES, row.length - at)
-                _whole(os.pwrite(target, os.pread(source, wanted, row.start + at), to.start + at), wanted)
-        except OSError as error:
-            raise self.broke(error) from error
+            with self._disk():
+                for at in range(0, row.length, COPY_BYTES):
+                    wanted = min(COPY_BYTES, row.length - at)
+                    _whole(os.pwrite(target, os.pread(source, wanted, row.start + at), to.start + at), wanted)
         finally:
             os.close(source)
             os.close(target)
@@ -318,50 +339,62 @@ class PieceStore:
     def _blank(self, row: Row) -> None:
         handle = self._opened(row.log, os.O_WRONLY)
         try:
-            for at in range(0, row.length, COPY_BYTES):
-                os.pwrite(handle, bytes(min(COPY_BYTES, row.length - at)), row.start + at)
-            os.fdatasync(handle)
-        except OSError as error:
-            raise self.broke(error) from error
+            with self._disk():
+                for at in range(0, row.length, COPY_BYTES):
+                    os.pwrite(handle, bytes(min(COPY_BYTES, row.length - at)), row.start + at)
+                os.fdatasync(handle)
         finally:
             os.close(handle)
 
     def _remove_empty(self, log: int) -> None:
         with self._lock:
             if not self._writers.get(log) and not self._index.of_log(log):
-                self._path(log).unlink(missing_ok=True)
+                with self._disk():
+                    self._path(log).unlink(missing_ok=True)
                 self._sizes.pop(log, None)
                 self._writers.pop(log, None)
 
     def _sync(self, log: int) -> None:
         handle = self._opened(log, os.O_WRONLY)
         try:
-            os.fdatasync(handle)
-        except OSError as error:
-            raise self.broke(error) from error
+            with self._disk():
+                os.fdatasync(handle)
         finally:
             os.close(handle)
 
     def _recovered(self) -> dict[int, int]:
-        """Cut off what no piece is known of; returns the size of each log file.
+        """Drop pieces whose bytes are gone, and cut off what no piece is known of; returns the size of each log file.
 
-        One that lost its end to a power failure counts as long as its pieces say: no other comes to their place.
+        A power failure may take the end of one, or all of it, where it is not durable. Where it is, the disk has lost
+        what it said it had, and gets nothing new.
         """
+        found = {int(path.stem): path.stat().st_size for path in self._folder.glob("*.log")}
+        cut = [log for log, known in self._index.logs().items() if known.end > found.get(log, -1)]
+        lost = [row for log in cut for row in self._index.of_log(log) if row.start + row.length > found.get(log, -1)]
+        if lost:
+            _log.warning("storage: the bytes of %d pieces in %s are gone: they are lost", len(lost), self._folder)
+            self._index.drop([row.id for row in lost])
+            self._failed = f"it has lost {len(lost)} pieces that were synced" if self._durable else ""
         known, sizes = self._index.logs(), {}
-        for path in self._folder.glob("*.log"):
-            log = int(path.stem)
+        for log in found:
             if log in known:
-                os.truncate(path, min(path.stat().st_size, known[log].end))
+                os.truncate(self._path(log), known[log].end)
                 sizes[log] = known[log].end
             else:
-                path.unlink()
+                self._path(log).unlink()
         return sizes
 
-    def _opened(self, log: int, how: int) -> int:
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Raise `storage.disk_failing` where the disk makes an error."""
         try:
-            return os.open(self._path(log), how | os.O_CLOEXEC | os.O_NOFOLLOW)
+            yield
         except OSError as error:
             raise self.broke(error) from error
+
+    def _opened(self, log: int, how: int) -> int:
+        with self._disk():
+            return os.open(self._path(log), how | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def _path(self, log: int) -> Path:
         return self._folder / f"{log:08d}.log"

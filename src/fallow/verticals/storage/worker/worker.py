@@ -129,7 +129,10 @@ class StorageWorker(Worker):
         said = await in_thread(self._notes.trouble, self._ground.clock.now_ms())
         if self._kept is None:
             return Lent(f"{size} in {folder}, which is not used", self._why_not)
-        amounts = await in_thread(self._kept.store.amounts)
+        try:
+            amounts = await in_thread(self._kept.store.amounts)
+        except FallowError as error:
+            return Lent(f"{size} in {folder}", f"{error.code}: {error.message}")
         used, trash = size_text(amounts.used_bytes), size_text(amounts.trash_bytes)
         says = f"{used} of {size} in {folder} are used, by {amounts.pieces:,} pieces; {trash} of it wait in the trash"
         return Lent(says, self._disk_trouble(amounts) or said)
