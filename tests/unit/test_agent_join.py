@@ -270,7 +270,7 @@ def test_a_spot_price_is_offered_beside_the_other_and_never_above_it() -> None:
     plain = settings_from(Wishes(price_usd_per_core_hour=0.02), MACHINE)
     both = settings_from(Wishes(price_usd_per_core_hour=0.02, spot_usd_per_core_hour=0.008), MACHINE)
     assert (plain.spot, both.spot) == (None, Terms(price_microusd_per_core_hour=8000))
-    told = consent_text(url=URL, net="lab-1", home="/home", verticals=[], settings=both)
+    told = consent_text(url=URL, net="lab-1", home="/home", verticals={}, settings=both)
     assert "What you ask: 0.02 US dollars an hour for each core, or 0.008 for work that may be ended" in told
     for wrong in (-0.001, 0.021):
         with pytest.raises(InvalidInput, match=r"agent\.price"):

@@ -75,7 +75,7 @@ def test_the_owner_agrees_to_an_open_port_and_else_there_is_none() -> None:
         total = Resources(cpu_milli=1000, memory_mib=1024, disk_mib=1024)
         terms = Terms(price_microusd_per_core_hour=1, price_microusd_per_gpu_hour=0)
         settings = Settings(total=total, terms=terms, direct=direct)
-        return consent_text(url="https://n", net="n", home="/h", verticals=[], settings=settings)
+        return consent_text(url="https://n", net="n", home="/h", verticals={}, settings=settings)
 
     assert Wishes().direct == ""
     assert "Nothing listens here." in text("")

@@ -93,7 +93,7 @@ def test_only_the_cell_is_kept_and_told(tmp_path: Path) -> None:
     kept = b"".join(path.read_bytes() for path in home.path.rglob("*") if path.is_file())
     assert b"52.52" not in kept
     assert b"13.40" not in kept
-    text = consent_text(url="", net="n", home="", verticals=[], settings=state.settings)
+    text = consent_text(url="", net="n", home="", verticals={}, settings=state.settings)
     assert f"Anybody can read its country DE and H3 cell {made.cell} (250 km2 or more)." in text
     assert "52.5" not in text
 
@@ -104,7 +104,7 @@ def test_an_owner_who_tells_no_place_makes_the_offers_that_older_networks_know(t
     assert type(Presence(home, state, {}).offer(shape)) is OfferMade
     spot = msgspec.structs.replace(state.settings, spot=Terms(price_microusd_per_core_hour=1))
     assert type(Presence(home, msgspec.structs.replace(state, settings=spot), {}).offer(shape)) is SpotOfferMade
-    assert "Anybody" not in consent_text(url="", net="n", home="", verticals=[], settings=state.settings)
+    assert "Anybody" not in consent_text(url="", net="n", home="", verticals={}, settings=state.settings)
 
 
 @pytest.mark.parametrize("country", ["Germany", "D", "1A", "ÄÖ"])

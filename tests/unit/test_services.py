@@ -208,9 +208,18 @@ def test_lendings_are_read_and_checked_by_their_verticals() -> None:
 
 def test_the_owner_agrees_to_what_is_lent(tmp_path: Path) -> None:
     settings = World(tmp_path).home.state().settings
-    text = consent_text(url="", net="n", home="", verticals=[], settings=settings, lent=["something good"])
+    text = consent_text(url="", net="n", home="", verticals={}, settings=settings, lent=["something good"])
     assert "What is lent beside: something good" in text
-    assert "lent" not in consent_text(url="", net="n", home="", verticals=[], settings=settings)
+    assert "lent" not in consent_text(url="", net="n", home="", verticals={}, settings=settings)
+
+
+def test_the_owner_is_told_whose_programs_run_and_what_else_does(tmp_path: Path) -> None:
+    settings = World(tmp_path).home.state().settings
+    both: dict[str, Vertical] = {"compute": COMPUTE, "keeper": Keeping()}
+    text = consent_text(url="", net="n", home="", verticals=both, settings=settings)
+    assert "programs of the network's buyers (compute)," in text
+    assert "What runs beside, and is no buyer's: keeper." in text
+    assert "beside" not in consent_text(url="", net="n", home="", verticals={"compute": COMPUTE}, settings=settings)
 
 
 async def test_what_is_lent_is_changed_whether_the_agent_runs_or_not(

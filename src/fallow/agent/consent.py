@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from fallow.agent.home import Settings
 from fallow.domain.resources import GIB_MIB
 from fallow.domain.signing import Signed
+from fallow.ports.vertical import Vertical, takes_orders
 
 MICROUSD_PER_USD = 1_000_000
 
@@ -23,9 +24,11 @@ class Consent(Signed, frozen=True, kw_only=True):
 
 
 def consent_text(
-    *, url: str, net: str, home: str, verticals: list[str], settings: Settings, lent: Sequence[str] = ()
+    *, url: str, net: str, home: str, verticals: Mapping[str, Vertical], settings: Settings, lent: Sequence[str] = ()
 ) -> str:
     """What will run, what it may use, what is `lent` beside, and what leaves through the owner's line."""
+    programs = [name for name, vertical in verticals.items() if takes_orders(vertical)]
+    others = [name for name in verticals if name not in programs]
     offer = settings.total
     price = settings.terms.price_microusd_per_core_hour / MICROUSD_PER_USD
     gpus = f", and {offer.gpus} graphics processors" if offer.gpus else ""
@@ -35,8 +38,9 @@ def consent_text(
         [
             f"This machine joins the network {net!r} at {url}.",
             "",
-            f"What will run: programs of the network's buyers ({', '.join(verticals) or 'none yet'}),",
+            f"What will run: programs of the network's buyers ({', '.join(programs) or 'none yet'}),",
             "  each in a sandbox: no network, none of your files, a folder of its own that is wiped afterwards.",
+            *([f"What runs beside, and is no buyer's: {', '.join(others)}."] if others else []),
             f"What it may use: up to {offer.cpu_milli / 1000:g} cores, {_gib(offer.memory_mib)} of memory",
             f"  and {_gib(offer.disk_mib)} of disk under {home}{gpus}.",
             *(f"What is lent beside: {sentence}" for sentence in lent),
@@ -81,6 +85,6 @@ def _listens(direct: str) -> str:
         return "Nothing listens here."
     return (
         f"This machine listens at {direct}:\n"
-        "  buyers whose work runs here learn its address, so that bytes between them and their work need no detour.\n"
+        "  buyers whose work runs here, or who use what is lent, learn its address, so that bytes need no detour.\n"
         "  Who shows no ticket of the network for this machine is refused."
     )

@@ -135,7 +135,7 @@ async def plan_join(
     url = check_url(url)
     network = await fetch_network(client, url)
     text = consent_text(
-        url=url, net=network.net, home=str(home.path), verticals=list(verticals), settings=settings, lent=lent
+        url=url, net=network.net, home=str(home.path), verticals=verticals, settings=settings, lent=lent
     )
     return Plan(url, network, settings, text)
 

@@ -483,3 +483,8 @@ class Vertical(Protocol):
     def comparer(self, blobs: Blobs, folder: Path) -> Comparer | None:
         """Make what compares results by a tolerance, if any are; `folder` is one that it may keep things in."""
         return None
+
+
+def takes_orders(vertical: Vertical) -> bool:
+    """Whether it may run programs of buyers: a vertical that says nothing of `check_work` refuses every order."""
+    return getattr(type(vertical), "check_work", None) is not Vertical.check_work
