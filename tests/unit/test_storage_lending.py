@@ -9,7 +9,7 @@ import pytest
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
 from fallow.verticals.storage.plugin import VERTICAL
-from fallow.verticals.storage.worker.folder import MARK, Folder
+from fallow.verticals.storage.worker.folder import MARK, NOTE, Folder
 from tests.storage_node import Node
 from tests.unit.agent_fakes import FakeClock
 
@@ -95,6 +95,17 @@ def test_a_folder_is_claimed_once_and_by_one_node(tmp_path: Path) -> None:
     path.chmod(0o722)
     with pytest.raises(NotAllowed):
         folder(path, kept).claim()
+
+
+def test_a_mark_that_nobody_can_read_is_another_s(tmp_path: Path) -> None:
+    path, kept = tmp_path / "lent", tmp_path / "kept"
+    folder(path, kept).claim()
+    (path / MARK).write_bytes(b"\xff\xfe\0")
+    (kept / NOTE).write_bytes(b"\xff\n")
+    with pytest.raises(Conflict):
+        folder(path, kept).claim()
+    folder(path, kept).erase()
+    assert (path / MARK).exists()
 
 
 def test_a_folder_whose_disk_is_not_mounted_is_not_begun_anew(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Folder:
         self.path = path
         self._mark = path / MARK
         self._note = kept / NOTE
-        self._says = f"{net}\n{node.hex()}\n"
+        self._says = f"{net}\n{node.hex()}\n".encode()
 
     def claim(self) -> None:
         """Make it, if it is not there, and mark it as this node's.
@@ -49,7 +49,7 @@ class Folder:
             Unavailable: something cannot be removed.
         """
         try:
-            if not self._is_marked() or self._mark.read_text() != self._says:
+            if not self._is_marked() or self._mark.read_bytes() != self._says:
                 return
             for path in [*self.path.glob("*.log"), *(self.path / name for name in FILES), self._mark]:
                 path.unlink(missing_ok=True)
@@ -69,23 +69,23 @@ class Folder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_ours(self.path)
         if self._is_marked():
-            if self._mark.read_text() != self._says:
+            if self._mark.read_bytes() != self._says:
                 raise Conflict("storage.folder", f"{self.path} holds pieces of another node.", "Lend another folder.")
         else:
             check_empty(self.path)
-            self._mark.write_text(self._says)
+            self._mark.write_bytes(self._says)
             _sync(self._mark)
             _sync(self.path)
         if str(self.path) not in self._noted():
             self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._note.write_text("".join(f"{path}\n" for path in [*self._noted(), self.path]))
+            self._note.write_text("".join(f"{path}\n" for path in [*self._noted(), self.path]), "utf-8")
             _sync(self._note)
 
     def _is_marked(self) -> bool:
         return self._mark.is_file()
 
     def _noted(self) -> list[str]:
-        return self._note.read_text().splitlines() if self._note.exists() else []
+        return self._note.read_text("utf-8", "replace").splitlines() if self._note.exists() else []
 
 
 def check_lendable(lending: Lending) -> None:
