@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
+import pytest
+
+from fallow.bootstrap import listening, verticals
 from fallow.bootstrap.listening import listen
+from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.up import _ports
+from fallow.bootstrap.verticals import gateway_roles
+from fallow.domain.errors import InvalidInput
+from fallow.ports.vertical import Vertical, Worker, WorkerGround
 
 
 async def test_answers_are_sent_without_delay() -> None:
@@ -21,3 +30,33 @@ async def test_answers_are_sent_without_delay() -> None:
         _, writer = await asyncio.open_connection(*listener.getsockname())
         assert await accepted.get()
         writer.close()
+
+
+def test_ports_that_a_network_draws_are_distinct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "_connections_from", lambda: listening.PORT_MIN + 8)
+    monkeypatch.setattr(listening, "is_free", lambda _host, _port: True)
+    for _ in range(20):
+        ports = _ports(tmp_path, Settings(http_port=10_003))
+        assert ports["http"] == 10_003
+        assert len(set(ports.values())) == len(ports) >= 4
+
+
+class Named(Vertical):
+    """Brings a gateway."""
+
+    name = "odd"
+    metering = None
+
+    def __init__(self, role: str) -> None:
+        self.gateways = (role,)
+
+    def worker(self, ground: WorkerGround) -> Worker:
+        """See the port."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("role", ["gateway", "core", "market", "bus", "../odd", ""])
+def test_a_vertical_s_gateway_has_no_name_of_the_network_s_own(monkeypatch: pytest.MonkeyPatch, role: str) -> None:
+    monkeypatch.setattr(verticals, "load_verticals", lambda: {"odd": Named(role)})
+    with pytest.raises(InvalidInput, match="can be called"):
+        gateway_roles()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -83,14 +84,14 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port(host: str) -> int:
+def free_port(host: str, but: Container[int] = ()) -> int:
     """A port that is free now, below those that the system gives to connections: these may be anybody's at any time.
 
-    Somebody else may take it before it is used; then listening says so.
+    It is none of `but`. Somebody else may take it before it is used; then listening says so.
     """
     for _ in range(PORT_TRIES):
         port = PORT_MIN + secrets.randbelow(_connections_from() - PORT_MIN)
-        if is_free(host, port):
+        if port not in but and is_free(host, port):
             return port
     with listen(host, 0) as listener:
         return int(listener.getsockname()[1])

@@ -249,13 +249,12 @@ def _ports(data: Path, settings: Settings) -> dict[str, int]:
     """Set ports; where a setting is 0, the last one, since agents and buyers remember it, or a free one."""
     file = data / PORTS
     kept: dict[str, int] = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
-    given = read_ports(settings.gateway_ports)
-    return {
-        "http": settings.http_port or kept.get("http") or free_port(settings.host),
-        "bus": settings.bus_port or kept.get("bus") or free_port(settings.host),
-        "chain": settings.chain_port or kept.get("chain") or free_port(settings.host),
-        **{role: given.get(role) or kept.get(role) or free_port(settings.host) for role in gateway_roles()},
-    }
+    given = {"http": settings.http_port, "bus": settings.bus_port, "chain": settings.chain_port}
+    given |= dict.fromkeys(gateway_roles(), 0) | read_ports(settings.gateway_ports)
+    ports = {name: port or kept.get(name, 0) for name, port in given.items()}
+    for name, port in ports.items():
+        ports[name] = port or free_port(settings.host, set(ports.values()))
+    return ports
 
 
 async def _wait_free(host: str, port: int, option: str) -> None:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.nats.bus import connect_nats
@@ -22,13 +23,16 @@ from fallow.bootstrap.listening import refuse_outside
 from fallow.bootstrap.place import bus_context, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.proxies import read_proxies
-from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
 from fallow.ports.vertical import ControlGround, GatewayGround, Vertical
+
+TAKEN: Final = frozenset({"core", *CORE, "gateway", "chain", "http", "bus"})
+"""What the network's own roles and ports are called."""
 
 
 def migrations() -> list[list[Migration]]:
@@ -41,13 +45,15 @@ def gateway_roles() -> dict[str, Vertical]:
     """Return the verticals' gateways by their roles.
 
     Raises:
-        InvalidInput: two have a role of one name (`plugin.role`).
+        InvalidInput: two have a role of one name, or one has a name of the network's own, or none (`plugin.role`).
     """
     roles: dict[str, Vertical] = {}
     for vertical in load_verticals().values():
         for role in vertical.gateways:
             if role in roles:
                 raise InvalidInput("plugin.role", f"Two verticals bring a gateway {role!r}.")
+            if role in TAKEN or not role.isidentifier():
+                raise InvalidInput("plugin.role", f"No gateway of a vertical can be called {role!r}.")
             roles[role] = vertical
     return roles
 
