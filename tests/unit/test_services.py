@@ -237,6 +237,8 @@ async def test_what_is_lent_is_changed_whether_the_agent_runs_or_not(
         await bootstrap.lend(home.path, "keeper=bad", agree=lambda _: True)
     async with world.network(), world.start() as agent, control.serving(agent, home.socket):
         await agent.pause()
+        with pytest.raises(InvalidInput, match="a vertical and what"):
+            await control.ask(home.socket, "lend", "keeper")
         assert await bootstrap.lend(home.path, "keeper=", agree=lambda text: "any more" in text) is True
         await agent.resume()
     assert home.state().settings.lends == {}

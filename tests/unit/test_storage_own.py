@@ -42,6 +42,7 @@ def test_a_kit_gives_the_secret_back_however_it_is_typed(secret: bytes, typed: o
     assert callable(typed)
     text = f"Recovery kit\n\n  {typed(write_kit(secret))}\n\nKeep it."
     assert read_kit(text) == secret
+    assert read_kit(f"My code {typed(write_kit(secret))} keep it") == secret, "words of four letters are no groups"
 
 
 @given(st.binary(min_size=32, max_size=32), st.data())

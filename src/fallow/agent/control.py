@@ -106,7 +106,10 @@ async def _obey(agent: Agent, asked: _Ask) -> object:
         case "drain":
             await agent.drain()
         case "lend":
-            vertical, what = asked.words
+            try:
+                vertical, what = asked.words
+            except ValueError:
+                raise InvalidInput("agent.command", "`lend` takes a vertical and what is lent.") from None
             agent.lend(vertical, what)
         case "leave":
             agent.stop.set()

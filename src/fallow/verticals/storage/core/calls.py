@@ -450,9 +450,8 @@ class BeginSegment(Call[Plan], frozen=True, kw_only=True):
 
     The places are on distinct owners and networks, and where the bucket says so in its countries. There may be more
     than `pieces`: those with a `number` beyond are spare, for any piece whose own place is slow or fails (a limit is
-    for
-    one node and one piece id, which follows from segment and node, whatever the piece's number). Of the same (stream,
-    part, index) anew the earlier one is dropped.
+    for one node and one piece id, which follows from segment and node, whatever the piece's number). Of the same
+    (stream, part, index) anew the earlier one is dropped.
 
     Unavailable: `storage.too_few_nodes`. InsufficientFunds: `storage.no_subscription`, `storage.suspended`.
     """
@@ -506,9 +505,8 @@ class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
 class ReadSegments(Call[list[SegmentRead]], frozen=True, kw_only=True):
     """How bytes `start` up to `stop` of a version are read: the first segments, `SEGMENTS_AT_ONCE`, that hold of them.
 
-    `version` is the one that is read, by its id. Places are those of nodes that seem to be there,
-    data pieces first, each limit for what of its piece is needed. NotFound: `storage.no_version`. InsufficientFunds:
-    `storage.suspended`.
+    `version` is the one that is read, by its id. Places are those of nodes that seem to be there, data pieces first,
+    each limit for what of its piece is needed. NotFound: `storage.no_version`. InsufficientFunds: `storage.suspended`.
     """
 
     name: ClassVar[str] = "segment.read"

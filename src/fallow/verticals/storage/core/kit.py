@@ -16,7 +16,8 @@ from fallow.domain.errors import InvalidInput
 SECRET_BYTES: Final = 32
 _SUM_BYTES: Final = 3
 _GROUP: Final = 4
-_CODE: Final = re.compile(rf"\b(?:[A-Z2-7]{{{_GROUP}}}[- ]?){{14}}\b")
+_CODE: Final = re.compile(rf"\b(?=((?:[A-Z2-7]{{{_GROUP}}}[- ]?){{14}})\b)")
+"""It looks ahead: a word of four letters before a kit looks like its first group."""
 
 
 def write_kit(secret: bytes) -> str:
@@ -31,14 +32,15 @@ def read_kit(text: str) -> bytes:
     Raises:
         InvalidInput: there is none in it, or a character of it is wrong (`storage.kit`).
     """
-    found = _CODE.search(text.upper())
-    if found is None:
+    found = _CODE.findall(text.upper())
+    if not found:
         raise InvalidInput("storage.kit", "There is no recovery kit in this.", "It has 14 groups of four characters.")
-    data = base64.b32decode(re.sub("[- ]", "", found[0]))
-    secret, told = data[:SECRET_BYTES], data[SECRET_BYTES:]
-    if told != _sum(secret):
-        raise InvalidInput("storage.kit", "A character of the recovery kit is wrong: its checksum does not fit.")
-    return secret
+    for code in found:
+        data = base64.b32decode(re.sub("[- ]", "", code))
+        secret, told = data[:SECRET_BYTES], data[SECRET_BYTES:]
+        if told == _sum(secret):
+            return secret
+    raise InvalidInput("storage.kit", "A character of the recovery kit is wrong: its checksum does not fit.")
 
 
 def _sum(secret: bytes) -> bytes:
