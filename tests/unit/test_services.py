@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from fallow.agent.services import TELL_S
 from fallow.bootstrap import agent as bootstrap
 from fallow.cli.agent_status import status_text
 from fallow.domain import calls
-from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.domain.streams import Line, Opening, Service, service_purpose
 from fallow.domain.wire import greeting
 from fallow.domain.wire.multiplex import SERVICE_STREAMS_MAX
@@ -222,6 +224,10 @@ def test_the_owner_is_told_whose_programs_run_and_what_else_does(tmp_path: Path)
     assert "beside" not in consent_text(url="", net="n", home="", verticals={"compute": COMPUTE}, settings=settings)
 
 
+def full(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 async def test_what_is_lent_is_changed_whether_the_agent_runs_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +238,11 @@ async def test_what_is_lent_is_changed_whether_the_agent_runs_or_not(
     assert home.state().settings.lends == {}
     assert await bootstrap.lend(home.path, "keeper=good", agree=lambda text: text == "something good") is False
     assert home.state().settings.lends == {"keeper": "good"}
-    assert home.consent_lent.exists()
+    assert home.consent_lent("keeper").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            await bootstrap.lend(home.path, "keeper=good", agree=lambda _: True)
     with pytest.raises(InvalidInput):
         await bootstrap.lend(home.path, "keeper=bad", agree=lambda _: True)
     async with world.network(), world.start() as agent, control.serving(agent, home.socket):

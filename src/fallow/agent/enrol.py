@@ -10,7 +10,6 @@ from typing import NamedTuple
 import httpx2
 
 from fallow.agent.consent import MICROUSD_PER_USD, Consent, consent_text
-from fallow.agent.files import write_durably
 from fallow.agent.home import Home, Settings, State
 from fallow.agent.http import check_url
 from fallow.agent.identity import NodeKey
@@ -163,7 +162,7 @@ async def carry_out(
     key = NodeKey.load_or_create(home.key)
     before_s = _read_account(account, key, plan.network.net).before_s if account else None
     consent = Consent(net=plan.network.net, node=key.node, at=clock.now_ms(), text=plan.text)
-    write_durably(home.consent, consent.seal(key.sign))
+    home.keep(home.consent, consent.seal(key.sign))
     joined = await join_network(
         client, plan.url, network=plan.network, key=key, token=token, label=plan.settings.label, code=account
     )

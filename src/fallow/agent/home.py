@@ -3,7 +3,7 @@
 node.key       the node's key (0600)
 state.json     `State`, written atomically
 consent        the owner's signed consent
-consent-lent   his signed consent to what he lends since
+consent-lent-X his signed consent to what he lends to the vertical X since
 outbox.sqlite  records that the network has not promised to keep yet
 policy.toml    when the machine may work for others, and with how much of it; changed by its owner
 traffic.json   bytes moved over the line this month
@@ -106,7 +106,6 @@ class Home:
         self.path = path
         self.key = path / "node.key"
         self.consent = path / "consent"
-        self.consent_lent = path / "consent-lent"
         self.cache = path / "cache"
         self.kept = path / "kept"
         self.uploads = path / "uploads"
@@ -131,6 +130,14 @@ class Home:
     def joined(self) -> bool:
         """Whether this folder belongs to a node of a network."""
         return self._state.exists()
+
+    def consent_lent(self, vertical: str) -> Path:
+        """Where the owner's consent to what he lends to a vertical is, where it came after that to all else."""
+        return self.path / f"consent-lent-{vertical}"
+
+    def keep(self, path: Path, data: bytes) -> None:
+        """Write one of the folder's files durably. Raises as `save`."""
+        _write_bytes(path, data)
 
     def outbox(self, net: str) -> Path:
         """Where the records for a network wait."""
@@ -226,7 +233,11 @@ def _read(path: Path, to: type[T]) -> T | None:
 
 
 def _write(path: Path, value: msgspec.Struct) -> None:
+    _write_bytes(path, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
     try:
-        write_durably(path, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+        write_durably(path, data)
     except OSError as error:
         raise Unavailable("agent.disk_full", f"{path} cannot be written: {error}.", "Free some space.") from error

@@ -27,7 +27,6 @@ from fallow.agent.bench import score_cpu
 from fallow.agent.blobs import BlobGateway
 from fallow.agent.cache import InputCache
 from fallow.agent.consent import Consent
-from fallow.agent.files import write_durably
 from fallow.agent.home import Home, State, with_lent
 from fallow.agent.http import is_loopback, new_client
 from fallow.agent.identity import NodeKey
@@ -128,7 +127,7 @@ async def lend(home_path: Path, text: str, *, agree: Callable[[str], bool]) -> b
         return None
     key = NodeKey.load(home.key)
     consent = Consent(net=state.network.net, node=key.node, at=SystemClock().now_ms(), text=said)
-    write_durably(home.consent_lent, consent.seal(key.sign))
+    home.keep(home.consent_lent(vertical), consent.seal(key.sign))
     try:
         await control.ask(home.socket, "lend", vertical, what)
     except NotFound:
