@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.proofs import verify
 from fallow.verticals.storage.core.questions import Held, Page, Proof, Prove, Purge, Stock, TakeBack, Trash
+from fallow.verticals.storage.worker.answers import REST_S
 from fallow.verticals.storage.worker.worker import HAND_IN_S
 from tests.storage_node import CHUNK_BYTES, CLIENT, PIECE, STRANGER, Client, Node, claim_of, node, order, sealed
 from tests.streams_world import NETWORK, OTHER, node_of
@@ -354,6 +356,16 @@ async def test_it_proves_chunks_against_the_hash_that_the_client_signed(tmp_path
         for wrong, error in ((Prove(PIECE, 684), InvalidInput), (Prove(b"q" * 32, 0), NotFound)):
             with pytest.raises(error):
                 await made.worker.answer(msgspec.msgpack.encode(wrong))
+
+
+async def test_a_proof_lets_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with node(tmp_path) as (made, client):
+        await client.put(made.terms.limit(1), DATA)
+        rests: list[float] = []
+        monkeypatch.setattr(time, "sleep", rests.append)
+        await ask(made, Prove(PIECE, 5))
+        assert len(rests) > 2 * 16
+        assert set(rests) == {REST_S}
 
 
 async def ask(made: Node, question: Any) -> Any:

@@ -67,6 +67,12 @@ def test_nothing_else_passes_for_a_chunk(length: int, data: st.DataObject) -> No
     assert elsewhere == chunk or not verify(root, length, elsewhere, good)
 
 
+def test_who_proves_rests_after_each_step_and_shows_the_same() -> None:
+    data, rests = piece(1_200_000), []
+    assert prove(data, 700, lambda: rests.append(1)) == prove(data, 700)
+    assert len(rests) > chunks_of(len(data)) // proofs.LANES_AT_ONCE * CHUNK_BYTES // proofs.BLOCK_BYTES
+
+
 def test_an_inner_node_is_no_chunk() -> None:
     """Chunks and pairs are hashed unlike: else two chaining values would pass for a chunk of 64 bytes."""
     data = piece(2 * CHUNK_BYTES)

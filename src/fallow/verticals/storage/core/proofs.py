@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from fallow.verticals.storage.core.questions import Proof
@@ -53,18 +53,23 @@ def chunk_size(length: int, chunk: int) -> int:
     return min(CHUNK_BYTES, length - chunk * CHUNK_BYTES)
 
 
-def prove(data: bytes, chunk: int) -> tuple[bytes, list[Value]]:
+def never() -> None:
+    """Take no rest."""
+
+
+def prove(data: bytes, chunk: int, rest: Callable[[], None] = never) -> tuple[bytes, list[Value]]:
     """Return a chunk of a whole piece, and what stands beside its way to the root, from below.
 
-    Takes about a tenth of a second for 2 MB; for a thread. ValueError where there is no such chunk.
+    Takes about a tenth of a second for 2 MB; for a thread. `rest` is called every millisecond or so, for this holds
+    Python's lock all the time. ValueError where there is no such chunk.
     """
     size = chunk_size(len(data), chunk)
-    level = _chunk_values(data)
+    level = _chunk_values(data, rest)
     at, beside = chunk, []
     while len(level) > 1:
         if at ^ 1 < len(level):
             beside.append(level[at ^ 1])
-        level, at = _parents(level), at >> 1
+        level, at = _parents(level, rest), at >> 1
     return data[chunk * CHUNK_BYTES :][:size], beside
 
 
@@ -96,18 +101,18 @@ def _way_up(chunk: int, chunks: int) -> list[bool]:
 # A level at a time: pairing from the left, with an odd one handed up as it is, makes BLAKE3's tree.
 
 
-def _chunk_values(data: bytes) -> list[Value]:
+def _chunk_values(data: bytes, rest: Callable[[], None]) -> list[Value]:
     whole = len(data) // CHUNK_BYTES
     values: list[Value] = []
     for first in range(0, whole, LANES_AT_ONCE):
         lanes = min(LANES_AT_ONCE, whole - first)
-        values += _whole_chunks(data[first * CHUNK_BYTES : (first + lanes) * CHUNK_BYTES], first, lanes)
+        values += _whole_chunks(data[first * CHUNK_BYTES : (first + lanes) * CHUNK_BYTES], first, lanes, rest)
     if len(data) % CHUNK_BYTES or not data:
         values.append(_chunk_value(data[whole * CHUNK_BYTES :], whole, root=False))
     return values
 
 
-def _whole_chunks(data: bytes, first: int, lanes: int) -> list[Value]:
+def _whole_chunks(data: bytes, first: int, lanes: int, rest: Callable[[], None]) -> list[Value]:
     """The chaining values of so many whole chunks, the first of which has this number."""
     words = _words(data)
     step = CHUNK_BYTES // 4
@@ -118,10 +123,11 @@ def _whole_chunks(data: bytes, first: int, lanes: int) -> list[Value]:
     for at in range(0, step, BLOCK_WORDS):
         flags = (_CHUNK_START if at == 0 else 0) | (_CHUNK_END if at == step - BLOCK_WORDS else 0)
         value = _compress(value, columns[at : at + BLOCK_WORDS], counter, BLOCK_BYTES, flags, one)
+        rest()
     return _rows(value, lanes)
 
 
-def _parents(level: Sequence[Value]) -> list[Value]:
+def _parents(level: Sequence[Value], rest: Callable[[], None]) -> list[Value]:
     """The level above, where that is not the root."""
     pairs = len(level) // 2
     above: list[Value] = []
@@ -131,6 +137,7 @@ def _parents(level: Sequence[Value]) -> list[Value]:
         one = _every(lanes)
         block = [_column(words[at::BLOCK_WORDS]) for at in range(BLOCK_WORDS)]
         above += _rows(_compress([word * one for word in _IV], block, 0, BLOCK_BYTES, _PARENT, one), lanes)
+        rest()
     return above + list(level[2 * pairs :])
 
 
