@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -188,22 +188,15 @@ class Processes:
         return sums
 
 
-class _told:  # noqa: N801 - used as a function
+@contextmanager
+def _told(what: str, processor: Processor, count: int) -> Iterator[None]:
     """Print what processes take of the processor in a while, for each of so many."""
-
-    def __init__(self, what: str, processor: Processor, count: int) -> None:
-        self._what = what
-        self._processor = processor
-        self._count = count
-
-    def __enter__(self) -> None:
-        self._before = self._processor()
-
-    def __exit__(self, *_: object) -> None:
-        taken = {name: used - self._before.get(name, 0.0) for name, used in self._processor().items()}
-        order = sorted(taken.items(), key=lambda item: -item[1])
-        parts = (f"{name} {1000 * used / self._count:.0f}" for name, used in order if 1000 * used >= self._count)
-        print(f"  processor ms for each {self._what}: {', '.join(parts)}", flush=True)
+    before = processor()
+    yield
+    taken = {name: used - before.get(name, 0.0) for name, used in processor().items()}
+    order = sorted(taken.items(), key=lambda item: -item[1])
+    parts = (f"{name} {1000 * used / count:.0f}" for name, used in order if 1000 * used >= count)
+    print(f"  processor ms for each {what}: {', '.join(parts)}", flush=True)
 
 
 def _median_s(work: Callable[[int], None], numbers: Iterable[int]) -> float:
