@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,13 @@ def test_they_are_kept_with_their_evidence_and_once(tmp_path: Path) -> None:
         notes.keep(note("warning", at_ms=at_ms))
     assert len(notes.all()) == NOTES_MAX
     assert notes.all()[-1].at_ms == 149
+
+
+def test_of_several_at_once_each_is_kept(tmp_path: Path) -> None:
+    notes, said = Notes(tmp_path / "kept"), [note("warning", at_ms=at_ms) for at_ms in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(notes.keep, said))
+    assert sorted(one.at_ms for one in notes.all()) == list(range(40))
 
 
 def test_the_gravest_that_holds_is_shown(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ class Notes:
 
     def __init__(self, kept: Path) -> None:
         self._path = kept / FILE
+        self._lock = threading.Lock()
 
     def keep(self, note: Note) -> None:
         """Add one; the same one again changes nothing.
@@ -30,17 +32,8 @@ class Notes:
         Raises:
             Unavailable: it cannot be written (`storage.notes`).
         """
-        notes = self.all()
-        if note in notes:
-            return
-        data = msgspec.json.format(msgspec.json.encode([*notes, note][-NOTES_MAX:]))
-        fresh = self._path.with_suffix(".new")
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh.write_bytes(data)
-            fresh.replace(self._path)
-        except OSError as error:
-            raise Unavailable("storage.notes", f"What the network says cannot be kept: {error}.") from error
+        with self._lock:
+            self._keep(note)
 
     def all(self) -> list[Note]:
         """Those that are kept, the oldest first; what cannot be read counts as nothing."""
@@ -57,6 +50,19 @@ class Notes:
             return ""
         gravest = max(now, key=lambda note: (_GRAVITY.index(note.kind), note.at_ms))
         return f"{gravest.code} ({gravest.kind}): {gravest.text} The evidence is in {self._path}."
+
+    def _keep(self, note: Note) -> None:
+        notes = self.all()
+        if note in notes:
+            return
+        data = msgspec.json.format(msgspec.json.encode([*notes, note][-NOTES_MAX:]))
+        fresh = self._path.with_suffix(".new")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh.write_bytes(data)
+            fresh.replace(self._path)
+        except OSError as error:
+            raise Unavailable("storage.notes", f"What the network says cannot be kept: {error}.") from error
 
 
 _GRAVITY: Final = ("warning", "suspended", "disqualified")
