@@ -255,6 +255,27 @@ async def test_what_is_lent_is_changed_whether_the_agent_runs_or_not(
     assert home.state().network.net == NET
 
 
+async def test_what_a_vertical_keeps_for_a_network_is_not_shown_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grounds: list[WorkerGround] = []
+
+    class Seen(Keeping):
+        def worker(self, ground: WorkerGround) -> Worker:
+            grounds.append(ground)
+            return super().worker(ground)
+
+    monkeypatch.setattr(bootstrap, "load_verticals", lambda: {"keeper": Seen()})
+    home = World(tmp_path).home
+    state = home.state()
+    for net in (NET, "other", NET):
+        home.save(msgspec.structs.replace(state, network=msgspec.structs.replace(state.network, net=net)))
+        await bootstrap.leave(home.path, erase=False)
+    first, other, again = (ground.kept for ground in grounds)
+    assert first == again
+    assert len({first, other}) == 2
+
+
 async def test_who_leaves_hears_where_something_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "load_verticals", lambda: {"keeper": Keeping()})
     home = World(tmp_path).home

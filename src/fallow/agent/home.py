@@ -8,7 +8,7 @@ outbox.sqlite  records that the network has not promised to keep yet
 policy.toml    when the machine may work for others, and with how much of it; changed by its owner
 traffic.json   bytes moved over the line this month
 cache/         inputs and compiled programs, may be deleted at any time
-kept/          what verticals keep that would cost the owner something to lose
+kept/          what verticals keep that would cost the owner something to lose, a folder for each network
 uploads/       what leases left that the network could not take yet
 work/          a folder for each lease, wiped at start and after each lease
 agent.sock     control (0600), while the agent runs
@@ -107,7 +107,6 @@ class Home:
         self.key = path / "node.key"
         self.consent = path / "consent"
         self.cache = path / "cache"
-        self.kept = path / "kept"
         self.uploads = path / "uploads"
         self.work = path / "work"
         self.socket = path / "agent.sock"
@@ -141,7 +140,11 @@ class Home:
 
     def outbox(self, net: str) -> Path:
         """Where the records for a network wait."""
-        return self.path / f"outbox-{hashlib.sha256(net.encode()).hexdigest()[:16]}.sqlite"
+        return self.path / f"outbox-{_short(net)}.sqlite"
+
+    def kept(self, net: str) -> Path:
+        """Where verticals keep what another network has no use for, and must not be told."""
+        return self.path / "kept" / _short(net)
 
     def state(self) -> State:
         """Read the state.
@@ -217,6 +220,10 @@ def with_lent(state: State, vertical: str, what: str) -> State:
     """Return the state with other words on what is lent to a vertical; empty ones end it."""
     lends = {name: words for name, words in (state.settings.lends | {vertical: what}).items() if words}
     return msgspec.structs.replace(state, settings=msgspec.structs.replace(state.settings, lends=lends))
+
+
+def _short(net: str) -> str:
+    return hashlib.sha256(net.encode()).hexdigest()[:16]
 
 
 def _nobody(path: Path) -> NotFound:

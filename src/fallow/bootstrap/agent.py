@@ -241,7 +241,7 @@ def _workers(home: Home, state: State, key: NodeKey, clock: Clock, closed: Close
         name: vertical.worker(
             WorkerGround(
                 cache=home.cache / name,
-                kept=home.kept / name,
+                kept=home.kept(state.network.net) / name,
                 clock=clock,
                 net=state.network.net,
                 node=key.node,
