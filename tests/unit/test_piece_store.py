@@ -414,7 +414,8 @@ def test_a_folder_that_cannot_be_read_is_a_failing_disk_and_stays_free(
 def test_others_are_served_while_pieces_are_overwritten(store: PieceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, 1, b"secret")
     put(store, 2, b"others")
-    pwrite, beside = os.pwrite, []
+    pwrite = os.pwrite
+    beside: list[bytes] = []
 
     def write(handle: int, data: bytes, at: int) -> int:
         written = pwrite(handle, data, at)
