@@ -505,8 +505,9 @@ class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
 class ReadSegments(Call[list[SegmentRead]], frozen=True, kw_only=True):
     """How bytes `start` up to `stop` of a version are read: the first segments, `SEGMENTS_AT_ONCE`, that hold of them.
 
-    `version` is the one that is read, by its id. Places are those of nodes that seem to be there, data pieces first,
-    each limit for what of its piece is needed. NotFound: `storage.no_version`. InsufficientFunds: `storage.suspended`.
+    `version` is the one that is read, by its id. Places are those of nodes that seem to be there,
+    data pieces first, each limit for what of its piece is needed. NotFound: `storage.no_version`. InsufficientFunds:
+    `storage.suspended`.
     """
 
     name: ClassVar[str] = "segment.read"
