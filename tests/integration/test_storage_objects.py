@@ -466,6 +466,26 @@ async def test_a_legal_hold_binds_until_it_is_lifted(locked: ObjectsWorld) -> No
     assert (await delete(locked, Deletion(object=b"a", version=version.version)))[0].gone
 
 
+async def test_bytes_of_a_retained_version_are_no_open_upload_s(locked: ObjectsWorld) -> None:
+    stream = await locked.stored(B, 10)
+    await locked.ask(BeginUpload(account=ACCOUNT, bucket=B, object=b"a", stream=stream))
+    call = PutObject(
+        account=ACCOUNT,
+        bucket=B,
+        object=b"a",
+        stream=stream,
+        size=10,
+        etag="e",
+        retention="compliance",
+        until_ms=NOW_MS + HOUR_MS,
+    )
+    with pytest.raises(Conflict, match="stream_used"):
+        await locked.ask(call)
+    await locked.ask(AbortUpload(account=ACCOUNT, bucket=B, object=b"a", stream=stream))
+    with pytest.raises(Conflict, match="incomplete"):
+        await locked.ask(call)
+
+
 async def test_without_object_lock_nothing_is_retained(world: ObjectsWorld) -> None:
     version = await put(world, b"a")
     for wanted in ({"retention": "governance", "until_ms": NOW_MS + 1}, {"hold": True}, {"hold": False}):

@@ -10,7 +10,7 @@ from fallow.ports.database import Row, Transaction
 from fallow.verticals.storage.control import conditions, locks
 from fallow.verticals.storage.control.buckets import Buckets, Shelf
 from fallow.verticals.storage.control.ground import Ground
-from fallow.verticals.storage.control.placing import New, checked_kept, place, put_before, require_lock
+from fallow.verticals.storage.control.placing import New, checked_kept, place, put_before, require_lock, used
 from fallow.verticals.storage.control.rows import (
     RETENTIONS,
     Kept,
@@ -50,6 +50,7 @@ SELECT r.*, true AS latest FROM storage.object r WHERE r.bucket_id = $1 AND r.na
 UNION ALL
 SELECT r.*, {_IS_LATEST} FROM storage.version r WHERE r.bucket_id = $1 AND r.name = $2 AND r.is_null
 """  # noqa: S608 - our words
+_IS_UPLOAD: Final = "SELECT FROM storage.upload WHERE stream = $1"
 _SET: Final = "SET tags = $4, retention = $5, until_ms = $6, hold = $7"
 _WHERE: Final = "WHERE bucket_id = $1 AND name = $2 AND version = $3 RETURNING *"
 _CHANGE: Final = {
@@ -154,6 +155,9 @@ class Versions:
         return wanted
 
     async def _check_stored(self, tx: Transaction, shelf: Shelf, call: PutObject) -> None:
+        """Who gives an upload up drops all that lies under its stream, retained or not: a version lies elsewhere."""
+        if await tx.fetch(_IS_UPLOAD, call.stream):
+            raise used()
         stored = await self._ground.segments.stored_bytes(tx, shelf.id, call.stream, 0)
         if stored != call.size:
             raise incomplete(stored, call.size)
