@@ -22,7 +22,7 @@ from fallow.domain.errors import (
     Unavailable,
 )
 from fallow.ports import rpc
-from fallow.verticals.storage.control import ids
+from fallow.verticals.storage.control import ids, locks
 from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.service import Control
 from fallow.verticals.storage.core.calls import (
@@ -127,6 +127,14 @@ async def test_settings_are_changed_one_by_one_and_bounded(world: ObjectsWorld) 
     with pytest.raises(TooMuch, match=r"storage\.settings"):
         await world.ask(SetBucket(account=ACCOUNT, bucket=B, settings={"one": b"", "more": b""}))
     assert "policy" in (await world.ask(GetBucket(account=ACCOUNT, bucket=B))).settings
+
+
+async def test_a_stranger_never_waits_for_a_bucket_where_writers_would_wait_behind_him(world: ObjectsWorld) -> None:
+    async with world.database.transaction() as tx, asyncio.timeout(10):
+        await locks.write(tx, B)
+        for call in (SetBucket(account=OTHER, bucket=B), DropBucket(account=OTHER, bucket=B)):
+            with pytest.raises(NotAllowed, match="not_yours"):
+                await world.ask(call)
 
 
 async def test_object_lock_needs_versions_and_stays(world: ObjectsWorld) -> None:

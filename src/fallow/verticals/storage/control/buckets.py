@@ -106,8 +106,7 @@ class Buckets:
             InvalidInput, TooMuch: `storage.settings`.
         """
         async with self._ground.database.transaction() as tx:
-            await locks.change(tx, call.bucket)
-            shelf = await self.shelf(tx, call.account, call.bucket, "put")
+            shelf = await self._alone(tx, call.account, call.bucket)
             versioning = call.versioning or shelf.versioning
             lock = shelf.lock if call.lock is None else call.lock
             _check_lock(shelf, versioning, lock=lock)
@@ -120,8 +119,7 @@ class Buckets:
     async def drop(self, call: DropBucket) -> None:
         """See the call."""
         async with self._ground.database.transaction() as tx:
-            await locks.change(tx, call.bucket)
-            shelf = await self.shelf(tx, call.account, call.bucket, "put")
+            shelf = await self._alone(tx, call.account, call.bucket)
             if not (await tx.fetch(_IS_EMPTY, shelf.id))[0]["empty"]:
                 hint = "Delete all versions and delete markers first."
                 raise Conflict("storage.bucket_not_empty", f"The bucket {call.bucket} is not empty.", hint)
@@ -140,6 +138,12 @@ class Buckets:
         row = await _owned(tx, account, name)
         self._ground.counted(row["account"], row["id"], kind)
         return Shelf(row["id"], row["account"], row["versioning"], row["lock"])
+
+    async def _alone(self, tx: Transaction, account: str, name: str) -> Shelf:
+        """Look a bucket up when nobody writes into it. Its owner alone waits for that: all writers wait behind him."""
+        await _owned(tx, account, name)
+        await locks.change(tx, name)
+        return await self.shelf(tx, account, name, "put")
 
     async def bucket_of(self, tx: Transaction, account: str, name: str) -> BucketRow:
         """See the port."""
