@@ -104,6 +104,22 @@ async def test_a_bucket_is_made_once_and_looked_up_by_its_owner_and_by_gateways(
         await world.ask(MakeBucket(account=ACCOUNT, bucket="mine", profile="huge"))
 
 
+async def test_an_account_has_so_many_buckets_and_no_more(
+    world: ObjectsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.buckets.BUCKETS_MAX", 3)
+    tries = [world.ask(MakeBucket(account=ACCOUNT, bucket=f"more-{n}")) for n in range(6)]
+    done = await asyncio.gather(*tries, return_exceptions=True)
+    assert [type(one) for one in done if isinstance(one, BaseException)] == [TooMuch] * 4
+    listed = await world.ask(ListBuckets(account=ACCOUNT))
+    assert len(listed) == 3
+    with pytest.raises(Conflict, match="bucket_yours"):
+        await world.ask(MakeBucket(account=ACCOUNT, bucket=B))
+    await world.ask(MakeBucket(account=OTHER, bucket="others"))
+    await world.ask(DropBucket(account=ACCOUNT, bucket=B))
+    await world.ask(MakeBucket(account=ACCOUNT, bucket=B))
+
+
 async def test_buckets_are_listed_by_account_and_name(world: ObjectsWorld) -> None:
     for name in ("Zoo", "apes", "bees"):
         await world.ask(MakeBucket(account=OTHER, bucket=name, settings={"acl": b"doc"}))
@@ -132,7 +148,8 @@ async def test_settings_are_changed_one_by_one_and_bounded(world: ObjectsWorld) 
 async def test_a_stranger_never_waits_for_a_bucket_where_writers_would_wait_behind_him(world: ObjectsWorld) -> None:
     async with world.database.transaction() as tx, asyncio.timeout(10):
         await locks.write(tx, B)
-        for call in (SetBucket(account=OTHER, bucket=B), DropBucket(account=OTHER, bucket=B)):
+        calls: list[Call[Any]] = [SetBucket(account=OTHER, bucket=B), DropBucket(account=OTHER, bucket=B)]
+        for call in calls:
             with pytest.raises(NotAllowed, match="not_yours"):
                 await world.ask(call)
 

@@ -23,6 +23,11 @@ from fallow.verticals.storage.core.calls import (
 )
 from fallow.verticals.storage.core.profiles import PROFILES
 
+BUCKETS_MAX: Final = 1000
+"""Of an account: each is a name that nobody else can have, and settings, and none of that is paid for.
+
+S3's quota was 100 for long, and is 10,000 since November 2024.
+"""
 SETTINGS_MAX: Final = 32
 SETTINGS_BYTES_MAX: Final = 256 << 10
 """All of a bucket's, which go over the bus in one answer."""
@@ -37,6 +42,7 @@ _MAKE: Final = f"""
 INSERT INTO storage.bucket (name, account, made_ms, profile, countries, versioning, lock)
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}
 """  # noqa: S608 - our words
+_COUNT: Final = "SELECT count(*) AS buckets FROM storage.bucket WHERE account = $1"
 _SETTINGS: Final = "SELECT name, document FROM storage.setting WHERE bucket_id = $1"
 _SET: Final = """
 INSERT INTO storage.setting (bucket_id, name, document) SELECT $1, * FROM unnest($2::text[], $3::bytea[])
@@ -64,12 +70,13 @@ class Buckets:
         self._ground = ground
 
     async def make(self, call: MakeBucket) -> Bucket:
-        """See the call. InvalidInput: `storage.profile`, `storage.settings`."""
+        """See the call. InvalidInput: `storage.profile`, `storage.settings`. TooMuch: `storage.settings`, too."""
         if call.profile and call.profile not in PROFILES:
             raise InvalidInput("storage.profile", f"There is no profile {call.profile!r}.", f"Take {sorted(PROFILES)}.")
         owner = address(call.account)
         await self._ground.may_open(call.account)
         async with self._ground.database.transaction() as tx:
+            await locks.make(tx, owner)
             versioning = "enabled" if call.lock else "off"
             made = await tx.fetch(
                 _MAKE,
@@ -83,6 +90,8 @@ class Buckets:
             )
             if not made:
                 raise _taken(call.bucket, await _row(tx, call.bucket), owner)
+            if (await tx.fetch(_COUNT, owner))[0]["buckets"] > BUCKETS_MAX:
+                raise TooMuch("storage.buckets", f"An account has at most {BUCKETS_MAX} buckets.", "Drop some first.")
             return _bucket(made[0], await _set(tx, made[0]["id"], call.settings))
 
     async def get(self, call: GetBucket) -> Bucket:

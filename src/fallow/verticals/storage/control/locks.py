@@ -16,6 +16,7 @@ from fallow.ports.database import Transaction
 STRIPES: Final = 4096
 _BUCKETS: Final = 0x66730001
 _NAMES: Final = 0x66730002
+_ACCOUNTS: Final = 0x66730003
 
 # Without statistics (a young table) the planner likes to read all of it: then the index is the right way, always.
 _SETTINGS: Final = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
@@ -39,13 +40,22 @@ async def change(tx: Transaction, bucket: str) -> None:
     await tx.fetch(_ALONE, _BUCKETS, _bucket(bucket))
 
 
+async def make(tx: Transaction, account: bytes) -> None:
+    """Wait until nobody makes a bucket for an account, to the end of the transaction."""
+    await tx.fetch(_ALONE, _ACCOUNTS, _key(account))
+
+
 async def by_index(tx: Transaction) -> None:
     """Have a transaction that only reads take the indexes."""
     await tx.fetch(_SETTINGS)
 
 
 def _bucket(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), signed=True)
+    return _key(name.encode())
+
+
+def _key(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=4).digest(), signed=True)
 
 
 def _slot(data: bytes) -> int:

@@ -73,13 +73,14 @@ class MakeBucket(Call[Bucket], frozen=True, kw_only=True):
     """Make a bucket. Names are unique in a network.
 
     Conflict: `storage.bucket_yours`, `storage.bucket_taken`. InsufficientFunds: `storage.no_subscription`.
+    TooMuch: `storage.buckets`: the account has as many as it may have.
     """
 
     name: ClassVar[str] = "bucket.make"
     reply: ClassVar[Any] = Bucket
     bucket: BucketName
     profile: str = ""
-    countries: Annotated[list[Annotated[str, Meta(pattern="^[A-Z]{2}$")]], Meta(max_length=64)] = []
+    countries: Annotated[list[Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)")]], Meta(max_length=64)] = []
     lock: bool = False
     settings: Annotated[dict[str, Annotated[bytes, Meta(max_length=SETTING_BYTES_MAX)]], Meta(max_length=16)] = {}
 

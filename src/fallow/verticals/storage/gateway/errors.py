@@ -75,6 +75,7 @@ _KNOWN: Final[dict[str, tuple[int, str]]] = {
     "ServiceUnavailable": (503, "A part of the network is not there right now. Try again."),
     "SlowDown": (503, "A limit was reached. Try again, more slowly."),
     "SignatureDoesNotMatch": (403, "The signature is not the one that follows from the request and the secret."),
+    "TooManyBuckets": (400, "The account has as many buckets as it may have."),
     "UnresolvableGrantByEmailAddress": (400, "No account has this e-mail address."),
     "XAmzContentSHA256Mismatch": (400, "The content does not have the SHA-256 that was sent."),
 }
@@ -83,6 +84,7 @@ _OURS: Final[dict[str, str]] = {
     "storage.bucket_yours": "BucketAlreadyOwnedByYou",
     "storage.bucket_taken": "BucketAlreadyExists",
     "storage.bucket_not_empty": "BucketNotEmpty",
+    "storage.buckets": "TooManyBuckets",
     "storage.no_bucket": "NoSuchBucket",
     "storage.no_object": "NoSuchKey",
     "storage.no_version": "NoSuchVersion",
