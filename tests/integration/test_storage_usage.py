@@ -117,6 +117,16 @@ async def test_a_bucket_with_rules_is_handed_to_one_gateway_and_again_an_hour_la
     assert len(await take(world)) == 2
 
 
+async def test_buckets_that_are_dropped_meanwhile_take_no_others_with_them(world: ObjectsWorld) -> None:
+    some = ["one", "two", "three"]
+    for turn in range(10):
+        for name in some:
+            await world.ask(MakeBucket(account=OTHER, bucket=name, settings={RULES: b"rules"}))
+        dropping = asyncio.gather(*(world.ask(DropBucket(account=OTHER, bucket=name)) for name in some))
+        taken, _ = await asyncio.gather(take(world), dropping)
+        assert {bucket.name for bucket in taken} <= {*some}, turn
+
+
 async def test_an_upload_that_nobody_touches_for_a_week_is_given_up(world: ObjectsWorld) -> None:
     left, goes_on = world.stream(), world.stream()
     for stream in (left, goes_on):

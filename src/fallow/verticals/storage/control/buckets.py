@@ -97,8 +97,12 @@ class Buckets:
     async def get(self, call: GetBucket) -> Bucket:
         """See the call."""
         async with self._ground.database.transaction() as tx:
-            row = await (_owned(tx, call.account, call.bucket) if call.account else _row(tx, call.bucket))
-            return _bucket(row, await _settings(tx, row["id"]))
+            return await self.read(tx, call.account, call.bucket)
+
+    async def read(self, tx: Transaction, account: str, name: str) -> Bucket:
+        """Look a bucket up with its settings; see `GetBucket`."""
+        row = await (_owned(tx, account, name) if account else _row(tx, name))
+        return _bucket(row, await _settings(tx, row["id"]))
 
     async def list(self, call: ListBuckets) -> list[Bucket]:
         """See the call."""

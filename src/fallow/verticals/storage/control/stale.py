@@ -8,7 +8,7 @@ from fallow.ports.database import Row, Transaction
 from fallow.verticals.storage.control import locks
 from fallow.verticals.storage.control.buckets import Buckets
 from fallow.verticals.storage.control.ground import Ground
-from fallow.verticals.storage.core.calls import Bucket, GetBucket
+from fallow.verticals.storage.core.calls import Bucket
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.core.upkeep import TakeDue
 
@@ -19,8 +19,10 @@ LOOK_S: Final = 600.0
 
 _TAKE: Final = """
 WITH waiting AS (
-    SELECT s.bucket_id FROM storage.setting s LEFT JOIN storage.due d ON d.bucket_id = s.bucket_id AND d.name = s.name
+    SELECT s.bucket_id FROM storage.setting s JOIN storage.bucket b ON b.id = s.bucket_id
+    LEFT JOIN storage.due d ON d.bucket_id = s.bucket_id AND d.name = s.name
     WHERE s.name = $1 AND coalesce(d.due_ms, 0) <= $2 ORDER BY coalesce(d.due_ms, 0), s.bucket_id LIMIT $4
+    FOR KEY SHARE OF b
 ), taken AS (
     INSERT INTO storage.due AS d (bucket_id, name, due_ms) SELECT bucket_id, $1, $3 FROM waiting
     ON CONFLICT (bucket_id, name) DO UPDATE SET due_ms = EXCLUDED.due_ms WHERE d.due_ms <= $2 RETURNING bucket_id
@@ -46,11 +48,11 @@ class Stale:
         self._buckets = buckets
 
     async def take(self, call: TakeDue) -> list[Bucket]:
-        """See the call."""
+        """See the call. None of them is dropped before it was read: who takes some would lose the others."""
         now = self._ground.clock.now_ms()
         async with self._ground.database.transaction() as tx:
             rows = await tx.fetch(_TAKE, call.setting, now, now + call.every_ms, call.limit)
-        return [await self._buckets.get(GetBucket(account="", bucket=row["name"])) for row in rows]
+            return [await self._buckets.read(tx, "", row["name"]) for row in rows]
 
     async def give_up(self) -> None:
         """Give uploads up that nobody goes on with, now and then, until cancelled."""

@@ -8,8 +8,8 @@ from msgspec import Meta
 
 from fallow.verticals.storage.core.calls import Bucket, Call
 
-BUCKETS_AT_ONCE: Final = 4
-"""Each with all its settings."""
+BUCKETS_AT_ONCE: Final = 3
+"""Each with all its settings, 256 KiB: four would not go over the bus in one answer."""
 
 
 class TakeDue(Call[list[Bucket]], frozen=True, kw_only=True):
