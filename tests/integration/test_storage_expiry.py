@@ -86,6 +86,16 @@ async def test_objects_below_a_prefix_go_and_others_stay(world: World, monkeypat
     assert await world.sweep() == {}, "the bucket is handed out once an hour"
 
 
+async def test_all_uploads_are_listed_over_many_pages(world: World) -> None:
+    await world.store.make_bucket(ACCOUNT, B, settings={})
+    begun = {await world.store.begin(ACCOUNT, B, f"up/{n}", head=Head(), marks=Marks()) for n in range(70)}
+    listed = await world.store.uploads(ACCOUNT, B)
+    assert {one.upload for one in listed} == begun
+    assert [one.key for one in listed] == sorted(f"up/{n}" for n in range(70))
+    some = await world.store.uploads(ACCOUNT, B, after=listed[9].key, after_upload=listed[9].upload, limit=40)
+    assert some == listed[10:50]
+
+
 async def test_versions_go_behind_markers_and_a_marker_goes_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fallow.verticals.storage.gateway.sweeping.PAGE", 2)
     await world.store.make_bucket(ACCOUNT, B, settings=rules(markers=True, old_days=1, old_kept=1))

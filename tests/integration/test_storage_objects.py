@@ -104,9 +104,7 @@ async def test_a_bucket_is_made_once_and_looked_up_by_its_owner_and_by_gateways(
         await world.ask(MakeBucket(account=ACCOUNT, bucket="mine", profile="huge"))
 
 
-async def test_an_account_has_so_many_buckets_and_no_more(
-    world: ObjectsWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_account_has_so_many_buckets_and_no_more(world: ObjectsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fallow.verticals.storage.control.buckets.BUCKETS_MAX", 3)
     tries = [world.ask(MakeBucket(account=ACCOUNT, bucket=f"more-{n}")) for n in range(6)]
     done = await asyncio.gather(*tries, return_exceptions=True)

@@ -14,6 +14,7 @@ from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.stale import STALE_MS
 from fallow.verticals.storage.control.usage import Used
 from fallow.verticals.storage.core.calls import (
+    USAGE_BUCKETS_MAX,
     BeginUpload,
     Bucket,
     DropBucket,
@@ -92,12 +93,12 @@ async def test_a_dropped_bucket_stays_on_the_bill_without_a_name(world: ObjectsW
 
 async def test_usage_shows_only_the_accounts_own_buckets_in_pages(world: ObjectsWorld) -> None:
     await world.ask(MakeBucket(account=OTHER, bucket="others"))
-    for number in range(25):
+    for number in range(USAGE_BUCKETS_MAX + 5):
         await world.ask(MakeBucket(account=ACCOUNT, bucket=f"more-{number:02}"))
     first = await usage(world)
     rest = await usage(world, after=first[-1].id)
-    assert (len(first), len(rest)) == (20, 6)
-    assert [one.bucket for one in (*first, *rest)] == [B, *(f"more-{number:02}" for number in range(25))]
+    assert (len(first), len(rest)) == (USAGE_BUCKETS_MAX, 6)
+    assert [one.bucket for one in (*first, *rest)] == [B, *(f"more-{n:02}" for n in range(USAGE_BUCKETS_MAX + 5))]
     with pytest.raises(InvalidInput):
         await world.ask(Usage(account=ACCOUNT, from_day=1, to_day=0))
 

@@ -9,10 +9,12 @@ import pytest
 
 from fallow.cli import profiles
 from fallow.cli.storage_usage import make_bill, usage
+from fallow.cli.units import usd
 from fallow.domain.errors import InvalidInput
 from fallow.domain.prices import Offer, storage_cost_microusd
 from fallow.sdk.bills import offers
 from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, Usage, UsedBucket, UsedDay
+from fallow.verticals.storage.core.tariff import cost_microusd
 
 TB = 10**12
 MONTH = 730
@@ -76,14 +78,14 @@ class Client:
 def test_all_pages_are_shown_with_what_others_ask(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client = Client(25)
+    client = Client(USAGE_BUCKETS_MAX + 2)
     monkeypatch.setattr(profiles, "connect", lambda: client)
     monkeypatch.setenv("COLUMNS", "250")
     usage(since="90d")
     shown = capsys.readouterr().out
-    assert [asked.after for asked in client.asked] == [0, 20]
+    assert [asked.after for asked in client.asked] == [0, USAGE_BUCKETS_MAX]
     assert "(dropped, 1)" in shown
     assert "1,000.000 GB-months" in shown
     assert "1.666666 USD" in shown
-    assert "41.666666 USD" in shown
+    assert f"this cost {usd(cost_microusd((USAGE_BUCKETS_MAX + 2) * 720 * TB, 0))}" in shown
     assert "Storj" in shown

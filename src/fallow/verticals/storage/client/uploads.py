@@ -23,6 +23,7 @@ from fallow.verticals.storage.client.sending import Spot
 from fallow.verticals.storage.client.store import ALWAYS, NO_LOCK, Begun, Body, Entry, Finish, Head, Lock, Marks
 from fallow.verticals.storage.core.calls import (
     PAGE_MAX,
+    UPLOADS_PAGE_MAX,
     AbortUpload,
     BeginUpload,
     CompleteUpload,
@@ -168,7 +169,7 @@ class Uploads(Ground):
         sealed_after = keys.seal_name(name_bytes(after)[:NAME_BYTES_MAX])
         after_stream = _stream(after_upload) if after_upload else b""
         while len(found) < limit:
-            size = min(PAGE_MAX, limit - len(found))
+            size = min(UPLOADS_PAGE_MAX, limit - len(found))
             page = await self._asker.ask(
                 ListUploads(
                     account=account,

@@ -25,9 +25,16 @@ INLINE_BYTES_MAX: Final = 16 << 10
 """Sealed; such an object needs no node."""
 PAGE_MAX: Final = 1000
 PARTS_MAX: Final = 10_000
+UPLOADS_PAGE_MAX: Final = 32
+"""With all their heads and tags: no more go over the bus in one answer."""
 USAGE_DAYS_MAX: Final = 400
-USAGE_BUCKETS_MAX: Final = 20
+USAGE_BUCKETS_MAX: Final = 10
+"""With so many days, as above."""
+LAST_DAY: Final = 2_932_896
+"""The last day of the year 9999, which is the last one that there are dates for."""
 HEAD_BYTES_MAX: Final = 12 << 10
+PART_HEAD_BYTES_MAX: Final = 512
+"""An ETag, and checksums of each kind."""
 SETTING_BYTES_MAX: Final = 64 << 10
 SEGMENTS_AT_ONCE: Final = 8
 
@@ -40,6 +47,8 @@ Sealed = Annotated[bytes, Meta(max_length=2048)]
 Head = Annotated[bytes, Meta(max_length=HEAD_BYTES_MAX)]
 ETag = Annotated[str, Meta(max_length=80)]
 Part = Annotated[int, Meta(ge=0, le=PARTS_MAX)]
+Day = Annotated[int, Meta(ge=0, le=LAST_DAY)]
+"""Since 1970, UTC."""
 Versioning = Literal["off", "enabled", "suspended"]
 Retention = Literal["", "governance", "compliance"]
 
@@ -366,7 +375,7 @@ class PutPart(Call[StoredPart], frozen=True, kw_only=True):
     number: Annotated[int, Meta(ge=1, le=PARTS_MAX)]
     size: Count
     etag: ETag
-    head: Head = b""
+    head: Annotated[bytes, Meta(max_length=PART_HEAD_BYTES_MAX)] = b""
 
 
 class ListParts(Call[list[StoredPart]], frozen=True, kw_only=True):
@@ -389,7 +398,7 @@ class ListUploads(Call[list[Upload]], frozen=True, kw_only=True):
     prefix: Sealed = b""
     after: Sealed = b""
     after_stream: bytes = b""
-    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    limit: Annotated[int, Meta(ge=1, le=UPLOADS_PAGE_MAX)] = UPLOADS_PAGE_MAX
 
 
 class CompleteUpload(Call[Version], frozen=True, kw_only=True):
@@ -558,8 +567,8 @@ class Usage(Call[list[UsedBucket]], frozen=True, kw_only=True):
 
     name: ClassVar[str] = "usage"
     reply: ClassVar[Any] = list[UsedBucket]
-    from_day: Count
-    to_day: Count
+    from_day: Day
+    to_day: Day
     after: Count = 0
 
 
