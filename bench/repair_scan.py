@@ -195,13 +195,13 @@ async def lists(
 def _objects(database: PostgresDatabase) -> Objects:
     clock = SystemClock()
 
-    async def may_open(account: str) -> None:
+    async def may(account: str) -> None:
         raise AssertionError(account)
 
     def counted(account: bytes, bucket_id: int, kind: Kind) -> None:
         pass
 
-    return Objects(Ground(database, SegmentRows(clock), clock, may_open, counted, random.randbytes))
+    return Objects(Ground(database, SegmentRows(clock), clock, may, may, counted, random.randbytes))
 
 
 async def main() -> int:

@@ -100,9 +100,10 @@ class ObjectsWorld:
     def __init__(self, database: Database, segments: Segments) -> None:
         self.database = database
         self.clock = HandClock()
+        self.suspended = False
         self.operations = Operations(database, self.clock)
         self.objects = Objects(
-            Ground(database, segments, self.clock, _may_open, self.operations.count, secrets.token_bytes)
+            Ground(database, segments, self.clock, _may_open, self._may_use, self.operations.count, secrets.token_bytes)
         )
         self._handlers = self.objects.handlers()
         self._streams = count(1)
@@ -127,6 +128,10 @@ class ObjectsWorld:
                 [(row.id, stream, 0, payload) for payload in payloads],
             )
         return stream
+
+    async def _may_use(self, account: str) -> None:
+        if self.suspended:
+            raise InsufficientFunds("storage.suspended", f"{account} cannot pay for storage now.")
 
     async def segments(self, bucket: str = B) -> list[tuple[bytes, int, int]]:
         """What is stored in a bucket now: stream, part, bytes."""

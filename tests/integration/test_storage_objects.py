@@ -246,6 +246,21 @@ async def test_an_object_without_all_of_its_segments_is_refused(world: ObjectsWo
         )
 
 
+async def test_who_cannot_pay_keeps_no_more_reads_and_deletes(world: ObjectsWorld) -> None:
+    await put(world, b"a")
+    upload = await begin(world, b"u")
+    await part(world, upload, 1, 10)
+    world.suspended = True
+    for growing in (put(world, b"b"), begin(world, b"v")):
+        with pytest.raises(InsufficientFunds, match="suspended"):
+            await growing
+    await world.ask(completing(b"u", upload, (1, "e")))
+    assert shown(await names(world)) == [b"a", b"u"]
+    assert (await get(world, b"a")).inline == b"data"
+    gone = await delete(world, Deletion(object=b"a"), Deletion(object=b"u"))
+    assert [one.gone for one in gone] == [True, True]
+
+
 async def test_overwriting_without_versions_drops_what_was_there(world: ObjectsWorld) -> None:
     first = await put_segments(world, b"a", 100, 50)
     second = await put_segments(world, b"a", 7)

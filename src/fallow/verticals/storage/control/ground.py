@@ -13,14 +13,14 @@ Kind = Literal["put", "get", "list"]
 """Requests as they are billed."""
 
 
-class MayOpen(Protocol):
-    """Whether an account may have buckets."""
+class May(Protocol):
+    """Whether an account may have buckets, or keep more in them."""
 
     async def __call__(self, account: str) -> None:
         """Return when it may.
 
         Raises:
-            InsufficientFunds: `storage.no_subscription`.
+            InsufficientFunds: `storage.no_subscription`; where it is to keep more `storage.suspended`, too.
         """
         ...
 
@@ -39,6 +39,7 @@ class Ground(NamedTuple):
     database: Database
     segments: Segments
     clock: Clock
-    may_open: MayOpen
+    may_open: May
+    may_use: May
     counted: Count
     random_bytes: Callable[[int], bytes]

@@ -23,12 +23,14 @@ from fallow.verticals.storage.control.service import Control, Objects
 async def running(ground: ControlGround) -> AsyncIterator[None]:
     """Keep objects and look after their pieces while the context is open."""
     operations = Operations(ground.database, ground.clock)
+    paying = Paying(ground.bus, ground.clock)
     objects = Objects(
         Ground(
             database=ground.database,
             segments=SegmentRows(ground.clock),
             clock=ground.clock,
-            may_open=Paying(ground.bus, ground.clock).may_open,
+            may_open=paying.may_open,
+            may_use=paying.may_use,
             counted=operations.count,
             random_bytes=secrets.token_bytes,
         )

@@ -65,8 +65,10 @@ class Uploads:
         Raises:
             InvalidInput: `storage.slashes`, `storage.no_lock`, `storage.retention`.
             Conflict: `storage.stream_used`.
+            InsufficientFunds: as `BeginSegment`.
         """
         slashes = checked_slashes(call.object, call.slashes)
+        await self._ground.may_use(call.account)
         async with self._ground.database.transaction() as tx:
             await locks.write(tx, call.bucket, stream=call.stream)
             shelf = await self._buckets.shelf(tx, call.account, call.bucket, "put")

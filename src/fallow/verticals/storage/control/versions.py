@@ -72,9 +72,12 @@ class Versions:
         Raises:
             Conflict: `storage.stream_used`, too.
             InvalidInput: `storage.slashes`, `storage.inline`, `storage.no_lock`, `storage.retention`.
+            InsufficientFunds: inline bytes of who cannot pay, as `BeginSegment`.
         """
         slashes = checked_slashes(call.object, call.slashes)
         _check_inline(call)
+        if call.inline is not None:  # nobody asked when its bytes were stored
+            await self._ground.may_use(call.account)
         async with self._ground.database.transaction() as tx:
             await locks.write(tx, call.bucket, [call.object], call.stream)
             shelf = await self._buckets.shelf(tx, call.account, call.bucket, "put")

@@ -188,7 +188,8 @@ class PutObject(Call[Version], frozen=True, kw_only=True):
     `key` is what its inline bytes are sealed with, itself sealed. A version that had its place is dropped where the
     bucket keeps none. The same `stream` again changes nothing and answers the same.
 
-    Raises as `If`; NotFound: `storage.no_bucket`; Conflict: `storage.incomplete` (segments are missing).
+    Raises as `If`; NotFound: `storage.no_bucket`; Conflict: `storage.incomplete` (segments are missing);
+    InsufficientFunds as `BeginSegment`, where it is inline.
     """
 
     name: ClassVar[str] = "object.put"
@@ -336,7 +337,10 @@ class StoredPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BeginUpload(Call[Upload], frozen=True, kw_only=True):
-    """Begin an upload in parts; `stream` is drawn by who asks, the same again answers the same."""
+    """Begin an upload in parts; `stream` is drawn by who asks, the same again answers the same.
+
+    InsufficientFunds as `BeginSegment`.
+    """
 
     name: ClassVar[str] = "upload.begin"
     reply: ClassVar[Any] = Upload
