@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+from fallow.domain.errors import InvalidInput
+from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.store import Deleting, Ended, Head, Marks
-from fallow.verticals.storage.gateway.expiry import DAY_MS, due_ms
+from fallow.verticals.storage.core.calls import BeginUpload
+from fallow.verticals.storage.core.tariff import DAY_MS
+from fallow.verticals.storage.gateway.expiry import due_ms
 from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, LifecycleRule, encode_lifecycle
 from fallow.verticals.storage.gateway.sweeping import Sweeper, taking
 from tests.epoch_files import NET, NETWORK_KEY
-from tests.storage_objects import ACCOUNT, B, ObjectsWorld, objects_world
+from tests.storage_objects import ACCOUNT, B, ObjectsWorld, objects_world, put
 from tests.unit.agent_fakes import FakeClock
 
 
@@ -84,6 +88,16 @@ async def test_objects_below_a_prefix_go_and_others_stay(world: World, monkeypat
     assert await world.sweep() == {"latest": 10, "upload": 1}
     assert [key for key, _ in await world.there()] == [f"log/{number}" for number in (15, 16, 17, 18, 19, 30)]
     assert await world.sweep() == {}, "the bucket is handed out once an hour"
+
+
+async def test_a_name_that_is_no_text_is_refused_where_names_are_listed(world: World) -> None:
+    await world.store.make_bucket(ACCOUNT, B, settings={})
+    sealed = Keys(blake3(ACCOUNT.encode()).digest(), B, os.urandom).seal_name(b"\xff")
+    await put(world.objects, sealed)
+    await world.objects.ask(BeginUpload(account=ACCOUNT, bucket=B, object=sealed, stream=world.objects.stream()))
+    for listed in (world.store.names(ACCOUNT, B), world.store.uploads(ACCOUNT, B)):
+        with pytest.raises(InvalidInput, match=r"storage\.name"):
+            await listed
 
 
 async def test_all_uploads_are_listed_over_many_pages(world: World) -> None:

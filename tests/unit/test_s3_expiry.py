@@ -8,15 +8,27 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.domain.errors import InvalidInput
+from fallow.ports.tasks import background
+from fallow.verticals.storage.client.keys import Keys
+from fallow.verticals.storage.client.seals import SEALED, write_seal
 from fallow.verticals.storage.client.store import ALWAYS, NO_LOCK, Begun, Ended, Entry, Head, Lock, Marks
 from fallow.verticals.storage.core.calls import Bucket, If
-from fallow.verticals.storage.gateway.expiry import DAY_MS, Judge, due_ms, goes_at, is_left, prefixes
+from fallow.verticals.storage.core.tariff import DAY_MS
+from fallow.verticals.storage.gateway.expiry import Judge, due_ms, goes_at, is_left, prefixes
 from fallow.verticals.storage.gateway.heads import entry_headers
-from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, LifecycleRule, encode_lifecycle
+from fallow.verticals.storage.gateway.lifecycle import (
+    LAST_MS,
+    LIFECYCLE,
+    LifecycleRule,
+    decode_lifecycle,
+    encode_lifecycle,
+)
 from fallow.verticals.storage.gateway.sweeping import Sweeper
 from tests.memory_store import MemoryStore
 from tests.unit.agent_fakes import FakeClock
@@ -134,6 +146,21 @@ def test_readers_are_told_when_an_object_goes() -> None:
     assert "x-amz-expiration" not in entry_headers(entry(), bare)
 
 
+def test_days_beyond_all_dates_end_at_the_last_one() -> None:
+    far = [rule(id="far", days=2**31 - 1)]
+    assert goes_at(far, entry()) == (LAST_MS, "far")
+    settings = {LIFECYCLE: encode_lifecycle(far)}
+    bucket = Bucket(name=B, account=OWNER, made_ms=0, profile="", settings=settings)
+    told = entry_headers(entry(), bucket)["x-amz-expiration"]
+    assert told == 'expiry-date="Fri, 31 Dec 9999 00:00:00 GMT", rule-id="far"'
+
+
+@pytest.mark.parametrize("what", [{"days": -1}, {"days": 2**31}, {"at_ms": LAST_MS + 1}, {"parts_days": 2**40}])
+def test_rules_that_no_gateway_wrote_are_refused(what: dict[str, int]) -> None:
+    with pytest.raises(InvalidInput):
+        decode_lifecycle(encode_lifecycle([rule(**what)]))
+
+
 class World:
     """A bucket in memory, with rules."""
 
@@ -141,6 +168,7 @@ class World:
         self.clock = FakeClock()
         self.clock.ms = NOON
         self.store = MemoryStore(self.clock)
+        self.due: list[list[Bucket]] = []
         self.sweeper = Sweeper(self.store, self._take, self.clock)
 
     async def make(self, *rules: LifecycleRule, versions: bool = False) -> None:
@@ -160,7 +188,7 @@ class World:
         return [one.key for one in (await self.store.names(OWNER, B, versions=versions)).entries]
 
     async def _take(self) -> list[Bucket]:
-        return []
+        return self.due.pop() if self.due else []
 
 
 async def body(data: bytes) -> AsyncIterator[bytes]:
@@ -221,6 +249,32 @@ async def test_what_was_rewritten_since_it_was_listed_stays(monkeypatch: pytest.
     monkeypatch.setattr(world.store, "delete", rewritten_before)
     assert await world.sweep() == {"kept": 1}
     assert await world.there() == ["a"]
+
+
+async def test_who_has_uploads_alone_given_up_has_no_names_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    await world.make(rule(parts_days=1))
+    await world.store.begin(OWNER, B, "a", head=Head(), marks=Marks())
+    world.clock.ms = due_ms(NOON, 1)
+    monkeypatch.delattr(MemoryStore, "names")
+    assert await world.sweep() == {"upload": 1}
+
+
+async def test_buckets_that_cannot_be_swept_hold_up_no_others(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    await world.make(rule(days=1))
+    await world.put("a")
+    world.clock.ms = due_ms(NOON, 1)
+    bucket = await world.store.bucket(B)
+    keys = Keys(bytes(32), B, bytes)
+    own = msgspec.structs.replace(bucket, name="own", settings=bucket.settings | {SEALED: write_seal(keys, own=True)})
+    garbage = msgspec.structs.replace(bucket, name="garbage", settings={LIFECYCLE: b"\xc1"})
+    world.due = [[own, garbage, bucket]]
+    async with background(world.sweeper.run()):
+        await world.clock.advance(0)
+    assert await world.there() == []
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "bucket garbage" in told
 
 
 def test_a_condition_on_the_older_is_one() -> None:

@@ -162,6 +162,18 @@ def name_bytes(text: str) -> bytes:
         raise InvalidInput("storage.name", "The name is no UTF-8.") from error
 
 
+def name_text(plain: bytes) -> str:
+    """Read a name that was opened.
+
+    Raises:
+        InvalidInput: it is none (`storage.name`): whoever calls the network himself can put any bytes there.
+    """
+    try:
+        return plain.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput("storage.name", "The name is no UTF-8.") from error
+
+
 def version_id(version: str) -> bytes:
     """Read the id of a version, or of an upload.
 

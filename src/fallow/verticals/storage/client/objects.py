@@ -20,6 +20,7 @@ from fallow.verticals.storage.client.ground import (
     Name,
     entry_of,
     name_bytes,
+    name_text,
     version_id,
 )
 from fallow.verticals.storage.client.keys import Keys
@@ -220,13 +221,13 @@ class ObjectStore(Buckets, Uploads):
         )
         found = await find(asked, keys, page)
         entries = await asyncio.to_thread(
-            lambda: [entry_of(version, Name(keys, name.decode())) for name, version in found.versions]
+            lambda: [entry_of(version, Name(keys, name_text(name))) for name, version in found.versions]
         )
         return Listing(
             entries,
-            [folder.decode() for folder in found.folders],
+            [name_text(folder) for folder in found.folders],
             found.more,
-            found.after.decode() if found.more else "",
+            name_text(found.after) if found.more else "",
             found.after_version.hex() if found.more and versions else "",
         )
 

@@ -27,6 +27,16 @@ def write_seal(keys: Keys, *, own: bool) -> bytes:
     return msgspec.msgpack.encode(Seal(own, keys.check))
 
 
+def is_own(bucket: Bucket) -> bool:
+    """Whether a bucket is sealed under its owner's own secret, which no hosted gateway has.
+
+    Raises:
+        InvalidInput: `storage.seal`: its mark cannot be read.
+    """
+    data = bucket.settings.get(SEALED)
+    return data is not None and _read(data, bucket.name).own
+
+
 def check_seal(bucket: Bucket, keys: Keys, *, own: bool) -> None:
     """Check that a bucket is sealed under this secret. One without a mark is older than marks: a hosted gateway's.
 

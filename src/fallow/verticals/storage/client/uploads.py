@@ -17,6 +17,7 @@ from fallow.verticals.storage.client.ground import (
     Name,
     entry_of,
     name_bytes,
+    name_text,
     version_id,
 )
 from fallow.verticals.storage.client.sending import Spot
@@ -185,7 +186,7 @@ class Uploads(Ground):
                 break
             sealed_after, after_stream = page[-1].object, page[-1].stream
         names = keys.open_names([upload.object for upload in found])
-        return [_begun(upload, Name(keys, name.decode())) for upload, name in zip(found, names, strict=True)]
+        return [_begun(upload, Name(keys, name_text(name))) for upload, name in zip(found, names, strict=True)]
 
 
 def _stream(upload: str) -> bytes:

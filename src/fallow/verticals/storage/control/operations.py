@@ -16,9 +16,9 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.tasks import background
 from fallow.verticals.storage.control.ground import Kind
+from fallow.verticals.storage.core.tariff import DAY_MS
 
 FLUSH_S: Final = 5.0
-DAY_MS: Final = 86_400_000
 _ADD: Final = """
 INSERT INTO storage.operation AS o (account, day, bucket_id, kind, count)
 SELECT * FROM unnest($1::bytea[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[])

@@ -6,12 +6,11 @@ As S3 has it: days are counted from when a version was made, or ceased to be the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from fallow.verticals.storage.client.store import Begun, Entry
-from fallow.verticals.storage.gateway.lifecycle import LifecycleRule
-
-DAY_MS: Final = 86_400_000
+from fallow.verticals.storage.core.tariff import DAY_MS
+from fallow.verticals.storage.gateway.lifecycle import LAST_MS, LifecycleRule
 
 Kind = Literal["latest", "older", "marker"]
 
@@ -24,8 +23,8 @@ class Due(NamedTuple):
 
 
 def due_ms(from_ms: int, days: int) -> int:
-    """The first midnight when so many days are over."""
-    return -(-(from_ms + days * DAY_MS) // DAY_MS) * DAY_MS
+    """The first midnight when so many days are over; the last one that has a date, where that has none."""
+    return min(-(-(from_ms + days * DAY_MS) // DAY_MS) * DAY_MS, LAST_MS)
 
 
 def prefixes(rules: Iterable[LifecycleRule]) -> list[str]:
@@ -35,6 +34,11 @@ def prefixes(rules: Iterable[LifecycleRule]) -> list[str]:
         if not (found and prefix.startswith(found[-1])):
             found.append(prefix)
     return found
+
+
+def is_of_versions(rule: LifecycleRule) -> bool:
+    """Whether a rule has versions go, and not uploads alone."""
+    return bool(rule.days or rule.at_ms or rule.markers or rule.old_days)
 
 
 def goes_at(rules: Iterable[LifecycleRule], entry: Entry) -> tuple[int, str] | None:

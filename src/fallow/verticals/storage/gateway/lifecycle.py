@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 from xml.etree import ElementTree as ET
 
 import msgspec
+from msgspec import Meta
 
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.errors import InvalidInput
+from fallow.verticals.storage.core.calls import LAST_DAY
+from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.tags import checked
@@ -17,8 +22,11 @@ from fallow.verticals.storage.gateway.xml import Node, text_of
 LIFECYCLE: Final = "lifecycle"
 """The name of the rules' document in a bucket's settings."""
 RULES_MAX: Final = 1000
+LAST_MS: Final = LAST_DAY * DAY_MS
 _ID_MAX: Final = 255
-_DAY_MS: Final = 86_400_000
+_FIRST_MS: Final = -62_135_596_800_000
+"""The year 1: a date may be over for long."""
+Days = Annotated[int, Meta(ge=0, lt=2**31)]
 _ONLY: Final = ("Transition", "NoncurrentVersionTransition")
 
 
@@ -36,12 +44,12 @@ class LifecycleRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     tags: dict[str, str] = {}
     larger: int | None = None
     smaller: int | None = None
-    days: int = 0
-    at_ms: int = 0
+    days: Days = 0
+    at_ms: Annotated[int, Meta(ge=_FIRST_MS, le=LAST_MS)] = 0
     markers: bool = False
-    old_days: int = 0
-    old_kept: int = 0
-    parts_days: int = 0
+    old_days: Days = 0
+    old_kept: Days = 0
+    parts_days: Days = 0
     old_style: bool = False
 
 
@@ -51,8 +59,15 @@ def encode_lifecycle(rules: Sequence[LifecycleRule]) -> bytes:
 
 
 def decode_lifecycle(data: bytes) -> list[LifecycleRule]:
-    """Read what a bucket keeps; none where `data` is empty."""
-    return msgspec.msgpack.decode(data, type=list[LifecycleRule]) if data else []
+    """Read what a bucket keeps; none where `data` is empty.
+
+    Raises:
+        InvalidInput: `storage.lifecycle`: it was not written by a gateway. Its owner can keep anything there.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=list[LifecycleRule]) if data else []
+    except UNREADABLE as error:
+        raise InvalidInput("storage.lifecycle", "The bucket's lifecycle rules cannot be read.") from error
 
 
 def lifecycle_of_document(root: ET.Element) -> list[LifecycleRule]:
@@ -163,6 +178,6 @@ def _date(element: ET.Element) -> int:
         at_ms = read_iso(text)
     except ValueError as error:
         raise S3Error("MalformedXML") from error
-    if at_ms % _DAY_MS:
+    if at_ms % DAY_MS:
         raise S3Error("InvalidArgument", "A date is at midnight UTC.")
     return at_ms

@@ -14,10 +14,11 @@ from typing import Final
 from fallow.domain.errors import FallowError, NotFound, Unavailable
 from fallow.ports.clock import Clock
 from fallow.verticals.storage.client.asking import Asker
+from fallow.verticals.storage.client.seals import is_own
 from fallow.verticals.storage.client.store import Deleting, Entry, Store
 from fallow.verticals.storage.core.calls import Bucket, If
 from fallow.verticals.storage.core.upkeep import TakeDue
-from fallow.verticals.storage.gateway.expiry import Due, Judge, is_left, prefixes
+from fallow.verticals.storage.gateway.expiry import Due, Judge, is_left, is_of_versions, prefixes
 from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, LifecycleRule, decode_lifecycle
 
 EVERY_MS: Final = 3_600_000
@@ -67,7 +68,7 @@ class Sweeper:
         now_ms = self._clock.now_ms()
         rules = [rule for rule in decode_lifecycle(bucket.settings.get(LIFECYCLE, b"")) if rule.enabled]
         swept: Swept = Counter()
-        for prefix in prefixes(rules):
+        for prefix in prefixes(filter(is_of_versions, rules)):
             async for due in self._due(bucket, rules, prefix, now_ms):
                 swept += await self._delete(bucket, due)
         if any(rule.parts_days for rule in rules):
@@ -76,6 +77,8 @@ class Sweeper:
 
     async def _sweep_noted(self, bucket: Bucket) -> None:
         try:
+            if is_own(bucket):
+                return  # its names cannot be read here
             swept = await self.sweep(bucket)
         except FallowError as error:  # another hour, the same bucket
             _log.warning("The lifecycle rules of bucket %s are not carried out now: %s", bucket.name, error)
