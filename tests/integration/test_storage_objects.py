@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from fallow.adapters.memory.bus import MemoryHub
@@ -34,6 +35,7 @@ from fallow.verticals.storage.core.calls import (
     Call,
     CompleteUpload,
     Deleted,
+    DeleteObjects,
     Deletion,
     DropBucket,
     GetBucket,
@@ -41,6 +43,7 @@ from fallow.verticals.storage.core.calls import (
     GetUpload,
     If,
     ListBuckets,
+    ListObjects,
     ListParts,
     ListUploads,
     MakeBucket,
@@ -48,8 +51,10 @@ from fallow.verticals.storage.core.calls import (
     PutPart,
     SetBucket,
     SetObject,
+    Usage,
     Version,
 )
+from fallow.verticals.storage.core.tariff import DAY_MS
 from tests.faulty_database import Fault, FaultyDatabase
 from tests.storage_objects import (
     ACCOUNT,
@@ -181,6 +186,44 @@ async def test_only_an_empty_bucket_is_dropped_and_its_uploads_with_it(world: Ob
 
 
 # Versions
+
+
+async def test_nobody_reads_or_changes_another_s_bucket_by_any_call(world: ObjectsWorld) -> None:
+    await put(world, b"a", head=b"h")
+    upload = await begin(world, b"u")
+    stream = await part(world, upload, 1, 10)
+    where: dict[str, Any] = {"account": OTHER, "bucket": B, "object": b"a"}
+    theirs: list[Any] = [
+        GetBucket(account=OTHER, bucket=B),
+        SetBucket(account=OTHER, bucket=B, versioning="enabled"),
+        DropBucket(account=OTHER, bucket=B),
+        PutObject(**where, stream=world.stream(), size=0, etag="", inline=b""),
+        GetObject(**where),
+        SetObject(**where, tags=b"t"),
+        DeleteObjects(account=OTHER, bucket=B, deletions=[Deletion(object=b"a")]),
+        ListObjects(account=OTHER, bucket=B),
+        BeginUpload(**where, stream=world.stream()),
+        GetUpload(account=OTHER, bucket=B, object=b"u", stream=upload),
+        PutPart(account=OTHER, bucket=B, stream=upload, bytes_of=stream, number=1, size=10, etag="e"),
+        ListParts(account=OTHER, bucket=B, stream=upload),
+        ListUploads(account=OTHER, bucket=B),
+        CompleteUpload(**{**where, "object": b"u"}, stream=upload, parts=[(1, "e")], etag="e"),
+        AbortUpload(account=OTHER, bucket=B, object=b"u", stream=upload),
+    ]
+    of_accounts = {MakeBucket, ListBuckets, Usage}
+    assert {type(call) for call in theirs} | of_accounts == {*CALLS} & {*world.objects.handlers()}
+    for call in theirs:
+        with pytest.raises(NotAllowed, match="not_yours"):
+            await world.ask(call)
+    await world.ask(MakeBucket(account=OTHER, bucket="others"))
+    for moved in (call for call in theirs if "stream" in call.__struct_fields__ and call.stream == upload):
+        with pytest.raises(NotFound, match="no_upload"):
+            await world.ask(msgspec.structs.replace(moved, bucket="others"))
+    (used,) = await world.ask(Usage(account=OTHER, from_day=NOW_MS // DAY_MS, to_day=NOW_MS // DAY_MS))
+    assert used.bucket == "others"
+    assert (await world.ask(GetBucket(account=ACCOUNT, bucket=B))).versioning == "off"
+    assert (await get(world, b"a")).tags == b""
+    assert (await world.ask(completing(b"u", upload, (1, "e")))).size == 10
 
 
 async def test_an_object_is_read_as_it_was_written(world: ObjectsWorld) -> None:
