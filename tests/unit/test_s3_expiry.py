@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from fallow.verticals.storage.client.seals import SEALED, write_seal
 from fallow.verticals.storage.client.store import ALWAYS, NO_LOCK, Begun, Ended, Entry, Head, Lock, Marks
 from fallow.verticals.storage.core.calls import Bucket, If
 from fallow.verticals.storage.core.tariff import DAY_MS
+from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.expiry import Judge, due_ms, goes_at, is_left, prefixes
 from fallow.verticals.storage.gateway.heads import entry_headers
 from fallow.verticals.storage.gateway.lifecycle import (
@@ -29,6 +31,7 @@ from fallow.verticals.storage.gateway.lifecycle import (
     decode_lifecycle,
     encode_lifecycle,
 )
+from fallow.verticals.storage.gateway.routes import expiring
 from fallow.verticals.storage.gateway.sweeping import Sweeper
 from tests.memory_store import MemoryStore
 from tests.unit.agent_fakes import FakeClock
@@ -275,6 +278,15 @@ async def test_buckets_that_cannot_be_swept_hold_up_no_others(caplog: pytest.Log
     assert await world.there() == []
     (told,) = [record.getMessage() for record in caplog.records]
     assert "bucket garbage" in told
+
+
+async def test_rules_that_nobody_would_carry_out_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiring, "check_owner", lambda *_: None)
+    settings = {SEALED: write_seal(Keys(bytes(32), B, bytes), own=True)}
+    x: Any = SimpleNamespace(bucket=Bucket(name=B, account=OWNER, made_ms=0, profile="", settings=settings))
+    with pytest.raises(S3Error) as refused:
+        await expiring.put_lifecycle(x)
+    assert (refused.value.status, refused.value.code) == (501, "NotImplemented")
 
 
 def test_a_condition_on_the_older_is_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fallow.verticals.storage.client.seals import is_own
 from fallow.verticals.storage.gateway.access import check_owner
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import Exchange
@@ -26,8 +27,10 @@ async def get_lifecycle(x: Exchange) -> Response:
 
 
 async def put_lifecycle(x: Exchange) -> Response:
-    """Replace the rules."""
+    """Replace the rules, where somebody carries them out: hosted gateways do, where they can read the names."""
     check_owner(x, "s3:PutLifecycleConfiguration")
+    if is_own(x.bucket):
+        raise S3Error("NotImplemented", "Nobody but you can read this bucket's names, and so carry rules out.")
     await keep(x, LIFECYCLE, encode_lifecycle(lifecycle_of_document(await x.document())))
     return Response()
 
