@@ -28,6 +28,7 @@ from fallow.verticals.storage.core.calls import (
     ListObjects,
     PutObject,
     SetBucket,
+    Usage,
     Version,
 )
 
@@ -139,6 +140,13 @@ class ObjectsWorld:
         async with self.database.transaction() as tx:
             rows = await tx.fetch(query, (await self.objects.bucket_of(tx, ACCOUNT, bucket)).id)
         return [(row["stream"], row["part"], row["payload"]) for row in rows]
+
+    async def totals(self, bucket: str = B) -> tuple[int, int]:
+        """How many versions and bytes a bucket is said to hold."""
+        found = await self.ask(Usage(account=ACCOUNT, from_day=0, to_day=0))
+        while all(one.bucket != bucket for one in found):
+            found = await self.ask(Usage(account=ACCOUNT, from_day=0, to_day=0, after=found[-1].id))
+        return next((one.objects, one.bytes) for one in found if one.bucket == bucket)
 
     async def garbage(self) -> dict[bytes, bool]:
         """Streams that were dropped, and whether they were to be purged."""

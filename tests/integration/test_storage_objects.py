@@ -309,13 +309,13 @@ async def test_overwriting_without_versions_drops_what_was_there(world: ObjectsW
     second = await put_segments(world, b"a", 7)
     assert second.version > first.version
     assert await world.garbage() == {first.stream: False}
-    assert await world.objects.totals(ACCOUNT, B) == (1, 7)
+    assert await world.totals() == (1, 7)
     with pytest.raises(NotFound, match="no_version"):
         await get(world, b"a", first.version)
     (gone,) = await delete(world, Deletion(object=b"a"), purge=True)
     assert (gone.gone, gone.marker) == (True, False)
     assert await world.garbage() == {first.stream: False, second.stream: True}
-    assert await world.objects.totals(ACCOUNT, B) == (0, 0)
+    assert await world.totals() == (0, 0)
     assert await delete(world, Deletion(object=b"a")) == [Deleted()]
 
 
@@ -329,7 +329,7 @@ async def test_versions_stay_and_come_back_when_later_ones_go(world: ObjectsWorl
     seen = await get(world, b"a")
     assert (seen.marker, seen.latest, seen.version) == (True, True, marker.version)
     assert not (await names(world)).versions
-    assert await world.objects.totals(ACCOUNT, B) == (2, 30)
+    assert await world.totals() == (2, 30)
     (gone,) = await delete(world, Deletion(object=b"a", version=marker.version))
     assert (gone.marker, gone.gone, gone.version) == (True, True, marker.version)
     assert (await get(world, b"a")).version == second.version
@@ -428,7 +428,7 @@ async def test_concurrent_puts_and_deletes_leave_one_latest_and_right_totals(wor
     assert len(listed) == 80
     assert sum(version.latest for version in listed) == 4
     objects = [version for version in listed if not version.marker]
-    assert await world.objects.totals(ACCOUNT, B) == (40, sum(version.size for version in objects))
+    assert await world.totals() == (40, sum(version.size for version in objects))
 
 
 async def test_whatever_happens_at_the_same_time_nothing_is_lost_or_left_over(world: ObjectsWorld) -> None:
@@ -457,7 +457,7 @@ async def test_whatever_happens_at_the_same_time_nothing_is_lost_or_left_over(wo
     await asyncio.gather(*(work(seed) for seed in range(12)))
     listed = (await names(world, all_versions=True)).versions
     objects = [version for version in listed if not version.marker]
-    assert await world.objects.totals(ACCOUNT, B) == (len(objects), sum(version.size for version in objects))
+    assert await world.totals() == (len(objects), sum(version.size for version in objects))
     latest = [version for version in listed if version.latest]
     assert sorted(version.name for version in latest) == sorted({version.name for version in listed})
     assert (await names(world)).versions == [version for version in latest if not version.marker]
@@ -493,7 +493,7 @@ async def test_a_thousand_deletions_have_their_answers_in_order(world: ObjectsWo
     answers = await delete(world, *mixed, Deletion(object=b"000"))
     assert [answer.version for answer in answers[:-1:2]] == [version.version for version in made]
     assert answers[-1].marker
-    assert await world.objects.totals(ACCOUNT, B) == (0, 0)
+    assert await world.totals() == (0, 0)
 
 
 # Object lock
@@ -689,7 +689,22 @@ async def test_completing_obeys_conditions_and_versions(world: ObjectsWorld) -> 
         await world.ask(completing(b"a", upload, (1, "e"), only_if=If(absent=True)))
     made = await world.ask(completing(b"a", upload, (1, "e"), only_if=If(etag=first.etag)))
     assert (await get(world, b"a")).version == made.version
-    assert await world.objects.totals(ACCOUNT, B) == (1, 10)
+    assert await world.totals() == (1, 10)
+
+
+async def test_an_account_has_so_many_uploads_open_and_no_more(
+    world: ObjectsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.uploads.UPLOADS_MAX", 2)
+    await world.ask(MakeBucket(account=ACCOUNT, bucket="more"))
+    first = await begin(world, b"a")
+    await world.ask(BeginUpload(account=ACCOUNT, bucket="more", object=b"a", stream=world.stream()))
+    with pytest.raises(TooMuch, match=r"storage\.uploads"):
+        await begin(world, b"b")
+    await world.ask(MakeBucket(account=OTHER, bucket="others"))
+    await world.ask(BeginUpload(account=OTHER, bucket="others", object=b"a", stream=world.stream()))
+    await world.ask(AbortUpload(account=ACCOUNT, bucket=B, object=b"a", stream=first))
+    await begin(world, b"b")
 
 
 async def test_uploads_are_listed_by_name_and_stream(world: ObjectsWorld) -> None:
@@ -726,10 +741,14 @@ async def test_requests_are_counted_by_bucket_day_and_kind(world: ObjectsWorld) 
     await world.operations.flush()
     await get(world, b"a")
     await world.operations.flush()
-    day = NOW_MS // 86_400_000
-    counted = {(found.kind, found.requests) for found in await world.operations.of(ACCOUNT, day, day)}
-    assert counted == {("put", 1), ("get", 2), ("list", 1)}
-    assert await world.operations.of(OTHER, day, day) == []
+    assert await requests(world, ACCOUNT) == [{"put": 1, "get": 2, "list": 1}]
+    assert await requests(world, OTHER) == []
+
+
+async def requests(world: ObjectsWorld, account: str) -> list[dict[str, int]]:
+    """What each bucket was asked for today."""
+    used = await world.ask(Usage(account=account, from_day=NOW_MS // DAY_MS, to_day=NOW_MS // DAY_MS))
+    return [day.requests for one in used for day in one.days]
 
 
 async def test_all_calls_are_answered_over_the_bus(world: ObjectsWorld) -> None:
@@ -765,8 +784,7 @@ async def test_requests_are_still_counted_where_the_database_was_away(world: Obj
     operations._database = world.database
     await operations.flush()
     await operations.flush()
-    day = NOW_MS // 86_400_000
-    assert await operations.of("0x" + (b"a" * 20).hex(), day, day) == [(day, 1, "get", 1)]
+    assert await requests(world, "0x" + (b"a" * 20).hex()) == [{"get": 1}]
 
 
 async def test_text_that_postgresql_cannot_hold_is_kept_or_not_found(world: ObjectsWorld) -> None:

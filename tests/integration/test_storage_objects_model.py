@@ -290,7 +290,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def totals_and_segments_are_those_of_the_model(self) -> None:
         objects = [kept for versions in self.there.values() for kept in versions if not kept.marker]
-        totals = self._run(self.world.objects.totals(ACCOUNT, self.bucket))
+        totals = self._run(self.world.totals(self.bucket))
         assert totals == (len(objects), sum(kept.size for kept in objects))
         stored = [(kept.stream, *part) for kept in objects for part in kept.parts or ()]
         stored += [(stream, *part) for stream, begun in self.uploads.items() for part in begun.parts.items()]

@@ -11,7 +11,6 @@ from fallow.ports.database import Row, Transaction
 from fallow.verticals.storage.control import locks
 from fallow.verticals.storage.control.buckets_port import BucketRow
 from fallow.verticals.storage.control.ground import Ground, Kind
-from fallow.verticals.storage.control.tally import Totals, totals
 from fallow.verticals.storage.core.calls import (
     Bucket,
     DropBucket,
@@ -162,11 +161,6 @@ class Buckets:
         """See the port."""
         row = await _owned(tx, account, name)
         return BucketRow(row["id"], row["account"], row["profile"], row["countries"])
-
-    async def totals(self, account: str, name: str) -> Totals:
-        """What a bucket holds. Raises as `shelf`."""
-        async with self._ground.database.transaction() as tx:
-            return await totals(tx, (await _owned(tx, account, name))["id"])
 
 
 def _check_lock(shelf: Shelf, versioning: Versioning, *, lock: bool) -> None:

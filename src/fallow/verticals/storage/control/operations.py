@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 from fallow.domain.errors import Unavailable
-from fallow.domain.identity import address
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.tasks import background
@@ -24,21 +23,8 @@ INSERT INTO storage.operation AS o (account, day, bucket_id, kind, count)
 SELECT * FROM unnest($1::bytea[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[])
 ON CONFLICT (account, day, bucket_id, kind) DO UPDATE SET count = o.count + EXCLUDED.count
 """
-_LIST: Final = """
-SELECT day, bucket_id, kind, count AS requests FROM storage.operation WHERE account = $1 AND day BETWEEN $2 AND $3
-ORDER BY day, bucket_id, kind
-"""
 
 _Key = tuple[bytes, int, int, Kind]
-
-
-class Operation(NamedTuple):
-    """How many requests of a kind a bucket had on a day (since 1970, UTC)."""
-
-    day: int
-    bucket_id: int
-    kind: Kind
-    requests: int
 
 
 class Operations:
@@ -73,11 +59,6 @@ class Operations:
         except Unavailable:
             self._counts.update(counts)
             raise
-
-    async def of(self, account: str, from_day: int, to_day: int) -> list[Operation]:
-        """What was written of an account's buckets, by day."""
-        async with self._database.transaction() as tx:
-            return [Operation(**row) for row in await tx.fetch(_LIST, address(account), from_day, to_day)]
 
     async def _flush_on(self) -> None:
         while True:

@@ -15,7 +15,6 @@ from fallow.verticals.storage.control.deleting import Deleting
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.listing import Listing
 from fallow.verticals.storage.control.stale import Stale
-from fallow.verticals.storage.control.tally import Totals
 from fallow.verticals.storage.control.uploads import Uploads
 from fallow.verticals.storage.control.usage import Used
 from fallow.verticals.storage.control.versions import Versions
@@ -98,15 +97,6 @@ class Objects:
     ) -> tuple[bytes, int, Sequence[tuple[int, int]]]:
         """See the port."""
         return await self._versions.version_stream(tx, bucket_id, sealed_name, version)
-
-    async def totals(self, account: str, name: str) -> Totals:
-        """What a bucket of an account holds: versions (delete markers are none), and their bytes.
-
-        Raises:
-            NotFound: `storage.no_bucket`.
-            NotAllowed: `storage.not_yours`.
-        """
-        return await self._buckets.totals(account, name)
 
 
 class Control:

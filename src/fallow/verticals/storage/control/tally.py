@@ -11,10 +11,6 @@ _ADD: Final = """
 INSERT INTO storage.tally AS t (bucket_id, slot, objects, bytes) VALUES ($1, pg_backend_pid() % 32, $2, $3)
 ON CONFLICT (bucket_id, slot) DO UPDATE SET objects = t.objects + $2, bytes = t.bytes + $3
 """
-_SUM: Final = """
-SELECT coalesce(sum(objects), 0)::bigint AS objects, coalesce(sum(bytes), 0)::bigint AS bytes
-FROM storage.tally WHERE bucket_id = $1
-"""
 
 
 class Totals(NamedTuple):
@@ -32,9 +28,3 @@ async def add(tx: Transaction, bucket_id: int, change: Totals) -> None:
     """Count a change. Last in a transaction: whoever shares the row waits from here on."""
     if change != Totals():
         await tx.execute(_ADD, bucket_id, *change)
-
-
-async def totals(tx: Transaction, bucket_id: int) -> Totals:
-    """What a bucket holds."""
-    row = (await tx.fetch(_SUM, bucket_id))[0]
-    return Totals(row["objects"], row["bytes"])

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.ports.database import Row, Transaction
 from fallow.verticals.storage.control import conditions, locks
-from fallow.verticals.storage.control.buckets import Buckets
+from fallow.verticals.storage.control.buckets import Buckets, Shelf
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.listing import BEYOND
 from fallow.verticals.storage.control.placing import New, checked_kept, owner_of, place, put_before, used
@@ -29,6 +29,12 @@ from fallow.verticals.storage.core.calls import (
     Version,
 )
 
+UPLOADS_MAX: Final = 10_000
+"""Open ones of an account, about: nobody pays for them, each has a row of up to 27 kB, and stays for a week."""
+
+_OPEN: Final = """
+SELECT count(*) AS uploads FROM storage.bucket b JOIN storage.upload u ON u.bucket_id = b.id WHERE b.account = $1
+"""
 _BEGIN: Final = """
 INSERT INTO storage.upload (stream, bucket_id, name, made_ms, slashes, head, tags, retention, until_ms, hold)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (stream) DO NOTHING RETURNING *
@@ -66,6 +72,7 @@ class Uploads:
             InvalidInput: `storage.slashes`, `storage.no_lock`, `storage.retention`.
             Conflict: `storage.stream_used`.
             InsufficientFunds: as `BeginSegment`.
+            TooMuch: `storage.uploads`: the account has as many open as it may have.
         """
         slashes = checked_slashes(call.object, call.slashes)
         await self._ground.may_use(call.account)
@@ -75,6 +82,7 @@ class Uploads:
             until = checked_kept(shelf, Kept(call.retention, call.until_ms, call.hold))
             if await owner_of(tx, call.stream) is not None:
                 raise used()
+            await _require_few(tx, shelf)
             made = await tx.fetch(
                 _BEGIN,
                 call.stream,
@@ -184,6 +192,11 @@ class Uploads:
             await _find(tx, _LOCK, shelf.id, call.stream, call.object)
             await tx.execute("DELETE FROM storage.upload WHERE stream = $1", call.stream)
             await self._ground.segments.drop(tx, shelf.id, [call.stream], purge=False)
+
+
+async def _require_few(tx: Transaction, shelf: Shelf) -> None:
+    if (await tx.fetch(_OPEN, shelf.account))[0]["uploads"] >= UPLOADS_MAX:
+        raise TooMuch("storage.uploads", f"{UPLOADS_MAX} uploads in parts are open.", "Complete or abort some of them.")
 
 
 async def _find(tx: Transaction, query: str, bucket_id: int, stream: bytes, name: bytes | None = None) -> Row:

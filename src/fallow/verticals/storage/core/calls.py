@@ -339,7 +339,7 @@ class StoredPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class BeginUpload(Call[Upload], frozen=True, kw_only=True):
     """Begin an upload in parts; `stream` is drawn by who asks, the same again answers the same.
 
-    InsufficientFunds as `BeginSegment`.
+    InsufficientFunds as `BeginSegment`. TooMuch: `storage.uploads`: the account has as many open as it may have.
     """
 
     name: ClassVar[str] = "upload.begin"
