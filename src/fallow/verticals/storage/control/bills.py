@@ -57,17 +57,33 @@ class Line(NamedTuple):
 def fitting(lines: Sequence[Line], left_microusd: int) -> list[tuple[Line, int]]:
     """Return the quantity that each is to be told of now, so that together they cost no more than what is left.
 
-    Where not all fits, each gets its part of it; what does not grow is left out.
+    Where not all fits, each gets its part of it, and what rounding leaves goes to the first: nothing is left then. What
+    does not grow is left out.
     """
     wanted = [line.told - line.counted + line.fresh for line in lines]
-    cost = sum(
-        -(-TARIFF[line.meter].microusd * more // TARIFF[line.meter].per)
-        for line, more in zip(lines, wanted, strict=True)
-    )
-    if cost > left_microusd:  # each may be rounded up by one
-        room = max(0, left_microusd - len(lines))
-        wanted = [more * room // cost for more in wanted]
-    return [(line, line.counted + more) for line, more in zip(lines, wanted, strict=True) if more]
+    given, left = wanted, left_microusd - sum(map(_cost, lines, wanted))
+    if left < 0:
+        cost, left = left_microusd - left, left_microusd
+        given = [0 for _ in lines]
+        for most in ([more * left_microusd // cost for more in wanted], wanted):
+            for at, line in enumerate(lines):
+                room = left + _cost(line, given[at])
+                given[at] = max(given[at], min(most[at], _affordable(line, room)))
+                left = room - _cost(line, given[at])
+    return [(line, line.counted + more) for line, more in zip(lines, given, strict=True) if more]
+
+
+def _cost(line: Line, more: int) -> int:
+    """What `more` than it has counted costs on a subscription, which rounds down once for each payee and meter."""
+    price = TARIFF[line.meter]
+    return price.microusd * (line.counted + more) // price.per - price.microusd * line.counted // price.per
+
+
+def _affordable(line: Line, microusd: int) -> int:
+    """The most that costs no more than that."""
+    price = TARIFF[line.meter]
+    free = (price.microusd * line.counted // price.per + microusd + 1) * price.per - 1
+    return free // price.microusd - line.counted
 
 
 class Bills:
@@ -136,7 +152,7 @@ class Bills:
             "SELECT count(*) AS n FROM storage.bill WHERE account = $1 AND subscription = $2", account, subscription
         )
         new = [line for line in lines if not line.told]
-        over = new[max(0, DELIVERIES_MAX - row["n"]) :]
+        over = frozenset(new[max(0, DELIVERIES_MAX - row["n"]) :])
         if over:
             _log.warning("%d payees of %s are too many for its subscription", len(over), address_text(account))
         return [line for line in lines if line not in over]
