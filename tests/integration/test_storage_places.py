@@ -691,6 +691,44 @@ async def test_what_a_window_cannot_pay_waits_for_the_next_one(postgres_dsn: str
         assert price_microusd - 8 <= charged <= price_microusd
 
 
+async def test_who_used_more_than_a_window_may_cost_is_served_again_once_he_has_paid_for_it(postgres_dsn: str) -> None:
+    async with places_world(postgres_dsn) as world:
+        await world.subscribe(limit_microusd=100)
+        await world.enrol(*machines(8))
+        await world.store(SEGMENT_BYTES)
+        world.clock.advance(1000 * HOUR_MS)
+        for paid in (100, 200, 300):
+            await world.tell()
+            await world.settle.roll_one()
+            await world.places.meter()
+            (subscription,) = await world.owed()
+            assert subscription.settled_microusd + subscription.owed_microusd == paid
+            world.clock.advance(HOUR_MS)
+            await world.settle.roll_one()
+            await world.tell()
+            with pytest.raises(InsufficientFunds) as refused:
+                await world.begin(stream=OTHER)
+            assert refused.value.code == "storage.suspended"
+        await world.places.meter()
+        await world.begin(stream=OTHER)
+
+
+async def test_of_two_subscriptions_the_one_that_can_pay_counts(postgres_dsn: str) -> None:
+    async with places_world(postgres_dsn) as world:
+        await world.subscribe(limit_microusd=1, number=1)
+        await world.enrol(*machines(8))
+        await world.store(SEGMENT_BYTES)
+        world.clock.advance(1000 * HOUR_MS)
+        await world.settle.roll_one()
+        await world.places.meter()
+        await world.tell()
+        with pytest.raises(InsufficientFunds):
+            await world.begin(stream=OTHER)
+        await world.subscribe(number=2)
+        await world.places.meter()
+        await world.begin(stream=OTHER)
+
+
 async def test_a_new_subscription_is_not_told_what_the_one_before_was(world: World) -> None:
     await world.store(SEGMENT_BYTES)
     world.clock.advance(1000 * HOUR_MS)

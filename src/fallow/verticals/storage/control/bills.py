@@ -96,29 +96,42 @@ class Bills:
         self._paying = paying
 
     async def tell_all(self) -> None:
-        """Tell of every account that used something more. What fails is told the next time."""
+        """Tell of every account that used something more. What fails is told the next time.
+
+        Who used more than his window may cost is served again once he has paid for it: else as many windows could be
+        owed as he likes.
+        """
         async with self._database.transaction() as tx:
             rows = await tx.fetch(_ACCOUNTS, self._clock.now_ms(), HOUR_MS, REPAIRS.account)
+        behind = set[str]()
         for row in rows:
+            name = address_text(row["account"])
             try:
-                await self._tell(row["account"])
+                if not await self._tell(row["account"]):
+                    behind.add(name)
             except FallowError as error:
-                _log.warning("storage of %s is not billed now: %s", address_text(row["account"]), error)
+                _log.warning("storage of %s is not billed now: %s", name, error)
+        self._paying.behind = behind
 
-    async def _tell(self, account: bytes) -> None:
+    async def _tell(self, account: bytes) -> bool:
+        """Whether the window pays for all that was used."""
         subscription = await self._paying.subscription(address_text(account), fresh=True)
         if subscription is None or subscription.state != SubscriptionState.ACTIVE:
-            return
+            return True
         async with self._database.transaction() as tx:
             await lock_sums(tx)
-            told = await self._note(tx, account, subscription)
+            told, all_fits = await self._note(tx, account, subscription)
         for start in range(0, len(told), DELIVERIES_AT_ONCE):
             some = told[start : start + DELIVERIES_AT_ONCE]
             await call(self._bus, METER, _use(account, subscription.id, some), SubscriptionView)
             async with self._database.transaction() as tx:
                 await _counted(tx, account, subscription.id, some)
+        return all_fits
 
-    async def _note(self, tx: Transaction, account: bytes, subscription: SubscriptionView) -> list[tuple[Line, int]]:
+    async def _note(
+        self, tx: Transaction, account: bytes, subscription: SubscriptionView
+    ) -> tuple[list[tuple[Line, int]], bool]:
+        """Write down what the subscription is told of; and whether that is all."""
         now = self._clock.now_ms()
         rows = await tx.fetch(_OPEN, account, subscription.id, STORED, EGRESS, now, HOUR_MS)
         lines = await self._settleable(tx, account, subscription.id, [Line(**dict(row)) for row in rows])
@@ -142,7 +155,7 @@ class Bills:
             subscription.id,
             *_columns(told),
         )
-        return told
+        return told, told == [(line, line.told + line.fresh) for line in lines]
 
     async def _settleable(
         self, tx: Transaction, account: bytes, subscription: str, lines: Sequence[Line]

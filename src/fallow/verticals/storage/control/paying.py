@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from fallow.domain.calls import SUBSCRIPTIONS, AccountRef
@@ -19,12 +20,16 @@ PAGE: Final = 1000
 
 
 class Paying:
-    """Knows accounts' open subscriptions to storage."""
+    """Knows accounts' open subscriptions to storage.
+
+    `behind` are the accounts that used more than a window could cost, and wait for the next one to pay for it.
+    """
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
         self._known: dict[str, tuple[int, SubscriptionView | None]] = {}
+        self.behind: Collection[str] = frozenset()
 
     async def may_open(self, account: str) -> None:
         """Let an account make a bucket.
@@ -45,7 +50,7 @@ class Paying:
             raise InsufficientFunds(
                 "storage.suspended", "The account cannot pay for storage now.", "Add credits: it goes on by itself."
             )
-        if subscription.left_microusd == 0:
+        if subscription.left_microusd == 0 or account in self.behind:
             raise InsufficientFunds(
                 "storage.suspended",
                 "What the subscription may cost in this window is used up.",
@@ -53,7 +58,7 @@ class Paying:
             )
 
     async def subscription(self, account: str, *, fresh: bool = False) -> SubscriptionView | None:
-        """The account's subscription to storage that is not over, if there is one.
+        """The account's subscription to storage that is not over, if there is one; of several, the one with most left.
 
         Raises:
             Unavailable: settlement does not answer.
@@ -78,13 +83,15 @@ class Paying:
         return subscription
 
     async def _ask(self, account: str) -> SubscriptionView | None:
-        after = ""
+        after, found = "", list[SubscriptionView]()
         while True:
             request = AccountRef(account=account, after=after, limit=PAGE)
             page = await call(self._bus, SUBSCRIPTIONS, request, list[SubscriptionView])
-            for one in page:
-                if one.vertical == VERTICAL and one.state != SubscriptionState.ENDED:
-                    return one
+            found += [one for one in page if one.vertical == VERTICAL and one.state != SubscriptionState.ENDED]
             if len(page) < PAGE:
-                return None
+                return max(found, key=_worth, default=None)
             after = page[-1].id
+
+
+def _worth(one: SubscriptionView) -> tuple[bool, int]:
+    return one.state == SubscriptionState.ACTIVE, one.left_microusd
