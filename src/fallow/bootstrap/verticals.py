@@ -26,10 +26,11 @@ from fallow.bootstrap.proxies import read_proxies
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
-from fallow.ports.vertical import ControlGround, GatewayGround, Vertical
+from fallow.ports.vertical import UNREADABLE_ANSWER, ControlGround, GatewayGround, Vertical
 
 TAKEN: Final = frozenset({"core", *CORE, "gateway", "chain", "http", "bus"})
 """What the network's own roles and ports are called."""
@@ -137,23 +138,27 @@ def _control_ground(ground: Ground, name: str) -> ControlGround:
         database=ground.database,
         registry=PostgresRegistryStore(),
         log=PostgresIngestStore(),
-        ask=_Asker(ground.bus, name),
+        ask=Asker(ground.bus, name),
         told=lambda: _told(ground.bus, name),
         relay=lambda: dial(ground.place.url, tls=own_context(ground.place.tls)),
         direct=dial_direct,
     )
 
 
-class _Asker:
-    """Asks the workers of one vertical."""
+class Asker:
+    """Asks the workers of one vertical: see the port. Nodes are strangers, whose answers need not make sense."""
 
     def __init__(self, bus: Bus, vertical: str) -> None:
         self._bus = bus
         self._vertical = vertical
 
     async def __call__(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
+        """See the port. InvalidInput: `vertical.answer`."""
         subject = calls.vertical_question(node.hex(), self._vertical)
-        return await call(self._bus, subject, question, bytes, timeout_s=timeout_s)
+        try:
+            return await call(self._bus, subject, question, bytes, timeout_s=timeout_s)
+        except UNREADABLE as error:
+            raise InvalidInput(UNREADABLE_ANSWER, f"The node's answer makes no sense: {error}.") from error
 
 
 @asynccontextmanager

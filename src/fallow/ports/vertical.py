@@ -372,6 +372,9 @@ class Comparer(Protocol):
         ...
 
 
+UNREADABLE_ANSWER: Final = "vertical.answer"
+
+
 class Ask(Protocol):
     """Asks the worker of this vertical on a node."""
 
@@ -379,7 +382,8 @@ class Ask(Protocol):
         """Return what `Worker.answer` answers.
 
         Raises:
-            FallowError: as the worker raised it; Unavailable where the node does not answer.
+            FallowError: as the worker raised it; Unavailable where the node does not answer, InvalidInput
+                (`UNREADABLE_ANSWER`) where what it answers makes no sense.
         """
         ...
 

@@ -7,10 +7,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import Ask
+from fallow.ports.vertical import UNREADABLE_ANSWER, Ask
 from fallow.verticals.storage.control.nodes import Lender
 from fallow.verticals.storage.core.auditing import Asked, answer_s, fault_of
 from fallow.verticals.storage.core.questions import Evidence, Prove
@@ -22,7 +21,8 @@ OURS_S: Final = 15.0
 """So long after an error of the bus it shows whether the network hears the node: then the error was not its own."""
 SETTLED_MS: Final = 5000
 
-_MISSING: Final = frozenset({"storage.no_piece", "storage.question"})
+_SHOWN: Final = frozenset({"storage.no_piece", "storage.question", UNREADABLE_ANSWER})
+"""What shows that a node cannot give what it was asked for."""
 _NOT_THERE: Final = frozenset({"bus.no_responders"})
 _OWNER: Final = "owner."
 _BUS: Final = "bus."
@@ -77,8 +77,6 @@ class Questioner:
             fault = await asyncio.to_thread(fault_of, asked, answer)
         except FallowError as error:
             code, answer = error.code, f"{error.code}: {error.message}".encode(errors="replace")
-        except UNREADABLE as error:
-            fault, answer = "unreadable", str(error).encode()
         took_ms = self._clock.monotonic_ms() - began_ms
         if not code and not fault:
             return Result(job.lender, "success", job.segment)
@@ -103,7 +101,7 @@ class Questioner:
         """
         if code == _TIMEOUT:
             return "failed" if job.tries >= RETRIES_MAX else None if job.tries else "unknown"
-        if code in _MISSING:
+        if code in _SHOWN:
             return "failed"
         if code in _NOT_THERE or code.startswith(_OWNER):
             return "offline"
