@@ -17,10 +17,11 @@ from nacl.signing import SigningKey
 from fallow.domain.calls import SubscriptionRef
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import address_text
-from fallow.domain.streams import StreamTicket
+from fallow.domain.streams import CERTIFICATE_BYTES_MAX, DirectAddress, StreamTicket
+from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control.segments import FORGOTTEN_MS, LATE_MS
-from fallow.verticals.storage.core.calls import MorePlaces, Place, Plan
+from fallow.verticals.storage.core.calls import SEGMENTS_AT_ONCE, MorePlaces, Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
@@ -273,6 +274,26 @@ async def test_nodes_that_are_away_are_not_named_unless_there_are_too_few(world:
     world.clock.advance(30_000)
     (segment,) = await world.read(0, 1)
     assert len(segment.places) == 8
+
+
+async def test_what_is_read_goes_over_the_bus_whatever_nodes_make_of_it(world: World) -> None:
+    await world.enrol(*(Machine(number) for number in range(20, 110)))
+    for index in range(SEGMENTS_AT_ONCE):
+        await world.store(1000, index=index)
+    size = await world.keep()
+    chosen = DirectAddress(host="2001:db8::" + "f" * 35, port=65_535, certificate="c" * CERTIFICATE_BYTES_MAX)
+    world.places._direct = lambda _: chosen
+    all_there, away = await world.read(0, size), [*world.machines.values()][:80]
+    assert {len(segment.places) for segment in all_there} == {43}
+    for machine in away:
+        machine.away = True
+    world.clock.advance(30_000)
+    await world.tell()
+    few_there = await world.read(0, size)
+    assert {len(segment.places) for segment in few_there} == {80}
+    for found in (all_there, few_there):
+        assert [segment.index for segment in found] == [*range(len(found))]
+        assert MESSAGE_BYTES_MAX // 2 < len(msgspec.msgpack.encode(found)) < MESSAGE_BYTES_MAX
 
 
 # The bytes of versions

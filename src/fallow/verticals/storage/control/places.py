@@ -7,6 +7,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import accumulate
 from typing import Any, Final
 
 from fallow.domain.identity import address
@@ -31,6 +32,7 @@ from fallow.verticals.storage.control.receipts import Stored, check_receipts
 from fallow.verticals.storage.control.segments import Begun, SegmentRow, SegmentRows, Slot
 from fallow.verticals.storage.control.served import Reader
 from fallow.verticals.storage.core.calls import (
+    PLACES_AT_ONCE,
     SEGMENTS_AT_ONCE,
     BeginSegment,
     Call,
@@ -229,7 +231,9 @@ class Places:
             rows = await self.segments.holding(tx, bucket.id, stream, cut, SEGMENTS_AT_ONCE)
             found = wanted(asked, rows, SEGMENTS_AT_ONCE)
             lenders = await self.nodes.of(tx, [alias for one in found for alias in one.segment.nodes])
-        pieces = [(one, number) for one in found for number in self._readable(one.segment, lenders)]
+        readable = [self._readable(one.segment, lenders) for one in found]
+        found = found[: max(1, sum(places <= PLACES_AT_ONCE for places in accumulate(map(len, readable))))]
+        pieces = [(one, number) for one, numbers in zip(found, readable, strict=False) for number in numbers]
         nodes = [lenders[one.segment.nodes[number]].node for one, number in pieces]
         signed = await self._signer.signed(
             [WantedLimit(node, one.segment.id, one.piece_bytes) for node, (one, _) in zip(nodes, pieces, strict=True)],

@@ -37,6 +37,8 @@ PART_HEAD_BYTES_MAX: Final = 512
 """An ETag, and checksums of each kind."""
 SETTING_BYTES_MAX: Final = 64 << 10
 SEGMENTS_AT_ONCE: Final = 8
+PLACES_AT_ONCE: Final = 360
+"""With 2.8 kB each, 2 KiB of which are a certificate that the node chooses, they go over the bus in one answer."""
 
 ReplyT = TypeVar("ReplyT")
 
@@ -517,8 +519,9 @@ class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadSegments(Call[list[SegmentRead]], frozen=True, kw_only=True):
-    """How bytes `start` up to `stop` of a version are read: the first segments, `SEGMENTS_AT_ONCE`, that hold of them.
+    """How bytes `start` up to `stop` of a version are read: the first segments that hold of them.
 
+    These are `SEGMENTS_AT_ONCE` at most, and as many as have `PLACES_AT_ONCE` together, but for one that has more.
     `version` is the one that is read, by its id. Places are those of nodes that seem to be there,
     data pieces first, each limit for what of its piece is needed. NotFound: `storage.no_version`. InsufficientFunds:
     `storage.suspended`.
