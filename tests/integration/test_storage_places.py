@@ -15,12 +15,12 @@ import pytest
 from nacl.signing import SigningKey
 
 from fallow.domain.calls import SubscriptionRef
-from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, Unavailable
+from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.streams import CERTIFICATE_BYTES_MAX, DirectAddress, StreamTicket
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.database import Transaction
-from fallow.verticals.storage.control.segments import FORGOTTEN_MS, LATE_MS
+from fallow.verticals.storage.control.segments import BEGUN_BYTES_MIN, FORGOTTEN_MS, LATE_MS
 from fallow.verticals.storage.core.calls import SEGMENTS_AT_ONCE, MorePlaces, Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout
@@ -168,6 +168,29 @@ async def test_a_process_that_starts_knows_the_nodes_and_one_that_met_none_looks
     async with another.running():
         world.places = another
         assert len((await world.begin(stream=OTHER)).places) == 10
+
+
+async def test_what_an_account_begins_and_does_not_end_is_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.segments.BEGUN_BYTES_MAX", 3 * SEGMENT_BYTES)
+    await world.begin(SEGMENT_BYTES, index=0)
+    first = await world.begin(2 * SEGMENT_BYTES - BEGUN_BYTES_MIN, index=1)
+    await world.begin(1, index=2)
+    for _ in range(2):
+        with pytest.raises(TooMuch) as refused:
+            await world.begin(1, index=3)
+        assert refused.value.code == "storage.too_much_begun"
+    first = await world.begin(1, index=1)  # anew, since its answer was lost
+    await world.begin(SEGMENT_BYTES, index=3)
+    with pytest.raises(TooMuch):
+        await world.begin(SEGMENT_BYTES, index=4)
+    await world.end(first)
+    await world.begin(1, index=4)
+    world.clock.advance(FORGOTTEN_MS + 1)
+    await world.tell()
+    await world.collect()
+    await world.begin(3 * SEGMENT_BYTES, index=5)
 
 
 # Receipts

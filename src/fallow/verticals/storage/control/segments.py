@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from fallow.domain.errors import Conflict, NotFound
+from fallow.domain.errors import Conflict, NotFound, TooMuch
 from fallow.ports.clock import Clock
 from fallow.ports.database import Transaction
-from fallow.verticals.storage.core.layout import Layout
+from fallow.verticals.storage.core.layout import SEGMENT_BYTES, Layout
 from fallow.verticals.storage.core.orders import LIMIT_MS
 from fallow.verticals.storage.core.profiles import PROFILES
 
@@ -16,6 +16,10 @@ FORGOTTEN_MS: Final = 24 * 3_600_000
 """After so long, nobody comes back for a segment that is not whole, or that no version was made of."""
 LATE_MS: Final = 2 * LIMIT_MS
 """Until then a piece may still be brought to a node that was named for it."""
+BEGUN_BYTES_MAX: Final = 1024 * SEGMENT_BYTES
+"""Of one account: nobody pays for what is begun and never ended, and it lies on nodes for a day."""
+BEGUN_BYTES_MIN: Final = 1 << 20
+"""Each counts as that, if it has less: there is a row of it, and of its nodes' room something is set aside."""
 
 
 class Slot(NamedTuple):
@@ -110,10 +114,12 @@ class SegmentRows:
 
         Raises:
             Conflict: `storage.stream_kept`: bytes of a version are there already.
+            TooMuch: `storage.too_much_begun`: of this account.
         """
         slot = begun.slot
         await self._require_free(tx, slot)
         await self._drop_begun(tx, "bucket = $1 AND stream = $2 AND part = $3 AND number = $4", *slot)
+        await self._require_little_begun(tx, begun)
         await tx.execute(
             "INSERT INTO storage.begun (id, bucket, stream, part, number, account, payload, key, profile, countries,"
             " client, nodes, made_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
@@ -251,6 +257,20 @@ class SegmentRows:
         if rows:
             raise Conflict(
                 "storage.stream_kept", "These bytes belong to a version already.", "Draw a new stream for new bytes."
+            )
+
+    async def _require_little_begun(self, tx: Transaction, begun: Begun) -> None:
+        (row,) = await tx.fetch(
+            "SELECT coalesce(sum(greatest(b.payload, $2)), 0) AS bytes"
+            " FROM storage.payer p JOIN storage.begun b USING (bucket) WHERE p.account = $1",
+            begun.account,
+            BEGUN_BYTES_MIN,
+        )
+        if row["bytes"] + max(begun.payload, BEGUN_BYTES_MIN) > BEGUN_BYTES_MAX:
+            raise TooMuch(
+                "storage.too_much_begun",
+                "Too many segments of this account were begun and not ended.",
+                "End them, or wait: what is not ended in a day is forgotten.",
             )
 
     async def _drop(self, tx: Transaction, where: str, *args: object, purge: bool = False) -> int:

@@ -469,7 +469,8 @@ class BeginSegment(Call[Plan], frozen=True, kw_only=True):
     for one node and one piece id, which follows from segment and node, whatever the piece's number). Of the same
     (stream, part, index) anew the earlier one is dropped.
 
-    Unavailable: `storage.too_few_nodes`. InsufficientFunds: `storage.no_subscription`, `storage.suspended`.
+    Unavailable: `storage.too_few_nodes`. InsufficientFunds: `storage.no_subscription`, `storage.suspended`. TooMuch:
+    `storage.too_much_begun`.
     """
 
     name: ClassVar[str] = "segment.begin"
