@@ -147,3 +147,13 @@ def test_all_eight_show_two_that_are_altered() -> None:
     some[0][5] ^= 1
     some[6][5] ^= 1
     assert altered(Code(4, 8), Layout(len(payload), 4), some) == {0, 6}
+
+
+def test_all_eighty_show_some_that_are_altered_wherever_these_are() -> None:
+    payload = payload_of(1000)
+    code, layout = Code(WIDE.needed, WIDE.pieces), Layout(len(payload), WIDE.needed)
+    for wrong in ({0, 1}, {78, 79}, set(range(0, 20, 4)), {5, 6, 7, 8, 30, 41, 60}):
+        some = pieces(WIDE, payload)
+        for number in wrong:
+            some[number][3] ^= 1
+        assert altered(code, layout, some) == wrong
