@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -20,6 +20,7 @@ from fallow.domain.identity import address_text
 from fallow.domain.streams import CERTIFICATE_BYTES_MAX, DirectAddress, StreamTicket
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.database import Transaction
+from fallow.verticals.storage.control.nodes import ROOM_BYTES_MAX
 from fallow.verticals.storage.control.segments import BEGUN_BYTES_MIN, FORGOTTEN_MS, LATE_MS
 from fallow.verticals.storage.core.calls import SEGMENTS_AT_ONCE, MorePlaces, Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
@@ -95,6 +96,14 @@ async def test_a_node_that_tells_what_postgresql_cannot_keep_holds_up_no_other(w
     next(iter(world.machines.values())).trouble = "\0"
     await world.tell()
     assert len(world.places.nodes.online()) == 11
+
+
+async def test_who_says_that_his_room_has_no_end_is_drawn_as_one_large_disk(world: World) -> None:
+    world.versions.bucket = BUCKET._replace(profile="lab")
+    await world.enrol(*(Machine(number, room=ROOM_BYTES_MAX) for number in range(20, 60)), Machine(99, room=1 << 62))
+    drawn = Counter([place.node for index in range(60) for place in (await world.begin(index=index)).places])
+    liar = next(machine.id for machine in world.machines.values() if machine.room == 1 << 62)
+    assert drawn[liar] < 40, "one of some forty places for each"
 
 
 async def test_of_nodes_on_unknown_networks_a_segment_uses_one(world: World) -> None:
@@ -623,7 +632,7 @@ async def test_without_a_subscription_nothing_is_served_and_a_suspended_one_wait
             await world.begin()
         assert refused.value.code == "storage.no_subscription"
         with pytest.raises(InsufficientFunds):
-            await world.places.may_open(address_text(BUYER))
+            await world.places.paying.may_open(address_text(BUYER))
         await world.subscribe()
         world.clock.advance(10_000)
         await world.tell()

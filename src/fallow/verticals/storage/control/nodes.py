@@ -23,6 +23,9 @@ WRITE_EVERY_MS: Final = 10_000
 LOOK_S: Final = 1.0
 LOST_MS: Final = 4 * 3_600_000
 """A node that was not heard for so long counts as lost, until it is back."""
+ROOM_BYTES_MAX: Final = 32 * 10**12
+"""More room than one large disk has counts as that: nodes are drawn by their own word on it, and who says that his has
+no end would be drawn for each segment."""
 SETTLE_MS: Final = 900_000
 """Nobody counts as lost before a process has listened for so long: it may be the network that was away."""
 
@@ -81,6 +84,7 @@ class Nodes:
         except UNREADABLE:
             return
         now = self._clock.now_ms()
+        stock = msgspec.structs.replace(stock, room_bytes=min(stock.room_bytes, ROOM_BYTES_MAX))
         self._heard[node] = stock, now
         lender = self._by_node.get(node)
         if lender is not None:
@@ -116,11 +120,6 @@ class Nodes:
     def is_well(self, lender: Lender) -> bool:
         """Whether it was heard within the last seconds, and has no trouble."""
         return self._seems_there(lender, self._clock.now_ms()) and not lender.trouble
-
-    def is_healthy(self, alias: int) -> bool:
-        """Whether what a node has counts: it is known, trusted, and was heard within the last hours."""
-        lender = self._by_alias.get(alias)
-        return lender is not None and self._counts(lender, self._lost_before())
 
     def there(self) -> list[Lender]:
         """Those whose pieces count."""
