@@ -43,6 +43,7 @@ from fallow.ports.vertical import ControlGround
 from fallow.services.settle.subscriptions import Subscriptions
 from fallow.verticals.storage.control.buckets_port import BucketRow
 from fallow.verticals.storage.control.choosing import Uniform
+from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.places import UNIFORM, Places
 from fallow.verticals.storage.core.calls import BeginSegment, EndSegment, Place, Plan, ReadSegments, SegmentRead
 from fallow.verticals.storage.core.facts import StorageServed
@@ -197,7 +198,8 @@ class World:
 
     def process(self, uniform: Uniform = UNIFORM, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Places:
         """A process that has just started, on the same database."""
-        return Places(self.ground(), self.versions, uniform=uniform, random_bytes=random_bytes)
+        paying = Paying(self.bus, self.clock)
+        return Places(self.ground(), self.versions, paying, uniform=uniform, random_bytes=random_bytes)
 
     @asynccontextmanager
     async def _told(self) -> AsyncIterator[AsyncIterator[tuple[bytes, bytes]]]:

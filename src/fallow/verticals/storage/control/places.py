@@ -69,6 +69,7 @@ class Places:
         self,
         ground: ControlGround,
         buckets: Buckets,
+        paying: Paying,
         *,
         direct: DirectTo = never_direct,
         uniform: Callable[[], float] = UNIFORM,
@@ -84,7 +85,7 @@ class Places:
         self._signer = Signer(ground.net, ground.sign, self._secrets, random_bytes)
         self.nodes = Nodes(clock, database, ground.registry)
         self.segments = SegmentRows(clock)
-        self.paying = Paying(bus, clock)
+        self.paying = paying
         self.garbage = Garbage(
             clock=clock,
             database=database,
@@ -111,7 +112,7 @@ class Places:
             reader=Reader(ground.net, ground.network_key, self._secrets),
         )
         self.metering = Metering(clock, database)
-        self.bills = Bills(bus=bus, clock=clock, database=database, paying=self.paying)
+        self.bills = Bills(bus=bus, clock=clock, database=database, paying=paying)
 
     def handlers(self) -> dict[type[Call[Any]], Callable[[Any], Awaitable[Any]]]:
         """What answers each kind of call."""
@@ -134,14 +135,6 @@ class Places:
             )
             yield
 
-    async def may_open(self, account: str) -> None:
-        """See `Paying.may_open`."""
-        await self.paying.may_open(account)
-
-    async def may_use(self, account: str) -> None:
-        """See `Paying.may_use`."""
-        await self.paying.may_use(account)
-
     async def usage(self, account: str, from_day: int, to_day: int) -> list[DayUse]:
         """See `Metering.usage`."""
         return await self.metering.usage(address(account), from_day, to_day)
@@ -155,7 +148,7 @@ class Places:
 
     async def begin(self, request: BeginSegment) -> Plan:
         """See the call."""
-        await self.may_use(request.account)
+        await self.paying.may_use(request.account)
         now = self._ground.clock.now_ms()
         async with self._ground.database.transaction() as tx:
             bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
@@ -186,7 +179,7 @@ class Places:
 
     async def more(self, request: MorePlaces) -> list[Place]:
         """See the call."""
-        await self.may_use(request.account)
+        await self.paying.may_use(request.account)
         now = self._ground.clock.now_ms()
         async with self._ground.database.transaction() as tx:
             begun = await self.segments.begun(tx, request.segment, address(request.account))
@@ -222,7 +215,7 @@ class Places:
 
     async def read(self, request: ReadSegments) -> list[SegmentRead]:
         """See the call."""
-        await self.may_use(request.account)
+        await self.paying.may_use(request.account)
         async with self._ground.database.transaction() as tx:
             bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
             stream, size, parts = await self._buckets.version_stream(tx, bucket.id, request.object, request.version)

@@ -36,7 +36,7 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
         )
     )
     directs = Directs(ground.bus, ground.clock)
-    places = Places(ground, objects, direct=directs.of)
+    places = Places(ground, objects, paying, direct=directs.of)
     async with (
         operations.running(),
         directs.running(),
