@@ -47,6 +47,7 @@ class Keeper(Machine):
         self.pieces: dict[bytes, Piece] = {}
         self.cheat: Cheat | None = None
         self.notes: list[Note] = []
+        self.deaf = False
         self.closed: list[str] = []
         self.lent = folder / f"lent-{number}"
         self.worker = StorageWorker(
@@ -66,6 +67,8 @@ class Keeper(Machine):
     async def asked(self, question: bytes) -> bytes:
         asked = read_question(question)
         if isinstance(asked, Note):
+            if self.deaf:
+                raise Unavailable("storage.disk_failing", "It cannot be kept.")
             self.notes.append(asked)
         if isinstance(asked, Prove) and self.cheat is not None:
             return await self.cheat(asked)

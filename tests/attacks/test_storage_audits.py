@@ -16,6 +16,8 @@ from blake3 import blake3
 
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
 from fallow.ports.tasks import background
+from fallow.verticals.storage.control.audits import APART_MIN_MS
+from fallow.verticals.storage.control.verdicts import RETRY_MS
 from fallow.verticals.storage.core.orders import PieceClaim
 from fallow.verticals.storage.core.questions import Prove
 from tests.attacks.cheating import Rate
@@ -140,6 +142,17 @@ async def test_who_never_answers_in_time_is_asked_the_same_again_and_then_fails(
     ]
 
 
+async def test_nobody_who_was_late_knows_when_he_is_asked_again(network: Audited) -> None:
+    for keeper in network.keepers:
+        keeper.cheat = late
+    await network.audit(1)
+    async with network.world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT next_ms FROM storage.reputation WHERE contained IS NOT NULL")
+    waits = {row["next_ms"] - network.world.clock.now_ms() for row in rows}
+    assert len(rows) == len(waits) == len(network.keepers)
+    assert min(waits) >= RETRY_MS + APART_MIN_MS
+
+
 async def test_who_fetches_what_he_was_asked_for_until_he_is_asked_again_is_suspended(network: Audited) -> None:
     seen: set[bytes] = set()
 
@@ -259,6 +272,19 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
     lent = await cheat.worker.lent()
     assert lent is not None
     assert "(disqualified)" in lent.trouble
+
+
+async def test_who_does_not_hear_what_was_found_of_him_holds_up_no_other(
+    network: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.notes.AT_ONCE", 1)
+    deaf, other = network.keepers[:2]
+    for keeper in (deaf, other):
+        await keeper.rewrite({})
+    await network.audit(2)
+    deaf.deaf = True
+    await network.tell()
+    assert [note.code for note in other.notes] == [FAILED]
 
 
 async def test_no_more_than_a_thousand_findings_are_kept_of_a_node(network: Audited) -> None:

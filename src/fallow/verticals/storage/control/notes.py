@@ -34,6 +34,7 @@ class Notes:
         self._database = database
         self._nodes = nodes
         self._ask = ask
+        self._after = 0
 
     async def deliver(self) -> None:
         """Go on until cancelled."""
@@ -42,15 +43,20 @@ class Notes:
             await self._clock.sleep(LOOK_S)
 
     async def tell(self) -> None:
-        """Tell those that are there what they were not told yet, one thing each."""
+        """Tell those that are there what they were not told yet, one thing each; some at a time, in turn.
+
+        So those that do not hear of it hold up no others.
+        """
         there = {one.alias: one for one in self._nodes.online()}
         async with self._database.transaction() as tx:
             rows = await tx.fetch(
                 "SELECT DISTINCT ON (alias) id, alias, at_ms, kind, code, text FROM storage.finding"
-                " WHERE NOT told AND alias = ANY($1::integer[]) ORDER BY alias, id LIMIT $2",
+                " WHERE NOT told AND alias = ANY($1::integer[]) AND alias > $3 ORDER BY alias, id LIMIT $2",
                 list(there),
                 AT_ONCE,
+                self._after,
             )
+            self._after = rows[-1]["alias"] if len(rows) == AT_ONCE else 0
             notes = [(row, await _note(tx, row)) for row in rows]
         async with asyncio.TaskGroup() as group:
             for row, note in notes:

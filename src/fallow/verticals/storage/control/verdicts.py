@@ -16,7 +16,10 @@ from fallow.verticals.storage.core.reputation import Change, Reputation, judged
 FINDINGS_MAX: Final = 1000
 """Of each node."""
 RETRY_MS: Final = 1_800_000
-"""After so long a question that was not answered in time is asked again."""
+"""So long after its next audit would have been, a node is asked again what it did not answer in time.
+
+When that is it does not know: it was drawn without memory when the node was asked before.
+"""
 SETTLED: Final = frozenset({"success", "failed"})
 """Outcomes after which a question is not asked again."""
 _STATE: Final = msgspec.msgpack.Decoder(Reputation)
@@ -61,7 +64,7 @@ class Verdicts:
                 for result in results
                 if result.lender.alias in states and result.lender.alias not in dropped
             ]
-            await _write_states(tx, all_, now_ms)
+            await _write_states(tx, all_)
             await _write_findings(tx, [row for one in all_ for row in _findings(one, now_ms)])
         for one in all_:
             one.result.lender.standing = one.after.standing
@@ -94,13 +97,13 @@ async def _dropped(tx: Transaction, failed: Sequence[Result]) -> set[int]:
     return {result.lender.alias for result in failed} - {row["alias"] for row in rows}
 
 
-async def _write_states(tx: Transaction, all_: Sequence[_Judged], now_ms: int) -> None:
+async def _write_states(tx: Transaction, all_: Sequence[_Judged]) -> None:
     again = [one.result.contained for one in all_]
     aliases = [one.result.lender.alias for one in all_]
     await tx.execute(
         "UPDATE storage.reputation r SET state = a.state, audits = r.audits + a.counts, ended = a.ended,"
         " contained = CASE WHEN a.settled THEN NULL ELSE coalesce(a.contained, r.contained) END,"
-        " next_ms = CASE WHEN a.contained IS NULL THEN r.next_ms ELSE $7 END"
+        " next_ms = CASE WHEN a.contained IS NULL THEN r.next_ms ELSE r.next_ms + $7 END"
         " FROM unnest($1::integer[], $2::bytea[], $3::bytea[], $4::integer[], $5::boolean[], $6::boolean[])"
         "  AS a (alias, state, contained, counts, ended, settled) WHERE r.alias = a.alias",
         aliases,
@@ -109,7 +112,7 @@ async def _write_states(tx: Transaction, all_: Sequence[_Judged], now_ms: int) -
         [int(one.result.outcome is not None) for one in all_],
         [bool(one.after.disqualified_ms) for one in all_],
         [one.result.outcome in SETTLED for one in all_],
-        now_ms + RETRY_MS,
+        RETRY_MS,
     )
     changed = [one for one in all_ if one.after.standing != one.before.standing]
     if changed:
