@@ -153,6 +153,26 @@ async def test_nobody_who_was_late_knows_when_he_is_asked_again(network: Audited
     assert min(waits) >= RETRY_MS + APART_MIN_MS
 
 
+async def test_who_errs_in_place_of_what_he_deleted_fails_at_the_fourth_time(network: Audited) -> None:
+    await network.cheat.rewrite(dict([*network.cheat.pieces.items()][::2]))
+
+    async def errs(question: Prove) -> bytes:
+        try:
+            return await network.cheat.worker.answer(msgspec.msgpack.encode(question))
+        except NotFound as error:
+            raise Unavailable("storage.disk_failing", "The disk makes errors.") from error
+
+    network.cheat.cheat = errs
+    await network.audit(ROUNDS)
+    found = [text for _, text in await network.found(network.cheat)]
+    once = [*["unknown: storage.disk_failing"] * 3, "failed: storage.disk_failing"]
+    assert len(found) >= 4
+    assert found == (once * ROUNDS)[: len(found)]
+    score = await network.score(network.cheat)
+    assert score.score < 1
+    assert score.unknown_score < 0.8
+
+
 async def test_who_fetches_what_he_was_asked_for_until_he_is_asked_again_is_suspended(network: Audited) -> None:
     seen: set[bytes] = set()
 

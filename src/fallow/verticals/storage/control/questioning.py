@@ -30,7 +30,7 @@ _TIMEOUT: Final = "bus.timeout"
 
 
 class Contained(msgspec.Struct, frozen=True):
-    """A question that was not answered in time, so often."""
+    """A question that was not answered, so often."""
 
     segment: bytes
     chunk: int
@@ -38,7 +38,7 @@ class Contained(msgspec.Struct, frozen=True):
 
 
 class Job(NamedTuple):
-    """What a node is asked; `tries` is how often it was asked that before, without an answer in time."""
+    """What a node is asked; `tries` is how often it was asked that before, without an answer."""
 
     lender: Lender
     segment: bytes
@@ -81,7 +81,7 @@ class Questioner:
         if not code and not fault:
             return Result(job.lender, "success", job.segment)
         outcome = "failed" if fault else await self._outcome_of(code, job, at_ms)
-        again = _again(job) if code == _TIMEOUT else None
+        again = _again(job) if code == _TIMEOUT or outcome == "unknown" else None
         evidence = Evidence(
             piece=asked.piece,
             chunk=asked.chunk,
@@ -95,20 +95,22 @@ class Questioner:
     async def _outcome_of(self, code: str, job: Job, at_ms: int) -> Outcome | None:
         """What an error counts as.
 
-        A timeout counts as unknown once, so that who is always late and answers when asked again, from elsewhere, does
-        not go unseen. An owner who needs his machine for himself is away. An error of the bus is the node's only where
-        the network goes on hearing it: nodes can answer with any code.
+        Nodes can answer with any code: one that shows nothing is unknown, and at the last try a failure, since who errs
+        in place of what he deleted would not be found else. A timeout counts as unknown once, so that who is always
+        late and answers when asked again, from elsewhere, does not go unseen. An owner who needs his machine for
+        himself is away. An error of the bus is the node's only where the network goes on hearing it.
         """
+        last: Outcome = "failed" if job.tries >= RETRIES_MAX else "unknown"
         if code == _TIMEOUT:
-            return "failed" if job.tries >= RETRIES_MAX else None if job.tries else "unknown"
+            return last if last == "failed" or not job.tries else None
         if code in _SHOWN:
             return "failed"
         if code in _NOT_THERE or code.startswith(_OWNER):
             return "offline"
         if code.startswith(_BUS):
             await self._clock.sleep(OURS_S)
-            return "unknown" if job.lender.seen_ms > at_ms + SETTLED_MS else None
-        return "unknown"
+            return last if job.lender.seen_ms > at_ms + SETTLED_MS else None
+        return last
 
 
 def _printable(text: str) -> str:

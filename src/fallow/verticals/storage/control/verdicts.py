@@ -16,7 +16,7 @@ from fallow.verticals.storage.core.reputation import Change, Reputation, judged
 FINDINGS_MAX: Final = 1000
 """Of each node."""
 RETRY_MS: Final = 1_800_000
-"""So long after its next audit would have been, a node is asked again what it did not answer in time.
+"""So long after its next audit would have been, a node is asked again what it did not answer.
 
 When that is it does not know: it was drawn without memory when the node was asked before.
 """

@@ -38,7 +38,7 @@ ONLINE_GRACE_MS: Final = 37 * DAY_MS
 """A week to come back in, and the thirty days after which nothing of what was before counts."""
 
 RETRIES_MAX: Final = 3
-"""So often an audit without an answer in time is asked again; then it has failed."""
+"""So often an audit without an answer is asked again; then it has failed."""
 
 Outcome = Literal["success", "failed", "unknown", "offline"]
 Kind = Literal["warning", "suspended", "reinstated", "disqualified"]
