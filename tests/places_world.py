@@ -251,16 +251,18 @@ class World:
         while await self.places.follower.read_on():
             pass
 
-    async def subscribe(self, limit_microusd: int = 1_000_000, number: int = 1, paid: int = 10**9) -> str:
+    async def subscribe(
+        self, limit_microusd: int = 1_000_000, number: int = 1, paid: int = 10**9, account: bytes = BUYER
+    ) -> str:
         self.grants += 1
         async with self.database.transaction() as tx:
-            await self.ledger.open_accounts(tx, [*network_accounts(), *accounts_of(BUYER)])
-            await self.ledger.post(tx, [grant(f"{self.grants:032x}", BUYER, paid)], 1)
+            await self.ledger.open_accounts(tx, [*network_accounts(), *accounts_of(account)])
+            await self.ledger.post(tx, [grant(f"{self.grants:032x}", account, paid)], 1)
         name = f"{number:032x}"
         await self.settle.open(
             Subscribe(
                 id=name,
-                account=address_text(BUYER),
+                account=address_text(account),
                 vertical=VERTICAL,
                 tariff=TARIFF,
                 limit_microusd=limit_microusd,

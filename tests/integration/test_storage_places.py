@@ -22,7 +22,7 @@ from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control.nodes import ROOM_BYTES_MAX
 from fallow.verticals.storage.control.segments import BEGUN_BYTES_MIN, FORGOTTEN_MS, LATE_MS
-from fallow.verticals.storage.core.calls import SEGMENTS_AT_ONCE, MorePlaces, Place, Plan
+from fallow.verticals.storage.core.calls import SEGMENTS_AT_ONCE, EndSegment, MorePlaces, Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
@@ -249,9 +249,13 @@ async def test_too_few_pieces_are_no_segment_and_the_rest_can_follow(world: Worl
 
 async def test_a_segment_is_its_account_s_alone(world: World) -> None:
     plan = await world.begin()
-    stranger = MorePlaces(account=address_text(b"x" * 20), segment=plan.segment, numbers=[1])
-    with pytest.raises(FallowError):
-        await world.places.more(stranger)
+    stranger = address_text(b"x" * 20)
+    await world.subscribe(number=2, account=b"x" * 20)
+    with pytest.raises(NotFound) as refused:
+        await world.places.more(MorePlaces(account=stranger, segment=plan.segment, numbers=[1]))
+    assert refused.value.code == "storage.no_segment"
+    with pytest.raises(NotFound):
+        await world.places.end(EndSegment(account=stranger, segment=plan.segment, receipts=world.receipts(plan)))
 
 
 # Reading
@@ -625,7 +629,7 @@ async def test_whatever_happens_live_pieces_stay_and_all_others_go(world: World,
 # Money
 
 
-async def test_without_a_subscription_nothing_is_served_and_a_suspended_one_waits(postgres_dsn: str) -> None:
+async def test_without_a_subscription_nothing_is_served(postgres_dsn: str) -> None:
     async with places_world(postgres_dsn) as world:
         await world.enrol(*machines(8))
         with pytest.raises(InsufficientFunds) as refused:
