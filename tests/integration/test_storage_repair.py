@@ -313,6 +313,14 @@ async def test_what_is_read_for_a_repair_is_added_up_and_costs_no_buyer_anything
     assert await world.count("bill") == 0
 
 
+async def test_claims_of_who_repairs_count_whoever_named_its_key_before(world: RepairWorld) -> None:
+    key = bytes(world.secrets.repairer().verify_key)
+    async with world.database.transaction() as tx:
+        await tx.execute("INSERT INTO storage.client (key) VALUES ($1)", key)
+        await repair_rows.introduce(tx, key)
+        assert await tx.fetch("SELECT 1 FROM storage.client WHERE key = $1 AND repairs", key)
+
+
 async def test_a_pass_that_is_cut_off_goes_on_where_it_was_whoever_takes_it_up(
     world: RepairWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,9 @@ TAKEN_MS: Final = 3_600_000
 RETRY_MS: Final = 900_000
 RETRY_MS_MAX: Final = 4 * 3_600_000
 
+_INTRODUCE: Final = """
+INSERT INTO storage.client (key, repairs) VALUES ($1, true) ON CONFLICT (key) DO UPDATE SET repairs = true
+"""
 _TAKE: Final = """
 UPDATE storage.repair SET due_ms = $1 + $2, tries = tries + 1 WHERE segment =
  (SELECT segment FROM storage.repair WHERE due_ms <= $1 ORDER BY days LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -75,7 +78,7 @@ class Named(NamedTuple):
 
 async def introduce(tx: Transaction, key: bytes) -> None:
     """Have audits take claims by this key: it brings pieces of any segment."""
-    await tx.execute("INSERT INTO storage.client (key, repairs) VALUES ($1, true) ON CONFLICT DO NOTHING", key)
+    await tx.execute(_INTRODUCE, key)
 
 
 async def take(tx: Transaction, now_ms: int) -> bytes | None:
