@@ -36,7 +36,8 @@ from fallow.verticals.storage.core.calls import Place
 from fallow.verticals.storage.core.orders import STEP_BYTES, Action
 
 SEGMENTS_AT_ONCE: Final = 2
-"""In a process: each takes up to 64 MiB for what is read and 118 MiB for what is made, at 29 of 80."""
+"""In a process: each takes up to 64 MiB for what is read and 118 MiB for what is made, at 29 of 80; where two sources
+are altered all are read: 184 MiB."""
 MORE: Final = 2
 """Pieces that are read beyond what it takes, if there are: they show one that is altered."""
 ROUNDS: Final = 3
