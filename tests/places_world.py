@@ -45,7 +45,18 @@ from fallow.verticals.storage.control.buckets_port import BucketRow
 from fallow.verticals.storage.control.choosing import Uniform
 from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.places import UNIFORM, Places
-from fallow.verticals.storage.core.calls import BeginSegment, EndSegment, Place, Plan, ReadSegments, SegmentRead
+from fallow.verticals.storage.control.usage import Used
+from fallow.verticals.storage.core.calls import (
+    USAGE_DAYS_MAX,
+    BeginSegment,
+    EndSegment,
+    Place,
+    Plan,
+    ReadSegments,
+    SegmentRead,
+    Usage,
+    UsedDay,
+)
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import Order, OrderLimit, PieceReceipt
 from fallow.verticals.storage.core.questions import Purge, Stock, Trash, read_question
@@ -269,6 +280,11 @@ class World:
             )
         )
         return name
+
+    async def usage(self) -> list[UsedDay]:
+        """What the bucket used on each day."""
+        span = Usage(account=address_text(BUYER), from_day=0, to_day=USAGE_DAYS_MAX - 1)
+        return [day for bucket in await Used(self.database).usage(span) for day in bucket.days]
 
     async def owed(self) -> list[SubscriptionView]:
         return await self.settle.list_of(AccountRef(account=address_text(BUYER)))

@@ -8,20 +8,10 @@ from typing import Final, NamedTuple
 
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
-from fallow.verticals.storage.core.tariff import DAY_MS, HOUR_MS
+from fallow.verticals.storage.core.tariff import DAY_MS
 
 CHANGES_AT_ONCE: Final = 500
 SERIALS_AT_ONCE: Final = 100_000
-
-
-class DayUse(NamedTuple):
-    """What one bucket used on one day (since 1970): bytes of pieces and of payload times hours, and bytes read."""
-
-    bucket: int
-    day: int
-    stored_byte_hours: int
-    egress_bytes: int
-    payload_byte_hours: int = 0
 
 
 class _Sum(NamedTuple):
@@ -81,22 +71,6 @@ class Metering:
                 now - DAY_MS,
                 SERIALS_AT_ONCE,
             )
-
-    async def usage(self, account: bytes, from_day: int, to_day: int) -> list[DayUse]:
-        """What each bucket of an account used on each day from one to another, both counted."""
-        async with self._database.transaction() as tx:
-            rows = await tx.fetch(
-                "SELECT d.bucket, d.day, d.byte_ms, d.payload_ms, d.egress"
-                " FROM storage.payer p JOIN storage.day d USING (bucket)"
-                " WHERE p.account = $1 AND d.day BETWEEN $2 AND $3 ORDER BY d.day, d.bucket",
-                account,
-                from_day,
-                to_day,
-            )
-        return [
-            DayUse(row["bucket"], row["day"], row["byte_ms"] // HOUR_MS, row["egress"], row["payload_ms"] // HOUR_MS)
-            for row in rows
-        ]
 
 
 async def lock_sums(tx: Transaction) -> None:

@@ -23,7 +23,7 @@ from fallow.verticals.storage.control.following import Follower
 from fallow.verticals.storage.control.garbage import Garbage
 from fallow.verticals.storage.control.limits import Payer, Secrets, Signed, Signer
 from fallow.verticals.storage.control.limits import Wanted as WantedLimit
-from fallow.verticals.storage.control.metering import DayUse, Metering
+from fallow.verticals.storage.control.metering import Metering
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.notes import Notes
 from fallow.verticals.storage.control.paying import Paying
@@ -134,10 +134,6 @@ class Places:
                 )
             )
             yield
-
-    async def usage(self, account: str, from_day: int, to_day: int) -> list[DayUse]:
-        """See `Metering.usage`."""
-        return await self.metering.usage(address(account), from_day, to_day)
 
     async def meter(self) -> None:
         """Add up what was used, and tell settlement."""
