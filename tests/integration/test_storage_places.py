@@ -98,6 +98,14 @@ async def test_a_node_that_tells_what_postgresql_cannot_keep_holds_up_no_other(w
     assert len(world.places.nodes.online()) == 11
 
 
+async def test_nodes_that_are_known_use_up_no_aliases(world: World) -> None:
+    """Written every ten seconds, ten thousand nodes would have used all of them up within a month."""
+    for _ in range(5):
+        await world.tell()
+    await world.enrol(Machine(90), Machine(91))
+    assert sorted(one.alias for one in world.places.nodes.all()) == list(range(1, 15))
+
+
 async def test_who_says_that_his_room_has_no_end_is_drawn_as_one_large_disk(world: World) -> None:
     world.versions.bucket = BUCKET._replace(profile="lab")
     await world.enrol(*(Machine(number, room=ROOM_BYTES_MAX) for number in range(20, 60)), Machine(99, room=1 << 62))

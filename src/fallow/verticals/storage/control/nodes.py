@@ -160,15 +160,17 @@ class Nodes:
         if not nodes:
             return
         stocks = [heard[node][0] for node in nodes]
-        rows = await tx.fetch(
+        rows = await tx.fetch(  # a row that is there uses up no alias, of which there are 2**31
             "INSERT INTO storage.node AS n"
-            " (node, account, network, country, limit_bytes, used_bytes, room_bytes, seen_ms, trouble)"
-            " SELECT h.node, h.account, h.network, coalesce(c.country, ''), h.limit_bytes, h.used_bytes,"
-            "  h.room_bytes, h.seen_ms, h.trouble"
+            " (alias, node, account, network, country, limit_bytes, used_bytes, room_bytes, seen_ms, trouble)"
+            " OVERRIDING SYSTEM VALUE"
+            " SELECT coalesce(k.alias, nextval(pg_get_serial_sequence('storage.node', 'alias'))::integer), h.node,"
+            "  h.account, h.network, coalesce(c.country, ''), h.limit_bytes, h.used_bytes, h.room_bytes, h.seen_ms,"
+            "  h.trouble"
             " FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],"
             "  $7::bigint[], $8::text[])"
             "  AS h (node, account, network, limit_bytes, used_bytes, room_bytes, seen_ms, trouble)"
-            " LEFT JOIN storage.country c USING (node) ORDER BY h.node"
+            " LEFT JOIN storage.country c USING (node) LEFT JOIN storage.node k USING (node) ORDER BY h.node"
             " ON CONFLICT (node) DO UPDATE SET account = EXCLUDED.account, network = EXCLUDED.network,"
             "  country = EXCLUDED.country, limit_bytes = EXCLUDED.limit_bytes, used_bytes = EXCLUDED.used_bytes,"
             "  room_bytes = EXCLUDED.room_bytes, seen_ms = greatest(n.seen_ms, EXCLUDED.seen_ms),"
