@@ -22,6 +22,7 @@ from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control.nodes import ROOM_BYTES_MAX
 from fallow.verticals.storage.control.segments import BEGUN_BYTES_MIN, FORGOTTEN_MS, LATE_MS
+from fallow.verticals.storage.control.served import LATE_MS as LATE_MS_OF_ORDERS
 from fallow.verticals.storage.core.calls import SEGMENTS_AT_ONCE, EndSegment, MorePlaces, Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout
@@ -708,6 +709,20 @@ async def test_what_was_read_counts_once_however_often_it_is_handed_in(world: Wo
     async with world.database.transaction() as tx:  # another process reads the same
         await tx.execute("UPDATE storage.cursor SET pos = 0 WHERE name = 'log'")
     assert await egress(world) == 2000
+
+
+async def test_what_came_in_time_and_is_read_days_later_counts_once_as_well(world: World) -> None:
+    machine, limit = await read_limit(world)
+    served = world.served((limit, 1500))
+    await world.say(machine, served)
+    assert await egress(world) == 1500
+    world.clock.advance(LATE_MS_OF_ORDERS)
+    await world.say(machine, served)
+    world.clock.advance(3 * DAY_MS)
+    await world.places.meter()
+    assert await egress(world) == 1500
+    await world.places.follower.forget()
+    assert await world.count("serial") == 0
 
 
 @pytest.mark.parametrize("how", ["other node", "other client", "too much", "put", "forged limit", "no payer", "late"])

@@ -21,6 +21,7 @@ from fallow.verticals.storage.core.tariff import DAY_MS
 
 BATCHES_AT_ONCE: Final = 16
 LOOK_S: Final = 2.0
+SERIALS_AT_ONCE: Final = 10_000
 _POSITION: Final = "SELECT pos FROM storage.cursor WHERE name = 'log'"
 _LOCKED_POSITION: Final = "SELECT pos FROM storage.cursor WHERE name = 'log' FOR UPDATE"
 _Day = tuple[int, int]
@@ -54,6 +55,7 @@ class Follower:
         while True:
             while await self.read_on():
                 pass
+            await self.forget()
             await self._clock.sleep(LOOK_S)
 
     async def read_on(self) -> bool:
@@ -70,6 +72,16 @@ class Follower:
                 await _place(tx, news.countries)
                 await self._count(tx, news.moved)
         return True
+
+    async def forget(self) -> None:
+        """Forget serials that nothing counts under any more. Once all is read: what came in time may be read late."""
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "DELETE FROM storage.serial WHERE serial IN"
+                " (SELECT serial FROM storage.serial WHERE until_ms < $1 LIMIT $2)",
+                self._clock.now_ms() - DAY_MS,
+                SERIALS_AT_ONCE,
+            )
 
     async def _count(self, tx: Transaction, moved: Sequence[tuple[Moved, int]]) -> None:
         """Count what is more than was counted under the same limit before."""

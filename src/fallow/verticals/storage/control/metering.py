@@ -11,7 +11,6 @@ from fallow.ports.database import Database, Row, Transaction
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 CHANGES_AT_ONCE: Final = 500
-SERIALS_AT_ONCE: Final = 100_000
 
 
 class _Sum(NamedTuple):
@@ -47,7 +46,7 @@ class Metering:
         return True
 
     async def count_days(self) -> None:
-        """Write what was used since the last time to the day that is now, and forget old serials."""
+        """Write what was used since the last time to the day that is now."""
         now = self._clock.now_ms()
         async with self._database.transaction() as tx:
             await lock_sums(tx)
@@ -64,12 +63,6 @@ class Metering:
                 "  payload_ms = d.payload_ms + EXCLUDED.payload_ms",
                 now,
                 now // DAY_MS,
-            )
-            await tx.execute(
-                "DELETE FROM storage.serial WHERE serial IN"
-                " (SELECT serial FROM storage.serial WHERE until_ms < $1 LIMIT $2)",
-                now - DAY_MS,
-                SERIALS_AT_ONCE,
             )
 
 
