@@ -8,11 +8,13 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fallow.adapters.clock import SystemClock
 from fallow.domain.errors import Unavailable
-from fallow.verticals.storage.client.cutting import Cutter
-from fallow.verticals.storage.client.ground import LARGE_MAX, SMALL_BYTES
+from fallow.verticals.storage.client import ground
+from fallow.verticals.storage.client.cutting import SMALL_BYTES, Cutter, Room
 from fallow.verticals.storage.client.reading import AHEAD_MAX
 from fallow.verticals.storage.client.store import Head, Marks
 from fallow.verticals.storage.client.waiting import Change
@@ -85,43 +87,67 @@ async def test_a_body_is_taken_in_up_to_a_bound_and_one_chunk_more(size: int) ->
             taken += 1
             yield b"x"
 
-    cutter = Cutter(counted())
-    await cutter.fill(SMALL_BYTES)
+    cutter = Cutter(counted(), Room(0))
+    await cutter.fill()
     assert len(cutter.held) == min(size, SMALL_BYTES)
     assert taken == min(size, SMALL_BYTES + 1)
     assert cutter.over == (size <= SMALL_BYTES)
+    assert len(cutter.take()) == min(size, SMALL_BYTES)
     await cutter.fill()
-    assert (len(cutter.take()), len(cutter.held), cutter.over) == (size, 0, True)
+    assert (len(cutter.held), cutter.over) == (max(0, size - SMALL_BYTES), True)
 
 
-async def test_so_many_large_bodies_are_taken_in_at_a_time() -> None:
-    begun, may_end = set[int](), asyncio.Event()
+@given(st.lists(st.integers(0, 3 * SMALL_BYTES), max_size=8), st.integers(0, 6 * SMALL_BYTES))
+async def test_segments_are_as_long_as_there_is_room_and_give_it_back(chunks: list[int], free: int) -> None:
+    data, room = bytes(range(256)) * (sum(chunks) // 256 + 1), Room(free)
 
-    async def large(number: int) -> AsyncIterator[bytes]:
-        yield bytes(SMALL_BYTES)
-        yield b"x"
-        begun.add(number)
-        yield b"x"
-        await may_end.wait()
+    async def body() -> AsyncIterator[bytes]:
+        at = 0
+        for size in chunks:
+            yield data[at : at + size]
+            at += size
+
+    cutter, segments = Cutter(body(), room), list[bytes]()
+    await cutter.fill()
+    while cutter.held:
+        size = len(cutter.held)
+        assert size - SMALL_BYTES <= room.free <= free
+        assert cutter.over or size >= SMALL_BYTES
+        segments.append(bytes(cutter.take()))
+        await cutter.fill()
+        cutter.give_back(size)
+    assert b"".join(segments) == data[: sum(chunks)]
+    assert room.free == free
+
+
+async def test_who_is_slow_keeps_nobody_else_from_storing(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = 8 * SMALL_BYTES
+    monkeypatch.setattr(ground, "HELD_BYTES_MAX", held)
+    chunk, waiting, forever = bytes(SMALL_BYTES), 0, asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        nonlocal waiting
+        for _ in range(3):
+            yield chunk
+        waiting += 1
+        await forever.wait()
 
     async with storage_world() as world, asyncio.TaskGroup() as group:
-        for number in range(LARGE_MAX + 3):
+        room = world.store._room
+        tasks = [
             group.create_task(
-                world.store.put(
-                    ACCOUNT,
-                    "bucket",
-                    str(number),
-                    large(number),
-                    lambda: ended(b""),
-                    head=Head(),
-                    marks=Marks(),
-                )
+                world.store.put(ACCOUNT, "bucket", str(number), slow(), lambda: ended(b""), head=Head(), marks=Marks())
             )
-        for _ in range(20):
+            for number in range(40)
+        ]
+        while waiting < len(tasks):
             await settle()
-        assert len(begun) == LARGE_MAX
-        may_end.set()
-    assert len(begun) == LARGE_MAX + 3
+        assert 0 <= room.free < held // 2
+        entry = await put(world, DATA)
+        assert await get(world, entry) == DATA
+        for task in tasks:
+            task.cancel()
+    assert room.free == held
 
 
 async def test_a_body_that_breaks_leaves_nothing_behind() -> None:

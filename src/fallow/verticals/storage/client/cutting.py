@@ -1,35 +1,75 @@
-"""A body of unknown length, cut into segments."""
+"""A body of unknown length, cut into segments, by as much memory as all bodies of a process may take."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from fallow.verticals.storage.client.store import Body
 from fallow.verticals.storage.core.layout import SEGMENT_BYTES
 
+SMALL_BYTES: Final = 1 << 20
+"""What each body may hold of a segment, however many there are."""
+
+
+class Room:
+    """Bytes beyond `SMALL_BYTES` that all bodies together may still hold."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+
 
 class Cutter:
-    """Holds one segment at a time, in `held`; `over` once nothing comes behind it."""
+    """Holds one segment at a time, in `held`; `over` once nothing comes behind it. `close` it.
 
-    def __init__(self, body: Body) -> None:
+    Nobody waits for room. A body may hold as much of it as is still free (the dynamic thresholds of Choudhury and
+    Hahne, 1998), and where that is less than a segment, the segment ends there. So who is slow, or stands still with
+    much in hand, makes others' segments shorter, and keeps nobody from storing.
+    """
+
+    def __init__(self, body: Body, room: Room) -> None:
         self.held = bytearray()
         self.over = False
         self._body = body
+        self._room = room
+        self._taken = 0
         self._rest = memoryview(b"")
 
-    async def fill(self, size: int = SEGMENT_BYTES) -> None:
-        """Take in what comes next, until `size` bytes are held and it is known whether they are the last."""
-        room = size - len(self.held)
-        self.held += self._rest[:room]
-        self._rest = self._rest[room:]
+    async def fill(self) -> None:
+        """Take in what comes next, until as much as may be is held and it is known whether that is the last of it."""
+        self._rest = self._hold(self._rest)
         while not self._rest and not self.over:
             chunk = await anext(self._body, None)
             if chunk is None:
                 self.over = True
             else:
-                room = size - len(self.held)
-                self.held += memoryview(chunk)[:room]
-                self._rest = memoryview(chunk)[room:]
+                self._rest = self._hold(memoryview(chunk))
 
     def take(self) -> memoryview:
-        """Hand out what is held."""
+        """Hand out what is held; its room is taken until it is given back."""
         taken, self.held = memoryview(self.held), bytearray()
         return taken
+
+    def give_back(self, size: int) -> None:
+        """So many bytes that were handed out are needed no more."""
+        self._take_room(-_beyond(size))
+
+    def close(self) -> None:
+        """Give all room back."""
+        self._take_room(-self._taken)
+
+    def _hold(self, data: memoryview) -> memoryview:
+        """Hold of bytes what there is room for; returns the rest."""
+        before = len(self.held)
+        more = max(0, self._room.free - _beyond(before)) // 2
+        size = min(SEGMENT_BYTES, max(before, SMALL_BYTES) + more) - before
+        self.held += data[:size]
+        self._take_room(_beyond(len(self.held)) - _beyond(before))
+        return data[size:]
+
+    def _take_room(self, size: int) -> None:
+        self._taken += size
+        self._room.free -= size
+
+
+def _beyond(size: int) -> int:
+    return max(0, size - SMALL_BYTES)

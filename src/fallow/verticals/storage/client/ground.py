@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -13,7 +13,7 @@ import msgspec
 
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.verticals.storage.client.asking import Asker
-from fallow.verticals.storage.client.cutting import Cutter
+from fallow.verticals.storage.client.cutting import SMALL_BYTES, Cutter, Room
 from fallow.verticals.storage.client.keys import DocumentT, Keys
 from fallow.verticals.storage.client.pieces import Mover
 from fallow.verticals.storage.client.reading import Crew
@@ -25,11 +25,10 @@ from fallow.verticals.storage.core.names import DELIMITER
 
 ID_BYTES: Final = 16
 NAME_BYTES_MAX: Final = 1024
-SMALL_BYTES: Final = 1 << 20
-LARGE_MAX: Final = 16
-"""Bodies over `SMALL_BYTES` that are taken in at a time: each holds a segment, so that together they take 1 GiB."""
-AHEAD_SEGMENTS_MAX: Final = 4
-"""Of all uploads together: segments that are taken in while those before them are sent."""
+HELD_BYTES_MAX: Final = 1 << 30
+"""Of all bodies together, beyond `SMALL_BYTES` of each."""
+SENT_MAX: Final = 16
+"""Segments over `SMALL_BYTES` that are sent at a time: each takes some portions beside its payload."""
 NULL: Final = "null"
 HEAD: Final = "head"
 MARKS: Final = "marks"
@@ -106,8 +105,8 @@ class Ground:
         self._mover = mover
         self._crew = crew
         self._random_bytes = random_bytes
-        self._large = asyncio.Semaphore(LARGE_MAX)
-        self._ahead = asyncio.Semaphore(AHEAD_SEGMENTS_MAX)
+        self._room = Room(HELD_BYTES_MAX)
+        self._sent = asyncio.Semaphore(SENT_MAX)
         self._keys = lru_cache(maxsize=1024)(lambda account, bucket: Keys(secret_of(account), bucket, random_bytes))
 
     @property
@@ -120,34 +119,34 @@ class Ground:
 
     @asynccontextmanager
     async def _begun(self, body: Body) -> AsyncIterator[Cutter]:
-        """Take in the first segment of a body; so many large ones may be under way at a time, others wait."""
-        cutter = Cutter(body)
-        await cutter.fill(SMALL_BYTES)
-        if cutter.over:
-            yield cutter
-            return
-        async with self._large:
+        """Take in the first segment of a body."""
+        cutter = Cutter(body, self._room)
+        try:
             await cutter.fill()
             yield cutter
+        finally:
+            cutter.close()
 
     async def _send(self, cutter: Cutter, spot: Spot, finish: Finish) -> tuple[int, Ended]:
         """Store segment by segment what a cutter gives, the first of which it holds; returns all bytes.
 
-        The next segment is taken in while one is sent, as far as this process may hold so much.
+        The next segment is taken in while one is sent.
         """
         size, ended = 0, finish() if cutter.over else None
         while cutter.held:
             size += len(cutter.held)
-            sending = send_segment(self._mover, self._asker, spot, cutter.take(), self._random_bytes)
-            if cutter.over or self._ahead.locked():
-                await sending
-                await cutter.fill()
-            else:
-                async with self._ahead:
-                    await both(sending, cutter.fill())
+            await both(self._send_one(cutter, spot, cutter.take()), cutter.fill())
             ended = ended or (finish() if cutter.over else None)
             spot = spot._replace(number=spot.number + 1)
         return size, ended or finish()
+
+    async def _send_one(self, cutter: Cutter, spot: Spot, payload: memoryview) -> None:
+        """Store a segment; large ones wait for their turn, which no other body can hold up: its bytes are here."""
+        size = len(payload)
+        async with self._sent if size > SMALL_BYTES else nullcontext():
+            await send_segment(self._mover, self._asker, spot, payload, self._random_bytes)
+        del payload
+        cutter.give_back(size)
 
 
 def name_bytes(text: str) -> bytes:
