@@ -444,8 +444,7 @@ class MemoryControl:
             raise Conflict("storage.incomplete", "Segments are missing.")
         fields = {name: getattr(call, name) for name in ("size", "etag", "head", "tags", "inline", "key")}
         locked = {name: getattr(call, name) for name in ("retention", "until_ms", "hold")}
-        stream = b"" if call.inline is not None else call.stream
-        return self._add(bucket, call.object, stream=stream, **fields, **locked)
+        return self._add(bucket, call.object, stream=call.stream, **fields, **locked)
 
     def _add(self, bucket: _Bucket, name: bytes, **fields: Any) -> Version:
         versioned = bucket.made.versioning == "enabled"
@@ -536,7 +535,7 @@ class MemoryControl:
                     latest = one is versions[0]
                     head, tags = (one.head, one.tags) if call.heads else (b"", b"")
                     lean = msgspec.structs.replace(
-                        one, latest=latest, inline=None, head=head, tags=tags, key=b"", stream=b""
+                        one, latest=latest, inline=None, head=head, tags=tags, key=b"", parts=[]
                     )
                     shown.append((name, lean))
         return shown

@@ -25,7 +25,7 @@ from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.seals import SEALED, check_seal, write_seal
 from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks
-from fallow.verticals.storage.core.calls import Bucket, If
+from fallow.verticals.storage.core.calls import Bucket, GetObject, If
 from fallow.verticals.storage.core.kit import read_kit, write_kit
 from fallow.verticals.storage.gateway.errors import translated
 from tests.storage_world import ACCOUNT, World, another_store, storage_world
@@ -176,6 +176,12 @@ async def put_text(store: ObjectStore, key: str, text: str) -> Entry:
     return await store.put(ACCOUNT, "bucket", key, chunks, lambda: ended, head=Head(), marks=Marks())
 
 
+async def text_of(store: ObjectStore, key: str) -> str:
+    """Read a text."""
+    entry = await store.entry(ACCOUNT, "bucket", key)
+    return b"".join([chunk async for chunk in store.read(ACCOUNT, "bucket", entry, 0, entry.size)]).decode()
+
+
 class Breaking:
     """A store whose reads break off after so many bytes; it notes where they began."""
 
@@ -284,3 +290,48 @@ def test_a_gateway_says_in_s3s_words_whose_secret_it_lacks() -> None:
     damaged = msgspec.structs.replace(bucket, settings={SEALED: b"\xc1"})
     with pytest.raises(InvalidInput, match=r"storage\.seal"):
         check_seal(damaged, keys, own=False)
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+async def test_what_is_listed_is_read(size: int) -> None:
+    async with storage_world() as world:
+        data = random.randbytes(size)
+        await put_text(world.store, "a", data.hex())
+        (listed,) = (await world.store.names(ACCOUNT, "bucket")).entries
+        await put_text(world.store, "b", "x")
+        chunks = world.store.read(ACCOUNT, "bucket", listed, 0, listed.size)
+        assert b"".join([chunk async for chunk in chunks]).decode() == data.hex()
+
+
+@pytest.mark.parametrize("shown", [{"size": 1_000_000}, {"size": 1_000_000, "head": b"", "etag": ""}])
+async def test_an_object_that_the_network_cuts_is_no_download(tmp_path: Path, shown: dict[str, Any]) -> None:
+    async with storage_world() as world:
+        await stored(world, tmp_path, 1_500_000)
+        ask = world.control.ask
+
+        async def cut(call: Any) -> Any:
+            found = await ask(call)
+            return msgspec.structs.replace(found, **shown) if isinstance(call, GetObject) else found
+
+        world.control.ask = cut  # type: ignore[method-assign]
+        entry = await world.store.entry(ACCOUNT, "bucket", "a/in.bin")
+        with pytest.raises(Unavailable, match=r"storage\.altered"):
+            await download(world.store, ACCOUNT, "bucket", entry, tmp_path / "x", silent)
+        assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("taken", [{"head"}, {"inline", "key"}, {"head", "inline", "key"}])
+async def test_the_network_cannot_put_an_objects_bytes_or_head_in_place_of_later_ones(taken: set[str]) -> None:
+    async with storage_world() as world:
+        before = await put_text(world.store, "a", "pay Ada")
+        await put_text(world.store, "a", "pay Bob")
+        assert await text_of(world.store, "a") == "pay Bob"
+        ask = world.control.ask
+
+        async def swapped(call: Any) -> Any:
+            found = await ask(call)
+            return msgspec.structs.replace(found, **{name: getattr(before.source, name) for name in taken})
+
+        world.control.ask = swapped  # type: ignore[method-assign]
+        with pytest.raises(InvalidInput, match=r"storage\.(document|key)"):
+            await text_of(world.store, "a")

@@ -101,7 +101,7 @@ async def download(store: Store, account: str, bucket: str, entry: Entry, path: 
             read.add(chunk)
             moved(len(chunk))
         await asyncio.to_thread(_settle, file)
-    if entry.head.etag and read.text != entry.head.etag:
+    if read.text != entry.head.etag:
         await asyncio.to_thread(part.unlink)
         raise Unavailable("storage.altered", f"What came of {entry.key} is not what was stored.", "Try again.")
     await asyncio.to_thread(part.replace, path)

@@ -68,20 +68,20 @@ class Name:
         """A condition as the network understands it."""
         return msgspec.structs.replace(only_if, etag=self.etag(only_if.etag)) if only_if.etag else only_if
 
-    def seal(self, kind: str, document: object) -> bytes:
-        """Seal a document that stands beside the object.
+    def seal(self, kind: str, document: object, stream: bytes = b"") -> bytes:
+        """Seal a document that stands beside the object; with `stream`: beside these bytes of it alone.
 
         Raises:
             TooMuch: it is too large.
         """
-        sealed = self._keys.seal(self.plain, kind, document)
+        sealed = self._keys.seal(self.plain, kind, document, stream)
         if len(sealed) > HEAD_BYTES_MAX:
             raise TooMuch("storage.head", f"What stands beside an object takes at most {HEAD_BYTES_MAX} bytes.")
         return sealed
 
-    def open(self, kind: str, sealed: bytes, to: type[DocumentT]) -> DocumentT:
+    def open(self, kind: str, sealed: bytes, to: type[DocumentT], stream: bytes = b"") -> DocumentT:
         """Open it; an empty one is as if nothing had been said."""
-        return self._keys.open(self.plain, kind, sealed, to) if sealed else to()
+        return self._keys.open(self.plain, kind, sealed, to, stream) if sealed else to()
 
 
 class Ground:
@@ -190,7 +190,6 @@ def version_id(version: str) -> bytes:
 
 def entry_of(version: Version, name: Name) -> Entry:
     """Open a version."""
-    head = name.open(HEAD, version.head, Head) if version.head else Head(etag=version.etag)
     return Entry(
         key=name.key,
         version=NULL if version.null else version.version.hex(),
@@ -198,7 +197,7 @@ def entry_of(version: Version, name: Name) -> Entry:
         latest=version.latest,
         size=version.size,
         made_ms=version.made_ms,
-        head=head,
+        head=name.open(HEAD, version.head, Head, version.stream),
         marks=name.open(MARKS, version.tags, Marks),
         lock=Lock(version.retention, version.until_ms, version.hold),
         parts=version.parts,

@@ -63,19 +63,20 @@ class Keys:
         """An ETag as the network gets it: it tells whether two of an object are the same, and nothing of the bytes."""
         return blake3(self.secret_of(name) + etag.encode(), derive_key_context=_ETAG).hexdigest(length=ETAG_BYTES)
 
-    def seal(self, name: bytes, kind: str, document: object) -> bytes:
-        """Seal a document that stands beside an object, of a kind."""
+    def seal(self, name: bytes, kind: str, document: object, stream: bytes = b"") -> bytes:
+        """Seal a document that stands beside an object, of a kind; with `stream`: beside these bytes of it alone."""
         nonce = self._random_bytes(NONCE_BYTES)
-        return nonce + self._aes(name).encrypt(nonce, msgspec.msgpack.encode(document), self._bound(name, kind))
+        return nonce + self._aes(name).encrypt(nonce, msgspec.msgpack.encode(document), self._bound(name, kind, stream))
 
-    def open(self, name: bytes, kind: str, sealed: bytes, to: type[DocumentT]) -> DocumentT:
+    def open(self, name: bytes, kind: str, sealed: bytes, to: type[DocumentT], stream: bytes = b"") -> DocumentT:
         """Open what `seal` sealed.
 
         Raises:
-            InvalidInput: `storage.document`: it was not sealed for this object, or is of another kind.
+            InvalidInput: `storage.document`: it was not sealed for this object, or for these bytes, or is of another
+                kind.
         """
         try:
-            data = self._aes(name).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], self._bound(name, kind))
+            data = self._aes(name).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], self._bound(name, kind, stream))
             return msgspec.msgpack.decode(data, type=to)
         except (InvalidTag, ValueError, *UNREADABLE) as error:
             raise InvalidInput("storage.document", "This key does not open what stands beside the object.") from error
@@ -83,5 +84,5 @@ class Keys:
     def _aes(self, name: bytes) -> AESGCM:
         return AESGCM(blake3(self.secret_of(name), derive_key_context=_DOCUMENT).digest())
 
-    def _bound(self, name: bytes, kind: str) -> bytes:
-        return msgspec.msgpack.encode((self._bucket, name, kind))
+    def _bound(self, name: bytes, kind: str, stream: bytes) -> bytes:
+        return msgspec.msgpack.encode((self._bucket, name, kind, stream))

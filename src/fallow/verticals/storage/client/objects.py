@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Final
 
 import msgspec
 
@@ -26,7 +25,7 @@ from fallow.verticals.storage.client.ground import (
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.listing import Asked, find
 from fallow.verticals.storage.client.segments import Source, VersionReading
-from fallow.verticals.storage.client.sending import Spot
+from fallow.verticals.storage.client.sending import Spot, place_of
 from fallow.verticals.storage.client.store import (
     ALWAYS,
     NO_LOCK,
@@ -59,8 +58,6 @@ from fallow.verticals.storage.core.calls import (
 from fallow.verticals.storage.core.layout import TAG_BYTES
 from fallow.verticals.storage.core.sealing import KEY_BYTES, NONCE_BYTES, SegmentSeal, unwrap_key, wrap_key
 
-_INLINE: Final = b"inline"
-
 
 class ObjectStore(Buckets, Uploads):
     """Implements `Store`."""
@@ -84,7 +81,7 @@ class ObjectStore(Buckets, Uploads):
         async with self._begun(body) as cutter:
             if cutter.over and len(cutter.held) + TAG_BYTES <= INLINE_BYTES_MAX:
                 size, ended = len(cutter.held), finish()
-                inline, wrapped = self._seal_inline(name, cutter.take())
+                inline, wrapped = self._seal_inline(name, stream, cutter.take())
             else:
                 spot = Spot(account, bucket, stream, stream, 0, 0, name.secret)
                 size, ended = await self._send(cutter, spot, finish)
@@ -97,7 +94,7 @@ class ObjectStore(Buckets, Uploads):
                 stream=stream,
                 size=size,
                 etag=name.etag(ended.etag),
-                head=name.seal(HEAD, _ended(head, ended)),
+                head=name.seal(HEAD, _ended(head, ended), stream),
                 tags=name.seal(MARKS, marks),
                 inline=inline,
                 key=wrapped,
@@ -120,8 +117,11 @@ class ObjectStore(Buckets, Uploads):
             return
         name = self._name(account, bucket, entry.key)
         version = entry.source
-        if version is None or (version.inline is None and not version.stream):
+        if version is None:
             version = await self._get(account, bucket, name, entry.version)
+        elif version.inline is None and version.size + TAG_BYTES <= INLINE_BYTES_MAX:
+            # Lists leave inline bytes out.
+            version = await self._get(account, bucket, name, version.version.hex())
         if version.inline is not None:
             yield _open_inline(name, version)[start:stop]
             return
@@ -243,17 +243,17 @@ class ObjectStore(Buckets, Uploads):
             )
         )
 
-    def _seal_inline(self, name: Name, payload: memoryview) -> tuple[bytes, bytes]:
+    def _seal_inline(self, name: Name, stream: bytes, payload: memoryview) -> tuple[bytes, bytes]:
         """Seal the bytes of a small object; returns them, and their key, which is sealed, too."""
         key, sealed = self._random_bytes(KEY_BYTES), bytearray(len(payload) + TAG_BYTES)
         SegmentSeal(key, 1).seal(0, payload, memoryview(sealed))
-        return bytes(sealed), wrap_key(name.secret, _INLINE, key, self._random_bytes(NONCE_BYTES))
+        return bytes(sealed), wrap_key(name.secret, place_of(stream, 0, 0), key, self._random_bytes(NONCE_BYTES))
 
 
 def _open_inline(name: Name, version: Version) -> bytes:
     sealed = memoryview(version.inline or b"")
-    payload = bytearray(len(sealed) - TAG_BYTES)
-    key = unwrap_key(name.secret, _INLINE, version.key)
+    payload = bytearray(max(0, len(sealed) - TAG_BYTES))
+    key = unwrap_key(name.secret, place_of(version.stream, 0, 0), version.key)
     SegmentSeal(key, 1).open(0, sealed, memoryview(payload))
     return bytes(payload)
 

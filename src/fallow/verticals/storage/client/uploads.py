@@ -54,15 +54,15 @@ class Uploads(Ground):
         self, account: str, bucket: str, key: str, *, head: Head, marks: Marks, lock: Lock = NO_LOCK
     ) -> str:
         """See `Store`."""
-        name = self._name(account, bucket, key)
+        name, stream = self._name(account, bucket, key), self._random_bytes(ID_BYTES)
         begun = await self._asker.ask(
             BeginUpload(
                 account=account,
                 bucket=bucket,
                 object=name.sealed,
                 slashes=name.slashes,
-                stream=self._random_bytes(ID_BYTES),
-                head=name.seal(HEAD, head),
+                stream=stream,
+                head=name.seal(HEAD, head, stream),
                 tags=name.seal(MARKS, marks),
                 retention=lock.retention,
                 until_ms=lock.until_ms,
@@ -133,16 +133,16 @@ class Uploads(Ground):
         only_if: If = ALWAYS,
     ) -> Entry:
         """See `Store`."""
-        name = self._name(account, bucket, key)
+        name, stream = self._name(account, bucket, key), _stream(upload)
         version = await self._asker.ask(
             CompleteUpload(
                 account=account,
                 bucket=bucket,
                 object=name.sealed,
-                stream=_stream(upload),
+                stream=stream,
                 parts=[(number, name.etag(etag)) for number, etag in parts],
                 etag=name.etag(head.etag),
-                head=name.seal(HEAD, head),
+                head=name.seal(HEAD, head, stream),
                 only_if=name.only_if(only_if),
             )
         )
@@ -197,5 +197,6 @@ def _stream(upload: str) -> bytes:
 
 
 def _begun(upload: Upload, name: Name) -> Begun:
-    head, marks = name.open(HEAD, upload.head, Head), name.open(MARKS, upload.tags, Marks)
+    head = name.open(HEAD, upload.head, Head, upload.stream)
+    marks = name.open(MARKS, upload.tags, Marks)
     return Begun(upload.stream.hex(), name.key, upload.made_ms, head, marks)
