@@ -29,10 +29,11 @@ def serve(
 
     async def run() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
         with first_error():
             async with served(port) as made:
+                # Not before: who waits for a network that is away can end that.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, stop.set)
                 words = {
                     "endpoint": made.url,
                     "access_key": made.user.access_key,
