@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
+import signal
 import stat
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.cli import storage_secret
-from fallow.cli.main import run
+from fallow.cli import storage_files, storage_secret
+from fallow.cli.main import INTERRUPTED_EXIT, run
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.verticals.storage.client.copying import Sum, download, place_below, upload
 from fallow.verticals.storage.client.ground import Name
@@ -29,6 +32,7 @@ from fallow.verticals.storage.core.calls import Bucket, GetObject, If
 from fallow.verticals.storage.core.kit import read_kit, write_kit
 from fallow.verticals.storage.gateway.errors import translated
 from tests.storage_world import ACCOUNT, World, another_store, storage_world
+from tests.unit.agent_fakes import settle
 
 SECRET = bytes(range(32))
 
@@ -227,7 +231,7 @@ async def test_a_download_goes_on_where_it_was_broken_off(tmp_path: Path) -> Non
 
 def spoil(folder: Path) -> None:
     """Write other bytes where a download was broken off."""
-    (part,) = folder.glob(".x.*.part")
+    (part,) = folder.glob(".*.part")
     part.write_bytes(b"other bytes")
 
 
@@ -241,6 +245,44 @@ async def test_what_lies_there_and_is_other_bytes_is_found_and_not_gone_on_with(
             await download(world.store, ACCOUNT, "bucket", entry, tmp_path / "x", silent)
         await download(world.store, ACCOUNT, "bucket", entry, tmp_path / "x", silent)
         assert (tmp_path / "x").read_bytes() == data
+
+
+async def test_a_name_may_be_as_long_as_a_files_can_be(tmp_path: Path) -> None:
+    async with storage_world() as world:
+        await put_text(world.store, "a", "text")
+        entry, path = await world.store.entry(ACCOUNT, "bucket", "a"), tmp_path / ("n" * 255)
+        await download(world.store, ACCOUNT, "bucket", entry, path, silent)
+        assert path.read_text() == "text"
+
+
+async def test_of_what_an_error_cancels_the_rest_was_not_begun() -> None:
+    begun: list[int] = []
+
+    async def copy(number: int) -> None:
+        begun.append(number)
+        await settle()
+        if number == 0:
+            raise Unavailable("stream.lost", "The line broke.")
+        await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup):
+        await storage_files._some_at_once(partial(copy, number) for number in range(20))
+    assert storage_files.AT_ONCE <= len(begun) < 20
+
+
+def test_who_waits_for_a_network_that_is_away_can_end_that(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @asynccontextmanager
+    async def never(_: int) -> AsyncIterator[None]:
+        signal.raise_signal(signal.SIGINT)
+        async with asyncio.timeout(5):
+            await asyncio.Event().wait()
+        yield
+
+    monkeypatch.setattr(storage_files, "served", never)
+    assert run(["s3", "serve"]) == INTERRUPTED_EXIT
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "a//b", ".", "", "a/", "a\0b"])

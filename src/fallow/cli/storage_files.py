@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -102,7 +103,7 @@ async def copy_up(own: OwnStorage, source: Path, to: Remote, *, below: bool) -> 
             entry = await upload(own.store, own.account, to.bucket, key, path, moving.moved)
             return Copied(str(path), str(Remote(to.bucket, key)), entry.size)
 
-        return await _some_at_once(one(path, key) for path, key in files)
+        return await _some_at_once(partial(one, path, key) for path, key in files)
 
 
 async def copy_down(own: OwnStorage, source: Remote, to: Path, *, below: bool) -> list[Copied]:
@@ -125,7 +126,7 @@ async def copy_down(own: OwnStorage, source: Remote, to: Path, *, below: bool) -
             await download(own.store, own.account, source.bucket, whole, path, moving.moved)
             return Copied(str(Remote(source.bucket, entry.key)), str(path), whole.size)
 
-        return await _some_at_once(one(entry, path) for entry, path in wanted)
+        return await _some_at_once(partial(one, entry, path) for entry, path in wanted)
 
 
 async def remove(own: OwnStorage, at: Remote, *, below: bool) -> list[str]:
@@ -200,12 +201,13 @@ async def _entry(own: OwnStorage, at: Remote) -> Entry:
     return entry
 
 
-async def _some_at_once(works: Iterable[Awaitable[T]]) -> list[T]:
+async def _some_at_once(works: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Begin a few at a time: of what the first error cancels, the rest was not begun."""
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(work: Awaitable[T]) -> T:
+    async def one(work: Callable[[], Awaitable[T]]) -> T:
         async with room:
-            return await work
+            return await work()
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(work)) for work in works]

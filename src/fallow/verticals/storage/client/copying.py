@@ -90,7 +90,9 @@ async def download(store: Store, account: str, bucket: str, entry: Entry, path: 
         OSError: it cannot be written.
         Unavailable: what has come is not what was stored (`storage.altered`), or cannot be had now.
     """
-    part = path.with_name(f".{path.name}.{_mark(entry)}.part")
+    part = path.with_name(
+        f".{_mark(entry, path.name)}.part"
+    )  # no longer than a name may be, which the object's own may just be
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     with await asyncio.to_thread(_opened, part) as file:
         read = Sum([size for _, size in entry.parts])
@@ -139,9 +141,9 @@ async def entries_below(store: Store, account: str, bucket: str, prefix: str) ->
         after = page.after
 
 
-def _mark(entry: Entry) -> str:
+def _mark(entry: Entry, name: str) -> str:
     source = entry.source.version.hex() if entry.source is not None else ""
-    words = f"{entry.version} {entry.made_ms} {entry.head.etag} {source}"
+    words = f"{entry.version} {entry.made_ms} {entry.head.etag} {source} {entry.key} {name}"
     return hashlib.sha256(words.encode()).hexdigest()[:NAME_CHARACTERS]
 
 
