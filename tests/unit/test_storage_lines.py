@@ -124,6 +124,15 @@ async def test_nodes_that_cannot_be_dialled_are_reached_through_the_relay(monkey
         await there_and_back(world)
 
 
+async def test_no_more_nodes_are_dialled_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_lines, "NODE_SESSIONS_MAX", 1)
+    async with reached() as world:
+        world.control.direct = dict.fromkeys(world.doors, ADDRESS)
+        await there_and_back(world)
+        await there_and_back(world)
+        assert len(world.dialled) == 1
+
+
 async def test_a_session_that_breaks_is_made_again() -> None:
     async with reached() as world:
         await there_and_back(world)

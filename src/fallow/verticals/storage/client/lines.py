@@ -31,6 +31,8 @@ LOOK_S: Final = 10.0
 SESSION_STREAMS: Final = 48
 """Of one session; a mux takes 64, and forgets one only when both sides have ended it."""
 RELAY_SESSIONS_MAX: Final = 32
+NODE_SESSIONS_MAX: Final = 256
+"""Nodes that are dialled at a time, each a descriptor of this process; others are reached through the relay."""
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ class Lines:
     async def open(self, place: Place, request: bytes) -> Stream:
         """See `Reach`."""
         opening = Opening(place.ticket, Service(VERTICAL, request)).write()
-        if place.direct is not None and place.node not in self._avoided:
+        if place.direct is not None and self._may_dial(place.node):
             held = self._nodes.get(place.node) or self._dial_node(place.node, place.direct)
             held.ticket = place.ticket
             try:
@@ -109,6 +111,9 @@ class Lines:
                     self._avoid(place.node)
         held = self._relay_with_room()
         return await self._open(held, opening, LINK_S)
+
+    def _may_dial(self, node: bytes) -> bool:
+        return node in self._nodes or (node not in self._avoided and len(self._nodes) < NODE_SESSIONS_MAX)
 
     def _relay_with_room(self) -> _Held:
         """The fullest session with the relay that still has room, so that others can end."""

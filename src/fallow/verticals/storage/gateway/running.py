@@ -40,7 +40,7 @@ async def running(ground: GatewayGround) -> AsyncIterator[Asgi]:
 
 
 class KnownUsers:
-    """The port `Users`: API keys as the registry knows them. One that may not buy only reads."""
+    """The port `Users`: API keys as the registry knows them. One that may not buy may do nothing here."""
 
     def __init__(self, secrets: SigningSecrets) -> None:
         self._secrets = secrets
