@@ -22,13 +22,23 @@ from hypothesis import strategies as st
 from fallow.cli import storage_files, storage_secret
 from fallow.cli.main import INTERRUPTED_EXIT, run
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
+from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.verticals.storage.client.copying import Sum, download, place_below, upload
 from fallow.verticals.storage.client.ground import Name
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.seals import SEALED, check_seal, write_seal
-from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks
-from fallow.verticals.storage.core.calls import Bucket, GetObject, If
+from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Marks
+from fallow.verticals.storage.core.calls import (
+    HEAD_BYTES_MAX,
+    UPLOADS_PAGE_MAX,
+    Bucket,
+    DeleteObjects,
+    GetObject,
+    If,
+    ListUploads,
+    Upload,
+)
 from fallow.verticals.storage.core.kit import read_kit, write_kit
 from fallow.verticals.storage.gateway.errors import translated
 from tests.storage_world import ACCOUNT, World, another_store, storage_world
@@ -332,6 +342,35 @@ def test_a_gateway_says_in_s3s_words_whose_secret_it_lacks() -> None:
     damaged = msgspec.structs.replace(bucket, settings={SEALED: b"\xc1"})
     with pytest.raises(InvalidInput, match=r"storage\.seal"):
         check_seal(damaged, keys, own=False)
+
+
+async def test_calls_are_no_larger_than_messages_however_long_names_are() -> None:
+    async with storage_world() as world:
+        names = [f"{number:04}".ljust(1024, "/") for number in range(250)]
+        asked: list[Any] = []
+        ask = world.control.ask
+
+        async def noted(call: Any) -> Any:
+            asked.append(call)
+            return await ask(call)
+
+        world.control.ask = noted  # type: ignore[method-assign]
+        gone = await world.store.delete(ACCOUNT, "bucket", [Deleting(name) for name in names])
+        assert [one.key for one in gone] == names
+        for number in range(UPLOADS_PAGE_MAX + 1):
+            await world.store.begin(ACCOUNT, "bucket", f"u{number:03}", head=Head(), marks=Marks())
+        assert len(await world.store.uploads(ACCOUNT, "bucket")) == UPLOADS_PAGE_MAX + 1
+        deletions = [call for call in asked if isinstance(call, DeleteObjects)]
+        assert max(len(msgspec.msgpack.encode(call)) for call in deletions) <= MESSAGE_BYTES_MAX
+        upload = Upload(
+            stream=bytes(16),
+            object=bytes(2048),
+            made_ms=1 << 60,
+            head=bytes(HEAD_BYTES_MAX),
+            tags=bytes(HEAD_BYTES_MAX),
+        )
+        most = max(call.limit for call in asked if isinstance(call, ListUploads))
+        assert len(msgspec.msgpack.encode([upload] * most)) <= MESSAGE_BYTES_MAX - 1024
 
 
 @pytest.mark.parametrize("size", [100, 100_000])

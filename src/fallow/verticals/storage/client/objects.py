@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from typing import Final
 
 import msgspec
 
@@ -57,6 +58,12 @@ from fallow.verticals.storage.core.calls import (
 )
 from fallow.verticals.storage.core.layout import TAG_BYTES
 from fallow.verticals.storage.core.sealing import KEY_BYTES, NONCE_BYTES, SegmentSeal, unwrap_key, wrap_key
+
+CALL_BYTES_MAX: Final = 512 << 10
+"""Of names in one call; a message of the bus has twice as many bytes at most."""
+DELETION_BYTES: Final = 256
+"""What a deletion takes beside its name and slashes."""
+SLASH_BYTES: Final = 3
 
 
 class ObjectStore(Buckets, Uploads):
@@ -169,9 +176,7 @@ class ObjectStore(Buckets, Uploads):
         wanted = {at: one for at, one in asked.items() if one is not None}
         for at in asked.keys() - wanted.keys():
             gone[at] = gone[at]._replace(error="storage.no_version", message="There is no such version.")
-        order = list(wanted)
-        for first in range(0, len(order), PAGE_MAX):
-            page = order[first : first + PAGE_MAX]
+        for page in _pages(wanted):
             call = DeleteObjects(account=account, bucket=bucket, deletions=[wanted[at] for at in page], bypass=bypass)
             answers = await self._asker.ask(call)
             for at, deleted in zip(page, answers, strict=True):
@@ -260,6 +265,20 @@ def _open_inline(name: Name, version: Version) -> bytes:
 
 def _ended(head: Head, ended: Ended) -> Head:
     return msgspec.structs.replace(head, etag=ended.etag, checksums={**head.checksums, **ended.checksums})
+
+
+def _pages(wanted: Mapping[int, Deletion]) -> Iterator[list[int]]:
+    """Cut what is to be deleted into calls that are no larger than a message may be, whatever the names are."""
+    page, room = list[int](), CALL_BYTES_MAX
+    for at, one in wanted.items():
+        size = DELETION_BYTES + len(one.object) + SLASH_BYTES * len(one.slashes)
+        if page and (len(page) == PAGE_MAX or size > room):
+            yield page
+            page, room = [], CALL_BYTES_MAX
+        page.append(at)
+        room -= size
+    if page:
+        yield page
 
 
 def _deletion(keys: Keys, deleting: Deleting) -> Deletion | None:
