@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fallow.adapters.clock import SystemClock
 from fallow.domain.errors import Unavailable
-from fallow.verticals.storage.client import ground
+from fallow.verticals.storage.client import ground, reading
 from fallow.verticals.storage.client.cutting import SMALL_BYTES, Cutter, Room
 from fallow.verticals.storage.client.reading import AHEAD_MAX
 from fallow.verticals.storage.client.store import Head, Marks
@@ -43,6 +43,24 @@ async def test_a_reader_that_waits_is_not_sent_more_than_a_bound() -> None:
         each = (2 * AHEAD_MAX + 1) * SHARE_BYTES + 2 * STEP_BYTES + MemoryStream.WINDOW_BYTES
         assert moved <= LAB.needed * each < len(data)
         assert len([chunk async for chunk in chunks]) > 1
+
+
+async def test_many_readers_that_wait_share_what_is_had_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "AHEAD_ALL_BYTES", LAB.needed * SHARE_BYTES)
+    data, readers = random.Random(1).randbytes(100 * BLOCK_BYTES), 3
+    async with storage_world() as world:
+        entry = await put(world, data)
+        begun = [world.store.read(ACCOUNT, "bucket", entry, 0, len(data)) for _ in range(readers)]
+        for chunks in begun:
+            await anext(chunks)
+        for _ in range(50):
+            await settle()
+        each = 3 * SHARE_BYTES + 2 * STEP_BYTES + MemoryStream.WINDOW_BYTES
+        moved = sum(node.moved["get"] for node in world.nodes)
+        assert moved <= readers * LAB.needed * each < readers * len(data)
+        for chunks in begun:
+            await chunks.aclose()  # type: ignore[attr-defined]
+        assert world.store._crew.readings == 0
 
 
 async def test_portions_are_kept_for_those_who_keep_pace_and_made_anew_for_the_others() -> None:

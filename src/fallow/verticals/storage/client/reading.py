@@ -20,9 +20,11 @@ from fallow.verticals.storage.core.calls import Place, SegmentRead
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SHARE_BYTES, Layout, blocks_of
 
 AHEAD_BYTES: Final = 8 << 20
-"""Of sealed bytes that are had before they are wanted; at least `AHEAD_MIN` stripes."""
-AHEAD_MIN: Final = 2
+"""Of sealed bytes that are had before they are wanted; a stripe at least."""
 AHEAD_MAX: Final = 16
+"""Stripes."""
+AHEAD_ALL_BYTES: Final = 1 << 30
+"""Of all that are read in a process, shared evenly: whoever reads slowly holds what he does not take."""
 AT_ONCE_BYTES: Final = 1 << 20
 """Of sealed bytes that are opened at a time."""
 TICK_S: Final = 0.05
@@ -41,11 +43,12 @@ _log = logging.getLogger(__name__)
 class Crew:
     """Runs what is read ahead, beside its readers.
 
-    `altered` counts shares that were not what was stored, by the node that sent them.
+    `altered` counts shares that were not what was stored, by the node that sent them; `readings` those under way.
     """
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self.altered: Counter[bytes] = Counter()
+        self.readings = 0
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -119,7 +122,6 @@ class SegmentReading:
         per = segment.needed
         self._first, self._stop = self._blocks.start // per, -(-self._blocks.stop // per)
         self._at = self._first
-        self._ahead = max(AHEAD_MIN, min(AHEAD_MAX, AHEAD_BYTES // (per * SHARE_BYTES)))
         self._at_once = max(1, AT_ONCE_BYTES // (per * SHARE_BYTES))
         self._shares: dict[int, dict[int, memoryview]] = {stripe: {} for stripe in range(self._first, self._stop)}
         self._came_ms: dict[int, int] = {}
@@ -134,6 +136,8 @@ class SegmentReading:
         self._arrived = Change()
         self._taken = Change()
         self._tick = crew.begin(lambda: ticking(mover.clock, TICK_S, self._arrived), self._fail)
+        self._is_open = True
+        crew.readings += 1
 
     def begin(self) -> None:
         """Ask for all that is needed if nothing goes wrong."""
@@ -166,11 +170,19 @@ class SegmentReading:
     def close(self) -> None:
         """Take nothing further. Those who have sent all may still see their last order."""
         self._tick.cancel()
+        self._crew.readings -= self._is_open
+        self._is_open = False
         if self._refreshing is not None:
             self._refreshing.cancel()
         for fetch in self._fetches:
             if not fetch.over:
                 self._drop(fetch)
+
+    @property
+    def _ahead(self) -> int:
+        """Stripes that may be had before they are wanted."""
+        size = min(AHEAD_BYTES, AHEAD_ALL_BYTES // max(1, self._crew.readings))
+        return max(1, min(AHEAD_MAX, size // (self._needed * SHARE_BYTES)))
 
     def _of(self, stripe: int) -> range:
         """The wanted blocks of a stripe."""
