@@ -6,13 +6,17 @@ import hashlib
 import random
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
+from fallow.verticals.storage.client import ground
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Lock, Marks
+from fallow.verticals.storage.core.calls import ReadSegments
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
 from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.profiles import LAB, WIDE
@@ -79,6 +83,31 @@ async def test_an_object_of_several_segments_is_read_in_ranges() -> None:
         entry = await put(world, data)
         for start, stop in ((0, len(data)), (SEGMENT_BYTES - 5, SEGMENT_BYTES + 5), (SEGMENT_BYTES, len(data))):
             assert await get(world, entry, start, stop) == data[start:stop]
+
+
+@pytest.mark.parametrize("order", [(1, 2), (0, 2), (0, 2, 1), (0, 0, 2)])
+async def test_segments_that_are_left_out_or_out_of_order_are_found(
+    order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ground, "HELD_BYTES_MAX", 0)
+    async with storage_world() as world:
+        entry = await put(world, DATA)
+        ask = world.control.ask
+
+        async def other(call: Any) -> Any:
+            found = await ask(call)
+            if not isinstance(call, ReadSegments) or call.start:
+                return found
+            assert len(found) == 3
+            at, told = 0, []
+            for number in order:
+                told.append(msgspec.structs.replace(found[number], start=at))
+                at += found[number].payload
+            return told
+
+        world.control.ask = other  # type: ignore[method-assign]
+        with pytest.raises(Unavailable, match=r"storage\.altered"):
+            await get(world, entry)
 
 
 async def test_the_wide_profile_keeps_few_portions() -> None:

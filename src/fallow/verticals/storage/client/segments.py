@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
-from fallow.domain.errors import FallowError, NotFound
+from fallow.domain.errors import FallowError, NotFound, Unavailable
 from fallow.verticals.storage.client.asking import Asker
 from fallow.verticals.storage.client.pieces import Mover
 from fallow.verticals.storage.client.reading import Crew, SegmentReading, Wanted
@@ -37,6 +37,7 @@ class VersionReading:
         self._source = source
         self._at = start
         self._stop = stop
+        self._before: SegmentRead | None = None
         self._known: deque[SegmentRead] = deque()
         self._asking: asyncio.Task[None] | None = None
         self._error: FallowError | None = None
@@ -85,6 +86,7 @@ class VersionReading:
             self._ask()
             return None
         segment = self._known.popleft()
+        self._check_follows(segment)
         start, stop = self._at - segment.start, min(self._stop - segment.start, segment.payload)
         place = place_of(self._source.stream, segment.part, segment.index)
         key = unwrap_key(self._source.secret, place, segment.key)
@@ -107,9 +109,24 @@ class VersionReading:
 
     async def _learn(self) -> None:
         found = await self._asker.ask(self._call(self._at, self._stop))
-        if not found or not found[0].start <= self._at < found[0].start + found[0].payload:
-            raise NotFound("storage.no_segment", "The network does not say where the object's bytes are.")
+        if not found:
+            raise _not_told()
         self._known.extend(found)
+
+    def _check_follows(self, segment: SegmentRead) -> None:
+        """Check that a segment holds what comes next, and that none was left out between it and the one before."""
+        if not segment.start <= self._at < segment.start + segment.payload:
+            raise _not_told()
+        before = self._before
+        if before is None:
+            follows = segment.start > 0 or segment.index == 0
+        elif segment.part == before.part:
+            follows = segment.index == before.index + 1
+        else:
+            follows = segment.part > before.part and segment.index == 0
+        if not follows:
+            raise Unavailable("storage.altered", "The network leaves out bytes of the object, or changes their order.")
+        self._before = segment
 
     def _fail(self, error: FallowError) -> None:
         self._error = error
@@ -125,3 +142,7 @@ class VersionReading:
             stop=stop,
             client=self._mover.public,
         )
+
+
+def _not_told() -> NotFound:
+    return NotFound("storage.no_segment", "The network does not say where the object's bytes are.")
