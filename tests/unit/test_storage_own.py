@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import os
 import random
+import shlex
 import signal
 import stat
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 
 from fallow.cli import storage_files, storage_secret
 from fallow.cli.main import INTERRUPTED_EXIT, run
+from fallow.cli.show import say_s3
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.verticals.storage.client.copying import Sum, download, place_below, upload
@@ -278,6 +281,26 @@ async def test_of_what_an_error_cancels_the_rest_was_not_begun() -> None:
     with pytest.raises(ExceptionGroup):
         await storage_files._some_at_once(partial(copy, number) for number in range(20))
     assert storage_files.AT_ONCE <= len(begun) < 20
+
+
+def test_what_a_network_says_is_no_command_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    say_s3("https://x; touch pwned", "$(touch pwned)", "a'`touch pwned`\x1b]0;x\nrm")
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) == 4
+    assert [word for line in said.splitlines() for word in shlex.split(line)] == [
+        "export",
+        "AWS_ENDPOINT_URL=https://x; touch pwned",
+        "export",
+        "AWS_ACCESS_KEY_ID=$(touch pwned)",
+        "export",
+        "AWS_SECRET_ACCESS_KEY=a'`touch pwned`\ufffd]0;x\ufffdrm",
+        "export",
+        "AWS_REGION=fallow",
+    ]
+    shell = subprocess.run(
+        ["/bin/sh", "-c", f"{said}\necho $AWS_ACCESS_KEY_ID"], capture_output=True, check=True, text=True
+    )
+    assert shell.stdout == "$(touch pwned)\n"
 
 
 def test_who_waits_for_a_network_that_is_away_can_end_that(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fallow.cli.show import Json, show_json, tell
+from fallow.cli.show import Json, say_s3, show_json, tell
 
 app = App(name="s3", help="Serve S3 on this machine: objects are sealed here, under your own secret.")
 
@@ -42,10 +42,7 @@ def serve(
                 if json:
                     show_json(words)
                 else:
-                    print(f"export AWS_ENDPOINT_URL={made.url}")
-                    print(f"export AWS_ACCESS_KEY_ID={made.user.access_key}")
-                    print(f"export AWS_SECRET_ACCESS_KEY={made.user.secret}")
-                    print("export AWS_REGION=fallow")
+                    say_s3(made.url, made.user.access_key, made.user.secret)
                     tell("Serving this machine until Ctrl-C. The keys stay the same; they are of use here only.")
                 sys.stdout.flush()
                 await stop.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
@@ -55,6 +56,17 @@ def tell_cut(count: int, limit: int) -> None:
     """Say that a list may have been cut."""
     if count >= limit:
         tell(f"These are the latest {count}. There may be more: see --limit.")
+
+
+def say_s3(endpoint: str, access_key: str, secret_key: str) -> None:
+    """Print what S3 clients find a gateway by, for a shell to read (`eval`): what a network says is words there."""
+    for name, value in (
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ACCESS_KEY_ID", access_key),
+        ("AWS_SECRET_ACCESS_KEY", secret_key),
+        ("AWS_REGION", "fallow"),
+    ):
+        say(f"export {name}={shlex.quote(clean(value))}")
 
 
 def show_json(value: object) -> None:

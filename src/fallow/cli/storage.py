@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fallow.cli import profiles
-from fallow.cli.show import Json, clean, say, show_json, table, tell
+from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
 from fallow.cli.storage_secret import keep_secret, kit_from, kit_text, load_secret, secret_path
 from fallow.cli.storage_usage import usage
 from fallow.cli.units import when
@@ -36,10 +36,7 @@ def key(*, json: Json = False) -> None:
     if json:
         show_json({"endpoint": endpoint, "access_key": signing.access_key, "secret_key": signing.secret})
     else:
-        say(f"export AWS_ENDPOINT_URL={endpoint}")
-        say(f"export AWS_ACCESS_KEY_ID={signing.access_key}")
-        say(f"export AWS_SECRET_ACCESS_KEY={signing.secret}")
-        say("export AWS_REGION=fallow")
+        say_s3(endpoint, signing.access_key, signing.secret)
     if not open_:
         tell(f"Your account has no subscription to storage yet; nothing can be stored before: {OPEN}")
 
