@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from typing import Final
 
@@ -14,6 +15,8 @@ from fallow.ports.rpc import call
 CACHED_MS: Final = 3_000
 """How long a revoked key may still work: as at the control API."""
 CACHED_MAX: Final = 4096
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+"""What is none cannot be a key's, and may hold what no database takes: nobody is asked for it."""
 
 
 class SigningSecrets:
@@ -31,6 +34,8 @@ class SigningSecrets:
             NotAllowed: its account is banned (`account.banned`).
             Unavailable: the registry does not answer.
         """
+        if not _KEY_ID.fullmatch(key_id):
+            return None
         found, until = self._known.get(key_id, (None, 0))
         if found is not None and self._clock.monotonic_ms() < until:
             return found
