@@ -143,6 +143,12 @@ async def test_nonsense_is_never_a_fault_of_the_server(world: World, name: str, 
         assert answer.json()["code"] in {"vertical.malformed", "bus.no_responders"}
 
 
+async def test_days_that_no_database_takes_are_refused_at_the_door(world: World) -> None:
+    far = msgspec.msgpack.encode({"account": "", "from_day": 2**40, "to_day": 2**40})
+    answer = await world.post("/v1/verticals/storage/usage", far)
+    assert (answer.status_code, answer.json()["code"]) == (400, "vertical.malformed")
+
+
 async def test_the_calls_are_those_of_storage() -> None:
     assert set(VERTICAL.calls) == {call.name for call in CALLS}
     assert all("account" in call.__struct_fields__ for call in VERTICAL.calls.values())
