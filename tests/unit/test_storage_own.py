@@ -16,11 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.adapters.clock import SystemClock
 from fallow.cli import storage_files, storage_secret
 from fallow.cli.main import INTERRUPTED_EXIT, run
 from fallow.cli.show import say_s3
@@ -44,6 +49,7 @@ from fallow.verticals.storage.core.calls import (
 )
 from fallow.verticals.storage.core.kit import read_kit, write_kit
 from fallow.verticals.storage.gateway.errors import translated
+from fallow.verticals.storage.gateway.own import own_gateway
 from tests.storage_world import ACCOUNT, World, another_store, storage_world
 from tests.unit.agent_fakes import settle
 
@@ -351,6 +357,27 @@ def test_the_command_line_makes_a_secret_once_and_brings_it_back_elsewhere(
 )
 def test_a_place_that_makes_no_sense_is_refused_before_anything_is_asked(words: list[str]) -> None:
     assert run(words) == 2
+
+
+async def test_a_gateway_of_ones_own_serves_who_signs_and_refuses_what_nobody_would_do() -> None:
+    rules = b"<LifecycleConfiguration><Rule/></LifecycleConfiguration>"
+    async with storage_world() as world, another_store(world, SECRET, own=True) as store:
+        await store.make_bucket(ACCOUNT, "mine", settings={})
+        app, user = own_gateway(store, ACCOUNT, SECRET, SystemClock(), random_bytes=os.urandom)
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+
+            async def asked(method: str, path: str, body: bytes = b"", secret: str = user.secret) -> httpx2.Response:
+                request = AWSRequest(method, f"http://127.0.0.1{path}", data=body)
+                S3SigV4Auth(Credentials(user.access_key, secret), "s3", "fallow").add_auth(request)
+                return await http.request(method, path, content=body, headers=dict(request.headers.items()))
+
+            assert (await asked("PUT", "/mine/a", b"text")).status_code == 200
+            assert (await asked("GET", "/mine/a")).content == b"text"
+            assert (await asked("GET", "/mine/a", secret="x" * 40)).status_code == 403
+            assert (await http.get("/mine/a")).status_code == 403
+            refused = await asked("PUT", "/mine?lifecycle=", rules)
+            assert (refused.status_code, "NotImplemented" in refused.text) == (501, True), refused.text
 
 
 def test_a_gateway_says_in_s3s_words_whose_secret_it_lacks() -> None:
