@@ -10,7 +10,7 @@ import pytest
 from fallow.domain.errors import Unavailable
 from fallow.ports.bus import Bus
 from fallow.verticals.storage.client.asking import TRIES, BusAsker, HttpAsker
-from fallow.verticals.storage.core.calls import Call, DeleteObjects, Deletion, GetBucket, MakeBucket
+from fallow.verticals.storage.core.calls import Call, DeleteObjects, Deletion, GetBucket, MakeBucket, ReadSegments
 from tests.instant_chain import SwiftClock
 
 BUCKET = {"name": "bucket", "account": "a", "made_ms": 1, "profile": "lab"}
@@ -83,6 +83,21 @@ async def test_by_http_it_asks_with_what_is_repeatable_said() -> None:
     await HttpAsker(door).ask(MAKE)
     assert [(call, again) for call, _, again in door.asked] == [("bucket.get", True), ("bucket.make", False)]
     assert msgspec.msgpack.decode(door.asked[1][1], type=MakeBucket) == MAKE
+
+
+SEGMENT = {
+    "segment": bytes(16), "part": 0, "index": 0, "start": 0, "payload": 9, "key": b"",
+    "needed": 4, "pieces": 8, "places": [],
+}  # fmt: skip
+READ = ReadSegments(account="a", bucket="bucket", object=b"k", version=bytes(16), start=0, stop=9, client=bytes(32))
+
+
+@pytest.mark.parametrize("said", [{"payload": 1 << 60}, {"payload": 0}, {"needed": 0}, {"pieces": 1 << 40}])
+async def test_segments_that_no_network_has_are_none(said: dict[str, int]) -> None:
+    found = await HttpAsker(Door(msgspec.msgpack.encode([SEGMENT]))).ask(READ)
+    assert [one.payload for one in found] == [9]
+    with pytest.raises(Unavailable, match=r"storage\.answer"):
+        await HttpAsker(Door(msgspec.msgpack.encode([{**SEGMENT, **said}]))).ask(READ)
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xc1", msgspec.msgpack.encode([1]), b"\x91" * 5000])

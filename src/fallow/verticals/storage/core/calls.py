@@ -51,6 +51,8 @@ ETag = Annotated[str, Meta(max_length=80)]
 Part = Annotated[int, Meta(ge=0, le=PARTS_MAX)]
 Day = Annotated[int, Meta(ge=0, le=LAST_DAY)]
 """Since 1970, UTC."""
+Payload = Annotated[int, Meta(ge=1, le=SEGMENT_BYTES)]
+Pieces = Annotated[int, Meta(ge=1, le=255)]
 Versioning = Literal["off", "enabled", "suspended"]
 Retention = Literal["", "governance", "compliance"]
 
@@ -455,9 +457,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a segment is to be stored: as `pieces` pieces of which any `needed` suffice; at least `enough` must be."""
 
     segment: Id
-    needed: int
-    pieces: int
-    enough: int
+    needed: Pieces
+    pieces: Pieces
+    enough: Pieces
     places: list[Place]
 
 
@@ -479,7 +481,7 @@ class BeginSegment(Call[Plan], frozen=True, kw_only=True):
     stream: Id
     part: Part = 0
     index: Count = 0
-    payload: Annotated[int, Meta(ge=1, le=SEGMENT_BYTES)]
+    payload: Payload
     client: NodeId
     key: Annotated[bytes, Meta(max_length=128)]
 
@@ -509,13 +511,13 @@ class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
     """A segment to read: `start` is where its payload begins in the version's bytes."""
 
     segment: Id
-    part: int
-    index: int
-    start: int
-    payload: int
+    part: Part
+    index: Count
+    start: Count
+    payload: Payload
     key: bytes
-    needed: int
-    pieces: int
+    needed: Pieces
+    pieces: Pieces
     places: list[Place]
 
 
