@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import json
 import os
 import socket
 import threading
@@ -20,7 +21,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from fallow.adapters.clock import SystemClock
-from tests.s3_world import MAIN, World, refused, s3_world
+from fallow.verticals.storage.gateway.users import User
+from tests.s3_world import MAIN, READER, World, plainly, refused, s3_world
 
 HOSTILE_KEYS = (
     "../../../etc/passwd", "..", ".", "./a", "a/../b", "a/./b", "/", "//", "/a", "a//b", "a/", "..\\..\\a", "C:\\a",
@@ -86,25 +88,25 @@ def bucket(s3: World) -> str:
 
 
 def signed(
-    world: World, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    world: World, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, user: User = MAIN
 ) -> tuple[int, bytes]:
     """Ask rightly signed for `path` (as it goes over the line, with its query); the answer's status and body."""
-    return sent(world, method, path, body, dict(signature(world, method, path, body, headers)))
+    return sent(world, method, path, body, dict(signature(world, method, path, body, headers, user)))
 
 
 def signature(
-    world: World, method: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    world: World, method: str, path: str, body: bytes, headers: Mapping[str, str] | None = None, user: User = MAIN
 ) -> Mapping[str, str]:
     """The headers that sign a request; what `headers` say of the content's digest stays."""
     fields = {name.lower(): value for name, value in (headers or {}).items()}
     request = AWSRequest(method, world.url + path, headers=fields, data=body)
-    _Signer(fields.get(DIGEST) or hashlib.sha256(body).hexdigest()).add_auth(request)
+    _Signer(user, fields.get(DIGEST) or hashlib.sha256(body).hexdigest()).add_auth(request)
     return dict(request.headers.items())
 
 
 class _Signer(S3SigV4Auth):  # type: ignore[misc] # it has no types
-    def __init__(self, digest: str) -> None:
-        super().__init__(Credentials(MAIN.access_key, MAIN.secret), "s3", "us-east-1")
+    def __init__(self, user: User, digest: str) -> None:
+        super().__init__(Credentials(user.access_key, user.secret), "s3", "us-east-1")
         self._digest = digest
 
     def payload(self, request: AWSRequest) -> str:
@@ -295,6 +297,44 @@ def test_forms_of_nonsense_are_refused(s3: World, bucket: str, policy: str, sign
     status, said = sent(s3, "POST", f"/{bucket}", body.encode(), {"Content-Type": "multipart/form-data; boundary=b"})
     assert 400 <= status < 500, said
     assert names(s3, bucket) == []
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+def form(**fields: str) -> bytes:
+    """A form with a file; "_" in names is "-"."""
+    part = '--b\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    said = {name.replace("_", "-"): value for name, value in fields.items()} | {"file": "x"}
+    return ("".join(part.format(name, value) for name, value in said.items()) + "--b--\r\n").encode()
+
+
+@pytest.mark.parametrize("user", [READER, MAIN])
+def test_a_form_that_nobody_signed_is_nobodys_in_a_signed_request_too(s3: World, bucket: str, user: User) -> None:
+    assert signed(s3, "POST", f"/{bucket}", form(key="k"), FORM, user)[0] == 403
+    assert names(s3, bucket) == []
+
+
+def test_a_policy_judges_what_a_form_asks_for_and_not_what_stands_around_it(s3: World, bucket: str) -> None:
+    said = {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    private = {"StringEquals": {"s3:x-amz-acl": "private", "s3:RequestObjectTag/a": "b"}}
+    policy = json.dumps({"Statement": [said | {"Condition": private}]})
+    s3.client().put_bucket_policy(Bucket=bucket, Policy=policy)
+    around = {"x-amz-acl": "private", "x-amz-tagging": "a=b"}
+    tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+    assert sent(s3, "POST", f"/{bucket}", form(key="k", acl="public-read"), FORM | around)[0] == 403
+    assert sent(s3, "POST", f"/{bucket}", form(key="k", acl="private", tagging=tags), FORM)[0] == 204
+    assert s3.client().get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == [{"Key": "a", "Value": "b"}]
+
+
+def test_what_a_form_says_of_its_file_can_be_read_again_or_is_refused(s3: World, bucket: str) -> None:
+    s3.client().put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    for name in ("x_amz_meta_\xe9", "x_amz_meta_\u20ac", "x_amz_meta_a b", "x_amz_meta_a:b"):
+        assert sent(s3, "POST", f"/{bucket}", form(key="k", **{name: "x"}), FORM)[0] == 400
+    fields = form(key="k", acl="public-read", x_amz_meta_a="\u20ac \xe9")
+    assert sent(s3, "POST", f"/{bucket}", fields, FORM)[0] == 204
+    _, headers, _ = plainly(s3, "GET", f"/{bucket}/k")
+    assert headers["x-amz-meta-a"].encode("latin-1").decode() == "\u20ac \xe9"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS.keys())

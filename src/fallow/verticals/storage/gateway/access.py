@@ -130,7 +130,7 @@ def missing(x: Exchange, bucket: Bucket, code: str) -> S3Error:
 
 
 def _context(x: Exchange, target: Target) -> dict[str, str]:
-    request, headers = x.request, x.request.headers
+    request, headers, said = x.request, x.request.headers, x.said
     context = {
         "aws:sourceip": request.address,
         "aws:securetransport": "true" if request.secure else "false",
@@ -143,12 +143,12 @@ def _context(x: Exchange, target: Target) -> dict[str, str]:
     if x.caller.user:
         context |= {"aws:userid": x.caller.account, "aws:username": x.caller.user.name}
         context |= {"s3:authtype": x.caller.how, "s3:signatureversion": x.caller.version}
-    context |= {f"s3:{name}": headers[name] for name in _PLAIN_HEADERS if name in headers}
+    context |= {f"s3:{name}": said[name] for name in _PLAIN_HEADERS if name in said}
     if "s3:x-amz-copy-source" in context:
         context["s3:x-amz-copy-source"] = unquote(context["s3:x-amz-copy-source"]).lstrip("/")
     asked = {"prefix": "prefix", "delimiter": "delimiter", "max-keys": "max-keys", "versionid": "versionId"}
     context |= {f"s3:{name}": request.arg(arg) for name, arg in asked.items() if request.has(arg)}
-    if "x-amz-tagging" in headers:
+    if "x-amz-tagging" in said:
         context |= {f"s3:requestobjecttag/{name.lower()}": value for name, value in _asked_tags(x).items()}
     if target.entry is not None:
         context |= {f"s3:existingobjecttag/{name.lower()}": value for name, value in target.entry.marks.tags.items()}
@@ -157,6 +157,6 @@ def _context(x: Exchange, target: Target) -> dict[str, str]:
 
 def _asked_tags(x: Exchange) -> dict[str, str]:
     try:
-        return tags_of_header(x.request.header("x-amz-tagging"))
+        return tags_of_header(x.said["x-amz-tagging"])
     except S3Error:
         return {}  # the write is refused for them, later

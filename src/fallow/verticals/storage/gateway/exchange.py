@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 from xml.etree import ElementTree as ET
 
@@ -58,10 +59,14 @@ class _Once:
 
 
 class Exchange:
-    """A request that is being answered. `bucket` is there where the request names one that exists."""
+    """A request that is being answered. `bucket` is there where the request names one that exists.
+
+    `said` says what is asked for: the request's headers, or the fields of a form in their place.
+    """
 
     def __init__(self, request: Request, caller: Caller, ground: Ground, now_ms: int) -> None:
         self.request = request
+        self.said: Mapping[str, str] = request.headers
         self.caller = caller
         self.store = ground.store
         self.users: Users = _Once(ground.users)

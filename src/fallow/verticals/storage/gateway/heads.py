@@ -24,6 +24,8 @@ _KEPT: Final = (
 _KEPT_BYTES_MAX: Final = 6144
 _CHUNKED: Final = "aws-chunked"
 _DEFAULT_TYPE: Final = "binary/octet-stream"
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]*")
+"""What a header's name may hold."""
 _UNREADABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ALGORITHM: Final = "x-amz-server-side-encryption"
 _REFUSED: Final = f"{_ALGORITHM}-customer-algorithm"
@@ -43,7 +45,7 @@ def head_of(headers: Mapping[str, str]) -> Head:
             del kept["content-encoding"]
     metadata = {name.removeprefix(META): value for name, value in headers.items() if name.startswith(META)}
     for name, value in (*kept.items(), *metadata.items()):
-        if _UNREADABLE.search(name + value):
+        if not _NAME.fullmatch(name) or _UNREADABLE.search(value):
             raise S3Error("InvalidArgument", f"The header {name} holds characters that none may.")
     if _size(metadata) > METADATA_BYTES_MAX or _size(kept) > _KEPT_BYTES_MAX:
         raise S3Error("MetadataTooLarge")

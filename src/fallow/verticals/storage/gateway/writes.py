@@ -44,26 +44,25 @@ class Asked(NamedTuple):
     only_if: If
 
 
-async def asked_of(x: Exchange, headers: Mapping[str, str], tags: Mapping[str, str] | None = None) -> Asked:
-    """Read what headers ask for, and check that the caller may.
+async def asked_of(x: Exchange, tags: Mapping[str, str] | None = None) -> Asked:
+    """Read what a write asks for, and check that the caller may; `tags` count before those that were said.
 
     Raises:
         S3Error: AccessDenied, PreconditionFailed, InvalidArgument, InvalidTag, InvalidRequest, and such.
     """
     check(x, "s3:PutObject", "WRITE", on_bucket(x, key=x.key))
-    acl = await object_acl(x, headers)
-    found = tags_of_header(headers["x-amz-tagging"]) if "x-amz-tagging" in headers else {}
-    marks = Marks(tags=dict(found if tags is None else tags), acl=acl.encode())
-    return Asked(marks, lock_of(x, headers), await condition_of(x, headers))
+    acl = await object_acl(x)
+    found = tags_of_header(x.said.get("x-amz-tagging", "")) if tags is None else tags
+    return Asked(Marks(tags=dict(found), acl=acl.encode()), lock_of(x), await condition_of(x))
 
 
-async def object_acl(x: Exchange, headers: Mapping[str, str]) -> Acl:
+async def object_acl(x: Exchange) -> Acl:
     """Make the list of a new object.
 
     Raises:
         S3Error: AccessDenied, AccessControlListNotSupported, InvalidArgument.
     """
-    bucket, ownership = x.bucket, ownership_of(x.bucket)
+    headers, bucket, ownership = x.said, x.bucket, ownership_of(x.bucket)
     canned_name = headers.get("x-amz-acl", "private")
     if ownership == ENFORCED:
         if canned_name not in _HARMLESS or any(name.startswith("x-amz-grant-") for name in headers):
@@ -87,12 +86,13 @@ def check_not_blocked(block: Block, acl: Acl) -> None:
         raise S3Error("AccessDenied", "The bucket blocks public ACLs.")
 
 
-def lock_of(x: Exchange, headers: Mapping[str, str]) -> Lock:
+def lock_of(x: Exchange) -> Lock:
     """Read how long a new version is to be kept.
 
     Raises:
         S3Error: InvalidRequest, InvalidArgument, AccessDenied.
     """
+    headers = x.said
     mode, until = headers.get("x-amz-object-lock-mode"), headers.get("x-amz-object-lock-retain-until-date")
     hold = headers.get("x-amz-object-lock-legal-hold")
     if mode is None and until is None and hold is None:
@@ -126,20 +126,20 @@ def future(text: str, now_ms: int) -> int:
     return until_ms
 
 
-async def condition_of(x: Exchange, headers: Mapping[str, str]) -> If:
+async def condition_of(x: Exchange) -> If:
     """Read the condition of a write. One that the store cannot check is checked here, on what is the latest now.
 
     Raises:
         S3Error: PreconditionFailed, NotImplemented.
     """
-    unwanted = other_than(headers)
+    unwanted = other_than(x.said)
     if unwanted is not None:
         there = await entry_of(x, x.bucket, x.key, "")
         if there is not None and not there.marker and there.head.etag == unwanted:
             raise S3Error("PreconditionFailed")
-    if "if-match" in headers and "if-none-match" in headers:
+    if "if-match" in x.said and "if-none-match" in x.said:
         raise S3Error("NotImplemented", "A write has one condition.")
-    only_if = write_condition(headers)
+    only_if = write_condition(x.said)
     await check_early(x, only_if)
     return only_if
 

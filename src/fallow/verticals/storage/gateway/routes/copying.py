@@ -45,7 +45,7 @@ async def copy_object(x: Exchange) -> Response:
         raise S3Error("InvalidRequest", "An object is copied to itself with new metadata only.")
     if source.entry.size > COPY_BYTES_MAX:
         raise S3Error("InvalidRequest", "What is copied at once has at most 5 GiB.")
-    asked = await asked_of(x, headers, None if tagging == "REPLACE" else source.entry.marks.tags)
+    asked = await asked_of(x, None if tagging == "REPLACE" else source.entry.marks.tags)
     head = head_of(headers)
     if directive == "COPY":
         head = Head(headers=source.entry.head.headers, metadata=source.entry.head.metadata)

@@ -56,7 +56,7 @@ class _Listed(NamedTuple):
 async def create_upload(x: Exchange) -> Response:
     """Begin an upload. How its checksums are made is kept with it."""
     headers = x.request.headers
-    asked = await asked_of(x, headers)
+    asked = await asked_of(x)
     head = head_of(headers)
     algorithm, kind = named_algorithm(x.request.header(_ALGORITHM)), x.request.header(_KIND).upper()
     if algorithm:
@@ -166,7 +166,7 @@ async def complete_upload(x: Exchange) -> Response:
         if error.code != "NoSuchUpload" or there is None or there.marker or there.head.etag != etag:
             raise
         return _completed(x, there)
-    only_if = await condition_of(x, x.request.headers)
+    only_if = await condition_of(x)
     stored = await _stored(x, begun.upload)
     _check_parts(listed, stored)
     size = x.request.header("x-amz-mp-object-size")

@@ -35,7 +35,7 @@ async def put_object(x: Exchange) -> Response:
     request = x.request
     if request.length is None and request.header("transfer-encoding").lower() != "chunked":
         raise S3Error("MissingContentLength")
-    asked = await asked_of(x, request.headers)
+    asked = await asked_of(x)
     head = head_of(request.headers)
     content = Content(request, x.caller)
     entry = await x.store.put(

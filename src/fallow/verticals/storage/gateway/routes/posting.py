@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
@@ -27,6 +27,7 @@ from fallow.verticals.storage.gateway.xml import Node, document
 FIELD_BYTES_MAX: Final = 64 << 10
 FIELDS_MAX: Final = 100
 _FILENAME: Final = "${filename}"
+_NO_HEADERS: Final = frozenset({"key", "policy", "file", "acl", "tagging"})
 _STATUSES: Final = frozenset({"200", "201", "204"})
 
 
@@ -41,9 +42,8 @@ async def post_object(x: Exchange) -> Response:
     if len(key.encode()) > KEY_BYTES_MAX:
         raise S3Error("KeyTooLongError")
     x.request.key = key
-    headers = _as_headers(fields)
-    tags = tags_of_document(parsed(fields["tagging"].encode())) if "tagging" in fields else None
-    asked = await asked_of(x, headers, tags)
+    x.said = headers = _as_headers(fields)
+    asked = await asked_of(x)
     sums = sent_checksums(headers)
     digests = Digests(list(sums))
     md5 = md5_of(headers["content-md5"]) if "content-md5" in headers else None
@@ -72,7 +72,8 @@ async def post_object(x: Exchange) -> Response:
 
 
 async def _authorised(x: Exchange, fields: dict[str, str]) -> FormPolicy:
-    """Find out who sends a form, and how many bytes it may bring."""
+    """Find out who sends a form, and how many bytes it may bring. A signature of the request itself counts nothing."""
+    x.caller = Caller()
     access_key = key_of_form(fields)
     if not access_key and "policy" not in fields:
         return FormPolicy(0, None)
@@ -87,8 +88,10 @@ async def _authorised(x: Exchange, fields: dict[str, str]) -> FormPolicy:
 
 
 def _as_headers(fields: dict[str, str]) -> dict[str, str]:
-    """The fields that stand for headers."""
-    headers = {name: value for name, value in fields.items() if name not in {"key", "policy", "file", "acl", "tagging"}}
+    """The fields that stand for headers, as headers stand here: a character for a byte."""
+    headers = {name: value.encode().decode("latin-1") for name, value in fields.items() if name not in _NO_HEADERS}
+    if "tagging" in fields:
+        headers["x-amz-tagging"] = urlencode(tags_of_document(parsed(fields["tagging"].encode())))
     return headers | ({"x-amz-acl": fields["acl"]} if "acl" in fields else {})
 
 
