@@ -63,7 +63,13 @@ class Desk:
         assert await self.ask("PUT", "/bucket/foo", receive, length=len(LARGE)) == 200
 
     async def ask(
-        self, method: str, path: str, receive: Callable[[], Awaitable[dict[str, Any]]], *, length: int = 0
+        self,
+        method: str,
+        path: str,
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        length: int = 0,
+        query: bytes = b"",
     ) -> int:
         """Send a request; the status of the answer."""
         scope = {
@@ -71,7 +77,7 @@ class Desk:
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query,
             "headers": [(b"host", b"x"), (b"content-length", str(length).encode())],
         }
         await self.answer(scope, receive)
@@ -184,6 +190,11 @@ async def test_nothing_is_read_for_a_client_that_has_left(desk: Desk) -> None:
 
     assert await desk.ask("GET", "/bucket/foo", receive) == 200
     assert desk.store.given < len(LARGE) // (256 << 10)
+
+
+async def test_a_query_that_is_no_text_is_refused(desk: Desk) -> None:
+    assert await desk.ask("GET", "/bucket", never, query=b"prefix=%ff") == 400
+    assert b"InvalidURI" in desk.body
 
 
 async def test_too_many_headers_are_refused(desk: Desk) -> None:

@@ -20,15 +20,18 @@ Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 KEY_BYTES_MAX: Final = 1024
 HEADERS_MAX: Final = 200
 SLOWEST_BYTES_PER_S: Final = 4096
+_SPACES: Final = " \t"
+"""All that is space in a header: other bytes that Python takes for it are parts of characters."""
 _LABEL: Final = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _BUCKET: Final = re.compile(rf"^(?=.{{3,63}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
 _ADDRESS: Final = re.compile(r"^\d{1,3}(\.\d{1,3}){3}\Z")
 
 
 class Request:
-    """A request. `path` and `raw_query` are as they were sent; `query` holds the pairs, decoded.
+    """A request. `path` and `raw_query` are as they were sent.
 
-    `headers` have lower-case names; bytes of their values are characters of Latin-1, both ways.
+    Once it is `split`, `query` holds the pairs, decoded, and `bucket` and `key` what is named. `headers` have
+    lower-case names; bytes of their values are characters of Latin-1, both ways.
     """
 
     def __init__(self, scope: Scope, receive: Receive, clock: Clock, domains: Sequence[str]) -> None:
@@ -38,14 +41,15 @@ class Request:
         self.fields = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
         self.headers: dict[str, str] = {}
         for name, value in self.fields:
-            self.headers[name] = f"{self.headers[name]},{value}" if name in self.headers else value.strip()
-        self.query = query_pairs(self.raw_query)
+            said = value.strip(_SPACES)
+            self.headers[name] = f"{self.headers[name]},{said}" if name in self.headers else said
+        self.query: list[tuple[str, str]] = []
         self.secure: bool = scope.get("scheme") == "https"
         self.address: str = (scope.get("client") or ("", 0))[0]
         self.hosted = _hosted(self.headers.get("host", ""), domains)
         self.watch = Watch(clock)
         self.ended = False
-        self._names = dict(self.query)
+        self._names: dict[str, str] = {}
         self._receive = receive
         self._clock = clock
         self._began_ms = clock.monotonic_ms()
@@ -53,13 +57,15 @@ class Request:
         self.bucket, self.key = "", ""
 
     def split(self) -> None:
-        """Read bucket and key from the path, or the bucket from the host's name.
+        """Read the query, and bucket and key from the path, or the bucket from the host's name.
 
         Raises:
             S3Error: InvalidURI, KeyTooLongError, InvalidRequest.
         """
         if len(self.fields) > HEADERS_MAX:
             raise S3Error("InvalidRequest", "There are too many headers.")
+        self.query = query_pairs(self.raw_query)
+        self._names = dict(self.query)
         try:
             path = unquote_to_bytes(self.path).decode()
         except UnicodeDecodeError as error:

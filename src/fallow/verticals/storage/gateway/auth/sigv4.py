@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -11,6 +12,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 _SAFE: Final = "-_.~"
+_SPACES: Final = re.compile("[ \t]+")
 
 
 class Scope(NamedTuple):
@@ -65,18 +67,18 @@ def canonical_request(
     A parameter X-Amz-Signature of the query is left out.
     """
     lines = [method, _encoded(unquote_to_bytes(path or b"/"), "/"), canonical_query(raw_query)]
-    lines += [f"{name}:{' '.join(headers.get(name, '').split())}" for name in signed]
+    lines += [f"{name}:{_SPACES.sub(' ', headers.get(name, '')).strip(' ')}" for name in signed]
     return "\n".join([*lines, "", ";".join(signed), payload])
 
 
 def canonical_query(raw_query: bytes, without: Iterable[bytes] = (b"X-Amz-Signature",)) -> str:
-    """Sort a query and encode it anew."""
+    """Sort a query and encode it anew; "+" is a space in values, as for who reads them."""
     left_out = frozenset(without)
     pairs = []
     for part in raw_query.split(b"&"):
         name, _, value = part.partition(b"=")
         if part and name not in left_out:
-            pairs.append((_encoded(unquote_to_bytes(name)), _encoded(unquote_to_bytes(value))))
+            pairs.append((_encoded(unquote_to_bytes(name)), _encoded(unquote_to_bytes(value.replace(b"+", b" ")))))
     return "&".join(f"{name}={value}" for name, value in sorted(pairs))
 
 
