@@ -21,6 +21,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from fallow.adapters.clock import SystemClock
+from fallow.verticals.storage.core.calls import PARTS_MAX
+from fallow.verticals.storage.gateway.body import DOCUMENT_BYTES_MAX
 from fallow.verticals.storage.gateway.users import User
 from tests.s3_world import MAIN, READER, World, plainly, refused, s3_world
 
@@ -56,7 +58,7 @@ DOCUMENTS = {
     "an encoding that nobody knows": b'<?xml version="1.0" encoding="EVIL"?><Delete/>',
     "half of a pair": b"<Delete><Object><Key>\xed\xa0\x80</Key></Object></Delete>",
     "a zero": b"<Delete><Object><Key>&#0;</Key></Object></Delete>",
-    "more than there may be": b"<Delete>" + b" " * (2 << 20) + b"</Delete>",
+    "more than there may be": b"<Delete>" + b" " * DOCUMENT_BYTES_MAX + b"</Delete>",
 }
 TIMES = 200
 """How much faster the hasty gateway's clock goes."""
@@ -172,6 +174,27 @@ def test_no_way_leads_out_of_a_bucket(s3: World, bucket: str) -> None:
         assert signed(s3, "PUT", f"/{bucket}/{way}", b"new")[0] == 200
     assert s3.client().get_object(Bucket=other, Key="secret")["Body"].read() == b"of the other"
     assert len(names(s3, bucket)) == 3
+
+
+def test_what_is_signed_is_what_is_used(s3: World, bucket: str) -> None:
+    client = s3.client()
+    for key in ("a b/1", "a+b/1"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    url = client.generate_presigned_url("list_objects_v2", {"Bucket": bucket, "Prefix": "a+b"}).removeprefix(s3.url)
+    status, _, said = plainly(s3, "GET", url)
+    assert (status, b"a%2Bb/1" in said, b"a%20b/1" in said) == (200, True, False)
+    assert plainly(s3, "GET", url.replace("%2B", "+"))[0] == 403, "a plus is a space, which nobody signed"
+
+
+@pytest.mark.parametrize("text", ["\xc5ngstr\xf6m", "caf\xe9 \xe0", "a  b\t c"])
+def test_headers_of_any_text_are_signed_and_kept(s3: World, bucket: str, text: str) -> None:
+    path, said = f"/{bucket}/k", {"content-disposition": text, "x-amz-meta-a": text}
+    fields = signature(s3, "PUT", path, b"x", said)
+    on_the_line = {name: value.encode().decode("latin-1") for name, value in fields.items()}
+    assert sent(s3, "PUT", path, b"x", on_the_line)[0] == 200
+    there = s3.client().head_object(Bucket=bucket, Key="k")
+    kept = [there["ContentDisposition"], there["Metadata"]["a"]]
+    assert [value.encode("latin-1").decode() for value in kept] == [text, text]
 
 
 @pytest.mark.parametrize(
@@ -346,6 +369,20 @@ def test_documents_that_would_burst_are_not_read(s3: World, bucket: str, documen
     assert status == 400, said
     assert time.monotonic() - began < 5
     assert b"root:" not in said
+
+
+def test_as_many_parts_and_names_as_there_may_be_can_be_said(s3: World, bucket: str) -> None:
+    client, at = s3.client(), {"Bucket": bucket, "Key": "m"}
+    upload = client.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")["UploadId"]
+    sha = base64.b64encode(bytes(32)).decode()
+    parts = [
+        {"PartNumber": number, "ETag": f'"{"0" * 32}"', "ChecksumSHA256": sha} for number in range(1, PARTS_MAX + 1)
+    ]
+    call = client.complete_multipart_upload
+    refusal = refused(call, **at, UploadId=upload, MultipartUpload={"Parts": parts})
+    assert refusal == (400, "InvalidPart"), "none of them is there"
+    names = [{"Key": f"{number:04}" + "x" * 1020, "VersionId": "0" * 32} for number in range(1000)]
+    assert len(client.delete_objects(Bucket=bucket, Delete={"Objects": names})["Deleted"]) == 1000
 
 
 def test_metadata_and_headers_have_a_size(s3: World, bucket: str) -> None:

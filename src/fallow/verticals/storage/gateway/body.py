@@ -24,7 +24,8 @@ from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.request import Request
 
-DOCUMENT_BYTES_MAX: Final = 1 << 20
+DOCUMENT_BYTES_MAX: Final = 2 << 20
+"""Enough for the 10,000 parts of an upload, each with its ETag and a SHA-256 (175 bytes), or for 1,000 long names."""
 UPLOAD_BYTES_MAX: Final = 5 << 30
 BATCH_BYTES: Final = 1 << 20
 """What is hashed in a thread at a time; less than a sixteenth of it is hashed where it is."""

@@ -11,7 +11,8 @@ from xml.parsers import expat
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 INSTANCE: Final = "http://www.w3.org/2001/XMLSchema-instance"
 _DEPTH_MAX: Final = 12
-_ELEMENTS_MAX: Final = 20_000
+_ELEMENTS_MAX: Final = 50_000
+"""The 10,000 parts of an upload are four each: around it, its number, its ETag, a checksum."""
 _SPECIAL: Final = re.compile(r'[&<>"\x00-\x1f\x7f]')
 _NAMES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
