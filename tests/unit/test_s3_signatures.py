@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.verticals.storage.gateway.auth import sigv2
+from fallow.verticals.storage.gateway.auth.caller import find_caller
 from fallow.verticals.storage.gateway.auth.chunked import ChunkedDecoder, ChunkSigning
 from fallow.verticals.storage.gateway.auth.sigv4 import (
     EMPTY_SHA256,
@@ -21,10 +22,15 @@ from fallow.verticals.storage.gateway.auth.sigv4 import (
     string_to_sign,
 )
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.request import Request
+from tests.s3_world import MAIN, MemoryUsers
+from tests.unit.fake_network import HandClock
+from tests.unit.test_s3_app import never
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # noqa: S105 - the one of AWS's examples
 SCOPE = Scope("20130524", "us-east-1", "s3")
 AT = "20130524T000000Z"
+AT_MS = 1_369_353_600_000
 HOST = "examplebucket.s3.amazonaws.com"
 
 
@@ -81,6 +87,27 @@ def test_a_signature_of_version_2_is_the_published_one() -> None:
     headers = {"date": "Tue, 27 Mar 2007 19:36:42 +0000"}
     text = sigv2.to_sign("GET", "/photos/puppy.jpg", [], headers, "awsexamplebucket1", headers["date"])
     assert sigv2.sign(SECRET, text) == "qgk2+6Sv9/oM7G3qLEjTH1a1l1g="
+
+
+@pytest.mark.parametrize(("day", "holds"), [(SCOPE.date, True), ("", False), ("2", False), ("201305", False)])
+async def test_a_signature_is_for_a_whole_day(day: str, holds: bool) -> None:
+    fields, scope = {"host": HOST, "x-amz-date": AT, "x-amz-content-sha256": EMPTY_SHA256}, SCOPE._replace(date=day)
+    canonical = canonical_request("GET", b"/", b"", fields, sorted(fields), EMPTY_SHA256)
+    right = signature(signing_key(MAIN.secret, scope), string_to_sign(AT, scope, canonical))
+    said = f"Credential={MAIN.access_key}/{scope}, SignedHeaders={';'.join(sorted(fields))}, Signature={right}"
+    headers = {**fields, "authorization": f"AWS4-HMAC-SHA256 {said}"}
+    sent = {
+        "method": "GET",
+        "path": "/",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    finding = find_caller(Request(sent, never, HandClock(), ()), MemoryUsers(), AT_MS)
+    if holds:
+        assert (await finding).user == MAIN
+        return
+    with pytest.raises(S3Error) as caught:
+        await finding
+    assert caught.value.code == "AuthorizationHeaderMalformed"
 
 
 @pytest.mark.parametrize("text", ["", "KEY", "KEY/20130524/us-east-1/s3", "/20130524/us-east-1/s3/aws4_request"])
@@ -153,6 +180,7 @@ def test_a_changed_byte_in_a_signed_chunk_is_found(at: int) -> None:
         b"5\r\nhelloX\r\n0\r\n\r\n",
         b"0\r\n\r\nmore",
         b"0\r\nno colon\r\n\r\n",
+        b"0\r\na:b\r\na:b\r\n\r\n",
         b"1" * 2000,
     ],
 )

@@ -98,6 +98,8 @@ class Content:
         named = named_algorithm(request.header("x-amz-sdk-checksum-algorithm"))
         for algorithm in self._trailing:
             named_algorithm(algorithm)
+        if self._trailing and self._decoder is None:
+            raise S3Error("InvalidRequest", "Headers trail behind a body in aws-chunked form only.")
         self.length = _length(request, caller)
         kept = {*self._sent, *self._trailing} or {algorithm for algorithm in (wanted or named,) if algorithm}
         self._kept = sorted(kept | {wanted} if wanted else kept)

@@ -127,7 +127,7 @@ class ChunkedDecoder:
     def _take_trailer(self, line: bytes) -> None:
         name, colon, value = line.decode("latin-1").partition(":")
         name = name.strip().lower()
-        if not colon or len(self.trailers) >= TRAILERS_MAX:
+        if not colon or name in self.trailers or len(self.trailers) >= TRAILERS_MAX:
             raise _malformed()
         if name != _TRAILER_SIGNATURE:
             self._signed_trailers.update(f"{name}:{value.strip()}\n".encode("latin-1"))
