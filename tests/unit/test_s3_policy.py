@@ -74,7 +74,12 @@ def test_not_turns_principals_actions_and_resources_round() -> None:
         ({"StringLike": {"aws:Referer": "http://x.org/*"}}, {"aws_referer": "http://x.org/y"}, "allow"),
         ({"StringLikeIfExists": {"aws:Referer": "http://x.org/*"}}, {}, "allow"),
         ({"StringLikeIfExists": {"aws:Referer": "http://x.org/*"}}, {"aws_referer": "http://y.org"}, "silent"),
+        ({"ForAnyValue:StringNotEquals": {"s3:x-amz-acl": "a"}}, {}, "silent"),
+        ({"ForAnyValue:StringNotEquals": {"s3:x-amz-acl": "a"}}, {"s3_x__amz__acl": "c"}, "allow"),
+        ({"ForAllValues:StringEquals": {"s3:x-amz-acl": "a"}}, {}, "allow"),
+        ({"ForAllValues:StringEquals": {"s3:x-amz-acl": "a"}}, {"s3_x__amz__acl": "c"}, "silent"),
         ({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}, {"aws_sourceip": "10.1.2.3"}, "allow"),
+        ({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}, {"aws_sourceip": "::ffff:10.1.2.3"}, "allow"),
         ({"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}}, {"aws_sourceip": "10.1.2.3"}, "silent"),
         ({"Null": {"s3:x-amz-acl": "true"}}, {}, "allow"),
         ({"Null": {"s3:x-amz-acl": "false"}}, {}, "silent"),
@@ -98,6 +103,9 @@ def test_conditions_hold_or_do_not(condition: dict[str, Any], context: dict[str,
         statement(Action=[]),
         statement(Resource="arn:aws:s3:::other/*"),
         statement(Condition={"StringSounds": {"a": "b"}}),
+        statement(Condition={"ForSomeValues:StringEquals": {"a": "b"}}),
+        statement(Condition={"StringEquals": {"a": "${aws:userid}"}}),
+        statement(Resource="arn:aws:s3:::bucket/${aws:userid}/*"),
         statement(Condition={"IpAddress": {"aws:SourceIp": "nowhere"}}),
         statement(Condition={"StringEquals": {"a": []}}),
         statement(More="x"),
@@ -116,11 +124,29 @@ def test_what_is_no_policy_is_refused(data: bytes) -> None:
 
 
 def test_a_policy_is_public_where_nothing_narrows_it() -> None:
-    narrow = {"IpAddress": {"aws:SourceIp": "10.0.0.0/32"}}
     assert read_policy(written(statement()), "bucket").public()
-    assert not read_policy(written(statement(Condition=narrow)), "bucket").public()
     assert not read_policy(written(statement(Principal={"AWS": "alt"})), "bucket").public()
     assert not read_policy(written(statement(Effect="Deny")), "bucket").public()
+
+
+@pytest.mark.parametrize(
+    ("condition", "public"),
+    [
+        ({"IpAddress": {"aws:SourceIp": "10.0.0.0/32"}}, False),
+        ({"IpAddress": {"aws:SourceIp": ["10.0.0.0/8", "2001:db8::/32"]}}, False),
+        ({"IpAddress": {"aws:SourceIp": ["10.0.0.0/32", "0.0.0.0/0"]}}, True),
+        ({"IpAddress": {"aws:SourceIp": "::/1"}}, True),
+        ({"NotIpAddress": {"aws:SourceIp": "10.0.0.0/32"}}, True),
+        ({"Null": {"aws:SourceIp": "false"}}, True),
+        ({"StringEquals": {"aws:userid": "alt"}}, False),
+        ({"StringEqualsIfExists": {"aws:userid": "alt"}}, True),
+        ({"StringNotEquals": {"aws:userid": "alt"}}, True),
+        ({"StringLike": {"aws:userid": "*"}}, True),
+        ({"StringLike": {"aws:Referer": "http://x.org/*"}}, True),
+    ],
+)  # fmt: skip
+def test_a_condition_narrows_where_it_names_somebody_or_a_network(condition: dict[str, Any], public: bool) -> None:
+    assert read_policy(written(statement(Condition=condition)), "bucket").public() is public
 
 
 def plainly_like(text: str, pattern: str) -> bool:

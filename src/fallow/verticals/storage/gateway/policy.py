@@ -22,7 +22,18 @@ _STATEMENT: Final = frozenset({
     "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition",
 })  # fmt: skip
 _VERSIONS: Final = ("2012-10-17", "2008-10-17")
+_VARIABLE: Final = "${"
 _ADDRESS_KEY: Final = "aws:sourceip"
+_WHO: Final = frozenset({"aws:principalarn", "aws:userid", "aws:sourcearn", "aws:sourceaccount"})
+_NAMING: Final = frozenset({"stringequals", "stringequalsignorecase", "stringlike", "arnequals", "arnlike"})
+_SMALL_4: Final = 8
+_SMALL_6: Final = 32
+"""Networks with a shorter prefix are as good as all, as S3 has it."""
+_NULL: Final = "null"
+_FOR_ALL: Final = "forallvalues"
+_FOR_ANY: Final = "foranyvalue"
+_QUANTIFIERS: Final = frozenset({"", _FOR_ALL, _FOR_ANY})
+_IF_EXISTS: Final = "ifexists"
 
 Verdict = Literal["allow", "deny", "silent"]
 
@@ -69,7 +80,7 @@ class Policy(NamedTuple):
         return any(
             statement.allows
             and (ANYBODY in statement.who or statement.not_who)
-            and not any(_narrows(name) for _, name, _ in statement.conditions)
+            and not any(_narrows(*condition) for condition in statement.conditions)
             for statement in self.statements
         )
 
@@ -86,6 +97,8 @@ def read_policy(data: bytes, bucket: str) -> Policy:
     for statement in policy.statements:
         if not all(_is_of(resource, bucket) for resource in statement.resources):
             raise S3Error("MalformedPolicy", "A resource of the policy is not of this bucket.")
+        if any(_VARIABLE in text for text in (*statement.resources, *_values(statement))):
+            raise S3Error("MalformedPolicy", "Variables of policies are not known here.")
     return policy
 
 
@@ -170,8 +183,9 @@ def _conditions(said: Mapping[str, Any]) -> tuple[tuple[str, str, tuple[str, ...
     for operator, _, values in read:
         if not values:
             raise S3Error("MalformedPolicy", "A condition of the policy has no values.")
-        compare = _OPERATORS.get(_plain(operator).lower())
-        if compare is None and _plain(operator).lower() != "null":
+        quantifier, name, _ = _read_operator(operator)
+        compare = _OPERATORS.get(name)
+        if quantifier not in _QUANTIFIERS or (compare is None and name != _NULL):
             raise S3Error("MalformedPolicy", f"The condition {operator} is not known here.")
         if compare is not None:
             _tried(compare, values)
@@ -245,12 +259,12 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 def _holds(operator: str, key: str, values: tuple[str, ...], context: Mapping[str, str]) -> bool:
     there = context.get(key)
-    name = _plain(operator).lower()
-    if name == "null":
+    quantifier, name, if_exists = _read_operator(operator)
+    if name == _NULL:
         return (there is None) == (values[0].lower() == "true")
     negative = _is_negative(name)
     if there is None:
-        return operator.lower().endswith("ifexists") or negative
+        return if_exists or quantifier == _FOR_ALL or (negative and quantifier != _FOR_ANY)
     return any(_compared(_OPERATORS[name], there, value) for value in values) != negative
 
 
@@ -265,17 +279,41 @@ def _compared(compare: Callable[[str, str], bool], there: str, value: str) -> bo
         return False
 
 
-def _plain(operator: str) -> str:
-    name = operator.rpartition(":")[2]
-    return name[: -len("IfExists")] if name.lower().endswith("ifexists") else name
+class _Operator(NamedTuple):
+    """An operator's parts, in lower case: ForAllValues:StringEqualsIfExists has them all."""
+
+    quantifier: str
+    name: str
+    if_exists: bool
 
 
-def _narrows(name: str) -> bool:
-    return name in {_ADDRESS_KEY, "aws:principalarn", "aws:userid", "aws:sourcearn", "aws:sourceaccount"}
+def _read_operator(operator: str) -> _Operator:
+    quantifier, _, name = operator.lower().rpartition(":")
+    return _Operator(quantifier, name.removesuffix(_IF_EXISTS), name.endswith(_IF_EXISTS))
+
+
+def _narrows(operator: str, key: str, values: tuple[str, ...]) -> bool:
+    """Whether a condition holds for some only: it names accounts, or networks that are not vast."""
+    quantifier, name, if_exists = _read_operator(operator)
+    if if_exists or quantifier == _FOR_ALL:
+        return False
+    if key == _ADDRESS_KEY:
+        return name == "ipaddress" and all(_is_small(network) for network in values)
+    return key in _WHO and name in _NAMING and not any("*" in value or "?" in value for value in values)
+
+
+def _is_small(network: str) -> bool:
+    there = ip_network(network, strict=False)
+    return there.prefixlen >= (_SMALL_4 if there.version == 4 else _SMALL_6)  # noqa: PLR2004 - IPv4
+
+
+def _values(statement: Statement) -> list[str]:
+    return [value for _, _, values in statement.conditions for value in values]
 
 
 def _within(there: str, network: str) -> bool:
-    return ip_address(there) in ip_network(network, strict=False)
+    address = ip_address(there)
+    return (getattr(address, "ipv4_mapped", None) or address) in ip_network(network, strict=False)
 
 
 _OPERATORS: Final[dict[str, Callable[[str, str], bool]]] = {
