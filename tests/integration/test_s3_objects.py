@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.s3_world import MAIN, World, adding, plainly, refused
+from tests.s3_world import ALT, MAIN, World, adding, plainly, refused
 
 
 def put(client: Any, bucket: str, key: str = "foo", body: bytes = b"bar", **more: Any) -> Any:
@@ -264,7 +264,8 @@ def test_conditions_on_the_source_of_a_copy(s3: World, bucket: str) -> None:
     client = s3.client()
     etag = put(client, bucket)["ETag"]
     copy = {"Bucket": bucket, "Key": "bar", "CopySource": f"{bucket}/foo"}
-    client.copy_object(**copy, CopySourceIfMatch=etag)
+    client.copy_object(**copy, CopySourceIfMatch=etag, ExpectedSourceBucketOwner=MAIN.account)
+    assert refused(client.copy_object, **copy, ExpectedSourceBucketOwner=ALT.account) == (403, "AccessDenied")
     client.copy_object(**copy, CopySourceIfNoneMatch="x")
     assert refused(client.copy_object, **copy, CopySourceIfMatch="x") == (412, "PreconditionFailed")
     assert refused(client.copy_object, **copy, CopySourceIfNoneMatch=etag) == (412, "PreconditionFailed")

@@ -152,6 +152,13 @@ def test_a_bucket_with_lock_keeps_versions_and_has_a_default(s3: World, locked: 
     assert timedelta(hours=23) < until - datetime.now(UTC) <= timedelta(days=1)
 
 
+def test_a_bucket_without_lock_is_not_made_again_with_it(s3: World, bucket: str) -> None:
+    client = s3.client()
+    refusal = refused(client.create_bucket, Bucket=bucket, ObjectLockEnabledForBucket=True)
+    assert refusal == (409, "BucketAlreadyExists")
+    assert "Status" not in client.get_bucket_versioning(Bucket=bucket)
+
+
 @pytest.mark.parametrize(
     ("said", "code"),
     [

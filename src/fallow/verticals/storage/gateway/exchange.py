@@ -103,9 +103,7 @@ class Exchange:
             S3Error: AccessDenied: it is not the expected owner's.
         """
         self.bucket = await self.store.bucket(self.request.bucket)
-        expected = self.request.header("x-amz-expected-bucket-owner")
-        if expected and expected != self.owner:
-            raise S3Error("AccessDenied", "The bucket belongs to another account than the expected one.")
+        check_expected(self.request.header("x-amz-expected-bucket-owner"), self.bucket)
 
     async def document(self, *, summed: bool = True) -> ET.Element:
         """Read the body as a document; `summed` as for `read_document`.
@@ -114,6 +112,16 @@ class Exchange:
             S3Error: MalformedXML, and those of `read_document`.
         """
         return parsed(await read_document(self.request, self.caller, summed=summed))
+
+
+def check_expected(owner: str, bucket: Bucket) -> None:
+    """Check that a bucket is whose the client says, if it says so.
+
+    Raises:
+        S3Error: AccessDenied.
+    """
+    if owner and owner != bucket.account:
+        raise S3Error("AccessDenied", "The bucket belongs to another account than the expected one.")
 
 
 def parsed(data: bytes) -> ET.Element:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 
+LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: no date is later."""
 _S: Final = 1000
 _FORMATS: Final = ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ")
 

@@ -58,7 +58,7 @@ async def create_bucket(x: Exchange) -> Response:
         if error.code != "storage.bucket_yours":
             raise
         there = await x.store.bucket(name)
-        if decode_acl(there.settings.get(ACL, b""), account) != acl:
+        if decode_acl(there.settings.get(ACL, b""), account) != acl or there.lock != lock:
             raise S3Error("BucketAlreadyExists") from error
     if lock:
         await x.store.set_bucket(account, name, versioning="enabled", settings={})

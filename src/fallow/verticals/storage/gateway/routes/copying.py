@@ -12,7 +12,7 @@ from fallow.verticals.storage.gateway.body import Digests
 from fallow.verticals.storage.gateway.checksums import named_algorithm, written
 from fallow.verticals.storage.gateway.conditions import Span, check_read
 from fallow.verticals.storage.gateway.errors import S3Error
-from fallow.verticals.storage.gateway.exchange import Exchange, entry_of
+from fallow.verticals.storage.gateway.exchange import Exchange, check_expected, entry_of
 from fallow.verticals.storage.gateway.heads import head_of, written_headers
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.times import iso
@@ -92,6 +92,7 @@ async def source_of(x: Exchange) -> Source:
     if not slash or not name or not key:
         raise S3Error("InvalidArgument", "A copy's source is bucket/key.")
     bucket = await x.store.bucket(name)
+    check_expected(x.request.header("x-amz-source-expected-bucket-owner"), bucket)
     entry = await entry_of(x, bucket, key, version)
     if entry is None:
         raise missing(x, bucket, "NoSuchVersion" if version else "NoSuchKey")
