@@ -142,7 +142,7 @@ def test_the_owner_of_a_list_stays(s3: World, bucket: str) -> None:
     assert alt.get_object_acl(Bucket=bucket, Key="foo")["Owner"]["ID"] == MAIN.account
 
 
-def policy(bucket: str, action: str, *, on: str = "/*", **more: Any) -> str:
+def policy(bucket: str, action: str | list[str], *, on: str = "/*", **more: Any) -> str:
     said = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": action, "Resource": f"arn:aws:s3:::{bucket}{on}"}
     return json.dumps({"Version": "2012-10-17", "Statement": [{**said, **more}]})
 
@@ -196,6 +196,31 @@ def test_a_policy_can_ask_for_headers_and_sources(s3: World, bucket: str) -> Non
     client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, "s3:PutObject", Condition=condition))
     put(alt, bucket, ACL="bucket-owner-full-control")
     assert refused(put, client=alt, bucket=bucket) == DENIED
+
+
+def test_a_policy_that_denies_lists_or_tags_denies_them_in_a_write_too(s3: World, bucket: str) -> None:
+    client = s3.client()
+    denied = policy(bucket, "s3:PutObjectAcl", Effect="Deny")
+    client.put_bucket_policy(Bucket=bucket, Policy=denied)
+    put(client, bucket)
+    assert refused(put, client=client, bucket=bucket, ACL="public-read") == DENIED
+    assert refused(put, client=client, bucket=bucket, GrantRead=f"id={ALT.account}") == DENIED
+    client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, "s3:PutObjectTagging", Effect="Deny"))
+    assert refused(put, client=client, bucket=bucket, Tagging="a=b") == DENIED
+
+
+def test_who_may_not_read_an_object_learns_no_attributes_of_it(s3: World, bucket: str) -> None:
+    client, asked = s3.client(), {"Bucket": bucket, "Key": "foo", "ObjectAttributes": ["ETag"]}
+    put(client, bucket)
+    client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, "s3:GetObjectAttributes"))
+    assert refused(s3.client(ALT).get_object_attributes, **asked) == DENIED
+    client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, ["s3:GetObjectAttributes", "s3:GetObject"]))
+    s3.client(ALT).get_object_attributes(**asked)
+
+
+def test_a_list_in_headers_has_a_size(s3: World, bucket: str) -> None:
+    many = ",".join(f"id={MAIN.account}" for _ in range(101))
+    assert refused(put, client=s3.client(), bucket=bucket, GrantRead=many) == (400, "InvalidArgument")
 
 
 def test_a_bucket_is_public_by_its_list_or_its_policy(s3: World, bucket: str) -> None:
@@ -293,5 +318,8 @@ def test_lifecycle_rules_come_back_as_they_were_set(s3: World, bucket: str) -> N
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
     assert client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == rules
     same = {"Rules": [rules[0], rules[0]]}
+    forever = {"ID": "c", "Status": "Enabled", "Prefix": "", "Expiration": {"Days": 2**31 - 1}}
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [forever]})
+    assert "Expiration" not in put(client, bucket)
     call = client.put_bucket_lifecycle_configuration
     assert refused(call, Bucket=bucket, LifecycleConfiguration=same) == (400, "InvalidArgument")

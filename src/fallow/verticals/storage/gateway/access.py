@@ -24,7 +24,7 @@ from fallow.verticals.storage.gateway.exchange import (
     acl_of_entry,
     ownership_of,
 )
-from fallow.verticals.storage.gateway.policy import Asked, kept_policy, resource_of
+from fallow.verticals.storage.gateway.policy import Asked, Verdict, kept_policy, resource_of
 from fallow.verticals.storage.gateway.tags import tags_of_header
 from fallow.verticals.storage.gateway.times import iso
 
@@ -62,6 +62,12 @@ def block_of(bucket: Bucket) -> Block:
     return msgspec.msgpack.decode(data, type=Block) if data else Block()
 
 
+def has_public_policy(bucket: Bucket) -> bool:
+    """Whether the bucket's policy lets everybody in."""
+    policy = kept_policy(bucket.settings.get(POLICY, b""))
+    return policy is not None and policy.public()
+
+
 def on_bucket(x: Exchange, bucket: Bucket | None = None, key: str = "") -> Target:
     """Something that the bucket's ACL decides: lists, and writes (of `key`)."""
     at = bucket or x.bucket
@@ -76,16 +82,12 @@ def on_entry(entry: Entry, bucket: Bucket) -> Target:
 def allowed(x: Exchange, action: str, permission: Permission, target: Target) -> bool:
     """Whether the caller may do something."""
     bucket, account = target.bucket, x.caller.account
-    owns = account == bucket.account
-    policy = kept_policy(bucket.settings.get(POLICY, b""))
-    block = block_of(bucket)
-    if policy is not None and not (owns and action in _OWN_POLICY):
-        asked = Asked(account, action, resource_of(bucket.name, target.key), _context(x, target))
-        verdict = policy.judge(asked)
-        if verdict == "deny":
-            return False
-        if verdict == "allow" and (owns or not (block.restrict and policy.public())):
-            return True
+    owns, block = account == bucket.account, block_of(bucket)
+    verdict = _judged(x, action, target)
+    if verdict == "deny":
+        return False
+    if verdict == "allow" and (owns or not (block.restrict and has_public_policy(bucket))):
+        return True
     if target.acl is None or ownership_of(bucket) == ENFORCED:
         return owns
     return target.acl.allows(account, permission, groups=not block.ignore_acls)
@@ -110,23 +112,28 @@ def check_owner(x: Exchange, action: str) -> None:
     check(x, action, "FULL_CONTROL", Target(x.bucket))
 
 
-def check_entry(
-    x: Exchange, action: str, permission: Permission, entry: Entry | None, code: str = "NoSuchKey"
-) -> Entry:
-    """Let the caller do something with a version. That there is none is told to those only who may list.
+def missing(x: Exchange, bucket: Bucket, code: str) -> S3Error:
+    """What is said of an object that is not there: that there is none is told to those only who may list."""
+    return S3Error(code if allowed(x, "s3:ListBucket", "READ", on_bucket(x, bucket)) else "AccessDenied")
+
+
+def check_not_denied(x: Exchange, action: str, target: Target) -> None:
+    """Let a part of something be done that may be done as a whole, but where the policy denies it.
 
     Raises:
-        S3Error: AccessDenied, or `code`.
+        S3Error: AccessDenied.
     """
-    if entry is not None:
-        check(x, action, permission, on_entry(entry, x.bucket))
-        return entry
-    raise missing(x, x.bucket, code)
+    if _judged(x, action, target) == "deny":
+        raise S3Error("AccessDenied")
 
 
-def missing(x: Exchange, bucket: Bucket, code: str) -> S3Error:
-    """What is said of an object that is not there."""
-    return S3Error(code if allowed(x, "s3:ListBucket", "READ", on_bucket(x, bucket)) else "AccessDenied")
+def _judged(x: Exchange, action: str, target: Target) -> Verdict:
+    """What the bucket's policy says; it binds its owner, but for the policy itself."""
+    bucket, account = target.bucket, x.caller.account
+    policy = kept_policy(bucket.settings.get(POLICY, b""))
+    if policy is None or (account == bucket.account and action in _OWN_POLICY):
+        return "silent"
+    return policy.judge(Asked(account, action, resource_of(bucket.name, target.key), _context(x, target)))
 
 
 def _context(x: Exchange, target: Target) -> dict[str, str]:

@@ -117,12 +117,10 @@ async def acl_of_headers(headers: Mapping[str, str], owner: str, bucket_owner: s
         return canned(name, owner, bucket_owner)
     if not granted:
         return None
-    grants = [
-        await _grant_of_header(grantee.strip(), permission, users)
-        for permission, value in granted
-        for grantee in value.split(",")
-    ]
-    return Acl(owner, _sorted(grants))
+    named = [(grantee.strip(), permission) for permission, value in granted for grantee in value.split(",")]
+    if len(named) > GRANTS_MAX:
+        raise S3Error("InvalidArgument", f"There are at most {GRANTS_MAX} grants.")
+    return Acl(owner, _sorted([await _grant_of_header(grantee, permission, users) for grantee, permission in named]))
 
 
 async def acl_of_document(root: ET.Element, owner: str, users: Users) -> Acl:

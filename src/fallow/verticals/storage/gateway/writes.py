@@ -10,7 +10,7 @@ import msgspec
 from fallow.domain.errors import NotFound
 from fallow.verticals.storage.client.store import NO_LOCK, Lock, Marks
 from fallow.verticals.storage.core.calls import Bucket, If, Retention
-from fallow.verticals.storage.gateway.access import Block, Target, block_of, check, on_bucket
+from fallow.verticals.storage.gateway.access import Block, Target, block_of, check, check_not_denied, on_bucket
 from fallow.verticals.storage.gateway.acl import Acl, acl_of_headers, canned
 from fallow.verticals.storage.gateway.conditions import other_than, write_condition
 from fallow.verticals.storage.gateway.errors import S3Error
@@ -19,6 +19,7 @@ from fallow.verticals.storage.gateway.tags import tags_of_header
 from fallow.verticals.storage.gateway.times import read_iso
 
 MODES: Final[dict[str, Retention]] = {"GOVERNANCE": "governance", "COMPLIANCE": "compliance"}
+_GRANTS: Final = "x-amz-grant-"
 _OWNERS: Final = "bucket-owner-full-control"
 _HARMLESS: Final = frozenset({"private", _OWNERS})
 
@@ -50,9 +51,14 @@ async def asked_of(x: Exchange, tags: Mapping[str, str] | None = None) -> Asked:
     Raises:
         S3Error: AccessDenied, PreconditionFailed, InvalidArgument, InvalidTag, InvalidRequest, and such.
     """
-    check(x, "s3:PutObject", "WRITE", on_bucket(x, key=x.key))
+    target = on_bucket(x, key=x.key)
+    check(x, "s3:PutObject", "WRITE", target)
+    if any(name == "x-amz-acl" or name.startswith(_GRANTS) for name in x.said):
+        check_not_denied(x, "s3:PutObjectAcl", target)
     acl = await object_acl(x)
     found = tags_of_header(x.said.get("x-amz-tagging", "")) if tags is None else tags
+    if found:
+        check_not_denied(x, "s3:PutObjectTagging", target)
     return Asked(Marks(tags=dict(found), acl=acl.encode()), lock_of(x), await condition_of(x))
 
 
@@ -65,7 +71,7 @@ async def object_acl(x: Exchange) -> Acl:
     headers, bucket, ownership = x.said, x.bucket, ownership_of(x.bucket)
     canned_name = headers.get("x-amz-acl", "private")
     if ownership == ENFORCED:
-        if canned_name not in _HARMLESS or any(name.startswith("x-amz-grant-") for name in headers):
+        if canned_name not in _HARMLESS or any(name.startswith(_GRANTS) for name in headers):
             raise S3Error("AccessControlListNotSupported")
         return canned("private", bucket.account, bucket.account)
     owner = x.caller.account or bucket.account

@@ -9,7 +9,7 @@ from fallow.verticals.storage.gateway.access import (
     Target,
     block_of,
     check,
-    check_entry,
+    missing,
     on_entry,
 )
 from fallow.verticals.storage.gateway.acl import (
@@ -109,7 +109,6 @@ async def put_retention(x: Exchange) -> Response:
             lock = Lock(MODES[mode], read_iso(until), entry.lock.hold)
         except ValueError as error:
             raise S3Error("MalformedXML") from error
-    _check_change(x, entry.lock, lock, free=free)
     await x.store.mark(x.owner, x.bucket.name, entry, lock=lock, bypass=free)
     return Response(200, version_headers(entry, x.bucket))
 
@@ -131,15 +130,6 @@ async def put_legal_hold(x: Exchange) -> Response:
     return Response(200, version_headers(entry, x.bucket))
 
 
-def _check_change(x: Exchange, before: Lock, after: Lock, *, free: bool) -> None:
-    if not before.retention or before.until_ms <= x.now_ms:
-        return
-    if after.retention == before.retention and after.until_ms >= before.until_ms:
-        return
-    if before.retention == "compliance" or not free:
-        raise S3Error("AccessDenied", "The version's retention forbids it.")
-
-
 async def _locked(x: Exchange, action: str, permission: Permission) -> Entry:
     entry = await _entry(x, action, permission, acl=False)
     if not x.bucket.lock:
@@ -153,7 +143,7 @@ async def _entry(x: Exchange, action: str, permission: Permission, *, acl: bool 
     action = action.replace("Object", "ObjectVersion", 1) if version and acl else action
     entry = await entry_of(x, x.bucket, x.key, version)
     if entry is None:
-        return check_entry(x, action, permission, None, "NoSuchVersion" if version else "NoSuchKey")
+        raise missing(x, x.bucket, "NoSuchVersion" if version else "NoSuchKey")
     check(x, action, permission, on_entry(entry, x.bucket) if acl else Target(x.bucket, x.key, entry=entry))
     if entry.marker:
         raise S3Error("MethodNotAllowed" if version else "NoSuchKey", headers={"x-amz-delete-marker": "true"})

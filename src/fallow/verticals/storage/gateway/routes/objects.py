@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from fallow.verticals.storage.client.store import Entry
-from fallow.verticals.storage.gateway.access import check_entry
+from fallow.verticals.storage.gateway.access import check, missing, on_entry
 from fallow.verticals.storage.gateway.body import Content
 from fallow.verticals.storage.gateway.conditions import Span, bare, check_read, read_range
 from fallow.verticals.storage.gateway.errors import S3Error
@@ -19,7 +19,7 @@ from fallow.verticals.storage.gateway.heads import (
 )
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
-from fallow.verticals.storage.gateway.routes.lists import read_limit
+from fallow.verticals.storage.gateway.routes.lists import PAGE_MAX, read_limit
 from fallow.verticals.storage.gateway.times import http
 from fallow.verticals.storage.gateway.writes import asked_of
 from fallow.verticals.storage.gateway.xml import Node
@@ -27,7 +27,7 @@ from fallow.verticals.storage.gateway.xml import Node
 _OVERRIDES = (
     "cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires",
 )  # fmt: skip
-_CHUNK_HINT = "x-amz-mp-parts-count"
+_PARTS_COUNT = "x-amz-mp-parts-count"
 
 
 async def put_object(x: Exchange) -> Response:
@@ -67,16 +67,19 @@ async def get_object(x: Exchange) -> Response:
     return Response(status, headers, _bytes(x, entry, span), span.stop - span.start)
 
 
-async def readable(x: Exchange, action: str) -> Entry:
-    """Look the version up that is asked for, and check that the caller may read it, now.
+async def readable(x: Exchange, *actions: str) -> Entry:
+    """Look the version up that is asked for, and check that the caller may do all this with it, now.
 
     Raises:
         S3Error: NoSuchKey, NoSuchVersion, MethodNotAllowed (it marks a deletion), AccessDenied, PreconditionFailed.
     """
     version = x.request.arg("versionId")
-    action = action.replace("GetObject", "GetObjectVersion") if version else action
     entry = await entry_of(x, x.bucket, x.key, version)
-    entry = check_entry(x, action, "READ", entry, "NoSuchVersion" if version else "NoSuchKey")
+    if entry is None:
+        raise missing(x, x.bucket, "NoSuchVersion" if version else "NoSuchKey")
+    for action in actions:
+        named = action.replace("GetObject", "GetObjectVersion") if version else action
+        check(x, named, "READ", on_entry(entry, x.bucket))
     if entry.marker:
         headers = {"x-amz-delete-marker": "true"} | version_headers(entry, x.bucket)
         if version:
@@ -88,7 +91,7 @@ async def readable(x: Exchange, action: str) -> Entry:
 
 async def attributes(x: Exchange) -> Response:
     """Those of an object's attributes that are asked for."""
-    entry = await readable(x, "s3:GetObjectAttributes")
+    entry = await readable(x, "s3:GetObject", "s3:GetObjectAttributes")
     wanted = {name.strip() for name in x.request.header("x-amz-object-attributes").split(",")}
     known = {"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"}
     if not wanted <= known:
@@ -107,7 +110,7 @@ async def attributes(x: Exchange) -> Response:
 
 
 def _parts_node(x: Exchange, entry: Entry) -> Node:
-    most = read_limit(x.request.header("x-amz-max-parts"), "x-amz-max-parts")
+    most = min(read_limit(x.request.header("x-amz-max-parts"), "x-amz-max-parts"), PAGE_MAX)
     after = read_limit(x.request.header("x-amz-part-number-marker") or "0", "x-amz-part-number-marker")
     behind = [(number, size) for number, size in entry.parts if number > after]
     shown = behind[:most]
@@ -150,7 +153,7 @@ def _part(entry: Entry, text: str) -> tuple[Span, dict[str, str]]:
     for of, size in entry.parts:
         if of == number:
             span = Span(at, at + size)
-            return span, _ranged(span, entry) | {_CHUNK_HINT: str(len(entry.parts))}
+            return span, _ranged(span, entry) | {_PARTS_COUNT: str(len(entry.parts))}
         at += size
     raise S3Error("InvalidPart", "The object has no such part.")
 

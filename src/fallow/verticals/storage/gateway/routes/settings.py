@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from fallow.verticals.storage.gateway.access import Block, block_of, check, check_owner, on_bucket
+from fallow.verticals.storage.gateway.access import Block, block_of, check, check_owner, has_public_policy, on_bucket
 from fallow.verticals.storage.gateway.acl import acl_nodes
 from fallow.verticals.storage.gateway.body import read_document
 from fallow.verticals.storage.gateway.errors import S3Error
@@ -24,7 +24,7 @@ from fallow.verticals.storage.gateway.exchange import (
     Exchange,
     acl_of_bucket,
 )
-from fallow.verticals.storage.gateway.policy import POLICY_BYTES_MAX, kept_policy, read_policy
+from fallow.verticals.storage.gateway.policy import POLICY_BYTES_MAX, read_policy
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.routes.marks import asked_acl
 from fallow.verticals.storage.gateway.tags import BUCKET_TAGS_MAX, tags_node, tags_of_document
@@ -88,8 +88,7 @@ async def delete_policy(x: Exchange) -> Response:
 async def get_policy_status(x: Exchange) -> Response:
     """Whether the bucket is public, by its policy or its ACL."""
     check_owner(x, "s3:GetBucketPolicyStatus")
-    policy = kept_policy(x.bucket.settings.get(POLICY, b""))
-    public = acl_of_bucket(x.bucket).public() or (policy is not None and policy.public())
+    public = acl_of_bucket(x.bucket).public() or has_public_policy(x.bucket)
     return answer("PolicyStatus", Node("IsPublic", public))
 
 
