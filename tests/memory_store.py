@@ -342,10 +342,15 @@ class MemoryStore:
             if only_if.etag or only_if.modified_ms is not None or only_if.size is not None:
                 raise NotFound("storage.no_object", "There is no such object.")
             return
+        self._check_one(latest, only_if)
+
+    @staticmethod
+    def _check_one(entry: Entry, only_if: If) -> None:
         if (
-            (only_if.etag not in {"", "*"} and only_if.etag != latest.head.etag)
-            or (only_if.size is not None and only_if.size != latest.size)
-            or (only_if.modified_ms is not None and only_if.modified_ms // 1000 != latest.made_ms // 1000)
+            (only_if.etag not in {"", "*"} and only_if.etag != entry.head.etag)
+            or (only_if.size is not None and only_if.size != entry.size)
+            or (only_if.modified_ms is not None and only_if.modified_ms // 1000 != entry.made_ms // 1000)
+            or (only_if.older and entry.latest and not entry.marker)
         ):
             raise Conflict("storage.condition", "The object is another one.")
 
@@ -365,8 +370,7 @@ class MemoryStore:
 
     def _drop(self, bucket: str, one: Deleting, *, bypass: bool) -> Gone:
         there = self._find(bucket, one.key, one.version)
-        if one.only_if.older and there.entry.latest and not there.entry.marker:
-            raise Conflict("storage.condition", "The version is the latest.")
+        self._check_one(there.entry, one.only_if)
         lock = there.entry.lock
         if lock.hold or self._shortens(lock, NO_LOCK, bypass=bypass):
             raise NotAllowed("storage.retained", "The version is retained.")

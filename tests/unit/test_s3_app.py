@@ -12,7 +12,7 @@ import pytest
 
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.client.store import Entry
-from fallow.verticals.storage.gateway.app import s3_app
+from fallow.verticals.storage.gateway.app import DRAIN_BYTES_MAX, s3_app
 from tests.memory_store import MemoryStore
 from tests.s3_world import MAIN, MemoryUsers
 from tests.unit.fake_network import HandClock
@@ -190,6 +190,29 @@ async def test_nothing_is_read_for_a_client_that_has_left(desk: Desk) -> None:
 
     assert await desk.ask("GET", "/bucket/foo", receive) == 200
     assert desk.store.given < len(LARGE) // (256 << 10)
+
+
+async def test_nothing_is_read_of_what_nobody_in_particular_may_not_delete(desk: Desk) -> None:
+    async def read() -> dict[str, Any]:
+        raise AssertionError("it is read")
+
+    await desk.store.make_bucket(MAIN.account, "closed", settings={})
+    assert await desk.ask("POST", "/closed", read, length=DRAIN_BYTES_MAX + 1, query=b"delete") == 403
+
+
+async def test_others_have_their_turn_between_the_names_of_many_deletions(desk: Desk) -> None:
+    said = b"<Delete>" + b"<Object><Key>a</Key></Object>" * 500 + b"</Delete>"
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": said, "more_body": False}
+
+    turns = 0
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(desk.ask("POST", "/bucket", receive, length=len(said), query=b"delete"))
+        while not asking.done():
+            await asyncio.sleep(0)
+            turns += 1
+    assert (asking.result(), turns > 500) == (200, True)
 
 
 async def test_a_query_that_is_no_text_is_refused(desk: Desk) -> None:

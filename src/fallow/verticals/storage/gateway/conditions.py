@@ -80,15 +80,6 @@ def condition(etag: str, time: str, size: str) -> If:
     return If(etag=bare(etag), modified_ms=modified_ms, size=bytes_all)
 
 
-def fits(entry: Entry, only_if: If) -> bool:
-    """Whether a version is as a condition says."""
-    return (
-        only_if.etag in {"", "*", entry.head.etag}
-        and (only_if.size is None or only_if.size == entry.size)
-        and (only_if.modified_ms is None or only_if.modified_ms // _MS == entry.made_ms // _MS)
-    )
-
-
 def bare(etag: str) -> str:
     """An ETag without its quotes."""
     return etag.strip().removeprefix("W/").strip('"')

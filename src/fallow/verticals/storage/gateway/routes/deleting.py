@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from fallow.verticals.storage.client.store import ALWAYS, Deleting, Gone
+from fallow.verticals.storage.client.store import Deleting, Gone
 from fallow.verticals.storage.gateway.access import Target, allowed, check, on_bucket
-from fallow.verticals.storage.gateway.conditions import condition, delete_condition, fits
+from fallow.verticals.storage.gateway.conditions import condition, delete_condition
 from fallow.verticals.storage.gateway.errors import S3Error, code_of
-from fallow.verticals.storage.gateway.exchange import Exchange, check_version, entry_of
+from fallow.verticals.storage.gateway.exchange import POLICY, Exchange, check_version
 from fallow.verticals.storage.gateway.request import KEY_BYTES_MAX
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.xml import Node, text_of
@@ -26,7 +27,7 @@ async def delete_object(x: Exchange) -> Response:
     check_version(version)
     check(x, _action(version), "WRITE", on_bucket(x, key=x.key))
     deleting = Deleting(x.key, version, delete_condition(x.request.headers))
-    (gone,) = await _deleted(x, [deleting], free=bypass(x, x.key))
+    (gone,) = await x.store.delete(x.owner, x.bucket.name, [deleting], bypass=bypass(x, x.key))
     if gone.error and gone.error not in _ABSENT:
         raise S3Error(code_of(gone.error), gone.message)
     headers = {"x-amz-delete-marker": "true"} if gone.marker else {}
@@ -36,17 +37,26 @@ async def delete_object(x: Exchange) -> Response:
 
 
 async def delete_objects(x: Exchange) -> Response:
-    """Delete many; of each is said what became of it."""
+    """Delete many; of each is said what became of it.
+
+    Who signs nothing and has no right by ACL or policy is not read. Names are judged one by one, and others get their
+    turn between them: a policy may be slow to match.
+    """
+    if x.caller.user is None and POLICY not in x.bucket.settings:
+        check(x, _action(""), "WRITE", on_bucket(x))
     root = await x.document()
     listed = root.findall("Object")
     if root.tag != "Delete" or not 0 < len(listed) <= AT_ONCE_MAX:
         raise S3Error("MalformedXML", f"There are 1 to {AT_ONCE_MAX} objects to delete at once.")
     quiet = _TRUE.match(text_of(root, "Quiet")) is not None
     wanted = [_deleting(element) for element in listed]
-    may = [allowed(x, _action(one.version), "WRITE", on_bucket(x, key=one.key)) for one in wanted]
-    free = all(bypass(x, one.key) for one in wanted)
+    may, free = [], True
+    for one in wanted:
+        may.append(allowed(x, _action(one.version), "WRITE", on_bucket(x, key=one.key)))
+        free = free and bypass(x, one.key)
+        await asyncio.sleep(0)
     ours = [one for one, right in zip(wanted, may, strict=True) if right]
-    answers = iter(await _deleted(x, ours, free=free))
+    answers = iter(await x.store.delete(x.owner, x.bucket.name, ours, bypass=free) if ours else ())
     nodes = []
     for one, right in zip(wanted, may, strict=True):
         gone = next(answers) if right else Gone(one.key, one.version, error="storage.denied", message="Access Denied")
@@ -54,26 +64,6 @@ async def delete_objects(x: Exchange) -> Response:
         if node.name == "Error" or not quiet:
             nodes.append(node)
     return answer("DeleteResult", *nodes)
-
-
-async def _deleted(x: Exchange, wanted: list[Deleting], *, free: bool) -> list[Gone]:
-    """Delete; answers stand in the order of what is wanted.
-
-    A condition on one version is checked here: a version never changes, so that what is seen of it stays so.
-    """
-    refused = {at: gone for at, one in enumerate(wanted) if (gone := await _unfit(x, one)) is not None}
-    left = [one._replace(only_if=ALWAYS) if one.version else one for at, one in enumerate(wanted) if at not in refused]
-    answers = iter(await x.store.delete(x.owner, x.bucket.name, left, bypass=free) if left else ())
-    return [refused[at] if at in refused else next(answers) for at in range(len(wanted))]
-
-
-async def _unfit(x: Exchange, one: Deleting) -> Gone | None:
-    if not one.version or one.only_if == ALWAYS:
-        return None
-    entry = await entry_of(x, x.bucket, one.key, one.version)
-    if entry is None or fits(entry, one.only_if):
-        return None
-    return Gone(one.key, one.version, error="storage.condition", message="The version is not as the condition says.")
 
 
 def bypass(x: Exchange, key: str) -> bool:
