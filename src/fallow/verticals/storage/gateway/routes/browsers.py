@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fallow.verticals.storage.core.calls import Bucket
-from fallow.verticals.storage.gateway.access import check_owner
 from fallow.verticals.storage.gateway.cors import (
     decode_rules,
     encode_rules,
@@ -15,33 +16,10 @@ from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import CORS, Exchange
 from fallow.verticals.storage.gateway.request import Request
 from fallow.verticals.storage.gateway.respond import Response, answer
-from fallow.verticals.storage.gateway.routes.settings import keep
+from fallow.verticals.storage.gateway.routes.settings import Setting
 
-_METHOD = "access-control-request-method"
-_HEADERS = "access-control-request-headers"
-
-
-async def get_cors(x: Exchange) -> Response:
-    """The rules."""
-    check_owner(x, "s3:GetBucketCORS")
-    rules = decode_rules(x.bucket.settings.get(CORS, b""))
-    if not rules:
-        raise S3Error("NoSuchCORSConfiguration")
-    return answer("CORSConfiguration", *[rule_node(rule) for rule in rules])
-
-
-async def put_cors(x: Exchange) -> Response:
-    """Replace the rules."""
-    check_owner(x, "s3:PutBucketCORS")
-    await keep(x, CORS, encode_rules(rules_of_document(await x.document())))
-    return Response()
-
-
-async def delete_cors(x: Exchange) -> Response:
-    """Drop the rules."""
-    check_owner(x, "s3:PutBucketCORS")
-    await keep(x, CORS, None)
-    return Response(204)
+_METHOD: Final = "access-control-request-method"
+_HEADERS: Final = "access-control-request-headers"
 
 
 async def preflight(x: Exchange) -> Response:
@@ -63,3 +41,14 @@ def allowed_by(bucket: Bucket, request: Request) -> dict[str, str] | None:
     method = request.header(_METHOD) or request.method
     asked = [name.strip() for name in request.header(_HEADERS).split(",") if name.strip()]
     return first_answer(decode_rules(bucket.settings.get(CORS, b"")), origin, method, asked)
+
+
+async def _read_rules(x: Exchange) -> bytes:
+    return encode_rules(rules_of_document(await x.document()))
+
+
+def _show_rules(data: bytes) -> Response:
+    return answer("CORSConfiguration", *[rule_node(rule) for rule in decode_rules(data)])
+
+
+RULES: Final = Setting(CORS, "BucketCORS", "NoSuchCORSConfiguration", _read_rules, _show_rules)

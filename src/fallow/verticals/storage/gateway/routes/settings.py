@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, NamedTuple
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -40,9 +41,41 @@ _BLOCKS: Final = (
 )
 
 
-async def keep(x: Exchange, name: str, data: bytes | None) -> None:
-    """Keep a document among the bucket's settings; None drops it."""
-    await x.store.set_bucket(x.owner, x.bucket.name, settings={name: data})
+class Setting(NamedTuple):
+    """A document that a bucket keeps as `name`: its owner sees, replaces and drops it.
+
+    `action` is how policies call it, `dropping` their word for dropping it, `absent` the error where there is none.
+    `read` takes it from a request, `show` answers with it, `status` says that it was replaced.
+    """
+
+    name: str
+    action: str
+    absent: str
+    read: Callable[[Exchange], Awaitable[bytes]]
+    show: Callable[[bytes], Response]
+    status: int = 200
+    dropping: Literal["Put", "Delete"] = "Put"
+
+    @property
+    def handlers(self) -> dict[str, Callable[[Exchange], Awaitable[Response]]]:
+        """What answers, by method."""
+        return {"GET": self._get, "PUT": self._put, "DELETE": self._delete}
+
+    async def _get(self, x: Exchange) -> Response:
+        check_owner(x, f"s3:Get{self.action}")
+        if self.name not in x.bucket.settings:
+            raise S3Error(self.absent)
+        return self.show(x.bucket.settings[self.name])
+
+    async def _put(self, x: Exchange) -> Response:
+        check_owner(x, f"s3:Put{self.action}")
+        await _keep(x, self.name, await self.read(x))
+        return Response(self.status)
+
+    async def _delete(self, x: Exchange) -> Response:
+        check_owner(x, f"s3:{self.dropping}{self.action}")
+        await _keep(x, self.name, None)
+        return Response(204)
 
 
 async def get_acl(x: Exchange) -> Response:
@@ -55,34 +88,8 @@ async def put_acl(x: Exchange) -> Response:
     """Replace the bucket's ACL."""
     check(x, "s3:PutBucketAcl", "WRITE_ACP", on_bucket(x))
     acl = await asked_acl(x, x.owner)
-    await keep(x, ACL, acl.encode())
+    await _keep(x, ACL, acl.encode())
     return Response()
-
-
-async def get_policy(x: Exchange) -> Response:
-    """The policy, as it was set."""
-    check_owner(x, "s3:GetBucketPolicy")
-    if POLICY not in x.bucket.settings:
-        raise S3Error("NoSuchBucketPolicy")
-    return Response(200, {"content-type": "application/json"}, x.bucket.settings[POLICY])
-
-
-async def put_policy(x: Exchange) -> Response:
-    """Set the policy."""
-    check_owner(x, "s3:PutBucketPolicy")
-    data = await read_document(x.request, x.caller, POLICY_BYTES_MAX)
-    policy = read_policy(data, x.bucket.name)
-    if block_of(x.bucket).block_policy and policy.public():
-        raise S3Error("AccessDenied", "The bucket blocks public policies.")
-    await keep(x, POLICY, data)
-    return Response(204)
-
-
-async def delete_policy(x: Exchange) -> Response:
-    """Drop the policy."""
-    check_owner(x, "s3:DeleteBucketPolicy")
-    await keep(x, POLICY, None)
-    return Response(204)
 
 
 async def get_policy_status(x: Exchange) -> Response:
@@ -90,90 +97,6 @@ async def get_policy_status(x: Exchange) -> Response:
     check_owner(x, "s3:GetBucketPolicyStatus")
     public = acl_of_bucket(x.bucket).public() or has_public_policy(x.bucket)
     return answer("PolicyStatus", Node("IsPublic", public))
-
-
-async def get_block(x: Exchange) -> Response:
-    """The public access block; where none was set, nothing is blocked."""
-    check_owner(x, "s3:GetBucketPublicAccessBlock")
-    if BLOCK not in x.bucket.settings:
-        raise S3Error("NoSuchPublicAccessBlockConfiguration")
-    block = block_of(x.bucket)
-    return answer("PublicAccessBlockConfiguration", *[Node(name, getattr(block, field)) for name, field in _BLOCKS])
-
-
-async def put_block(x: Exchange) -> Response:
-    """Set the public access block."""
-    check_owner(x, "s3:PutBucketPublicAccessBlock")
-    root = await x.document()
-    if root.tag != "PublicAccessBlockConfiguration":
-        raise S3Error("MalformedXML")
-    said = {field: text_of(root, name, "false").lower() for name, field in _BLOCKS}
-    if not set(said.values()) <= {"true", "false"}:
-        raise S3Error("MalformedXML")
-    block = Block(**{field: value == "true" for field, value in said.items()})
-    await keep(x, BLOCK, msgspec.msgpack.encode(block))
-    return Response()
-
-
-async def delete_block(x: Exchange) -> Response:
-    """Drop the public access block."""
-    check_owner(x, "s3:PutBucketPublicAccessBlock")
-    await keep(x, BLOCK, None)
-    return Response(204)
-
-
-async def get_ownership(x: Exchange) -> Response:
-    """Who owns what others write."""
-    check_owner(x, "s3:GetBucketOwnershipControls")
-    if OWNERSHIP not in x.bucket.settings:
-        raise S3Error("OwnershipControlsNotFoundError")
-    rule = Node("Rule", None, Node("ObjectOwnership", x.bucket.settings[OWNERSHIP].decode()))
-    return answer("OwnershipControls", rule)
-
-
-async def put_ownership(x: Exchange) -> Response:
-    """Say who owns what others write."""
-    check_owner(x, "s3:PutBucketOwnershipControls")
-    root = await x.document()
-    said = [text_of(rule, "ObjectOwnership") for rule in root.findall("Rule")]
-    if root.tag != "OwnershipControls" or len(said) != 1 or said[0] not in {ENFORCED, PREFERRED, WRITER}:
-        raise S3Error("MalformedXML")
-    acl = acl_of_bucket(x.bucket)
-    if said[0] == ENFORCED and any(grant.group or grant.whom != x.owner for grant in acl.grants):
-        raise S3Error("InvalidBucketAclWithObjectOwnership", "The bucket's ACL still grants something to others.")
-    await keep(x, OWNERSHIP, said[0].encode())
-    return Response()
-
-
-async def delete_ownership(x: Exchange) -> Response:
-    """Let writers own what they write, again."""
-    check_owner(x, "s3:PutBucketOwnershipControls")
-    await keep(x, OWNERSHIP, None)
-    return Response(204)
-
-
-async def get_tagging(x: Exchange) -> Response:
-    """The bucket's tags."""
-    check_owner(x, "s3:GetBucketTagging")
-    if TAGGING not in x.bucket.settings:
-        raise S3Error("NoSuchTagSetError", "The bucket has no tags.", status=404)
-    tags = msgspec.msgpack.decode(x.bucket.settings[TAGGING], type=dict[str, str])
-    return answer("Tagging", tags_node(tags))
-
-
-async def put_tagging(x: Exchange) -> Response:
-    """Replace the bucket's tags."""
-    check_owner(x, "s3:PutBucketTagging")
-    tags = tags_of_document(await x.document(), BUCKET_TAGS_MAX)
-    await keep(x, TAGGING, msgspec.msgpack.encode(tags))
-    return Response(204)
-
-
-async def delete_tagging(x: Exchange) -> Response:
-    """Drop the bucket's tags."""
-    check_owner(x, "s3:PutBucketTagging")
-    await keep(x, TAGGING, None)
-    return Response(204)
 
 
 async def get_lock(x: Exchange) -> Response:
@@ -203,6 +126,57 @@ async def put_lock(x: Exchange) -> Response:
     return Response()
 
 
+async def _keep(x: Exchange, name: str, data: bytes | None) -> None:
+    """Keep a document among the bucket's settings; None drops it."""
+    await x.store.set_bucket(x.owner, x.bucket.name, settings={name: data})
+
+
+async def _read_policy(x: Exchange) -> bytes:
+    data = await read_document(x.request, x.caller, POLICY_BYTES_MAX)
+    policy = read_policy(data, x.bucket.name)
+    if block_of(x.bucket).block_policy and policy.public():
+        raise S3Error("AccessDenied", "The bucket blocks public policies.")
+    return data
+
+
+async def _read_block(x: Exchange) -> bytes:
+    root = await x.document()
+    if root.tag != "PublicAccessBlockConfiguration":
+        raise S3Error("MalformedXML")
+    said = {field: text_of(root, name, "false").lower() for name, field in _BLOCKS}
+    if not set(said.values()) <= {"true", "false"}:
+        raise S3Error("MalformedXML")
+    return msgspec.msgpack.encode(Block(**{field: value == "true" for field, value in said.items()}))
+
+
+def _show_block(data: bytes) -> Response:
+    block = msgspec.msgpack.decode(data, type=Block)
+    return answer("PublicAccessBlockConfiguration", *[Node(name, getattr(block, field)) for name, field in _BLOCKS])
+
+
+async def _read_ownership(x: Exchange) -> bytes:
+    root = await x.document()
+    said = [text_of(rule, "ObjectOwnership") for rule in root.findall("Rule")]
+    if root.tag != "OwnershipControls" or len(said) != 1 or said[0] not in {ENFORCED, PREFERRED, WRITER}:
+        raise S3Error("MalformedXML")
+    acl = acl_of_bucket(x.bucket)
+    if said[0] == ENFORCED and any(grant.group or grant.whom != x.owner for grant in acl.grants):
+        raise S3Error("InvalidBucketAclWithObjectOwnership", "The bucket's ACL still grants something to others.")
+    return said[0].encode()
+
+
+def _show_ownership(data: bytes) -> Response:
+    return answer("OwnershipControls", Node("Rule", None, Node("ObjectOwnership", data.decode())))
+
+
+async def _read_tags(x: Exchange) -> bytes:
+    return msgspec.msgpack.encode(tags_of_document(await x.document(), BUCKET_TAGS_MAX))
+
+
+def _show_tags(data: bytes) -> Response:
+    return answer("Tagging", tags_node(msgspec.msgpack.decode(data, type=dict[str, str])))
+
+
 def _read_default(root: ET.Element) -> Default | None:
     if root.find("Rule") is None:
         return None
@@ -221,3 +195,21 @@ def _read_default(root: ET.Element) -> Default | None:
     if days < 0 or years < 0 or not 0 < days + 365 * years <= DAYS_MAX:
         raise S3Error("InvalidRetentionPeriod")
     return default
+
+
+POLICIES: Final = Setting(
+    POLICY,
+    "BucketPolicy",
+    "NoSuchBucketPolicy",
+    _read_policy,
+    lambda data: Response(200, {"content-type": "application/json"}, data),
+    status=204,
+    dropping="Delete",
+)
+BLOCKS: Final = Setting(
+    BLOCK, "BucketPublicAccessBlock", "NoSuchPublicAccessBlockConfiguration", _read_block, _show_block
+)
+OWNERSHIPS: Final = Setting(
+    OWNERSHIP, "BucketOwnershipControls", "OwnershipControlsNotFoundError", _read_ownership, _show_ownership
+)
+TAGS: Final = Setting(TAGGING, "BucketTagging", "NoSuchTagSetError", _read_tags, _show_tags, status=204)
