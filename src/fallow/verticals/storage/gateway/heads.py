@@ -14,6 +14,7 @@ from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.expiry import goes_at
 from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, decode_lifecycle
 from fallow.verticals.storage.gateway.times import LAST_MS, http, iso
+from fallow.verticals.storage.gateway.xml import Node
 
 METADATA_BYTES_MAX: Final = 2048
 META: Final = "x-amz-meta-"
@@ -81,8 +82,17 @@ def checksum_headers(head: Head) -> dict[str, str]:
     """The checksums that are kept."""
     if not head.checksums:
         return {}
-    kind = COMPOSITE if head.composite else FULL_OBJECT
-    return {f"{HEADER}{name}": value for name, value in head.checksums.items()} | {f"{HEADER}type": kind}
+    return {f"{HEADER}{name}": value for name, value in head.checksums.items()} | {f"{HEADER}type": kind_of(head)}
+
+
+def kind_of(head: Head) -> str:
+    """Of what the checksums are that are kept."""
+    return COMPOSITE if head.composite else FULL_OBJECT
+
+
+def sum_nodes(sums: Mapping[str, str]) -> list[Node]:
+    """The elements of checksums, by algorithm."""
+    return [Node(f"Checksum{name.upper()}", value) for name, value in sums.items()]
 
 
 def entry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:

@@ -13,7 +13,7 @@ from fallow.verticals.storage.gateway.checksums import named_algorithm, written
 from fallow.verticals.storage.gateway.conditions import Span, check_read
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import Exchange, check_expected, entry_of
-from fallow.verticals.storage.gateway.heads import head_of, written_headers
+from fallow.verticals.storage.gateway.heads import head_of, sum_nodes, written_headers
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.times import iso
 from fallow.verticals.storage.gateway.writes import asked_of
@@ -110,8 +110,7 @@ def source_headers(source: Source) -> dict[str, str]:
 
 def result(etag: str, made_ms: int, checksums: dict[str, str]) -> list[Node]:
     """The elements that say what a copy became."""
-    sums = [Node(f"Checksum{name.upper()}", value) for name, value in checksums.items()]
-    return [Node("LastModified", iso(made_ms)), Node("ETag", f'"{etag}"'), *sums]
+    return [Node("LastModified", iso(made_ms)), Node("ETag", f'"{etag}"'), *sum_nodes(checksums)]
 
 
 def _directive(x: Exchange, name: str) -> str:

@@ -13,6 +13,7 @@ from fallow.verticals.storage.gateway.access import check, on_bucket
 from fallow.verticals.storage.gateway.acl import owner_node
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import Exchange, acl_of_entry, check_version
+from fallow.verticals.storage.gateway.heads import kind_of
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.times import iso
@@ -190,7 +191,7 @@ async def _version_node(x: Exchange, entry: Entry, said: Callable[[str], str]) -
 def _common(entry: Entry) -> list[Node]:
     sums = [Node("ChecksumAlgorithm", name.upper()) for name in entry.head.checksums]
     if sums:
-        sums.append(Node("ChecksumType", "COMPOSITE" if entry.head.composite else "FULL_OBJECT"))
+        sums.append(Node("ChecksumType", kind_of(entry.head)))
     return [
         Node("LastModified", iso(entry.made_ms)),
         Node("ETag", f'"{entry.head.etag}"'),

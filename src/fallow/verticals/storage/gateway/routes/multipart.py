@@ -28,7 +28,7 @@ from fallow.verticals.storage.gateway.checksums import (
 from fallow.verticals.storage.gateway.conditions import Span, bare, read_copy_range
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import Exchange, entry_of
-from fallow.verticals.storage.gateway.heads import checksum_headers, head_of
+from fallow.verticals.storage.gateway.heads import head_of, kind_of, sum_nodes
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.routes.copying import Copy, result, source_headers, source_of
@@ -329,8 +329,8 @@ async def _whole_head(
 
 
 def _completed(x: Exchange, entry: Entry) -> Response:
-    sums = [Node(f"Checksum{name.upper()}", value) for name, value in entry.head.checksums.items()]
-    kind = [Node("ChecksumType", checksum_headers(entry.head)[_KIND])] if sums else []
+    sums = sum_nodes(entry.head.checksums)
+    kind = [Node("ChecksumType", kind_of(entry.head))] if sums else []
     return answer(
         "CompleteMultipartUploadResult",
         Node("Location", f"/{x.bucket.name}/{x.key}"),
@@ -354,7 +354,7 @@ def _part_node(part: StoredPart, sums: Mapping[str, str]) -> Node:
         Node("LastModified", iso(part.made_ms)),
         Node("ETag", f'"{part.etag}"'),
         Node("Size", part.size),
-        *[Node(f"Checksum{name.upper()}", value) for name, value in sums.items()],
+        *sum_nodes(sums),
     )
 
 

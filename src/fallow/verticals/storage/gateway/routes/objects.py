@@ -14,6 +14,8 @@ from fallow.verticals.storage.gateway.heads import (
     checksum_headers,
     entry_headers,
     head_of,
+    kind_of,
+    sum_nodes,
     version_headers,
     written_headers,
 )
@@ -98,9 +100,8 @@ async def attributes(x: Exchange) -> Response:
         raise S3Error("InvalidArgument", "An attribute is ETag, Checksum, ObjectParts, StorageClass or ObjectSize.")
     nodes = [Node("ETag", entry.head.etag)] if "ETag" in wanted else []
     if "Checksum" in wanted and entry.head.checksums:
-        sums = [Node(f"Checksum{name.upper()}", value) for name, value in entry.head.checksums.items()]
-        kind = Node("ChecksumType", "COMPOSITE" if entry.head.composite else "FULL_OBJECT")
-        nodes.append(Node("Checksum", None, *sums, kind))
+        kind = Node("ChecksumType", kind_of(entry.head))
+        nodes.append(Node("Checksum", None, *sum_nodes(entry.head.checksums), kind))
     if "ObjectParts" in wanted and entry.parts:
         nodes.append(_parts_node(x, entry))
     nodes += [Node("StorageClass", "STANDARD")] if "StorageClass" in wanted else []
