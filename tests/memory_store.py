@@ -398,8 +398,8 @@ class MemoryStore:
                     one for one in newest_first[:1] if not one.entry.marker and key.encode() > after.encode()
                 ]
             elif key == after and after_version:
-                at = [one.entry.version for one in newest_first].index(after_version)
-                newest_first = newest_first[at + 1 :]
+                before = next((one.id for one in newest_first if one.entry.version == after_version), after_version)
+                newest_first = [one for one in newest_first if one.id < before]
             elif key.encode() <= after.encode():
                 continue
             found += [one.entry for one in newest_first]

@@ -93,6 +93,16 @@ def test_versions_are_listed_in_pages(s3: World, kept: str) -> None:
     assert [one["VersionId"] for page in pages for one in page["Versions"]] == ids[::-1]
 
 
+def test_versions_are_deleted_page_by_page(s3: World, kept: str) -> None:
+    client = s3.client()
+    for _ in range(5):
+        put(client, kept)
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=kept, PaginationConfig={"PageSize": 2}):
+        named = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in page["Versions"]]
+        client.delete_objects(Bucket=kept, Delete={"Objects": named})
+    assert versions(client, kept) == ([], [])
+
+
 def test_a_condition_on_a_version_is_on_that_one(s3: World, kept: str) -> None:
     client = s3.client()
     first = put(client, kept, b"first")

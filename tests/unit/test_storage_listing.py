@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.verticals.storage.client.store import Ended, Head, Marks
+from fallow.verticals.storage.client.store import Deleting, Ended, Head, Marks
 from tests.storage_world import ACCOUNT, World, storage_world
 from tests.unit.test_storage_client import body
 
@@ -75,6 +75,21 @@ async def test_versions_are_listed_page_by_page() -> None:
             found += [entry.version for entry in page.entries]
             after, after_version, more = page.after, page.after_version, page.more
         assert found == [made[at].version for at in (4, 1, 0, 3, 2)]
+
+
+async def test_a_list_goes_on_behind_a_version_that_is_gone() -> None:
+    async with storage_world() as world:
+        await world.store.set_bucket(ACCOUNT, "bucket", versioning="enabled", settings={})
+        made = [
+            await world.store.put(ACCOUNT, "bucket", "a", body(b""), lambda: Ended("e", {}), head=Head(), marks=Marks())
+            for _ in range(4)
+        ]
+        page = await world.store.names(ACCOUNT, "bucket", versions=True, limit=2)
+        await world.store.delete(ACCOUNT, "bucket", [Deleting(one.key, one.version) for one in page.entries])
+        rest = await world.store.names(
+            ACCOUNT, "bucket", versions=True, after=page.after, after_version=page.after_version
+        )
+        assert [one.version for one in rest.entries] == [made[1].version, made[0].version]
 
 
 async def test_folders_by_a_delimiter_that_the_network_does_not_know_are_skipped_over() -> None:

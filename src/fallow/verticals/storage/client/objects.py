@@ -203,8 +203,10 @@ class ObjectStore(Buckets, Uploads):
             return Listing((), (), more=False, after="", after_version="")
         keys = self._keys(account, bucket)
         behind = b""
-        if after_version:
+        if after_version == NULL:
             behind = (await self._get(account, bucket, self._name(account, bucket, after), after_version)).version
+        elif after_version:
+            behind = version_id(after_version)  # it may be gone by now: who lists may delete page by page
 
         async def page(sealed: bytes, after_: bytes, version: bytes, folders: bool, size: int) -> Listed:
             return await self._asker.ask(
