@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -122,6 +123,21 @@ def test_uploads_and_parts_are_listed_in_pages(s3: World, bucket: str) -> None:
     assert ([part["PartNumber"] for part in second["Parts"]], second["IsTruncated"]) == ([3], False)
 
 
+def test_uploads_are_listed_between_delimiters_in_pages(s3: World, bucket: str) -> None:
+    client = s3.client()
+    for key in ("a/1", "a/2", "b c", "d/1", "d/2"):
+        client.create_multipart_upload(Bucket=bucket, Key=key)
+    found: list[str] = []
+    asked: dict[str, Any] = {"Bucket": bucket, "Delimiter": "/", "MaxUploads": 1, "EncodingType": "url"}
+    for _ in range(3):
+        page = client.list_multipart_uploads(**asked)
+        found += [one["Key"] for one in page.get("Uploads", [])]
+        found += [one["Prefix"] for one in page.get("CommonPrefixes", [])]
+        asked |= {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+        asked["KeyMarker"] = unquote(asked["KeyMarker"])
+    assert (found, page["IsTruncated"], page["EncodingType"]) == (["a/", "b%20c", "d/"], False, "url")
+
+
 def test_an_upload_is_its_beginners(s3: World, bucket: str) -> None:
     s3.client().put_bucket_acl(Bucket=bucket, ACL="public-read-write")
     Upload(s3.client(ALT), bucket)
@@ -161,6 +177,8 @@ def test_a_checksum_of_checksums_is_made_and_checked(s3: World, bucket: str, alg
     name = f"Checksum{algorithm}"
     wrong = base64.b64encode(bytes(len(base64.b64decode(upload.parts[0][name])))).decode()
     assert refused(upload.complete, **{name: f"{wrong}-2"}) == (400, "BadDigest")
+    assert refused(upload.complete, ChecksumCRC64NVME="AAAAAAAAAAA=") == (400, "InvalidRequest")
+    assert refused(upload.complete, ChecksumType="FULL_OBJECT") == (400, "BadDigest")
     done = upload.complete()
     assert done[name].endswith("-2")
     there = client.head_object(Bucket=bucket, Key="m", ChecksumMode="ENABLED")

@@ -251,6 +251,7 @@ def test_a_retention_of_an_unknown_mode_or_of_the_past_is_refused(s3: World, loc
     put(client, locked)
     assert refused(retain, client=client, bucket=locked, until=LATE, mode="governance") == (400, "MalformedXML")
     past = datetime(2020, 1, 1, tzinfo=UTC)
+    assert refused(retain, client=client, bucket=locked, until=past) == (400, "InvalidArgument")
     assert refused(put, client=client, bucket=locked, ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=past) == (
         400,
         "InvalidArgument",

@@ -38,7 +38,7 @@ class _Asked(NamedTuple):
     @property
     def encoded(self) -> Callable[[str], str]:
         """How names are written."""
-        return (lambda text: quote(text, "/")) if self.encoding else (lambda text: text)
+        return encoder(self.encoding)
 
 
 async def list_objects(x: Exchange) -> Response:
@@ -116,6 +116,11 @@ def read_limit(text: str, name: str) -> int:
     if number is None or number > _INT_MAX:
         raise S3Error("InvalidArgument", f"{name} is a number from 0 to {_INT_MAX}.")
     return number
+
+
+def encoder(encoding: str) -> Callable[[str], str]:
+    """How names are written under an encoding that was asked for, "" for none."""
+    return (lambda text: quote(text, "/")) if encoding else (lambda text: text)
 
 
 def read_encoding(x: Exchange) -> str:

@@ -109,6 +109,8 @@ async def put_retention(x: Exchange) -> Response:
             lock = Lock(MODES[mode], read_iso(until), entry.lock.hold)
         except ValueError as error:
             raise S3Error("MalformedXML") from error
+        if lock.until_ms <= x.now_ms:
+            raise S3Error("InvalidArgument", "The date of a retention must be in the future.")
     await x.store.mark(x.owner, x.bucket.name, entry, lock=lock, bypass=free)
     return Response(200, version_headers(entry, x.bucket))
 

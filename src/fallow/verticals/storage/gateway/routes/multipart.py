@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 from xml.etree import ElementTree as ET
@@ -24,6 +24,7 @@ from fallow.verticals.storage.gateway.checksums import (
     combined,
     composite,
     named_algorithm,
+    sent_checksums,
 )
 from fallow.verticals.storage.gateway.conditions import Span, bare, read_copy_range
 from fallow.verticals.storage.gateway.errors import S3Error
@@ -32,7 +33,7 @@ from fallow.verticals.storage.gateway.heads import head_of, kind_of, sum_nodes
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.routes.copying import Copy, result, source_headers, source_of
-from fallow.verticals.storage.gateway.routes.lists import read_encoding, read_limit
+from fallow.verticals.storage.gateway.routes.lists import encoder, read_encoding, read_limit
 from fallow.verticals.storage.gateway.times import iso
 from fallow.verticals.storage.gateway.writes import asked_of, condition_of
 from fallow.verticals.storage.gateway.xml import Node, text_of
@@ -43,6 +44,16 @@ _ALGORITHM: Final = "x-amz-checksum-algorithm"
 _KIND: Final = f"{HEADER}type"
 _UPLOAD: Final = re.compile(r"^[0-9a-f]{32}\Z")
 _ETAG: Final = re.compile(r"^[0-9a-f]{32}\Z")
+
+
+class _Uploads(NamedTuple):
+    """A page of uploads and folders, and behind which of them the next one goes on."""
+
+    uploads: Sequence[Begun]
+    folders: Sequence[str]
+    more: bool = False
+    after: str = ""
+    after_upload: str = ""
 
 
 class _Listed(NamedTuple):
@@ -132,25 +143,26 @@ async def list_parts(x: Exchange) -> Response:
 async def list_uploads(x: Exchange) -> Response:
     """The uploads that are open."""
     check(x, "s3:ListBucketMultipartUploads", "READ", on_bucket(x))
-    read_encoding(x)
+    encoding = read_encoding(x)
+    said = encoder(encoding)
     most = min(read_limit(x.request.arg("max-uploads"), "max-uploads"), _PAGE)
     prefix, delimiter = x.request.arg("prefix"), x.request.arg("delimiter")
     after, after_upload = x.request.arg("key-marker"), x.request.arg("upload-id-marker")
-    found, folders, more = await _uploads(x, prefix, delimiter, after, after_upload, most)
-    last = found[-1] if found else None
-    ends = [Node("NextKeyMarker", last.key), Node("NextUploadIdMarker", last.upload)] if more and last else []
+    page = await _uploads(x, prefix, delimiter, after, after_upload, most)
+    ends = [Node("NextKeyMarker", said(page.after)), Node("NextUploadIdMarker", page.after_upload)] if page.more else []
     return answer(
         "ListMultipartUploadsResult",
         Node("Bucket", x.bucket.name),
-        Node("KeyMarker", after),
+        Node("KeyMarker", said(after)),
         Node("UploadIdMarker", after_upload),
         *ends,
-        Node("Prefix", prefix),
-        *([Node("Delimiter", delimiter)] if delimiter else []),
+        Node("Prefix", said(prefix)),
+        *([Node("Delimiter", said(delimiter))] if delimiter else []),
+        *([Node("EncodingType", encoding)] if encoding else []),
         Node("MaxUploads", most),
-        Node("IsTruncated", more),
-        *[await _upload_node(x, begun) for begun in found],
-        *[Node("CommonPrefixes", None, Node("Prefix", folder)) for folder in folders],
+        Node("IsTruncated", page.more),
+        *[await _upload_node(x, begun, said) for begun in page.uploads],
+        *[Node("CommonPrefixes", None, Node("Prefix", said(folder))) for folder in page.folders],
     )
 
 
@@ -237,12 +249,11 @@ async def _stored(x: Exchange, upload: str) -> dict[int, tuple[StoredPart, Mappi
     return stored
 
 
-async def _uploads(
-    x: Exchange, prefix: str, delimiter: str, after: str, after_upload: str, most: int
-) -> tuple[list[Begun], list[str], bool]:
-    """Uploads and folders up to `most` together, and whether there are more."""
+async def _uploads(x: Exchange, prefix: str, delimiter: str, after: str, after_upload: str, most: int) -> _Uploads:
+    """Uploads and folders up to `most` together."""
     found: list[Begun] = []
     folders: list[str] = []
+    last = after, after_upload
     while most and (
         page := await x.store.uploads(
             x.owner, x.bucket.name, prefix=prefix, after=after, after_upload=after_upload, limit=_PAGE
@@ -251,18 +262,20 @@ async def _uploads(
         for begun in page:
             stop = begun.key.find(delimiter, len(prefix)) if delimiter else -1
             folder = begun.key[: stop + len(delimiter)] if stop >= 0 else ""
-            if folder and folder in folders[-1:]:
+            if folder and last[0].startswith(folder):
                 continue
             if len(found) + len(folders) == most:
-                return found, folders, True
+                return _Uploads(found, folders, True, *last)
             if folder:
                 folders.append(folder)
+                last = folder, ""
             else:
                 found.append(begun)
+                last = begun.key, begun.upload
         if len(page) < _PAGE:
             break
         after, after_upload = page[-1].key, page[-1].upload
-    return found, folders, False
+    return _Uploads(found, folders)
 
 
 def _read_parts(root: ET.Element) -> list[_Listed]:
@@ -310,18 +323,21 @@ async def _whole_head(
     etag: str,
 ) -> Head:
     kept = {name: value for name, value in begun.head.headers.items() if name not in {_ALGORITHM, _KIND}}
-    algorithm = begun.head.headers.get(_ALGORITHM)
-    head = Head(headers=kept, metadata=begun.head.metadata, etag=etag)
+    algorithm, kind = begun.head.headers.get(_ALGORITHM), begun.head.headers.get(_KIND, "")
+    sent = sent_checksums(x.request.headers)
+    if sent.keys() - {algorithm}:
+        raise S3Error("InvalidRequest", "The upload was begun with another checksum than the one that was sent.")
+    if x.request.header(_KIND, kind).upper() != kind:
+        raise S3Error("BadDigest", "The upload was begun with another type of checksum.")
     if algorithm is None:
-        return head
+        return Head(headers=kept, metadata=begun.head.metadata, etag=etag)
     parts = [(stored[part.number][1].get(algorithm, ""), stored[part.number][0].size) for part in listed]
-    whole = begun.head.headers[_KIND] == FULL_OBJECT
+    whole = kind == FULL_OBJECT
     if whole:
         value = await asyncio.to_thread(combined, algorithm, parts)
     else:
         value = composite(algorithm, [text for text, _ in parts])
-    sent = x.request.header(f"{HEADER}{algorithm}")
-    if sent and sent not in {value, value.partition("-")[0]}:
+    if sent and sent[algorithm] not in {value, value.partition("-")[0]}:
         raise S3Error("BadDigest", f"The object's {algorithm} is not the one that was sent.")
     return Head(
         headers=kept, metadata=begun.head.metadata, etag=etag, checksums={algorithm: value}, composite=not whole
@@ -358,12 +374,12 @@ def _part_node(part: StoredPart, sums: Mapping[str, str]) -> Node:
     )
 
 
-async def _upload_node(x: Exchange, begun: Begun) -> Node:
+async def _upload_node(x: Exchange, begun: Begun, said: Callable[[str], str]) -> Node:
     owner = _initiator(x, begun)
     return Node(
         "Upload",
         None,
-        Node("Key", begun.key),
+        Node("Key", said(begun.key)),
         Node("UploadId", begun.upload),
         await owner_node(owner, x.users, "Initiator"),
         await owner_node(owner, x.users),
