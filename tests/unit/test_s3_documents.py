@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fallow.verticals.storage.gateway.checksums import combined, composite, hasher, md5_of, sent_checksums, written
 from fallow.verticals.storage.gateway.conditions import Span, read_copy_range, read_range
-from fallow.verticals.storage.gateway.cors import Rule, first_answer
+from fallow.verticals.storage.gateway.cors import Rule, first_answer, rules_of_document
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.request import check_bucket_name
 from fallow.verticals.storage.gateway.tags import tags_of_header
@@ -155,6 +155,10 @@ def test_bad_tags_are_refused(text: str) -> None:
         ("start-end", "GET", ["X-One"], "start-end"),
         ("start-end", "GET", ["y-one"], None),
         ("http://a.org", "PUT", [], None),
+        ("startend", "GET", [], "startend"),
+        ("stend", "GET", [], None),
+        ("start-end", "GET", ["x-one"] * 100, "start-end"),
+        ("start-end", "GET", ["x-one"] * 101, None),
     ],
 )
 def test_the_first_rule_that_fits_answers_a_browser(
@@ -166,6 +170,14 @@ def test_the_first_rule_that_fits_answers_a_browser(
     ]
     answer = first_answer(rules, origin, method, asked)
     assert (answer or {}).get("access-control-allow-origin") == allowed
+
+
+@pytest.mark.parametrize("name", ["AllowedOrigin", "AllowedHeader", "ExposeHeader"])
+def test_a_rule_has_a_size(name: str) -> None:
+    said = "<AllowedMethod>GET</AllowedMethod><AllowedOrigin>*</AllowedOrigin>" + f"<{name}>a*</{name}>" * 101
+    with pytest.raises(S3Error) as caught:
+        rules_of_document(parse(f"<CORSConfiguration><CORSRule>{said}</CORSRule></CORSConfiguration>".encode()))
+    assert caught.value.code == "InvalidRequest"
 
 
 def test_the_crc_of_zlib_is_the_one_of_the_headers() -> None:
