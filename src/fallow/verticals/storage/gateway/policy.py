@@ -16,6 +16,8 @@ from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.times import read_iso
 
 POLICY_BYTES_MAX: Final = 20 << 10
+PATTERN_MAX: Final = 2048
+"""Twice the longest name; compiled patterns are kept, at some 16 bytes a character."""
 ANYBODY: Final = "*"
 _RESOURCE: Final = "arn:aws:s3:::"
 _STATEMENT: Final = frozenset({
@@ -97,8 +99,11 @@ def read_policy(data: bytes, bucket: str) -> Policy:
     for statement in policy.statements:
         if not all(_is_of(resource, bucket) for resource in statement.resources):
             raise S3Error("MalformedPolicy", "A resource of the policy is not of this bucket.")
-        if any(_VARIABLE in text for text in (*statement.resources, *_values(statement))):
+        values = [value for _, _, values in statement.conditions for value in values]
+        if any(_VARIABLE in text for text in (*statement.resources, *values)):
             raise S3Error("MalformedPolicy", "Variables of policies are not known here.")
+        if any(len(text) > PATTERN_MAX for text in (*statement.resources, *statement.actions, *values)):
+            raise S3Error("MalformedPolicy", f"A pattern of the policy has at most {PATTERN_MAX} characters.")
     return policy
 
 
@@ -305,10 +310,6 @@ def _narrows(operator: str, key: str, values: tuple[str, ...]) -> bool:
 def _is_small(network: str) -> bool:
     there = ip_network(network, strict=False)
     return there.prefixlen >= (_SMALL_4 if there.version == 4 else _SMALL_6)  # noqa: PLR2004 - IPv4
-
-
-def _values(statement: Statement) -> list[str]:
-    return [value for _, _, values in statement.conditions for value in values]
 
 
 def _within(there: str, network: str) -> bool:
