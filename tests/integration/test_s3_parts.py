@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
+from fallow.verticals.storage.gateway.routes import multipart
 from tests.s3_world import ALT, World, plainly, refused
 
 PART = 5 << 20
@@ -157,6 +159,30 @@ def test_a_part_is_copied_out_of_another_object(s3: World, bucket: str) -> None:
     upload.parts = [{"PartNumber": 1, "ETag": part["ETag"]}]
     upload.complete()
     assert client.get_object(Bucket=bucket, Key="m")["Body"].read() == b"234"
+
+
+def test_a_part_that_is_copied_has_a_size(s3: World, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = s3.client()
+    source = {"Bucket": bucket, "Key": "source"}
+    client.put_object(**source, Body=b"0123456789")
+    copy = {**Upload(client, bucket).names, "PartNumber": 1, "CopySource": source}
+    monkeypatch.setattr(multipart, "COPY_BYTES_MAX", 9)
+    assert refused(client.upload_part_copy, **copy) == (400, "InvalidRequest")
+    client.upload_part_copy(**copy, CopySourceRange="bytes=0-8")
+
+
+def test_who_began_an_upload_sees_to_it_unless_the_policy_denies_it(s3: World, bucket: str) -> None:
+    client, alt = s3.client(), s3.client(ALT)
+    said = {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [said]}))
+    upload = Upload(alt, bucket)
+    alt.list_parts(**upload.names)
+    denied = said | {"Effect": "Deny", "Action": ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]}
+    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [said, denied]}))
+    assert refused(alt.abort_multipart_upload, **upload.names) == (403, "AccessDenied")
+    assert refused(alt.list_parts, **upload.names) == (403, "AccessDenied")
+    client.delete_bucket_policy(Bucket=bucket)
+    alt.abort_multipart_upload(**upload.names)
 
 
 def test_conditions_on_what_an_upload_replaces(s3: World, bucket: str) -> None:

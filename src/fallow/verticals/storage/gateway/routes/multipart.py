@@ -13,8 +13,8 @@ from xml.etree import ElementTree as ET
 from fallow.domain.errors import NotFound
 from fallow.verticals.storage.client.store import Begun, Entry, Head
 from fallow.verticals.storage.core.calls import PARTS_MAX, StoredPart
-from fallow.verticals.storage.gateway.access import check, on_bucket
-from fallow.verticals.storage.gateway.acl import decode_acl, owner_node
+from fallow.verticals.storage.gateway.access import check, check_not_denied, on_bucket
+from fallow.verticals.storage.gateway.acl import Permission, decode_acl, owner_node
 from fallow.verticals.storage.gateway.body import Content
 from fallow.verticals.storage.gateway.checksums import (
     ALGORITHMS,
@@ -32,7 +32,7 @@ from fallow.verticals.storage.gateway.exchange import Exchange, entry_of
 from fallow.verticals.storage.gateway.heads import head_of, kind_of, sum_nodes
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
-from fallow.verticals.storage.gateway.routes.copying import Copy, result, source_headers, source_of
+from fallow.verticals.storage.gateway.routes.copying import COPY_BYTES_MAX, Copy, result, source_headers, source_of
 from fallow.verticals.storage.gateway.routes.lists import encoder, read_encoding, read_limit
 from fallow.verticals.storage.gateway.times import iso
 from fallow.verticals.storage.gateway.writes import asked_of, condition_of
@@ -101,6 +101,8 @@ async def copy_part(x: Exchange) -> Response:
     number, begun, source = _number(x), await _begun(x), await source_of(x)
     header = x.request.header("x-amz-copy-source-range")
     span = read_copy_range(header, source.entry.size) if header else Span(0, source.entry.size)
+    if span.stop - span.start > COPY_BYTES_MAX:
+        raise S3Error("InvalidRequest", "What is copied at once has at most 5 GiB.")
     algorithm = begun.head.headers.get(_ALGORITHM)
     copy = Copy(x, source, span, [algorithm] if algorithm else [])
     part = await x.store.put_part(x.owner, x.bucket.name, x.key, begun.upload, number, copy.chunks, copy.finish)
@@ -111,8 +113,7 @@ async def copy_part(x: Exchange) -> Response:
 async def list_parts(x: Exchange) -> Response:
     """The parts that have come."""
     begun = await _begun(x)
-    if _initiator(x, begun) != x.caller.account or not x.caller.account:
-        check(x, "s3:ListMultipartUploadParts", "READ", on_bucket(x, key=x.key))
+    _check_initiator(x, begun, "s3:ListMultipartUploadParts", "READ")
     most = min(read_limit(x.request.arg("max-parts"), "max-parts"), _PAGE)
     after = read_limit(x.request.arg("part-number-marker") or "0", "part-number-marker")
     found = await _page(x, begun.upload, after, min(most + 1, _PAGE)) if most and after < PARTS_MAX else []
@@ -195,8 +196,7 @@ async def complete_upload(x: Exchange) -> Response:
 async def abort_upload(x: Exchange) -> Response:
     """Give an upload up."""
     begun = await _begun(x)
-    if _initiator(x, begun) != x.caller.account or not x.caller.account:
-        check(x, "s3:AbortMultipartUpload", "WRITE", on_bucket(x, key=x.key))
+    _check_initiator(x, begun, "s3:AbortMultipartUpload", "WRITE")
     await x.store.abort(x.owner, x.bucket.name, x.key, begun.upload)
     return Response(204)
 
@@ -228,6 +228,15 @@ async def _begun(x: Exchange) -> Begun:
         if error.code != "storage.no_upload":
             raise
         raise S3Error("NoSuchUpload") from error
+
+
+def _check_initiator(x: Exchange, begun: Begun, action: str, permission: Permission) -> None:
+    """Let who began an upload see to it, unless the policy denies it, and others who may."""
+    target = on_bucket(x, key=x.key)
+    if x.caller.account and _initiator(x, begun) == x.caller.account:
+        check_not_denied(x, action, target)
+    else:
+        check(x, action, permission, target)
 
 
 def _initiator(x: Exchange, begun: Begun) -> str:
