@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.s3_world import World, refused
+from tests.s3_world import ALT, World, refused
 
 LATER = datetime(2040, 1, 3, tzinfo=UTC)
 LATE = datetime(2040, 1, 1, tzinfo=UTC)
@@ -134,6 +135,26 @@ def test_a_version_is_copied(s3: World, kept: str) -> None:
     source = {"Bucket": kept, "Key": "foo", "VersionId": first}
     assert client.copy_object(Bucket=kept, Key="foo", CopySource=source)["CopySourceVersionId"] == first
     assert client.get_object(Bucket=kept, Key="foo")["Body"].read() == b"first"
+
+
+def test_a_policy_on_versions_is_on_those_that_are_read_and_deleted(s3: World, kept: str) -> None:
+    client, alt = s3.client(), s3.client(ALT)
+    first, second = put(client, kept, b"first"), put(client, kept, b"second")
+    everybody = {"Effect": "Allow", "Principal": "*", "Resource": [f"arn:aws:s3:::{kept}", f"arn:aws:s3:::{kept}/*"]}
+    may = everybody | {"Action": ["s3:PutObject", "s3:DeleteObjectVersion"]}
+    reads = everybody | {"Action": "s3:GetObjectVersion", "Condition": {"StringEquals": {"s3:VersionId": first}}}
+    keeps = may | {"Effect": "Deny", "Condition": {"StringEquals": {"s3:VersionId": second}}}
+    client.put_bucket_policy(Bucket=kept, Policy=json.dumps({"Statement": [may, reads, keeps]}))
+    source = {"Bucket": kept, "Key": "foo", "VersionId": second}
+    with_another = f"?versionId={first}"
+    alt.meta.events.register(
+        "before-sign.s3.CopyObject", lambda request, **_: setattr(request, "url", request.url + with_another)
+    )
+    assert refused(alt.copy_object, Bucket=kept, Key="bar", CopySource=source) == (403, "AccessDenied")
+    alt.copy_object(Bucket=kept, Key="bar", CopySource=source | {"VersionId": first})
+    both = {"Objects": [{"Key": "foo", "VersionId": one} for one in (first, second)]}
+    answer = alt.delete_objects(Bucket=kept, Delete=both)
+    assert ([one["VersionId"] for one in answer["Deleted"]], answer["Errors"][0]["Code"]) == ([first], "AccessDenied")
 
 
 def test_tags_belong_to_a_version(s3: World, kept: str) -> None:

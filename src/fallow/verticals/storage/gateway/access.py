@@ -36,6 +36,8 @@ _PLAIN_HEADERS: Final = (
     "x-amz-object-ownership", "if-match", "if-none-match",
 )  # fmt: skip
 """Headers that policies can speak of, as s3: and their name."""
+_ASKED: Final = ("prefix", "delimiter", "max-keys")
+"""What of a list's query they can speak of, in the same way."""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -48,11 +50,15 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Target(NamedTuple):
-    """What something is done to: a bucket, or an object in it; `acl` is the list that counts, if one does."""
+    """What something is done to: a bucket, or an object in it; `acl` is the list that counts, if one does.
+
+    `version` is the one that is asked for, "" where it is the latest; `entry` what is there, where that was looked up.
+    """
 
     bucket: Bucket
     key: str = ""
     acl: Acl | None = None
+    version: str = ""
     entry: Entry | None = None
 
 
@@ -68,15 +74,15 @@ def has_public_policy(bucket: Bucket) -> bool:
     return policy is not None and policy.public()
 
 
-def on_bucket(x: Exchange, bucket: Bucket | None = None, key: str = "") -> Target:
+def on_bucket(x: Exchange, bucket: Bucket | None = None, key: str = "", version: str = "") -> Target:
     """Something that the bucket's ACL decides: lists, and writes (of `key`)."""
     at = bucket or x.bucket
-    return Target(at, key, acl_of_bucket(at))
+    return Target(at, key, acl_of_bucket(at), version)
 
 
-def on_entry(entry: Entry, bucket: Bucket) -> Target:
+def on_entry(entry: Entry, bucket: Bucket, version: str) -> Target:
     """Something that an object's own ACL decides."""
-    return Target(bucket, entry.key, acl_of_entry(entry, bucket), entry)
+    return Target(bucket, entry.key, acl_of_entry(entry, bucket), version, entry)
 
 
 def allowed(x: Exchange, action: str, permission: Permission, target: Target) -> bool:
@@ -153,8 +159,8 @@ def _context(x: Exchange, target: Target) -> dict[str, str]:
     context |= {f"s3:{name}": said[name] for name in _PLAIN_HEADERS if name in said}
     if "s3:x-amz-copy-source" in context:
         context["s3:x-amz-copy-source"] = unquote(context["s3:x-amz-copy-source"]).lstrip("/")
-    asked = {"prefix": "prefix", "delimiter": "delimiter", "max-keys": "max-keys", "versionid": "versionId"}
-    context |= {f"s3:{name}": request.arg(arg) for name, arg in asked.items() if request.has(arg)}
+    context |= {f"s3:{name}": request.arg(name) for name in _ASKED if request.has(name)}
+    context |= {"s3:versionid": target.version} if target.version else {}
     if "x-amz-tagging" in said:
         context |= {f"s3:requestobjecttag/{name.lower()}": value for name, value in _asked_tags(x).items()}
     if target.entry is not None:

@@ -25,7 +25,7 @@ async def delete_object(x: Exchange) -> Response:
     """Delete an object as the bucket's versioning says, or one version for good."""
     version = x.request.arg("versionId")
     check_version(version)
-    check(x, _action(version), "WRITE", on_bucket(x, key=x.key))
+    check(x, _action(version), "WRITE", on_bucket(x, key=x.key, version=version))
     deleting = Deleting(x.key, version, delete_condition(x.request.headers))
     (gone,) = await x.store.delete(x.owner, x.bucket.name, [deleting], bypass=bypass(x, x.key))
     if gone.error and gone.error not in _ABSENT:
@@ -52,7 +52,7 @@ async def delete_objects(x: Exchange) -> Response:
     wanted = [_deleting(element) for element in listed]
     may, free = [], True
     for one in wanted:
-        may.append(allowed(x, _action(one.version), "WRITE", on_bucket(x, key=one.key)))
+        may.append(allowed(x, _action(one.version), "WRITE", on_bucket(x, key=one.key, version=one.version)))
         free = free and bypass(x, one.key)
         await asyncio.sleep(0)
     ours = [one for one, right in zip(wanted, may, strict=True) if right]

@@ -6,7 +6,6 @@ from typing import Final
 
 from fallow.verticals.storage.client.store import Entry, Lock, Marks
 from fallow.verticals.storage.gateway.access import (
-    Target,
     block_of,
     check,
     missing,
@@ -146,7 +145,8 @@ async def _entry(x: Exchange, action: str, permission: Permission, *, acl: bool 
     entry = await entry_of(x, x.bucket, x.key, version)
     if entry is None:
         raise missing(x, x.bucket, "NoSuchVersion" if version else "NoSuchKey")
-    check(x, action, permission, on_entry(entry, x.bucket) if acl else Target(x.bucket, x.key, entry=entry))
+    target = on_entry(entry, x.bucket, version)
+    check(x, action, permission, target if acl else target._replace(acl=None))
     if entry.marker:
         raise S3Error("MethodNotAllowed" if version else "NoSuchKey", headers={"x-amz-delete-marker": "true"})
     return entry

@@ -81,7 +81,7 @@ async def readable(x: Exchange, *actions: str) -> Entry:
         raise missing(x, x.bucket, "NoSuchVersion" if version else "NoSuchKey")
     for action in actions:
         named = action.replace("GetObject", "GetObjectVersion") if version else action
-        check(x, named, "READ", on_entry(entry, x.bucket))
+        check(x, named, "READ", on_entry(entry, x.bucket, version))
     if entry.marker:
         headers = {"x-amz-delete-marker": "true"} | version_headers(entry, x.bucket)
         if version:
