@@ -49,8 +49,20 @@ async def test_refusals_are_told_apart(code: int, said: str, kind: type[FallowEr
     assert type(refused.value) is kind
 
 
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
 @pytest.mark.parametrize(
-    ("status", "body"), [(429, None), (502, b"<html>"), (200, b"<html>"), (200, b"[]"), (200, b"{}")]
+    ("status", "body"),
+    [
+        (429, None),
+        (502, b"<html>"),
+        (200, b"<html>"),
+        (200, b"[]"),
+        (200, b"{}"),
+        (200, b'[{"id":0,"result":"\xff"}]'),
+        (200, b'[{"id":0,"result":' + NESTED + b"}]"),
+    ],
 )
 async def test_what_is_no_answer_says_nothing_about_a_transaction(status: int, body: bytes | None) -> None:
     with pytest.raises(Unavailable) as refused:

@@ -127,10 +127,22 @@ def test_a_list_of_epochs_however_long_takes_few_questions() -> None:
     assert asked <= 54
 
 
-@pytest.mark.parametrize("said", [b'[{"epoch": -1}]', b'[{"epoch": 9007199254740992}]'])
-def test_a_list_with_what_is_no_epoch_is_refused(said: bytes) -> None:
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (200, b'[{"epoch": -1}]'),
+        (200, b'[{"epoch": 9007199254740992}]'),
+        (200, b'[{"epoch": 1, "more": ' + NESTED + b"}]"),
+        (200, b'[{"\xff": 1}]'),
+        (400, b'{"code": ' + NESTED + b"}"),
+    ],
+)
+def test_a_list_with_what_is_no_epoch_is_refused(status: int, said: bytes) -> None:
     with (
-        serving(answering(lambda *_: (200, said))) as url,
+        serving(answering(lambda *_: (status, said))) as url,
         closing(HttpPublished(url)) as published,
         pytest.raises(Unavailable, match=r"validator\.answer"),
     ):

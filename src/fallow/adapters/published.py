@@ -12,6 +12,7 @@ import httpx2
 import msgspec
 
 from fallow.domain import calls
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.views import ErrorView, SeedPartsView, SeedView
@@ -95,7 +96,7 @@ class HttpPublished:
             data = _told(answer)
         try:
             return msgspec.json.decode(data, type=kind)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Unavailable("validator.answer", f"The network's answer cannot be read: {error}.") from error
 
     def _post(self, path: str, body: calls.Request) -> None:
@@ -164,7 +165,7 @@ def _error_of(answer: httpx2.Response, data: bytes) -> FallowError:
     known = kinds.get(answer.status_code, Unavailable)
     try:
         view: Any = msgspec.json.decode(data, type=ErrorView)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return known("validator.answer", f"The network answered {answer.status_code}.")
     if answer.is_server_error or answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
         return Unavailable(view.code, view.message, view.hint)

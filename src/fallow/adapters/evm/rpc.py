@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import msgspec
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, Unavailable
 from fallow.ports.chain import ContractRefused, Event, Fees, Receipt, Seen
 
@@ -137,7 +138,7 @@ class EvmRpc:
             # Its own words name the address, which may hold the key of whoever asks.
             why = f"status {error.response.status_code}"
             raise Unavailable("chain.silent", f"The chain's node does not answer: {why}.", "Try again.") from None
-        except (httpx2.HTTPError, msgspec.DecodeError, msgspec.ValidationError, LookupError, TimeoutError) as error:
+        except (httpx2.HTTPError, *UNREADABLE, LookupError, TimeoutError) as error:
             raise Unavailable("chain.silent", f"The chain's node does not answer: {error!r}.", "Try again.") from error
 
     async def _answer(self, body: bytes) -> bytes:
