@@ -6,13 +6,15 @@ import pytest
 
 from fallow.domain.errors import Conflict, InvalidInput, NotFound
 from fallow.domain.identity import address_text
+from fallow.domain.transactions import call_data
 from fallow.services.sender.deployment import TIMELOCK_S
-from fallow.services.sender.governance import PARAMETERS, parameters, pending
+from fallow.services.sender.governance import NONE, PARAMETERS, parameters, pending
 from fallow.services.sender.timelock import SETTERS, Scheduled, Timelock, change_call
 from tests.settled_world import SettledWorld, settled_world
 
 MINT_MAX = 9_000 * 10**18
 GUARDIAN = b"\x11" * 20
+SCHEDULE_BATCH = "scheduleBatch(address[],uint256[],bytes[],bytes32,bytes32,uint256)"
 
 
 class Governed:
@@ -113,6 +115,28 @@ async def test_a_beginning_that_several_have_names_none(governed: Governed) -> N
         await governed.cancel(next(digit for digit in digits if digits.count(digit) > 1))
     with pytest.raises(NotFound):
         await governed.cancel("")
+
+
+async def test_several_calls_under_one_id_are_given_up_together_and_not_carried_out_apart(governed: Governed) -> None:
+    made = governed.world.made
+    calls = [change_call("vault", "guardian", [address_text(GUARDIAN)])] * 2
+    batch = [made.vault] * 2, [0] * 2, calls, NONE, NONE, TIMELOCK_S
+    async with governed.world.operator() as sender:
+        await sender.send("batch", made.timelock, call_data(SCHEDULE_BATCH, *batch))
+    (first, second) = await governed.waiting()
+    assert first == second
+    with pytest.raises(Conflict, match=r"timelock\.batch"):
+        await governed.execute(first.hex())
+    await governed.cancel(first.hex())
+    assert await governed.waiting() == []
+
+
+async def test_a_change_that_is_carried_out_is_not_announced_again(governed: Governed) -> None:
+    change = await governed.schedule("distributor", "epochMintMax", str(MINT_MAX))
+    governed.pass_time()
+    await governed.execute(change.id.hex())
+    with pytest.raises(Conflict, match=r"timelock\.done"):
+        await governed.schedule("distributor", "epochMintMax", str(MINT_MAX))
 
 
 async def test_all_that_can_be_changed_is_shown_by_the_same_name(governed: Governed) -> None:

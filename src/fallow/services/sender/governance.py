@@ -18,6 +18,8 @@ EXECUTED: Final = topic("CallExecuted(bytes32,uint256,address,uint256,bytes)")
 CANCELLED: Final = topic("Cancelled(bytes32)")
 
 NONE: Final = bytes(32)
+CARRIED_OUT: Final = 1
+"""What the timelock says in place of a time once a call was carried out."""
 
 PARAMETERS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "distributor": [
@@ -109,7 +111,7 @@ async def _take(chain: Chain, timelock: bytes, waiting: dict[tuple[bytes, int], 
         waiting.pop(key, None)
         return
     target, value, data, predecessor, _ = answer_of("(address,uint256,bytes,bytes32,uint256)", event.data)
-    # The event tells the delay only; the contract knows when it is over, 1 once it was carried out.
+    # The event tells the delay only; the contract knows when it is over.
     (ready_at,) = answer_of("(uint256)", await chain.call(timelock, call_data("getTimestamp(bytes32)", id_)))
     waiting[key] = Change(id_, bytes.fromhex(target[2:]), data, ready_at, value, predecessor)
 

@@ -13,7 +13,7 @@ from fallow.domain.identity import address
 from fallow.domain.transactions import answer_of, arguments_of, call_data, selector, types_of
 from fallow.domain.wallets import keccak
 from fallow.ports.chain import Chain, ContractRefused
-from fallow.services.sender.governance import NONE, Change, pending
+from fallow.services.sender.governance import CARRIED_OUT, NONE, Change, pending
 from fallow.services.sender.service import Sender
 
 SETTERS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -89,7 +89,8 @@ class Timelock:
         """Announce a change; the same `id_` is one change, once.
 
         Raises:
-            Conflict: the contract would refuse it now, the operator may not, or the id is another change's.
+            Conflict: the contract would refuse it now, the operator may not, or the id is another change's, or one's
+                that was carried out.
             Unavailable: the chain does not answer.
         """
         timelock, target = self._contracts["timelock"], self._contracts[contract]
@@ -104,6 +105,8 @@ class Timelock:
         (ready_at,) = answer_of("(uint256)", await self._chain.call(timelock, asked))
         if not ready_at:
             raise Conflict("timelock.id", "This id was used for another change, or for one that was given up.")
+        if ready_at == CARRIED_OUT:
+            raise Conflict("timelock.done", "This change was announced before, and is carried out.")
         return Scheduled(change, ready_at, done.transaction)
 
     async def execute(self, sender: Sender, beginning: str) -> bytes:
@@ -114,26 +117,27 @@ class Timelock:
             Conflict: several do, it is not time, or the contract refuses.
             Unavailable: the chain does not answer.
         """
-        change = await self._waiting(beginning)
+        change, *more = await self._waiting(beginning)
         operation = change.target, change.value, change.data, change.predecessor, change.salt
-        if keccak(arguments_of(_OPERATION, *operation)) != change.id:
+        if more or keccak(arguments_of(_OPERATION, *operation)) != change.id:
             raise Conflict("timelock.batch", "This change is one of several that are carried out together.")
         return await self._send(sender, f"timelock/execute/{change.id.hex()}", call_data(EXECUTE, *operation))
 
     async def cancel(self, sender: Sender, beginning: str) -> bytes:
         """Give up a change that waits; returns the transaction. Raises as `execute`."""
-        change = await self._waiting(beginning)
+        change, *_ = await self._waiting(beginning)
         return await self._send(sender, f"timelock/cancel/{change.id.hex()}", call_data(CANCEL, change.id))
 
-    async def _waiting(self, beginning: str) -> Change:
+    async def _waiting(self, beginning: str) -> list[Change]:
+        """What waits under one id: a batch, which others can announce, has several calls."""
         wanted = beginning.lower().removeprefix("0x")
         waiting = await pending(self._chain, self._contracts["timelock"], self._first_block)
         found = [change for change in waiting if wanted and change.id.hex().startswith(wanted)]
         if not found:
             raise NotFound("timelock.none", f"No change {beginning} waits.", "See which do: fallow chain show")
-        if len(found) > 1:
-            raise Conflict("timelock.several", f"{len(found)} changes begin with {beginning}.", "Type more of its id.")
-        return found[0]
+        if (several := len({change.id for change in found})) > 1:
+            raise Conflict("timelock.several", f"{several} changes begin with {beginning}.", "Type more of its id.")
+        return found
 
     async def _send(self, sender: Sender, id_: str, data: bytes) -> bytes:
         with _refused():
