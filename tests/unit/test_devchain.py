@@ -303,6 +303,10 @@ def test_what_is_nested_deeply_is_answered(nested: str) -> None:
     assert json.loads(World().rpc.answer(nested.encode()))["error"]["code"] == -32700
 
 
+def test_what_is_no_text_is_answered() -> None:
+    assert json.loads(World().rpc.answer(b'{"method": "\xff"}'))["error"]["code"] == -32700
+
+
 def test_an_id_is_a_scalar_and_a_tag_ends() -> None:
     tag = '{"blockNumber":' * 3_000 + '"latest"' + "}" * 3_000
     body = f'{{"id":{"[" * 3_000}{"]" * 3_000},"method":"eth_getBlockByNumber","params":[{tag}]}}'

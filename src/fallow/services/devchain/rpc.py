@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.ports.evm import Block, Log, Message, Reverted
 from fallow.services.devchain.service import DevChain
@@ -82,7 +83,7 @@ class Rpc:
         """Answer a request, or a batch of them. `take` is told how many it holds beside one, and raises to refuse."""
         try:
             asked = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             return msgspec.json.encode(_error(None, PARSE_ERROR, f"parse error: {error}"))
         if not isinstance(asked, list):
             return msgspec.json.encode(self._one(asked))
