@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 
@@ -16,6 +17,19 @@ from tests.unit.fake_network import BUYER, BUYER_KEY, NET, OPERATOR_KEY, OTHER_K
 from tests.unit.test_http import refused
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
+
+
+OPEN = {
+    ("post", "/v1/join"),
+    ("post", "/v1/session"),
+    ("delete", "/v1/session"),
+    ("post", "/v1/checks/pledges"),
+    ("post", "/v1/checks/parts"),
+    ("post", "/v1/epochs/{epoch}/votes"),
+    ("post", "/v1/price"),
+    ("post", "/v1/payouts"),
+}
+"""What asks for no key: it goes by what the request itself carries; of a session only to end it (its test is below)."""
 
 
 @pytest.fixture
@@ -115,6 +129,18 @@ async def test_what_changes_something_needs_the_sessions_token(http: httpx2.Asyn
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in wrong.items()]
         refused(await http.post(path, json={}, headers=encoded), 403, "csrf.token")
     assert (await http.post(path, json={}, headers=other)).status_code == 201
+
+
+async def test_every_route_that_changes_something_for_a_session_wants_its_token(http: httpx2.AsyncClient) -> None:
+    headers = await signed_in(http)
+    paths = (await http.get("/schema/openapi.json")).json()["paths"]
+    changing = {(method, path) for path, ways in paths.items() for method in ways if method not in {"get", "head"}}
+    assert ("post", "/v1/verticals/{vertical}/{call}") in changing
+    for method, path in changing - OPEN:
+        url = re.sub(r"{(epoch|index)}", "0", re.sub(r"{(?!epoch|index)\w+}", "a" * 32, path))
+        refused(await http.request(method, url), 403, "csrf.token")
+        told = headers | {"Sec-Fetch-Site": "same-site"}
+        refused(await http.request(method, url, headers=told), 403, "csrf.origin")
 
 
 @pytest.mark.parametrize(
