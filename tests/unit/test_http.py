@@ -21,9 +21,9 @@ from fallow.domain.orders import Order
 from fallow.domain.views import ErrorView
 from fallow.http.json_rpc import RATE, create_rpc_app
 from fallow.http.limits import Limits
-from fallow.http.nodes import CACHED_MS
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rates import Rate
+from fallow.ports.remembered import MOMENT_MS
 from fallow.ports.rpc import serve
 from fallow.sdk.signing import BuyerKey
 from tests.network import until
@@ -588,7 +588,7 @@ async def test_a_lost_word_of_a_ban_is_made_up_for_within_seconds(
     headers = network.ticket(NODE, reads=[bytes.fromhex(given)])
     assert (await http.get(f"/v1/blobs/{given}", headers=headers)).content == b"given"
     network.shut_out.add(NODE.verify_key.encode().hex())
-    network.clock.advance(CACHED_MS)
+    network.clock.advance(MOMENT_MS)
     refused(await http.get(f"/v1/blobs/{given}", headers=headers), 403, "ticket.node")
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from fallow.domain.calls import KeyInfo
@@ -15,9 +14,7 @@ from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address
 from fallow.domain.networks import line_of
 from fallow.http.gateway import Gateway
-from fallow.http.sessions import check_csrf, check_origin, secret_of
-
-Connection = ASGIConnection[Any, Any, Any, Any]
+from fallow.http.sessions import Connection, check_csrf, check_origin, secret_of
 
 TICKET_HEADER = "Fallow-Ticket"
 PROOF_HEADER = "Fallow-Proof"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 
 from fallow.domain import calls
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.remembered import Remembered
 from fallow.ports.rpc import call
-
-CACHED_MS = 3_000
-"""How long a revoked key may still work."""
 
 CACHED_KEYS_MAX = 4096
 KEY_CHARACTERS_MAX = 200
@@ -23,8 +20,7 @@ class Keys:
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
-        self._clock = clock
-        self._known: OrderedDict[bytes, tuple[calls.KeyInfo, int]] = OrderedDict()
+        self._known = Remembered[bytes, calls.KeyInfo](clock, CACHED_KEYS_MAX)
 
     async def check(self, authorization: str | None) -> calls.KeyInfo:
         """Return whose key an `Authorization` header carries.
@@ -35,12 +31,11 @@ class Keys:
         """
         key = _bearer(authorization)
         digest = hashlib.sha256(key.encode()).digest()
-        return self._recall(digest) or self._remember(digest, await self._ask(key))
+        return self._known.recall(digest) or self._known.keep(digest, await self._ask(key))
 
     def forget(self, key_id: str) -> None:
         """Drop a key that was revoked through this process."""
-        for digest in [digest for digest, (info, _) in self._known.items() if info.key_id == key_id]:
-            del self._known[digest]
+        self._known.forget(lambda info: info.key_id == key_id)
 
     async def _ask(self, key: str) -> calls.KeyInfo:
         try:
@@ -49,17 +44,6 @@ class Keys:
             if error.code == "account.banned":
                 raise
             raise _unknown() from None
-
-    def _recall(self, digest: bytes) -> calls.KeyInfo | None:
-        info, until = self._known.get(digest, (None, 0))
-        return info if self._clock.monotonic_ms() < until else None
-
-    def _remember(self, digest: bytes, info: calls.KeyInfo) -> calls.KeyInfo:
-        self._known[digest] = (info, self._clock.monotonic_ms() + CACHED_MS)
-        self._known.move_to_end(digest)
-        if len(self._known) > CACHED_KEYS_MAX:
-            self._known.popitem(last=False)
-        return info
 
 
 def _bearer(authorization: str | None) -> str:

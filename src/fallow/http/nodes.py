@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,11 +11,9 @@ from fallow.domain.errors import NotAllowed
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.mishaps import steadily
+from fallow.ports.remembered import Remembered
 from fallow.ports.rpc import call
 from fallow.ports.tasks import background
-
-CACHED_MS = 3_000
-"""How long a banned node may go on should the word of its ban get lost."""
 
 CACHED_NODES_MAX = 16_384
 
@@ -27,7 +24,7 @@ class Nodes:
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
-        self._known: OrderedDict[bytes, int] = OrderedDict()
+        self._known = Remembered[bytes, bool](clock, CACHED_NODES_MAX)
 
     async def check(self, node: bytes) -> None:
         """Let a node pass.
@@ -36,15 +33,11 @@ class Nodes:
             NotAllowed: it is banned, or no longer enrolled (`ticket.node`).
             Unavailable: the registry does not answer.
         """
-        if self._clock.monotonic_ms() < self._known.get(node, 0):
+        if self._known.recall(node):
             return
         if not await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool):
-            self._known.pop(node, None)
             raise NotAllowed("ticket.node", "This node may not take part any more.", "See: fallow agent status")
-        self._known[node] = self._clock.monotonic_ms() + CACHED_MS
-        self._known.move_to_end(node)
-        if len(self._known) > CACHED_NODES_MAX:
-            self._known.popitem(last=False)
+        self._known.keep(node, said=True)
 
     async def passing(self, node: bytes | None, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Hand bytes on for as long as the node that they are from, or for, may take part; None is no node."""
@@ -64,4 +57,4 @@ class Nodes:
 
     async def _forget_at(self, banned: AsyncIterator[Message]) -> None:
         async for _ in banned:
-            self._known.clear()
+            self._known.forget(bool)

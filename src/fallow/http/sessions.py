@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +13,10 @@ from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.remembered import Remembered
 from fallow.ports.rpc import Empty, call
 
 CSRF_HEADER = "Fallow-CSRF"
-CACHED_MS = 3_000
-"""How long a session may still work that ended elsewhere."""
-
 CACHED_SESSIONS_MAX = 4096
 SECRET_CHARACTERS_MAX = 100
 _SAFE = frozenset({"GET", "HEAD"})
@@ -34,7 +31,7 @@ class Sessions:
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
-        self._known: OrderedDict[bytes, tuple[calls.SessionInfo, int]] = OrderedDict()
+        self._known = Remembered[bytes, calls.SessionInfo](clock, CACHED_SESSIONS_MAX)
 
     async def open(self, key: str) -> calls.SessionInfo:
         """Open a session with an API key; NotAllowed as the registry says it."""
@@ -48,24 +45,20 @@ class Sessions:
             Unavailable: the registry does not answer.
         """
         digest = hashlib.sha256(secret.encode()).digest()
-        info, until = self._known.get(digest, (None, 0))
-        if info is None or self._clock.monotonic_ms() >= until or self._clock.now_ms() >= info.ends_at:
-            self._known.pop(digest, None)
-            info = await call(self._bus, calls.CHECK_SESSION, calls.SessionRef(secret=secret), calls.SessionInfo)
-            self._known[digest] = (info, self._clock.monotonic_ms() + CACHED_MS)
-            if len(self._known) > CACHED_SESSIONS_MAX:
-                self._known.popitem(last=False)
-        return info
+        info = self._known.recall(digest)
+        if info is not None and self._clock.now_ms() < info.ends_at:
+            return info
+        asked = calls.SessionRef(secret=secret)
+        return self._known.keep(digest, await call(self._bus, calls.CHECK_SESSION, asked, calls.SessionInfo))
 
     async def end(self, secret: str) -> None:
         """End a session: here at once, in other gateways within seconds."""
         await call(self._bus, calls.END_SESSION, calls.SessionRef(secret=secret), Empty)
-        self._known.pop(hashlib.sha256(secret.encode()).digest(), None)
+        self._known.drop(hashlib.sha256(secret.encode()).digest())
 
     def forget(self, key_id: str) -> None:
         """Drop the sessions of a key that was revoked through this process."""
-        for digest in [digest for digest, (info, _) in self._known.items() if info.key.key_id == key_id]:
-            del self._known[digest]
+        self._known.forget(lambda info: info.key.key_id == key_id)
 
 
 def cookie_name(net: str, scheme: str) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from typing import Final
 
 from fallow.domain import calls
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.remembered import Remembered
 from fallow.ports.rpc import call
 
-CACHED_MS: Final = 3_000
-"""How long a revoked key may still work: as at the control API."""
 CACHED_MAX: Final = 4096
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 """What is none cannot be a key's, and may hold what no database takes: nobody is asked for it."""
@@ -24,8 +22,7 @@ class SigningSecrets:
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
-        self._clock = clock
-        self._known: OrderedDict[str, tuple[calls.SigningSecret, int]] = OrderedDict()
+        self._known = Remembered[str, calls.SigningSecret](clock, CACHED_MAX)
 
     async def find(self, key_id: str) -> calls.SigningSecret | None:
         """Return whose key it is and its secret; None where there is no such key, or it is not valid any more.
@@ -36,18 +33,12 @@ class SigningSecrets:
         """
         if not _KEY_ID.fullmatch(key_id):
             return None
-        found, until = self._known.get(key_id, (None, 0))
-        if found is not None and self._clock.monotonic_ms() < until:
+        if found := self._known.recall(key_id):
             return found
         try:
             found = await call(self._bus, calls.SIGNING_SECRET, calls.KeyRef(key_id=key_id), calls.SigningSecret)
         except (NotAllowed, NotFound, InvalidInput) as error:
-            self._known.pop(key_id, None)
             if error.code == "account.banned":
                 raise
             return None
-        self._known[key_id] = (found, self._clock.monotonic_ms() + CACHED_MS)
-        self._known.move_to_end(key_id)
-        if len(self._known) > CACHED_MAX:
-            self._known.popitem(last=False)
-        return found
+        return self._known.keep(key_id, found)
