@@ -175,16 +175,19 @@ class Processes:
     def __init__(self, find: Callable[[], Iterable[int]], name: Callable[[list[str]], str]) -> None:
         self._find = find
         self._name = name
+        self._seen: dict[int, tuple[str, float]] = {}
 
     def __call__(self) -> dict[str, float]:
         """See `Processor`; what this process itself takes is the client's."""
         mine = psutil.Process().cpu_times()
-        sums = {"client": mine.user + mine.system}
         for pid in self._find():
             with suppress(psutil.Error):
                 process = psutil.Process(pid)
                 used, name = process.cpu_times(), self._name(process.cmdline())
-                sums[name] = sums.get(name, 0.0) + used.user + used.system
+                self._seen[pid] = name, used.user + used.system
+        sums = {"client": mine.user + mine.system}
+        for name, seconds in self._seen.values():
+            sums[name] = sums.get(name, 0.0) + seconds
         return sums
 
 

@@ -10,6 +10,8 @@ from http.cookies import SimpleCookie
 import httpx2
 import pytest
 
+from fallow.bootstrap.http_server import serving
+from fallow.bootstrap.proxies import read_proxies
 from fallow.http.limits import Limits
 from fallow.http.sessions import CSRF_HEADER
 from fallow.ports.rates import Rate
@@ -197,6 +199,16 @@ async def test_the_cookie_of_plain_http_is_none_under_tls(network: FakeNetwork) 
         for nonsense in ("fs_x", "x" * 5000):
             answer = await http.get("/v1/account", headers={"Cookie": f"__Host-fallow-{NET}={nonsense}"})
             assert answer.status_code == 401
+
+
+async def test_of_a_named_proxy_that_ended_tls_a_session_is_for_tls_alone(network: FakeNetwork) -> None:
+    async with serving(network.app, "127.0.0.1", 0, proxies=read_proxies("127.0.0.1")) as port:
+        for scheme, name, secure in (("https", f"__Host-fallow-{NET}", True), ("http", f"fallow-{NET}", False)):
+            told = {"X-Forwarded-Proto": scheme, "Origin": f"{scheme}://127.0.0.1:{port}"}
+            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=told) as http:
+                answer = await http.post("/v1/session", json={"key": BUYER_KEY})
+            (morsel,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
+            assert (morsel.key, bool(morsel["secure"])) == (name, secure)
 
 
 async def test_who_tries_keys_out_is_slowed_down() -> None:
