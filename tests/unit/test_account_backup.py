@@ -12,6 +12,7 @@ import pytest
 from coincurve import PrivateKey
 
 from fallow.adapters.keystore import opened
+from fallow.bootstrap import account_key
 from fallow.bootstrap.account_key import back_up, draw_key, restored
 from fallow.cli import main
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
@@ -160,6 +161,22 @@ def test_a_key_that_the_disk_does_not_take_leaves_no_file(
     assert back_up(key, backup, "correct horse battery") == restored(
         backup, tmp_path / "other", "correct horse battery"
     )
+
+
+def test_a_backup_is_in_its_folder_before_anybody_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power failure could take the file's name, and with it what its holder relies on."""
+    synced: list[Path] = []
+
+    def sync(folder: Path) -> None:
+        assert (folder / "backup.json").read_bytes()
+        synced.append(folder)
+
+    draw_key(tmp_path / "key")
+    monkeypatch.setattr(account_key, "sync_folder", sync)
+    back_up(tmp_path / "key", tmp_path / "kept" / "backup.json", "correct horse battery")
+    assert synced == [tmp_path / "kept"]
 
 
 def test_a_place_where_no_file_can_be_is_told_in_words(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from coincurve import PrivateKey
 
 from fallow.adapters.keystore import opened, sealed
 from fallow.adapters.signer import FileSigner, read_key
+from fallow.agent.files import sync_folder
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.wallets import address_of, text_digest
 
@@ -111,6 +112,7 @@ def _create(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(handle)
+        sync_folder(path.parent)
     except BaseException as error:
         path.unlink()
         if isinstance(error, OSError):
