@@ -178,12 +178,23 @@ async def test_under_tls_the_cookie_is_bound_to_its_host_and_never_goes_without(
     assert cookie["name"] == f"__Host-fallow-{NET}"
 
 
-@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example/", "/\\evil.example/", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example/",
+        "/.//evil.example/",
+        "javascript:alert(1)",
+        "http://[",
+    ],
+)
 async def test_signing_in_leads_to_no_other_host(signed: Signed, to: str) -> None:
     async with browser() as running, tab(running, signed.url) as page:
         await page.goto(f"/sign-in?to={quote(to)}")
         await enter(page, BUYER_KEY)
         await expect(page.locator(".menu")).to_be_visible()
+        await expect(page.get_by_label("API key")).to_have_count(0)
         assert page.url.startswith(signed.url)
 
 
@@ -198,6 +209,43 @@ async def test_whose_session_ends_is_asked_to_sign_in_again_and_goes_on_where_he
         await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to lab-1")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_role("heading", name="API keys")).to_be_visible()
+
+
+async def test_who_would_have_to_wait_long_is_told_so(signed: Signed) -> None:
+    async def busy(route: Route) -> None:
+        view = {"code": "rate.requests", "message": "There were too many requests.", "hint": "Try again in 600 s."}
+        await route.fulfill(status=429, headers={"Retry-After": "600"}, json=view)
+
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/account")
+        await enter(page, BUYER_KEY)
+        await page.route(re.compile("/v1/account/api-keys$"), busy)
+        await page.get_by_role("button", name="Make a key").click()
+        await expect(page.get_by_role("alert")).to_contain_text("Try again in 600 s.")
+
+
+async def test_what_is_changed_while_its_price_is_asked_for_has_no_price(signed: Signed) -> None:
+    asked, changed = asyncio.Event(), asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        asked.set()
+        await changed.wait()
+        await route.continue_()
+
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/jobs/new")
+        await enter(page, BUYER_KEY)
+        await page.route("**/v1/quotes", slow)
+        async with page.expect_response("**/v1/quotes"):
+            await page.get_by_role("button", name="Ask for a price").click()
+            await asked.wait()
+            await page.get_by_label("Cores").fill("64")
+            changed.set()
+        await expect(page.get_by_role("button", name="Ask for a price")).to_be_enabled()
+        await expect(page.get_by_role("button", name="Run it")).to_have_count(0)
+        await page.get_by_role("button", name="Ask for a price").click()
+        await expect(page.get_by_text("no limit was set")).to_be_visible()  # prices are what the cheapest takes now
+        await expect(page.get_by_role("button", name="Run it")).to_be_visible()
 
 
 async def test_a_program_is_run_once_for_each_of_several_files(signed: Signed) -> None:
@@ -216,6 +264,8 @@ async def test_a_program_is_run_once_for_each_of_several_files(signed: Signed) -
         await page.get_by_label("Spend at most").fill("1.5")
         await page.get_by_role("button", name="Ask for a price").click()
         await expect(page.get_by_text("1 of 2 can take it now")).to_be_visible()
+        await expect(page.get_by_text("from 0.06 USD if all 3 runs take all their time")).to_be_visible()
+        await expect(page.get_by_text("1.50 USD", exact=True)).to_be_visible()
         await page.get_by_role("button", name="Run it").click()
         await expect(page.get_by_role("button", name="Item 3")).to_be_visible()
         await picture(page, "map")

@@ -32,6 +32,7 @@ export class Failed extends Error {
 
 const WAIT_MS = 20_000;
 const TRIES = 4;
+const PAUSE_MS_MAX = 10_000;
 
 /** Asks for JSON. Raises Failed. */
 export async function ask<T>(path: string): Promise<T> {
@@ -117,8 +118,10 @@ async function get(path: string, how: RequestInit = {}): Promise<Response> {
   for (let tried = 1; ; tried += 1) {
     const answer = await reach(path, how);
     if (answer.ok) return answer;
-    if (answer.status !== 429 || tried === TRIES) throw await failure(answer);
-    await new Promise((go) => setTimeout(go, 1000 * Number(answer.headers.get("Retry-After") ?? 1)));
+    const pauseMs = 1000 * Number(answer.headers.get("Retry-After") ?? 1);
+    // Nobody sits before a page for longer than this: he is told instead.
+    if (answer.status !== 429 || tried === TRIES || !(pauseMs <= PAUSE_MS_MAX)) throw await failure(answer);
+    await new Promise((go) => setTimeout(go, pauseMs));
   }
 }
 

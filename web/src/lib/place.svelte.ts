@@ -26,8 +26,8 @@ export function follow(event: MouseEvent): void {
 
 /** Opens a page of the console. Only a path of its own is followed, whoever wrote it. */
 export function open(path: string): void {
-  const url = new URL(path, location.origin);
-  history.pushState(null, "", url.origin === location.origin ? url.pathname + url.search : "/");
+  const url = URL.canParse(path, location.origin) ? new URL(path, location.origin) : undefined;
+  history.pushState(null, "", url?.origin === location.origin ? url : "/");
   look();
   scrollTo(0, 0);
   document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
