@@ -130,6 +130,7 @@ def test_uploads_are_listed_between_delimiters_in_pages(s3: World, bucket: str) 
     for key in ("a/1", "a/2", "b c", "d/1", "d/2"):
         client.create_multipart_upload(Bucket=bucket, Key=key)
     found: list[str] = []
+    page: Any = {}
     asked: dict[str, Any] = {"Bucket": bucket, "Delimiter": "/", "MaxUploads": 1, "EncodingType": "url"}
     for _ in range(3):
         page = client.list_multipart_uploads(**asked)

@@ -10,10 +10,10 @@ import pytest
 from fallow.adapters.memory.bus import MemoryHub
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
+from fallow.ports.remembered import MOMENT_MS
 from fallow.ports.rpc import serve
-from fallow.verticals.storage.gateway import signing
 from fallow.verticals.storage.gateway.running import KnownUsers
-from fallow.verticals.storage.gateway.signing import CACHED_MS, SigningSecrets
+from fallow.verticals.storage.gateway.signing import SigningSecrets
 from fallow.verticals.storage.gateway.users import READ, WRITE
 from tests.unit.agent_fakes import FakeClock
 
@@ -62,24 +62,16 @@ async def test_a_key_is_asked_for_once_in_a_while_and_ends_soon_after_it_is_revo
         assert found.secret.endswith("of buyer")
     assert world.keys.asked == ["buyer"]
     world.keys.valid.clear()
-    await world.clock.advance(CACHED_MS / 1000)
+    await world.clock.advance(MOMENT_MS / 1000)
     assert await world.secrets.find("buyer") is None
 
 
 async def test_the_keys_of_who_is_banned_say_so(world: World) -> None:
     await world.secrets.find("buyer")
     world.keys.banned = True
-    await world.clock.advance(CACHED_MS / 1000)
+    await world.clock.advance(MOMENT_MS / 1000)
     with pytest.raises(NotAllowed, match=r"account\.banned"):
         await world.secrets.find("buyer")
-
-
-async def test_so_many_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signing, "CACHED_MAX", 2)
-    world.keys.valid = {key: ["buy"] for key in "abc"}
-    for key in "abcbca":
-        await world.secrets.find(key)
-    assert "".join(world.keys.asked) == "abca"
 
 
 @pytest.mark.parametrize("key", ["", "a\0", "\udc80", "a b", "a\n", "a" * 101, "*", "ü"])
