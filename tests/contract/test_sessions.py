@@ -14,7 +14,7 @@ from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.sessions import PostgresSessionStore
 from fallow.ports.database import Database
 from fallow.ports.registry_store import KeyRow
-from fallow.ports.session_store import SessionRow, SessionStore
+from fallow.ports.session_store import ChallengeRow, SessionRow, SessionStore
 
 Stores = tuple[Database, SessionStore]
 OWNER = b"1" * 20
@@ -68,3 +68,29 @@ async def test_old_ones_go_and_so_do_the_oldest_of_too_many(sessions: Stores) ->
         await store.thin_out(tx, "one", 2)
         kept = [number for number in range(1, 7) if await store.session(tx, row(number).digest)]
     assert kept == [4, 5, 6]
+
+
+async def test_a_wallets_sessions_are_its_own(sessions: Stores) -> None:
+    database, store = sessions
+    mine = [SessionRow(bytes([number]) * 32, None, number, number, OWNER) for number in range(1, 4)]
+    async with database.transaction() as tx:
+        for one in (*mine, row(4), SessionRow(b"5" * 32, None, 5, 5, b"2" * 20)):
+            await store.add(tx, one)
+        await store.thin_out(tx, OWNER, 1)
+    async with database.transaction() as tx:
+        assert await store.session(tx, mine[2].digest) == mine[2]
+        assert [await store.session(tx, one.digest) for one in mine[:2]] == [None, None]
+        assert await store.session(tx, row(4).digest) == row(4)
+        assert (await store.session(tx, b"5" * 32)) is not None
+
+
+async def test_what_a_wallet_was_asked_is_answered_once(sessions: Stores) -> None:
+    database, store = sessions
+    asked = [ChallengeRow(bytes([number]) * 16, OWNER, number) for number in range(3)]
+    async with database.transaction() as tx:
+        for one in asked:
+            await store.ask(tx, one)
+        await store.forget_challenges(tx, 1)
+    async with database.transaction() as tx:
+        assert [await store.take_challenge(tx, one.nonce) for one in asked] == [None, *asked[1:]]
+        assert [await store.take_challenge(tx, one.nonce) for one in asked] == [None] * 3

@@ -15,11 +15,14 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
+from coincurve import PrivateKey
 from playwright.async_api import Download, FilePayload, Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
 from fallow.domain.errors import NotAllowed
+from fallow.domain.identity import address_text
 from fallow.domain.orders import Order
+from fallow.domain.wallets import address_of, checksum_address, sign_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
@@ -31,6 +34,15 @@ from tests.unit.test_http_server import own_tls
 
 pytestmark = pytest.mark.xdist_group("console")
 
+WALLET_SCRIPT = """
+window.ethereum = {
+  async request({ method, params }) {
+    const answer = await window.askedOfWallet(method, params);
+    if (answer === "") throw { code: 4001, message: "The request was declined." };
+    return answer;
+  },
+};
+"""
 JOB = "5" * 32
 HOSTILE = "<img src=x onerror=\"document.title='stolen'\">\u202e</td><script>document.title='stolen'</script>"
 PIXEL = bytes.fromhex(
@@ -142,6 +154,39 @@ async def test_who_signs_in_sees_his_jobs_and_who_signs_out_does_not(signed: Sig
         await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
         await page.goto(f"/jobs/{JOB}")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to lab-1")
+
+
+async def test_a_wallet_signs_its_holder_in(signed: Signed) -> None:
+    """The wallet is what a browser's extension puts into each page: it declines at first."""
+    wallet, signed_texts, declines = PrivateKey(b"\x07" * 32), list[str](), [True]
+    account = address_text(address_of(wallet))
+
+    def asked(method: str, params: list[str]) -> list[str] | str:
+        if method == "eth_requestAccounts":
+            return [checksum_address(address_of(wallet))]
+        if declines.pop():
+            return ""
+        text = bytes.fromhex(params[0][2:]).decode()
+        assert (method, params[1]) == ("personal_sign", account)
+        signed_texts.append(text)
+        return "0x" + sign_text(wallet, text).hex()
+
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/jobs")
+        await expect(page.get_by_role("button", name="Sign in")).to_have_count(1)
+        await page.expose_function("askedOfWallet", asked)
+        await page.add_init_script(WALLET_SCRIPT)
+        await page.goto("/jobs")
+        button = page.get_by_role("button", name="Sign in with your wallet")
+        await button.click()
+        await expect(page.get_by_role("alert")).to_contain_text("wallet.declined")
+        assert not await barriers(page)
+        declines[:] = [False]
+        await button.click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+        assert signed_texts[0].startswith(signed.url.removeprefix("http://") + " wants you to sign in")
+        await sign_out(page)
+        await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
 
 
 async def test_what_a_job_left_is_shown_and_never_run(signed: Signed) -> None:

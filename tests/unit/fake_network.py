@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -16,6 +17,9 @@ from nacl.signing import SigningKey
 from fallow.adapters.archive import memory_archive
 from fallow.adapters.memory.blobs import MemoryBlobs
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
+from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.registry import MemoryRegistryStore
+from fallow.adapters.memory.sessions import MemorySessionStore
 from fallow.domain import calls, views
 from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
@@ -28,6 +32,7 @@ from fallow.http.app import create_app
 from fallow.http.limits import Limits
 from fallow.ports.rpc import serve
 from fallow.services.market.field_map import map_view
+from fallow.services.registry.sessions import Sessions
 from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 
@@ -84,6 +89,15 @@ class FakeNetwork:
         self.keys = dict(_KEYS)
         self.sessions: dict[str, calls.SessionInfo] = {}
         self.session_checks = 0
+        self.wallets = Sessions(
+            check_key=self.check_key,
+            random_bytes=random.Random(1).randbytes,
+            bus=self.bus,
+            clock=self.clock,
+            database=MemoryDatabase(),
+            registry=MemoryRegistryStore(),
+            store=MemorySessionStore(),
+        )
         self.banned: set[str] = set()
         self.shut_out: set[str] = set()
         self.orders: dict[str, tuple[str, Order]] = {}
@@ -119,6 +133,8 @@ class FakeNetwork:
         return {
             calls.CHECK_KEY: (calls.CheckKey, self.check_key),
             calls.OPEN_SESSION: (calls.CheckKey, self.open_session),
+            calls.CHALLENGE: (calls.Challenge, self.wallets.challenge),
+            calls.OPEN_BY_WALLET: (calls.OpenByWallet, self.open_by_wallet),
             calls.CHECK_SESSION: (calls.SessionRef, self.check_session),
             calls.END_SESSION: (calls.SessionRef, self.end_session),
             calls.REVOKE_KEY: (calls.RevokeKey, self.revoke),
@@ -183,10 +199,15 @@ class FakeNetwork:
         self.sessions[secret] = info
         return msgspec.structs.replace(info, secret=secret)
 
+    async def open_by_wallet(self, ask: calls.OpenByWallet) -> calls.SessionInfo:
+        info = await self.wallets.open_by_wallet(ask)
+        self.sessions[info.secret] = msgspec.structs.replace(info, secret="")
+        return info
+
     async def check_session(self, ask: calls.SessionRef) -> calls.SessionInfo:
         self.session_checks += 1
         info = self.sessions.get(ask.secret)
-        if info is None or info.key not in self.keys.values():
+        if info is None or (info.key.key_id and info.key not in self.keys.values()):
             raise NotAllowed("auth.session", "This session has ended.", "Sign in again.")
         return info
 

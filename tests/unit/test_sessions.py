@@ -5,17 +5,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from coincurve import PrivateKey
 
 from fallow.adapters.memory.sessions import MemorySessionStore
 from fallow.domain import calls
 from fallow.domain.errors import FallowError
-from fallow.domain.identity import address
+from fallow.domain.identity import address, address_text
+from fallow.domain.sign_in_text import VALID_MS, SignInText
+from fallow.domain.wallets import address_of, sign_text
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import Empty, call
-from fallow.services.registry.sessions import IDLE_MS, PER_KEY_MAX, SESSION_MS, Sessions
+from fallow.services.registry.sessions import IDLE_MS, PER_HOLDER_MAX, SESSION_MS, Sessions
 from tests.unit.test_registry import World
+
+WALLET = PrivateKey(b"\x07" * 32)
+ACCOUNT = address_text(address_of(WALLET))
+HERE: dict[str, Any] = {"scheme": "https", "domain": "fallow.example:8443", "chain_id": 31337}
 
 
 class Signing:
@@ -36,6 +44,18 @@ class Signing:
 
     async def opened(self, key: str) -> calls.SessionInfo:
         return await call(self.bus, calls.OPEN_SESSION, calls.CheckKey(key=key), calls.SessionInfo)
+
+    async def challenged(self, account: str = ACCOUNT) -> calls.Challenged:
+        return await call(self.bus, calls.CHALLENGE, calls.Challenge(account=account), calls.Challenged)
+
+    async def opened_by_wallet(
+        self, asked: calls.Challenged, key: PrivateKey = WALLET, of: str = ACCOUNT, **shown: Any
+    ) -> calls.SessionInfo:
+        """Sign what `shown` changes of the text, and send it as if it had been HERE."""
+        said = {**HERE, "account": address(of), "nonce": asked.nonce, "asked_at": asked.asked_at, **shown}
+        signature = "0x" + sign_text(key, str(SignInText(**said))).hex()
+        request = calls.OpenByWallet(account=of, nonce=asked.nonce, signature=signature, **HERE)
+        return await call(self.bus, calls.OPEN_BY_WALLET, request, calls.SessionInfo)
 
     async def check(self, secret: str) -> calls.SessionInfo:
         return await call(self.bus, calls.CHECK_SESSION, calls.SessionRef(secret=secret), calls.SessionInfo)
@@ -111,9 +131,74 @@ async def test_signing_out_ends_one_session_and_no_other(signing: Signing) -> No
 async def test_a_key_has_so_many_sessions_at_most(signing: Signing) -> None:
     key = (await signing.world.key()).secret
     opened = []
-    for _ in range(PER_KEY_MAX + 1):
+    for _ in range(PER_HOLDER_MAX + 1):
         opened.append(await signing.opened(key))
         signing.world.clock.ms += 1
     assert await signing.refusal(opened[0].secret) == "auth.session"
     for session in opened[1:]:
         await signing.check(session.secret)
+
+
+async def test_a_wallet_opens_a_session_for_its_account(signing: Signing) -> None:
+    opened = await signing.opened_by_wallet(await signing.challenged())
+    seen = await signing.check(opened.secret)
+    assert (seen.key.account, seen.key.key_id, seen.key.scopes) == (ACCOUNT, "", ["buy", "withdraw"])
+    signing.world.clock.ms += IDLE_MS
+    assert await signing.refusal(opened.secret) == "auth.session"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"domain": "evil.example"},
+        {"scheme": "http"},
+        {"chain_id": 1},
+        {"nonce": "0" * 32},
+        {"asked_at": 1},
+        {"account": bytes(20)},
+        {"key": PrivateKey(b"\x08" * 32)},
+    ],
+)
+async def test_a_text_of_another_page_and_anothers_signature_open_nothing(
+    signing: Signing, shown: dict[str, Any]
+) -> None:
+    with pytest.raises(FallowError) as caught:
+        await signing.opened_by_wallet(await signing.challenged(), **shown)
+    assert caught.value.code == "auth.wallet"
+
+
+async def test_a_text_is_signed_once_in_time_and_by_whom_it_was_made_for(signing: Signing) -> None:
+    async def refused(asked: calls.Challenged, **how: Any) -> str:
+        with pytest.raises(FallowError) as caught:
+            await signing.opened_by_wallet(asked, **how)
+        return caught.value.code
+
+    asked = await signing.challenged()
+    await signing.opened_by_wallet(asked)
+    assert await refused(asked) == "auth.challenge"
+    late = await signing.challenged()
+    signing.world.clock.ms += VALID_MS
+    assert await refused(late) == "auth.challenge"
+    assert await refused(calls.Challenged(nonce="0" * 32, asked_at=1)) == "auth.challenge"
+    other = PrivateKey(b"\x08" * 32)
+    anothers = await signing.challenged()
+    assert await refused(anothers, key=other, of=address_text(address_of(other))) == "auth.challenge"
+
+
+async def test_a_banned_account_has_no_session_by_its_wallet_either(signing: Signing) -> None:
+    opened = await signing.opened_by_wallet(await signing.challenged())
+    async with signing.world.database.transaction() as tx:
+        await signing.world.store.set_ban(tx, address(ACCOUNT), "fraud")
+    assert await signing.refusal(opened.secret) == "account.banned"
+    with pytest.raises(FallowError) as caught:
+        await signing.opened_by_wallet(await signing.challenged())
+    assert caught.value.code == "account.banned"
+
+
+async def test_a_wallet_has_so_many_sessions_at_most(signing: Signing) -> None:
+    opened = []
+    for _ in range(PER_HOLDER_MAX + 1):
+        opened.append(await signing.opened_by_wallet(await signing.challenged()))
+        signing.world.clock.ms += 1
+    assert await signing.refusal(opened[0].secret) == "auth.session"
+    await signing.check(opened[1].secret)

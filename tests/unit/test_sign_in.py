@@ -9,9 +9,12 @@ from http.cookies import SimpleCookie
 
 import httpx2
 import pytest
+from coincurve import PrivateKey
 
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.proxies import read_proxies
+from fallow.domain.identity import address_text
+from fallow.domain.wallets import address_of, sign_text
 from fallow.http.limits import Limits
 from fallow.http.sessions import CSRF_HEADER
 from fallow.ports.rates import Rate
@@ -19,12 +22,16 @@ from tests.unit.fake_network import BUYER, BUYER_KEY, NET, OPERATOR_KEY, OTHER_K
 from tests.unit.test_http import refused
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
+WALLET = PrivateKey(b"\x07" * 32)
+WALLET_ACCOUNT = address_text(address_of(WALLET))
 
 
 OPEN = {
     ("post", "/v1/join"),
     ("post", "/v1/session"),
     ("delete", "/v1/session"),
+    ("post", "/v1/session/challenge"),
+    ("post", "/v1/session/wallet"),
     ("post", "/v1/checks/pledges"),
     ("post", "/v1/checks/parts"),
     ("post", "/v1/epochs/{epoch}/votes"),
@@ -244,3 +251,68 @@ async def test_keys_are_made_with_no_more_than_one_has_and_ended(
     assert (await http.delete(f"{path}/buyer", headers=headers)).status_code == 204
     refused(await http.get(path), 401, "auth.session")  # the session that it opened has ended with it, here at once
     assert OTHER_KEY in network.keys
+
+
+async def by_wallet(http: httpx2.AsyncClient, **changed: str) -> httpx2.Response:
+    """Sign in with a wallet; `changed` is what is sent instead."""
+    asked = await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT})
+    assert asked.status_code == 200, asked.text
+    signature = "0x" + sign_text(WALLET, asked.json()["text"]).hex()
+    signed = {"account": WALLET_ACCOUNT, "nonce": asked.json()["nonce"], "signature": signature} | changed
+    return await http.post("/v1/session/wallet", json=signed)
+
+
+async def test_a_wallet_signs_its_holder_in(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    answer = await by_wallet(http)
+    assert answer.status_code == 201, answer.text
+    mine = (await http.get("/v1/session")).json()
+    assert (mine["account"], mine["key_id"], mine["roles"]) == (WALLET_ACCOUNT, "", ["viewer", "buyer", "provider"])
+    headers = {CSRF_HEADER: mine["csrf"]}
+    made = await http.post("/v1/account/api-keys", json={"scopes": ["buy"]}, headers=headers)
+    assert made.json()["account"] == WALLET_ACCOUNT
+    refused(
+        await http.post("/v1/account/api-keys", json={"scopes": ["operate"]}, headers=headers), 403, "scope.missing"
+    )
+    await http.delete("/v1/session", headers=headers)
+    assert (await http.get("/v1/session")).json()["account"] == ""
+    assert not network.sessions
+
+
+async def test_a_text_names_the_host_that_was_asked(http: httpx2.AsyncClient) -> None:
+    asked = await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT})
+    assert asked.json()["text"].startswith("127.0.0.1 wants you to sign in with your Ethereum account:\n0x")
+    assert "\nURI: http://127.0.0.1\n" in asked.json()["text"]
+    signature = "0x" + sign_text(WALLET, asked.json()["text"]).hex()
+    signed = {"account": WALLET_ACCOUNT, "nonce": asked.json()["nonce"], "signature": signature}
+    elsewhere = await http.post("/v1/session/wallet", json=signed, headers={"Host": "other.example"})
+    refused(elsewhere, 401, "auth.wallet")
+    hostile = {"Host": "a b\tc"}
+    refused(
+        await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT}, headers=hostile), 400, "http.invalid"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "code"),
+    [
+        ({"account": "0x" + "ab" * 20}, 401, "auth.challenge"),
+        ({"nonce": "0" * 32}, 401, "auth.challenge"),
+        ({"signature": "0x" + sign_text(WALLET, "another text").hex()}, 401, "auth.wallet"),
+        ({"signature": "0x" + "00" * 65}, 400, "account.signature"),
+        ({"signature": "0x"}, 400, "http.invalid"),
+        ({"nonce": "0" * 32 + "\n"}, 400, "http.invalid"),
+        ({"account": WALLET_ACCOUNT.upper()}, 400, "http.invalid"),
+    ],
+)
+async def test_what_no_wallet_signed_opens_nothing(
+    network: FakeNetwork, http: httpx2.AsyncClient, changed: dict[str, str], status: int, code: str
+) -> None:
+    refused(await by_wallet(http, **changed), status, code)
+    assert not network.sessions
+
+
+async def test_who_asks_for_texts_without_end_is_slowed_down() -> None:
+    async with fake_network(Limits(sign_ins=Rate(0.001, 2))) as network, browser(network) as http:
+        for _ in range(2):
+            assert (await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT})).status_code == 200
+        refused(await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT}), 429, "rate.requests")

@@ -9,6 +9,9 @@ from fallow.domain.errors import InvalidInput
 
 SIGNATURE_BYTES = 65
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+CAPITAL_FROM = 8
+"""A letter is a capital where the hash of the whole has such a digit (EIP-55)."""
+
 RECOVERY_OFFSET = 27
 """Ethereum writes the recovery id as 27 or 28 (Yellow Paper, appendix F)."""
 
@@ -16,6 +19,15 @@ RECOVERY_OFFSET = 27
 def address_of(key: PrivateKey) -> bytes:
     """Address of the account with this key."""
     return _address(key.public_key)
+
+
+def checksum_address(address: bytes) -> str:
+    """An account's address as wallets show it: capitals hold a checksum (EIP-55)."""
+    text = address.hex()
+    checks = keccak(text.encode())[: len(address)].hex()
+    return "0x" + "".join(
+        letter.upper() if int(check, 16) >= CAPITAL_FROM else letter for letter, check in zip(text, checks, strict=True)
+    )
 
 
 def sign_text(key: PrivateKey, text: str) -> bytes:

@@ -107,7 +107,7 @@ async def _key(connection: Connection, scope: str = "") -> KeyInfo:
         # Who tries keys out is slowed down by his address; whose key is valid is not, whoever else shares it.
         gateway.addresses.take(address_of(connection))
         raise
-    gateway.senders.take(f"key {info.key_id}")
+    gateway.senders.take(f"key {info.key_id}" if info.key_id else f"account {info.account}")
     if scope and scope not in info.scopes:
         raise NotAllowed("scope.missing", f"This API key may not {scope}.", f"Use a key with the scope {scope!r}.")
     return info

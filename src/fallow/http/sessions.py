@@ -37,6 +37,14 @@ class Sessions:
         """Open a session with an API key; NotAllowed as the registry says it."""
         return await call(self._bus, calls.OPEN_SESSION, calls.CheckKey(key=key), calls.SessionInfo)
 
+    async def challenge(self, account: str) -> calls.Challenged:
+        """Ask a wallet to sign a text."""
+        return await call(self._bus, calls.CHALLENGE, calls.Challenge(account=account), calls.Challenged)
+
+    async def open_by_wallet(self, request: calls.OpenByWallet) -> calls.SessionInfo:
+        """Open a session with a wallet's signature; NotAllowed and InvalidInput as the registry says it."""
+        return await call(self._bus, calls.OPEN_BY_WALLET, request, calls.SessionInfo)
+
     async def check(self, secret: str) -> calls.SessionInfo:
         """Return whose session it is.
 

@@ -11,7 +11,9 @@ from msgspec import Meta
 
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
+from fallow.domain.identity import address
 from fallow.domain.orders import Label
+from fallow.domain.sign_in_text import SignInText
 from fallow.domain.views import KeyView, View
 from fallow.http.answers import keyed, public
 from fallow.http.auth import address_of, anyone_here, anyone_or_member, buyer
@@ -25,6 +27,8 @@ ROLES = {"buy": "buyer", "withdraw": "provider", "operate": "operator"}
 """What a person is by each scope: whoever may say where earnings go is who provides."""
 
 EVERYBODY = "viewer"
+NO_CHAIN = 1
+"""A text to sign names a chain; that of a network without one names Ethereum's."""
 Scopes = Annotated[list[Annotated[str, Meta(max_length=20)]], Meta(min_length=1, max_length=10)]
 KeyRequest = Request[Any, calls.KeyInfo, Any]
 
@@ -37,6 +41,27 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __repr__(self) -> str:
         """Leave the key out."""
         return "SignIn()"
+
+
+class WalletChallenge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An account that wants to sign in with its wallet, as 0x and lower-case hex."""
+
+    account: calls.WalletAddress
+
+
+class ChallengeView(View, frozen=True, kw_only=True):
+    """The text for the wallet to sign (`personal_sign`), and its nonce."""
+
+    text: str
+    nonce: str
+
+
+class WalletSignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A wallet's signature of the text with this nonce: 65 bytes as 0x and lower-case hex."""
+
+    account: calls.WalletAddress
+    nonce: calls.SignInNonce
+    signature: calls.WalletSignature
 
 
 class SessionView(View, frozen=True, kw_only=True):
@@ -69,11 +94,38 @@ async def sign_in(gateway: Parts, request: KeyRequest, data: JSONBody[SignIn]) -
     It ends after two hours without use, with `DELETE`, and with its key.
     """
     gateway.sign_ins.take(address_of(request))
-    info = await gateway.sessions.open(data.key)
-    scheme = request.scope["scheme"]
-    life_s = max(0, info.ends_at - gateway.clock.now_ms()) // 1000
-    cookie = set_cookie(cookie_name(gateway.network.net, scheme), info.secret, life_s)
-    return Response(_of_session(gateway, info, info.secret), headers={"Set-Cookie": cookie})
+    return _opened(gateway, request, await gateway.sessions.open(data.key))
+
+
+@post("/v1/session/challenge", guards=[anyone_here], status_code=200, responses=public(403, 413), tags=["session"])
+async def challenge(gateway: Parts, request: KeyRequest, data: JSONBody[WalletChallenge]) -> ChallengeView:
+    """Ask for a text to sign with a wallet (EIP-4361), within ten minutes and once. It names this console's host."""
+    gateway.sign_ins.take(address_of(request))
+    asked = await gateway.sessions.challenge(data.account)
+    text = SignInText(
+        request.scope["scheme"],
+        _domain(request),
+        address(data.account),
+        gateway.network.chain_id or NO_CHAIN,
+        asked.nonce,
+        asked.asked_at,
+    )
+    return ChallengeView(text=str(text), nonce=asked.nonce)
+
+
+@post("/v1/session/wallet", guards=[anyone_here], responses=public(401, 403, 413), tags=["session"])
+async def sign_in_by_wallet(gateway: Parts, request: KeyRequest, data: JSONBody[WalletSignIn]) -> Response[SessionView]:
+    """Open a session for an account whose wallet signed such a text: it may buy and withdraw."""
+    gateway.sign_ins.take(address_of(request))
+    signed = calls.OpenByWallet(
+        account=data.account,
+        nonce=data.nonce,
+        signature=data.signature,
+        scheme=request.scope["scheme"],
+        domain=_domain(request),
+        chain_id=gateway.network.chain_id or NO_CHAIN,
+    )
+    return _opened(gateway, request, await gateway.sessions.open_by_wallet(signed))
 
 
 @get("/v1/session", guards=[anyone_or_member], responses=public(401), tags=["session"])
@@ -124,6 +176,17 @@ async def revoke_own_key(gateway: Parts, payer: Account, key_id: KeyId) -> None:
     gateway.sessions.forget(key_id)
 
 
+def _opened(gateway: Gateway, request: KeyRequest, info: calls.SessionInfo) -> Response[SessionView]:
+    life_s = max(0, info.ends_at - gateway.clock.now_ms()) // 1000
+    cookie = set_cookie(cookie_name(gateway.network.net, request.scope["scheme"]), info.secret, life_s)
+    return Response(_of_session(gateway, info, info.secret), headers={"Set-Cookie": cookie})
+
+
+def _domain(request: KeyRequest) -> str:
+    """Whom a browser has asked, as its wallet compares it with the page's address."""
+    return request.headers.get("Host", "")
+
+
 def _of_stranger(gateway: Gateway) -> SessionView:
     return SessionView(net=gateway.network.net, roles=[EVERYBODY])
 
@@ -138,5 +201,5 @@ def _of_session(gateway: Gateway, info: calls.SessionInfo, secret: str) -> Sessi
     return msgspec.structs.replace(view, csrf=csrf_of(secret), ends_at=info.ends_at)
 
 
-PUBLIC_ROUTES = [sign_in, session, sign_out]
+PUBLIC_ROUTES = [sign_in, challenge, sign_in_by_wallet, session, sign_out]
 ROUTES = [own_keys, make_key, revoke_own_key]

@@ -8,6 +8,7 @@ export type NodeView = Schemas["NodeView"];
 export type EpochView = Schemas["EpochView"];
 export type Proof = Schemas["ProofView"];
 export type Votes = Schemas["VotesView"];
+export type Challenge = Schemas["ChallengeView"];
 export type Session = Schemas["SessionView"];
 export type Balance = Schemas["BalanceView"];
 export type Job = Schemas["JobView"];

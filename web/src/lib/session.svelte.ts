@@ -1,5 +1,6 @@
 /** Who uses the console: a stranger, or whoever signed in. The cookie itself is out of every script's reach. */
-import { ask, carry, send, type Session } from "./api";
+import { ask, carry, send, type Challenge, type Session } from "./api";
+import { account, sign } from "./wallet";
 
 let now = $state.raw<Session>();
 
@@ -18,6 +19,14 @@ export async function look(): Promise<Session> {
 /** Signs in with an API key, which is kept nowhere. Raises Failed. */
 export async function signIn(key: string): Promise<void> {
   take(await send<Session>("POST", "/v1/session", { key }));
+}
+
+/** Signs in with the browser's wallet: it signs a text that says so (EIP-4361). Raises Failed. */
+export async function signInByWallet(): Promise<void> {
+  const by = await account();
+  const asked = await send<Challenge>("POST", "/v1/session/challenge", { account: by });
+  const signature = await sign(asked.text, by);
+  take(await send<Session>("POST", "/v1/session/wallet", { account: by, nonce: asked.nonce, signature }));
 }
 
 /** Ends the session. Raises Failed. */

@@ -5,6 +5,8 @@ export const buyerEn = {
   signInText: "With an API key of this network. Its scopes decide what you see and may do here.",
   apiKey: "API key",
   signingIn: "Signing in …",
+  signInByWallet: "Sign in with your wallet",
+  walletText: "It signs a text that names this page. That costs nothing and moves no money; you may buy, and withdraw what is yours.",
   keyWhere: "Whoever runs the network got the first key when it started; this command shows it again. Otherwise the operator makes one for you.",
   keyKept: "The key is sent once and kept nowhere in this browser. The session ends after twelve hours, after two without use, or when you sign out.",
   accountMenu: "Account",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fallow.adapters.memory.database import memory_transaction
 from fallow.ports.database import Transaction
-from fallow.ports.session_store import SessionRow
+from fallow.ports.session_store import ChallengeRow, SessionRow
 
 
 class MemorySessionStore:
@@ -12,6 +12,7 @@ class MemorySessionStore:
 
     def __init__(self) -> None:
         self._sessions: dict[bytes, SessionRow] = {}
+        self._challenges: dict[bytes, ChallengeRow] = {}
 
     async def add(self, tx: Transaction, row: SessionRow) -> None:
         """Add a session."""
@@ -40,9 +41,26 @@ class MemorySessionStore:
         for digest in [digest for digest, row in self._sessions.items() if row.opened_at < before]:
             mine.drop(self._sessions, digest)
 
-    async def thin_out(self, tx: Transaction, key_id: str, keep: int) -> None:
-        """Keep only the latest sessions of a key."""
+    async def thin_out(self, tx: Transaction, holder: str | bytes, keep: int) -> None:
+        """Keep only the latest sessions of a key or a wallet."""
         mine = memory_transaction(tx)
-        of_key = [row for row in self._sessions.values() if row.key_id == key_id]
-        for row in sorted(of_key, key=lambda row: (-row.opened_at, row.digest))[keep:]:
+        held = [row for row in self._sessions.values() if holder in (row.key_id, row.wallet)]
+        for row in sorted(held, key=lambda row: (-row.opened_at, row.digest))[keep:]:
             mine.drop(self._sessions, row.digest)
+
+    async def ask(self, tx: Transaction, row: ChallengeRow) -> None:
+        """Keep what a wallet was asked to sign."""
+        memory_transaction(tx).add(self._challenges, row.nonce, row)
+
+    async def take_challenge(self, tx: Transaction, nonce: bytes) -> ChallengeRow | None:
+        """Return what was asked with a nonce, and forget it."""
+        mine, row = memory_transaction(tx), self._challenges.get(nonce)
+        if row is not None:
+            mine.drop(self._challenges, nonce)
+        return row
+
+    async def forget_challenges(self, tx: Transaction, before: int) -> None:
+        """Forget all that were asked earlier."""
+        mine = memory_transaction(tx)
+        for nonce in [nonce for nonce, row in self._challenges.items() if row.asked_at < before]:
+            mine.drop(self._challenges, nonce)

@@ -1,4 +1,4 @@
-"""Who is signed in at the console: a secret of its own stands for the API key that a person showed once (ADR 49)."""
+"""Who is signed in at the console: a secret stands for the key or the wallet that a person showed (ADR 49)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
-from fallow.domain.identity import address_text
+from fallow.domain.identity import address, address_text
+from fallow.domain.sign_in_text import VALID_MS, SignInText
+from fallow.domain.wallets import signer_of
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
-from fallow.ports.database import Database
-from fallow.ports.registry_store import KeyRow, RegistryStore
+from fallow.ports.database import Database, Transaction
+from fallow.ports.registry_store import RegistryStore
 from fallow.ports.rpc import Empty, serve
-from fallow.ports.session_store import SessionRow, SessionStore
+from fallow.ports.session_store import ChallengeRow, SessionRow, SessionStore
 from fallow.services.registry.secrets_format import SECRET_BYTES, digest, new_session
 
 QUEUE = "registry"
@@ -22,8 +24,12 @@ IDLE_MS = 2 * 3_600_000
 TOUCH_MS = 60_000
 """That a session is used is written down so often at most: it may end so much too early."""
 
-PER_KEY_MAX = 32
-"""With one more the oldest session of a key ends."""
+PER_HOLDER_MAX = 32
+"""With one more the oldest session of a key or a wallet ends."""
+
+NONCE_BYTES = 16
+WALLET_SCOPES = ("buy", "withdraw")
+"""What the holder of an account's own key may: all but to run the network."""
 
 
 class Sessions:
@@ -57,6 +63,8 @@ class Sessions:
         async with AsyncExitStack() as stack:
             for context in (
                 serve(self._bus, calls.OPEN_SESSION, calls.CheckKey, self.open, queue=QUEUE),
+                serve(self._bus, calls.CHALLENGE, calls.Challenge, self.challenge, queue=QUEUE),
+                serve(self._bus, calls.OPEN_BY_WALLET, calls.OpenByWallet, self.open_by_wallet, queue=QUEUE),
                 serve(self._bus, calls.CHECK_SESSION, calls.SessionRef, self.check, queue=QUEUE),
                 serve(self._bus, calls.END_SESSION, calls.SessionRef, self.end, queue=QUEUE),
             ):
@@ -66,12 +74,40 @@ class Sessions:
     async def open(self, request: calls.CheckKey) -> calls.SessionInfo:
         """Open a session for whoever has a key; raises what `check_key` raises."""
         key = await self._check_key(request)
-        secret, now = new_session(self._random_bytes(SECRET_BYTES)), self._clock.now_ms()
         async with self._database.transaction() as tx:
-            await self._store.forget(tx, now - SESSION_MS)
-            await self._store.add(tx, SessionRow(digest(secret), key.key_id, now, now))
-            await self._store.thin_out(tx, key.key_id, PER_KEY_MAX)
-        return calls.SessionInfo(key=key, ends_at=now + SESSION_MS, secret=secret)
+            return await self._open(tx, key, key.key_id)
+
+    async def challenge(self, request: calls.Challenge) -> calls.Challenged:
+        """Ask a wallet to sign a text, which is to be signed within `VALID_MS`."""
+        nonce, now = self._random_bytes(NONCE_BYTES), self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            await self._store.forget_challenges(tx, now - VALID_MS)
+            await self._store.ask(tx, ChallengeRow(nonce, address(request.account), now))
+        return calls.Challenged(nonce=nonce.hex(), asked_at=now)
+
+    async def open_by_wallet(self, request: calls.OpenByWallet) -> calls.SessionInfo:
+        """Open a session for the account whose key has signed what it was asked to. A text counts once.
+
+        Raises:
+            NotAllowed: nothing was asked with this nonce, or too long ago, or of another account
+                (`auth.challenge`); another key has signed, or another text (`auth.wallet`); `account.banned`.
+            InvalidInput: this is no signature (`account.signature`).
+        """
+        now, wallet = self._clock.now_ms(), address(request.account)
+        async with self._database.transaction() as tx:
+            asked = await self._store.take_challenge(tx, bytes.fromhex(request.nonce))
+        if asked is None or asked.wallet != wallet or now >= asked.asked_at + VALID_MS:
+            raise NotAllowed("auth.challenge", "This text is not to be signed any more.", "Sign in again.")
+        text = SignInText(
+            request.scheme, request.domain, wallet, request.chain_id, request.nonce, asked_at=asked.asked_at
+        )
+        if signer_of(str(text), bytes.fromhex(request.signature[2:])) != wallet:
+            raise NotAllowed("auth.wallet", "Another account has signed, or another text.", "Sign in again.")
+        async with self._database.transaction() as tx:
+            await self._refuse_banned(tx, wallet)
+            if not await self._registry.has_account(tx, wallet):
+                await self._registry.add_account(tx, wallet, None, now)
+            return await self._open(tx, _of_wallet(wallet), wallet)
 
     async def check(self, request: calls.SessionRef) -> calls.SessionInfo:
         """Say whose session it is.
@@ -83,15 +119,12 @@ class Sessions:
         secret, now = digest(request.secret), self._clock.now_ms()
         async with self._database.transaction() as tx:
             row = await self._store.session(tx, secret)
-            key = await self._registry.key(tx, row.key_id) if row else None
-            reason = await self._registry.ban_reason(tx, key.account) if key else ""
-            if row is None or key is None or not _holds(row, key, now):
+            info = await self._holder(tx, row) if row else None
+            if row is None or info is None or now >= min(row.opened_at + SESSION_MS, row.seen_at + IDLE_MS):
                 raise NotAllowed("auth.session", "This session has ended.", "Sign in again.")
-            if reason:
-                raise NotAllowed("account.banned", f"This account is banned: {reason}.", "Ask the network's operator.")
+            await self._refuse_banned(tx, address(info.account))
             if now - row.seen_at >= TOUCH_MS:
                 await self._store.touch(tx, secret, now)
-        info = calls.KeyInfo(key_id=key.key_id, account=address_text(key.account), scopes=list(key.scopes))
         return calls.SessionInfo(key=info, ends_at=row.opened_at + SESSION_MS)
 
     async def end(self, request: calls.SessionRef) -> Empty:
@@ -100,7 +133,27 @@ class Sessions:
             await self._store.end(tx, digest(request.secret))
         return {}
 
+    async def _open(self, tx: Transaction, info: calls.KeyInfo, holder: str | bytes) -> calls.SessionInfo:
+        secret, now = new_session(self._random_bytes(SECRET_BYTES)), self._clock.now_ms()
+        key_id, wallet = (holder, None) if isinstance(holder, str) else (None, holder)
+        await self._store.forget(tx, now - SESSION_MS)
+        await self._store.add(tx, SessionRow(digest(secret), key_id, now, now, wallet))
+        await self._store.thin_out(tx, holder, PER_HOLDER_MAX)
+        return calls.SessionInfo(key=info, ends_at=now + SESSION_MS, secret=secret)
 
-def _holds(row: SessionRow, key: KeyRow, now: int) -> bool:
-    """Whether a session has not ended: by its age, by not being used, or with its key."""
-    return key.revoked_at is None and now < row.opened_at + SESSION_MS and now < row.seen_at + IDLE_MS
+    async def _holder(self, tx: Transaction, row: SessionRow) -> calls.KeyInfo | None:
+        """Whom a session speaks for; None: its key was revoked."""
+        if row.wallet is not None:
+            return _of_wallet(row.wallet)
+        key = await self._registry.key(tx, row.key_id) if row.key_id else None
+        if key is None or key.revoked_at is not None:
+            return None
+        return calls.KeyInfo(key_id=key.key_id, account=address_text(key.account), scopes=list(key.scopes))
+
+    async def _refuse_banned(self, tx: Transaction, account: bytes) -> None:
+        if reason := await self._registry.ban_reason(tx, account):
+            raise NotAllowed("account.banned", f"This account is banned: {reason}.", "Ask the network's operator.")
+
+
+def _of_wallet(wallet: bytes) -> calls.KeyInfo:
+    return calls.KeyInfo(key_id="", account=address_text(wallet), scopes=list(WALLET_SCOPES))
