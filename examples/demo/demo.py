@@ -1,4 +1,4 @@
-"""The demo: a whole network on this machine does real, paid work, loses an agent on the way, and shows its books.
+"""The demo: a whole network on this machine does real, paid work, loses machines on the way, and shows its books.
 
 The buyer pays with what he has deposited on the network's chain. At its end an epoch closes, is computed again from its
 archive by programs that trust nobody, and one owner has what he earned paid into his own wallet.
@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ HERE = Path(__file__).parent
 PATHTRACER = HERE.parent / "pathtracer"
 sys.path[:0] = [str(HERE), str(PATHTRACER)]
 from money import DEPOSITED_USD, Typed, credited, deposit, on_chain, sign_for  # noqa: E402 - an example beside this one
-from photos import Spoiled, develop  # noqa: E402 - an example beside this one
+from objects import OWNERS, Lost, store_objects  # noqa: E402 - an example beside this one
+from photos import PHOTOS, Spoiled, develop  # noqa: E402 - an example beside this one
 from stitch import Tile, read_ppm, stitch, write_png  # noqa: E402 - an example beside this one
 from validators import WRONG, Validator, judge, make_validators, sign_wrongly  # noqa: E402 - an example beside this one
 
@@ -50,7 +52,7 @@ WIDTH, HEIGHT, SAMPLES, COLUMNS, ROWS = 480, 320, 36, 6, 4
 PICTURE_SHA256 = "32b93d4fcf39daf38c975f7722cc0c8c51b8b3ad9f45638618693ff5fce5fb7c"
 """SHA-256 of the picture's pixels: programs are deterministic here, so it is the same on every machine."""
 SHARE_MILLI = 1000 * (os.cpu_count() or 1) // len(AGENTS)
-MEMORY_MIB = 512
+CORES = ("--cpu", str(SHARE_MILLI / 1000), "--memory", "512", "--price-core-hour", "0.02")
 START_S = 30.0
 USD, TOKEN = 1_000_000, 10**18
 SHOWN_LINES = 12
@@ -76,18 +78,20 @@ def main() -> int:
             typed = Typed(FALLOW, folder, network)
             deposited = stack.enter_context(ThreadPoolExecutor()).submit(deposit, typed)
             agents = {
-                name: stack.enter_context(running_agent(folder, network, name, typed))
+                name: stack.enter_context(running_agent(folder, network, typed, name))
                 for name in sorted(AGENTS, key=lambda name: name == OWN_KEY)
             }
             homes = [folder / name for name in AGENTS]
             left_out = asyncio.run(work(network, agents, homes, deposited))
+            store_objects(typed, partial(running_agent, folder, network, typed), PHOTOS, folder, console)
+            asyncio.run(check_books(network))
             asyncio.run(close_the_epoch(network, folder, validators, typed))
             console.print(f"\nDone in {time.monotonic() - began:.0f} s.")
             if left_out:
                 console.print(f"[yellow]Left out:[/] {left_out}")
             if not once:
                 stay_open(network)
-    except (Failed, Spoiled, FallowError) as failure:
+    except (Failed, Spoiled, Lost, FallowError) as failure:
         console.print(f"[bold red]The demo failed:[/] {failure}")
         return 1
     return 3 if left_out else 0
@@ -112,7 +116,9 @@ def running_network(folder: Path, validators: Sequence[Validator]) -> Iterator[d
 
 
 @contextmanager
-def running_agent(folder: Path, network: dict[str, Any], name: str, typed: Typed) -> Iterator[subprocess.Popen[str]]:
+def running_agent(
+    folder: Path, network: dict[str, Any], typed: Typed, name: str, offers: Sequence[str] = CORES
+) -> Iterator[subprocess.Popen[str]]:
     """`fallow agent join`, as an owner types it. Each offers a share of this machine that no other one offers.
 
     One owner keeps his account's key himself, and signs for his machine; the network keeps the others'.
@@ -120,9 +126,8 @@ def running_agent(folder: Path, network: dict[str, Any], name: str, typed: Typed
     log = folder / f"{name}.log"
     program = [sys.executable, str(HERE / "liar.py")] if name == LIAR else [str(FALLOW)]
     command = [*program, "agent", "join", network["url"], "--token", network["join_token"], "--yes"]
-    command += ["--home", str(folder / name), "--label", name, "--cpu", str(SHARE_MILLI / 1000)]
-    command += ["--from", f"127.0.{AGENTS.index(name) + 1}.1"]  # as if each were behind a line of its own
-    command += ["--memory", str(MEMORY_MIB), "--price-core-hour", "0.02"]
+    command += ["--home", str(folder / name), "--label", name, *offers]
+    command += ["--from", f"127.0.{(*AGENTS, *OWNERS).index(name) + 1}.1"]  # as if each were behind a line of its own
     if name == OWN_KEY:
         command += ["--account", sign_for(typed, name, command)]
     with log.open("w") as sink, child(command, stdout=sink, stderr=sink) as process:
@@ -160,7 +165,6 @@ async def work(
         left_out = await photographs(buyer, homes)
         await show_bill(buyer, order_id)
         await show_earnings(buyer, operator)
-        await check_books(operator)
     return left_out
 
 
@@ -317,10 +321,11 @@ async def show_earnings(buyer: AsyncClient, operator: AsyncClient) -> None:
         )
 
 
-async def check_books(operator: AsyncClient) -> None:
+async def check_books(network: dict[str, Any]) -> None:
     """The ledger's own audit."""
     console.rule("[bold]fallow ledger check[/]")
-    check = await operator.ledger_check()
+    async with AsyncClient(network["url"], network["operator_key"]) as operator:
+        check = await operator.ledger_check()
     console.print(f"{check.transfers} transfers recomputed; debits minus credits per class: {check.sums}")
     if not check.ok or any(check.sums.values()):
         raise Failed(f"the ledger does not add up: {check.problems}")
