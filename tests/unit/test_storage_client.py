@@ -77,6 +77,12 @@ async def test_any_bytes_cut_anyhow_are_read_in_any_range_with_any_nodes_away(dr
         assert await get(world, entry, start, stop) == DATA[start:stop]
 
 
+async def test_an_object_of_64_mib_is_one_segment() -> None:
+    async with storage_world() as world:
+        await put(world, bytes(64 << 20))
+        assert sum(len(node.pieces) for node in world.nodes) == LAB.pieces
+
+
 async def test_an_object_of_several_segments_is_read_in_ranges() -> None:
     data = random.Random(1).randbytes(SEGMENT_BYTES + 3 * BLOCK_BYTES)
     async with storage_world() as world:

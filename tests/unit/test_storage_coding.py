@@ -10,7 +10,7 @@ from blake3 import blake3
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.verticals.storage.coding.code import Code
 from fallow.verticals.storage.coding.segments import Encoder, rebuild, sealed_of
-from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout, blocks_of
+from fallow.verticals.storage.core.layout import BLOCK_BYTES, SHARE_BYTES, Layout, blocks_of
 from fallow.verticals.storage.core.profiles import PROFILES, Profile
 from fallow.verticals.storage.core.sealing import SegmentSeal, open_blocks, unwrap_key, wrap_key
 
@@ -109,8 +109,8 @@ def test_a_range_is_read_from_the_pieces_that_hold_it() -> None:
         assert into[start - offset : stop - offset] == payload[start:stop]
 
 
-def test_a_whole_segment_lies_in_full_stripes_where_they_fit() -> None:
-    assert Layout(SEGMENT_BYTES, 4).piece_bytes == SEGMENT_BYTES // BLOCK_BYTES * SHARE_BYTES // 4
+def test_whole_blocks_lie_in_full_stripes_where_they_fit() -> None:
+    assert Layout(1024 * BLOCK_BYTES, 4).piece_bytes == 1024 * SHARE_BYTES // 4
     assert len(Layout(4 * 4 * BLOCK_BYTES, 4).where(0, SHARE_BYTES)) == 1
     with pytest.raises(ValueError, match="bytes 0 to 117 of 116"):
         Layout(100, 4).where(0, 117)

@@ -1,6 +1,6 @@
 """Where each byte of an object lies: segments, sealed blocks, stripes, shares and pieces. Pure.
 
-An object is cut into segments of up to 1,024 blocks. A block of 65,520 bytes of payload is sealed into 65,536: one
+An object is cut into segments of up to 64 MiB, and those into blocks of 65,520 bytes. Each is sealed into 65,536: one
 share. A stripe is `needed` shares of payload, to which the parity shares are computed; a piece is what the shares of
 one number in all stripes make together. So a small range is read from the one piece that holds its block, and a segment
 is coded while it comes in. The last stripe is cut evenly, since there need not be `needed` blocks left for it.
@@ -15,8 +15,8 @@ SHARE_BYTES: Final = 65_536
 
 TAG_BYTES: Final = 16
 BLOCK_BYTES: Final = SHARE_BYTES - TAG_BYTES
-SEGMENT_BLOCKS: Final = 1024
-SEGMENT_BYTES: Final = SEGMENT_BLOCKS * BLOCK_BYTES
+SEGMENT_BYTES: Final = 64 << 20
+"""A power of two, as clients choose for parts and files: what is that large must not leave a rest for a second one."""
 
 
 class Range(NamedTuple):
