@@ -11,6 +11,7 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from fallow.adapters.streams.direct import dial_direct, listening
+from fallow.adapters.streams.framed import FramedLink
 from fallow.agent.direct import Direct
 from fallow.agent.door import NodeDoor
 from fallow.agent.identity import NodeKey
@@ -92,14 +93,14 @@ class Buyer:
     def __init__(self, net: World, group: asyncio.TaskGroup) -> None:
         self.reach = True
         self.asked: Callable[[], Opening] = opening
-        self.links: list[Link] = []
+        self.links: list[FramedLink] = []
         self._net = net
         self.paths = Paths(NET, Ends(net.dial, self._dial), self._ask, net.clock, group)
 
     def cut(self) -> None:
         """Break the direct lines, as if a cable were pulled."""
         for link in self.links:
-            link._stream._writer.transport.abort()  # type: ignore[attr-defined]
+            link.abort()
         self.links.clear()
 
     async def _ask(self) -> StreamGrant:

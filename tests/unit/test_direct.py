@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.adapters.streams.framed import WAITING_BYTES_MAX, FramedLink
 from fallow.agent.consent import consent_text
 from fallow.agent.enrol import Wishes, read_direct
 from fallow.agent.home import Settings
@@ -176,9 +177,81 @@ def test_messages_come_whole_however_their_bytes_are_cut(messages: list[bytes], 
 
 
 async def test_a_message_larger_than_any_is_refused_before_it_is_held() -> None:
-    link = StreamLink(Bytes([(MESSAGE_BYTES_MAX + 1).to_bytes(4, "big")]))
-    with pytest.raises(InvalidInput, match="larger than any"):
-        await link.receive()
+    announced = (MESSAGE_BYTES_MAX + 1).to_bytes(4, "big")
+    framed = FramedLink()
+    feed(framed, announced)
+    for link in (StreamLink(Bytes([announced])), framed):
+        with pytest.raises(InvalidInput, match="larger than any"):
+            await link.receive()
+
+
+class Wire(asyncio.Transport):
+    """A connection that keeps what is written, and knows whether it is read from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.reads = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+
+def feed(link: FramedLink, data: bytes) -> None:
+    while data:
+        room = link.get_buffer(-1)
+        taken, data = data[: len(room)], data[len(room) :]
+        room[: len(taken)] = taken
+        link.buffer_updated(len(taken))
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5), st.lists(st.integers(0, 2000), max_size=8))
+def test_messages_of_a_connection_come_whole_however_their_bytes_are_cut(
+    messages: list[bytes], cuts: list[int]
+) -> None:
+    async def there_and_back() -> list[bytes]:
+        wire, link, other = Wire(), FramedLink(), StreamLink(out := Bytes([]))
+        link.connection_made(wire)
+        for message in messages:
+            await link.send(message)
+            await other.send(message)
+        assert wire.written == out.written
+        for piece in pieces_of(wire.written, cuts):
+            feed(link, piece)
+        link.connection_lost(None)
+        got = [await link.receive() for _ in messages]
+        with pytest.raises(Unavailable):
+            await link.receive()
+        with pytest.raises(Unavailable):
+            await link.send(b"more")
+        return got
+
+    assert asyncio.run(there_and_back()) == messages
+
+
+async def test_a_connection_is_not_read_while_its_messages_wait() -> None:
+    wire, link = Wire(), FramedLink()
+    link.connection_made(wire)
+    message = bytes(WAITING_BYTES_MAX // 4)
+    framed = len(message).to_bytes(4, "big") + message
+    for number in range(5):
+        assert wire.reads, number
+        feed(link, framed)
+    assert not wire.reads
+    await link.receive()
+    assert wire.reads
+    link.pause_writing()
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(link.send(b"waits"))
+        await asyncio.sleep(0)
+        assert not sending.done()
+        link.resume_writing()
 
 
 def test_who_has_an_address_of_ipv6_has_them_all() -> None:

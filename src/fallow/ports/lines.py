@@ -28,7 +28,7 @@ class StreamLink:
         try:
             await self._stream.write(b"%b%b" % (len(data).to_bytes(LENGTH_BYTES, "big"), data))
         except FallowError as error:
-            raise _broken() from error
+            raise broken() from error
 
     async def receive(self) -> bytes:
         """See the port.
@@ -39,7 +39,7 @@ class StreamLink:
         """
         size = int.from_bytes(await self._take(LENGTH_BYTES), "big")
         if size > MESSAGE_BYTES_MAX:
-            raise InvalidInput("wire.message", f"A message of {size} bytes is larger than any.")
+            raise too_large(size)
         return await self._take(size)
 
     async def _take(self, size: int) -> bytes:
@@ -47,14 +47,20 @@ class StreamLink:
             try:
                 piece = await self._stream.read()
             except FallowError as error:
-                raise _broken() from error
+                raise broken() from error
             if not piece:
-                raise _broken()
+                raise broken()
             self._buffer += piece
         taken = bytes(memoryview(self._buffer)[:size])
         del self._buffer[:size]
         return taken
 
 
-def _broken() -> Unavailable:
+def broken() -> Unavailable:
+    """Return what a link that is broken raises."""
     return Unavailable("stream.link", "The link is broken.")
+
+
+def too_large(size: int) -> InvalidInput:
+    """Return what a message raises that is announced with so many bytes."""
+    return InvalidInput("wire.message", f"A message of {size} bytes is larger than any.")

@@ -18,15 +18,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fallow.adapters.streams.framed import FramedLink
 from fallow.domain.errors import NotAllowed, TooMuch, Unavailable
 from fallow.domain.networks import line_of
 from fallow.domain.streams import DirectAddress
 from fallow.ports.clock import Clock
-from fallow.ports.lines import StreamLink
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.places import Places
 from fallow.ports.rates import Buckets, Rate
-from fallow.ports.splicing import ConnectionStream
 from fallow.ports.streams import Link
 from fallow.ports.tasks import background
 
@@ -39,7 +38,6 @@ CONNECT_S: Final = 2.0
 """A direct line that takes longer is not worth waiting for: there is the relay."""
 
 BACKLOG: Final = 32
-BUFFER_BYTES: Final = 256 << 10
 VALID: Final = timedelta(days=825)
 PAUSE_S: Final = 0.5
 ALIVE_S: Final = 5
@@ -83,7 +81,7 @@ async def listening(
 
 
 @asynccontextmanager
-async def dial_direct(at: DirectAddress, node: bytes) -> AsyncIterator[Link]:
+async def dial_direct(at: DirectAddress, node: bytes) -> AsyncIterator[FramedLink]:
     """Connect to a node.
 
     Raises:
@@ -95,8 +93,8 @@ async def dial_direct(at: DirectAddress, node: bytes) -> AsyncIterator[Link]:
     try:
         context.load_verify_locations(cadata=at.certificate)
         async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_connection(
-                at.host, at.port, ssl=context, server_hostname=name_of(node), limit=BUFFER_BYTES
+            transport, link = await asyncio.get_running_loop().create_connection(
+                FramedLink, at.host, at.port, ssl=context, server_hostname=name_of(node)
             )
     except ssl.SSLCertVerificationError as error:
         raise NotAllowed("tls.untrusted", f"The node at {at.host} port {at.port} is another one.") from error
@@ -105,11 +103,11 @@ async def dial_direct(at: DirectAddress, node: bytes) -> AsyncIterator[Link]:
         raise Unavailable(
             "stream.unreachable", f"The node at {at.host} port {at.port} cannot be reached: {why}."
         ) from (error)
-    _watch(writer.get_extra_info("socket"))
+    _watch(transport.get_extra_info("socket"))
     try:
-        yield StreamLink(ConnectionStream(reader, writer))
+        yield link
     finally:
-        writer.transport.abort()
+        link.abort()
 
 
 class _Hall:
@@ -150,22 +148,18 @@ class _Hall:
             connection.close()
 
     async def _serve(self, connection: socket.socket, address: str) -> None:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=BUFFER_BYTES)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_S
+        link = FramedLink()
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: link, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_S
         )
         _watch(connection)
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
-            await self._attend(StreamLink(ConnectionStream(reader, writer)), address)
+            await self._attend(link, address)
         finally:
-            transport.close()
-            with suppress(OSError, TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_S):  # for the last word, such as why nobody is let in
-                    await writer.wait_closed()
-            transport.abort()
+                    await link.close()
+            link.abort()
 
 
 def _listener(host: str, port: int) -> socket.socket:
