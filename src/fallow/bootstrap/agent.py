@@ -40,6 +40,7 @@ from fallow.agent.service import Agent, Ports
 from fallow.agent.traffic import CountedBus, CountedLink, Traffic
 from fallow.agent.uploads import finished_leases
 from fallow.bootstrap.late_bus import LateBus
+from fallow.bootstrap.memory import keep_freed_memory
 from fallow.bootstrap.plugins import load_verticals
 from fallow.domain.calls import Proposal
 from fallow.domain.errors import Conflict, InvalidInput, NotFound
@@ -95,6 +96,7 @@ async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
         NotFound: the machine has not joined a network.
         Conflict: an agent runs in this home already.
     """
+    keep_freed_memory()
     home = Home.there(home_path)
     with home.locked():
         state = home.state()

@@ -14,6 +14,7 @@ from fallow.adapters.streams.dialling import dial
 from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.listening import url_of
+from fallow.bootstrap.memory import keep_freed_memory
 from fallow.sdk.client import AsyncClient
 from fallow.verticals.storage.client.asking import HttpAsker
 from fallow.verticals.storage.client.objects import ObjectStore
@@ -48,6 +49,7 @@ async def own_storage(
     Raises:
         FallowError: the network cannot be reached, or does not know the key.
     """
+    keep_freed_memory()
     network, account = await client.network(), (await client.balance()).account
     async with lined_store(
         network.net,

@@ -18,6 +18,7 @@ import msgspec
 import uvloop
 
 from fallow.bootstrap.gateway import run_gateway
+from fallow.bootstrap.memory import keep_freed_memory
 from fallow.bootstrap.roles import run_core
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.verticals import gateway_roles, run_gateway_role
@@ -35,6 +36,7 @@ def run_roles(data: Path, settings: Settings, roles: Sequence[str], ready: Path 
     The core's is uvloop's, whose sockets and timers are not Python: that takes an eighth less under dispatch. A gateway
     keeps asyncio's, on which its streams were measured.
     """
+    keep_freed_memory()
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every look at the chain
     factory = None if list(roles) == [GATEWAY] else uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
