@@ -99,6 +99,12 @@ def test_a_forms_key_can_come_from_the_files_name(s3: World, bucket: str) -> Non
     s3.client().head_object(Bucket=bucket, Key="in/foo.txt")
 
 
+def test_a_forms_policy_speaks_of_the_key_that_the_files_name_makes(s3: World, bucket: str) -> None:
+    fields = signed(document(bucket), key="${filename}")
+    assert post(s3, bucket, fields, filename="foo.txt")[0] == 204
+    assert post(s3, bucket, fields, filename="other.txt")[0] == 403
+
+
 def test_a_form_leads_on(s3: World, bucket: str) -> None:
     target = "http://example.org/next"
     policy = document(bucket, conditions=[*conditions(bucket), ["eq", "$success_action_redirect", target]])
@@ -194,6 +200,15 @@ def test_browsers_are_told_what_the_rules_allow(s3: World, bucket: str) -> None:
     assert asked(s3, "OPTIONS", key, "foo.put", "GET") == (403, None, None)
     client.delete_bucket_cors(Bucket=bucket)
     assert asked(s3, "GET", path, "foo.suffix") == (200, None, None)
+
+
+def test_a_browser_asks_about_a_presigned_url_that_is_for_another_method(s3: World, bucket: str) -> None:
+    client = s3.client()
+    rules = [{"AllowedMethods": ["PUT"], "AllowedOrigins": ["*.put"]}]
+    client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
+    url = client.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "bar"}).removeprefix(s3.url)
+    assert asked(s3, "OPTIONS", url, "foo.put", "PUT") == (200, "foo.put", "PUT")
+    assert asked(s3, "OPTIONS", url) == (400, None, None)
 
 
 def test_a_header_that_no_rule_names_is_not_allowed(s3: World, bucket: str) -> None:

@@ -70,6 +70,20 @@ def test_a_signature_of_version_2_is_taken_too(s3: World, bucket: str) -> None:
     assert refused(client.put_object, Bucket=bucket, Key="k", Body=b"x") == (403, "AccessDenied")
 
 
+def test_a_signature_of_version_2_is_of_a_bucket_alone_too(s3: World) -> None:
+    client = s3.client(signature_version="s3")
+    client.create_bucket(Bucket="signed-by-version-2")
+    assert client.list_objects(Bucket="signed-by-version-2")["Name"] == "signed-by-version-2"
+    client.delete_bucket(Bucket="signed-by-version-2")
+
+
+def test_a_signature_can_be_of_a_plain_date(s3: World, bucket: str) -> None:
+    client = s3.client()
+    adding(client, "PutObject", {"Date": "any: the client says its own, and no x-amz-date"})
+    client.put_object(Bucket=bucket, Key="k", Body=b"x")
+    assert client.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+
+
 def test_where_a_bucket_is(s3: World, bucket: str) -> None:
     assert s3.client().get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
 

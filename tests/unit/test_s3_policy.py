@@ -59,7 +59,8 @@ def test_an_account_is_named_in_several_ways(principal: dict[str, Any]) -> None:
 
 
 def test_not_turns_principals_actions_and_resources_round() -> None:
-    assert judged(statement(Principal=None, NotPrincipal={"AWS": "alt"})) == "silent"
+    assert judged(statement(Effect="Deny", Principal=None, NotPrincipal={"AWS": "alt"})) == "silent"
+    assert judged(statement(Effect="Deny", Principal=None, NotPrincipal={"AWS": "main"})) == "deny"
     assert judged(statement(Action=None, NotAction="s3:PutObject")) == "allow"
     assert judged(statement(Resource=None, NotResource="arn:aws:s3:::bucket/key")) == "silent"
 
@@ -124,6 +125,12 @@ def test_what_is_malformed_is_refused(said: dict[str, Any]) -> None:
 def test_what_is_no_policy_is_refused(data: bytes) -> None:
     with pytest.raises(S3Error):
         read_policy(data, "bucket")
+
+
+def test_nothing_is_allowed_to_all_but_some() -> None:
+    with pytest.raises(S3Error) as caught:
+        read_policy(written(statement(Principal=None, NotPrincipal={"AWS": "alt"})), "bucket")
+    assert caught.value.code == "MalformedPolicy"
 
 
 def test_a_policy_is_public_where_nothing_narrows_it() -> None:

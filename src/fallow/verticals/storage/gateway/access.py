@@ -53,6 +53,7 @@ class Target(NamedTuple):
     """What something is done to: a bucket, or an object in it; `acl` is the list that counts, if one does.
 
     `version` is the one that is asked for, "" where it is the latest; `entry` what is there, where that was looked up.
+    `prefix` is what a list would have to begin with to tell the same.
     """
 
     bucket: Bucket
@@ -60,6 +61,7 @@ class Target(NamedTuple):
     acl: Acl | None = None
     version: str = ""
     entry: Entry | None = None
+    prefix: str = ""
 
 
 def block_of(bucket: Bucket) -> Block:
@@ -118,9 +120,10 @@ def check_owner(x: Exchange, action: str) -> None:
     check(x, action, "FULL_CONTROL", Target(x.bucket))
 
 
-def missing(x: Exchange, bucket: Bucket, code: str) -> S3Error:
-    """What is said of an object that is not there: that there is none is told to those only who may list."""
-    return S3Error(code if allowed(x, "s3:ListBucket", "READ", on_bucket(x, bucket)) else "AccessDenied")
+def missing(x: Exchange, bucket: Bucket, key: str, code: str) -> S3Error:
+    """What is said of an object that is not there: that there is none is told to those only who may list its name."""
+    listed = on_bucket(x, bucket)._replace(prefix=key)
+    return S3Error(code if allowed(x, "s3:ListBucket", "READ", listed) else "AccessDenied")
 
 
 def check_not_denied(x: Exchange, action: str, target: Target) -> None:
@@ -160,6 +163,7 @@ def _context(x: Exchange, target: Target) -> dict[str, str]:
     if "s3:x-amz-copy-source" in context:
         context["s3:x-amz-copy-source"] = unquote(context["s3:x-amz-copy-source"]).lstrip("/")
     context |= {f"s3:{name}": request.arg(name) for name in _ASKED if request.has(name)}
+    context |= {"s3:prefix": target.prefix} if target.prefix else {}
     context |= {"s3:versionid": target.version} if target.version else {}
     if "x-amz-tagging" in said:
         context |= {f"s3:requestobjecttag/{name.lower()}": value for name, value in _asked_tags(x).items()}

@@ -60,7 +60,7 @@ _KNOWN: Final[dict[str, tuple[int, str]]] = {
     "NoSuchLifecycleConfiguration": (404, "The bucket has no lifecycle configuration."),
     "NoSuchObjectLockConfiguration": (404, "The object has no retention."),
     "NoSuchPublicAccessBlockConfiguration": (404, "The bucket has no public access block."),
-    "NoSuchTagSetError": (404, "The bucket has no tags."),
+    "NoSuchTagSet": (404, "The bucket has no tags."),
     "NoSuchUpload": (404, "There is no such upload. It may have been completed or given up."),
     "NoSuchVersion": (404, "There is no such version."),
     "NotImplemented": (501, "This is not offered here."),

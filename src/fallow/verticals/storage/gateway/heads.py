@@ -13,7 +13,7 @@ from fallow.verticals.storage.gateway.checksums import COMPOSITE, FULL_OBJECT, H
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.expiry import goes_at
 from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, decode_lifecycle
-from fallow.verticals.storage.gateway.times import LAST_MS, http, iso
+from fallow.verticals.storage.gateway.times import http, iso
 from fallow.verticals.storage.gateway.xml import Node
 
 METADATA_BYTES_MAX: Final = 2048
@@ -114,13 +114,9 @@ def entry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
 
 
 def _expiry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
-    """When the latest version goes by itself; nothing where it stays, or goes when no calendar has a date."""
+    """When the latest version goes by itself; nothing where it stays."""
     at = goes_at(decode_lifecycle(bucket.settings.get(LIFECYCLE, b"")), entry)
-    return (
-        {}
-        if at is None or at[0] > LAST_MS
-        else {"x-amz-expiration": f'expiry-date="{http(at[0])}", rule-id="{quote(at[1])}"'}
-    )
+    return {} if at is None else {"x-amz-expiration": f'expiry-date="{http(at[0])}", rule-id="{quote(at[1])}"'}
 
 
 def _without_chunked(encoding: str) -> str:

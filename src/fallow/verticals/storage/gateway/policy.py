@@ -97,6 +97,8 @@ def read_policy(data: bytes, bucket: str) -> Policy:
         raise S3Error("MalformedPolicy", "A policy has at most 20 KiB.")
     policy = _parsed(data)
     for statement in policy.statements:
+        if statement.allows and statement.not_who:
+            raise S3Error("MalformedPolicy", "A policy allows a Principal; all but some would be too many.")
         if not all(_is_of(resource, bucket) for resource in statement.resources):
             raise S3Error("MalformedPolicy", "A resource of the policy is not of this bucket.")
         values = [value for _, _, values in statement.conditions for value in values]

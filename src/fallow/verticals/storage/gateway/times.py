@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 
-LAST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999: no date is later."""
 _S: Final = 1000
 _FORMATS: Final = ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ")
 
@@ -16,6 +14,11 @@ def iso(at_ms: int) -> str:
     """As documents have it: 2026-01-31T23:59:59.123Z."""
     at = datetime.fromtimestamp(at_ms // _S, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % _S:03}Z"
+
+
+def basic(at_ms: int) -> str:
+    """As signatures have it: 20260131T235959Z."""
+    return f"{datetime.fromtimestamp(at_ms // _S, UTC):%Y%m%dT%H%M%SZ}"
 
 
 def http(at_ms: int) -> str:

@@ -21,7 +21,6 @@ from fallow.verticals.storage.gateway.times import read_iso
 MODES: Final[dict[str, Retention]] = {"GOVERNANCE": "governance", "COMPLIANCE": "compliance"}
 _GRANTS: Final = "x-amz-grant-"
 _OWNERS: Final = "bucket-owner-full-control"
-_HARMLESS: Final = frozenset({"private", _OWNERS})
 
 
 class Default(msgspec.Struct, frozen=True):
@@ -69,9 +68,11 @@ async def object_acl(x: Exchange) -> Acl:
         S3Error: AccessDenied, AccessControlListNotSupported, InvalidArgument.
     """
     headers, bucket, ownership = x.said, x.bucket, ownership_of(x.bucket)
-    canned_name = headers.get("x-amz-acl", "private")
+    canned_name = headers.get("x-amz-acl", "")
     if ownership == ENFORCED:
-        if canned_name not in _HARMLESS or any(name.startswith(_GRANTS) for name in headers):
+        owns = x.caller.account == bucket.account  # whose private list says what holds anyway
+        harmless = {"", _OWNERS, "private"} if owns else {"", _OWNERS}
+        if canned_name not in harmless or any(name.startswith(_GRANTS) for name in headers):
             raise S3Error("AccessControlListNotSupported")
         return canned("private", bucket.account, bucket.account)
     owner = x.caller.account or bucket.account

@@ -19,7 +19,7 @@ from fallow.verticals.storage.gateway.auth.sigv4 import (
 )
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.request import Request
-from fallow.verticals.storage.gateway.times import read_http
+from fallow.verticals.storage.gateway.times import basic, read_http
 from fallow.verticals.storage.gateway.users import User, Users
 
 SKEW_MS: Final = 15 * 60_000
@@ -99,10 +99,10 @@ async def _by_header(request: Request, users: Users, now_ms: int, authorization:
     sent = parts.get("Signature", "")
     if credential is None or not sent or "host" not in signed:
         raise S3Error("AuthorizationHeaderMalformed")
-    at = request.header("x-amz-date")
+    at = request.header("x-amz-date") or _basic(request.header("date"))
     at_ms = _read_at(at)
     if at_ms is None:
-        raise S3Error("AccessDenied", "A signed request has an x-amz-date.")
+        raise S3Error("AccessDenied", "A signed request has an x-amz-date or a date.")
     if abs(at_ms - now_ms) > SKEW_MS:
         raise S3Error("RequestTimeTooSkewed")
     user = await known_user(users, credential.access_key)
@@ -204,6 +204,12 @@ def _caller(
     if not _SHA256.match(word):
         raise S3Error("InvalidArgument", "x-amz-content-sha256 is not a SHA-256 in hex, nor a word for one.")
     return Caller(user, word, False, None, how, version)
+
+
+def _basic(date: str) -> str:
+    """An HTTP date as the signature has it, like 20260131T235959Z; what is none stays as it is."""
+    at_ms = read_http(date)
+    return basic(at_ms) if at_ms is not None else date
 
 
 def _read_at(at: str) -> int | None:

@@ -24,6 +24,8 @@ def to_sign(
     """The text that a signature is of. `bucket` is that of the host's name; `date` a header's or an expiry's."""
     amz = sorted((name, value) for name, value in headers.items() if name.startswith("x-amz-"))
     resource = (f"/{bucket}" if bucket else "") + path
+    if resource.count("/") == 1 and resource != "/":
+        resource += "/"  # a bucket alone is signed so, with whichever path it is sent
     signed = [f"{name}={value}" if value else name for name, value in sorted(query) if name in _SIGNED]
     if signed:
         resource += "?" + "&".join(signed).encode().decode("latin-1")  # as headers stand here: a character for a byte

@@ -95,7 +95,7 @@ async def source_of(x: Exchange) -> Source:
     check_expected(x.request.header("x-amz-source-expected-bucket-owner"), bucket)
     entry = await entry_of(x, bucket, key, version)
     if entry is None:
-        raise missing(x, bucket, "NoSuchVersion" if version else "NoSuchKey")
+        raise missing(x, bucket, key, "NoSuchVersion" if version else "NoSuchKey")
     check(x, "s3:GetObjectVersion" if version else "s3:GetObject", "READ", on_entry(entry, bucket, version))
     if entry.marker:
         raise S3Error("InvalidRequest" if version else "NoSuchKey", "The copy's source marks a deletion.")

@@ -144,7 +144,7 @@ async def _entry(x: Exchange, action: str, permission: Permission, *, acl: bool 
     action = action.replace("Object", "ObjectVersion", 1) if version and acl else action
     entry = await entry_of(x, x.bucket, x.key, version)
     if entry is None:
-        raise missing(x, x.bucket, "NoSuchVersion" if version else "NoSuchKey")
+        raise missing(x, x.bucket, x.key, "NoSuchVersion" if version else "NoSuchKey")
     target = on_entry(entry, x.bucket, version)
     check(x, action, permission, target if acl else target._replace(acl=None))
     if entry.marker:

@@ -78,7 +78,7 @@ async def readable(x: Exchange, *actions: str) -> Entry:
     version = x.request.arg("versionId")
     entry = await entry_of(x, x.bucket, x.key, version)
     if entry is None:
-        raise missing(x, x.bucket, "NoSuchVersion" if version else "NoSuchKey")
+        raise missing(x, x.bucket, x.key, "NoSuchVersion" if version else "NoSuchKey")
     for action in actions:
         named = action.replace("GetObject", "GetObjectVersion") if version else action
         check(x, named, "READ", on_entry(entry, x.bucket, version))

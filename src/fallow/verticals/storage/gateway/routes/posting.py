@@ -35,8 +35,10 @@ async def post_object(x: Exchange) -> Response:
     """Store the file of a form, as its policy and the bucket's let its sender."""
     form = _Form(x.request)
     fields = await form.fields()
+    if "key" in fields:
+        fields["key"] = fields["key"].replace(_FILENAME, form.filename)  # the policy speaks of what is stored
     limits = await _authorised(x, fields)
-    key = fields.get("key", "").replace(_FILENAME, form.filename)
+    key = fields.get("key", "")
     if not key:
         raise S3Error("InvalidArgument", "The form names no key.")
     if len(key.encode()) > KEY_BYTES_MAX:

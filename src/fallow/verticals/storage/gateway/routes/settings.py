@@ -212,4 +212,4 @@ BLOCKS: Final = Setting(
 OWNERSHIPS: Final = Setting(
     OWNERSHIP, "BucketOwnershipControls", "OwnershipControlsNotFoundError", _read_ownership, _show_ownership
 )
-TAGS: Final = Setting(TAGGING, "BucketTagging", "NoSuchTagSetError", _read_tags, _show_tags, status=204)
+TAGS: Final = Setting(TAGGING, "BucketTagging", "NoSuchTagSet", _read_tags, _show_tags, status=204)
