@@ -59,7 +59,7 @@ from fallow.verticals.storage.core.calls import (
 )
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import Order, OrderLimit, PieceReceipt
-from fallow.verticals.storage.core.questions import Purge, Stock, Trash, read_question
+from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Held, Page, Purge, Stock, Trash, read_question
 from fallow.verticals.storage.core.tariff import TARIFF, VERTICAL
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, Node
 from tests.unit.fake_network import HandClock
@@ -104,6 +104,9 @@ class Machine(Node):
         self.dies = False
         """Does what it is asked, and whoever asked dies before he hears of it."""
         self.has: set[bytes] = set()
+        self.stored_ms: dict[bytes, int] = {}
+        """By its own clock, which is wrong by so much."""
+        self.skew_ms = 0
         self.used: set[bytes] = set()
         self.now_ms: Callable[[], int] = lambda: 0
         self.trashed: list[bytes] = []
@@ -123,6 +126,10 @@ class Machine(Node):
 
     async def asked(self, question: bytes) -> bytes:
         asked = read_question(question)
+        if isinstance(asked, Held):
+            return msgspec.msgpack.encode([piece for piece in asked.pieces if piece in self.has])
+        if isinstance(asked, Page):
+            return msgspec.msgpack.encode(self.page(asked))
         assert isinstance(asked, Trash | Purge)
         (self.trashed if isinstance(asked, Trash) else self.purged).extend(asked.pieces)
         self.has.difference_update(asked.pieces)
@@ -130,12 +137,17 @@ class Machine(Node):
             raise Killed
         return b""
 
+    def page(self, asked: Page) -> list[bytes]:
+        old = [piece for piece in self.has if self.stored_ms.get(piece, 0) < asked.before_ms]
+        return sorted(piece for piece in old if piece > asked.after)[:PIECES_AT_ONCE]
+
     def receipt(self, limit: bytes, length: int | None = None) -> bytes:
         allowed = OrderLimit.open(limit, NETWORK_KEY)
         size = allowed.bytes_max if length is None else length
         if allowed.serial not in self.used and self.now_ms() < allowed.expires_ms:
             self.used.add(allowed.serial)
             self.has.add(allowed.piece)
+            self.stored_ms[allowed.piece] = self.now_ms() + self.skew_ms
         return PieceReceipt(net=NET, node=self.id, piece=allowed.piece, length=size, hash=bytes(32), durable=True).seal(
             signing(self.key)
         )

@@ -18,6 +18,7 @@ from fallow.ports.rpc import serve
 from fallow.sdk.client import AsyncClient
 from fallow.verticals.storage.client.asking import HttpAsker
 from fallow.verticals.storage.core.calls import CALLS, Bucket, GetBucket
+from fallow.verticals.storage.core.upkeep import Inspect, Inspection
 from fallow.verticals.storage.plugin import VERTICAL
 from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, OTHER, OTHER_KEY, FakeNetwork, fake_network
 
@@ -152,3 +153,24 @@ async def test_days_that_no_database_takes_are_refused_at_the_door(world: World)
 async def test_the_calls_are_those_of_storage() -> None:
     assert set(VERTICAL.calls) == {call.name for call in CALLS}
     assert all("account" in call.__struct_fields__ for call in VERTICAL.calls.values())
+
+
+async def test_what_operators_alone_may_ask_is_no_call_of_buyers(world: World) -> None:
+    body = msgspec.msgpack.encode(Inspect(account=""))
+    path = "verticals/storage/inspect"
+    assert (await world.post(f"/v1/{path}", body)).status_code == HTTPStatus.NOT_FOUND
+    assert (await world.post(f"/v1/operator/{path}", body)).status_code == HTTPStatus.FORBIDDEN
+    assert (await world.post("/v1/operator/verticals/storage/bucket.due", body, OPERATOR_KEY)).status_code == (
+        HTTPStatus.NOT_FOUND
+    )
+    asked: list[Inspect] = []
+
+    async def inspect(call: Inspect) -> Inspection:
+        asked.append(call)
+        return Inspection(state="asked")
+
+    answering = serve(world.network.bus, "vertical.storage.inspect", Inspect, inspect, queue="storage")
+    async with answering, world.client(OPERATOR_KEY) as client:
+        answer = await client.ask_vertical("storage", "inspect", body, operator=True)
+    assert msgspec.msgpack.decode(answer, type=Inspection).state == "asked"
+    assert len(asked) == 1

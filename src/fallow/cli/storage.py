@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from fallow.cli import profiles
 from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
+from fallow.cli.storage_check import check
 from fallow.cli.storage_secret import keep_secret, kit_from, kit_text, load_secret, secret_path
 from fallow.cli.storage_usage import usage
 from fallow.cli.units import when
@@ -18,6 +19,7 @@ from fallow.verticals.storage.core.kit import SECRET_BYTES, write_kit
 
 app = App(name="storage", help="Store objects on spare disks.")
 app.command(usage)
+app.command(check)
 
 VERTICAL = "storage"
 ROLE = "s3"

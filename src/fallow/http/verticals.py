@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.http.answers import keyed
-from fallow.http.auth import buyer
+from fallow.http.auth import buyer, operator
 from fallow.http.blobs import BYTES, TakesBytes
 from fallow.http.params import Account, Parts
 
@@ -39,16 +40,41 @@ async def ask(
     Whatever account the body names, yours is put in its place. A key has the same rate here as everywhere.
     """
     plugin = gateway.verticals.get(vertical)
-    kind = plugin.calls.get(call) if plugin is not None else None
+    asked = _read(plugin.calls if plugin is not None else {}, await request.body(), vertical, call)
+    return await _answer(gateway, msgspec.structs.replace(asked, account=payer), vertical, call)
+
+
+@post(
+    "/v1/operator/verticals/{vertical:str}/{call:str}",
+    guards=[operator],
+    status_code=200,
+    media_type=BYTES,
+    operation_class=TakesBytes,
+    responses={**keyed(404, 409, 413), 200: ANSWER},
+    tags=["operator"],
+)
+async def ask_as_operator(
+    gateway: Parts, payer: Account, request: Request[Any, Any, Any], vertical: VerticalName, call: CallName
+) -> Response[bytes]:
+    """Ask the network's side of a vertical what its operators alone may ask; as above."""
+    plugin = gateway.verticals.get(vertical)
+    asked = _read(plugin.operator_calls if plugin is not None else {}, await request.body(), vertical, call)
+    return await _answer(gateway, msgspec.structs.replace(asked, account=payer), vertical, call)
+
+
+def _read(kinds: Mapping[str, type[msgspec.Struct]], body: bytes, vertical: str, call: str) -> msgspec.Struct:
+    kind = kinds.get(call)
     if kind is None:
         raise NotFound("vertical.no_call", f"This network has no call {call[:64]!r} of {vertical[:64]!r}.")
     try:
-        asked = msgspec.msgpack.decode(await request.body(), type=kind)
+        return msgspec.msgpack.decode(body, type=kind)
     except UNREADABLE as error:
         raise InvalidInput("vertical.malformed", f"The body is no {call}: {error}.") from error
-    theirs = msgspec.structs.replace(asked, account=payer)
-    answer = await gateway.ask(calls.vertical_call(vertical, call), theirs, msgspec.Raw)
+
+
+async def _answer(gateway: Parts, asked: msgspec.Struct, vertical: str, call: str) -> Response[bytes]:
+    answer = await gateway.ask(calls.vertical_call(vertical, call), asked, msgspec.Raw)
     return Response(bytes(answer), media_type=BYTES)
 
 
-ROUTES = [ask]
+ROUTES = [ask, ask_as_operator]

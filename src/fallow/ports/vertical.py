@@ -455,6 +455,8 @@ class Vertical(Protocol):
 
     Each has a field `account`, where the control API puts the asking key's account; "" is kept for gateways.
     """
+    operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({})
+    """The same for the network's operators (`/v1/operator/verticals/NAME/CALL`)."""
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work at the door; `item` is the input of a map, if it is one.

@@ -11,16 +11,18 @@ BYTES = "application/octet-stream"
 class VerticalCalls(Wire):
     """Calls of verticals, for those who know what they mean."""
 
-    async def ask_vertical(self, vertical: str, call: str, body: bytes, *, again: bool = False) -> bytes:
+    async def ask_vertical(
+        self, vertical: str, call: str, body: bytes, *, again: bool = False, operator: bool = False
+    ) -> bytes:
         """Ask a call of a vertical, and return its answer; both are msgpack, as the vertical defines them.
 
+        `operator`: it is one that the network's operators alone may ask.
         `again` says whether asking twice does no harm. What the vertical itself says no to is not asked again.
         """
+        path = f"/v1/{'operator/' * operator}verticals/{vertical}/{call}"
 
         async def attempt() -> bytes | FallowError:
-            response = await self._http.post(
-                f"/v1/verticals/{vertical}/{call}", content=body, headers={"Content-Type": BYTES}
-            )
+            response = await self._http.post(path, content=body, headers={"Content-Type": BYTES})
             if response.is_success:
                 return response.content
             error = error_of(response, response.content)

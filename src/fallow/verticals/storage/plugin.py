@@ -17,6 +17,7 @@ from fallow.ports.vertical import Asgi, ControlGround, GatewayGround, Vertical, 
 from fallow.verticals.storage.core.calls import CALLS
 from fallow.verticals.storage.core.lending import read_lending, size_text
 from fallow.verticals.storage.core.tariff import TARIFF
+from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 
 S3: Final = "s3"
 CACHED_SAYS: Final = (
@@ -33,6 +34,7 @@ class Storage(Vertical):
     migrations: Path | None = Path(__file__).with_name("control") / "schema"
     gateways: tuple[str, ...] = (S3,)
     calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in CALLS})
+    operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in OPERATOR_CALLS})
 
     def check_lending(self, lends: str) -> str:
         """Check a folder and a size; see `Vertical.check_lending`. Imported here, since only agents have the rest."""

@@ -21,6 +21,7 @@ from fallow.verticals.storage.control.buckets_port import Buckets
 from fallow.verticals.storage.control.choosing import draw, enough_of, no_more, place, read_spare_of
 from fallow.verticals.storage.control.following import Follower
 from fallow.verticals.storage.control.garbage import Garbage
+from fallow.verticals.storage.control.inspecting import Inspector
 from fallow.verticals.storage.control.limits import Payer, Secrets, Signed, Signer
 from fallow.verticals.storage.control.limits import Wanted as WantedLimit
 from fallow.verticals.storage.control.metering import Metering
@@ -45,6 +46,7 @@ from fallow.verticals.storage.core.calls import (
 )
 from fallow.verticals.storage.core.layout import Layout
 from fallow.verticals.storage.core.profiles import PROFILES
+from fallow.verticals.storage.core.upkeep import GetInspection, Inspect
 
 METER_EVERY_S: Final = 60.0
 SEGMENT_ID_BYTES: Final = 16
@@ -104,6 +106,14 @@ class Places:
             uniform=uniform,
         )
         self.notes = Notes(clock=clock, database=database, nodes=self.nodes, ask=ground.ask)
+        self.inspector = Inspector(
+            clock=clock,
+            database=database,
+            nodes=self.nodes,
+            secrets=self._secrets,
+            ask=ground.ask,
+            random_bytes=random_bytes,
+        )
         self.follower = Follower(
             clock=clock,
             database=database,
@@ -116,7 +126,14 @@ class Places:
 
     def handlers(self) -> dict[type[Call[Any]], Callable[[Any], Awaitable[Any]]]:
         """What answers each kind of call."""
-        return {BeginSegment: self.begin, MorePlaces: self.more, EndSegment: self.end, ReadSegments: self.read}
+        return {
+            BeginSegment: self.begin,
+            MorePlaces: self.more,
+            EndSegment: self.end,
+            ReadSegments: self.read,
+            Inspect: self.inspector.rows.ask,
+            GetInspection: self.inspector.rows.get,
+        }
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -131,6 +148,7 @@ class Places:
                     steadily("storage.audits", self.audits.audit, clock),
                     steadily("storage.notes", self.notes.deliver, clock),
                     steadily("storage.meter", self._keep_metering, clock),
+                    steadily("storage.inspection", self.inspector.run, clock),
                 )
             )
             yield

@@ -41,7 +41,7 @@ from fallow.verticals.storage.core.calls import (
     SetObject,
     Usage,
 )
-from fallow.verticals.storage.core.upkeep import GATEWAY_CALLS, TakeDue
+from fallow.verticals.storage.core.upkeep import GATEWAY_CALLS, OPERATOR_CALLS, TakeDue
 
 QUEUE: Final = "storage"
 
@@ -105,7 +105,7 @@ class Control:
     def __init__(self, bus: Bus, objects: Objects, others: Handlers) -> None:
         self._bus = bus
         handlers = {**objects.handlers(), **others}
-        self._handlers = [(call, handlers[call]) for call in (*CALLS, *GATEWAY_CALLS)]
+        self._handlers = [(call, handlers[call]) for call in (*CALLS, *GATEWAY_CALLS, *OPERATOR_CALLS)]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
+from fallow.domain.facts import NodeId
+from fallow.domain.records import Count
 from fallow.verticals.storage.core.calls import Bucket, Call
 
 BUCKETS_AT_ONCE: Final = 3
 """Each with all its settings, 256 KiB: four would not go over the bus in one answer."""
+INSPECTED_MAX: Final = 200
+SHOWN_MAX: Final = 20
 
 
 class TakeDue(Call[list[Bucket]], frozen=True, kw_only=True):
@@ -25,5 +30,58 @@ class TakeDue(Call[list[Bucket]], frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=BUCKETS_AT_ONCE)] = BUCKETS_AT_ONCE
 
 
+class InspectedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a node has of what it should, and what it has besides.
+
+    `named`: pieces that segments name there; `missing`: those of them that it does not have. `here`: pieces that it has
+    had for a day; `spare`: those of a segment that does not name it (a repair may be about to); `strays`: those that no
+    segment knows, `trashed` of them were put into its trash. `trouble`: why it could not be asked to the end. The first
+    `segments` that miss a piece there, and `pieces` that are strays, are shown.
+    """
+
+    alias: int
+    node: NodeId
+    named: int = 0
+    missing: int = 0
+    here: int = 0
+    spare: int = 0
+    strays: int = 0
+    trashed: int = 0
+    trouble: str = ""
+    segments: list[bytes] = []
+    pieces: list[bytes] = []
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A check of all pieces. `segments`: how many were looked at so far; `nodes` is a page, by alias."""
+
+    state: Literal["none", "asked", "running", "done"]
+    repair: bool = False
+    asked_ms: int = 0
+    updated_ms: int = 0
+    segments: int = 0
+    nodes: list[InspectedNode] = []
+
+
+class Inspect(Call[Inspection], frozen=True, kw_only=True):
+    """Have all nodes that are there checked, unless that is being done; with `repair` strays go to the trash.
+
+    Conflict: `storage.inspecting`: one of the other kind is under way.
+    """
+
+    name: ClassVar[str] = "inspect"
+    reply: ClassVar[Any] = Inspection
+    repair: bool = False
+
+
+class GetInspection(Call[Inspection], frozen=True, kw_only=True):
+    """How the last check goes, or went; nodes behind an alias, `INSPECTED_MAX` at a time."""
+
+    name: ClassVar[str] = "inspect.get"
+    reply: ClassVar[Any] = Inspection
+    after: Count = 0
+
+
 GATEWAY_CALLS: Final[tuple[type[Call[Any]], ...]] = (TakeDue,)
 """Served on the bus alone."""
+OPERATOR_CALLS: Final[tuple[type[Call[Any]], ...]] = (Inspect, GetInspection)

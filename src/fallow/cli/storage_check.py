@@ -1,0 +1,87 @@
+"""`fallow storage check`: what the network knows of pieces, against what nodes have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, clean, node_name, say, show_json, table, tell
+from fallow.cli.units import when
+from fallow.sdk.sync import Client
+from fallow.verticals.storage.core.calls import Call
+from fallow.verticals.storage.core.tariff import VERTICAL
+from fallow.verticals.storage.core.upkeep import INSPECTED_MAX, GetInspection, Inspect, InspectedNode, Inspection
+
+LOOK_S = 2.0
+
+
+def check(
+    *,
+    repair: Annotated[
+        bool, Parameter(help="Put pieces that no segment knows into their node's trash, which keeps them for 7 days.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Check all pieces: those that nodes should have, and those that they have. For the network's operators.
+
+    It takes its time. The exit code is 1 where something is missing, or was not asked, or is known to nobody and stays.
+    """
+    with profiles.connect() as client:
+        began = _ask(client, Inspect(account="", repair=repair))
+        tell("All segments are gone through, and all that nodes have; whoever stops here does not stop that.")
+        nodes, last = _watch(client, began)
+    if json:
+        show_json({**_shown(last), "nodes": [_shown(node) for node in nodes]})
+    else:
+        columns = ["NODE", ">NAMED", ">MISSING", ">HERE", ">SPARE", ">STRAYS", ">TRASHED", "TROUBLE"]
+        table(columns, map(_row, nodes), empty="No segment names a node, and no node is there.")
+        for line in _lines(nodes, last):
+            say(line)
+    return int(any(node.missing or node.trouble or node.strays > node.trashed for node in nodes))
+
+
+def _watch(client: Client, state: Inspection) -> tuple[list[InspectedNode], Inspection]:
+    while state.state != "done":
+        time.sleep(LOOK_S)
+        state = _ask(client, GetInspection(account=""))
+    nodes: list[InspectedNode] = []
+    while True:
+        page = _ask(client, GetInspection(account="", after=nodes[-1].alias if nodes else 0)).nodes
+        nodes += page
+        if len(page) < INSPECTED_MAX:
+            return nodes, msgspec.structs.replace(state, nodes=[])
+
+
+def _ask(client: Client, call: Call[Inspection]) -> Inspection:
+    """Ask; the same check asked for twice is one check."""
+    answer = client.ask_vertical(VERTICAL, call.name, msgspec.msgpack.encode(call), again=True, operator=True)
+    return msgspec.msgpack.decode(answer, type=Inspection)
+
+
+def _lines(nodes: list[InspectedNode], last: Inspection) -> Iterator[str]:
+    yield f"{last.segments:,} segments were gone through, until {when(last.updated_ms)} UTC."
+    if any(node.missing for node in nodes):
+        yield "What is missing is repaired by itself once audits have found it, too. --json names the first segments."
+    if any(node.strays > node.trashed for node in nodes):
+        yield "Strays are known to no segment. To have them deleted a week from now: fallow storage check --repair"
+
+
+def _row(node: InspectedNode) -> tuple[object, ...]:
+    counts = node.named, node.missing, node.here, node.spare, node.strays, node.trashed
+    return (node_name(node.node.hex()), *(f"{count:,}" for count in counts), clean(node.trouble))
+
+
+def _shown(found: InspectedNode | Inspection) -> dict[str, Any]:
+    """As JSON has it: ids in hex."""
+    return {name: _hex(value) for name, value in msgspec.structs.asdict(found).items()}
+
+
+def _hex(value: object) -> object:
+    if isinstance(value, list):
+        return [_hex(each) for each in value]
+    return value.hex() if isinstance(value, bytes) else value
