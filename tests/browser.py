@@ -54,8 +54,9 @@ async def tab(running: Browser, url: str, *, others: tuple[str, ...] = (), **opt
 
 
 def _is_complaint(said: ConsoleMessage) -> bool:
-    # A status that the page expects and shows is no fault of the page.
-    return said.type in {"error", "warning"} and not said.text.startswith("Failed to load resource")
+    # A status that the page expects and shows is no fault of the page; nor is how slow a machine without a GPU draws.
+    told = said.text.startswith("Failed to load resource") or "GL Driver Message (OpenGL, Performance" in said.text
+    return said.type in {"error", "warning"} and not told
 
 
 async def picture(page: Page, name: str) -> None:

@@ -36,7 +36,9 @@ async def http(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-@pytest.mark.parametrize("path", ["/", "/nodes", f"/nodes/{'ab' * 32}", "/epochs", "/epochs/7", "/epochs/7?from=mail"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nodes", f"/nodes/{'ab' * 32}", "/epochs", "/map", "/sector", "/epochs/7", "/epochs/7?from=mail"]
+)
 async def test_every_page_is_the_one_program_under_a_strict_policy(http: httpx2.AsyncClient, path: str) -> None:
     answer = await http.get(path)
     assert (answer.status_code, answer.content) == (200, (FOLDER / PAGE).read_bytes())
@@ -66,12 +68,16 @@ async def test_built_files_are_kept_for_ever_and_named_by_their_contents(http: h
 
 def test_licences_of_what_is_built_in_are_in_the_package() -> None:
     text = (FOLDER / "licenses.md").read_text("utf-8")
-    assert {"@noble/curves", "@noble/hashes", "cborg", "svelte"} <= set(re.findall(r"^## (\S+) - ", text, re.MULTILINE))
+    assert {"@noble/curves", "@noble/hashes", "cborg", "h3-js", "maplibre-gl", "svelte", "world-atlas"} <= set(
+        re.findall(r"^## (\S+) - ", text, re.MULTILINE)
+    )
 
 
-def test_what_browsers_load_first_is_small() -> None:
-    scripts = [file.packed for name, file in built().items() if name.endswith(".js")]
-    assert 0 < sum(map(len, scripts)) <= 350_000
+def test_what_browsers_load_first_is_small_and_so_is_the_map() -> None:
+    scripts = {name: len(file.packed) for name, file in built().items() if name.endswith(("js", "mjs"))}
+    first = sum(size for name, size in scripts.items() if name.startswith("assets/index-"))
+    assert 0 < first <= 350_000
+    assert 0 < sum(scripts.values()) - first <= 700_000
     assert {name[name.rindex(".") :] for name in built()} <= MEDIA_TYPES.keys()
 
 

@@ -647,10 +647,13 @@ async def test_errors_of_services_keep_their_meaning(http: httpx2.AsyncClient) -
     refused(await http.post("/healthz"), 405, "http.method")
 
 
-async def test_what_nodes_are_called_is_told_to_who_has_a_key(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
-    network.nodes = [msgspec.structs.replace(CannedClient().node, label="barn")]
-    assert [node["label"] for node in (await http.get("/v1/nodes")).json()] == [""]
-    assert [node["label"] for node in (await http.get("/v1/nodes", headers=key())).json()] == ["barn"]
+async def test_what_nodes_are_called_and_their_cell_is_told_to_who_has_a_key(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    network.nodes = [msgspec.structs.replace(CannedClient().node, label="barn", cell="851f1d4bfffffff")]
+    for path in ("/v1/nodes", f"/v1/nodes/{network.nodes[0].node}"):
+        assert not {"barn", "851f1d4bfffffff"} & set((await http.get(path)).text.split('"'))
+        assert {"barn", "851f1d4bfffffff"} <= set((await http.get(path, headers=key())).text.split('"'))
     refused(await http.get("/v1/nodes", headers={"Authorization": "Bearer fk_nobody"}), 401, "auth.key")
 
 

@@ -24,6 +24,8 @@ PAGES = (
     "/",
     "/nodes",
     "/nodes/{page:str}",
+    "/map",
+    "/sector",
     "/epochs",
     "/epochs/{page:str}",
     "/sign-in",
@@ -38,6 +40,7 @@ MEDIA_TYPES = {
     ".css": "text/css",
     ".html": "text/html",
     ".js": "text/javascript",
+    ".mjs": "text/javascript",
     ".svg": "image/svg+xml",
 }
 RPC = "rpc"
@@ -72,6 +75,7 @@ def policy(rpc: str = "") -> str:
         (
             "default-src 'none'",
             "script-src 'self'",
+            "worker-src 'self'",  # the map's, which reads shapes
             "style-src 'self'",
             "img-src 'self' blob:",  # pictures among results, which scripts of the page have looked at
             f"connect-src 'self'{' ' + origin[0] if origin else ''}",
@@ -79,7 +83,7 @@ def policy(rpc: str = "") -> str:
             "form-action 'self'",
             "frame-ancestors 'none'",
             "require-trusted-types-for 'script'",
-            "trusted-types svelte-trusted-html",
+            "trusted-types svelte-trusted-html default",  # the map's page lets that one file become a worker
         )
     )
 

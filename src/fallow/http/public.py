@@ -75,14 +75,14 @@ async def nodes(
 ) -> list[NodeView]:
     """Nodes by id and what they offer: at most so many, and fewer where they say much. The last page is empty.
 
-    What their owners call them is told to whoever has an API key, and to no stranger.
+    What their owners call them, and in which cell they are, is told to whoever has an API key, and to no stranger.
     """
     return await _offers(gateway, request, calls.Page(after=after, limit=limit))
 
 
 @get("/v1/nodes/{node:str}", guards=[anyone_or_member], responses=public(401, 404), tags=["network"])
 async def node(gateway: Parts, request: Request[Any, Any, Any], node: NodeId) -> NodeView:
-    """One node and what it offers; its owner's name for it is told as in the list of all."""
+    """One node and what it offers; its owner's name for it and its cell are told as in the list of all."""
     before = f"{int(node, 16) - 1:064x}" if int(node, 16) else ""
     found = await _offers(gateway, request, calls.Page(after=before, limit=1))
     if not found or found[0].node != node:
@@ -105,7 +105,7 @@ async def field_map(gateway: Parts, resolution: Resolution = 3) -> MapView:
 async def _offers(gateway: Gateway, request: Request[Any, Any, Any], page: calls.Page) -> list[NodeView]:
     found = await gateway.ask(calls.OFFERS, page, list[NodeView])
     stranger = request.scope.get("auth") is None
-    return [msgspec.structs.replace(node, label="") for node in found] if stranger else found
+    return [msgspec.structs.replace(node, label="", cell="") for node in found] if stranger else found
 
 
 def host_of(header: str) -> str:

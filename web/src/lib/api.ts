@@ -4,6 +4,8 @@ import type { components } from "./gateway";
 type Schemas = components["schemas"];
 export type Network = Schemas["NetworkView"];
 export type Market = Schemas["MarketView"];
+export type Field = Schemas["MapView"];
+export type Cell = Schemas["CellView"];
 export type NodeView = Schemas["NodeView"];
 export type EpochView = Schemas["EpochView"];
 export type Proof = Schemas["ProofView"];

@@ -1,0 +1,168 @@
+"""The explorer's map, its sector page and its files, in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from fallow.bootstrap.http_server import serving
+from fallow.domain.field_map import Tally
+from fallow.domain.places import read_cell
+from fallow.http.limits import Limits
+from fallow.ports.rates import Rate
+from tests.browser import PHONE, barriers, browser, picture, tab
+from tests.integration.test_console import Explored, filled
+from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
+from tests.unit.fake_network import FakeNetwork, fake_network, node_view
+
+pytestmark = pytest.mark.xdist_group("console")
+
+BERLIN, TOKYO, SYDNEY = "52.5,13.4", "35.7,139.7", "-33.9,151.2"
+FORMULA = '=HYPERLINK("https://evil.example")'
+
+
+@pytest.fixture
+async def explored() -> AsyncIterator[Explored]:
+    """A network whose services answer what a test wants, over HTTP."""
+    async with (
+        fake_network(Limits(address=Rate(10_000.0, 100_000))) as network,
+        serving(network.app, "127.0.0.1", 0) as port,
+    ):
+        yield Explored(network, f"http://127.0.0.1:{port}")
+
+
+def placed(network: FakeNetwork) -> None:
+    """Several owners in three cities, and two machines of one owner who is alone in his."""
+    owners = {b"a", b"b", b"c"}
+    for at, (place, sold) in enumerate({BERLIN: 0, TOKYO: 6000, SYDNEY: 12_000}.items()):
+        network.told[read_cell(place)] = Tally(
+            owners=owners, nodes=3 + at, open=3, busy=at, cpu_milli=12_000, sold_milli=sold
+        )
+    network.told[read_cell("64.1,-21.9")] = Tally(owners={b"d"}, nodes=2, countries=Counter(IS=1))
+
+
+@pytest.mark.parametrize(
+    ("look", "options"),
+    [
+        ("light", {"color_scheme": "light"}),
+        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
+        ("phone", {"viewport": PHONE, "has_touch": True}),
+    ],
+)
+async def test_map_and_sector_can_be_used_by_everybody(explored: Explored, look: str, options: dict[str, Any]) -> None:
+    network, url = explored
+    placed(network)
+    filled(network)
+    async with browser() as running, tab(running, url, **options) as page:
+        for name in ("map", "sector"):
+            await page.goto(f"/{name}")
+            await expect(page.locator("h1")).to_be_visible()
+            if name == "map":
+                await drawn(page, 3)
+            await expect(page.locator("[role=status]")).to_have_count(0)
+            assert "\n".join(await barriers(page)) == "", name
+            wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{name} is wider than the screen"
+            await picture(page, f"{look}-{name}")
+
+
+async def drawn(page: Page, cells: int) -> None:
+    """Wait until WebGL has drawn land and so many cells."""
+    await expect(page.locator(f"[data-drawn=yes][data-cells='{cells}'] canvas")).to_be_visible()
+
+
+async def test_who_has_no_mouse_goes_through_the_cells_by_keyboard(explored: Explored) -> None:
+    network, url = explored
+    placed(network)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/map")
+        await drawn(page, 3)
+        sydney = page.get_by_role("button", name="° S")
+        await sydney.focus()
+        await page.keyboard.press("Enter")
+        await expect(sydney).to_have_attribute("aria-pressed", "true")
+        await expect(page.get_by_role("row", name="° S").get_by_role("img")).to_have_accessible_name("12 of 12 sold")
+        await expect(
+            page.get_by_text("Iceland")
+        ).to_be_visible()  # one of two told a country, and neither is on the map
+        await expect(page.get_by_text("no country told")).to_be_visible()
+
+
+async def test_nearer_the_map_asks_for_finer_cells(explored: Explored) -> None:
+    network, url = explored
+    placed(network)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/map")
+        await drawn(page, 3)
+        async with page.expect_request("**/v1/map?resolution=2"):
+            await page.get_by_role("button", name="Nearer").click()
+        await drawn(page, 3)
+
+
+async def test_without_webgl_the_table_says_the_same(explored: Explored) -> None:
+    network, url = explored
+    placed(network)
+    async with browser() as running, tab(running, url) as page:
+        await page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+        await page.goto("/map")
+        await expect(page.get_by_text("This browser has no WebGL")).to_be_visible()
+        await expect(page.get_by_role("button", name="° N")).to_have_count(2)
+        assert await barriers(page) == []
+
+
+async def test_the_sector_page_keeps_claims_of_others_apart_and_shows_who_disputes_them(explored: Explored) -> None:
+    network, url = explored
+    filled(network)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/sector")
+        own = page.get_by_role("region", name="This network")
+        await expect(own.get_by_text("Aethir")).to_have_count(0)
+        await expect(own.get_by_text("19.75 USD")).to_be_visible()
+        row = page.get_by_role("row").filter(has_text="annualised").filter(has_text="Q3")
+        await expect(row.first).to_contain_text("32.17 USD")
+        await expect(row.first).to_contain_text("disputed")
+        await expect(page.get_by_text("25,000 to 40,000 USD per idle GPU")).to_be_visible()
+
+
+async def file_of(page: Page, kind: str) -> str:
+    """Take the page's first table as a file."""
+    async with page.expect_download() as waiting:
+        await page.get_by_role("button", name=kind, exact=True).first.click()
+    download = await waiting.value
+    path = await download.path()
+    return await asyncio.to_thread(path.read_text, "utf-8")
+
+
+async def test_every_table_can_be_had_as_a_file_whole(explored: Explored) -> None:
+    network, url = explored
+    placed(network)
+    filled(network)
+    network.nodes = [node_view(f"{number:064x}", country=FORMULA if number == 7 else "JP") for number in range(1, 1203)]
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/nodes")
+        nodes = list(csv.DictReader(io.StringIO(await file_of(page, "CSV"))))
+        assert [row["node"] for row in nodes] == [node.node for node in network.nodes]
+        assert nodes[6]["country"] == f"'{FORMULA}"
+        assert json.loads(await file_of(page, "JSON"))[6]["country"] == FORMULA
+        await page.goto("/epochs")
+        (epoch,) = json.loads(await file_of(page, "JSON"))
+        assert (epoch["epoch"], epoch["signature_holds"]) == (7, True)
+        assert int(epoch["usage_microusd"]) == 19_750_000
+        await page.goto("/epochs/7")
+        lines = list(csv.DictReader(io.StringIO(await file_of(page, "CSV"))))
+        assert sorted(int(line["usage_microusd"]) for line in lines) == [1_250_000 * n for n in range(1, 6)]
+        await page.goto("/map")
+        cells = list(csv.DictReader(io.StringIO(await file_of(page, "CSV"))))
+        assert sorted(int(cell["nodes"]) for cell in cells) == [3, 4, 5]
+        await page.goto("/sector")
+        field = json.loads(await file_of(page, "JSON"))
+        assert {row["disputes"] for row in field} >= {"", "aethir-revenue"}
+        assert all(row["date"] and row["source"] for row in field)

@@ -1,0 +1,73 @@
+/** The explorer's tables, whole, as files have them: exact numbers with their units in the names of the columns. */
+import { monthly, sector, type Claim, type Row } from "../data/sector";
+import type { Line } from "../proof/lines";
+import { sums } from "../proof/totals";
+import { ask, type Cell, type NodeView, type Network } from "./api";
+import type { Table } from "./csv";
+import { latest, type Closed } from "./history";
+
+export const ROWS_MAX = 100_000;
+const NODES_PAGE = 1000;
+const EPOCHS_PAGE = 100;
+
+/** Says how many rows are there, and whether to stop. */
+export type Progress = (rows: number) => boolean;
+
+export async function nodes(progress: Progress): Promise<Table> {
+  const found: NodeView[] = [];
+  for (;;) {
+    const page = await ask<NodeView[]>(`/v1/nodes?limit=${NODES_PAGE}&after=${found.at(-1)?.node ?? ""}`);
+    found.push(...page);
+    if (!page.length || found.length >= ROWS_MAX || progress(found.length)) break;
+  }
+  const head = ["node", "account", "state", "trust", "country", "cell", "cpu_milli", "cpu_free_milli", "memory_mib", "memory_free_mib", "disk_mib", "gpus"];
+  return {
+    head: [...head, "price_microusd_per_core_hour", "leases", "confirmed", "wrong", "missed", "last_seen_at_ms"],
+    rows: found.slice(0, ROWS_MAX).map((one) => [
+      ...[one.node, one.account, one.state, one.trust, one.country, one.cell ?? ""],
+      ...[one.total?.cpu_milli ?? null, one.free?.cpu_milli ?? null, one.total?.memory_mib ?? null, one.free?.memory_mib ?? null],
+      ...[one.total?.disk_mib ?? null, one.total?.gpus ?? null, one.terms?.price_microusd_per_core_hour ?? null],
+      ...[one.leases, one.confirmed, one.wrong, one.missed ?? 0, one.last_seen_at],
+    ]),
+  };
+}
+
+/** Only what this browser has checked the signature of has sums. */
+export async function epochs(network: Network, progress: Progress): Promise<Table> {
+  const found: Closed[] = [];
+  for (;;) {
+    const page = await latest(network, EPOCHS_PAGE, found.at(-1)?.view.epoch);
+    found.push(...page);
+    if (page.length < EPOCHS_PAGE || found.length >= ROWS_MAX || progress(found.length)) break;
+  }
+  return {
+    head: ["epoch", "from_ms", "until_ms", "records", "statement", "root", "signature_holds", "usage_microusd", "usage_test_microusd", "incentive_units"],
+    rows: found.slice(0, ROWS_MAX).map(({ view, sealed }) => {
+      const sum = sealed && sums(sealed.said);
+      const seen = [view.epoch, view.from_ms, view.until_ms, view.records, view.statement, view.root, Boolean(sealed)];
+      return [...seen, sum?.usage ?? null, sum?.test ?? null, sum?.incentive ?? null];
+    }),
+  };
+}
+
+export const lines = (found: readonly Line[]): Table => ({
+  head: ["account", "node", "vertical", "units", "score", "usage_microusd", "incentive_units"],
+  rows: found.map((one) => [one.account, one.node, one.vertical, one.units, one.score, one.usage, one.incentive]),
+});
+
+export const cells = (found: readonly Cell[]): Table => ({
+  head: ["cell", "nodes", "open", "busy", "cpu_milli", "sold_milli"],
+  rows: found.map((one) => [one.cell, one.nodes, one.open, one.busy, one.cpu_milli, one.sold_milli]),
+});
+
+/** What disputes a figure has a row of its own behind it. */
+export const field = (tongue: "en" | "ja"): Table => {
+  const line = (row: Row, claim: Claim, disputes: string) => [
+    ...[row.id, row.subject[tongue], claim.figure[tongue], claim.date, claim.source.name, claim.source.url, claim.source.page],
+    ...[claim.per?.unit[tongue] ?? null, claim.per ? monthly(claim.per) : null, claim.per?.how[tongue] ?? null, disputes],
+  ];
+  return {
+    head: ["id", "subject", "figure", "date", "source", "source_url", "stands_on_that_page", "unit", "usd_per_unit_and_month", "computed_as", "disputes"],
+    rows: sector.flatMap((row) => [line(row, row, ""), ...row.disputed.map((claim) => line(row, claim, row.id))]),
+  };
+};
