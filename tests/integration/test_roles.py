@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,7 @@ from fallow.bootstrap.settings import CORE
 from fallow.domain.errors import Unavailable
 from tests.network import BOUND, Agent, Net, check_books, check_job, fallow, network, signal_all, until_async
 from tests.programs import SECOND, spun
+from tests.scraping import running, scrape
 
 MANY = [SECOND // 50 + index for index in range(30)]
 
@@ -19,6 +21,11 @@ async def leader(net: Net) -> tuple[str, int]:
     """Which market acts, and in which term."""
     (row,) = await net.fetch("SELECT holder, term FROM market.leader")
     return row["holder"], row["term"]
+
+
+async def all_told(net: Net) -> bool:
+    """Whether a scrape shows one process for each role."""
+    return running(await scrape(net)) == dict.fromkeys((*CORE, "gateway", "s3"), 1)
 
 
 async def test_postgresql_may_be_elsewhere(postgres_dsn: str) -> None:
@@ -40,11 +47,14 @@ async def test_each_core_role_may_have_a_process_of_its_own() -> None:
         assert [len(net.pids(role)) for role in (*CORE, "core")] == [1] * len(CORE) + [0]
         order = await net.submit([SECOND // 3 + index for index in range(4)])
         await net.items_done(order.id, 1)
+        await until_async(partial(all_told, net), "one scrape shows all of them")
+        assert {line.labels["process"] for line in (await scrape(net))["fallow_postgres_up"]} == set(CORE)
         for role in ("registry", "ingest", "settle"):
             net.running.kill(role)
         await net.finished(order.id)
         await check_job(net, order.id, [SECOND // 3 + index for index in range(4)])
         await check_books(net)
+        await until_async(partial(all_told, net), "those that were started in their places tell, too")
 
 
 async def test_of_two_markets_one_acts() -> None:

@@ -20,6 +20,7 @@ from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.adapters.memory.sessions import MemorySessionStore
+from fallow.bootstrap.settings import CORE
 from fallow.domain import calls, views
 from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
@@ -42,6 +43,7 @@ OPERATOR = "0x" + "0f" * 20
 BUYER_KEY, OTHER_KEY, OPERATOR_KEY = "fk_buyer_secret", "fk_other_secret", "fk_operator_secret"
 BUDGET_TOO_SMALL = 13
 NET = "lab-1"
+METRICS_SECRET = "5c" * 32
 SESSION_MS = 12 * 3_600_000
 
 _KEYS = {
@@ -127,6 +129,8 @@ class FakeNetwork:
             verticals={"compute": VERTICAL, "storage": STORAGE},
             limits=limits,
             archive=self.archive,
+            roles=CORE,
+            metrics_secret=METRICS_SECRET,
         )
 
     def routes(self) -> dict[str, tuple[type[Any], Any]]:

@@ -47,6 +47,7 @@ async def auditing(ground: Ground, data: Path) -> AsyncIterator[None]:
         audit = Audit(sources, ground.clock, data / FOLDER)
         audits = Audits(audit=audit, bus=ground.bus, clock=ground.clock, database=database, store=PostgresAuditStore())
         await stack.enter_async_context(audits.running())
+        ground.watch(audits.measure)
         yield
 
 

@@ -25,13 +25,16 @@ from fallow.bootstrap.contracts import read_contracts
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import load_keys, signer
+from fallow.bootstrap.latency import Latency
 from fallow.bootstrap.listening import address_of, refuse_outside, url_of
 from fallow.bootstrap.place import bus_context, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.proxies import read_proxies
-from fallow.bootstrap.settings import Settings
+from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.settling import open_archive
+from fallow.bootstrap.telling import telling
 from fallow.bootstrap.tls import own_context, server_context
+from fallow.bootstrap.verticals import gateway_roles
 from fallow.domain import calls
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
@@ -69,13 +72,16 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         contracts=await asyncio.to_thread(read_contracts, data) if place.chain else None,
         gateways=place.gateways,
     )
-    async with connect_nats(
-        place.bus_url,
-        signer=signer(keys.gateway),
-        name="gateway",
-        tls=bus_context(place),
-        inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
-    ) as bus:
+    async with (
+        connect_nats(
+            place.bus_url,
+            signer=signer(keys.gateway),
+            name="gateway",
+            tls=bus_context(place),
+            inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
+        ) as bus,
+        telling("gateway", ("gateway",), bus, clock) as watch,
+    ):
         relay = Relay(
             net=place.net,
             network_key=bytes(keys.network.verify_key),
@@ -103,11 +109,15 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             ca_pem=place.tls.ca_pem() if place.tls else "",
             installer=installer,
             keep_days=settings.blob_days,
+            roles=(*CORE, "gateway", *gateway_roles()),
+            metrics_secret=keys.metrics_secret,
         )
+        latency = Latency(clock)
+        watch(latency.measure)
         tls = server_context(place.tls) if place.tls else None
         proxies = read_proxies(settings.proxies)
         tunnels = BusTunnels(place.bus_url, bus_context(place), partial(_tell_tunnel, bus))
-        served = with_links(app, {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend}, clock)
+        served = with_links(latency.of(app), {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend}, clock)
         async with serving(served, settings.host, settings.http_port, tls, proxies) as port:
             scheme = "https" if tls else "http"
             at = url_of(scheme, urlsplit(place.url).hostname or settings.host, port)

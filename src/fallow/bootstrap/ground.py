@@ -9,11 +9,12 @@ from fallow.adapters.postgres.database import PostgresDatabase
 from fallow.bootstrap.keys import NetworkKeys
 from fallow.bootstrap.place import Place
 from fallow.bootstrap.settings import Settings
+from fallow.ports.measuring import Watch
 from fallow.ports.steady import Steady
 
 
 class Ground(NamedTuple):
-    """What all core roles stand on."""
+    """What all core roles stand on. `watch` has numbers of a role told for `/metrics`."""
 
     place: Place
     settings: Settings
@@ -21,3 +22,4 @@ class Ground(NamedTuple):
     clock: Steady
     bus: NatsBus
     database: PostgresDatabase
+    watch: Watch

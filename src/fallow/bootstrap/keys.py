@@ -21,7 +21,8 @@ class NetworkKeys(NamedTuple):
 
     `network` signs promises and tickets. `core`, `gateway`, `callout` and `system` are connections to the bus; `issuer`
     signs who may connect. `custody_seed` is where custodial accounts' keys come from, `vertical_seed` what verticals
-    keep secret: what buyers store through the network's own gateways is lost with it.
+    keep secret: what buyers store through the network's own gateways is lost with it. Who shows `metrics_secret` (hex,
+    as it is in its file) may read `/metrics` and nothing else.
     """
 
     network: SigningKey
@@ -32,6 +33,7 @@ class NetworkKeys(NamedTuple):
     issuer: SigningKey
     custody_seed: bytes
     vertical_seed: bytes
+    metrics_secret: str
 
     def secret(self, part: str, vertical: str) -> bytes:
         """32 bytes for one part (`control`, `gateway`) of one vertical."""
@@ -62,6 +64,7 @@ def load_keys(data: Path, *, create: bool = False) -> NetworkKeys:
         issuer=key("issuer"),
         custody_seed=_seed(folder / "custody.key", create=create),
         vertical_seed=_seed(folder / "verticals.key", create=create),
+        metrics_secret=_seed(folder / "metrics.key", create=create).hex(),
     )
 
 

@@ -38,7 +38,7 @@ class LoopLag:
 
 
 @asynccontextmanager
-async def measured_lag(role: str, bus: Bus, clock: Clock) -> AsyncIterator[None]:
+async def measured_lag(role: str, bus: Bus, clock: Clock) -> AsyncIterator[LoopLag]:
     """Measure this process's loop while the context is open, and tell whoever asks on the role's subject.
 
     Whoever asks is told what failed in it, too (`fallow.ports.mishaps`).
@@ -56,4 +56,4 @@ async def measured_lag(role: str, bus: Bus, clock: Clock) -> AsyncIterator[None]
         serve(bus, calls.lag(role), Empty, answer, queue=role),
         serve(bus, calls.mishaps(role), Empty, failed, queue=role),
     ):
-        yield
+        yield lag

@@ -27,6 +27,7 @@ from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
+from fallow.adapters.postgres.measuring import PostgresMeasures
 from fallow.adapters.postgres.payees import PostgresPayeeStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.sessions import PostgresSessionStore
@@ -34,13 +35,13 @@ from fallow.bootstrap.closing import conclude_apart
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.keys import load_keys, signer
-from fallow.bootstrap.lag import measured_lag
 from fallow.bootstrap.place import bus_context, read_place
 from fallow.bootstrap.plugins import load_meterings, load_verticals
 from fallow.bootstrap.rewards import fee_of
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.settling import attesting, domain_of, open_archive, rules_of
 from fallow.bootstrap.settling_role import settling_role
+from fallow.bootstrap.telling import telling
 from fallow.bootstrap.verticals import controls
 from fallow.domain.billing import HOUR_MS
 from fallow.domain.checks import Starting
@@ -87,25 +88,33 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
                 on_state=lambda state: _on_state(state, heard),
             )
         )
-        ground = Ground(place, settings, keys, clock, bus, database)
         name = "core" if set(roles) == set(CORE) else "-".join(sorted(roles))
-        await stack.enter_async_context(measured_lag(name, bus, clock))
+        watch = await stack.enter_async_context(telling(name, roles, bus, clock))
+        ground = Ground(place, settings, keys, clock, bus, database, watch)
+        measures = PostgresMeasures(database, clock)
+        watch(measures.reach)
         await stack.enter_async_context(short_collections(clock))
         if "settle" in roles:
             await stack.enter_async_context(settling_role(ground, data))
         if "registry" in roles:
             await stack.enter_async_context(_registry(ground, data))
+            watch(measures.registry)
         if "ingest" in roles:
-            await stack.enter_async_context(_ingest(ground).running())
+            ingest = _ingest(ground)
+            await stack.enter_async_context(ingest.running())
+            watch(ingest.measure)
+            watch(measures.ingest)
             await stack.enter_async_context(_sealer(ground).running())
         if "market" in roles:
             rounds, market = _market(ground, data)
             heard.append(rounds)
             await stack.enter_async_context(market.running())
+            watch(market.measure)
         if "verticals" in roles:
             await stack.enter_async_context(controls(ground))
         if "epochs" in roles:
             await stack.enter_async_context(_closing(ground, data))
+            watch(measures.epochs)
         yield
 
 

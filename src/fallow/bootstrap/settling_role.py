@@ -12,6 +12,7 @@ from fallow.adapters.postgres.chain_store import PostgresChainStore
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ledger import PostgresLedger
+from fallow.adapters.postgres.measuring import PostgresMeasures
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.bootstrap.audits import auditing
@@ -36,6 +37,9 @@ async def settling_role(ground: Ground, data: Path) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         settle = Settle(bus=ground.bus, clock=ground.clock, database=ground.database, ledger=PostgresLedger())
         await stack.enter_async_context(settle.running())
+        measures = PostgresMeasures(ground.database, ground.clock)
+        ground.watch(measures.settle)
+        ground.watch(measures.engine)
         await stack.enter_async_context(_subscriptions(ground).running())
         await stack.enter_async_context(_withdrawals(ground).running())
         await stack.enter_async_context((await _payouts(ground, data)).running())
@@ -129,5 +133,6 @@ async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
             burns=PostgresBurnStore(),
             decisions=PostgresDecisionStore(),
         )
+        ground.watch(events.measure)
         async with events.running():
             yield

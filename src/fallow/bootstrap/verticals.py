@@ -19,11 +19,13 @@ from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.keys import load_keys, signer
+from fallow.bootstrap.latency import Latency
 from fallow.bootstrap.listening import refuse_outside
 from fallow.bootstrap.place import bus_context, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.proxies import read_proxies
 from fallow.bootstrap.settings import CORE, Settings
+from fallow.bootstrap.telling import telling
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
@@ -120,10 +122,13 @@ async def run_gateway_role(data: Path, settings: Settings, role: str) -> AsyncIt
             random_bytes=secrets.token_bytes,
         )
         tls = server_context(place.tls) if place.tls else None
+        latency = Latency(ground.clock)
         async with (
+            telling(role, (role,), bus, ground.clock) as watch,
             vertical.gateway(role, ground) as app,
-            serving(app, settings.host, place.port_of(role), tls, read_proxies(settings.proxies)),
+            serving(latency.of(app), settings.host, place.port_of(role), tls, read_proxies(settings.proxies)),
         ):
+            watch(latency.measure)
             yield place.gateways[role]
 
 
@@ -142,6 +147,7 @@ def _control_ground(ground: Ground, name: str) -> ControlGround:
         told=lambda: _told(ground.bus, name),
         relay=lambda: dial(ground.place.url, tls=own_context(ground.place.tls)),
         direct=dial_direct,
+        watch=ground.watch,
     )
 
 

@@ -97,8 +97,11 @@ BANNED = "registry.banned"
 It holds a list of nodes (hex) that are banned by it; of a very large account not all.
 """
 
-INGESTED = "ingest.written"
-"""Published, without content, after new batches were written: whoever reads the log may look now."""
+INGESTED = "log.written"
+"""Published, without content, after new batches were written: whoever reads the log may look now.
+
+It does not begin with `ingest`, where each word is taken for a node's batch.
+"""
 
 OBSERVED = "registry.observed"
 """Published with an `Observed` when a node connects from another network than before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from litestar import Litestar, Router
 from litestar.datastructures import MutableScopeHeaders, State
@@ -23,6 +23,7 @@ from fallow.http import (
     events,
     jobs,
     logs,
+    metrics,
     operators,
     prices,
     proofs,
@@ -67,13 +68,16 @@ def create_app(
     streams: OpensStreams | None = None,
     archive: Archive | None = None,
     keep_days: int = KEEP_DAYS,
+    roles: Collection[str] = (),
+    metrics_secret: str = "",
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
     With `any_host` clients are told that the bus is at the host by which they came. `ca_pem` is the certificate of
     the network's own authority, if it has one. `installer` is what machines that want to join download. `streams`
     reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
-    stay for `keep_days` after their jobs have ended.
+    stay for `keep_days` after their jobs have ended. `roles` are those that the network should run; who shows
+    `metrics_secret` may read `/metrics`, "" is nobody.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -91,6 +95,8 @@ def create_app(
         streams=streams,
         archive=archive,
         keep_days=keep_days,
+        roles=roles,
+        metrics_secret=metrics_secret,
     )
     return Litestar(
         route_handlers=ROUTES,
@@ -105,7 +111,7 @@ def create_app(
         before_send=[_harden],
         openapi_config=_openapi(network),
         logging_config=None,
-        lifespan=[gateway.nodes.hearing(), gateway.collector.running()],
+        lifespan=[gateway.nodes.hearing(), gateway.collector.running(), gateway.processes.hearing()],
     )
 
 
@@ -139,6 +145,7 @@ async def _harden(message: Message, scope: Scope) -> None:
 
 ROUTES: list[ControllerRouterHandler] = [
     *console.ROUTES,
+    *metrics.ROUTES,
     *public.ROUTES,
     *sign_in.PUBLIC_ROUTES,
     *checks.PUBLIC_ROUTES,

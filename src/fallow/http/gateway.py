@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from fallow.domain.errors import Unavailable
@@ -13,6 +13,7 @@ from fallow.http.install import Installer
 from fallow.http.keys import Keys
 from fallow.http.limits import LeaseWrites, Limits, Streams
 from fallow.http.nodes import Nodes
+from fallow.http.processes import Processes
 from fallow.http.sessions import Sessions
 from fallow.http.tickets import Tickets
 from fallow.ports.archive import Archive
@@ -46,6 +47,8 @@ class Gateway:
         streams: OpensStreams | None = None,
         archive: Archive | None = None,
         keep_days: int = KEEP_DAYS,
+        roles: Collection[str] = (),
+        metrics_secret: str = "",
     ) -> None:
         self.bus = bus
         self.blobs = blobs
@@ -69,6 +72,8 @@ class Gateway:
         self.streams = Streams(limits.streams_per_account)
         self.collector = Collector(bus, blobs, clock, keep_ms=keep_days * DAY_MS)
         self.archive = archive
+        self.processes = Processes(bus, clock, roles)
+        self.metrics_secret = metrics_secret
         self._nodes = streams
 
     async def open(self, opening: Opening) -> Stream:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX, Bus, Message
+from fallow.ports.counting import Counts
 from fallow.ports.mishaps import MISHAPS, internal
 
 RequestT = TypeVar("RequestT")
@@ -21,6 +22,9 @@ CONCURRENCY = 64
 
 Empty = dict[str, str]
 """The request or reply that says nothing."""
+
+REFUSED: Final = Counts()
+"""What this process has answered with an error, by the first word of the subject and the error's code."""
 
 
 class _Reply(msgspec.Struct, omit_defaults=True):
@@ -85,6 +89,7 @@ def serve_many(
             result = await handler(message.subject, _decode(message.data, request))
             reply = _Reply(ok=msgspec.Raw(msgspec.msgpack.encode(result)))
         except FallowError as error:
+            REFUSED.add(subject.split(".", maxsplit=1)[0], error.code)
             reply = _refused(error)
         except Exception as error:  # noqa: BLE001 - one request that hits a bug must not end the service
             MISHAPS.note(subject, error)

@@ -27,6 +27,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.dialling import Dial
 from fallow.ports.ingest_store import IngestStore
+from fallow.ports.measuring import Watch, unwatched
 from fallow.ports.registry_store import RegistryStore
 from fallow.ports.streams import Link, Stream
 
@@ -395,7 +396,8 @@ class ControlGround(NamedTuple):
     and that stay the same. `ask` asks its workers, and `told` hears what they tell (node and bytes), as `Worker.tell`
     says it; both go over the bus. Tables lie in a schema of the vertical's own name (`Vertical.migrations`).
     `log` is where nodes' records are read in the order of ingest. `relay` opens a link to the network's relay, `direct`
-    one to a node that can be dialled itself.
+    one to a node that can be dialled itself. `watch` has numbers told for `/metrics` (`fallow.domain.metrics`), whose
+    names begin with the vertical's.
     """
 
     net: str
@@ -411,6 +413,7 @@ class ControlGround(NamedTuple):
     told: Callable[[], AbstractAsyncContextManager[AsyncIterator[tuple[bytes, bytes]]]]
     relay: Dial
     direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
+    watch: Watch = unwatched
 
 
 class GatewayGround(NamedTuple):

@@ -16,6 +16,7 @@ from fallow.domain.batches import Batch, Promise, open_batch
 from fallow.domain.calls import END_EPOCH, ERASE, INGESTED, AccountRef, Deliver, Delivered, EndEpoch, Erased, ingest
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.identity import address
+from fallow.domain.metrics import Family, counter, gauge
 from fallow.domain.records import check_openings
 from fallow.domain.signing import Sign
 from fallow.ports.bus import Bus
@@ -74,6 +75,7 @@ class Ingest:
         self._registry = registry
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_MAX)
         self._under_way: Counter[bytes] = Counter()
+        self._batches = self._records = 0
         self._bytes = Buckets(BYTES_A_NODE, clock, senders_max=NODES_COUNTED_MAX)
 
     @asynccontextmanager
@@ -88,6 +90,19 @@ class Ingest:
             serve(self._bus, ERASE, AccountRef, self._erase, queue="ingest"),
         ):
             yield
+
+    async def measure(self) -> Sequence[Family]:
+        """See `fallow.ports.measuring.Measure`."""
+        return [
+            gauge("fallow_ingest_batches_waiting", "Batches that wait to be written.", self._waiting.qsize()),
+            gauge("fallow_ingest_batches_waiting_max", "Beyond so many, nodes are told to come again.", WAITING_MAX),
+            counter(
+                "fallow_ingest_batches",
+                "Batches that this process has promised to keep, those that came again too.",
+                self._batches,
+            ),
+            counter("fallow_ingest_records", "Records in them.", self._records),
+        ]
 
     async def _deliver(self, subject: str, delivery: Deliver) -> Delivered:
         """Check all that needs no state, outside the loop since it is arithmetic; then wait to be written.
@@ -142,6 +157,9 @@ class Ingest:
         else:
             await self._wake_readers()
         for waiting, answer in zip(group, answers, strict=True):
+            if isinstance(answer, bytes):
+                self._batches += 1
+                self._records += waiting.records
             if waiting.answer.done():
                 continue
             if isinstance(answer, bytes):

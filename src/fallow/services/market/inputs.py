@@ -41,6 +41,9 @@ class Inputs:
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue(INPUTS_WAITING_MAX)
 
+    def __len__(self) -> int:
+        return self._queue.qsize()
+
     def empty(self) -> bool:
         """Whether none waits."""
         return self._queue.empty()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -28,6 +29,7 @@ from fallow.ports.tasks import background
 from fallow.services.market.brain import Brain
 from fallow.services.market.canaries import Canaries
 from fallow.services.market.care import Care
+from fallow.services.market.changes import Changes
 from fallow.services.market.decisions import decided
 from fallow.services.market.dispatch import dispatch
 from fallow.services.market.inputs import Input, Inputs, Submission, Waiting, answer_all, apply
@@ -92,9 +94,20 @@ class Rounds:
         self._cursor = Cursor(0, 0)
         self._care = Care()
         self.brain = Brain(fee, NO_SEED)
+        self.refused = Counter[str]()
         self.leading = asyncio.Event()
         self.to_compare = asyncio.Event()
         """Results wait to be compared."""
+
+    @property
+    def position(self) -> int:
+        """How far the log was applied."""
+        return self._cursor.pos
+
+    @property
+    def inputs_waiting(self) -> int:
+        """How many inputs the next rounds have before them."""
+        return len(self._inputs)
 
     async def ask(self, what: Input | Submission) -> Any:  # noqa: ANN401 - whatever the input answers
         """Have an input applied, and return its answer once it is written.
@@ -248,7 +261,7 @@ class Rounds:
             if record is not None:
                 MISHAPS.note(f"market.record {record.node.hex()}/{record.boot}/{record.seq}", care.error)
             self._cursor = cursor
-            await self.outbound.send(self.brain.take_changes(), {})
+            await self.outbound.send(self._changes(self.brain), {})
         care.is_aside()
 
     async def _end_misposted(self, term: int) -> None:
@@ -261,7 +274,7 @@ class Rounds:
             async with self._database.transaction() as tx:
                 await self._store.confirm(tx, term)
                 await self._write(tx, brain, self._cursor, now)
-            await self.outbound.send(brain.take_changes(), {})
+            await self.outbound.send(self._changes(brain), {})
         care.lease = None
 
     async def _go_round(self, term: int) -> None:
@@ -328,7 +341,7 @@ class Rounds:
             brain.tick(now)
             dispatch(brain, now, window_ms=self._window_ms)
             if not brain.changes.to_write:
-                await self.outbound.send(brain.take_changes(), {})
+                await self.outbound.send(self._changes(brain), {})
                 return answers
         async with self._database.transaction() as tx:
             await self._store.confirm(tx, term)
@@ -352,7 +365,7 @@ class Rounds:
             await self._let_others()
             await self._write(tx, brain, cursor, now)
         self._cursor = cursor
-        changes = brain.take_changes()
+        changes = self._changes(brain)
         await self._let_others()
         await self.outbound.send(changes, {lease.job: brain.jobs[lease.job] for lease in changes.proposals})
         return answers
@@ -363,6 +376,13 @@ class Rounds:
         await self._store.save(tx, rows_of(brain, cursor))
         await self._seeds.keep(tx, brain.changes)
         await self._decisions.add(tx, decided(brain.changes, brain.jobs, now))
+
+    def _changes(self, brain: Brain) -> Changes:
+        """What was written, and is to be sent now."""
+        changes = brain.take_changes()
+        for refusal in changes.refusals:
+            self.refused[refusal.code] += 1
+        return changes
 
     async def _let_others(self) -> None:
         """Give whoever waits for the loop his turn: a round of some hundred inputs is no reason to be late."""

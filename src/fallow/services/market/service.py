@@ -47,6 +47,7 @@ from fallow.services.market.funds import Funds
 from fallow.services.market.hearing import Hearing
 from fallow.services.market.inputs import INPUTS_A_ROUND_MAX, Submission
 from fallow.services.market.kept import Kept
+from fallow.services.market.measuring import Measuring
 from fallow.services.market.money import Cashier
 from fallow.services.market.needs import needs_of
 from fallow.services.market.reach import lease_to_reach
@@ -102,6 +103,7 @@ class Market:
         self._findings = Findings(rounds, database, store, seeds)
         self._hearing = Hearing(rounds, bus, clock, database, registry)
         self._totals = Totals(rounds, clock)
+        self.measure = Measuring(rounds, self._totals).measure
         self._map = FieldMap(rounds, clock)
         self._looking = asyncio.Lock()
         self._vault = vault

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.metrics import Family, gauge
 from fallow.domain.views import AuditView
 from fallow.ports.audit_store import AuditStore
 from fallow.ports.bus import Bus
@@ -59,6 +60,19 @@ class Audits:
         async with self._database.transaction() as tx:
             found = await self._store.latest(tx)
         return [] if found is None else [found]
+
+    async def measure(self) -> Sequence[Family]:
+        """See `fallow.ports.measuring.Measure`."""
+        found = await self.audited({})
+        return [
+            family
+            for one in found
+            for family in (
+                gauge("fallow_audit_ok", "Whether the latest audit of the ledger found nothing.", one.ok),
+                gauge("fallow_audit_differences", "Items in which ledger, archive and chain differ.", one.found),
+                gauge("fallow_audit_timestamp_seconds", "When it ended (since 1970).", one.ended_at / 1000),
+            )
+        ]
 
     async def once(self) -> AuditView:
         """Audit, keep what was found, and raise the alarm where that is anything."""

@@ -20,6 +20,7 @@ from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import BATCH_MAX, Transfer
+from fallow.domain.metrics import Family, gauge
 from fallow.ports.burn_store import Burn, BurnStore
 from fallow.ports.bus import Bus
 from fallow.ports.chain import Chain, Event
@@ -81,6 +82,24 @@ class ChainEvents:
         """Read the chain while the context is open."""
         async with background(steadily("settle.chain", partial(self._look_for_ever), self._clock)):
             yield
+
+    async def measure(self) -> Sequence[Family]:
+        """See `fallow.ports.measuring.Measure`."""
+        up = partial(gauge, "fallow_chain_up", "Whether the network's chain answers.")
+        async with self._database.transaction() as tx:
+            following = await self._store.next_block(tx, self._chain_id, self._first)
+        read = gauge("fallow_chain_blocks_read", "Blocks whose events are records.", following)
+        try:
+            head = await self._chain.head()
+        except Unavailable:
+            return [up(0), read]
+        unread = max(0, head - self._depth + 1 - following)
+        return [
+            up(1),
+            read,
+            gauge("fallow_chain_blocks", "The newest block's number.", head),
+            gauge("fallow_chain_blocks_unread", "Final blocks that were not read yet.", unread),
+        ]
 
     async def look(self) -> bool:
         """Take the events of some blocks; tells whether there are more.

@@ -11,6 +11,7 @@ from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.directs import Directs
 from fallow.verticals.storage.control.ground import Ground
+from fallow.verticals.storage.control.measuring import Measuring
 from fallow.verticals.storage.control.mending import mending
 from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.paying import Paying
@@ -37,6 +38,7 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
     )
     directs = Directs(ground.bus, ground.clock)
     places = Places(ground, objects, paying, direct=directs.of)
+    ground.watch(Measuring(ground.clock, ground.database, places.nodes).measure)
     async with (
         operations.running(),
         directs.running(),

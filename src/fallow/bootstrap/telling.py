@@ -1,0 +1,127 @@
+"""What a process tells of itself over the bus, so that one gateway can show the whole network (ADR 61)."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import msgspec
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+
+from fallow.adapters.nats.bus import NatsBus
+from fallow.bootstrap.lag import LoopLag, measured_lag
+from fallow.domain.calls import LAG_BOUNDS_MS
+from fallow.domain.errors import FallowError
+from fallow.domain.metrics import (
+    TELL_S,
+    TOLD,
+    Family,
+    Sample,
+    Told,
+    bounded,
+    counter,
+    counters,
+    gauge,
+    gauges,
+    histogram,
+)
+from fallow.ports.clock import Clock
+from fallow.ports.measuring import Measure, Watch
+from fallow.ports.mishaps import MISHAPS, steadily
+from fallow.ports.rpc import REFUSED
+from fallow.ports.tasks import background
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def telling(process: str, roles: Collection[str], bus: NatsBus, clock: Clock) -> AsyncIterator[Watch]:
+    """Tell every few seconds, beginning at once, what this process is like; yields what has a measure told, too."""
+    async with measured_lag(process, bus, clock) as lag:
+        teller = _Teller(bus, lag)
+        me = Told(process=process, roles=sorted(roles), id=secrets.token_hex(8), families=[])
+
+        async def tell_for_ever() -> None:
+            while True:
+                await teller.tell(me)
+                await clock.sleep(TELL_S)
+
+        async with background(steadily("metrics.telling", tell_for_ever, clock)):
+            yield teller.measures.append
+
+
+class _Teller:
+    def __init__(self, bus: NatsBus, lag: LoopLag) -> None:
+        self.measures: list[Measure] = []
+        self._bus = bus
+        self._lag = lag
+        self._registry = CollectorRegistry()
+        ProcessCollector(namespace="fallow", registry=self._registry)
+
+    async def tell(self, me: Told) -> None:
+        """Tell it once. Without the bus nobody hears it, and the next time is soon."""
+        told = msgspec.structs.replace(me, families=list(bounded(await self._gather())))
+        try:
+            await self._bus.publish(TOLD, msgspec.msgpack.encode(told))
+        except FallowError as error:
+            _log.info("nothing is told of this process for now: %s", error)
+
+    async def _gather(self) -> list[Family]:
+        found = [*self._own(), *from_registry(self._registry)]
+        missing = 0
+        for measure in self.measures:
+            try:
+                found += await measure()
+            except FallowError as error:
+                missing += 1
+                _log.info("something is not measured for now: %s", error)
+        return [
+            gauge("fallow_unmeasured_parts", "Parts of the process that could not be measured now.", missing),
+            *found,
+        ]
+
+    def _own(self) -> list[Family]:
+        bus = self._bus
+        lost = {"dropped": bus.dropped, "reply_lost": bus.replies_lost, "reply_refused": bus.replies_refused}
+        failed = Counter[str]()
+        for place, count in MISHAPS.counts().items():
+            failed[place.replace(" ", ".").split(".")[0]] += count  # the rest may name a node, or a lease
+        return [
+            gauges("fallow_build_info", "The version that runs; always 1.", "version", {version("fallow"): 1}),
+            histogram(
+                "fallow_event_loop_late_seconds",
+                "How late the process's loop came round, looked at every 10 ms.",
+                [bound / 1000 for bound in LAG_BOUNDS_MS],
+                self._lag.counts,
+            ),
+            counters("fallow_mishaps", "What failed that no rule foresees: each is a bug.", "part", failed),
+            counters("fallow_bus_lost", "Messages that came to nothing, by why.", "why", lost),
+            counter("fallow_bus_violations", "Subjects that this process used and may not.", bus.violations),
+            _refused(),
+        ]
+
+
+def _refused() -> Family:
+    name = "fallow_requests_refused"
+    says = "Requests over the bus that were answered with an error; ingest is the door for records."
+    samples = [
+        Sample(f"{name}_total", {"service": service, "code": code}, count)
+        for service, counts in REFUSED.counts().items()
+        for code, count in counts.items()
+    ]
+    return Family(name, "counter", says, samples)
+
+
+def from_registry(registry: CollectorRegistry) -> list[Family]:
+    """Return what Prometheus' own client has counted."""
+    return [_family(metric) for metric in registry.collect()]
+
+
+def _family(metric: Metric) -> Family:
+    samples = [Sample(each.name, dict(each.labels), each.value) for each in metric.samples]
+    kept = [each for each in samples if not each.name.endswith("_created")]
+    return msgspec.convert((metric.name, metric.type, metric.documentation, kept), Family)

@@ -1,0 +1,81 @@
+"""Which processes of the network there are, and what each has told of itself a moment ago."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, NamedTuple
+
+import msgspec
+
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.metrics import TOLD, Family, Told
+from fallow.ports.bus import Bus, Message
+from fallow.ports.clock import Clock
+from fallow.ports.mishaps import steadily
+from fallow.ports.tasks import background
+
+PROCESSES_MAX: Final = 64
+SILENT_MS: Final = 20_000
+"""A process that has told nothing for so long is gone."""
+
+_log = logging.getLogger(__name__)
+
+
+class Process(NamedTuple):
+    """A process that tells. Of several with the same name each is another `copy`: 0, 1, ..."""
+
+    name: str
+    copy: int
+    roles: Sequence[str]
+    heard_ms: int
+    families: Sequence[Family]
+
+
+class Processes:
+    """Hears what the network's processes tell, and holds the latest of each; `roles` are those that should run."""
+
+    def __init__(self, bus: Bus, clock: Clock, roles: Collection[str]) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._roles = roles
+        self._known: dict[str, Process] = {}
+
+    @asynccontextmanager
+    async def hearing(self) -> AsyncIterator[None]:
+        """Hear them while the context is open."""
+        async with (
+            self._bus.subscribe(TOLD) as told,
+            background(steadily("http.metrics", partial(self._hear_all, told), self._clock)),
+        ):
+            yield
+
+    def hear(self, told: Told) -> None:
+        """Take in what a process tells. A place that a process has left is the next one's of its name."""
+        known = {one.copy for one in self.there() if one.name == told.process}
+        before = self._known.get(told.id)
+        if before is None and len(self._known) >= PROCESSES_MAX:
+            return
+        copy = before.copy if before else min(set(range(len(known) + 1)) - known)
+        self._known[told.id] = Process(told.process, copy, told.roles, self._clock.monotonic_ms(), told.families)
+
+    def there(self) -> list[Process]:
+        """Those that were heard a moment ago."""
+        since = self._clock.monotonic_ms() - SILENT_MS
+        self._known = {id_: one for id_, one in self._known.items() if one.heard_ms > since}
+        return sorted(self._known.values(), key=lambda one: (one.name, one.copy))
+
+    def running(self) -> Mapping[str, int]:
+        """How many processes run each role, of those that should run and of all others that do."""
+        counts = Counter(role for one in self.there() for role in one.roles)
+        return {role: counts[role] for role in sorted({*self._roles, *counts})}
+
+    async def _hear_all(self, told: AsyncIterator[Message]) -> None:
+        async for message in told:
+            try:
+                self.hear(msgspec.msgpack.decode(message.data, type=Told))
+            except UNREADABLE as error:
+                _log.warning("a process tells of itself what makes no sense here: %s", error)

@@ -1,0 +1,168 @@
+"""`/metrics`: who may read it, what of it is bounded, and how several processes stand side by side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fallow.adapters.memory.bus import MemoryHub
+from fallow.bootstrap.latency import Latency
+from fallow.domain.metrics import SAMPLES_MAX, TOLD, Family, Sample, Told, bounded, counter, counters, gauge, histogram
+from fallow.http.processes import PROCESSES_MAX, SILENT_MS, Processes
+from fallow.ports.counting import OTHER, REASONS_MAX, Counts
+from tests.network import until_async
+from tests.unit.fake_network import BUYER_KEY, METRICS_SECRET, OPERATOR_KEY, FakeNetwork, HandClock, fake_network
+
+SECRET = {"Authorization": f"Bearer {METRICS_SECRET}"}
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[FakeNetwork]:
+    async with fake_network() as network:
+        yield network
+
+
+@pytest.fixture
+async def client(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
+    async with browser(network.app) as client, network.app.state.gateway.processes.hearing():
+        yield client
+
+
+def browser(app: Any) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1")
+
+
+def told(process: str, number: int, *families: Family, roles: tuple[str, ...] = ()) -> Told:
+    return Told(process=process, roles=list(roles or (process,)), id=f"{number:016x}", families=list(families))
+
+
+async def heard(client: httpx2.AsyncClient, name: str, **labels: str) -> float | None:
+    """What `/metrics` says of one sample."""
+    text = (await client.get("/metrics", headers=SECRET)).text
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return None
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": f"Bearer {METRICS_SECRET[:-1]}"}, 401),
+        ({"Authorization": f"Bearer {BUYER_KEY}"}, 403),
+        ({"Authorization": f"Bearer {OPERATOR_KEY}"}, 200),
+        (SECRET, 200),
+    ],
+)
+async def test_who_may_read_it(client: httpx2.AsyncClient, headers: dict[str, str], status: int) -> None:
+    answer = await client.get("/metrics", headers=headers)
+    assert answer.status_code == status, answer.text
+    assert ("fallow_role_processes" in answer.text) is (status == 200)
+
+
+async def test_a_gateway_without_a_secret_takes_no_empty_one() -> None:
+    async with fake_network() as network:
+        network.app.state.gateway.metrics_secret = ""
+        async with browser(network.app) as client:
+            assert (await client.get("/metrics", headers={"Authorization": "Bearer "})).status_code == 401
+
+
+async def test_the_secret_holds_while_nobody_else_answers() -> None:
+    network = FakeNetwork(MemoryHub())  # its services do not run
+    async with browser(network.app) as client:
+        answer = await client.get("/metrics", headers=SECRET)
+        assert answer.status_code == 200
+        assert 'fallow_role_processes{role="registry"} 0.0' in answer.text
+
+
+async def test_what_processes_tell_stands_side_by_side(network: FakeNetwork, client: httpx2.AsyncClient) -> None:
+    jobs = gauge("fallow_jobs_open", "Jobs.", 3)
+    late = histogram("fallow_late_seconds", "Late.", [0.001, 0.01], [5, 2, 1])
+    lost = counters("fallow_bus_lost", "Lost.", "why", {"dropped": 7})
+    for one in (told("core", 1, jobs, late, roles=("market", "settle")), told("core", 2, lost, roles=("market",))):
+        await network.bus.publish(TOLD, msgspec.msgpack.encode(one))
+    await network.bus.publish(TOLD, b"not a message of ours")
+    await network.bus.publish(TOLD, msgspec.msgpack.encode(told("s3", 3, counter("fallow_hits", "Hits.", 1))))
+
+    async def is_there() -> bool:
+        return await heard(client, "fallow_hits_total", process="s3", copy="0") is not None
+
+    await until_async(is_there, "all is heard", every=0)
+    assert await heard(client, "fallow_jobs_open", process="core", copy="0") == 3
+    assert await heard(client, "fallow_bus_lost_total", process="core", copy="1", why="dropped") == 7
+    assert await heard(client, "fallow_late_seconds_bucket", process="core", copy="0", le="0.01") == 7
+    assert await heard(client, "fallow_late_seconds_count", process="core", copy="0") == 8
+    assert await heard(client, "fallow_role_processes", role="market") == 2
+    assert await heard(client, "fallow_role_processes", role="settle") == 1
+    assert await heard(client, "fallow_role_processes", role="epochs") == 0
+
+
+def processes(clock: HandClock) -> Processes:
+    return Processes(MemoryHub().connect(), clock, ["market"])
+
+
+def test_who_is_silent_is_gone_and_who_comes_for_him_has_his_place() -> None:
+    clock = HandClock()
+    known = processes(clock)
+    known.hear(told("market", 1))
+    clock.advance(SILENT_MS // 2)
+    known.hear(told("market", 2))
+    clock.advance(SILENT_MS // 2)
+    assert [(one.name, one.copy) for one in known.there()] == [("market", 1)]
+    known.hear(told("market", 3))
+    assert [one.copy for one in known.there()] == [0, 1]
+    clock.advance(SILENT_MS)
+    assert known.running() == {"market": 0}
+
+
+def test_no_more_processes_are_held_than_there_can_be() -> None:
+    known = processes(HandClock())
+    for number in range(PROCESSES_MAX + 5):
+        known.hear(told("market", number))
+    assert len(known.there()) == PROCESSES_MAX
+
+
+def test_what_is_told_at_once_is_bounded() -> None:
+    large = Family("fallow_a", "gauge", "A.", [Sample("fallow_a", {}, 1)] * (SAMPLES_MAX - 1))
+    two = Family("fallow_b", "gauge", "B.", [Sample("fallow_b", {}, 1)] * 2)
+    one = gauge("fallow_c", "C.", 1)
+    assert list(bounded([large, two, one])) == [large, one]
+
+
+def test_reasons_that_strangers_think_of_are_counted_together() -> None:
+    counts = Counts()
+    for number in range(REASONS_MAX):
+        counts.add("ingest", f"code.{number}")
+    counts.add("ingest", "code.new")
+    counts.add("ingest", "code.1")
+    counts.add("market", 'Ha"}\n')
+    found = counts.counts()
+    assert (len(found["ingest"]), found["ingest"][OTHER], found["ingest"]["code.1"]) == (REASONS_MAX + 1, 1, 2)
+    assert found["market"] == {OTHER: 1}
+
+
+async def test_requests_are_timed_by_route_and_not_by_path(network: FakeNetwork) -> None:
+    latency = Latency(network.clock)
+    async with browser(latency.of(network.app)) as client:
+        for path in ("/v1/epochs/1", "/v1/epochs/2", "/nothing/here"):
+            await client.get(path)
+        await client.request("BREW", "/v1/network")
+    (family,) = await latency.measure()
+    counted = {
+        (one.labels["route"], one.labels["method"], one.labels["status"]): one.value
+        for one in family.samples
+        if one.name.endswith("_count")
+    }
+    assert counted["", "GET", "4xx"] == 1
+    assert {method for _, method, _ in counted} == {"GET", "other"}
+    assert [(route, many) for (route, _, _), many in counted.items() if "epochs" in route] == [
+        ("/v1/epochs/{epoch}", 2)
+    ]
