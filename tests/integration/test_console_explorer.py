@@ -105,6 +105,11 @@ async def test_nearer_the_map_asks_for_finer_cells(explored: Explored) -> None:
         async with page.expect_request("**/v1/map?resolution=2"):
             await page.get_by_role("button", name="Nearer").click()
         await drawn(page, 3)
+        async with page.expect_request("**/v1/map?around=82*"):
+            for _ in range(6):
+                await page.get_by_role("button", name="Nearer").click()
+        await expect(page.get_by_role("heading", name="Cells near the middle of the map")).to_be_visible()
+        await drawn(page, 0)  # none of the three is near it
 
 
 async def test_without_webgl_the_table_says_the_same(explored: Explored) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import h3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.domain.field_map import CELLS_MAX, OWNERS_MIN, Groups, Tally, grouped, shown
-from fallow.domain.places import RESOLUTION_MAX, parent, read_cell, resolution_of
+from fallow.domain.field_map import CELLS_MAX, FINER, OWNERS_MIN, Groups, Layers, Tally, grouped
+from fallow.domain.places import RESOLUTION_MAX, near, parent, read_cell, resolution_of
 
 CENTRES = [(52.5, 13.4), (35.7, 139.7), (-33.9, 151.2), (64.1, -21.9), (0.0, 179.99)]
 offsets = st.floats(-3, 3)
@@ -34,13 +35,17 @@ def told(field: list[tuple[str, Tally]]) -> dict[str, Tally]:
     return counted
 
 
+def below(cell: str, resolution: int) -> list[str]:
+    return list(h3.cell_to_children(cell, resolution))
+
+
 def is_in(cell: str, of: str) -> bool:
     return resolution_of(of) <= resolution_of(cell) and parent(cell, resolution_of(of)) == of
 
 
 @given(fields, resolutions)
 def test_each_cell_that_is_shown_has_nodes_of_several_owners(field: list[tuple[str, Tally]], resolution: int) -> None:
-    _, seen = shown(grouped(told(field)), resolution)
+    _, seen = Layers(grouped(told(field))).whole(resolution)
     assert all(len(tally.owners) >= OWNERS_MIN for tally in seen.values())
     assert all(resolution_of(cell) <= resolution for cell in seen)
 
@@ -50,9 +55,9 @@ def test_subtracting_one_resolution_from_another_leaves_nothing(
     field: list[tuple[str, Tally]], resolution: int
 ) -> None:
     """Else one owner beside a cell of several would be what their common parent has more."""
-    groups = grouped(told(field))
-    _, coarse = shown(groups, resolution)
-    _, fine = shown(groups, resolution + 1)
+    layers = Layers(grouped(told(field)))
+    _, coarse = layers.whole(resolution)
+    _, fine = layers.whole(resolution + 1)
     sums: Counter[str] = Counter()
     for cell, tally in fine.items():
         sums[cell if resolution_of(cell) <= resolution else parent(cell, resolution)] += tally.nodes
@@ -62,7 +67,7 @@ def test_subtracting_one_resolution_from_another_leaves_nothing(
 @given(fields, resolutions)
 def test_nobody_is_counted_twice_or_left_out(field: list[tuple[str, Tally]], resolution: int) -> None:
     groups = grouped(told(field))
-    _, seen = shown(groups, resolution)
+    _, seen = Layers(groups).whole(resolution)
     for name in ("nodes", "open", "cpu_milli"):
         whole = sum(getattr(node, name) for _, node in field)
         assert sum(getattr(tally, name) for tally in (*seen.values(), groups.rest)) == whole
@@ -76,12 +81,36 @@ def test_a_place_is_told_no_finer_and_nowhere_else_than_its_owner_told_it(field:
         assert any(is_in(each, cell) for each, _ in field if each)
 
 
+@given(fields, st.integers(0, RESOLUTION_MAX - FINER))
+def test_around_a_cell_is_what_of_the_finer_map_lies_there(field: list[tuple[str, Tally]], coarse: int) -> None:
+    layers = Layers(grouped(told(field)))
+    for centre in {parent(cell, coarse) for cell, _ in field if cell and resolution_of(cell) >= coarse}:
+        resolution, seen = layers.around(centre)
+        _, whole = layers.whole(coarse + FINER)
+        tiles = near(centre)
+        assert resolution == coarse + FINER
+        assert seen == {
+            cell: tally
+            for cell, tally in whole.items()
+            if any(is_in(cell, tile) or is_in(tile, cell) for tile in tiles)
+        }
+
+
+def test_what_is_around_a_cell_can_be_drawn_at_once() -> None:
+    owners = Tally(owners={b"a", b"b", b"c"}, nodes=3)
+    centre = parent(read_cell("52.5,13.4"), RESOLUTION_MAX - FINER)
+    finest = [cell for tile in near(centre) for cell in below(tile, RESOLUTION_MAX)]
+    placed = {parent(cell, resolution) for cell in finest for resolution in range(RESOLUTION_MAX + 1)}
+    _, seen = Layers(Groups(dict.fromkeys(placed, owners), Tally())).around(centre)
+    assert len(finest) == 7**4 < len(seen) <= CELLS_MAX
+
+
 def test_so_many_cells_as_a_browser_draws_and_no_more() -> None:
     owners = Tally(owners={b"a", b"b", b"c"}, nodes=3)
     spread = [read_cell(f"{north},{east}") for north in range(-80, 80, 2) for east in range(-180, 180, 2)]
     groups = Groups(dict.fromkeys(spread, owners), Tally())
     assert len(groups.placed) > 2 * CELLS_MAX
-    resolution, seen = shown(groups, RESOLUTION_MAX)
+    resolution, seen = Layers(groups).whole(RESOLUTION_MAX)
     assert 0 < len(seen) <= CELLS_MAX
     assert 0 < resolution < RESOLUTION_MAX
     assert sum(tally.nodes for tally in seen.values()) == 3 * len(groups.placed)

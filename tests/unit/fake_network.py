@@ -24,7 +24,7 @@ from fallow.bootstrap.settings import CORE
 from fallow.domain import calls, views
 from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
-from fallow.domain.field_map import Tally, grouped
+from fallow.domain.field_map import Tally
 from fallow.domain.identity import verify
 from fallow.domain.orders import Order
 from fallow.domain.resources import Resources, Terms
@@ -32,7 +32,7 @@ from fallow.domain.tickets import Ticket, prove
 from fallow.http.app import create_app
 from fallow.http.limits import Limits
 from fallow.ports.rpc import serve
-from fallow.services.market.field_map import map_view
+from fallow.services.market.field_map import FieldMap
 from fallow.services.registry.sessions import Sessions
 from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.storage.plugin import VERTICAL as STORAGE
@@ -152,7 +152,7 @@ class FakeNetwork:
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
             calls.OFFERS: (calls.Page, self.offers),
             calls.TOTALS: (dict, lambda _: _soon(self.market)),
-            calls.MAP: (calls.MapRef, lambda ask: _soon(self.map_of(ask.resolution))),
+            calls.MAP: (calls.MapRef, self.map),
             calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),
             calls.SUBMIT: (calls.Submit, self.submit),
             calls.JOB: (calls.JobRef, self.job),
@@ -186,8 +186,8 @@ class FakeNetwork:
             calls.NODES: (calls.Page, lambda ask: _soon([] if ask.after else [enrolled_view()])),
         }
 
-    def map_of(self, resolution: int) -> views.MapView:
-        return map_view(grouped(self.told), resolution, self.clock.ms)
+    async def map(self, ask: calls.MapRef) -> views.MapView:
+        return FieldMap(self.told, self.clock.ms).view(ask.resolution, ask.around)
 
     async def check_key(self, ask: calls.CheckKey) -> calls.KeyInfo:
         self.checks += 1

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from fallow.domain.field_map import Tally
-from fallow.domain.places import RESOLUTION_MAX, parent, read_cell
+from fallow.domain.places import RESOLUTION_MAX, near, parent, read_cell
 from fallow.http.console import FOLDER, MEDIA_TYPES, PAGE, built, policy
-from fallow.services.market.field_map import FRESH_MS, FieldMap
+from fallow.services.market.field_map import draw
 from fallow.services.market.totals import Count
-from tests.market_world import World
-from tests.unit.fake_network import BUYER_KEY, FakeNetwork, HandClock, fake_network, node_view
+from tests.market_world import DAY_MS, World
+from tests.unit.fake_network import BUYER_KEY, FakeNetwork, fake_network, node_view
 from tests.unit.market_orders import accept_all, order, submit
 from tests.unit.test_docs import ROOT
 from tests.unit.test_sdk import URL
@@ -160,13 +160,28 @@ async def test_the_map_shows_several_owners_together_and_countries_of_the_rest(
     assert (await http.get("/v1/map?resolution=6")).status_code == 400
 
 
+async def test_around_a_cell_the_map_shows_the_finest_ones_and_nothing_of_elsewhere(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    berlin, sydney = read_cell("52.5,13.4"), read_cell("-33.9,151.2")
+    for cell in (berlin, sydney):
+        network.told[cell] = Tally(owners={b"a", b"b", b"c"}, nodes=3)
+    beside = (set(near(parent(berlin, 2))) - {parent(berlin, 2)}).pop()
+    for around, resolution in ((parent(berlin, 2), 5), (beside, 5), (parent(berlin, 0), 3)):
+        seen = (await http.get(f"/v1/map?around={around}")).json()
+        assert (seen["resolution"], [one["cell"] for one in seen["cells"]]) == (
+            resolution,
+            [parent(berlin, resolution)],
+        )
+    assert (await http.get(f"/v1/map?around={parent(berlin, 3)}")).status_code == 400
+    no_cell = await http.get("/v1/map?around=82fffffffffffff")
+    assert (no_cell.status_code, no_cell.json()["code"]) == (400, "place.around")
+
+
 async def test_the_market_puts_on_the_map_whom_it_can_reach(world: World) -> None:
     submit(world, order(items=2))
     leases = accept_all(world)
-    clock = HandClock()
-    clock.ms = world.now
-    field = FieldMap(world.rounds, clock)
-    view = await field.view(RESOLUTION_MAX)
+    view = (await draw(world.rounds, world.now)).view(RESOLUTION_MAX)
     here = [slot for slot in world.brain.floor.slots.values() if slot.life.online(world.now)]
     assert (view.at, view.cells, view.rest) == (world.now, [], len(here))  # none of them tells a place
     spot, offer = read_cell("52.5,13.4"), here[0].offer
@@ -174,13 +189,11 @@ async def test_the_market_puts_on_the_map_whom_it_can_reach(world: World) -> Non
     for number in (1, 2):
         neighbour = {"node": bytes([number]) * 32, "account": bytes([number]) * 20, "cell": spot}
         world.brain.floor.offer(msgspec.structs.replace(offer, **neighbour), world.now)
-    assert (await field.view(RESOLUTION_MAX)).rest == len(here)  # still the map of a moment ago
-    view = await FieldMap(world.rounds, clock).view(RESOLUTION_MAX)
+    view = (await draw(world.rounds, world.now)).view(RESOLUTION_MAX)
     assert view.rest == len(here) - 1
     (cell,) = view.cells
     assert (cell.cell, cell.nodes) == (spot, 3)
     assert cell.busy == len({world.brain.leases[lease].node for lease in leases})
     assert cell.sold_milli == sum(world.brain.leases[lease].resources.cpu_milli for lease in leases)
-    clock.ms += FRESH_MS
-    late = await field.view(RESOLUTION_MAX)
-    assert (late.at, late.cells, late.rest) == (clock.ms, [], 0)  # nobody was heard of since
+    late = (await draw(world.rounds, world.now + DAY_MS)).view(RESOLUTION_MAX)
+    assert (late.at, late.cells, late.rest) == (world.now + DAY_MS, [], 0)  # nobody was heard of since

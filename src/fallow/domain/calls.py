@@ -14,7 +14,7 @@ from msgspec import Meta
 from fallow.domain.delegations import RECEIPTS_MAX, PublicKey, Receipt, Signature
 from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
-from fallow.domain.places import RESOLUTION_MAX
+from fallow.domain.places import RESOLUTION_MAX, Cell
 from fallow.domain.price_facts import PRICE_MAX, Price
 from fallow.domain.records import COUNT_MAX, Opening
 from fallow.domain.resources import CPU_MILLI_MAX, PRICE_MICROUSD_MAX
@@ -415,9 +415,10 @@ class Page(Request, frozen=True, kw_only=True):
 
 
 class MapRef(Request, frozen=True, kw_only=True):
-    """The map, in cells of H3 of a resolution."""
+    """The map, in cells of H3 of a resolution; or what of it lies around a cell, in finer ones."""
 
     resolution: Annotated[int, Meta(ge=0, le=RESOLUTION_MAX)]
+    around: Cell = ""
 
 
 class Secret(Request, frozen=True, kw_only=True):

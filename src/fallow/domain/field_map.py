@@ -8,10 +8,14 @@ difference between two resolutions tells more than a group does.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fallow.domain.places import RESOLUTION_MAX, parent, resolution_of
+from fallow.domain.places import RESOLUTION_MAX, near, parent, resolution_of
+
+FINER = 3
+"""Resolutions between a cell that is looked around in and what is shown there: seven times 343 cells, and coarser ones.
+That is less than `CELLS_MAX`."""
 
 OWNERS_MIN = 3
 """Of a group: accounts, which are not persons. Who holds three can be alone in a cell that he chose himself."""
@@ -72,13 +76,27 @@ def grouped(told: Mapping[str, Tally]) -> Groups:
     return Groups(placed, rest)
 
 
-def shown(groups: Groups, resolution: int) -> tuple[int, dict[str, Tally]]:
-    """Return the groups in cells of `resolution` and coarser ones, and which resolution there was room for."""
-    for fitting in range(resolution, 0, -1):
-        cells = _rolled_up(groups, fitting)
-        if len(cells) <= CELLS_MAX:
-            return fitting, cells
-    return 0, _rolled_up(groups, 0)
+class Layers:
+    """Groups at every resolution: in cells of it, and in coarser ones where a group is no finer."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._layers = [_rolled_up(groups, resolution) for resolution in range(RESOLUTION_MAX + 1)]
+        self._inside = [_inside(layer, resolution) for resolution, layer in enumerate(self._layers[FINER:])]
+
+    def whole(self, resolution: int) -> tuple[int, dict[str, Tally]]:
+        """Return the layer of `resolution`, or the finest one that there is room for, and which resolution that is."""
+        for fitting in range(resolution, 0, -1):
+            if len(self._layers[fitting]) <= CELLS_MAX:
+                return fitting, self._layers[fitting]
+        return 0, self._layers[0]
+
+    def around(self, centre: str) -> tuple[int, dict[str, Tally]]:
+        """Return what of the layer `FINER` than a cell lies in it and in those next to it, and its resolution."""
+        coarse = resolution_of(centre)
+        tiles = near(centre)
+        tiles |= {parent(tile, above) for tile in tiles for above in range(coarse)}
+        layer, inside = self._layers[coarse + FINER], self._inside[coarse]
+        return coarse + FINER, {cell: layer[cell] for tile in tiles for cell in inside.get(tile, ())}
 
 
 def _rolled_up(groups: Groups, resolution: int) -> dict[str, Tally]:
@@ -86,3 +104,11 @@ def _rolled_up(groups: Groups, resolution: int) -> dict[str, Tally]:
     for cell, tally in groups.placed.items():
         cells[cell if resolution_of(cell) <= resolution else parent(cell, resolution)].add(tally)
     return dict(cells)
+
+
+def _inside(cells: Iterable[str], coarse: int) -> dict[str, list[str]]:
+    """List them by their parent at a resolution; what is coarser itself, by itself."""
+    inside: defaultdict[str, list[str]] = defaultdict(list)
+    for cell in cells:
+        inside[cell if resolution_of(cell) <= coarse else parent(cell, coarse)].append(cell)
+    return dict(inside)

@@ -64,6 +64,11 @@ def parent(cell: str, resolution: int) -> str:
     return str(_grid().cell_to_parent(cell, resolution))
 
 
+def near(cell: str) -> set[str]:
+    """Return it and the five or six cells next to it."""
+    return set(map(str, _grid().grid_disk(cell, 1)))
+
+
 def distance_km(one: str, other: str) -> int:
     """Kilometres between the centres of two cells, rounded, along the surface."""
     return round(float(_grid().great_circle_distance(_centre(one), _centre(other), unit="km")))

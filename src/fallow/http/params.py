@@ -31,6 +31,10 @@ AccountId = Annotated[str, PathParameter(description="0x and 40 hex digits.", ma
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
 Resolution = Annotated[int, QueryParameter(ge=0, le=RESOLUTION_MAX, description="Of H3: higher is finer.")]
+Around = Annotated[
+    str,
+    QueryParameter(pattern=r"^(8[0-2][0-9a-f]{13})?$(?!\n)", max_length=15, description="A cell of H3."),
+]
 After = Annotated[int, QueryParameter(ge=-1, le=2**31 - 2, description="The last position seen.")]
 AfterId = Annotated[
     str, QueryParameter(pattern=r"^([0-9a-f]{32})?$(?!\n)", max_length=32, description="The last id seen.")

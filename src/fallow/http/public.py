@@ -18,7 +18,7 @@ from fallow.http.answers import public
 from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
-from fallow.http.params import AfterNode, Limit, NodeId, Parts, Resolution, WheelName
+from fallow.http.params import AfterNode, Around, Limit, NodeId, Parts, Resolution, WheelName
 
 SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem-file"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
@@ -92,14 +92,18 @@ async def node(gateway: Parts, request: Request[Any, Any, Any], node: NodeId) ->
 
 @get("/v1/market", guards=[anyone], responses=public(), tags=["network"])
 async def market(gateway: Parts) -> MarketView:
-    """All nodes and open jobs together, a few seconds old at most."""
+    """All nodes and open jobs together, as of a moment ago, which `at` tells."""
     return await gateway.ask(calls.TOTALS, {}, MarketView)
 
 
 @get("/v1/map", guards=[anyone], responses=public(), tags=["network"])
-async def field_map(gateway: Parts, resolution: Resolution = 3) -> MapView:
-    """Where nodes are, half a minute old at most: counts in cells of H3, each with nodes of several owners."""
-    return await gateway.ask(calls.MAP, calls.MapRef(resolution=resolution), MapView)
+async def field_map(gateway: Parts, resolution: Resolution = 3, around: Around = "") -> MapView:
+    """Where nodes are, as of a moment ago: counts in cells of H3, each with nodes of several owners, 3,000 at most.
+
+    The whole Earth is shown in coarser cells than asked for where there would be more. `around` a cell of a resolution
+    up to 2 the finest are shown: three resolutions finer, in it and in those next to it.
+    """
+    return await gateway.ask(calls.MAP, calls.MapRef(resolution=resolution, around=around), MapView)
 
 
 async def _offers(gateway: Gateway, request: Request[Any, Any, Any], page: calls.Page) -> list[NodeView]:

@@ -17,6 +17,13 @@ export interface Look {
   shades: readonly [string, string];
 }
 
+/** Degrees of the middle, and how near the reader is. */
+export interface View {
+  north: number;
+  east: number;
+  zoom: number;
+}
+
 export interface World {
   show(cells: readonly Cell[]): void;
   paint(look: Look): void;
@@ -38,8 +45,8 @@ const ZOOM_MAX = 7;
 /** How wide the world is at zoom 0. */
 const WORLD_PX = 512;
 
-/** Fills `into`. `chosen` is told which cell was clicked, `zoomed` how near the reader is now. Throws where there is no WebGL. */
-export function draw(into: HTMLElement, look: Look, chosen: (cell: string) => void, zoomed: (zoom: number) => void): World {
+/** Fills `into`. `chosen` is told which cell was clicked, `moved` where the reader looks now. Throws where there is no WebGL. */
+export function draw(into: HTMLElement, look: Look, chosen: (cell: string) => void, moved: (view: View) => void): World {
   allowWorker();
   setWorkerUrl(workerUrl);
   const map = new Drawn({
@@ -58,6 +65,8 @@ export function draw(into: HTMLElement, look: Look, chosen: (cell: string) => vo
   map.touchZoomRotate.disableRotation();
   map.keyboard.disableRotation();
   map.getCanvas().tabIndex = -1; // the list beside it is for the keyboard
+  /** Where the last click of a row of them leads. */
+  let aim = map.getZoom();
   let loaded = false;
   const waiting: (() => void)[] = [];
   const ready = (what: () => void): void => void (loaded ? what() : waiting.push(what));
@@ -66,7 +75,11 @@ export function draw(into: HTMLElement, look: Look, chosen: (cell: string) => vo
     for (const what of waiting.splice(0)) what();
     into.dataset["drawn"] = "yes";
   });
-  map.on("moveend", () => zoomed(map.getZoom()));
+  map.on("moveend", () => {
+    const { lat: north, lng: east } = map.getCenter();
+    aim = map.getZoom();
+    moved({ north, east, zoom: aim });
+  });
   map.on("click", "cells", (event) => {
     const cell: unknown = event.features?.[0]?.properties["cell"];
     if (typeof cell === "string") chosen(cell);
@@ -78,7 +91,10 @@ export function draw(into: HTMLElement, look: Look, chosen: (cell: string) => vo
     },
     paint: (next) => ready(() => repaint(map, next)),
     choose: (cell) => ready(() => map.setFilter("chosen", chosenIs(cell ?? ""))),
-    zoom: (by) => map.easeTo({ zoom: map.getZoom() + by, duration: 150 }),
+    zoom(by) {
+      aim = Math.min(ZOOM_MAX, aim + by);
+      map.easeTo({ zoom: aim, duration: 150 });
+    },
     goTo(cell) {
       const [first] = cellToBoundary(cell, true);
       if (first) map.easeTo({ center: [first[0] ?? 0, first[1] ?? 0], duration: 150 });

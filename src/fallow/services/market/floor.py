@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 from fallow.domain.leases import Lease
@@ -78,6 +79,8 @@ class Floor:
 
     def __init__(self) -> None:
         self.slots: dict[bytes, Slot] = {}
+        self._ordered: list[bytes] = []
+        self._new: list[bytes] = []
         self.networks: dict[bytes, str] = {}
         """From where each node connects, as the registry sees it."""
 
@@ -87,6 +90,15 @@ class Floor:
             self.slots[offer.node].apply(Offered(offer, now))
         else:
             self.slots[offer.node] = Slot(offer, now)
+            self._new.append(offer.node)
+
+    def behind(self, node: bytes, limit: int) -> list[bytes]:
+        """Return so many nodes at most whose ids come after this one, in their order."""
+        if self._new:
+            self._ordered = sorted(self._ordered + self._new)  # two runs in order at most are merged
+            self._new.clear()
+        start = bisect_right(self._ordered, node)
+        return self._ordered[start : start + limit]
 
     def beat(self, node: bytes, boot: int, now: int) -> None:
         """Note a node's sign of life."""

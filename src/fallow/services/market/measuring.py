@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from fallow.domain.metrics import Family, counters, gauge, gauges
+from fallow.domain.views import MarketView
 from fallow.services.market.rounds import Rounds
-from fallow.services.market.totals import Totals
 
 STATES = ("busy", "idle", "paused", "offline", "banned")
 
 
 class Measuring:
-    """Measures the market of this process; a copy that stands by says that, and nothing else."""
+    """Measures the market of this process; a copy that stands by says that, and nothing else.
 
-    def __init__(self, rounds: Rounds, totals: Totals) -> None:
+    `totals` are the latest that everybody is shown.
+    """
+
+    def __init__(self, rounds: Rounds, totals: Callable[[], Awaitable[MarketView]]) -> None:
         self._rounds = rounds
         self._totals = totals
 
@@ -25,7 +28,7 @@ class Measuring:
         leading = gauge("fallow_market_leading", "Whether this market acts (1) or stands by (0).", leads)
         if not leads:
             return [leading]
-        seen, brain = await self._totals.view(), rounds.brain
+        seen, brain = await self._totals(), rounds.brain
         waiting = sum(len(entry.waiting) for entry in brain.jobs.values())
         return [
             leading,

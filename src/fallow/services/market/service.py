@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -41,7 +40,7 @@ from fallow.ports.vertical import Comparer, Vertical
 from fallow.services.market.brain import Brain
 from fallow.services.market.comparisons import Comparisons
 from fallow.services.market.dispatch import wish_of
-from fallow.services.market.field_map import FieldMap
+from fallow.services.market.field_map import DRAWN_EVERY_MS, draw
 from fallow.services.market.findings import Findings
 from fallow.services.market.funds import Funds
 from fallow.services.market.hearing import Hearing
@@ -52,6 +51,7 @@ from fallow.services.market.money import Cashier
 from fallow.services.market.needs import needs_of
 from fallow.services.market.reach import lease_to_reach
 from fallow.services.market.rollcalls import RollCalls
+from fallow.services.market.rollup import Rollup
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
 from fallow.services.market.show import (
@@ -68,7 +68,7 @@ from fallow.services.market.show import (
     quote,
     standing_view,
 )
-from fallow.services.market.totals import Totals
+from fallow.services.market.totals import COUNTED_EVERY_MS, count
 from fallow.services.market.vault import Vault
 
 QUEUE = "market"
@@ -102,9 +102,9 @@ class Market:
         self._kept = Kept(database, store, seeds)
         self._findings = Findings(rounds, database, store, seeds)
         self._hearing = Hearing(rounds, bus, clock, database, registry)
-        self._totals = Totals(rounds, clock)
-        self.measure = Measuring(rounds, self._totals).measure
-        self._map = FieldMap(rounds, clock)
+        self._totals = Rollup(partial(count, rounds), COUNTED_EVERY_MS, clock)
+        self.measure = Measuring(rounds, self._totals.latest).measure
+        self._map = Rollup(partial(draw, rounds), DRAWN_EVERY_MS, clock)
         self._looking = asyncio.Lock()
         self._vault = vault
         self._verticals = verticals
@@ -169,7 +169,12 @@ class Market:
             ):
                 await stack.enter_async_context(context)
             await stack.enter_async_context(self._hearing.running())
-            await stack.enter_async_context(background(steadily("market.rolls", self._roll_calls.run, self._clock)))
+            for name, run in (
+                ("market.rolls", self._roll_calls.run),
+                ("market.totals", self._totals.run),
+                ("market.map", self._map.run),
+            ):
+                await stack.enter_async_context(background(steadily(name, run, self._clock)))
             yield
 
     # What gateways ask
@@ -275,32 +280,35 @@ class Market:
 
     async def offers(self, page: calls.Page) -> list[NodeView]:
         """Show nodes with an offer, by id; fewer than asked for where they would not fit into one message."""
-        slots, now = self._rounds.brain.floor.slots, self._clock.now_ms()
-        shown = heapq.nsmallest(page.limit, (node for node in slots if node.hex() > page.after))
+        floor, now = self._rounds.brain.floor, self._clock.now_ms()
+        shown = floor.behind(node_id(page.after) if page.after else b"", page.limit)
         async with self._database.transaction() as tx:
             labels = {row.node: row.label for row in await self._registry.nodes(tx, shown)} if shown else {}
         brain = self._rounds.brain
         views = (
             node_view(
-                slots[node],
+                floor.slots[node],
                 brain.judging.standing(node),
                 labels.get(node, ""),
                 now,
                 trust=brain.trust_of(node, now),
-                banned=brain.shut_out(slots[node]),
+                banned=brain.shut_out(floor.slots[node]),
             )
             for node in shown
-            if node in slots  # one may have gone while the labels were read
         )
         return list(first_of(views, PAGE_BYTES_MAX))
 
     async def totals(self, _: Empty) -> MarketView:
         """Show all nodes and open jobs together, as they were a moment ago."""
-        return await self._totals.view()
+        return await self._totals.latest()
 
     async def map(self, ask: calls.MapRef) -> MapView:
-        """Show where nodes are, as far as the public may know, as it was a moment ago."""
-        return await self._map.view(ask.resolution)
+        """Show where nodes are, as far as the public may know, as it was a moment ago.
+
+        Raises:
+            InvalidInput: what it is to be shown around is no cell, or too fine a one.
+        """
+        return (await self._map.latest()).view(ask.resolution, ask.around)
 
     async def standing(self, subject: str, _: Empty) -> StandingView:
         """Tell a node how it stands; who asks is known by the subject, which no other node may send to."""

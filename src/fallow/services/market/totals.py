@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 import msgspec
 
 from fallow.domain.resources import Resources
 from fallow.domain.views import AmountView, MarketView
-from fallow.ports.clock import Clock
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.show import node_state
 
-FRESH_MS = 2_000
-"""However many ask, nodes are counted this rarely."""
+COUNTED_EVERY_MS = 2_000
 
 LOOKED_AT_ONCE = 1_000
 HERE = frozenset({"busy", "idle"})
 
 
-class Totals:
-    """The latest totals, counted when somebody asks and they are no longer fresh."""
-
-    def __init__(self, rounds: Rounds, clock: Clock) -> None:
-        self._rounds = rounds
-        self._clock = clock
-        self._counting = asyncio.Lock()
-        self._latest: MarketView | None = None
-
-    async def view(self) -> MarketView:
-        """Show them; `at` says as of when."""
-        async with self._counting:
-            now = self._clock.now_ms()
-            if self._latest is None or not 0 <= now - self._latest.at < FRESH_MS:
-                count = Count(self._rounds.brain, now)
-                for _ in count.portions():
-                    await asyncio.sleep(0)  # others get their turn
-                self._latest = count.view()
-            return self._latest
+async def count(rounds: Rounds, now: int) -> MarketView:
+    """Count all nodes as they are now."""
+    counting = Count(rounds.brain, now)
+    for _ in counting.portions():
+        await asyncio.sleep(0)  # others get their turn
+    return counting.view()
 
 
 class Count:
@@ -53,8 +38,8 @@ class Count:
         self._now = now
         self._states: Counter[str] = Counter()
         self._countries: Counter[str] = Counter()
-        self._offered: Counter[str] = Counter()
-        self._sold: Counter[str] = Counter()
+        self._offered: Counter[Resources] = Counter()
+        self._sold: Counter[Resources] = Counter()
         self._owners: set[bytes] = set()
 
     def portions(self) -> Iterator[None]:
@@ -71,8 +56,8 @@ class Count:
             nodes=dict(self._states),
             owners=len(self._owners),
             countries=dict(self._countries),
-            offered=AmountView(**self._offered),
-            sold=AmountView(**self._sold),
+            offered=_sum(self._offered),
+            sold=_sum(self._sold),
             jobs_open=len(self._brain.jobs),
             leases_open=len(self._brain.leases),
         )
@@ -86,9 +71,9 @@ class Count:
         self._owners.add(slot.offer.account)
         if made.country:
             self._countries[made.country] += 1
-        self._offered.update(_parts(made.total))
+        self._offered[made.total] += 1
         for lease in slot.leases.values():
-            self._sold.update(_parts(lease.resources))
+            self._sold[lease.resources] += 1
 
 
 def slots_of(brain: Brain) -> Iterator[list[Slot]]:
@@ -98,6 +83,9 @@ def slots_of(brain: Brain) -> Iterator[list[Slot]]:
         yield portion
 
 
-def _parts(amount: Resources) -> dict[str, int]:
-    whole: dict[str, int] = msgspec.structs.asdict(amount)
-    return whole
+def _sum(amounts: Mapping[Resources, int]) -> AmountView:
+    """So many of each: machines of a kind are many, and kinds are few."""
+    sums: Counter[str] = Counter()
+    for amount, times in amounts.items():
+        sums.update({name: times * part for name, part in msgspec.structs.asdict(amount).items()})
+    return AmountView(**sums)
