@@ -57,9 +57,19 @@ from fallow.verticals.storage.core.calls import (
     Usage,
     UsedDay,
 )
+from fallow.verticals.storage.core.exiting import ExitWish
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import Order, OrderLimit, PieceReceipt
-from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Held, Page, Purge, Stock, Trash, read_question
+from fallow.verticals.storage.core.questions import (
+    PIECES_AT_ONCE,
+    ExitSays,
+    Held,
+    Page,
+    Purge,
+    Stock,
+    Trash,
+    read_question,
+)
 from fallow.verticals.storage.core.tariff import TARIFF, VERTICAL
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, Node
 from tests.unit.fake_network import HandClock
@@ -101,6 +111,9 @@ class Machine(Node):
         self.room = room
         self.trouble = ""
         self.away = False
+        self.wish = b""
+        self.says: list[ExitSays] = []
+        """What it heard of how far it is, once it leaves."""
         self.dies = False
         """Does what it is asked, and whoever asked dies before he hears of it."""
         self.has: set[bytes] = set()
@@ -121,8 +134,13 @@ class Machine(Node):
                 trash_bytes=0,
                 pieces=0,
                 trouble=self.trouble,
+                wish=self.wish,
             )
         )
+
+    def wish_to_leave(self, now_ms: int, net: str = NET) -> None:
+        self.wish = ExitWish(net=net, node=self.id, at_ms=now_ms).seal(signing(self.key))
+        self.trouble = "storage.leaving"
 
     async def asked(self, question: bytes) -> bytes:
         asked = read_question(question)
@@ -130,6 +148,9 @@ class Machine(Node):
             return msgspec.msgpack.encode([piece for piece in asked.pieces if piece in self.has])
         if isinstance(asked, Page):
             return msgspec.msgpack.encode(self.page(asked))
+        if isinstance(asked, ExitSays):
+            self.says.append(asked)
+            return b""
         assert isinstance(asked, Trash | Purge)
         (self.trashed if isinstance(asked, Trash) else self.purged).extend(asked.pieces)
         self.has.difference_update(asked.pieces)

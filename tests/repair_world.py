@@ -9,20 +9,24 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
+from blake3 import blake3
+
 from fallow.adapters.postgres.database import PostgresDatabase
 from fallow.verticals.storage.client.sending import code_of
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.coding.portions import Portions
+from fallow.verticals.storage.control.exits import Exits
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.nodes import LOST_MS, SETTLE_MS
 from fallow.verticals.storage.control.repairing import Repairs
 from fallow.verticals.storage.control.scanning import EVERY_MS, Scan
 from fallow.verticals.storage.core.calls import Plan
-from fallow.verticals.storage.core.orders import OrderLimit
-from fallow.verticals.storage.core.questions import Purge, Trash, read_question
-from tests.epoch_files import NETWORK_KEY
-from tests.places_world import STREAM, Machine, World, world_of
+from fallow.verticals.storage.core.orders import OrderLimit, PieceClaim
+from fallow.verticals.storage.core.questions import Purge, ShowClaim, Trash, read_question
+from tests.epoch_files import NET, NETWORK_KEY
+from tests.places_world import STREAM, Machine, World, signing, world_of
 from tests.storage_world import MemoryNode, MemoryReach
 
 KEY = bytes(range(32))
@@ -38,11 +42,13 @@ class RepairWorld(World):
         self.secrets = Secrets(self.ground().secret)
         self.repairs: Repairs
         self.scan: Scan
+        self.exits: Exits
 
     def restart(self) -> None:
         """What repairs is a process that has just started."""
         self.repairs = repairs(self.ground(), self.places.nodes, self.reach, Watch(self.clock))
         self.scan = Scan(self.clock, self.database, self.places.nodes)
+        self.exits = Exits(self.ground(), self.places.nodes, self.repairs)
 
     async def enrol(self, *machines: Machine, country: str = "") -> None:
         for machine in machines:
@@ -51,8 +57,10 @@ class RepairWorld(World):
         await super().enrol(*machines, country=country)
 
     async def _ask(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
-        answer = await super()._ask(node, question, timeout_s=timeout_s)
         asked = read_question(question)
+        if isinstance(asked, ShowClaim) and not self.machines[node].away:
+            return msgspec.msgpack.encode(self.kept[node].claims[asked.piece])
+        answer = await super()._ask(node, question, timeout_s=timeout_s)
         if isinstance(asked, Trash | Purge):
             for piece in asked.pieces:
                 self.kept[node].pieces.pop(piece, None)
@@ -60,10 +68,16 @@ class RepairWorld(World):
 
     async def put(self, payload: bytes, stream: bytes = STREAM) -> Plan:
         """Store a segment of real pieces on the nodes that it is planned for, and keep it."""
-        plan = await self.begin(len(payload), stream)
+        return await self.bring(await self.begin(len(payload), stream), payload, stream)
+
+    async def bring(self, plan: Plan, payload: bytes, stream: bytes = STREAM) -> Plan:
+        """Store it where it was planned for."""
         for place in plan.places[: plan.pieces]:
             piece = pieces_of(plan, payload)[place.number]
-            self.kept[place.node].pieces[OrderLimit.open(place.limit, NETWORK_KEY).piece] = piece
+            id_ = OrderLimit.open(place.limit, NETWORK_KEY).piece
+            claim = PieceClaim(net=NET, piece=id_, length=len(piece), hash=blake3(piece).digest())
+            self.kept[place.node].pieces[id_] = piece
+            self.kept[place.node].claims[id_] = claim.seal(signing(self.client))
         await self.end(plan)
         await self.keep(stream)
         return plan

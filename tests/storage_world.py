@@ -160,6 +160,8 @@ class MemoryNode:
         self._network_key = network_key
         self.id = bytes(self.key.verify_key)
         self.pieces: dict[bytes, bytes] = {}
+        self.claims: dict[bytes, bytes] = {}
+        """Sealed, by piece."""
         self.serials: set[bytes] = set()
         self.paid = Counter[str]()
         self.moved = Counter[str]()
@@ -175,6 +177,8 @@ class MemoryNode:
         if limit.serial in self.serials:
             raise Conflict("storage.serial", "The limit was used before.")
         self.serials.add(limit.serial)
+        if self.wants.busy:
+            raise Unavailable("owner.paused", "The owner of this machine needs it for himself now.")
         if self.wants.refuses:
             raise Unavailable("storage.full", "Nothing is taken here.")
         await self.wants.pause()
@@ -210,6 +214,7 @@ class MemoryNode:
         claim = PieceClaim.open(message.claim, limit.client)
         assert (claim.piece, claim.length) == (limit.piece, length)
         assert hashed.digest() == claim.hash
+        self.claims[limit.piece] = message.claim
         self.pieces[limit.piece] = await asyncio.to_thread(b"".join, data)
         hash_ = b"\0" * 32 if self.wants.lies else claim.hash
         receipt = PieceReceipt(net=NET, node=self.id, piece=limit.piece, length=length, hash=hash_, durable=True)
@@ -248,8 +253,8 @@ class MemoryNode:
 class Wants:
     """What a node does otherwise.
 
-    It refuses; stalls (until the test's end) at the start or behind so many bytes; breaks the stream there; flips a
-    bit of what it gives; signs a receipt for something else.
+    It refuses, or is busy in its owner's name; stalls (until the test's end) at the start or behind so many bytes;
+    breaks the stream there; flips a bit of what it gives; signs a receipt for something else.
     """
 
     def __init__(
@@ -261,7 +266,9 @@ class Wants:
         dies_after: int = -1,
         flips: bool = False,
         lies: bool = False,
+        busy: bool = False,
     ) -> None:
+        self.busy = busy
         self.refuses = refuses
         self.stalls = stalls
         self.stalls_after = stalls_after

@@ -1,10 +1,12 @@
-"""Machines that are sent away take pieces with them, and a running network brings these to others by itself."""
+"""Machines that leave, or are sent away, and the pieces that they had: a running network brings these to others."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -13,14 +15,15 @@ from botocore.exceptions import ClientError
 
 from fallow.domain.calls import OpenSubscription
 from fallow.sdk.accounts import new_id
+from fallow.verticals.storage.core.exiting import ExitReceipt
 from fallow.verticals.storage.core.profiles import LAB
-from tests.network import Net, connected, running_network, until_async
+from tests.network import Net, connected, fallow, running_network, until_async
 
-NODES = 12
-"""An upload names ten, and those that it does not need get nothing of it for two hours."""
+NODES = 13
+"""An upload names ten, and those that it does not need get nothing of it for two hours: three are left."""
 
 
-async def test_pieces_of_banned_nodes_come_onto_others_by_themselves() -> None:
+async def test_pieces_of_nodes_that_leave_or_are_banned_come_onto_others_by_themselves() -> None:
     with ExitStack() as stack:
         running = stack.enter_context(running_network())
         for number in range(NODES):
@@ -31,6 +34,7 @@ async def test_pieces_of_banned_nodes_come_onto_others_by_themselves() -> None:
             s3, body = await _client(net), random.randbytes(3_000_000)
             s3.create_bucket(Bucket="pictures")
             await until_async(lambda: asyncio.to_thread(_put, s3, body), "enough machines lend disk")
+            await _leaves(net, (await _holders(net))[0])
             gone = (await _holders(net))[:2]
             for node in gone:
                 await net.operator.act("ban", node.hex(), "test")
@@ -42,6 +46,25 @@ async def test_pieces_of_banned_nodes_come_onto_others_by_themselves() -> None:
             await until_async(moved, "other nodes have their pieces", bound=180)
             got = await asyncio.to_thread(s3.get_object, Bucket="pictures", Key="one")
             assert got["Body"].read() == body
+
+
+async def _leaves(net: Net, node: bytes) -> None:
+    """Its owner hands its disk back in good order, and deletes the folder."""
+    agent = next(one for one in net.running.agents if one.node == node.hex())
+    here = ("--home", agent.home)
+    refused = await fallow("agent", "exit", "storage", *here)
+    assert refused.code != 0
+    assert "This cannot be taken back" in refused.err
+    said = await fallow("agent", "exit", "storage", "--yes", "--json", *here)
+    assert said.code == 0, said.err
+    over, key = json.loads(said.out), (await net.buyer.network()).public_key
+    assert (over["over"], over["done"], over["total"]) == (True, 1, 1)
+    sealed = await asyncio.to_thread(Path(over["details"]["receipt"]).read_bytes)
+    receipt = ExitReceipt.open(sealed, bytes.fromhex(key))
+    assert (receipt.node, receipt.held, receipt.moved, receipt.why) == (node, 1, 1, "storage.exit_young")
+    assert node not in await _holders(net)
+    again = await fallow("agent", "exit", "storage", *here)
+    assert "may be deleted" in again.out, "it asks for no consent any more"
 
 
 async def _client(net: Net) -> Any:

@@ -7,13 +7,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from fallow.domain.errors import Unavailable
-from fallow.ports.database import Transaction
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.control import repair_rows, scanning
 from fallow.verticals.storage.control.limits import REPAIRS
@@ -24,6 +22,7 @@ from fallow.verticals.storage.control.segments import LATE_MS
 from fallow.verticals.storage.core.calls import Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import OrderLimit
+from tests.dying_database import Dying
 from tests.epoch_files import NETWORK_KEY
 from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
@@ -171,24 +170,6 @@ async def test_nodes_that_refuse_are_replaced_by_others(world: RepairWorld) -> N
     assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
 
 
-class Dying:
-    """A database whose process dies at its n-th transaction: before it is committed, or behind that."""
-
-    def __init__(self, world: RepairWorld, at: int, *, committed: bool) -> None:
-        self.world, self.at, self.committed = world, at, committed
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """See the port."""
-        self.at -= 1
-        async with self.world.database.transaction() as tx:
-            yield tx
-            if self.at == 0 and not self.committed:
-                raise Killed
-        if self.at == 0:
-            raise Killed
-
-
 @pytest.mark.parametrize("committed", [True, False])
 @pytest.mark.parametrize("step", ["take", "look up", "name", "bring", "move", "done"])
 async def test_a_crash_at_any_step_leaves_no_fewer_pieces_and_the_next_process_repairs(
@@ -201,7 +182,7 @@ async def test_a_crash_at_any_step_leaves_no_fewer_pieces_and_the_next_process_r
     transactions = ["take", "look up", "name", "move", "done"]
     at = transactions.index(step) + 1 if step in transactions else 0
     dying = repairs(
-        world.ground()._replace(database=Dying(world, at, committed=committed)),
+        world.ground()._replace(database=Dying(world.database, at, committed=committed)),
         world.places.nodes,
         world.reach,
         Watch(world.clock),
@@ -396,7 +377,7 @@ class Course:
     async def repair(self) -> None:
         """By a process that may die at any of its steps."""
         await self.world.find()
-        dying = Dying(self.world, self.rng.randint(1, 9), committed=self.rng.random() < 0.5)
+        dying = Dying(self.world.database, self.rng.randint(1, 9), committed=self.rng.random() < 0.5)
         ground = self.world.ground()._replace(database=dying)
         found = repairs(ground, self.world.places.nodes, self.world.reach, Watch(self.world.clock))
         try:

@@ -19,7 +19,7 @@ from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, Una
 LINE_BYTES_MAX = 1 << 20
 ANSWER_S = 30.0
 
-Command = Literal["status", "why-idle", "pause", "resume", "drain", "lend", "leave"]
+Command = Literal["status", "why-idle", "pause", "resume", "drain", "lend", "hand-back", "leave"]
 
 
 class _Ask(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,7 +52,9 @@ async def serving(agent: Agent, path: Path) -> AsyncIterator[None]:
 
 
 async def ask(path: Path, command: Command, *words: str) -> Any:  # noqa: ANN401 - what each command answers
-    """Give a command to the agent whose socket is at `path`, and return its answer. `lend` takes a vertical and what.
+    """Give a command to the agent whose socket is at `path`, and return its answer.
+
+    `lend` takes a vertical and what, `hand-back` a vertical.
 
     Raises:
         NotFound: no agent runs there (`agent.not_running`).
@@ -106,14 +108,19 @@ async def _obey(agent: Agent, asked: _Ask) -> object:
         case "drain":
             await agent.drain()
         case "lend":
-            try:
-                vertical, what = asked.words
-            except ValueError:
-                raise InvalidInput("agent.command", "`lend` takes a vertical and what is lent.") from None
-            agent.lend(vertical, what)
+            agent.lend(*_words(asked, "a vertical", "what is lent"))
+        case "hand-back":
+            return await agent.hand_back(*_words(asked, "a vertical"))
         case "leave":
             agent.stop.set()
     return {}
+
+
+def _words(asked: _Ask, *wanted: str) -> list[str]:
+    """What comes behind a command, as much of it as is wanted."""
+    if len(asked.words) != len(wanted):
+        raise InvalidInput("agent.command", f"`{asked.do}` takes {' and '.join(wanted)}.")
+    return asked.words
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import call
-from fallow.ports.vertical import ANY_LINE, Probe, Worker
+from fallow.ports.vertical import ANY_LINE, HandBack, Probe, Worker
 
 BEAT_INTERVAL_S = 2.0
 OLD_RECORDS_WAIT_S = 5.0
@@ -184,6 +184,10 @@ class Agent:
             Unavailable: the disk is full.
         """
         self._presence.set_lent(vertical, what)
+
+    async def hand_back(self, vertical: str) -> HandBack:
+        """Hand back what is lent to a vertical, or say how far that is. Raises as `Worker.hand_back`."""
+        return await self._services.hand_back(vertical)
 
     def closed_by_owner(self) -> list[str]:
         """Codes of all reasons why the owner wants nothing new now, the strongest first."""

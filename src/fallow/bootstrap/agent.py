@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.nats.bus import connect_nats
 from fallow.adapters.nats.nkeys import KeySigner
@@ -48,12 +50,13 @@ from fallow.domain.pins import split_token
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Link
-from fallow.ports.vertical import Closed, LeaseBlobs, Worker, WorkerGround, never_closed
+from fallow.ports.vertical import Closed, HandBack, LeaseBlobs, Worker, WorkerGround, never_closed
 from fallow.sdk.trust import fetch_ca, trusting
 
 INPUT_CACHE_BYTES = 2 << 30
 LEAVE_S = 30.0
 POLL_S = 0.1
+LOOK_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +140,46 @@ async def lend(home_path: Path, text: str, *, agree: Callable[[str], bool]) -> b
             home.save(with_lent(home.state(), vertical, what))
         return False
     return True
+
+
+async def begin_hand_back(home_path: Path, vertical: str, *, agree: Callable[[str], bool]) -> HandBack | None:
+    """Have the running agent hand back what is lent to a vertical; where it does already, that is all.
+
+    Returns how far it is; None when `agree`, which is shown what it means, says no.
+
+    Raises:
+        NotFound: the machine has not joined a network, no agent runs, or nothing is lent.
+        Unavailable: it cannot be begun now.
+    """
+    home = Home.there(home_path)
+    state = home.state()
+    verticals = load_verticals()
+    lends = state.settings.lends.get(vertical, "")
+    consent_path = home.consent_handed_back(state.network.net, vertical)
+    if lends and not consent_path.exists():
+        check_lendings({vertical: ""}, verticals)
+        said = verticals[vertical].hand_back_text(lends)
+        if not agree(said):
+            return None
+        key = NodeKey.load(home.key)
+        consent = Consent(net=state.network.net, node=key.node, at=SystemClock().now_ms(), text=said)
+        home.keep(consent_path, consent.seal(key.sign))
+    return msgspec.convert(await control.ask(home.socket, "hand-back", vertical), HandBack)
+
+
+async def follow_hand_back(home_path: Path, vertical: str, *, show: Callable[[HandBack], None]) -> HandBack:
+    """Show how far it is, until it is over; what is handed back is lent no more from the agent's next start on.
+
+    Raises as `begin_hand_back`.
+    """
+    home, clock = Home.there(home_path), SystemClock()
+    while True:
+        found = msgspec.convert(await control.ask(home.socket, "hand-back", vertical), HandBack)
+        show(found)
+        if found.over:
+            await control.ask(home.socket, "lend", vertical, "")
+            return found
+        await clock.sleep(LOOK_S)
 
 
 class Left(NamedTuple):

@@ -174,6 +174,32 @@ def lend(
     _show({"running": running}, f"Noted. {then}", json=json)
 
 
+@app.command(name="exit")
+def hand_back(
+    vertical: Annotated[str, Parameter(help="What is lent, as storage.")],
+    *,
+    home: Home = DEFAULT_HOME,
+    yes: Yes = False,
+    wait: Annotated[bool, Parameter(help="Show how far it is until it is over; Ctrl-C ends that alone.")] = True,
+    json: Json = False,
+) -> None:
+    """Hand back what is lent in good order: others' data moves to other machines first, and the network signs for it.
+
+    Typed again it shows how far it is.
+    """
+    from fallow.bootstrap import agent  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.cli.agent_exit import shown  # noqa: PLC0415
+
+    path = home.expanduser()
+    found = asyncio.run(agent.begin_hand_back(path, vertical, agree=_agreeing(yes)))
+    if found is None:
+        sys.exit("Nothing was changed.")
+    if wait and not found.over:
+        with shown(found) as show:
+            found = asyncio.run(agent.follow_hand_back(path, vertical, show=show))
+    _show(found, found.says, json=json)
+
+
 @app.command
 def leave(
     *,

@@ -299,6 +299,19 @@ class Lent(NamedTuple):
     trouble: str = ""
 
 
+class HandBack(msgspec.Struct, frozen=True):
+    """How far what an owner lends has been handed back: a sentence, and things done of those that are known.
+
+    `over`: he may do with it what he likes. `details` are for programs, as builtins.
+    """
+
+    says: str
+    done: int
+    total: int
+    over: bool = False
+    details: dict[str, Any] = {}
+
+
 class Worker(Protocol):
     """The provider's side. Who derives from it need not say what he does not do."""
 
@@ -347,6 +360,15 @@ class Worker(Protocol):
     async def lent(self) -> Lent | None:
         """Tell the owner how it goes with what he lends; None: he lends nothing."""
         return None
+
+    async def hand_back(self) -> HandBack:
+        """Begin to hand back what the owner lends, so that nothing of others' is lost; or say how far that is.
+
+        Raises:
+            NotFound: he lends nothing that is handed back (`agent.not_lent`).
+            Unavailable: it cannot be begun now.
+        """
+        raise NotFound("agent.not_lent", "Nothing is lent here that has to be handed back.")
 
     async def erase(self, *, for_good: bool) -> None:
         """Remove what is kept outside of the agent's folder, when the machine leaves its network.
@@ -468,6 +490,10 @@ class Vertical(Protocol):
             InvalidInput: it is malformed, or nothing is ordered of this kind.
         """
         raise InvalidInput("order.none", f"Nothing is ordered of {self.name}.")
+
+    def hand_back_text(self, lends: str) -> str:
+        """What an owner agrees to who hands back what he lends."""
+        raise NotFound("agent.not_lent", f"Nothing that is lent to {self.name} has to be handed back.")
 
     def check_lending(self, lends: str) -> str:
         """Check what an owner wants to lend beside leases, on his machine; returns what he thereby agrees to.

@@ -15,6 +15,7 @@ from fallow.domain.errors import NotFound
 from fallow.domain.subscriptions import Tariff
 from fallow.ports.vertical import Asgi, ControlGround, GatewayGround, Vertical, Worker, WorkerGround
 from fallow.verticals.storage.core.calls import CALLS
+from fallow.verticals.storage.core.exiting import SUCCESS_SAYS
 from fallow.verticals.storage.core.lending import read_lending, size_text
 from fallow.verticals.storage.core.tariff import TARIFF
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
@@ -48,6 +49,15 @@ class Storage(Vertical):
             "  there, read, checked and deleted over your line, also while you use the machine, until you pause it.\n"
             "  They are counted on: who takes the disk back, or is away for long, is trusted with less."
             + ("" if lending.durable else f"\n  {CACHED_SAYS}")
+        )
+
+    def hand_back_text(self, lends: str) -> str:
+        """See `Vertical.hand_back_text`."""
+        return (
+            f"The network moves what lies in {read_lending(lends).folder} to other machines, and signs a receipt\n"
+            "  in the end, after which the folder may be deleted. This cannot be taken back: nothing new is put here\n"
+            "  any more, and this machine can lend a disk again only if it joins anew. Leave it running until then,\n"
+            f"  thirty days at most. It counts as a success {SUCCESS_SAYS}."
         )
 
     def worker(self, ground: WorkerGround) -> Worker:

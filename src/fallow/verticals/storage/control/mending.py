@@ -1,4 +1,4 @@
-"""The search for segments that need repair, and their repair, put together and running."""
+"""What finds segments that need repair, repairs them, and moves the pieces of nodes that leave: running."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.client.lines import Lines
 from fallow.verticals.storage.client.pieces import Mover, Reach
 from fallow.verticals.storage.client.waiting import Watch
+from fallow.verticals.storage.control.exits import Exits
 from fallow.verticals.storage.control.limits import Secrets, Signer
 from fallow.verticals.storage.control.nodes import Nodes
 from fallow.verticals.storage.control.places import UNIFORM
@@ -27,12 +28,14 @@ async def mending(ground: ControlGround, nodes: Nodes) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         lines = Lines(ground.net, ground.relay, ground.direct, clock, random_bytes=secrets.token_bytes, group=group)
         watch = Watch(clock)
+        repairing = repairs(ground, nodes, lines, watch)
         try:
             async with background(
                 lines.run(),
                 watch.run(),
                 steadily("storage.scan", Scan(clock, ground.database, nodes).scan, clock),
-                steadily("storage.repair", repairs(ground, nodes, lines, watch).repair, clock),
+                steadily("storage.repair", repairing.repair, clock),
+                steadily("storage.exits", Exits(ground, nodes, repairing).run, clock),
             ):
                 yield
         finally:

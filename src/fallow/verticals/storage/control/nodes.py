@@ -31,7 +31,10 @@ SETTLE_MS: Final = 900_000
 
 
 class Lender(msgspec.Struct, kw_only=True):
-    """A node that lends. `room_bytes` is what it said last, less what it was named for since then."""
+    """A node that lends. `room_bytes` is what it said last, less what it was named for since then.
+
+    `exit`: "leaving" with its disk, or "left"; from then on nothing counts that is there.
+    """
 
     alias: int
     node: bytes
@@ -44,6 +47,7 @@ class Lender(msgspec.Struct, kw_only=True):
     seen_ms: int
     trouble: str
     standing: str = ""
+    exit: str = ""
     banned: bool = False
 
 
@@ -60,6 +64,7 @@ class Nodes:
         self._by_node: dict[bytes, Lender] = {}
         self._by_alias: dict[int, Lender] = {}
         self._heard: dict[bytes, tuple[Stock, int]] = {}
+        self._wishes: dict[bytes, bytes] = {}
         self._written_ms = 0
         self._began_ms = clock.monotonic_ms()
 
@@ -89,6 +94,8 @@ class Nodes:
         lender = self._by_node.get(node)
         if lender is not None:
             _update(lender, stock, now)
+            if stock.wish and not lender.exit:
+                self._wishes[node] = stock.wish
 
     def candidates(self, without: Collection[int] = ()) -> list[Lender]:
         """Those that may be given something now, but for nodes, owners and networks of these aliases."""
@@ -99,10 +106,15 @@ class Nodes:
             one
             for one in self._by_alias.values()
             if one.seen_ms > since
-            and not (one.trouble or one.banned or one.standing)
+            and not (one.trouble or one.banned or one.standing or one.exit)
             and one.account not in owners
             and one.network not in networks
         ]
+
+    def wishes(self) -> list[tuple[Lender, bytes]]:
+        """Who wants to leave with what he lends, each with what he says so with: since this was asked last."""
+        wishes, self._wishes = self._wishes, {}
+        return [(self._by_node[node], wish) for node, wish in wishes.items()]
 
     def is_disqualified(self, alias: int) -> bool:
         """Whether audits have shown that what a node has counts as lost."""
@@ -117,9 +129,13 @@ class Nodes:
         now = self._clock.now_ms()
         return [one for one in self._by_alias.values() if self._seems_there(one, now)]
 
+    def is_online(self, lender: Lender) -> bool:
+        """Whether it was heard within the last seconds."""
+        return self._seems_there(lender, self._clock.now_ms())
+
     def is_well(self, lender: Lender) -> bool:
         """Whether it was heard within the last seconds, and has no trouble."""
-        return self._seems_there(lender, self._clock.now_ms()) and not lender.trouble
+        return self.is_online(lender) and not lender.trouble
 
     def there(self) -> list[Lender]:
         """Those whose pieces count."""
@@ -197,7 +213,7 @@ class Nodes:
                 lender = Lender(**dict(row))
                 self._by_node[lender.node] = self._by_alias[lender.alias] = lender
             lender.account, lender.network, lender.country = row["account"], row["network"], row["country"]
-            lender.standing = row["standing"]
+            lender.standing, lender.exit = row["standing"], row["exit"]
 
     async def _listen(self, told: AsyncIterator[tuple[bytes, bytes]]) -> None:
         async for node, said in told:
@@ -215,7 +231,8 @@ class Nodes:
         return self._clock.now_ms() - LOST_MS if settled else -1
 
     def _counts(self, lender: Lender, lost_before_ms: int) -> bool:
-        return lender.seen_ms > lost_before_ms and not lender.banned and lender.standing != "disqualified"
+        sound = not lender.banned and lender.standing != "disqualified" and lender.exit != "left"
+        return sound and lender.seen_ms > lost_before_ms
 
     def _seems_there(self, lender: Lender, now_ms: int) -> bool:
         return lender.seen_ms > now_ms - ONLINE_MS

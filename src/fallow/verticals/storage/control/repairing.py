@@ -13,27 +13,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
-
-from blake3 import blake3
 
 from fallow.domain.errors import Conflict, FallowError
 from fallow.ports.clock import Clock
-from fallow.ports.database import Database
+from fallow.ports.database import Database, Transaction
 from fallow.ports.tasks import within
-from fallow.verticals.storage.client.pieces import Mover, get_piece, put_piece
-from fallow.verticals.storage.client.sending import code_of
-from fallow.verticals.storage.coding.agreeing import altered
-from fallow.verticals.storage.coding.segments import rebuild
+from fallow.verticals.storage.client.pieces import Mover, put_piece
 from fallow.verticals.storage.control import repair_rows
 from fallow.verticals.storage.control.choosing import draw, no_more
 from fallow.verticals.storage.control.health import Whereabouts
 from fallow.verticals.storage.control.limits import REPAIRS, Signer, Wanted
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.repair_rows import Damaged, Named
+from fallow.verticals.storage.control.whole_pieces import differing, hash_of, made, parts_of, read_whole
 from fallow.verticals.storage.core.calls import Place
-from fallow.verticals.storage.core.orders import STEP_BYTES, Action
+from fallow.verticals.storage.core.orders import Action
 
 SEGMENTS_AT_ONCE: Final = 2
 """In a process: each takes up to 64 MiB for what is read and 118 MiB for what is made, at 29 of 80; where two sources
@@ -49,6 +45,13 @@ REPAIR_S: Final = 2_700.0
 LOOK_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
+
+Also = Callable[[Transaction], Awaitable[None]]
+"""Writes what belongs to a move."""
+
+
+async def _nothing_else(_: Transaction) -> None:
+    """Nothing does."""
 
 
 class Sources(NamedTuple):
@@ -106,6 +109,27 @@ class Repairs:
                 await repair_rows.fail(tx, segment, reason, self._clock.now_ms())
         return True
 
+    async def read_piece(self, segment: Damaged, number: int, lender: Lender) -> memoryview:
+        """Read a whole piece from its node; that it is what was stored, only others can show.
+
+        Raises:
+            FallowError: the node does not give it.
+        """
+        (place,) = await self._places(segment, [number], [lender], "repair_get")
+        return await self._read_one(place, segment.layout.piece_bytes)
+
+    async def move_piece(self, segment: Damaged, number: int, piece: memoryview, also: Also) -> None:
+        """Bring a piece to another node and have the segment count on that; `also` is done in the same transaction.
+
+        Raises:
+            Unavailable: no other node takes it (`storage.too_few_nodes`).
+            Conflict: the segment has changed meanwhile (`storage.segment_changed`).
+        """
+        moved, named = await self._bring(segment, [number], {number: piece})
+        if not moved:
+            raise no_more()
+        await self._move(segment, moved, named, also)
+
     async def _repair(self, id_: bytes) -> bool:
         """Whether the segment needs no repair any more."""
         async with self._database.transaction() as tx:
@@ -144,10 +168,10 @@ class Repairs:
             message = f"Of {segment.code.needed} pieces that it takes, {len(pieces)} can be read."
             raise Conflict("storage.pieces", message, "It is tried again: nodes may come back.")
         try:
-            wrong = await _altered(segment, pieces)
+            wrong = await differing(segment, pieces)
         except Conflict:
             pieces.update(await self._read_some(segment, left, lenders))
-            wrong = await _altered(segment, pieces)
+            wrong = await differing(segment, pieces)
         for number in wrong:
             node = lenders[segment.nodes[number]].node
             _log.warning("node %s gave something else for its piece of %s", node.hex(), segment.id.hex())
@@ -165,13 +189,16 @@ class Repairs:
         nodes = [lenders[segment.nodes[number]] for number in numbers]
         places = await self._places(segment, numbers, nodes, "repair_get")
         async with asyncio.TaskGroup() as group:
-            reading = [group.create_task(self._read_one(place, segment.layout.piece_bytes)) for place in places]
+            reading = [group.create_task(self._try_to_read(place, segment.layout.piece_bytes)) for place in places]
         found = {number: task.result() for number, task in zip(numbers, reading, strict=True)}
         return {number: piece for number, piece in found.items() if piece is not None}
 
-    async def _read_one(self, place: Place, size: int) -> memoryview | None:
+    async def _read_one(self, place: Place, size: int) -> memoryview:
+        return await within(self._clock, READ_S, read_whole(self._mover, place, size))
+
+    async def _try_to_read(self, place: Place, size: int) -> memoryview | None:
         try:
-            return await within(self._clock, READ_S, _whole(self._mover, place, size))
+            return await self._read_one(place, size)
         except FallowError as error:
             _log.info("node %s does not give its piece: %s", place.node.hex(), error)
             return None
@@ -215,7 +242,7 @@ class Repairs:
         size = segment.layout.piece_bytes
         for one in nodes:  # others are not named for the same room before it tells
             one.room_bytes -= size
-        fresh = await asyncio.to_thread(_made, segment, numbers, pieces)
+        fresh = await asyncio.to_thread(made, segment, numbers, pieces)
         places = await self._places(segment, numbers, nodes, "repair_put")
         async with asyncio.TaskGroup() as group:
             putting = [group.create_task(self._bring_one(place, fresh[place.number])) for place in places]
@@ -223,17 +250,20 @@ class Repairs:
 
     async def _bring_one(self, place: Place, piece: memoryview) -> bool:
         try:
-            hashed = await asyncio.to_thread(_hash, piece)
-            work = put_piece(self._mover, place, len(piece), _parts(piece), lambda: hashed)
+            hashed = await asyncio.to_thread(hash_of, piece)
+            work = put_piece(self._mover, place, len(piece), parts_of(piece), lambda: hashed)
             await within(self._clock, BRING_S, work)
         except FallowError as error:
             _log.info("node %s does not take a piece: %s", place.node.hex(), error)
             return False
         return True
 
-    async def _move(self, segment: Damaged, moved: Mapping[int, int], named: Sequence[Named]) -> None:
+    async def _move(
+        self, segment: Damaged, moved: Mapping[int, int], named: Sequence[Named], also: Also = _nothing_else
+    ) -> None:
         async with self._database.transaction() as tx:
             await repair_rows.move(tx, segment, moved, named, self._clock.now_ms())
+            await also(tx)
 
     async def _places(
         self, segment: Damaged, numbers: Sequence[int], nodes: Sequence[Lender], action: Action
@@ -256,37 +286,3 @@ def _lacking(segment: Damaged, known: Whereabouts, wrong: Collection[int]) -> li
     stay = set(known.counted(segment.nodes, segment.countries)).difference(wrong)
     lacking = [number for number in range(len(segment.nodes)) if number not in stay]
     return sorted(lacking, key=lambda number: segment.nodes[number] in known and number not in wrong)
-
-
-async def _altered(segment: Damaged, pieces: Mapping[int, memoryview]) -> frozenset[int]:
-    code = code_of(segment.code.needed, segment.code.pieces)
-    return await asyncio.to_thread(altered, code, segment.layout, pieces)
-
-
-async def _whole(mover: Mover, place: Place, size: int) -> memoryview:
-    reader = await get_piece(mover, place, 0, size)
-    try:
-        piece = memoryview(bytearray(size))
-        for at in range(0, size, STEP_BYTES):
-            part = await reader.take(min(STEP_BYTES, size - at))
-            piece[at : at + len(part)] = part
-        await reader.end()
-    finally:
-        reader.give_up()
-    return piece
-
-
-async def _parts(piece: memoryview) -> AsyncIterator[memoryview]:
-    for at in range(0, len(piece), STEP_BYTES):
-        yield piece[at : at + STEP_BYTES]
-
-
-def _made(segment: Damaged, numbers: Sequence[int], pieces: Mapping[int, memoryview]) -> dict[int, memoryview]:
-    code = code_of(segment.code.needed, segment.code.pieces)
-    fresh = {number: memoryview(bytearray(segment.layout.piece_bytes)) for number in numbers}
-    rebuild(code, segment.layout, pieces, fresh)
-    return fresh
-
-
-def _hash(piece: memoryview) -> bytes:
-    return blake3(piece).digest()

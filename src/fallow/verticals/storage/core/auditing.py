@@ -62,7 +62,7 @@ def fault_of(asked: Asked, answer: bytes) -> Fault:
         proof = msgspec.msgpack.decode(answer, type=Proof)
     except UNREADABLE:
         return "unreadable"
-    claim = _claim(proof.claim, asked.signers)
+    claim = claim_by(asked.signers, proof.claim)
     if claim is None or claim.net != asked.net:
         return "claim"
     if claim.piece != asked.piece:
@@ -72,7 +72,8 @@ def fault_of(asked: Asked, answer: bytes) -> Fault:
     return "" if verify(claim.hash, claim.length, asked.chunk, proof) else "bytes"
 
 
-def _claim(sealed: bytes, signers: Collection[bytes]) -> PieceClaim | None:
+def claim_by(signers: Collection[bytes], sealed: bytes) -> PieceClaim | None:
+    """Open a claim that one of these has signed; None: none of them has."""
     for signer in signers:
         try:
             return PieceClaim.open(sealed, signer)

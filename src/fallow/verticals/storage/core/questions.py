@@ -20,10 +20,11 @@ PIECES_AT_ONCE: Final = 1000
 Pieces = Annotated[list[PieceId], Meta(min_length=1, max_length=PIECES_AT_ONCE)]
 
 
-class Stock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Stock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a node lends and what it has: bytes of its disk. `trouble` says why it takes nothing new; empty: it does.
 
-    There is no zero byte in it: PostgreSQL keeps none, and all nodes are written together.
+    There is no zero byte in it: PostgreSQL keeps none, and all nodes are written together. `wish` is its sealed
+    ExitWish, from when it leaves with what it lends.
     """
 
     limit_bytes: Count
@@ -32,6 +33,7 @@ class Stock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     trash_bytes: Count
     pieces: Count
     trouble: Annotated[str, Meta(max_length=200, pattern="^[^\\x00]*$")] = ""
+    wish: Annotated[bytes, Meta(max_length=400)] = b""
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,7 +116,30 @@ class Note(Question, frozen=True, tag="note"):
     evidence: Annotated[list[Evidence], Meta(max_length=20)] = []
 
 
-AnyQuestion = Trash | TakeBack | Purge | Held | Page | Prove | Note
+class ShowClaim(Question, frozen=True, tag="claim"):
+    """What was claimed when a piece was brought? Answered with the sealed PieceClaim."""
+
+    piece: PieceId
+
+
+class ExitSays(Question, frozen=True, kw_only=True, tag="exit"):
+    """How far a node is that leaves, for its owner. Answered with nothing.
+
+    `waiting` pieces are known that are still to be moved; while not `counted`, there may be more. `reason` says what
+    was in the way last. `receipt`: the sealed ExitReceipt, in the end.
+    """
+
+    moved: Count
+    moved_bytes: Count
+    failed: Count
+    gone: Count
+    waiting: Count
+    counted: bool
+    reason: Annotated[str, Meta(max_length=300)] = ""
+    receipt: Annotated[bytes, Meta(max_length=2048)] = b""
+
+
+AnyQuestion = Trash | TakeBack | Purge | Held | Page | Prove | ShowClaim | Note | ExitSays
 
 
 def read_question(data: bytes) -> AnyQuestion:

@@ -17,6 +17,7 @@ from fallow.verticals.storage.core.questions import (
     Proof,
     Prove,
     Purge,
+    ShowClaim,
     TakeBack,
     Trash,
 )
@@ -40,7 +41,7 @@ def answer(store: PieceStore, question: AnyQuestion) -> bytes:
     return msgspec.msgpack.encode(_answer(store, question))
 
 
-def _answer(store: PieceStore, question: AnyQuestion) -> list[bytes] | Proof | None:
+def _answer(store: PieceStore, question: AnyQuestion) -> list[bytes] | Proof | bytes | None:
     match question:
         case Trash():
             store.trash(question.pieces)
@@ -55,6 +56,8 @@ def _answer(store: PieceStore, question: AnyQuestion) -> list[bytes] | Proof | N
             return _page(store, question)
         case Prove():
             return _proof(store, question)
+        case ShowClaim():
+            return store.find(question.piece).claim
     return None
 
 

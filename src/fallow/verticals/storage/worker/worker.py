@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from fallow.domain.errors import FallowError, InvalidInput, Unavailable
+from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
 from fallow.ports.streams import Stream
-from fallow.ports.vertical import Lent, Probe, Say, Worker, WorkerGround
+from fallow.ports.vertical import HandBack, Lent, Probe, Say, Worker, WorkerGround
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
-from fallow.verticals.storage.core.questions import Note, Prove, Stock, read_question
+from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Stock, read_question
 from fallow.verticals.storage.worker.answers import answer
 from fallow.verticals.storage.worker.book import PAIRS_MAX, Book
 from fallow.verticals.storage.worker.folder import Folder
+from fallow.verticals.storage.worker.leaving import Leaving
 from fallow.verticals.storage.worker.moving import STALL_S, Ground, Moving, Owner
 from fallow.verticals.storage.worker.notes import Notes
 from fallow.verticals.storage.worker.store import Amounts, PieceStore
@@ -27,6 +28,7 @@ from fallow.verticals.storage.worker.threads import in_thread
 
 NAME: Final = "storage"
 ATTRIBUTE: Final = "storage.bytes"
+LEAVING: Final = "storage.leaving"
 SPARE_BYTES_MAX: Final = 1 << 30
 SPARE_PART: Final = 20
 """A twentieth of what is lent stays free of its disk, or a gibibyte: the owner's own programs must find room."""
@@ -47,7 +49,8 @@ class StorageWorker(Worker):
     def __init__(self, ground: WorkerGround) -> None:
         self._ground = ground
         self._lending = read_lending(ground.lends) if ground.lends else None
-        self._owner = Owner(ground.closed)
+        self._leaving = Leaving(ground.kept, net=ground.net, node=ground.node, network_key=ground.network_key)
+        self._owner = Owner(self._closed)
         self._kept: Ground | None = None
         self._why_not = ""
         self._troubles: dict[str, str] = {}
@@ -59,6 +62,9 @@ class StorageWorker(Worker):
         """See the port."""
         if self._lending is None:
             return Probe({}, {NAME: "No disk is lent (fallow agent lend storage=FOLDER:SIZE)."})
+        if self._leaving.receipt is not None:
+            self._why_not = f"It has left with its disk, for good: {self._leaving.receipt_path} says how."
+            return Probe({}, {NAME: self._why_not})
         try:
             await in_thread(self._open, self._lending)
         except FallowError as error:
@@ -105,6 +111,7 @@ class StorageWorker(Worker):
                 trash_bytes=amounts.trash_bytes,
                 pieces=amounts.pieces,
                 trouble=(self._owner.reason or self._disk_trouble(amounts))[:TROUBLE_LETTERS_MAX],
+                wish=self._leaving.wish,
             )
         )
 
@@ -113,6 +120,9 @@ class StorageWorker(Worker):
         asked = read_question(question)
         if isinstance(asked, Note):
             await in_thread(self._notes.keep, asked)
+            return b""
+        if isinstance(asked, ExitSays):
+            await in_thread(self._leaving.hear, asked)
             return b""
         store = self._opened().store
         if not isinstance(asked, Prove):
@@ -126,6 +136,8 @@ class StorageWorker(Worker):
         if self._lending is None:
             return None
         folder, size = self._lending.folder, size_text(self._lending.size_bytes)
+        if self._leaving.wish:
+            return Lent(self._leaving.state().says, "" if self._leaving.receipt else self._why_not)
         said = await in_thread(self._notes.trouble, self._ground.clock.now_ms())
         if self._kept is None:
             return Lent(f"{size} in {folder}, which is not used", self._why_not)
@@ -136,6 +148,15 @@ class StorageWorker(Worker):
         used, trash = size_text(amounts.used_bytes), size_text(amounts.trash_bytes)
         says = f"{used} of {size} in {folder} are used, by {amounts.pieces:,} pieces; {trash} of it wait in the trash"
         return Lent(says, self._disk_trouble(amounts) or said)
+
+    async def hand_back(self) -> HandBack:
+        """See the port: pieces go to others, and the network signs for it."""
+        if self._leaving.receipt is None:
+            if self._lending is None:
+                raise NotFound("agent.not_lent", "No disk is lent here.", "Nothing has to be handed back.")
+            self._opened()
+            await in_thread(self._leaving.begin, self._ground.sign, self._ground.clock.now_ms())
+        return self._leaving.state()
 
     async def erase(self, *, for_good: bool) -> None:
         """See the port: pieces stay where the same node may come back."""
@@ -174,6 +195,10 @@ class StorageWorker(Worker):
         self._kept = Ground(
             ground.net, ground.node, ground.network_key, ground.sign, ground.clock, store, book, self._owner
         )
+
+    def _closed(self) -> Sequence[str]:
+        """Why nothing new is put here: the owner's reasons, and that the node leaves."""
+        return [*self._ground.closed(), *([LEAVING] if self._leaving.wish else [])]
 
     def _opened(self) -> Ground:
         if self._kept is None:

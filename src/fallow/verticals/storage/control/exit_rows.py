@@ -1,0 +1,180 @@
+"""Nodes that leave as rows: how far the search for pieces is, which are to be moved, and what became of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+from fallow.ports.database import Row, Transaction
+from fallow.verticals.storage.control.segments import piece_bytes
+from fallow.verticals.storage.core.exiting import Tally
+
+TAKEN_MS: Final = 3_600_000
+"""Who takes a piece is done with it by then, or has died."""
+BLOCKS_AT_ONCE: Final = 64
+"""Of 8 KiB, as for the search of what needs repair."""
+
+_BEGIN: Final = """
+WITH new AS (
+    INSERT INTO storage.exit (alias, wish, began_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING alias
+)
+UPDATE storage.node n SET exit = 'leaving' FROM new WHERE n.alias = new.alias
+"""
+_OPEN: Final = "SELECT * FROM storage.exit WHERE NOT told AND alias = ANY($1::integer[]) ORDER BY alias"
+_ONE: Final = "SELECT * FROM storage.exit WHERE alias = $1 FOR UPDATE SKIP LOCKED"
+_BEING_STORED: Final = "SELECT 1 FROM storage.begun WHERE $1 = ANY(nodes) LIMIT 1"
+_START: Final = "UPDATE storage.exit SET block = 0, found = 0, sure = $2 WHERE alias = $1"
+_FIND: Final = """
+WITH here AS (
+    SELECT id FROM storage.segment WHERE ctid >= format('(%s,0)', $2::bigint)::tid
+    AND ctid < format('(%s,0)', $3::bigint)::tid AND $1 = ANY(nodes)
+), new AS (
+    INSERT INTO storage.leaving (alias, segment, due_ms) SELECT $1, id, $4 FROM here ON CONFLICT DO NOTHING
+)
+SELECT (SELECT count(*) FROM here) AS found,
+    pg_relation_size('storage.segment') / current_setting('block_size')::integer AS blocks
+"""
+_FOUND: Final = "UPDATE storage.exit SET block = $2, found = found + $3 WHERE alias = $1"
+_TAKE: Final = """
+UPDATE storage.leaving l SET due_ms = $2 + $3 FROM (
+    SELECT alias, segment FROM storage.leaving WHERE alias = ANY($1::integer[]) AND due_ms <= $2
+    ORDER BY due_ms LIMIT 1 FOR UPDATE SKIP LOCKED
+) t WHERE l.alias = t.alias AND l.segment = t.segment RETURNING l.alias, l.segment, l.tries
+"""
+_SIGNERS: Final = """
+SELECT CASE WHEN s.client = 0 THEN '{}' ELSE
+    ARRAY(SELECT c.key FROM storage.client c WHERE c.id = s.client OR c.repairs) END AS signers
+FROM storage.segment s WHERE s.id = $1
+"""
+_LATER: Final = """
+UPDATE storage.leaving SET due_ms = $3, tries = tries + $4, blamed = $5 WHERE alias = $1 AND segment = $2
+"""
+_REASON: Final = "UPDATE storage.exit SET reason = $2 WHERE alias = $1"
+_DONE: Final = "DELETE FROM storage.leaving WHERE alias = $1 AND segment = ANY($2::bytea[])"
+_COUNT: Final = """
+UPDATE storage.exit SET moved = moved + $2, moved_bytes = moved_bytes + $3, failed = failed + $4,
+    failed_bytes = failed_bytes + $5, gone = gone + $6, unplaced = unplaced + $7 WHERE alias = $1
+"""
+_SOME: Final = "SELECT segment, blamed FROM storage.leaving WHERE alias = $1 LIMIT $2 FOR UPDATE SKIP LOCKED"
+_LOSE: Final = """
+UPDATE storage.segment SET nodes = array_replace(nodes, $1::integer, 0) WHERE id = ANY($2::bytea[]) AND $1 = ANY(nodes)
+RETURNING id, bucket, payload, profile
+"""
+_CHANGE: Final = """
+INSERT INTO storage.change (bucket, nodes, bytes, at_ms)
+SELECT b, ARRAY[$3::integer], -s, $4 FROM unnest($1::bigint[], $2::bigint[]) AS c (b, s)
+"""
+_GARBAGE: Final = """
+INSERT INTO storage.garbage (alias, segment, purge, due_ms) SELECT $1, s, false, $3 FROM unnest($2::bytea[]) AS s
+ON CONFLICT DO NOTHING
+"""
+_WAITING: Final = "SELECT count(*) AS n FROM storage.leaving WHERE alias = $1"
+_GARBAGE_DUE: Final = "SELECT 1 FROM storage.garbage WHERE alias = $1 AND due_ms <= $2 LIMIT 1"
+_FORGET: Final = "DELETE FROM storage.garbage WHERE alias = $1"
+_END: Final = "UPDATE storage.exit SET receipt = $2 WHERE alias = $1"
+_LEFT: Final = "UPDATE storage.node SET exit = 'left' WHERE alias = $1"
+_TOLD: Final = "UPDATE storage.exit SET told = true WHERE alias = $1 AND receipt IS NOT NULL"
+
+
+class Taken(NamedTuple):
+    """A piece that is to be moved off its node; `tries` ended at that node so far."""
+
+    alias: int
+    segment: bytes
+    tries: int
+
+
+async def begin(tx: Transaction, alias: int, wish: bytes, now_ms: int) -> None:
+    """Have a node be one that leaves; where it is already, nothing changes."""
+    await tx.execute(_BEGIN, alias, wish, now_ms)
+
+
+async def open_exits(tx: Transaction, aliases: Collection[int]) -> Sequence[Row]:
+    """Those of these nodes that leave, or do not know yet that they have left."""
+    return await tx.fetch(_OPEN, list(aliases))
+
+
+async def lock(tx: Transaction, alias: int) -> Row | None:
+    """The row of a node that leaves, unless another process works at it."""
+    rows = await tx.fetch(_ONE, alias)
+    return rows[0] if rows else None
+
+
+async def search(tx: Transaction, row: Row, now_ms: int) -> bool:
+    """Note the pieces in the next blocks; whether the search goes on behind them.
+
+    Another search begins once all that the last one found is moved, and nothing is being stored there.
+    """
+    alias, block = row["alias"], row["block"]
+    if block is None:
+        being_stored = bool(await tx.fetch(_BEING_STORED, alias))
+        if row["found"] is not None and (being_stored or await waiting(tx, alias)):
+            return False
+        await tx.execute(_START, alias, not being_stored)
+        block = 0
+    (found,) = await tx.fetch(_FIND, alias, block, block + BLOCKS_AT_ONCE, now_ms)
+    goes_on = block + BLOCKS_AT_ONCE < found["blocks"]
+    await tx.execute(_FOUND, alias, block + BLOCKS_AT_ONCE if goes_on else None, found["found"])
+    return bool(goes_on)
+
+
+async def take(tx: Transaction, aliases: Collection[int], now_ms: int) -> Taken | None:
+    """Take a piece that is to be moved off one of these nodes, if there is one that nobody else works at."""
+    rows = await tx.fetch(_TAKE, list(aliases), now_ms, TAKEN_MS)
+    return Taken(**dict(rows[0])) if rows else None
+
+
+async def signers(tx: Transaction, segment: bytes) -> Collection[bytes]:
+    """Whose claims on its pieces count; nobody's are known of a segment from before there were any."""
+    rows = await tx.fetch(_SIGNERS, segment)
+    return rows[0]["signers"] if rows else ()
+
+
+async def later(tx: Transaction, taken: Taken, due_ms: int, reason: str, *, blamed: bool, counts: bool) -> None:
+    """It is tried again later: whether that is because of the node, and counts as one of its tries."""
+    await tx.execute(_LATER, taken.alias, taken.segment, due_ms, int(counts), blamed)
+    await tx.execute(_REASON, taken.alias, reason)
+
+
+async def count(tx: Transaction, alias: int, segments: Collection[bytes], tally: Tally) -> None:
+    """What became of pieces that are not to be moved any more."""
+    await tx.execute(_DONE, alias, list(segments))
+    await tx.execute(_COUNT, alias, *tally)
+
+
+async def lose(tx: Transaction, alias: int, segments: Collection[bytes], now_ms: int) -> dict[bytes, int]:
+    """Have segments count on a node no more, without another; returns the bytes of its pieces, by segment."""
+    rows = await tx.fetch(_LOSE, alias, list(segments))
+    sizes = {row["id"]: piece_bytes(row["payload"], row["profile"]) for row in rows}
+    await tx.execute(_CHANGE, [row["bucket"] for row in rows], list(sizes.values()), alias, now_ms)
+    await tx.execute(_GARBAGE, alias, list(sizes), now_ms)
+    return sizes
+
+
+async def some(tx: Transaction, alias: int, limit: int) -> dict[bytes, bool]:
+    """Some pieces that are still to be moved, and whether their node is to blame for that."""
+    return {row["segment"]: row["blamed"] for row in await tx.fetch(_SOME, alias, limit)}
+
+
+async def waiting(tx: Transaction, alias: int) -> int:
+    """How many pieces are still to be moved."""
+    (row,) = await tx.fetch(_WAITING, alias)
+    return int(row["n"])
+
+
+async def is_over(tx: Transaction, row: Row, now_ms: int, *, late: bool) -> bool:
+    """Whether nothing counts on a node any more, or can come to; and, unless it is late, it has deleted what it had."""
+    clear = row["block"] is None and row["sure"] and row["found"] == 0 and not await waiting(tx, row["alias"])
+    return clear and (late or not await tx.fetch(_GARBAGE_DUE, row["alias"], now_ms))
+
+
+async def end(tx: Transaction, alias: int, receipt: bytes) -> None:
+    """It has left: what it was yet to delete is its own business."""
+    await tx.execute(_END, alias, receipt)
+    await tx.execute(_LEFT, alias)
+    await tx.execute(_FORGET, alias)
+
+
+async def told(tx: Transaction, alias: int) -> None:
+    """It has its receipt."""
+    await tx.execute(_TOLD, alias)

@@ -1,0 +1,277 @@
+"""Brings the pieces of nodes that leave to others, and says in the end what they had and what became of it.
+
+The node that leaves is the source: each piece is read once, and is what its client claimed, or has failed. All that is
+known is in rows, so that any process goes on where another stopped. A piece is counted in the transaction that moves
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.errors import FallowError, InvalidInput
+from fallow.domain.signing import Sign
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Row, Transaction
+from fallow.ports.vertical import Ask, ControlGround
+from fallow.verticals.storage.control import exit_rows, repair_rows
+from fallow.verticals.storage.control.exit_rows import Taken
+from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.nodes import Lender, Nodes
+from fallow.verticals.storage.control.questioning import Result
+from fallow.verticals.storage.control.repair_rows import Damaged
+from fallow.verticals.storage.control.repairing import Repairs
+from fallow.verticals.storage.control.verdicts import Verdicts, read_state
+from fallow.verticals.storage.control.whole_pieces import hash_of
+from fallow.verticals.storage.core.auditing import claim_by
+from fallow.verticals.storage.core.exiting import LENGTH_MAX_MS, ExitReceipt, ExitWish, Tally, ppm, reason_against
+from fallow.verticals.storage.core.questions import Evidence, ExitSays, ShowClaim
+from fallow.verticals.storage.core.reputation import RETRIES_MAX, Reputation
+
+PIECES_AT_ONCE: Final = 4
+"""In a process: up to 16 MiB each."""
+LOOK_S: Final = 2.0
+RETRY_MS: Final = 300_000
+"""Until a piece is tried again that nobody took, or whose node or owner had other things to do."""
+RETRY_BLAMED_MS: Final = 1_800_000
+LOSE_AT_ONCE: Final = 500
+REASON_LETTERS_MAX: Final = 300
+
+_SHOWN: Final = frozenset({"storage.no_piece", "storage.exit_piece"})
+"""What shows that a node cannot give a piece; for anything else it is asked again."""
+_AWAY: Final = ("owner.", "stream.", "bus.")
+"""Codes of what shows nothing of a piece. Who answers so for ever is to blame all the same when time is up."""
+_SEALED: Final = msgspec.msgpack.Decoder(bytes)
+_log = logging.getLogger(__name__)
+
+
+class Exits:
+    """Several processes may do it at the same time."""
+
+    def __init__(self, ground: ControlGround, nodes: Nodes, repairs: Repairs) -> None:
+        self._net = ground.net
+        self._sign: Sign = ground.sign
+        self._clock: Clock = ground.clock
+        self._database: Database = ground.database
+        self._ask: Ask = ground.ask
+        self._secrets = Secrets(ground.secret)
+        self._nodes = nodes
+        self._repairs = repairs
+        self._verdicts = Verdicts(ground.clock, ground.database, nodes)
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again(self.look))
+            for _ in range(PIECES_AT_ONCE):
+                group.create_task(self._again(self._move_all))
+
+    async def look(self) -> None:
+        """Hear who leaves, look for what counts on those who do, end what is done, and tell them how far it is."""
+        await self._begin()
+        leaving = {one.alias: one for one in self._nodes.all() if one.exit}
+        async with self._database.transaction() as tx:
+            rows = await exit_rows.open_exits(tx, list(leaving))
+        for row in rows:
+            if row["receipt"] is None:
+                await self._look_for(leaving[row["alias"]])
+            await self._tell(leaving[row["alias"]])
+
+    async def move_next(self) -> bool:
+        """Move a piece off a node that is there; whether there was one to be tried now."""
+        there = {one.alias: one for one in self._nodes.online() if one.exit == "leaving"}
+        if not there:
+            return False
+        async with self._database.transaction() as tx:
+            taken = await exit_rows.take(tx, list(there), self._clock.now_ms())
+        if taken is None:
+            return False
+        await self._move(taken, there[taken.alias])
+        return True
+
+    async def _begin(self) -> None:
+        for lender, sealed in self._nodes.wishes():
+            try:
+                wish = ExitWish.open(sealed, lender.node)
+            except FallowError:
+                continue
+            if (wish.net, wish.node) != (self._net, lender.node):
+                continue
+            async with self._database.transaction() as tx:
+                await exit_rows.begin(tx, lender.alias, sealed, self._clock.now_ms())
+            lender.exit = "leaving"
+            _log.info("node %s leaves with what it lends", lender.node.hex())
+
+    async def _look_for(self, lender: Lender) -> None:
+        """Search on; where a whole search has found nothing more, end it."""
+        goes_on = True
+        while goes_on:
+            now = self._clock.now_ms()
+            async with self._database.transaction() as tx:
+                row = await exit_rows.lock(tx, lender.alias)
+                if row is None or row["receipt"] is not None:
+                    return  # another process has it
+                late = now - row["began_ms"] >= LENGTH_MAX_MS
+                if late:
+                    await self._give_up(tx, lender.alias, now)
+                if await exit_rows.is_over(tx, row, now, late=late):
+                    await self._end(tx, lender, row, now)
+                    return
+                goes_on = await exit_rows.search(tx, row, now)
+
+    async def _give_up(self, tx: Transaction, alias: int, now_ms: int) -> None:
+        """Time is up: what is still there counts as lost to the network."""
+        some = await exit_rows.some(tx, alias, LOSE_AT_ONCE)
+        sizes = await exit_rows.lose(tx, alias, list(some), now_ms)
+        failed = [segment for segment in sizes if some[segment]]
+        tally = Tally(
+            failed=len(failed),
+            failed_bytes=sum(sizes[segment] for segment in failed),
+            gone=len(some) - len(sizes),
+            unplaced=len(sizes) - len(failed),
+        )
+        await exit_rows.count(tx, alias, list(some), tally)
+
+    async def _end(self, tx: Transaction, lender: Lender, row: Row, now_ms: int) -> None:
+        states = await tx.fetch("SELECT state, audits FROM storage.reputation WHERE alias = $1", lender.alias)
+        reputation = read_state(states[0]["state"]) if states else Reputation()
+        tally = tally_of(row)
+        receipt = ExitReceipt(
+            net=self._net,
+            node=lender.node,
+            account=lender.account,
+            began_ms=row["began_ms"],
+            ended_ms=now_ms,
+            held=tally.held,
+            **tally._asdict(),
+            audits=states[0]["audits"] if states else 0,
+            score_ppm=ppm(reputation.score),
+            online_ppm=ppm(reputation.online_score),
+            why=reason_against(reputation, tally, row["began_ms"]),
+        )
+        await exit_rows.end(tx, lender.alias, receipt.seal(self._sign))
+        lender.exit = "left"
+        _log.info("node %s has left: %s", lender.node.hex(), receipt)
+
+    async def _tell(self, lender: Lender) -> None:
+        """Tell a node how far it is; with its receipt, until it has that."""
+        if not self._nodes.is_online(lender):
+            return
+        async with self._database.transaction() as tx:
+            rows = await exit_rows.open_exits(tx, [lender.alias])
+            waiting = await exit_rows.waiting(tx, lender.alias)
+        if not rows:
+            return
+        row = rows[0]
+        says = ExitSays(
+            moved=row["moved"],
+            moved_bytes=row["moved_bytes"],
+            failed=row["failed"],
+            gone=row["gone"],
+            waiting=waiting,
+            counted=row["block"] is None and row["found"] is not None,
+            reason=row["reason"],
+            receipt=row["receipt"] or b"",
+        )
+        try:
+            await self._ask(lender.node, msgspec.msgpack.encode(says))
+        except FallowError:  # it is told again
+            return
+        if says.receipt:
+            async with self._database.transaction() as tx:
+                await exit_rows.told(tx, lender.alias)
+
+    async def _move(self, taken: Taken, lender: Lender) -> None:
+        async with self._database.transaction() as tx:
+            segment = await repair_rows.look_up(tx, taken.segment)
+            if segment is None or taken.alias not in segment.nodes:
+                await exit_rows.count(tx, taken.alias, [taken.segment], Tally(gone=1))
+                return
+            signers = await exit_rows.signers(tx, taken.segment)
+        number = list(segment.nodes).index(taken.alias)
+        try:
+            piece = await self._repairs.read_piece(segment, number, lender)
+            if signers:
+                await self._check(segment, lender, list(signers), piece)
+        except FallowError as error:
+            await self._blame(taken, segment, lender, error)
+            return
+
+        async def count(tx: Transaction) -> None:
+            await exit_rows.count(tx, taken.alias, [taken.segment], Tally(moved=1, moved_bytes=len(piece)))
+
+        try:
+            await self._repairs.move_piece(segment, number, piece, count)
+        except FallowError as error:
+            await self._later(taken, error, RETRY_MS, blamed=False, counts=False)
+
+    async def _check(self, segment: Damaged, lender: Lender, signers: list[bytes], piece: memoryview) -> None:
+        """Hold a piece against what its client claimed.
+
+        Raises:
+            InvalidInput: it is something else (`storage.exit_piece`).
+            FallowError: the node does not say what was claimed.
+        """
+        id_ = self._secrets.piece(segment.id, lender.node)
+        answer = await self._ask(lender.node, msgspec.msgpack.encode(ShowClaim(id_)))
+        try:
+            claim = claim_by(signers, _SEALED.decode(answer))
+        except UNREADABLE:
+            claim = None
+        hashed = await asyncio.to_thread(hash_of, piece)
+        if claim is None or (claim.net, claim.piece, claim.length, claim.hash) != (self._net, id_, len(piece), hashed):
+            raise InvalidInput("storage.exit_piece", "The piece is not what its client claimed to have brought.")
+
+    async def _blame(self, taken: Taken, segment: Damaged, lender: Lender, error: FallowError) -> None:
+        """The node did not give its piece: it has failed, or is asked again."""
+        if error.code.startswith(_AWAY):
+            await self._later(taken, error, RETRY_MS, blamed=True, counts=False)
+        elif error.code in _SHOWN or taken.tries >= RETRIES_MAX:
+            await self._fail(taken, segment, lender, error)
+        else:
+            await self._later(taken, error, RETRY_BLAMED_MS, blamed=True, counts=True)
+
+    async def _fail(self, taken: Taken, segment: Damaged, lender: Lender, error: FallowError) -> None:
+        """Book it as audits book what they do not get, and have the segment count on the node no more."""
+        now = self._clock.now_ms()
+        said = f"{error.code}: {error.message}"
+        evidence = Evidence(
+            piece=self._secrets.piece(segment.id, lender.node),
+            chunk=0,
+            asked_ms=now,
+            took_ms=0,
+            found=f"failed: not given when it left ({error.code})",
+            answer=said.encode()[:REASON_LETTERS_MAX],
+        )
+        result = Result(lender, "failed", segment.id, code="storage.audit_failed", evidence=evidence)
+        await self._verdicts.book([result])
+        async with self._database.transaction() as tx:
+            sizes = await exit_rows.lose(tx, taken.alias, [taken.segment], now)
+            tally = Tally(failed=len(sizes), failed_bytes=sum(sizes.values()), gone=1 - len(sizes))
+            await exit_rows.count(tx, taken.alias, [taken.segment], tally)
+
+    async def _later(self, taken: Taken, error: FallowError, after_ms: int, *, blamed: bool, counts: bool) -> None:
+        reason = "".join(letter for letter in str(error) if letter.isprintable())[:REASON_LETTERS_MAX]
+        due_ms = self._clock.now_ms() + after_ms
+        async with self._database.transaction() as tx:
+            await exit_rows.later(tx, taken, due_ms, reason, blamed=blamed, counts=counts)
+
+    async def _move_all(self) -> None:
+        while await self.move_next():
+            pass
+
+    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await work()
+            await self._clock.sleep(LOOK_S)
+
+
+def tally_of(row: Row) -> Tally:
+    """What became of a node's pieces, by its row."""
+    return Tally(**{name: row[name] for name in Tally._fields})

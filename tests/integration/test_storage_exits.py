@@ -1,0 +1,292 @@
+"""A node leaves with its disk: its pieces go to others, whatever stops in the middle, and its receipt says what was."""
+
+# ruff: noqa: D102 - the names of the steps say what they do
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from fallow.verticals.storage.client.waiting import Watch
+from fallow.verticals.storage.control.exit_rows import TAKEN_MS
+from fallow.verticals.storage.control.exits import RETRY_MS, Exits
+from fallow.verticals.storage.control.mending import repairs
+from fallow.verticals.storage.control.segments import piece_bytes
+from fallow.verticals.storage.core.calls import Plan
+from fallow.verticals.storage.core.exiting import LENGTH_MAX_MS, ExitReceipt, Why
+from fallow.verticals.storage.core.reputation import DAY_MS, WINDOW_MS, Reputation
+from tests.dying_database import Dying
+from tests.epoch_files import NETWORK_KEY
+from tests.places_world import HOUR_MS, Killed, Machine, machines
+from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
+from tests.storage_world import Wants
+
+STREAMS = [bytes([number]) * 16 for number in range(1, 7)]
+PAYLOADS = {stream: payload_of(40_000, stream[0]) for stream in STREAMS}
+
+
+STEPS = 12
+"""More transactions than it takes to begin, to search, and to move a piece."""
+
+
+class ExitWorld:
+    """A network of twelve machines with six segments, and the machine of them that has most pieces."""
+
+    def __init__(self, world: RepairWorld) -> None:
+        self.world = world
+        self.plans: dict[bytes, Plan] = {}
+        self.leaver: Machine
+        self.had = 0
+
+    async def fill(self) -> None:
+        for stream, payload in PAYLOADS.items():
+            self.plans[stream] = await self.world.put(payload, stream)
+        kept = self.world.kept
+        self.leaver = max(self.world.machines.values(), key=lambda one: len(kept[one.id].pieces))
+        self.had = len(kept[self.leaver.id].pieces)
+
+    async def lent_for(self, days: int) -> None:
+        """The one that leaves was audited first so long ago, and always there."""
+        await self.world.places.audits.take(0)  # each has a row from then on
+        now = self.world.clock.now_ms() // WINDOW_MS
+        state = Reputation(windows=[(now, 1, 1)], first_window=now - days * DAY_MS // WINDOW_MS)
+        async with self.world.database.transaction() as tx:
+            await tx.execute(
+                "UPDATE storage.reputation r SET state = $2 FROM storage.node n"
+                " WHERE n.alias = r.alias AND n.node = $1",
+                self.leaver.id,
+                msgspec.msgpack.encode(state),
+            )
+
+    async def go_on(self) -> None:
+        """Do all that can be done now."""
+        for _ in range(4):
+            await self.world.tell()
+            await self.world.exits.look()
+            while await self.world.exits.move_next():
+                pass
+            await self.world.collect()
+
+    def wish(self) -> None:
+        self.leaver.wish_to_leave(self.world.clock.now_ms())
+
+    @property
+    def receipt(self) -> ExitReceipt | None:
+        sealed = self.leaver.says[-1].receipt if self.leaver.says else b""
+        return ExitReceipt.open(sealed, NETWORK_KEY) if sealed else None
+
+    async def all_is_whole(self) -> None:
+        """Each segment has all of its pieces, none of them where the node was that left."""
+        for stream, plan in self.plans.items():
+            assert await self.world.pieces(plan.segment) == pieces_of(plan, PAYLOADS[stream])
+            assert self.leaver not in await self.world.holders(plan.segment)
+
+
+@pytest.fixture
+async def net(postgres_dsn: str) -> AsyncIterator[ExitWorld]:
+    """See `ExitWorld`."""
+    async with repair_world(postgres_dsn, lambda: list(machines(12))) as world:
+        net = ExitWorld(world)
+        await net.fill()
+        yield net
+
+
+async def test_pieces_go_to_others_byte_for_byte_and_the_receipt_says_so(net: ExitWorld) -> None:
+    await net.lent_for(days=181)
+    began_ms = net.world.clock.now_ms()
+    net.wish()
+    await net.go_on()
+    await net.all_is_whole()
+    receipt = net.receipt
+    assert receipt is not None
+    assert (receipt.node, receipt.account, receipt.began_ms) == (net.leaver.id, net.leaver.account, began_ms)
+    assert (receipt.held, receipt.moved, receipt.failed, receipt.gone, receipt.unplaced) == (net.had, net.had, 0, 0, 0)
+    assert receipt.moved_bytes == net.had * piece_bytes(40_000, "lab")
+    assert receipt.why == ""
+    assert net.world.kept[net.leaver.id].pieces == {}, "it was asked to delete what it had"
+
+
+async def test_nothing_new_is_placed_on_who_leaves_nor_on_who_has_left(net: ExitWorld) -> None:
+    net.wish()
+    await net.world.tell()
+    await net.world.exits.look()
+    net.leaver.trouble = ""  # it says nothing of it any more
+    for _ in range(2):
+        await net.world.tell()
+        assert net.leaver.id not in {one.node for one in net.world.places.nodes.candidates()}
+        assert len(net.world.places.nodes.candidates()) == 11
+        await net.go_on()
+    assert net.receipt is not None
+    fresh = net.world.process()
+    async with fresh.nodes.running(net.world.ground()):
+        await net.world.tell(fresh)
+        assert len(fresh.nodes.candidates()) == 11, "another process knows it, too"
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_whatever_step_a_process_dies_at_no_piece_is_lost_and_none_is_counted_twice(
+    net: ExitWorld, committed: bool
+) -> None:
+    world, deaths, tries = net.world, 0, 0
+    await net.lent_for(days=181)
+    net.wish()
+    while net.receipt is None:
+        database = Dying(world.database, tries % STEPS + 1, committed=committed)
+        ground = world.ground()._replace(database=database)
+        world.exits = Exits(
+            ground, world.places.nodes, repairs(ground, world.places.nodes, world.reach, Watch(world.clock))
+        )
+        tries += 1
+        try:
+            await net.go_on()
+        except (Killed, ExceptionGroup):
+            deaths += 1
+        for plan in net.plans.values():
+            assert None not in await world.pieces(plan.segment)
+        await world.pass_time(TAKEN_MS + 1)
+    assert deaths > STEPS // 2
+    await net.all_is_whole()
+    assert (net.receipt.held, net.receipt.moved, net.receipt.why) == (net.had, net.had, "")
+
+
+@pytest.mark.parametrize("kind", ["deleted", "altered", "another_claim"])
+async def test_who_deletes_or_alters_before_its_end_is_found_out(net: ExitWorld, kind: str) -> None:
+    await net.lent_for(days=181)
+    kept = net.world.kept[net.leaver.id]
+    lost = next(iter(kept.pieces))
+    if kind == "deleted":
+        del kept.pieces[lost]
+    elif kind == "altered":
+        kept.wants = Wants(flips=True)
+    else:
+        kept.claims[lost] = kept.claims[[*kept.claims][1]]
+    net.wish()
+    await net.go_on()
+    receipt = net.receipt
+    assert receipt is not None
+    failed = net.had if kind == "altered" else 1
+    assert (receipt.moved, receipt.failed, receipt.why) == (net.had - failed, failed, "storage.exit_failed")
+    async with net.world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT kind, code, text FROM storage.finding ORDER BY id")
+    assert [row["code"] for row in rows if not row["kind"]] == ["storage.audit_failed"] * failed
+    assert all("when it left" in row["text"] for row in rows if not row["kind"])
+    for plan in net.plans.values():
+        assert net.leaver not in await net.world.holders(plan.segment), "nobody counts on it"
+
+
+async def test_who_only_fails_to_answer_is_asked_again_and_then_has_failed(net: ExitWorld) -> None:
+    net.world.kept[net.leaver.id].wants = Wants(refuses=True)
+    net.wish()
+    await net.go_on()
+    assert net.receipt is None
+    assert net.leaver.says[-1].waiting == net.had
+    assert "storage.full" in net.leaver.says[-1].reason
+    net.world.kept[net.leaver.id].wants = Wants()
+    await net.world.pass_time(HOUR_MS)
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.moved == net.had, "a disk that was busy has lost nothing"
+
+
+async def test_an_error_for_each_question_is_a_failure_at_the_fourth(net: ExitWorld) -> None:
+    net.world.kept[net.leaver.id].wants = Wants(refuses=True)
+    net.wish()
+    for _ in range(4):
+        assert net.receipt is None
+        await net.go_on()
+        await net.world.pass_time(HOUR_MS)
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.failed == net.had
+
+
+async def test_who_is_away_waits_and_goes_on_where_it_was(net: ExitWorld) -> None:
+    await net.lent_for(days=181)
+    net.wish()
+    await net.world.tell()
+    await net.world.exits.look()
+    assert await net.world.exits.move_next()
+    net.world.leave(net.leaver)
+    assert await net.world.exits.move_next()  # the network has not noticed yet
+    await net.world.pass_time(RETRY_MS)
+    assert not await net.world.exits.move_next()
+    net.world.come_back(net.leaver)
+    await net.go_on()
+    assert net.receipt is not None
+    assert (net.receipt.moved, net.receipt.failed, net.receipt.why) == (net.had, 0, "")
+
+
+async def test_what_nobody_takes_waits_with_the_reason_and_is_no_fault_when_time_is_up(net: ExitWorld) -> None:
+    await net.lent_for(days=181)
+    net.wish()
+    for machine in net.world.machines.values():
+        machine.room = 0
+    await net.go_on()
+    assert net.leaver.says[-1].waiting == net.had
+    assert "No further node" in net.leaver.says[-1].reason
+    await net.world.pass_time(LENGTH_MAX_MS)
+    await net.go_on()
+    assert net.receipt is not None
+    assert (net.receipt.unplaced, net.receipt.failed, net.receipt.why) == (net.had, 0, "")
+
+
+async def test_who_says_for_thirty_days_that_its_owner_needs_it_has_failed(net: ExitWorld) -> None:
+    await net.lent_for(days=181)
+    net.world.kept[net.leaver.id].wants = Wants(busy=True)
+    net.wish()
+    for _ in range(6):
+        await net.go_on()
+        await net.world.pass_time(RETRY_MS)
+    assert net.receipt is None
+    await net.world.pass_time(LENGTH_MAX_MS)
+    await net.go_on()
+    assert net.receipt is not None
+    assert (net.receipt.failed, net.receipt.why) == (net.had, "storage.exit_failed")
+
+
+async def test_what_was_being_stored_when_it_wished_is_moved_too(net: ExitWorld) -> None:
+    world, payload, stream = net.world, payload_of(40_000, 9), b"9" * 16
+    plan = await world.begin(len(payload), stream)
+    while net.leaver.id not in {place.node for place in plan.places[:8]}:
+        plan = await world.begin(len(payload), stream)
+    net.wish()
+    await net.go_on()
+    assert net.receipt is None, "a piece may still come to count on it"
+    made = await world.bring(plan, payload, stream)
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.moved == net.had + 1
+    assert await world.pieces(made.segment) == pieces_of(made, payload)
+
+
+async def test_what_owners_delete_meanwhile_has_gone(net: ExitWorld) -> None:
+    net.wish()
+    await net.world.tell()
+    await net.world.exits.look()
+    await net.world.drop(*STREAMS)
+    await net.go_on()
+    assert net.receipt is not None
+    assert (net.receipt.held, net.receipt.gone) == (net.had, net.had)
+
+
+@pytest.mark.parametrize(("days", "why"), [(0, "storage.exit_young"), (179, "storage.exit_young"), (181, "")])
+async def test_who_was_there_too_shortly_gets_a_receipt_that_says_so(net: ExitWorld, days: int, why: Why) -> None:
+    if days:
+        await net.lent_for(days)
+    net.wish()
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.why == why
+
+
+async def test_nobody_wishes_for_another(net: ExitWorld) -> None:
+    other = next(one for one in net.world.machines.values() if one is not net.leaver)
+    other.wish_to_leave(net.world.clock.now_ms())
+    net.leaver.wish, other.wish, other.trouble = other.wish, b"", ""
+    await net.go_on()
+    net.leaver.wish_to_leave(net.world.clock.now_ms(), net="lab-2")
+    await net.go_on()
+    assert net.leaver.says == []
+    assert await net.world.count("exit") == 0
