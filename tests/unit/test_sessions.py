@@ -14,10 +14,10 @@ from fallow.adapters.memory.sessions import MemorySessionStore
 from fallow.domain import calls
 from fallow.domain.errors import FallowError
 from fallow.domain.identity import address, address_text
-from fallow.domain.sign_in_text import VALID_MS, SignInText
 from fallow.domain.wallets import address_of, sign_text
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import Empty, call
+from fallow.ports.sign_in_text import VALID_MS, SignInText
 from fallow.services.registry.sessions import IDLE_MS, PER_HOLDER_MAX, SESSION_MS, Sessions
 from tests.unit.test_registry import World
 

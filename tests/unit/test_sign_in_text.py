@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fallow.domain.sign_in_text import SignInText
 from fallow.domain.wallets import checksum_address
+from fallow.ports.sign_in_text import SignInText
 
 
 @pytest.mark.parametrize(

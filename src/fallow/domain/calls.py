@@ -203,7 +203,7 @@ class Challenged(Request, frozen=True, kw_only=True):
 
 
 class OpenByWallet(Request, frozen=True, kw_only=True):
-    """A wallet's signature of the text with this nonce (`fallow.domain.sign_in_text`)."""
+    """A wallet's signature of the text with this nonce (`fallow.ports.sign_in_text`)."""
 
     account: WalletAddress
     nonce: SignInNonce

@@ -13,7 +13,6 @@ from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address
 from fallow.domain.orders import Label
-from fallow.domain.sign_in_text import SignInText
 from fallow.domain.views import KeyView, View
 from fallow.http.answers import keyed, public
 from fallow.http.auth import address_of, anyone_here, anyone_or_member, buyer
@@ -22,6 +21,7 @@ from fallow.http.keys import KEY_CHARACTERS_MAX
 from fallow.http.params import Account, AfterKey, KeyId, Limit, Parts
 from fallow.http.sessions import check_csrf, cookie_name, csrf_of, secret_of, set_cookie
 from fallow.ports.rpc import Empty
+from fallow.ports.sign_in_text import SignInText
 
 ROLES = {"buy": "buyer", "withdraw": "provider", "operate": "operator"}
 """What a person is by each scope: whoever may say where earnings go is who provides."""

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address, address_text
-from fallow.domain.sign_in_text import VALID_MS, SignInText
 from fallow.domain.wallets import signer_of
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -16,6 +15,7 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.registry_store import RegistryStore
 from fallow.ports.rpc import Empty, serve
 from fallow.ports.session_store import ChallengeRow, SessionRow, SessionStore
+from fallow.ports.sign_in_text import VALID_MS, SignInText
 from fallow.services.registry.secrets_format import SECRET_BYTES, digest, new_session
 
 QUEUE = "registry"
