@@ -21,6 +21,7 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound, 
 from fallow.domain.streams import DirectAddress, StreamTicket, service_purpose
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Stream
+from fallow.verticals.storage.client.keys import keys_under
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.pieces import Reach
@@ -800,7 +801,7 @@ async def storage_world(
             control,
             reach(memory) if reach else memory,
             clock,
-            secret_of=lambda account: blake3(account.encode()).digest(),
+            keys_of=keys_under(lambda account: blake3(account.encode()).digest(), os.urandom),
             random_bytes=os.urandom,
         )
         try:
@@ -820,7 +821,7 @@ async def another_store(world: World, secret: bytes, own: bool) -> AsyncIterator
         world.control,
         world.reach,
         FakeClock(),
-        secret_of=lambda _: secret,
+        keys_of=keys_under(lambda _: secret, os.urandom),
         random_bytes=os.urandom,
         own=own,
     ) as store:

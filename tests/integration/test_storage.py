@@ -216,6 +216,65 @@ async def test_what_is_sealed_on_ones_own_machine_is_for_nobody_else(
     assert await asyncio.to_thread(_files_with, canary.encode(), *lent) == []
 
 
+async def test_a_part_is_shared_narrower_and_narrower_and_ends_when_its_owner_says(
+    world: World, tmp_path: Path
+) -> None:
+    owner = {"FALLOW_URL": world.net.url, "FALLOW_API_KEY": world.net.first.key, "XDG_CONFIG_HOME": str(tmp_path / "o")}
+    nobody = {"FALLOW_URL": "", "FALLOW_API_KEY": "", "XDG_CONFIG_HOME": str(tmp_path / "n")}
+    bucket, body = f"own-{random.randbytes(6).hex()}", random.randbytes(3 << 20)
+    for name in ("a/1", "a/b/2", "ab/3"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(body + name.encode())
+
+    async def typed(*words: str | Path, code: str = "", **who: str) -> Any:
+        said = await fallow("storage", *words, **(who or owner))
+        assert (said.code == 0, code in said.err) == (not code, True), said.err + said.out
+        return json.loads(said.out) if "--json" in words and not code else said.out
+
+    await typed("init")
+    await typed("mb", bucket)
+    await typed("cp", "-r", tmp_path / "in", f"fallow://{bucket}")
+    first = await typed("share", f"fallow://{bucket}/a/", "--allow", "read,list,write", "--until", "1h", "--json")
+    await typed(
+        "share", f"fallow://{bucket}/a/", **{**owner, "FALLOW_URL": "http://127.0.0.1:1"}, code="sdk.unreachable"
+    )
+    share = ("share", f"fallow://{bucket}/a/b/", "--allow", "read,list", "--json")
+    narrow = await typed(*share, **nobody, FALLOW_GRANT=first["grant"])
+    a, b = ({**nobody, "FALLOW_GRANT": grant["grant"]} for grant in (first, narrow))
+
+    assert [one["name"] for one in (await typed("ls", "-r", "--json", **a))["objects"]] == ["a/1", "a/b/2"]
+    assert [one["name"] for one in (await typed("ls", "--json", **b))["objects"]] == ["a/b/2"]
+    await typed("cp", f"fallow://{bucket}/a/b/2", tmp_path / "2", **b)
+    assert (tmp_path / "2").read_bytes() == body + b"a/b/2"
+    await typed("cp", f"fallow://{bucket}/a/1", tmp_path / "1", code="storage.", **b)
+    await typed("cp", f"fallow://{bucket}/ab/3", tmp_path / "3", code="storage.", **a)
+    await typed("cp", tmp_path / "in" / "a" / "1", f"fallow://{bucket}/a/new", **a)
+    await typed("cp", tmp_path / "in" / "a" / "1", f"fallow://{bucket}/a/b/2", code="storage.condition", **a)
+    await typed("rm", f"fallow://{bucket}/a/new", code="storage.grant", **a)
+    await typed("cp", f"fallow://{bucket}/a/new", tmp_path / "new")
+    assert (tmp_path / "new").read_bytes() == body + b"a/1"
+
+    log = tmp_path / "serve.log"
+    serving = start("s3", "serve", "--json", log=log, steps=None, **b)
+    try:
+        theirs = await asyncio.to_thread(_own_client, serving)
+        got = await asyncio.to_thread(theirs.get_object, Bucket=bucket, Key="a/b/2")
+        assert await asyncio.to_thread(got["Body"].read) == body + b"a/b/2"
+        with pytest.raises(ClientError, match="AccessDenied"):
+            await asyncio.to_thread(theirs.get_object, Bucket=bucket, Key="a/1")
+    finally:
+        serving.terminate()
+        await asyncio.to_thread(serving.wait, 30)
+        assert serving.stdout is not None
+        serving.stdout.close()
+
+    await typed("revoke", narrow["id"])
+    await typed("ls", code="auth.revoked", **b)
+    await typed("ls", **a)
+    await typed("revoke", first["grant"])
+    await typed("ls", code="auth.revoked", **a)
+
+
 def _own_client(serving: subprocess.Popen[str]) -> Any:
     assert serving.stdout is not None
     words = ""

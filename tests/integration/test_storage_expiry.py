@@ -11,7 +11,7 @@ import pytest
 from blake3 import blake3
 
 from fallow.domain.errors import InvalidInput
-from fallow.verticals.storage.client.keys import Keys
+from fallow.verticals.storage.client.keys import Keys, keys_under
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.store import Deleting, Ended, Head, Marks
@@ -61,7 +61,7 @@ async def opened(objects: ObjectsWorld) -> AsyncIterator[ObjectStore]:
         objects,
         reach,
         FakeClock(),
-        secret_of=lambda account: blake3(account.encode()).digest(),
+        keys_of=keys_under(lambda account: blake3(account.encode()).digest(), os.urandom),
         random_bytes=os.urandom,
     ) as store:
         yield store
@@ -92,7 +92,7 @@ async def test_objects_below_a_prefix_go_and_others_stay(world: World, monkeypat
 
 async def test_a_name_that_is_no_text_is_refused_where_names_are_listed(world: World) -> None:
     await world.store.make_bucket(ACCOUNT, B, settings={})
-    sealed = Keys(blake3(ACCOUNT.encode()).digest(), B, os.urandom).seal_name(b"\xff")
+    sealed = Keys.under(blake3(ACCOUNT.encode()).digest(), B, os.urandom).seal_name(b"\xff")
     await put(world.objects, sealed)
     await world.objects.ask(BeginUpload(account=ACCOUNT, bucket=B, object=sealed, stream=world.objects.stream()))
     for listed in (world.store.names(ACCOUNT, B), world.store.uploads(ACCOUNT, B)):

@@ -756,11 +756,17 @@ async def test_all_calls_are_answered_over_the_bus(world: ObjectsWorld) -> None:
         return call.name
 
     others = {call: other for call in CALLS if call not in world.objects.handlers()}
-    assert {call.name for call in others} == {"segment.begin", "segment.more", "segment.end", "segment.read"}
+    assert {call.name for call in others} == {
+        "segment.begin",
+        "segment.more",
+        "segment.end",
+        "segment.read",
+        "grant.revoke",
+    }
     hub = MemoryHub()
     stream = world.stream()
     put_ = PutObject(account=ACCOUNT, bucket=B, object=b"a", stream=stream, size=1, etag="e", inline=b"1")
-    async with Control(hub.connect(), world.objects, others).running():
+    async with Control(hub.connect(), world.clock, world.database, world.objects, others).running():
         bus = hub.connect()
         made = await rpc.call(bus, f"{SUBJECT}.object.put", put_, Version)
         assert made == await rpc.call(

@@ -269,7 +269,7 @@ async def test_buckets_that_cannot_be_swept_hold_up_no_others(caplog: pytest.Log
     await world.put("a")
     world.clock.ms = due_ms(NOON, 1)
     bucket = await world.store.bucket(B)
-    keys = Keys(bytes(32), B, bytes)
+    keys = Keys.under(bytes(32), B, bytes)
     own = msgspec.structs.replace(bucket, name="own", settings=bucket.settings | {SEALED: write_seal(keys, own=True)})
     garbage = msgspec.structs.replace(bucket, name="garbage", settings={LIFECYCLE: b"\xc1"})
     world.due = [[own, garbage, bucket]]
@@ -281,7 +281,7 @@ async def test_buckets_that_cannot_be_swept_hold_up_no_others(caplog: pytest.Log
 
 
 async def test_rules_that_nobody_would_carry_out_are_not_taken() -> None:
-    settings = {SEALED: write_seal(Keys(bytes(32), B, bytes), own=True)}
+    settings = {SEALED: write_seal(Keys.under(bytes(32), B, bytes), own=True)}
     x: Any = SimpleNamespace(bucket=Bucket(name=B, account=OWNER, made_ms=0, profile="", settings=settings))
     with pytest.raises(S3Error) as refused:
         await expiring.RULES.read(x)

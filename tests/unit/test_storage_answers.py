@@ -105,7 +105,7 @@ def test_what_stands_beside_a_part_fits_whatever_checksums_are_sent() -> None:
         etag="e" * 32,
         checksums={"crc32": "c" * 8, "crc32c": "c" * 8, "crc64nvme": "c" * 12, "sha1": "c" * 28, "sha256": "c" * 44},
     )
-    sealed = Keys(bytes(32), "bucket", bytes).seal(b"name", PART, part)
+    sealed = Keys.under(bytes(32), "bucket", bytes).seal(b"name", PART, part)
     asked = {"account": "", "bucket": "b", "stream": bytes(16), "bytes_of": bytes(16), "number": 1, "size": 1}
     assert msgspec.convert({**asked, "etag": "e", "head": sealed}, PutPart).head == sealed
     with pytest.raises(msgspec.ValidationError):

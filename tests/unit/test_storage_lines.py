@@ -20,6 +20,7 @@ from fallow.ports.session import SessionStream
 from fallow.ports.streams import Link
 from fallow.ports.tasks import background
 from fallow.verticals.storage.client import lines as storage_lines
+from fallow.verticals.storage.client.keys import keys_under
 from fallow.verticals.storage.client.lines import IDLE_MS, LOOK_S, SESSION_STREAMS, Lines
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
@@ -90,7 +91,13 @@ async def reached(*, listens: bool = True) -> AsyncIterator[Reached]:
         control = MemoryControl(nodes, clock, profile=TWO)
         store = await stack.enter_async_context(
             opened_store(
-                NET, NETWORK_KEY, control, lines, clock, secret_of=lambda _: bytes(32), random_bytes=os.urandom
+                NET,
+                NETWORK_KEY,
+                control,
+                lines,
+                clock,
+                keys_of=keys_under(lambda _: bytes(32), os.urandom),
+                random_bytes=os.urandom,
             )
         )
         await store.make_bucket(ACCOUNT, "bucket", settings={})

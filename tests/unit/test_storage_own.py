@@ -177,10 +177,10 @@ async def test_etags_are_known_to_the_network_under_the_objects_key_alone_and_co
 
 @pytest.mark.parametrize(("asked", "told"), [("", ""), ("*", "*"), ("e", None)])
 def test_a_condition_is_told_as_the_network_knows_it(asked: str, told: str | None) -> None:
-    name = Name(Keys(SECRET, "bucket", os.urandom), "a")
+    name = Name(Keys.under(SECRET, "bucket", os.urandom), "a")
     found = name.only_if(If(etag=asked, size=3))
     assert (found.size, found.etag) == (3, name.etag("e") if told is None else told)
-    assert name.etag("e") != Name(Keys(SECRET, "bucket", os.urandom), "b").etag("e")
+    assert name.etag("e") != Name(Keys.under(SECRET, "bucket", os.urandom), "b").etag("e")
 
 
 def etag_of(text: str) -> str:
@@ -313,7 +313,7 @@ def test_who_waits_for_a_network_that_is_away_can_end_that(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @asynccontextmanager
-    async def never(_: int) -> AsyncIterator[None]:
+    async def never(*_: object) -> AsyncIterator[None]:
         signal.raise_signal(signal.SIGINT)
         async with asyncio.timeout(5):
             await asyncio.Event().wait()
@@ -382,7 +382,7 @@ async def test_a_gateway_of_ones_own_serves_who_signs_and_refuses_what_nobody_wo
 
 def test_a_gateway_says_in_s3s_words_whose_secret_it_lacks() -> None:
     bucket = Bucket(name="mine", account=ACCOUNT, made_ms=0, profile="lab")
-    keys = Keys(SECRET, "mine", os.urandom)
+    keys = Keys.under(SECRET, "mine", os.urandom)
     bucket = msgspec.structs.replace(bucket, settings={SEALED: write_seal(keys, own=True)})
     with pytest.raises(NotAllowed) as refused:
         check_seal(bucket, keys, own=False)

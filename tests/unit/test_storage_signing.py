@@ -12,8 +12,8 @@ from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
 from fallow.ports.remembered import MOMENT_MS
 from fallow.ports.rpc import serve
+from fallow.ports.signing_secrets import SigningSecrets
 from fallow.verticals.storage.gateway.running import KnownUsers
-from fallow.verticals.storage.gateway.signing import SigningSecrets
 from fallow.verticals.storage.gateway.users import READ, WRITE
 from tests.unit.agent_fakes import FakeClock
 

@@ -17,6 +17,8 @@ from fallow.bootstrap.listening import url_of
 from fallow.bootstrap.memory import keep_freed_memory
 from fallow.sdk.client import AsyncClient
 from fallow.verticals.storage.client.asking import HttpAsker
+from fallow.verticals.storage.client.granting import Grant
+from fallow.verticals.storage.client.keys import KeysOf, keys_under
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import lined_store
 from fallow.verticals.storage.gateway.own import own_gateway
@@ -49,8 +51,28 @@ async def own_storage(
     Raises:
         FallowError: the network cannot be reached, or does not know the key.
     """
+    account = (await client.balance()).account
+    async with _opened(client, url, tls, keys_under(lambda _: secret, secrets.token_bytes)) as store:
+        yield OwnStorage(store, account)
+
+
+@asynccontextmanager
+async def granted_storage(client: AsyncClient, tls: ssl.SSLContext | None, grant: Grant) -> AsyncIterator[OwnStorage]:
+    """Open what a grant opens; `client` shows it to the network in place of an API key.
+
+    Raises:
+        FallowError: the network cannot be reached; NotAllowed: the grant does not hold there, or not any more.
+    """
+    async with _opened(client, grant.url, tls, grant.keys_of(secrets.token_bytes)) as store:
+        yield OwnStorage(store, (await store.bucket(grant.share.bucket)).account)
+
+
+@asynccontextmanager
+async def _opened(
+    client: AsyncClient, url: str, tls: ssl.SSLContext | None, keys_of: KeysOf
+) -> AsyncIterator[ObjectStore]:
     keep_freed_memory()
-    network, account = await client.network(), (await client.balance()).account
+    network = await client.network()
     async with lined_store(
         network.net,
         bytes.fromhex(network.public_key),
@@ -58,23 +80,20 @@ async def own_storage(
         relay=lambda: dial(url, tls=tls),
         direct=dial_direct,
         clock=SystemClock(),
-        secret_of=lambda _: secret,
+        keys_of=keys_of,
         random_bytes=secrets.token_bytes,
         own=True,
     ) as store:
-        yield OwnStorage(store, account)
+        yield store
 
 
 @asynccontextmanager
-async def own_gateway_served(
-    client: AsyncClient, url: str, tls: ssl.SSLContext | None, secret: bytes, port: int
-) -> AsyncIterator[Served]:
-    """Serve S3 to this machine alone, while the context is open.
+async def own_gateway_served(own: OwnStorage, secret: bytes, port: int) -> AsyncIterator[Served]:
+    """Serve S3 to this machine alone, while the context is open. What clients sign with follows from `secret`.
 
     Raises:
-        FallowError: as `own_storage`; Unavailable where the port cannot be had.
+        Unavailable: the port cannot be had.
     """
-    async with own_storage(client, url, tls, secret) as own:
-        made = own_gateway(own.store, own.account, secret, SystemClock(), random_bytes=secrets.token_bytes)
-        async with serving(made.app, HOST, port) as bound:
-            yield Served(url_of("http", HOST, bound), made.user)
+    made = own_gateway(own.store, own.account, secret, SystemClock(), random_bytes=secrets.token_bytes)
+    async with serving(made.app, HOST, port) as bound:
+        yield Served(url_of("http", HOST, bound), made.user)

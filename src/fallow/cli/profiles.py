@@ -42,10 +42,14 @@ def profile_path(env: Mapping[str, str] = os.environ) -> Path:
 
 def save(profile: Profile, path: Path) -> None:
     """Write the profile, readable by its owner only, completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # A JSON string of printable ASCII is a TOML string.
-    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in profile._asdict().items())
-    # Made with mode 0600: at no moment can others read the key.
+    write_private("".join(f"{name} = {json.dumps(value)}\n" for name, value in profile._asdict().items()), path)
+
+
+def write_private(text: str, path: Path) -> None:
+    """Write a file, readable by its owner only, completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Made with mode 0600: at no moment can others read it.
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
         file.write(text)
     Path(file.name).replace(path)

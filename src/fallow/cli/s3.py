@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fallow.cli.show import Json, say_s3, show_json, tell
+from fallow.cli.storage_grants import GrantOption, load_grant
 
 app = App(name="s3", help="Serve S3 on this machine: objects are sealed here, under your own secret.")
 
@@ -18,6 +19,7 @@ app = App(name="s3", help="Serve S3 on this machine: objects are sealed here, un
 def serve(
     *,
     port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    grant: GrantOption = "",
     json: Json = False,
 ) -> None:
     """Serve S3 to programs on this machine until Ctrl-C or SIGTERM.
@@ -27,10 +29,12 @@ def serve(
     from fallow.cli.storage_files import served  # noqa: PLC0415 - heavy, and not needed for the help
     from fallow.ports.tasks import first_error  # noqa: PLC0415 - as above
 
+    given = load_grant(grant)
+
     async def run() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         with first_error():
-            async with served(port) as made:
+            async with served(port, given) as made:
                 # Not before: who waits for a network that is away can end that.
                 for number in (signal.SIGINT, signal.SIGTERM):
                     loop.add_signal_handler(number, stop.set)

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from fallow.cli import profiles
 from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
 from fallow.cli.storage_check import check
+from fallow.cli.storage_grants import GrantOption, grant_command, load_grant, revoke, share
 from fallow.cli.storage_secret import keep_secret, kit_from, kit_text, load_secret, secret_path
 from fallow.cli.storage_usage import usage
 from fallow.cli.units import when
@@ -20,6 +21,9 @@ from fallow.verticals.storage.core.kit import SECRET_BYTES, write_kit
 app = App(name="storage", help="Store objects on spare disks.")
 app.command(usage)
 app.command(check)
+app.command(share)
+app.command(grant_command, name="grant")
+app.command(revoke)
 
 VERTICAL = "storage"
 ROLE = "s3"
@@ -95,10 +99,13 @@ def rb(bucket: str, /) -> None:
 
 
 @app.command
-def ls(at: str = "", /, *, recursive: Below = False, json: Json = False) -> None:
+def ls(at: str = "", /, *, recursive: Below = False, grant: GrantOption = "", json: Json = False) -> None:
     """List your buckets, or what is in fallow://BUCKET/BEGINNING."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
+    given = load_grant(grant)
+    if given is not None and not at:
+        at = f"{given.share.bucket}/{given.share.name.decode(errors='replace')}"
     if not at:
         buckets = files.run(lambda own: own.store.buckets(own.account))
         if json:
@@ -108,7 +115,7 @@ def ls(at: str = "", /, *, recursive: Below = False, json: Json = False) -> None
             table(["BUCKET", "MADE (UTC)"], made, empty="You have none. To make one: fallow storage mb NAME")
         return
     place = files.remote(at)
-    folders, entries = files.run(lambda own: files.listed(own, place, below=recursive))
+    folders, entries = files.run(lambda own: files.listed(own, place, below=recursive), given)
     if json:
         show_json({"folders": folders, "objects": [files.entry_document(one) for one in entries]})
         return
@@ -118,7 +125,7 @@ def ls(at: str = "", /, *, recursive: Below = False, json: Json = False) -> None
 
 
 @app.command
-def cp(source: str, target: str, /, *, recursive: Below = False, json: Json = False) -> None:
+def cp(source: str, target: str, /, *, recursive: Below = False, grant: GrantOption = "", json: Json = False) -> None:
     """Copy a file to fallow://BUCKET/NAME, or an object to a file; what was broken off goes on where it was."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
@@ -126,12 +133,13 @@ def cp(source: str, target: str, /, *, recursive: Below = False, json: Json = Fa
     if up == down:
         hint = f"fallow storage cp FILE {files.SCHEME}BUCKET/NAME, or the other way round"
         raise InvalidInput("storage.copy", "One of both is a path here, the other one in a bucket.", hint)
+    given = load_grant(grant)
     if up:
         here, there = Path(source).expanduser(), files.remote(target)
-        copied = files.run(lambda own: files.copy_up(own, here, there, below=recursive))
+        copied = files.run(lambda own: files.copy_up(own, here, there, below=recursive), given)
     else:
         here, there = Path(target).expanduser(), files.remote(source)
-        copied = files.run(lambda own: files.copy_down(own, there, here, below=recursive))
+        copied = files.run(lambda own: files.copy_down(own, there, here, below=recursive), given)
     if json:
         show_json([one._asdict() for one in copied])
     else:
@@ -140,12 +148,12 @@ def cp(source: str, target: str, /, *, recursive: Below = False, json: Json = Fa
 
 
 @app.command
-def rm(at: str, /, *, recursive: Below = False, json: Json = False) -> None:
+def rm(at: str, /, *, recursive: Below = False, grant: GrantOption = "", json: Json = False) -> None:
     """Delete an object, or with -r all whose names begin so."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
     place = files.remote(at)
-    names = files.run(lambda own: files.remove(own, place, below=recursive))
+    names = files.run(lambda own: files.remove(own, place, below=recursive), load_grant(grant))
     if json:
         show_json(names)
     else:

@@ -12,15 +12,17 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
-from fallow.bootstrap.own_storage import OwnStorage, Served, own_gateway_served, own_storage
+from fallow.bootstrap.own_storage import OwnStorage, Served, granted_storage, own_gateway_served, own_storage
 from fallow.cli import profiles
 from fallow.cli.show import clean, err, tell
 from fallow.cli.storage_secret import load_secret
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
+from fallow.domain.pins import pem_of
 from fallow.ports.tasks import first_error
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.trust import trusting
 from fallow.verticals.storage.client.copying import download, entries_below, files_below, place_below, upload
+from fallow.verticals.storage.client.granting import Grant
 from fallow.verticals.storage.client.store import Deleting, Entry
 
 SCHEME: Final = "fallow://"
@@ -51,31 +53,42 @@ def remote(text: str) -> Remote:
     return Remote(bucket, key)
 
 
-def run(work: Callable[[OwnStorage], Awaitable[T]]) -> T:
-    """Do something with the buyer's own store."""
+def run(work: Callable[[OwnStorage], Awaitable[T]], grant: Grant | None = None) -> T:
+    """Do something with the buyer's own store, or with what a grant opens."""
 
     async def with_store() -> T:
-        profile, secret = profiles.load(), load_secret()
-        tls = trusting(profile.ca) if profile.ca else None
         with first_error():
-            async with (
-                AsyncClient(profile.url, profile.api_key, ca=tls, on_wait=_say_that_it_waits) as client,
-                own_storage(client, profile.url, tls, secret) as own,
-            ):
+            async with opened(grant) as own:
                 return await work(own)
 
     return asyncio.run(with_store())
 
 
 @asynccontextmanager
-async def served(port: int) -> AsyncIterator[Served]:
-    """Serve S3 to this machine while the context is open."""
+async def opened(grant: Grant | None = None) -> AsyncIterator[OwnStorage]:
+    """Open the buyer's own store, or what a grant opens."""
+    if grant is not None:
+        tls = trusting(pem_of(grant.ca)) if grant.ca else None
+        async with (
+            AsyncClient(grant.url, grant.credential, ca=tls, on_wait=_say_that_it_waits) as client,
+            granted_storage(client, tls, grant) as own,
+        ):
+            yield own
+        return
     profile, secret = profiles.load(), load_secret()
     tls = trusting(profile.ca) if profile.ca else None
     async with (
         AsyncClient(profile.url, profile.api_key, ca=tls, on_wait=_say_that_it_waits) as client,
-        own_gateway_served(client, profile.url, tls, secret, port) as made,
+        own_storage(client, profile.url, tls, secret) as own,
     ):
+        yield own
+
+
+@asynccontextmanager
+async def served(port: int, grant: Grant | None = None) -> AsyncIterator[Served]:
+    """Serve S3 to this machine while the context is open: of the buyer's own store, or of what a grant opens."""
+    secret = grant.share.secret if grant else load_secret()
+    async with opened(grant) as own, own_gateway_served(own, secret, port) as made:
         yield made
 
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.delegations import RECEIPTS_MAX, PublicKey, Receipt, Signature
+from fallow.domain.grants import TEXT_CHARACTERS_MAX
 from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
 from fallow.domain.places import RESOLUTION_MAX, Cell
@@ -171,6 +172,18 @@ class KeyRef(Request, frozen=True, kw_only=True):
     """An API key, by its public part."""
 
     key_id: Annotated[str, Meta(max_length=100)]
+
+
+class Granted(Request, frozen=True, kw_only=True):
+    """A call of a vertical by whoever shows a grant (`domain.grants`). Whose account it is for, the grant says."""
+
+    grant: Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX)]
+    call: Annotated[str, Meta(max_length=64)]
+    body: msgspec.Raw
+
+    def __repr__(self) -> str:
+        """Leave the grant out."""
+        return f"Granted(call={self.call!r})"
 
 
 class SigningSecret(Request, frozen=True, kw_only=True):
@@ -827,6 +840,10 @@ def stops(node: str) -> str:
 def vertical_question(node: str, vertical: str) -> str:
     """Subject on which the worker of a vertical on a node is asked: bytes, answered with bytes."""
     return f"node.{node}.vertical.{vertical}"
+
+
+GRANTED = "granted"
+"""The call by which holders of grants ask the network's side of a vertical (`Granted`)."""
 
 
 def vertical_call(vertical: str, call: str) -> str:

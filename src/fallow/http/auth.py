@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Request
@@ -11,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from fallow.domain.calls import KeyInfo
 from fallow.domain.errors import NotAllowed
+from fallow.domain.grants import is_credential
 from fallow.domain.identity import address
 from fallow.domain.networks import line_of
 from fallow.http.gateway import Gateway
@@ -28,6 +30,21 @@ class BlobRights(msgspec.Struct, frozen=True):
     reads: frozenset[str] | None = None
     lease: bytes | None = None
     node: bytes | None = None
+
+
+class GrantShown(NamedTuple):
+    """A grant that a request came with, and that nobody has checked yet."""
+
+    grant: str
+
+    def __repr__(self) -> str:
+        """Leave it out."""
+        return "GrantShown()"
+
+
+def grant_digest(grant: str) -> bytes:
+    """What a grant is remembered by."""
+    return hashlib.sha256(grant.encode()).digest()
 
 
 def anyone(connection: Connection, _: BaseRouteHandler) -> None:
@@ -58,6 +75,24 @@ async def anyone_or_member(connection: Connection, handler: BaseRouteHandler) ->
 async def buyer(connection: Connection, _: BaseRouteHandler) -> None:
     """Let in who may buy, by an API key or by a session."""
     connection.scope["auth"] = await _key(connection, "buy")
+
+
+async def buyer_or_holder(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Let in who may buy, and whoever shows a grant: what that allows is for the side to say that is asked.
+
+    Grants that were good a moment ago count by the API key that they stand on, others by the address.
+    """
+    shown = connection.headers.get("Authorization", "").partition(" ")[2].strip()
+    if not is_credential(shown):
+        await buyer(connection, handler)
+        return
+    gateway = _gateway(connection)
+    key_id = gateway.grants.recall(grant_digest(shown))
+    if key_id is None:
+        gateway.addresses.take(address_of(connection))
+    else:
+        gateway.senders.take(f"grants of {key_id}")
+    connection.scope["auth"] = GrantShown(shown)
 
 
 async def withdrawer(connection: Connection, _: BaseRouteHandler) -> None:

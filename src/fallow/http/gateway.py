@@ -21,12 +21,14 @@ from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.rates import Buckets
+from fallow.ports.remembered import Remembered
 from fallow.ports.rpc import call
 from fallow.ports.streams import Stream
 from fallow.ports.streams import Streams as OpensStreams
 from fallow.ports.vertical import Vertical
 
 ReplyT = TypeVar("ReplyT")
+CACHED_GRANTS_MAX = 4096
 
 
 class Gateway:
@@ -61,6 +63,8 @@ class Gateway:
         self.limits = limits
         self.keys = Keys(bus, clock)
         self.sessions = Sessions(bus, clock)
+        self.grants = Remembered[bytes, str](clock, CACHED_GRANTS_MAX)
+        """The public part of the API key that a grant stands on, by the digest of one that was good a moment ago."""
         self.nodes = Nodes(bus, clock)
         self.tickets = Tickets(bytes.fromhex(network.public_key), network.net, clock)
         self.addresses = Buckets(limits.address, clock)

@@ -13,35 +13,42 @@ from litestar.params import PathParameter
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.grants import key_id_of, refused
 from fallow.http.answers import keyed
-from fallow.http.auth import buyer, operator
+from fallow.http.auth import GrantShown, buyer_or_holder, grant_digest, operator
 from fallow.http.blobs import BYTES, TakesBytes
+from fallow.http.gateway import Gateway
 from fallow.http.params import Account, Parts
 
 VerticalName = Annotated[str, PathParameter(max_length=64, description="A vertical's name.")]
 CallName = Annotated[str, PathParameter(max_length=64, description="A call's name, as the vertical gives it.")]
+AskRequest = Request[Any, calls.KeyInfo | GrantShown, Any]
 ANSWER = ResponseSpec(bytes, description="The answer, as msgpack.", media_type=BYTES, generate_examples=False)
 
 
 @post(
     "/v1/verticals/{vertical:str}/{call:str}",
-    guards=[buyer],
+    guards=[buyer_or_holder],
     status_code=200,
     media_type=BYTES,
     operation_class=TakesBytes,
     responses={**keyed(402, 404, 409, 413), 200: ANSWER},
     tags=["verticals"],
 )
-async def ask(
-    gateway: Parts, payer: Account, request: Request[Any, Any, Any], vertical: VerticalName, call: CallName
-) -> Response[bytes]:
+async def ask(gateway: Parts, request: AskRequest, vertical: VerticalName, call: CallName) -> Response[bytes]:
     """Ask the network's side of a vertical for your account. The body is the call as msgpack, and so is the answer.
 
-    Whatever account the body names, yours is put in its place. A key has the same rate here as everywhere.
+    Whatever account the body names, yours is put in its place. A key has the same rate here as everywhere. In place of
+    an API key storage takes a grant, too: then the account is that of whoever gave it, and what it does not allow is
+    refused.
     """
     plugin = gateway.verticals.get(vertical)
     asked = _read(plugin.calls if plugin is not None else {}, await request.body(), vertical, call)
-    return await _answer(gateway, msgspec.structs.replace(asked, account=payer), vertical, call)
+    if not isinstance(request.auth, GrantShown):
+        return await _answer(gateway, msgspec.structs.replace(asked, account=request.auth.account), vertical, call)
+    if plugin is None or not plugin.takes_grants:
+        raise refused()
+    return await _by_grant(gateway, msgspec.structs.replace(asked, account=""), vertical, call, request.auth.grant)
 
 
 @post(
@@ -75,6 +82,15 @@ def _read(kinds: Mapping[str, type[msgspec.Struct]], body: bytes, vertical: str,
 async def _answer(gateway: Parts, asked: msgspec.Struct, vertical: str, call: str) -> Response[bytes]:
     answer = await gateway.ask(calls.vertical_call(vertical, call), asked, msgspec.Raw)
     return Response(bytes(answer), media_type=BYTES)
+
+
+async def _by_grant(gateway: Gateway, asked: msgspec.Struct, vertical: str, call: str, grant: str) -> Response[bytes]:
+    """Ask by a grant, which the other side checks; one that was good counts by its API key for a moment."""
+    key_id = key_id_of(grant)
+    body = msgspec.Raw(msgspec.msgpack.encode(asked))
+    answer = await _answer(gateway, calls.Granted(grant=grant, call=call, body=body), vertical, calls.GRANTED)
+    gateway.grants.keep(grant_digest(grant), key_id)
+    return answer
 
 
 ROUTES = [ask, ask_as_operator]

@@ -482,6 +482,8 @@ class Vertical(Protocol):
     """
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({})
     """The same for the network's operators (`/v1/operator/verticals/NAME/CALL`)."""
+    takes_grants: bool = False
+    """Whether its side answers `GRANTED`, too: calls of those who show a grant, which it checks itself."""
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work at the door; `item` is the input of a map, if it is one.

@@ -37,6 +37,8 @@ class Storage(Vertical):
     calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in CALLS})
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in OPERATOR_CALLS})
 
+    takes_grants = True
+
     def check_lending(self, lends: str) -> str:
         """Check a folder and a size; see `Vertical.check_lending`. Imported here, since only agents have the rest."""
         from fallow.verticals.storage.worker.folder import check_lendable  # noqa: PLC0415

@@ -14,7 +14,7 @@ import msgspec
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.verticals.storage.client.asking import Asker
 from fallow.verticals.storage.client.cutting import SMALL_BYTES, Cutter, Room
-from fallow.verticals.storage.client.keys import DocumentT, Keys
+from fallow.verticals.storage.client.keys import DocumentT, Keys, KeysOf
 from fallow.verticals.storage.client.pieces import Mover
 from fallow.verticals.storage.client.reading import Crew
 from fallow.verticals.storage.client.sending import Spot, send_segment
@@ -85,9 +85,9 @@ class Name:
 
 
 class Ground:
-    """Buckets, objects and uploads of all accounts. `secret_of` gives an account's root secret.
+    """Buckets, objects and uploads of all accounts.
 
-    `own`: the secret is the account's own, which no gateway of the network has.
+    `own`: the keys are the accounts' own, which no gateway of the network has.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Ground:
         mover: Mover,
         crew: Crew,
         *,
-        secret_of: Callable[[str], bytes],
+        keys_of: KeysOf,
         random_bytes: Callable[[int], bytes],
         own: bool = False,
     ) -> None:
@@ -107,7 +107,7 @@ class Ground:
         self._random_bytes = random_bytes
         self._room = Room(HELD_BYTES_MAX)
         self._sent = asyncio.Semaphore(SENT_MAX)
-        self._keys = lru_cache(maxsize=1024)(lambda account, bucket: Keys(secret_of(account), bucket, random_bytes))
+        self._keys = lru_cache(maxsize=1024)(keys_of)
 
     @property
     def altered(self) -> Counter[bytes]:

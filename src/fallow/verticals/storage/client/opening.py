@@ -13,6 +13,7 @@ from fallow.ports.dialling import Dial
 from fallow.ports.tasks import background
 from fallow.ports.vertical import GatewayGround
 from fallow.verticals.storage.client.asking import Asker, BusAsker
+from fallow.verticals.storage.client.keys import KeysOf
 from fallow.verticals.storage.client.lines import Direct, Lines
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.pieces import Mover, Reach
@@ -21,8 +22,8 @@ from fallow.verticals.storage.client.waiting import Watch
 
 
 @asynccontextmanager
-async def gateway_store(ground: GatewayGround, secret_of: Callable[[str], bytes]) -> AsyncIterator[ObjectStore]:
-    """Open the store of a gateway. `secret_of` gives the root secret of an account."""
+async def gateway_store(ground: GatewayGround, keys_of: KeysOf) -> AsyncIterator[ObjectStore]:
+    """Open the store of a gateway."""
     async with lined_store(
         ground.net,
         ground.network_key,
@@ -30,7 +31,7 @@ async def gateway_store(ground: GatewayGround, secret_of: Callable[[str], bytes]
         relay=ground.relay,
         direct=ground.direct,
         clock=ground.clock,
-        secret_of=secret_of,
+        keys_of=keys_of,
         random_bytes=ground.random_bytes,
     ) as store:
         yield store
@@ -45,7 +46,7 @@ async def lined_store(
     relay: Dial,
     direct: Direct,
     clock: Clock,
-    secret_of: Callable[[str], bytes],
+    keys_of: KeysOf,
     random_bytes: Callable[[int], bytes],
     own: bool = False,
 ) -> AsyncIterator[ObjectStore]:
@@ -53,7 +54,7 @@ async def lined_store(
     async with asyncio.TaskGroup() as group:
         lines = Lines(net, relay, direct, clock, random_bytes=random_bytes, group=group)
         opened = opened_store(
-            net, network_key, asker, lines, clock, secret_of=secret_of, random_bytes=random_bytes, own=own
+            net, network_key, asker, lines, clock, keys_of=keys_of, random_bytes=random_bytes, own=own
         )
         try:
             async with background(lines.run()), opened as store:
@@ -70,7 +71,7 @@ async def opened_store(
     reach: Reach,
     clock: Clock,
     *,
-    secret_of: Callable[[str], bytes],
+    keys_of: KeysOf,
     random_bytes: Callable[[int], bytes],
     own: bool = False,
 ) -> AsyncIterator[ObjectStore]:
@@ -82,6 +83,6 @@ async def opened_store(
     async with asyncio.TaskGroup() as group, background(watch.run()):
         crew = Crew(group)
         try:
-            yield ObjectStore(asker, mover, crew, secret_of=secret_of, random_bytes=random_bytes, own=own)
+            yield ObjectStore(asker, mover, crew, keys_of=keys_of, random_bytes=random_bytes, own=own)
         finally:
             crew.close()

@@ -90,6 +90,7 @@ class Uploads(Ground):
             PutPart(
                 account=account,
                 bucket=bucket,
+                object=name.sealed,
                 stream=stream,
                 bytes_of=bytes_of,
                 number=number,
@@ -109,7 +110,7 @@ class Uploads(Ground):
         while len(found) < limit:
             size = min(PAGE_MAX, limit - len(found))
             page = await self._asker.ask(
-                ListParts(account=account, bucket=bucket, stream=stream, after=after, limit=size)
+                ListParts(account=account, bucket=bucket, object=name.sealed, stream=stream, after=after, limit=size)
             )
             found += page
             if len(page) < size:

@@ -45,6 +45,6 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
         places.running(),
         background(steadily("storage.uploads", objects.stale.give_up, ground.clock)),
         mending(ground, places.nodes),
-        Control(ground.bus, objects, places.handlers()).running(),
+        Control(ground.bus, ground.clock, ground.database, objects, places.handlers()).running(),
     ):
         yield

@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
+from fallow.domain.calls import GRANTED, Granted
 from fallow.ports.bus import Bus
-from fallow.ports.database import Transaction
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
 from fallow.ports.rpc import serve
+from fallow.ports.signing_secrets import SigningSecrets
 from fallow.verticals.storage.control.buckets import Buckets
 from fallow.verticals.storage.control.buckets_port import BucketRow
 from fallow.verticals.storage.control.deleting import Deleting
+from fallow.verticals.storage.control.grants import Grants
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.listing import Listing
 from fallow.verticals.storage.control.stale import Stale
@@ -37,6 +41,7 @@ from fallow.verticals.storage.core.calls import (
     MakeBucket,
     PutObject,
     PutPart,
+    RevokeGrant,
     SetBucket,
     SetObject,
     Usage,
@@ -100,18 +105,23 @@ class Objects:
 
 
 class Control:
-    """Serves all calls; `others` answer those that are not of objects."""
+    """Serves all calls, by grants, too; `others` answer those that are not of objects."""
 
-    def __init__(self, bus: Bus, objects: Objects, others: Handlers) -> None:
+    def __init__(self, bus: Bus, clock: Clock, database: Database, objects: Objects, others: Handlers) -> None:
         self._bus = bus
-        handlers = {**objects.handlers(), **others}
-        self._handlers = [(call, handlers[call]) for call in (*CALLS, *GATEWAY_CALLS, *OPERATOR_CALLS)]
+        self._grants = Grants(SigningSecrets(bus, clock), clock, database, self._do)
+        self._handlers: Handlers = {**objects.handlers(), **others, RevokeGrant: self._grants.revoke}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Answer while the context is open."""
         async with AsyncExitStack() as stack:
-            for call, handler in self._handlers:
-                serving = serve(self._bus, f"{SUBJECT}.{call.name}", call, handler, queue=QUEUE)
+            for call in (*CALLS, *GATEWAY_CALLS, *OPERATOR_CALLS):
+                serving = serve(self._bus, f"{SUBJECT}.{call.name}", call, self._handlers[call], queue=QUEUE)
                 await stack.enter_async_context(serving)
+            granted = serve(self._bus, f"{SUBJECT}.{GRANTED}", Granted, self._grants.ask, queue=QUEUE)
+            await stack.enter_async_context(granted)
             yield
+
+    async def _do(self, call: Call[Any]) -> Any:  # noqa: ANN401 - whatever the call is answered with
+        return await self._handlers[type(call)](call)

@@ -112,7 +112,7 @@ class Uploads:
         async with self._ground.database.transaction() as tx:
             await locks.write(tx, call.bucket, stream=call.bytes_of)
             shelf = await self._buckets.shelf(tx, call.account, call.bucket, "put")
-            await _find(tx, _LOCK, shelf.id, call.stream)
+            await _find(tx, _LOCK, shelf.id, call.stream, call.object or None)
             before = await tx.fetch(_PART, call.stream, call.number)
             if before and before[0]["bytes_of"] == call.bytes_of:
                 return _stored(before[0])
@@ -141,7 +141,7 @@ class Uploads:
         """See the call. NotFound: `storage.no_upload`."""
         async with self._ground.database.transaction() as tx:
             shelf = await self._buckets.shelf(tx, call.account, call.bucket, "list")
-            await _find(tx, _FIND, shelf.id, call.stream)
+            await _find(tx, _FIND, shelf.id, call.stream, call.object or None)
             return [_stored(row) for row in await tx.fetch(_PARTS, call.stream, call.after, call.limit)]
 
     async def list(self, call: ListUploads) -> list[Upload]:

@@ -372,12 +372,15 @@ class GetUpload(Call[Upload], frozen=True, kw_only=True):
 class PutPart(Call[StoredPart], frozen=True, kw_only=True):
     """A part is stored: its segments are those under the stream `bytes_of`, which becomes the upload's.
 
+    Where an `object` is named, the upload must be of that one; who asks by a grant has to name it.
+
     A part of the same number before it is dropped. NotFound: `storage.no_upload`. Conflict: `storage.incomplete`.
     """
 
     name: ClassVar[str] = "upload.part"
     reply: ClassVar[Any] = StoredPart
     bucket: str
+    object: Sealed = b""
     stream: Id
     bytes_of: Id
     number: Annotated[int, Meta(ge=1, le=PARTS_MAX)]
@@ -387,11 +390,12 @@ class PutPart(Call[StoredPart], frozen=True, kw_only=True):
 
 
 class ListParts(Call[list[StoredPart]], frozen=True, kw_only=True):
-    """Parts of an upload by number, from the first one above `after` on."""
+    """Parts of an upload by number, from the first one above `after` on. `object` as for `PutPart`."""
 
     name: ClassVar[str] = "upload.parts"
     reply: ClassVar[Any] = list[StoredPart]
     bucket: str
+    object: Sealed = b""
     stream: Id
     after: Part = 0
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
@@ -582,10 +586,24 @@ class Usage(Call[list[UsedBucket]], frozen=True, kw_only=True):
     after: Count = 0
 
 
+# Grants
+
+
+class RevokeGrant(Call[None], frozen=True, kw_only=True):
+    """End a grant of the account, by its id, and all that was made of it. Once done it stays done.
+
+    TooMuch: `storage.revoked`: so many are revoked that the API key is to be ended instead, and with it all its grants.
+    """
+
+    name: ClassVar[str] = "grant.revoke"
+    reply: ClassVar[Any] = None
+    grant: Id
+
+
 CALLS: Final[tuple[type[Call[Any]], ...]] = (
     MakeBucket, GetBucket, ListBuckets, SetBucket, DropBucket,
     PutObject, GetObject, SetObject, DeleteObjects, ListObjects,
     BeginUpload, GetUpload, PutPart, ListParts, ListUploads, CompleteUpload, AbortUpload,
     BeginSegment, MorePlaces, EndSegment, ReadSegments,
-    Usage,
+    Usage, RevokeGrant,
 )  # fmt: skip

@@ -9,12 +9,13 @@ from typing import Final
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.identity import address
 from fallow.ports.mishaps import steadily
+from fallow.ports.signing_secrets import SigningSecrets
 from fallow.ports.tasks import background
 from fallow.ports.vertical import Asgi, GatewayGround
 from fallow.verticals.storage.client.asking import BusAsker
+from fallow.verticals.storage.client.keys import keys_under
 from fallow.verticals.storage.client.opening import gateway_store
 from fallow.verticals.storage.gateway.app import s3_app
-from fallow.verticals.storage.gateway.signing import SigningSecrets
 from fallow.verticals.storage.gateway.sweeping import Sweeper, taking
 from fallow.verticals.storage.gateway.users import READ, WRITE, Owner, User, owner_by_address
 
@@ -32,7 +33,7 @@ async def running(ground: GatewayGround) -> AsyncIterator[Asgi]:
     def secret_of(account: str) -> bytes:
         return tagged_hash("fallow/storage-root/1", ground.secret + address(account))
 
-    async with gateway_store(ground, secret_of) as store:
+    async with gateway_store(ground, keys_under(secret_of, ground.random_bytes)) as store:
         users = KnownUsers(SigningSecrets(ground.bus, ground.clock))
         sweeper = Sweeper(store, taking(BusAsker(ground.bus, ground.clock)), ground.clock)
         async with background(steadily("storage.lifecycle", sweeper.run, ground.clock)):

@@ -1,0 +1,175 @@
+"""`fallow storage share`, `grant` and `revoke`: let others at a part of a bucket, and no more."""
+
+from __future__ import annotations
+
+import json as json_
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from cyclopts import Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, clean, say, show_json, tell
+from fallow.cli.storage_secret import load_secret
+from fallow.cli.units import seconds, when
+from fallow.domain.errors import InvalidInput
+from fallow.domain.grants import read_grant_id
+from fallow.domain.pins import der_of
+from fallow.verticals.storage.core.calls import RevokeGrant
+from fallow.verticals.storage.core.grants import OPERATIONS, Operation
+
+if TYPE_CHECKING:
+    from fallow.verticals.storage.client.granting import Grant, Limits, Signing
+
+PREFIX: Final = "fgrant_"
+SCHEME: Final = "fallow://"
+READING: Final[tuple[Operation, ...]] = ("read", "list")
+
+GrantOption = Annotated[
+    str,
+    Parameter(env_var="FALLOW_GRANT", help="A grant to use in place of your key and secret, or a file that holds it."),
+]
+
+
+def share(
+    at: str,
+    /,
+    *,
+    allow: Annotated[str, Parameter(help=f"Of {', '.join(OPERATIONS)}, by commas. [read,list; one object: read]")] = "",
+    from_: Annotated[str, Parameter(name="--from", help="When it begins: 24h from now, or 2030-12-31T08:00.")] = "",
+    until: Annotated[str, Parameter(help="When it ends; without it when it is revoked.")] = "",
+    grant: GrantOption = "",
+    json: Json = False,
+) -> None:
+    """Print a grant for a folder (fallow://BUCKET/FOLDER/), a bucket (fallow://BUCKET/) or one object.
+
+    Whoever has it can do what it allows, and hand on a narrower one (--grant). No network is asked to make it.
+    """
+    from fallow.verticals.storage.client.granting import Home, narrowed, new_grant  # noqa: PLC0415 - heavy
+    from fallow.verticals.storage.client.keys import Keys  # noqa: PLC0415 - heavy
+
+    bucket, _, name = at.removeprefix(SCHEME).partition("/")
+    if not bucket:
+        raise InvalidInput("storage.place", f"{at!r} names no bucket.", f"It looks like {SCHEME}BUCKET/FOLDER/.")
+    given, limits = load_grant(grant), _limits(allow, from_, until, one=bool(name) and not name.endswith("/"))
+    if given is not None:
+        given.keys_of(secrets.token_bytes)("", bucket)
+        _show(narrowed(given, name, limits), as_json=json, is_new=True)
+        return
+    profile = profiles.load()
+    home = Home(profile.url, der_of(profile.ca) if profile.ca else b"")
+    keys = Keys.under(load_secret(), bucket, secrets.token_bytes)
+    made = new_grant(_signing(profile), keys, name, limits, home, secrets.token_bytes)
+    _show(made, as_json=json, is_new=True)
+
+
+def grant_command(grant: GrantOption, /, *, json: Json = False) -> None:
+    """Show what a grant is for: its text, or a file that holds it."""
+    given = load_grant(grant)
+    if given is None:
+        raise InvalidInput("storage.grant_text", "There is no grant.", "Give it, or set FALLOW_GRANT.")
+    _show(given, as_json=json, is_new=False)
+
+
+def revoke(grant: str, /) -> None:
+    """End a grant of yours, by its id or itself, and all that others made of it."""
+    is_text = grant.startswith(PREFIX) or Path(grant).is_file()
+    given = load_grant(grant) if is_text else None
+    id_ = given.id if given is not None else read_grant_id(grant)
+    call = RevokeGrant(account="", grant=id_)
+    with profiles.connect() as client:
+        client.ask_vertical("storage", call.name, msgspec.msgpack.encode(call), again=True)
+    say(f"The grant {id_.hex()} is revoked.")
+
+
+def load_grant(text: str) -> Grant | None:
+    """Read a grant, or a file that holds one; None where there is none.
+
+    Raises:
+        InvalidInput: it is damaged, or there is no such file.
+    """
+    from fallow.verticals.storage.client.granting import read_grant  # noqa: PLC0415 - heavy
+
+    if not text:
+        return None
+    if text.startswith(PREFIX):
+        return read_grant(text.strip())
+    try:
+        return read_grant(Path(text).expanduser().read_text("ascii", "replace").strip())
+    except (OSError, ValueError) as error:
+        hint = f"A grant begins with {PREFIX}; other words are a file that holds one."
+        raise InvalidInput("storage.grant_text", "There is no such grant, and no such file.", hint) from error
+
+
+def _limits(allow: str, from_: str, until: str, *, one: bool) -> Limits:
+    from fallow.verticals.storage.client.granting import Limits  # noqa: PLC0415 - heavy
+
+    words = [word.strip() for word in allow.split(",") if word.strip()]
+    if wrong := [word for word in words if word not in OPERATIONS]:
+        raise InvalidInput("storage.grant_allow", f"A grant cannot allow to {wrong[0]!r}.", f"Of {OPERATIONS}.")
+    wanted = [operation for operation in OPERATIONS if operation in words]
+    default = [operation for operation in READING if not (one and operation == "list")]
+    return Limits(wanted or default, _moment(from_) or 0, _moment(until))
+
+
+def _moment(text: str) -> int | None:
+    """Read a time, as a duration from now or as a date (UTC, where it says nothing else); None for none."""
+    if not text:
+        return None
+    now = datetime.now(UTC)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return int(now.timestamp() * 1000) + seconds(text) * 1000
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _signing(profile: profiles.Profile) -> Signing:
+    """What grants are made with: asked for once, and kept beside the profile, so that no network is needed then."""
+    from fallow.verticals.storage.client.granting import Signing  # noqa: PLC0415 - heavy
+
+    path = profiles.profile_path().with_name("storage-signing.json")
+    try:
+        kept = json_.loads(path.read_text("ascii"))
+        if profile.api_key.startswith(f"fk_{kept['key_id']}_") and kept["url"] == profile.url:
+            return Signing(kept["key_id"], kept["secret"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none, or of a form that nobody writes any more: the network has it
+    with profiles.client_of(profile) as client:
+        signing = client.signing_secret()
+    kept = {"url": profile.url, "key_id": signing.access_key, "secret": signing.secret}
+    profiles.write_private(json_.dumps(kept), path)
+    return Signing(signing.access_key, signing.secret)
+
+
+def _show(grant: Grant, *, as_json: bool, is_new: bool) -> None:
+    limits, name = grant.limits, grant.share.name.decode(errors="replace")
+    if as_json:
+        show_json(
+            {
+                "grant": grant.text,
+                "id": grant.id.hex(),
+                "bucket": grant.share.bucket,
+                "name": name,
+                "exact": grant.share.exact,
+                "allow": list(limits.allow),
+                "from_ms": limits.from_ms,
+                "until_ms": limits.until_ms,
+                "url": grant.url,
+            }
+        )
+        return
+    kind = "the object" if grant.share.exact else "all below"
+    ends = f"until {when(limits.until_ms)} UTC" if limits.until_ms is not None else "until it is revoked"
+    begins = f"from {when(limits.from_ms)} UTC on, " if limits.from_ms else ""
+    words = f"Allows to {', '.join(limits.allow)} {kind} {SCHEME}{grant.share.bucket}/{name} {begins}{ends}."
+    if is_new:
+        say(grant.text)
+        tell(clean(words))
+        tell(f"Whoever has it has that. To end it: fallow storage revoke {grant.id.hex()}")
+    else:
+        say(clean(words))
+        say(f"It holds at {clean(grant.url)}; its id is {grant.id.hex()}.")
