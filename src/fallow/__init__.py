@@ -6,12 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fallow.bootstrap.sdk_storage import open_storage
     from fallow.domain.errors import FallowError
     from fallow.domain.orders import Order, Requirements, Tolerance
     from fallow.sdk.client import AsyncClient
+    from fallow.sdk.storage import Storage
     from fallow.sdk.sync import Client
 
-__all__ = ["AsyncClient", "Client", "FallowError", "Order", "Requirements", "Tolerance"]
+__all__ = ["AsyncClient", "Client", "FallowError", "Order", "Requirements", "Storage", "Tolerance", "open_storage"]
 
 # Looked up when first used: an agent, or `fallow --help`, needs none of it.
 _HOMES = {
@@ -20,7 +22,9 @@ _HOMES = {
     "FallowError": "fallow.domain.errors",
     "Order": "fallow.domain.orders",
     "Requirements": "fallow.domain.orders",
+    "Storage": "fallow.sdk.storage",
     "Tolerance": "fallow.domain.orders",
+    "open_storage": "fallow.bootstrap.sdk_storage",
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
+import fsspec
 import pytest
 from botocore.client import Config
 from botocore.exceptions import ClientError
@@ -246,6 +247,10 @@ async def test_a_part_is_shared_narrower_and_narrower_and_ends_when_its_owner_sa
     assert [one["name"] for one in (await typed("ls", "--json", **b))["objects"]] == ["a/b/2"]
     await typed("cp", f"fallow://{bucket}/a/b/2", tmp_path / "2", **b)
     assert (tmp_path / "2").read_bytes() == body + b"a/b/2"
+    assert await asyncio.to_thread(_by_fsspec, narrow["grant"], bucket) == (
+        [f"{bucket}/a/b/2"],
+        body[1_000_000:1_000_100],
+    )
     await typed("cp", f"fallow://{bucket}/a/1", tmp_path / "1", code="storage.", **b)
     await typed("cp", f"fallow://{bucket}/ab/3", tmp_path / "3", code="storage.", **a)
     await typed("cp", tmp_path / "in" / "a" / "1", f"fallow://{bucket}/a/new", **a)
@@ -273,6 +278,16 @@ async def test_a_part_is_shared_narrower_and_narrower_and_ends_when_its_owner_sa
     await typed("ls", **a)
     await typed("revoke", first["grant"])
     await typed("ls", code="auth.revoked", **a)
+
+
+def _by_fsspec(grant: str, bucket: str) -> tuple[list[str], bytes]:
+    files = fsspec.filesystem("fallow", grant=grant, skip_instance_cache=True)
+    try:
+        with files.open(f"{bucket}/a/b/2") as file:
+            file.seek(1_000_000)
+            return files.find(f"{bucket}/a/b"), file.read(100)
+    finally:
+        files.storage.close()
 
 
 def _own_client(serving: subprocess.Popen[str]) -> Any:

@@ -724,14 +724,35 @@ def fresh(code: str) -> Any:
     return json.loads(done.stdout)
 
 
+NAMES = ["AsyncClient", "Client", "FallowError", "Order", "Requirements", "Storage", "Tolerance", "open_storage"]
+
+
 def test_the_package_shows_the_client_and_nothing_else() -> None:
     code = "import json, sys, fallow; print(json.dumps([dir(fallow), sorted(sys.modules)]))"
     shown, loaded = fresh(code)
-    assert shown == ["AsyncClient", "Client", "FallowError", "Order", "Requirements", "Tolerance"]
+    assert shown == [
+        "AsyncClient",
+        "Client",
+        "FallowError",
+        "Order",
+        "Requirements",
+        "Storage",
+        "Tolerance",
+        "open_storage",
+    ]
     assert not {"httpx2", "msgspec", "asyncio"} & set(loaded)
 
 
 def test_the_names_of_the_package_are_there() -> None:
     code = "import fallow, json; print(json.dumps([getattr(fallow, name).__name__ for name in fallow.__all__]))"
-    assert fresh(code) == ["AsyncClient", "Client", "FallowError", "Order", "Requirements", "Tolerance"]
+    assert fresh(code) == [
+        "AsyncClient",
+        "Client",
+        "FallowError",
+        "Order",
+        "Requirements",
+        "Storage",
+        "Tolerance",
+        "open_storage",
+    ]
     assert fresh("import fallow, json; print(json.dumps(hasattr(fallow, 'other')))") is False

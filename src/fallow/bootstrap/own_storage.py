@@ -15,7 +15,12 @@ from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.listening import url_of
 from fallow.bootstrap.memory import keep_freed_memory
+from fallow.domain.pins import pem_of
 from fallow.sdk.client import AsyncClient
+from fallow.sdk.patience import Told, nobody
+from fallow.sdk.profile import Profile
+from fallow.sdk.storage import OwnStorage
+from fallow.sdk.trust import trusting
 from fallow.verticals.storage.client.asking import HttpAsker
 from fallow.verticals.storage.client.granting import Grant
 from fallow.verticals.storage.client.keys import KeysOf, keys_under
@@ -28,13 +33,6 @@ VERTICAL: Final = "storage"
 HOST: Final = "127.0.0.1"
 
 
-class OwnStorage(NamedTuple):
-    """A store whose secret nobody else has, and the account whose buckets it opens."""
-
-    store: ObjectStore
-    account: str
-
-
 class Served(NamedTuple):
     """Where S3 clients on this machine find a gateway, and what they sign with."""
 
@@ -43,27 +41,31 @@ class Served(NamedTuple):
 
 
 @asynccontextmanager
-async def own_storage(
-    client: AsyncClient, url: str, tls: ssl.SSLContext | None, secret: bytes
-) -> AsyncIterator[OwnStorage]:
-    """Open the store of the account that `client` buys for; `url` and `tls` are as for `dial`.
+async def own_storage(profile: Profile, secret: bytes, on_wait: Told = nobody) -> AsyncIterator[OwnStorage]:
+    """Open the store of an account, under its own root secret. `on_wait` as for `AsyncClient`.
 
     Raises:
         FallowError: the network cannot be reached, or does not know the key.
     """
-    account = (await client.balance()).account
-    async with _opened(client, url, tls, keys_under(lambda _: secret, secrets.token_bytes)) as store:
-        yield OwnStorage(store, account)
+    tls = trusting(profile.ca) if profile.ca else None
+    async with AsyncClient(profile.url, profile.api_key, ca=tls, on_wait=on_wait) as client:
+        account = (await client.balance()).account
+        async with _opened(client, profile.url, tls, keys_under(lambda _: secret, secrets.token_bytes)) as store:
+            yield OwnStorage(store, account)
 
 
 @asynccontextmanager
-async def granted_storage(client: AsyncClient, tls: ssl.SSLContext | None, grant: Grant) -> AsyncIterator[OwnStorage]:
-    """Open what a grant opens; `client` shows it to the network in place of an API key.
+async def granted_storage(grant: Grant, on_wait: Told = nobody) -> AsyncIterator[OwnStorage]:
+    """Open what a grant opens, which is shown to the network in place of an API key.
 
     Raises:
         FallowError: the network cannot be reached; NotAllowed: the grant does not hold there, or not any more.
     """
-    async with _opened(client, grant.url, tls, grant.keys_of(secrets.token_bytes)) as store:
+    tls = trusting(pem_of(grant.ca)) if grant.ca else None
+    async with (
+        AsyncClient(grant.url, grant.credential, ca=tls, on_wait=on_wait) as client,
+        _opened(client, grant.url, tls, grant.keys_of(secrets.token_bytes)) as store,
+    ):
         yield OwnStorage(store, (await store.bucket(grant.share.bucket)).account)
 
 

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from fallow.cli.show import clean, tell
-from fallow.domain.errors import FallowError, InvalidInput, NotAllowed
-from fallow.domain.pins import der_of, pem_of
+from fallow.domain.errors import FallowError
 from fallow.sdk.patience import PATIENCE_S
+from fallow.sdk.profile import Profile, load, profile_path, read_ca
 from fallow.sdk.signing import BuyerKey
 from fallow.sdk.sync import Client
 from fallow.sdk.trust import trusting
 
-
-class Profile(NamedTuple):
-    """A network and the buyer's or operator's key there.
-
-    `ca` is the certificate (PEM) of the network's own authority, which alone is then trusted; "" is the system's.
-    `signing_key` signs orders and receipts for the account of this API key; "" is none. `chain` is the number of the
-    chain of others that its wallet may sign for, and `rpc` where that is asked; "" is none but the network's own.
-    """
-
-    url: str
-    api_key: str
-    ca: str = ""
-    signing_key: str = ""
-    chain: str = ""
-    rpc: str = ""
-
-
-def profile_path(env: Mapping[str, str] = os.environ) -> Path:
-    """Where the profile is kept."""
-    return Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fallow" / "profile.toml"
+__all__ = ["Profile", "client_at", "client_of", "connect", "load", "profile_path", "read_ca", "save", "write_private"]
 
 
 def save(profile: Profile, path: Path) -> None:
@@ -53,45 +30,6 @@ def write_private(text: str, path: Path) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
         file.write(text)
     Path(file.name).replace(path)
-
-
-def load(env: Mapping[str, str] = os.environ) -> Profile:
-    """Return the profile to use: FALLOW_URL, FALLOW_API_KEY and FALLOW_CA (a PEM file) before the stored one.
-
-    A stored key is only ever sent to the network that it was stored with, and a stored authority is of that one only.
-
-    Raises:
-        NotAllowed: there is none.
-        InvalidInput: a file is damaged or cannot be read.
-    """
-    stored = _stored(profile_path(env))
-    url = env.get("FALLOW_URL") or stored.url
-    api_key = env.get("FALLOW_API_KEY") or (stored.api_key if url == stored.url else "")
-    if not url or not api_key:
-        missing = "URL of a network" if not url else f"API key for {url}"
-        raise NotAllowed(
-            "cli.profile",
-            f"There is no {missing}.",
-            "Run `fallow login URL KEY`, or set FALLOW_URL and FALLOW_API_KEY.",
-        )
-    ca = read_ca(Path(env["FALLOW_CA"])) if env.get("FALLOW_CA") else (stored.ca if url == stored.url else "")
-    signing_key = stored.signing_key if (url, api_key) == (stored.url, stored.api_key) else ""
-    chain, rpc = (stored.chain, stored.rpc) if url == stored.url else ("", "")
-    return Profile(
-        url, api_key, ca, signing_key, env.get("FALLOW_WALLET_CHAIN") or chain, env.get("FALLOW_WALLET_RPC") or rpc
-    )
-
-
-def read_ca(path: Path) -> str:
-    """Read an authority's certificate from a PEM file.
-
-    Raises:
-        InvalidInput: it cannot be read, or is not one certificate.
-    """
-    try:
-        return pem_of(der_of(path.expanduser().read_text("ascii")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput("tls.ca_file", f"{path} cannot be read: {error}.", "It is a PEM file.") from error
 
 
 def client_of(profile: Profile, *, patience_s: float = PATIENCE_S) -> Client:
@@ -121,14 +59,3 @@ def client_at(url: str, ca: Path | None) -> Client:
     `ca` is the file of that network's own authority (PEM). The caller closes it.
     """
     return client_of(Profile(url, "", read_ca(ca) if ca else "")) if url else connect()
-
-
-def _stored(path: Path) -> Profile:
-    try:
-        fields = tomllib.loads(path.read_text())
-        optional = (str(fields.get(name, "")) for name in ("ca", "signing_key", "chain", "rpc"))
-        return Profile(str(fields["url"]), str(fields["api_key"]), *optional)
-    except FileNotFoundError:
-        return Profile("", "")
-    except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise InvalidInput("cli.profile", f"{path} is damaged.", "Run `fallow login URL KEY` again.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
@@ -12,15 +12,13 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
-from fallow.bootstrap.own_storage import OwnStorage, Served, granted_storage, own_gateway_served, own_storage
+from fallow.bootstrap.own_storage import Served, granted_storage, own_gateway_served, own_storage
 from fallow.cli import profiles
 from fallow.cli.show import clean, err, tell
 from fallow.cli.storage_secret import load_secret
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
-from fallow.domain.pins import pem_of
 from fallow.ports.tasks import first_error
-from fallow.sdk.client import AsyncClient
-from fallow.sdk.trust import trusting
+from fallow.sdk.storage import OwnStorage
 from fallow.verticals.storage.client.copying import download, entries_below, files_below, place_below, upload
 from fallow.verticals.storage.client.granting import Grant
 from fallow.verticals.storage.client.store import Deleting, Entry
@@ -64,24 +62,11 @@ def run(work: Callable[[OwnStorage], Awaitable[T]], grant: Grant | None = None) 
     return asyncio.run(with_store())
 
 
-@asynccontextmanager
-async def opened(grant: Grant | None = None) -> AsyncIterator[OwnStorage]:
+def opened(grant: Grant | None = None) -> AbstractAsyncContextManager[OwnStorage]:
     """Open the buyer's own store, or what a grant opens."""
     if grant is not None:
-        tls = trusting(pem_of(grant.ca)) if grant.ca else None
-        async with (
-            AsyncClient(grant.url, grant.credential, ca=tls, on_wait=_say_that_it_waits) as client,
-            granted_storage(client, tls, grant) as own,
-        ):
-            yield own
-        return
-    profile, secret = profiles.load(), load_secret()
-    tls = trusting(profile.ca) if profile.ca else None
-    async with (
-        AsyncClient(profile.url, profile.api_key, ca=tls, on_wait=_say_that_it_waits) as client,
-        own_storage(client, profile.url, tls, secret) as own,
-    ):
-        yield own
+        return granted_storage(grant, _say_that_it_waits)
+    return own_storage(profiles.load(), load_secret(), _say_that_it_waits)
 
 
 @asynccontextmanager

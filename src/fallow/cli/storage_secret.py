@@ -7,29 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fallow.cli import profiles
-from fallow.domain.errors import Conflict, NotFound
+from fallow.domain.errors import Conflict
+from fallow.sdk.storage_secret import load_secret, secret_path
 from fallow.verticals.storage.core.kit import read_kit, write_kit
 
-MADE = "Make one with `fallow storage init`, or bring yours back: fallow storage init --recover FILE"
-
-
-def secret_path() -> Path:
-    """Where it is kept."""
-    return profiles.profile_path().with_name("storage-secret")
-
-
-def load_secret() -> bytes:
-    """Return the secret.
-
-    Raises:
-        NotFound: there is none (`storage.no_secret`).
-        InvalidInput: the file is damaged.
-    """
-    try:
-        return read_kit(secret_path().read_text("ascii", "replace"))
-    except FileNotFoundError as error:
-        raise NotFound("storage.no_secret", "There is no secret to seal objects under here.", MADE) from error
+__all__ = ["keep_secret", "kit_from", "kit_text", "load_secret", "secret_path"]
 
 
 def keep_secret(secret: bytes) -> None:

@@ -1,0 +1,200 @@
+"""Objects for code without asyncio, and as files by fsspec: on nodes in memory, through real stores."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from fallow.bootstrap.fsspec_files import FallowFileSystem
+from fallow.bootstrap.sdk_storage import open_storage
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound
+from fallow.sdk.storage import OwnStorage, Storage
+from tests.storage_world import ACCOUNT, storage_world
+
+DATA = random.Random(3).randbytes(3_000_000)
+BLOCK = 1 << 20
+
+
+@asynccontextmanager
+async def opening() -> AsyncIterator[OwnStorage]:
+    async with storage_world() as world:
+        yield OwnStorage(world.store, ACCOUNT)
+
+
+@pytest.fixture
+def storage() -> Iterator[Storage]:
+    with Storage(opening()) as made:
+        yield made
+
+
+@pytest.fixture
+def files(storage: Storage) -> Any:
+    """A file system on the same storage."""
+    made = FallowFileSystem(skip_instance_cache=True)
+    made.__dict__["storage"] = storage
+    return made
+
+
+def test_what_is_written_is_read_by_ranges_listed_and_deleted(storage: Storage) -> None:
+    written = storage.write("bucket", "a/1", DATA, content_type="text/plain")
+    assert storage.info("bucket", "a/1") == written
+    assert (written.size, written.content_type) == (len(DATA), "text/plain")
+    assert storage.read("bucket", "a/1") == DATA
+    assert storage.read("bucket", "a/1", 70_000, 70_010) == DATA[70_000:70_010]
+    assert storage.read("bucket", "a/1", len(DATA) - 3, len(DATA) + 9) == DATA[-3:]
+    storage.write("bucket", "a/1", b"anew")
+    with pytest.raises(NotFound):
+        storage.read("bucket", "a/1", version=written.version)
+    for name in ("a/b/2", "c"):
+        storage.write("bucket", name, b"")
+    listed = storage.list("bucket", "a/")
+    assert (listed.folders, [one.name for one in listed.objects]) == (["a/b/"], ["a/1"])
+    assert [one.name for one in storage.list("bucket", recursive=True).objects] == ["a/1", "a/b/2", "c"]
+    storage.delete("bucket", ["a/1", "c", "none"])
+    assert (storage.has("bucket", "a/"), storage.has("bucket", "c")) == (True, False)
+    assert storage.buckets() == ["bucket"]
+
+
+def test_files_go_up_and_down(storage: Storage, tmp_path: Path) -> None:
+    moved: list[int] = []
+    (tmp_path / "in").write_bytes(DATA)
+    storage.upload(tmp_path / "in", "bucket", "file", moved.append)
+    assert storage.download("bucket", "file", tmp_path / "out").size == sum(moved) == len(DATA)
+    assert (tmp_path / "out").read_bytes() == DATA
+
+
+def test_threads_share_it(storage: Storage) -> None:
+    def work(number: int) -> None:
+        storage.write("bucket", f"t/{number}", str(number).encode())
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [storage.read("bucket", f"t/{number}") for number in range(8)] == [b"%d" % number for number in range(8)]
+
+
+def test_what_cannot_be_opened_leaves_no_thread_behind() -> None:
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[OwnStorage]:
+        async with storage_world():
+            raise NotAllowed("auth.grant", "No.")
+        yield
+
+    before = threading.active_count()
+    with pytest.raises(NotAllowed, match=r"auth\.grant"):
+        Storage(failing())
+    assert threading.active_count() == before
+
+
+def test_it_is_closed_once_or_twice() -> None:
+    made = Storage(opening())
+    made.close()
+    made.close()
+
+
+def test_a_file_is_read_by_ranges_and_written_in_parts(files: Any, storage: Storage) -> None:
+    with files.open("fallow://bucket/dir/x.bin", "wb", block_size=BLOCK) as file:
+        for at in range(0, len(DATA), 700_000):
+            file.write(DATA[at : at + 700_000])
+        with pytest.raises(NotFound):
+            storage.info("bucket", "dir/x.bin")
+    assert storage.info("bucket", "dir/x.bin").etag.endswith("-3")
+    with files.open("bucket/dir/x.bin", block_size=BLOCK) as file:
+        assert file.seek(1_500_000) == 1_500_000
+        assert file.read(100) == DATA[1_500_000:1_500_100]
+        file.seek(-5, 2)
+        assert file.read() == DATA[-5:]
+    assert files.cat_file("bucket/dir/x.bin", 10, -10) == DATA[10:-10]
+    assert files.cat("bucket/dir/x.bin") == DATA
+
+
+def test_what_is_stored_in_its_place_is_not_mixed_into_what_is_being_read(files: Any) -> None:
+    files.pipe("bucket/x", DATA)
+    with files.open("bucket/x", block_size=BLOCK) as file:
+        assert file.read(10) == DATA[:10]
+        files.pipe("bucket/x", bytes(len(DATA)))
+        file.seek(2_900_000)
+        with pytest.raises(FileNotFoundError):
+            file.read(10)
+
+
+def test_what_was_broken_off_is_not_there(files: Any, storage: Storage) -> None:
+    def half(size: int) -> None:
+        with files.open("bucket/half", "wb", block_size=BLOCK) as file:
+            file.write(bytes(size))
+            raise ZeroDivisionError
+
+    for size in (10, 2 * BLOCK):
+        with pytest.raises(ZeroDivisionError):
+            half(size)
+        assert not files.exists("bucket/half")
+    files.touch("bucket/none")
+    assert storage.info("bucket", "none").size == 0
+
+
+def test_folders_are_where_something_lies_below_them(files: Any) -> None:
+    for name in ("a/1", "a/b/2", "ab", "c d/é?#%20"):
+        files.pipe(f"bucket/{name}", name.encode())
+    assert files.ls("", detail=False) == ["bucket"]
+    assert files.ls("bucket", detail=False) == ["bucket/a", "bucket/ab", "bucket/c d"]
+    assert files.ls("fallow://bucket/a/", detail=False) == ["bucket/a/1", "bucket/a/b"]
+    assert files.find("bucket/a") == ["bucket/a/1", "bucket/a/b/2"]
+    assert files.glob("bucket/*/*") == ["bucket/a/1", "bucket/a/b", "bucket/c d/é?#%20"]
+    assert (files.isdir("bucket/a"), files.isfile("bucket/a"), files.isfile("bucket/a/1")) == (True, False, True)
+    assert files.info("bucket/a/1")["size"] == 3
+    assert files.cat_file("bucket/c d/é?#%20") == "c d/é?#%20".encode()
+    files.mv("bucket/a/1", "bucket/z/1")
+    files.rm("bucket/a", recursive=True)
+    assert files.find("bucket") == ["bucket/ab", "bucket/c d/é?#%20", "bucket/z/1"]
+    assert not files.exists("bucket/a")
+
+
+def test_what_is_not_there_or_not_for_him_is_as_with_files(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for work in (files.info, files.cat_file, files.rm_file, files.ls, files.open):
+        with pytest.raises(FileNotFoundError):
+            work("bucket/none")
+    with pytest.raises(FileNotFoundError):
+        files.ls("no-such-bucket")
+    with pytest.raises(ValueError, match="ab"):
+        files.open("bucket/none", "ab")
+    with pytest.raises(FileExistsError):
+        files.mkdir("bucket")
+
+    def refused(*_: object, **__: object) -> None:
+        raise NotAllowed("storage.grant", "The grant does not allow to read.")
+
+    monkeypatch.setattr(Storage, "read", refused)
+    with pytest.raises(PermissionError, match="does not allow"):
+        files.cat_file("bucket/x")
+
+
+def test_programs_find_it_by_its_scheme() -> None:
+    assert fsspec.get_filesystem_class("fallow") is FallowFileSystem
+    made = fsspec.filesystem("fallow", grant="fgrant_x", skip_instance_cache=True)
+    assert fsspec.AbstractFileSystem.from_json(made.to_json()).storage_options["grant"] == "fgrant_x"
+    with pytest.raises(InvalidInput, match=r"storage\.grant_text"):
+        made.ls("bucket")
+
+
+def test_what_is_missing_to_open_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("FALLOW_URL", "FALLOW_API_KEY", "FALLOW_GRANT"):
+        monkeypatch.delenv(name, raising=False)
+    missing: list[tuple[dict[str, Any], str]] = [
+        ({}, "cli.profile"),
+        ({"url": "http://127.0.0.1:1", "api_key": "fk_x"}, "storage.no_secret"),
+        ({"url": "http://127.0.0.1:1", "api_key": "fk_x", "kit": "AAAA"}, "storage.kit"),
+        ({"grant": "fgrant_AAAA"}, "storage.grant_text"),
+    ]
+    for words, code in missing:
+        with pytest.raises(FallowError, match=code.replace(".", r"\.")):
+            open_storage(**words)
