@@ -31,12 +31,13 @@ from fallow.cli.main import INTERRUPTED_EXIT, run
 from fallow.cli.show import say_s3
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX
-from fallow.verticals.storage.client.copying import Sum, download, place_below, upload
+from fallow.verticals.storage.client.copying import Sum, download, place_below
 from fallow.verticals.storage.client.ground import Name
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.seals import SEALED, check_seal, write_seal
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Marks
+from fallow.verticals.storage.client.uploading import upload
 from fallow.verticals.storage.core.calls import (
     HEAD_BYTES_MAX,
     UPLOADS_PAGE_MAX,

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
 from fallow.bootstrap.own_storage import Served, granted_storage, own_gateway_served, own_storage
@@ -19,9 +19,10 @@ from fallow.cli.storage_secret import load_secret
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.ports.tasks import first_error
 from fallow.sdk.storage import OwnStorage
-from fallow.verticals.storage.client.copying import download, entries_below, files_below, place_below, upload
+from fallow.verticals.storage.client.copying import download, entries_below, files_below, place_below
 from fallow.verticals.storage.client.granting import Grant
 from fallow.verticals.storage.client.store import Deleting, Entry
+from fallow.verticals.storage.client.uploading import PART_BYTES, upload
 
 SCHEME: Final = "fallow://"
 AT_ONCE: Final = 4
@@ -101,7 +102,12 @@ async def copy_up(own: OwnStorage, source: Path, to: Remote, *, below: bool) -> 
             entry = await upload(own.store, own.account, to.bucket, key, path, moving.moved)
             return Copied(str(path), str(Remote(to.bucket, key)), entry.size)
 
-        return await _some_at_once(partial(one, path, key) for path, key in files)
+        try:
+            return await _some_at_once(partial(one, path, key) for path, key in files)
+        except BaseException:
+            if size > PART_BYTES:
+                tell("What was stored of large files is kept for a week: the same command goes on from there.")
+            raise
 
 
 async def copy_down(own: OwnStorage, source: Remote, to: Path, *, below: bool) -> list[Copied]:
@@ -162,6 +168,7 @@ class Moving:
         console = err()
         self._bar = Bar(
             TextColumn(what), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
+            TimeRemainingColumn(),
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task(what, total=total)

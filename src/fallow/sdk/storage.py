@@ -10,8 +10,9 @@ from typing import Final, NamedTuple, Self
 
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.sdk.loop import Loop, nothing
-from fallow.verticals.storage.client.copying import Moved, download, upload
+from fallow.verticals.storage.client.copying import Moved, download, whole_etag
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Marks, Store
+from fallow.verticals.storage.client.uploading import upload
 
 PAGE: Final = 500
 BINARY: Final = "application/octet-stream"
@@ -188,9 +189,8 @@ class Parts:
 
     def complete(self) -> None:
         """Make the object of the parts."""
-        whole = f"{_md5(b''.join(self._sums))}-{len(self._sums)}"
         parts = [(number, one.hex()) for number, one in enumerate(self._sums, start=1)]
-        head = Head(headers={"content-type": BINARY}, etag=whole)
+        head = Head(headers={"content-type": BINARY}, etag=whole_etag(self._sums))
         self._loop.run(self._store.complete(*self._at, self._upload, parts, head=head))
 
     def abort(self) -> None:

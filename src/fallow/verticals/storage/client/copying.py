@@ -1,18 +1,16 @@
-"""Files into a store and out of it, checked, and gone on with where a download was broken off."""
+"""Files out of a store, checked, and gone on with where a download was broken off; and which files are copied."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import mimetypes
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from fallow.domain.errors import Conflict, InvalidInput, Unavailable
-from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks, Store
+from fallow.verticals.storage.client.store import Entry, Store
 
 CHUNK_BYTES: Final = 1 << 20
 NAME_CHARACTERS: Final = 16
@@ -48,37 +46,12 @@ class Sum:
         """The ETag of what was taken in."""
         if not self._in_parts:
             return self._now.hexdigest()
-        whole = hashlib.md5(b"".join(self._parts), usedforsecurity=False)
-        return f"{whole.hexdigest()}-{len(self._parts)}"
+        return whole_etag(self._parts)
 
 
-async def upload(store: Store, account: str, bucket: str, key: str, path: Path, moved: Moved) -> Entry:
-    """Store a file as an object.
-
-    Raises:
-        OSError: it cannot be read.
-        FallowError: as `Store.put`.
-    """
-    read = Sum()
-
-    async def body() -> AsyncGenerator[bytes, None]:
-        with await asyncio.to_thread(path.open, "rb") as file:
-            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                read.add(chunk)
-                yield chunk
-                moved(len(chunk))
-
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    async with aclosing(body()) as chunks:
-        return await store.put(
-            account,
-            bucket,
-            key,
-            chunks,
-            lambda: Ended(read.text, {}),
-            head=Head(headers={"content-type": kind}),
-            marks=Marks(),
-        )
+def whole_etag(parts: Sequence[bytes]) -> str:
+    """The ETag of an object in parts, as S3 makes it of the parts' MD5s."""
+    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 async def download(store: Store, account: str, bucket: str, entry: Entry, path: Path, moved: Moved) -> None:
