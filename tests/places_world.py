@@ -67,6 +67,7 @@ from fallow.verticals.storage.core.questions import (
     Page,
     Purge,
     Stock,
+    Tell,
     Trash,
     read_question,
 )
@@ -114,6 +115,8 @@ class Machine(Node):
         self.wish = b""
         self.says: list[ExitSays] = []
         """What it heard of how far it is, once it leaves."""
+        self.told: list[bytes] = []
+        """Sealed statements."""
         self.dies = False
         """Does what it is asked, and whoever asked dies before he hears of it."""
         self.has: set[bytes] = set()
@@ -150,6 +153,9 @@ class Machine(Node):
             return msgspec.msgpack.encode(self.page(asked))
         if isinstance(asked, ExitSays):
             self.says.append(asked)
+            return b""
+        if isinstance(asked, Tell):
+            self.told.append(asked.statement)
             return b""
         assert isinstance(asked, Trash | Purge)
         (self.trashed if isinstance(asked, Trash) else self.purged).extend(asked.pieces)

@@ -52,11 +52,16 @@ async def _leaves(net: Net, node: bytes) -> None:
     """Its owner hands its disk back in good order, and deletes the folder."""
     agent = next(one for one in net.running.agents if one.node == node.hex())
     here = ("--home", agent.home)
+    shown = await fallow("agent", "lent", *here)
+    assert "on the disk" in shown.out, shown.err
     refused = await fallow("agent", "exit", "storage", *here)
     assert refused.code != 0
     assert "This cannot be taken back" in refused.err
     said = await fallow("agent", "exit", "storage", "--yes", "--json", *here)
     assert said.code == 0, said.err
+    seen = json.loads((await fallow("agent", "lent", "--json", *here)).out)
+    assert seen["lent"]["storage"]["statement"]["node"] == node.hex(), "the network has told it how it stands"
+    assert seen["held"] is None, "no epoch is closed yet"
     over, key = json.loads(said.out), (await net.buyer.network()).public_key
     assert (over["over"], over["done"], over["total"]) == (True, 1, 1)
     sealed = await asyncio.to_thread(Path(over["details"]["receipt"]).read_bytes)

@@ -286,6 +286,8 @@ async def test_what_is_read_for_a_repair_is_added_up_and_costs_no_buyer_anything
     await world.read_log()
     async with world.database.transaction() as tx:
         rows = await tx.fetch("SELECT account, payee, bytes FROM storage.egress")
+        (sums,) = await tx.fetch("SELECT sum(egress) AS bought, sum(repaired) AS repaired FROM storage.lender_day")
+    assert (sums["bought"], sums["repaired"]) == (0, 1000 * len(read))
     assert {row["payee"]: row["bytes"] for row in rows} == {machine.account: 1000 for machine, _ in read}
     assert {row["account"] for row in rows} == {REPAIRS.account}
     assert await world.usage() == []

@@ -15,12 +15,16 @@ import pytest
 from fallow.cli import main, profiles
 from fallow.domain import calls
 from fallow.domain.epochs.ballots import evidence_name
+from fallow.domain.epochs.keeping import HELD, Holding, Pot, holding_rows
+from fallow.domain.epochs.lines import INCENTIVE, USAGE
 from fallow.domain.epochs.manifest import path_of
+from fallow.domain.epochs.state import State, amount, write_state
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.domain.facts import LeaseAccepted
 from fallow.domain.identity import address_text
 from fallow.ports.ingest_store import EpochEnd
 from fallow.ports.rpc import serve
+from fallow.sdk.epochs import HeldPay
 from tests.closed_epochs import ADDRESSES, VALIDATORS, ClosedEpoch
 from tests.epoch_files import NETWORK_KEY, EpochFiles, Node
 from tests.unit.fake_network import OPERATOR_KEY, FakeNetwork, fake_network
@@ -178,3 +182,32 @@ async def test_the_operator_ends_an_epoch_and_nobody_else(network: FakeNetwork) 
             assert (await operator.closed_epoch(ended.epoch)).epoch == 9
             await operator.end_epoch(after=8)
     assert asked == [None, 8]
+
+
+async def test_what_is_held_of_an_accounts_pay_is_read_from_the_latest_closed_epoch(
+    network: FakeNetwork, tmp_path: Path
+) -> None:
+    mine, other = b"\1" * 20, b"\2" * 20
+    holdings = {
+        ("", NETWORK_KEY, mine): Holding(3, {USAGE: Pot(900, 100)}),
+        ("compute", bytes(32), mine): Holding(4, {USAGE: Pot(50, 0), INCENTIVE: Pot(7, 0)}),
+        ("", NETWORK_KEY, other): Holding(3, {USAGE: Pot(10_000, 0)}),
+    }
+    state = write_state(State(9, 0, {}, {}, {}, {HELD: holding_rows(holdings)}))
+
+    def put(number: int, more: dict[str, bytes], held: int) -> None:
+        totals = {"held.usage": amount(held)}
+        closed = ClosedEpoch(epoch=number, more=more, totals=totals)
+        for name, data in closed.files.items():
+            network.archive.put(path_of(number, name), data)
+
+    async with connected(network, key="") as client:
+        assert await client.held_pay(address_text(mine), tmp_path, NETWORK_KEY) is None
+        put(9, {"state": state}, 10_850)
+        held = await client.held_pay(address_text(mine), tmp_path, NETWORK_KEY)
+        assert held == HeldPay(epoch=9, usage_microusd=850, incentive="7")
+        with pytest.raises(NotAllowed):
+            await client.held_pay(address_text(mine), tmp_path / "other", b"\3" * 32)
+        put(10, {}, 0)
+        held = await client.held_pay(address_text(mine), tmp_path, NETWORK_KEY)
+        assert held == HeldPay(epoch=10, usage_microusd=0, incentive="0")

@@ -19,7 +19,7 @@ from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, Una
 LINE_BYTES_MAX = 1 << 20
 ANSWER_S = 30.0
 
-Command = Literal["status", "why-idle", "pause", "resume", "drain", "lend", "hand-back", "leave"]
+Command = Literal["status", "why-idle", "pause", "resume", "drain", "lend", "lent", "hand-back", "leave"]
 
 
 class _Ask(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,6 +109,8 @@ async def _obey(agent: Agent, asked: _Ask) -> object:
             await agent.drain()
         case "lend":
             agent.lend(*_words(asked, "a vertical", "what is lent"))
+        case "lent":
+            return await agent.overviews()
         case "hand-back":
             return await agent.hand_back(*_words(asked, "a vertical"))
         case "leave":

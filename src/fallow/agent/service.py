@@ -38,7 +38,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import call
-from fallow.ports.vertical import ANY_LINE, HandBack, Probe, Worker
+from fallow.ports.vertical import ANY_LINE, HandBack, Overview, Probe, Worker
 
 BEAT_INTERVAL_S = 2.0
 OLD_RECORDS_WAIT_S = 5.0
@@ -184,6 +184,10 @@ class Agent:
             Unavailable: the disk is full.
         """
         self._presence.set_lent(vertical, what)
+
+    async def overviews(self) -> dict[str, Overview]:
+        """All that there is to know of what the owner lends, by vertical."""
+        return await self._services.overviews()
 
     async def hand_back(self, vertical: str) -> HandBack:
         """Hand back what is lent to a vertical, or say how far that is. Raises as `Worker.hand_back`."""

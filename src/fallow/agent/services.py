@@ -17,7 +17,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import serve
 from fallow.ports.streams import Stream
-from fallow.ports.vertical import HandBack, Lent, Worker
+from fallow.ports.vertical import HandBack, Lent, Overview, Worker
 
 TELL_S: Final = 10.0
 AGAIN_S: Final = 1.0
@@ -57,6 +57,11 @@ class Services:
         """How it goes with what the owner lends, by vertical."""
         found = {name: await worker.lent() for name, worker in self._workers.items()}
         return {name: lent for name, lent in found.items() if lent is not None}
+
+    async def overviews(self) -> dict[str, Overview]:
+        """All that there is to know of what the owner lends, by vertical."""
+        found = {name: await worker.overview() for name, worker in self._workers.items()}
+        return {name: one for name, one in found.items() if one is not None}
 
     async def hand_back(self, vertical: str) -> HandBack:
         """Hand back what the owner lends to a vertical. Raises as `Worker.hand_back`."""

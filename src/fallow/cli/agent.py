@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
+from fallow.cli.agent_lent import lent
 from fallow.cli.agent_policy import app as policy
 from fallow.cli.agent_promises import promises
 from fallow.cli.agent_service import service
@@ -22,6 +23,7 @@ app = App(name="agent", help="Put this machine's idle share to work for a networ
 app.command(policy)
 app.command(service)
 app.command(promises)
+app.command(lent)
 
 DEFAULT_HOME = Path("~/.fallow/agent")
 

@@ -299,6 +299,13 @@ class Lent(NamedTuple):
     trouble: str = ""
 
 
+class Overview(msgspec.Struct, frozen=True):
+    """What an owner may know of what he lends: facts for people, each with its name; all for programs, as builtins."""
+
+    facts: list[tuple[str, str]]
+    details: dict[str, Any]
+
+
 class HandBack(msgspec.Struct, frozen=True):
     """How far what an owner lends has been handed back: a sentence, and things done of those that are known.
 
@@ -359,6 +366,10 @@ class Worker(Protocol):
 
     async def lent(self) -> Lent | None:
         """Tell the owner how it goes with what he lends; None: he lends nothing."""
+        return None
+
+    async def overview(self) -> Overview | None:
+        """Tell the owner all that there is to know of what he lends; None: he lends nothing."""
         return None
 
     async def hand_back(self) -> HandBack:

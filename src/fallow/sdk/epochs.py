@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from fallow.domain.batches import Promise
+from fallow.domain.epochs.keeping import read_holdings
+from fallow.domain.epochs.lines import INCENTIVE, USAGE
 from fallow.domain.epochs.manifest import BATCHES, MANIFEST, STATEMENT, Manifest, checked, damaged, path_of
 from fallow.domain.epochs.promises import BrokenPromise, missing
 from fallow.domain.epochs.reading import checked_records
+from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address_text
@@ -52,6 +56,14 @@ class PromisesReport(msgspec.Struct, frozen=True, kw_only=True):
     kept: int
     open: int
     broken: list[BrokenPromise]
+
+
+class HeldPay(msgspec.Struct, frozen=True, kw_only=True):
+    """What is held of an account's pay after an epoch: micro-US-dollars of usage, and the token's smallest unit."""
+
+    epoch: int
+    usage_microusd: int
+    incentive: str
 
 
 class EpochCalls(BlobCalls):
@@ -139,6 +151,28 @@ class EpochCalls(BlobCalls):
             broken += [BrokenPromise(promise=given[each], statement=statement) for each in lacking]
             kept += len(given) - len(lacking)
         return PromisesReport(kept=kept, open=still_open, broken=broken)
+
+    async def held_pay(self, account: str, folder: Path, network_key: bytes) -> HeldPay | None:
+        """What is held of an account's pay, by the latest closed epoch; None before there is one.
+
+        `folder` keeps what of the archive that takes. Raises as `fetch_epoch`.
+        """
+        latest = await self.epochs(limit=1)
+        if not latest:
+            return None
+        number, held = latest[0].epoch, Counter[str]()
+        statement, _ = await self._fetch_said(number, folder, network_key)
+        if any(int.from_bytes(statement.totals.get(f"held.{part}", b"")) for part in (USAGE, INCENTIVE)):
+            file = next((file for file in statement.files if file.name == STATE), None)
+            if file is None:
+                raise InvalidInput("archive.state", f"The statement of epoch {number} names no state.")
+            path = folder / path_of(number, STATE)
+            await self._fetch_file(number, STATE, file.sha256.hex(), folder / path_of(number, ""))
+            state = await asyncio.to_thread(lambda: read_state(path.read_bytes()))
+            for (_, _, whose), holding in read_holdings(state.carried).items():
+                if address_text(whose) == account:
+                    held.update(holding.left)
+        return HeldPay(epoch=number, usage_microusd=held[USAGE], incentive=str(held[INCENTIVE]))
 
     async def is_broken(self, evidence: BrokenPromise, folder: Path, network_key: bytes) -> bool:
         """Whether evidence convicts the network: judged by the files that its statement names, from wherever.

@@ -64,6 +64,7 @@ class Client(Waiting):
     closed_epoch = waits(AsyncClient.closed_epoch)
     fetch_epoch = waits(AsyncClient.fetch_epoch)
     check_promises = waits(AsyncClient.check_promises)
+    held_pay = waits(AsyncClient.held_pay)
     is_broken = waits(AsyncClient.is_broken)
 
     subscribe = waits(AsyncClient.subscribe)

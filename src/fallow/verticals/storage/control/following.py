@@ -15,6 +15,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ingest_store import IngestStore, LoggedBatch
 from fallow.ports.registry_store import RegistryStore
+from fallow.verticals.storage.control.limits import REPAIRS
 from fallow.verticals.storage.control.served import Moved, Reader
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.tariff import DAY_MS
@@ -26,6 +27,8 @@ _POSITION: Final = "SELECT pos FROM storage.cursor WHERE name = 'log'"
 _LOCKED_POSITION: Final = "SELECT pos FROM storage.cursor WHERE name = 'log' FOR UPDATE"
 _Day = tuple[int, int]
 """Bucket, and days since 1970."""
+_NodeDay = tuple[bytes, int, bool]
+"""Node, days since 1970, and whether it was read for repairs."""
 _OFFERS: Final = {offer.version: offer for offer in (OfferMade, SpotOfferMade, PlacedOfferMade)}
 
 
@@ -91,11 +94,14 @@ class Follower:
         before = await _counted(tx, [one for one, _ in latest])
         by_payee: defaultdict[tuple[bytes, bytes], int] = defaultdict(int)
         by_day: defaultdict[_Day, int] = defaultdict(int)
+        by_node: defaultdict[_NodeDay, int] = defaultdict(int)
         for one, at_ms in latest:
             more = max(0, one.bytes_all - before.get(one.serial, 0))
             by_payee[one.payer.account, payees[one.node]] += more
             by_day[one.payer.bucket, at_ms // DAY_MS] += more
+            by_node[one.node, at_ms // DAY_MS, one.payer == REPAIRS] += more
         await _add(tx, by_payee, by_day)
+        await _add_by_node(tx, by_node)
 
     def _understand(self, batches: Sequence[LoggedBatch]) -> _News:
         news = _News(batches[-1].pos, {}, [])
@@ -177,4 +183,21 @@ async def _add(tx: Transaction, by_payee: Mapping[tuple[bytes, bytes], int], by_
         [bucket for bucket, _ in days],
         [day for _, day in days],
         [by_day[key] for key in days],
+    )
+
+
+async def _add_by_node(tx: Transaction, by_node: Mapping[_NodeDay, int]) -> None:
+    rows = sorted(by_node)
+    await tx.execute(
+        "INSERT INTO storage.lender_day AS d (alias, day, egress, repaired)"
+        " SELECT n.alias, s.day, coalesce(sum(s.bytes) FILTER (WHERE NOT s.repairs), 0),"
+        "  coalesce(sum(s.bytes) FILTER (WHERE s.repairs), 0)"
+        " FROM unnest($1::bytea[], $2::integer[], $3::boolean[], $4::numeric[]) AS s (node, day, repairs, bytes)"
+        " JOIN storage.node n USING (node) GROUP BY n.alias, s.day ORDER BY n.alias, s.day"
+        " ON CONFLICT (alias, day) DO UPDATE SET egress = d.egress + EXCLUDED.egress,"
+        "  repaired = d.repaired + EXCLUDED.repaired",
+        [node for node, _, _ in rows],
+        [day for _, day, _ in rows],
+        [repairs for _, _, repairs in rows],
+        [by_node[row] for row in rows],
     )

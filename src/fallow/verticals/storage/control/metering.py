@@ -11,6 +11,21 @@ from fallow.ports.database import Database, Row, Transaction
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 CHANGES_AT_ONCE: Final = 500
+_LENDERS: Final = """
+INSERT INTO storage.lender AS l (alias, bytes, less)
+SELECT * FROM unnest($1::integer[], $2::numeric[], $3::numeric[]) ORDER BY 1
+ON CONFLICT (alias) DO UPDATE SET bytes = l.bytes + EXCLUDED.bytes, less = l.less + EXCLUDED.less
+"""
+_LENDER_DAYS: Final = """
+WITH used AS (
+    SELECT alias, bytes * $1::numeric - less - counted AS more FROM storage.lender
+    WHERE bytes * $1::numeric - less > counted
+), noted AS (
+    UPDATE storage.lender l SET counted = l.counted + used.more FROM used WHERE l.alias = used.alias
+)
+INSERT INTO storage.lender_day AS d (alias, day, byte_ms) SELECT alias, $2, more FROM used
+ON CONFLICT (alias, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms
+"""
 
 
 class _Sum(NamedTuple):
@@ -43,6 +58,7 @@ class Metering:
                 return False
             await _by_bucket(tx, rows)
             await _by_payee(tx, rows)
+            await _by_node(tx, rows)
         return True
 
     async def count_days(self) -> None:
@@ -64,6 +80,7 @@ class Metering:
                 now,
                 now // DAY_MS,
             )
+            await tx.execute(_LENDER_DAYS, now, now // DAY_MS)
 
 
 async def lock_sums(tx: Transaction) -> None:
@@ -115,3 +132,11 @@ async def _by_payee(tx: Transaction, rows: Sequence[Row]) -> None:
         [one.bytes for one in sums.values()],
         [one.less for one in sums.values()],
     )
+
+
+async def _by_node(tx: Transaction, rows: Sequence[Row]) -> None:
+    sums: defaultdict[int, _Sum] = defaultdict(_Sum)
+    for row in rows:
+        for alias in row["nodes"]:
+            sums[alias] = sums[alias].plus(row["bytes"], row["at_ms"])
+    await tx.execute(_LENDERS, list(sums), [one.bytes for one in sums.values()], [one.less for one in sums.values()])

@@ -32,6 +32,7 @@ from fallow.verticals.storage.control.reading import Wanted, spans, wanted
 from fallow.verticals.storage.control.receipts import Stored, check_receipts
 from fallow.verticals.storage.control.segments import Begun, SegmentRow, SegmentRows, Slot
 from fallow.verticals.storage.control.served import Reader
+from fallow.verticals.storage.control.statements import Statements
 from fallow.verticals.storage.core.calls import (
     PLACES_AT_ONCE,
     SEGMENTS_AT_ONCE,
@@ -105,6 +106,7 @@ class Places:
             ask=ground.ask,
             uniform=uniform,
         )
+        self.statements = Statements(ground, self.nodes)
         self.notes = Notes(clock=clock, database=database, nodes=self.nodes, ask=ground.ask)
         self.inspector = Inspector(
             clock=clock,
@@ -147,6 +149,7 @@ class Places:
                     steadily("storage.garbage", self.garbage.collect, clock),
                     steadily("storage.audits", self.audits.audit, clock),
                     steadily("storage.notes", self.notes.deliver, clock),
+                    steadily("storage.statements", self.statements.deliver, clock),
                     steadily("storage.meter", self._keep_metering, clock),
                     steadily("storage.inspection", self.inspector.run, clock),
                 )

@@ -139,7 +139,13 @@ class ExitSays(Question, frozen=True, kw_only=True, tag="exit"):
     receipt: Annotated[bytes, Meta(max_length=2048)] = b""
 
 
-AnyQuestion = Trash | TakeBack | Purge | Held | Page | Prove | ShowClaim | Note | ExitSays
+class Tell(Question, frozen=True, tag="statement"):
+    """A sealed Statement of this node, for its owner. Answered with nothing."""
+
+    statement: Annotated[bytes, Meta(max_length=2048)]
+
+
+AnyQuestion = Trash | TakeBack | Purge | Held | Page | Prove | ShowClaim | Note | ExitSays | Tell
 
 
 def read_question(data: bytes) -> AnyQuestion:

@@ -42,10 +42,14 @@ class Notes:
         except (OSError, *UNREADABLE):
             return []
 
+    def standing(self, now_ms: int) -> list[Note]:
+        """The latest of each code that holds now."""
+        latest = {note.code: note for note in self.all()}
+        return [note for note in latest.values() if _holds(note, now_ms)]
+
     def trouble(self, now_ms: int) -> str:
         """What is wrong now, the gravest and latest first; empty: nothing."""
-        latest = {note.code: note for note in self.all()}
-        now = [note for note in latest.values() if _holds(note, now_ms)]
+        now = self.standing(now_ms)
         if not now:
             return ""
         gravest = max(now, key=lambda note: (_GRAVITY.index(note.kind), note.at_ms))

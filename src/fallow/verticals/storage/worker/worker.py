@@ -13,16 +13,18 @@ import msgspec
 
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
 from fallow.ports.streams import Stream
-from fallow.ports.vertical import HandBack, Lent, Probe, Say, Worker, WorkerGround
+from fallow.ports.vertical import HandBack, Lent, Overview, Probe, Say, Worker, WorkerGround
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
-from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Stock, read_question
+from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Stock, Tell, read_question
+from fallow.verticals.storage.core.statements import Statement
 from fallow.verticals.storage.worker.answers import answer
 from fallow.verticals.storage.worker.book import PAIRS_MAX, Book
 from fallow.verticals.storage.worker.folder import Folder
 from fallow.verticals.storage.worker.leaving import Leaving
 from fallow.verticals.storage.worker.moving import STALL_S, Ground, Moving, Owner
 from fallow.verticals.storage.worker.notes import Notes
+from fallow.verticals.storage.worker.overview import Known, overview_of
 from fallow.verticals.storage.worker.store import Amounts, PieceStore
 from fallow.verticals.storage.worker.threads import in_thread
 
@@ -57,6 +59,7 @@ class StorageWorker(Worker):
         self._streams: set[Moving] = set()
         self._proving = asyncio.Semaphore(1)
         self._notes = Notes(ground.kept)
+        self._statement: Statement | None = None
 
     async def probe(self) -> Probe:
         """See the port."""
@@ -121,6 +124,9 @@ class StorageWorker(Worker):
         if isinstance(asked, Note):
             await in_thread(self._notes.keep, asked)
             return b""
+        if isinstance(asked, Tell):
+            self._hear(Statement.open(asked.statement, self._ground.network_key))
+            return b""
         if isinstance(asked, ExitSays):
             await in_thread(self._leaving.hear, asked)
             return b""
@@ -148,6 +154,25 @@ class StorageWorker(Worker):
         used, trash = size_text(amounts.used_bytes), size_text(amounts.trash_bytes)
         says = f"{used} of {size} in {folder} are used, by {amounts.pieces:,} pieces; {trash} of it wait in the trash"
         return Lent(says, self._disk_trouble(amounts) or said)
+
+    async def overview(self) -> Overview | None:
+        """See the port."""
+        if self._lending is None:
+            return None
+        now_ms, kept = self._ground.clock.now_ms(), self._kept
+        amounts = await in_thread(kept.store.amounts) if kept is not None else None
+        return overview_of(
+            Known(
+                lending=self._lending,
+                amounts=amounts,
+                orders_waiting=await in_thread(kept.book.waiting) if kept is not None else 0,
+                trouble=self._disk_trouble(amounts) if amounts is not None else self._why_not,
+                statement=self._statement,
+                notes=await in_thread(self._notes.all),
+                alerts=await in_thread(self._notes.standing, now_ms),
+                leaves=self._leaving.state().says if self._leaving.wish else "",
+            )
+        )
 
     async def hand_back(self) -> HandBack:
         """See the port: pieces go to others, and the network signs for it."""
@@ -195,6 +220,13 @@ class StorageWorker(Worker):
         self._kept = Ground(
             ground.net, ground.node, ground.network_key, ground.sign, ground.clock, store, book, self._owner
         )
+
+    def _hear(self, statement: Statement) -> None:
+        """Take the network's word on this node, the latest one."""
+        if (statement.net, statement.node) != (self._ground.net, self._ground.node):
+            raise InvalidInput("storage.statement", "That statement is of another node.")
+        if self._statement is None or statement.at_ms >= self._statement.at_ms:
+            self._statement = statement
 
     def _closed(self) -> Sequence[str]:
         """Why nothing new is put here: the owner's reasons, and that the node leaves."""

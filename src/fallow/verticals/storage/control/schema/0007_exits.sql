@@ -34,3 +34,40 @@ CREATE TABLE storage.leaving (
     PRIMARY KEY (alias, segment)
 );
 CREATE INDEX leaving_due ON storage.leaving (alias, due_ms);
+
+-- What counts on each node, as sums of bytes and of bytes times the time that they came; what it was day by day.
+
+CREATE TABLE storage.lender (
+    alias integer PRIMARY KEY,
+    bytes numeric(78) NOT NULL DEFAULT 0,
+    less numeric(78) NOT NULL DEFAULT 0,
+    counted numeric(78) NOT NULL DEFAULT 0
+);
+CREATE TABLE storage.lender_day (
+    alias integer NOT NULL,
+    day integer NOT NULL,
+    byte_ms numeric(78) NOT NULL DEFAULT 0,
+    egress numeric(78) NOT NULL DEFAULT 0,
+    repaired numeric(78) NOT NULL DEFAULT 0,
+    PRIMARY KEY (alias, day)
+);
+
+-- From now on, with what is there now: pieces as they lie in shares of a block and its tag (core/layout.py), without
+-- what has not been added up yet.
+WITH had AS (
+    SELECT payload, CASE profile WHEN 'lab' THEN 4 WHEN 'small' THEN 16 ELSE 29 END AS needed, nodes
+    FROM storage.segment
+    UNION ALL
+    SELECT payload, CASE profile WHEN 'lab' THEN 4 WHEN 'small' THEN 16 ELSE 29 END, nodes
+    FROM storage.dropped WHERE stored
+), sealed AS (
+    SELECT nodes, needed, payload + (payload + 65519) / 65520 * 16 AS bytes FROM had
+), pieces AS (
+    SELECT nodes, bytes / (needed * 65536) * 65536 + (bytes % (needed * 65536) + needed - 1) / needed AS bytes FROM sealed
+), moved AS (
+    SELECT unnest(nodes) AS alias, bytes FROM pieces
+    UNION ALL SELECT unnest(nodes), -bytes FROM storage.change
+)
+INSERT INTO storage.lender (alias, bytes, less)
+SELECT alias, sum(bytes), sum(bytes) * floor(extract(epoch FROM now()) * 1000)::numeric FROM moved
+WHERE alias <> 0 GROUP BY alias;

@@ -1,0 +1,59 @@
+"""`fallow agent lent`: all that there is to know of what this machine lends beside leases."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import clean, say, show_json, tell
+from fallow.cli.units import usd
+from fallow.domain.errors import FallowError
+from fallow.sdk.epochs import HeldPay
+
+DEFAULT_HOME = Path("~/.fallow/agent")
+Home = Annotated[Path, Parameter(help="The agent's folder: key, records, cache.", env_var="FALLOW_AGENT_HOME")]
+Json = Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")]
+
+
+def lent(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Show what lies on what is lent, how the network sees it, what it earns, and what is held of the account's pay.
+
+    Warnings come with the evidence. The agent has to run.
+    """
+    from fallow.agent import control  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.ports.vertical import Overview  # noqa: PLC0415
+
+    folder = home.expanduser()
+    found = asyncio.run(control.ask(folder / "agent.sock", "lent"))
+    held = _held(folder)
+    if json:
+        show_json({"lent": {name: one["details"] for name, one in found.items()}, "held": held})
+        return
+    if not found:
+        say("Nothing is lent beside leases (fallow agent lend VERTICAL=WHAT).")
+    for name, overview in msgspec.convert(found, dict[str, Overview]).items():
+        say(f"{name}:")
+        width = max((len(label) for label, _ in overview.facts), default=0)
+        for label, fact in overview.facts:
+            say(f"  {clean(label):{width}}  {clean(fact)}")
+    if held is not None:
+        say(f"held of the account's pay: {usd(held.usage_microusd)} of usage, after epoch {held.epoch}")
+
+
+def _held(home: Path) -> HeldPay | None:
+    """By the archive, so that it is what everybody sees; None where no epoch is closed, or the network is away."""
+    from fallow.agent.home import Home as Folder  # noqa: PLC0415 - heavy, and not needed for the help
+
+    folder = Folder.there(home)
+    state = folder.state()
+    try:
+        with profiles.client_of(profiles.Profile(state.url, "", state.ca)) as client:
+            return client.held_pay(state.account, folder.path / "archive", bytes.fromhex(state.network.public_key))
+    except FallowError as error:
+        tell(f"What is held of the account's pay is not known now: {error}")
+        return None

@@ -1,0 +1,107 @@
+"""What nodes are told of themselves is what the network counts and bills, node by node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+import fallow.verticals.storage.control
+from fallow.verticals.storage.control.statements import EVERY_MS
+from fallow.verticals.storage.core.layout import Layout
+from fallow.verticals.storage.core.profiles import PROFILES
+from fallow.verticals.storage.core.statements import Statement, earned_microusd
+from tests.epoch_files import NET, NETWORK_KEY
+from tests.places_world import HOUR_MS, STREAM, Machine, World, machines, places_world
+
+SIZE = 50_000_000
+PIECE = Layout(SIZE, 4).piece_bytes
+SCHEMA = Path(fallow.verticals.storage.control.__file__).parent / "schema" / "0007_exits.sql"
+
+
+@pytest.fixture
+async def world(postgres_dsn: str) -> AsyncIterator[World]:
+    async with places_world(postgres_dsn) as world:
+        await world.subscribe(limit_microusd=10**9, paid=10**12)
+        await world.enrol(*machines(12))
+        yield world
+
+
+async def told(world: World, machine: Machine) -> Statement:
+    """What it is told now."""
+    world.clock.advance(EVERY_MS)
+    await world.tell()
+    await world.places.meter()
+    await world.places.statements.tell()
+    return Statement.open(machine.told[-1], NETWORK_KEY)
+
+
+async def test_a_node_hears_what_counts_on_it_and_what_was_read_of_it(world: World) -> None:
+    plan = await world.store(SIZE)
+    holder, idle = (world.machines[place.node] for place in (plan.places[0], plan.places[9]))
+    await world.keep()
+    first = await told(world, holder)
+    assert (first.net, first.node, first.stored_bytes, first.standing) == (NET, holder.id, PIECE, "")
+    assert (first.score_ppm, first.online_ppm, first.audits) == (1_000_000, 1_000_000, 0)
+    assert (await told(world, idle)).stored_bytes == 0
+    world.clock.advance(100 * HOUR_MS)
+    (read,) = await world.read(0, SIZE)
+    limit = next(place.limit for place in read.places if place.node == holder.id)
+    await world.say(holder, world.served((limit, 3_000_000)))
+    await world.read_log()
+    then = await told(world, holder)
+    assert then.egress_bytes == 3_000_000
+    assert then.repair_bytes == 0
+    assert then.stored_byte_hours == (then.at_ms - 1_000_000) * PIECE // HOUR_MS
+    assert then.earned_microusd == earned_microusd(then.stored_byte_hours, 3_000_000)
+    assert then.expected_microusd > then.earned_microusd
+    await world.drop(STREAM)
+    await world.collect()
+    gone = await told(world, holder)
+    assert gone.stored_bytes == 0
+
+
+async def test_what_counts_on_all_nodes_is_what_buyers_are_billed_for(world: World) -> None:
+    for number in range(3):
+        await world.store(SIZE, stream=bytes([number]) * 16)
+    await world.places.meter()
+    world.clock.advance(500 * HOUR_MS)
+    nodes = [await told(world, one) for one in world.machines.values()]
+    await world.places.meter()
+    async with world.database.transaction() as tx:
+        (row,) = await tx.fetch("SELECT sum(byte_ms) AS all_ FROM storage.day")
+        (lenders,) = await tx.fetch("SELECT sum(byte_ms) AS all_ FROM storage.lender_day")
+    assert row["all_"] == lenders["all_"] > 0
+    assert sum(one.stored_bytes for one in nodes) == 3 * 8 * PIECE
+
+
+async def test_it_is_told_every_ten_minutes_and_again_where_it_did_not_hear(world: World) -> None:
+    machine = next(iter(world.machines.values()))
+    for times in (1, 2):
+        await told(world, machine)
+        await world.places.statements.tell()
+        assert len(machine.told) == times
+    machine.away = True
+    await told(world, machine)
+    machine.away = False
+    await told(world, machine)
+    assert len(machine.told) == 3
+
+
+async def test_networks_that_were_there_before_begin_with_what_lies_on_their_nodes(world: World) -> None:
+    sizes = (0, 1, 65_520, 65_521, 999_999, SIZE)
+    for number, size in enumerate(sizes):
+        await world.store(size, stream=bytes([number + 1]) * 16)
+    await world.places.meter()
+    await world.store(77_777, stream=b"l" * 16)  # not added up yet
+    async with world.database.transaction() as tx:
+        before = {row["alias"]: row["bytes"] for row in await tx.fetch("SELECT * FROM storage.lender WHERE bytes > 0")}
+        await tx.execute("DELETE FROM storage.lender")
+        begin = re.search(r"WITH had AS .*", SCHEMA.read_text(), re.DOTALL)
+        assert begin is not None
+        await tx.execute(begin[0])
+        after = {row["alias"]: row["bytes"] for row in await tx.fetch("SELECT * FROM storage.lender WHERE bytes > 0")}
+    assert after == before
+    assert set(PROFILES) == {"lab", "small", "wide"}, "those that the migration knows"
