@@ -117,14 +117,14 @@ class MemoryStream:
         self._in.wake()
         return chunk
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """See the port."""
         for at in range(0, len(data), 64 << 10):
             while self._out.size >= self.WINDOW_BYTES and self._out.error is None:
                 await self._out.changed.wait()
             if self._out.error is not None:
                 raise self._out.error.with_traceback(None)
-            chunk = data[at : at + (64 << 10)]
+            chunk = bytes(data[at : at + (64 << 10)])
             self._out.chunks.append(chunk)
             self._out.size += len(chunk)
             self._out.wake()

@@ -146,7 +146,7 @@ class Bytes:
     async def read(self) -> bytes:
         return self.pieces.pop(0) if self.pieces else b""
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         self.written += data
 
     def end(self) -> None:

@@ -37,7 +37,7 @@ class SessionStream:
         self._session.consumed(self._number, len(chunk))
         return chunk
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """See the port."""
         rest = memoryview(data)
         while rest:

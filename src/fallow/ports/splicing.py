@@ -50,7 +50,7 @@ class ConnectionStream:
         except OSError as error:
             raise _lost(error) from error
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """See the port."""
         try:
             self._writer.write(data)

@@ -42,7 +42,7 @@ class Stream(Protocol):
         """
         ...
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Send; waits while the other side is slow. Errors as for `read`."""
         ...
 

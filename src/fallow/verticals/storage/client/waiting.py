@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.wire.frames import PAYLOAD_BYTES_MAX
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Stream
 from fallow.ports.tasks import first_error
@@ -14,8 +15,8 @@ from fallow.ports.tasks import first_error
 STALL_MS: Final = 10_000
 """A node that moves nothing for so long is given up."""
 TICK_S: Final = 1.0
-MOVED_BYTES: Final = 64 << 10
-"""What is written at a time: so much must move before a stream counts as stalled."""
+MOVED_BYTES: Final = PAYLOAD_BYTES_MAX
+"""What is written at a time, one whole frame: so much must move before a stream counts as stalled."""
 
 
 class Change:
@@ -92,12 +93,14 @@ class Watched:
         finally:
             self._watch.end(self)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """See the port."""
         try:
-            for at in range(0, len(data), MOVED_BYTES):
+            rest = memoryview(data)
+            while rest:
                 self._watch.begin(self)
-                await self._stream.write(data[at : at + MOVED_BYTES])
+                await self._stream.write(rest[:MOVED_BYTES])
+                rest = rest[MOVED_BYTES:]
         finally:
             self._watch.end(self)
 

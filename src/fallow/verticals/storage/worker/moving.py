@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -15,12 +15,16 @@ from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
 from fallow.verticals.storage.core.serving import Bytes, Claimed, Event, GetSide, Ordered, PutSide
 from fallow.verticals.storage.worker.book import Book
+from fallow.verticals.storage.worker.outgoing import Outgoing
 from fallow.verticals.storage.worker.store import PieceStore
 from fallow.verticals.storage.worker.threads import in_thread
 from fallow.verticals.storage.worker.writing import Incoming
 
-PORTION_BYTES: Final = 256 << 10
-"""So much goes to the disk or comes from it at a time."""
+PORTION_BYTES_MAX: Final = 1 << 20
+"""So much goes to the disk or comes from it at a time: handing work to a thread costs as much as moving 256 KiB."""
+PORTION_BYTES_MIN: Final = 256 << 10
+PORTIONS_BYTES_MAX: Final = 64 << 20
+"""Of all that move at a time; where many do, portions are smaller."""
 STALL_S: Final = 60.0
 
 SHUT: Final = frozenset({"owner.paused", "owner.leaving", "owner.metered", "owner.data_budget"})
@@ -68,14 +72,20 @@ class Ground(NamedTuple):
     owner: Owner
 
 
-class Moving:
-    """A stream that moves a piece. `moved` grows while it does."""
+def portion_bytes(streams: int) -> int:
+    """How much of each of so many streams is held at a time."""
+    return max(PORTION_BYTES_MIN, min(PORTION_BYTES_MAX, PORTIONS_BYTES_MAX // max(1, streams)))
 
-    def __init__(self, ground: Ground, stream: Stream) -> None:
+
+class Moving:
+    """A stream that moves a piece, `portion` bytes at a time. `moved` grows while it does."""
+
+    def __init__(self, ground: Ground, stream: Stream, portion: Callable[[], int]) -> None:
         self.moved = 0
         self.seen = -1
         self._ground = ground
         self._stream = stream
+        self._portion = portion
 
     def give_up_if_still(self) -> None:
         """Give it up where nothing has moved since this was asked last."""
@@ -140,7 +150,7 @@ class Moving:
             events = side.feed(await self._read())
             claimed = self._keep(events, parts, limit)
             size = sum(map(len, parts))
-            if size >= PORTION_BYTES or (claimed and parts):
+            if size >= self._portion() or (claimed and parts):
                 self._ground.owner.check_moving()
                 await in_thread(incoming.write, b"".join(parts))
                 self.moved += size
@@ -179,25 +189,30 @@ class Moving:
         if get.stop > piece.length:
             raise InvalidInput("storage.range", f"The piece has {piece.length} bytes.")
         async with self._using(limit, get.limit):
-            await self._send(side, get, limit)
+            outgoing = await in_thread(self._ground.store.give, limit.piece)
+            try:
+                await self._send(side, get, limit, outgoing)
+            finally:
+                await in_thread(outgoing.close)
             await self._stream.write(wire.frame(wire.Sent()))
             self._stream.end()
             while not side.paid and (said := await self._stream.read()):
                 self._order(side, said, limit)
 
-    async def _send(self, side: GetSide, get: wire.Get, limit: OrderLimit) -> None:
-        sent = 0
+    async def _send(self, side: GetSide, get: wire.Get, limit: OrderLimit, outgoing: Outgoing) -> None:
+        sent, read = 0, memoryview(b"")
         while sent < side.size:
             while sent == side.allowed:
                 self._order(side, await self._read(), limit)
             self._ground.owner.check_moving()
-            size = min(PORTION_BYTES, side.allowed - sent)
-            start = get.start + sent
-            data = await in_thread(self._ground.store.read, limit.piece, start, start + size)
-            await self._stream.write(wire.frame(wire.Data(size)))
-            await self._stream.write(data)
-            sent += size
-            self.moved += size
+            if not read:
+                start = get.start + sent
+                read = memoryview(await in_thread(outgoing.read, start, min(get.stop, start + self._portion())))
+            part, read = read[: side.allowed - sent], read[side.allowed - sent :]
+            await self._stream.write(wire.frame(wire.Data(len(part))))
+            await self._stream.write(part)
+            sent += len(part)
+            self.moved += len(part)
 
     def _order(self, side: GetSide, said: bytes, limit: OrderLimit) -> None:
         for ordered in side.feed(said):

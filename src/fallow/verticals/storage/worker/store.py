@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.worker.index import FILES, Index, Row
+from fallow.verticals.storage.worker.outgoing import Outgoing
 from fallow.verticals.storage.worker.writing import Incoming, allocated, failing
 
 LOG_BYTES_MAX: Final = 1 << 30
@@ -153,33 +154,20 @@ class PieceStore:
             self.done(row, kept=False)
             raise self.broke(error) from error
 
+    def give(self, piece: bytes) -> Outgoing:
+        """Begin to read a piece: see `Outgoing`."""
+        return Outgoing(self, piece)
+
     def read(self, piece: bytes, start: int, stop: int) -> bytes:
-        """Bytes `start` up to `stop` of a piece; up to its end where it is shorter.
+        """Bytes `start` up to `stop` of a piece; see `Outgoing`."""
+        with self.give(piece) as outgoing:
+            return outgoing.read(start, stop)
 
-        Raises:
-            NotFound: `storage.no_piece`: it is not here, or is in the trash.
-            Unavailable: `storage.disk_failing`.
-        """
-        while True:
-            with self._lock:
-                row = self._here(piece)
-                handle = self._opened(row.log, os.O_RDONLY)
-            found = self._read(handle, row, start, stop)
-            with self._lock:
-                if self._here(piece) == row:
-                    return found
-            # It was moved meanwhile, or purged and brought anew: what was read may be what purging wrote over it.
-
-    def _read(self, handle: int, row: Row, start: int, stop: int) -> bytes:
-        wanted = min(stop, row.length) - min(start, row.length)
-        try:
-            with self._disk():
-                found = os.pread(handle, wanted, row.start + start)
-        finally:
-            os.close(handle)
-        if len(found) < wanted:
-            raise self.broke(OSError(errno.EIO, "a log file is shorter than its pieces"))
-        return found
+    def opened(self, piece: bytes) -> tuple[Row, int]:
+        """Where a piece lies, and a handle of the log file there. For `Outgoing`."""
+        with self._lock:
+            row = self._here(piece)
+            return row, self._opened(row.log, os.O_RDONLY)
 
     def find(self, piece: bytes) -> Row:
         """Where a piece lies, and its hash.

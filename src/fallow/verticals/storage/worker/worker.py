@@ -22,7 +22,7 @@ from fallow.verticals.storage.worker.answers import answer
 from fallow.verticals.storage.worker.book import PAIRS_MAX, Book
 from fallow.verticals.storage.worker.folder import Folder
 from fallow.verticals.storage.worker.leaving import Leaving
-from fallow.verticals.storage.worker.moving import STALL_S, Ground, Moving, Owner
+from fallow.verticals.storage.worker.moving import STALL_S, Ground, Moving, Owner, portion_bytes
 from fallow.verticals.storage.worker.notes import Notes
 from fallow.verticals.storage.worker.overview import Known, overview_of
 from fallow.verticals.storage.worker.store import Amounts, PieceStore
@@ -77,7 +77,7 @@ class StorageWorker(Worker):
 
     async def serve(self, stream: Stream, request: bytes, client: bytes) -> None:
         """See the port."""
-        moving = Moving(self._opened(), stream)
+        moving = Moving(self._opened(), stream, lambda: portion_bytes(len(self._streams)))
         self._streams.add(moving)
         try:
             await moving.serve(request, client)
