@@ -212,6 +212,34 @@ def test_a_checksum_of_checksums_is_made_and_checked(s3: World, bucket: str, alg
     assert (there[name], there["ChecksumType"]) == (done[name], "COMPOSITE")
 
 
+@pytest.mark.parametrize(("algorithm", "kind"), [("SHA256", "COMPOSITE"), ("CRC32", "FULL_OBJECT")])
+def test_parts_keep_their_checksums(s3: World, bucket: str, algorithm: str, kind: str) -> None:
+    client, name = s3.client(), f"Checksum{algorithm}"
+    upload = Upload(client, bucket, ChecksumAlgorithm=algorithm, ChecksumType=kind)
+    sums = [upload.put(number, body)[name] for number, body in ((1, FIRST), (2, SECOND))]
+    upload.complete()
+    for number, right in enumerate(sums, 1):
+        there = client.get_object(Bucket=bucket, Key="m", PartNumber=number, ChecksumMode="ENABLED")
+        assert (there[name], there["ChecksumType"]) == (right, kind)
+        there["Body"].read()  # the client checks it
+    told = client.get_object_attributes(Bucket=bucket, Key="m", ObjectAttributes=["ObjectParts"])["ObjectParts"]
+    assert [part[name] for part in told["Parts"]] == sums
+
+
+def test_a_range_has_no_checksum_and_too_many_parts_have_none(
+    s3: World, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "PART_SUMS_BYTES_MAX", 7)
+    client = s3.client()
+    upload = Upload(client, bucket, ChecksumAlgorithm="CRC32")
+    upload.put(1, FIRST)
+    upload.put(2, SECOND)
+    upload.complete()
+    for which in ({"Range": "bytes=0-4"}, {"PartNumber": 2}):
+        assert "ChecksumCRC32" not in client.get_object(Bucket=bucket, Key="m", ChecksumMode="ENABLED", **which)
+    assert client.head_object(Bucket=bucket, Key="m", ChecksumMode="ENABLED")["ChecksumCRC32"].endswith("-2")
+
+
 def test_a_crc_of_the_whole_follows_from_the_parts(s3: World, bucket: str) -> None:
     client = s3.client()
     client.put_object(Bucket=bucket, Key="whole", Body=FIRST + SECOND, ChecksumAlgorithm="CRC32")

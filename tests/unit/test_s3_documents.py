@@ -5,14 +5,25 @@ from __future__ import annotations
 import hashlib
 import zlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.verticals.storage.gateway.checksums import combined, composite, hasher, md5_of, sent_checksums, written
+from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX
+from fallow.verticals.storage.gateway.checksums import (
+    combined,
+    composite,
+    hasher,
+    joined,
+    md5_of,
+    sent_checksums,
+    written,
+)
 from fallow.verticals.storage.gateway.conditions import Span, read_copy_range, read_range
 from fallow.verticals.storage.gateway.cors import Rule, first_answer, rules_of_document
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.heads import PART_SUMS_BYTES_MAX, head_of
 from fallow.verticals.storage.gateway.request import check_bucket_name
 from fallow.verticals.storage.gateway.tags import tags_of_header
 from fallow.verticals.storage.gateway.xml import Node, document, parse, text_of
@@ -67,20 +78,32 @@ def test_the_crc_of_a_whole_follows_from_those_of_its_parts(algorithm: str, part
 def test_a_composite_checksum_is_of_the_parts_checksums() -> None:
     parts = [hashlib.sha256(part).digest() for part in (b"a", b"b")]
     whole = written(hashlib.sha256(b"".join(parts)).digest())
-    assert composite("sha256", [written(part) for part in parts]) == f"{whole}-2"
+    assert composite("sha256", joined(written(part) for part in parts), len(parts)) == f"{whole}-2"
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "code"),
     [
-        {"x-amz-checksum-crc32": "AAAA"},
-        {"x-amz-checksum-md4": "AAAA"},
-        {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-crc32c": "AAAAAA=="},
+        ({"x-amz-checksum-crc32": "AAAA"}, "BadDigest"),
+        ({"x-amz-checksum-sha256": "bad"}, "BadDigest"),
+        ({"x-amz-checksum-md4": "AAAA"}, "InvalidRequest"),
+        ({"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-crc32c": "AAAAAA=="}, "InvalidRequest"),
     ],
 )
-def test_checksums_that_make_no_sense_are_refused(headers: dict[str, str]) -> None:
-    with pytest.raises(S3Error):
+def test_checksums_that_make_no_sense_are_refused(headers: dict[str, str], code: str) -> None:
+    with pytest.raises(S3Error) as caught:
         sent_checksums(headers)
+    assert caught.value.code == code
+
+
+def test_the_longest_headers_leave_room_for_checksums_of_parts() -> None:
+    said = {"content-type": "x" * (6144 - len("content-type"))}
+    said |= {f"x-amz-meta-{number:03}": "y" * 7 for number in range(198)}
+    head = head_of(said)
+    assert sum(len(name) + len(value) for name, value in head.metadata.items()) > 1970
+    sums = {"sha256": f"{'z' * 44}-10000"}
+    full = msgspec.structs.replace(head, checksums=sums, part_sums=bytes(PART_SUMS_BYTES_MAX), etag="e" * 38)
+    assert len(msgspec.msgpack.encode(full)) + 256 < HEAD_BYTES_MAX
 
 
 @pytest.mark.parametrize("text", ["", "YWJyYWNhZGFicmE=", "not base64"])

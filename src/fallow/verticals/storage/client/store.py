@@ -18,13 +18,15 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `headers` are those that a reader gets back as they are (content-type, cache-control ...), by lower-case name.
     `metadata` is the writer's own. `checksums` are of the bytes, base64 by algorithm (crc32, crc32c, crc64nvme, sha1,
-    sha256); `composite`: of the parts' checksums. `etag` is the object's.
+    sha256); `composite`: of the parts' checksums. `part_sums` are those of the parts, one behind the other, where they
+    were few enough to be kept. `etag` is the object's.
     """
 
     headers: dict[str, str] = {}
     metadata: dict[str, str] = {}
     checksums: dict[str, str] = {}
     composite: bool = False
+    part_sums: bytes = b""
     etag: str = ""
 
 

@@ -7,7 +7,7 @@ import binascii
 import ctypes
 import hashlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Final, NamedTuple, Protocol
 
@@ -73,7 +73,7 @@ def sent_checksums(headers: Mapping[str, str]) -> dict[str, str]:
     """The checksums that headers hold, by algorithm.
 
     Raises:
-        S3Error: InvalidRequest: malformed, of an unknown algorithm, or several of them.
+        S3Error: BadDigest: malformed. InvalidRequest: of an unknown algorithm, or several of them.
     """
     sent = {}
     for name, value in headers.items():
@@ -87,7 +87,7 @@ def sent_checksums(headers: Mapping[str, str]) -> dict[str, str]:
         raise S3Error("InvalidRequest", "There is at most one checksum.")
     for algorithm, value in sent.items():
         if len(_plain(value.split("-", maxsplit=1)[0])) != len(hasher(algorithm).digest()):
-            raise S3Error("InvalidRequest", f"The value of {HEADER}{algorithm} is not valid.")
+            raise S3Error("BadDigest", f"The value of {HEADER}{algorithm} is no such checksum.")
     return sent
 
 
@@ -114,12 +114,16 @@ def md5_of(header: str) -> bytes:
     return digest
 
 
-def composite(algorithm: str, values: Sequence[str]) -> str:
-    """The checksum of parts' checksums."""
+def joined(values: Iterable[str]) -> bytes:
+    """The digests of parts, one behind the other."""
+    return b"".join(_plain(value) for value in values)
+
+
+def composite(algorithm: str, digests: bytes, parts: int) -> str:
+    """The checksum of so many parts' checksums."""
     whole = hasher(algorithm)
-    for value in values:
-        whole.update(_plain(value))
-    return f"{written(whole.digest())}-{len(values)}"
+    whole.update(digests)
+    return f"{written(whole.digest())}-{parts}"
 
 
 def combined(algorithm: str, parts: Sequence[tuple[str, int]]) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from fallow.verticals.storage.client.store import Entry, Head
 from fallow.verticals.storage.core.calls import Bucket
-from fallow.verticals.storage.gateway.checksums import COMPOSITE, FULL_OBJECT, HEADER
+from fallow.verticals.storage.gateway.checksums import COMPOSITE, FULL_OBJECT, HEADER, written
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.expiry import goes_at
 from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, decode_lifecycle
@@ -23,6 +23,8 @@ _KEPT: Final = (
     "x-amz-website-redirect-location",
 )  # fmt: skip
 _KEPT_BYTES_MAX: Final = 6144
+PART_SUMS_BYTES_MAX: Final = 2560
+"""What the longest headers leave of `HEAD_BYTES_MAX`: 640 parts by CRC32, 80 by SHA-256."""
 _CHUNKED: Final = "aws-chunked"
 _DEFAULT_TYPE: Final = "binary/octet-stream"
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]*")
@@ -74,15 +76,27 @@ def version_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
 
 def written_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
     """What is said of a version that was written."""
-    headers = {"etag": f'"{entry.head.etag}"'} | checksum_headers(entry.head) | _expiry_headers(entry, bucket)
+    headers = (
+        {"etag": f'"{entry.head.etag}"'}
+        | checksum_headers(entry.head, entry.head.checksums)
+        | _expiry_headers(entry, bucket)
+    )
     return headers | ({"x-amz-version-id": entry.version} if bucket.versioning == "enabled" else {})
 
 
-def checksum_headers(head: Head) -> dict[str, str]:
-    """The checksums that are kept."""
-    if not head.checksums:
-        return {}
-    return {f"{HEADER}{name}": value for name, value in head.checksums.items()} | {f"{HEADER}type": kind_of(head)}
+def checksum_headers(head: Head, sums: Mapping[str, str]) -> dict[str, str]:
+    """Checksums that are kept: the object's, or a part's."""
+    kind = {f"{HEADER}type": kind_of(head)} if sums else {}
+    return {f"{HEADER}{name}": value for name, value in sums.items()} | kind
+
+
+def part_sums(entry: Entry) -> list[dict[str, str]]:
+    """The checksums of each of an object's parts; of none where they were too many to be kept."""
+    digests, algorithms = entry.head.part_sums, list(entry.head.checksums)
+    if not digests or not entry.parts or len(algorithms) != 1:
+        return [{} for _ in entry.parts]
+    size = len(digests) // len(entry.parts)
+    return [{algorithms[0]: written(digests[at : at + size])} for at in range(0, size * len(entry.parts), size)]
 
 
 def kind_of(head: Head) -> str:

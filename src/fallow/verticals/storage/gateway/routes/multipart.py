@@ -23,13 +23,14 @@ from fallow.verticals.storage.gateway.checksums import (
     HEADER,
     combined,
     composite,
+    joined,
     named_algorithm,
     sent_checksums,
 )
 from fallow.verticals.storage.gateway.conditions import Span, bare, read_copy_range
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import Exchange, entry_of
-from fallow.verticals.storage.gateway.heads import head_of, kind_of, sum_nodes
+from fallow.verticals.storage.gateway.heads import PART_SUMS_BYTES_MAX, head_of, kind_of, sum_nodes
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.routes.copying import COPY_BYTES_MAX, Copy, result, source_headers, source_of
@@ -341,15 +342,20 @@ async def _whole_head(
     if algorithm is None:
         return Head(headers=kept, metadata=begun.head.metadata, etag=etag)
     parts = [(stored[part.number][1].get(algorithm, ""), stored[part.number][0].size) for part in listed]
-    whole = kind == FULL_OBJECT
+    whole, digests = kind == FULL_OBJECT, joined(text for text, _ in parts)
     if whole:
         value = await asyncio.to_thread(combined, algorithm, parts)
     else:
-        value = composite(algorithm, [text for text, _ in parts])
+        value = composite(algorithm, digests, len(parts))
     if sent and sent[algorithm] not in {value, value.partition("-")[0]}:
         raise S3Error("BadDigest", f"The object's {algorithm} is not the one that was sent.")
     return Head(
-        headers=kept, metadata=begun.head.metadata, etag=etag, checksums={algorithm: value}, composite=not whole
+        headers=kept,
+        metadata=begun.head.metadata,
+        etag=etag,
+        checksums={algorithm: value},
+        composite=not whole,
+        part_sums=digests if len(digests) <= PART_SUMS_BYTES_MAX else b"",
     )
 
 

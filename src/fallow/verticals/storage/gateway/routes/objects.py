@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import NamedTuple
 
 from fallow.verticals.storage.client.store import Entry
 from fallow.verticals.storage.gateway.access import check, missing, on_entry
@@ -15,6 +16,7 @@ from fallow.verticals.storage.gateway.heads import (
     entry_headers,
     head_of,
     kind_of,
+    part_sums,
     sum_nodes,
     version_headers,
     written_headers,
@@ -30,6 +32,14 @@ _OVERRIDES = (
     "cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires",
 )  # fmt: skip
 _PARTS_COUNT = "x-amz-mp-parts-count"
+
+
+class _Shown(NamedTuple):
+    """What is read of an object: its bytes, headers that say which these are, and their checksums, if they are kept."""
+
+    span: Span
+    headers: dict[str, str]
+    sums: Mapping[str, str]
 
 
 async def put_object(x: Exchange) -> Response:
@@ -57,15 +67,15 @@ async def put_object(x: Exchange) -> Response:
 async def get_object(x: Exchange) -> Response:
     """Read an object, or a range or a part of it."""
     entry = await readable(x, "s3:GetObject")
-    span, headers = _span(x, entry)
-    whole = not headers
-    headers = entry_headers(entry, x.bucket) | headers
-    if whole and x.request.header("x-amz-checksum-mode").upper() == "ENABLED":
-        headers |= checksum_headers(entry.head)
+    shown = _shown(x, entry)
+    headers = entry_headers(entry, x.bucket) | shown.headers
+    if x.request.header("x-amz-checksum-mode").upper() == "ENABLED":
+        headers |= checksum_headers(entry.head, shown.sums)
     headers |= {name: x.request.arg(f"response-{name}") for name in _OVERRIDES if x.request.has(f"response-{name}")}
     if x.caller.user is None and any(x.request.has(f"response-{name}") for name in _OVERRIDES):
         raise S3Error("InvalidRequest", "Who is not known cannot choose the answer's headers.")
     status = 206 if "content-range" in headers else 200
+    span = shown.span
     return Response(status, headers, _bytes(x, entry, span), span.stop - span.start)
 
 
@@ -113,7 +123,8 @@ async def attributes(x: Exchange) -> Response:
 def _parts_node(x: Exchange, entry: Entry) -> Node:
     most = min(read_limit(x.request.header("x-amz-max-parts"), "x-amz-max-parts"), PAGE_MAX)
     after = read_limit(x.request.header("x-amz-part-number-marker") or "0", "x-amz-part-number-marker")
-    behind = [(number, size) for number, size in entry.parts if number > after]
+    behind = [(number, size, sums) for (number, size), sums in zip(entry.parts, part_sums(entry), strict=True)]
+    behind = [part for part in behind if part[0] > after]
     shown = behind[:most]
     return Node(
         "ObjectParts",
@@ -123,20 +134,23 @@ def _parts_node(x: Exchange, entry: Entry) -> Node:
         Node("NextPartNumberMarker", shown[-1][0] if shown else 0),
         Node("MaxParts", most),
         Node("IsTruncated", len(behind) > len(shown)),
-        *[Node("Part", None, Node("PartNumber", number), Node("Size", size)) for number, size in shown],
+        *[
+            Node("Part", None, Node("PartNumber", number), Node("Size", size), *sum_nodes(sums))
+            for number, size, sums in shown
+        ],
     )
 
 
-def _span(x: Exchange, entry: Entry) -> tuple[Span, dict[str, str]]:
-    whole, header = Span(0, entry.size), x.request.header("range")
+def _shown(x: Exchange, entry: Entry) -> _Shown:
+    whole, header = _Shown(Span(0, entry.size), {}, entry.head.checksums), x.request.header("range")
     if x.request.has("partNumber"):
         if header:
             raise S3Error("InvalidRequest", "A range and a part exclude each other.")
-        return _part(entry, x.request.arg("partNumber"))
+        return _part(entry, x.request.arg("partNumber"), whole)
     if not header or not _range_holds(x, entry):
-        return whole, {}
+        return whole
     span = read_range(header, entry.size)
-    return (span, _ranged(span, entry)) if span else (whole, {})
+    return _Shown(span, _ranged(span, entry), {}) if span else whole
 
 
 def _range_holds(x: Exchange, entry: Entry) -> bool:
@@ -145,16 +159,16 @@ def _range_holds(x: Exchange, entry: Entry) -> bool:
     return not named or bare(named) == entry.head.etag or named == http(entry.made_ms)
 
 
-def _part(entry: Entry, text: str) -> tuple[Span, dict[str, str]]:
+def _part(entry: Entry, text: str, all_of_it: _Shown) -> _Shown:
     number, at = whole(text), 0
     if not number:
         raise S3Error("InvalidArgument", "A part's number is from 1 to 10000.")
     if not entry.parts and number == 1:
-        return Span(0, entry.size), {}
-    for of, size in entry.parts:
+        return all_of_it
+    for (of, size), sums in zip(entry.parts, part_sums(entry), strict=True):
         if of == number:
             span = Span(at, at + size)
-            return span, _ranged(span, entry) | {_PARTS_COUNT: str(len(entry.parts))}
+            return _Shown(span, _ranged(span, entry) | {_PARTS_COUNT: str(len(entry.parts))}, sums)
         at += size
     raise S3Error("InvalidPart", "The object has no such part.")
 
