@@ -9,6 +9,7 @@ from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ledger import MemoryLedger
+from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain import calls
 from fallow.domain.chart import Credit, Purpose, account_id, network_accounts
 from fallow.domain.price_facts import price_text
@@ -31,6 +32,7 @@ class World:
         self.clock, self.database = FakeClock(), MemoryDatabase()
         self.ledger: MemoryLedger = MemoryLedger()
         self.store, self.decisions, self.sent = MemoryBurnStore(), MemoryDecisionStore(), 0
+        self.log = MemoryRegistryStore()
         self.burns = self.started()
 
     def started(self, feeds: int = 4) -> Burns:
@@ -45,6 +47,7 @@ class World:
             ledger=self.ledger,
             store=self.store,
             decisions=self.decisions,
+            log=self.log,
         )
 
     async def tell(self, feed: int, price: int, *, ago_ms: int = 0, doubt: int = 0, net: str = NET) -> int | None:

@@ -138,8 +138,8 @@ async def test_a_jump_stops_burning_until_the_operator_has_looked() -> None:
         await world.burns.credit()
     assert "the operator has to look" in (await world.burns.price({})).why
     with pytest.raises(Conflict, match=r"price\.not_so"):
-        await world.burns.accept(calls.AcceptPrice(price_microusd=FAIR * 2))
-    assert (await world.burns.accept(calls.AcceptPrice(price_microusd=FAIR * 5 // 4))).price_microusd == FAIR * 5 // 4
+        await world.burns.accept(calls.HoldPrice(price_microusd=FAIR * 2))
+    assert (await world.burns.accept(calls.HoldPrice(price_microusd=FAIR * 5 // 4))).price_microusd == FAIR * 5 // 4
     await world.burns.credit()
     assert await world.credits() == FAIR * 5 // 4
     assert any(isinstance(decision.body, PriceAccepted) for decision in world.decisions.waiting.values())

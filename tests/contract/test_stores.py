@@ -283,6 +283,7 @@ async def test_a_ban_is_of_a_node_or_of_an_account_with_its_nodes(stores: Stores
 
 async def test_actions_are_kept_in_order_and_once(stores: Stores) -> None:
     rows = [ActionRow(f"{number:032x}", NOW, ALICE, "key", "ban", ATTIC, f"because {number}") for number in range(5)]
+    rows[2] = rows[2]._replace(what="token.make", subject=b"", reason="", about="ab12")
     async with stores.database.transaction() as tx:
         assert [await stores.registry.add_action(tx, row) for row in rows] == [True] * 5
     async with rolled_back(stores) as tx:

@@ -365,7 +365,7 @@ class Core(Process):
         )
         self.rounds = rounds
         async with AsyncExitStack() as stack:
-            settle = Settle(ledger=truth.ledger, **shared)
+            settle = Settle(ledger=truth.ledger, log=truth.registry, **shared)
             actions = Actions(store=truth.registry, decisions=truth.decisions, disconnect=_hold_on, **shared)
             for service in (settle, registry, actions, ingest, sealer, market):
                 await stack.enter_async_context(service.running())

@@ -147,8 +147,8 @@ class FakeNetwork:
             calls.TOKENS: (dict, lambda _: _soon([token_view()])),
             calls.REVOKE_TOKEN: (calls.RevokeToken, lambda _: _soon({})),
             calls.MAY_CONNECT: (calls.NodeRef, lambda ask: _soon(ask.node not in self.shut_out)),
-            calls.CREATE_TOKEN: (calls.CreateToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
-            calls.CREATE_KEY: (calls.CreateKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
+            calls.CREATE_TOKEN: (calls.MakeToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
+            calls.CREATE_KEY: (calls.MakeKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
             calls.OFFERS: (calls.Page, self.offers),
             calls.TOTALS: (dict, lambda _: _soon(self.market)),
@@ -173,13 +173,13 @@ class FakeNetwork:
             calls.BALANCE: (calls.AccountRef, lambda ask: _soon(balance_view(ask.account))),
             calls.STATEMENT: (calls.AccountRef, lambda _: _soon([])),
             calls.KNOWN_ACCOUNT: (calls.AccountRef, lambda _: _soon({})),
-            calls.GRANT: (calls.Grant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
+            calls.GRANT: (calls.GiveGrant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
             calls.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
             calls.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),
             calls.SET_TAKE: (calls.SetTake, lambda _: _soon({})),
             calls.PRICE: (dict, lambda _: _soon(price_view())),
             calls.REPORT_PRICE: (calls.ReportPrice, lambda _: _soon(price_view())),
-            calls.ACCEPT_PRICE: (calls.AcceptPrice, lambda _: _soon(price_view())),
+            calls.ACCEPT_PRICE: (calls.HoldPrice, lambda _: _soon(price_view())),
             calls.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
             calls.ACT: (calls.Act, lambda ask: _soon(action_view(ask))),
             calls.ACTIONS: (calls.Page, lambda _: _soon([])),

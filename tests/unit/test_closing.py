@@ -14,7 +14,7 @@ import pytest
 
 from fallow.adapters.archive import StoreArchive, memory_archive
 from fallow.adapters.memory.epochs import MemoryEpochStore
-from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
+from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow, Person
 from fallow.domain.epochs.filing import Filing
 from fallow.domain.epochs.lines import LINES, read_lines
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
@@ -187,16 +187,19 @@ async def test_ending_again_answers_the_same_and_skips_nothing(world: ClosingWor
 
 
 async def test_who_names_the_epoch_before_ends_one_epoch_however_often_he_asks(world: ClosingWorld) -> None:
-    bus = world.hub.connect()
+    bus, by = world.hub.connect(), Person(account="0x" + "0f" * 20, key_id="op2")
     async with closing(world):
         await world.send(0, 1)
         first = await call(bus, END_NOW, EndNow(), EpochEnd)
-        again = [await call(bus, END_NOW, EndNow(after=first.epoch), EpochEnd) for _ in range(2)]
+        again = [await call(bus, END_NOW, EndNow(after=first.epoch, by=by), EpochEnd) for _ in range(2)]
         await world.clock.advance(LOOK_S)
         again.append(await call(bus, END_NOW, EndNow(after=first.epoch), EpochEnd))
         assert {end.epoch for end in again} == {first.epoch + 1}
         with pytest.raises(Conflict, match=r"epoch\.not_next"):
-            await call(bus, END_NOW, EndNow(after=first.epoch + 5), EpochEnd)
+            await call(bus, END_NOW, EndNow(after=first.epoch + 5, by=by), EpochEnd)
+    async with world.database.transaction() as tx:
+        (action,) = await world.registry.actions(tx, "", 10)
+    assert (action.what, action.about, action.key_id) == ("epoch.close", str(first.epoch + 1), "op2")
 
 
 async def test_files_are_written_while_the_epoch_is_open_and_are_those_of_one_that_was_filed_at_its_end(

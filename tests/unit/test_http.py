@@ -202,7 +202,7 @@ async def test_who_bans_whom_is_told_by_the_key(http: httpx2.AsyncClient) -> Non
     action = {"id": JOB, "what": "ban", "subject": "ab" * 32, "reason": "sent spam"}
     done = await http.post("/v1/operator/actions", json=action, headers=headers)
     assert done.status_code == 201
-    assert done.json() == {**action, "at": 1, "account": OPERATOR, "key_id": "operator"}
+    assert done.json() == {**action, "at": 1, "account": OPERATOR, "key_id": "operator", "about": ""}
     for change in ({"subject": "AB" * 32}, {"reason": " "}, {"reason": ""}, {"what": "kill"}, {"account": BUYER}):
         refused(await http.post("/v1/operator/actions", json=action | change, headers=headers), 400, "http.invalid")
     assert (await http.get("/v1/operator/actions?limit=5", headers=headers)).json() == []

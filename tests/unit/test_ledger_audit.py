@@ -14,7 +14,9 @@ import pytest
 from fallow.adapters.memory.audits import MemoryAuditStore
 from fallow.adapters.memory.burn_store import MemoryBurnStore
 from fallow.adapters.memory.chain_store import MemoryChainStore
+from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain.batches import seal_batch
+from fallow.domain.calls import BeginAudit
 from fallow.domain.chain_events import read_event
 from fallow.domain.chain_facts import ChainClaimed, ChainRootSubmitted, ChainRootsWithdrawn
 from fallow.domain.chart import Credit, Kind, Purpose, account_id, deposit, pay_out, withdraw
@@ -426,7 +428,14 @@ async def test_it_audits_all_the_time_and_when_asked_and_raises_the_alarm(
     world: AuditWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = MemoryAuditStore()
-    service = Audits(audit=world.audit, bus=world.bus, clock=world.clock, database=world.database, store=store)
+    service = Audits(
+        audit=world.audit,
+        bus=world.bus,
+        clock=world.clock,
+        database=world.database,
+        store=store,
+        log=MemoryRegistryStore(),
+    )
 
     async def latest_after(asked_at: int) -> AuditView:
         while not (seen := await service.audited({})) or seen[0].began_at < asked_at:
@@ -436,7 +445,7 @@ async def test_it_audits_all_the_time_and_when_asked_and_raises_the_alarm(
     async with service.running():
         assert (await latest_after(0)).ok
         await world.clock.advance(1)
-        asked = await latest_after(await service.begin({}))
+        asked = await latest_after(await service.begin(BeginAudit()))
         assert asked.ok
         assert "ALARM" not in caplog.text
         world.chain.stolen = 1

@@ -69,7 +69,9 @@ def test_a_day_without_checkpoints_is_paid_when_it_is_done(world: World) -> None
 
 def test_the_provider_sees_what_is_kept_for_him(world: World) -> None:
     anything = cast("Any", None)
-    settle = Settle(bus=anything, clock=anything, database=cast("Any", world.db), ledger=cast("Any", world.ledger))
+    settle = Settle(
+        bus=anything, clock=anything, database=cast("Any", world.db), ledger=cast("Any", world.ledger), log=anything
+    )
     run(world, begin(world), 3)
     shown = finish(settle.balance(AccountRef(account=address_text(world.nodes[0].account))))
     assert (shown.kept["granted"], shown.earned["granted"]) == (3_000, 0)

@@ -14,6 +14,7 @@ from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
+from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.bootstrap.chains import own_chain
 from fallow.bootstrap.contracts import addresses_of, read_contracts
 from fallow.bootstrap.ground import Ground
@@ -45,7 +46,14 @@ async def auditing(ground: Ground, data: Path) -> AsyncIterator[None]:
             chain=await _chain(stack, data, ground.place),
         )
         audit = Audit(sources, ground.clock, data / FOLDER)
-        audits = Audits(audit=audit, bus=ground.bus, clock=ground.clock, database=database, store=PostgresAuditStore())
+        audits = Audits(
+            audit=audit,
+            bus=ground.bus,
+            clock=ground.clock,
+            database=database,
+            store=PostgresAuditStore(),
+            log=PostgresRegistryStore(),
+        )
         await stack.enter_async_context(audits.running())
         ground.watch(audits.measure)
         yield

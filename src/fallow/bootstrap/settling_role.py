@@ -14,6 +14,7 @@ from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.measuring import PostgresMeasures
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
+from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.bootstrap.audits import auditing
 from fallow.bootstrap.chains import chain_of, own_chain
@@ -35,7 +36,13 @@ from fallow.services.settle.withdrawals import Withdrawals
 async def settling_role(ground: Ground, data: Path) -> AsyncIterator[None]:
     """Run the role `settle` while the context is open."""
     async with AsyncExitStack() as stack:
-        settle = Settle(bus=ground.bus, clock=ground.clock, database=ground.database, ledger=PostgresLedger())
+        settle = Settle(
+            bus=ground.bus,
+            clock=ground.clock,
+            database=ground.database,
+            ledger=PostgresLedger(),
+            log=PostgresRegistryStore(),
+        )
         await stack.enter_async_context(settle.running())
         measures = PostgresMeasures(ground.database, ground.clock)
         ground.watch(measures.settle)
@@ -96,6 +103,7 @@ def _burns(ground: Ground) -> Burns:
         ledger=PostgresLedger(),
         store=PostgresBurnStore(),
         decisions=PostgresDecisionStore(),
+        log=PostgresRegistryStore(),
     )
 
 

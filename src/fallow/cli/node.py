@@ -69,14 +69,17 @@ def erase(account: str, /, *, reason: Reason, json: Json = False) -> None:
 
 @app.command
 def log(*, json: Json = False) -> None:
-    """Show who banned, vouched for or erased whom, when and why, the latest first."""
+    """Show what operators did, the latest first: when, to whom or what, why, and by which key."""
     with profiles.connect() as client:
         found = list(client.all_actions())
     if json:
         show_json(found)
         return
-    rows = [(when(row.at), row.what, row.subject, row.reason, f"{row.account} (key {row.key_id})") for row in found]
-    table(("AT", "WHAT", "WHOM", "WHY", "BY"), rows, empty="Nobody was ever banned or vouched for.")
+    rows = [
+        (when(row.at), row.what, row.subject, row.about, row.reason, f"{row.account} (key {row.key_id})")
+        for row in found
+    ]
+    table(("AT", "WHAT", "WHOM", "ABOUT", "WHY", "BY"), rows, empty="No operator has done anything yet.")
 
 
 DONE: dict[What, str] = {

@@ -168,6 +168,13 @@ class KeyInfo(Request, frozen=True, kw_only=True):
     scopes: list[str]
 
 
+class Person(Request, frozen=True, kw_only=True):
+    """Who asks for something with an operator's key: its account, and the key's public part. It goes into the log."""
+
+    account: Annotated[str, Meta(pattern="^0x[0-9a-f]{40}$", max_length=42)]
+    key_id: Annotated[str, Meta(max_length=100)]
+
+
 class KeyRef(Request, frozen=True, kw_only=True):
     """An API key, by its public part."""
 
@@ -372,10 +379,23 @@ class CreateKey(Request, frozen=True, kw_only=True):
     label: Label = ""
 
 
+class MakeToken(CreateToken, frozen=True, kw_only=True):
+    """Make a join token for a person; without one the network makes it for itself."""
+
+    by: Person | None = None
+
+
+class MakeKey(CreateKey, frozen=True, kw_only=True):
+    """Make an API key for a person; without one a buyer makes his own, or the network its first."""
+
+    by: Person | None = None
+
+
 class RevokeToken(Request, frozen=True, kw_only=True):
     """End a join token, by the beginning of the SHA-256 that is kept of it (hex)."""
 
     token_id: Annotated[str, Meta(pattern="^([0-9a-f]{2}){4,32}$", max_length=64)]
+    by: Person | None = None
 
 
 class RevokeKey(Request, frozen=True, kw_only=True):
@@ -383,6 +403,7 @@ class RevokeKey(Request, frozen=True, kw_only=True):
 
     key_id: str
     account: str = ""
+    by: Person | None = None
 
 
 Subject = Annotated[str, Meta(pattern="^([0-9a-f]{64}|0x[0-9a-f]{40})$", max_length=64)]
@@ -453,6 +474,7 @@ class Submit(Request, frozen=True, kw_only=True):
     account: str
     order: Order
     secrets: SecretValues = {}
+    by: Person | None = None
 
     def __repr__(self) -> str:
         """Leave the values out."""
@@ -580,6 +602,12 @@ class Grant(Request, frozen=True, kw_only=True):
     amount_microusd: Annotated[int, Meta(ge=1, le=10**15)]
 
 
+class GiveGrant(Grant, frozen=True, kw_only=True):
+    """Give TEST credits for a person; without one the network gives its first."""
+
+    by: Person | None = None
+
+
 WITHDRAWAL_MIN_MICROUSD = 10_000
 """Each new account that is owed something stays in all later epochs: nobody makes a million of them for a dollar."""
 
@@ -659,6 +687,18 @@ class AcceptPrice(Request, frozen=True, kw_only=True):
     """Let the price go on from here after a jump."""
 
     price_microusd: Price
+
+
+class HoldPrice(AcceptPrice, frozen=True, kw_only=True):
+    """Let it go on so for a person."""
+
+    by: Person | None = None
+
+
+class BeginAudit(Request, frozen=True, kw_only=True):
+    """Have the ledger audited for a person."""
+
+    by: Person | None = None
 
 
 class SetTake(Request, frozen=True, kw_only=True):
@@ -895,6 +935,7 @@ class EndEpoch(Request, frozen=True, kw_only=True):
 
     after: int | None
     early: bool = False
+    by: Person | None = None
 
 
 class EndNow(Request, frozen=True, kw_only=True):
@@ -904,3 +945,4 @@ class EndNow(Request, frozen=True, kw_only=True):
     """
 
     after: int | None = None
+    by: Person | None = None

@@ -335,7 +335,11 @@ class TokenView(View, frozen=True, kw_only=True):
 
 
 class ActionView(View, frozen=True, kw_only=True):
-    """What a person did: the account that acted, by which of its API keys, to which node or account, and why."""
+    """What a person did: the account that acted, by which of its API keys, to which node or account, and why.
+
+    `subject` is empty where it was done to neither. `about` is what else it was about: a key's public part, the
+    beginning of a join token's SHA-256, an epoch, micro-US-dollars, a job.
+    """
 
     id: str
     at: int
@@ -344,6 +348,7 @@ class ActionView(View, frozen=True, kw_only=True):
     what: str
     subject: str
     reason: str
+    about: str = ""
 
 
 class RefusalView(View, frozen=True, kw_only=True):

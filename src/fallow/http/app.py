@@ -35,7 +35,7 @@ from fallow.http import (
     verticals,
     votes,
 )
-from fallow.http.auth import anyone, provide_account
+from fallow.http.auth import anyone, provide_account, provide_person
 from fallow.http.collecting import KEEP_DAYS
 from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
@@ -103,6 +103,7 @@ def create_app(
         dependencies={
             "gateway": Provide(lambda: gateway, sync_to_thread=False),
             "payer": Provide(provide_account, sync_to_thread=False),
+            "by": Provide(provide_person, sync_to_thread=False),
         },
         state=State({"gateway": gateway}),
         exception_handlers=HANDLERS,

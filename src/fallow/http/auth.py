@@ -10,7 +10,7 @@ import msgspec
 from litestar import Request
 from litestar.handlers import BaseRouteHandler
 
-from fallow.domain.calls import KeyInfo
+from fallow.domain.calls import KeyInfo, Person
 from fallow.domain.errors import NotAllowed
 from fallow.domain.grants import is_credential
 from fallow.domain.identity import address
@@ -118,6 +118,11 @@ async def blob_rights(connection: Connection, _: BaseRouteHandler) -> None:
 def provide_account(request: Request[Any, KeyInfo, Any]) -> str:
     """Give a handler the account that its request speaks for."""
     return request.auth.account
+
+
+def provide_person(request: Request[Any, KeyInfo, Any]) -> Person:
+    """Give a handler who asks, for the log of what operators do."""
+    return Person(account=request.auth.account, key_id=request.auth.key_id)
 
 
 async def _ticket_rights(connection: Connection) -> BlobRights:

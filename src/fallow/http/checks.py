@@ -13,7 +13,7 @@ from fallow.domain.views import DrawView, JobView, RollCallView, SeedPartsView, 
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, operator
 from fallow.http.jobs import check_order
-from fallow.http.params import Account, Limit, Parts
+from fallow.http.params import Account, By, Limit, Parts
 
 Number = Annotated[int, PathParameter(ge=0, le=2**31 - 1, description="An epoch of draws.")]
 AfterLease = Annotated[str, QueryParameter(pattern="^([0-9a-f]{2}){0,32}$", max_length=64)]
@@ -65,13 +65,13 @@ async def roll_calls(gateway: Parts, *, found: Found = False, limit: Calls = 50)
 
 
 @post("/v1/operator/canaries", guards=[buyer, operator], responses=keyed(404, 409, 413), tags=["operator"])
-async def plant(gateway: Parts, payer: Account, data: JSONBody[Order]) -> JobView:
+async def plant(gateway: Parts, payer: Account, by: By, data: JSONBody[Order]) -> JobView:
     """Have work done, on the network's account, that nodes are then given to see whether they tell the truth.
 
     It must give the same bytes on every machine. The key must be allowed to buy too: the blobs are its account's.
     """
     await check_order(gateway, payer, data)
-    return await gateway.ask(calls.PLANT, calls.Submit(account=payer, order=data), JobView)
+    return await gateway.ask(calls.PLANT, calls.Submit(account=payer, order=data, by=by), JobView)
 
 
 PUBLIC_ROUTES = [seeds, parts, pledge, show_part, draws, roll_calls]

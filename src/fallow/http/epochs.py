@@ -22,7 +22,7 @@ from fallow.domain.views import EpochEndView, EpochFileView, EpochView, ErrorVie
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, operator
 from fallow.http.gateway import Gateway
-from fallow.http.params import Parts
+from fallow.http.params import By, Parts
 from fallow.ports.archive import Archive, whole
 from fallow.ports.ingest_store import EpochEnd
 
@@ -79,9 +79,9 @@ async def file_below(
 
 
 @post("/v1/operator/epochs", guards=[operator], responses=keyed(409), tags=["operator"])
-async def end_epoch(gateway: Parts, after: After = None) -> EpochEndView:
+async def end_epoch(gateway: Parts, by: By, after: After = None) -> EpochEndView:
     """End the open epoch before its time. Asked again without `after`, the next one ends, too."""
-    end = await gateway.ask(calls.END_NOW, calls.EndNow(after=after), EpochEnd)
+    end = await gateway.ask(calls.END_NOW, calls.EndNow(after=after, by=by), EpochEnd)
     return EpochEndView(**end._asdict())
 
 

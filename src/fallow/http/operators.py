@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
-from litestar import Request, delete, get, post
+from litestar import delete, get, post
 from litestar.params import JSONBody
+from msgspec.structs import asdict
 
 from fallow.domain import calls
 from fallow.domain.errors import Unavailable
@@ -30,7 +30,7 @@ from fallow.domain.views import (
 )
 from fallow.http.answers import keyed
 from fallow.http.auth import operator
-from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, KeyId, Limit, Parts, TokenId
+from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, By, KeyId, Limit, Parts, TokenId
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rpc import Empty
 
@@ -38,21 +38,21 @@ ROLES = ("core", "registry", "ingest", "settle", "market", "epochs")
 
 
 @post("/v1/operator/tokens", guards=[operator], responses=keyed(413), tags=["operator"])
-async def create_token(gateway: Parts, data: JSONBody[calls.CreateToken]) -> calls.Secret:
+async def create_token(gateway: Parts, by: By, data: JSONBody[calls.CreateToken]) -> calls.Secret:
     """Make a token that lets machines join. It is shown once."""
-    return await gateway.ask(calls.CREATE_TOKEN, data, calls.Secret)
+    return await gateway.ask(calls.CREATE_TOKEN, calls.MakeToken(**asdict(data), by=by), calls.Secret)
 
 
 @post("/v1/operator/keys", guards=[operator], responses=keyed(404, 413), tags=["operator"])
-async def create_key(gateway: Parts, data: JSONBody[calls.CreateKey]) -> calls.Secret:
+async def create_key(gateway: Parts, by: By, data: JSONBody[calls.CreateKey]) -> calls.Secret:
     """Make an API key. It is shown once."""
-    return await gateway.ask(calls.CREATE_KEY, data, calls.Secret)
+    return await gateway.ask(calls.CREATE_KEY, calls.MakeKey(**asdict(data), by=by), calls.Secret)
 
 
 @delete("/v1/operator/keys/{key_id:str}", guards=[operator], responses=keyed(404), tags=["operator"])
-async def revoke_key(gateway: Parts, key_id: KeyId) -> None:
+async def revoke_key(gateway: Parts, by: By, key_id: KeyId) -> None:
     """End an API key. Other processes of the network forget it within seconds."""
-    await gateway.ask(calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id), Empty)
+    await gateway.ask(calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id, by=by), Empty)
     gateway.keys.forget(key_id)
     gateway.sessions.forget(key_id)
 
@@ -70,16 +70,16 @@ async def tokens(gateway: Parts) -> list[TokenView]:
 
 
 @delete("/v1/operator/tokens/{token_id:str}", guards=[operator], responses=keyed(404), tags=["operator"])
-async def revoke_token(gateway: Parts, token_id: TokenId) -> None:
+async def revoke_token(gateway: Parts, by: By, token_id: TokenId) -> None:
     """End a join token. Machines that joined with it stay."""
-    await gateway.ask(calls.REVOKE_TOKEN, calls.RevokeToken(token_id=token_id), Empty)
+    await gateway.ask(calls.REVOKE_TOKEN, calls.RevokeToken(token_id=token_id, by=by), Empty)
 
 
 @post("/v1/operator/credits", guards=[operator], responses=keyed(404, 409, 413), tags=["operator"])
-async def grant(gateway: Parts, data: JSONBody[calls.Grant]) -> BalanceView:
+async def grant(gateway: Parts, by: By, data: JSONBody[calls.Grant]) -> BalanceView:
     """Give an account TEST credits, which nothing backs. An address that nobody here has is refused: see it again."""
     await gateway.ask(calls.KNOWN_ACCOUNT, calls.AccountRef(account=data.account), Empty)
-    return await gateway.ask(calls.GRANT, data, BalanceView)
+    return await gateway.ask(calls.GRANT, calls.GiveGrant(**asdict(data), by=by), BalanceView)
 
 
 @get("/v1/operator/ledger-check", guards=[operator], responses=keyed(), tags=["operator"])
@@ -89,9 +89,9 @@ async def ledger_check(gateway: Parts) -> LedgerCheckView:
 
 
 @post("/v1/operator/audits", guards=[operator], responses=keyed(), tags=["operator"])
-async def begin_audit(gateway: Parts) -> AuditBegunView:
+async def begin_audit(gateway: Parts, by: By) -> AuditBegunView:
     """Have the ledger held against the archive and the chain, item by item. It goes on by itself."""
-    return AuditBegunView(asked_at=await gateway.ask(calls.AUDIT, {}, int))
+    return AuditBegunView(asked_at=await gateway.ask(calls.AUDIT, calls.BeginAudit(by=by), int))
 
 
 @get("/v1/operator/audits", guards=[operator], responses=keyed(), tags=["operator"])
@@ -147,12 +147,12 @@ async def reruns(gateway: Parts, limit: Limit = 200) -> list[RerunView]:
 
 
 @post("/v1/operator/actions", guards=[operator], responses=keyed(404, 409, 413), tags=["operator"])
-async def act(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], data: JSONBody[calls.Action]) -> ActionView:
+async def act(gateway: Parts, by: By, data: JSONBody[calls.Action]) -> ActionView:
     """Ban a node or an account, vouch for an account's owner, or take that back; or erase what is known of an account.
 
     Who did it, and why, is kept. What was signed stays, as does the account's address: epochs are computed from them.
     """
-    asked = calls.Act(account=request.auth.account, key_id=request.auth.key_id, action=data)
+    asked = calls.Act(account=by.account, key_id=by.key_id, action=data)
     done = await gateway.ask(calls.ACT, asked, ActionView)
     if data.what == "erase":
         await gateway.ask(calls.ERASE, calls.AccountRef(account=done.subject), calls.Erased)
@@ -161,7 +161,7 @@ async def act(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], data: J
 
 @get("/v1/operator/actions", guards=[operator], responses=keyed(), tags=["operator"])
 async def actions(gateway: Parts, after: AfterId = "", limit: Limit = 200) -> list[ActionView]:
-    """What operators did to nodes and accounts, the latest first."""
+    """All that operators did, the latest first, with who did it and when. Nothing is ever removed."""
     return await gateway.ask(calls.ACTIONS, calls.Page(after=after, limit=limit), list[ActionView])
 
 

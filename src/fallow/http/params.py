@@ -8,6 +8,7 @@ from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
+from fallow.domain.calls import Person
 from fallow.domain.errors import InvalidInput
 from fallow.domain.places import RESOLUTION_MAX
 from fallow.http.gateway import Gateway
@@ -16,6 +17,9 @@ Parts = NamedDependency[Gateway]
 Account = NamedDependency[str]
 """The account that the request's API key speaks for. Its parameter is called `payer`: with the name of a field of a
 body, what is wrong with that field would count as ours."""
+
+By = NamedDependency[Person]
+"""Who asks with an operator's key."""
 
 JobId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32)]
 SubscriptionId = Annotated[str, PathParameter(pattern="^[0-9a-f]{32}$", max_length=32)]

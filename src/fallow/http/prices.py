@@ -9,7 +9,7 @@ from fallow.domain import calls
 from fallow.domain.views import PriceView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, operator
-from fallow.http.params import Parts
+from fallow.http.params import By, Parts
 
 
 @get("/v1/price", guards=[anyone], responses=public(), tags=["price"])
@@ -25,9 +25,9 @@ async def report(gateway: Parts, data: JSONBody[calls.ReportPrice]) -> PriceView
 
 
 @post("/v1/operator/price", guards=[operator], responses=keyed(409, 413), tags=["operator"])
-async def accept(gateway: Parts, data: JSONBody[calls.AcceptPrice]) -> PriceView:
+async def accept(gateway: Parts, by: By, data: JSONBody[calls.AcceptPrice]) -> PriceView:
     """Let the price go on from here after a jump that you have looked at."""
-    return await gateway.ask(calls.ACCEPT_PRICE, data, PriceView)
+    return await gateway.ask(calls.ACCEPT_PRICE, calls.HoldPrice(price_microusd=data.price_microusd, by=by), PriceView)
 
 
 PUBLIC_ROUTES = [price, report]

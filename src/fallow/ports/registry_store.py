@@ -43,7 +43,10 @@ class KeyRow(NamedTuple):
 
 
 class ActionRow(NamedTuple):
-    """What a person did to a node (32 bytes) or an account (20 bytes), and why. It is never changed."""
+    """What a person did, to a node (32 bytes), an account (20 bytes) or neither (empty), and why. It is never changed.
+
+    `about` is what else it was done to: a key's public part, a token's beginning, a number.
+    """
 
     id: str
     at: int
@@ -52,9 +55,22 @@ class ActionRow(NamedTuple):
     what: str
     subject: bytes
     reason: str
+    about: str = ""
 
 
-class RegistryStore(Protocol):
+class ActionLog(Protocol):
+    """The log of what people with an operator's key did. Whoever does what they ask adds it in the same transaction."""
+
+    async def add_action(self, tx: Transaction, row: ActionRow) -> bool:
+        """Append to it; False when its id is taken."""
+        ...
+
+    async def action(self, tx: Transaction, action_id: str) -> ActionRow | None:
+        """Look an action up."""
+        ...
+
+
+class RegistryStore(ActionLog, Protocol):
     """Accounts, nodes, API keys, join tokens, actions of operators."""
 
     async def observe(self, tx: Transaction, node: bytes, network: str, now: int) -> bool:
@@ -126,14 +142,6 @@ class RegistryStore(Protocol):
 
     async def vouched(self, tx: Transaction) -> frozenset[bytes]:
         """All accounts whose owners are vouched for. Other services may."""
-        ...
-
-    async def add_action(self, tx: Transaction, row: ActionRow) -> bool:
-        """Append to the log of actions; False when its id is taken."""
-        ...
-
-    async def action(self, tx: Transaction, action_id: str) -> ActionRow | None:
-        """Look an action up."""
         ...
 
     async def actions(self, tx: Transaction, after: str, limit: int) -> list[ActionRow]:

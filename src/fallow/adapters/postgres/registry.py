@@ -117,8 +117,8 @@ class PostgresRegistryStore:
     async def add_action(self, tx: Transaction, row: ActionRow) -> bool:
         """Append to the log of actions."""
         done = await tx.execute(
-            "INSERT INTO registry.action (id, at, account, key_id, what, subject, reason)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            "INSERT INTO registry.action (id, at, account, key_id, what, subject, reason, about)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
             *row,
         )
         return done == "INSERT 0 1"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow
+from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow, Person
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering
@@ -133,8 +133,8 @@ class Closing:
         await self._note(Closed(end.epoch, sealed))
         return self._own(sealed, end.epoch)
 
-    async def _end(self, after: int | None, *, early: bool = False) -> EpochEnd | None:
-        ended = await call(self._bus, END_EPOCH, EndEpoch(after=after, early=early), list[EpochEnd])
+    async def _end(self, after: int | None, *, early: bool = False, by: Person | None = None) -> EpochEnd | None:
+        ended = await call(self._bus, END_EPOCH, EndEpoch(after=after, early=early, by=by), list[EpochEnd])
         return ended[0] if ended else None
 
     def _said(self, epoch: int) -> bytes | None:
@@ -212,7 +212,7 @@ class Closing:
             after = last.epoch if last else None
             while (over := await self._end(after)) is not None:
                 after = over.epoch
-        ended = await self._end(after, early=True)
+        ended = await self._end(after, early=True, by=request.by)
         if ended is None:
             raise Conflict("epoch.not_ended", "The epoch did not end.", "Try again.")
         return ended

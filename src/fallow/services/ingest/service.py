@@ -19,6 +19,7 @@ from fallow.domain.identity import address
 from fallow.domain.metrics import Family, counter, gauge
 from fallow.domain.records import check_openings
 from fallow.domain.signing import Sign
+from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ingest_store import BatchKey, EpochEnd, IngestStore, StoredBatch, StoredOpening
@@ -202,6 +203,9 @@ class Ingest:
             if end is None:
                 return []
             await self._store.end_epoch(tx, end)
+            if request.by is not None:
+                about = str(epoch)
+                await note(self._registry, tx, action_of(request.by, "epoch.close", now, once=about, about=about))
             return [end]
 
     async def _write(self, tx: Transaction, group: Sequence[_Waiting]) -> list[bytes | FallowError]:

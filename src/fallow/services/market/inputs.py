@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from fallow.domain.calls import Person
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order
@@ -19,13 +20,17 @@ Input = Callable[[Brain, int], Any]
 
 
 class Submission(NamedTuple):
-    """An order to take, already checked by its vertical; `locked` are its secret values, encrypted."""
+    """An order to take, already checked by its vertical; `locked` are its secret values, encrypted.
+
+    What is `planted` is an operator's: `by` says whose, for the log.
+    """
 
     order: Order
     account: bytes
     needs: Needs
     planted: bool = False
     locked: bytes | None = None
+    by: Person | None = None
 
 
 class Waiting(NamedTuple):
@@ -79,7 +84,7 @@ def apply(brain: Brain, waiting: Waiting, ended: dict[str, Job], now: int) -> An
     try:
         if not isinstance(waiting.what, Submission):
             return waiting.what(brain, now)
-        order, account, needs, planted, locked = waiting.what
+        order, account, needs, planted, locked, _ = waiting.what
         if order.id in ended:
             return same_order(ended[order.id], order, account)
         return brain.submit(order, account, needs, now, planted=planted, locked=locked)

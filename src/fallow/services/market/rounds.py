@@ -18,6 +18,7 @@ from fallow.domain.checks import Starting
 from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.orders import Order
+from fallow.ports.acting import action_of, note
 from fallow.ports.database import Database, Transaction
 from fallow.ports.decisions import DecisionStore
 from fallow.ports.ingest_store import IngestStore, LoggedBatch
@@ -364,6 +365,7 @@ class Rounds:
                 cursor = self._cursor
             await self._let_others()
             await self._write(tx, brain, cursor, now)
+            await self._note(tx, group, answers, now)
         self._cursor = cursor
         changes = self._changes(brain)
         await self._let_others()
@@ -376,6 +378,14 @@ class Rounds:
         await self._store.save(tx, rows_of(brain, cursor))
         await self._seeds.keep(tx, brain.changes)
         await self._decisions.add(tx, decided(brain.changes, brain.jobs, now))
+
+    async def _note(self, tx: Transaction, group: list[Waiting], answers: list[Any], now: int) -> None:
+        """Put what operators had planted into their log."""
+        for waiting, answer in zip(group, answers, strict=True):
+            asked = waiting.what
+            if isinstance(asked, Submission) and asked.by is not None and not isinstance(answer, Exception):
+                id_ = asked.order.id
+                await note(self._registry, tx, action_of(asked.by, "canary.plant", now, once=id_, about=id_))
 
     def _changes(self, brain: Brain) -> Changes:
         """What was written, and is to be sent now."""

@@ -218,7 +218,7 @@ class Market:
         check_planted(request.order)
         needs = needs_of(self._verticals, msgspec.structs.replace(request, secrets={}))
         needs = msgspec.structs.replace(needs, compares=True, proves=True)
-        job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True))
+        job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True, by=request.by))
         return await self._view(account, job.order.id)
 
     async def quote(self, request: calls.Enquire) -> QuoteView:

@@ -11,7 +11,7 @@ import msgspec
 from fallow.domain import calls
 from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
-from fallow.domain.identity import NODE_ID_BYTES, address, address_text, node_id
+from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES, address, address_text, node_id
 from fallow.domain.network_facts import OperatorActed
 from fallow.domain.views import ActionView, EnrolledView
 from fallow.ports.bus import Bus
@@ -160,7 +160,7 @@ def _acted(row: ActionRow) -> OperatorActed:
 
 
 def _view(row: ActionRow) -> ActionView:
-    whom = row.subject.hex() if len(row.subject) == NODE_ID_BYTES else address_text(row.subject)
+    whom = address_text(row.subject) if len(row.subject) == ADDRESS_BYTES else row.subject.hex()
     return ActionView(
         id=row.id,
         at=row.at,
@@ -169,4 +169,5 @@ def _view(row: ActionRow) -> ActionView:
         what=row.what,
         subject=whom,
         reason=row.reason,
+        about=row.about,
     )

@@ -15,6 +15,7 @@ from fallow.domain.identity import address, address_text, node_id, verify
 from fallow.domain.networks import network_of
 from fallow.domain.views import KeyView, TokenView
 from fallow.domain.wallets import signer_of
+from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -70,8 +71,8 @@ class Registry:
                 serve(self._bus, calls.MAY_CONNECT, calls.NodeRef, self._may_connect, queue="registry"),
                 serve(self._bus, calls.TUNNEL, calls.Tunnel, self.tunnel, queue="registry"),
                 serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
-                serve(self._bus, calls.CREATE_TOKEN, calls.CreateToken, self.create_token, queue="registry"),
-                serve(self._bus, calls.CREATE_KEY, calls.CreateKey, self.create_key, queue="registry"),
+                serve(self._bus, calls.CREATE_TOKEN, calls.MakeToken, self.create_token, queue="registry"),
+                serve(self._bus, calls.CREATE_KEY, calls.MakeKey, self.create_key, queue="registry"),
                 serve(self._bus, calls.KNOWN_ACCOUNT, calls.AccountRef, self.known_account, queue="registry"),
                 serve(self._bus, calls.REVOKE_KEY, calls.RevokeKey, self.revoke_key, queue="registry"),
                 serve(self._bus, calls.KEYS, calls.Page, self.keys, queue="registry"),
@@ -144,7 +145,7 @@ class Registry:
             raise NotAllowed("account.banned", f"This account is banned: {reason}.", "Ask the network's operator.")
         return calls.KeyInfo(key_id=row.key_id, account=address_text(row.account), scopes=list(row.scopes))
 
-    async def create_key(self, request: calls.CreateKey) -> calls.Secret:
+    async def create_key(self, request: calls.MakeKey) -> calls.Secret:
         """Make an API key, and an account for it where none is given."""
         if not request.scopes or not set(request.scopes) <= SCOPES:
             raise InvalidInput("auth.scopes", f"Scopes are some of {', '.join(sorted(SCOPES))}.")
@@ -154,6 +155,7 @@ class Registry:
             await self._store.add_key(
                 tx, KeyRow(key.key_id, key.digest, owner, tuple(sorted(request.scopes)), request.label, None)
             )
+            await self._note(tx, request.by, "key.make", key.key_id, owner)
         return calls.Secret(secret=key.text, account=address_text(owner))
 
     async def known_account(self, request: calls.AccountRef) -> Empty:
@@ -175,21 +177,31 @@ class Registry:
         """
         missing = NotFound("auth.no_such_key", f"There is no API key {request.key_id}.")
         async with self._database.transaction() as tx:
-            if request.account:
-                row = await self._store.key(tx, request.key_id)
-                if row is None or row.account != address(request.account):
-                    raise missing
+            row = await self._store.key(tx, request.key_id)
+            if row is None or (request.account and row.account != address(request.account)):
+                raise missing
+            await self._note(tx, request.by, "key.revoke", request.key_id, row.account)
             if not await self._store.revoke_key(tx, request.key_id, self._clock.now_ms()):
                 raise missing
         return {}
 
-    async def create_token(self, request: calls.CreateToken) -> calls.Secret:
+    async def create_token(self, request: calls.MakeToken) -> calls.Secret:
         """Make a join token."""
         token = new_token(self._random_bytes(SECRET_BYTES), self._pin)
         expires_at = self._clock.now_ms() + request.valid_s * 1000
+        digest = token_digest(token.text)
         async with self._database.transaction() as tx:
-            await self._store.add_token(tx, token_digest(token.text), request.uses, expires_at)
+            await self._store.add_token(tx, digest, request.uses, expires_at)
+            await self._note(tx, request.by, "token.make", digest.hex()[:TOKEN_DIGITS])
         return calls.Secret(secret=token.text)
+
+    async def _note(
+        self, tx: Transaction, by: calls.Person | None, what: str, about: str, subject: bytes = b""
+    ) -> None:
+        """Log what an operator does: not what the network does for itself, or a buyer with what is his."""
+        if by is not None:
+            now = self._clock.now_ms()
+            await note(self._store, tx, action_of(by, what, now, once=f"{about} {now}", subject=subject, about=about))
 
     async def keys(self, request: calls.Page) -> list[KeyView]:
         """Show API keys by their public part, those that were revoked too."""
@@ -216,6 +228,7 @@ class Registry:
         async with self._database.transaction() as tx:
             if not await self._store.revoke_token(tx, bytes.fromhex(request.token_id)):
                 raise NotFound("join.no_such_token", f"There is no join token {request.token_id}.", "fallow token ls")
+            await self._note(tx, request.by, "token.revoke", request.token_id)
         return {}
 
     async def join(self, request: calls.Join) -> calls.Joined:

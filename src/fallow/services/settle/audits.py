@@ -11,11 +11,13 @@ from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.metrics import Family, gauge
 from fallow.domain.views import AuditView
+from fallow.ports.acting import action_of, note
 from fallow.ports.audit_store import AuditStore
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.mishaps import steadily
+from fallow.ports.registry_store import ActionLog
 from fallow.ports.rpc import serve
 from fallow.ports.tasks import background, within
 from fallow.services.settle.audit import Audit
@@ -33,12 +35,15 @@ _log = logging.getLogger(__name__)
 class Audits:
     """Answers `settle.audit` and `settle.audited`. Several copies may run; each audits for itself."""
 
-    def __init__(self, *, audit: Audit, bus: Bus, clock: Clock, database: Database, store: AuditStore) -> None:
+    def __init__(
+        self, *, audit: Audit, bus: Bus, clock: Clock, database: Database, store: AuditStore, log: ActionLog
+    ) -> None:
         self._audit = audit
         self._bus = bus
         self._clock = clock
         self._database = database
         self._store = store
+        self._log = log
         self._wanted = asyncio.Event()
 
     @asynccontextmanager
@@ -46,14 +51,18 @@ class Audits:
         """Audit while the context is open."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(background(steadily("settle.audits", self._for_ever, self._clock)))
-            for subject, handler in ((calls.AUDIT, self.begin), (calls.AUDITED, self.audited)):
-                await stack.enter_async_context(serve(self._bus, subject, dict[str, str], handler, queue=QUEUE))
+            await stack.enter_async_context(serve(self._bus, calls.AUDIT, calls.BeginAudit, self.begin, queue=QUEUE))
+            await stack.enter_async_context(serve(self._bus, calls.AUDITED, dict[str, str], self.audited, queue=QUEUE))
             yield
 
-    async def begin(self, _: dict[str, str]) -> int:
+    async def begin(self, request: calls.BeginAudit) -> int:
         """Have an audit begin, after the one that runs; it began at this time (milliseconds since 1970) or later."""
+        now = self._clock.now_ms()
+        if request.by is not None:
+            async with self._database.transaction() as tx:
+                await note(self._log, tx, action_of(request.by, "ledger.audit", now, once=str(now)))
         self._wanted.set()
-        return self._clock.now_ms()
+        return now
 
     async def audited(self, _: dict[str, str]) -> list[AuditView]:
         """Show the latest audit that is over, if there is any."""

@@ -19,6 +19,7 @@ from fallow.domain.records import Body
 from fallow.domain.rewards.oracle import Guard, Oracle, Quote, credits_for
 from fallow.domain.views import PriceView, QuoteOfFeedView
 from fallow.domain.wallets import signer_of
+from fallow.ports.acting import action_of, note
 from fallow.ports.burn_store import Burn, BurnStore
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -26,6 +27,7 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.decisions import DecisionStore
 from fallow.ports.ledger import Ledger
 from fallow.ports.mishaps import steadily
+from fallow.ports.registry_store import ActionLog
 from fallow.ports.rpc import serve
 from fallow.ports.tasks import background
 
@@ -59,6 +61,7 @@ class Burns:
         ledger: Ledger,
         store: BurnStore,
         decisions: DecisionStore,
+        log: ActionLog,
     ) -> None:
         self._net = net
         self._feeds = {address_text(feed) for feed in feeds}
@@ -69,6 +72,7 @@ class Burns:
         self._ledger = ledger
         self._store = store
         self._decisions = decisions
+        self._log = log
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,7 +80,7 @@ class Burns:
         async with AsyncExitStack() as stack:
             for context in (
                 serve(self._bus, calls.REPORT_PRICE, calls.ReportPrice, self.report, queue=QUEUE),
-                serve(self._bus, calls.ACCEPT_PRICE, calls.AcceptPrice, self.accept, queue=QUEUE),
+                serve(self._bus, calls.ACCEPT_PRICE, calls.HoldPrice, self.accept, queue=QUEUE),
                 serve(self._bus, calls.PRICE, dict[str, str], self.price, queue=QUEUE),
                 background(steadily("settle.burns", self._for_ever, self._clock)),
             ):
@@ -118,7 +122,7 @@ class Burns:
             await self._record(tx, now, body)
             return await self._view(tx, heard)
 
-    async def accept(self, accepted: calls.AcceptPrice) -> PriceView:
+    async def accept(self, accepted: calls.HoldPrice) -> PriceView:
         """Let the price go on from the operator's after a jump. It still takes the feeds to have one.
 
         Raises:
@@ -133,6 +137,11 @@ class Burns:
                 raise Conflict("price.not_so", f"That is not what the feeds say. {error.message}") from error
             await self._store.save(tx, oracle)
             await self._record(tx, now, PriceAccepted(price_microusd=accepted.price_microusd))
+            if accepted.by is not None:
+                about = str(accepted.price_microusd)
+                await note(
+                    self._log, tx, action_of(accepted.by, "price.accept", now, once=f"{about} {now}", about=about)
+                )
             return await self._view(tx, oracle)
 
     async def price(self, _: dict[str, str]) -> PriceView:

@@ -11,10 +11,12 @@ from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
 from fallow.domain.views import BalanceView, LedgerCheckView, PurseView, StatementLine
+from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ledger import Ledger
+from fallow.ports.registry_store import ActionLog
 from fallow.ports.rpc import Empty, serve
 
 QUEUE = "settle"
@@ -24,11 +26,12 @@ EMPTY = Balance()
 class Settle:
     """Answers `settle.*`. Several copies may run: all state is in the ledger."""
 
-    def __init__(self, *, bus: Bus, clock: Clock, database: Database, ledger: Ledger) -> None:
+    def __init__(self, *, bus: Bus, clock: Clock, database: Database, ledger: Ledger, log: ActionLog) -> None:
         self._bus = bus
         self._clock = clock
         self._database = database
         self._ledger = ledger
+        self._log = log
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -39,7 +42,7 @@ class Settle:
             for context in (
                 serve(self._bus, calls.BALANCE, calls.AccountRef, self.balance, queue=QUEUE),
                 serve(self._bus, calls.STATEMENT, calls.AccountRef, self.statement, queue=QUEUE),
-                serve(self._bus, calls.GRANT, calls.Grant, self.grant, queue=QUEUE),
+                serve(self._bus, calls.GRANT, calls.GiveGrant, self.grant, queue=QUEUE),
                 serve(self._bus, calls.FUND, calls.Fund, self.fund, queue=QUEUE),
                 serve(self._bus, calls.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
                 serve(self._bus, calls.LEDGER_CHECK, dict[str, str], self.check, queue=QUEUE),
@@ -52,7 +55,7 @@ class Settle:
         async with self._database.transaction() as tx:
             return await self._balance(tx, address(request.account))
 
-    async def grant(self, request: calls.Grant) -> BalanceView:
+    async def grant(self, request: calls.GiveGrant) -> BalanceView:
         """Give TEST credits; the same grant counts once.
 
         Raises:
@@ -65,6 +68,10 @@ class Settle:
             (result,) = await self._ledger.post(tx, [transfer], self._clock.now_ms())
             if not result.ok:
                 raise Conflict("grant.refused", f"The ledger refused the grant: {result}.", "Use a fresh random id.")
+            if request.by is not None:
+                at, about = self._clock.now_ms(), str(request.amount_microusd)
+                done = action_of(request.by, "credit.grant", at, once=request.id, subject=owner, about=about)
+                await note(self._log, tx, done)
             view = await self._balance(tx, owner)
         await self._bus.publish(calls.CREDITED, request.account.encode())
         return view
