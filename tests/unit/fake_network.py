@@ -150,7 +150,7 @@ class FakeNetwork:
             calls.CREATE_TOKEN: (calls.MakeToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
             calls.CREATE_KEY: (calls.MakeKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
-            calls.OFFERS: (calls.Page, self.offers),
+            calls.OFFERS: (calls.OffersRef, self.offers),
             calls.TOTALS: (dict, lambda _: _soon(self.market)),
             calls.MAP: (calls.MapRef, self.map),
             calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),

@@ -38,6 +38,7 @@ from fallow.bootstrap.verticals import gateway_roles
 from fallow.domain import calls
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
+from fallow.http.console import built
 from fallow.ports.rpc import Empty, call
 from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
@@ -97,6 +98,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
                 random_bytes=secrets.token_bytes,
             ),
         )
+        await asyncio.to_thread(built)  # else the first reader of a page waits, and everybody with him
         app = create_app(
             bus=bus,
             blobs=FolderBlobs(data / "blobs"),

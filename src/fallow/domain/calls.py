@@ -448,6 +448,12 @@ class Page(Request, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 200
 
 
+class OffersRef(Page, frozen=True, kw_only=True):
+    """Part of the list of nodes with an offer, by id; without `labels` what their owners call them is left out."""
+
+    labels: bool = True
+
+
 class MapRef(Request, frozen=True, kw_only=True):
     """The map, in cells of H3 of a resolution; or what of it lies around a cell, in finer ones."""
 

@@ -60,7 +60,7 @@ class Asset(NamedTuple):
 
 @cache
 def built() -> Mapping[str, Asset]:
-    """Return the page and what it loads, by their path below the folder."""
+    """Return the page and what it loads, by their path below the folder. The first call takes a moment to pack them."""
     paths = (FOLDER / PAGE, *sorted((FOLDER / "assets").iterdir()))
     return {path.relative_to(FOLDER).as_posix(): _asset(path) for path in paths}
 

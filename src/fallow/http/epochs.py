@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
@@ -27,6 +28,9 @@ from fallow.ports.archive import Archive, whole
 from fallow.ports.ingest_store import EpochEnd
 
 EPOCHS = "epochs/"
+SHOWN_KEPT = 200
+"""Epochs: a page of the longest and some more, each of some kilobytes."""
+
 UNREADABLE = "archive.unreadable"
 BYTES = "application/octet-stream"
 PART = ResponseSpec(bytes, description="The rest of the file.", media_type=BYTES, generate_examples=False)
@@ -106,13 +110,20 @@ def _view(gateway: Gateway, epoch: int) -> EpochView:
     archive = archive_of(gateway)
     sealed = statement_of(archive, epoch)
     try:
-        said = Statement.open(sealed, bytes.fromhex(gateway.network.public_key))
-        said.check_is(epoch)
-        manifest = said.check_manifest(whole(archive, path_of(epoch, MANIFEST), MANIFEST_BYTES_MAX))
+        data = whole(archive, path_of(epoch, MANIFEST), MANIFEST_BYTES_MAX)
+        return _shown(epoch, sealed, data, gateway.network.public_key)
     except Unavailable:
         raise
     except FallowError as error:
         raise Unavailable(UNREADABLE, f"The archive of epoch {epoch} is damaged: {error}") from error
+
+
+@lru_cache(SHOWN_KEPT)
+def _shown(epoch: int, sealed: bytes, data: bytes, network_key: str) -> EpochView:
+    """Check the files of a statement and a manifest, and show what they say: the same bytes are checked once."""
+    said = Statement.open(sealed, bytes.fromhex(network_key))
+    said.check_is(epoch)
+    manifest = said.check_manifest(data)
     return EpochView(
         epoch=epoch,
         from_ms=said.from_ms,

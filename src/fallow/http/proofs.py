@@ -19,14 +19,18 @@ from fallow.http.epochs import EpochNumber, archive_of, statement_of
 from fallow.http.params import AccountId, Parts
 from fallow.ports.archive import Archive
 
+BLOCK_BYTES = 1 << 16
+"""Read at once: the last ten steps of a bisection, or the topmost ten of a tree, are within one."""
+
 
 class Parted:
-    """An object of the archive of which only parts are read. Blocks."""
+    """An object of the archive of which only parts are read, and each block of it once. Blocks."""
 
     def __init__(self, archive: Archive, name: str) -> None:
         self._archive = archive
         self._name = name
         self._size = archive.size(name)
+        self._blocks: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         """Its size in bytes."""
@@ -35,7 +39,17 @@ class Parted:
     def __getitem__(self, part: slice) -> bytes:
         """Some of its bytes."""
         start, end, _ = part.indices(self._size)
-        return b"".join(self._archive.read(self._name, start, end)) if start < end else b""
+        if start >= end:
+            return b""
+        first = start // BLOCK_BYTES
+        blocks = b"".join(self._block(number) for number in range(first, (end - 1) // BLOCK_BYTES + 1))
+        return blocks[start - first * BLOCK_BYTES : end - first * BLOCK_BYTES]
+
+    def _block(self, number: int) -> bytes:
+        if number not in self._blocks:
+            at = number * BLOCK_BYTES
+            self._blocks[number] = b"".join(self._archive.read(self._name, at, at + BLOCK_BYTES))
+        return self._blocks[number]
 
 
 @get("/v1/epochs/{epoch:int}/proofs/{account:str}", guards=[anyone], responses=public(404), tags=["epochs"])

@@ -77,14 +77,14 @@ async def nodes(
 
     What their owners call them, and in which cell they are, is told to whoever has an API key, and to no stranger.
     """
-    return await _offers(gateway, request, calls.Page(after=after, limit=limit))
+    return await _offers(gateway, request, after, limit)
 
 
 @get("/v1/nodes/{node:str}", guards=[anyone_or_member], responses=public(401, 404), tags=["network"])
 async def node(gateway: Parts, request: Request[Any, Any, Any], node: NodeId) -> NodeView:
     """One node and what it offers; its owner's name for it and its cell are told as in the list of all."""
     before = f"{int(node, 16) - 1:064x}" if int(node, 16) else ""
-    found = await _offers(gateway, request, calls.Page(after=before, limit=1))
+    found = await _offers(gateway, request, before, 1)
     if not found or found[0].node != node:
         raise NotFound("node.unknown", "No node of this id is on the market.", "See which are: fallow nodes")
     return found[0]
@@ -106,9 +106,10 @@ async def field_map(gateway: Parts, resolution: Resolution = 3, around: Around =
     return await gateway.ask(calls.MAP, calls.MapRef(resolution=resolution, around=around), MapView)
 
 
-async def _offers(gateway: Gateway, request: Request[Any, Any, Any], page: calls.Page) -> list[NodeView]:
-    found = await gateway.ask(calls.OFFERS, page, list[NodeView])
+async def _offers(gateway: Gateway, request: Request[Any, Any, Any], after: str, limit: int) -> list[NodeView]:
     stranger = request.scope.get("auth") is None
+    page = calls.OffersRef(after=after, limit=limit, labels=not stranger)
+    found = await gateway.ask(calls.OFFERS, page, list[NodeView])
     return [msgspec.structs.replace(node, label="", cell="") for node in found] if stranger else found
 
 

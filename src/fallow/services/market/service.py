@@ -149,7 +149,7 @@ class Market:
                 serve(bus, calls.JOBS, calls.AccountRef, self.jobs, queue=QUEUE),
                 serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
-                serve(bus, calls.OFFERS, calls.Page, self.offers, queue=QUEUE),
+                serve(bus, calls.OFFERS, calls.OffersRef, self.offers, queue=QUEUE),
                 serve(bus, calls.TOTALS, Empty, self.totals, queue=QUEUE),
                 serve(bus, calls.MAP, calls.MapRef, self.map, queue=QUEUE),
                 serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
@@ -278,12 +278,11 @@ class Market:
         ticket = self._rounds.outbound.stream_ticket(lease, request.purpose, self._clock.now_ms())
         return calls.StreamGrant(node=lease.node.hex(), lease=lease.id.hex(), ticket=ticket)
 
-    async def offers(self, page: calls.Page) -> list[NodeView]:
+    async def offers(self, page: calls.OffersRef) -> list[NodeView]:
         """Show nodes with an offer, by id; fewer than asked for where they would not fit into one message."""
         floor, now = self._rounds.brain.floor, self._clock.now_ms()
         shown = floor.behind(node_id(page.after) if page.after else b"", page.limit)
-        async with self._database.transaction() as tx:
-            labels = {row.node: row.label for row in await self._registry.nodes(tx, shown)} if shown else {}
+        labels = await self._labels(shown) if page.labels else {}
         brain = self._rounds.brain
         views = (
             node_view(
@@ -336,6 +335,10 @@ class Market:
         return list(first_of(map(evidence_view, found), PAGE_BYTES_MAX))
 
     # Inside
+
+    async def _labels(self, nodes: Sequence[bytes]) -> dict[bytes, str]:
+        async with self._database.transaction() as tx:
+            return {row.node: row.label for row in await self._registry.nodes(tx, nodes)}
 
     def _first_deposit(self, order: Order, wish: Wish) -> int:
         window_ms = self._rounds.first_window_ms(order)
