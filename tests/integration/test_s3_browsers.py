@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.s3_world import MAIN, World, plainly, refused
+from fallow.ports.vertical import SignedRequest, Signer
+from fallow.verticals.storage.gateway.auth.links import signed_link
+from tests.s3_world import MAIN, World, plainly, refused, s3_world
 
 BOUNDARY = "----a-boundary"
 
@@ -222,3 +225,67 @@ def test_a_header_that_no_rule_names_is_not_allowed(s3: World, bucket: str) -> N
     assert plainly(s3, "OPTIONS", f"/{bucket}/bar", headers=headers)[0] == 403
     del headers["Access-Control-Request-Headers"]
     assert plainly(s3, "OPTIONS", f"/{bucket}/bar", headers=headers)[1]["access-control-allow-origin"] == "*"
+
+
+CONSOLE_PORT = 8420
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[World]:
+    """A gateway whose network has a console, at this host."""
+    with s3_world(console_port=CONSOLE_PORT) as world:
+        yield world
+
+
+def presigned(world: World, method: str, path: str) -> str:
+    """The path and query of a request that MAIN signed in its address."""
+    request = SignedRequest(method, path, {}, 60)
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    url = signed_link(world.url, Signer(MAIN.access_key, MAIN.secret), request, now_ms)
+    return url.removeprefix(world.url)
+
+
+def test_the_console_may_send_what_is_signed(watched: World) -> None:
+    origin = f"http://127.0.0.1:{CONSOLE_PORT}"
+    path = presigned(watched, "PUT", "/from-a-browser")
+    preflight = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    status, said, _ = plainly(watched, "OPTIONS", path, headers=preflight)
+    assert (status, said["access-control-allow-origin"]) == (200, origin)
+    assert "PUT" in said["access-control-allow-methods"]
+    assert "access-control-allow-credentials" not in said
+    assert asked(watched, "PUT", path, origin)[:2] == (200, origin)
+    gone = presigned(watched, "GET", "/from-a-browser/none")
+    assert asked(watched, "GET", gone, origin)[:2] == (404, origin), "the page reads why"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://127.0.0.1:8421",
+        "https://127.0.0.1:8420",
+        "http://127.0.0.1",
+        "http://evil.example:8420",
+        "http://127.0.0.1:8420.evil.example",
+        "null",
+        "",
+    ],
+)
+def test_no_other_page_reads_what_is_signed(watched: World, origin: str) -> None:
+    path = presigned(watched, "GET", "/")
+    status, allowed, _ = asked(watched, "GET", path, origin)
+    assert (status, allowed) == (200, None)
+
+
+def test_the_console_may_send_nothing_unsigned(watched: World) -> None:
+    origin = f"http://127.0.0.1:{CONSOLE_PORT}"
+    assert asked(watched, "GET", "/no-such-bucket/a", origin)[1] is None
+    assert asked(watched, "OPTIONS", "/no-such-bucket/a", origin, "GET")[:2] == (404, None)
+
+
+def test_where_there_is_no_console_nobody_is_one(s3: World) -> None:
+    path = presigned(s3, "GET", "/")
+    assert asked(s3, "GET", path, "http://127.0.0.1:0")[:2] == (200, None)

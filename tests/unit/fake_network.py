@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -44,6 +45,7 @@ BUYER_KEY, OTHER_KEY, OPERATOR_KEY = "fk_buyer_secret", "fk_other_secret", "fk_o
 BUDGET_TOO_SMALL = 13
 NET = "lab-1"
 METRICS_SECRET = "5c" * 32
+NO_GATEWAYS: Mapping[str, str] = MappingProxyType({})
 SESSION_MS = 12 * 3_600_000
 
 _KEYS = {
@@ -83,7 +85,7 @@ class HandClock:
 class FakeNetwork:
     """Jobs stand still in `running` until a test ends their items."""
 
-    def __init__(self, hub: MemoryHub, limits: Limits | None = None) -> None:
+    def __init__(self, hub: MemoryHub, limits: Limits | None = None, gateways: Mapping[str, str] = NO_GATEWAYS) -> None:
         self.bus: MemoryBus = hub.connect()
         self.blobs = MemoryBlobs()
         self.clock = HandClock()
@@ -124,6 +126,7 @@ class FakeNetwork:
                 bus_url="ws://127.0.0.1",
                 preset="lab",
                 version="0.1.0",
+                gateways=dict(gateways),
             ),
             clock=self.clock,
             verticals={"compute": VERTICAL, "storage": STORAGE},
@@ -136,6 +139,7 @@ class FakeNetwork:
     def routes(self) -> dict[str, tuple[type[Any], Any]]:
         return {
             calls.CHECK_KEY: (calls.CheckKey, self.check_key),
+            calls.SIGNING_SECRET: (calls.KeyRef, self.signing_secret),
             calls.OPEN_SESSION: (calls.CheckKey, self.open_session),
             calls.CHALLENGE: (calls.Challenge, self.wallets.challenge),
             calls.OPEN_BY_WALLET: (calls.OpenByWallet, self.open_by_wallet),
@@ -196,6 +200,12 @@ class FakeNetwork:
         if self.keys[ask.key].account in self.banned:
             raise NotAllowed("account.banned", "This account is banned: fraud.")
         return self.keys[ask.key]
+
+    async def signing_secret(self, ask: calls.KeyRef) -> calls.SigningSecret:
+        for info in self.keys.values():
+            if info.key_id == ask.key_id:
+                return calls.SigningSecret(info=info, secret=f"secret of {ask.key_id}")
+        raise NotFound("auth.no_such_key", "There is no such key.")
 
     async def open_session(self, ask: calls.CheckKey) -> calls.SessionInfo:
         info = calls.SessionInfo(key=await self.check_key(ask), ends_at=self.clock.ms + SESSION_MS)
@@ -327,8 +337,10 @@ class FakeNetwork:
 
 
 @asynccontextmanager
-async def fake_network(limits: Limits | None = None) -> AsyncIterator[FakeNetwork]:
-    network = FakeNetwork(MemoryHub(), limits)
+async def fake_network(
+    limits: Limits | None = None, gateways: Mapping[str, str] = NO_GATEWAYS
+) -> AsyncIterator[FakeNetwork]:
+    network = FakeNetwork(MemoryHub(), limits, gateways)
     async with AsyncExitStack() as stack:
         for subject, (request, handler) in network.routes().items():
             await stack.enter_async_context(serve(network.bus, subject, request, handler, queue="fake"))

@@ -33,6 +33,7 @@ from fallow.domain.errors import InvalidInput, NotFound
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
 from fallow.ports.vertical import UNREADABLE_ANSWER, ControlGround, GatewayGround, Vertical
+from fallow.sdk.bills import offers
 
 TAKEN: Final = frozenset({"core", *CORE, "gateway", "chain", "http", "bus"})
 """What the network's own roles and ports are called."""
@@ -120,6 +121,7 @@ async def run_gateway_role(data: Path, settings: Settings, role: str) -> AsyncIt
             relay=lambda: dial(place.url, tls=own_context(place.tls)),
             direct=dial_direct,
             random_bytes=secrets.token_bytes,
+            console_port=place.http_port,
         )
         tls = server_context(place.tls) if place.tls else None
         latency = Latency(ground.clock)
@@ -148,6 +150,7 @@ def _control_ground(ground: Ground, name: str) -> ControlGround:
         relay=lambda: dial(ground.place.url, tls=own_context(ground.place.tls)),
         direct=dial_direct,
         watch=ground.watch,
+        offers=offers(),
     )
 
 

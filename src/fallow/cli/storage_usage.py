@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,50 +12,22 @@ from cyclopts import Parameter
 from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import seconds, usd
-from fallow.domain.prices import Kind, storage_cost_microusd
 from fallow.sdk.bills import offers
 from fallow.sdk.sync import Client
+from fallow.verticals.storage.core.billing import BucketLine, StorageBill, make_bill
 from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, Usage, UsedBucket
-from fallow.verticals.storage.core.tariff import MONTH_HOURS, VERTICAL, cost_microusd
+from fallow.verticals.storage.core.tariff import MONTH_HOURS, VERTICAL
 
 DAY_S = 86_400
 GB = 10**9
 
 
-class BucketLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What one bucket used and cost. A dropped one has no name; `objects` and `bytes` are what it holds now."""
-
-    bucket: str
-    id: int
-    objects: int
-    bytes: int
-    stored_byte_hours: int
-    payload_byte_hours: int
-    egress_bytes: int
-    requests: dict[str, int]
-    cost_microusd: int
-
-
-class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
-    """What the same payload, stored and read, costs elsewhere, by that one's published prices."""
-
-    name: str
-    kind: Kind
-    cost_microusd: int
-    as_of: str
-    source: str
-    note: str
-
-
-class StorageBill(msgspec.Struct, frozen=True, kw_only=True):
-    """What all buckets of an account used between two days (UTC, both counted)."""
+class DailyBill(StorageBill, frozen=True, kw_only=True):
+    """The same with its span and its days."""
 
     from_day: str
     to_day: str
-    buckets: list[BucketLine]
     days: list[UsedBucket]
-    cost_microusd: int
-    elsewhere: list[Elsewhere]
 
 
 def usage(
@@ -73,7 +44,14 @@ def usage(
     now_s = int(datetime.now(UTC).timestamp())
     from_day, to_day = (now_s - seconds(since)) // DAY_S, now_s // DAY_S
     with profiles.connect() as client:
-        found = make_bill(from_day, to_day, _ask(client, from_day, to_day))
+        buckets = _ask(client, from_day, to_day)
+    bill = make_bill(buckets, offers())
+    found = DailyBill(
+        **msgspec.structs.asdict(bill),
+        from_day=_day(from_day),
+        to_day=_day(to_day),
+        days=[one for one in buckets if one.days],
+    )
     if json:
         show_json(found)
         return
@@ -84,33 +62,6 @@ def usage(
     if found.elsewhere:
         columns = ["ELSEWHERE", "KIND", ">THE SAME COSTS", "AS OF", "SOURCE"]
         table(columns, [(o.name, o.kind, usd(o.cost_microusd), o.as_of, o.source) for o in found.elsewhere], empty="")
-
-
-def make_bill(from_day: int, to_day: int, buckets: Sequence[UsedBucket]) -> StorageBill:
-    """Add days up, and compare with the price file: by payload, which is what others charge for."""
-    lines = [_line(one) for one in buckets]
-    payload, egress = sum(line.payload_byte_hours for line in lines), sum(line.egress_bytes for line in lines)
-    stored = sum(line.stored_byte_hours for line in lines)
-    elsewhere = [
-        Elsewhere(
-            name=offer.name,
-            kind=offer.kind,
-            cost_microusd=storage_cost_microusd(offer, payload, egress),
-            as_of=offer.as_of,
-            source=offer.source,
-            note=offer.note,
-        )
-        for offer in offers()
-        if offer.sells_storage and (payload or egress)
-    ]
-    return StorageBill(
-        from_day=_day(from_day),
-        to_day=_day(to_day),
-        buckets=lines,
-        days=[one for one in buckets if one.days],
-        cost_microusd=cost_microusd(stored, egress),
-        elsewhere=elsewhere,
-    )
 
 
 def _ask(client: Client, from_day: int, to_day: int) -> list[UsedBucket]:
@@ -124,25 +75,7 @@ def _ask(client: Client, from_day: int, to_day: int) -> list[UsedBucket]:
             return found
 
 
-def _line(one: UsedBucket) -> BucketLine:
-    requests: Counter[str] = Counter()
-    for day in one.days:
-        requests.update(day.requests)
-    stored, egress = sum(day.stored_byte_hours for day in one.days), sum(day.egress_bytes for day in one.days)
-    return BucketLine(
-        bucket=one.bucket,
-        id=one.id,
-        objects=one.objects,
-        bytes=one.bytes,
-        stored_byte_hours=stored,
-        payload_byte_hours=sum(day.payload_byte_hours for day in one.days),
-        egress_bytes=egress,
-        requests=dict(requests),
-        cost_microusd=cost_microusd(stored, egress),
-    )
-
-
-def _total_lines(found: StorageBill) -> Iterator[str]:
+def _total_lines(found: DailyBill) -> Iterator[str]:
     yield f"From {found.from_day} to {found.to_day} (UTC) this cost {usd(found.cost_microusd)}; nothing else is added."
     if found.elsewhere:
         yield "Elsewhere payload is charged for; requests, least times and least sizes there are not counted."

@@ -64,7 +64,12 @@ async def subscribe(gateway: Parts, payer: Account, data: JSONBody[calls.OpenSub
 
 @get("/v1/account/signing-secret", guards=[buyer], responses=keyed(), tags=["account"])
 async def signing_secret(gateway: Parts, request: Request[Any, calls.KeyInfo, Any]) -> SigningSecretView:
-    """What the holder of this API key signs requests with where the key itself does not travel, such as by S3."""
+    """What the holder of this API key signs requests with where the key itself does not travel, such as by S3.
+
+    It lasts as long as the key, so no session is told it: a browser has its requests signed (`/v1/account/links`).
+    """
+    if "Authorization" not in request.headers:
+        raise NotAllowed("session.secret", "A browser is not told this secret.", "With the API key: fallow storage key")
     asked = calls.KeyRef(key_id=request.auth.key_id)
     found = await gateway.ask(calls.SIGNING_SECRET, asked, calls.SigningSecret)
     return SigningSecretView(access_key=found.info.key_id, secret=found.secret)

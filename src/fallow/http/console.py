@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,6 +17,8 @@ import fallow
 from fallow.domain.errors import NotFound
 from fallow.http.auth import anyone
 from fallow.http.epochs import FOR_EVER
+from fallow.http.links import gateway_url
+from fallow.http.params import Parts
 
 FOLDER = Path(fallow.__file__).with_name("web")
 PAGE = "index.html"
@@ -33,6 +35,8 @@ PAGES = (
     "/bills",
     "/jobs",
     "/jobs/{page:str}",
+    "/storage",
+    "/storage/{page:str}",
 )
 """What has an address of its own. One program shows all of them."""
 
@@ -65,20 +69,21 @@ def built() -> Mapping[str, Asset]:
     return {path.relative_to(FOLDER).as_posix(): _asset(path) for path in paths}
 
 
-def policy(rpc: str = "") -> str:
+def policy(rpc: str = "", gateways: Iterable[str] = ()) -> str:
     """What a page may load, and from where: from here alone.
 
-    It may also ask the chain through the JSON-RPC that the reader has named in the page's address, if that is one.
+    It may also ask the network's own `gateways` (URLs), and the chain through the JSON-RPC that the reader has named in
+    the page's address, if that is one.
     """
-    origin = _ORIGIN.match(rpc)
+    origins = [found[0] for url in (*gateways, rpc) if (found := _ORIGIN.match(url))]
     return "; ".join(
         (
             "default-src 'none'",
             "script-src 'self'",
             "worker-src 'self'",  # the map's, which reads shapes
             "style-src 'self'",
-            "img-src 'self' blob:",  # pictures among results, which scripts of the page have looked at
-            f"connect-src 'self'{' ' + origin[0] if origin else ''}",
+            "img-src 'self' blob:",  # pictures that scripts of the page have looked at first
+            " ".join(("connect-src 'self'", *origins)),
             "base-uri 'none'",
             "form-action 'self'",
             "frame-ancestors 'none'",
@@ -93,11 +98,13 @@ async def _any_query(_: Request[Any, Any, Any]) -> None:
 
 
 @get(list(PAGES), guards=[anyone], include_in_schema=False, before_request=_any_query)
-async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def page(gateway: Parts, request: Request[Any, Any, Any]) -> Response[bytes]:
     """Show the console."""
+    network, host = gateway.network, request.headers.get("Host", "")
+    gateways = [gateway_url(network, role, host) for role in network.gateways]
     headers = {
         "Cache-Control": "no-cache",
-        "Content-Security-Policy": policy(request.query_params.get(RPC, "")),
+        "Content-Security-Policy": policy(request.query_params.get(RPC, ""), gateways),
         "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
     }

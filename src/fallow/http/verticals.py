@@ -23,6 +23,7 @@ from fallow.http.params import Account, Parts
 VerticalName = Annotated[str, PathParameter(max_length=64, description="A vertical's name.")]
 CallName = Annotated[str, PathParameter(max_length=64, description="A call's name, as the vertical gives it.")]
 AskRequest = Request[Any, calls.KeyInfo | GrantShown, Any]
+JSON = "application/json"
 ANSWER = ResponseSpec(bytes, description="The answer, as msgpack.", media_type=BYTES, generate_examples=False)
 
 
@@ -38,17 +39,19 @@ ANSWER = ResponseSpec(bytes, description="The answer, as msgpack.", media_type=B
 async def ask(gateway: Parts, request: AskRequest, vertical: VerticalName, call: CallName) -> Response[bytes]:
     """Ask the network's side of a vertical for your account. The body is the call as msgpack, and so is the answer.
 
+    With a body of the type `application/json` both are JSON, whose bytes are in base64.
     Whatever account the body names, yours is put in its place. A key has the same rate here as everywhere. In place of
     an API key storage takes a grant, too: then the account is that of whoever gave it, and what it does not allow is
     refused.
     """
     plugin = gateway.verticals.get(vertical)
-    asked = _read(plugin.calls if plugin is not None else {}, await request.body(), vertical, call)
+    asked = await _read(plugin.calls if plugin is not None else {}, request, vertical, call)
     if not isinstance(request.auth, GrantShown):
-        return await _answer(gateway, msgspec.structs.replace(asked, account=request.auth.account), vertical, call)
+        theirs = msgspec.structs.replace(asked, account=request.auth.account)
+        return await _answer(gateway, request, theirs, vertical, call)
     if plugin is None or not plugin.takes_grants:
         raise refused()
-    return await _by_grant(gateway, msgspec.structs.replace(asked, account=""), vertical, call, request.auth.grant)
+    return await _by_grant(gateway, request, request.auth, msgspec.structs.replace(asked, account=""), vertical, call)
 
 
 @post(
@@ -61,36 +64,50 @@ async def ask(gateway: Parts, request: AskRequest, vertical: VerticalName, call:
     tags=["operator"],
 )
 async def ask_as_operator(
-    gateway: Parts, payer: Account, request: Request[Any, Any, Any], vertical: VerticalName, call: CallName
+    gateway: Parts, payer: Account, request: AskRequest, vertical: VerticalName, call: CallName
 ) -> Response[bytes]:
     """Ask the network's side of a vertical what its operators alone may ask; as above."""
     plugin = gateway.verticals.get(vertical)
-    asked = _read(plugin.operator_calls if plugin is not None else {}, await request.body(), vertical, call)
-    return await _answer(gateway, msgspec.structs.replace(asked, account=payer), vertical, call)
+    asked = await _read(plugin.operator_calls if plugin is not None else {}, request, vertical, call)
+    return await _answer(gateway, request, msgspec.structs.replace(asked, account=payer), vertical, call)
 
 
-def _read(kinds: Mapping[str, type[msgspec.Struct]], body: bytes, vertical: str, call: str) -> msgspec.Struct:
+async def _read(
+    kinds: Mapping[str, type[msgspec.Struct]], request: AskRequest, vertical: str, call: str
+) -> msgspec.Struct:
     kind = kinds.get(call)
     if kind is None:
         raise NotFound("vertical.no_call", f"This network has no call {call[:64]!r} of {vertical[:64]!r}.")
+    form = msgspec.json if _in_json(request) else msgspec.msgpack
     try:
-        return msgspec.msgpack.decode(body, type=kind)
+        return form.decode(await request.body(), type=kind)
     except UNREADABLE as error:
         raise InvalidInput("vertical.malformed", f"The body is no {call}: {error}.") from error
 
 
-async def _answer(gateway: Parts, asked: msgspec.Struct, vertical: str, call: str) -> Response[bytes]:
+async def _answer(
+    gateway: Gateway, request: AskRequest, asked: msgspec.Struct, vertical: str, call: str
+) -> Response[bytes]:
     answer = await gateway.ask(calls.vertical_call(vertical, call), asked, msgspec.Raw)
+    if _in_json(request):
+        return Response(msgspec.json.encode(msgspec.msgpack.decode(answer)), media_type=JSON)
     return Response(bytes(answer), media_type=BYTES)
 
 
-async def _by_grant(gateway: Gateway, asked: msgspec.Struct, vertical: str, call: str, grant: str) -> Response[bytes]:
+async def _by_grant(
+    gateway: Gateway, request: AskRequest, shown: GrantShown, asked: msgspec.Struct, vertical: str, call: str
+) -> Response[bytes]:
     """Ask by a grant, which the other side checks; one that was good counts by its API key for a moment."""
-    key_id = key_id_of(grant)
+    key_id = key_id_of(shown.grant)
     body = msgspec.Raw(msgspec.msgpack.encode(asked))
-    answer = await _answer(gateway, calls.Granted(grant=grant, call=call, body=body), vertical, calls.GRANTED)
-    gateway.grants.keep(grant_digest(grant), key_id)
+    granted = calls.Granted(grant=shown.grant, call=call, body=body)
+    answer = await _answer(gateway, request, granted, vertical, calls.GRANTED)
+    gateway.grants.keep(grant_digest(shown.grant), key_id)
     return answer
+
+
+def _in_json(request: AskRequest) -> bool:
+    return request.content_type[0] == JSON
 
 
 ROUTES = [ask, ask_as_operator]

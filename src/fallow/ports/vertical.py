@@ -15,6 +15,7 @@ import msgspec
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.errors import InvalidInput, NotFound, Unavailable
 from fallow.domain.orders import Tolerance
+from fallow.domain.prices import Offer
 from fallow.domain.records import Body
 from fallow.domain.resources import Resources
 from fallow.domain.signing import Sign
@@ -430,7 +431,7 @@ class ControlGround(NamedTuple):
     says it; both go over the bus. Tables lie in a schema of the vertical's own name (`Vertical.migrations`).
     `log` is where nodes' records are read in the order of ingest. `relay` opens a link to the network's relay, `direct`
     one to a node that can be dialled itself. `watch` has numbers told for `/metrics` (`fallow.domain.metrics`), whose
-    names begin with the vertical's.
+    names begin with the vertical's. `offers` are what others ask for the same.
     """
 
     net: str
@@ -447,13 +448,15 @@ class ControlGround(NamedTuple):
     relay: Dial
     direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
     watch: Watch = unwatched
+    offers: Sequence[Offer] = ()
 
 
 class GatewayGround(NamedTuple):
     """What a buyers' gateway of a vertical stands on: a process of its own without the database.
 
     `secret` is 32 bytes that gateways of this vertical alone get and that stay the same. `relay` opens a link to the
-    network's relay, `direct` one to a node that can be dialled itself. `url` is where buyers reach this gateway.
+    network's relay, `direct` one to a node that can be dialled itself. `url` is where buyers reach this gateway. The
+    network's console is at the same host, by the same scheme, at `console_port`; 0: there is none.
     """
 
     net: str
@@ -465,6 +468,26 @@ class GatewayGround(NamedTuple):
     relay: Dial
     direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
     random_bytes: Callable[[int], bytes]
+    console_port: int = 0
+
+
+class SignedRequest(NamedTuple):
+    """A request to a vertical's gateway that is signed in its address, so that whoever has that may send it.
+
+    `path` and `query` are plain text, not encoded. It counts for `valid_s` seconds.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    valid_s: int
+
+
+class Signer(NamedTuple):
+    """What the holder of an API key signs with: the public part of the key, and a secret that follows from it."""
+
+    access_key: str
+    secret: str
 
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -527,6 +550,14 @@ class Vertical(Protocol):
     def gateway(self, role: str, ground: GatewayGround) -> AbstractAsyncContextManager[Asgi]:
         """Make a gateway, which runs while the context is open. `role` is one of `gateways`."""
         raise NotFound("serve.role", f"{self.name} has no gateway {role}.")
+
+    def link(self, role: str, url: str, signer: Signer, request: SignedRequest, at_ms: int) -> str:
+        """Sign a request to the gateway at `url`, as it counts from `at_ms` on, and return its address.
+
+        Raises:
+            NotFound: this gateway takes no signed addresses (`link.none`).
+        """
+        raise NotFound("link.none", f"The gateway {role} takes no signed addresses.")
 
     def comparer(self, blobs: Blobs, folder: Path) -> Comparer | None:
         """Make what compares results by a tolerance, if any are; `folder` is one that it may keep things in."""

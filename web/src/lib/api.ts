@@ -19,6 +19,9 @@ export type Enquiry = Schemas["Enquiry"];
 export type Quote = Schemas["QuoteView"];
 export type KeyView = Schemas["KeyView"];
 export type Secret = Schemas["Secret"];
+export type Subscription = Schemas["SubscriptionView"];
+export type Links = Schemas["LinksView"];
+export type ToSign = Schemas["ToSign"];
 export type Movement = Schemas["StatementLine"];
 
 /** A refusal of the gateway, or that it cannot be reached (`code` is "offline" then). */
@@ -91,7 +94,8 @@ export async function* following(path: string, signal: AbortSignal): AsyncGenera
   }
 }
 
-async function taken(answer: Response, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+/** At most `bytesMax` bytes of an answer. */
+export async function taken(answer: Response, bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
   const reader = answer.body?.getReader();
   const kept = new Uint8Array(bytesMax);
   let size = 0;

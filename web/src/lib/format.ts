@@ -58,6 +58,11 @@ export function cores(milli: number): string {
   return number(milli / 1000, milli < 10_000 ? 1 : 0);
 }
 
+/** A name with all signs shown that would hide, or turn round, what is written beside them. */
+export function visible(name: string): string {
+  return name.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (sign) => `\\u${(sign.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`);
+}
+
 /** A moment in the reader's own time zone. */
 export function when(ms: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(ms);

@@ -37,6 +37,10 @@ export const place = {
   get path() {
     return path;
   },
+  /** With what stands behind the "?". */
+  get whole() {
+    return query.size ? `${path}?${query}` : path;
+  },
   get query() {
     return query;
   },

@@ -1,8 +1,10 @@
 /** Every sentence of the console, in English; other tongues have the same. */
 import { buyerEn } from "./buyer.en";
+import { storageEn } from "./storage.en";
 
 export const en = {
   ...buyerEn,
+  ...storageEn,
   title: "Fallow: idle infrastructure at work",
   skip: "Skip to the content",
   explorer: "Explorer",

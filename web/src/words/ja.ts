@@ -1,9 +1,11 @@
 /** The same sentences in Japanese. */
 import { buyerJa } from "./buyer.ja";
+import { storageJa } from "./storage.ja";
 import type { Words } from "./en";
 
 export const ja: Words = {
   ...buyerJa,
+  ...storageJa,
   title: "Fallow：眠っている設備を働かせる",
   skip: "本文へ移動",
   explorer: "エクスプローラー",

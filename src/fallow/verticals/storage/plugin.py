@@ -13,8 +13,17 @@ import msgspec
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.errors import NotFound
 from fallow.domain.subscriptions import Tariff
-from fallow.ports.vertical import Asgi, ControlGround, GatewayGround, Vertical, Worker, WorkerGround
-from fallow.verticals.storage.core.calls import CALLS
+from fallow.ports.vertical import (
+    Asgi,
+    ControlGround,
+    GatewayGround,
+    SignedRequest,
+    Signer,
+    Vertical,
+    Worker,
+    WorkerGround,
+)
+from fallow.verticals.storage.core.billing import BUYERS_CALLS
 from fallow.verticals.storage.core.exiting import SUCCESS_SAYS
 from fallow.verticals.storage.core.lending import read_lending, size_text
 from fallow.verticals.storage.core.tariff import TARIFF
@@ -34,9 +43,8 @@ class Storage(Vertical):
     tariff: Tariff | None = TARIFF
     migrations: Path | None = Path(__file__).with_name("control") / "schema"
     gateways: tuple[str, ...] = (S3,)
-    calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in CALLS})
+    calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in BUYERS_CALLS})
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in OPERATOR_CALLS})
-
     takes_grants = True
 
     def check_lending(self, lends: str) -> str:
@@ -81,6 +89,14 @@ class Storage(Vertical):
         from fallow.verticals.storage.gateway.running import running  # noqa: PLC0415
 
         return running(ground)
+
+    def link(self, role: str, url: str, signer: Signer, request: SignedRequest, at_ms: int) -> str:
+        """Sign a request in the query of its address, as S3 has it."""
+        if role != S3:
+            return super().link(role, url, signer, request, at_ms)
+        from fallow.verticals.storage.gateway.auth.links import signed_link  # noqa: PLC0415 - agents need it not
+
+        return signed_link(url, signer, request, at_ms)
 
 
 VERTICAL: Vertical = Storage()

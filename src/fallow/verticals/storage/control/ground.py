@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from fallow.domain.prices import Offer
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.verticals.storage.control.segments_port import Segments
@@ -43,3 +44,4 @@ class Ground(NamedTuple):
     may_use: May
     counted: Count
     random_bytes: Callable[[int], bytes]
+    offers: Sequence[Offer] = ()

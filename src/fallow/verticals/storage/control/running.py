@@ -34,6 +34,7 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
             may_use=paying.may_use,
             counted=operations.count,
             random_bytes=secrets.token_bytes,
+            offers=ground.offers,
         )
     )
     directs = Directs(ground.bus, ground.clock)

@@ -22,8 +22,8 @@ from fallow.verticals.storage.control.stale import Stale
 from fallow.verticals.storage.control.uploads import Uploads
 from fallow.verticals.storage.control.usage import Used
 from fallow.verticals.storage.control.versions import Versions
+from fallow.verticals.storage.core.billing import BUYERS_CALLS, GetBill
 from fallow.verticals.storage.core.calls import (
-    CALLS,
     SUBJECT,
     AbortUpload,
     BeginUpload,
@@ -66,7 +66,7 @@ class Objects:
         self._deleting = Deleting(ground, self._buckets)
         self._listing = Listing(ground, self._buckets)
         self._uploads = Uploads(ground, self._buckets)
-        self._used = Used(ground.database)
+        self._used = Used(ground.database, ground.offers)
         self.stale = Stale(ground, self._buckets)
 
     def handlers(self) -> Handlers:
@@ -90,6 +90,7 @@ class Objects:
             CompleteUpload: self._uploads.complete,
             AbortUpload: self._uploads.abort,
             Usage: self._used.usage,
+            GetBill: self._used.bill,
             TakeDue: self.stale.take,
         }
 
@@ -116,7 +117,7 @@ class Control:
     async def running(self) -> AsyncIterator[None]:
         """Answer while the context is open."""
         async with AsyncExitStack() as stack:
-            for call in (*CALLS, *GATEWAY_CALLS, *OPERATOR_CALLS):
+            for call in (*BUYERS_CALLS, *GATEWAY_CALLS, *OPERATOR_CALLS):
                 serving = serve(self._bus, f"{SUBJECT}.{call.name}", call, self._handlers[call], queue=QUEUE)
                 await stack.enter_async_context(serving)
             granted = serve(self._bus, f"{SUBJECT}.{GRANTED}", Granted, self._grants.ask, queue=QUEUE)

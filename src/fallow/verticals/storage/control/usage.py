@@ -6,9 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address
+from fallow.domain.prices import Offer
 from fallow.ports.database import Database, Row, Transaction
+from fallow.verticals.storage.core.billing import LINES_MAX, GetBill, StorageBill, make_bill
 from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, USAGE_DAYS_MAX, Usage, UsedBucket, UsedDay
 from fallow.verticals.storage.core.tariff import HOUR_MS, cost_microusd
 
@@ -38,10 +42,11 @@ WHERE account = $1 AND day BETWEEN $2 AND $3 AND bucket_id = ANY($4::bigint[])
 
 
 class Used:
-    """The handler of the call."""
+    """The handler of the calls. `offers` are what others ask."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, offers: Sequence[Offer] = ()) -> None:
         self._database = database
+        self._offers = offers
 
     async def usage(self, call: Usage) -> list[UsedBucket]:
         """See the call."""
@@ -57,6 +62,20 @@ class Used:
             )
             for row in buckets
         ]
+
+    async def bill(self, call: GetBill) -> StorageBill:
+        """See the call."""
+        found: list[UsedBucket] = []
+        while True:
+            after = found[-1].id if found else 0
+            asked = Usage(account=call.account, from_day=call.from_day, to_day=call.to_day, after=after)
+            page = await self.usage(asked)
+            found += page
+            if len(page) < USAGE_BUCKETS_MAX:
+                break
+        whole = make_bill(found, self._offers)
+        costliest = sorted(whole.buckets, key=lambda line: (-line.cost_microusd, line.id))[:LINES_MAX]
+        return msgspec.structs.replace(whole, buckets=costliest)
 
 
 async def _days(

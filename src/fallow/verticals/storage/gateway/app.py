@@ -17,7 +17,7 @@ from fallow.verticals.storage.gateway.exchange import Exchange, Ground
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.request import Receive, Request, Scope, Send
 from fallow.verticals.storage.gateway.respond import XML, Response, send_response
-from fallow.verticals.storage.gateway.routes.browsers import allowed_by
+from fallow.verticals.storage.gateway.routes.browsers import allowed_by, allowed_console
 from fallow.verticals.storage.gateway.table import find
 from fallow.verticals.storage.gateway.users import READ, WRITE, Users
 
@@ -34,6 +34,7 @@ def s3_app(
     random_bytes: Callable[[int], bytes],
     domains: Sequence[str] = (),
     region: str = "us-east-1",
+    console_port: int = 0,
 ) -> Asgi:
     """Make the application.
 
@@ -44,8 +45,9 @@ def s3_app(
         random_bytes: for requests' ids.
         domains: host names below which a bucket's name can stand before the first dot; paths always work.
         region: the one region that there is.
+        console_port: where the network's console is, at this host; its pages may send what is signed. 0: there is none.
     """
-    ground = Ground(store, users, clock, region)
+    ground = Ground(store, users, clock, region, console_port)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -95,8 +97,10 @@ class _Serving:
     async def _handled(self) -> Response:
         request, ground = self._request, self._ground
         request.split()
-        operation = find(request)
         now_ms = ground.clock.now_ms()
+        if request.method == "OPTIONS" and (said := allowed_console(request, ground.console_port)):
+            return Response(200, said)
+        operation = find(request)
         # A browser asks for what somebody else has signed: its question is nobody's in particular.
         caller = Caller() if request.method == "OPTIONS" else await find_caller(request, ground.users, now_ms)
         x = Exchange(request, caller, ground, now_ms)
@@ -123,7 +127,9 @@ class _Serving:
         request = self._request
         close = not (stays and await self._drained())
         headers = {"x-amz-request-id": self._id, "x-amz-id-2": self._id, "server": "Fallow"}
-        if self._exchange is not None:
+        if (said := allowed_console(request, self._ground.console_port)) is not None:
+            headers |= said
+        elif self._exchange is not None:
             headers |= allowed_by(self._exchange.bucket, request) or {}
         await send_response(request, self._send, response, headers, close=close)
 

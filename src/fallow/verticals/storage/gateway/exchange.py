@@ -38,6 +38,7 @@ class Ground(NamedTuple):
     users: Users
     clock: Clock
     region: str
+    console_port: int = 0
 
 
 class _Once:

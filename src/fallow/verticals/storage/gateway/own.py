@@ -11,7 +11,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.vertical import Asgi
 from fallow.verticals.storage.client.store import Store
 from fallow.verticals.storage.gateway.app import s3_app
-from fallow.verticals.storage.gateway.running import REGION
+from fallow.verticals.storage.gateway.auth.links import REGION
 from fallow.verticals.storage.gateway.users import Owner, User, owner_by_address
 
 _KEYS: Final = "fallow storage 1: keys of a gateway on its buyer's machine"

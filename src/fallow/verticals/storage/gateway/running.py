@@ -16,10 +16,10 @@ from fallow.verticals.storage.client.asking import BusAsker
 from fallow.verticals.storage.client.keys import keys_under
 from fallow.verticals.storage.client.opening import gateway_store
 from fallow.verticals.storage.gateway.app import s3_app
+from fallow.verticals.storage.gateway.auth.links import REGION
 from fallow.verticals.storage.gateway.sweeping import Sweeper, taking
 from fallow.verticals.storage.gateway.users import READ, WRITE, Owner, User, owner_by_address
 
-REGION: Final = "fallow"
 BUY: Final = "buy"
 
 
@@ -37,7 +37,14 @@ async def running(ground: GatewayGround) -> AsyncIterator[Asgi]:
         users = KnownUsers(SigningSecrets(ground.bus, ground.clock))
         sweeper = Sweeper(store, taking(BusAsker(ground.bus, ground.clock)), ground.clock)
         async with background(steadily("storage.lifecycle", sweeper.run, ground.clock)):
-            yield s3_app(store, users, ground.clock, random_bytes=ground.random_bytes, region=REGION)
+            yield s3_app(
+                store,
+                users,
+                ground.clock,
+                random_bytes=ground.random_bytes,
+                region=REGION,
+                console_port=ground.console_port,
+            )
 
 
 class KnownUsers:

@@ -1,0 +1,103 @@
+"""What buckets used and cost, added up, and what the same costs elsewhere. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from fallow.domain.prices import Kind, Offer, storage_cost_microusd
+from fallow.verticals.storage.core.calls import CALLS, Call, Day, UsedBucket
+from fallow.verticals.storage.core.tariff import cost_microusd
+
+LINES_MAX: Final = 1000
+"""Of one answer, which goes over the bus."""
+
+
+class BucketLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What one bucket used and cost. A dropped one has no name; `objects` and `bytes` are what it holds now."""
+
+    bucket: str
+    id: int
+    objects: int
+    bytes: int
+    stored_byte_hours: int
+    payload_byte_hours: int
+    egress_bytes: int
+    requests: dict[str, int]
+    cost_microusd: int
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """What the same payload, stored and read, costs elsewhere, by that one's published prices."""
+
+    name: str
+    kind: Kind
+    cost_microusd: int
+    as_of: str
+    source: str
+    note: str
+
+
+class StorageBill(msgspec.Struct, frozen=True, kw_only=True):
+    """What all buckets of an account used between two days (UTC, both counted)."""
+
+    buckets: list[BucketLine]
+    cost_microusd: int
+    elsewhere: list[Elsewhere]
+
+
+class GetBill(Call[StorageBill], frozen=True, kw_only=True):
+    """What an account's buckets used and cost from one day to another, both counted.
+
+    At most `LINES_MAX` of them are named, those that cost most; the sums are of all.
+    InvalidInput: `storage.days`.
+    """
+
+    name: ClassVar[str] = "bill"
+    reply: ClassVar[Any] = StorageBill
+    from_day: Day
+    to_day: Day
+
+
+BUYERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (*CALLS, GetBill)
+
+
+def make_bill(buckets: Sequence[UsedBucket], offers: Iterable[Offer]) -> StorageBill:
+    """Add days up, and compare with what others ask: by payload, which is what they charge for."""
+    lines = [_line(one) for one in buckets]
+    payload, egress = sum(line.payload_byte_hours for line in lines), sum(line.egress_bytes for line in lines)
+    elsewhere = [
+        Elsewhere(
+            name=offer.name,
+            kind=offer.kind,
+            cost_microusd=storage_cost_microusd(offer, payload, egress),
+            as_of=offer.as_of,
+            source=offer.source,
+            note=offer.note,
+        )
+        for offer in offers
+        if offer.sells_storage and (payload or egress)
+    ]
+    cost = cost_microusd(sum(line.stored_byte_hours for line in lines), egress)
+    return StorageBill(buckets=lines, cost_microusd=cost, elsewhere=elsewhere)
+
+
+def _line(one: UsedBucket) -> BucketLine:
+    requests: Counter[str] = Counter()
+    for day in one.days:
+        requests.update(day.requests)
+    stored, egress = sum(day.stored_byte_hours for day in one.days), sum(day.egress_bytes for day in one.days)
+    return BucketLine(
+        bucket=one.bucket,
+        id=one.id,
+        objects=one.objects,
+        bytes=one.bytes,
+        stored_byte_hours=stored,
+        payload_byte_hours=sum(day.payload_byte_hours for day in one.days),
+        egress_bytes=egress,
+        requests=dict(requests),
+        cost_microusd=cost_microusd(stored, egress),
+    )

@@ -1,0 +1,150 @@
+"""Requests that are signed in their addresses for whoever has signed in, and what else a browser is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from fallow.http.links import CHANGING_S_MAX, LINKS_MAX, SHARED_S_MAX
+from fallow.verticals.storage.gateway.auth.caller import Caller, find_caller
+from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.request import Request
+from fallow.verticals.storage.gateway.users import Owner, User
+from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, FakeNetwork, fake_network
+from tests.unit.test_s3_app import never
+
+BUYER_KEY_ID = "buyer"
+S3_URL = "https://198.51.100.7:8430"
+PATH = "/photos/Å plus+ & \u202ereversed/%2F.png"
+
+
+class Users:
+    """Knows the buyer's key alone."""
+
+    async def user(self, access_key: str) -> User | None:
+        """See the port."""
+        return User(access_key, f"secret of {access_key}", BUYER, BUYER) if access_key == "buyer" else None
+
+    async def owner(self, account: str) -> Owner | None:
+        """See the port."""
+        return Owner(account, account)
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[FakeNetwork]:
+    async with fake_network(gateways={"s3": S3_URL}) as made:
+        yield made
+
+
+def client(network: FakeNetwork, **headers: str) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(network.app)  # type: ignore[arg-type]
+    return httpx2.AsyncClient(transport=transport, base_url="http://console.example:8420", headers=headers)
+
+
+def keyed(network: FakeNetwork, key: str = BUYER_KEY) -> httpx2.AsyncClient:
+    return client(network, Authorization=f"Bearer {key}")
+
+
+async def links(asking: httpx2.AsyncClient, **changed: Any) -> httpx2.Response:
+    async with asking:
+        return await asking.post("/v1/account/links", json={"role": "s3", "requests": [{"path": PATH}]} | changed)
+
+
+async def caller_of(network: FakeNetwork, url: str, method: str = "GET", host: str = "") -> Caller:
+    """Whom the gateway takes a request to a signed address for."""
+    parts = urlsplit(url)
+    scope = {
+        "method": method,
+        "path": parts.path,
+        "raw_path": parts.path.encode(),
+        "query_string": parts.query.encode(),
+        "headers": [(b"host", (host or parts.netloc).encode())],
+    }
+    request = Request(scope, never, network.clock, ())
+    request.split()
+    return await find_caller(request, Users(), network.clock.now_ms())
+
+
+async def test_the_gateway_takes_who_has_the_address_for_who_had_it_signed(network: FakeNetwork) -> None:
+    answer = await links(keyed(network), valid_s=60)
+    assert answer.status_code == 200
+    (url,) = answer.json()["urls"]
+    assert url.startswith("https://console.example:8430/photos/%C3%85%20plus%2B%20%26%20%E2%80%AE")
+    assert (await caller_of(network, url)).account == BUYER
+    assert answer.json()["ends_at"] == network.clock.now_ms() + 60_000
+    network.clock.advance(61_000)
+    with pytest.raises(S3Error, match="expired"):
+        await caller_of(network, url)
+
+
+@pytest.mark.parametrize("part", ["method", "path", "query", "host", "time"])
+async def test_an_address_is_good_for_nothing_else(network: FakeNetwork, part: str) -> None:
+    (url,) = (await links(keyed(network), valid_s=60)).json()["urls"]
+    changed = {
+        "path": url.replace("/photos/", "/letters/"),
+        "query": url + "&versionId=1",
+        "time": url.replace("X-Amz-Expires=60", "X-Amz-Expires=600"),
+    }.get(part, url)
+    method, host = ("DELETE" if part == "method" else "GET"), ("elsewhere:8430" if part == "host" else "")
+    with pytest.raises(S3Error) as caught:
+        await caller_of(network, changed, method, host)
+    assert caught.value.code == "SignatureDoesNotMatch"
+
+
+async def test_what_others_are_given_is_at_the_address_that_others_know(network: FakeNetwork) -> None:
+    (url,) = (await links(keyed(network), valid_s=SHARED_S_MAX, shared=True)).json()["urls"]
+    assert url.startswith(f"{S3_URL}/photos/")
+    assert (await caller_of(network, url)).account == BUYER
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"requests": [{"path": PATH, "method": "DELETE"}], "valid_s": CHANGING_S_MAX + 1}, "link.long"),
+        ({"valid_s": SHARED_S_MAX + 1}, "http.invalid"),
+        ({"requests": [{"path": "photos"}]}, "http.invalid"),
+        ({"requests": [{"path": PATH, "method": "PATCH"}]}, "http.invalid"),
+        ({"requests": [{"path": PATH}] * (LINKS_MAX + 1)}, "http.invalid"),
+        ({"requests": []}, "http.invalid"),
+        ({"role": "ftp"}, "link.no_gateway"),
+    ],
+)
+async def test_what_nobody_should_sign_is_refused(network: FakeNetwork, changed: dict[str, Any], code: str) -> None:
+    answer = await links(keyed(network), **changed)
+    assert answer.json()["code"] == code
+
+
+async def test_who_may_not_buy_has_nothing_signed(network: FakeNetwork) -> None:
+    assert (await links(keyed(network, OPERATOR_KEY))).json()["code"] == "scope.missing"
+    assert (await links(client(network))).json()["code"] == "auth.missing"
+    assert (await links(keyed(network, "fk_unknown"))).json()["code"] == "auth.key"
+
+
+async def test_a_browser_has_requests_signed_and_is_never_told_what_signs(network: FakeNetwork) -> None:
+    async with client(network, **{"Sec-Fetch-Site": "same-origin"}) as browser:
+        csrf = (await browser.post("/v1/session", json={"key": BUYER_KEY})).json()["csrf"]
+        body = {"role": "s3", "requests": [{"path": PATH}]}
+        refused = await browser.post("/v1/account/links", json=body)
+        assert refused.json()["code"] == "csrf.token"
+        answer = await browser.post("/v1/account/links", json=body, headers={"Fallow-CSRF": csrf})
+        assert (await caller_of(network, answer.json()["urls"][0])).account == BUYER
+        secret = await browser.get("/v1/account/signing-secret")
+        assert (secret.status_code, secret.json()["code"]) == (403, "session.secret")
+    async with keyed(network) as program:
+        assert (await program.get("/v1/account/signing-secret")).json()["secret"] == f"secret of {BUYER_KEY_ID}"
+
+
+async def test_pages_may_ask_the_gateways_at_the_host_that_they_are_at(network: FakeNetwork) -> None:
+    async with client(network) as browser:
+        policy = (await browser.get("/storage/photos?in=a")).headers["Content-Security-Policy"]
+    assert "connect-src 'self' https://console.example:8430;" in policy
+
+
+async def test_a_call_of_a_vertical_may_be_json(network: FakeNetwork) -> None:
+    async with keyed(network) as program:
+        wrong = await program.post("/v1/verticals/storage/usage", json={"account": "", "from_day": "x", "to_day": 1})
+        assert wrong.json()["code"] == "vertical.malformed"
