@@ -17,7 +17,8 @@ from fallow.domain.errors import NotAllowed, Unavailable
 from fallow.ports.rpc import serve
 from fallow.sdk.client import AsyncClient
 from fallow.verticals.storage.client.asking import HttpAsker
-from fallow.verticals.storage.core.calls import CALLS, Bucket, GetBucket
+from fallow.verticals.storage.core.billing import BUYERS_CALLS
+from fallow.verticals.storage.core.calls import Bucket, GetBucket
 from fallow.verticals.storage.core.upkeep import Inspect, Inspection
 from fallow.verticals.storage.plugin import VERTICAL
 from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, OTHER, OTHER_KEY, FakeNetwork, fake_network
@@ -151,7 +152,7 @@ async def test_days_that_no_database_takes_are_refused_at_the_door(world: World)
 
 
 async def test_the_calls_are_those_of_storage() -> None:
-    assert set(VERTICAL.calls) == {call.name for call in CALLS}
+    assert set(VERTICAL.calls) == {call.name for call in BUYERS_CALLS}
     assert all("account" in call.__struct_fields__ for call in VERTICAL.calls.values())
 
 

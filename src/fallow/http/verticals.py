@@ -78,9 +78,11 @@ async def _read(
     kind = kinds.get(call)
     if kind is None:
         raise NotFound("vertical.no_call", f"This network has no call {call[:64]!r} of {vertical[:64]!r}.")
-    form = msgspec.json if _in_json(request) else msgspec.msgpack
+    body = await request.body()
     try:
-        return form.decode(await request.body(), type=kind)
+        if _in_json(request):
+            return msgspec.json.decode(body, type=kind)
+        return msgspec.msgpack.decode(body, type=kind)
     except UNREADABLE as error:
         raise InvalidInput("vertical.malformed", f"The body is no {call}: {error}.") from error
 
