@@ -67,6 +67,7 @@ from fallow.verticals.storage.core.questions import (
     Page,
     Purge,
     Stock,
+    TakeBack,
     Tell,
     Trash,
     read_question,
@@ -147,7 +148,9 @@ class Machine(Node):
 
     async def asked(self, question: bytes) -> bytes:
         asked = read_question(question)
-        if isinstance(asked, Held):
+        if isinstance(asked, TakeBack):
+            self.has |= {piece for piece in asked.pieces if piece in self.trashed}
+        if isinstance(asked, Held | TakeBack):
             return msgspec.msgpack.encode([piece for piece in asked.pieces if piece in self.has])
         if isinstance(asked, Page):
             return msgspec.msgpack.encode(self.page(asked))

@@ -23,7 +23,11 @@ LOOK_S = 2.0
 def check(
     *,
     repair: Annotated[
-        bool, Parameter(help="Put pieces that no segment knows into their node's trash, which keeps them for 7 days.")
+        bool,
+        Parameter(
+            help="Put pieces that no segment knows into their node's trash, which keeps them for 7 days, and take what"
+            " segments name out of it."
+        ),
     ] = False,
     json: Json = False,
 ) -> int:

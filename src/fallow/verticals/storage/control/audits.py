@@ -16,6 +16,7 @@ from fallow.verticals.storage.control.choosing import Uniform
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.questioning import Contained, Job, Questioner, Result
+from fallow.verticals.storage.control.recovering import recovering_in
 from fallow.verticals.storage.control.sampling import Sampler
 from fallow.verticals.storage.control.segments import piece_bytes
 from fallow.verticals.storage.control.verdicts import Verdicts, new_state, read_state
@@ -94,9 +95,10 @@ class Audits:
             due = await self._due(tx, limit)
             lenders = await self._nodes.of(tx, list(due))
             online = {one.alias for one in self._nodes.online()}
-            there = {alias: due[alias] for alias in lenders if alias in online}
+            recovering = await recovering_in(tx)
+            there = {alias: due[alias] for alias in lenders if alias in online and alias not in recovering}
             if self._network_hears():
-                missed = [one for alias, one in lenders.items() if alias not in there]
+                missed = [one for alias, one in lenders.items() if alias not in online]
                 self._results += [self._away(one) for one in missed if self._sampler.held_bytes(one.alias)]
             return await self._jobs(tx, there, lenders)
 

@@ -1,7 +1,7 @@
 """Checks what the network knows of pieces against what nodes have: both ways, bit by bit, when an operator asks for it.
 
-What is missing is only reported: audits and repair see to it by themselves. What no segment knows is put into its
-node's trash where the operator asked for that, and kept there for seven days.
+What is missing is only reported: audits and repair see to it by themselves. Where the operator asked for that, what
+segments name comes back out of its node's trash, and what no segment knows is put there, to be kept for seven days.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fallow.verticals.storage.control.known_pieces import KnownPieces, aliases_o
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Nodes
 from fallow.verticals.storage.core.orders import PieceId
-from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Held, Page, Question, Trash
+from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Held, Page, Question, TakeBack, Trash
 from fallow.verticals.storage.core.upkeep import SHOWN_MAX, InspectedNode
 
 LOOK_S: Final = 2.0
@@ -154,7 +154,7 @@ class Check:
     async def _look_for_at(self, alias: int, segments: Sequence[bytes], gate: asyncio.Semaphore) -> None:
         pieces = {self._secrets.piece(segment, self._nodes[alias]): segment for segment in segments}
         async with gate:
-            held = await self._pieces(alias, Held([*pieces]))
+            held = await self._pieces(alias, TakeBack([*pieces]) if self._repair else Held([*pieces]))
         if held is None:
             return
         gone = [segment for piece, segment in pieces.items() if piece not in held]

@@ -10,6 +10,7 @@ import msgspec
 from fallow.domain.errors import Conflict
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.verticals.storage.control.recovering import require_not_restored
 from fallow.verticals.storage.core.upkeep import (
     INSPECTED_MAX,
     GetInspection,
@@ -42,6 +43,8 @@ class InspectionRows:
     async def ask(self, call: Inspect) -> Inspection:
         """See the call."""
         async with self._database.transaction() as tx:
+            if call.repair:
+                await require_not_restored(tx, self._clock.now_ms())
             if not await tx.fetch(_ASK, call.repair, self._clock.now_ms()):
                 found = await _inspection(tx)
                 if found.repair != call.repair:

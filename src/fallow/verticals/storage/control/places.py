@@ -30,6 +30,7 @@ from fallow.verticals.storage.control.notes import Notes
 from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.reading import Wanted, spans, wanted
 from fallow.verticals.storage.control.receipts import Stored, check_receipts
+from fallow.verticals.storage.control.recovering import Recovery
 from fallow.verticals.storage.control.segments import Begun, SegmentRow, SegmentRows, Slot
 from fallow.verticals.storage.control.served import Reader
 from fallow.verticals.storage.control.statements import Statements
@@ -116,6 +117,9 @@ class Places:
             ask=ground.ask,
             random_bytes=random_bytes,
         )
+        self.recovery = Recovery(
+            clock=clock, database=database, nodes=self.nodes, secrets=self._secrets, ask=ground.ask
+        )
         self.follower = Follower(
             clock=clock,
             database=database,
@@ -152,6 +156,7 @@ class Places:
                     steadily("storage.statements", self.statements.deliver, clock),
                     steadily("storage.meter", self._keep_metering, clock),
                     steadily("storage.inspection", self.inspector.run, clock),
+                    steadily("storage.recovery", self.recovery.run, clock),
                 )
             )
             yield

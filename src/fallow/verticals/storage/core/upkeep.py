@@ -64,9 +64,11 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Inspect(Call[Inspection], frozen=True, kw_only=True):
-    """Have all nodes that are there checked, unless that is being done; with `repair` strays go to the trash.
+    """Have all nodes that are there checked, unless that is being done.
 
-    Conflict: `storage.inspecting`: one of the other kind is under way.
+    With `repair` strays go to the trash, and what is named comes out of it. Conflict: `storage.inspecting`: one of the
+    other kind is under way; `storage.restored`: the database was restored less than seven days ago, and strays may be
+    of what was stored behind that time.
     """
 
     name: ClassVar[str] = "inspect"

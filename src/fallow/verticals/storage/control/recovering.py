@@ -1,0 +1,148 @@
+"""After the database was put back to an earlier time: has nodes take back what they were told to delete since then.
+
+What a node does not have any more is nobody's fault: it is not counted on from then on, so that repair makes it anew,
+and audits ask for none of it. Nodes that are not there are asked when they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.errors import Conflict, FallowError
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Row, Transaction
+from fallow.ports.vertical import Ask
+from fallow.verticals.storage.control.known_pieces import KnownPieces, aliases_of
+from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.nodes import Nodes
+from fallow.verticals.storage.control.segments import piece_bytes
+from fallow.verticals.storage.core.orders import PieceId
+from fallow.verticals.storage.core.profiles import PROFILES
+from fallow.verticals.storage.core.questions import TakeBack
+from fallow.verticals.storage.core.reputation import DAY_MS
+
+LOOK_S: Final = 5.0
+STRANGE_MS: Final = 7 * DAY_MS
+"""So long nothing is taken for nobody's: it may be of what was stored behind the time that was restored."""
+_PIECES: Final = msgspec.msgpack.Decoder(list[PieceId])
+_NOW: Final = """
+SELECT (SELECT system_identifier::text FROM pg_control_system())
+ || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS name
+"""
+_log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Looks whether the database is of another course of things than before, and does what follows."""
+
+    def __init__(self, *, clock: Clock, database: Database, nodes: Nodes, secrets: Secrets, ask: Ask) -> None:
+        self._clock = clock
+        self._database = database
+        self._nodes = nodes
+        self._secrets = secrets
+        self._ask = ask
+        self._known = KnownPieces(database, secrets)
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            await self.look()
+            if not await self.take_back():
+                await self._clock.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Have all nodes asked where the database was restored."""
+        async with self._database.transaction() as tx:
+            (now,) = await tx.fetch(_NOW)
+            before = await tx.fetch("SELECT name FROM storage.timeline FOR UPDATE")
+            if not before:
+                await tx.execute(
+                    "INSERT INTO storage.timeline (name, since_ms) VALUES ($1, 0) ON CONFLICT DO NOTHING", now["name"]
+                )
+            elif before[0]["name"] != now["name"]:
+                _log.warning("The database was restored: nodes are asked for what they have deleted since then")
+                await tx.execute(
+                    "UPDATE storage.timeline SET name = $1, since_ms = $2", now["name"], self._clock.now_ms()
+                )
+                await tx.execute("INSERT INTO storage.recovering SELECT alias FROM storage.node ON CONFLICT DO NOTHING")
+
+    async def take_back(self) -> bool:
+        """Ask those that are there and were not asked yet; whether any of them answered to the end."""
+        async with self._database.transaction() as tx:
+            recovering = await recovering_in(tx)
+        there = {one.alias: one.node for one in self._nodes.online() if one.alias in recovering}
+        if not there:
+            return False
+        async for rows in self._known.stored():
+            for alias, segments in aliases_of(rows).items():
+                if alias in there and not await self._ask_for(alias, there[alias], segments):
+                    del there[alias]
+        async with self._database.transaction() as tx:
+            await tx.execute("DELETE FROM storage.recovering WHERE alias = ANY($1::integer[])", list(there))
+        return bool(there)
+
+    async def _ask_for(self, alias: int, node: bytes, segments: Sequence[bytes]) -> bool:
+        pieces = {self._secrets.piece(segment, node): segment for segment in segments}
+        try:
+            answer = _PIECES.decode(await self._ask(node, msgspec.msgpack.encode(TakeBack([*pieces]))))
+        except (FallowError, *UNREADABLE) as error:
+            _log.warning("Node %s is asked again for what it has deleted: %s", node.hex(), error)
+            return False
+        gone = [pieces[piece] for piece in pieces.keys() - set(answer)]
+        if gone:
+            async with self._database.transaction() as tx:
+                await _give_up(tx, alias, gone, self._clock.now_ms())
+        return True
+
+
+async def recovering_in(tx: Transaction) -> set[int]:
+    """Nodes of which it is not known yet what they have."""
+    return {row["alias"] for row in await tx.fetch("SELECT alias FROM storage.recovering")}
+
+
+async def require_not_restored(tx: Transaction, now_ms: int) -> None:
+    """Make sure that what is not known here was not known on another course either, for which it may be kept.
+
+    Raises:
+        Conflict: `storage.restored`.
+    """
+    rows = await tx.fetch("SELECT since_ms FROM storage.timeline WHERE since_ms > $1", now_ms - STRANGE_MS)
+    if rows:
+        raise Conflict(
+            "storage.restored",
+            "The database was restored from a backup less than seven days ago: what no segment knows may be of what was"
+            " stored behind the time that was restored.",
+            "Leave --repair out until then.",
+        )
+
+
+async def _give_up(tx: Transaction, alias: int, segments: Sequence[bytes], now_ms: int) -> None:
+    """Count on a node no more for these. Where too few pieces would be left, it may still find its own: that stays."""
+    rows = await tx.fetch(
+        "SELECT id, bucket, payload, profile, nodes FROM storage.segment WHERE id = ANY($1::bytea[])"
+        " AND $2 = ANY(nodes) ORDER BY id FOR UPDATE",
+        list(segments),
+        alias,
+    )
+    enough = [row for row in rows if _others(row, alias) >= PROFILES[row["profile"]].needed]
+    scarce = [row["id"] for row in rows if row not in enough]
+    await tx.execute(
+        "UPDATE storage.segment SET nodes = array_replace(nodes, $2, 0) WHERE id = ANY($1::bytea[])",
+        [row["id"] for row in enough],
+        alias,
+    )
+    await tx.copy(
+        "storage.change",
+        ["bucket", "nodes", "bytes", "at_ms"],
+        [(row["bucket"], [alias], -piece_bytes(row["payload"], row["profile"]), now_ms) for row in enough],
+    )
+    await tx.execute("UPDATE storage.segment SET client = 0 WHERE id = ANY($1::bytea[])", scarce)
+
+
+def _others(row: Row, alias: int) -> int:
+    return sum(node not in {0, alias} for node in row["nodes"])

@@ -1,0 +1,165 @@
+"""The database goes back to an earlier time, nodes do not: what was acknowledged before comes back, nothing goes."""
+
+# ruff: noqa: D102 - the names of the steps say what they do
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fallow.domain.errors import Conflict
+from fallow.verticals.storage.control.inspection_rows import InspectionRows
+from fallow.verticals.storage.control.recovering import STRANGE_MS, recovering_in
+from fallow.verticals.storage.core.reputation import DAY_MS
+from fallow.verticals.storage.core.upkeep import Inspect
+from tests.places_world import HOUR_MS, World, machines, places_world
+
+A, B = b"A" * 16, b"B" * 16
+TABLES = ("begun", "segment", "dropped", "garbage", "change", "repair")
+
+
+class Rolled:
+    """What storage knew, to come back to."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def keep(self) -> None:
+        await self.world.places.recovery.look()
+        async with self.world.database.transaction() as tx:
+            for table in TABLES:
+                await tx.execute(f"CREATE TABLE public.kept_{table} AS TABLE storage.{table}")
+
+    async def back(self) -> None:
+        """Have it as it was, on another timeline, and a process that has just started."""
+        async with self.world.database.transaction() as tx:
+            for table in TABLES:
+                await tx.execute(
+                    f"TRUNCATE storage.{table};"  # noqa: S608 - a test's
+                    f"INSERT INTO storage.{table} OVERRIDING SYSTEM VALUE SELECT * FROM public.kept_{table}"
+                )
+            await tx.execute("UPDATE storage.timeline SET name = 'another'")
+        self.world.places = self.world.process()
+        await self.world.tell()
+        await self.world.places.recovery.look()
+
+
+@pytest.fixture
+async def world(postgres_dsn: str) -> AsyncIterator[World]:
+    async with places_world(postgres_dsn) as world:
+        world.clock.ms += 30 * DAY_MS
+        await world.subscribe()
+        await world.enrol(*machines(8))
+        yield world
+
+
+@pytest.fixture
+async def rolled(world: World) -> Rolled:
+    """A was stored before, and was dropped since then; B was stored since then."""
+    await world.store(stream=A)
+    await world.keep(A)
+    rolled = Rolled(world)
+    await rolled.keep()
+    await world.store(stream=B)
+    await world.keep(B)
+    await world.drop(A)
+    await world.collect()
+    assert all(len(machine.trashed) == len(machine.has) == 1 for machine in world.machines.values())
+    return rolled
+
+
+async def named(world: World) -> list[int]:
+    """The nodes of the only segment."""
+    async with world.database.transaction() as tx:
+        (row,) = await tx.fetch("SELECT nodes FROM storage.segment")
+    return list(row["nodes"])
+
+
+async def recovering(world: World) -> set[int]:
+    async with world.database.transaction() as tx:
+        return await recovering_in(tx)
+
+
+async def test_pieces_come_back_out_of_the_trash_and_those_of_a_later_time_stay(world: World, rolled: Rolled) -> None:
+    later = {machine.id: set(machine.has) for machine in world.machines.values()}
+    await rolled.back()
+    assert len(await recovering(world)) == 8
+    assert await world.places.recovery.take_back()
+    for _ in range(3):
+        world.clock.ms += 25 * HOUR_MS
+        await world.tell()
+        await world.collect()
+    for machine in world.machines.values():
+        assert len(machine.trashed) == 1, "nobody was told to delete anything again"
+        assert machine.has == {*machine.trashed, *later[machine.id]}
+        assert not machine.purged
+    assert await recovering(world) == set()
+    assert not await world.places.recovery.take_back()
+    assert 0 not in await named(world)
+
+
+async def test_what_a_node_has_not_any_more_is_not_counted_on_and_not_asked_for(world: World, rolled: Rolled) -> None:
+    purged = next(iter(world.machines.values()))
+    purged.trashed.clear()
+    await rolled.back()
+    await world.places.recovery.take_back()
+    assert sorted(await named(world))[:2] == [0, min(set(await named(world)) - {0})]
+    async with world.database.transaction() as tx:
+        (row,) = await tx.fetch("SELECT sum(bytes) AS bytes FROM storage.change WHERE bytes < 0")
+    assert row["bytes"] < 0, "it is not paid for that piece any more"
+    assert await places_audited(world) == {one.id for one in world.machines.values() if one is not purged}
+
+
+async def test_what_too_few_nodes_have_stays_written_and_no_audit_asks_for_it(world: World, rolled: Rolled) -> None:
+    for purged in [*world.machines.values()][:5]:
+        purged.trashed.clear()
+    await rolled.back()
+    await world.places.recovery.take_back()
+    assert sum(alias != 0 for alias in await named(world)) == 4
+    assert await places_audited(world) == set()
+
+
+async def test_who_is_away_is_asked_when_he_is_back_and_not_audited_before(world: World, rolled: Rolled) -> None:
+    away = next(iter(world.machines.values()))
+    away.away = True
+    world.clock.ms += HOUR_MS
+    await rolled.back()
+    assert await world.places.recovery.take_back()
+    assert len(await recovering(world)) == 1
+    away.away = False
+    await world.tell()
+    assert away.id not in await places_audited(world)
+    assert await world.places.recovery.take_back()
+    assert len(away.has) == 2
+    assert away.id in await places_audited(world)
+
+
+async def test_nothing_is_taken_for_a_stray_for_seven_days(world: World, rolled: Rolled) -> None:
+    rows = InspectionRows(world.database, world.clock)
+    await rolled.back()
+    with pytest.raises(Conflict, match="restored from a backup"):
+        await rows.ask(Inspect(account="", repair=True))
+    await rows.ask(Inspect(account=""))
+    async with world.database.transaction() as tx:
+        await tx.execute("DELETE FROM storage.inspection")
+    world.clock.ms += STRANGE_MS + 1
+    assert (await rows.ask(Inspect(account="", repair=True))).state == "asked"
+
+
+async def test_a_database_that_was_never_restored_asks_nobody(world: World) -> None:
+    for _ in range(2):
+        await world.places.recovery.look()
+        assert await recovering(world) == set()
+    rows = InspectionRows(world.database, world.clock)
+    assert (await rows.ask(Inspect(account="", repair=True))).repair
+
+
+async def places_audited(world: World) -> set[bytes]:
+    """Nodes that are asked for a piece when audits are due."""
+    await world.places.audits.take(100)  # who is new is given a time
+    async with world.database.transaction() as tx:
+        await tx.execute("UPDATE storage.reputation SET next_ms = 0")
+    world.clock.ms += HOUR_MS  # a pass through all segments is over, another begins
+    await world.tell()
+    return {job.lender.node for job in await world.places.audits.take(100)}
