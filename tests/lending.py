@@ -38,10 +38,10 @@ class Lenders(NamedTuple):
 
 
 @contextmanager
-def lending_network(nodes: int = NODES, lent_mib: int = LENT_MIB) -> Iterator[Lenders]:
+def lending_network(nodes: int = NODES, lent_mib: int = LENT_MIB, **settings: str) -> Iterator[Lenders]:
     """A network of so many machines that lend disk, each on a line of its own."""
     with ExitStack() as stack:
-        running = stack.enter_context(running_network())
+        running = stack.enter_context(running_network(None, None, **settings))
         for number in range(nodes):
             lends = ("--lend", f"storage={running.data.parent / f'lent-{number}'}:{lent_mib}MiB")
             stack.enter_context(running.agent(f"disk-{number}", cpu=0.05, memory=32, options=lends))

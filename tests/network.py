@@ -234,6 +234,7 @@ class Running:
     log: Path
     agents: list[Agent] = field(default_factory=list)
     joined: int = 0
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -274,7 +275,7 @@ class Running:
     def up_again(self) -> None:
         """Type `fallow up` on the same folder once more."""
         stop(self.process)
-        self.process = up(self.data, self.log)
+        self.process = up(self.data, self.log, None, **self.settings)
         welcome = json.loads(first_line(self.process, self.log))
         assert welcome == self.welcome, "the same network at the same address, with the same keys"
 
@@ -365,7 +366,7 @@ def running_network(data: Path | None = None, steps: Path | None = None, **setti
             yield running
         return
     log = data.parent / "up.log"
-    running = Running(data, up(data, log, steps, **settings), {}, log)
+    running = Running(data, up(data, log, steps, **settings), {}, log, settings=settings)
     try:
         running.welcome = json.loads(first_line(running.process, log))
         yield running

@@ -294,7 +294,8 @@ async def test_every_connection_proves_its_password(folder: Path) -> None:
                     await asyncpg.connect(host=host, user=user, password=password, database="postgres")
         async with connected(pg.dsn("postgres", "postgres")) as connection:
             rules = await connection.fetch("SELECT type, database, user_name, auth_method FROM pg_hba_file_rules")
-            assert [tuple(rule.values()) for rule in rules] == [("local", ["all"], ["all"], "scram-sha-256")]
+            copies = ("local", ["replication"], ["postgres"], "scram-sha-256")
+            assert [tuple(rule.values()) for rule in rules] == [("local", ["all"], ["all"], "scram-sha-256"), copies]
             assert await connection.fetchval("SHOW listen_addresses") == ""
         async with connected(pg.dsn()) as connection:
             roles = await connection.fetchrow("SELECT rolsuper, rolcreatedb FROM pg_roles WHERE rolname = 'fallow'")

@@ -133,6 +133,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     postgres_url: Annotated[
         str, _doc("A PostgreSQL to use (`postgresql://...`); empty starts the embedded one in the data folder.")
     ] = ""
+    backup_folder: Annotated[
+        str,
+        _doc(
+            "Folder on another disk that the embedded PostgreSQL is backed up to, all the time: a copy a day, and all "
+            "changes within a minute ([operators](operators.md#backups)). Empty: nowhere."
+        ),
+    ] = ""
+    backup_days: Annotated[
+        Annotated[int, Meta(ge=1, le=3650)], _doc("How many days back any time can be restored; older copies go.")
+    ] = 14
     nats_url: Annotated[
         str,
         _doc(

@@ -30,6 +30,7 @@ from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.owner import claim_database
+from fallow.bootstrap.backing_up import backing_up, backups_of
 from fallow.bootstrap.bus_config import bus_config
 from fallow.bootstrap.chains import chain_place
 from fallow.bootstrap.contracts import check_contracts
@@ -123,7 +124,9 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
         )
         now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
         tls = await asyncio.to_thread(prepare_tls, data, settings, reach.names, now) if reach.tls else None
-        place = await _engines(stack, data, settings, ports, Door(reach, tls))
+        backups = backups_of(settings)
+        postgres = None if settings.postgres_url else EmbeddedPostgres(data, user=user, backups=backups)
+        place = await _engines(stack, data, settings, ports, Door(reach, tls), postgres)
         fresh.stays()
         await asyncio.to_thread(check_contracts, data, place)
         write_place(data, place)
@@ -134,6 +137,8 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
             await stack.enter_async_context(_role(data, role))
         keys = await asyncio.to_thread(load_keys, data)
         first = await _first_keys(data, place, keys, settings)
+        if postgres is not None and backups is not None:
+            await stack.enter_async_context(backing_up(data, postgres, backups, settings.backup_days))
         yield Welcome(
             place.net, place.url, first, tls.ca if tls else "", tls.pin if tls else "", installer.sha256,
             place.chain, place.gateways,
@@ -177,10 +182,14 @@ class Door(NamedTuple):
 
 
 async def _engines(
-    stack: AsyncExitStack, data: Path, settings: Settings, ports: Mapping[str, int], door: Door
+    stack: AsyncExitStack,
+    data: Path,
+    settings: Settings,
+    ports: Mapping[str, int],
+    door: Door,
+    postgres: EmbeddedPostgres | None,
 ) -> Place:
-    user = settings.engine_user or None
-    dsn = settings.postgres_url or (await stack.enter_async_context(EmbeddedPostgres(data, user=user))).dsn()
+    dsn = (await stack.enter_async_context(postgres)).dsn() if postgres is not None else settings.postgres_url
     keys = await asyncio.to_thread(load_keys, data, create=True)
     bus_url, bus_public_url = await _bus(stack, data, settings, ports["bus"], door, keys)
     async with open_database(dsn, pool_size=1) as database:

@@ -50,6 +50,7 @@ COMMANDS = (
     Entry("price", "fallow.cli.price:app", "Show or report the token's price.", OPERATE),
     Entry("up", "fallow.cli.up:app", "Start a network.", OPERATE),
     Entry("serve", "fallow.cli.serve:app", "Run parts of a network.", OPERATE),
+    Entry("backup", "fallow.cli.backup:app", "Show a network's backups, or go back to one.", OPERATE),
     Entry("chain", "fallow.cli.chain:app", "Act on the network's own chain.", OPERATE),
     Entry("credit", "fallow.cli.operate:credit", "Give credits.", OPERATE),
     Entry("token", "fallow.cli.operate:token", "Let machines join.", OPERATE),

@@ -13,7 +13,7 @@ import asyncpg
 
 from fallow.adapters.engines.folders import give_to, private_folder, secret, sync_folder, write_private
 from fallow.adapters.engines.leftovers import clear_leftovers
-from fallow.adapters.engines.process import Program, run
+from fallow.adapters.engines.process import ENVIRONMENT, Program, run
 from fallow.adapters.engines.users import EngineUser
 from fallow.domain.errors import Conflict, Unavailable
 
@@ -24,10 +24,12 @@ _SECRETS = {SUPERUSER: "postgres", OWNER: "postgres-fallow"}
 PORT = 5432  # only a part of the socket's file name: nothing listens on TCP
 _INITDB_SECONDS = 300.0
 _CONNECT_SECONDS = 20.0
+_COPY_SECONDS = 12 * 3600.0
 _RUBBISH_PATIENCE = 1.0
 _ACCESS = """\
-# Written at every start. Each connection proves its password; there is no other way in.
+# Written at every start. Each connection proves its password; there is no other way in. By the second a copy is made.
 local all all scram-sha-256
+local replication postgres scram-sha-256
 """
 
 
@@ -98,6 +100,21 @@ class Cluster:
     def write_access_rules(self) -> None:
         """Replace pg_hba.conf by the one rule that we stand for."""
         write_private(self.folder / "pg_hba.conf", _ACCESS, self.user)
+
+    async def copy(self, socket: Path, to: Path) -> None:
+        """Copy all of it, running, to a folder that is made; with it what it takes of the log of changes to be whole.
+
+        Raises:
+            Unavailable: that failed.
+        """
+        argv = (
+            str(self.programs / "pg_basebackup"),
+            *("--host", str(socket), "--port", str(PORT), "--username", SUPERUSER, "--no-password"),
+            *("--pgdata", str(to), "--format", "tar", "--gzip", "--wal-method", "fetch", "--checkpoint", "fast"),
+        )
+        environment = ENVIRONMENT | {"PGPASSWORD": self.password(SUPERUSER)}
+        log = self.data / "logs" / "backup.log"
+        await run(Program(argv, self.user, log, signal.SIGKILL, environment=environment), _COPY_SECONDS)
 
     def password(self, role: str) -> str:
         """The password of one of the two roles, made at first use.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+from fallow.adapters.engines.backups import Backups
 from fallow.adapters.engines.binaries import Engine, find_postgres, usable_base
 from fallow.adapters.engines.cluster import DATABASE, OWNER, PORT, SUPERUSER, Cluster
 from fallow.adapters.engines.folders import data_lock, make_data_folder
@@ -26,6 +30,7 @@ _START_SECONDS = 600.0  # repairing after a crash may take long, and interruptin
 _FIRST_PATIENCE = 6.0
 _AGAIN_PATIENCE = 0.3  # the postmaster is known to be dead: what still works is lost anyway
 _ATTEMPTS = 5
+_READY = ("ready", "standby")
 
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
@@ -58,7 +63,8 @@ class EmbeddedPostgres:
     """PostgreSQL in `<data>/postgres`, reached through a private Unix socket and by password only.
 
     `user` is whom it runs as when we are root (see `users.choose_user`). `settings` go on top of ours.
-    `durable=False` gives up safety against power cuts for speed; it is meant for tests.
+    `durable=False` gives up safety against power cuts for speed; it is meant for tests. What is changed goes to
+    `backups`, if there are some.
 
     Opening the context starts it, makes the database `fallow` owned by the role `fallow`, and supervises it from
     then on; when it is left, or was not opened after all, nothing works on the data any more. Open it in the main
@@ -77,11 +83,15 @@ class EmbeddedPostgres:
         settings: Mapping[str, str] | None = None,
         durable: bool = True,
         engine: Engine | None = None,
+        backups: Backups | None = None,
     ) -> None:
         self._data = data_dir.resolve()
         self._folder = self._data / "postgres"
         self._requested_user = user
         self._settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **(settings or {})}
+        if backups is not None:
+            self._settings |= backups.settings()
+        self._backups = backups
         self._durable = durable
         self._engine = engine
         self._patience = _FIRST_PATIENCE
@@ -134,6 +144,8 @@ class EmbeddedPostgres:
             if not cluster.exists:
                 await cluster.create(durable=self._durable)
             cluster.password(SUPERUSER)  # fails now, and clearly, if it is lost
+            if self._backups is not None:
+                await asyncio.to_thread(self._backups.prepare, self._folder, cluster.user)
             self._socket = stack.enter_context(
                 socket_folder(self._data, "postgres-socket", f".s.PGSQL.{PORT}.lock", cluster.user)
             )
@@ -143,6 +155,25 @@ class EmbeddedPostgres:
             await cluster.ensure_database(self._socket)
             self._stack = stack.pop_all()
         return self
+
+    def timeline(self) -> int:
+        """Which course of things it is on: each restore begins another one, and leaves the history of it."""
+        return max((int(file.stem, 16) for file in (self._folder / "pg_wal").glob("*.history")), default=1)
+
+    async def copy(self, backups: Backups, at: Callable[[], datetime]) -> None:
+        """Copy the whole database to `backups`, while it is worked with; `at` tells when that is done.
+
+        Raises:
+            Unavailable: that failed; nothing half is left.
+        """
+        if self._cluster is None:
+            raise _not_running()
+        made = backups.base / f".{secrets.token_hex(8)}"
+        try:
+            await self._cluster.copy(self.socket_dir, made)
+            backups.add(made, at())
+        finally:
+            await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
 
     async def __aexit__(self, *_: object) -> None:
         try:
@@ -207,12 +238,12 @@ class EmbeddedPostgres:
 
 
 def _is_ready(folder: Path, pid: int) -> bool:
-    """The postmaster writes its number in line 1 and its state in line 8."""
+    """The postmaster writes its number in line 1 and its state in line 8; restoring a backup it can be read already."""
     try:
         lines = (folder / "postmaster.pid").read_text("ascii", "replace").splitlines()
     except OSError:
         return False
-    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"  # noqa: PLR2004 - said above
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in _READY  # noqa: PLR2004 - said above
 
 
 def _first_number(path: Path) -> int | None:
