@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -10,17 +11,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
+from fallow.ports.remembered import MOMENT_MS
 from fallow.verticals.storage.client import ground
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Lock, Marks
-from fallow.verticals.storage.core.calls import ReadSegments
+from fallow.verticals.storage.core.calls import GetBucket, ReadSegments
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
 from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.profiles import LAB, WIDE
-from tests.storage_world import ACCOUNT, QuickClock, Wants, World, storage_world
+from tests.storage_world import ACCOUNT, QuickClock, Wants, World, another_store, storage_world
+from tests.unit.agent_fakes import FakeClock
 
 SIZE = 40 * BLOCK_BYTES + 77
 DATA = random.Random(1).randbytes(SIZE)
@@ -290,3 +294,43 @@ async def test_a_name_that_is_none_is_refused() -> None:
         for key in ("", "a" * 1025, "\ud800"):
             with pytest.raises(InvalidInput):
                 await put(world, b"x", key=key)
+
+
+async def test_a_bucket_is_asked_for_once_in_a_moment_and_anew_once_it_was_changed_here() -> None:
+    clock = FakeClock()
+    async with storage_world(clock=clock) as world:
+        store, asked = world.store, world.control.asked
+        for _ in range(3):
+            assert (await store.bucket("bucket")).settings.get("policy") is None
+        assert asked["bucket.get"] == 1
+        await store.set_bucket(ACCOUNT, "bucket", settings={"policy": b"deny"})
+        assert (await store.bucket("bucket")).settings["policy"] == b"deny"
+        async with another_store(world, blake3(ACCOUNT.encode()).digest(), own=False) as other:
+            await other.set_bucket(ACCOUNT, "bucket", settings={"policy": None})
+        assert (await store.bucket("bucket")).settings["policy"] == b"deny"
+        await clock.advance(MOMENT_MS / 1000)
+        assert "policy" not in (await store.bucket("bucket")).settings
+        await store.drop_bucket(ACCOUNT, "bucket")
+        with pytest.raises(NotFound):
+            await store.bucket("bucket")
+
+
+async def test_what_was_said_of_a_bucket_before_it_changed_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with storage_world() as world:
+        ask, said, late = world.control.ask, asyncio.Event(), asyncio.Event()
+
+        async def slow(call: Any) -> Any:
+            found = await ask(call)
+            if isinstance(call, GetBucket):
+                said.set()
+                await late.wait()
+            return found
+
+        monkeypatch.setattr(world.control, "ask", slow)
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(world.store.bucket("bucket"))
+            await said.wait()
+            await world.store.set_bucket(ACCOUNT, "bucket", settings={"policy": b"deny"})
+            late.set()
+        assert "policy" not in reading.result().settings
+        assert (await world.store.bucket("bucket")).settings["policy"] == b"deny"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from fallow.verticals.storage.client.ground import Ground
@@ -42,10 +43,14 @@ class Buckets(Ground):
         )
 
     async def bucket(self, bucket: str) -> Bucket:
-        """See `Store`."""
+        """See `Store`. What was said a moment ago still holds, unless the bucket was changed here since."""
+        known = self._known.recall(bucket)
+        if known is not None:
+            return known
+        changes = self._changes
         found = await self._asker.ask(GetBucket(account="", bucket=bucket))
         check_seal(found, self._keys(found.account, bucket), own=self._own)
-        return found
+        return self._known.keep(bucket, found) if changes == self._changes else found
 
     async def buckets(self, account: str) -> list[Bucket]:
         """See `Store`."""
@@ -66,10 +71,21 @@ class Buckets(Ground):
         settings: Mapping[str, bytes | None],
     ) -> Bucket:
         """See `Store`."""
-        return await self._asker.ask(
-            SetBucket(account=account, bucket=bucket, versioning=versioning, lock=lock, settings=dict(settings))
-        )
+        with self._changing(bucket):
+            return await self._asker.ask(
+                SetBucket(account=account, bucket=bucket, versioning=versioning, lock=lock, settings=dict(settings))
+            )
 
     async def drop_bucket(self, account: str, bucket: str) -> None:
         """See `Store`."""
-        await self._asker.ask(DropBucket(account=account, bucket=bucket))
+        with self._changing(bucket):
+            await self._asker.ask(DropBucket(account=account, bucket=bucket))
+
+    @contextmanager
+    def _changing(self, bucket: str) -> Iterator[None]:
+        """Forget a bucket once it has changed, and what is being said of any meanwhile: it may be of before."""
+        try:
+            yield
+        finally:
+            self._changes += 1
+            self._known.drop(bucket)

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch
+from fallow.ports.remembered import Remembered
 from fallow.verticals.storage.client.asking import Asker
 from fallow.verticals.storage.client.cutting import SMALL_BYTES, Cutter, Room
 from fallow.verticals.storage.client.keys import DocumentT, Keys, KeysOf
@@ -20,7 +21,7 @@ from fallow.verticals.storage.client.reading import Crew
 from fallow.verticals.storage.client.sending import Spot, send_segment
 from fallow.verticals.storage.client.store import Body, Ended, Entry, Finish, Head, Lock, Marks
 from fallow.verticals.storage.client.waiting import both
-from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX, If, Version
+from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX, Bucket, If, Version
 from fallow.verticals.storage.core.names import DELIMITER
 
 ID_BYTES: Final = 16
@@ -29,6 +30,8 @@ HELD_BYTES_MAX: Final = 1 << 30
 """Of all bodies together, beyond `SMALL_BYTES` of each."""
 SENT_MAX: Final = 16
 """Segments over `SMALL_BYTES` that are sent at a time: each takes some portions beside its payload."""
+BUCKETS_KNOWN_MAX: Final = 100
+"""Buckets that are remembered for a moment, each with settings of up to 256 KiB."""
 NULL: Final = "null"
 HEAD: Final = "head"
 MARKS: Final = "marks"
@@ -107,6 +110,8 @@ class Ground:
         self._random_bytes = random_bytes
         self._room = Room(HELD_BYTES_MAX)
         self._sent = asyncio.Semaphore(SENT_MAX)
+        self._known: Remembered[str, Bucket] = Remembered(mover.clock, BUCKETS_KNOWN_MAX)
+        self._changes = 0
         self._keys = lru_cache(maxsize=1024)(keys_of)
 
     @property
