@@ -215,12 +215,20 @@ async def test_no_more_is_spent_at_once_than_there_is(engines: Engines) -> None:
 
 
 async def test_spending_without_locks_is_found(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one of ten tries: on a machine that is busy enough all may spend one after the other."""
     uses = plant(monkeypatch, "ORDER BY id FOR UPDATE", "ORDER BY id")
+    found = False
+    for _ in range(10):
+        found = found or await overspent(engines)
+    assert uses["mutated"]
+    assert found
+
+
+async def overspent(engines: Engines) -> bool:
+    """Whether more was let than there is, or the books do not add up."""
     spent = 0
     async with opened(engines) as database:
         with suppress(Unavailable):
             spent = await spend_at_once(database, 20)
         async with database.transaction() as tx:
-            sound = (await PostgresLedger().check(tx)).ok
-    assert uses["mutated"]
-    assert spent > 5 or not sound
+            return spent > 5 or not (await PostgresLedger().check(tx)).ok
