@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from fallow.domain.network_facts import Earned, OperatorActed, RollAnswered, SeedDrawn, SubscriptionSettled, Tariffed
+from fallow.domain.network_facts import (
+    Earned,
+    LendingReturned,
+    OperatorActed,
+    RollAnswered,
+    SeedDrawn,
+    SubscriptionSettled,
+    Tariffed,
+)
 from fallow.domain.records import Body
 from fallow.domain.subscriptions import Price
 
@@ -43,4 +51,5 @@ DECISION_BODIES: tuple[Body, ...] = (
         alone=98_000,
         answer=b"a" * 200,
     ),
+    LendingReturned(vertical="storage", node=bytes(range(32)), account=bytes(range(20)), receipt=b"r" * 300),
 )

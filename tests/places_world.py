@@ -243,6 +243,7 @@ class World:
             database=self.database,
             registry=self.registry,
             log=self.log,
+            decisions=PostgresDecisionStore(),
             ask=self._ask,
             told=self._told,
             relay=no_relay,

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from fallow.adapters.postgres.decisions import PostgresDecisionStore
+from fallow.domain.network_facts import LendingReturned
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.control.exit_rows import TAKEN_MS
 from fallow.verticals.storage.control.exits import RETRY_MS, Exits
@@ -89,6 +91,7 @@ async def net(postgres_dsn: str) -> AsyncIterator[ExitWorld]:
     """See `ExitWorld`."""
     async with repair_world(postgres_dsn, lambda: list(machines(12))) as world:
         net = ExitWorld(world)
+        await world.repairs.introduce()
         await net.fill()
         yield net
 
@@ -279,6 +282,49 @@ async def test_who_was_there_too_shortly_gets_a_receipt_that_says_so(net: ExitWo
     await net.go_on()
     assert net.receipt is not None
     assert net.receipt.why == why
+
+
+async def test_what_is_held_of_an_accounts_pay_is_returned_when_the_last_of_its_nodes_has_left_in_good_order(
+    net: ExitWorld,
+) -> None:
+    world = net.world
+    other = Machine(99, account=net.leaver.account)
+    await world.enrol(other)
+    await net.lent_for(days=181)
+    await world.places.meter()
+    async with world.database.transaction() as tx:
+        aliases = await tx.fetch("SELECT alias FROM storage.node WHERE node = $1", other.id)
+        await tx.execute("INSERT INTO storage.lender (alias) VALUES ($1)", aliases[0]["alias"])
+    net.wish()
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.why == ""
+    assert await returned(world) == []
+    first, net.leaver = net.leaver, other
+    await net.lent_for(days=181)
+    net.wish()
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.why == ""
+    (body,) = await returned(world)
+    assert (body.vertical, body.node, body.account) == ("storage", other.id, first.account)
+    assert ExitReceipt.open(body.receipt, NETWORK_KEY) == net.receipt
+
+
+async def test_an_exit_without_success_returns_nothing(net: ExitWorld) -> None:
+    await net.world.places.meter()
+    net.wish()
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.why == "storage.exit_young"
+    assert await returned(net.world) == []
+
+
+async def returned(world: RepairWorld) -> list[LendingReturned]:
+    """What the network has decided about held pay."""
+    async with world.database.transaction() as tx:
+        decisions = await PostgresDecisionStore().pending(tx, LendingReturned.kind, 0, 10)
+    return [decision.body for _, decision in decisions if isinstance(decision.body, LendingReturned)]
 
 
 async def test_nobody_wishes_for_another(net: ExitWorld) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.domain.epochs.keeping import keep
+from fallow.domain.epochs.keeping import keep, read_holdings
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, LineKey
 from fallow.domain.epochs.rules import WORK_ONLY, Rules
 from fallow.domain.epochs.state import NOTHING, read_state, write_state
@@ -28,17 +28,23 @@ RULES = st.builds(
         parts=st.sampled_from(["usage", "incentive", "both"]),
     ),
 )
-EPOCHS = st.lists(st.tuples(SHARES, SHARES, RULES, st.sets(st.sampled_from(NODES), max_size=1)), max_size=8)
+EPOCHS = st.lists(
+    st.tuples(
+        SHARES, SHARES, RULES, st.sets(st.sampled_from(NODES), max_size=1), st.sets(st.sampled_from(KEYS), max_size=1)
+    ),
+    max_size=8,
+)
 
 
 @given(EPOCHS)
 def test_what_was_earned_is_owed_or_held_or_vests_or_is_forfeited_with_a_code(
-    epochs: list[tuple[dict[LineKey, int], dict[LineKey, int], Rules, set[bytes]]],
+    epochs: list[tuple[dict[LineKey, int], dict[LineKey, int], Rules, set[bytes], set[LineKey]]],
 ) -> None:
     state, earned, owed, forfeited = NOTHING, Counter[str](), Counter[str](), Counter[str]()
-    for number, (usage, incentive, rules, found) in enumerate(epochs):
+    for number, (usage, incentive, rules, found, returned) in enumerate(epochs):
         shares = {USAGE: usage, INCENTIVE: incentive}
-        kept = keep(state.carried, rules, number, shares, dict.fromkeys(found, "result.wrong"))
+        kept = keep(state.carried, rules, number, shares, dict.fromkeys(found, "result.wrong"), returned)
+        assert not any(read_holdings(kept.carried)[key].left for key in returned & read_holdings(kept.carried).keys())
         for part, of in shares.items():
             later = kept.later(part)
             added = {key: of.get(key, 0) - later.get(key, 0) for key in KEYS}

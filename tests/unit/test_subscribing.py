@@ -14,8 +14,9 @@ from fallow.domain.epochs.folding import fold
 from fallow.domain.epochs.reading import Filed, filed_records
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import read_state
-from fallow.domain.network_facts import Earned, SubscriptionSettled, Tariffed
+from fallow.domain.network_facts import Earned, LendingReturned, SubscriptionSettled, Tariffed
 from fallow.domain.rewards.pools import ByDate
+from fallow.domain.rewards.schedules import Held
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.subscriptions import Price
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
@@ -95,3 +96,26 @@ def test_its_fees_take_nothing_from_what_others_may_earn() -> None:
 
     assert incentive() > 0
     assert incentive(filed(NETWORK_KEY, SETTLED)) == incentive()
+
+
+def test_what_is_held_of_a_payees_pay_is_owed_once_he_has_handed_back_what_he_lent() -> None:
+    held = Held(withheld_ppm=[750_000, 500_000], step=30, release=90)
+    rules = Rules(credit=2, settlement=ASSET, held=held)
+    node, forger = Node(1), Node(2)
+    node.key, node.id = NETWORK, NETWORK_KEY
+    back = LendingReturned(vertical="storage", node=bytes(32), account=PAYEE, receipt=b"signed")
+    later = msgspec.structs.replace(SETTLED, window=1, earned=[earned(PAYEE, 1000, before=1000, after=2000)])
+    opening, owed, kept, still = b"", list[int](), list[Any](), list[int]()
+    for number, batches in enumerate(
+        ([node.batch(SETTLED)], [forger.batch(back)], [node.batch(later, back)], [node.batch(back)])
+    ):
+        made = EpochFiles(number, batches)
+        records = filed_records(made.manifest, made.read)
+        closing = close(opening, Epoch(NET, number, 3_600_000, NETWORK_KEY), records, rules, {})
+        opening = closing.files["state"]
+        owed.append(sum(leaf.cumulative for leaf in closing.folded.leaves if leaf.account == PAYEE))
+        still.append(closing.folded.totals["held.usage"])
+        kept.append([one for line in closing.folded.lines if line.account == PAYEE for one in line.kept])
+    assert owed == [338, 338, 2350, 2350], "a node's word returns nothing, and nothing is returned twice"
+    assert [int.from_bytes(one.released) for rows in kept for one in rows] == [0, 1762]
+    assert still == [1012, 1012, 0, 0]

@@ -11,6 +11,7 @@ from typing import Final
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.nats.bus import connect_nats
 from fallow.adapters.nats.permissions import inbox_prefix
+from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
 from fallow.adapters.postgres.migrations import Migration, load
 from fallow.adapters.postgres.registry import PostgresRegistryStore
@@ -145,6 +146,7 @@ def _control_ground(ground: Ground, name: str) -> ControlGround:
         database=ground.database,
         registry=PostgresRegistryStore(),
         log=PostgresIngestStore(),
+        decisions=PostgresDecisionStore(),
         ask=Asker(ground.bus, name),
         told=lambda: _told(ground.bus, name),
         relay=lambda: dial(ground.place.url, tls=own_context(ground.place.tls)),

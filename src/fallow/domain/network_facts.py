@@ -101,4 +101,25 @@ class RollAnswered(Body, frozen=True, kw_only=True):
     answer: Annotated[bytes, Meta(max_length=4096)] = b""
 
 
-NETWORK_FACTS: tuple[type[Body], ...] = (SeedDrawn, SubscriptionSettled, OperatorActed, RollAnswered)
+class LendingReturned(Body, frozen=True, kw_only=True):
+    """The last of an account's nodes that lent to a vertical has handed it back in good order, as all others had.
+
+    What is held of the account's pay by subscriptions is owed from now on. `receipt` is what the network signed for
+    `node`, in the vertical's own words.
+    """
+
+    kind: ClassVar[str] = "lending.returned"
+    version: ClassVar[int] = 1
+    vertical: Annotated[str, Meta(pattern="^[a-z]{1,20}$")]
+    node: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    account: Annotated[bytes, Meta(min_length=20, max_length=20)]
+    receipt: Annotated[bytes, Meta(max_length=2048)]
+
+
+NETWORK_FACTS: tuple[type[Body], ...] = (
+    SeedDrawn,
+    SubscriptionSettled,
+    OperatorActed,
+    RollAnswered,
+    LendingReturned,
+)

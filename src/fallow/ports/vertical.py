@@ -26,6 +26,7 @@ from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
+from fallow.ports.decisions import DecisionStore
 from fallow.ports.dialling import Dial
 from fallow.ports.ingest_store import IngestStore
 from fallow.ports.measuring import Watch, unwatched
@@ -429,6 +430,7 @@ class ControlGround(NamedTuple):
     `sign` signs as the network, whose public key is `network_key`; `secret` is 32 bytes that this vertical alone gets
     and that stay the same. `ask` asks its workers, and `told` hears what they tell (node and bytes), as `Worker.tell`
     says it; both go over the bus. Tables lie in a schema of the vertical's own name (`Vertical.migrations`).
+    `decisions` takes what the network itself decides, for the archive.
     `log` is where nodes' records are read in the order of ingest. `relay` opens a link to the network's relay, `direct`
     one to a node that can be dialled itself. `watch` has numbers told for `/metrics` (`fallow.domain.metrics`), whose
     names begin with the vertical's. `offers` are what others ask for the same.
@@ -443,6 +445,7 @@ class ControlGround(NamedTuple):
     database: Database
     registry: RegistryStore
     log: IngestStore
+    decisions: DecisionStore
     ask: Ask
     told: Callable[[], AbstractAsyncContextManager[AsyncIterator[tuple[bytes, bytes]]]]
     relay: Dial

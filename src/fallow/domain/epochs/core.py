@@ -17,7 +17,7 @@ from fallow.domain.epochs.subscribing import Subscribed
 from fallow.domain.epochs.withdrawing import Withdrawals
 from fallow.domain.errors import FallowError
 from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
-from fallow.domain.network_facts import SeedDrawn
+from fallow.domain.network_facts import LendingReturned, SeedDrawn
 from fallow.domain.verification import Standing, Verdict, learned
 from fallow.domain.wallets import signer_of
 
@@ -51,6 +51,8 @@ class Core:
         self.seeds = Seeds(epoch.net, epoch.network)
         self.payees = Payees(epoch.net, epoch.network, opening.carried)
         self.subscribed = Subscribed(epoch.network)
+        self.returned: set[bytes] = set()
+        """Accounts that have handed back all that they lent, in good order."""
         self._epoch = epoch
         self._new_owners: Counter[bytes] = Counter()
         self._take: Mapping[str, Callable[[Filed], Found]] = {
@@ -61,6 +63,7 @@ class Core:
             SeedDrawn.kind: self.seeds.verify,
             Payees.kind: self.payees.verify,
             Subscribed.kind: self.subscribed.verify,
+            LendingReturned.kind: self._returned,
             **self.chain.takes,
         }
 
@@ -82,6 +85,12 @@ class Core:
         body = filed.record.read(NodeShown)
         before = self.standings.get(body.node, Standing())
         self.standings[body.node] = learned(before, filed.record.at, body.what, body.code)
+        return ACCEPTED
+
+    def _returned(self, filed: Filed) -> Found:
+        if filed.node != self._epoch.network:
+            return Found(Verdict.REJECTED, "lending.not_the_network")
+        self.returned.add(filed.record.read(LendingReturned).account)
         return ACCEPTED
 
     def _enrolled(self, filed: Filed) -> Found:

@@ -88,6 +88,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
         opening.epochs,
         {USAGE: usage, INCENTIVE: incentive},
         found_wrong(opening.standings, core.standings),
+        {core.subscribed.line_of(account) for account in core.returned},
     )
     economy = economy._replace(
         given=economy.given + worth(bought.total(), pool.price),

@@ -7,7 +7,7 @@ is owed in the end. In each epoch and part, what was earned is what is added to 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fallow.domain.epochs.lines import INCENTIVE, Kept, LineKey
@@ -94,11 +94,17 @@ Moves = dict[LineKey, dict[str, Move]]
 
 
 def hold(
-    before: Holdings, held: Held, epoch: int, earned: Mapping[str, Shares], wrong: Mapping[bytes, str]
+    before: Holdings,
+    held: Held,
+    epoch: int,
+    earned: Mapping[str, Shares],
+    wrong: Mapping[bytes, str],
+    returned: Collection[LineKey] = (),
 ) -> tuple[Moves, dict[LineKey, Holding]]:
     """Withhold, release, forfeit: what an epoch (from 0) moves of each line, and what is held at its end.
 
     `wrong` are the nodes that a check has found wrong in it, and why: they forfeit all that is held, and are new again.
+    Of lines that were `returned` all that is held is released; they are as old as before.
     """
     after = dict(before)
     if held.withheld_ppm:
@@ -114,7 +120,9 @@ def hold(
         for name, shares in earned.items():
             more = held.withhold(epoch - holding.since, name, shares.get(key, 0))
             before_it = holding.pots.get(name, Pot())
-            move, pot = _turned(before_it, more, held, epoch - holding.since, code)
+            withheld = before_it.withheld + more
+            released = withheld if key in returned else held.released(epoch - holding.since, withheld)
+            move, pot = _turned(before_it, more, released, code)
             if any(move):
                 moves.setdefault(key, {})[name] = move
             if pot.left:
@@ -123,12 +131,12 @@ def hold(
     return moves, after
 
 
-def _turned(pot: Pot, more: int, held: Held, age: int, code: str) -> tuple[Move, Pot]:
-    """What an epoch moves of a pot into which `more` is withheld, and the pot after it."""
+def _turned(pot: Pot, more: int, released: int, code: str) -> tuple[Move, Pot]:
+    """What an epoch moves of a pot into which `more` is withheld, and the pot after it: `released` is due of it all."""
     pot = pot._replace(withheld=pot.withheld + more)
     if code:
         return Move(held=more, forfeited=pot.left, code=code if pot.left else ""), Pot()
-    due = max(0, held.released(age, pot.withheld) - pot.released)
+    due = max(0, released - pot.released)
     return Move(held=more, released=due), pot._replace(released=pot.released + due)
 
 
@@ -179,9 +187,10 @@ def keep(
     epoch: int,
     earned: Mapping[str, Shares],
     wrong: Mapping[bytes, str],
+    returned: Collection[LineKey] = (),
 ) -> Keeping:
     """Decide what of an epoch's pay is owed later, and what of earlier pay is owed now."""
-    moves, holdings = hold(read_holdings(carried), rules.held, epoch, earned, wrong)
+    moves, holdings = hold(read_holdings(carried), rules.held, epoch, earned, wrong, returned)
     held = {key: of_line[INCENTIVE].held for key, of_line in moves.items() if INCENTIVE in of_line}
     granted = {key: share - held.get(key, 0) for key, share in earned[INCENTIVE].items() if share > held.get(key, 0)}
     vesting, grants = vest(read_grants(carried), rules.vesting, epoch, granted)

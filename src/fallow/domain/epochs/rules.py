@@ -25,7 +25,7 @@ from fallow.domain.rewards.schedules import Held, Ppm
 
 NAME: Final = "rewards"
 VERSION: Final = 1
-DIGEST: Final = bytes.fromhex("e16b5908c4d373c9ac0f57e2df885cb3f69511e18f4a4aeb9ba9721a2a91c93b")
+DIGEST: Final = bytes.fromhex("6b382582d458954ca38a9e7c0cacc480bf8c37f3eeefa19cf0c8b5565e056bad")
 """Of the golden epoch's files: no other behaviour has it."""
 
 NONE: Final = "none"

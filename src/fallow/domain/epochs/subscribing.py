@@ -57,10 +57,14 @@ class Subscribed:
                 self._moved[b"", int(credit), name] += amount
         return ACCEPTED
 
+    def line_of(self, payee: bytes) -> LineKey:
+        """Where what a payee earns is counted."""
+        return LINE, self._network, payee
+
     def count(self, tallies: dict[LineKey, Tally]) -> None:
         """Add it to the lines: one for each payee, and the fees of all to the network's own."""
         for (payee, credit, name), amount in sorted(self._moved.items()):
-            tally = tallies.setdefault((LINE, self._network, payee), Tally())
+            tally = tallies.setdefault(self.line_of(payee), Tally())
             tally.money[credit, True, name] += amount
             if name == "fee":
                 tally.attested[credit] += amount

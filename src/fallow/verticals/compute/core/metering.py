@@ -26,7 +26,7 @@ class ComputeMetering:
 
     name = "compute"
     version = 1
-    digest = bytes.fromhex("e16b5908c4d373c9ac0f57e2df885cb3f69511e18f4a4aeb9ba9721a2a91c93b")
+    digest = bytes.fromhex("6b382582d458954ca38a9e7c0cacc480bf8c37f3eeefa19cf0c8b5565e056bad")
     kinds = KINDS
     by_node = False
 

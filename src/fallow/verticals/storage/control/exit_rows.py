@@ -71,7 +71,11 @@ ON CONFLICT DO NOTHING
 _WAITING: Final = "SELECT count(*) AS n FROM storage.leaving WHERE alias = $1"
 _GARBAGE_DUE: Final = "SELECT 1 FROM storage.garbage WHERE alias = $1 AND due_ms <= $2 LIMIT 1"
 _FORGET: Final = "DELETE FROM storage.garbage WHERE alias = $1"
-_END: Final = "UPDATE storage.exit SET receipt = $2 WHERE alias = $1"
+_END: Final = "UPDATE storage.exit SET receipt = $2, why = $3 WHERE alias = $1"
+_OTHERS: Final = """
+SELECT 1 FROM storage.node n JOIN storage.lender l USING (alias) LEFT JOIN storage.exit e USING (alias)
+WHERE n.account = $1 AND e.why IS DISTINCT FROM '' LIMIT 1
+"""
 _LEFT: Final = "UPDATE storage.node SET exit = 'left' WHERE alias = $1"
 _TOLD: Final = "UPDATE storage.exit SET told = true WHERE alias = $1 AND receipt IS NOT NULL"
 
@@ -168,11 +172,16 @@ async def is_over(tx: Transaction, row: Row, now_ms: int, *, late: bool) -> bool
     return clear and (late or not await tx.fetch(_GARBAGE_DUE, row["alias"], now_ms))
 
 
-async def end(tx: Transaction, alias: int, receipt: bytes) -> None:
+async def end(tx: Transaction, alias: int, receipt: bytes, why: str) -> None:
     """It has left: what it was yet to delete is its own business."""
-    await tx.execute(_END, alias, receipt)
+    await tx.execute(_END, alias, receipt, why)
     await tx.execute(_LEFT, alias)
     await tx.execute(_FORGET, alias)
+
+
+async def all_have_left(tx: Transaction, account: bytes) -> bool:
+    """Whether each node of an account that ever held anything has left, with success."""
+    return not await tx.fetch(_OTHERS, account)
 
 
 async def told(tx: Transaction, alias: int) -> None:

@@ -14,11 +14,14 @@ from typing import Final
 
 import msgspec
 
+from fallow.domain.decisions import Decision
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InvalidInput
+from fallow.domain.network_facts import LendingReturned
 from fallow.domain.signing import Sign
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
+from fallow.ports.decisions import DecisionStore
 from fallow.ports.vertical import Ask, ControlGround
 from fallow.verticals.storage.control import exit_rows, repair_rows
 from fallow.verticals.storage.control.exit_rows import Taken
@@ -33,6 +36,7 @@ from fallow.verticals.storage.core.auditing import claim_by
 from fallow.verticals.storage.core.exiting import LENGTH_MAX_MS, ExitReceipt, ExitWish, Tally, ppm, reason_against
 from fallow.verticals.storage.core.questions import Evidence, ExitSays, ShowClaim
 from fallow.verticals.storage.core.reputation import RETRIES_MAX, Reputation
+from fallow.verticals.storage.core.tariff import VERTICAL
 
 PIECES_AT_ONCE: Final = 4
 """In a process: up to 16 MiB each."""
@@ -60,6 +64,7 @@ class Exits:
         self._clock: Clock = ground.clock
         self._database: Database = ground.database
         self._ask: Ask = ground.ask
+        self._decisions: DecisionStore = ground.decisions
         self._secrets = Secrets(ground.secret)
         self._nodes = nodes
         self._repairs = repairs
@@ -67,6 +72,7 @@ class Exits:
 
     async def run(self) -> None:
         """Go on until cancelled."""
+        await self._repairs.introduce()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._again(self.look))
             for _ in range(PIECES_AT_ONCE):
@@ -155,7 +161,11 @@ class Exits:
             online_ppm=ppm(reputation.online_score),
             why=reason_against(reputation, tally, row["began_ms"]),
         )
-        await exit_rows.end(tx, lender.alias, receipt.seal(self._sign))
+        sealed = receipt.seal(self._sign)
+        await exit_rows.end(tx, lender.alias, sealed, receipt.why)
+        if not receipt.why and await exit_rows.all_have_left(tx, lender.account):
+            body = LendingReturned(vertical=VERTICAL, node=lender.node, account=lender.account, receipt=sealed)
+            await self._decisions.add(tx, [Decision(now_ms, body)])
         lender.exit = "left"
         _log.info("node %s has left: %s", lender.node.hex(), receipt)
 

@@ -82,10 +82,14 @@ class Repairs:
         self._mover = mover
         self._uniform = uniform
 
-    async def repair(self) -> None:
-        """Repair for ever. What is claimed with this key, audits take for the network's own word."""
+    async def introduce(self) -> None:
+        """Have audits take what is claimed with this key for the network's own word. Before any piece is brought."""
         async with self._database.transaction() as tx:
             await repair_rows.introduce(tx, self._mover.public)
+
+    async def repair(self) -> None:
+        """Repair for ever."""
+        await self.introduce()
         async with asyncio.TaskGroup() as group:
             for _ in range(SEGMENTS_AT_ONCE):
                 group.create_task(self._keep_repairing())

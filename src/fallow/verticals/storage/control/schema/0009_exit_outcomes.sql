@@ -1,0 +1,2 @@
+-- Why a node's exit was no success; empty: it was one. None while it goes on.
+ALTER TABLE storage.exit ADD COLUMN why text;
