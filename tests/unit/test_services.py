@@ -28,7 +28,7 @@ from fallow.ports.lines import StreamLink
 from fallow.ports.rpc import call
 from fallow.ports.streams import Stream
 from fallow.ports.tasks import background
-from fallow.ports.vertical import Lent, Probe, Vertical, Worker, WorkerGround
+from fallow.ports.vertical import HandBack, Lent, Overview, Probe, Vertical, Worker, WorkerGround
 from fallow.verticals.compute.plugin import VERTICAL as COMPUTE
 from tests.streams_world import ACCOUNT, OTHER, node_of, opening, read_all
 from tests.unit.agent_fakes import NET, World, settle
@@ -40,6 +40,7 @@ class Keeper(Worker):
 
     def __init__(self) -> None:
         self.trouble = ""
+        self.done = 0
 
     async def probe(self) -> Probe:
         """See the port."""
@@ -65,6 +66,15 @@ class Keeper(Worker):
     async def lent(self) -> Lent:
         """See the port."""
         return Lent("half of it is used", self.trouble)
+
+    async def overview(self) -> Overview:
+        """See the port."""
+        return Overview([("used", "half of it")], {"used_ppm": 500_000})
+
+    async def hand_back(self) -> HandBack:
+        """See the port."""
+        self.done += 1
+        return HandBack("one more", self.done, 2, over=self.done > 1, details={"receipt": "r"})
 
 
 class Keeping(Vertical):
@@ -182,6 +192,19 @@ async def test_the_status_shows_what_is_lent_and_its_trouble(tmp_path: Path) -> 
         text = status_text(msgspec.to_builtins(status))
         assert "keeper: half of it is used" in text
         assert "The disk fails." in text
+
+
+async def test_an_owner_asks_his_agent_for_all_about_what_he_lends_and_hands_it_back(tmp_path: Path) -> None:
+    world, socket = World(tmp_path), tmp_path / "agent.sock"
+    world.others = {"keeper": Keeper()}
+    async with world.network(), world.start() as agent, control.serving(agent, socket):
+        found = msgspec.convert(await control.ask(socket, "lent"), dict[str, Overview])
+        assert found == {"keeper": Overview([("used", "half of it")], {"used_ppm": 500_000})}
+        first, over = [msgspec.convert(await control.ask(socket, "hand-back", "keeper"), HandBack) for _ in range(2)]
+        assert (first.done, first.over, over.done, over.over, over.details) == (1, False, 2, True, {"receipt": "r"})
+        for words, error in ((("compute",), NotFound), (("nothing",), NotFound), ((), InvalidInput)):
+            with pytest.raises(error):
+                await control.ask(socket, "hand-back", *words)
 
 
 async def test_why_the_owner_wants_nothing_new_is_told_to_workers(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ class Exits:
         """Hear who leaves, look for what counts on those who do, end what is done, and tell them how far it is."""
         await self._begin()
         leaving = {one.alias: one for one in self._nodes.all() if one.exit}
+        if not leaving:
+            return
         async with self._database.transaction() as tx:
             rows = await exit_rows.open_exits(tx, list(leaving))
         for row in rows:
