@@ -15,7 +15,6 @@ from blake3 import blake3
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
 from fallow.ports import rpc
-from fallow.ports.rpc import serve
 from fallow.sdk.client import AsyncClient
 from fallow.verticals.storage.client.asking import HttpAsker
 from fallow.verticals.storage.client.granting import Grant, Home, Limits, Signing, new_grant
@@ -26,6 +25,7 @@ from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks
 from fallow.verticals.storage.control.service import Control
 from fallow.verticals.storage.core.calls import CALLS, Call, RevokeGrant
 from fallow.verticals.storage.core.grants import OPERATIONS, Operation
+from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.storage_objects import ACCOUNT, OTHER, B, ObjectsWorld, objects_world
 from tests.unit.agent_fakes import FakeClock
@@ -33,33 +33,17 @@ from tests.unit.fake_network import FakeNetwork, fake_network
 
 ROOT: Final = blake3(b"root of the owner").digest()
 URL: Final = "http://127.0.0.1"
-SIGNING: Final = Signing("abcdefgh", "what the owner signs with")
-OTHERS: Final = Signing("bcdefghi", "what another account's key signs with")
-
-
-class Registry:
-    """Knows two keys; `ended` are those that were revoked."""
-
-    def __init__(self) -> None:
-        self.ended: set[str] = set()
-        self.scopes = ["buy"]
-
-    async def signing_secret(self, ask: calls.KeyRef) -> calls.SigningSecret:
-        """Answer."""
-        for signing, account in ((SIGNING, ACCOUNT), (OTHERS, OTHER)):
-            if signing.key_id == ask.key_id and ask.key_id not in self.ended:
-                info = calls.KeyInfo(key_id=ask.key_id, account=account, scopes=self.scopes)
-                return calls.SigningSecret(info=info, secret=signing.secret)
-        raise NotAllowed("auth.key", "This API key is not valid.")
+SIGNING: Final = Signing("abcdefgh", "secret of abcdefgh")
+OTHERS: Final = Signing("bcdefghi", "secret of bcdefghi")
+"""Keys of two accounts, and what the network in memory has them sign with."""
 
 
 class GrantedWorld:
     """The owner's store, and what others do with his grants."""
 
-    def __init__(self, network: FakeNetwork, objects: ObjectsWorld, registry: Registry, owner: ObjectStore) -> None:
+    def __init__(self, network: FakeNetwork, objects: ObjectsWorld, owner: ObjectStore) -> None:
         self.network = network
         self.objects = objects
-        self.registry = registry
         self.owner = owner
         self.keys = Keys.under(ROOT, B, os.urandom)
 
@@ -69,6 +53,12 @@ class GrantedWorld:
         """Have the owner make one."""
         limits = Limits(allow or OPERATIONS, from_ms, until_ms)
         return new_grant(signing, self.keys, name, limits, Home(URL), os.urandom)
+
+    def set_scopes(self, *scopes: str) -> None:
+        """Change what the owner's API key may; nothing: end it."""
+        self.network.keys.pop(SIGNING.key_id, None)
+        if scopes:
+            self.network.keys[SIGNING.key_id] = _info(SIGNING, ACCOUNT, *scopes)
 
     async def revoke(self, grant: Grant, account: str = ACCOUNT) -> None:
         """End one."""
@@ -130,18 +120,18 @@ async def text_of(store: ObjectStore, key: str, account: str = "") -> str:
 @asynccontextmanager
 async def granted_world(dsn: str) -> AsyncIterator[GrantedWorld]:
     """A world with the owner's bucket, which is empty."""
-    registry = Registry()
 
     async def elsewhere(_: Call[Any]) -> None:
         raise NotAllowed("test.segments", "Segments are not under test here.")
 
     async with objects_world(dsn) as objects, fake_network() as network:
-        others = {call: elsewhere for call in CALLS if call not in objects.objects.handlers()}
+        others = {call: elsewhere for call in (*CALLS, *OPERATOR_CALLS) if call not in objects.objects.handlers()}
         control = Control(network.bus, objects.clock, objects.database, objects.objects, others)
-        secrets = serve(network.bus, calls.SIGNING_SECRET, calls.KeyRef, registry.signing_secret, queue="registry")
-        async with secrets, control.running(), _store(objects, keys_under(lambda _: ROOT, os.urandom)) as owner:
+        network.keys[SIGNING.key_id] = _info(SIGNING, ACCOUNT, "buy")
+        network.keys[OTHERS.key_id] = _info(OTHERS, OTHER, "buy")
+        async with control.running(), _store(objects, keys_under(lambda _: ROOT, os.urandom)) as owner:
             await owner.make_bucket(ACCOUNT, B, settings={"policy": b"whom the owner lets in"})
-            yield GrantedWorld(network, objects, registry, owner)
+            yield GrantedWorld(network, objects, owner)
 
 
 @asynccontextmanager
@@ -151,3 +141,7 @@ async def _store(asker: Any, keys_of: KeysOf) -> AsyncIterator[ObjectStore]:
         NET, NETWORK_KEY, asker, reach, FakeClock(), keys_of=keys_of, random_bytes=os.urandom, own=True
     ) as store:
         yield store
+
+
+def _info(signing: Signing, account: str, *scopes: str) -> calls.KeyInfo:
+    return calls.KeyInfo(key_id=signing.key_id, account=account, scopes=[*scopes])

@@ -268,9 +268,9 @@ async def test_what_was_made_of_a_revoked_grant_ends_with_it_and_what_was_not_go
 
 async def test_a_grant_ends_with_its_api_key_or_with_what_that_may(world: GrantedWorld) -> None:
     grant = world.grant("a/")
-    world.registry.scopes = ["operate"]
+    world.set_scopes("operate")
     assert await code_of(world, grant, get_bucket()) == "scope.missing"
-    world.registry.ended.add(SIGNING.key_id)
+    world.set_scopes()
     world.objects.clock.now += MOMENT_MS
     assert await code_of(world, grant, get_bucket()) == "auth.grant"
 
