@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import boto3
 import fsspec
+import httpx2
 import pytest
 from botocore.client import Config
 from botocore.exceptions import ClientError
@@ -148,6 +149,18 @@ async def test_the_command_line_says_how_to_reach_it(world: World) -> None:
     said = await fallow("storage", "key", "--json", FALLOW_URL=world.net.url, FALLOW_API_KEY=world.net.first.key)
     assert said.code == 0, said.err
     assert json.loads(said.out)["access_key"] == world.environment["AWS_ACCESS_KEY_ID"]
+
+
+async def test_an_address_opens_one_object_of_the_gateway_s_in_any_browser(world: World) -> None:
+    bucket, name, body = world.bucket(), "a b/ü+%2F?#.txt", random.randbytes(50_000)
+    await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key=name, Body=body)
+    buyer = {"FALLOW_URL": world.net.url, "FALLOW_API_KEY": world.net.first.key}
+    said = await fallow("storage", "link", f"s3://{bucket}/{name}", "--json", **buyer)
+    assert said.code == 0, said.err
+    address = json.loads(said.out)["url"]
+    async with httpx2.AsyncClient() as browser:
+        assert (await browser.get(address)).content == body
+        assert (await browser.get(address.replace("X-Amz-Expires=86400", "X-Amz-Expires=96400"))).status_code == 403
 
 
 async def test_a_stranger_gets_nothing(world: World) -> None:

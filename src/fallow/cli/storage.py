@@ -12,6 +12,7 @@ from fallow.cli import profiles
 from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
 from fallow.cli.storage_check import check
 from fallow.cli.storage_grants import GrantOption, grant_command, load_grant, revoke, share
+from fallow.cli.storage_link import link
 from fallow.cli.storage_secret import keep_secret, kit_from, kit_text, load_secret, secret_path
 from fallow.cli.storage_usage import usage
 from fallow.cli.units import when
@@ -24,6 +25,7 @@ app.command(check)
 app.command(share)
 app.command(grant_command, name="grant")
 app.command(revoke)
+app.command(link)
 
 VERTICAL = "storage"
 ROLE = "s3"

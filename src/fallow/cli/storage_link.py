@@ -1,0 +1,64 @@
+"""`fallow storage link`: an address by which a browser opens one object of the network's own S3 gateway."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+from cyclopts import Parameter
+
+from fallow.cli import profiles
+from fallow.cli.show import Json, say, show_json, tell
+from fallow.cli.units import seconds, when
+from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
+from fallow.ports.vertical import SignedRequest, Signer
+from fallow.verticals.storage.core.calls import Bucket, GetBucket
+
+VALID_S_MAX: Final = 7 * 86_400
+"""S3's own bound."""
+SCHEMES: Final = ("fallow://", "s3://")
+
+
+def link(
+    at: str,
+    /,
+    *,
+    valid: Annotated[str, Parameter(help="How long it opens the object: 15m, 24h, at most 7d.")] = "24h",
+    json: Json = False,
+) -> None:
+    """Print an address that opens an object (s3://BUCKET/NAME) for whoever has it, of a bucket that the gateway seals.
+
+    For a bucket under your own secret there is none: see `fallow storage share`.
+    """
+    from fallow.verticals.storage.client.seals import is_own  # noqa: PLC0415 - heavy
+    from fallow.verticals.storage.gateway.auth.links import signed_link  # noqa: PLC0415 - heavy
+
+    bucket, _, name = at.removeprefix(SCHEMES[0]).removeprefix(SCHEMES[1]).partition("/")
+    if not bucket or not name:
+        raise InvalidInput("storage.place", f"{at!r} names no object.", "It looks like s3://BUCKET/NAME.")
+    valid_s = seconds(valid)
+    if not 0 < valid_s <= VALID_S_MAX:
+        raise InvalidInput("storage.link_time", "An address is valid for a second to seven days.")
+    with profiles.connect() as client:
+        endpoint = client.network().gateways.get("s3", "")
+        if not endpoint:
+            raise NotFound("storage.no_gateway", "This network has no S3 gateway.")
+        call = GetBucket(account="", bucket=bucket)
+        answer = client.ask_vertical("storage", call.name, msgspec.msgpack.encode(call), again=True)
+        if is_own(msgspec.msgpack.decode(answer, type=Bucket)):
+            raise NotAllowed(
+                "storage.own_bucket",
+                f"The bucket {bucket} is sealed under your own secret, which no server has: no address opens it.",
+                f"Whoever has a grant opens it himself: fallow storage share {SCHEMES[0]}{bucket}/{name}",
+            )
+        signing = client.signing_secret()
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    signed = SignedRequest("GET", f"/{bucket}/{name}", {}, valid_s)
+    address = signed_link(endpoint, Signer(signing.access_key, signing.secret), signed, now_ms)
+    until_ms = now_ms + valid_s * 1000
+    if json:
+        show_json({"url": address, "until_ms": until_ms})
+    else:
+        say(address)
+        tell(f"Whoever has it reads this object until {when(until_ms)} UTC, or until your API key ends.")
