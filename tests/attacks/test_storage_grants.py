@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from fallow.cli import storage_files
+from fallow.cli.storage_place import Remote
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, TooMuch
 from fallow.domain.grants import (
     CAVEATS_MAX,
@@ -20,6 +22,7 @@ from fallow.domain.grants import (
     root_key,
 )
 from fallow.ports.remembered import MOMENT_MS
+from fallow.sdk.storage import OwnStorage
 from fallow.verticals.storage.client.granting import Grant, Home, Limits, narrowed, new_grant, read_grant
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.store import Deleting, Head, Marks
@@ -164,6 +167,38 @@ async def test_who_may_write_and_not_delete_replaces_nothing(world: GrantedWorld
         with pytest.raises(NotAllowed, match=r"storage\.grant"):
             await store.delete("", B, [Deleting("in/1")])
     assert await text_of(world.owner, "in/1", ACCOUNT) == "in/1"
+
+
+async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_and_deleted(world: GrantedWorld) -> None:
+    await world.put("in/1", "in/z")
+    grant, begin = world.grant("in/", "write"), world.keys.seal_name(b"in/")
+    junk = [begin + b"\xff" * 6, begin + b"\x00", begin + bytes(4), world.keys.seal_name(b"in/\xff")]
+    for number, name in enumerate([*junk, world.keys.seal_name(b"in/spoilt")]):
+        new: dict[str, Any] = {"account": "", "bucket": B, "object": name, "head": b"no head", "tags": b"nor tags"}
+        stored = calls.PutObject(**new, stream=b"%016d" % number, size=1, etag="e", inline=b"1")
+        assert await code_of(world, grant, stored) == ""
+        assert await code_of(world, grant, calls.BeginUpload(**new, stream=b"u%015d" % number)) == ""
+    good = ["in/1", "in/spoilt", "in/z"]
+    for delimiter in ("", "/", "z"):
+        listed = await world.owner.names(ACCOUNT, B, prefix="in/", delimiter=delimiter)
+        assert [entry.key for entry in listed.entries] == (good[:2] if delimiter == "z" else good)
+        assert sorted(listed.damaged) == sorted(junk)
+    pages, after = list[str](), ""
+    while len(pages) < 9:
+        page = await world.owner.names(ACCOUNT, B, limit=1, after=after)
+        pages += [entry.key for entry in page.entries]
+        after = page.after
+        if not page.more:
+            break
+    assert pages == good
+    assert await world.owner.uploads(ACCOUNT, B) == []
+    with pytest.raises(InvalidInput, match=r"storage\.document"):
+        await world.owner.entry(ACCOUNT, B, "in/spoilt")
+    own = OwnStorage(world.owner, ACCOUNT)
+    assert await storage_files.remove(own, Remote(B, "in/spoilt"), below=False) == ["in/spoilt"]
+    assert len(await storage_files.remove(own, Remote(B, "in/"), below=True)) == 6
+    left = await world.owner.names(ACCOUNT, B)
+    assert (left.entries, left.damaged) == ([], [])
 
 
 async def test_parts_go_to_ones_own_uploads_only(world: GrantedWorld) -> None:

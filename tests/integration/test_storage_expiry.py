@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from fallow.domain.errors import InvalidInput
 from fallow.verticals.storage.client.keys import Keys, keys_under
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
@@ -90,14 +89,15 @@ async def test_objects_below_a_prefix_go_and_others_stay(world: World, monkeypat
     assert await world.sweep() == {}, "the bucket is handed out once an hour"
 
 
-async def test_a_name_that_is_no_text_is_refused_where_names_are_listed(world: World) -> None:
+async def test_a_name_that_is_no_text_is_left_out_where_names_are_listed(world: World) -> None:
     await world.store.make_bucket(ACCOUNT, B, settings={})
     sealed = Keys.under(blake3(ACCOUNT.encode()).digest(), B, os.urandom).seal_name(b"\xff")
     await put(world.objects, sealed)
     await world.objects.ask(BeginUpload(account=ACCOUNT, bucket=B, object=sealed, stream=world.objects.stream()))
-    for listed in (world.store.names(ACCOUNT, B), world.store.uploads(ACCOUNT, B)):
-        with pytest.raises(InvalidInput, match=r"storage\.name"):
-            await listed
+    await world.put("good")
+    listed = await world.store.names(ACCOUNT, B)
+    assert ([one.key for one in listed.entries], listed.damaged) == (["good"], [sealed])
+    assert await world.store.uploads(ACCOUNT, B) == []
 
 
 async def test_all_uploads_are_listed_over_many_pages(world: World) -> None:

@@ -13,6 +13,7 @@ from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
 from fallow.cli.storage_check import check
 from fallow.cli.storage_grants import GrantOption, grant_command, load_grant, revoke, share
 from fallow.cli.storage_link import link
+from fallow.cli.storage_place import SCHEME, remote
 from fallow.cli.storage_secret import keep_secret, kit_from, kit_text, load_secret, secret_path
 from fallow.cli.storage_usage import usage
 from fallow.cli.units import when
@@ -83,7 +84,7 @@ def mb(
     """Make a bucket that is sealed under your own secret."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
-    name = files.remote(bucket).bucket
+    name = remote(bucket).bucket
     made = files.run(lambda own: own.store.make_bucket(own.account, name, settings={}, countries=tuple(country or ())))
     if json:
         show_json({"bucket": made.name, "made_ms": made.made_ms})
@@ -96,7 +97,7 @@ def rb(bucket: str, /) -> None:
     """Drop a bucket that is empty."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
-    name = files.remote(bucket).bucket
+    name = remote(bucket).bucket
     files.run(lambda own: own.store.drop_bucket(own.account, name))
 
 
@@ -116,7 +117,7 @@ def ls(at: str = "", /, *, recursive: Below = False, grant: GrantOption = "", js
             made = [(one.name, when(one.made_ms)) for one in buckets]
             table(["BUCKET", "MADE (UTC)"], made, empty="You have none. To make one: fallow storage mb NAME")
         return
-    place = files.remote(at)
+    place = remote(at)
     folders, entries = files.run(lambda own: files.listed(own, place, below=recursive), given)
     if json:
         show_json({"folders": folders, "objects": [files.entry_document(one) for one in entries]})
@@ -131,16 +132,16 @@ def cp(source: str, target: str, /, *, recursive: Below = False, grant: GrantOpt
     """Copy a file to fallow://BUCKET/NAME, or an object to a file; what was broken off goes on where it was."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
-    up, down = target.startswith(files.SCHEME), source.startswith(files.SCHEME)
+    up, down = target.startswith(SCHEME), source.startswith(SCHEME)
     if up == down:
-        hint = f"fallow storage cp FILE {files.SCHEME}BUCKET/NAME, or the other way round"
+        hint = f"fallow storage cp FILE {SCHEME}BUCKET/NAME, or the other way round"
         raise InvalidInput("storage.copy", "One of both is a path here, the other one in a bucket.", hint)
     given = load_grant(grant)
     if up:
-        here, there = Path(source).expanduser(), files.remote(target)
+        here, there = Path(source).expanduser(), remote(target)
         copied = files.run(lambda own: files.copy_up(own, here, there, below=recursive), given)
     else:
-        here, there = Path(target).expanduser(), files.remote(source)
+        here, there = Path(target).expanduser(), remote(source)
         copied = files.run(lambda own: files.copy_down(own, there, here, below=recursive), given)
     if json:
         show_json([one._asdict() for one in copied])
@@ -154,7 +155,7 @@ def rm(at: str, /, *, recursive: Below = False, grant: GrantOption = "", json: J
     """Delete an object, or with -r all whose names begin so."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
-    place = files.remote(at)
+    place = remote(at)
     names = files.run(lambda own: files.remove(own, place, below=recursive), load_grant(grant))
     if json:
         show_json(names)

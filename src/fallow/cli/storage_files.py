@@ -15,41 +15,19 @@ from rich.progress import Progress as Bar
 from fallow.bootstrap.own_storage import Served, granted_storage, own_gateway_served, own_storage
 from fallow.cli import profiles
 from fallow.cli.show import clean, err, tell
+from fallow.cli.storage_place import Remote
 from fallow.cli.storage_secret import load_secret
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.ports.tasks import first_error
 from fallow.sdk.storage import OwnStorage
-from fallow.verticals.storage.client.copying import download, entries_below, files_below, place_below
+from fallow.verticals.storage.client.copying import download, entries_below, files_below, pages_below, place_below
 from fallow.verticals.storage.client.granting import Grant
 from fallow.verticals.storage.client.store import Deleting, Entry
 from fallow.verticals.storage.client.uploading import PART_BYTES, upload
 
-SCHEME: Final = "fallow://"
 AT_ONCE: Final = 4
 PAGE: Final = 500
 T = TypeVar("T")
-
-
-class Remote(NamedTuple):
-    """A name in a bucket; "" is the bucket itself."""
-
-    bucket: str
-    key: str
-
-    def __str__(self) -> str:
-        return f"{SCHEME}{self.bucket}/{self.key}"
-
-
-def remote(text: str) -> Remote:
-    """Read `fallow://BUCKET/NAME`.
-
-    Raises:
-        InvalidInput: it is none (`storage.place`).
-    """
-    bucket, _, key = text.removeprefix(SCHEME).partition("/")
-    if not bucket:
-        raise InvalidInput("storage.place", f"{text!r} names no bucket.", f"It looks like {SCHEME}BUCKET/NAME.")
-    return Remote(bucket, key)
 
 
 def run(work: Callable[[OwnStorage], Awaitable[T]], grant: Grant | None = None) -> T:
@@ -137,26 +115,30 @@ async def remove(own: OwnStorage, at: Remote, *, below: bool) -> list[str]:
     """Delete an object, or with `below` all whose names begin so; returns their names."""
     await own.store.bucket(at.bucket)
     if below:
-        names = [one.key async for one in entries_below(own.store, own.account, at.bucket, at.key)]
+        pages = [page async for page in pages_below(own.store, own.account, at.bucket, at.key)]
+        found = [Deleting(entry.key) for page in pages for entry in page.entries]
+        found += [Deleting("", sealed=name) for page in pages for name in page.damaged]
     else:
-        names = [(await _entry(own, at)).key]
-    for first in range(0, len(names), PAGE):
-        page = [Deleting(name) for name in names[first : first + PAGE]]
-        for gone in await own.store.delete(own.account, at.bucket, page):
+        found = [Deleting(await _there(own, at))]
+    for first in range(0, len(found), PAGE):
+        for gone in await own.store.delete(own.account, at.bucket, found[first : first + PAGE]):
             if gone.error:
                 raise InvalidInput(gone.error, f"{gone.key}: {gone.message}")
-    return names
+    return [one.key or f"a name that cannot be read ({one.sealed.hex()[:16]}…)" for one in found]
 
 
 async def listed(own: OwnStorage, at: Remote, *, below: bool) -> tuple[list[str], list[Entry]]:
     """Folders and objects whose names begin so; with `below` all objects and no folders."""
     await own.store.bucket(at.bucket)
-    folders, entries, after = list[str](), list[Entry](), ""
+    folders, entries, damaged, after = list[str](), list[Entry](), 0, ""
     while True:
         page = await own.store.names(own.account, at.bucket, prefix=at.key, delimiter="" if below else "/", after=after)
         folders += page.folders
         entries += page.entries
+        damaged += len(page.damaged)
         if not page.more:
+            if damaged:
+                tell(f"{damaged} names cannot be read. Somebody who may write put them there; `rm -r` deletes them.")
             return folders, entries
         after = page.after
 
@@ -204,6 +186,16 @@ async def _entry(own: OwnStorage, at: Remote) -> Entry:
     if entry.marker:
         raise NotFound("storage.no_object", f"There is no object {clean(at.key)!r}: it was deleted.")
     return entry
+
+
+async def _there(own: OwnStorage, at: Remote) -> str:
+    """Return the name of what is there, whether or not what stands beside it can be read."""
+    try:
+        return (await _entry(own, at)).key
+    except InvalidInput as error:
+        if error.code != "storage.document":
+            raise
+        return at.key
 
 
 async def _some_at_once(works: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:

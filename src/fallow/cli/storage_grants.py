@@ -13,19 +13,18 @@ from cyclopts import Parameter
 
 from fallow.cli import profiles
 from fallow.cli.show import Json, clean, say, show_json, tell
+from fallow.cli.storage_place import Remote, remote
 from fallow.cli.storage_secret import load_secret
 from fallow.cli.units import seconds, when
 from fallow.domain.errors import InvalidInput
 from fallow.domain.grants import read_grant_id
 from fallow.domain.pins import der_of
 from fallow.verticals.storage.core.calls import RevokeGrant
-from fallow.verticals.storage.core.grants import OPERATIONS, Operation
+from fallow.verticals.storage.core.grants import OPERATIONS, PREFIX, Operation
 
 if TYPE_CHECKING:
     from fallow.verticals.storage.client.granting import Grant, Limits, Signing
 
-PREFIX: Final = "fgrant_"
-SCHEME: Final = "fallow://"
 READING: Final[tuple[Operation, ...]] = ("read", "list")
 
 GrantOption = Annotated[
@@ -51,9 +50,7 @@ def share(
     from fallow.verticals.storage.client.granting import Home, narrowed, new_grant  # noqa: PLC0415 - heavy
     from fallow.verticals.storage.client.keys import Keys  # noqa: PLC0415 - heavy
 
-    bucket, _, name = at.removeprefix(SCHEME).partition("/")
-    if not bucket:
-        raise InvalidInput("storage.place", f"{at!r} names no bucket.", f"It looks like {SCHEME}BUCKET/FOLDER/.")
+    bucket, name = remote(at)
     given, limits = load_grant(grant), _limits(allow, from_, until, one=bool(name) and not name.endswith("/"))
     if given is not None:
         given.keys_of(secrets.token_bytes)("", bucket)
@@ -165,7 +162,7 @@ def _show(grant: Grant, *, as_json: bool, is_new: bool) -> None:
     kind = "the object" if grant.share.exact else "all below"
     ends = f"until {when(limits.until_ms)} UTC" if limits.until_ms is not None else "until it is revoked"
     begins = f"from {when(limits.from_ms)} UTC on, " if limits.from_ms else ""
-    words = f"Allows to {', '.join(limits.allow)} {kind} {SCHEME}{grant.share.bucket}/{name} {begins}{ends}."
+    words = f"Allows to {', '.join(limits.allow)} {kind} {Remote(grant.share.bucket, name)} {begins}{ends}."
     if is_new:
         say(grant.text)
         tell(clean(words))

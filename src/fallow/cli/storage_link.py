@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, tell
+from fallow.cli.storage_place import remote
 from fallow.cli.units import seconds, when
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.ports.vertical import SignedRequest, Signer
@@ -17,7 +18,6 @@ from fallow.verticals.storage.core.calls import Bucket, GetBucket
 
 VALID_S_MAX: Final = 7 * 86_400
 """S3's own bound."""
-SCHEMES: Final = ("fallow://", "s3://")
 
 
 def link(
@@ -34,8 +34,8 @@ def link(
     from fallow.verticals.storage.client.seals import is_own  # noqa: PLC0415 - heavy
     from fallow.verticals.storage.gateway.auth.links import signed_link  # noqa: PLC0415 - heavy
 
-    bucket, _, name = at.removeprefix(SCHEMES[0]).removeprefix(SCHEMES[1]).partition("/")
-    if not bucket or not name:
+    place = remote(at)
+    if not place.key:
         raise InvalidInput("storage.place", f"{at!r} names no object.", "It looks like s3://BUCKET/NAME.")
     valid_s = seconds(valid)
     if not 0 < valid_s <= VALID_S_MAX:
@@ -44,17 +44,17 @@ def link(
         endpoint = client.network().gateways.get("s3", "")
         if not endpoint:
             raise NotFound("storage.no_gateway", "This network has no S3 gateway.")
-        call = GetBucket(account="", bucket=bucket)
+        call = GetBucket(account="", bucket=place.bucket)
         answer = client.ask_vertical("storage", call.name, msgspec.msgpack.encode(call), again=True)
         if is_own(msgspec.msgpack.decode(answer, type=Bucket)):
             raise NotAllowed(
                 "storage.own_bucket",
-                f"The bucket {bucket} is sealed under your own secret, which no server has: no address opens it.",
-                f"Whoever has a grant opens it himself: fallow storage share {SCHEMES[0]}{bucket}/{name}",
+                f"The bucket {place.bucket} is sealed under your own secret, which no server has: no address opens it.",
+                f"Whoever has a grant opens it himself: fallow storage share {place}",
             )
         signing = client.signing_secret()
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    signed = SignedRequest("GET", f"/{bucket}/{name}", {}, valid_s)
+    signed = SignedRequest("GET", f"/{place.bucket}/{place.key}", {}, valid_s)
     address = signed_link(endpoint, Signer(signing.access_key, signing.secret), signed, now_ms)
     until_ms = now_ms + valid_s * 1000
     if json:

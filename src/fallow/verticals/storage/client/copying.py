@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from fallow.domain.errors import Conflict, InvalidInput, Unavailable
-from fallow.verticals.storage.client.store import Entry, Store
+from fallow.verticals.storage.client.store import Entry, Listing, Store
 
 CHUNK_BYTES: Final = 1 << 20
 NAME_CHARACTERS: Final = 16
@@ -102,11 +102,17 @@ def files_below(folder: Path) -> list[tuple[Path, str]]:
 
 async def entries_below(store: Store, account: str, bucket: str, prefix: str) -> AsyncIterator[Entry]:
     """Yield the objects whose names begin so, by name."""
+    async for page in pages_below(store, account, bucket, prefix):
+        for entry in page.entries:
+            yield entry
+
+
+async def pages_below(store: Store, account: str, bucket: str, prefix: str) -> AsyncIterator[Listing]:
+    """Yield pages of all names that begin so."""
     after = ""
     while True:
         page = await store.names(account, bucket, prefix=prefix, after=after)
-        for entry in page.entries:
-            yield entry
+        yield page
         if not page.more:
             return
         if page.after == after:

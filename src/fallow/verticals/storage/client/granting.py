@@ -15,9 +15,8 @@ from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.grants import NONCE_BYTES, new_credential, read_credential, root_key
 from fallow.verticals.storage.client.ground import name_bytes
 from fallow.verticals.storage.client.keys import Keys, KeysOf, Share
-from fallow.verticals.storage.core.grants import OPERATIONS, Caveat, Operation, read_caveats
+from fallow.verticals.storage.core.grants import OPERATIONS, PREFIX, Caveat, Operation, read_caveats
 
-PREFIX: Final = "fgrant_"
 TEXT_CHARACTERS_MAX: Final = 32_768
 _SUM_BYTES: Final = 4
 

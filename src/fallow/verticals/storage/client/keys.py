@@ -101,6 +101,21 @@ class Keys:
             raise InvalidInput("storage.name", "This key does not open the object's name.")
         return [self._share.name + rest for rest in open_names(self._share.secret, [one[before:] for one in sealed])]
 
+    def open_each(self, sealed: list[bytes]) -> list[bytes | None]:
+        """Open names that others may have put there; None for one that is none: it was not sealed so, or is no text."""
+        try:
+            names = self.open_names(sealed)
+        except InvalidInput:
+            return [self._open_one(one) for one in sealed]
+        return [name if _is_text(name) else None for name in names]
+
+    def _open_one(self, sealed: bytes) -> bytes | None:
+        try:
+            (name,) = self.open_names([sealed])
+        except InvalidInput:
+            return None
+        return name if _is_text(name) else None
+
     def secret_of(self, name: bytes) -> bytes:
         """The secret of an object; whoever has that of a part of its path can make it, too.
 
@@ -157,6 +172,14 @@ class Keys:
 
     def _bound(self, name: bytes, kind: str, stream: bytes) -> bytes:
         return msgspec.msgpack.encode((self._bucket, name, kind, stream))
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 KeysOf = Callable[[str, str], Keys]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from fallow.verticals.storage.client.keys import Keys
@@ -27,13 +27,17 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A page: versions with their names, and folders. `after` (and `after_version`) is the last of it."""
+    """A page: versions with their names, and folders. `after` (and `after_version`) is the last of it.
+
+    `damaged` are sealed names on the way that nobody can read: whoever may write can put any bytes there.
+    """
 
     versions: list[tuple[bytes, Version]]
     folders: list[bytes]
     more: bool
     after: bytes
     after_version: bytes
+    damaged: Sequence[bytes] = ()
 
 
 Page = Callable[[bytes, bytes, bytes, bool, int], Awaitable[Listed]]
@@ -58,20 +62,23 @@ async def find(asked: Asked, keys: Keys, page: Page) -> Found:
     after, after_version = keys.seal_name(asked.after), asked.after_version
     if asked.after.startswith(asked.prefix) and (folder := folder_of(asked, asked.after)):
         after, after_version = behind(keys, folder), b""
-    skips = asked.delimiter not in {b"", b"/"}
+    skips, damaged = asked.delimiter not in {b"", b"/"}, list[bytes]()
     while True:
         room = asked.limit - len(found.versions) - len(found.folders)
         size = min(PAGE_MAX, max(room, SKIP_PAGE) if skips else room)
         listed = await page(prefix, after, after_version, asked.delimiter == b"/", size)
-        names = await asyncio.to_thread(keys.open_names, [version.name for version in listed.versions])
-        folders = await asyncio.to_thread(keys.open_names, listed.folders)
-        found = _add(asked, found, list(zip(names, listed.versions, strict=True)), folders)
+        names = await asyncio.to_thread(keys.open_each, [version.name for version in listed.versions])
+        folders = await asyncio.to_thread(keys.open_each, listed.folders)
+        lines = list(zip(names, listed.versions, strict=True))
+        damaged += [version.name for name, version in lines if name is None]
+        good = [(name, version) for name, version in lines if name is not None]
+        found = _add(asked, found, good, [folder for folder in folders if folder is not None])
         if found.more or not listed.more:
-            return found
+            return found._replace(damaged=damaged)
         if len(found.versions) + len(found.folders) == asked.limit and not skips:
-            return found._replace(more=True)
+            return found._replace(more=True, damaged=damaged)
         after, after_version = listed.after, listed.after_version
-        if skips and names and (folder := folder_of(asked, names[-1])):
+        if skips and names and names[-1] is not None and (folder := folder_of(asked, names[-1])):
             after, after_version = behind(keys, folder), b""
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from fallow.domain.errors import NotFound
+from fallow.domain.errors import InvalidInput, NotFound
 from fallow.verticals.storage.client.buckets import Buckets
 from fallow.verticals.storage.client.ground import (
     HEAD,
@@ -228,7 +228,7 @@ class ObjectStore(Buckets, Uploads):
         )
         found = await find(asked, keys, page)
         entries = await asyncio.to_thread(
-            lambda: [entry_of(version, Name(keys, name_text(name))) for name, version in found.versions]
+            lambda: [_listed(version, Name(keys, name_text(name))) for name, version in found.versions]
         )
         return Listing(
             entries,
@@ -236,6 +236,7 @@ class ObjectStore(Buckets, Uploads):
             found.more,
             name_text(found.after) if found.more else "",
             found.after_version.hex() if found.more and versions else "",
+            found.damaged,
         )
 
     async def _get(self, account: str, bucket: str, name: Name, version: str) -> Version:
@@ -283,8 +284,18 @@ def _pages(wanted: Mapping[int, Deletion]) -> Iterator[list[int]]:
         yield page
 
 
+def _listed(version: Version, name: Name) -> Entry:
+    """Open a version for a list, which goes on where what stands beside one is not what its owner's clients write."""
+    try:
+        return entry_of(version, name)
+    except InvalidInput:
+        return entry_of(msgspec.structs.replace(version, head=b"", tags=b""), name)
+
+
 def _deletion(keys: Keys, deleting: Deleting) -> Deletion | None:
     """Return what is asked for; None: no version has such an id."""
+    if deleting.sealed:
+        return Deletion(object=deleting.sealed)
     name, null = Name(keys, deleting.key), deleting.version == NULL
     try:
         version = version_id(deleting.version) if deleting.version and not null else b""

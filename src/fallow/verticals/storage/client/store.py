@@ -71,7 +71,8 @@ class Entry(NamedTuple):
 class Listing(NamedTuple):
     """A page: entries and folders, each in the order of their names' UTF-8 bytes.
 
-    `after` and `after_version` are where the next page goes on; "" where this is the last.
+    `after` and `after_version` are where the next page goes on; "" where this is the last. `damaged` are sealed names
+    that nobody can read: who may write and keeps to no client's rules can put any bytes there.
     """
 
     entries: Sequence[Entry]
@@ -79,6 +80,7 @@ class Listing(NamedTuple):
     more: bool
     after: str
     after_version: str
+    damaged: Sequence[bytes] = ()
 
 
 class Ended(NamedTuple):
@@ -94,11 +96,15 @@ Body = AsyncIterator[bytes]
 
 
 class Deleting(NamedTuple):
-    """An object to delete: the latest as the bucket's versioning says, or one `version` for good ("null": that)."""
+    """An object to delete: the latest as the bucket's versioning says, or one `version` for good ("null": that).
+
+    One whose name cannot be read is deleted by its `sealed` one, and its `key` is "".
+    """
 
     key: str
     version: str = ""
     only_if: If = ALWAYS
+    sealed: bytes = b""
 
 
 class Gone(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from fallow.domain.errors import NotFound
+from fallow.domain.errors import InvalidInput, NotFound
 from fallow.verticals.storage.client.ground import (
     HEAD,
     ID_BYTES,
@@ -186,8 +186,10 @@ class Uploads(Ground):
             if len(page) < size:
                 break
             sealed_after, after_stream = page[-1].object, page[-1].stream
-        names = keys.open_names([upload.object for upload in found])
-        return [_begun(upload, Name(keys, name_text(name))) for upload, name in zip(found, names, strict=True)]
+        names = keys.open_each([upload.object for upload in found])
+        lines = [(upload, name) for upload, name in zip(found, names, strict=True) if name is not None]
+        read = [_readable(upload, Name(keys, name_text(name))) for upload, name in lines]
+        return [one for one in read if one is not None]
 
 
 def _stream(upload: str) -> bytes:
@@ -195,6 +197,14 @@ def _stream(upload: str) -> bytes:
         return version_id(upload)
     except NotFound as error:
         raise NotFound("storage.no_upload", "There is no such upload.") from error
+
+
+def _readable(upload: Upload, name: Name) -> Begun | None:
+    """Open an upload for a list, which leaves out what its owner's clients did not write."""
+    try:
+        return _begun(upload, name)
+    except InvalidInput:
+        return None
 
 
 def _begun(upload: Upload, name: Name) -> Begun:

@@ -41,6 +41,9 @@ from fallow.verticals.storage.core.calls import (
     Sealed,
 )
 
+PREFIX: Final = "fgrant_"
+"""How a grant begins that is handed over: what the network is shown, and keys."""
+
 Operation = Literal["read", "write", "list", "delete"]
 OPERATIONS: Final[tuple[Operation, ...]] = ("read", "write", "list", "delete")
 
