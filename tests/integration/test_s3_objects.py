@@ -161,8 +161,55 @@ def test_a_key_has_a_limit(s3: World, bucket: str) -> None:
 def test_what_cannot_be_kept_as_asked_is_refused(s3: World, bucket: str) -> None:
     client = s3.client()
     assert refused(put, client=client, bucket=bucket, StorageClass="GLACIER") == (400, "InvalidStorageClass")
-    assert refused(put, client=client, bucket=bucket, ServerSideEncryption="aws:kms") == (501, "NotImplemented")
-    put(client, bucket, ServerSideEncryption="AES256")
+
+
+def test_everything_is_said_to_be_sealed_and_no_other_key_is_taken(s3: World, bucket: str) -> None:
+    client = s3.client()
+    put(client, bucket)
+    for answer in (
+        put(client, bucket, ServerSideEncryption="AES256"),
+        client.get_object(Bucket=bucket, Key="foo"),
+        client.head_object(Bucket=bucket, Key="foo"),
+        client.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "foo"}),
+        client.create_multipart_upload(Bucket=bucket, Key="parts"),
+    ):
+        assert answer["ServerSideEncryption"] == "AES256"
+    own = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+    service: dict[str, str] = {"ServerSideEncryption": "aws:kms"}
+    for asked in (own, service, service | {"SSEKMSKeyId": "k"}):
+        assert refused(put, client=client, bucket=bucket, **asked) == (501, "NotImplemented")
+    assert refused(client.head_object, Bucket=bucket, Key="foo", **own)[0] == 400
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["x-amz-server-side-encryption-customer-key", "x-amz-server-side-encryption-aws-kms-key-id"],
+)
+def test_a_key_without_its_algorithm_is_refused_too(s3: World, bucket: str, header: str) -> None:
+    client = s3.client()
+    upload = client.create_multipart_upload(Bucket=bucket, Key="foo")["UploadId"]
+    for operation in ("PutObject", "UploadPart", "CreateMultipartUpload"):
+        adding(client, operation, {header: "a key"})
+    refusal = (501, "NotImplemented")
+    assert refused(put, client=client, bucket=bucket) == refusal
+    assert refused(client.create_multipart_upload, Bucket=bucket, Key="foo") == refusal
+    part = {"Bucket": bucket, "Key": "foo", "UploadId": upload, "PartNumber": 1, "Body": b"x"}
+    assert refused(client.upload_part, **part) == refusal
+    assert refused(client.head_object, Bucket=bucket, Key="foo")[0] == 404
+
+
+def test_a_bucket_can_say_that_it_is_sealed(s3: World, bucket: str) -> None:
+    client = s3.client()
+    none = (404, "ServerSideEncryptionConfigurationNotFoundError")
+    assert refused(client.get_bucket_encryption, Bucket=bucket) == none
+    said: dict[str, Any] = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
+    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=said)
+    assert client.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"] == said
+    other = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]}
+    call = client.put_bucket_encryption
+    assert refused(call, Bucket=bucket, ServerSideEncryptionConfiguration=other) == (501, "NotImplemented")
+    client.delete_bucket_encryption(Bucket=bucket)
+    assert refused(client.get_bucket_encryption, Bucket=bucket) == none
 
 
 def test_headers_of_the_answer_can_be_chosen_by_who_signs(s3: World, bucket: str) -> None:

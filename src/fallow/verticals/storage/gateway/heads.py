@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fallow.verticals.storage.client.store import Entry, Head
 from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.gateway import encryption
 from fallow.verticals.storage.gateway.checksums import COMPOSITE, FULL_OBJECT, HEADER, written
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.expiry import goes_at
@@ -30,8 +31,6 @@ _DEFAULT_TYPE: Final = "binary/octet-stream"
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]*")
 """What a header's name may hold."""
 _UNREADABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_ALGORITHM: Final = "x-amz-server-side-encryption"
-_REFUSED: Final = f"{_ALGORITHM}-customer-algorithm"
 
 
 def head_of(headers: Mapping[str, str]) -> Head:
@@ -63,10 +62,7 @@ def check_storage(headers: Mapping[str, str]) -> None:
     """
     if headers.get("x-amz-storage-class", "STANDARD") != "STANDARD":
         raise S3Error("InvalidStorageClass")
-    if _REFUSED in headers:
-        raise S3Error("NotImplemented", "Keys of customers are not taken here; everything is sealed by the gateway.")
-    if headers.get(_ALGORITHM, "AES256") != "AES256":
-        raise S3Error("NotImplemented", "There is no key service here; everything is sealed with AES256.")
+    encryption.check_written(headers)
 
 
 def version_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
@@ -77,7 +73,7 @@ def version_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
 def written_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
     """What is said of a version that was written."""
     headers = (
-        {"etag": f'"{entry.head.etag}"'}
+        {**encryption.SAID, "etag": f'"{entry.head.etag}"'}
         | checksum_headers(entry.head, entry.head.checksums)
         | _expiry_headers(entry, bucket)
     )
@@ -112,7 +108,7 @@ def sum_nodes(sums: Mapping[str, str]) -> list[Node]:
 def entry_headers(entry: Entry, bucket: Bucket) -> dict[str, str]:
     """All headers of an object that is read, but for its length, range and checksums."""
     head = entry.head
-    headers = {"content-type": _DEFAULT_TYPE} | head.headers
+    headers = {"content-type": _DEFAULT_TYPE} | head.headers | encryption.SAID
     headers |= {f"{META}{name}": value for name, value in head.metadata.items()}
     headers |= {"etag": f'"{head.etag}"', "last-modified": http(entry.made_ms), "accept-ranges": "bytes"}
     headers |= version_headers(entry, bucket) | (_expiry_headers(entry, bucket) if entry.latest else {})

@@ -52,20 +52,11 @@ async def not_allowed(_x: Exchange) -> Response:
     raise S3Error("MethodNotAllowed")
 
 
-async def no_encryption(_x: Exchange) -> Response:
-    """Nobody chooses how a bucket is sealed.
-
-    Raises:
-        S3Error: ServerSideEncryptionConfigurationNotFoundError.
-    """
-    raise S3Error("ServerSideEncryptionConfigurationNotFoundError")
-
-
 _BUCKET: Final[dict[str, dict[str, Handler]]] = {
     "acl": {"GET": settings.get_acl, "PUT": settings.put_acl},
     "cors": browsers.RULES.handlers,
     "delete": {"POST": deleting.delete_objects},
-    "encryption": {"GET": no_encryption},
+    "encryption": settings.ENCRYPTION.handlers,
     "lifecycle": expiring.RULES.handlers,
     "location": {"GET": buckets.get_location},
     "object-lock": {"GET": settings.get_lock, "PUT": settings.put_lock},

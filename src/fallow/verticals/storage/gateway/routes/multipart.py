@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 from fallow.domain.errors import NotFound
 from fallow.verticals.storage.client.store import Begun, Entry, Head
 from fallow.verticals.storage.core.calls import PARTS_MAX, StoredPart
+from fallow.verticals.storage.gateway import encryption
 from fallow.verticals.storage.gateway.access import check, check_not_denied, on_bucket
 from fallow.verticals.storage.gateway.acl import Permission, decode_acl, owner_node
 from fallow.verticals.storage.gateway.body import Content
@@ -79,11 +80,13 @@ async def create_upload(x: Exchange) -> Response:
         raise S3Error("InvalidRequest", "A type of checksum needs an algorithm.")
     upload = await x.store.begin(x.owner, x.bucket.name, x.key, head=head, marks=asked.marks, lock=asked.lock)
     said = {_ALGORITHM: algorithm.upper(), _KIND: kind} if algorithm else {}
-    return answer("InitiateMultipartUploadResult", *_names(x), Node("UploadId", upload), headers=said)
+    nodes = [*_names(x), Node("UploadId", upload)]
+    return answer("InitiateMultipartUploadResult", *nodes, headers=encryption.SAID | said)
 
 
 async def put_part(x: Exchange) -> Response:
     """Store the body as a part."""
+    encryption.check_written(x.request.headers)
     check(x, "s3:PutObject", "WRITE", on_bucket(x, key=x.key))
     number, begun = _number(x), await _begun(x)
     algorithm = begun.head.headers.get(_ALGORITHM, "")
@@ -92,12 +95,13 @@ async def put_part(x: Exchange) -> Response:
         raise S3Error("MissingContentLength")
     part = await x.store.put_part(x.owner, x.bucket.name, x.key, begun.upload, number, content.chunks(), content.finish)
     sums = content.finish().checksums
-    headers = {"etag": f'"{part.etag}"'} | {f"{HEADER}{name}": value for name, value in sums.items()}
+    headers = {**encryption.SAID, "etag": f'"{part.etag}"'} | {f"{HEADER}{name}": value for name, value in sums.items()}
     return Response(200, headers)
 
 
 async def copy_part(x: Exchange) -> Response:
     """Make a part of another object's bytes."""
+    encryption.check_written(x.request.headers)
     check(x, "s3:PutObject", "WRITE", on_bucket(x, key=x.key))
     number, begun, source = _number(x), await _begun(x), await source_of(x)
     header = x.request.header("x-amz-copy-source-range")
@@ -108,7 +112,7 @@ async def copy_part(x: Exchange) -> Response:
     copy = Copy(x, source, span, [algorithm] if algorithm else [])
     part = await x.store.put_part(x.owner, x.bucket.name, x.key, begun.upload, number, copy.chunks, copy.finish)
     nodes = result(part.etag, part.made_ms, dict(copy.finish().checksums))
-    return answer("CopyPartResult", *nodes, headers=source_headers(source))
+    return answer("CopyPartResult", *nodes, headers=encryption.SAID | source_headers(source))
 
 
 async def list_parts(x: Exchange) -> Response:
@@ -369,7 +373,7 @@ def _completed(x: Exchange, entry: Entry) -> Response:
         Node("ETag", f'"{entry.head.etag}"'),
         *sums,
         *kind,
-        headers={"x-amz-version-id": entry.version} if x.bucket.versioning == "enabled" else {},
+        headers=encryption.SAID | ({"x-amz-version-id": entry.version} if x.bucket.versioning == "enabled" else {}),
     )
 
 

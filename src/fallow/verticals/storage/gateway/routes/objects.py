@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 
 from fallow.verticals.storage.client.store import Entry
+from fallow.verticals.storage.gateway import encryption
 from fallow.verticals.storage.gateway.access import check, missing, on_entry
 from fallow.verticals.storage.gateway.body import Content
 from fallow.verticals.storage.gateway.conditions import Span, bare, check_read, read_range
@@ -83,8 +84,10 @@ async def readable(x: Exchange, *actions: str) -> Entry:
     """Look the version up that is asked for, and check that the caller may do all this with it, now.
 
     Raises:
-        S3Error: NoSuchKey, NoSuchVersion, MethodNotAllowed (it marks a deletion), AccessDenied, PreconditionFailed.
+        S3Error: NoSuchKey, NoSuchVersion, MethodNotAllowed (it marks a deletion), AccessDenied, PreconditionFailed,
+            InvalidRequest (a key is named).
     """
+    encryption.check_read(x.request.headers)
     version = x.request.arg("versionId")
     entry = await entry_of(x, x.bucket, x.key, version)
     if entry is None:

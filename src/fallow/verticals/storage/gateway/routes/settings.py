@@ -1,4 +1,4 @@
-"""A bucket's settings: ACL, policy, public access, ownership, tags, object lock."""
+"""A bucket's settings: ACL, policy, public access, ownership, encryption, tags, object lock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from fallow.verticals.storage.gateway import encryption
 from fallow.verticals.storage.gateway.access import Block, block_of, check, check_owner, has_public_policy, on_bucket
 from fallow.verticals.storage.gateway.acl import acl_nodes
 from fallow.verticals.storage.gateway.body import read_document
@@ -20,6 +21,7 @@ from fallow.verticals.storage.gateway.exchange import (
     OWNERSHIP,
     POLICY,
     PREFERRED,
+    SEALING,
     TAGGING,
     WRITER,
     Exchange,
@@ -177,6 +179,21 @@ def _show_tags(data: bytes) -> Response:
     return answer("Tagging", tags_node(msgspec.msgpack.decode(data, type=dict[str, str])))
 
 
+async def _read_encryption(x: Exchange) -> bytes:
+    root = await x.document()
+    rules = root.findall("Rule/ApplyServerSideEncryptionByDefault")
+    if root.tag != "ServerSideEncryptionConfiguration" or len(rules) != 1:
+        raise S3Error("MalformedXML")
+    algorithm = text_of(rules[0], "SSEAlgorithm")
+    encryption.check_algorithm(algorithm)
+    return algorithm.encode()
+
+
+def _show_encryption(data: bytes) -> Response:
+    by_default = Node("ApplyServerSideEncryptionByDefault", None, Node("SSEAlgorithm", data.decode()))
+    return answer("ServerSideEncryptionConfiguration", Node("Rule", None, by_default))
+
+
 def _read_default(root: ET.Element) -> Default | None:
     if root.find("Rule") is None:
         return None
@@ -211,5 +228,12 @@ BLOCKS: Final = Setting(
 )
 OWNERSHIPS: Final = Setting(
     OWNERSHIP, "BucketOwnershipControls", "OwnershipControlsNotFoundError", _read_ownership, _show_ownership
+)
+ENCRYPTION: Final = Setting(
+    SEALING,
+    "EncryptionConfiguration",
+    "ServerSideEncryptionConfigurationNotFoundError",
+    _read_encryption,
+    _show_encryption,
 )
 TAGS: Final = Setting(TAGGING, "BucketTagging", "NoSuchTagSet", _read_tags, _show_tags, status=204)
