@@ -50,7 +50,7 @@ STRANGERS: Final = 16
 
 GOAL_MS: Final = 50.0
 GOAL_FIRST_BYTES, GOAL_MAP_BYTES = 350_000, 700_000
-READY_S: Final = 300.0
+READY_S: Final = 900.0
 
 
 class Asked(NamedTuple):

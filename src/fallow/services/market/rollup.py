@@ -7,11 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from fallow.ports.clock import Clock
+from fallow.ports.tasks import within
 
 Made = TypeVar("Made")
 
 RESTS = 9
 """It rests so many times as long as it took: of many nodes it takes a tenth of a processor, and is older instead."""
+
+
+FIRST_S = 5.0
+"""So long the first one is waited for."""
 
 
 class Rollup(Generic[Made]):
@@ -34,6 +39,14 @@ class Rollup(Generic[Made]):
             await self._clock.sleep(max(self._every_ms, RESTS * took) / 1000)
 
     async def latest(self) -> Made:
-        """Return it; only the first one is waited for."""
-        await self._there.wait()
+        """Return it; only the first one is waited for, and not for ever: who stops leading makes none.
+
+        Raises:
+            Unavailable: it is not there yet (`timeout`).
+        """
+        if not self._there.is_set():
+            await within(self._clock, FIRST_S, self._waited())
         return self._made
+
+    async def _waited(self) -> None:
+        await self._there.wait()
