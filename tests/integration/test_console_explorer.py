@@ -14,18 +14,23 @@ import pytest
 from playwright.async_api import Page, expect
 
 from fallow.bootstrap.http_server import serving
+from fallow.domain.epochs.lines import Line, write_lines
+from fallow.domain.epochs.manifest import path_of
 from fallow.domain.field_map import Tally
 from fallow.domain.places import read_cell
+from fallow.domain.resources import Resources
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from tests.browser import PHONE, barriers, browser, picture, tab
-from tests.integration.test_console import Explored, filled
+from tests.closed_epochs import ClosedEpoch
+from tests.integration.test_console import OWED, Explored, filled
 from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
 from tests.unit.fake_network import FakeNetwork, fake_network, node_view
 
 pytestmark = pytest.mark.xdist_group("console")
 
 BERLIN, TOKYO, SYDNEY = "52.5,13.4", "35.7,139.7", "-33.9,151.2"
+HOLDER = f"0x{OWED[2].account.hex()}"
 FORMULA = '=HYPERLINK("https://evil.example")'
 
 
@@ -57,13 +62,21 @@ def placed(network: FakeNetwork) -> None:
         ("phone", {"viewport": PHONE, "has_touch": True}),
     ],
 )
-async def test_map_and_sector_can_be_used_by_everybody(explored: Explored, look: str, options: dict[str, Any]) -> None:
+async def test_map_sector_and_accounts_can_be_used_by_everybody(
+    explored: Explored, look: str, options: dict[str, Any]
+) -> None:
     network, url = explored
     placed(network)
     filled(network)
+    network.payees[HOLDER] = f"0x{'ab' * 20}"
     async with browser() as running, tab(running, url, **options) as page:
-        for name in ("map", "sector"):
-            await page.goto(f"/{name}")
+        for name, path in {
+            "map": "/map",
+            "sector": "/sector",
+            "account": f"/accounts/{HOLDER}",
+            "earnings": "/earnings",
+        }.items():
+            await page.goto(path)
             await expect(page.locator("h1")).to_be_visible()
             if name == "map":
                 await drawn(page, 3)
@@ -135,6 +148,47 @@ async def test_the_sector_page_keeps_claims_of_others_apart_and_shows_who_disput
         await expect(row.first).to_contain_text("32.17 USD")
         await expect(row.first).to_contain_text("disputed")
         await expect(page.get_by_text("25,000 to 40,000 USD per idle GPU")).to_be_visible()
+
+
+async def test_an_account_has_a_page_with_what_it_earned_and_is_owed(explored: Explored) -> None:
+    network, url = explored
+    filled(network)
+    network.payees[HOLDER] = HOLDER
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/epochs/7")
+        await page.get_by_role("link", name=f"{HOLDER[:10]}…{HOLDER[-4:]}").click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text(HOLDER[:10])
+        await expect(page.get_by_text("itself", exact=True)).to_be_visible()
+        await expect(page.get_by_role("region", name="What it earned")).to_contain_text("3.75 USD")
+        await page.get_by_role("button", name="Verify", exact=True).click()
+        await expect(page.get_by_text("It is owed 3.75 USD in all")).to_be_visible()
+        (line,) = json.loads(await file_of(page, "JSON"))
+        assert (line["epoch"], line["account"], line["usage_microusd"]) == (7, HOLDER, "3750000")
+        await page.goto(f"/accounts/0x{'EE' * 20}")
+        await expect(page.get_by_text("This network has no account of that name.")).to_be_visible()
+        await expect(page.get_by_text("Nothing in the latest epochs.")).to_be_visible()
+
+
+async def test_who_thinks_of_joining_sees_what_machines_like_his_earned(explored: Explored) -> None:
+    network, url = explored
+    small, large = ([bytes([kind, number]) * 16 for number in range(4)] for kind in (2, 8))
+    network.nodes = [
+        node_view(node.hex(), total=Resources(cpu_milli=1000 * node[0], memory_mib=1024)) for node in (*small, *large)
+    ]
+    lines = [
+        Line("compute", node, bytes(20), 1, 1, (1_000_000 * number).to_bytes(32), bytes(32), [], [], [])
+        for number, node in enumerate((*small, *large))
+        if number
+    ]  # one of the small ones earned nothing, and has no line
+    closed = ClosedEpoch(epoch=7, leaves=OWED, more={"lines": write_lines(lines)})
+    for name, data in closed.files.items():
+        network.archive.put(path_of(7, name), data)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/")
+        await page.get_by_role("link", name="What machines earn").click()
+        await expect(page.get_by_role("row", name="fewer than 4 cores")).to_contain_text("40.00 USD1.00 USD2.00 USD")
+        await expect(page.get_by_role("row", name="8 to 16 cores")).to_contain_text("44.00 USD5.00 USD6.00 USD")
+        await expect(page.get_by_text("8 machines that are on the market, over 1 day")).to_be_visible()
 
 
 async def file_of(page: Page, kind: str) -> str:

@@ -117,6 +117,7 @@ class FakeNetwork:
         self.archive = memory_archive()
         self.market = market_view()
         self.told: dict[str, Tally] = {}
+        self.payees: dict[str, str] = {}
         self.app: Litestar = create_app(
             bus=hub.connect(),
             blobs=self.blobs,
@@ -157,6 +158,7 @@ class FakeNetwork:
             calls.OFFERS: (calls.OffersRef, self.offers),
             calls.TOTALS: (dict, lambda _: _soon(self.market)),
             calls.MAP: (calls.MapRef, self.map),
+            calls.PAYEE: (calls.AccountRef, self.payee),
             calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),
             calls.SUBMIT: (calls.Submit, self.submit),
             calls.JOB: (calls.JobRef, self.job),
@@ -189,6 +191,11 @@ class FakeNetwork:
             calls.ACTIONS: (calls.Page, lambda _: _soon([])),
             calls.NODES: (calls.Page, lambda ask: _soon([] if ask.after else [enrolled_view()])),
         }
+
+    async def payee(self, ask: calls.AccountRef) -> views.PayeeView:
+        if ask.account not in self.payees:
+            raise NotFound("account.unknown", "Nobody here has this account.")
+        return views.PayeeView(account=ask.account, paid_to=self.payees[ask.account])
 
     async def map(self, ask: calls.MapRef) -> views.MapView:
         return FieldMap(self.told, self.clock.ms).view(ask.resolution, ask.around)

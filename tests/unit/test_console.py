@@ -37,7 +37,19 @@ async def http(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nodes", f"/nodes/{'ab' * 32}", "/epochs", "/map", "/sector", "/epochs/7", "/epochs/7?from=mail"]
+    "path",
+    [
+        "/",
+        "/nodes",
+        f"/nodes/{'ab' * 32}",
+        "/epochs",
+        "/map",
+        "/earnings",
+        "/sector",
+        f"/accounts/0x{'ab' * 20}",
+        "/epochs/7",
+        "/epochs/7?from=mail",
+    ],
 )
 async def test_every_page_is_the_one_program_under_a_strict_policy(http: httpx2.AsyncClient, path: str) -> None:
     answer = await http.get(path)

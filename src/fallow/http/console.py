@@ -26,6 +26,8 @@ PAGES = (
     "/",
     "/nodes",
     "/nodes/{page:str}",
+    "/accounts/{page:str}",
+    "/earnings",
     "/map",
     "/sector",
     "/epochs",

@@ -1,9 +1,11 @@
 /** The explorer's tables, whole, as files have them: exact numbers with their units in the names of the columns. */
-import { monthly, sector, type Claim, type Row } from "../data/sector";
+import { monthly, sector, type Claim, type Row as Published } from "../data/sector";
 import type { Line } from "../proof/lines";
 import { sums } from "../proof/totals";
 import { ask, type Cell, type NodeView, type Network } from "./api";
+import type { Kind } from "./classes";
 import type { Table } from "./csv";
+import type { Row } from "./earned";
 import { latest, type Closed } from "./history";
 
 export const ROWS_MAX = 100_000;
@@ -55,6 +57,16 @@ export const lines = (found: readonly Line[]): Table => ({
   rows: found.map((one) => [one.account, one.node, one.vertical, one.units, one.score, one.usage, one.incentive]),
 });
 
+export const earned = (found: readonly Row[]): Table => {
+  const { head, rows } = lines(found.map(({ line }) => line));
+  return { head: ["epoch", "until_ms", ...head, "is_test"], rows: rows.map((row, at) => [found[at]?.view.epoch ?? null, found[at]?.view.until_ms ?? null, ...row, found[at]?.test ?? null]) };
+};
+
+export const kinds = (found: readonly Kind[]): Table => ({
+  head: ["machine", "nodes", ...["usage_microusd", "incentive_units"].flatMap((name) => ["p25", "p50", "p75"].map((rank) => `${name}_a_day_${rank}`))],
+  rows: found.map(({ name, machines, usage, incentive }) => [name, machines, usage.p25, usage.p50, usage.p75, incentive.p25, incentive.p50, incentive.p75]),
+});
+
 export const cells = (found: readonly Cell[]): Table => ({
   head: ["cell", "nodes", "open", "busy", "cpu_milli", "sold_milli"],
   rows: found.map((one) => [one.cell, one.nodes, one.open, one.busy, one.cpu_milli, one.sold_milli]),
@@ -62,7 +74,7 @@ export const cells = (found: readonly Cell[]): Table => ({
 
 /** What disputes a figure has a row of its own behind it. */
 export const field = (tongue: "en" | "ja"): Table => {
-  const line = (row: Row, claim: Claim, disputes: string) => [
+  const line = (row: Published, claim: Claim, disputes: string) => [
     ...[row.id, row.subject[tongue], claim.figure[tongue], claim.date, claim.source.name, claim.source.url, claim.source.page],
     ...[claim.per?.unit[tongue] ?? null, claim.per ? monthly(claim.per) : null, claim.per?.how[tongue] ?? null, disputes],
   ];
