@@ -84,6 +84,10 @@ class Books:
         async with self.database.transaction() as tx:
             return await self.ledger.history(tx, id_, after, limit)
 
+    async def latest(self, id_: bytes, limit: int = 1000) -> list[StatementRow]:
+        async with self.database.transaction() as tx:
+            return await self.ledger.latest(tx, id_, limit)
+
     async def check(self) -> LedgerCheck:
         async with self.database.transaction() as tx:
             return await self.ledger.check(tx)
@@ -354,6 +358,9 @@ async def test_history_in_pages(books: Books) -> None:
     first = await books.history(SHOP, limit=4)
     assert first + await books.history(SHOP, after=first[-1].seq) == everything
     assert await books.history(NOBODY) == []
+    assert await books.latest(SHOP) == everything[::-1]
+    assert await books.latest(SHOP, limit=2) == everything[:-3:-1]
+    assert await books.latest(NOBODY) == []
 
 
 async def test_empty_and_too_large_batches(books: Books) -> None:

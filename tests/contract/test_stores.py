@@ -218,6 +218,12 @@ async def test_nodes(stores: Stores) -> None:
         assert await stores.registry.enrolled(tx, b"", 1) == [rows[1]]
         assert await stores.registry.enrolled(tx, ATTIC, 10) == [rows[0]]
         assert await stores.registry.enrolled(tx, CELLAR, 10) == []
+        for row in rows:
+            mine = [one for one in (rows[1], rows[0]) if one.account == row.account]
+            assert await stores.registry.nodes_of(tx, row.account, b"", 10) == mine
+            assert await stores.registry.nodes_of(tx, row.account, mine[0].node, 10) == mine[1:]
+            assert await stores.registry.nodes_of(tx, row.account, b"", 1) == mine[:1]
+        assert await stores.registry.nodes_of(tx, b"x" * 20, b"", 10) == []
     with pytest.raises(Conflict, match="exists already"):
         async with stores.database.transaction() as tx:
             await stores.registry.add_node(tx, rows[0]._replace(label="other"))

@@ -42,6 +42,8 @@ BUYER = "0x" + "b1" * 20
 OTHER = "0x" + "b2" * 20
 OPERATOR = "0x" + "0f" * 20
 BUYER_KEY, OTHER_KEY, OPERATOR_KEY = "fk_buyer_secret", "fk_other_secret", "fk_operator_secret"
+PROVIDER = "0x" + "e5" * 20
+PROVIDER_KEY = "fk_provider_secret"
 BUDGET_TOO_SMALL = 13
 NET = "lab-1"
 METRICS_SECRET = "5c" * 32
@@ -51,6 +53,7 @@ SESSION_MS = 12 * 3_600_000
 _KEYS = {
     BUYER_KEY: calls.KeyInfo(key_id="buyer", account=BUYER, scopes=["buy"]),
     OTHER_KEY: calls.KeyInfo(key_id="other", account=OTHER, scopes=["buy"]),
+    PROVIDER_KEY: calls.KeyInfo(key_id="provider", account=PROVIDER, scopes=["withdraw"]),
     OPERATOR_KEY: calls.KeyInfo(key_id="operator", account=OPERATOR, scopes=["operate"]),
 }
 
@@ -111,6 +114,8 @@ class FakeNetwork:
         self.signed: list[calls.SignOrder] = []
         self.mutual: set[str] = set()
         self.nodes: list[views.NodeView] = []
+        self.owned: dict[str, list[views.OwnNodeView]] = {}
+        self.earned: dict[str, views.EarningsView] = {}
         self.checks = 0
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
@@ -156,6 +161,9 @@ class FakeNetwork:
             calls.CREATE_KEY: (calls.MakeKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
             calls.OFFERS: (calls.OffersRef, self.offers),
+            calls.OWN_NODES: (calls.AccountRef, self.own_nodes),
+            calls.OWNERS_KEY: (calls.OwnersKey, lambda ask: _soon(key_view(ask.key_id))),
+            calls.EARNINGS: (calls.EarningsRef, lambda ask: _soon(self.earned.get(ask.account, no_earnings(ask)))),
             calls.TOTALS: (dict, lambda _: _soon(self.market)),
             calls.MAP: (calls.MapRef, self.map),
             calls.PAYEE: (calls.AccountRef, self.payee),
@@ -335,6 +343,9 @@ class FakeNetwork:
         proof = prove(sealed, lambda message: prover.sign(message).signature)
         return {"Fallow-Ticket": _wrap(sealed), "Fallow-Proof": _wrap(proof)}
 
+    async def own_nodes(self, ask: calls.AccountRef) -> list[views.OwnNodeView]:
+        return [node for node in self.owned.get(ask.account, []) if node.node > ask.after][: ask.limit]
+
     async def offers(self, page: calls.Page) -> list[views.NodeView]:
         return [node for node in self.nodes if node.node > page.after][: page.limit]
 
@@ -415,6 +426,17 @@ def reserve_view() -> views.ReserveView:
     return views.ReserveView(purse=purse, uses=[use])
 
 
+def own_node_view(node: str, label: str, **changes: Any) -> views.OwnNodeView:
+    whole = views.OwnNodeView(
+        node=node, label=label, enrolled_at=1, offer=None, leases=[], suspended_until=0, left_alone_until=0, refused=[]
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def no_earnings(ask: calls.EarningsRef) -> views.EarningsView:
+    return views.EarningsView(hours=[], from_ms=ask.from_ms, whole=True)
+
+
 def price_view() -> views.PriceView:
     quote = views.QuoteOfFeedView(feed=OTHER, price_microusd=250_000, doubt_microusd=0, at=1)
     return views.PriceView(price_microusd=250_000, why="", last_microusd=250_000, quotes=[quote], waiting=2)
@@ -488,8 +510,8 @@ def node_view(node: str = "ab" * 32, label: str = "barn", **changes: Any) -> vie
     return msgspec.structs.replace(whole, **changes)
 
 
-def key_view() -> views.KeyView:
-    return views.KeyView(key_id="k1", account=BUYER, scopes=["buy"], label="laptop", revoked_at=None)
+def key_view(key_id: str = "k1") -> views.KeyView:
+    return views.KeyView(key_id=key_id, account=BUYER, scopes=["buy"], label="laptop", revoked_at=None)
 
 
 def token_view() -> views.TokenView:

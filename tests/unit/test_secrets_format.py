@@ -6,8 +6,9 @@ import hashlib
 
 import pytest
 
+from fallow.domain.api_keys import new_key, read_key
 from fallow.domain.errors import NotAllowed
-from fallow.services.registry.secrets_format import new_key, new_token, read_key, token_digest
+from fallow.services.registry.secrets_format import new_token, token_digest
 
 
 def test_a_key_is_read_as_it_was_made() -> None:

@@ -9,8 +9,9 @@ import msgspec
 
 from fallow.agent.http import check_url, error_of
 from fallow.agent.identity import NodeKey
+from fallow.domain.api_keys import ApiKey, owners_key_message
 from fallow.domain.bindings import read_code
-from fallow.domain.calls import Join, Joined, join_message
+from fallow.domain.calls import Join, Joined, OwnersKey, join_message
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.identity import NODE_ID_BYTES, address
 from fallow.domain.views import NetworkView
@@ -60,6 +61,18 @@ async def join_network(
     if len(_hex(joined.account_signature)) != ACCOUNT_SIGNATURE_BYTES:
         raise InvalidInput("agent.binding", "The network did not sign the binding of this node to its account.")
     return joined
+
+
+async def add_owners_key(client: httpx2.AsyncClient, url: str, *, net: str, key: NodeKey, made: ApiKey) -> None:
+    """Have the network let this machine's owner look on with an API key that was drawn here; only its hash leaves.
+
+    Raises:
+        FallowError: the network refuses it, or cannot be reached.
+    """
+    sha256 = made.digest.hex()
+    proof = key.sign(owners_key_message(net, key.text, made.key_id, sha256)).hex()
+    request = OwnersKey(node=key.text, key_id=made.key_id, sha256=sha256, proof=proof)
+    await _send(client, "POST", f"{check_url(url)}/v1/owners-keys", msgspec.json.encode(request))
 
 
 async def _send(client: httpx2.AsyncClient, method: str, url: str, content: bytes | None = None) -> httpx2.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import signal
 import ssl
 import time
@@ -33,6 +34,7 @@ from fallow.agent.home import Home, State, with_lent
 from fallow.agent.http import is_loopback, new_client
 from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import take_inventory
+from fallow.agent.join import add_owners_key
 from fallow.agent.lending import check_lendings, read_lending
 from fallow.agent.outbox import Outbox
 from fallow.agent.outbox_store import OutboxStore
@@ -44,6 +46,7 @@ from fallow.agent.uploads import finished_leases
 from fallow.bootstrap.late_bus import LateBus
 from fallow.bootstrap.memory import keep_freed_memory
 from fallow.bootstrap.plugins import load_verticals
+from fallow.domain.api_keys import KEY_ID_BYTES, KEY_SECRET_BYTES, new_key
 from fallow.domain.calls import Proposal
 from fallow.domain.errors import Conflict, InvalidInput, NotFound
 from fallow.domain.pins import split_token
@@ -59,6 +62,14 @@ POLL_S = 0.1
 LOOK_S = 2.0
 
 _log = logging.getLogger(__name__)
+
+
+class OwnersAccess(NamedTuple):
+    """Where the owner of a machine looks on, for which account, and with which API key."""
+
+    url: str
+    account: str
+    key: str
 
 
 async def join(
@@ -187,6 +198,21 @@ class Left(NamedTuple):
 
     records_waiting: int
     lent: Mapping[str, str]
+
+
+async def owners_key(home_path: Path) -> OwnersAccess:
+    """Make an API key with which this machine's owner looks on: a new one each time.
+
+    Raises:
+        NotFound: the machine has not joined a network.
+        FallowError: the network refuses it, or cannot be reached.
+    """
+    home = Home.there(home_path)
+    state, key = home.state(), NodeKey.load(home.key)
+    made = new_key(secrets.token_bytes(KEY_ID_BYTES), secrets.token_bytes(KEY_SECRET_BYTES))
+    async with new_client(tls=_trusted(state.ca), local_address=state.settings.dial_from) as client:
+        await add_owners_key(client, state.url, net=state.network.net, key=key, made=made)
+    return OwnersAccess(state.url, state.account, made.text)
 
 
 async def leave(home_path: Path, *, erase: bool) -> Left:

@@ -141,6 +141,16 @@ def why_idle(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
 
 
 @app.command
+def key(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
+    """Make an API key that sees this machine's account in the console, what it does and earns, and can do no more."""
+    from fallow.bootstrap import agent  # noqa: PLC0415 - heavy, and not needed for the help
+
+    made = asyncio.run(agent.owners_key(home.expanduser()))
+    text = f"{made.key}\nSign in with it at {made.url}/provider   It is shown this once, for account {made.account}."
+    _show(made._asdict(), text, json=json)
+
+
+@app.command
 def pause(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
     """Take the machine back at once: what runs ends and moves, nothing new begins."""
     _show(_ask(home, "pause"), "Paused. Run: fallow agent resume", json=json)

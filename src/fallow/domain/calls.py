@@ -34,6 +34,7 @@ JOIN = "registry.join"
 NODES = "registry.nodes"
 CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
 CREATE_KEY = "registry.create_key"
+OWNERS_KEY = "registry.owners_key"
 KNOWN_ACCOUNT = "registry.known_account"
 REVOKE_KEY = "registry.revoke_key"
 KEYS = "registry.keys"
@@ -77,6 +78,7 @@ JOBS = "market.jobs"
 ITEMS = "market.items"
 LEASES = "market.leases"
 OFFERS = "market.offers"
+OWN_NODES = "market.own_nodes"
 TOTALS = "market.totals"
 MAP = "market.map"
 EVIDENCE = "market.evidence"
@@ -112,6 +114,7 @@ CREDITED = "settle.credited"
 
 BALANCE = "settle.balance"
 STATEMENT = "settle.statement"
+EARNINGS = "settle.earnings"
 GRANT = "settle.grant"
 FUND = "settle.fund"
 WITHDRAW = "settle.withdraw"
@@ -389,6 +392,18 @@ class MakeKey(CreateKey, frozen=True, kw_only=True):
     """Make an API key for a person; without one a buyer makes his own, or the network its first."""
 
     by: Person | None = None
+
+
+class OwnersKey(Request, frozen=True, kw_only=True):
+    """A machine lets its owner look on with an API key that it drew: here are its public part and its SHA-256 (hex).
+
+    `proof` is the node key's signature (hex) over `fallow.domain.api_keys.owners_key_message`.
+    """
+
+    node: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    key_id: Annotated[str, Meta(pattern=r"^[a-z2-7]{8}$(?!\n)")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    proof: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$(?!\n)")]
 
 
 class RevokeToken(Request, frozen=True, kw_only=True):
@@ -730,6 +745,13 @@ class Subscribe(Request, frozen=True, kw_only=True):
     limit_microusd: Annotated[int, Meta(ge=1, le=PRICE_MICROUSD_MAX)]
     window_ms: Annotated[int, Meta(ge=1000, le=WINDOW_MS_MAX)] = WINDOW_MS_MAX
     label: Label = ""
+
+
+class EarningsRef(Request, frozen=True, kw_only=True):
+    """What an account earned since a moment (milliseconds since 1970)."""
+
+    account: str
+    from_ms: int
 
 
 class OpenSubscription(Request, frozen=True, kw_only=True):

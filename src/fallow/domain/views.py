@@ -360,6 +360,51 @@ class RefusalView(View, frozen=True, kw_only=True):
     at: int
 
 
+class OwnLeaseView(View, frozen=True, kw_only=True):
+    """What a node works on now, told to its owner: never whose it is. `owed_microusd` is what ended windows came to."""
+
+    id: str
+    vertical: str
+    price_microusd_per_hour: int
+    started_at: int | None
+    running_ms: int
+    spot: bool
+    owed_microusd: int
+
+
+class OwnNodeView(View, frozen=True, kw_only=True):
+    """A node as its owner's account sees it; `offer` is None as long as the market has none of it.
+
+    `suspended_until`, `left_alone_until` and `refused` are as in `StandingView`, the reasons as in `EnrolledView`.
+    """
+
+    node: str
+    label: str
+    enrolled_at: int
+    offer: NodeView | None
+    leases: list[OwnLeaseView]
+    suspended_until: int
+    left_alone_until: int
+    refused: list[RefusalView]
+    banned_reason: str = ""
+    vouched_reason: str = ""
+
+
+class EarnedView(View, frozen=True, kw_only=True):
+    """What an account earned from buyers in the hour that began `at`, by class of credits, in micro-US-dollars."""
+
+    at: int
+    earned: dict[str, int]
+
+
+class EarningsView(View, frozen=True, kw_only=True):
+    """Hours in which something was earned, the latest first, back to `from_ms`: earlier ones are not `whole`."""
+
+    hours: list[EarnedView]
+    from_ms: int
+    whole: bool
+
+
 class StandingView(View, frozen=True, kw_only=True):
     """How the market sees a node, told to itself.
 

@@ -19,17 +19,17 @@ from fallow.domain.views import (
     WithdrawalView,
 )
 from fallow.http.answers import keyed, public
-from fallow.http.auth import anyone, buyer, withdrawer
+from fallow.http.auth import anyone, buyer, holder, withdrawer
 from fallow.http.params import Account, AccountId, AfterId, AfterLine, Limit, Parts, SubscriptionId
 
 
-@get("/v1/account", guards=[buyer], responses=keyed(), tags=["account"])
+@get("/v1/account", guards=[holder], responses=keyed(), tags=["account"])
 async def balance(gateway: Parts, payer: Account) -> BalanceView:
     """Your credits by class, in micro-US-dollars."""
     return await gateway.ask(calls.BALANCE, calls.AccountRef(account=payer), BalanceView)
 
 
-@get("/v1/account/statement", guards=[buyer], responses=keyed(), tags=["account"])
+@get("/v1/account/statement", guards=[holder], responses=keyed(), tags=["account"])
 async def statement(gateway: Parts, payer: Account, after: AfterLine = "", limit: Limit = 200) -> list[StatementLine]:
     """Your account's movements; `after` is the last id seen."""
     request = calls.AccountRef(account=payer, after=after, limit=limit)

@@ -28,6 +28,7 @@ from fallow.http import (
     operators,
     prices,
     proofs,
+    providers,
     public,
     reach,
     sign_in,
@@ -155,6 +156,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *votes.PUBLIC_ROUTES,
     *prices.PUBLIC_ROUTES,
     *proofs.PUBLIC_ROUTES,
+    *providers.PUBLIC_ROUTES,
     Router(
         path="/",
         route_handlers=[
@@ -168,6 +170,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *sign_in.ROUTES,
             *signing.ROUTES,
             *links.ROUTES,
+            *providers.ROUTES,
             *operators.ROUTES,
             *checks.ROUTES,
             *epochs.ROUTES,

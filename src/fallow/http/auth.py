@@ -100,6 +100,16 @@ async def withdrawer(connection: Connection, _: BaseRouteHandler) -> None:
     connection.scope["auth"] = await _key(connection, "withdraw")
 
 
+async def provider(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let in whoever provides machines: he may see what is his, and with `withdraw` say where it goes."""
+    connection.scope["auth"] = await _key(connection, "provide", "withdraw")
+
+
+async def holder(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let in whoever buys, or earns: both may see what is their account's."""
+    connection.scope["auth"] = await _key(connection, "buy", "provide", "withdraw")
+
+
 async def operator(connection: Connection, _: BaseRouteHandler) -> None:
     """Let in keys that may operate the network."""
     connection.scope["auth"] = await _key(connection, "operate")
@@ -139,7 +149,8 @@ async def _ticket_rights(connection: Connection) -> BlobRights:
     return BlobRights(ticket.owner.hex(), ticket.write_bytes_max, reads, ticket.lease, ticket.node)
 
 
-async def _key(connection: Connection, scope: str = "") -> KeyInfo:
+async def _key(connection: Connection, *scopes: str) -> KeyInfo:
+    """Return what a request may; it has one of these scopes, if there are any."""
     gateway = _gateway(connection)
     try:
         info = await _shown(connection)
@@ -148,8 +159,9 @@ async def _key(connection: Connection, scope: str = "") -> KeyInfo:
         gateway.addresses.take(address_of(connection))
         raise
     gateway.senders.take(f"key {info.key_id}" if info.key_id else f"account {info.account}")
-    if scope and scope not in info.scopes:
-        raise NotAllowed("scope.missing", f"This API key may not {scope}.", f"Use a key with the scope {scope!r}.")
+    if scopes and not set(scopes) & set(info.scopes):
+        hint = f"Use a key with the scope {' or '.join(map(repr, scopes))}."
+        raise NotAllowed("scope.missing", f"This API key may not {' or '.join(scopes)}.", hint)
     return info
 
 

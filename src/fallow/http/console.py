@@ -37,6 +37,7 @@ PAGES = (
     "/bills",
     "/jobs",
     "/jobs/{page:str}",
+    "/provider",
     "/storage",
     "/storage/{page:str}",
 )

@@ -23,8 +23,8 @@ from fallow.http.sessions import check_csrf, cookie_name, csrf_of, secret_of, se
 from fallow.ports.rpc import Empty
 from fallow.ports.sign_in_text import SignInText
 
-ROLES = {"buy": "buyer", "withdraw": "provider", "operate": "operator"}
-"""What a person is by each scope: whoever may say where earnings go is who provides."""
+ROLES = {"buy": "buyer", "provide": "provider", "withdraw": "provider", "operate": "operator"}
+"""What a person is by each scope: whoever may say where earnings go is who provides, too."""
 
 EVERYBODY = "viewer"
 NO_CHAIN = 1
@@ -192,7 +192,7 @@ def _of_stranger(gateway: Gateway) -> SessionView:
 
 
 def _of_key(gateway: Gateway, key: calls.KeyInfo) -> SessionView:
-    roles = [EVERYBODY, *(ROLES[scope] for scope in key.scopes if scope in ROLES)]
+    roles = list(dict.fromkeys([EVERYBODY, *(ROLES[scope] for scope in key.scopes if scope in ROLES)]))
     return SessionView(net=gateway.network.net, roles=roles, account=key.account, key_id=key.key_id, scopes=key.scopes)
 
 

@@ -57,6 +57,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def latest(self, tx: Transaction, account: bytes, limit: int) -> list[StatementRow]:
+        """Return the newest rows of an account's statement, at most `limit`, the newest first."""
+        ...
+
     async def check(self, tx: Transaction) -> LedgerCheck:
         """Recompute everything from the transfers and compare: slow, reads the whole ledger.
 

@@ -152,6 +152,10 @@ class RegistryStore(ActionLog, Protocol):
         """Nodes in the order of their ids, from the first one above `after` on."""
         ...
 
+    async def nodes_of(self, tx: Transaction, account: bytes, after: bytes, limit: int) -> list[NodeRow]:
+        """Nodes of one account, in the same way."""
+        ...
+
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
         """Add a join token by its SHA-256."""
         ...

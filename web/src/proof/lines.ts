@@ -11,10 +11,25 @@ export interface Line {
   score: bigint;
   usage: bigint;
   incentive: bigint;
+  /** Records by verdict and code, and leases by why they ended and who caused it. */
   verdicts: [string, string, number][];
+  ended: [string, string, number][];
+  kept: Kept[];
 }
 
-type Row = [string, Uint8Array, Uint8Array, number | bigint, number | bigint, Uint8Array, Uint8Array, unknown, Line["verdicts"]];
+/** What of a part of the pay ("usage", "incentive") is owed at another time than it was earned. */
+export interface Kept {
+  part: string;
+  held: bigint;
+  released: bigint;
+  vesting: bigint;
+  vested: bigint;
+  forfeited: bigint;
+  code: string;
+}
+
+type Row = [string, Uint8Array, Uint8Array, number | bigint, number | bigint, Uint8Array, Uint8Array, unknown, Line["verdicts"], Line["ended"], KeptRow[]?];
+type KeptRow = [string, Uint8Array, Uint8Array, Uint8Array, Uint8Array, Uint8Array, string];
 
 /** Of a longer file pages say so, and do not load it. */
 export const LINES_BYTES_MAX = 4 << 20;
@@ -33,7 +48,7 @@ export function lines(data: Uint8Array): Line[] {
   return found;
 }
 
-function line([vertical, node, account, units, score, usage, incentive, , verdicts]: Row): Line {
+function line([vertical, node, account, units, score, usage, incentive, , verdicts, ended, kept]: Row): Line {
   return {
     vertical,
     node: hex(node),
@@ -43,5 +58,15 @@ function line([vertical, node, account, units, score, usage, incentive, , verdic
     usage: amount(usage),
     incentive: amount(incentive),
     verdicts,
+    ended,
+    kept: (kept ?? []).map(([part, held, released, vesting, vested, forfeited, code]) => ({
+      part,
+      held: amount(held),
+      released: amount(released),
+      vesting: amount(vesting),
+      vested: amount(vested),
+      forfeited: amount(forfeited),
+      code,
+    })),
   };
 }

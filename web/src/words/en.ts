@@ -1,10 +1,12 @@
 /** Every sentence of the console, in English; other tongues have the same. */
 import { buyerEn } from "./buyer.en";
+import { providerEn } from "./provider.en";
 import { storageEn } from "./storage.en";
 
 export const en = {
   ...buyerEn,
   ...storageEn,
+  ...providerEn,
   title: "Fallow: idle infrastructure at work",
   skip: "Skip to the content",
   explorer: "Explorer",

@@ -1,11 +1,13 @@
 /** The same sentences in Japanese. */
 import { buyerJa } from "./buyer.ja";
+import { providerJa } from "./provider.ja";
 import { storageJa } from "./storage.ja";
 import type { Words } from "./en";
 
 export const ja: Words = {
   ...buyerJa,
   ...storageJa,
+  ...providerJa,
   title: "Fallow：眠っている設備を働かせる",
   skip: "本文へ移動",
   explorer: "エクスプローラー",

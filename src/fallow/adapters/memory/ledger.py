@@ -95,6 +95,10 @@ class MemoryLedger:
                 page.append(StatementRow(seq, movement, released))
         return page
 
+    async def latest(self, tx: Transaction, account: bytes, limit: int) -> list[StatementRow]:
+        """Return the newest rows of an account's statement; see the port."""
+        return (await self.history(tx, account, 0, len(self.log)))[::-1][:limit]
+
     async def check(self, tx: Transaction) -> LedgerCheck:
         """Recompute everything from the transfers and compare; see the port."""
         memory_transaction(tx)

@@ -82,6 +82,12 @@ class MemoryRegistryStore:
         memory_transaction(tx)
         return [self._seen(self._nodes[node]) for node in sorted(self._nodes) if node > after][:limit]
 
+    async def nodes_of(self, tx: Transaction, account: bytes, after: bytes, limit: int) -> list[NodeRow]:
+        """Nodes of one account, in the order of their ids."""
+        memory_transaction(tx)
+        mine = sorted(node for node, row in self._nodes.items() if row.account == account and node > after)
+        return [self._seen(self._nodes[node]) for node in mine[:limit]]
+
     async def set_ban(self, tx: Transaction, subject: bytes, reason: str) -> bool:
         """Ban a node or an account, or end that."""
         mine = memory_transaction(tx)

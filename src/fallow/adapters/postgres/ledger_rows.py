@@ -34,15 +34,17 @@ READ_RESOLVED = "SELECT pending_id, flags FROM ledger.transfer WHERE pending_id 
 READ_DUE = """
 SELECT pending_id FROM ledger.deadline WHERE expires_ms <= $1 ORDER BY expires_ms, pending_id LIMIT $2
 """
-READ_HISTORY = """
+_STATEMENT = """
 SELECT t.id, t.debit, t.credit, t.amount::text, t.ledger, t.code, t.flags, t.pending_id, t.timeout_s, t.ref,
        t.created_ms, t.seq, coalesce(p.amount, 0)::text
 FROM ledger.entry e
 JOIN ledger.transfer t ON t.seq = e.seq
 LEFT JOIN ledger.transfer p ON p.id = t.pending_id
-WHERE e.account = (SELECT no FROM ledger.account WHERE id = $1) AND e.seq > $2
-ORDER BY e.seq LIMIT $3
+WHERE e.account = (SELECT no FROM ledger.account WHERE id = $1)
 """
+READ_HISTORY = f"{_STATEMENT} AND e.seq > $2 ORDER BY e.seq LIMIT $3"
+READ_LATEST = f"{_STATEMENT} ORDER BY e.seq DESC LIMIT $2"
+"""Their rows are read by `statement`."""
 UPDATE_BALANCES = """
 UPDATE ledger.account AS a
 SET debits_pending = new.debits_pending, debits_posted = new.debits_posted,

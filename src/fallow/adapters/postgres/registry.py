@@ -73,6 +73,11 @@ class PostgresRegistryStore:
         rows = await tx.fetch(f"{NODES} WHERE n.node > $1 ORDER BY n.node LIMIT $2", after, limit)
         return [_node(row) for row in rows]
 
+    async def nodes_of(self, tx: Transaction, account: bytes, after: bytes, limit: int) -> list[NodeRow]:
+        """Nodes of one account, in the order of their ids."""
+        of = f"{NODES} WHERE n.account = $1 AND n.node > $2 ORDER BY n.node LIMIT $3"
+        return [_node(row) for row in await tx.fetch(of, account, after, limit)]
+
     async def set_ban(self, tx: Transaction, subject: bytes, reason: str) -> bool:
         """Ban a node or an account, or end that."""
         return await tx.execute(SET_BAN[len(subject)], subject, reason) == "UPDATE 1"

@@ -49,6 +49,7 @@ from fallow.services.market.kept import Kept
 from fallow.services.market.measuring import Measuring
 from fallow.services.market.money import Cashier
 from fallow.services.market.needs import needs_of
+from fallow.services.market.owned import Owned
 from fallow.services.market.reach import lease_to_reach
 from fallow.services.market.rollcalls import RollCalls
 from fallow.services.market.rollup import Rollup
@@ -102,6 +103,7 @@ class Market:
         self._kept = Kept(database, store, seeds)
         self._findings = Findings(rounds, database, store, seeds)
         self._hearing = Hearing(rounds, bus, clock, database, registry)
+        self._owned = Owned(rounds, clock, database, store, registry)
         self._totals = Rollup(partial(count, rounds), COUNTED_EVERY_MS, clock)
         self.measure = Measuring(rounds, self._totals.latest).measure
         self._map = Rollup(partial(draw, rounds), DRAWN_EVERY_MS, clock)
@@ -150,6 +152,7 @@ class Market:
                 serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
                 serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
                 serve(bus, calls.OFFERS, calls.OffersRef, self.offers, queue=QUEUE),
+                serve(bus, calls.OWN_NODES, calls.AccountRef, self._owned.nodes, queue=QUEUE),
                 serve(bus, calls.TOTALS, Empty, self.totals, queue=QUEUE),
                 serve(bus, calls.MAP, calls.MapRef, self.map, queue=QUEUE),
                 serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),

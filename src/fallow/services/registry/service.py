@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import msgspec
 
 from fallow.domain import calls
+from fallow.domain.api_keys import KEY_ID_BYTES, new_key, read_key
 from fallow.domain.bindings import BindingCode, binding_text, read_code
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.identity import address, address_text, node_id, verify
@@ -22,10 +23,10 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.registry_store import KeyRow, NodeRow, RegistryStore
 from fallow.ports.rpc import Empty, serve
 from fallow.services.registry.custody import Custody
-from fallow.services.registry.secrets_format import SECRET_BYTES, new_key, new_token, read_key, token_digest
+from fallow.services.registry.owners_keys import OwnersKeys
+from fallow.services.registry.secrets_format import SECRET_BYTES, new_token, token_digest
 
-SCOPES = frozenset({"buy", "operate", "withdraw"})
-KEY_ID_BYTES = 5
+SCOPES = frozenset({"buy", "operate", "provide", "withdraw"})
 TOKEN_DIGITS = 16
 """Of the SHA-256 that is kept of a join token, so many digits name it."""
 
@@ -60,6 +61,7 @@ class Registry:
         self._database = database
         self._store = store
         self._pin = pin
+        self._owners_keys = OwnersKeys(self._net, database, store)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -73,6 +75,7 @@ class Registry:
                 serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
                 serve(self._bus, calls.CREATE_TOKEN, calls.MakeToken, self.create_token, queue="registry"),
                 serve(self._bus, calls.CREATE_KEY, calls.MakeKey, self.create_key, queue="registry"),
+                serve(self._bus, calls.OWNERS_KEY, calls.OwnersKey, self._owners_keys.add, queue="registry"),
                 serve(self._bus, calls.KNOWN_ACCOUNT, calls.AccountRef, self.known_account, queue="registry"),
                 serve(self._bus, calls.REVOKE_KEY, calls.RevokeKey, self.revoke_key, queue="registry"),
                 serve(self._bus, calls.KEYS, calls.Page, self.keys, queue="registry"),

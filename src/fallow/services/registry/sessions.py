@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fallow.domain import calls
+from fallow.domain.api_keys import digest
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address, address_text
 from fallow.domain.wallets import signer_of
@@ -16,7 +17,7 @@ from fallow.ports.registry_store import RegistryStore
 from fallow.ports.rpc import Empty, serve
 from fallow.ports.session_store import ChallengeRow, SessionRow, SessionStore
 from fallow.ports.sign_in_text import VALID_MS, SignInText
-from fallow.services.registry.secrets_format import SECRET_BYTES, digest, new_session
+from fallow.services.registry.secrets_format import SECRET_BYTES, new_session
 
 QUEUE = "registry"
 SESSION_MS = 12 * 3_600_000

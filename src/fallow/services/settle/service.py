@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from fallow.domain import calls
 from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, fund, grant, network_accounts
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
-from fallow.domain.views import BalanceView, LedgerCheckView, PurseView, StatementLine
+from fallow.domain.views import BalanceView, EarnedView, EarningsView, LedgerCheckView, PurseView, StatementLine
 from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -21,6 +23,12 @@ from fallow.ports.rpc import Empty, serve
 
 QUEUE = "settle"
 EMPTY = Balance()
+HOUR_MS: Final = 3_600_000
+EARNING: Final = frozenset({Kind.INCOME.name.lower(), Kind.LOST.name.lower()})
+"""What a provider's earnings grow by: what buyers pay, and what the reserve pays for work that was lost."""
+
+EARNINGS_ROWS_MAX: Final = 10_000
+"""Movements of one class of credits that are added up for one answer."""
 
 
 class Settle:
@@ -42,6 +50,7 @@ class Settle:
             for context in (
                 serve(self._bus, calls.BALANCE, calls.AccountRef, self.balance, queue=QUEUE),
                 serve(self._bus, calls.STATEMENT, calls.AccountRef, self.statement, queue=QUEUE),
+                serve(self._bus, calls.EARNINGS, calls.EarningsRef, self.earnings, queue=QUEUE),
                 serve(self._bus, calls.GRANT, calls.GiveGrant, self.grant, queue=QUEUE),
                 serve(self._bus, calls.FUND, calls.Fund, self.fund, queue=QUEUE),
                 serve(self._bus, calls.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
@@ -102,6 +111,30 @@ class Settle:
                     lines += [(row.seq, _line(row, account, credit)) for row in rows]
         lines.sort(key=lambda entry: entry[0])
         return [line for _, line in lines[: request.limit]]
+
+    async def earnings(self, request: calls.EarningsRef) -> EarningsView:
+        """Show what an account earned from buyers in hours that ended after a moment, of its newest movements."""
+        hours: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        from_ms, owner = request.from_ms, address(request.account)
+        async with self._database.transaction() as tx:
+            for credit in Credit:
+                account = account_id(Purpose.EARNED, credit, owner)
+                rows = await self._ledger.latest(tx, account, EARNINGS_ROWS_MAX)
+                if len(rows) == EARNINGS_ROWS_MAX:
+                    from_ms = max(from_ms, rows[-1].movement.created_ms + 1)
+                for row in rows:
+                    line = _line(row, account, credit)
+                    if line.kind in EARNING:
+                        hours[line.at - line.at % HOUR_MS][line.credit_class] += line.amount_microusd
+        return EarningsView(
+            hours=[
+                EarnedView(at=at, earned=dict(hours[at]))
+                for at in sorted(hours, reverse=True)
+                if at + HOUR_MS > from_ms
+            ],
+            from_ms=from_ms,
+            whole=from_ms == request.from_ms,
+        )
 
     async def reserve(self, _: dict[str, str]) -> PurseView:
         """Show what is in the reserve, and what went in and out of it ever."""

@@ -1,0 +1,44 @@
+"""What a provider sees of his own: his machines as the market sees them, and what they earned by the hour."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.params import JSONBody, QueryParameter
+
+from fallow.domain import calls
+from fallow.domain.views import EarningsView, KeyView, OwnNodeView
+from fallow.http.answers import keyed, public
+from fallow.http.auth import anyone, provider
+from fallow.http.params import Account, AfterNode, Parts
+
+HOUR_MS = 3_600_000
+NodesLimit = Annotated[int, QueryParameter(ge=1, le=100, description="How many at most.")]
+Hours = Annotated[int, QueryParameter(ge=1, le=24 * 31, description="How many hours back.")]
+
+
+@get("/v1/account/nodes", guards=[provider], responses=keyed(), tags=["account"])
+async def own_nodes(
+    gateway: Parts, payer: Account, after: AfterNode = "", limit: NodesLimit = 100
+) -> list[OwnNodeView]:
+    """Your machines by id, with what they work on; `after` is the last one seen. The last page is empty."""
+    request = calls.AccountRef(account=payer, after=after, limit=limit)
+    return await gateway.ask(calls.OWN_NODES, request, list[OwnNodeView])
+
+
+@get("/v1/account/earnings", guards=[provider], responses=keyed(), tags=["account"])
+async def earnings(gateway: Parts, payer: Account, hours: Hours = 48) -> EarningsView:
+    """What your machines earned from buyers, by the hour; what was minted for them is in the files of epochs."""
+    request = calls.EarningsRef(account=payer, from_ms=gateway.clock.now_ms() - hours * HOUR_MS)
+    return await gateway.ask(calls.EARNINGS, request, EarningsView)
+
+
+@post("/v1/owners-keys", guards=[anyone], responses=public(403, 404, 409, 413), tags=["network"])
+async def add_owners_key(gateway: Parts, data: JSONBody[calls.OwnersKey]) -> KeyView:
+    """Let the owner of a machine look on, with an API key that the machine drew and signs for: no other key needed."""
+    return await gateway.ask(calls.OWNERS_KEY, data, KeyView)
+
+
+PUBLIC_ROUTES = [add_owners_key]
+ROUTES = [own_nodes, earnings]

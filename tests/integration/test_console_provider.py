@@ -1,0 +1,218 @@
+"""The console of who provides machines, in a real browser: what it shows of them, and a journey on a real network."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from playwright.async_api import expect
+
+from fallow.bootstrap.http_server import serving
+from fallow.domain.epochs.lines import Kept, Line, write_lines
+from fallow.domain.epochs.manifest import path_of
+from fallow.domain.identity import address
+from fallow.domain.resources import Resources, Terms
+from fallow.domain.views import AmountView, EarnedView, EarningsView, OwnLeaseView, RefusalView
+from fallow.http.limits import Limits
+from fallow.ports.rates import Rate
+from tests.browser import AXE, PHONE, ROOT, browser, picture, tab
+from tests.capability import require
+from tests.closed_epochs import ClosedEpoch
+from tests.integration.test_console_buyer import HOSTILE, Signed, enter, usable
+from tests.network import Net, fallow
+from tests.unit.fake_network import (
+    OTHER_KEY,
+    PROVIDER,
+    PROVIDER_KEY,
+    FakeNetwork,
+    fake_network,
+    node_view,
+    own_node_view,
+)
+
+pytestmark = pytest.mark.xdist_group("console")
+
+EPOCH = 7
+HOUR_MS = 3_600_000
+BUSY, WRONG = "01" * 32, "02" * 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tools() -> None:
+    """What the console is tested with: axe-core."""
+    require("npm")
+    subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
+
+
+@pytest.fixture
+async def signed() -> AsyncIterator[Signed]:
+    """A network over HTTP, with a provider who has machines in every state."""
+    roomy = Rate(10_000.0, 100_000)
+    async with (
+        fake_network(Limits(address=roomy, sign_ins=roomy)) as network,
+        serving(network.app, "127.0.0.1", 0) as port,
+    ):
+        filled(network)
+        yield Signed(network, f"http://127.0.0.1:{port}")
+
+
+def filled(network: FakeNetwork) -> None:
+    """Machines that work, wait, were wrong and are gone; what they earned; and an epoch with what was held."""
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    lease = OwnLeaseView(
+        id="aa" * 16, vertical="compute", price_microusd_per_hour=40_000, started_at=now_ms - HOUR_MS,
+        running_ms=HOUR_MS, spot=True, owed_microusd=0,
+    )  # fmt: skip
+    busy = node_view(BUSY, "barn", state="busy", attributes={"score.cpu": "412", "os": "linux"})
+    wrong = node_view(WRONG, HOSTILE, wrong=2, missed=3, why="result.wrong")
+    gone = node_view("03" * 32, "", state="offline", last_seen_at=now_ms - 9 * HOUR_MS)
+    paused = node_view("04" * 32, "attic", state="paused")
+    refusal = RefusalView(boot=1, seq=2, code="usage.late", at=now_ms)
+    network.owned[PROVIDER] = [
+        own_node_view(BUSY, "barn", offer=busy, leases=[lease], enrolled_at=now_ms - 90 * 24 * HOUR_MS),
+        own_node_view(WRONG, HOSTILE, offer=wrong, suspended_until=now_ms + HOUR_MS, refused=[refusal]),
+        own_node_view("03" * 32, "", offer=gone),
+        own_node_view("04" * 32, "attic", offer=paused),
+        own_node_view("05" * 32, "new"),
+        own_node_view("06" * 32, "shut", banned_reason="sold what it had not"),
+    ]
+    hour = now_ms - now_ms % HOUR_MS
+    network.earned[PROVIDER] = EarningsView(
+        hours=[EarnedView(at=hour - n * HOUR_MS, earned={"paid": 40_000 - n, "granted": 7}) for n in range(5)],
+        from_ms=now_ms - 48 * HOUR_MS,
+        whole=True,
+    )
+    network.nodes = [
+        msgspec.structs.replace(
+            busy, terms=Terms(price_microusd_per_core_hour=20_000), total=Resources(cpu_milli=4000, memory_mib=1)
+        )
+    ]
+    network.market = msgspec.structs.replace(
+        network.market, offered=AmountView(cpu_milli=4000), sold=AmountView(cpu_milli=1000)
+    )
+    closed = ClosedEpoch(epoch=EPOCH, more={"lines": write_lines([*lines()])})
+    for name, content in closed.files.items():
+        network.archive.put(path_of(EPOCH, name), content)
+
+
+def lines() -> list[Line]:
+    """The provider's line, and one that is somebody else's."""
+    kept = Kept("incentive", amount(10**17), amount(0), amount(2 * 10**17), amount(5 * 10**16), amount(0), "")
+    own = Line(
+        "compute", bytes.fromhex(BUSY), address(PROVIDER), 3600, 910_000, amount(3_100_000), amount(8 * 10**18), [],
+        [("accepted", "", 12), ("rejected", "usage.late", 1)], [("owner.paused", "owner", 2)], [kept],
+    )  # fmt: skip
+    return [own, own._replace(node=bytes(32), account=bytes(20), usage=amount(999_000_000))]
+
+
+def amount(value: int) -> bytes:
+    """As lines have it."""
+    return value.to_bytes(32)
+
+
+async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/sign-in")
+        await enter(page, PROVIDER_KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Your machines")
+        await expect(page.get_by_text("0.04 USD an hour now")).to_be_visible()
+        await expect(page.get_by_role("link", name="Jobs")).to_have_count(0)
+        machines = page.get_by_role("region", name="machines")
+        for name, why in (
+            ("attic", "Its owner's rules keep it closed"),
+            ("new", "The market has no offer of it yet"),
+            ("shut", "Banned by the operator: sold what it had not"),
+            ("030303", "Not heard of since"),
+        ):
+            await expect(machines.get_by_role("row", name=re.compile(f"^{name}"))).to_contain_text(why)
+        alerts = page.locator(".alerts")
+        await expect(alerts).to_contain_text("It gave a wrong result (result.wrong) and gets no work until")
+        await expect(alerts).to_contain_text("It missed 3 roll calls")
+        await expect(alerts).to_contain_text("The network refused records of it: usage.late")
+        await machines.get_by_role("button", name="barn").click()
+        works_on = page.get_by_role("region", name="Works on now")
+        await expect(works_on.get_by_role("row", name="compute")).to_contain_text("spot")
+        await expect(page.get_by_text("412", exact=True)).to_be_visible()
+        assert await page.locator("main img, main script").count() == 0
+        assert "stolen" not in await page.title()
+
+
+async def test_what_was_earned_is_shown_apart_with_what_is_held_and_why(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/provider")
+        await enter(page, PROVIDER_KEY)
+        hours = page.get_by_role("region", name="Usage by the hour")
+        await expect(hours).to_contain_text(re.compile(r"0\.19999 USD\s+in 48 hours"))
+        epochs = page.get_by_role("region", name="By epoch, and why")
+        row = epochs.get_by_role("row", name="compute")
+        await expect(row).to_contain_text("3.10 USD")
+        await expect(row).to_contain_text("8")
+        await expect(row).to_contain_text("0.3 tokens")
+        await row.get_by_role("button", name="Why").click()
+        for sentence in ("3,600 units metered, with a score of 91%", "12 records accepted", "caused by the owner"):
+            await expect(epochs).to_contain_text(sentence)
+        await expect(epochs).to_contain_text("fallow epoch explain 7")
+        assert "999.00 USD" not in await page.content()
+
+
+async def test_the_calculator_begins_with_what_is_asked_and_sold_here(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/provider")
+        await enter(page, PROVIDER_KEY)
+        await expect(page.get_by_label("Price for a core and hour")).to_have_value("0.02")
+        await expect(page.get_by_label("Sold (% of the time)")).to_have_value("25")
+        sums = page.get_by_role("region", name="Is it worth the power?").locator("dd")
+        await expect(sums).to_have_text(["13.14 USD", "-1.83 USD", "11.32 USD", "0.002778 USD"])
+        await page.get_by_label("Network's fee").fill("0")
+        await expect(sums.first).to_have_text("14.60 USD")
+
+
+async def test_who_only_buys_has_no_such_page(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/provider")
+        await enter(page, OTHER_KEY)
+        await expect(page.get_by_text("scope.missing").first).to_be_visible()
+        await expect(page.get_by_role("navigation").get_by_role("link", name="Provide")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("look", "options"),
+    [
+        ("light", {"color_scheme": "light"}),
+        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
+        ("phone", {"viewport": PHONE, "has_touch": True}),
+    ],
+)
+async def test_the_page_can_be_used_by_everybody(signed: Signed, look: str, options: dict[str, Any]) -> None:
+    async with browser() as running, tab(running, signed.url, **options) as page:
+        await page.goto("/provider")
+        await page.locator("#key").fill(PROVIDER_KEY)
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="barn").press("Enter")
+        await expect(page.get_by_text("fallow agent why-idle")).to_be_visible()
+        await usable(page, f"{look}-provider")
+
+
+async def test_on_a_real_network_a_provider_sees_his_machine_at_work_and_what_it_earned(net: Net) -> None:
+    async with net.agent("granary") as agent:
+        said = await fallow("agent", "key", "--home", agent.home, "--json")
+        key = json.loads(said.out)["key"]
+        async with browser() as running, tab(running, net.url) as page:
+            await page.goto("/sign-in")
+            await enter(page, key)
+            row = page.get_by_role("region", name="machines").get_by_role("row", name="granary")
+            await expect(row).to_contain_text("idle")
+            await net.finished((await net.submit([2], on=[agent])).id)
+            await page.reload()
+            hours = page.get_by_role("region", name="Usage by the hour")
+            await expect(hours.get_by_text("TEST")).to_be_visible()
+            await picture(page, "network-provider")
+            earned = (await (await net.client(key)).balance()).earned["granted"]
+            assert earned > 0
+            await expect(hours.locator(".sum")).to_contain_text(f"{earned / 1e6:.6f}".rstrip("0"))

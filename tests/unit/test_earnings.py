@@ -1,0 +1,156 @@
+"""What a provider earned by the hour, from the ledger; and who may see what is a provider's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import httpx2
+import pytest
+
+from fallow.adapters.memory.database import MemoryTransaction
+from fallow.adapters.memory.ledger import MemoryLedger
+from fallow.domain.calls import EarningsRef, KeyInfo
+from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, network_accounts
+from fallow.domain.identity import address_text
+from fallow.domain.ledger import transfer
+from fallow.domain.views import EarnedView, EarningsView
+from fallow.services.settle import service
+from fallow.services.settle.service import HOUR_MS, Settle
+from tests.market_world import Db
+from tests.unit.fake_network import (
+    BUYER,
+    BUYER_KEY,
+    OPERATOR_KEY,
+    PROVIDER,
+    PROVIDER_KEY,
+    FakeNetwork,
+    fake_network,
+    own_node_view,
+)
+
+OWNER = b"\x01" * 20
+NOON = 500 * HOUR_MS
+
+
+class Book:
+    """A ledger in which the provider earns; each payment has an id of its own."""
+
+    def __init__(self) -> None:
+        self.db, self.ledger = Db(), MemoryLedger()
+        anything = cast("Any", None)
+        self.settle = Settle(
+            bus=anything, clock=anything, database=cast("Any", self.db), ledger=self.ledger, log=anything
+        )
+        self._count = 0
+
+    async def opened(self) -> Book:
+        """Open the accounts that money moves between."""
+        async with self.db.transaction() as tx:
+            await self.ledger.open_accounts(tx, [*network_accounts(), *accounts_of(OWNER)])
+        return self
+
+    async def pay(self, amount: int, at: int, *, kind: Kind = Kind.INCOME, credit: Credit = Credit.PAID) -> None:
+        """Move money into what was earned, or with PAID_OUT out of it."""
+        issuer, earned = account_id(Purpose.ISSUER, credit), account_id(Purpose.EARNED, credit, OWNER)
+        debit, to = (earned, issuer) if kind is Kind.PAID_OUT else (issuer, earned)
+        self._count += 1
+        made = transfer(self._count.to_bytes(16), debit, to, amount, credit.value, kind.value, ref=bytes(16))
+        tx = MemoryTransaction()
+        (result,) = await self.ledger.post(tx, [made], at)
+        tx.end(commit=True)
+        assert result.ok
+
+    async def earnings(self, from_ms: int) -> EarningsView:
+        """What the owner is shown."""
+        return await self.settle.earnings(EarningsRef(account=address_text(OWNER), from_ms=from_ms))
+
+
+@pytest.fixture
+async def book() -> Book:
+    return await Book().opened()
+
+
+async def test_what_was_earned_is_added_up_by_the_hour_and_class(book: Book) -> None:
+    await book.pay(7, NOON - 5 * HOUR_MS)
+    await book.pay(100, NOON)
+    await book.pay(20, NOON + HOUR_MS - 1, kind=Kind.LOST)
+    await book.pay(3, NOON + 1, credit=Credit.GRANTED)
+    await book.pay(50, NOON + HOUR_MS)
+    await book.pay(90, NOON + HOUR_MS, kind=Kind.PAID_OUT)
+    found = await book.earnings(NOON - HOUR_MS)
+    assert found.hours == [
+        EarnedView(at=NOON + HOUR_MS, earned={"paid": 50}),
+        EarnedView(at=NOON, earned={"granted": 3, "paid": 120}),
+    ]
+    assert (found.whole, found.from_ms) == (True, NOON - HOUR_MS)
+
+
+async def test_where_too_much_was_paid_the_oldest_hours_are_not_said_to_be_whole(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "EARNINGS_ROWS_MAX", 2)
+    for hour in range(3):
+        await book.pay(1, NOON + hour * HOUR_MS)
+    found = await book.earnings(NOON)
+    assert [one.at for one in found.hours] == [NOON + 2 * HOUR_MS, NOON + HOUR_MS]
+    assert (found.whole, found.from_ms) == (False, NOON + HOUR_MS + 1)
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[FakeNetwork]:
+    async with fake_network() as made:
+        made.owned = {PROVIDER: [own_node_view("01" * 32, "barn")], BUYER: [own_node_view("02" * 32, "secret")]}
+        made.earned = {PROVIDER: EarningsView(hours=[EarnedView(at=0, earned={"paid": 5})], from_ms=0, whole=True)}
+        yield made
+
+
+async def ask(network: FakeNetwork, path: str, key: str) -> httpx2.Response:
+    """Ask with a key."""
+    transport = httpx2.ASGITransport(network.app)  # type: ignore[arg-type]
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as http:
+        return await http.get(path)
+
+
+async def test_a_provider_sees_his_own_machines_and_what_they_earned(network: FakeNetwork) -> None:
+    nodes = (await ask(network, "/v1/account/nodes", PROVIDER_KEY)).json()
+    assert [node["label"] for node in nodes] == ["barn"]
+    after = await ask(network, f"/v1/account/nodes?after={nodes[-1]['node']}", PROVIDER_KEY)
+    assert after.json() == []
+    earned = (await ask(network, "/v1/account/earnings?hours=2", PROVIDER_KEY)).json()
+    assert earned["hours"] == [{"at": 0, "earned": {"paid": 5}}]
+    assert (await ask(network, "/v1/account", PROVIDER_KEY)).json()["account"] == PROVIDER
+
+
+@pytest.mark.parametrize("path", ["/v1/account/nodes", "/v1/account/earnings"])
+async def test_nobody_else_sees_what_is_a_providers(network: FakeNetwork, path: str) -> None:
+    for key in (BUYER_KEY, OPERATOR_KEY):
+        refused = await ask(network, path, key)
+        assert (refused.status_code, refused.json()["code"]) == (403, "scope.missing")
+    assert (await ask(network, path, "")).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/subscriptions", "/v1/account/api-keys"])
+async def test_who_only_provides_buys_nothing(network: FakeNetwork, path: str) -> None:
+    assert (await ask(network, path, PROVIDER_KEY)).json()["code"] == "scope.missing"
+
+
+async def test_who_only_looks_on_sees_the_same_and_moves_no_money(network: FakeNetwork) -> None:
+    network.keys["fk_looks_on"] = KeyInfo(key_id="looks", account=PROVIDER, scopes=["provide"])
+    nodes = (await ask(network, "/v1/account/nodes", "fk_looks_on")).json()
+    assert [node["label"] for node in nodes] == ["barn"]
+    assert (await ask(network, "/v1/session", "fk_looks_on")).json()["roles"] == ["viewer", "provider"]
+    transport = httpx2.ASGITransport(network.app)  # type: ignore[arg-type]
+    headers = {"Authorization": "Bearer fk_looks_on"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as http:
+        refused = await http.post("/v1/account/payout", json={"to": BUYER})
+    assert refused.json()["code"] == "scope.missing"
+
+
+async def test_who_operates_has_no_purse(network: FakeNetwork) -> None:
+    refused = (await ask(network, "/v1/account", OPERATOR_KEY)).json()
+    assert (refused["code"], refused["hint"]) == (
+        "scope.missing",
+        "Use a key with the scope 'buy' or 'provide' or 'withdraw'.",
+    )

@@ -1,0 +1,54 @@
+/** A provider's machines: all pages of them, what keeps work away, and what he should look at before it costs him. */
+import { ask, type OwnNode } from "./api";
+import type { Words } from "../words/en";
+import { when } from "./format";
+
+const PAGE = 100;
+const NODES_MAX = 2000;
+
+/** At most so many; `whole` says whether that is all. Raises Failed. */
+export async function ownNodes(): Promise<{ nodes: OwnNode[]; whole: boolean }> {
+  const nodes: OwnNode[] = [];
+  for (;;) {
+    const page = await ask<OwnNode[]>(`/v1/account/nodes?limit=${PAGE}&after=${nodes[nodes.length - 1]?.node ?? ""}`);
+    nodes.push(...page);
+    if (!page.length) return { nodes, whole: true };
+    if (nodes.length >= NODES_MAX) return { nodes, whole: false };
+  }
+}
+
+/** Its state, as the market sees it. */
+export const stateOf = ({ offer, banned_reason }: OwnNode): string => (banned_reason ? "banned" : (offer?.state ?? "unknown"));
+
+/** What its running leases pay an hour, in micro-US-dollars, before the network's fee. */
+export const paysNow = ({ leases }: OwnNode): number =>
+  leases.reduce((sum, lease) => sum + (lease.started_at === null ? 0 : lease.price_microusd_per_hour), 0);
+
+/** Why it works on nothing, as far as the network knows; none where it works. */
+export function whyIdle(node: OwnNode, w: Words, now: number): string[] {
+  if (node.leases.length) return [];
+  const found = network(node, w, now);
+  return found.length ? found : [w.idleNoWork];
+}
+
+function network({ offer, banned_reason, suspended_until, left_alone_until }: OwnNode, w: Words, now: number): string[] {
+  if (banned_reason) return [w.idleBanned(banned_reason)];
+  if (!offer) return [w.idleNoOffer];
+  if (offer.state === "offline") return [offer.last_seen_at ? w.idleOffline(when(offer.last_seen_at)) : w.idleNoOffer];
+  const found = offer.state === "paused" ? [w.idlePaused] : [];
+  if (suspended_until > now) found.push(w.idleSuspended(when(suspended_until)));
+  if (left_alone_until > now) found.push(w.idleLeftAlone(when(left_alone_until)));
+  return found;
+}
+
+/** What is on its way to cost him work or pay. */
+export function alerts({ offer, banned_reason, suspended_until, refused }: OwnNode, w: Words, now: number): string[] {
+  const found: string[] = [];
+  if (banned_reason) found.push(w.idleBanned(banned_reason));
+  if (suspended_until > now) found.push(w.alertSuspended(when(suspended_until), offer?.why ?? ""));
+  else if (offer?.wrong) found.push(w.alertWrong(String(offer.wrong), offer.why ?? ""));
+  if (offer?.missed) found.push(w.alertMissed(String(offer.missed)));
+  if (offer?.state === "offline" && offer.last_seen_at) found.push(w.idleOffline(when(offer.last_seen_at)));
+  for (const code of new Set(refused.map((one) => one.code))) found.push(w.alertRefused(code));
+  return found;
+}
