@@ -8,7 +8,6 @@ export type Field = Schemas["MapView"];
 export type Cell = Schemas["CellView"];
 export type NodeView = Schemas["NodeView"];
 export type EpochView = Schemas["EpochView"];
-export type Payee = Schemas["PayeeView"];
 export type Proof = Schemas["ProofView"];
 export type Votes = Schemas["VotesView"];
 export type Challenge = Schemas["ChallengeView"];

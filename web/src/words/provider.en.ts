@@ -51,7 +51,6 @@ export const providerEn = {
   payouts: "Payouts",
   earnedOpen: "Earned since the last close",
   keptUntil: "Kept until a checkpoint backs it",
-  paidTo: "Goes to",
   paidToSoon: (time: string) => `From the epoch after ${time} to`,
   claimText: "What closed epochs owe in money and tokens is claimed on the chain, with the key of the account:",
   claimNone: "This network has no chain: what was earned stays in its ledger.",

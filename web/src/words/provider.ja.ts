@@ -53,7 +53,6 @@ export const providerJa: typeof providerEn = {
   payouts: "支払い",
   earnedOpen: "前回の締め以降の収入",
   keptUntil: "チェックポイントまで保留中",
-  paidTo: "支払先",
   paidToSoon: (time) => `${time} 以降のエポックからの支払先`,
   claimText: "締めたエポックの金額とトークンは、アカウントの鍵を使ってチェーン上で受け取ります。",
   claimNone: "このネットワークにはチェーンがなく、収入は元帳に残ります。",
