@@ -7,7 +7,7 @@ difference between two resolutions tells more than a group does.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -37,7 +37,7 @@ class Tally:
     busy: int = 0
     cpu_milli: int = 0
     sold_milli: int = 0
-    countries: Counter[str] = field(default_factory=Counter)
+    countries: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
         """Count what another counted, too."""
@@ -47,7 +47,8 @@ class Tally:
         self.busy += other.busy
         self.cpu_milli += other.cpu_milli
         self.sold_milli += other.sold_milli
-        self.countries.update(other.countries)
+        for country, nodes in other.countries.items():
+            self.countries[country] = self.countries.get(country, 0) + nodes
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def _count(tally: Tally, brain: Brain, slot: Slot, now: int) -> None:
     tally.owners.add(slot.offer.account)
     tally.nodes += 1
     if made.country:
-        tally.countries[made.country] += 1
+        tally.countries[made.country] = tally.countries.get(made.country, 0) + 1
     if state not in HERE:
         return
     tally.open += 1
