@@ -109,11 +109,16 @@ async def test_any_time_behind_a_copy_comes_back_and_later_ones_too(made: Made) 
     async with running(made) as connection:
         assert await in_it(connection) == [1, 2]
         again = await put(connection, 3)
-        await put(connection, 4)
+        then = await put(connection, 4)
+        await put(connection, 5)
+    await made.restore(again)
+    assert await numbers(made) == [1, 2, 3]
+    await made.restore(then)
+    assert await numbers(made) == [1, 2, 3, 4], "a time is one of the course that things took then"
     await made.restore(again)
     assert await numbers(made) == [1, 2, 3]
     await made.restore(None)
-    assert await numbers(made) == [1, 2, 3], "4 was given up for good"
+    assert await numbers(made) == [1, 2, 3], "5 was given up, for the latest"
 
 
 async def test_what_cannot_be_restored_leaves_the_database_as_it_was(made: Made) -> None:
@@ -143,7 +148,7 @@ async def test_who_does_not_agree_sees_it_as_it_was_and_keeps_what_is(made: Made
 
 
 async def test_a_damaged_copy_is_found_before_anything_is_changed(made: Made) -> None:
-    copy = made.backups.before(made.at)
+    copy, _ = made.backups.before(made.at)
     archive = copy.folder / BASE
     with damaged(archive):
         packed = bytearray(archive.read_bytes())
@@ -213,4 +218,4 @@ def test_what_no_day_needs_any_more_goes(tmp_path: Path) -> None:
     assert [(today - copy.at).days for copy in backups.copies()] == [15, 13, 1]
     kept = {f"{name}.gz" for name in (*names[4:10], "00000002.history")}
     assert {path.name for path in backups.wal.iterdir()} == kept
-    assert backups.before(today - timedelta(days=14)).at == today - timedelta(days=15)
+    assert backups.before(today - timedelta(days=14)).copy.at == today - timedelta(days=15)

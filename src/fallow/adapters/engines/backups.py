@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shlex
 import shutil
 import sys
@@ -34,6 +35,7 @@ _BROKEN: Final = 200
 class _Range(msgspec.Struct, frozen=True):
     timeline: int = msgspec.field(name="Timeline")
     start: str = msgspec.field(name="Start-LSN")
+    end: str = msgspec.field(name="End-LSN")
 
 
 class _Manifest(msgspec.Struct, frozen=True):
@@ -50,7 +52,7 @@ class Copy(NamedTuple):
     def first_wal(self) -> str:
         """Name of the first file of the log of changes that it takes to use it."""
         first = self._ranges()[0]
-        high, low = (int(half, 16) for half in first.start.split("/"))
+        high, low = divmod(_place(first.start), 1 << 32)
         return f"{first.timeline:08X}{high:08X}{low >> 24:08X}"
 
     @property
@@ -58,8 +60,32 @@ class Copy(NamedTuple):
         """Which course of things it is of: each restore begins another one."""
         return self._ranges()[-1].timeline
 
+    @property
+    def end(self) -> int:
+        """Up to which place it takes the log of changes."""
+        return _place(self._ranges()[-1].end)
+
     def _ranges(self) -> list[_Range]:
         return msgspec.json.decode((self.folder / MANIFEST).read_bytes(), type=_Manifest).ranges
+
+
+class Course(NamedTuple):
+    """A course of things, by PostgreSQL's number of its timeline: when it began, and where it left those before it."""
+
+    number: int
+    began: datetime
+    left: Mapping[int, int]
+
+    def has(self, copy: Copy) -> bool:
+        """Whether it began from there, or went through it."""
+        return copy.timeline == self.number or copy.end <= self.left.get(copy.timeline, -1)
+
+
+class Start(NamedTuple):
+    """A copy to begin from, and the course to go along."""
+
+    copy: Copy
+    course: int
 
 
 class Backups:
@@ -114,17 +140,20 @@ class Backups:
     def settings(self) -> Mapping[str, str]:
         """What PostgreSQL runs with so that its log of changes comes here.
 
-        A file that is there already is right if it says the same: who died behind writing it writes it again.
+        A file that is there already is right if it says the same: who died behind writing it writes it again. Each
+        keeps the time at which it was written: that of a history is when its course began.
         """
         file = self._wal_file()
+        new = f"{file}.new"
         command = (
             f"if test -e {file}; then gzip -dc {file} | cmp -s - %p; else"
-            f" gzip -1 -c %p > {file}.new && sync {file}.new && mv {file}.new {file} && sync {_quoted(self.wal)}; fi"
+            f" gzip -1 -c %p > {new} && touch -r %p {new} && sync {new} && mv {new} {file}"
+            f" && sync {_quoted(self.wal)}; fi"
         )
         return {"archive_mode": "on", "archive_timeout": f"{WAL_EVERY_S}s", "archive_command": command}
 
-    def restoring(self, at: datetime | None, beside: Path | None) -> Mapping[str, str]:
-        """What PostgreSQL runs with to take changes from here up to a time, and then waits for a word.
+    def restoring(self, at: datetime | None, course: int, beside: Path | None) -> Mapping[str, str]:
+        """What PostgreSQL runs with to take changes of a course from here up to a time, and then waits for a word.
 
         What did not come here before its disk was set aside, to `beside`, is taken from there.
         """
@@ -133,7 +162,8 @@ class Backups:
         or_else = f"elif test -e {other}; then cp {other} %p; " if beside else ""
         command = f"if test -e {file}; then gzip -dc {file} > %p || exit {_BROKEN}; {or_else}else exit 1; fi"
         target = {"recovery_target_time": at.astimezone(UTC).isoformat(" ")} if at else {}
-        return {"restore_command": command, "recovery_target_action": "pause", **target}
+        fixed = {"recovery_target_action": "pause", "recovery_target_timeline": str(course)}
+        return {"restore_command": command, **fixed, **target}
 
     def _wal_file(self) -> str:
         return f"{_quoted(self.wal)}/%f.gz"
@@ -144,20 +174,26 @@ class Backups:
         return sorted(Copy(datetime.strptime(path.name, _TIME).replace(tzinfo=UTC), path) for path in found)
 
     def latest(self) -> datetime | None:
-        """When the newest file of the log of changes came."""
+        """When the newest file of the log of changes was written."""
         times = [path.stat().st_mtime for path in self.wal.glob("*.gz")] if self.wal.exists() else []
         return datetime.fromtimestamp(max(times), UTC) if times else None
 
-    def before(self, at: datetime | None) -> Copy:
-        """Return the copy to begin from to come to a time, or to the latest.
+    def before(self, at: datetime | None) -> Start:
+        """Return where to begin from to come to a time, on the course that things took then, or to the latest.
 
         Raises:
-            NotFound: there is none so old (`backup.none`).
+            NotFound: there is no copy so old (`backup.none`).
         """
-        copies = [copy for copy in self.copies() if at is None or copy.at <= at]
+        course = [one for one in self.courses() if at is None or one.began <= at][-1]
+        copies = [copy for copy in self.copies() if (at is None or copy.at <= at) and course.has(copy)]
         if not copies:
             raise NotFound("backup.none", f"{self.folder} has no copy from before then.", "Look at: fallow backup ls")
-        return copies[-1]
+        return Start(copies[-1], course.number)
+
+    def courses(self) -> list[Course]:
+        """Courses that things took, in their order. Of each but the first there is a history."""
+        later = [_course(path) for path in self.wal.glob("????????.history.gz")]
+        return [Course(1, datetime.min.replace(tzinfo=UTC), {}), *sorted(later)]
 
     def add(self, made: Path, at: datetime) -> None:
         """Take in a copy that is whole."""
@@ -181,6 +217,19 @@ def _number(folder: Path) -> int:
     """The number that PostgreSQL drew for a database when it made its folder."""
     with (folder / "global" / "pg_control").open("rb") as file:
         return int.from_bytes(file.read(8), sys.byteorder)
+
+
+def _course(path: Path) -> Course:
+    """Read a history: lines of a timeline, the place where it was left, and why."""
+    lines = [line.split() for line in gzip.decompress(path.read_bytes()).decode().splitlines() if line.strip()]
+    left = {int(parts[0]): _place(parts[1]) for parts in lines}
+    return Course(int(path.name[:8], 16), datetime.fromtimestamp(path.stat().st_mtime, UTC), left)
+
+
+def _place(text: str) -> int:
+    """Where something stands in the log of changes."""
+    high, low = (int(half, 16) for half in text.split("/"))
+    return high << 32 | low
 
 
 def _is_before(name: str, first: str) -> bool:

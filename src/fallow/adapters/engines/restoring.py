@@ -54,15 +54,15 @@ async def restore(
         FallowError: what `agree` raises. After any error the database is what it was.
     """
     engine_user, folder = choose_user(user, data / "postgres"), data / "postgres"
-    copy = await asyncio.to_thread(backups.before, at)
+    start = await asyncio.to_thread(backups.before, at)
     await clear_leftovers(folder, "postgres", _PATIENCE_S)
-    async with _unpacked(data, copy, engine_user) as unpacked:
+    async with _unpacked(data, start.copy, engine_user) as unpacked:
         before = data / f"postgres.before-{now:%Y%m%dT%H%M%SZ}" if folder.exists() else None
         if before is not None:
             folder.rename(before)
         try:
             unpacked.rename(folder)
-            settings = backups.restoring(at, before)
+            settings = backups.restoring(at, start.course, before)
             async with EmbeddedPostgres(data, user=user, settings=settings) as postgres:
                 until = await _recovered(postgres, at, agree)
         except BaseException:
