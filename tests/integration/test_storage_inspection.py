@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from fallow.domain.calls import Person
 from fallow.domain.errors import Conflict
 from fallow.verticals.storage.control.inspecting import YOUNG_MS, Inspector
 from fallow.verticals.storage.control.inspection_rows import GONE_MS
@@ -48,6 +49,7 @@ def inspector(world: World, clock: Quick | None = None) -> Inspector:
         nodes=world.places.nodes,
         secrets=Secrets(b"secret of thirty-two bytes here."),
         ask=world._ask,
+        log=world.registry,
         random_bytes=rng.randbytes,
     )
 
@@ -74,6 +76,16 @@ async def inspected(world: World, *, repair: bool = False, clock: Quick | None =
 def of(found: Inspection, machine: Machine) -> InspectedNode:
     (one,) = [one for one in found.nodes if one.node == machine.id]
     return one
+
+
+async def test_who_asked_for_a_check_is_in_the_log_of_actions_once(world: World) -> None:
+    by = Person(account="0x" + "0a" * 20, key_id="op2")
+    rows = inspector(world).rows
+    for _ in range(2):
+        await rows.ask(Inspect(account=by.account, by=by, repair=True))
+    async with world.database.transaction() as tx:
+        (row,) = await world.registry.actions(tx, "", 10)
+    assert (row.what, row.about, row.key_id, row.at) == ("storage.check", "repair", "op2", world.clock.ms)
 
 
 async def test_all_is_well_where_nodes_have_what_they_should(world: World) -> None:

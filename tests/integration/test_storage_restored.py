@@ -136,7 +136,7 @@ async def test_who_is_away_is_asked_when_he_is_back_and_not_audited_before(world
 
 
 async def test_nothing_is_taken_for_a_stray_for_seven_days(world: World, rolled: Rolled) -> None:
-    rows = InspectionRows(world.database, world.clock)
+    rows = InspectionRows(world.database, world.clock, world.registry)
     await rolled.back()
     with pytest.raises(Conflict, match="restored from a backup"):
         await rows.ask(Inspect(account="", repair=True))
@@ -151,7 +151,7 @@ async def test_a_database_that_was_never_restored_asks_nobody(world: World) -> N
     for _ in range(2):
         await world.places.recovery.look()
         assert await recovering(world) == set()
-    rows = InspectionRows(world.database, world.clock)
+    rows = InspectionRows(world.database, world.clock, world.registry)
     assert (await rows.ask(Inspect(account="", repair=True))).repair
 
 

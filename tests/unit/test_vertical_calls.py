@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fallow.domain.calls import Person
 from fallow.domain.errors import NotAllowed, Unavailable
 from fallow.ports.rpc import serve
 from fallow.sdk.client import AsyncClient
@@ -21,7 +22,16 @@ from fallow.verticals.storage.core.billing import BUYERS_CALLS
 from fallow.verticals.storage.core.calls import Bucket, GetBucket
 from fallow.verticals.storage.core.upkeep import Inspect, Inspection
 from fallow.verticals.storage.plugin import VERTICAL
-from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, OTHER, OTHER_KEY, FakeNetwork, fake_network
+from tests.unit.fake_network import (
+    BUYER,
+    BUYER_KEY,
+    OPERATOR,
+    OPERATOR_KEY,
+    OTHER,
+    OTHER_KEY,
+    FakeNetwork,
+    fake_network,
+)
 
 THEIRS = GetBucket(account=OTHER, bucket="photos")
 BODY = msgspec.msgpack.encode(THEIRS)
@@ -157,7 +167,7 @@ async def test_the_calls_are_those_of_storage() -> None:
 
 
 async def test_what_operators_alone_may_ask_is_no_call_of_buyers(world: World) -> None:
-    body = msgspec.msgpack.encode(Inspect(account=""))
+    body = msgspec.msgpack.encode(Inspect(account="", by=Person(account=BUYER, key_id="another")))
     path = "verticals/storage/inspect"
     assert (await world.post(f"/v1/{path}", body)).status_code == HTTPStatus.NOT_FOUND
     assert (await world.post(f"/v1/operator/{path}", body)).status_code == HTTPStatus.FORBIDDEN
@@ -174,4 +184,6 @@ async def test_what_operators_alone_may_ask_is_no_call_of_buyers(world: World) -
     async with answering, world.client(OPERATOR_KEY) as client:
         answer = await client.ask_vertical("storage", "inspect", body, operator=True)
     assert msgspec.msgpack.decode(answer, type=Inspection).state == "asked"
-    assert len(asked) == 1
+    (one,) = asked
+    assert one.by is not None
+    assert (one.account, one.by.account) == (OPERATOR, OPERATOR)

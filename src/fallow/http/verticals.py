@@ -18,7 +18,7 @@ from fallow.http.answers import keyed
 from fallow.http.auth import GrantShown, buyer_or_holder, grant_digest, operator
 from fallow.http.blobs import BYTES, TakesBytes
 from fallow.http.gateway import Gateway
-from fallow.http.params import Account, Parts
+from fallow.http.params import By, Parts
 
 VerticalName = Annotated[str, PathParameter(max_length=64, description="A vertical's name.")]
 CallName = Annotated[str, PathParameter(max_length=64, description="A call's name, as the vertical gives it.")]
@@ -64,12 +64,12 @@ async def ask(gateway: Parts, request: AskRequest, vertical: VerticalName, call:
     tags=["operator"],
 )
 async def ask_as_operator(
-    gateway: Parts, payer: Account, request: AskRequest, vertical: VerticalName, call: CallName
+    gateway: Parts, by: By, request: AskRequest, vertical: VerticalName, call: CallName
 ) -> Response[bytes]:
-    """Ask the network's side of a vertical what its operators alone may ask; as above."""
+    """Ask the network's side of a vertical what its operators alone may ask; as above. It is told who asks."""
     plugin = gateway.verticals.get(vertical)
     asked = await _read(plugin.operator_calls if plugin is not None else {}, request, vertical, call)
-    return await _answer(gateway, request, msgspec.structs.replace(asked, account=payer), vertical, call)
+    return await _answer(gateway, request, msgspec.structs.replace(asked, account=by.account, by=by), vertical, call)
 
 
 async def _read(

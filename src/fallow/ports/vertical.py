@@ -518,7 +518,10 @@ class Vertical(Protocol):
     Each has a field `account`, where the control API puts the asking key's account; "" is kept for gateways.
     """
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({})
-    """The same for the network's operators (`/v1/operator/verticals/NAME/CALL`)."""
+    """The same for the network's operators (`/v1/operator/verticals/NAME/CALL`).
+
+    Each has a field `by`, too, where the control API puts who asks: what it changes goes into the log of actions.
+    """
     takes_grants: bool = False
     """Whether its side answers `GRANTED`, too: calls of those who show a grant, which it checks itself."""
 

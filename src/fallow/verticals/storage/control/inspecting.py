@@ -18,6 +18,7 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
+from fallow.ports.registry_store import ActionLog
 from fallow.ports.vertical import Ask
 from fallow.verticals.storage.control.inspection_rows import InspectionRows
 from fallow.verticals.storage.control.known_pieces import KnownPieces, aliases_of
@@ -59,9 +60,10 @@ class Inspector:
         nodes: Nodes,
         secrets: Secrets,
         ask: Ask,
+        log: ActionLog,
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        self.rows = InspectionRows(database, clock)
+        self.rows = InspectionRows(database, clock, log)
         self._clock = clock
         self._database = database
         self._nodes = nodes

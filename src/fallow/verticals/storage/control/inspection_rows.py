@@ -8,8 +8,10 @@ from typing import Final
 import msgspec
 
 from fallow.domain.errors import Conflict
+from fallow.ports.acting import action_of, note
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.registry_store import ActionLog
 from fallow.verticals.storage.control.recovering import require_not_restored
 from fallow.verticals.storage.core.upkeep import (
     INSPECTED_MAX,
@@ -36,8 +38,9 @@ WHERE state = 'asked' OR (state = 'running' AND updated_ms < $3) RETURNING repai
 class InspectionRows:
     """Keeps it."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, log: ActionLog) -> None:
         self._database = database
+        self._log = log
         self._clock = clock
 
     async def ask(self, call: Inspect) -> Inspection:
@@ -45,7 +48,12 @@ class InspectionRows:
         async with self._database.transaction() as tx:
             if call.repair:
                 await require_not_restored(tx, self._clock.now_ms())
-            if not await tx.fetch(_ASK, call.repair, self._clock.now_ms()):
+            now = self._clock.now_ms()
+            if await tx.fetch(_ASK, call.repair, now):
+                if call.by is not None:
+                    about = "repair" if call.repair else ""
+                    await note(self._log, tx, action_of(call.by, "storage.check", now, once=str(now), about=about))
+            else:
                 found = await _inspection(tx)
                 if found.repair != call.repair:
                     raise Conflict("storage.inspecting", "Another check is under way.", "Wait for its end.")

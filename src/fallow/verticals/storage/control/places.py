@@ -115,6 +115,7 @@ class Places:
             nodes=self.nodes,
             secrets=self._secrets,
             ask=ground.ask,
+            log=ground.registry,
             random_bytes=random_bytes,
         )
         self.recovery = Recovery(

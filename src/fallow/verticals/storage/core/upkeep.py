@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from fallow.domain.calls import Person
 from fallow.domain.facts import NodeId
 from fallow.domain.records import Count
-from fallow.verticals.storage.core.calls import Bucket, Call
+from fallow.verticals.storage.core.calls import Bucket, Call, ReplyT
 
 BUCKETS_AT_ONCE: Final = 3
 """Each with all its settings, 256 KiB: four would not go over the bus in one answer."""
@@ -28,6 +29,12 @@ class TakeDue(Call[list[Bucket]], frozen=True, kw_only=True):
     setting: str
     every_ms: Annotated[int, Meta(ge=1)]
     limit: Annotated[int, Meta(ge=1, le=BUCKETS_AT_ONCE)] = BUCKETS_AT_ONCE
+
+
+class OperatorCall(Call[ReplyT], frozen=True, kw_only=True):
+    """What operators ask. `by` is who does, whatever the body says."""
+
+    by: Person | None = None
 
 
 class InspectedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,7 +70,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nodes: list[InspectedNode] = []
 
 
-class Inspect(Call[Inspection], frozen=True, kw_only=True):
+class Inspect(OperatorCall[Inspection], frozen=True, kw_only=True):
     """Have all nodes that are there checked, unless that is being done.
 
     With `repair` strays go to the trash, and what is named comes out of it. Conflict: `storage.inspecting`: one of the
@@ -76,7 +83,7 @@ class Inspect(Call[Inspection], frozen=True, kw_only=True):
     repair: bool = False
 
 
-class GetInspection(Call[Inspection], frozen=True, kw_only=True):
+class GetInspection(OperatorCall[Inspection], frozen=True, kw_only=True):
     """How the last check goes, or went; nodes behind an alias, `INSPECTED_MAX` at a time."""
 
     name: ClassVar[str] = "inspect.get"
