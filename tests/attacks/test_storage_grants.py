@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fallow.bootstrap.own_shares import GrantShares
 from fallow.cli import storage_files
 from fallow.cli.storage_place import Remote
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, TooMuch
@@ -194,7 +195,7 @@ async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_an
     assert await world.owner.uploads(ACCOUNT, B) == []
     with pytest.raises(InvalidInput, match=r"storage\.document"):
         await world.owner.entry(ACCOUNT, B, "in/spoilt")
-    own = OwnStorage(world.owner, ACCOUNT)
+    own = OwnStorage(world.owner, ACCOUNT, GrantShares(grant))
     assert await storage_files.remove(own, Remote(B, "in/spoilt"), below=False) == ["in/spoilt"]
     assert len(await storage_files.remove(own, Remote(B, "in/"), below=True)) == 6
     left = await world.owner.names(ACCOUNT, B)

@@ -7,25 +7,38 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
+import msgspec
 import pytest
 
 from fallow.bootstrap.fsspec_files import FallowFileSystem
+from fallow.bootstrap.own_shares import GrantShares, OwnShares
 from fallow.bootstrap.sdk_storage import open_storage
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound
+from fallow.domain.grants import check_chain, read_credential, root_key
+from fallow.sdk.profile import Profile
 from fallow.sdk.storage import OwnStorage, Storage
+from fallow.verticals.storage.client.granting import Home, Limits, Signing, new_grant, read_grant
+from fallow.verticals.storage.client.keys import Keys
+from fallow.verticals.storage.core.calls import RevokeGrant
 from tests.storage_world import ACCOUNT, storage_world
 
 DATA = random.Random(3).randbytes(3_000_000)
 BLOCK = 1 << 20
 
 
+KEYS = Keys.under(bytes(32), "bucket", bytes)
+SIGNING = Signing("abcdefgh", "s")
+GRANT = new_grant(SIGNING, KEYS, "a/", Limits(["read", "list"]), Home("http://127.0.0.1"), bytes)
+
+
 @asynccontextmanager
 async def opening() -> AsyncIterator[OwnStorage]:
     async with storage_world() as world:
-        yield OwnStorage(world.store, ACCOUNT)
+        yield OwnStorage(world.store, ACCOUNT, GrantShares(GRANT))
 
 
 @pytest.fixture
@@ -68,6 +81,37 @@ def test_files_go_up_and_down(storage: Storage, tmp_path: Path) -> None:
     storage.upload(tmp_path / "in", "bucket", "file", moved.append)
     assert storage.download("bucket", "file", tmp_path / "out").size == sum(moved) == len(DATA)
     assert (tmp_path / "out").read_bytes() == DATA
+
+
+def test_who_has_a_grant_hands_on_narrower_ones_and_ends_none(storage: Storage) -> None:
+    less = read_grant(storage.share("bucket", "a/b/", allow=["read"], until_ms=9))
+    assert (less.share.name, less.limits) == (b"a/b/", Limits(["read"], 0, 9))
+    for bucket, name, allow in (("bucket", "b/", "read"), ("other", "a/", "read"), ("bucket", "a/", "write")):
+        with pytest.raises(NotAllowed, match=r"storage\.(outside|grant_wider)"):
+            storage.share(bucket, name, allow=[allow])  # type: ignore[list-item]
+    for grant in (less.text, less.id.hex()):
+        with pytest.raises(NotAllowed, match=less.id.hex()):
+            storage.revoke(grant)
+
+
+async def test_an_owner_makes_and_ends_grants() -> None:
+    asked: list[RevokeGrant] = []
+
+    class Client:
+        async def signing_secret(self) -> Any:
+            return SimpleNamespace(**SIGNING._asdict(), access_key=SIGNING.key_id)
+
+        async def ask_vertical(self, _vertical: str, _call: str, body: bytes, **_: Any) -> bytes:
+            asked.append(msgspec.msgpack.decode(body, type=RevokeGrant))
+            return b"\xc0"
+
+    client: Any = Client()
+    shares = OwnShares(client, Profile("http://127.0.0.1", "fk_x"), bytes(32))
+    made = read_grant(await shares.share("bucket", "a/", Limits(["read", "list"])))
+    check_chain(root_key("s"), read_credential(made.credential))
+    assert made.share == GRANT.share, "the same keys, whoever makes it"
+    await shares.revoke(made.id)
+    assert [call.grant for call in asked] == [made.id]
 
 
 def test_threads_share_it(storage: Storage) -> None:

@@ -15,6 +15,7 @@ from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.listening import url_of
 from fallow.bootstrap.memory import keep_freed_memory
+from fallow.bootstrap.own_shares import GrantShares, OwnShares
 from fallow.domain.pins import pem_of
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.patience import Told, nobody
@@ -51,7 +52,7 @@ async def own_storage(profile: Profile, secret: bytes, on_wait: Told = nobody) -
     async with AsyncClient(profile.url, profile.api_key, ca=tls, on_wait=on_wait) as client:
         account = (await client.balance()).account
         async with _opened(client, profile.url, tls, keys_under(lambda _: secret, secrets.token_bytes)) as store:
-            yield OwnStorage(store, account)
+            yield OwnStorage(store, account, OwnShares(client, profile, secret))
 
 
 @asynccontextmanager
@@ -66,7 +67,7 @@ async def granted_storage(grant: Grant, on_wait: Told = nobody) -> AsyncIterator
         AsyncClient(grant.url, grant.credential, ca=tls, on_wait=on_wait) as client,
         _opened(client, grant.url, tls, grant.keys_of(secrets.token_bytes)) as store,
     ):
-        yield OwnStorage(store, (await store.bucket(grant.share.bucket)).account)
+        yield OwnStorage(store, (await store.bucket(grant.share.bucket)).account, GrantShares(grant))
 
 
 @asynccontextmanager

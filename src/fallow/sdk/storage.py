@@ -6,23 +6,39 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.grants import read_grant_id
 from fallow.sdk.loop import Loop, nothing
 from fallow.verticals.storage.client.copying import Moved, download, whole_etag
+from fallow.verticals.storage.client.granting import Limits, read_grant
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Marks, Store
 from fallow.verticals.storage.client.uploading import upload
+from fallow.verticals.storage.core.grants import PREFIX, Operation
 
 PAGE: Final = 500
 BINARY: Final = "application/octet-stream"
 
 
+class Shares(Protocol):
+    """Makes grants of what a store opens, and ends them."""
+
+    async def share(self, bucket: str, name: str, limits: Limits) -> str:
+        """Return a grant as it is handed over; see `fallow.verticals.storage.client.granting`."""
+        ...
+
+    async def revoke(self, grant: bytes) -> None:
+        """End one, by its id."""
+        ...
+
+
 class OwnStorage(NamedTuple):
-    """A store whose secret nobody else has, and the account whose buckets it opens."""
+    """A store whose secret nobody else has, the account whose buckets it opens, and what shares them."""
 
     store: Store
     account: str
+    shares: Shares
 
 
 class StoredObject(NamedTuple):
@@ -65,7 +81,7 @@ class Storage:
     def __init__(self, opening: AbstractAsyncContextManager[OwnStorage]) -> None:
         self._loop = Loop()
         try:
-            self._store, self._account = self._loop.hold(opening)
+            self._store, self._account, self._shares = self._loop.hold(opening)
         except BaseException:
             self.close()
             raise
@@ -132,6 +148,27 @@ class Storage:
     def delete(self, bucket: str, names: Iterable[str]) -> None:
         """Delete objects; what is not there is deleted, too."""
         self._loop.run(self._delete(bucket, [*names]))
+
+    def share(
+        self,
+        bucket: str,
+        name: str = "",
+        *,
+        allow: Sequence[Operation] = ("read", "list"),
+        from_ms: int = 0,
+        until_ms: int | None = None,
+    ) -> str:
+        """Return a grant for all below a `name` that ends with "/" (empty: the bucket), else for that one object.
+
+        Times are ms since 1970; without an end it holds until it is revoked. One object cannot be listed. Who has a
+        storage by a grant makes narrower ones: NotAllowed where it would be wider.
+        """
+        return self._loop.run(self._shares.share(bucket, name, Limits(allow, from_ms, until_ms)))
+
+    def revoke(self, grant: str) -> None:
+        """End a grant of yours, given itself or as its id (32 hex digits), and all that was made of it."""
+        id_ = read_grant(grant).id if grant.startswith(PREFIX) else read_grant_id(grant)
+        self._loop.run(self._shares.revoke(id_))
 
     async def _list(self, bucket: str, prefix: str, delimiter: str) -> Listing:
         folders, objects, after = list[str](), list[StoredObject](), ""
