@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.wire.multiplex import Broken, Ended, Event, Mux, Opened, Received, Writable
-from fallow.ports.streams import LINK_BYTES_MAX, Link
+from fallow.ports.streams import LINK_BYTES_MAX, READ_BYTES_MAX, Link
 
 
 class SessionStream:
@@ -33,7 +33,7 @@ class SessionStream:
                 return b""
             self._readable.clear()
             await self._readable.wait()
-        chunk = self._chunks.popleft()
+        chunk = self._next()
         self._session.consumed(self._number, len(chunk))
         return chunk
 
@@ -81,6 +81,18 @@ class SessionStream:
     def wake(self) -> None:
         """There may be room to write."""
         self._writable.set()
+
+    # Inside
+
+    def _next(self) -> bytes:
+        """What has come: what one message brought costs its reader one turn, and not one for each frame."""
+        if len(self._chunks) == 1:
+            return self._chunks.popleft()
+        taken, size = list[bytes](), 0
+        while self._chunks and (not taken or size + len(self._chunks[0]) <= READ_BYTES_MAX):
+            taken.append(self._chunks.popleft())
+            size += len(taken[-1])
+        return b"".join(taken)
 
 
 class Session:

@@ -7,11 +7,10 @@ from typing import Final
 
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.ports.clock import Clock
-from fallow.ports.streams import Stream
+from fallow.ports.streams import READ_BYTES_MAX, Stream
 
 IDLE_S: Final = 3600.0
 """A spliced stream that nothing moves on for so long is given up."""
-READ_BYTES: Final = 64 << 10
 
 
 async def splice(near: Stream, far: Stream, clock: Clock) -> None:
@@ -46,7 +45,7 @@ class ConnectionStream:
     async def read(self) -> bytes:
         """See the port."""
         try:
-            return await self._reader.read(READ_BYTES)
+            return await self._reader.read(READ_BYTES_MAX)
         except OSError as error:
             raise _lost(error) from error
 

@@ -9,6 +9,8 @@ from fallow.domain.streams import DirectAddress, Opening
 
 LINK_BYTES_MAX = 256 << 10
 """A link carries messages of at most so many bytes."""
+READ_BYTES_MAX = 256 << 10
+"""A stream is read by so many bytes at most."""
 
 
 class Link(Protocol):
@@ -35,7 +37,7 @@ class Stream(Protocol):
     """Bytes in both directions, each with its own end. A slow reader slows the writer down and nobody else."""
 
     async def read(self) -> bytes:
-        """Return what comes next, at most 64 KiB; empty after the other side's end.
+        """Return what comes next, at most `READ_BYTES_MAX`; empty after the other side's end.
 
         Raises:
             FallowError: the stream was given up, as the other side said it, or Unavailable (`stream.lost`).
