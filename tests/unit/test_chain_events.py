@@ -169,6 +169,23 @@ async def test_what_does_not_lie_deep_enough_waits() -> None:
     assert await world.paid() == [10, 0]
 
 
+async def test_how_far_it_is_behind_is_told_and_that_the_chain_is_away() -> None:
+    world = World()
+    looker = await world.looker()
+
+    async def told() -> dict[str, float]:
+        return {family.name: family.samples[0].value for family in await looker.measure()}
+
+    world.chain.newest = FIRST + DEPTH + 6
+    before = await told()
+    assert (before["fallow_chain_up"], before["fallow_chain_blocks_unread"]) == (1, 8)
+    await looker.look()
+    assert (await told())["fallow_chain_blocks_unread"] == 0
+    world.chain.away = True
+    after = await told()
+    assert (after["fallow_chain_up"], "fallow_chain_blocks_unread" in after) == (0, False)
+
+
 async def test_a_long_chain_is_looked_at_in_pieces() -> None:
     world = World()
     looker = await world.looker()

@@ -93,7 +93,7 @@ class ChainEvents:
             head = await self._chain.head()
         except Unavailable:
             return [up(0), read]
-        unread = max(0, head - self._depth + 1 - following)
+        unread = max(0, head - self._depth + 2 - following)
         return [
             up(1),
             read,
