@@ -116,6 +116,8 @@ class FakeNetwork:
         self.nodes: list[views.NodeView] = []
         self.owned: dict[str, list[views.OwnNodeView]] = {}
         self.earned: dict[str, views.EarningsView] = {}
+        self.actions: list[views.ActionView] = []
+        self.enrolled = [enrolled_view()]
         self.checks = 0
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
@@ -196,8 +198,8 @@ class FakeNetwork:
             calls.ACCEPT_PRICE: (calls.HoldPrice, lambda _: _soon(price_view())),
             calls.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
             calls.ACT: (calls.Act, lambda ask: _soon(action_view(ask))),
-            calls.ACTIONS: (calls.Page, lambda _: _soon([])),
-            calls.NODES: (calls.Page, lambda ask: _soon([] if ask.after else [enrolled_view()])),
+            calls.ACTIONS: (calls.Page, lambda ask: _soon([] if ask.after else self.actions)),
+            calls.NODES: (calls.Page, lambda ask: _soon([] if ask.after else self.enrolled)),
         }
 
     async def payee(self, ask: calls.AccountRef) -> views.PayeeView:

@@ -12,12 +12,25 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fallow.adapters.memory.bus import MemoryHub
 from fallow.bootstrap.latency import Latency
-from fallow.domain.metrics import SAMPLES_MAX, TOLD, Family, Sample, Told, bounded, counter, counters, gauge, histogram
+from fallow.domain.metrics import (
+    SAMPLES_MAX,
+    TOLD,
+    Family,
+    Sample,
+    Told,
+    bounded,
+    counter,
+    counters,
+    gauge,
+    gauges,
+    histogram,
+)
 from fallow.http.processes import PROCESSES_MAX, SILENT_MS, Processes
 from fallow.ports.counting import OTHER, REASONS_MAX, Counts
 from tests.network import until_async
 from tests.unit.fake_network import BUYER_KEY, METRICS_SECRET, OPERATOR_KEY, FakeNetwork, HandClock, fake_network
 
+OPERATES = {"Authorization": f"Bearer {OPERATOR_KEY}"}
 SECRET = {"Authorization": f"Bearer {METRICS_SECRET}"}
 
 
@@ -103,6 +116,24 @@ async def test_what_processes_tell_stands_side_by_side(network: FakeNetwork, cli
     assert await heard(client, "fallow_role_processes", role="market") == 2
     assert await heard(client, "fallow_role_processes", role="settle") == 1
     assert await heard(client, "fallow_role_processes", role="epochs") == 0
+
+
+async def test_the_operators_page_has_the_same_numbers(network: FakeNetwork, client: httpx2.AsyncClient) -> None:
+    late = histogram("fallow_late_seconds", "Late.", [0.001], [5, 2])
+    nodes = gauges("fallow_nodes", "Nodes.", "state", {"idle": 3})
+    network.app.state.gateway.processes.hear(told("core", 1, nodes, late, roles=("market",)))
+    network.clock.advance(1000)
+    shown = (await client.get("/v1/operator/running", headers=OPERATES)).json()
+    assert (shown["roles"]["market"], shown["roles"]["settle"]) == (1, 0)
+    assert shown["processes"] == [{"name": "core", "copy": 0, "roles": ["market"], "silent_ms": 1000}]
+    assert shown["numbers"] == [
+        {"name": "fallow_nodes", "process": "core/0", "labels": {"state": "idle"}, "value": 3.0}
+    ]
+
+
+async def test_who_has_no_chain_has_no_changes_that_wait(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/v1/operator/governance", headers=OPERATES)
+    assert (answer.status_code, answer.json()["code"]) == (404, "chain.none")
 
 
 def processes(clock: HandClock) -> Processes:

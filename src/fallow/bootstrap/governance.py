@@ -21,8 +21,8 @@ from fallow.domain.errors import Conflict
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done
 from fallow.domain.transactions import call_data, selector
-from fallow.domain.views import NetworkView
-from fallow.ports.chain import ContractRefused
+from fallow.domain.views import ChangeView, ContractsView, GovernanceView, NetworkView
+from fallow.ports.chain import Chain, ContractRefused
 from fallow.services.sender.governance import PARAMETERS, parameters, pending
 from fallow.services.sender.service import Sender
 from fallow.services.sender.timelock import SETTERS, Scheduled, Timelock, change_call
@@ -60,20 +60,37 @@ class Governance(msgspec.Struct, frozen=True):
 async def read_governance(network: NetworkView, tls: ssl.SSLContext | None, outside: Outside) -> Governance:
     """Read it from the chain. Raises what `open_chain` raises, or Unavailable."""
     async with open_chain(network, tls, outside) as (view, chain):
-        contracts = {name: address(getattr(view, name)) for name in PARAMETERS}
-        names: dict[bytes, str] = {contract: name for name, contract in contracts.items()}
-        found = await parameters(chain, contracts)
-        changes = [
-            WaitingChange(
+        found = await governance_of(chain, view)
+    changes = [
+        WaitingChange(
+            id=one.id,
+            ready=f"{datetime.fromtimestamp(one.ready_at / 1000, UTC):%Y-%m-%d %H:%M:%S}",
+            contract=one.contract,
+            call=one.call,
+            data=one.data,
+        )
+        for one in found.pending
+    ]
+    return Governance(found.parameters, changes)
+
+
+async def governance_of(chain: Chain, view: ContractsView) -> GovernanceView:
+    """Read it from the chain. Raises what `parameters` and `pending` raise."""
+    contracts = {name: address(getattr(view, name)) for name in PARAMETERS}
+    names: dict[bytes, str] = {contract: name for name, contract in contracts.items()}
+    return GovernanceView(
+        parameters=await parameters(chain, contracts),
+        pending=[
+            ChangeView(
                 id="0x" + one.id.hex(),
-                ready=f"{datetime.fromtimestamp(one.ready_at, UTC):%Y-%m-%d %H:%M:%S}",
+                ready_at=one.ready_at * 1000,
                 contract=names.get(one.target) or address_text(one.target),
                 call=CHANGES.get(one.data[:4], "0x" + one.data[:4].hex()),
                 data="0x" + one.data.hex(),
             )
             for one in await pending(chain, contracts["timelock"], view.block)
-        ]
-    return Governance(found, changes)
+        ],
+    )
 
 
 async def withdraw(data: Path, epoch: int) -> Done:

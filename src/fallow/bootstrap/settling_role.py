@@ -19,14 +19,18 @@ from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.bootstrap.audits import auditing
 from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import addresses_of, read_contracts
+from fallow.bootstrap.governance import governance_of
 from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.rewards import fee_of, read_rewards
 from fallow.bootstrap.settling import open_archive
+from fallow.domain import calls
 from fallow.domain.billing import HOUR_MS
+from fallow.domain.views import GovernanceView
+from fallow.ports.rpc import Empty, serve
 from fallow.services.settle.burns import Burns
 from fallow.services.settle.chain_events import ChainEvents
 from fallow.services.settle.payouts import Payouts
-from fallow.services.settle.service import Settle
+from fallow.services.settle.service import QUEUE, Settle
 from fallow.services.settle.subscriptions import Subscriptions
 from fallow.services.settle.takes import Takes
 from fallow.services.settle.withdrawals import Withdrawals
@@ -142,5 +146,9 @@ async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
             decisions=PostgresDecisionStore(),
         )
         ground.watch(events.measure)
-        async with events.running():
+
+        async def governance(_: Empty) -> GovernanceView:
+            return await governance_of(chain, contracts)
+
+        async with events.running(), serve(ground.bus, calls.GOVERNANCE, Empty, governance, queue=QUEUE):
             yield

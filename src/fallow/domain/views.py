@@ -570,6 +570,52 @@ class MishapView(View, frozen=True, kw_only=True):
     count: int
 
 
+class ProcessView(View, frozen=True, kw_only=True):
+    """A process of the network that is heard, the roles that it runs, and how long ago it was heard (milliseconds)."""
+
+    name: str
+    copy: int
+    roles: list[str]
+    silent_ms: int
+
+
+class NumberView(View, frozen=True, kw_only=True):
+    """A number that a process tells of itself, named as at `/metrics`; `process` has its copy behind it."""
+
+    name: str
+    process: str
+    labels: dict[str, str]
+    value: float
+
+
+class RunningView(View, frozen=True, kw_only=True):
+    """Which roles run, in how many processes each (0: one that should and does not), and what these tell of themselves.
+
+    Histograms are at `/metrics` alone.
+    """
+
+    roles: dict[str, int]
+    processes: list[ProcessView]
+    numbers: list[NumberView]
+
+
+class ChangeView(View, frozen=True, kw_only=True):
+    """A call that waits in the contracts' timelock, and from when it can be carried out (milliseconds since 1970)."""
+
+    id: str
+    ready_at: int
+    contract: str
+    call: str
+    data: str
+
+
+class GovernanceView(View, frozen=True, kw_only=True):
+    """Parameters of the contracts by contract and name, as the chain has them, and what is about to change."""
+
+    parameters: dict[str, dict[str, str]]
+    pending: list[ChangeView]
+
+
 class LedgerCheckView(View, frozen=True, kw_only=True):
     """The ledger's own audit. `sums` has debits minus credits per credit class and is zero everywhere when `ok`."""
 
@@ -774,6 +820,18 @@ class NetworkLineView(View, frozen=True, kw_only=True):
     unsound_microusd: int = 0
 
 
+class PolicyView(View, frozen=True, kw_only=True):
+    """A rule that an epoch was closed under. `digest` fits one released version of its code and no other.
+
+    Numbers among its `parameters` are text.
+    """
+
+    name: str
+    version: int
+    digest: str
+    parameters: dict[str, Any] = {}
+
+
 class EpochView(View, frozen=True, kw_only=True):
     """A closed epoch. Hashes are in hex: `statement` of its signed statement, `previous` of the one before.
 
@@ -794,6 +852,7 @@ class EpochView(View, frozen=True, kw_only=True):
     files: list[EpochFileView]
     damaged: str = ""
     network: NetworkLineView | None = None
+    policies: list[PolicyView] = []
 
 
 class ProofView(View, frozen=True, kw_only=True):

@@ -40,6 +40,8 @@ PAGES = (
     "/provider",
     "/storage",
     "/storage/{page:str}",
+    "/operate",
+    "/operate/{page:str}",
 )
 """What has an address of its own. One program shows all of them."""
 

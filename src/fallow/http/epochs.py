@@ -19,7 +19,7 @@ from fallow.domain.epochs.manifest import BATCHES, MANIFEST, MANIFEST_BYTES_MAX,
 from fallow.domain.epochs.network_line import network_line
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import FallowError, NotFound, Unavailable
-from fallow.domain.views import EpochEndView, EpochFileView, EpochView, ErrorView
+from fallow.domain.views import EpochEndView, EpochFileView, EpochView, ErrorView, PolicyView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, operator
 from fallow.http.gateway import Gateway
@@ -139,7 +139,26 @@ def _shown(epoch: int, sealed: bytes, data: bytes, network_key: str) -> EpochVie
             for file in (*manifest.files, *said.files)
         ],
         network=network_line(said.totals) if said.policies else None,
+        policies=[
+            PolicyView(name=one.name, version=one.version, digest=one.digest.hex(), parameters=_as_text(one.parameters))
+            for one in said.policies
+        ],
     )
+
+
+def _as_text(value: Any) -> Any:  # noqa: ANN401 - whatever a policy's parameters are
+    """Write whole numbers as text, since tokens are too many for programs that read JSON; and bytes as hex."""
+    match value:
+        case dict():
+            return {name: _as_text(each) for name, each in value.items()}
+        case list():
+            return [_as_text(each) for each in value]
+        case bytes():
+            return value.hex()
+        case bool() | str() | None:
+            return value
+        case _:
+            return str(value)
 
 
 def _damaged(epoch: int, how: str) -> EpochView:

@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from msgspec.structs import asdict
 
 from fallow.domain import calls
-from fallow.domain.errors import Unavailable
+from fallow.domain.errors import NotFound, Unavailable
 from fallow.domain.identity import address
 from fallow.domain.views import (
     ActionView,
@@ -19,6 +19,7 @@ from fallow.domain.views import (
     BlobsView,
     EnrolledView,
     EvidenceView,
+    GovernanceView,
     KeyView,
     LedgerCheckView,
     MishapView,
@@ -26,11 +27,13 @@ from fallow.domain.views import (
     RerunView,
     ReserveUseView,
     ReserveView,
+    RunningView,
     TokenView,
 )
 from fallow.http.answers import keyed
 from fallow.http.auth import operator
 from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, By, KeyId, Limit, Parts, TokenId
+from fallow.http.processes import running_view
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rpc import Empty
 
@@ -127,6 +130,20 @@ async def health(gateway: Parts) -> list[MishapView]:
     ]
 
 
+@get("/v1/operator/running", guards=[operator], responses=keyed(), tags=["operator"])
+async def running(gateway: Parts) -> RunningView:
+    """Which roles run, and what their processes tell of themselves: queues, lag, nodes by state."""
+    return running_view(gateway.processes)
+
+
+@get("/v1/operator/governance", guards=[operator], responses=keyed(404), tags=["operator"])
+async def governance(gateway: Parts) -> GovernanceView:
+    """Parameters of the network's contracts, and each change that waits in their timelock, from the chain itself."""
+    if not gateway.network.chain_id:
+        raise NotFound("chain.none", "This network has no chain.", "Those of the preset public have one.")
+    return await gateway.ask(calls.GOVERNANCE, {}, GovernanceView)
+
+
 @get("/v1/operator/accounts/{account_id:str}/balance", guards=[operator], responses=keyed(), tags=["operator"])
 async def balance(gateway: Parts, account_id: AccountId) -> BalanceView:
     """Any account's credits."""
@@ -183,6 +200,8 @@ ROUTES = [
     begin_audit,
     audits,
     health,
+    running,
+    governance,
     blobs,
     reserve,
     balance,

@@ -13,12 +13,14 @@ import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.metrics import TOLD, Family, Told
+from fallow.domain.views import NumberView, ProcessView, RunningView
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
 
 PROCESSES_MAX: Final = 64
+PROCESS_PREFIX: Final = "fallow_process_"
 SILENT_MS: Final = 20_000
 """A process that has told nothing for so long is gone."""
 
@@ -68,6 +70,10 @@ class Processes:
         self._known = {id_: one for id_, one in self._known.items() if one.heard_ms > since}
         return sorted(self._known.values(), key=lambda one: (one.name, one.copy))
 
+    def silent_ms(self, process: Process) -> int:
+        """How long ago a process was heard."""
+        return self._clock.monotonic_ms() - process.heard_ms
+
     def running(self) -> Mapping[str, int]:
         """How many processes run each role, of those that should run and of all others that do."""
         counts = Counter(role for one in self.there() for role in one.roles)
@@ -79,3 +85,22 @@ class Processes:
                 self.hear(msgspec.msgpack.decode(message.data, type=Told))
             except UNREADABLE as error:
                 _log.warning("a process tells of itself what makes no sense here: %s", error)
+
+
+def running_view(processes: Processes) -> RunningView:
+    """Show what is heard, without histograms and without what each operating system tells of a process."""
+    there = processes.there()
+    return RunningView(
+        roles=dict(processes.running()),
+        processes=[
+            ProcessView(name=one.name, copy=one.copy, roles=list(one.roles), silent_ms=processes.silent_ms(one))
+            for one in there
+        ],
+        numbers=[
+            NumberView(name=each.name, process=f"{one.name}/{one.copy}", labels=each.labels, value=each.value)
+            for one in there
+            for family in one.families
+            if family.kind != "histogram" and not family.name.startswith(PROCESS_PREFIX)
+            for each in family.samples
+        ],
+    )

@@ -25,6 +25,16 @@ export type Payee = Schemas["PayeeView"];
 export type Subscription = Schemas["SubscriptionView"];
 export type Links = Schemas["LinksView"];
 export type ToSign = Schemas["ToSign"];
+export type Running = Schemas["RunningView"];
+export type Numbered = Schemas["NumberView"];
+export type Mishap = Schemas["MishapView"];
+export type Evidence = Schemas["EvidenceView"];
+export type Price = Schemas["PriceView"];
+export type Governance = Schemas["GovernanceView"];
+export type Policy = Schemas["PolicyView"];
+export type Token = Schemas["TokenView"];
+export type Enrolled = Schemas["EnrolledView"];
+export type Action = Schemas["ActionView"];
 export type Movement = Schemas["StatementLine"];
 
 /** A refusal of the gateway, or that it cannot be reached (`code` is "offline" then). */

@@ -3,11 +3,13 @@ import { buyerJa } from "./buyer.ja";
 import { providerJa } from "./provider.ja";
 import { storageJa } from "./storage.ja";
 import type { Words } from "./en";
+import { operatorJa } from "./operator.ja";
 
 export const ja: Words = {
   ...buyerJa,
   ...storageJa,
   ...providerJa,
+  ...operatorJa,
   title: "Fallow：眠っている設備を働かせる",
   skip: "本文へ移動",
   explorer: "エクスプローラー",

@@ -1,0 +1,185 @@
+"""The operator's pages in a real browser: his journey on a real network, and whether everybody can use each page."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from playwright.async_api import Page, expect
+
+from fallow.bootstrap.http_server import serving
+from fallow.bootstrap.settings import CORE
+from fallow.domain import calls, views
+from fallow.domain.metrics import TOLD, Told, counters, gauge, gauges
+from fallow.http.limits import Limits
+from fallow.ports.rates import Rate
+from fallow.ports.rpc import serve
+from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
+from tests.capability import require
+from tests.network import Net
+from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, evidence_view, fake_network
+
+pytestmark = pytest.mark.xdist_group("console")
+
+HOSTILE = "<img src=x onerror=\"document.title='stolen'\">"
+PAGES = {"health": "/operate", "refused": "/operate/refused", "rules": "/operate/rules", "doors": "/operate/doors"}
+LOG = [
+    views.ActionView(
+        id=f"{number:032x}", at=number, account=OPERATOR, key_id="operator", what=what, subject=subject, reason=reason,
+        about=about,
+    )
+    for number, (what, subject, reason, about) in enumerate(
+        [("ban", "ab" * 32, HOSTILE, ""), ("credit.grant", OPERATOR, "", "2500000"), ("new.kind", "", "", "x")]
+    )
+]  # fmt: skip
+NUMBERS = [
+    gauge("fallow_postgres_up", "Up.", 1),
+    gauge("fallow_postgres_answer_seconds", "Answer.", 0.004),
+    gauge("fallow_ingest_log_position", "Head.", 12),
+    gauge("fallow_market_log_position", "Read.", 9),
+    gauge("fallow_items_waiting", "Items.", 7),
+    gauges("fallow_nodes", "Nodes.", "state", {"busy": 2, "idle": 3, "offline": 1}),
+    counters("fallow_records_refused", "Refused.", "code", {"lease.not_open": 4}),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tools() -> None:
+    """What the console is tested with: axe-core."""
+    require("npm")
+    subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    """Where the console of a network is whose services answer with something to see, and with hostile names."""
+    roomy = Rate(10_000.0, 100_000)
+    bad = msgspec.structs.replace(evidence_view(), code=HOSTILE)
+    enrolled = views.EnrolledView(
+        node="ab" * 32, label=HOSTILE, account=OPERATOR, enrolled_at=1, banned_reason=HOSTILE, vouched_reason=""
+    )
+
+    async def evidence(_: calls.Page) -> list[views.EvidenceView]:
+        return [bad]
+
+    async with fake_network(Limits(address=roomy, sign_ins=roomy)) as network:
+        network.actions, network.enrolled = LOG, [enrolled]
+        async with (
+            serve(network.bus, calls.EVIDENCE, calls.Page, evidence, queue="fake"),
+            serving(network.app, "127.0.0.1", 0) as port,
+        ):
+            told = Told(process="core", roles=["market", "settle"], id="0" * 16, families=NUMBERS)
+            await network.bus.publish(TOLD, msgspec.msgpack.encode(told))
+            yield f"http://127.0.0.1:{port}"
+
+
+async def sign_in(page: Page, key: str) -> None:
+    """Sign in where a page asks for it."""
+    await page.locator("#key").fill(key)
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".menu")).to_be_visible()
+
+
+async def test_health_says_what_does_not_run_and_what_waits(url: str) -> None:
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/operate")
+        await sign_in(page, OPERATOR_KEY)
+        await expect(page.get_by_role("row", name="market").first).to_contain_text("runs")
+        await expect(page.get_by_role("row", name="epochs Nobody runs it 0")).to_be_visible()
+        await expect(page.get_by_role("row", name="PostgreSQL")).to_contain_text("answers in 4 ms")
+        await expect(page.get_by_role("row", name="that the market has not read")).to_contain_text("3")
+        await expect(page.get_by_role("row", name="wait for a machine")).to_contain_text("7")
+        await expect(page.get_by_role("row", name="lease.not_open")).to_contain_text("4")
+
+
+async def test_whoever_does_not_operate_sees_nothing_of_it(url: str) -> None:
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/operate/log")
+        await sign_in(page, BUYER_KEY)
+        await expect(page.get_by_text("sign in with a key that may operate it")).to_be_visible()
+        await expect(page.get_by_role("link", name="Operate")).to_have_count(0)
+        for path in ("actions", "running", "evidence", "tokens", "nodes"):
+            assert (await page.request.get(f"/v1/operator/{path}")).status == 403, path
+
+
+async def test_names_that_nodes_and_people_gave_are_text(url: str) -> None:
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/operate/log")
+        await sign_in(page, OPERATOR_KEY)
+        await expect(page.get_by_role("cell", name=HOSTILE)).to_be_visible()
+        await expect(page.get_by_role("row", name="gave TEST credits")).to_contain_text("2.50 USD")
+        await expect(page.get_by_role("row", name="new.kind")).to_be_visible()
+        for path in ("/operate/refused", "/operate/doors"):
+            await page.goto(path)
+            await expect(page.get_by_text(HOSTILE).first).to_be_visible()
+        assert await page.locator("main img").count() == 0
+        assert "stolen" not in await page.title()
+
+
+async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_log(net: Net) -> None:
+    (agent, *_) = net.running.agents
+    node = (await net.node(agent)).node
+    key = await net.operator.create_key(scopes=("operate",), label="by hand")
+    key_id = next(one.key_id for one in await net.operator.keys() if one.account == key.account)
+    async with browser() as running, tab(running, net.url) as page:
+        await page.goto("/operate/doors")
+        await sign_in(page, key.secret)
+        await page.get_by_label("Machines").fill("3")
+        await page.get_by_role("button", name="Make a token").click()
+        await expect(page.get_by_text("fallow agent join http")).to_be_visible()
+        token = next(one for one in await net.operator.tokens() if one.uses_left == 3)
+        await page.get_by_role("button", name=f"Revoke: {token.token_id}").click()
+        await expect(page.get_by_text(token.token_id)).to_have_count(0)
+        await picture(page, "network-doors")
+
+        await page.get_by_label("Node or account").fill(node)
+        await page.get_by_label("Reason").fill("it lied")
+        await page.get_by_role("button", name="Ban", exact=True).click()
+        await page.get_by_role("button", name="Yes, do it").click()
+        row = page.get_by_role("row", name="it lied")
+        await expect(row).to_be_visible()
+        assert (await net.node(agent)).state == "banned"
+        await row.get_by_role("button", name="Let in again").first.click()
+        await page.get_by_label("Reason").fill("it was us")
+        await page.get_by_role("button", name="Let in again", exact=True).last.click()
+        await page.get_by_role("button", name="Yes, do it").click()
+        await expect(page.get_by_text("Nobody is banned.")).to_be_visible()
+
+        await page.get_by_role("link", name="Log of actions").click()
+        rows = page.get_by_role("row")
+        for number, said in enumerate(("let in again", "banned", "revoked a join token", "made a join token"), 1):
+            await expect(rows.nth(number)).to_contain_text(said)
+            await expect(rows.nth(number)).to_contain_text(key_id)
+        await expect(rows.nth(1)).to_contain_text("it was us")
+        await picture(page, "network-log")
+
+        await page.get_by_role("link", name="Health").click()
+        for role in (*CORE, "gateway", "s3"):
+            await expect(page.get_by_role("row", name=f"{role} runs 1")).to_be_visible()
+        await picture(page, "network-health")
+    await net.on_market(*net.running.agents)
+
+
+@pytest.mark.parametrize(
+    ("look", "options"),
+    [
+        ("light", {"color_scheme": "light"}),
+        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
+        ("phone", {"viewport": PHONE, "has_touch": True}),
+    ],
+)
+async def test_every_page_can_be_used_by_everybody(url: str, look: str, options: dict[str, Any]) -> None:
+    async with browser() as running, tab(running, url, **options) as page:
+        await page.goto("/operate")
+        await sign_in(page, OPERATOR_KEY)
+        for name, path in {**PAGES, "log": "/operate/log"}.items():
+            await page.goto(path)
+            await expect(page.locator("h1")).to_be_visible()
+            await expect(page.locator(".waiting")).to_have_count(0)
+            assert "\n".join(await barriers(page)) == "", name
+            wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{name} is wider than the screen"
+            await picture(page, f"operator-{look}-{name}")
