@@ -99,6 +99,15 @@ def _chromium() -> bool:
     return _works([CHROMIUM, "--version"])
 
 
+def promtool() -> str:
+    """Where Prometheus' tool is: the machine's, or the one that tools/setup.sh has taken out of its package."""
+    return shutil.which("promtool") or str(Path(sys.executable).with_name("promtool"))
+
+
+def _promtool() -> bool:
+    return _works([promtool(), "--version"])
+
+
 def _memory_cgroup() -> bool:
     group = open_group(f"fallow-test-{os.getpid()}", memory_bytes=1 << 24, processes=8, cpu_milli=1000)
     if group is not None:
@@ -124,4 +133,5 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "mounts": _mounts,
     "npm": _npm,
     "chromium": _chromium,
+    "promtool": _promtool,
 }

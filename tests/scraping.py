@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import httpx2
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from fallow.domain.errors import Unavailable
@@ -25,8 +26,19 @@ def secret(net: Net) -> str:
     return (net.data / "secrets" / "metrics.key").read_text().strip()
 
 
-async def scrape(net: Net) -> Scraped:
-    """Read it as Prometheus does: with the secret from its file."""
+def names_of(family: Metric) -> Sequence[str]:
+    """What the samples of a family may be called."""
+    match family.type:
+        case "counter":
+            return [f"{family.name}_total"]
+        case "histogram":
+            return [f"{family.name}_bucket", f"{family.name}_count"]
+        case _:
+            return [family.name]
+
+
+async def scrape(net: Net, *, samples: bool = True) -> Scraped:
+    """Read it as Prometheus does: with the secret from its file. Without `samples` only names are read, all of them."""
     found: dict[str, list[Line]] = {}
     verify = str(net.running.ca) if net.running.ca else True
     try:
@@ -37,6 +49,9 @@ async def scrape(net: Net) -> Scraped:
     assert answer.status_code == 200, answer.text
     for family in text_string_to_metric_families(answer.text):
         assert family.documentation, family.name
+        if not samples:
+            found |= {name: [] for name in names_of(family)}
+            continue
         for sample in family.samples:
             found.setdefault(sample.name, []).append(Line(sample.labels, sample.value))
     return found

@@ -54,6 +54,21 @@ if [ "$kind" = dev ]; then
 fi
 
 [ -x .venv/bin/pip ] || make_venv
+
+# Out of its package, not by installing that: Debian's starts a server.
+refresh() { if [ "$(id -u)" = 0 ]; then apt-get update -qq; else sudo -n apt-get update -qq; fi; }
+take_promtool() {
+    folder=$(mktemp -d)
+    taken=1
+    (cd "$folder" && { apt-get download -qq prometheus || { refresh && apt-get download -qq prometheus; }; } && dpkg-deb -x prometheus_*.deb .) >/dev/null 2>&1 &&
+        cp "$folder/usr/bin/promtool" .venv/bin/promtool && taken=0
+    rm -rf "$folder"
+    return $taken
+}
+if [ "$kind" = dev ]; then
+    command -v promtool >/dev/null 2>&1 || [ -x .venv/bin/promtool ] || take_promtool ||
+        echo "Without promtool, the alert rules are not tested." >&2
+fi
 lock=requirements.lock
 [ "$kind" = dev ] && lock=requirements-dev.lock
 echo "Installing dependencies into .venv (once) ..."
