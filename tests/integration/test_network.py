@@ -138,6 +138,18 @@ async def test_a_banned_node_can_neither_connect_nor_join(net: Net, tmp_path: Pa
     assert (await join(net, key, token)).json()["code"] == "join.banned"
 
 
+async def test_who_plants_a_canary_is_in_the_log_once_and_who_is_refused_is_not(net: Net) -> None:
+    made = await net.operator.create_key(scopes=("buy", "operate"))
+    client = await net.client(made.secret)
+    order = await net.order([SECOND // 20], client=client, replicas=3, max_price_microusd_per_hour=10**9)
+    for _ in range(2):
+        await client.plant(order)
+    with pytest.raises(InvalidInput, match=r"checks\.price"):
+        await client.plant(await net.order([SECOND // 20], client=client, replicas=3))
+    planted = [one for one in await net.operator.actions() if one.account == made.account]
+    assert [(one.what, one.about) for one in planted] == [("canary.plant", order.id)]
+
+
 async def test_a_banned_machine_loses_its_work_at_once_and_may_come_back(net: Net) -> None:
     async with net.agent("outcast") as outcast:
         order = await net.submit([10 * SECOND], on=[outcast])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from fallow.domain.identity import address
@@ -101,13 +103,24 @@ async def test_a_network_settles_on_a_chain_of_others(tmp_path: Path, data: Path
         assert after["parameters"]["distributor"]["revision"] == "1"
         assert after["parameters"]["distributor"]["deposited"] == "10000000"
         assert after["pending"] == []
-        await waiting_changes_are_shown(anvil, shown.contracts, his)
+        await waiting_changes_are_shown(anvil, data, shown.contracts, his)
         await a_change_is_announced_and_carried_out(anvil, data, his)
         again = await fallow("chain", "withdraw-root", str(closed.epoch), "--data", data)
         assert (again.code, "root.refused" in again.err) == (1, True)
 
 
-async def waiting_changes_are_shown(anvil: Anvil, contracts: ContractsView | None, his: dict[str, str]) -> None:
+async def governance(data: Path, url: str) -> Any:
+    """What the operator's page is told."""
+    key = json.loads((data / "secrets" / "first-keys.json").read_text())["operator_key"]
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(f"{url}/v1/operator/governance", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def waiting_changes_are_shown(
+    anvil: Anvil, data: Path, contracts: ContractsView | None, his: dict[str, str]
+) -> None:
     """The operator speaks to the timelock: a change waits, and is gone when it is cancelled."""
     assert contracts is not None
     change = call_data("setGuardian(address)", b"\x11" * 20)
@@ -132,6 +145,13 @@ async def waiting_changes_are_shown(anvil: Anvil, contracts: ContractsView | Non
     (waiting,) = await pending(1)
     assert (waiting["contract"], waiting["call"]) == ("distributor", "setGuardian(address)")
     assert waiting["data"] == "0x" + change.hex()
+    shown = await governance(data, his["FALLOW_URL"])
+    (seen,) = shown["pending"]
+    assert {name: seen[name] for name in ("id", "contract", "call", "data")} == {
+        name: waiting[name] for name in ("id", "contract", "call", "data")
+    }
+    assert f"{datetime.fromtimestamp(seen['ready_at'] / 1000, UTC):%Y-%m-%d %H:%M:%S}" == waiting["ready"]
+    assert shown["parameters"] == (await typed("chain", "show", **his))["parameters"]
     send(call_data("cancel(bytes32)", keccak(arguments_of("(address,uint256,bytes,bytes32,bytes32)", *scheduled))))
     await pending(0)
 

@@ -120,5 +120,6 @@ export const operatorEn = {
     "ledger.audit": "had the ledger audited",
     "epoch.close": "closed an epoch early",
     "canary.plant": "planted a canary",
+    "storage.check": "had stored pieces checked",
   } as Record<string, string>,
 };

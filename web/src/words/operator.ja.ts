@@ -122,5 +122,6 @@ export const operatorJa: typeof operatorEn = {
     "ledger.audit": "元帳を監査させた",
     "epoch.close": "エポックを早く締めた",
     "canary.plant": "カナリアを仕込んだ",
+    "storage.check": "保存されたピースを点検させた",
   },
 };
