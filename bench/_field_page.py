@@ -22,6 +22,7 @@ async def measure(url: str) -> list[dict[str, object]]:
     async with browser() as running, tab(running, url) as page:
         await page.goto("/map")
         await page.locator(DRAWN).wait_for()
+        await page.locator("[data-cells]:not([data-cells='0'])").wait_for()
         await page.evaluate(COUNT)
         session = await page.context.new_cdp_session(page)
         await session.send("Performance.enable")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 
 from fallow.domain import calls, rollcall
@@ -30,6 +30,7 @@ from fallow.services.market.asking import Asker
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 from fallow.services.market.rounds import Rounds
+from fallow.services.market.totals import LOOKED_AT_ONCE
 
 QUEUE = "market"
 POLL_S = 0.5
@@ -112,9 +113,11 @@ class RollCalls:
         slot = now // rollcall.SLOT_MS
         if slot > self._slot:
             self._slot = slot
-            members = self._callable(now)
-            self._due = deque(member.node for member in members if self._is_due(member.node, now))
-            measured = [member for member in members if member.node in self._alone]
+            self._due.clear()
+            measured: list[Member] = []
+            async for portion in self._all_callable(now):
+                self._due += [member.node for member in portion if self._is_due(member.node, now)]
+                measured += [member for member in portion if member.node in self._alone]
             if len(measured) > 1 and await self._drawn(slot, len(measured), now):
                 await self._roll(asker, slot, measured, now)
         elif self._due:
@@ -141,13 +144,21 @@ class RollCalls:
     def _seed(self) -> Seed:
         return self._rounds.brain.judging.seed
 
-    def _callable(self, now: int, nodes: Collection[bytes] | None = None) -> list[Member]:
-        """Nodes that are here and have something free; of `nodes` only, if they are given."""
+    def _callable(self, now: int, nodes: Collection[bytes]) -> list[Member]:
+        """Those of these nodes that are here and have something free, by id."""
         brain = self._rounds.brain
         slots = brain.floor.slots
-        wanted = sorted(slots if nodes is None else slots.keys() & set(nodes))
-        found = [_member(brain, slots[node], now) for node in wanted]
+        found = [_member(brain, slots[node], now) for node in sorted(nodes) if node in slots]
         return [member for member in found if member is not None]
+
+    async def _all_callable(self, now: int) -> AsyncIterator[list[Member]]:
+        """Yield the same of all nodes, in portions: between two of them others get their turn."""
+        floor, last = self._rounds.brain.floor, b""
+        while portion := floor.behind(last, LOOKED_AT_ONCE):
+            yield self._callable(now, portion)
+            last = portion[-1]
+            if len(portion) == LOOKED_AT_ONCE:
+                await asyncio.sleep(0)
 
     # What
 
