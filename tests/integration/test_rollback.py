@@ -91,6 +91,8 @@ async def test_a_whole_network_goes_back_and_nothing_acknowledged_before_is_lost
 
         await until_async(told, "nodes have deleted what was dropped")
 
+    said = await restored(lenders, folder, at)
+    assert (said.code, "engine.data_in_use" in said.err) == (1, True), "not while it runs"
     stop(lenders.running.process)
     said = await restored(lenders, folder, at)
     assert said.code == 0, said.err

@@ -110,6 +110,15 @@ async def test_a_piece_that_is_not_there_is_reported_with_its_segment(world: Wor
     assert of(found, away).trouble == "It was not there."
 
 
+async def test_with_repair_what_is_named_comes_back_out_of_the_trash(world: World) -> None:
+    plan = await world.store()
+    machine = world.machines[plan.places[0].node]
+    machine.trashed, machine.has = [*machine.has], set()
+    assert of(await inspected(world), machine).missing == 1
+    assert of(await inspected(world, repair=True), machine).missing == 0
+    assert machine.has == set(machine.trashed)
+
+
 async def test_what_no_segment_knows_is_shown_and_with_repair_put_into_the_trash(world: World) -> None:
     await world.store()
     await world.keep()
