@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from fallow.bootstrap.backing_up import backups_of
+from fallow.adapters.engines.backups import Backups
+from fallow.bootstrap.backing_up import LATE, backups_of, warn_if_late
 from fallow.bootstrap.settings import Settings
 from fallow.cli import backup
 from fallow.domain.errors import InvalidInput
@@ -49,3 +50,16 @@ def test_somebody_elses_database_is_not_backed_up() -> None:
     assert backups_of(Settings()) is None
     with pytest.raises(InvalidInput, match=r"backup\.foreign_database"):
         backups_of(Settings(postgres_url="postgresql://db/fallow", backup_folder="/mnt/backups"))
+
+
+def test_changes_that_do_not_come_any_more_are_an_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backups, now = Backups(tmp_path), datetime.now(UTC)
+    backups.wal.mkdir()
+    warn_if_late(backups, now)
+    assert "ALARM backup.late" in caplog.text
+    caplog.clear()
+    (backups.wal / "000000010000000000000001.gz").touch()
+    warn_if_late(backups, now)
+    assert not caplog.text
+    warn_if_late(backups, now + LATE + timedelta(seconds=1))
+    assert "ALARM backup.late" in caplog.text

@@ -29,6 +29,7 @@ from fallow.ports.tasks import background
 COPY_EVERY: Final = timedelta(days=1)
 LOOK_S: Final = 600.0
 """How often it is looked whether a copy is due; one that failed is tried again after so long."""
+LATE: Final = timedelta(seconds=LOOK_S)
 SECRETS: Final = "secrets"
 NETWORK: Final = ("network.json", "ports.json", FILE)
 """What a network is, beside its database, keys and what was written once (archive, chain, blobs)."""
@@ -64,9 +65,18 @@ async def _keep(data: Path, postgres: EmbeddedPostgres, backups: Backups, days: 
     while True:
         try:
             await back_up_if_due(data, postgres, backups, days)
+            await asyncio.sleep(LOOK_S)
+            await asyncio.to_thread(warn_if_late, backups, _now())
         except (FallowError, OSError) as error:
-            _log.error("ALARM backup.failed: no copy was made: %s", error)
-        await asyncio.sleep(LOOK_S)
+            _log.error("ALARM backup.failed: %s", error)
+            await asyncio.sleep(LOOK_S)
+
+
+def warn_if_late(backups: Backups, now: datetime) -> None:
+    """Log it where changes do not come to the backups any more: a network that runs has some every minute."""
+    latest = backups.latest()
+    if latest is None or latest < now - LATE:
+        _log.error("ALARM backup.late: no change has come to %s since %s; see logs/postgres.log", backups.wal, latest)
 
 
 async def back_up_if_due(data: Path, postgres: EmbeddedPostgres, backups: Backups, days: int) -> bool:

@@ -170,7 +170,7 @@ class Backups:
 
     def copies(self) -> list[Copy]:
         """Copies of the whole that are there, the oldest first."""
-        found = [path for path in self.base.glob("*") if not path.name.startswith(".")] if self.base.exists() else []
+        found = self.base.glob("????????T??????.??????Z") if self.base.exists() else []
         return sorted(Copy(datetime.strptime(path.name, _TIME).replace(tzinfo=UTC), path) for path in found)
 
     def latest(self) -> datetime | None:
