@@ -137,7 +137,7 @@ class Store:
         self.jobs: dict[str, bytes] = {}
         self.items: dict[tuple[str, int], bytes] = {}
         self.leases: dict[bytes, bytes] = {}
-        self.offers: dict[bytes, bytes] = {}
+        self.offer_docs: dict[bytes, bytes] = {}
         self.meters: dict[MeterKey, int] = {}
         self.meters_over: dict[tuple[MeterKey, int], int] = {}
         """What meters showed that were dropped, by how many were before."""
@@ -160,7 +160,6 @@ class Store:
         return MarketState(
             jobs=[(job, self.items_of(job)) for job in jobs],
             leases=[lease for lease in self.all_leases() if lease.state is not LeaseState.ENDED],
-            offers=[msgspec.json.decode(offer, type=Offer) for offer in self.offers.values()],
             meters=dict(self.meters),
             tallies=dict(self.tallies),
             standings={node: msgspec.json.decode(doc, type=Standing) for node, doc in self.standings.items()},
@@ -168,6 +167,13 @@ class Store:
             cursor=self.cursor[""],
             starting=dict(self.starting),
         )
+
+    def all_offers(self) -> list[Offer]:
+        return [msgspec.json.decode(offer, type=Offer) for offer in self.offer_docs.values()]
+
+    async def offers(self, _: object, after: bytes, limit: int) -> list[Offer]:
+        above = (one for one in self.all_offers() if one.node > after)
+        return sorted(above, key=lambda one: one.node)[:limit]
 
     async def save(self, tx: MemoryTransaction, rows: MarketRows) -> None:
         for job in rows.jobs:
@@ -177,7 +183,7 @@ class Store:
         for lease in rows.leases:
             tx.put(self.leases, lease.id, msgspec.json.encode(lease))
         for offer in rows.offers:
-            tx.put(self.offers, offer.node, msgspec.json.encode(offer))
+            tx.put(self.offer_docs, offer.node, msgspec.json.encode(offer))
         self._save_counts(tx, rows)
         for refusal in rows.refusals:
             tx.put(self.refusals, len(self.refusals), refusal)
@@ -806,7 +812,7 @@ class World:
         """A process that starts now would have the same in mind."""
         state = finish(self.store.load(None))
         fresh = Brain(self.fee, self.brain.judging.seed)
-        for offer in state.offers:
+        for offer in self.store.all_offers():
             fresh.floor.offer(offer, self.now)
         fresh.restore(state.jobs, state.leases, state.secrets)
         brain = self.brain

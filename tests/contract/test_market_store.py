@@ -29,7 +29,7 @@ ALICE, BOB = b"a" * 20, b"b" * 20
 NODE, OTHER = b"1" * 32, b"2" * 32
 SOME = Resources(cpu_milli=1000, memory_mib=256, disk_mib=64)
 NOTHING = MarketState(
-    jobs=[], leases=[], offers=[], meters={}, tallies={}, standings={}, secrets={}, cursor=Cursor(0, 0), starting={}
+    jobs=[], leases=[], meters={}, tallies={}, standings={}, secrets={}, cursor=Cursor(0, 0), starting={}
 )
 
 
@@ -109,6 +109,11 @@ async def save(stores: Stores, **changed: Any) -> None:
 async def load(stores: Stores) -> MarketState:
     async with stores.database.transaction() as tx:
         return await stores.market.load(tx)
+
+
+async def offers(stores: Stores, after: bytes = b"", limit: int = 1000) -> list[Offer]:
+    async with stores.database.transaction() as tx:
+        return await stores.market.offers(tx, after, limit)
 
 
 async def lead(stores: Stores, holder: str, now: int, until: int) -> int | None:
@@ -206,7 +211,10 @@ async def test_all_that_is_open_is_loaded(stores: Stores) -> None:
     state = await load(stores)
     assert state.jobs == [(jobs[0], items), (jobs[1], []), (jobs[2], [])]
     assert state.leases == leases
-    assert sorted(state.offers, key=lambda one: one.node) == [offer(NODE, 1), offer(OTHER, 2)]
+    assert await offers(stores) == [offer(NODE, 1), offer(OTHER, 2)]
+    assert await offers(stores, limit=1) == [offer(NODE, 1)]
+    assert await offers(stores, NODE) == [offer(OTHER, 2)]
+    assert await offers(stores, OTHER) == []
     assert (state.meters, state.standings, state.cursor) == (meters, standings, Cursor(17, 3))
 
 
@@ -235,7 +243,8 @@ async def test_later_versions_replace_earlier_ones(stores: Stores) -> None:
         cursor=Cursor(2, 1),
     )
     state = await load(stores)
-    assert (state.jobs, state.leases, state.offers) == ([(job(2), [])], [], [offer(NODE, 2)])
+    assert (state.jobs, state.leases) == ([(job(2), [])], [])
+    assert await offers(stores) == [offer(NODE, 2)]
     assert (state.meters, state.standings) == ({(ALICE, BOB, 1): 2}, {NODE: Standing(confirmed=1)})
     assert state.cursor == Cursor(2, 1)
     async with stores.database.transaction() as tx:

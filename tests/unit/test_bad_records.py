@@ -217,7 +217,7 @@ async def test_a_commit_whose_answer_was_lost_costs_no_second_record(world: Worl
     world.rounds._care.error = Bug()
     world.offer(world.nodes[1], BIG, CHEAP)
     async with running(world, monkeypatch):
-        await until(lambda: world.nodes[1].id in world.store.offers, "the offer counts")
+        await until(lambda: world.nodes[1].id in world.store.offer_docs, "the offer counts")
     assert refused(world) == []
 
 

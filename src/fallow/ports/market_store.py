@@ -44,11 +44,10 @@ class MarketRows(NamedTuple):
 
 
 class MarketState(NamedTuple):
-    """What is open."""
+    """What is open, but for offers: these are many."""
 
     jobs: list[tuple[Job, list[Item]]]
     leases: list[Lease]
-    offers: list[Offer]
     meters: dict[MeterKey, int]
     tallies: dict[TallyKey, Tally]
     standings: dict[bytes, Standing]
@@ -82,6 +81,10 @@ class MarketStore(Protocol):
 
     async def load(self, tx: Transaction) -> MarketState:
         """Read what is open."""
+        ...
+
+    async def offers(self, tx: Transaction, after: bytes, limit: int) -> list[Offer]:
+        """Offers in the order of their nodes' ids, from the first one above `after` on."""
         ...
 
     async def save(self, tx: Transaction, rows: MarketRows) -> None:

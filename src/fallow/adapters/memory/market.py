@@ -106,7 +106,6 @@ class MemoryMarketStore:
         return MarketState(
             jobs=self._with_items(jobs),
             leases=[_decode(row.doc, Lease) for row in leases],
-            offers=[_decode(doc, Offer) for _, doc in sorted(self._offers.items())],
             meters=dict(self._meters),
             tallies=dict(self._tallies),
             standings={node: _decode(doc, Standing) for node, doc in self._standings.items()},
@@ -114,6 +113,12 @@ class MemoryMarketStore:
             cursor=self._leader[None].cursor,
             starting=dict(self._starting),
         )
+
+    async def offers(self, tx: Transaction, after: bytes, limit: int) -> list[Offer]:
+        """Offers in the order of their nodes' ids."""
+        memory_transaction(tx)
+        found = sorted(node for node in self._offers if node > after)
+        return [_decode(self._offers[node], Offer) for node in found[:limit]]
 
     async def save(self, tx: Transaction, rows: MarketRows) -> None:
         """Write changed rows over their older versions."""

@@ -51,7 +51,6 @@ class PostgresMarketStore:
         """Read what is open."""
         jobs = await tx.fetch("SELECT doc FROM market.job WHERE state = 'running' ORDER BY created_at, id")
         leases = await tx.fetch("SELECT doc FROM market.lease WHERE state <> 'ended' ORDER BY proposed_at, id")
-        offers = await tx.fetch("SELECT doc FROM market.offer")
         meters = await tx.fetch("SELECT * FROM market.meter")
         tallies = await tx.fetch("SELECT * FROM market.tally")
         starting = await tx.fetch("SELECT * FROM market.starting_credit")
@@ -61,7 +60,6 @@ class PostgresMarketStore:
         return MarketState(
             jobs=await self._with_items(tx, jobs),
             leases=[_decode(row, Lease) for row in leases],
-            offers=[_decode(row, Offer) for row in offers],
             standings={row["node"]: _decode(row, Standing) for row in standings},
             meters={(row["payer"], row["payee"], row["price_version"]): int(row["price_ms"]) for row in meters},
             secrets={row["job"]: row["locked"] for row in secrets},
@@ -69,6 +67,11 @@ class PostgresMarketStore:
             cursor=Cursor(leader[0]["cursor"], leader[0]["cursor_records"]),
             starting={(row["node"], row["day"]): int(row["spent"]) for row in starting},
         )
+
+    async def offers(self, tx: Transaction, after: bytes, limit: int) -> list[Offer]:
+        """Offers in the order of their nodes' ids."""
+        rows = await tx.fetch("SELECT doc FROM market.offer WHERE node > $1 ORDER BY node LIMIT $2", after, limit)
+        return [_decode(row, Offer) for row in rows]
 
     async def save(self, tx: Transaction, rows: MarketRows) -> None:
         """Write changed rows over their older versions."""

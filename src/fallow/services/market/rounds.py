@@ -33,6 +33,7 @@ from fallow.services.market.care import Care
 from fallow.services.market.changes import Changes
 from fallow.services.market.decisions import decided
 from fallow.services.market.dispatch import dispatch
+from fallow.services.market.floor import Floor
 from fallow.services.market.inputs import Input, Inputs, Submission, Waiting, answer_all, apply
 from fallow.services.market.intake import apply_log, next_of, set_aside
 from fallow.services.market.money import Cashier, Misposted
@@ -43,6 +44,7 @@ from fallow.services.market.seeds import Seeds
 from fallow.services.market.starting import StartingCredit
 
 BATCHES_A_ROUND_MAX = 64
+OFFERS_AT_ONCE = 1_000
 TICK_S = 0.25
 STANDBY_S = 1.0
 TERM_MS = 5_000
@@ -200,6 +202,7 @@ class Rounds:
                 term = await self._lead(tx)
                 if term is not None:
                     await self._load(tx)
+                    await self._lead(tx)  # of many nodes that takes longer than a term, which others then took over
                     self._count_absence(since_ms=until)
                     return term
             await self._clock.sleep(STANDBY_S)
@@ -221,8 +224,7 @@ class Rounds:
         now = self._clock.now_ms()
         brain = Brain(self._fee, await self._seeds.current(tx, now))
         brain.floor.networks = await self._registry.networks(tx)
-        for offer in state.offers:
-            brain.floor.offer(offer, now)
+        await self._load_offers(tx, brain.floor, now)
         brain.tallies = state.tallies
         brain.starting = StartingCredit(self._starting, state.starting)
         brain.meters, brain.judging.standings = state.meters, state.standings
@@ -234,6 +236,14 @@ class Rounds:
         brain.frozen = self._care.frozen
         self.brain, self._cursor = brain, state.cursor
         self._log_has_news = self._bans_have_news = True
+
+    async def _load_offers(self, tx: Transaction, floor: Floor, now: int) -> None:
+        """Put up what nodes offer, in portions: the database ends transactions in which nothing is asked for long."""
+        last = b""
+        while offers := await self._store.offers(tx, last, OFFERS_AT_ONCE):
+            for offer in offers:
+                floor.offer(offer, now)
+            last = offers[-1].node
 
     async def _act(self, term: int) -> None:
         """Go round after round; told to stop, step down."""
