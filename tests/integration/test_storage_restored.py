@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fallow.domain.errors import Conflict
+from fallow.domain.errors import Conflict, Unavailable
 from fallow.verticals.storage.control.inspection_rows import InspectionRows
 from fallow.verticals.storage.control.recovering import STRANGE_MS, recovering_in
+from fallow.verticals.storage.core.questions import TakeBack, read_question
 from fallow.verticals.storage.core.reputation import DAY_MS
 from fallow.verticals.storage.core.upkeep import Inspect
 from tests.places_world import HOUR_MS, World, machines, places_world
@@ -133,6 +134,58 @@ async def test_who_is_away_is_asked_when_he_is_back_and_not_audited_before(world
     assert await world.places.recovery.take_back()
     assert len(away.has) == 2
     assert away.id in await places_audited(world)
+
+
+@pytest.mark.parametrize(("waiting", "questions"), [(1000, [3]), (8, [1, 1, 1])])
+async def test_a_node_is_asked_for_many_pages_of_segments_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, waiting: int, questions: list[int]
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.known_pieces.SEGMENTS_AT_ONCE", 1)
+    monkeypatch.setattr("fallow.verticals.storage.control.recovering.WAITING_MAX", waiting)
+    for stream in (A, B, b"C" * 16):
+        await world.store(stream=stream)
+        await world.keep(stream)
+    rolled = Rolled(world)
+    await rolled.keep()
+    await rolled.back()
+    machine = next(iter(world.machines.values()))
+    answer, asked = machine.asked, list[int]()
+
+    async def counted(question: bytes) -> bytes:
+        back = read_question(question)
+        assert isinstance(back, TakeBack)
+        asked.append(len(back.pieces))
+        return await answer(question)
+
+    monkeypatch.setattr(machine, "asked", counted)
+    assert await world.places.recovery.take_back()
+    assert asked == questions
+    assert await recovering(world) == set()
+
+
+async def test_who_never_says_what_he_has_is_audited_again_when_seven_days_are_over(
+    world: World, rolled: Rolled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.recovering.TRIES_MAX", 3)
+    silent = next(iter(world.machines.values()))
+    answer = silent.asked
+
+    async def refused(question: bytes) -> bytes:
+        if isinstance(read_question(question), TakeBack):
+            raise Unavailable("storage.disk", "Its disk is busy.")
+        return await answer(question)
+
+    monkeypatch.setattr(silent, "asked", refused)
+    await rolled.back()
+    assert await world.places.recovery.take_back()
+    for _ in range(3):
+        assert not await world.places.recovery.take_back()
+    assert silent.id not in await places_audited(world)
+    world.clock.ms += STRANGE_MS
+    await world.tell()
+    assert not await world.places.recovery.take_back()
+    assert await recovering(world) == set()
+    assert silent.id in await places_audited(world)
 
 
 async def test_nothing_is_taken_for_a_stray_for_seven_days(world: World, rolled: Rolled) -> None:

@@ -6,8 +6,10 @@ and audits ask for none of it. Nodes that are not there are asked when they are.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -23,13 +25,21 @@ from fallow.verticals.storage.control.nodes import Nodes
 from fallow.verticals.storage.control.segments import piece_bytes
 from fallow.verticals.storage.core.orders import PieceId
 from fallow.verticals.storage.core.profiles import PROFILES
-from fallow.verticals.storage.core.questions import TakeBack
+from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, TakeBack
 from fallow.verticals.storage.core.reputation import DAY_MS
 
 LOOK_S: Final = 5.0
+NODES_AT_ONCE: Final = 8
+WAITING_MAX: Final = 2_000_000
+"""Pieces that are gathered at most: each node is asked for as many as it may be at a time, and for fewer when these are
+so many. Of a thousand segments of a large network one node has four: to ask for each thousand would take weeks."""
 STRANGE_MS: Final = 7 * DAY_MS
 """So long nothing is taken for nobody's: it may be of what was stored behind the time that was restored."""
+TRIES_MAX: Final = 100
+"""Behind these seven days a node is audited again although it has not answered, if it failed to so often while it was
+there: else who never answers never would be, and were paid for what he had deleted."""
 _PIECES: Final = msgspec.msgpack.Decoder(list[PieceId])
+_NAMED: Final = "SELECT id FROM storage.segment WHERE id = ANY($1::bytea[]) AND $2 = ANY(nodes)"
 _NOW: Final = """
 SELECT (SELECT system_identifier::text FROM pg_control_system())
  || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS name
@@ -47,6 +57,7 @@ class Recovery:
         self._secrets = secrets
         self._ask = ask
         self._known = KnownPieces(database, secrets)
+        self._failures: Counter[int] = Counter()
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -78,16 +89,51 @@ class Recovery:
         there = {one.alias: one.node for one in self._nodes.online() if one.alias in recovering}
         if not there:
             return False
+        wanted: defaultdict[int, list[bytes]] = defaultdict(list)
         async for rows in self._known.stored():
             for alias, segments in aliases_of(rows).items():
-                if alias in there and not await self._ask_for(alias, there[alias], segments):
-                    del there[alias]
+                if alias in there:
+                    wanted[alias] += segments
+            many = sum(map(len, wanted.values())) >= WAITING_MAX
+            await self._ask_all(
+                there, {a: wanted.pop(a) for a in [*wanted] if many or len(wanted[a]) >= PIECES_AT_ONCE}
+            )
+        await self._ask_all(there, wanted)
         async with self._database.transaction() as tx:
-            await tx.execute("DELETE FROM storage.recovering WHERE alias = ANY($1::integer[])", list(there))
+            silent = [] if await _was_restored_lately(tx, self._clock.now_ms()) else self._silent()
+            over = [*there, *silent]
+            await tx.execute("DELETE FROM storage.recovering WHERE alias = ANY($1::integer[])", over)
+        for alias in over:
+            del self._failures[alias]
         return bool(there)
 
+    def _silent(self) -> list[int]:
+        """Those that were asked in vain for too long."""
+        return [alias for alias, times in self._failures.items() if times >= TRIES_MAX]
+
+    async def _ask_all(self, there: dict[int, bytes], wanted: Mapping[int, Sequence[bytes]]) -> None:
+        """Ask several at once for their pieces of segments; who does not answer is there no more."""
+        gate = asyncio.Semaphore(NODES_AT_ONCE)
+
+        async def answers(alias: int, segments: Sequence[bytes]) -> bool:
+            async with gate:
+                for at in range(0, len(segments), PIECES_AT_ONCE):
+                    if not await self._ask_for(alias, there[alias], segments[at : at + PIECES_AT_ONCE]):
+                        return False
+            return True
+
+        async with asyncio.TaskGroup() as group:
+            asked = {alias: group.create_task(answers(alias, segments)) for alias, segments in wanted.items()}
+        for alias in [alias for alias, task in asked.items() if not task.result()]:
+            del there[alias]
+            self._failures[alias] += 1
+
     async def _ask_for(self, alias: int, node: bytes, segments: Sequence[bytes]) -> bool:
-        pieces = {self._secrets.piece(segment, node): segment for segment in segments}
+        async with self._database.transaction() as tx:  # what was dropped since it was read stays in the trash
+            rows = await tx.fetch(_NAMED, list(segments), alias)
+        if not rows:
+            return True
+        pieces = {self._secrets.piece(row["id"], node): row["id"] for row in rows}
         try:
             answer = _PIECES.decode(await self._ask(node, msgspec.msgpack.encode(TakeBack([*pieces]))))
         except (FallowError, *UNREADABLE) as error:
@@ -111,14 +157,17 @@ async def require_not_restored(tx: Transaction, now_ms: int) -> None:
     Raises:
         Conflict: `storage.restored`.
     """
-    rows = await tx.fetch("SELECT since_ms FROM storage.timeline WHERE since_ms > $1", now_ms - STRANGE_MS)
-    if rows:
+    if await _was_restored_lately(tx, now_ms):
         raise Conflict(
             "storage.restored",
             "The database was restored from a backup less than seven days ago: what no segment knows may be of what was"
             " stored behind the time that was restored.",
             "Leave --repair out until then.",
         )
+
+
+async def _was_restored_lately(tx: Transaction, now_ms: int) -> bool:
+    return bool(await tx.fetch("SELECT FROM storage.timeline WHERE since_ms > $1", now_ms - STRANGE_MS))
 
 
 async def _give_up(tx: Transaction, alias: int, segments: Sequence[bytes], now_ms: int) -> None:
