@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import pytest
 
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address_text
+from fallow.ports.database import Database, Transaction
 from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.stale import STALE_MS
 from fallow.verticals.storage.control.usage import Used
+from fallow.verticals.storage.core.billing import GetBill, make_bill
 from fallow.verticals.storage.core.calls import (
     USAGE_BUCKETS_MAX,
     BeginUpload,
@@ -101,6 +104,50 @@ async def test_usage_shows_only_the_accounts_own_buckets_in_pages(world: Objects
     assert [one.bucket for one in (*first, *rest)] == [B, *(f"more-{n:02}" for n in range(USAGE_BUCKETS_MAX + 5))]
     with pytest.raises(InvalidInput):
         await world.ask(Usage(account=ACCOUNT, from_day=1, to_day=0))
+
+
+async def test_a_bill_is_what_all_days_of_all_buckets_come_to_and_is_added_up_in_few_questions(
+    world: ObjectsWorld,
+) -> None:
+    for number in range(2 * USAGE_BUCKETS_MAX):
+        await world.ask(MakeBucket(account=ACCOUNT, bucket=f"more-{number:02}"))
+        await put(world, b"a", bucket=f"more-{number:02}")
+    await world.operations.flush()
+    async with world.database.transaction() as tx:
+        await tx.execute("INSERT INTO storage.payer (bucket, account) SELECT id, account FROM storage.bucket")
+        await tx.execute(
+            "INSERT INTO storage.day (bucket, day, byte_ms, payload_ms, egress)"
+            " SELECT id, $1 + n, id * 10::numeric ^ 20 + n, id * 10::numeric ^ 19 + n, id * 10::numeric ^ 12"
+            " FROM storage.bucket CROSS JOIN generate_series(-2, 1) n",
+            TODAY,
+        )
+    found = await usage(world)
+    while page := await usage(world, after=found[-1].id):
+        found += page
+    whole = make_bill(found, [])
+    asked = GetBill(account=ACCOUNT, from_day=TODAY - 1, to_day=TODAY + 1)
+    bill = await world.ask(asked)
+    assert len(bill.buckets) == 2 * USAGE_BUCKETS_MAX + 1
+    assert bill.cost_microusd == whole.cost_microusd > 0
+    assert sorted(bill.buckets, key=lambda line: line.id) == whole.buckets
+    counted = Counted(world.database)
+    assert await Used(counted).bill(asked) == bill
+    assert counted.transactions == 1
+    with pytest.raises(InvalidInput):
+        await world.ask(GetBill(account=ACCOUNT, from_day=1, to_day=0))
+
+
+class Counted:
+    """A database that counts what it is asked."""
+
+    def __init__(self, database: Database) -> None:
+        self.transactions = 0
+        self._database = database
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """See the port."""
+        self.transactions += 1
+        return self._database.transaction()
 
 
 async def test_a_bucket_with_rules_is_handed_to_one_gateway_and_again_an_hour_later(world: ObjectsWorld) -> None:

@@ -12,7 +12,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address
 from fallow.domain.prices import Offer
 from fallow.ports.database import Database, Row, Transaction
-from fallow.verticals.storage.core.billing import LINES_MAX, GetBill, StorageBill, make_bill
+from fallow.verticals.storage.core.billing import LINES_MAX, BucketLine, GetBill, StorageBill, bill_of
 from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, USAGE_DAYS_MAX, Usage, UsedBucket, UsedDay
 from fallow.verticals.storage.core.tariff import HOUR_MS, cost_microusd
 
@@ -35,10 +35,20 @@ _DAYS: Final = """
 SELECT bucket, day, byte_ms, payload_ms, egress FROM storage.day
 WHERE bucket = ANY($1::bigint[]) AND day BETWEEN $2 AND $3
 """
+_SUMS: Final = """
+SELECT bucket, sum(div(byte_ms, $4::numeric)) AS stored, sum(div(payload_ms, $4::numeric)) AS payload,
+    sum(egress) AS egress
+FROM storage.day WHERE bucket = ANY($1::bigint[]) AND day BETWEEN $2 AND $3 GROUP BY bucket
+"""
 _REQUESTS: Final = """
 SELECT bucket_id, day, kind, count AS requests FROM storage.operation
 WHERE account = $1 AND day BETWEEN $2 AND $3 AND bucket_id = ANY($4::bigint[])
 """
+_REQUEST_SUMS: Final = """
+SELECT bucket_id, kind, sum(count)::bigint AS requests FROM storage.operation
+WHERE account = $1 AND day BETWEEN $2 AND $3 AND bucket_id = ANY($4::bigint[]) GROUP BY bucket_id, kind
+"""
+_NOTHING: Final = {"stored": 0, "payload": 0, "egress": 0}
 
 
 class Used:
@@ -50,9 +60,7 @@ class Used:
 
     async def usage(self, call: Usage) -> list[UsedBucket]:
         """See the call."""
-        if not 0 <= call.to_day - call.from_day < USAGE_DAYS_MAX:
-            raise InvalidInput("storage.days", f"Usage is shown of 1 to {USAGE_DAYS_MAX} days.")
-        account, span = address(call.account), (call.from_day, call.to_day)
+        account, span = address(call.account), _span(call)
         async with self._database.transaction() as tx:
             buckets = await tx.fetch(_BUCKETS, account, *span, call.after, USAGE_BUCKETS_MAX)
             days = await _days(tx, account, [row["id"] for row in buckets], span)
@@ -64,18 +72,50 @@ class Used:
         ]
 
     async def bill(self, call: GetBill) -> StorageBill:
-        """See the call."""
-        found: list[UsedBucket] = []
+        """See the call. The database adds days up: dropped buckets may be many, and each page looks for all of them."""
+        account, span = address(call.account), _span(call)
+        lines: list[BucketLine] = []
         while True:
-            after = found[-1].id if found else 0
-            asked = Usage(account=call.account, from_day=call.from_day, to_day=call.to_day, after=after)
-            page = await self.usage(asked)
-            found += page
-            if len(page) < USAGE_BUCKETS_MAX:
+            async with self._database.transaction() as tx:
+                page = await _lines(tx, account, span, lines[-1].id if lines else 0)
+            lines += page
+            if len(page) < LINES_MAX:
                 break
-        whole = make_bill(found, self._offers)
+        whole = bill_of(lines, self._offers)
         costliest = sorted(whole.buckets, key=lambda line: (-line.cost_microusd, line.id))[:LINES_MAX]
         return msgspec.structs.replace(whole, buckets=costliest)
+
+
+def _span(call: Usage | GetBill) -> tuple[int, int]:
+    if not 0 <= call.to_day - call.from_day < USAGE_DAYS_MAX:
+        raise InvalidInput("storage.days", f"Usage is shown of 1 to {USAGE_DAYS_MAX} days.")
+    return call.from_day, call.to_day
+
+
+async def _lines(tx: Transaction, account: bytes, span: tuple[int, int], after: int) -> list[BucketLine]:
+    """What the next buckets used in all the days."""
+    buckets = await tx.fetch(_BUCKETS, account, *span, after, LINES_MAX)
+    ids = [row["id"] for row in buckets]
+    used = {row["bucket"]: row for row in await tx.fetch(_SUMS, ids, *span, HOUR_MS)}
+    requests: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for row in await tx.fetch(_REQUEST_SUMS, account, *span, ids):
+        requests[row["bucket_id"]][row["kind"]] = row["requests"]
+    return [_line(row, used.get(row["id"], _NOTHING), requests[row["id"]]) for row in buckets]
+
+
+def _line(bucket: Row, used: Row, requests: dict[str, int]) -> BucketLine:
+    stored, egress = int(used["stored"]), int(used["egress"])
+    return BucketLine(
+        bucket=bucket["name"],
+        id=bucket["id"],
+        objects=bucket["objects"],
+        bytes=bucket["bytes"],
+        stored_byte_hours=stored,
+        payload_byte_hours=int(used["payload"]),
+        egress_bytes=egress,
+        requests=requests,
+        cost_microusd=cost_microusd(stored, egress),
+    )
 
 
 async def _days(

@@ -65,9 +65,13 @@ class GetBill(Call[StorageBill], frozen=True, kw_only=True):
 BUYERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (*CALLS, GetBill)
 
 
-def make_bill(buckets: Sequence[UsedBucket], offers: Iterable[Offer]) -> StorageBill:
-    """Add days up, and compare with what others ask: by payload, which is what they charge for."""
-    lines = [_line(one) for one in buckets]
+def make_bill(buckets: Iterable[UsedBucket], offers: Iterable[Offer]) -> StorageBill:
+    """Add days up, and compare with what others ask."""
+    return bill_of([_line(one) for one in buckets], offers)
+
+
+def bill_of(lines: Sequence[BucketLine], offers: Iterable[Offer]) -> StorageBill:
+    """Add buckets up, and compare with what others ask: by payload, which is what they charge for."""
     payload, egress = sum(line.payload_byte_hours for line in lines), sum(line.egress_bytes for line in lines)
     elsewhere = [
         Elsewhere(
@@ -82,7 +86,7 @@ def make_bill(buckets: Sequence[UsedBucket], offers: Iterable[Offer]) -> Storage
         if offer.sells_storage and (payload or egress)
     ]
     cost = cost_microusd(sum(line.stored_byte_hours for line in lines), egress)
-    return StorageBill(buckets=lines, cost_microusd=cost, elsewhere=elsewhere)
+    return StorageBill(buckets=[*lines], cost_microusd=cost, elsewhere=elsewhere)
 
 
 def _line(one: UsedBucket) -> BucketLine:
