@@ -702,6 +702,8 @@ async def test_an_account_has_so_many_uploads_open_and_no_more(
     await world.ask(BeginUpload(account=ACCOUNT, bucket="more", object=b"a", stream=world.stream()))
     with pytest.raises(TooMuch, match=r"storage\.uploads"):
         await begin(world, b"b")
+    again = await world.ask(BeginUpload(account=ACCOUNT, bucket=B, object=b"a", stream=first))  # the answer was lost
+    assert again.stream == first
     await world.ask(MakeBucket(account=OTHER, bucket="others"))
     await world.ask(BeginUpload(account=OTHER, bucket="others", object=b"a", stream=world.stream()))
     await world.ask(AbortUpload(account=ACCOUNT, bucket=B, object=b"a", stream=first))

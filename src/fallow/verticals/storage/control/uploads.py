@@ -82,7 +82,6 @@ class Uploads:
             until = checked_kept(shelf, Kept(call.retention, call.until_ms, call.hold))
             if await owner_of(tx, call.stream) is not None:
                 raise used()
-            await _require_few(tx, shelf)
             made = await tx.fetch(
                 _BEGIN,
                 call.stream,
@@ -96,6 +95,8 @@ class Uploads:
                 until.until_ms,
                 until.hold,
             )
+            if made:  # who asks the same again is answered the same
+                await _require_few(tx, shelf)
             upload = made[0] if made else await _find(tx, _FIND, shelf.id, call.stream)
             if upload["name"] != call.object:
                 raise used()
@@ -195,7 +196,7 @@ class Uploads:
 
 
 async def _require_few(tx: Transaction, shelf: Shelf) -> None:
-    if (await tx.fetch(_OPEN, shelf.account))[0]["uploads"] >= UPLOADS_MAX:
+    if (await tx.fetch(_OPEN, shelf.account))[0]["uploads"] > UPLOADS_MAX:
         raise TooMuch("storage.uploads", f"{UPLOADS_MAX} uploads in parts are open.", "Complete or abort some of them.")
 
 
