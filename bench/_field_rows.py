@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple, cast
 
 import asyncpg
 import msgspec
@@ -17,6 +19,7 @@ from fallow.bootstrap.keys import load_keys
 from fallow.bootstrap.place import read_place
 from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.settling import open_archive
+from fallow.domain.billing import FeePolicy
 from fallow.domain.epochs.filing import Filing
 from fallow.domain.epochs.leaves import totals_of, tree_over, write_leaves
 from fallow.domain.epochs.lines import Line, write_lines
@@ -25,6 +28,10 @@ from fallow.domain.epochs.statement import Statement
 from fallow.domain.offers import Offer
 from fallow.domain.places import read_cell
 from fallow.domain.rewards.tree import Leaf, root_of
+from fallow.services.market.brain import Brain
+from fallow.services.market.field_map import draw as draw_map
+from fallow.services.market.rounds import NO_SEED, Rounds
+from fallow.services.market.totals import count
 
 SETTLEMENT: Final = b"\x05" * 20
 CITIES: Final = 400
@@ -52,6 +59,21 @@ async def fill(data: Path, nodes: int, devices: int, draw: random.Random) -> Fie
     await _fill_tables(read_place(data).postgres_dsn, ids, accounts, draw)
     await asyncio.to_thread(_close_epochs, data, ids, accounts, devices)
     return Field(ids, accounts, EPOCHS)
+
+
+async def made_s(nodes: int, draw: random.Random) -> tuple[float, float]:
+    """Seconds of a processor in which the market counts so many nodes, and those in which it makes their map."""
+    accounts = [draw.randbytes(20) for _ in range(-(-nodes // OWNER_NODES))]
+    rounds = cast("Rounds", SimpleNamespace(brain=Brain(FeePolicy(), NO_SEED)))
+    for offer in _offers([draw.randbytes(32) for _ in range(nodes)], accounts, draw):
+        rounds.brain.floor.offer(offer, 0)
+    before = time.process_time()
+    counted = await count(rounds, 0)
+    between = time.process_time()
+    drawn = (await draw_map(rounds, 0)).view(0)
+    after = time.process_time()
+    assert sum(counted.nodes.values()) == drawn.rest + sum(cell.nodes for cell in drawn.cells) == nodes
+    return between - before, after - between
 
 
 async def _fill_tables(dsn: str, ids: list[bytes], accounts: list[bytes], draw: random.Random) -> None:

@@ -8,7 +8,7 @@ when it was due. Then a browser that draws in software drags the map at each zoo
 
 Baseline: PostgreSQL counts nodes and owners when it is asked.
 
-    python bench/explorer.py [--nodes 43000] [--devices 4180000] [--seconds 5] [--no-browser]
+    python bench/explorer.py [--nodes 43000] [--devices 4180000] [--seconds 5] [--only-made] [--no-browser]
 
 430,000 nodes (`--nodes 430000 --devices 41800000`) need some 5 GB of memory and ten minutes.
 """
@@ -32,7 +32,7 @@ import asyncpg
 import httpx2
 
 from bench import _field_page
-from bench._field_rows import Field, fill
+from bench._field_rows import Field, fill, made_s
 from bench._network import gateway_bus, lag_p99, lag_result, lags, processor_s
 from fallow.adapters.clock import SystemClock
 from fallow.bootstrap.place import read_place
@@ -218,8 +218,13 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=43_000)
     parser.add_argument("--devices", type=int, default=4_180_000)
     parser.add_argument("--seconds", type=int, default=5, help="for which each question is asked")
+    parser.add_argument("--only-made", action="store_true", help="measure what the market makes by itself, and no more")
     parser.add_argument("--no-browser", action="store_true", help="leave the map out")
     options = parser.parse_args()
+    counted, drawn = asyncio.run(made_s(options.nodes, random.Random(SEED)))  # noqa: S311 - a reproducible draw
+    print(f"{options.nodes:,} nodes: counted in {counted:.2f} s of a processor, put on the map in {drawn:.2f} s")
+    if options.only_made:
+        return 0
     with reachable_folder() as folder:
         results = asyncio.run(measure(options, folder / "network"))
     print(json.dumps(results))
