@@ -140,6 +140,7 @@ class FakeNetwork:
             verticals={"compute": VERTICAL, "storage": STORAGE},
             limits=limits,
             archive=self.archive,
+            names=["127.0.0.1", "net.example", "*.wild.example"],
             roles=CORE,
             metrics_secret=METRICS_SECRET,
         )

@@ -13,7 +13,7 @@ import pytest
 from fallow.adapters import certificates
 from fallow.bootstrap.reach import reach_of, split_listen
 from fallow.bootstrap.settings import Settings
-from fallow.bootstrap.tls import Tls, own_context, prepare_tls, public_host, server_context
+from fallow.bootstrap.tls import Tls, own_context, own_names, prepare_tls, public_host, server_context
 from fallow.bootstrap.up import given_bus
 from fallow.domain.errors import InvalidInput
 from fallow.http.public import host_of
@@ -85,6 +85,12 @@ def test_what_listens_for_others_has_a_certificate_for_how_they_call_it() -> Non
         reach_of(Settings(listen="127.0.0.1:5", names="a_b"))
 
 
+def test_behind_a_proxy_that_ends_encryption_its_names_are_the_networks_own() -> None:
+    plain = reach_of(Settings(names="Net.example"))
+    assert not plain.tls
+    assert set(own_names(plain, None)) == {"net.example", "127.0.0.1", "::1", "localhost"}
+
+
 def test_a_name_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
@@ -147,6 +153,7 @@ def test_the_operators_own_certificate_is_used_as_it_is(tmp_path: Path) -> None:
     assert (tls.pin, tls.ca, tls.ca_pem()) == ("", "", "")
     assert not (tmp_path / "secrets").exists()
     assert public_host(settings, reach_of(settings), tls) == "net.example"
+    assert {"net.example", "127.0.0.1", "localhost"} <= set(own_names(reach_of(settings), tls))
     context = own_context(tls)
     assert context is not None
     assert context.verify_mode is ssl.CERT_REQUIRED

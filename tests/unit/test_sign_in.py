@@ -288,12 +288,50 @@ async def test_a_text_names_the_host_that_was_asked(http: httpx2.AsyncClient) ->
     assert "\nURI: http://127.0.0.1\n" in asked.json()["text"]
     signature = "0x" + sign_text(WALLET, asked.json()["text"]).hex()
     signed = {"account": WALLET_ACCOUNT, "nonce": asked.json()["nonce"], "signature": signature}
-    elsewhere = await http.post("/v1/session/wallet", json=signed, headers={"Host": "other.example"})
+    elsewhere = await http.post("/v1/session/wallet", json=signed, headers={"Host": "net.example"})
     refused(elsewhere, 401, "auth.wallet")
     hostile = {"Host": "a b\tc"}
     refused(
         await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT}, headers=hostile), 400, "http.invalid"
     )
+
+
+async def test_what_a_wallet_signed_for_another_page_is_good_for_nothing_here(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    asked = await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT})
+    phished = asked.json()["text"].replace("127.0.0.1", "phish.example")  # the wallet sees no difference to the page
+    signature = "0x" + sign_text(WALLET, phished).hex()
+    signed = {"account": WALLET_ACCOUNT, "nonce": asked.json()["nonce"], "signature": signature}
+    theirs = {"Host": "phish.example"}
+    refused(await http.post("/v1/session/wallet", json=signed, headers=theirs), 403, "session.host")
+    refused(
+        await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT}, headers=theirs), 403, "session.host"
+    )
+    assert not network.sessions
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("net.example", True),
+        ("NET.example:8420", True),
+        ("a.wild.example", True),
+        ("wild.example", False),
+        ("a.b.wild.example", False),
+        ("phish.example@net.example", False),
+        ("net.example:phish.example", False),
+        ("net.example:", False),
+        ("*.wild.example", False),
+        ("", False),
+    ],
+)
+async def test_a_wallet_signs_names_of_the_network_alone(http: httpx2.AsyncClient, host: str, own: bool) -> None:
+    asked = await http.post("/v1/session/challenge", json={"account": WALLET_ACCOUNT}, headers={"Host": host})
+    if own:
+        assert asked.json()["text"].startswith(f"{host} wants you")
+    else:
+        assert asked.status_code in {400, 403}, asked.text
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             streams=relay,
             archive=await asyncio.to_thread(open_archive, data, settings),
             any_host=place.any_host,
+            names=place.names,
             ca_pem=place.tls.ca_pem() if place.tls else "",
             installer=installer,
             keep_days=settings.blob_days,

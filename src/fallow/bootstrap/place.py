@@ -35,7 +35,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of a network's engines and gateway. `postgres_dsn` holds a password.
 
     `url` and `bus_public_url` are what others use, `bus_url` is how its own processes reach the bus. With `any_host`
-    it listens on every address: others reach the bus where they reach the gateway. A bus that is not its `own` shows
+    it listens on every address: others reach the bus where they reach the gateway. `names` are all that are its own
+    (`fallow.bootstrap.tls.own_names`). A bus that is not its `own` shows
     a certificate of the authority in the file `bus_ca`, or of one of the system's. `gateways` are the URLs that buyers
     reach verticals' gateways by, by role.
     """
@@ -48,6 +49,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     http_host: str
     http_port: int
     any_host: bool = False
+    names: list[str] = []
     tls: Tls | None = None
     own_bus: bool = True
     bus_ca: str = ""

@@ -14,13 +14,17 @@ from fallow.domain.errors import InvalidInput
 
 DEFAULT_PORT = 8420
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to recognise them
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 # Where nothing is: asking which of our addresses would be used sends nothing (RFC 5737, RFC 3849).
 _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 class Reach(NamedTuple):
-    """`bind` is the address to listen on, `host` stands in URLs, `names` are what a certificate must be for."""
+    """`bind` is the address to listen on, `host` stands in URLs.
+
+    `names` are what others reach it by, so what a certificate must be for; in plain text a proxy's, too.
+    """
 
     bind: str
     port: int
@@ -40,14 +44,14 @@ def reach_of(settings: Settings) -> Reach:
     Raises:
         InvalidInput: it would be reachable from outside without TLS, or an address is none.
     """
-    tls = bool(settings.listen or settings.tls_cert)
+    tls, given = bool(settings.listen or settings.tls_cert), _given_names(settings)
     if not tls:
         refuse_outside(settings.host)
-        return Reach(settings.host, settings.http_port, settings.host, (), tls=False)
+        names = {*given, *LOOPBACK, settings.host}
+        return Reach(settings.host, settings.http_port, settings.host, tuple(sorted(names)), tls=False)
     host, port = split_listen(settings.listen) if settings.listen else (settings.host, settings.http_port)
-    given = [_checked_name(name) for name in settings.names.replace(",", " ").split()]
     bind = _resolve(host)
-    names = {*given, "localhost", "127.0.0.1", "::1", *_hostname()}
+    names = {*given, *LOOPBACK, *_hostname()}
     names |= set(_own_addresses()) if bind in EVERYWHERE else {host, bind}
     return Reach(bind, port, next(iter(given), "") or _shown(host, bind), tuple(sorted(names)), tls=True)
 
@@ -66,6 +70,10 @@ def split_listen(text: str) -> tuple[str, int]:
     if not host or "@" in text or "/" in text:
         raise InvalidInput("up.listen", f"{text!r} is no address to listen on.", "It looks like 0.0.0.0:8420")
     return _checked_name(host), port
+
+
+def _given_names(settings: Settings) -> list[str]:
+    return [_checked_name(name) for name in settings.names.replace(",", " ").split()]
 
 
 def _checked_name(name: str) -> str:

@@ -102,16 +102,28 @@ def public_host(settings: Settings, reach: Reach, tls: Tls) -> str:
     """Return the name that others are told: one that the operator's own certificate is for, if he named none."""
     if tls.ca or settings.names or not reach.everywhere:
         return reach.host
-    from fallow.adapters import certificates  # noqa: PLC0415 - heavy, and only needed here
+    return next((name for name in _names_of(tls) if not name.startswith("*")), reach.host)
 
-    names = certificates.names_of(first_certificate(Path(tls.cert).read_text("ascii")))
-    return next((name for name in names if not name.startswith("*")), reach.host)
+
+def own_names(reach: Reach, tls: Tls | None) -> list[str]:
+    """Return all names and addresses that are the network's own; in one that begins with "*." that is any label.
+
+    They are those that it was told, those of this machine, and those that the operator's own certificate is for.
+    """
+    certified = _names_of(tls) if tls is not None and not tls.ca else []
+    return sorted({reach.host, *reach.names, *(name.lower() for name in certified)})
 
 
 def first_certificate(pem: str) -> str:
     """Return the first certificate of a PEM file, which is the server's own."""
     begin = pem.find("-----BEGIN CERTIFICATE-----")
     return pem[max(0, begin) : pem.find(_END.strip(), max(0, begin)) + len(_END)]
+
+
+def _names_of(tls: Tls) -> list[str]:
+    from fallow.adapters import certificates  # noqa: PLC0415 - heavy, and only needed here
+
+    return certificates.names_of(first_certificate(Path(tls.cert).read_text("ascii")))
 
 
 def _given(cert: Path, key: Path, now: datetime) -> Tls:

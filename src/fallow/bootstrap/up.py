@@ -40,7 +40,7 @@ from fallow.bootstrap.listening import free_port, is_free, is_loopback, listen, 
 from fallow.bootstrap.place import ChainPlace, Place, bus_context, network_id, write_place
 from fallow.bootstrap.reach import Reach, reach_of
 from fallow.bootstrap.settings import CORE, EFFECTIVE, PUBLIC, Settings
-from fallow.bootstrap.tls import Tls, prepare_tls, public_host
+from fallow.bootstrap.tls import Tls, own_names, prepare_tls, public_host
 from fallow.bootstrap.verticals import gateway_roles, migrations, read_ports
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, FallowError, InvalidInput
@@ -205,6 +205,7 @@ async def _engines(
         http_host=settings.host,
         http_port=ports["http"],
         any_host=door.reach.everywhere,
+        names=await asyncio.to_thread(own_names, door.reach, door.tls),
         tls=door.tls,
         own_bus=not settings.nats_url,
         bus_ca=settings.nats_ca,

@@ -65,6 +65,7 @@ def create_app(
     verticals: Mapping[str, Vertical],
     limits: Limits | None = None,
     any_host: bool = False,
+    names: Collection[str] = (),
     ca_pem: str = "",
     installer: Installer | None = None,
     streams: OpensStreams | None = None,
@@ -75,7 +76,8 @@ def create_app(
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
-    With `any_host` clients are told that the bus is at the host by which they came. `ca_pem` is the certificate of
+    With `any_host` clients are told that the bus is at the host by which they came. `names` are the network's own
+    ("*." is any label): wallets sign in where the console is reached by one of them. `ca_pem` is the certificate of
     the network's own authority, if it has one. `installer` is what machines that want to join download. `streams`
     reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
     stay for `keep_days` after their jobs have ended. `roles` are those that the network should run; who shows
@@ -92,6 +94,7 @@ def create_app(
         verticals=verticals,
         limits=limits,
         any_host=any_host,
+        names=names,
         ca_pem=ca_pem,
         installer=installer,
         streams=streams,

@@ -44,6 +44,7 @@ class Gateway:
         verticals: Mapping[str, Vertical],
         limits: Limits,
         any_host: bool = False,
+        names: Collection[str] = (),
         ca_pem: str = "",
         installer: Installer | None = None,
         streams: OpensStreams | None = None,
@@ -56,6 +57,7 @@ class Gateway:
         self.blobs = blobs
         self.network = network
         self.any_host = any_host
+        self.names = frozenset(names)
         self.ca_pem = ca_pem
         self.installer = installer
         self.clock = clock

@@ -19,6 +19,7 @@ from fallow.http.auth import address_of, anyone_here, anyone_or_member, buyer
 from fallow.http.gateway import Gateway
 from fallow.http.keys import KEY_CHARACTERS_MAX
 from fallow.http.params import Account, AfterKey, KeyId, Limit, Parts
+from fallow.http.public import host_of
 from fallow.http.sessions import check_csrf, cookie_name, csrf_of, secret_of, set_cookie
 from fallow.ports.rpc import Empty
 from fallow.ports.sign_in_text import SignInText
@@ -104,7 +105,7 @@ async def challenge(gateway: Parts, request: KeyRequest, data: JSONBody[WalletCh
     asked = await gateway.sessions.challenge(data.account)
     text = SignInText(
         request.scope["scheme"],
-        _domain(request),
+        _domain(gateway, request),
         address(data.account),
         gateway.network.chain_id or NO_CHAIN,
         asked.nonce,
@@ -122,7 +123,7 @@ async def sign_in_by_wallet(gateway: Parts, request: KeyRequest, data: JSONBody[
         nonce=data.nonce,
         signature=data.signature,
         scheme=request.scope["scheme"],
-        domain=_domain(request),
+        domain=_domain(gateway, request),
         chain_id=gateway.network.chain_id or NO_CHAIN,
     )
     return _opened(gateway, request, await gateway.sessions.open_by_wallet(signed))
@@ -182,9 +183,23 @@ def _opened(gateway: Gateway, request: KeyRequest, info: calls.SessionInfo) -> R
     return Response(_of_session(gateway, info, info.secret), headers={"Set-Cookie": cookie})
 
 
-def _domain(request: KeyRequest) -> str:
-    """Whom a browser has asked, as its wallet compares it with the page's address."""
-    return request.headers.get("Host", "")
+def _domain(gateway: Gateway, request: KeyRequest) -> str:
+    """Whom a browser has asked, as its wallet compares it with the page's address: by a name of the network's own.
+
+    A page of somebody else names itself, to its readers' wallets and, from its own server, to us: what it had signed so
+    would be good here.
+    """
+    asked = request.headers.get("Host", "")
+    name, port = host_of(asked), asked.rpartition(":")[2]
+    plain = name.strip("[]")
+    written = {name, f"{name}:{port}"} if port.isdecimal() else {name}
+    if asked.lower() not in written or not {plain, f"*.{plain.partition('.')[2]}"} & gateway.names:
+        raise NotAllowed(
+            "session.host",
+            "A wallet signs in at an address that the network knows as its own, and this is none.",
+            "Open the console at another one, or have its operator name this one in `names`.",
+        )
+    return asked
 
 
 def _of_stranger(gateway: Gateway) -> SessionView:
