@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import msgspec
@@ -11,7 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fallow.adapters.memory.bus import MemoryHub
-from fallow.bootstrap.latency import Latency
+from fallow.bootstrap.lag import LoopLag
+from fallow.bootstrap.latency import METHODS, Latency
+from fallow.bootstrap.telling import Teller
 from fallow.domain.metrics import (
     SAMPLES_MAX,
     TOLD,
@@ -26,6 +28,7 @@ from fallow.domain.metrics import (
     histogram,
 )
 from fallow.http.processes import PROCESSES_MAX, SILENT_MS, Processes
+from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.counting import OTHER, REASONS_MAX, Counts
 from tests.network import until_async
 from tests.unit.fake_network import BUYER_KEY, METRICS_SECRET, OPERATOR_KEY, FakeNetwork, HandClock, fake_network
@@ -178,6 +181,55 @@ def test_reasons_that_strangers_think_of_are_counted_together() -> None:
     found = counts.counts()
     assert (len(found["ingest"]), found["ingest"][OTHER], found["ingest"]["code.1"]) == (REASONS_MAX + 1, 1, 2)
     assert found["market"] == {OTHER: 1}
+
+
+async def test_what_is_too_much_to_be_told_is_counted_as_not_measured() -> None:
+    sent: list[Told] = []
+
+    class Bus:
+        dropped = replies_lost = replies_refused = violations = 0
+
+        async def publish(self, _: str, data: bytes) -> None:
+            sent.append(msgspec.msgpack.decode(data, type=Told))
+
+    async def large() -> list[Family]:
+        return [
+            Family("fallow_a", "gauge", "A.", [Sample("fallow_a", {}, 1)] * SAMPLES_MAX),
+            gauge("fallow_b", "B.", 1),
+        ]
+
+    clock = HandClock()
+    teller = Teller(cast("Any", Bus()), LoopLag(clock))
+    teller.measures.append(large)
+    await teller.tell(told("core", 1))
+    found = {one.name: one.value for family in sent[0].families for one in family.samples}
+    assert "fallow_a" not in found
+    assert (found["fallow_b"], found["fallow_unmeasured_parts"]) == (1, 1)
+
+
+async def test_all_answers_of_all_routes_can_be_told(network: FakeNetwork) -> None:
+    latency = Latency(network.clock)
+    routes = [(route.path, method) for route in network.app.routes for method in getattr(route, "methods", ())]
+    kept = [(path, method) for path, method in routes if method != "OPTIONS"]
+
+    async def answering(scope: Any, _: Any, send: Any) -> None:
+        scope["path_template"] = scope["path"]
+        await send({"type": "http.response.start", "status": scope["status"], "headers": []})
+
+    async def send(_: Any) -> None:
+        pass
+
+    app = latency.of(answering)
+    for path in {path for path, _ in kept}:
+        for method, status in ((method, status) for method in METHODS for status in (200, 204, 405)):
+            if status == 405 or method == "OPTIONS":
+                await app({"type": "http", "path": path, "method": method, "status": status}, send, send)
+    for path, method in kept:
+        for status in (200, 404, 503):
+            await app({"type": "http", "path": path, "method": method, "status": status}, send, send)
+    (family,) = await latency.measure()
+    assert len(family.samples) < 0.95 * SAMPLES_MAX
+    assert len(msgspec.msgpack.encode(family)) < 0.7 * MESSAGE_BYTES_MAX
 
 
 async def test_requests_are_timed_by_route_and_not_by_path(network: FakeNetwork) -> None:

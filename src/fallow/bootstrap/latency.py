@@ -13,6 +13,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.vertical import Asgi
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+METHOD_NOT_ALLOWED: Final = 405
 BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -53,6 +54,11 @@ class Latency:
         return measured
 
     def _note(self, scope: Any, status: int, took_ms: int) -> None:  # noqa: ANN401
-        """Count an answer. The router has left its template in the scope; without one nothing stands for the path."""
+        """Count an answer. The router has left its template in the scope; without one nothing stands for the path.
+
+        Nothing does either for what the route does not do: strangers would make numbers for each method of each.
+        """
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self._seconds.labels(scope.get("path_template", ""), method, f"{status // 100}xx").observe(took_ms / 1000)
+        done = method != "OPTIONS" and status != METHOD_NOT_ALLOWED
+        template = scope.get("path_template", "") if done else ""
+        self._seconds.labels(template, method, f"{status // 100}xx").observe(took_ms / 1000)

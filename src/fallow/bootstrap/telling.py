@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 async def telling(process: str, roles: Collection[str], bus: NatsBus, clock: Clock) -> AsyncIterator[Watch]:
     """Tell every few seconds, beginning at once, what this process is like; yields what has a measure told, too."""
     async with measured_lag(process, bus, clock) as lag:
-        teller = _Teller(bus, lag)
+        teller = Teller(bus, lag)
         me = Told(process=process, roles=sorted(roles), id=secrets.token_hex(8), families=[])
 
         async def tell_for_ever() -> None:
@@ -54,7 +54,9 @@ async def telling(process: str, roles: Collection[str], bus: NatsBus, clock: Clo
             yield teller.measures.append
 
 
-class _Teller:
+class Teller:
+    """Gathers what there is to tell, and tells it; `measures` are asked each time."""
+
     def __init__(self, bus: NatsBus, lag: LoopLag) -> None:
         self.measures: list[Measure] = []
         self._bus = bus
@@ -64,13 +66,18 @@ class _Teller:
 
     async def tell(self, me: Told) -> None:
         """Tell it once. Without the bus nobody hears it, and the next time is soon."""
-        told = msgspec.structs.replace(me, families=list(bounded(await self._gather())))
+        found, missing = await self._gather()
+        kept = list(bounded(found))
+        missing += len(found) - len(kept)
+        says = "Parts of the process that could not be measured now, or that were too many numbers."
+        told = msgspec.structs.replace(me, families=[gauge("fallow_unmeasured_parts", says, missing), *kept])
         try:
             await self._bus.publish(TOLD, msgspec.msgpack.encode(told))
         except FallowError as error:
             _log.info("nothing is told of this process for now: %s", error)
 
-    async def _gather(self) -> list[Family]:
+    async def _gather(self) -> tuple[list[Family], int]:
+        """What can be measured now, and how many parts cannot."""
         found = [*self._own(), *from_registry(self._registry)]
         missing = 0
         for measure in self.measures:
@@ -79,10 +86,7 @@ class _Teller:
             except FallowError as error:
                 missing += 1
                 _log.info("something is not measured for now: %s", error)
-        return [
-            gauge("fallow_unmeasured_parts", "Parts of the process that could not be measured now.", missing),
-            *found,
-        ]
+        return found, missing
 
     def _own(self) -> list[Family]:
         bus = self._bus

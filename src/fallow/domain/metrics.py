@@ -17,8 +17,9 @@ TOLD: Final = "metrics.told"
 """Subject on which each process of the network tells its `Told`, every `TELL_S` seconds."""
 
 TELL_S: Final = 5.0
-SAMPLES_MAX: Final = 4_000
-"""Of one process. A gateway has the most: a histogram for each route, method and class of answers that came."""
+SAMPLES_MAX: Final = 6_000
+"""Of one process, some 100 bytes each in a message of 1 MiB. A gateway has the most: a histogram for each route, method
+and class of answers that came."""
 
 Name = Annotated[str, Meta(pattern="^fallow_[a-z0-9_]{1,100}$(?!\n)")]
 LabelName = Annotated[str, Meta(pattern="^[a-z_]{1,30}$(?!\n)")]
