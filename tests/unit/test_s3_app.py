@@ -105,6 +105,45 @@ async def desk() -> Desk:
     return desk
 
 
+@pytest.mark.parametrize("name", ["acl", "cors", "policy", "block", "lifecycle", "lock", "ownership", "tagging"])
+@pytest.mark.parametrize("data", [b"\xc1", b"\xff\xfe", b"{}", b"[" * 9000, bytes(30 << 10)])
+async def test_settings_that_no_gateway_wrote_are_no_bug_of_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture, name: str, data: bytes
+) -> None:
+    await desk.store.set_bucket(MAIN.account, BUCKET, settings={name: data})
+    for method, path, query in (
+        ("GET", "/bucket/foo", b""),
+        ("GET", "/bucket", b""),
+        ("GET", "/bucket", name.encode()),
+        ("PUT", "/bucket/bar", b""),
+        ("OPTIONS", "/bucket/foo", b""),
+    ):
+        headers = [(b"host", b"x"), (b"content-length", b"0"), (b"origin", b"http://a"), (b"x-amz-acl", b"private")]
+        await desk.answer(
+            {
+                "type": "http",
+                "method": method,
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": query,
+                "headers": [*headers, (b"access-control-request-method", b"GET")],
+            },
+            empty(),
+        )
+        assert desk.sent[0]["status"] < 500, (method, path, desk.body)
+    assert caplog.records == []
+
+
+def empty() -> Callable[[], Awaitable[dict[str, Any]]]:
+    """A body without bytes, from a client that stays."""
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages, None) or await never()
+
+    return receive
+
+
 async def never() -> dict[str, Any]:
     await asyncio.get_running_loop().create_future()
     raise AssertionError("never")

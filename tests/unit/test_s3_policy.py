@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.verticals.storage.gateway.errors import S3Error
-from fallow.verticals.storage.gateway.policy import Asked, Verdict, like, read_policy, resource_of
+from fallow.verticals.storage.gateway.policy import (
+    PATTERN_MAX,
+    POLICY_BYTES_MAX,
+    Asked,
+    Verdict,
+    kept_policy,
+    like,
+    read_policy,
+    resource_of,
+)
 
 
 def statement(**changed: Any) -> dict[str, Any]:
@@ -170,6 +179,15 @@ def plainly_like(text: str, pattern: str) -> bool:
 @given(st.text("ab", max_size=8), st.text("ab*?", max_size=6))
 def test_patterns_mean_what_they_plainly_say(text: str, pattern: str) -> None:
     assert like(text, pattern) == plainly_like(text, pattern)
+
+
+def test_a_policy_that_another_client_has_set_is_bounded_as_well() -> None:
+    long = "arn:aws:s3:::bucket/" + "a" * PATTERN_MAX
+    for data in (written(statement(Resource=long)), written(statement(Sid="s" * POLICY_BYTES_MAX))):
+        with pytest.raises(S3Error) as caught:
+            kept_policy(data)
+        assert caught.value.code == "MalformedPolicy"
+    assert kept_policy(written(statement())) is not None
 
 
 def test_a_pattern_of_many_stars_takes_no_time() -> None:

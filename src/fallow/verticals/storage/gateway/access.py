@@ -24,6 +24,7 @@ from fallow.verticals.storage.gateway.exchange import (
     acl_of_entry,
     ownership_of,
 )
+from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.policy import Asked, Verdict, kept_policy, resource_of
 from fallow.verticals.storage.gateway.tags import tags_of_header
 from fallow.verticals.storage.gateway.times import iso
@@ -49,6 +50,9 @@ class Block(msgspec.Struct, frozen=True):
     restrict: bool = False
 
 
+_BLOCK: Final = msgspec.msgpack.Decoder(Block)
+
+
 class Target(NamedTuple):
     """What something is done to: a bucket, or an object in it; `acl` is the list that counts, if one does.
 
@@ -67,7 +71,12 @@ class Target(NamedTuple):
 def block_of(bucket: Bucket) -> Block:
     """The public access block of a bucket."""
     data = bucket.settings.get(BLOCK)
-    return msgspec.msgpack.decode(data, type=Block) if data else Block()
+    return decode_block(data) if data else Block()
+
+
+def decode_block(data: bytes) -> Block:
+    """Read one that is kept. Raises what `read_kept` raises."""
+    return read_kept(data, _BLOCK)
 
 
 def has_public_policy(bucket: Bucket) -> bool:
@@ -139,8 +148,10 @@ def check_not_denied(x: Exchange, action: str, target: Target) -> None:
 def _judged(x: Exchange, action: str, target: Target) -> Verdict:
     """What the bucket's policy says; it binds its owner, but for the policy itself."""
     bucket, account = target.bucket, x.caller.account
+    if account == bucket.account and action in _OWN_POLICY:
+        return "silent"
     policy = kept_policy(bucket.settings.get(POLICY, b""))
-    if policy is None or (account == bucket.account and action in _OWN_POLICY):
+    if policy is None:
         return "silent"
     return policy.judge(Asked(account, action, resource_of(bucket.name, target.key), _context(x, target)))
 

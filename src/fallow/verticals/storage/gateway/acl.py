@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.users import Owner, Users
 from fallow.verticals.storage.gateway.xml import INSTANCE, Node, text_of
 
@@ -77,9 +78,12 @@ class Acl(msgspec.Struct, frozen=True, array_like=True):
         return groups and (grant.whom == ALL or bool(account))
 
 
+_ACL: Final = msgspec.msgpack.Decoder(Acl)
+
+
 def decode_acl(data: bytes, owner: str) -> Acl:
-    """Read a kept list; where there is none, it is private to `owner`."""
-    return msgspec.msgpack.decode(data, type=Acl) if data else private(owner)
+    """Read a kept list; where there is none, it is private to `owner`. Raises what `read_kept` raises."""
+    return read_kept(data, _ACL) if data else private(owner)
 
 
 def private(owner: str) -> Acl:

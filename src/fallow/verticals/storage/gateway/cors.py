@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 from xml.etree import ElementTree as ET
 
 import msgspec
+from msgspec import Meta
 
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.xml import Node, text_of
 
 RULES_MAX: Final = 100
 EACH_MAX: Final = 100
 """How many origins, methods or headers a rule names, and a question: rules are looked through while others wait."""
+Each = Annotated[list[str], Meta(max_length=EACH_MAX)]
 METHODS: Final = frozenset({"GET", "PUT", "POST", "DELETE", "HEAD"})
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One rule. Origins and headers may hold one star each."""
 
-    origins: list[str]
-    methods: list[str]
-    headers: list[str] = []
-    exposed: list[str] = []
+    origins: Each
+    methods: Each
+    headers: Each = []
+    exposed: Each = []
     max_age_s: int | None = None
     id: str = ""
 
@@ -47,14 +50,17 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return said | ({} if self.max_age_s is None else {"access-control-max-age": str(self.max_age_s)})
 
 
+_RULES: Final = msgspec.msgpack.Decoder(Annotated[list[Rule], Meta(max_length=RULES_MAX)])
+
+
 def encode_rules(rules: Sequence[Rule]) -> bytes:
     """As a bucket keeps them."""
     return msgspec.msgpack.encode(rules)
 
 
 def decode_rules(data: bytes) -> list[Rule]:
-    """Read what a bucket keeps; none where `data` is empty."""
-    return msgspec.msgpack.decode(data, type=list[Rule]) if data else []
+    """Read what a bucket keeps; none where `data` is empty. Raises what `read_kept` raises."""
+    return read_kept(data, _RULES) if data else []
 
 
 def first_answer(rules: Sequence[Rule], origin: str, method: str, asked: Sequence[str]) -> dict[str, str] | None:

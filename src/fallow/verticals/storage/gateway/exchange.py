@@ -150,7 +150,7 @@ def acl_of_entry(entry: Entry, bucket: Bucket) -> Acl:
 
 def ownership_of(bucket: Bucket) -> str:
     """Who owns what others write into a bucket."""
-    return bucket.settings.get(OWNERSHIP, WRITER.encode()).decode()
+    return bucket.settings.get(OWNERSHIP, WRITER.encode()).decode("ascii", "replace")
 
 
 async def entry_of(x: Exchange, bucket: Bucket, key: str, version: str) -> Entry | None:

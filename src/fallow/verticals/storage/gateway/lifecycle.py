@@ -9,11 +9,10 @@ from xml.etree import ElementTree as ET
 import msgspec
 from msgspec import Meta
 
-from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import InvalidInput
 from fallow.verticals.storage.core.calls import LAST_DAY
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.gateway.errors import S3Error
+from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.tags import checked
 from fallow.verticals.storage.gateway.times import iso, read_iso
@@ -53,21 +52,17 @@ class LifecycleRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     old_style: bool = False
 
 
+_RULES: Final = msgspec.msgpack.Decoder(list[LifecycleRule])
+
+
 def encode_lifecycle(rules: Sequence[LifecycleRule]) -> bytes:
     """As a bucket keeps them."""
     return msgspec.msgpack.encode(rules)
 
 
 def decode_lifecycle(data: bytes) -> list[LifecycleRule]:
-    """Read what a bucket keeps; none where `data` is empty.
-
-    Raises:
-        InvalidInput: `storage.lifecycle`: it was not written by a gateway. Its owner can keep anything there.
-    """
-    try:
-        return msgspec.msgpack.decode(data, type=list[LifecycleRule]) if data else []
-    except UNREADABLE as error:
-        raise InvalidInput("storage.lifecycle", "The bucket's lifecycle rules cannot be read.") from error
+    """Read what a bucket keeps; none where `data` is empty. Raises what `read_kept` raises."""
+    return read_kept(data, _RULES) if data else []
 
 
 def lifecycle_of_document(root: ET.Element) -> list[LifecycleRule]:

@@ -93,29 +93,30 @@ def read_policy(data: bytes, bucket: str) -> Policy:
     Raises:
         S3Error: MalformedPolicy.
     """
-    if len(data) > POLICY_BYTES_MAX:
-        raise S3Error("MalformedPolicy", "A policy has at most 20 KiB.")
     policy = _parsed(data)
     for statement in policy.statements:
         if statement.allows and statement.not_who:
             raise S3Error("MalformedPolicy", "A policy allows a Principal; all but some would be too many.")
         if not all(_is_of(resource, bucket) for resource in statement.resources):
             raise S3Error("MalformedPolicy", "A resource of the policy is not of this bucket.")
-        values = [value for _, _, values in statement.conditions for value in values]
-        if any(_VARIABLE in text for text in (*statement.resources, *values)):
+        if any(_VARIABLE in text for text in (*statement.resources, *_values(statement))):
             raise S3Error("MalformedPolicy", "Variables of policies are not known here.")
-        if any(len(text) > PATTERN_MAX for text in (*statement.resources, *statement.actions, *values)):
-            raise S3Error("MalformedPolicy", f"A pattern of the policy has at most {PATTERN_MAX} characters.")
     return policy
 
 
 def kept_policy(data: bytes) -> Policy | None:
-    """Read a policy that was checked when it was set; none where `data` is empty."""
+    """Read the policy that a bucket has, none where `data` is empty: its owner can have set it with another client.
+
+    Raises:
+        S3Error: MalformedPolicy.
+    """
     return _parsed(data) if data else None
 
 
 @lru_cache(maxsize=256)
 def _parsed(data: bytes) -> Policy:
+    if len(data) > POLICY_BYTES_MAX:
+        raise S3Error("MalformedPolicy", "A policy has at most 20 KiB.")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -128,7 +129,15 @@ def _parsed(data: bytes) -> Policy:
     listed = statements if isinstance(statements, list) else [statements]
     if not listed:
         raise S3Error("MalformedPolicy")
-    return Policy(tuple(_statement(statement) for statement in listed))
+    policy = Policy(tuple(_statement(statement) for statement in listed))
+    for one in policy.statements:
+        if any(len(text) > PATTERN_MAX for text in (*one.resources, *one.actions, *_values(one))):
+            raise S3Error("MalformedPolicy", f"A pattern of the policy has at most {PATTERN_MAX} characters.")
+    return policy
+
+
+def _values(statement: Statement) -> list[str]:
+    return [value for _, _, values in statement.conditions for value in values]
 
 
 def _statement(said: object) -> Statement:

@@ -15,6 +15,7 @@ from fallow.verticals.storage.gateway.acl import Acl, acl_of_headers, canned
 from fallow.verticals.storage.gateway.conditions import other_than, write_condition
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import ENFORCED, LOCK, PREFERRED, Exchange, entry_of, ownership_of
+from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.tags import tags_of_header
 from fallow.verticals.storage.gateway.times import read_iso
 
@@ -34,6 +35,9 @@ class Default(msgspec.Struct, frozen=True):
     def ms(self) -> int:
         """The time."""
         return (self.days + 365 * self.years) * 86_400_000
+
+
+_DEFAULT: Final = msgspec.msgpack.Decoder(Default)
 
 
 class Asked(NamedTuple):
@@ -173,7 +177,7 @@ async def check_early(x: Exchange, only_if: If) -> None:
 def default_of(bucket: Bucket) -> Default | None:
     """The retention that new versions get where nothing is said of it."""
     data = bucket.settings.get(LOCK)
-    return msgspec.msgpack.decode(data, type=Default) if data else None
+    return read_kept(data, _DEFAULT) if data else None
 
 
 def _default_lock(bucket: Bucket, now_ms: int) -> Lock:

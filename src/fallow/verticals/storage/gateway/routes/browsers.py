@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
+from fallow.domain.errors import InvalidInput
 from fallow.verticals.storage.core.calls import Bucket
 from fallow.verticals.storage.gateway.cors import (
     METHODS,
@@ -39,13 +40,17 @@ async def preflight(x: Exchange) -> Response:
 
 
 def allowed_by(bucket: Bucket, request: Request) -> dict[str, str] | None:
-    """What the bucket's rules say of a request; None: nothing."""
+    """What the bucket's rules say of a request; None: nothing, or nothing that can be read."""
     origin = request.header("origin")
     if not origin:
         return None
     method = request.header(_METHOD) or request.method
     asked = [name.strip() for name in request.header(_HEADERS).split(",") if name.strip()]
-    return first_answer(decode_rules(bucket.settings.get(CORS, b"")), origin, method, asked)
+    try:
+        rules = decode_rules(bucket.settings.get(CORS, b""))
+    except InvalidInput:
+        return None
+    return first_answer(rules, origin, method, asked)
 
 
 def allowed_console(request: Request, port: int) -> dict[str, str] | None:

@@ -9,7 +9,15 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from fallow.verticals.storage.gateway import encryption
-from fallow.verticals.storage.gateway.access import Block, block_of, check, check_owner, has_public_policy, on_bucket
+from fallow.verticals.storage.gateway.access import (
+    Block,
+    block_of,
+    check,
+    check_owner,
+    decode_block,
+    has_public_policy,
+    on_bucket,
+)
 from fallow.verticals.storage.gateway.acl import acl_nodes
 from fallow.verticals.storage.gateway.body import read_document
 from fallow.verticals.storage.gateway.errors import S3Error
@@ -27,6 +35,7 @@ from fallow.verticals.storage.gateway.exchange import (
     Exchange,
     acl_of_bucket,
 )
+from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.policy import POLICY_BYTES_MAX, read_policy
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.routes.marks import asked_acl
@@ -41,6 +50,8 @@ _BLOCKS: Final = (
     ("BlockPublicPolicy", "block_policy"),
     ("RestrictPublicBuckets", "restrict"),
 )
+
+_TAGS: Final = msgspec.msgpack.Decoder(dict[str, str])
 
 
 class Setting(NamedTuple):
@@ -152,7 +163,7 @@ async def _read_block(x: Exchange) -> bytes:
 
 
 def _show_block(data: bytes) -> Response:
-    block = msgspec.msgpack.decode(data, type=Block)
+    block = decode_block(data)
     return answer("PublicAccessBlockConfiguration", *[Node(name, getattr(block, field)) for name, field in _BLOCKS])
 
 
@@ -168,7 +179,7 @@ async def _read_ownership(x: Exchange) -> bytes:
 
 
 def _show_ownership(data: bytes) -> Response:
-    return answer("OwnershipControls", Node("Rule", None, Node("ObjectOwnership", data.decode())))
+    return answer("OwnershipControls", Node("Rule", None, Node("ObjectOwnership", data.decode("ascii", "replace"))))
 
 
 async def _read_tags(x: Exchange) -> bytes:
@@ -176,7 +187,7 @@ async def _read_tags(x: Exchange) -> bytes:
 
 
 def _show_tags(data: bytes) -> Response:
-    return answer("Tagging", tags_node(msgspec.msgpack.decode(data, type=dict[str, str])))
+    return answer("Tagging", tags_node(read_kept(data, _TAGS)))
 
 
 async def _read_encryption(x: Exchange) -> bytes:
@@ -190,7 +201,7 @@ async def _read_encryption(x: Exchange) -> bytes:
 
 
 def _show_encryption(data: bytes) -> Response:
-    by_default = Node("ApplyServerSideEncryptionByDefault", None, Node("SSEAlgorithm", data.decode()))
+    by_default = Node("ApplyServerSideEncryptionByDefault", None, Node("SSEAlgorithm", data.decode("ascii", "replace")))
     return answer("ServerSideEncryptionConfiguration", Node("Rule", None, by_default))
 
 
