@@ -35,7 +35,7 @@ from fallow.domain.ledger import (
     void_pending,
 )
 from fallow.ports.database import Database
-from fallow.ports.ledger import Ledger
+from fallow.ports.ledger import SEQ_END, Ledger
 from tests.ledger_oracle import Oracle
 
 T0 = 1_700_000_000_000
@@ -84,9 +84,9 @@ class Books:
         async with self.database.transaction() as tx:
             return await self.ledger.history(tx, id_, after, limit)
 
-    async def latest(self, id_: bytes, limit: int = 1000) -> list[StatementRow]:
+    async def latest(self, id_: bytes, before: int = SEQ_END, limit: int = 1000) -> list[StatementRow]:
         async with self.database.transaction() as tx:
-            return await self.ledger.latest(tx, id_, limit)
+            return await self.ledger.latest(tx, id_, before, limit)
 
     async def check(self) -> LedgerCheck:
         async with self.database.transaction() as tx:
@@ -359,7 +359,9 @@ async def test_history_in_pages(books: Books) -> None:
     assert first + await books.history(SHOP, after=first[-1].seq) == everything
     assert await books.history(NOBODY) == []
     assert await books.latest(SHOP) == everything[::-1]
-    assert await books.latest(SHOP, limit=2) == everything[:-3:-1]
+    newest = await books.latest(SHOP, limit=2)
+    assert newest == everything[:-3:-1]
+    assert newest + await books.latest(SHOP, newest[-1].seq) == everything[::-1]
     assert await books.latest(NOBODY) == []
 
 

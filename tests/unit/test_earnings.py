@@ -97,6 +97,28 @@ async def test_where_too_much_was_paid_the_oldest_hours_are_not_said_to_be_whole
     assert (found.whole, found.from_ms) == (False, NOON + HOUR_MS + 1)
 
 
+async def test_many_movements_are_read_in_portions_and_no_further_back_than_asked(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "EARNINGS_ROWS_READ", 2)
+    for hour in range(20):
+        await book.pay(1, NOON + hour * HOUR_MS)
+    asked: list[int] = []
+    latest = book.ledger.latest
+
+    async def counted(tx: Any, account: bytes, before: int, limit: int) -> Any:
+        rows = await latest(tx, account, before, limit)
+        asked.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(book.ledger, "latest", counted)
+    found = await book.earnings(NOON + 17 * HOUR_MS)
+    assert [one.at for one in found.hours] == [NOON + hour * HOUR_MS for hour in (19, 18, 17)]
+    assert found.whole
+    assert (max(asked), sum(asked)) == (2, 6)
+    assert len((await book.earnings(NOON)).hours) == 20
+
+
 @pytest.fixture
 async def network() -> AsyncIterator[FakeNetwork]:
     async with fake_network() as made:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from fallow.domain.ledger import Account, Balance, LedgerCheck, Result, StatementRow, Transfer
 from fallow.ports.database import Transaction
+
+SEQ_END: Final = 2**63 - 1
+"""Behind every row."""
 
 
 class Ledger(Protocol):
@@ -57,8 +60,11 @@ class Ledger(Protocol):
         """
         ...
 
-    async def latest(self, tx: Transaction, account: bytes, limit: int) -> list[StatementRow]:
-        """Return the newest rows of an account's statement, at most `limit`, the newest first."""
+    async def latest(self, tx: Transaction, account: bytes, before: int, limit: int) -> list[StatementRow]:
+        """Return at most `limit` rows of an account's statement with `seq` below `before`, the newest first.
+
+        Start with `SEQ_END`.
+        """
         ...
 
     async def check(self, tx: Transaction) -> LedgerCheck:

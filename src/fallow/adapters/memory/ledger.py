@@ -95,9 +95,10 @@ class MemoryLedger:
                 page.append(StatementRow(seq, movement, released))
         return page
 
-    async def latest(self, tx: Transaction, account: bytes, limit: int) -> list[StatementRow]:
-        """Return the newest rows of an account's statement; see the port."""
-        return (await self.history(tx, account, 0, len(self.log)))[::-1][:limit]
+    async def latest(self, tx: Transaction, account: bytes, before: int, limit: int) -> list[StatementRow]:
+        """Return a page of an account's statement from its end; see the port."""
+        rows = await self.history(tx, account, 0, len(self.log))
+        return [row for row in rows[::-1] if row.seq < before][:limit]
 
     async def check(self, tx: Transaction) -> LedgerCheck:
         """Recompute everything from the transfers and compare; see the port."""

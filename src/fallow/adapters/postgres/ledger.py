@@ -94,9 +94,9 @@ class PostgresLedger:
         """Return a page of an account's statement; see the port."""
         return rows.statement(await tx.fetch(rows.READ_HISTORY, account, after, limit))
 
-    async def latest(self, tx: Transaction, account: bytes, limit: int) -> list[StatementRow]:
-        """Return the newest rows of an account's statement; see the port."""
-        return rows.statement(await tx.fetch(rows.READ_LATEST, account, limit))
+    async def latest(self, tx: Transaction, account: bytes, before: int, limit: int) -> list[StatementRow]:
+        """Return a page of an account's statement from its end; see the port."""
+        return rows.statement(await tx.fetch(rows.READ_LATEST, account, before, limit))
 
     async def check(self, tx: Transaction) -> LedgerCheck:
         """Recompute everything from the transfers and compare; see the port."""

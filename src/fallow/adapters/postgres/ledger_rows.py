@@ -43,7 +43,7 @@ LEFT JOIN ledger.transfer p ON p.id = t.pending_id
 WHERE e.account = (SELECT no FROM ledger.account WHERE id = $1)
 """
 READ_HISTORY = f"{_STATEMENT} AND e.seq > $2 ORDER BY e.seq LIMIT $3"
-READ_LATEST = f"{_STATEMENT} ORDER BY e.seq DESC LIMIT $2"
+READ_LATEST = f"{_STATEMENT} AND e.seq < $2 ORDER BY e.seq DESC LIMIT $3"
 """Their rows are read by `statement`."""
 UPDATE_BALANCES = """
 UPDATE ledger.account AS a

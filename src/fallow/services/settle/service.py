@@ -17,7 +17,7 @@ from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
-from fallow.ports.ledger import Ledger
+from fallow.ports.ledger import SEQ_END, Ledger
 from fallow.ports.registry_store import ActionLog
 from fallow.ports.rpc import Empty, serve
 
@@ -29,6 +29,9 @@ EARNING: Final = frozenset({Kind.INCOME.name.lower(), Kind.LOST.name.lower()})
 
 EARNINGS_ROWS_MAX: Final = 10_000
 """Movements of one class of credits that are added up for one answer."""
+
+EARNINGS_ROWS_READ: Final = 500
+"""At once: some milliseconds, in which others wait."""
 
 
 class Settle:
@@ -119,13 +122,19 @@ class Settle:
         async with self._database.transaction() as tx:
             for credit in Credit:
                 account = account_id(Purpose.EARNED, credit, owner)
-                rows = await self._ledger.latest(tx, account, EARNINGS_ROWS_MAX)
-                if len(rows) == EARNINGS_ROWS_MAX:
-                    from_ms = max(from_ms, rows[-1].movement.created_ms + 1)
-                for row in rows:
-                    line = _line(row, account, credit)
-                    if line.kind in EARNING:
-                        hours[line.at - line.at % HOUR_MS][line.credit_class] += line.amount_microusd
+                before, left = SEQ_END, EARNINGS_ROWS_MAX
+                while rows := await self._ledger.latest(tx, account, before, min(left, EARNINGS_ROWS_READ)):
+                    for row in rows:
+                        line = _line(row, account, credit)
+                        if line.kind in EARNING:
+                            hours[line.at - line.at % HOUR_MS][line.credit_class] += line.amount_microusd
+                    before, left = rows[-1].seq, left - len(rows)
+                    oldest_ms = rows[-1].movement.created_ms
+                    if oldest_ms < from_ms - 2 * HOUR_MS:  # the hour that it lies in, and one for clocks that differ
+                        break
+                    if not left:
+                        from_ms = max(from_ms, oldest_ms + 1)
+                        break
         return EarningsView(
             hours=[
                 EarnedView(at=at, earned=dict(hours[at]))
