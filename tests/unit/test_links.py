@@ -10,12 +10,15 @@ import httpx2
 import pytest
 
 from fallow.http.links import CHANGING_S_MAX, LINKS_MAX, SHARED_S_MAX
+from fallow.http.sessions import CSRF_HEADER
 from fallow.verticals.storage.gateway.auth.caller import Caller, find_caller
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.request import Request
 from fallow.verticals.storage.gateway.users import Owner, User
 from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, FakeNetwork, fake_network
+from tests.unit.test_http import refused
 from tests.unit.test_s3_app import never
+from tests.unit.test_sign_in import browser, by_wallet
 
 BUYER_KEY_ID = "buyer"
 S3_URL = "https://198.51.100.7:8430"
@@ -93,6 +96,13 @@ async def test_an_address_is_good_for_nothing_else(network: FakeNetwork, part: s
     with pytest.raises(S3Error) as caught:
         await caller_of(network, changed, method, host)
     assert caught.value.code == "SignatureDoesNotMatch"
+
+
+async def test_who_signed_in_with_a_wallet_is_told_that_it_takes_a_key(network: FakeNetwork) -> None:
+    async with browser(network) as http:
+        csrf = (await by_wallet(http)).json()["csrf"]
+        asked = {"role": "s3", "requests": [{"path": PATH}]}
+        refused(await http.post("/v1/account/links", json=asked, headers={CSRF_HEADER: csrf}), 403, "link.wallet")
 
 
 async def test_what_others_are_given_is_at_the_address_that_others_know(network: FakeNetwork) -> None:

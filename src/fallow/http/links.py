@@ -14,7 +14,7 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from fallow.domain import calls
-from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.domain.views import NetworkView, View
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
@@ -67,6 +67,9 @@ async def sign_links(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], 
     vertical = _vertical_of(gateway, data.role)
     if data.valid_s > CHANGING_S_MAX and any(asked.method not in {"GET", "HEAD"} for asked in data.requests):
         raise InvalidInput("link.long", f"What changes something is signed for {CHANGING_S_MAX} seconds at most.")
+    if not request.auth.key_id:
+        hint = "Make an API key of your account, and sign in with that."
+        raise NotAllowed("link.wallet", "A session that a wallet has opened has no key to sign with.", hint)
     found = await gateway.ask(calls.SIGNING_SECRET, calls.KeyRef(key_id=request.auth.key_id), calls.SigningSecret)
     host = "" if data.shared else request.headers.get("Host", "")
     url, now_ms = gateway_url(gateway.network, data.role, host), gateway.clock.now_ms()
