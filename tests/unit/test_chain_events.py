@@ -28,7 +28,7 @@ from fallow.domain.ledger import Result, Transfer
 from fallow.domain.transactions import topic
 from fallow.ports.chain import Event, Fees, Seen
 from fallow.ports.database import Transaction
-from fallow.services.settle.chain_events import BLOCKS_MAX, POLL_S, ChainEvents
+from fallow.services.settle.chain_events import BLOCKS_MAX, HEAD_S, POLL_S, ChainEvents
 from tests.unit.agent_fakes import FakeClock
 
 DISTRIBUTOR, TOKEN, VAULT = (bytes([0xD1 + at]) * 20 for at in range(3))
@@ -46,6 +46,7 @@ class EventChain:
         self.newest, self.number = 0, CHAIN_ID
         self.happened: list[Event] = []
         self.away = False
+        self.hangs = False
         self.answers_max = 10_000
 
     def deposit(self, block: int, owner: bytes, amount: int) -> None:
@@ -64,6 +65,8 @@ class EventChain:
 
     async def head(self) -> int:
         """See the port."""
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
         if self.away:
             raise Unavailable("chain.silent", "")
         return self.newest
@@ -184,6 +187,11 @@ async def test_how_far_it_is_behind_is_told_and_that_the_chain_is_away() -> None
     world.chain.away = True
     after = await told()
     assert (after["fallow_chain_up"], "fallow_chain_blocks_unread" in after) == (0, False)
+    world.chain.away, world.chain.hangs = False, True
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        asked = group.create_task(told())
+        await world.clock.advance(HEAD_S)
+        assert (await asked)["fallow_chain_up"] == 0  # who tells numbers is not held up by a chain that is silent
 
 
 async def test_a_long_chain_is_looked_at_in_pieces() -> None:

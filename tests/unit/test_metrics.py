@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx2
@@ -11,9 +13,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fallow.adapters.memory.bus import MemoryHub
+from fallow.adapters.postgres.measuring import SILENT_MS as SILENT_FOR_MS
+from fallow.adapters.postgres.measuring import PostgresMeasures
+from fallow.bootstrap import telling
 from fallow.bootstrap.lag import LoopLag
 from fallow.bootstrap.latency import METHODS, Latency
 from fallow.bootstrap.telling import Teller
+from fallow.domain.errors import Unavailable
 from fallow.domain.metrics import (
     SAMPLES_MAX,
     TOLD,
@@ -198,13 +204,86 @@ async def test_what_is_too_much_to_be_told_is_counted_as_not_measured() -> None:
             gauge("fallow_b", "B.", 1),
         ]
 
-    clock = HandClock()
-    teller = Teller(cast("Any", Bus()), LoopLag(clock))
-    teller.measures.append(large)
-    await teller.tell(told("core", 1))
+    async with asyncio.TaskGroup() as group:
+        teller = Teller(cast("Any", Bus()), LoopLag(HandClock()), group)
+        teller.measures.append(large)
+        await teller.tell(told("core", 1))
     found = {one.name: one.value for family in sent[0].families for one in family.samples}
     assert "fallow_a" not in found
     assert (found["fallow_b"], found["fallow_unmeasured_parts"]) == (1, 1)
+
+
+async def test_what_hangs_is_left_out_until_it_answers_and_the_process_tells_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(telling, "ANSWER_S", 0.01)
+    sent: list[Told] = []
+    answer: asyncio.Future[list[Family]] = asyncio.get_running_loop().create_future()
+    asked = 0
+
+    class Bus:
+        dropped = replies_lost = replies_refused = violations = 0
+
+        async def publish(self, _: str, data: bytes) -> None:
+            sent.append(msgspec.msgpack.decode(data, type=Told))
+
+    async def hanging() -> list[Family]:
+        nonlocal asked
+        asked += 1
+        return await answer
+
+    async def well() -> list[Family]:
+        return [gauge("fallow_b", "B.", 1)]
+
+    async with asyncio.TaskGroup() as group:
+        teller = Teller(cast("Any", Bus()), LoopLag(HandClock()), group)
+        teller.measures += [hanging, well]
+        await teller.tell(told("core", 1))
+        await teller.tell(told("core", 1))
+        assert asked == 1
+        answer.set_result([gauge("fallow_a", "A.", 1)])
+        await teller.tell(told("core", 1))
+        answer = asyncio.get_running_loop().create_future()
+        await teller.tell(told("core", 1))
+        teller.end()  # else the group would wait for ever
+    found = [{one.name: one.value for family in each.families for one in family.samples} for each in sent]
+    assert [each["fallow_unmeasured_parts"] for each in found] == [1, 1, 0, 1]
+    assert [each["fallow_b"] for each in found] == [1, 1, 1, 1]
+    assert ["fallow_a" in each for each in found] == [False, False, True, False]
+
+
+async def test_a_database_that_is_silent_or_away_is_told_to_be_so() -> None:
+    answers, away, clock = asyncio.Event(), False, HandClock()
+
+    class Slow:
+        async def fetch(self, *_: object) -> list[dict[str, int]]:
+            await answers.wait()
+            if away:
+                raise Unavailable("database.away", "")
+            return [{"one": 1}]
+
+        @asynccontextmanager
+        async def transaction(self) -> AsyncIterator[Any]:
+            yield self
+
+    measures = PostgresMeasures(cast("Any", Slow()), clock)
+
+    async def up() -> float:
+        (family,) = await measures.up()
+        return family.samples[0].value
+
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(measures.reach())
+        await asyncio.sleep(0)
+        assert await up() == 1
+        clock.advance(SILENT_FOR_MS)
+        assert await up() == 0
+        answers.set()
+        assert [one.samples[0].value for one in await asked] == [SILENT_FOR_MS / 1000]
+    assert await up() == 1
+    away = True
+    assert await measures.reach() == []
+    assert await up() == 0
 
 
 async def test_all_answers_of_all_routes_can_be_told(network: FakeNetwork) -> None:

@@ -93,6 +93,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
         ground = Ground(place, settings, keys, clock, bus, database, watch)
         measures = PostgresMeasures(database, clock)
         watch(measures.reach)
+        watch(measures.up)
         await stack.enter_async_context(short_collections(clock))
         if "settle" in roles:
             await stack.enter_async_context(settling_role(ground, data))

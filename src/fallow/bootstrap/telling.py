@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
@@ -33,7 +35,11 @@ from fallow.ports.clock import Clock
 from fallow.ports.measuring import Measure, Watch
 from fallow.ports.mishaps import MISHAPS, steadily
 from fallow.ports.rpc import REFUSED
-from fallow.ports.tasks import background
+from fallow.ports.tasks import background, first_error
+
+ANSWER_S: Final = 3.0
+"""What takes longer to be measured is left out, and not asked again until it has answered: a process that tells nothing
+is taken for dead, and what hangs would hide that it does."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,28 +47,37 @@ _log = logging.getLogger(__name__)
 @asynccontextmanager
 async def telling(process: str, roles: Collection[str], bus: NatsBus, clock: Clock) -> AsyncIterator[Watch]:
     """Tell every few seconds, beginning at once, what this process is like; yields what has a measure told, too."""
-    async with measured_lag(process, bus, clock) as lag:
-        teller = Teller(bus, lag)
-        me = Told(process=process, roles=sorted(roles), id=secrets.token_hex(8), families=[])
+    with first_error():
+        async with measured_lag(process, bus, clock) as lag, asyncio.TaskGroup() as group:
+            teller = Teller(bus, lag, group)
+            me = Told(process=process, roles=sorted(roles), id=secrets.token_hex(8), families=[])
 
-        async def tell_for_ever() -> None:
-            while True:
-                await teller.tell(me)
-                await clock.sleep(TELL_S)
+            async def tell_for_ever() -> None:
+                while True:
+                    await teller.tell(me)
+                    await clock.sleep(TELL_S)
 
-        async with background(steadily("metrics.telling", tell_for_ever, clock)):
-            yield teller.measures.append
+            async with background(steadily("metrics.telling", tell_for_ever, clock)):
+                yield teller.measures.append
+            teller.end()
 
 
 class Teller:
-    """Gathers what there is to tell, and tells it; `measures` are asked each time."""
+    """Gathers what there is to tell, and tells it; `measures` are asked each time, by tasks of `group`."""
 
-    def __init__(self, bus: NatsBus, lag: LoopLag) -> None:
+    def __init__(self, bus: NatsBus, lag: LoopLag, group: asyncio.TaskGroup) -> None:
         self.measures: list[Measure] = []
         self._bus = bus
         self._lag = lag
+        self._group = group
+        self._asked: dict[Measure, asyncio.Task[Sequence[Family] | Exception]] = {}
         self._registry = CollectorRegistry()
         ProcessCollector(namespace="fallow", registry=self._registry)
+
+    def end(self) -> None:
+        """Wait for no answer any more."""
+        for asked in self._asked.values():
+            asked.cancel()
 
     async def tell(self, me: Told) -> None:
         """Tell it once. Without the bus nobody hears it, and the next time is soon."""
@@ -78,14 +93,27 @@ class Teller:
 
     async def _gather(self) -> tuple[list[Family], int]:
         """What can be measured now, and how many parts cannot."""
+        for measure in self.measures:
+            if measure not in self._asked:
+                self._asked[measure] = self._group.create_task(_answer_of(measure))
+        if self._asked:
+            await asyncio.wait(self._asked.values(), timeout=ANSWER_S)
         found = [*self._own(), *from_registry(self._registry)]
         missing = 0
-        for measure in self.measures:
-            try:
-                found += await measure()
-            except FallowError as error:
+        for measure, asked in list(self._asked.items()):
+            if not asked.done():
                 missing += 1
-                _log.info("something is not measured for now: %s", error)
+                _log.info("something takes too long to be measured")
+                continue
+            del self._asked[measure]
+            answer = asked.result()
+            if isinstance(answer, FallowError):
+                missing += 1
+                _log.info("something is not measured for now: %s", answer)
+            elif isinstance(answer, Exception):
+                raise answer
+            else:
+                found += answer
         return found, missing
 
     def _own(self) -> list[Family]:
@@ -107,6 +135,13 @@ class Teller:
             counter("fallow_bus_violations", "Subjects that this process used and may not.", bus.violations),
             _refused(),
         ]
+
+
+async def _answer_of(measure: Measure) -> Sequence[Family] | Exception:
+    try:
+        return await measure()
+    except Exception as error:  # noqa: BLE001 - raised by whoever looks at it
+        return error
 
 
 def _refused() -> Family:

@@ -16,6 +16,9 @@ from fallow.ports.database import Database, Row
 QUEUE_MAX: Final = 10_000
 """Nobody needs to know how much longer a queue is."""
 
+SILENT_MS: Final = 3_000
+"""Who has not answered for so long counts as away."""
+
 _ENGINE: Final = """
 SELECT pg_database_size(datid) AS bytes, numbackends, xact_commit, xact_rollback, deadlocks,
     current_setting('max_connections')::bigint AS connections_max
@@ -54,19 +57,28 @@ class PostgresMeasures:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._up = True
+        self._asked_ms: int | None = None
 
     async def reach(self) -> Sequence[Family]:
-        """Whether this process reaches the database, and how long one question takes."""
-        begun = self._clock.monotonic_ms()
+        """How long one question takes, and what `up` knows."""
+        self._asked_ms = begun = self._clock.monotonic_ms()
         try:
             await self._row("SELECT 1 AS one")
+            self._up = True
         except Unavailable:
-            return [gauge("fallow_postgres_up", "Whether PostgreSQL answers this process.", 0)]
+            self._up = False
+            return []
+        finally:
+            self._asked_ms = None
         took_s = (self._clock.monotonic_ms() - begun) / 1000
-        return [
-            gauge("fallow_postgres_up", "Whether PostgreSQL answers this process.", 1),
-            gauge("fallow_postgres_answer_seconds", "How long its last answer to this process took.", took_s),
-        ]
+        return [gauge("fallow_postgres_answer_seconds", "How long its last answer to this process took.", took_s)]
+
+    async def up(self) -> Sequence[Family]:
+        """Whether this process reaches the database. It waits for nothing, so that a silent one is told, too."""
+        silent = self._asked_ms is not None and self._clock.monotonic_ms() - self._asked_ms >= SILENT_MS
+        up = self._up and not silent
+        return [gauge("fallow_postgres_up", "Whether PostgreSQL answers this process.", up)]
 
     async def engine(self) -> Sequence[Family]:
         """The engine itself."""

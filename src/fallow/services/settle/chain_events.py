@@ -30,9 +30,12 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.decisions import DecisionStore
 from fallow.ports.ledger import Ledger
 from fallow.ports.mishaps import steadily
-from fallow.ports.tasks import background
+from fallow.ports.tasks import background, within
 
 POLL_S = 2.0
+HEAD_S = 2.0
+"""A chain that takes longer to say how long it is counts as away."""
+
 BLOCKS_MAX = 2_000
 """Of one request; public nodes answer no more."""
 
@@ -90,7 +93,7 @@ class ChainEvents:
             following = await self._store.next_block(tx, self._chain_id, self._first)
         read = gauge("fallow_chain_blocks_read", "Blocks whose events are records.", following)
         try:
-            head = await self._chain.head()
+            head = await within(self._clock, HEAD_S, self._chain.head())
         except Unavailable:
             return [up(0), read]
         unread = max(0, head - self._depth + 2 - following)
