@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal, NamedTuple
 from xml.etree import ElementTree as ET
 
@@ -51,7 +51,7 @@ _BLOCKS: Final = (
     ("RestrictPublicBuckets", "restrict"),
 )
 
-_TAGS: Final = msgspec.msgpack.Decoder(dict[str, str])
+_TAGS: Final[msgspec.msgpack.Decoder[Mapping[str, str]]] = msgspec.msgpack.Decoder(dict[str, str])
 
 
 class Setting(NamedTuple):
