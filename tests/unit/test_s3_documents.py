@@ -21,7 +21,7 @@ from fallow.verticals.storage.gateway.checksums import (
     written,
 )
 from fallow.verticals.storage.gateway.conditions import Span, read_copy_range, read_range
-from fallow.verticals.storage.gateway.cors import Rule, first_answer, rules_of_document
+from fallow.verticals.storage.gateway.cors import EACH_MAX, LOOKS_MAX, RULES_MAX, Rule, first_answer, rules_of_document
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.heads import PART_SUMS_BYTES_MAX, head_of
 from fallow.verticals.storage.gateway.request import check_bucket_name
@@ -207,3 +207,11 @@ def test_the_crc_of_zlib_is_the_one_of_the_headers() -> None:
     crc = hasher("crc32")
     crc.update(CHECK)
     assert int.from_bytes(crc.digest()) == zlib.crc32(CHECK)
+
+
+def test_a_question_that_would_hold_up_all_others_is_not_looked_into() -> None:
+    headers = [*(f"*{number}" for number in range(EACH_MAX - 1)), "x-*"]
+    rules = [Rule(origins=["*"], methods=["GET"], headers=headers) for _ in range(RULES_MAX)]
+    few = [f"x-{number}" for number in range(LOOKS_MAX // (RULES_MAX * EACH_MAX))]
+    assert first_answer(rules, "http://a", "GET", few) is not None
+    assert first_answer(rules, "http://a", "GET", [*few, "x-more"]) is None
