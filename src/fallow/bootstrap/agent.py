@@ -156,7 +156,8 @@ async def lend(home_path: Path, text: str, *, agree: Callable[[str], bool]) -> b
 async def begin_hand_back(home_path: Path, vertical: str, *, agree: Callable[[str], bool]) -> HandBack | None:
     """Have the running agent hand back what is lent to a vertical; where it does already, that is all.
 
-    Returns how far it is; None when `agree`, which is shown what it means, says no.
+    Returns how far it is; None when `agree`, which is shown what it means, says no. Where it is over, nothing is lent
+    any more from the agent's next start on.
 
     Raises:
         NotFound: the machine has not joined a network, no agent runs, or nothing is lent.
@@ -175,22 +176,26 @@ async def begin_hand_back(home_path: Path, vertical: str, *, agree: Callable[[st
         key = NodeKey.load(home.key)
         consent = Consent(net=state.network.net, node=key.node, at=SystemClock().now_ms(), text=said)
         home.keep(consent_path, consent.seal(key.sign))
-    return msgspec.convert(await control.ask(home.socket, "hand-back", vertical), HandBack)
+    return await _handed_back(home, vertical)
 
 
 async def follow_hand_back(home_path: Path, vertical: str, *, show: Callable[[HandBack], None]) -> HandBack:
-    """Show how far it is, until it is over; what is handed back is lent no more from the agent's next start on.
-
-    Raises as `begin_hand_back`.
-    """
+    """Show how far it is, until it is over. Ends and raises as `begin_hand_back`."""
     home, clock = Home.there(home_path), SystemClock()
     while True:
-        found = msgspec.convert(await control.ask(home.socket, "hand-back", vertical), HandBack)
+        found = await _handed_back(home, vertical)
         show(found)
         if found.over:
-            await control.ask(home.socket, "lend", vertical, "")
             return found
         await clock.sleep(LOOK_S)
+
+
+async def _handed_back(home: Home, vertical: str) -> HandBack:
+    """How far it is, and what follows where it is over: its owner may look on long after that."""
+    found = msgspec.convert(await control.ask(home.socket, "hand-back", vertical), HandBack)
+    if found.over:
+        await control.ask(home.socket, "lend", vertical, "")
+    return found
 
 
 class Left(NamedTuple):
