@@ -17,16 +17,23 @@ from fallow.cli import profiles
 from fallow.cli.show import clean, err, tell
 from fallow.cli.storage_place import Remote
 from fallow.cli.storage_secret import load_secret
-from fallow.domain.errors import FallowError, InvalidInput, NotFound
+from fallow.domain.errors import FallowError, InvalidInput
 from fallow.ports.tasks import first_error
 from fallow.sdk.storage import OwnStorage
-from fallow.verticals.storage.client.copying import download, entries_below, files_below, pages_below, place_below
+from fallow.verticals.storage.client.copying import (
+    delete_all,
+    download,
+    entries_below,
+    entry_there,
+    files_below,
+    pages_below,
+    place_below,
+)
 from fallow.verticals.storage.client.granting import Grant
 from fallow.verticals.storage.client.store import Deleting, Entry
 from fallow.verticals.storage.client.uploading import PART_BYTES, upload
 
 AT_ONCE: Final = 4
-PAGE: Final = 500
 T = TypeVar("T")
 
 
@@ -120,27 +127,21 @@ async def remove(own: OwnStorage, at: Remote, *, below: bool) -> list[str]:
         found += [Deleting("", sealed=name) for page in pages for name in page.damaged]
     else:
         found = [Deleting(await _there(own, at))]
-    for first in range(0, len(found), PAGE):
-        for gone in await own.store.delete(own.account, at.bucket, found[first : first + PAGE]):
-            if gone.error:
-                raise InvalidInput(gone.error, f"{gone.key}: {gone.message}")
+    await delete_all(own.store, own.account, at.bucket, found)
     return [one.key or f"a name that cannot be read ({one.sealed.hex()[:16]}…)" for one in found]
 
 
 async def listed(own: OwnStorage, at: Remote, *, below: bool) -> tuple[list[str], list[Entry]]:
     """Folders and objects whose names begin so; with `below` all objects and no folders."""
     await own.store.bucket(at.bucket)
-    folders, entries, damaged, after = list[str](), list[Entry](), 0, ""
-    while True:
-        page = await own.store.names(own.account, at.bucket, prefix=at.key, delimiter="" if below else "/", after=after)
+    folders, entries, damaged = list[str](), list[Entry](), 0
+    async for page in pages_below(own.store, own.account, at.bucket, at.key, "" if below else "/"):
         folders += page.folders
         entries += page.entries
         damaged += len(page.damaged)
-        if not page.more:
-            if damaged:
-                tell(f"{damaged} names cannot be read. Somebody who may write put them there; `rm -r` deletes them.")
-            return folders, entries
-        after = page.after
+    if damaged:
+        tell(f"{damaged} names cannot be read. Somebody who may write put them there; `rm -r` deletes them.")
+    return folders, entries
 
 
 class Moving:
@@ -182,10 +183,7 @@ def _files(source: Path, *, below: bool) -> list[tuple[Path, str]]:
 
 
 async def _entry(own: OwnStorage, at: Remote) -> Entry:
-    entry = await own.store.entry(own.account, at.bucket, at.key)
-    if entry.marker:
-        raise NotFound("storage.no_object", f"There is no object {clean(at.key)!r}: it was deleted.")
-    return entry
+    return await entry_there(own.store, own.account, at.bucket, at.key)
 
 
 async def _there(own: OwnStorage, at: Remote) -> str:

@@ -8,16 +8,21 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, Self
 
-from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.grants import read_grant_id
 from fallow.sdk.loop import Loop, nothing
-from fallow.verticals.storage.client.copying import Moved, download, whole_etag
+from fallow.verticals.storage.client.copying import (
+    Moved,
+    delete_all,
+    download,
+    entry_there,
+    pages_below,
+    whole_etag,
+)
 from fallow.verticals.storage.client.granting import Limits, read_grant
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Marks, Store
 from fallow.verticals.storage.client.uploading import upload
 from fallow.verticals.storage.core.grants import PREFIX, Operation
 
-PAGE: Final = 500
 BINARY: Final = "application/octet-stream"
 
 
@@ -129,7 +134,8 @@ class Storage:
 
     def write(self, bucket: str, name: str, data: bytes, *, content_type: str = BINARY) -> StoredObject:
         """Store bytes as an object. It is there, whole, when this returns."""
-        return _shown(self._loop.run(self._write(bucket, name, data, content_type)))
+        ended = Ended(_md5(data), {})  # here and not in the loop, which moves what other threads want meanwhile
+        return _shown(self._loop.run(self._write(bucket, name, data, ended, content_type)))
 
     def begin(self, bucket: str, name: str) -> Parts:
         """Begin an object that is written in parts."""
@@ -147,7 +153,7 @@ class Storage:
 
     def delete(self, bucket: str, names: Iterable[str]) -> None:
         """Delete objects; what is not there is deleted, too."""
-        self._loop.run(self._delete(bucket, [*names]))
+        self._loop.run(delete_all(self._store, self._account, bucket, [Deleting(name) for name in names]))
 
     def share(
         self,
@@ -171,20 +177,14 @@ class Storage:
         self._loop.run(self._shares.revoke(id_))
 
     async def _list(self, bucket: str, prefix: str, delimiter: str) -> Listing:
-        folders, objects, after = list[str](), list[StoredObject](), ""
-        while True:
-            page = await self._store.names(self._account, bucket, prefix=prefix, delimiter=delimiter, after=after)
+        folders, objects = list[str](), list[StoredObject]()
+        async for page in pages_below(self._store, self._account, bucket, prefix, delimiter):
             folders += page.folders
             objects += [_shown(entry) for entry in page.entries]
-            if not page.more:
-                return Listing(folders, objects)
-            after = page.after
+        return Listing(folders, objects)
 
     async def _entry(self, bucket: str, name: str, version: str = "") -> Entry:
-        entry = await self._store.entry(self._account, bucket, name, version)
-        if entry.marker:
-            raise NotFound("storage.no_object", f"There is no object {name!r}: it was deleted.")
-        return entry
+        return await entry_there(self._store, self._account, bucket, name, version)
 
     async def _read(self, bucket: str, name: str, start: int, stop: int | None, version: str) -> bytes:
         entry = await self._entry(bucket, name, version)
@@ -192,19 +192,10 @@ class Storage:
         chunks = self._store.read(self._account, bucket, entry, first, last)
         return b"".join([chunk async for chunk in chunks])
 
-    async def _write(self, bucket: str, name: str, data: bytes, content_type: str) -> Entry:
+    async def _write(self, bucket: str, name: str, data: bytes, ended: Ended, content_type: str) -> Entry:
         head = Head(headers={"content-type": content_type})
         await self._store.bucket(bucket)
-        return await self._store.put(
-            self._account, bucket, name, _body(data), lambda: Ended(_md5(data), {}), head=head, marks=Marks()
-        )
-
-    async def _delete(self, bucket: str, names: Sequence[str]) -> None:
-        for first in range(0, len(names), PAGE):
-            page = [Deleting(name) for name in names[first : first + PAGE]]
-            for gone in await self._store.delete(self._account, bucket, page):
-                if gone.error:
-                    raise InvalidInput(gone.error, f"{gone.key}: {gone.message}")
+        return await self._store.put(self._account, bucket, name, _body(data), lambda: ended, head=head, marks=Marks())
 
 
 class Parts:
@@ -222,7 +213,7 @@ class Parts:
         """Store the next part."""
         ended, number = Ended(_md5(data), {}), len(self._sums) + 1
         self._loop.run(self._store.put_part(*self._at, self._upload, number, _body(data), lambda: ended))
-        self._sums.append(hashlib.md5(data, usedforsecurity=False).digest())
+        self._sums.append(bytes.fromhex(ended.etag))
 
     def complete(self) -> None:
         """Make the object of the parts."""

@@ -1,4 +1,4 @@
-"""Files out of a store, checked, and gone on with where a download was broken off; and which files are copied."""
+"""Files out of a store, checked, and gone on with where a download was broken off; which are copied, and many names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
-from fallow.domain.errors import Conflict, InvalidInput, Unavailable
-from fallow.verticals.storage.client.store import Entry, Listing, Store
+from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
+from fallow.verticals.storage.client.store import Deleting, Entry, Listing, Store
 
 CHUNK_BYTES: Final = 1 << 20
 NAME_CHARACTERS: Final = 16
+DELETED_AT_ONCE: Final = 500
 
 Moved = Callable[[int], None]
 """Is told of bytes that have moved."""
@@ -107,17 +108,43 @@ async def entries_below(store: Store, account: str, bucket: str, prefix: str) ->
             yield entry
 
 
-async def pages_below(store: Store, account: str, bucket: str, prefix: str) -> AsyncIterator[Listing]:
-    """Yield pages of all names that begin so."""
+async def pages_below(
+    store: Store, account: str, bucket: str, prefix: str, delimiter: str = ""
+) -> AsyncIterator[Listing]:
+    """Yield pages of all names that begin so, or up to the next `delimiter`."""
     after = ""
     while True:
-        page = await store.names(account, bucket, prefix=prefix, after=after)
+        page = await store.names(account, bucket, prefix=prefix, delimiter=delimiter, after=after)
         yield page
         if not page.more:
             return
         if page.after == after:
             raise Conflict("storage.list", "The list does not go on.")
         after = page.after
+
+
+async def entry_there(store: Store, account: str, bucket: str, key: str, version: str = "") -> Entry:
+    """Look an object up, or a version of it.
+
+    Raises:
+        NotFound: there is none, or it was deleted.
+    """
+    entry = await store.entry(account, bucket, key, version)
+    if entry.marker:
+        raise NotFound("storage.no_object", f"There is no object {key!r}: it was deleted.")
+    return entry
+
+
+async def delete_all(store: Store, account: str, bucket: str, deletions: Sequence[Deleting]) -> None:
+    """Delete, some at a time; ends with those among which one was refused.
+
+    Raises:
+        InvalidInput: why it was refused.
+    """
+    for first in range(0, len(deletions), DELETED_AT_ONCE):
+        for gone in await store.delete(account, bucket, deletions[first : first + DELETED_AT_ONCE]):
+            if gone.error:
+                raise InvalidInput(gone.error, f"{gone.key}: {gone.message}")
 
 
 def _mark(entry: Entry, name: str) -> str:
