@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -21,10 +22,15 @@ from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound
 from fallow.domain.grants import check_chain, read_credential, root_key
 from fallow.sdk.profile import Profile
 from fallow.sdk.storage import OwnStorage, Storage
-from fallow.verticals.storage.client.granting import Home, Limits, Signing, new_grant, read_grant
+from fallow.verticals.storage.client.granting import Grant, Home, Limits, Signing, new_grant, read_grant
 from fallow.verticals.storage.client.keys import Keys
+from fallow.verticals.storage.client.opening import opened_store
+from fallow.verticals.storage.client.store import Ended, Head, Marks
 from fallow.verticals.storage.core.calls import RevokeGrant
-from tests.storage_world import ACCOUNT, storage_world
+from fallow.verticals.storage.core.grants import Operation, admit, read_caveats
+from tests.storage_world import ACCOUNT, NET, NETWORK_KEY, another_store, storage_world
+from tests.unit.agent_fakes import FakeClock
+from tests.unit.test_storage_client import body
 
 DATA = random.Random(3).randbytes(3_000_000)
 BLOCK = 1 << 20
@@ -219,6 +225,58 @@ def test_what_is_not_there_or_not_for_him_is_as_with_files(files: Any, monkeypat
     monkeypatch.setattr(Storage, "read", refused)
     with pytest.raises(PermissionError, match="does not allow"):
         files.cat_file("bucket/x")
+
+
+class Admitting:
+    """The network, as whoever shows a grant finds it."""
+
+    def __init__(self, control: Any, grant: Grant) -> None:
+        self._control = control
+        self._caveats = read_caveats(read_credential(grant.credential).caveats)
+
+    async def ask(self, call: Any) -> Any:
+        """See `Asker`."""
+        return await self._control.ask(msgspec.structs.replace(admit(call, self._caveats, 0), account=ACCOUNT))
+
+
+@asynccontextmanager
+async def holding(*allow: Operation) -> AsyncIterator[OwnStorage]:
+    """What a grant for photos/a/b/ opens, where the owner has some objects."""
+    keys = Keys.under(bytes(32), "photos", os.urandom)
+    grant = new_grant(SIGNING, keys, "a/b/", Limits(allow), Home("http://127.0.0.1"), os.urandom)
+    async with storage_world() as world, another_store(world, bytes(32), own=True) as owner:
+        await owner.make_bucket(ACCOUNT, "photos", settings={})
+        for name in ("a/b/1", "a/c/2", "d"):
+            await owner.put(ACCOUNT, "photos", name, body(b"1"), lambda: Ended("e", {}), head=Head(), marks=Marks())
+        asker, keys_of = Admitting(world.control, grant), grant.keys_of(os.urandom)
+        async with opened_store(
+            NET, NETWORK_KEY, asker, world.reach, FakeClock(), keys_of=keys_of, random_bytes=os.urandom, own=True
+        ) as store:
+            yield OwnStorage(store, ACCOUNT, GrantShares(grant), ("photos", "a/b/"))
+
+
+@pytest.mark.parametrize(
+    ("allow", "error"),
+    [(["read", "list"], FileNotFoundError), (["read"], FileNotFoundError), (["write"], PermissionError)],
+)
+def test_by_a_grant_there_is_what_it_opens_and_the_way_to_it_alone(
+    allow: list[Operation], error: type[Exception]
+) -> None:
+    """What its holder cannot reach, or is told nothing of, is no folder for that."""
+    with Storage(holding(*allow)) as storage:
+        files = FallowFileSystem(skip_instance_cache=True)
+        files.__dict__["storage"] = storage
+        assert all(files.isdir(name) for name in ("photos", "photos/a", "photos/a/b"))
+        assert files.isfile("photos/a/b/1") == ("read" in allow)
+        for name in ("photos/a/c", "photos/a/c/2", "photos/d", "photos/none", "another"):
+            with pytest.raises(PermissionError):
+                files.info(name)
+        with pytest.raises(error):
+            files.info("photos/a/b/none")
+        assert not files.exists("photos/a/b/none")
+        for work in (lambda: files.ls(""), lambda: files.mkdir("mine"), lambda: files.rm("photos/a/b/1")):
+            with pytest.raises(PermissionError):
+                work()
 
 
 def test_programs_find_it_by_its_scheme() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -50,11 +50,8 @@ class FallowFileSystem(AbstractFileSystem):
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """List a folder, a bucket, or all buckets; a file is listed as itself."""
         at = self._at(path)
-        if not at.bucket:
-            found = [_folder(bucket) for bucket in self.storage.buckets()]
-        else:
-            with _as_files(path):
-                found = self._below(at)
+        with _as_files(path):
+            found = self._below(at) if at.bucket else [_folder(bucket) for bucket in self.storage.buckets()]
         return found if detail else sorted(one["name"] for one in found)
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
@@ -63,15 +60,16 @@ class FallowFileSystem(AbstractFileSystem):
         if not at.bucket:
             return _folder("")
         with _as_files(path):
-            if at.name:
-                try:
-                    return _file(at.bucket, self.storage.info(at.bucket, at.name))
-                except (NotFound, NotAllowed) as error:
-                    if error.code == "storage.no_bucket":
-                        raise
-            if self._has_below(at):
-                return _folder(f"{at.bucket}/{at.name}".rstrip("/"))
-        raise FileNotFoundError(path)
+            if not at.name:
+                self._has_below(at)  # or raises why not
+                return _folder(at.bucket)
+            try:
+                return _file(at.bucket, self.storage.info(at.bucket, at.name))
+            except (NotFound, NotAllowed) as error:
+                with suppress(NotAllowed):  # who may not list is told what he was told of the name itself
+                    if error.code != "storage.no_bucket" and self._has_below(at):
+                        return _folder(f"{at.bucket}/{at.name}")
+                raise
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         """Return a file's bytes, or some of them; negative places count from its end."""
@@ -114,15 +112,17 @@ class FallowFileSystem(AbstractFileSystem):
             at = self._at(one)
             if at.name and not self._is_folder(one):
                 names.setdefault(at.bucket, []).append(at.name)
-        for bucket, found in names.items():
-            self.storage.delete(bucket, found)
+        with _as_files(str(path)):
+            for bucket, found in names.items():
+                self.storage.delete(bucket, found)
 
     def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
         """Make a bucket; folders need not be made."""
         at = self._at(path)
         if at.bucket and not at.name:
             try:
-                self.storage.make_bucket(at.bucket)
+                with _as_files(path):
+                    self.storage.make_bucket(at.bucket)
             except Conflict as error:
                 raise FileExistsError(path) from error
 
@@ -174,11 +174,13 @@ class FallowFileSystem(AbstractFileSystem):
         return folders + files
 
     def _has_below(self, at: At) -> bool:
+        beginning = f"{at.name}/" if at.name else ""
         try:
-            return self.storage.has(at.bucket, f"{at.name}/" if at.name else "") or not at.name
-        except NotAllowed:
-            # On the way to the folder of a grant, which says nothing of what is there.
-            return True
+            return self.storage.has(at.bucket, beginning)
+        except NotAllowed as error:
+            if error.code == "storage.grant" and self.storage.leads(at.bucket, beginning):
+                return True
+            raise
 
     def _is_folder(self, path: str) -> bool:
         return bool(self.isdir(path))

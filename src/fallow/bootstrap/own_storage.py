@@ -24,6 +24,7 @@ from fallow.sdk.storage import OwnStorage
 from fallow.sdk.trust import trusting
 from fallow.verticals.storage.client.asking import HttpAsker
 from fallow.verticals.storage.client.granting import Grant
+from fallow.verticals.storage.client.ground import name_text
 from fallow.verticals.storage.client.keys import KeysOf, keys_under
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import lined_store
@@ -67,7 +68,8 @@ async def granted_storage(grant: Grant, on_wait: Told = nobody) -> AsyncIterator
         AsyncClient(grant.url, grant.credential, ca=tls, on_wait=on_wait) as client,
         _opened(client, grant.url, tls, grant.keys_of(secrets.token_bytes)) as store,
     ):
-        yield OwnStorage(store, (await store.bucket(grant.share.bucket)).account, GrantShares(grant))
+        within = grant.share.bucket, name_text(grant.share.name)
+        yield OwnStorage(store, (await store.bucket(grant.share.bucket)).account, GrantShares(grant), within)
 
 
 @asynccontextmanager

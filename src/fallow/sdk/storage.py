@@ -39,11 +39,15 @@ class Shares(Protocol):
 
 
 class OwnStorage(NamedTuple):
-    """A store whose secret nobody else has, the account whose buckets it opens, and what shares them."""
+    """A store whose secret nobody else has, the account whose buckets it opens, and what shares them.
+
+    What a grant opens is `within` a bucket, and there what begins with a name.
+    """
 
     store: Store
     account: str
     shares: Shares
+    within: tuple[str, str] | None = None
 
 
 class StoredObject(NamedTuple):
@@ -86,7 +90,7 @@ class Storage:
     def __init__(self, opening: AbstractAsyncContextManager[OwnStorage]) -> None:
         self._loop = Loop()
         try:
-            self._store, self._account, self._shares = self._loop.hold(opening)
+            self._store, self._account, self._shares, self._within = self._loop.hold(opening)
         except BaseException:
             self.close()
             raise
@@ -120,6 +124,10 @@ class Storage:
     def has(self, bucket: str, prefix: str) -> bool:
         """Whether any name begins so."""
         return bool(self._loop.run(self._store.names(self._account, bucket, prefix=prefix, limit=1)).entries)
+
+    def leads(self, bucket: str, prefix: str) -> bool:
+        """Whether what a grant opens begins so: the network tells its holder nothing of what is on the way there."""
+        return self._within is not None and self._within[0] == bucket and self._within[1].startswith(prefix)
 
     def info(self, bucket: str, name: str) -> StoredObject:
         """Look an object up."""
