@@ -139,10 +139,10 @@ def test_what_cannot_be_opened_leaves_no_thread_behind() -> None:
             raise NotAllowed("auth.grant", "No.")
         yield
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(NotAllowed, match=r"auth\.grant"):
         Storage(failing())
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_it_is_closed_once_or_twice() -> None:
@@ -206,6 +206,19 @@ def test_folders_are_where_something_lies_below_them(files: Any) -> None:
     files.rm("bucket/a", recursive=True)
     assert files.find("bucket") == ["bucket/ab", "bucket/c d/é?#%20", "bucket/z/1"]
     assert not files.exists("bucket/a")
+
+
+def test_a_folder_is_deleted_without_a_look_at_each_file(files: Any, storage: Storage) -> None:
+    for number in range(20):
+        files.pipe(f"bucket/a/{number % 2}/{number}", b"")
+    asked: Any = storage._store._asker.asked  # type: ignore[attr-defined]
+    asked.clear()
+    files.rm("bucket/a", recursive=True)
+    assert sum(asked.values()) < 10, asked
+    assert files.find("bucket") == []
+    with pytest.raises(FileNotFoundError):
+        files.rm("bucket/a", recursive=True)
+    files.rm("bucket", recursive=True)
 
 
 def test_what_is_not_there_or_not_for_him_is_as_with_files(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,9 +108,9 @@ class FallowFileSystem(AbstractFileSystem):
     def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
         """Delete files, many at a time; folders go with what lies in them."""
         names: dict[str, list[str]] = {}
-        for one in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
-            at = self._at(one)
-            if at.name and not self._is_folder(one):
+        for one in self.expand_path(path):
+            for file in self._below_or_itself(one, maxdepth) if recursive else self._itself(one):
+                at = self._at(file)
                 names.setdefault(at.bucket, []).append(at.name)
         with _as_files(str(path)):
             for bucket, found in names.items():
@@ -182,8 +182,14 @@ class FallowFileSystem(AbstractFileSystem):
                 return True
             raise
 
-    def _is_folder(self, path: str) -> bool:
-        return bool(self.isdir(path))
+    def _itself(self, path: str) -> list[str]:
+        return [] if self.isdir(path) else [path]
+
+    def _below_or_itself(self, path: str, maxdepth: int | None) -> list[str]:
+        found: list[str] = self.find(path, maxdepth=maxdepth)
+        if not found and not self.exists(path):
+            raise FileNotFoundError(path)
+        return found
 
 
 class FallowFile(AbstractBufferedFile):
