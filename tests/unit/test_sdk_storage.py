@@ -15,6 +15,7 @@ import fsspec
 import msgspec
 import pytest
 
+from fallow.bootstrap import sdk_storage
 from fallow.bootstrap.fsspec_files import FallowFileSystem
 from fallow.bootstrap.own_shares import GrantShares, OwnShares
 from fallow.bootstrap.sdk_storage import open_storage
@@ -309,7 +310,24 @@ def test_what_is_missing_to_open_it_is_said(tmp_path: Path, monkeypatch: pytest.
         ({"url": "http://127.0.0.1:1", "api_key": "fk_x"}, "storage.no_secret"),
         ({"url": "http://127.0.0.1:1", "api_key": "fk_x", "kit": "AAAA"}, "storage.kit"),
         ({"grant": "fgrant_AAAA"}, "storage.grant_text"),
+        ({"grant": str(tmp_path / "none")}, "storage.grant_text"),
     ]
     for words, code in missing:
         with pytest.raises(FallowError, match=code.replace(".", r"\.")):
             open_storage(**words)
+
+
+def test_a_grant_is_given_as_it_is_or_as_a_file_that_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Grant] = []
+
+    def open_it(grant: Grant) -> Any:
+        opened.append(grant)
+        return opening()
+
+    monkeypatch.setattr(sdk_storage, "granted_storage", open_it)
+    (tmp_path / "grant.txt").write_text(f"{GRANT.text}\n")
+    for text in (GRANT.text, f" {GRANT.text}\n", str(tmp_path / "grant.txt")):
+        monkeypatch.setenv("FALLOW_GRANT", text)
+        open_storage().close()
+        open_storage(grant=text).close()
+    assert opened == [GRANT] * 6

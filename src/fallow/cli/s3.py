@@ -10,7 +10,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fallow.cli.show import Json, say_s3, show_json, tell
-from fallow.cli.storage_grants import GrantOption, load_grant
+from fallow.cli.storage_grants import GrantOption
+from fallow.sdk.storage_grants import load_grant
 
 app = App(name="s3", help="Serve S3 on this machine: objects are sealed here, under your own secret.")
 

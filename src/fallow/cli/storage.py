@@ -11,13 +11,14 @@ from cyclopts import App, Parameter
 from fallow.cli import profiles
 from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
 from fallow.cli.storage_check import check
-from fallow.cli.storage_grants import GrantOption, grant_command, load_grant, revoke, share
+from fallow.cli.storage_grants import GrantOption, grant_command, revoke, share
 from fallow.cli.storage_link import link
 from fallow.cli.storage_place import SCHEME, remote
 from fallow.cli.storage_secret import keep_secret, kit_from, kit_text, load_secret, secret_path
 from fallow.cli.storage_usage import usage
 from fallow.cli.units import when
 from fallow.domain.errors import InvalidInput, NotFound
+from fallow.sdk.storage_grants import load_grant
 from fallow.verticals.storage.core.kit import SECRET_BYTES, write_kit
 
 app = App(name="storage", help="Store objects on spare disks.")

@@ -19,6 +19,7 @@ from fallow.cli.units import seconds, when
 from fallow.domain.errors import InvalidInput
 from fallow.domain.grants import read_grant_id
 from fallow.domain.pins import der_of
+from fallow.sdk.storage_grants import load_grant
 from fallow.verticals.storage.core.calls import RevokeGrant
 from fallow.verticals.storage.core.grants import OPERATIONS, PREFIX, Operation
 
@@ -80,25 +81,6 @@ def revoke(grant: str, /) -> None:
     with profiles.connect() as client:
         client.ask_vertical("storage", call.name, msgspec.msgpack.encode(call), again=True)
     say(f"The grant {id_.hex()} is revoked.")
-
-
-def load_grant(text: str) -> Grant | None:
-    """Read a grant, or a file that holds one; None where there is none.
-
-    Raises:
-        InvalidInput: it is damaged, or there is no such file.
-    """
-    from fallow.verticals.storage.client.granting import read_grant  # noqa: PLC0415 - heavy
-
-    if not text:
-        return None
-    if text.startswith(PREFIX):
-        return read_grant(text.strip())
-    try:
-        return read_grant(Path(text).expanduser().read_text("ascii", "replace").strip())
-    except (OSError, ValueError) as error:
-        hint = f"A grant begins with {PREFIX}; other words are a file that holds one."
-        raise InvalidInput("storage.grant_text", "There is no such grant, and no such file.", hint) from error
 
 
 def _limits(allow: str, from_: str, until: str, *, one: bool) -> Limits:
