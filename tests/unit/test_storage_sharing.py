@@ -58,6 +58,14 @@ def test_a_grant_is_made_and_narrowed_without_a_network(
     assert one["id"] in said
 
 
+@pytest.mark.usefixtures("folder")
+def test_an_end_that_no_calendar_has_is_shown_as_its_last_day(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever hands on a grant may have written any."""
+    made = typed(capsys, "share", "fallow://photos/2026/", "--until", "999999999d")["grant"]
+    assert run(["storage", "grant", made]) == 0
+    assert "until 9999-12-31 23:59:59 UTC" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -16,6 +16,8 @@ TOKEN_DIGITS = 18
 TOKEN = 10**TOKEN_DIGITS
 TOKEN_UNITS_MAX = 10**27
 """More are never minted; within the 28 digits that decimal numbers have here."""
+LAST_MS = 253_402_300_799_000
+"""The end of the year 9999."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -87,8 +89,8 @@ def used(ms: int) -> str:
 
 
 def when(ms: int | None) -> str:
-    """Show a point in time, in UTC; empty for none."""
-    return "" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """Show a point in time, in UTC; empty for none. What is later than there are dates for is the last of them."""
+    return "" if ms is None else datetime.fromtimestamp(min(ms, LAST_MS) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _scaled(text: str, scale: int, what: str, number_max: int = NUMBER_MAX) -> int:
