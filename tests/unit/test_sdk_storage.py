@@ -15,14 +15,14 @@ import fsspec
 import msgspec
 import pytest
 
-from fallow.bootstrap import sdk_storage
+from fallow.bootstrap import fsspec_files, sdk_storage
 from fallow.bootstrap.fsspec_files import FallowFileSystem
 from fallow.bootstrap.own_shares import GrantShares, OwnShares
 from fallow.bootstrap.sdk_storage import open_storage
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound
 from fallow.domain.grants import check_chain, read_credential, root_key
 from fallow.sdk.profile import Profile
-from fallow.sdk.storage import OwnStorage, Storage
+from fallow.sdk.storage import OwnStorage, Parts, Storage
 from fallow.verticals.storage.client.granting import Grant, Home, Limits, Signing, new_grant, read_grant
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.opening import opened_store
@@ -166,6 +166,19 @@ def test_a_file_is_read_by_ranges_and_written_in_parts(files: Any, storage: Stor
         assert file.read() == DATA[-5:]
     assert files.cat_file("bucket/dir/x.bin", 10, -10) == DATA[10:-10]
     assert files.cat("bucket/dir/x.bin") == DATA
+
+
+def test_the_parts_of_a_very_large_file_grow(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(Parts, "add", lambda _, data: sent.append(len(data)))
+    monkeypatch.setattr(Parts, "complete", lambda _: None)
+    monkeypatch.setattr(fsspec_files, "EVEN_PARTS", 10)
+    with files.open("bucket/x", "wb", block_size=100) as file:
+        for _ in range(10_000):
+            file.write(bytes(10))
+    assert sum(sent) == 100_000
+    assert sent[:10] == [100] * 10
+    assert len(sent) < 10 * (1 + 10)
 
 
 def test_what_is_stored_in_its_place_is_not_mixed_into_what_is_being_read(files: Any) -> None:

@@ -22,6 +22,9 @@ from fallow.sdk.storage import Parts, Storage, StoredObject
 
 BLOCK_BYTES: Final = 8 << 20
 """Read ahead of where a reader stands, and the least part that a writer sends."""
+EVEN_PARTS: Final = 2000
+"""From then on a part is as large as what was sent, divided by this: an object has 10,000 parts at most, which all of
+`BLOCK_BYTES` are 84 GB, and so 910."""
 
 
 class At(NamedTuple):
@@ -213,6 +216,7 @@ class FallowFile(AbstractBufferedFile):
         if self._parts is not None:
             if data:
                 self._parts.add(data)
+                self.blocksize = max(self.blocksize, (self.offset or 0) // EVEN_PARTS)
             if final:
                 self._parts.complete()
         elif final:
