@@ -523,7 +523,9 @@ class MemoryControl:
                 listed.folders.append(name)
             else:
                 listed.versions.append(version)
-            listed = msgspec.structs.replace(listed, after=name, after_version=version.version if version else b"")
+            listed = msgspec.structs.replace(
+                listed, after=name if version else calls.behind(name), after_version=version.version if version else b""
+            )
         return listed
 
     def _shown(self, bucket: _Bucket, call: calls.ListObjects) -> list[tuple[bytes, Version | None]]:
@@ -534,7 +536,7 @@ class MemoryControl:
                 continue
             folder = self._folder(name, len(call.prefix)) if call.folders else b""
             if folder:
-                if shown[-1:] != [(folder, None)] and name > call.after and not call.after.startswith(folder):
+                if shown[-1:] != [(folder, None)] and name > call.after:
                     shown.append((folder, None))
                 continue
             for one in visible:

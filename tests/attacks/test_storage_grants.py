@@ -202,6 +202,31 @@ async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_an
     assert (left.entries, left.damaged) == ([], [])
 
 
+async def test_who_lies_about_the_slashes_of_his_name_hides_none_of_the_owners(world: GrantedWorld) -> None:
+    """The network takes the writer's word for where a folder ends, and skips all that begins so."""
+    await world.put("a", "ia/1", "in/box/1", "in/y", "in/z", "io", "iz/2", "z")
+    grant = world.grant("in/box/", "write")
+    for number, slash in enumerate((2, 3, 4, 10, 13, 15)):
+        name = world.keys.seal_name(b"in/box/0%d" % (9 - number))
+        new: dict[str, Any] = {"account": "", "bucket": B, "object": name, "slashes": [slash]}
+        stored = calls.PutObject(**new, stream=b"%016d" % number, size=1, etag="e", inline=b"1")
+        assert await code_of(world, grant, stored) == ""
+        for prefix, folders, entries in (
+            ("", ["ia/", "in/", "iz/"], ["a", "io", "z"]),
+            ("i", ["ia/", "in/", "iz/"], ["io"]),
+            ("in/", ["in/box/"], ["in/y", "in/z"]),
+        ):
+            for limit in (1, 2, 100):
+                shown, after = list[str](), ""
+                while True:
+                    page = await world.owner.names(ACCOUNT, B, prefix=prefix, delimiter="/", after=after, limit=limit)
+                    shown += [*page.folders, *(entry.key for entry in page.entries)]
+                    after = page.after
+                    if not page.more:
+                        break
+                assert sorted(shown) == sorted([*folders, *entries]), (slash, prefix, limit)
+
+
 async def test_parts_go_to_ones_own_uploads_only(world: GrantedWorld) -> None:
     """A call that names an upload by its id has to say of which object it is, and that is held against it."""
     upload = bytes.fromhex(await world.owner.begin(ACCOUNT, B, "b/big", head=Head(), marks=Marks()))

@@ -322,7 +322,7 @@ class Machine(RuleBasedStateMachine):
                 continue
             if folder is None:
                 found += [(name, kept.version) for kept in shown]
-            elif (folder, b"") not in found and not after.startswith(folder):
+            elif (folder, b"") not in found:
                 found.append((folder, b""))
         return found
 

@@ -7,10 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from fallow.verticals.storage.client.keys import Keys
-from fallow.verticals.storage.core.calls import PAGE_MAX, Listed, Version
+from fallow.verticals.storage.core.calls import PAGE_MAX, Listed, Version, behind
 
-NAME_BYTES_MAX: Final = 2048
-"""Sealed."""
 SKIP_PAGE: Final = 100
 """Names that are had at a time where most may be skipped."""
 
@@ -44,11 +42,6 @@ Page = Callable[[bytes, bytes, bytes, bool, int], Awaitable[Listed]]
 """Asks for a page: sealed prefix, sealed name and version that it comes behind, whether with folders, how many."""
 
 
-def behind(keys: Keys, beginning: bytes) -> bytes:
-    """The greatest sealed name that begins so: what comes behind it does not."""
-    return keys.seal_name(beginning).ljust(NAME_BYTES_MAX, b"\xff")
-
-
 def folder_of(asked: Asked, name: bytes) -> bytes:
     """The folder in which a list shows a name; empty: it shows the name itself."""
     at = name.find(asked.delimiter, len(asked.prefix)) if asked.delimiter else -1
@@ -61,14 +54,19 @@ async def find(asked: Asked, keys: Keys, page: Page) -> Found:
     prefix = keys.seal_name(asked.prefix)
     after, after_version = keys.seal_name(asked.after), asked.after_version
     if asked.after.startswith(asked.prefix) and (folder := folder_of(asked, asked.after)):
-        after, after_version = behind(keys, folder), b""
+        after, after_version = behind(keys.seal_name(folder)), b""
     skips, damaged = asked.delimiter not in {b"", b"/"}, list[bytes]()
     while True:
         room = asked.limit - len(found.versions) - len(found.folders)
         size = min(PAGE_MAX, max(room, SKIP_PAGE) if skips else room)
-        listed = await page(prefix, after, after_version, asked.delimiter == b"/", size)
+        listed = await page(prefix, after, after_version, asked.delimiter == b"/" and not skips, size)
         names = await asyncio.to_thread(keys.open_each, [version.name for version in listed.versions])
         folders = await asyncio.to_thread(keys.open_each, listed.folders)
+        if not all(folder is not None and folder_of(asked, folder) for folder in folders):
+            # Whoever may write says where the slashes of his name are, and with a false one the network skips what is
+            # none of his: from here on they are looked for in the names.
+            skips = True
+            continue
         lines = list(zip(names, listed.versions, strict=True))
         damaged += [version.name for name, version in lines if name is None]
         good = [(name, version) for name, version in lines if name is not None]
@@ -79,7 +77,7 @@ async def find(asked: Asked, keys: Keys, page: Page) -> Found:
             return found._replace(more=True, damaged=damaged)
         after, after_version = listed.after, listed.after_version
         if skips and names and names[-1] is not None and (folder := folder_of(asked, names[-1])):
-            after, after_version = behind(keys, folder), b""
+            after, after_version = behind(keys.seal_name(folder)), b""
 
 
 def _add(asked: Asked, found: Found, listed: list[tuple[bytes, Version]], folders: list[bytes]) -> Found:
@@ -88,7 +86,7 @@ def _add(asked: Asked, found: Found, listed: list[tuple[bytes, Version]], folder
     after, after_version = found.after, found.after_version
     lines: list[tuple[bytes, Version | None]] = [*listed, *((folder, None) for folder in folders)]
     for name, version in sorted(lines, key=lambda line: line[0]):
-        folder = name if version is None else folder_of(asked, name)
+        folder = folder_of(asked, name)
         if folder and folder == (shown[-1] if shown else b""):
             continue
         if len(versions) + len(shown) == asked.limit:

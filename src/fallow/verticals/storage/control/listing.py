@@ -11,7 +11,7 @@ from fallow.verticals.storage.control.buckets import Buckets
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.listing_sql import ALL, LATEST, PAGE_BYTES_MAX, RANGE
 from fallow.verticals.storage.control.rows import RETENTIONS
-from fallow.verticals.storage.core.calls import Listed, ListObjects, Version
+from fallow.verticals.storage.core.calls import Listed, ListObjects, Version, behind
 
 BEYOND: Final = b"\xff" * 2049
 """Behind the beginning of names it is behind all of them: they are shorter."""
@@ -44,11 +44,11 @@ async def _rows(tx: Transaction, bucket_id: int, call: ListObjects) -> Sequence[
     if not call.folders and not call.all_versions:
         return await tx.fetch(RANGE[call.heads], *bounds, call.limit + 1)
     prefix_bytes = len(call.prefix) if call.folders else _NO_FOLDERS
-    # One more than that, for a folder that `after` is in.
-    walk = (*bounds, call.limit + 2, BEYOND, prefix_bytes, call.after)
+    walk = (*bounds, call.limit + 1, BEYOND, prefix_bytes)
     if not call.all_versions:
         return await tx.fetch(LATEST[call.heads], *walk)
-    return await tx.fetch(ALL[call.heads], *walk, call.after_version if goes_on and call.after_version else None)
+    version = call.after_version if goes_on and call.after_version else None
+    return await tx.fetch(ALL[call.heads], *walk, call.after, version)
 
 
 def _page(call: ListObjects, rows: Sequence[Row]) -> Listed:
@@ -62,7 +62,7 @@ def _page(call: ListObjects, rows: Sequence[Row]) -> Listed:
         versions=versions,
         folders=folders,
         more=True,
-        after=last["name"] if last["folder"] is None else last["folder"],
+        after=last["name"] if last["folder"] is None else behind(last["folder"]),
         after_version=last["version"] if call.all_versions and last["folder"] is None else b"",
     )
 

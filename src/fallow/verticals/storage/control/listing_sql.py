@@ -5,7 +5,7 @@ version behind the one before, or behind all that is in the folder before. Their
 
 1 bucket, 2 first name that counts, 3 behind the last one, 4 rows at most, and of walks:
 5 what is behind any name as the rest of one, 6 length of the prefix (beyond all names where folders are not wanted),
-7 name and 8 version that the page comes behind.
+and where older versions are shown: 7 name and 8 version that the page comes behind.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SELECT row_number() OVER (ORDER BY r.name) AS step, NULL::bytea AS folder, true 
 
 _FOLDER: Final = "(SELECT substr(n.name, 1, min(s)::integer) FROM unnest(n.slashes) AS s WHERE s > $6::integer)"
 _NEXT: Final = "coalesce(n.folder || $5::bytea, n.name || '\\x00'::bytea)"
-_IS_SHOWN: Final = "w.step > 0 AND (w.folder IS NULL OR substr($7::bytea, 1, length(w.folder)) <> w.folder)"
+_IS_SHOWN: Final = "w.step > 0"
 
 _LATEST: Final = f"""
 WITH RECURSIVE walk (step, name, folder, seek) AS (

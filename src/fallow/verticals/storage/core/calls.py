@@ -23,6 +23,8 @@ SUBJECT: Final = "vertical.storage"
 """Calls go to `SUBJECT.name`."""
 INLINE_BYTES_MAX: Final = 16 << 10
 """Sealed; such an object needs no node."""
+NAME_BYTES_MAX: Final = 2048
+"""Sealed."""
 PAGE_MAX: Final = 1000
 PARTS_MAX: Final = 10_000
 UPLOADS_PAGE_MAX: Final = 32
@@ -44,7 +46,7 @@ ReplyT = TypeVar("ReplyT")
 
 BucketName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,254}$(?!\n)")]
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Sealed = Annotated[bytes, Meta(max_length=2048)]
+Sealed = Annotated[bytes, Meta(max_length=NAME_BYTES_MAX)]
 """A name, sealed: two bytes for one."""
 Head = Annotated[bytes, Meta(max_length=HEAD_BYTES_MAX)]
 ETag = Annotated[str, Meta(max_length=80)]
@@ -282,11 +284,17 @@ class DeleteObjects(Call[list[Deleted]], frozen=True, kw_only=True):
     purge: bool = False
 
 
+def behind(sealed: bytes) -> bytes:
+    """The greatest name that begins so: what comes behind it does not."""
+    return sealed.ljust(NAME_BYTES_MAX, b"\xff")
+
+
 class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page, in the order of sealed names; of one name, later versions first. `folders` stand in that order, too.
 
-    A folder is the beginning of names up to and with a "/". `more`: the page was cut, and goes on behind `after` (and
-    `after_version`).
+    A folder is the beginning of names up to and with a "/", as who wrote the first of them says: where others may
+    write, who lists holds it against the names. `more`: the page was cut, and goes on behind `after` (and
+    `after_version`), which is behind all of the folder that comes last.
     """
 
     versions: list[Version] = []
@@ -299,10 +307,10 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ListObjects(Call[Listed], frozen=True, kw_only=True):
     """Versions whose sealed names begin with `prefix` and come behind `after`; the latest alone, or `all_versions`.
 
-    With `folders`, names with a "/" behind the prefix are shown as their folder, once. Where `after` is inside of a
-    folder, that is not shown again. Delete markers are shown with `all_versions` only. `after_version` goes on within
-    the versions of `after`. No inline bytes come along; `heads` says whether heads do. A page holds `limit` versions
-    and folders together, or what fits into 512 KiB.
+    With `folders`, names with a "/" behind the prefix are shown as their folder, once; what comes `behind` a folder is
+    none of it. Delete markers are shown with `all_versions` only. `after_version` goes on within the versions of
+    `after`. No inline bytes come along; `heads` says whether heads do. A page holds `limit` versions and folders
+    together, or what fits into 512 KiB.
     """
 
     name: ClassVar[str] = "object.list"
