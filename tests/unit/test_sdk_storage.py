@@ -19,7 +19,7 @@ from fallow.bootstrap import fsspec_files, sdk_storage
 from fallow.bootstrap.fsspec_files import FallowFileSystem
 from fallow.bootstrap.own_shares import GrantShares, OwnShares
 from fallow.bootstrap.sdk_storage import open_storage
-from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.grants import check_chain, read_credential, root_key
 from fallow.sdk.profile import Profile
 from fallow.sdk.storage import OwnStorage, Parts, Storage
@@ -143,6 +143,21 @@ def test_what_cannot_be_opened_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
     with pytest.raises(NotAllowed, match=r"auth\.grant"):
         Storage(failing())
+    assert set(threading.enumerate()) <= before
+
+
+def test_what_fails_as_it_is_closed_leaves_no_thread_behind_either() -> None:
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[OwnStorage]:
+        async with opening() as own:
+            yield own
+        raise Unavailable("stream.lost", "The line broke.")
+
+    before = set(threading.enumerate())
+    made = Storage(failing())
+    with pytest.raises(Unavailable):
+        made.close()
+    made.close()
     assert set(threading.enumerate()) <= before
 
 

@@ -81,18 +81,20 @@ class Loop:
             self.run(close())
 
     def stop(self, last: Coroutine[Any, Any, None]) -> None:
-        """Close what is held and iterated over still, run one last thing, and end the thread."""
+        """Close what is held and iterated over still, run one last thing; whatever that raises, the thread ends."""
         if self._loop.is_closed():
             last.close()
             return
-        if self._held is not None:
-            self._loop.call_soon_threadsafe(self._over.set)
-            self._held.result()
-        self.run(self._loop.shutdown_asyncgens())
-        self.run(last)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            if self._held is not None:
+                self._loop.call_soon_threadsafe(self._over.set)
+                self._held.result()
+        finally:
+            self.run(self._loop.shutdown_asyncgens())
+            self.run(last)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
 
 async def _hold(context: AbstractAsyncContextManager[T], opened: Future[T], over: asyncio.Event) -> None:
