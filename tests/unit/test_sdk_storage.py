@@ -90,6 +90,30 @@ def test_files_go_up_and_down(storage: Storage, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == DATA
 
 
+def test_under_another_secret_nothing_is_found_or_left(tmp_path: Path) -> None:
+    @asynccontextmanager
+    async def with_another_kit() -> AsyncIterator[OwnStorage]:
+        async with storage_world() as world, another_store(world, bytes(32), own=True) as store:
+            yield OwnStorage(store, ACCOUNT, GrantShares(GRANT))
+
+    (tmp_path / "in").write_bytes(b"text")
+    with Storage(with_another_kit()) as storage:
+        works: list[Any] = [
+            lambda: storage.write("bucket", "a", b""),
+            lambda: storage.begin("bucket", "a"),
+            lambda: storage.upload(tmp_path / "in", "bucket", "a"),
+            lambda: storage.list("bucket"),
+            lambda: storage.has("bucket", ""),
+            lambda: storage.info("bucket", "a"),
+            lambda: storage.read("bucket", "a"),
+            lambda: storage.download("bucket", "a", tmp_path / "out"),
+            lambda: storage.delete("bucket", ["a"]),
+        ]
+        for work in works:
+            with pytest.raises(NotAllowed, match=r"storage\.hosted_bucket"):
+                work()
+
+
 def test_who_has_a_grant_hands_on_narrower_ones_and_ends_none(storage: Storage) -> None:
     less = read_grant(storage.share("bucket", "a/b/", allow=["read"], until_ms=9))
     assert (less.share.name, less.limits) == (b"a/b/", Limits(["read"], 0, 9))

@@ -123,7 +123,7 @@ class Storage:
 
     def has(self, bucket: str, prefix: str) -> bool:
         """Whether any name begins so."""
-        return bool(self._loop.run(self._store.names(self._account, bucket, prefix=prefix, limit=1)).entries)
+        return self._loop.run(self._has(bucket, prefix))
 
     def leads(self, bucket: str, prefix: str) -> bool:
         """Whether what a grant opens begins so: the network tells its holder nothing of what is on the way there."""
@@ -151,7 +151,7 @@ class Storage:
 
     def upload(self, path: Path, bucket: str, name: str, moved: Moved = nobody_told) -> StoredObject:
         """Store a file. `moved` is told of bytes that have moved, in another thread."""
-        return _shown(self._loop.run(upload(self._store, self._account, bucket, name, path, moved)))
+        return _shown(self._loop.run(self._upload(path, bucket, name, moved)))
 
     def download(self, bucket: str, name: str, path: Path, moved: Moved = nobody_told) -> StoredObject:
         """Fetch an object into a file, from where an earlier try was broken off; it is checked as a whole."""
@@ -161,7 +161,7 @@ class Storage:
 
     def delete(self, bucket: str, names: Iterable[str]) -> None:
         """Delete objects; what is not there is deleted, too."""
-        self._loop.run(delete_all(self._store, self._account, bucket, [Deleting(name) for name in names]))
+        self._loop.run(self._delete(bucket, [Deleting(name) for name in names]))
 
     def share(
         self,
@@ -184,15 +184,33 @@ class Storage:
         id_ = read_grant(grant).id if grant.startswith(PREFIX) else read_grant_id(grant)
         self._loop.run(self._shares.revoke(id_))
 
+    async def _opens(self, bucket: str) -> Store:
+        """Return the store, if the bucket is sealed under its secret: in others it finds nothing, and leaves junk.
+
+        What the network said of a bucket is remembered for a moment: this need not ask it each time.
+        """
+        await self._store.bucket(bucket)
+        return self._store
+
+    async def _has(self, bucket: str, prefix: str) -> bool:
+        store = await self._opens(bucket)
+        return bool((await store.names(self._account, bucket, prefix=prefix, limit=1)).entries)
+
+    async def _upload(self, path: Path, bucket: str, name: str, moved: Moved) -> Entry:
+        return await upload(await self._opens(bucket), self._account, bucket, name, path, moved)
+
+    async def _delete(self, bucket: str, deletions: Sequence[Deleting]) -> None:
+        await delete_all(await self._opens(bucket), self._account, bucket, deletions)
+
     async def _list(self, bucket: str, prefix: str, delimiter: str) -> Listing:
         folders, objects = list[str](), list[StoredObject]()
-        async for page in pages_below(self._store, self._account, bucket, prefix, delimiter):
+        async for page in pages_below(await self._opens(bucket), self._account, bucket, prefix, delimiter):
             folders += page.folders
             objects += [_shown(entry) for entry in page.entries]
         return Listing(folders, objects)
 
     async def _entry(self, bucket: str, name: str, version: str = "") -> Entry:
-        return await entry_there(self._store, self._account, bucket, name, version)
+        return await entry_there(await self._opens(bucket), self._account, bucket, name, version)
 
     async def _read(self, bucket: str, name: str, start: int, stop: int | None, version: str) -> bytes:
         entry = await self._entry(bucket, name, version)
@@ -201,9 +219,8 @@ class Storage:
         return b"".join([chunk async for chunk in chunks])
 
     async def _write(self, bucket: str, name: str, data: bytes, ended: Ended, content_type: str) -> Entry:
-        head = Head(headers={"content-type": content_type})
-        await self._store.bucket(bucket)
-        return await self._store.put(self._account, bucket, name, _body(data), lambda: ended, head=head, marks=Marks())
+        head, store = Head(headers={"content-type": content_type}), await self._opens(bucket)
+        return await store.put(self._account, bucket, name, _body(data), lambda: ended, head=head, marks=Marks())
 
 
 class Parts:
