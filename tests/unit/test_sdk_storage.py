@@ -207,6 +207,23 @@ def test_a_file_is_read_by_ranges_and_written_in_parts(files: Any, storage: Stor
     assert files.cat("bucket/dir/x.bin") == DATA
 
 
+def test_what_is_written_in_a_transaction_is_there_at_its_end_or_never(files: Any, storage: Storage) -> None:
+    def both(error: type[Exception] | None) -> None:
+        with files.transaction:
+            for name, size in (("small", 10), ("large", 2 * BLOCK + 1)):
+                with files.open(f"bucket/{name}", "wb", block_size=BLOCK) as file:
+                    file.write(bytes(size))
+            assert not storage.has("bucket", "")
+            if error is not None:
+                raise error
+
+    with pytest.raises(ZeroDivisionError):
+        both(ZeroDivisionError)
+    assert not storage.has("bucket", "")
+    both(None)
+    assert [one.size for one in storage.list("bucket").objects] == [2 * BLOCK + 1, 10]
+
+
 def test_the_parts_of_a_very_large_file_grow(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(Parts, "add", lambda _, data: sent.append(len(data)))

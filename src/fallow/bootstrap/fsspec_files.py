@@ -196,9 +196,13 @@ class FallowFileSystem(AbstractFileSystem):
 
 
 class FallowFile(AbstractBufferedFile):
-    """An open file. One that is written is there, whole, when it was closed, and not at all before."""
+    """An open file. One that is written is there, whole, when it was closed, and not at all before.
+
+    Within `with fs.transaction` that is at the end of it, or never.
+    """
 
     _parts: Parts | None = None
+    _whole: bytes | None = None
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         at = self.fs._at(self.path)
@@ -217,18 +221,26 @@ class FallowFile(AbstractBufferedFile):
             if data:
                 self._parts.add(data)
                 self.blocksize = max(self.blocksize, (self.offset or 0) // EVEN_PARTS)
-            if final:
-                self._parts.complete()
         elif final:
-            at = self.fs._at(self.path)
-            self.fs.storage.write(at.bucket, at.name, data)
+            self._whole = data
+        if final and self.autocommit:
+            self.commit()
         return True
+
+    def commit(self) -> None:
+        """Have what was written be there."""
+        if self._parts is not None:
+            self._parts.complete()
+        elif self._whole is not None:
+            at = self.fs._at(self.path)
+            self.fs.storage.write(at.bucket, at.name, self._whole)
+        self._parts = self._whole = None
 
     def discard(self) -> None:
         """Give up what was written."""
         if self._parts is not None:
             self._parts.abort()
-            self._parts = None
+        self._parts = self._whole = None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close it, but where an error ends the writing give up what was written."""
