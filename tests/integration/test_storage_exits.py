@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
+from fallow.domain.errors import Unavailable
 from fallow.domain.network_facts import LendingReturned
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.control.exit_rows import TAKEN_MS
@@ -18,6 +19,7 @@ from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.segments import piece_bytes
 from fallow.verticals.storage.core.calls import Plan
 from fallow.verticals.storage.core.exiting import LENGTH_MAX_MS, ExitReceipt, Why
+from fallow.verticals.storage.core.questions import Evidence
 from fallow.verticals.storage.core.reputation import DAY_MS, WINDOW_MS, Reputation
 from tests.dying_database import Dying
 from tests.epoch_files import NETWORK_KEY
@@ -203,6 +205,29 @@ async def test_an_error_for_each_question_is_a_failure_at_the_fourth(net: ExitWo
     await net.go_on()
     assert net.receipt is not None
     assert net.receipt.failed == net.had
+
+
+class Erring(dict[bytes, bytes]):
+    """Claims of a node that answers with an error of its own making."""
+
+    def __getitem__(self, piece: bytes) -> bytes:
+        raise Unavailable("\0" + "x" * 1000, "\0" + "y" * 1_000_000)
+
+
+async def test_whatever_words_a_node_errs_with_its_failures_are_booked(net: ExitWorld) -> None:
+    await net.lent_for(days=181)
+    net.world.kept[net.leaver.id].claims = Erring()
+    net.wish()
+    for _ in range(4):
+        await net.go_on()
+        await net.world.pass_time(HOUR_MS)
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.failed == net.had
+    async with net.world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT evidence FROM storage.finding WHERE kind = ''")
+    evidence = [msgspec.msgpack.decode(row["evidence"], type=Evidence) for row in rows]
+    assert len(evidence) == net.had, "and its owner can be told of them"
 
 
 async def test_who_is_away_waits_and_goes_on_where_it_was(net: ExitWorld) -> None:

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from fallow.domain.calls import Person
-from fallow.domain.errors import Conflict
+from fallow.domain.errors import Conflict, Unavailable
 from fallow.verticals.storage.control.inspecting import YOUNG_MS, Inspector
 from fallow.verticals.storage.control.inspection_rows import GONE_MS
 from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.questioning import WORDS_MAX
 from fallow.verticals.storage.control.repair_rows import look_up, move, name
 from fallow.verticals.storage.core.orders import OrderLimit
 from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Page
@@ -108,6 +109,20 @@ async def test_a_piece_that_is_not_there_is_reported_with_its_segment(world: Wor
     assert (of(found, loser).missing, of(found, loser).segments) == (1, [plan.segment])
     assert (of(found, away).named, of(found, away).missing) == (1, 0)
     assert of(found, away).trouble == "It was not there."
+
+
+async def test_what_a_node_says_in_place_of_an_answer_is_shown_in_a_few_words(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = next(iter(world.machines.values()))
+
+    async def asked(_question: bytes) -> bytes:
+        raise Unavailable("disk", "\x1b[2J" + "no " * 300_000)
+
+    monkeypatch.setattr(machine, "asked", asked)
+    trouble = of(await inspected(world), machine).trouble
+    assert trouble.startswith("[2Jno no")
+    assert len(trouble) == WORDS_MAX, "a page of nodes goes over the bus"
 
 
 async def test_with_repair_what_is_named_comes_back_out_of_the_trash(world: World) -> None:

@@ -27,7 +27,7 @@ from fallow.verticals.storage.control import exit_rows, repair_rows
 from fallow.verticals.storage.control.exit_rows import Taken
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Lender, Nodes
-from fallow.verticals.storage.control.questioning import Result
+from fallow.verticals.storage.control.questioning import Result, printable
 from fallow.verticals.storage.control.repair_rows import Damaged
 from fallow.verticals.storage.control.repairing import Repairs
 from fallow.verticals.storage.control.verdicts import Verdicts, read_state
@@ -258,8 +258,8 @@ class Exits:
             chunk=0,
             asked_ms=now,
             took_ms=0,
-            found=f"failed: not given when it left ({error.code})",
-            answer=said.encode()[:REASON_LETTERS_MAX],
+            found=printable(f"failed: not given when it left ({error.code})"),
+            answer=said.encode(errors="replace")[:REASON_LETTERS_MAX],
         )
         result = Result(lender, "failed", segment.id, code="storage.audit_failed", evidence=evidence)
         await self._verdicts.book([result])
@@ -269,7 +269,7 @@ class Exits:
             await exit_rows.count(tx, taken.alias, [taken.segment], tally)
 
     async def _later(self, taken: Taken, error: FallowError, after_ms: int, *, blamed: bool, counts: bool) -> None:
-        reason = "".join(letter for letter in str(error) if letter.isprintable())[:REASON_LETTERS_MAX]
+        reason = printable(str(error), REASON_LETTERS_MAX)
         due_ms = self._clock.now_ms() + after_ms
         async with self._database.transaction() as tx:
             await exit_rows.later(tx, taken, due_ms, reason, blamed=blamed, counts=counts)

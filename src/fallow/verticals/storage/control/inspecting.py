@@ -24,6 +24,7 @@ from fallow.verticals.storage.control.inspection_rows import InspectionRows
 from fallow.verticals.storage.control.known_pieces import KnownPieces, aliases_of
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Nodes
+from fallow.verticals.storage.control.questioning import printable
 from fallow.verticals.storage.core.orders import PieceId
 from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Held, Page, Question, TakeBack, Trash
 from fallow.verticals.storage.core.upkeep import SHOWN_MAX, InspectedNode
@@ -267,7 +268,7 @@ class Check:
 
     def _give_up(self, alias: int, error: FallowError) -> None:
         del self._nodes[alias]
-        self._note(alias, trouble=error.message)
+        self._note(alias, trouble=printable(error.message))
 
     def _note(self, alias: int, **changes: object) -> None:
         self._found[alias] = msgspec.structs.replace(self._found[alias], **changes)

@@ -87,7 +87,7 @@ class Questioner:
             chunk=asked.chunk,
             asked_ms=at_ms,
             took_ms=max(0, took_ms),
-            found=_printable(f"{outcome or 'nothing'}: {fault or code}")[:WORDS_MAX],
+            found=printable(f"{outcome or 'nothing'}: {fault or code}"),
             answer=answer[:ANSWER_BYTES_MAX],
         )
         return Result(job.lender, outcome, job.segment, again, _code(outcome, code), evidence)
@@ -113,9 +113,9 @@ class Questioner:
         return last
 
 
-def _printable(text: str) -> str:
-    """Nodes answer with any code, and PostgreSQL keeps no zero byte in a text."""
-    return "".join(letter for letter in text if letter.isprintable())
+def printable(text: str, letters_max: int = WORDS_MAX) -> str:
+    """Nodes answer with any code and words, of any length, and PostgreSQL keeps no zero byte in a text."""
+    return "".join(letter for letter in text if letter.isprintable())[:letters_max]
 
 
 def _again(job: Job) -> Contained | None:
