@@ -89,6 +89,10 @@ class Keeping(Vertical):
             raise InvalidInput("agent.lends", "That is no good.")
         return "something good"
 
+    def hand_back_text(self, lends: str) -> str:
+        """See the port."""
+        return f"{lends} goes back"
+
     def worker(self, ground: WorkerGround) -> Worker:
         """See the port."""
         del ground
@@ -276,6 +280,21 @@ async def test_what_is_lent_is_changed_whether_the_agent_runs_or_not(
         await agent.resume()
     assert home.state().settings.lends == {}
     assert home.state().network.net == NET
+
+
+async def test_what_was_handed_back_is_lent_no_more_whoever_looks_on_as_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "load_verticals", lambda: {"keeper": Keeping()})
+    world = World(tmp_path)
+    world.others = {"keeper": Keeper()}
+    home = world.home
+    await bootstrap.lend(home.path, "keeper=good", agree=lambda _: True)
+    async with world.network(), world.start() as agent, control.serving(agent, home.socket):
+        for over, lends in ((False, {"keeper": "good"}), (True, {})):
+            found = await bootstrap.begin_hand_back(home.path, "keeper", agree=lambda _: True)
+            assert found is not None
+            assert (found.over, home.state().settings.lends) == (over, lends)
 
 
 async def test_what_a_vertical_keeps_for_a_network_is_not_shown_to_the_next(
