@@ -408,6 +408,9 @@ async def test_its_owner_hears_of_a_disk_that_is_gone(tmp_path: Path, monkeypatc
         lent = await made.worker.lent()
         assert lent is not None
         assert lent.trouble.startswith("storage.disk_failing")
+        overview = await made.worker.overview()
+        assert overview is not None
+        assert dict(overview.facts)["trouble"] == lent.trouble
         with pytest.raises(Unavailable):
             await made.worker.tell()
 

@@ -145,28 +145,25 @@ class StorageWorker(Worker):
         if self._leaving.wish:
             return Lent(self._leaving.state().says, "" if self._leaving.receipt else self._why_not)
         said = await in_thread(self._notes.trouble, self._ground.clock.now_ms())
-        if self._kept is None:
-            return Lent(f"{size} in {folder}, which is not used", self._why_not)
-        try:
-            amounts = await in_thread(self._kept.store.amounts)
-        except FallowError as error:
-            return Lent(f"{size} in {folder}", f"{error.code}: {error.message}")
+        amounts, trouble = await self._amounts()
+        if amounts is None:
+            return Lent(f"{size} in {folder}, which is not used", trouble)
         used, trash = size_text(amounts.used_bytes), size_text(amounts.trash_bytes)
         says = f"{used} of {size} in {folder} are used, by {amounts.pieces:,} pieces; {trash} of it wait in the trash"
-        return Lent(says, self._disk_trouble(amounts) or said)
+        return Lent(says, trouble or said)
 
     async def overview(self) -> Overview | None:
         """See the port."""
         if self._lending is None:
             return None
         now_ms, kept = self._ground.clock.now_ms(), self._kept
-        amounts = await in_thread(kept.store.amounts) if kept is not None else None
+        amounts, trouble = await self._amounts()
         return overview_of(
             Known(
                 lending=self._lending,
                 amounts=amounts,
                 orders_waiting=await in_thread(kept.book.waiting) if kept is not None else 0,
-                trouble=self._disk_trouble(amounts) if amounts is not None else self._why_not,
+                trouble=trouble,
                 statement=self._statement,
                 notes=await in_thread(self._notes.all),
                 alerts=await in_thread(self._notes.standing, now_ms),
@@ -236,6 +233,16 @@ class StorageWorker(Worker):
         if self._kept is None:
             raise Unavailable("storage.not_lent", f"This node keeps no pieces. {self._why_not}".rstrip())
         return self._kept
+
+    async def _amounts(self) -> tuple[Amounts | None, str]:
+        """What the store takes, where that can be known, and what is wrong with the disk, or why it is not used."""
+        if self._kept is None:
+            return None, self._why_not
+        try:
+            amounts = await in_thread(self._kept.store.amounts)
+        except FallowError as error:
+            return None, f"{error.code}: {error.message}"
+        return amounts, self._disk_trouble(amounts)
 
     def _disk_trouble(self, amounts: Amounts) -> str:
         """Why the disk takes nothing new, or what else is wrong; a code comes first."""
