@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -13,6 +14,7 @@ from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.domain.errors import Unavailable
 from fallow.domain.network_facts import LendingReturned
 from fallow.verticals.storage.client.waiting import Watch
+from fallow.verticals.storage.control import exit_rows
 from fallow.verticals.storage.control.exit_rows import TAKEN_MS
 from fallow.verticals.storage.control.exits import RETRY_MS, Exits
 from fallow.verticals.storage.control.mending import repairs
@@ -334,6 +336,25 @@ async def test_what_is_held_of_an_accounts_pay_is_returned_when_the_last_of_its_
     (body,) = await returned(world)
     assert (body.vertical, body.node, body.account) == ("storage", other.id, first.account)
     assert ExitReceipt.open(body.receipt, NETWORK_KEY) == net.receipt
+
+
+async def test_of_two_nodes_of_an_account_that_end_at_once_one_is_the_last(net: ExitWorld) -> None:
+    world, both = net.world, asyncio.Barrier(2)
+    other = Machine(99, account=net.leaver.account)
+    await world.enrol(other)
+    async with world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT alias FROM storage.node WHERE account = $1", net.leaver.account)
+        for row in rows:
+            await tx.execute("INSERT INTO storage.lender (alias) VALUES ($1) ON CONFLICT DO NOTHING", row["alias"])
+            await exit_rows.begin(tx, row["alias"], b"wish", 1)
+
+    async def end(alias: int) -> bool:
+        async with world.database.transaction() as tx:
+            await exit_rows.end(tx, alias, b"receipt", "")
+            await both.wait()
+            return await exit_rows.all_have_left(tx, net.leaver.account)
+
+    assert sorted(await asyncio.gather(*(end(row["alias"]) for row in rows))) == [False, True]
 
 
 async def test_an_exit_without_success_returns_nothing(net: ExitWorld) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from fallow.ports.database import Row, Transaction
+from fallow.verticals.storage.control import locks
 from fallow.verticals.storage.control.segments import piece_bytes
 from fallow.verticals.storage.core.exiting import Tally
 
@@ -180,7 +181,8 @@ async def end(tx: Transaction, alias: int, receipt: bytes, why: str) -> None:
 
 
 async def all_have_left(tx: Transaction, account: bytes) -> bool:
-    """Whether each node of an account that ever held anything has left, with success."""
+    """Whether each node of an account that ever held anything has left, with success; the last one hears of it."""
+    await locks.leave(tx, account)
     return not await tx.fetch(_OTHERS, account)
 
 

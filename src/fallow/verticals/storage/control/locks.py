@@ -17,6 +17,7 @@ STRIPES: Final = 4096
 _BUCKETS: Final = 0x66730001
 _NAMES: Final = 0x66730002
 _ACCOUNTS: Final = 0x66730003
+_LEAVING: Final = 0x66730004
 
 # Without statistics (a young table) the planner likes to read all of it: then the index is the right way, always.
 _SETTINGS: Final = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
@@ -43,6 +44,14 @@ async def change(tx: Transaction, bucket: str) -> None:
 async def make(tx: Transaction, account: bytes) -> None:
     """Wait until nobody makes a bucket for an account, to the end of the transaction."""
     await tx.fetch(_ALONE, _ACCOUNTS, _key(account))
+
+
+async def leave(tx: Transaction, account: bytes) -> None:
+    """Wait until nobody else decides whether an account has left with all of its nodes, to the end of the transaction.
+
+    Two that end at once would each take the other for one that has not.
+    """
+    await tx.fetch(_ALONE, _LEAVING, _key(account))
 
 
 async def by_index(tx: Transaction) -> None:
