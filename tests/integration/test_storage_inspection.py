@@ -240,6 +240,44 @@ async def test_one_check_is_done_at_a_time_and_by_another_where_its_process_is_g
     assert await inspecting.rows.goes_on(b"b" * 16, 1)
 
 
+async def test_nodes_that_take_their_time_make_nobody_else_begin_the_check_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.inspecting.NODES_AT_ONCE", 1)
+    await world.store()
+    inspecting, another, asked = inspector(world), inspector(world), 0
+
+    async def ask(node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
+        nonlocal asked
+        asked += 1
+        world.clock.ms += GONE_MS // 4
+        assert await another.rows.take(b"b" * 16) is None
+        return await world._ask(node, question, timeout_s=timeout_s)
+
+    monkeypatch.setattr(inspecting, "_ask", ask)
+    await inspecting.rows.ask(ASK)
+    assert await inspecting.inspect()
+    assert asked > 8
+    assert (await inspecting.rows.get(GetInspection(account=""))).state == "done"
+
+
+async def test_who_hears_that_another_does_the_check_by_now_ends_his(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.store()
+    inspecting = inspector(world)
+
+    async def ask(node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
+        world.clock.ms += GONE_MS + 1
+        await inspecting.rows.take(b"b" * 16)
+        return await world._ask(node, question, timeout_s=timeout_s)
+
+    monkeypatch.setattr(inspecting, "_ask", ask)
+    await inspecting.rows.ask(ASK)
+    assert await inspecting.inspect()
+    assert (await inspecting.rows.get(GetInspection(account=""))).state == "running"
+
+
 async def test_a_piece_that_is_just_being_stored_is_no_stray_however_old_its_node_takes_it_for(world: World) -> None:
     for machine in world.machines.values():
         machine.skew_ms = -100 * YOUNG_MS

@@ -20,7 +20,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
 from fallow.ports.registry_store import ActionLog
 from fallow.ports.vertical import Ask
-from fallow.verticals.storage.control.inspection_rows import InspectionRows
+from fallow.verticals.storage.control.inspection_rows import GONE_MS, InspectionRows
 from fallow.verticals.storage.control.known_pieces import KnownPieces, aliases_of
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Nodes
@@ -40,6 +40,7 @@ STRAYS_MAX: Final = 100_000
 """Of a node and a check: more pieces than so many above those that segments name there are left for the next check.
 Else a node that answers with ids that it makes up would keep a check busy for ever."""
 NODES_AT_ONCE: Final = 8
+BEAT_MS: Final = GONE_MS // 8
 OWNER_BYTES: Final = 16
 _PIECES: Final = msgspec.msgpack.Decoder(list[PieceId])
 _STILL: Final = "SELECT id FROM storage.segment WHERE id = ANY($1::bytea[]) AND $2 = ANY(nodes) ORDER BY id"
@@ -89,7 +90,7 @@ class Inspector:
         )
         try:
             await check.run()
-        except Superseded:
+        except* Superseded:
             _log.warning("Another process has begun the check of pieces anew")
         return True
 
@@ -123,6 +124,7 @@ class Check:
         self._found = {alias: InspectedNode(alias=alias, node=node) for alias, node in self._nodes.items()}
         self._away: Counter[int] = Counter()
         self._segments = 0
+        self._said_ms = clock.monotonic_ms()
 
     async def run(self) -> None:
         """Go through all segments, then through all pieces.
@@ -138,9 +140,18 @@ class Check:
 
     async def _went_on(self, segments: int = 0) -> None:
         self._segments += segments
+        await self._say_so()
+        await self._clock.sleep(PAUSE_S)
+
+    async def _beat(self) -> None:
+        """Say now and then that it goes on: a page of segments takes long where there are many nodes, or slow ones."""
+        if self._clock.monotonic_ms() - self._said_ms >= BEAT_MS:
+            await self._say_so()
+
+    async def _say_so(self) -> None:
+        self._said_ms = self._clock.monotonic_ms()
         if not await self._rows.goes_on(self._owner, self._segments):
             raise Superseded
-        await self._clock.sleep(PAUSE_S)
 
     # What segments name
 
@@ -158,6 +169,7 @@ class Check:
         pieces = {self._secrets.piece(segment, self._nodes[alias]): segment for segment in segments}
         async with gate:
             held = await self._pieces(alias, TakeBack([*pieces]) if self._repair else Held([*pieces]))
+            await self._beat()
         if held is None:
             return
         gone = [segment for piece, segment in pieces.items() if piece not in held]
