@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,21 @@ async def test_a_receipt_of_another_is_none(
         (tmp_path / "kept" / RECEIPT).write_bytes(sealed(OTHER, receipt_of()))
     async with node(tmp_path) as (again, _):
         assert not (await again.worker.hand_back()).over
+
+
+async def test_what_it_answers_for_survives_a_power_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync, kept = list[Path](), os.fsync, tmp_path / "kept"
+
+    def noting(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    async with node(tmp_path) as (made, _):
+        monkeypatch.setattr(os, "fsync", noting)
+        await made.worker.hand_back()
+        assert synced[-2:] == [kept / f"{WISH}.new", kept]
+        await made.worker.answer(says(sealed(NETWORK, receipt_of())))
+        assert synced[-2:] == [kept / f"{RECEIPT}.new", kept]
 
 
 async def test_where_nothing_is_lent_or_can_be_kept_nothing_begins(tmp_path: Path) -> None:

@@ -74,12 +74,12 @@ class Folder:
         else:
             check_empty(self.path)
             self._mark.write_bytes(self._says)
-            _sync(self._mark)
-            _sync(self.path)
+            sync(self._mark)
+            sync(self.path)
         if str(self.path) not in self._noted():
             self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._note.write_text("".join(f"{path}\n" for path in [*self._noted(), self.path]), "utf-8")
-            _sync(self._note)
+            sync(self._note)
 
     def _is_marked(self) -> bool:
         return self._mark.is_file()
@@ -130,7 +130,8 @@ def check_empty(path: Path) -> None:
         raise Conflict("storage.folder", f"There are other things in {path}.", "Lend an empty folder, or a new one.")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, survive a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -5,7 +5,6 @@ Blocking; for threads.
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from fallow.ports.vertical import HandBack
 from fallow.verticals.storage.core.exiting import WORDS, ExitReceipt, ExitWish
 from fallow.verticals.storage.core.lending import size_text
 from fallow.verticals.storage.core.questions import ExitSays
+from fallow.verticals.storage.worker.folder import sync
 
 WISH: Final = "exit-wish"
 RECEIPT: Final = "exit-receipt"
@@ -95,11 +95,10 @@ class Leaving:
         fresh = path.with_suffix(".new")
         try:
             self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with fresh.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            fresh.write_bytes(data)
+            sync(fresh)
             fresh.replace(path)
+            sync(self._kept)
         except OSError as error:
             raise Unavailable("storage.exit", f"It cannot be kept: {error}.", "Free some space.") from error
 
