@@ -33,7 +33,7 @@ STREAMS = [bytes([number]) * 16 for number in range(1, 7)]
 PAYLOADS = {stream: payload_of(40_000, stream[0]) for stream in STREAMS}
 
 
-STEPS = 12
+STEPS = 14
 """More transactions than it takes to begin, to search, and to move a piece."""
 
 
@@ -71,6 +71,7 @@ class ExitWorld:
         for _ in range(4):
             await self.world.tell()
             await self.world.exits.look()
+            await self.world.exits.tell()
             while await self.world.exits.move_next():
                 pass
             await self.world.collect()
@@ -130,6 +131,30 @@ async def test_nothing_new_is_placed_on_who_leaves_nor_on_who_has_left(net: Exit
     async with fresh.nodes.running(net.world.ground()):
         await net.world.tell(fresh)
         assert len(fresh.nodes.candidates()) == 11, "another process knows it, too"
+
+
+async def test_who_does_not_listen_holds_up_no_other(net: ExitWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = [one for one in net.world.machines.values() if net.world.kept[one.id].pieces][:2]
+    heard = asyncio.Event()
+
+    async def silent(question: bytes) -> bytes:
+        await heard.wait()
+        return await Machine.asked(first, question)
+
+    async def hears(question: bytes) -> bytes:
+        heard.set()
+        return await Machine.asked(other, question)
+
+    monkeypatch.setattr(first, "asked", silent)
+    monkeypatch.setattr(other, "asked", hears)
+    for one in (first, other):
+        one.wish_to_leave(net.world.clock.now_ms())
+    await net.world.tell()
+    async with asyncio.timeout(60):
+        await net.world.exits.look()
+        await net.world.exits.tell()
+    assert first.says
+    assert other.says
 
 
 @pytest.mark.parametrize("committed", [True, False])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -41,6 +41,7 @@ from fallow.verticals.storage.core.tariff import VERTICAL
 PIECES_AT_ONCE: Final = 4
 """In a process: up to 16 MiB each."""
 LOOK_S: Final = 2.0
+TOLD_AT_ONCE: Final = 32
 RETRY_MS: Final = 300_000
 """Until a piece is tried again that nobody took, or whose node or owner had other things to do."""
 RETRY_BLAMED_MS: Final = 1_800_000
@@ -75,21 +76,28 @@ class Exits:
         await self._repairs.introduce()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._again(self.look))
+            group.create_task(self._again(self.tell))
             for _ in range(PIECES_AT_ONCE):
                 group.create_task(self._again(self._move_all))
 
     async def look(self) -> None:
-        """Hear who leaves, look for what counts on those who do, end what is done, and tell them how far it is."""
+        """Hear who leaves, look for what counts on those who do, and end what is done."""
         await self._begin()
         leaving = {one.alias: one for one in self._nodes.all() if one.exit}
-        if not leaving:
-            return
-        async with self._database.transaction() as tx:
-            rows = await exit_rows.open_exits(tx, list(leaving))
-        for row in rows:
+        for row in await self._open(leaving):
             if row["receipt"] is None:
                 await self._look_for(leaving[row["alias"]])
-            await self._tell(leaving[row["alias"]])
+
+    async def tell(self) -> None:
+        """Tell those that are there how far they are; with their receipt, until they have that.
+
+        Apart from all else, and many at once: who does not listen holds up no others.
+        """
+        there = {one.alias: one for one in self._nodes.online() if one.exit}
+        gate = asyncio.Semaphore(TOLD_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for row in await self._open(there):
+                group.create_task(self._tell(there[row["alias"]], row, gate))
 
     async def move_next(self) -> bool:
         """Move a piece off a node that is there; whether there was one to be tried now."""
@@ -171,33 +179,33 @@ class Exits:
         lender.exit = "left"
         _log.info("node %s has left: %s", lender.node.hex(), receipt)
 
-    async def _tell(self, lender: Lender) -> None:
-        """Tell a node how far it is; with its receipt, until it has that."""
-        if not self._nodes.is_online(lender):
-            return
+    async def _open(self, lenders: Mapping[int, Lender]) -> Sequence[Row]:
+        if not lenders:
+            return []
         async with self._database.transaction() as tx:
-            rows = await exit_rows.open_exits(tx, [lender.alias])
-            waiting = await exit_rows.waiting(tx, lender.alias)
-        if not rows:
-            return
-        row = rows[0]
-        says = ExitSays(
-            moved=row["moved"],
-            moved_bytes=row["moved_bytes"],
-            failed=row["failed"],
-            gone=row["gone"],
-            waiting=waiting,
-            counted=row["block"] is None and row["found"] is not None,
-            reason=row["reason"],
-            receipt=row["receipt"] or b"",
-        )
-        try:
-            await self._ask(lender.node, msgspec.msgpack.encode(says))
-        except FallowError:  # it is told again
-            return
-        if says.receipt:
+            return await exit_rows.open_exits(tx, list(lenders))
+
+    async def _tell(self, lender: Lender, row: Row, gate: asyncio.Semaphore) -> None:
+        async with gate:
             async with self._database.transaction() as tx:
-                await exit_rows.told(tx, lender.alias)
+                waiting = await exit_rows.waiting(tx, lender.alias)
+            says = ExitSays(
+                moved=row["moved"],
+                moved_bytes=row["moved_bytes"],
+                failed=row["failed"],
+                gone=row["gone"],
+                waiting=waiting,
+                counted=row["block"] is None and row["found"] is not None,
+                reason=row["reason"],
+                receipt=row["receipt"] or b"",
+            )
+            try:
+                await self._ask(lender.node, msgspec.msgpack.encode(says))
+            except FallowError:  # it is told again
+                return
+            if says.receipt:
+                async with self._database.transaction() as tx:
+                    await exit_rows.told(tx, lender.alias)
 
     async def _move(self, taken: Taken, lender: Lender) -> None:
         async with self._database.transaction() as tx:
