@@ -76,6 +76,24 @@ class ExitWorld:
                 pass
             await self.world.collect()
 
+    async def leave_dying(self, *, committed: bool) -> AsyncIterator[bool]:
+        """Leave, while processes die one step later each; whether each of them did."""
+        world, tries = self.world, 0
+        while self.receipt is None:
+            database = Dying(world.database, tries % STEPS + 1, committed=committed)
+            ground = world.ground()._replace(database=database)
+            world.exits = Exits(
+                ground, world.places.nodes, repairs(ground, world.places.nodes, world.reach, Watch(world.clock))
+            )
+            tries += 1
+            try:
+                await self.go_on()
+            except (Killed, ExceptionGroup):
+                yield True
+            else:
+                yield False
+            await world.pass_time(TAKEN_MS + 1)
+
     def wish(self) -> None:
         self.leaver.wish_to_leave(self.world.clock.now_ms())
 
@@ -161,26 +179,29 @@ async def test_who_does_not_listen_holds_up_no_other(net: ExitWorld, monkeypatch
 async def test_whatever_step_a_process_dies_at_no_piece_is_lost_and_none_is_counted_twice(
     net: ExitWorld, committed: bool
 ) -> None:
-    world, deaths, tries = net.world, 0, 0
+    deaths = 0
     await net.lent_for(days=181)
     net.wish()
-    while net.receipt is None:
-        database = Dying(world.database, tries % STEPS + 1, committed=committed)
-        ground = world.ground()._replace(database=database)
-        world.exits = Exits(
-            ground, world.places.nodes, repairs(ground, world.places.nodes, world.reach, Watch(world.clock))
-        )
-        tries += 1
-        try:
-            await net.go_on()
-        except (Killed, ExceptionGroup):
-            deaths += 1
+    async for died in net.leave_dying(committed=committed):
+        deaths += died
         for plan in net.plans.values():
-            assert None not in await world.pieces(plan.segment)
-        await world.pass_time(TAKEN_MS + 1)
+            assert None not in await net.world.pieces(plan.segment)
     assert deaths > STEPS // 2
     await net.all_is_whole()
+    assert net.receipt is not None
     assert (net.receipt.held, net.receipt.moved, net.receipt.why) == (net.had, net.had, "")
+
+
+async def test_whatever_step_a_process_dies_at_what_failed_is_booked_once(net: ExitWorld) -> None:
+    await net.lent_for(days=181)
+    net.world.kept[net.leaver.id].wants = Wants(flips=True)
+    net.wish()
+    assert [died async for died in net.leave_dying(committed=True)].count(True) > STEPS // 2
+    assert net.receipt is not None
+    async with net.world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT code FROM storage.finding WHERE kind = ''")
+    assert [row["code"] for row in rows] == ["storage.audit_failed"] * net.receipt.failed
+    assert net.receipt.failed == net.had
 
 
 @pytest.mark.parametrize("kind", ["deleted", "altered", "another_claim"])

@@ -270,11 +270,13 @@ class Exits:
             answer=said.encode(errors="replace")[:REASON_LETTERS_MAX],
         )
         result = Result(lender, "failed", segment.id, code="storage.audit_failed", evidence=evidence)
-        await self._verdicts.book([result])
-        async with self._database.transaction() as tx:
+
+        async def lose(tx: Transaction) -> None:
             sizes = await exit_rows.lose(tx, taken.alias, [taken.segment], now)
             tally = Tally(failed=len(sizes), failed_bytes=sum(sizes.values()), gone=1 - len(sizes))
             await exit_rows.count(tx, taken.alias, [taken.segment], tally)
+
+        await self._verdicts.book([result], lose)
 
     async def _later(self, taken: Taken, error: FallowError, after_ms: int, *, blamed: bool, counts: bool) -> None:
         reason = printable(str(error), REASON_LETTERS_MAX)

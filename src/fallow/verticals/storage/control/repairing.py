@@ -47,10 +47,10 @@ LOOK_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 Also = Callable[[Transaction], Awaitable[None]]
-"""Writes what belongs to a move."""
+"""Writes what belongs to something in the same transaction."""
 
 
-async def _nothing_else(_: Transaction) -> None:
+async def nothing_else(_: Transaction) -> None:
     """Nothing does."""
 
 
@@ -263,7 +263,7 @@ class Repairs:
         return True
 
     async def _move(
-        self, segment: Damaged, moved: Mapping[int, int], named: Sequence[Named], also: Also = _nothing_else
+        self, segment: Damaged, moved: Mapping[int, int], named: Sequence[Named], also: Also = nothing_else
     ) -> None:
         async with self._database.transaction() as tx:
             await repair_rows.move(tx, segment, moved, named, self._clock.now_ms())

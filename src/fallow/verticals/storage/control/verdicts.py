@@ -11,6 +11,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.verticals.storage.control.nodes import Nodes
 from fallow.verticals.storage.control.questioning import Result
+from fallow.verticals.storage.control.repairing import Also, nothing_else
 from fallow.verticals.storage.core.reputation import Change, Reputation, judged
 
 FINDINGS_MAX: Final = 1000
@@ -51,8 +52,11 @@ class Verdicts:
         self._database = database
         self._nodes = nodes
 
-    async def book(self, results: Sequence[Result]) -> None:
-        """Book results, one a node at most. What a node lacks that was dropped meanwhile is no failure."""
+    async def book(self, results: Sequence[Result], also: Also = nothing_else) -> None:
+        """Book results, one a node at most; `also` is done in the same transaction.
+
+        What a node lacks that was dropped meanwhile is no failure.
+        """
         if not results:
             return
         now_ms = self._clock.now_ms()
@@ -66,6 +70,7 @@ class Verdicts:
             ]
             await _write_states(tx, all_)
             await _write_findings(tx, [row for one in all_ for row in _findings(one, now_ms)])
+            await also(tx)
         for one in all_:
             one.result.lender.standing = one.after.standing
 
