@@ -337,6 +337,25 @@ async def test_what_was_being_stored_when_it_wished_is_moved_too(net: ExitWorld)
     assert await world.pieces(made.segment) == pieces_of(made, payload)
 
 
+async def test_who_does_not_delete_what_he_had_has_nothing_searched_for_any_more(
+    net: ExitWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net.wish()
+    await net.world.tell()
+    for _ in range(2):
+        await net.world.exits.look()
+        while await net.world.exits.move_next():
+            pass
+    await net.world.exits.look()
+    with monkeypatch.context() as patch:
+        patch.setattr(exit_rows, "_FIND", "SELECT 1 / 0")
+        await net.world.exits.look()
+    assert net.receipt is None
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.moved == net.had
+
+
 async def test_what_owners_delete_meanwhile_has_gone(net: ExitWorld) -> None:
     net.wish()
     await net.world.tell()

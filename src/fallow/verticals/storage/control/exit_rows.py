@@ -108,9 +108,12 @@ async def lock(tx: Transaction, alias: int) -> Row | None:
 async def search(tx: Transaction, row: Row, now_ms: int) -> bool:
     """Note the pieces in the next blocks; whether the search goes on behind them.
 
-    Another search begins once all that the last one found is moved, and nothing is being stored there.
+    Another search begins once all that the last one found is moved, and nothing is being stored there; none behind one
+    that found for sure that there is nothing.
     """
     alias, block = row["alias"], row["block"]
+    if _is_clear(row):
+        return False
     if block is None:
         being_stored = bool(await tx.fetch(_BEING_STORED, alias))
         if row["found"] is not None and (being_stored or await waiting(tx, alias)):
@@ -169,7 +172,7 @@ async def waiting(tx: Transaction, alias: int) -> int:
 
 async def is_over(tx: Transaction, row: Row, now_ms: int, *, late: bool) -> bool:
     """Whether nothing counts on a node any more, or can come to; and, unless it is late, it has deleted what it had."""
-    clear = row["block"] is None and row["sure"] and row["found"] == 0 and not await waiting(tx, row["alias"])
+    clear = _is_clear(row) and not await waiting(tx, row["alias"])
     return clear and (late or not await tx.fetch(_GARBAGE_DUE, row["alias"], now_ms))
 
 
@@ -189,3 +192,7 @@ async def all_have_left(tx: Transaction, account: bytes) -> bool:
 async def told(tx: Transaction, alias: int) -> None:
     """It has its receipt."""
     await tx.execute(_TOLD, alias)
+
+
+def _is_clear(row: Row) -> bool:
+    return row["block"] is None and row["sure"] and row["found"] == 0
