@@ -6,17 +6,20 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from fallow.agent import control
 from fallow.agent.consent import consent_text
 from fallow.agent.lending import check_lendings, read_lendings
 from fallow.agent.services import TELL_S
 from fallow.bootstrap import agent as bootstrap
+from fallow.cli import agent_exit
 from fallow.cli.agent_status import status_text
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
@@ -295,6 +298,15 @@ async def test_what_was_handed_back_is_lent_no_more_whoever_looks_on_as_it_ends(
             found = await bootstrap.begin_hand_back(home.path, "keeper", agree=lambda _: True)
             assert found is not None
             assert (found.over, home.state().settings.lends) == (over, lends)
+
+
+def test_what_is_in_the_way_is_shown_as_it_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = StringIO()
+    monkeypatch.setattr(agent_exit, "err", lambda: Console(file=text, force_terminal=True, width=200))
+    with agent_exit.shown(HandBack("7 wait: no room. [storage.full]", 0, 0)) as show:
+        show(HandBack("7 wait: [/x] was said.", 1, 8))
+    assert "no room. [storage.full]" in text.getvalue()
+    assert "[/x] was said." in text.getvalue()
 
 
 async def test_what_a_vertical_keeps_for_a_network_is_not_shown_to_the_next(

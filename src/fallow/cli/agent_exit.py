@@ -15,7 +15,7 @@ from fallow.ports.vertical import HandBack
 def shown(first: HandBack) -> Iterator[Callable[[HandBack], None]]:
     """Show on a terminal how far it is; elsewhere nothing."""
     console = err()
-    columns = (BarColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(clean(first.says), total=first.total or None, completed=first.done)
 
