@@ -16,7 +16,7 @@ from fallow.domain.network_facts import LendingReturned
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.control import exit_rows
 from fallow.verticals.storage.control.exit_rows import TAKEN_MS
-from fallow.verticals.storage.control.exits import RETRY_MS, Exits
+from fallow.verticals.storage.control.exits import PIECES_AT_ONCE, RETRY_MS, Exits
 from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.segments import piece_bytes
 from fallow.verticals.storage.core.calls import Plan
@@ -173,6 +173,26 @@ async def test_who_does_not_listen_holds_up_no_other(net: ExitWorld, monkeypatch
         await net.world.exits.tell()
     assert first.says
     assert other.says
+
+
+async def test_who_is_slow_and_came_first_holds_up_no_other(net: ExitWorld) -> None:
+    world, slow = net.world, net.leaver
+    fast = next(one for one in world.machines.values() if one is not slow and world.kept[one.id].pieces)
+    world.kept[slow.id].wants = Wants(stalls=True)
+    for one in (slow, fast):
+        one.wish_to_leave(world.clock.now_ms())
+        await world.tell()
+        await world.exits.look()
+        world.clock.advance(1)
+    assert net.had >= PIECES_AT_ONCE
+    async with asyncio.TaskGroup() as group:
+        moving = [group.create_task(world.exits.move_next()) for _ in range(PIECES_AT_ONCE)]
+        _, stuck = await asyncio.wait(moving, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        for task in stuck:
+            task.cancel()
+    async with world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT n.node FROM storage.exit e JOIN storage.node n USING (alias) WHERE e.moved > 0")
+    assert [row["node"] for row in rows] == [fast.id]
 
 
 @pytest.mark.parametrize("committed", [True, False])

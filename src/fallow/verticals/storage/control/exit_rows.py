@@ -38,8 +38,10 @@ SELECT (SELECT count(*) FROM here) AS found,
 _FOUND: Final = "UPDATE storage.exit SET block = $2, found = found + $3 WHERE alias = $1"
 _TAKE: Final = """
 UPDATE storage.leaving l SET due_ms = $2 + $3 FROM (
-    SELECT alias, segment FROM storage.leaving WHERE alias = ANY($1::integer[]) AND due_ms <= $2
-    ORDER BY due_ms LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT d.alias, d.segment FROM unnest($1::integer[]) WITH ORDINALITY AS a (alias, turn) CROSS JOIN LATERAL (
+        SELECT alias, segment FROM storage.leaving WHERE alias = a.alias AND due_ms <= $2
+        ORDER BY due_ms LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) d ORDER BY a.turn LIMIT 1
 ) t WHERE l.alias = t.alias AND l.segment = t.segment RETURNING l.alias, l.segment, l.tries
 """
 _SIGNERS: Final = """
@@ -126,8 +128,8 @@ async def search(tx: Transaction, row: Row, now_ms: int) -> bool:
     return bool(goes_on)
 
 
-async def take(tx: Transaction, aliases: Collection[int], now_ms: int) -> Taken | None:
-    """Take a piece that is to be moved off one of these nodes, if there is one that nobody else works at."""
+async def take(tx: Transaction, aliases: Sequence[int], now_ms: int) -> Taken | None:
+    """Take a piece that is to be moved off the first of these nodes that has one which nobody else works at."""
     rows = await tx.fetch(_TAKE, list(aliases), now_ms, TAKEN_MS)
     return Taken(**dict(rows[0])) if rows else None
 

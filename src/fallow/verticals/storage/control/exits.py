@@ -8,8 +8,10 @@ it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -70,6 +72,9 @@ class Exits:
         self._nodes = nodes
         self._repairs = repairs
         self._verdicts = Verdicts(ground.clock, ground.database, nodes)
+        self._turn = itertools.count()
+        self._turns: dict[int, int] = {}
+        self._reading: Counter[int] = Counter()
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -105,11 +110,23 @@ class Exits:
         if not there:
             return False
         async with self._database.transaction() as tx:
-            taken = await exit_rows.take(tx, list(there), self._clock.now_ms())
+            taken = await exit_rows.take(tx, self._in_turn(there), self._clock.now_ms())
         if taken is None:
             return False
-        await self._move(taken, there[taken.alias])
+        self._turns[taken.alias] = next(self._turn)
+        self._reading[taken.alias] += 1
+        try:
+            await self._move(taken, there[taken.alias])
+        finally:
+            self._reading[taken.alias] -= 1
         return True
+
+    def _in_turn(self, aliases: Iterable[int]) -> list[int]:
+        """Those that fewest pieces are read from now first, then those whose turn is longest ago.
+
+        So one that is slow, or has much, holds up no others.
+        """
+        return sorted(aliases, key=lambda alias: (self._reading[alias], self._turns.get(alias, -1)))
 
     async def _begin(self) -> None:
         for lender, sealed in self._nodes.wishes():
