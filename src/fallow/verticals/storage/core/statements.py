@@ -7,11 +7,11 @@ from typing import ClassVar, Final, NamedTuple
 from fallow.domain.facts import NodeId
 from fallow.domain.records import Count
 from fallow.domain.signing import Signed
-from fallow.verticals.storage.core.tariff import DAY_MS, HOUR_MS, MONTH_HOURS, TERABYTE
+from fallow.verticals.storage.core.tariff import DAY_MS, EGRESS, HOUR_MS, MONTH_HOURS, STORED, TARIFF, TERABYTE
 
-STORED_MICROUSD: Final = 1_500_000
+STORED_MICROUSD: Final = TARIFF[STORED].microusd
 """For a terabyte that a node holds for 720 hours: see `tariff`."""
-EGRESS_MICROUSD: Final = 2_000_000
+EGRESS_MICROUSD: Final = TARIFF[EGRESS].microusd
 """For a terabyte that buyers read."""
 
 
