@@ -300,6 +300,15 @@ async def test_what_was_handed_back_is_lent_no_more_whoever_looks_on_as_it_ends(
             assert (found.over, home.state().settings.lends) == (over, lends)
 
 
+@pytest.mark.parametrize("net", ["a/b", "/../../x", "n" * 1000, "\0"])
+def test_consent_is_kept_whatever_a_network_calls_itself(tmp_path: Path, net: str) -> None:
+    home = World(tmp_path).home
+    path = home.consent_handed_back(net, "keeper")
+    assert path.parent == home.path
+    home.keep(path, b"consent")
+    assert path != home.consent_handed_back(f"{net}2", "keeper")
+
+
 def test_what_is_in_the_way_is_shown_as_it_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     text = StringIO()
     monkeypatch.setattr(agent_exit, "err", lambda: Console(file=text, force_terminal=True, width=200))

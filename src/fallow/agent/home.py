@@ -4,7 +4,7 @@ node.key       the node's key (0600)
 state.json     `State`, written atomically
 consent        the owner's signed consent
 consent-lent-X his signed consent to what he lends to the vertical X since
-consent-handed-back-N-X his signed consent to handing it back, in the network N
+consent-handed-back-N-X his signed consent to handing it back, in the network N (of its hash)
 outbox.sqlite  records that the network has not promised to keep yet
 policy.toml    when the machine may work for others, and with how much of it; changed by its owner
 traffic.json   bytes moved over the line this month
@@ -137,7 +137,7 @@ class Home:
 
     def consent_handed_back(self, net: str, vertical: str) -> Path:
         """Where his consent is to handing back what he lends to a vertical of a network."""
-        return self.path / f"consent-handed-back-{net}-{vertical}"
+        return self.path / f"consent-handed-back-{_short(net)}-{vertical}"
 
     def keep(self, path: Path, data: bytes) -> None:
         """Write one of the folder's files durably. Raises as `save`."""
@@ -228,6 +228,7 @@ def with_lent(state: State, vertical: str, what: str) -> State:
 
 
 def _short(net: str) -> str:
+    """A network's name as part of a file's: what it calls itself may be anything."""
     return hashlib.sha256(net.encode()).hexdigest()[:16]
 
 
