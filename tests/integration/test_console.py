@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -286,6 +287,56 @@ async def test_a_first_page_of_machines_that_was_cut_short_is_not_taken_for_all_
         await page.reload()
         await expect(rows).to_have_count(3)
         await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+
+
+async def test_what_comes_later_than_the_next_time_to_ask_is_shown_all_the_same(explored: Explored) -> None:
+    filled(explored.network)
+    waiting: list[Route] = []
+    async with browser() as running, tab(running, explored.url) as page:
+        await page.clock.install()
+        asked = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            waiting.append(route)
+            asked.set()
+
+        await page.route("**/v1/market", late)
+        await page.goto("/")
+        await asked.wait()
+        for _ in range(3):
+            await page.clock.run_for(5000)
+        assert len(waiting) == 1
+        await waiting[0].continue_()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("stand ready or work")
+
+
+async def test_a_network_that_says_the_same_begins_nothing_anew(explored: Explored) -> None:
+    filled(explored.network)
+    lists: list[str] = []
+    async with browser() as running, tab(running, explored.url) as page:
+        page.on("request", lambda request: lists.append(request.url) if "/v1/epochs?" in request.url else None)
+        await page.clock.install()
+        await page.goto(f"/nodes/{Node(1).id.hex()}")
+        await expect(page.get_by_role("link", name=str(EPOCH), exact=True).first).to_be_visible()
+        async with page.expect_response("**/v1/network"):
+            await page.clock.run_for(61_000)
+        async with page.expect_response("**/v1/nodes/*"):
+            await page.clock.run_for(10_000)
+        assert len(lists) == 1
+
+
+async def test_machines_that_come_to_a_full_page_can_still_be_paged_to(explored: Explored) -> None:
+    machines = [node_view(n.to_bytes(32).hex(), "") for n in range(1, 202)]
+    async with browser() as running, tab(running, explored.url) as page:
+        explored.network.nodes = machines[:199]
+        await page.clock.install()
+        await page.goto("/nodes")
+        await expect(page.locator("tbody tr")).to_have_count(199)
+        await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+        explored.network.nodes = machines
+        await page.clock.run_for(10_000)
+        await page.get_by_role("button", name="Show more").click()
+        await expect(page.locator("tbody tr")).to_have_count(201)
 
 
 async def test_a_page_says_that_it_tries_again_only_where_it_does(explored: Explored) -> None:

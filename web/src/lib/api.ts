@@ -1,4 +1,5 @@
 /** What the gateway answers. Types come from its OpenAPI document: `gateway.d.ts` is made by tools/write_console.py. */
+import { hex } from "../proof/bytes";
 import type { components } from "./gateway";
 
 type Schemas = components["schemas"];
@@ -49,6 +50,9 @@ export class Failed extends Error {
   }
 }
 
+/** What was thrown, as something that a page can show. */
+export const failed = (error: unknown): Failed => (error instanceof Failed ? error : new Failed("console", String(error)));
+
 const WAIT_MS = 20_000;
 const TRIES = 4;
 const PAUSE_MS_MAX = 10_000;
@@ -76,10 +80,12 @@ export async function send<T>(method: "POST" | "DELETE", path: string, body?: un
   return (answer.status === 204 ? undefined : await answer.json()) as T;
 }
 
+/** An id for what is sent once. The same again changes nothing and answers the same. */
+export const newId = (): string => hex(crypto.getRandomValues(new Uint8Array(16)));
+
 /** Stores bytes under their SHA-256 and returns that. Raises Failed. */
 export async function upload(data: Blob): Promise<string> {
-  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", await data.arrayBuffer()));
-  const name = [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const name = hex(new Uint8Array(await crypto.subtle.digest("SHA-256", await data.arrayBuffer())));
   await get(`/v1/blobs/${name}`, { method: "PUT", headers: { "Fallow-CSRF": csrf }, body: data, signal: null });
   return name;
 }

@@ -1,5 +1,5 @@
 /** A list whose first page is asked for again and again, and what is behind it when somebody wants more. */
-import { Failed } from "./api";
+import { failed, type Failed } from "./api";
 
 export class Further<T> {
   ended = $state(false);
@@ -31,7 +31,7 @@ export class Further<T> {
       this.ended = found.length < this.#page;
       this.trouble = undefined;
     } catch (error) {
-      this.trouble = error instanceof Failed ? error : new Failed("console", String(error));
+      this.trouble = failed(error);
     }
   }
 

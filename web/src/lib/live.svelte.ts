@@ -1,5 +1,5 @@
 /** Something that is asked for again and again, with how it stands. */
-import { Failed } from "./api";
+import { failed, type Failed } from "./api";
 
 export class Live<T> {
   value = $state.raw<T>();
@@ -9,6 +9,8 @@ export class Live<T> {
 
   /** Whether it is asked for again without the reader's doing. */
   readonly again: boolean;
+  /** Whether an answer is on its way. */
+  asking = false;
   readonly #load: () => Promise<T>;
   #round = 0;
 
@@ -21,6 +23,7 @@ export class Live<T> {
   async refresh(): Promise<void> {
     this.#round += 1;
     const mine = this.#round;
+    this.asking = true;
     try {
       const value = await this.#load();
       if (mine !== this.#round) return;
@@ -29,18 +32,20 @@ export class Live<T> {
       this.at = Date.now();
     } catch (error) {
       if (mine !== this.#round) return;
-      this.trouble = error instanceof Failed ? error : new Failed("console", String(error));
+      this.trouble = failed(error);
+    } finally {
+      if (mine === this.#round) this.asking = false;
     }
   }
 }
 
-/** Keeps it fresh for as long as the component is there; a page that nobody sees asks nothing. */
+/** Keeps it fresh for as long as the component is there. A page that nobody sees asks nothing, and none asks again before it was answered. */
 export function live<T>(load: () => Promise<T>, everyMs = 0): Live<T> {
   const made = new Live(load, everyMs > 0);
   $effect(() => {
     void made.refresh();
     if (!everyMs) return;
-    const look = () => void (document.hidden || made.refresh());
+    const look = () => void (document.hidden || made.asking || made.refresh());
     const timer = setInterval(look, everyMs);
     document.addEventListener("visibilitychange", look);
     return () => {
