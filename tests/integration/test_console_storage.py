@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import httpx2
+import msgspec
 import pytest
 from playwright.async_api import FilePayload, Page, Route, expect
 
@@ -29,7 +30,7 @@ from tests.capability import require
 from tests.integration.test_console_buyer import HOSTILE, PIXEL, enter, read, usable
 from tests.memory_store import MemoryStore
 from tests.network import Net
-from tests.unit.fake_network import BUYER, BUYER_KEY, FakeNetwork, fake_network
+from tests.unit.fake_network import BUYER, BUYER_KEY, FakeNetwork, fake_network, subscription_view
 
 pytestmark = pytest.mark.xdist_group("console")
 
@@ -91,7 +92,7 @@ async def stored() -> AsyncIterator[Stored]:
 
 async def bill(asked: GetBill) -> StorageBill:
     """What the bucket cost, and what it would elsewhere."""
-    assert (asked.account, asked.to_day - asked.from_day) == (BUYER, 30)
+    assert (asked.account, asked.to_day - asked.from_day + 1) == (BUYER, 30)  # both are counted
     line = BucketLine(
         bucket=BUCKET, id=1, objects=3, bytes=5_000_000_000, stored_byte_hours=1, payload_byte_hours=1,
         egress_bytes=2_000_000, requests={"put": 3}, cost_microusd=20_000,
@@ -214,6 +215,64 @@ async def test_large_files_go_in_parts_and_files_can_be_dropped(stored: Stored) 
     whole = b"".join([chunk async for chunk in stored.store.read(BUYER, BUCKET, entry, 0, entry.size)])
     assert hashlib.sha256(whole).digest() == hashlib.sha256(large).digest()
     assert await keys(stored) == ["dropped.txt", "large"]
+
+
+async def test_an_upload_outlives_a_broken_line_to_whoever_signs_for_it(stored: Stored) -> None:
+    broken = 0
+
+    async def breaks(route: Route) -> None:
+        nonlocal broken
+        put = '"PUT"' in (route.request.post_data or "")
+        broken += put
+        await (route.abort("connectionreset") if put and broken == 1 else route.continue_())
+
+    async with browser() as running, tab(running, stored.url, others=stored.others) as page:
+        await page.route("**/v1/account/links", breaks)
+        await enter_storage(page, f"/storage/{BUCKET}")
+        note = FilePayload(name="note", mimeType="", buffer=b"dug")
+        await page.get_by_label("Choose files").set_input_files([note])
+        await expect(page.get_by_label("Files on their way").get_by_text("stored")).to_have_count(1)
+    assert broken == 2
+    assert await keys(stored) == ["note"]
+
+
+async def test_an_object_is_read_once_however_often_its_bucket_is_listed(stored: Stored) -> None:
+    await put(stored, "note.txt", b"dug")
+    reads: list[str] = []
+    async with browser() as running, tab(running, stored.url, others=stored.others) as page:
+        page.on("request", lambda asked: reads.append(asked.url) if f"/{BUCKET}/note.txt?" in asked.url else None)
+        await enter_storage(page, f"/storage/{BUCKET}")
+        await page.get_by_role("button", name="note.txt", exact=True).click()
+        await expect(page.locator("pre")).to_have_text("dug")
+        for name in ("one", "two"):
+            other = FilePayload(name=name, mimeType="", buffer=b"x")
+            await page.get_by_label("Choose files").set_input_files([other])
+            await expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
+        assert len(reads) == 1
+
+
+async def test_who_ended_a_subscription_can_subscribe_again(stored: Stored) -> None:
+    ids: list[str] = []
+    open_: list[Any] = []
+
+    async def subscriptions(route: Route) -> None:
+        asked = route.request
+        if asked.method == "POST" and asked.post_data_json["id"] not in ids:  # the same again changes nothing
+            ids.append(asked.post_data_json["id"])
+            open_.append(msgspec.to_builtins(subscription_view(BUYER, ids[-1])))
+        elif asked.method == "DELETE":
+            open_.clear()
+        await route.fulfill(json=open_ if asked.method == "GET" else {})
+
+    async with browser() as running, tab(running, stored.url, others=stored.others) as page:
+        await page.route("**/v1/subscriptions**", subscriptions)
+        await enter_storage(page)
+        for _ in range(2):
+            await page.get_by_role("button", name="Subscribe").click()
+            await expect(page.get_by_text("active")).to_be_visible()
+            await page.get_by_role("button", name="End the subscription").click()
+            await page.get_by_role("button", name="End it now").click()
+    assert len(ids) == 2
 
 
 async def test_an_upload_that_is_stopped_or_keeps_breaking_leaves_nothing(stored: Stored) -> None:

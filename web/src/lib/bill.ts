@@ -19,8 +19,8 @@ export interface StorageBill {
 
 const DAY_MS = 86_400_000;
 
-/** Of so many days until now (UTC). Raises Failed. */
+/** Of so many days (UTC), today among them. Raises Failed. */
 export function storageBill(days: number): Promise<StorageBill> {
   const to_day = Math.floor(Date.now() / DAY_MS);
-  return send<StorageBill>("POST", "/v1/verticals/storage/bill", { account: "", from_day: to_day - days, to_day });
+  return send<StorageBill>("POST", "/v1/verticals/storage/bill", { account: "", from_day: to_day - days + 1, to_day });
 }

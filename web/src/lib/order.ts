@@ -1,5 +1,5 @@
 /** From what somebody fills in to an order. What it reads is stored first. */
-import { Failed, upload, type Enquiry } from "./api";
+import { Failed, newId, upload, type Enquiry } from "./api";
 import { zip } from "./zip";
 
 export const KINDS = ["python", "wasm", "container"] as const;
@@ -43,7 +43,7 @@ export async function order(wanted: Wanted): Promise<Order> {
   const names = inputNames(wanted.files.map(({ name }) => name));
   const inputs = wanted.each ? {} : Object.fromEntries(names.map((name, at) => [name, stored[at]]));
   return {
-    id: hex(crypto.getRandomValues(new Uint8Array(16))),
+    id: newId(),
     vertical: "compute",
     work: { ...(await program(wanted)), args, inputs },
     items: wanted.each ? stored : [],
@@ -95,5 +95,3 @@ export function inputNames(names: readonly string[]): string[] {
     return found;
   });
 }
-
-const hex = (bytes: Uint8Array): string => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

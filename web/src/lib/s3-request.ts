@@ -20,7 +20,9 @@ export function request(method: string, url: string, { body, type, progress, sig
     running.onload = () => (running.status < 300 ? done(running) : failed(refusal(running)));
     running.onerror = () => failed(new Failed("storage.unreachable", "", new URL(url).origin));
     running.onabort = () => failed(new Failed("stopped", ""));
-    signal?.addEventListener("abort", () => running.abort());
+    const stop = (): void => running.abort();
+    signal?.addEventListener("abort", stop);
+    running.onloadend = () => signal?.removeEventListener("abort", stop);
     if (signal?.aborted) failed(new Failed("stopped", ""));
     else running.send(body ?? null);
   });

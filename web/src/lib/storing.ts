@@ -6,6 +6,8 @@ import { elements, text } from "./s3-request";
 const PART_BYTES = 16 << 20;
 const PARTS_MAX = 10_000;
 const TRIES = 4;
+/** What a line to the S3 gateway, or to the network's, which signs, breaks with. */
+const BROKEN = ["storage.unreachable", "offline"];
 
 export interface Going {
   progress: (bytes: number) => void;
@@ -54,7 +56,7 @@ async function again<T>(signal: AbortSignal, what: () => Promise<T>): Promise<T>
     try {
       return await what();
     } catch (error) {
-      const passing = error instanceof Failed && (error.code === "storage.unreachable" || error.status >= 500);
+      const passing = error instanceof Failed && (BROKEN.includes(error.code) || error.status >= 500);
       if (!passing || tried === TRIES || signal.aborted) throw error;
       await new Promise((go) => setTimeout(go, 500 * 2 ** tried));
     }

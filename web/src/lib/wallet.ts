@@ -1,4 +1,5 @@
 /** The browser's wallet, where it has one (EIP-1193). */
+import { hex, text as encoded } from "../proof/bytes";
 import { Failed } from "./api";
 
 interface Wallet {
@@ -26,8 +27,7 @@ export async function account(): Promise<string> {
 
 /** Has a text signed by an account (`personal_sign`). Raises Failed. */
 export async function sign(text: string, by: string): Promise<string> {
-  const bytes = [...new TextEncoder().encode(text)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  const signature = await request("personal_sign", [`0x${bytes}`, by]);
+  const signature = await request("personal_sign", [`0x${hex(encoded(text))}`, by]);
   return String(signature).toLowerCase();
 }
 
