@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from fallow.bootstrap.http_server import serving
 from fallow.domain.epochs.lines import Kept, Line, write_lines
@@ -161,6 +161,20 @@ async def test_what_was_earned_is_shown_apart_with_what_is_held_and_why(signed: 
         assert "999.00 USD" not in await page.content()
 
 
+async def test_nothing_was_earned_only_where_all_epochs_were_read(signed: Signed) -> None:
+    async def torn(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json=[{**view, "damaged": "torn"} for view in await answer.json()])
+
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.route("**/v1/epochs?*", torn)
+        await page.goto("/provider")
+        await enter(page, PROVIDER_KEY)
+        epochs = page.get_by_role("region", name="By epoch, and why")
+        await expect(epochs).to_contain_text("Epoch 7: what it earned there was not read. torn")
+        await expect(epochs).not_to_contain_text("Nothing in the latest epochs.")
+
+
 async def test_the_calculator_begins_with_what_is_asked_and_sold_here(signed: Signed) -> None:
     async with browser() as running, tab(running, signed.url) as page:
         await page.goto("/provider")
@@ -171,6 +185,18 @@ async def test_the_calculator_begins_with_what_is_asked_and_sold_here(signed: Si
         await expect(sums).to_have_text(["13.14 USD", "-1.83 USD", "11.32 USD", "0.002778 USD"])
         await page.get_by_label("Network's fee").fill("0")
         await expect(sums.first).to_have_text("14.60 USD")
+        await page.get_by_label("Cores").fill("")
+        await expect(sums).to_have_text(["—"] * 4)
+
+
+async def test_half_of_the_machines_ask_the_price_that_the_calculator_says(signed: Signed) -> None:
+    (cheap,) = signed.network.nodes
+    dear = Terms(price_microusd_per_core_hour=90_000)
+    signed.network.nodes.append(msgspec.structs.replace(cheap, node="ff" * 32, terms=dear))
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/provider")
+        await enter(page, PROVIDER_KEY)
+        await expect(page.get_by_text("Half of the 2 machines that are here ask 0.02 USD or less")).to_be_visible()
 
 
 async def test_who_only_buys_has_no_such_page(signed: Signed) -> None:

@@ -63,6 +63,9 @@ export function visible(name: string): string {
   return name.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (sign) => `\\u${(sign.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`);
 }
 
+/** What one of many is called: its label, or the beginning of its id. */
+export const called = (label: string, id: string): string => visible(label) || brief(id);
+
 /** A moment in the reader's own time zone. */
 export function when(ms: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(ms);

@@ -6,12 +6,6 @@ export function told(numbers: readonly Numbered[], name: string): Numbered[] {
   return numbers.filter((one) => one.name === name);
 }
 
-/** The sum of it over all processes; undefined where nobody tells it. */
-export function sum(numbers: readonly Numbered[], name: string): number | undefined {
-  const found = told(numbers, name);
-  return found.length ? found.reduce((all, one) => all + one.value, 0) : undefined;
-}
-
 /** The most of it among all processes, for what each sees whole; undefined where nobody tells it. */
 export function most(numbers: readonly Numbered[], name: string): number | undefined {
   const found = told(numbers, name);

@@ -1,20 +1,16 @@
 /** A provider's machines: all pages of them, what keeps work away, and what he should look at before it costs him. */
 import { ask, type OwnNode } from "./api";
 import type { Words } from "../words/en";
-import { when } from "./format";
+import { number, when } from "./format";
+import { pages } from "./pages";
 
 const PAGE = 100;
 const NODES_MAX = 2000;
 
 /** At most so many; `whole` says whether that is all. Raises Failed. */
 export async function ownNodes(): Promise<{ nodes: OwnNode[]; whole: boolean }> {
-  const nodes: OwnNode[] = [];
-  for (;;) {
-    const page = await ask<OwnNode[]>(`/v1/account/nodes?limit=${PAGE}&after=${nodes[nodes.length - 1]?.node ?? ""}`);
-    nodes.push(...page);
-    if (!page.length) return { nodes, whole: true };
-    if (nodes.length >= NODES_MAX) return { nodes, whole: false };
-  }
+  const { all, whole } = await pages((last?: OwnNode) => ask<OwnNode[]>(`/v1/account/nodes?limit=${PAGE}&after=${last?.node ?? ""}`), NODES_MAX);
+  return { nodes: all, whole };
 }
 
 /** Its state, as the market sees it. */
@@ -46,8 +42,8 @@ export function alerts({ offer, banned_reason, suspended_until, refused }: OwnNo
   const found: string[] = [];
   if (banned_reason) found.push(w.idleBanned(banned_reason));
   if (suspended_until > now) found.push(w.alertSuspended(when(suspended_until), offer?.why ?? ""));
-  else if (offer?.wrong) found.push(w.alertWrong(String(offer.wrong), offer.why ?? ""));
-  if (offer?.missed) found.push(w.alertMissed(String(offer.missed)));
+  else if (offer?.wrong) found.push(w.alertWrong(number(offer.wrong), offer.why ?? ""));
+  if (offer?.missed) found.push(w.alertMissed(number(offer.missed)));
   if (offer?.state === "offline" && offer.last_seen_at) found.push(w.idleOffline(when(offer.last_seen_at)));
   for (const code of new Set(refused.map((one) => one.code))) found.push(w.alertRefused(code));
   return found;

@@ -39,7 +39,6 @@ export const providerEn = {
   byEpoch: "By epoch, and why",
   byEpochText: "What buyers paid and what was minted are never added up. What is held is owed later, or lost where a machine is found wrong.",
   held: "Held",
-  whyThis: "Why",
   whyUnits: (units: string, score: string) => `${units} units metered, with a score of ${score}`,
   whyRecords: (count: string, verdict: string) => `${count} records ${verdict}`,
   verdict: { accepted: "accepted", rejected: "rejected", inconclusive: "inconclusive" } as Record<string, string>,
