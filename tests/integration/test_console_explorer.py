@@ -150,6 +150,14 @@ async def test_the_sector_page_keeps_claims_of_others_apart_and_shows_who_disput
         await expect(page.get_by_text("25,000 to 40,000 USD per idle GPU")).to_be_visible()
 
 
+async def test_the_sector_page_says_so_where_its_own_epochs_cannot_be_had(explored: Explored) -> None:
+    async with browser() as running, tab(running, explored.url) as page:
+        await page.route("**/v1/epochs?*", lambda route: route.abort())
+        await page.goto("/sector")
+        own = page.get_by_role("region", name="This network")
+        await expect(own.get_by_role("alert")).to_contain_text("The network does not answer")
+
+
 async def test_an_account_has_a_page_with_what_it_earned_and_is_owed(explored: Explored) -> None:
     network, url = explored
     filled(network)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.settings import CORE
@@ -146,7 +146,7 @@ async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_lo
         await page.get_by_label("Reason").fill("it was us")
         await page.get_by_role("button", name="Let in again", exact=True).last.click()
         await page.get_by_role("button", name="Yes, do it").click()
-        await expect(page.get_by_text("Nobody is banned.")).to_be_visible()
+        await expect(page.get_by_text("No machine is banned.")).to_be_visible()
 
         await page.get_by_role("link", name="Log of actions").click()
         rows = page.get_by_role("row")
@@ -161,6 +161,66 @@ async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_lo
             await expect(page.get_by_role("row", name=f"{role} runs 1")).to_be_visible()
         await picture(page, "network-health")
     await net.on_market(*net.running.agents)
+
+
+async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(url: str) -> None:
+    machines = [
+        views.EnrolledView(node=number * 32, label="", account=OPERATOR, enrolled_at=1, banned_reason=reason)
+        for number, reason in (("01", ""), ("02", "it lied"))
+    ]
+    ids: list[str] = []
+
+    async def page_of(route: Route) -> None:
+        after = route.request.url.partition("after=")[2]
+        await route.fulfill(json=[msgspec.to_builtins(one) for one in machines if one.node > after][:1])
+
+    async def act(route: Route) -> None:
+        ids.append(route.request.post_data_json["id"])
+        await (route.abort() if len(ids) == 1 else route.continue_())
+
+    async with browser() as running, tab(running, url) as page:
+        await page.route("**/v1/operator/nodes?*", page_of)
+        await page.route("**/v1/operator/actions", act)
+        await page.goto("/operate/doors")
+        await sign_in(page, OPERATOR_KEY)
+        await expect(page.get_by_role("cell", name="it lied")).to_be_visible()
+        for reason in ("first", "second"):
+            await page.get_by_label("Node or account").fill("01" * 32)
+            await page.get_by_label("Reason").fill(reason)
+            await page.get_by_role("button", name="Ban", exact=True).click()
+            if reason == "first":
+                await page.get_by_role("button", name="Yes, do it").click()
+                await expect(page.get_by_role("alert")).to_contain_text("offline")
+            await page.get_by_role("button", name="Yes, do it").click()
+            await expect(page.get_by_label("Reason")).to_have_value("")
+        first, again, second = ids
+        assert first == again != second
+
+
+@pytest.mark.parametrize(
+    ("changed", "since"), [((2, 1, 1), "9"), ((2, 2, 2), "7 or before"), ((2, 0, 1), "9 or before")]
+)
+async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
+    url: str, changed: tuple[int, ...], since: str
+) -> None:
+    """An epoch without a version is damaged."""
+    epochs = [
+        views.EpochView(
+            epoch=9 - at, from_ms=0, until_ms=1, statement="aa", manifest="aa", previous="aa", root="", batches=0,
+            records=0, files=[], damaged="" if version else "torn",
+            policies=[views.PolicyView(name="rewards", version=version, digest=f"{version:064x}", parameters={})]
+            if version else [],
+        )
+        for at, version in enumerate(changed)
+    ]  # fmt: skip
+    async with browser() as running, tab(running, url) as page:
+        told = [msgspec.to_builtins(one) for one in epochs]
+        await page.route("**/v1/epochs?*", lambda route: route.fulfill(json=told))
+        await page.goto("/operate/rules")
+        await sign_in(page, OPERATOR_KEY)
+        row = page.get_by_role("row", name="rewards")
+        await expect(row.get_by_role("link")).to_have_text(since)
+        await expect(row.get_by_text("was version")).to_have_count(1 if changed[1] != 2 else 0)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ export const storageEn = {
   storage: "Storage",
   buckets: "Buckets",
   bucket: "Bucket",
-  bucketName: "Name",
   bucketRule: "3 to 63 of a to z, 0 to 9, dots and hyphens",
   makeBucket: "Make a bucket",
   dropBucket: "Drop",
@@ -43,9 +42,7 @@ export const storageEn = {
 
   folders: "Folders",
   folder: "folder",
-  objectName: "Name",
   noName: "(no name)",
-  objectSize: "Size",
   stored: "Stored",
   emptyBucket: "The bucket is empty. Drop files above.",
   emptyFolder: "There is nothing here.",
