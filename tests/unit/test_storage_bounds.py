@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import mmap
 import random
 import threading
 from collections.abc import AsyncIterator
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from fallow.adapters.clock import SystemClock
 from fallow.domain.errors import Unavailable
 from fallow.verticals.storage.client import ground, reading
-from fallow.verticals.storage.client.cutting import SMALL_BYTES, Cutter, Room
+from fallow.verticals.storage.client.cutting import SMALL_BYTES, Cutter, Held, Room
 from fallow.verticals.storage.client.reading import AHEAD_MAX
 from fallow.verticals.storage.client.store import Head, Marks
 from fallow.verticals.storage.client.waiting import Change
@@ -61,6 +63,17 @@ async def test_many_readers_that_wait_share_what_is_had_ahead(monkeypatch: pytes
         for chunks in begun:
             await chunks.aclose()  # type: ignore[attr-defined]
         assert world.store._crew.readings == 0
+
+
+def test_a_kernel_without_large_pages_holds_segments_in_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Small(mmap.mmap):
+        def madvise(self, *_: int) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("fallow.verticals.storage.client.cutting.mmap.mmap", Small)
+    held, data = Held(), random.Random(1).randbytes(SMALL_BYTES + 1)
+    held.add(memoryview(data))
+    assert held.view() == data
 
 
 async def test_portions_are_kept_for_those_who_keep_pace_and_made_anew_for_the_others() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Final
 
 from fallow.verticals.storage.client.store import Body
@@ -108,7 +109,8 @@ def _pages(size: int) -> memoryview:
     """Memory that takes none before it is written to."""
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        pages.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # kernels that are built without them (all that are PREEMPT_RT) refuse
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(pages)
 
 
