@@ -238,7 +238,7 @@ def test_messages_of_a_connection_come_whole_however_their_bytes_are_cut(
 async def test_a_connection_is_not_read_while_its_messages_wait() -> None:
     wire, link = Wire(), FramedLink()
     link.connection_made(wire)
-    message = bytes(WAITING_BYTES_MAX // 4)
+    message = bytes(WAITING_BYTES_MAX // 4 - 4)
     framed = len(message).to_bytes(4, "big") + message
     for number in range(5):
         assert wire.reads, number
@@ -246,6 +246,10 @@ async def test_a_connection_is_not_read_while_its_messages_wait() -> None:
     assert not wire.reads
     await link.receive()
     assert wire.reads
+    for _ in range(4):
+        await link.receive()
+    feed(link, bytes(4 * (WAITING_BYTES_MAX // 4 + 1)))
+    assert not wire.reads, "messages without a byte take memory, too"
     link.pause_writing()
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(link.send(b"waits"))

@@ -14,7 +14,7 @@ from fallow.domain.errors import FallowError, InvalidInput
 from fallow.ports.lines import LENGTH_BYTES, MESSAGE_BYTES_MAX, broken, too_large
 
 WAITING_BYTES_MAX: Final = 256 << 10
-"""Of messages that nobody has received yet: no more is read then."""
+"""Of messages that nobody has received yet, with their lengths (empty ones count, too): no more is read then."""
 
 
 class FramedLink(asyncio.BufferedProtocol):
@@ -52,7 +52,7 @@ class FramedLink(asyncio.BufferedProtocol):
             self._came.clear()
             await self._came.wait()
         message = self._messages.popleft()
-        before, self._waiting_bytes = self._waiting_bytes, self._waiting_bytes - len(message)
+        before, self._waiting_bytes = self._waiting_bytes, self._waiting_bytes - LENGTH_BYTES - len(message)
         if before > WAITING_BYTES_MAX >= self._waiting_bytes and self._transport is not None:
             self._transport.resume_reading()
         return message
@@ -86,9 +86,10 @@ class FramedLink(asyncio.BufferedProtocol):
         except InvalidInput as error:
             self._fail(error)
             return
-        rest = self._filled - used
-        self._buffer[:rest] = self._buffer[used : self._filled]
-        self._filled = rest
+        if used:
+            rest = self._filled - used
+            self._buffer[:rest] = self._buffer[used : self._filled]
+            self._filled = rest
 
     def eof_received(self) -> None:
         """See asyncio."""
@@ -120,7 +121,7 @@ class FramedLink(asyncio.BufferedProtocol):
             if end > self._filled:
                 break
             self._messages.append(bytes(self._buffer[begin:end]))
-            self._waiting_bytes += size
+            self._waiting_bytes += LENGTH_BYTES + size
             at = end
         if at:
             self._came.set()
