@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
 from fallow.ports.remembered import MOMENT_MS, Remembered
 from tests.unit.agent_fakes import FakeClock
 
@@ -32,3 +37,43 @@ def test_what_is_no_more_so_is_forgotten() -> None:
     known.drop("nobody")
     known.forget(lambda said: said == ord("b"))
     assert [known.recall(key) for key in "abc"] == [None, None, 99]
+
+
+def saying(said: int) -> Callable[[], Awaitable[int]]:
+    async def say() -> int:
+        return said
+
+    return say
+
+
+async def test_a_moment_begins_when_it_is_asked_for_however_long_the_answer_takes() -> None:
+    clock = FakeClock()
+    known = Remembered[str, int](clock, 9)
+
+    async def slow() -> int:
+        clock.ms += MOMENT_MS - 1
+        return 1
+
+    assert await known.ask("a", slow) == 1
+    assert await known.ask("a", saying(2)) == 1
+    clock.ms += 1
+    assert await known.ask("a", saying(2)) == 2
+
+
+@pytest.mark.parametrize("forget", [lambda known: known.drop("a"), lambda known: known.forget(lambda _: True)])
+async def test_an_answer_during_which_something_was_forgotten_is_not_remembered(
+    forget: Callable[[Remembered[str, int]], None],
+) -> None:
+    known, late = Remembered[str, int](FakeClock(), 9), asyncio.Event()
+
+    async def slow() -> int:
+        await late.wait()
+        return 1
+
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(known.ask("a", slow))
+        await asyncio.sleep(0)
+        forget(known)
+        late.set()
+    assert asking.result() == 1
+    assert await known.ask("a", saying(2)) == 2

@@ -31,7 +31,7 @@ class Keys:
         """
         key = _bearer(authorization)
         digest = hashlib.sha256(key.encode()).digest()
-        return self._known.recall(digest) or self._known.keep(digest, await self._ask(key))
+        return await self._known.ask(digest, lambda: self._ask(key))
 
     def forget(self, key_id: str) -> None:
         """Drop a key that was revoked through this process."""

@@ -33,11 +33,7 @@ class Nodes:
             NotAllowed: it is banned, or no longer enrolled (`ticket.node`).
             Unavailable: the registry does not answer.
         """
-        if self._known.recall(node):
-            return
-        if not await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool):
-            raise NotAllowed("ticket.node", "This node may not take part any more.", "See: fallow agent status")
-        self._known.keep(node, said=True)
+        await self._known.ask(node, lambda: self._ask(node))
 
     async def passing(self, node: bytes | None, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Hand bytes on for as long as the node that they are from, or for, may take part; None is no node."""
@@ -54,6 +50,11 @@ class Nodes:
             background(steadily("http.bans", partial(self._forget_at, banned), self._clock)),
         ):
             yield
+
+    async def _ask(self, node: bytes) -> bool:
+        if not await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool):
+            raise NotAllowed("ticket.node", "This node may not take part any more.", "See: fallow agent status")
+        return True
 
     async def _forget_at(self, banned: AsyncIterator[Message]) -> None:
         async for _ in banned:

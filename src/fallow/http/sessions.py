@@ -53,11 +53,11 @@ class Sessions:
             Unavailable: the registry does not answer.
         """
         digest = hashlib.sha256(secret.encode()).digest()
-        info = self._known.recall(digest)
-        if info is not None and self._clock.now_ms() < info.ends_at:
-            return info
+        known = self._known.recall(digest)
+        if known is not None and self._clock.now_ms() >= known.ends_at:
+            self._known.drop(digest)
         asked = calls.SessionRef(secret=secret)
-        return self._known.keep(digest, await call(self._bus, calls.CHECK_SESSION, asked, calls.SessionInfo))
+        return await self._known.ask(digest, lambda: call(self._bus, calls.CHECK_SESSION, asked, calls.SessionInfo))
 
     async def end(self, secret: str) -> None:
         """End a session: here at once, in other gateways within seconds."""

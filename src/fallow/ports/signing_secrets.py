@@ -33,12 +33,12 @@ class SigningSecrets:
         """
         if not _KEY_ID.fullmatch(key_id):
             return None
-        if found := self._known.recall(key_id):
-            return found
+        asked = calls.KeyRef(key_id=key_id)
         try:
-            found = await call(self._bus, calls.SIGNING_SECRET, calls.KeyRef(key_id=key_id), calls.SigningSecret)
+            return await self._known.ask(
+                key_id, lambda: call(self._bus, calls.SIGNING_SECRET, asked, calls.SigningSecret)
+            )
         except (NotAllowed, NotFound, InvalidInput) as error:
             if error.code == "account.banned":
                 raise
             return None
-        return self._known.keep(key_id, found)

@@ -44,13 +44,7 @@ class Buckets(Ground):
 
     async def bucket(self, bucket: str) -> Bucket:
         """See `Store`. What was said a moment ago still holds, unless the bucket was changed here since."""
-        known = self._known.recall(bucket)
-        if known is not None:
-            return known
-        changes = self._changes
-        found = await self._asker.ask(GetBucket(account="", bucket=bucket))
-        check_seal(found, self._keys(found.account, bucket), own=self._own)
-        return self._known.keep(bucket, found) if changes == self._changes else found
+        return await self._known.ask(bucket, lambda: self._ask_for(bucket))
 
     async def buckets(self, account: str) -> list[Bucket]:
         """See `Store`."""
@@ -83,9 +77,13 @@ class Buckets(Ground):
 
     @contextmanager
     def _changing(self, bucket: str) -> Iterator[None]:
-        """Forget a bucket once it has changed, and what is being said of any meanwhile: it may be of before."""
+        """Forget a bucket once it has changed."""
         try:
             yield
         finally:
-            self._changes += 1
             self._known.drop(bucket)
+
+    async def _ask_for(self, bucket: str) -> Bucket:
+        found = await self._asker.ask(GetBucket(account="", bucket=bucket))
+        check_seal(found, self._keys(found.account, bucket), own=self._own)
+        return found

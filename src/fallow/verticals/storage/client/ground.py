@@ -111,7 +111,6 @@ class Ground:
         self._room = Room(HELD_BYTES_MAX)
         self._sent = asyncio.Semaphore(SENT_MAX)
         self._known: Remembered[str, Bucket] = Remembered(mover.clock, BUCKETS_KNOWN_MAX)
-        self._changes = 0
         self._keys = lru_cache(maxsize=1024)(keys_of)
 
     @property
