@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
+import io
 import json
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
-from fallow.adapters.engines.backups import Backups
-from fallow.bootstrap.backing_up import LATE, backups_of, warn_if_late
+from fallow.adapters.engines.backups import BASE, MANIFEST, Backups
+from fallow.adapters.engines.restoring import restore
+from fallow.bootstrap.backing_up import LATE, SECRETS, backups_of, restore_network, warn_if_late
 from fallow.bootstrap.settings import Settings
 from fallow.cli import backup
-from fallow.domain.errors import InvalidInput
+from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from tests.engines import reachable_folder
 
 
 @pytest.mark.parametrize("text", ["2026-11-26 12:00:00", "2026-11-26T12:00:00Z", "2026-11-26 14:00:00+02:00"])
@@ -40,10 +50,105 @@ def test_what_is_no_time_is_refused(tmp_path: Path) -> None:
 def test_copies_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InvalidInput, match=r"backup\.folder"):
         backup.ls(folder=tmp_path, data=tmp_path)
-    (tmp_path / "base" / "20261126T120000.000000Z").mkdir(parents=True)
+    for at in ("20261126T120000.000000Z", "20261127T120000.000001Z"):
+        copied(tmp_path, at)
     (tmp_path / "base" / ".half").mkdir()
     backup.ls(folder=tmp_path, data=tmp_path, json=True)
-    assert json.loads(capsys.readouterr().out) == {"copies": ["2026-11-26 12:00:00"], "latest": ""}
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"copies": ["2026-11-26 12:00:00", "2026-11-27 12:00:01"], "latest": ""}
+    for text, copy in zip(shown["copies"], Backups(tmp_path).copies(), strict=True):
+        typed = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        assert Backups(tmp_path).before(typed).copy == copy, "what is shown can be typed"
+
+
+def copied(folder: Path, at: str) -> Path:
+    """Have a copy as it would lie there."""
+    copy = folder / "base" / at
+    copy.mkdir(parents=True)
+    ranges = '{"WAL-Ranges": [{"Timeline": 1, "Start-LSN": "1/2000028", "End-LSN": "1/F000000"}]}'
+    (copy / MANIFEST).write_text(ranges)
+    return copy
+
+
+@pytest.mark.parametrize("said", ["", '{"WAL-Ranges": []}', '{"WAL-Ranges": [{"Timeline": 1, "Start-'])
+def test_a_copy_whose_manifest_is_damaged_is_passed_over_for_an_older_one(
+    said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = copied(tmp_path, "20261126T120000.000000Z"), copied(tmp_path, "20261127T120000.000000Z")
+    (bad / MANIFEST).write_text(said)
+    assert Backups(tmp_path).before(None).copy.folder == good
+    assert "ALARM backup.damaged" in caplog.text
+
+
+def test_a_damaged_history_is_said(tmp_path: Path) -> None:
+    copied(tmp_path, "20261126T120000.000000Z")
+    backups = Backups(tmp_path)
+    backups.wal.mkdir()
+    history = gzip.compress(b"1\t0/F000000\tno recovery target specified\n")
+    for damaged in (history[:-9], history[:10] + b"\xff" * 20, gzip.compress(b"1\n")):
+        (backups.wal / "00000002.history.gz").write_bytes(damaged)
+        with pytest.raises(Conflict, match=r"backup\.damaged"):
+            backups.before(None)
+
+
+async def test_a_copy_that_cannot_be_unpacked_is_said_to_be_damaged(tmp_path: Path) -> None:
+    copied(tmp_path, "20261126T120000.000000Z")
+    (copy,) = Backups(tmp_path).copies()
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as packed:
+        entry = tarfile.TarInfo("file")
+        entry.size = 1 << 20
+        packed.addfile(entry, io.BytesIO(bytes(1 << 20)))
+    packing = zlib.compressobj(wbits=31)
+    whole = packing.compress(tar.getvalue()[: 1 << 19]) + packing.flush(zlib.Z_FULL_FLUSH)
+    (copy.folder / BASE).write_bytes(whole + b"\xff" * 1000)
+    with pytest.raises(Conflict, match=r"backup\.damaged"):
+        await restore(tmp_path, Backups(tmp_path), None, user=None, agree=AsyncMock(), now=datetime.now(UTC))
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that the engine's user can enter."""
+    with reachable_folder() as path:
+        yield path
+
+
+async def test_keys_come_to_a_new_folder_all_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, data = place / "backups", place / "data"
+    (folder / "base").mkdir(parents=True)
+    with pytest.raises(NotFound, match=r"backup\.no_keys"):
+        await restore_network(data, {}, folder, None)
+    assert not (data / SECRETS).exists()
+    (folder / "network" / SECRETS).mkdir(parents=True)
+    for name in ("a.key", "b.key", ".c.key.new"):
+        (folder / "network" / SECRETS / name).write_text(name)
+    copy2 = shutil.copy2
+
+    def fails_at_the_second(source: Path, target: Path) -> None:
+        if any(data.glob(".secrets.*/?.key")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy2(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.copy2", fails_at_the_second)
+        with pytest.raises(OSError, match="No space"):
+            await restore_network(data, {}, folder, None)
+    assert not (data / SECRETS).exists(), "what is not there would be taken for new"
+    with pytest.raises(NotFound, match=r"backup\.none"):
+        await restore_network(data, {}, folder, None)
+    assert {path.name for path in (data / SECRETS).iterdir()} == {"a.key", "b.key"}
+
+
+async def test_a_new_folder_is_of_the_user_of_the_settings_that_came_with_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "backups" / "base").mkdir(parents=True)
+    (place / "backups" / "network" / SECRETS).mkdir(parents=True)
+    (place / "backups" / "network" / "fallow.toml").write_text('engine_user = "nobody"\n')
+    restoring = AsyncMock()
+    monkeypatch.setattr("fallow.bootstrap.backing_up.restore", restoring)
+    await restore_network(place / "data", {}, place / "backups", None)
+    assert restoring.await_args.kwargs["user"] == "nobody"
 
 
 def test_somebody_elses_database_is_not_backed_up() -> None:

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from fallow.adapters.engines.backups import Backups
-from fallow.adapters.engines.folders import data_lock, make_data_folder
+from fallow.adapters.engines.folders import data_lock, make_data_folder, sync_folder
 from fallow.adapters.engines.postgres import EmbeddedPostgres
 from fallow.adapters.engines.restoring import Restored, restore
 from fallow.adapters.engines.users import choose_user
@@ -103,18 +104,19 @@ async def restore_network(
 
     Raises:
         InvalidInput: there are no backups (`backup.folder`).
+        NotFound: there are no keys among them (`backup.no_keys`).
         Conflict: it runs (`engine.data_in_use`), or an epoch was closed since then (`backup.epoch_closed`).
         FallowError: see `restoring.restore`.
     """
     settings = load_settings(data, environment, {})
     backups = backups_in(folder, settings)
-    user = settings.engine_user or None
-    make_data_folder(data, choose_user(user, data / "postgres"))
+    make_data_folder(data, choose_user(settings.engine_user or None, data / "postgres"))
     with data_lock(data, "fallow up"):
         if not (data / SECRETS).exists():
-            await asyncio.to_thread(_copy_network, backups.network, data)
+            await asyncio.to_thread(_take_network, backups.network, data)
             settings = load_settings(data, environment, {})
         agreement = _Agreement(open_archive(data, settings), latest=at is None)
+        user = settings.engine_user or None
         return await restore(data, backups, at, user=user, agree=agreement.look, now=_now())
 
 
@@ -161,19 +163,44 @@ def _last_said(archive: Archive) -> int | None:
     return None
 
 
-def _copy_network(source: Path, target: Path) -> None:
-    """Copy keys and settings; a file of the copy is there whole or as it was."""
-    for folder in (target, target / SECRETS):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    files = [source / name for name in NETWORK] + [path for path in (source / SECRETS).iterdir() if path.is_file()]
-    for path in files:
-        if path.exists():
-            to = target / path.relative_to(source)
-            new = to.with_name(f".{to.name}.new")
-            shutil.copy2(path, new)
-            new.chmod(0o600)
-            new.replace(to)
+def _copy_network(data: Path, to: Path) -> None:
+    """Copy keys and settings to backups; a file there is whole or as it was."""
+    _copy_files(data, NETWORK, to)
+    _copy_files(data / SECRETS, _names(data / SECRETS), to / SECRETS)
     os.sync()
+
+
+def _take_network(source: Path, data: Path) -> None:
+    """Copy them to a new data folder. Keys are there all at once: `fallow up` would make those anew that are not.
+
+    Raises:
+        NotFound: there are none (`backup.no_keys`).
+    """
+    if not (source / SECRETS).is_dir():
+        raise NotFound("backup.no_keys", f"{source} has no keys.", f"Copy the network's {SECRETS} to {data} yourself.")
+    _copy_files(source, NETWORK, data)
+    coming = Path(tempfile.mkdtemp(prefix=f".{SECRETS}.", dir=data))
+    try:
+        _copy_files(source / SECRETS, _names(source / SECRETS), coming)
+        os.sync()
+        coming.rename(data / SECRETS)
+        sync_folder(data)
+    finally:
+        shutil.rmtree(coming, ignore_errors=True)
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("[!.]*") if path.is_file()]
+
+
+def _copy_files(source: Path, names: Iterable[str], target: Path) -> None:
+    target.mkdir(mode=0o700, exist_ok=True)
+    for name in names:
+        if (source / name).exists():
+            new = target / f".{name}.new"
+            shutil.copy2(source / name, new)
+            new.chmod(0o600)
+            new.replace(target / name)
 
 
 def _now() -> datetime:

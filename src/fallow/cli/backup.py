@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -28,11 +28,11 @@ def ls(*, folder: From = None, data: Data = None, json: Json = False) -> None:
     backups = backups_in(folder, load_settings(_place(data), os.environ, {}))
     copies, latest = backups.copies(), backups.latest()
     if json:
-        show_json({"copies": [_text(copy.at) for copy in copies], "latest": _text(latest) if latest else ""})
+        show_json({"copies": [_from(copy.at) for copy in copies], "latest": _text(latest) if latest else ""})
         return
-    table(["COPY (UTC)"], ([_text(copy.at)] for copy in copies), empty="There is no copy yet.")
+    table(["COPY (UTC)"], ([_from(copy.at)] for copy in copies), empty="There is no copy yet.")
     if copies and latest:
-        say(f"Any time from {_text(copies[0].at)} on can be restored. Changes came last at {_text(latest)}.")
+        say(f"Any time from {_from(copies[0].at)} on can be restored. Changes came last at {_text(latest)}.")
 
 
 @app.command
@@ -64,6 +64,11 @@ def _time(text: str) -> datetime:
     except ValueError as error:
         raise InvalidInput("backup.time", f"{text!r} is no time.", 'Write it as "2026-11-26 12:00:00".') from error
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _from(time: datetime) -> str:
+    """The first whole second that can be restored by a copy: its own, cut off, would be before it."""
+    return _text(time + timedelta(microseconds=999_999))
 
 
 def _text(time: datetime) -> str:

@@ -9,13 +9,15 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import shlex
 import shutil
 import sys
+import zlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -26,10 +28,14 @@ from fallow.domain.errors import Conflict, InvalidInput, NotFound
 WAL_EVERY_S: Final = 60
 """What was changed is in the folder after so long, at the latest: what a lost disk can cost."""
 BASE, MANIFEST = "base.tar.gz", "backup_manifest"
+UNPACKED: Final = (OSError, EOFError, zlib.error)
+"""What unpacking a file raises that is damaged."""
 _TIME: Final = "%Y%m%dT%H%M%S.%fZ"
 _WAL_NAME: Final = 24
 _BROKEN: Final = 200
 """Above 125 PostgreSQL gives up; below, it takes the file for one that was never written, and ends before it."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Range(msgspec.Struct, frozen=True):
@@ -39,34 +45,32 @@ class _Range(msgspec.Struct, frozen=True):
 
 
 class _Manifest(msgspec.Struct, frozen=True):
-    ranges: list[_Range] = msgspec.field(name="WAL-Ranges")
+    ranges: Annotated[list[_Range], msgspec.Meta(min_length=1)] = msgspec.field(name="WAL-Ranges")
 
 
 class Copy(NamedTuple):
-    """A copy of the whole database, and when it was complete."""
+    """A copy of the whole database, when it was complete, and which places of the log of changes it takes."""
 
     at: datetime
     folder: Path
+    ranges: list[_Range]
 
     @property
     def first_wal(self) -> str:
         """Name of the first file of the log of changes that it takes to use it."""
-        first = self._ranges()[0]
+        first = self.ranges[0]
         high, low = divmod(_place(first.start), 1 << 32)
         return f"{first.timeline:08X}{high:08X}{low >> 24:08X}"
 
     @property
     def timeline(self) -> int:
         """Which course of things it is of: each restore begins another one."""
-        return self._ranges()[-1].timeline
+        return self.ranges[-1].timeline
 
     @property
     def end(self) -> int:
         """Up to which place it takes the log of changes."""
-        return _place(self._ranges()[-1].end)
-
-    def _ranges(self) -> list[_Range]:
-        return msgspec.json.decode((self.folder / MANIFEST).read_bytes(), type=_Manifest).ranges
+        return _place(self.ranges[-1].end)
 
 
 class Course(NamedTuple):
@@ -159,7 +163,7 @@ class Backups:
         """
         file = self._wal_file()
         other = f"{_quoted(beside / 'pg_wal')}/%f" if beside else ""
-        or_else = f"elif test -e {other}; then cp {other} %p; " if beside else ""
+        or_else = f"elif test -e {other}; then cp {other} %p || exit {_BROKEN}; " if beside else ""
         command = f"if test -e {file}; then gzip -dc {file} > %p || exit {_BROKEN}; {or_else}else exit 1; fi"
         target = {"recovery_target_time": at.astimezone(UTC).isoformat(" ")} if at else {}
         fixed = {"recovery_target_action": "pause", "recovery_target_timeline": str(course)}
@@ -169,9 +173,9 @@ class Backups:
         return f"{_quoted(self.wal)}/%f.gz"
 
     def copies(self) -> list[Copy]:
-        """Copies of the whole that are there, the oldest first."""
-        found = self.base.glob("????????T??????.??????Z") if self.base.exists() else []
-        return sorted(Copy(datetime.strptime(path.name, _TIME).replace(tzinfo=UTC), path) for path in found)
+        """Copies of the whole that are there, the oldest first; one without a manifest that can be read is none."""
+        found = sorted(self.base.glob("????????T??????.??????Z")) if self.base.exists() else []
+        return [copy for copy in map(_copy, found) if copy is not None]
 
     def latest(self) -> datetime | None:
         """When the newest file of the log of changes was written."""
@@ -183,6 +187,7 @@ class Backups:
 
         Raises:
             NotFound: there is no copy so old (`backup.none`).
+            Conflict: a history is damaged (`backup.damaged`).
         """
         course = [one for one in self.courses() if at is None or one.began <= at][-1]
         copies = [copy for copy in self.copies() if (at is None or copy.at <= at) and course.has(copy)]
@@ -219,11 +224,24 @@ def _number(folder: Path) -> int:
         return int.from_bytes(file.read(8), sys.byteorder)
 
 
+def _copy(folder: Path) -> Copy | None:
+    try:
+        at = datetime.strptime(folder.name, _TIME).replace(tzinfo=UTC)
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Manifest)
+    except (OSError, ValueError) as error:
+        _log.error("ALARM backup.damaged: %s is passed over: %s", folder, error)
+        return None
+    return Copy(at, folder, manifest.ranges)
+
+
 def _course(path: Path) -> Course:
     """Read a history: lines of a timeline, the place where it was left, and why."""
-    lines = [line.split() for line in gzip.decompress(path.read_bytes()).decode().splitlines() if line.strip()]
-    left = {int(parts[0]): _place(parts[1]) for parts in lines}
-    return Course(int(path.name[:8], 16), datetime.fromtimestamp(path.stat().st_mtime, UTC), left)
+    try:
+        lines = [line.split() for line in gzip.decompress(path.read_bytes()).decode().splitlines() if line.strip()]
+        left = {int(parts[0]): _place(parts[1]) for parts in lines}
+        return Course(int(path.name[:8], 16), datetime.fromtimestamp(path.stat().st_mtime, UTC), left)
+    except (*UNPACKED, ValueError, IndexError) as error:
+        raise Conflict("backup.damaged", f"{path} is damaged: {error}", "Look after that disk.") from error
 
 
 def _place(text: str) -> int:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from fallow.adapters.engines.backups import BASE, MANIFEST, Backups, Copy
+from fallow.adapters.engines.backups import BASE, MANIFEST, UNPACKED, Backups, Copy
 from fallow.adapters.engines.binaries import find_postgres, usable_base
 from fallow.adapters.engines.cluster import DATABASE, SUPERUSER
 from fallow.adapters.engines.folders import give_to, private_folder, sync_folder
@@ -49,7 +49,7 @@ async def restore(
 
     Raises:
         NotFound: no copy is so old (`backup.none`).
-        Conflict: a copy of it is damaged (`backup.damaged`).
+        Conflict: the copy or a history is damaged (`backup.damaged`).
         Unavailable: the log of changes does not reach so far (`backup.short`), or PostgreSQL did not start.
         FallowError: what `agree` raises. After any error the database is what it was.
     """
@@ -82,7 +82,7 @@ async def _unpacked(data: Path, copy: Copy, user: EngineUser) -> AsyncIterator[P
         try:
             await asyncio.to_thread(_unpack, copy.folder / BASE, folder, user)
             await _verify(data, copy, folder, user)
-        except (OSError, EOFError, tarfile.TarError, Unavailable) as error:
+        except (*UNPACKED, tarfile.TarError, Unavailable) as error:
             hint = "Restore from an older copy (a time before it), and look after that disk."
             raise Conflict("backup.damaged", f"{copy.folder} is damaged: {error}", hint) from error
         yield folder
