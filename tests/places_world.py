@@ -113,6 +113,8 @@ class Machine(Node):
         self.room = room
         self.trouble = ""
         self.away = False
+        self.silent = False
+        """Is there, and does not say what it has."""
         self.wish = b""
         self.says: list[ExitSays] = []
         """What it heard of how far it is, once it leaves."""
@@ -148,6 +150,8 @@ class Machine(Node):
 
     async def asked(self, question: bytes) -> bytes:
         asked = read_question(question)
+        if self.silent:
+            raise Unavailable("stream.unreachable", "It does not answer.")
         if isinstance(asked, TakeBack):
             self.has |= {piece for piece in asked.pieces if piece in self.trashed}
         if isinstance(asked, Held | TakeBack):

@@ -256,13 +256,13 @@ async def test_who_ended_a_subscription_can_subscribe_again(stored: Stored) -> N
     open_: list[Any] = []
 
     async def subscriptions(route: Route) -> None:
-        wanted = (route.request.post_data_json or {}).get("id")
+        method, wanted = route.request.method, (route.request.post_data_json or {}).get("id")
         if wanted and wanted not in ids:  # the same again changes nothing
             ids.append(wanted)
             open_.append(msgspec.to_builtins(subscription_view(BUYER, ids[-1])))
-        elif asked.method == "DELETE":
+        elif method == "DELETE":
             open_.clear()
-        await route.fulfill(json=open_ if asked.method == "GET" else {})
+        await route.fulfill(json=open_ if method == "GET" else {})
 
     async with browser() as running, tab(running, stored.url, others=stored.others) as page:
         await page.route("**/v1/subscriptions**", subscriptions)

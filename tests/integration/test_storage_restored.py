@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fallow.domain.errors import Conflict, Unavailable
+from fallow.domain.errors import Conflict
 from fallow.verticals.storage.control.inspection_rows import InspectionRows
-from fallow.verticals.storage.control.recovering import STRANGE_MS, recovering_in
+from fallow.verticals.storage.control.recovering import AGAIN_MS_MAX, STRANGE_MS, TRIES_MAX, recovering_in
 from fallow.verticals.storage.core.questions import TakeBack, read_question
 from fallow.verticals.storage.core.reputation import DAY_MS
 from fallow.verticals.storage.core.upkeep import Inspect
@@ -163,27 +163,21 @@ async def test_a_node_is_asked_for_many_pages_of_segments_at_once(
     assert await recovering(world) == set()
 
 
-async def test_who_never_says_what_he_has_is_audited_again_when_seven_days_are_over(
-    world: World, rolled: Rolled, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fallow.verticals.storage.control.recovering.TRIES_MAX", 3)
+async def test_who_is_there_and_never_answers_is_audited_after_a_day(world: World, rolled: Rolled) -> None:
     silent = next(iter(world.machines.values()))
-    answer = silent.asked
-
-    async def refused(question: bytes) -> bytes:
-        if isinstance(read_question(question), TakeBack):
-            raise Unavailable("storage.disk", "Its disk is busy.")
-        return await answer(question)
-
-    monkeypatch.setattr(silent, "asked", refused)
+    silent.silent = True
     await rolled.back()
     assert await world.places.recovery.take_back()
-    for _ in range(3):
+    assert not await world.places.recovery.take_back(), "it is not asked again at once"
+    for _ in range(TRIES_MAX - 2):
+        world.clock.ms += AGAIN_MS_MAX
+        await world.tell()
         assert not await world.places.recovery.take_back()
+    assert len(await recovering(world)) == 1
     assert silent.id not in await places_audited(world)
-    world.clock.ms += STRANGE_MS
+    world.clock.ms += AGAIN_MS_MAX
     await world.tell()
-    assert not await world.places.recovery.take_back()
+    assert await world.places.recovery.take_back()
     assert await recovering(world) == set()
     assert silent.id in await places_audited(world)
 
@@ -198,6 +192,15 @@ async def test_nothing_is_taken_for_a_stray_for_seven_days(world: World, rolled:
         await tx.execute("DELETE FROM storage.inspection")
     world.clock.ms += STRANGE_MS + 1
     assert (await rows.ask(Inspect(account="", repair=True))).state == "asked"
+
+
+async def test_a_check_that_was_under_way_puts_nothing_into_the_trash(world: World, rolled: Rolled) -> None:
+    rows, before, behind = InspectionRows(world.database, world.clock, world.registry), b"a" * 16, b"b" * 16
+    await rows.ask(Inspect(account="", repair=True))
+    assert await rows.take(before)
+    await rolled.back()
+    assert not await rows.goes_on(before, 1)
+    assert await rows.take(behind) is False, "it is done anew, and repairs nothing"
 
 
 async def test_a_database_that_was_never_restored_asks_nobody(world: World) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -35,15 +35,21 @@ WAITING_MAX: Final = 2_000_000
 so many. Of a thousand segments of a large network one node has four: to ask for each thousand would take weeks."""
 STRANGE_MS: Final = 7 * DAY_MS
 """So long nothing is taken for nobody's: it may be of what was stored behind the time that was restored."""
-TRIES_MAX: Final = 100
-"""Behind these seven days a node is audited again although it has not answered, if it failed to so often while it was
-there: else who never answers never would be, and were paid for what he had deleted."""
+AGAIN_MS_MAX: Final = 600_000
+"""Who does not answer is asked again after `LOOK_S`, then twice as long, up to this: each time costs a look through all
+segments."""
+TRIES_MAX: Final = 150
+"""A day of being there. Audits ask him then like everybody: else who never answers would be paid unseen for ever."""
 _PIECES: Final = msgspec.msgpack.Decoder(list[PieceId])
 _NAMED: Final = "SELECT id FROM storage.segment WHERE id = ANY($1::bytea[]) AND $2 = ANY(nodes)"
 _NOW: Final = """
 SELECT (SELECT system_identifier::text FROM pg_control_system())
  || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS name
 """
+_INSPECT_ONLY: Final = """
+UPDATE storage.inspection SET state = 'asked', repair = false, owner = '' WHERE repair AND state <> 'done'
+"""
+"""See `require_not_restored`: a check that was under way at the time that was restored is begun anew, without that."""
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +63,8 @@ class Recovery:
         self._secrets = secrets
         self._ask = ask
         self._known = KnownPieces(database, secrets)
-        self._failures: Counter[int] = Counter()
+        self._silent: dict[int, tuple[int, int]] = {}
+        """Of those that were there and did not answer: how often, and from when on they are asked again."""
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -80,15 +87,20 @@ class Recovery:
                 await tx.execute(
                     "UPDATE storage.timeline SET name = $1, since_ms = $2", now["name"], self._clock.now_ms()
                 )
+                await tx.execute(_INSPECT_ONLY)
+                self._silent.clear()
                 await tx.execute("INSERT INTO storage.recovering SELECT alias FROM storage.node ON CONFLICT DO NOTHING")
 
     async def take_back(self) -> bool:
-        """Ask those that are there and were not asked yet; whether any of them answered to the end."""
+        """Ask those that are there and were not asked yet; whether nobody has to ask any of them again."""
         async with self._database.transaction() as tx:
             recovering = await recovering_in(tx)
-        there = {one.alias: one.node for one in self._nodes.online() if one.alias in recovering}
+        now_ms = self._clock.now_ms()
+        due = {alias for alias in recovering if self._silent.get(alias, (0, 0))[1] <= now_ms}
+        there = {one.alias: one.node for one in self._nodes.online() if one.alias in due}
         if not there:
             return False
+        asked = set(there)
         wanted: defaultdict[int, list[bytes]] = defaultdict(list)
         async for rows in self._known.stored():
             for alias, segments in aliases_of(rows).items():
@@ -99,17 +111,22 @@ class Recovery:
                 there, {a: wanted.pop(a) for a in [*wanted] if many or len(wanted[a]) >= PIECES_AT_ONCE}
             )
         await self._ask_all(there, wanted)
+        done = [*there, *self._given_up(asked - there.keys())]
         async with self._database.transaction() as tx:
-            silent = [] if await _was_restored_lately(tx, self._clock.now_ms()) else self._silent()
-            over = [*there, *silent]
-            await tx.execute("DELETE FROM storage.recovering WHERE alias = ANY($1::integer[])", over)
-        for alias in over:
-            del self._failures[alias]
-        return bool(there)
+            await tx.execute("DELETE FROM storage.recovering WHERE alias = ANY($1::integer[])", done)
+        return bool(done)
 
-    def _silent(self) -> list[int]:
-        """Those that were asked in vain for too long."""
-        return [alias for alias, times in self._failures.items() if times >= TRIES_MAX]
+    def _given_up(self, silent: Iterable[int]) -> list[int]:
+        """Note who did not answer; returns those that are asked no more."""
+        given_up = []
+        for alias in silent:
+            before, _ = self._silent.get(alias, (0, 0))
+            pause_ms = min(AGAIN_MS_MAX, int(LOOK_S * 1000) << before)
+            self._silent[alias] = before + 1, self._clock.now_ms() + pause_ms
+            if before + 1 >= TRIES_MAX:
+                _log.warning("Node %d has not said for a day what it has deleted: audits ask it again", alias)
+                given_up.append(alias)
+        return given_up
 
     async def _ask_all(self, there: dict[int, bytes], wanted: Mapping[int, Sequence[bytes]]) -> None:
         """Ask several at once for their pieces of segments; who does not answer is there no more."""
@@ -126,7 +143,6 @@ class Recovery:
             asked = {alias: group.create_task(answers(alias, segments)) for alias, segments in wanted.items()}
         for alias in [alias for alias, task in asked.items() if not task.result()]:
             del there[alias]
-            self._failures[alias] += 1
 
     async def _ask_for(self, alias: int, node: bytes, segments: Sequence[bytes]) -> bool:
         async with self._database.transaction() as tx:  # what was dropped since it was read stays in the trash
