@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import shutil
+import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -89,6 +90,21 @@ def test_a_damaged_history_is_said(tmp_path: Path) -> None:
         (backups.wal / "00000002.history.gz").write_bytes(damaged)
         with pytest.raises(Conflict, match=r"backup\.damaged"):
             backups.before(None)
+
+
+def test_changes_that_cannot_be_read_do_not_pass_for_their_end(tmp_path: Path) -> None:
+    backups, beside, name = Backups(tmp_path), tmp_path / "before", "000000010000000000000001"
+    (backups.wal / f"{name}.gz").mkdir(parents=True)
+    (beside / "pg_wal" / "A").mkdir(parents=True)
+    command = backups.restoring(None, 1, beside)["restore_command"]
+
+    def ends_with(file: str) -> int:
+        line = command.replace("%f", file).replace("%p", str(tmp_path / "got"))
+        return subprocess.run(["/bin/sh", "-c", line], check=False, capture_output=True).returncode
+
+    assert ends_with("nothing") == 1
+    assert ends_with(name) > 125
+    assert ends_with("A") > 125, "PostgreSQL gives up above that alone"
 
 
 async def test_a_copy_that_cannot_be_unpacked_is_said_to_be_damaged(tmp_path: Path) -> None:
