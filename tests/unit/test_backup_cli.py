@@ -164,7 +164,7 @@ async def test_a_new_folder_is_of_the_user_of_the_settings_that_came_with_it(
     restoring = AsyncMock()
     monkeypatch.setattr("fallow.bootstrap.backing_up.restore", restoring)
     await restore_network(place / "data", {}, place / "backups", None)
-    assert restoring.await_args.kwargs["user"] == "nobody"
+    assert restoring.await_args_list[0].kwargs["user"] == "nobody"
 
 
 def test_somebody_elses_database_is_not_backed_up() -> None:
