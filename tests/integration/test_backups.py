@@ -17,6 +17,7 @@ from fallow.adapters.engines.postgres import EmbeddedPostgres
 from fallow.adapters.engines.restoring import Agree, Restored, restore
 from fallow.bootstrap.backing_up import back_up_if_due
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound
+from fallow.ports.tasks import background
 from tests.engines import reachable_folder
 
 TIMELINES = "????????.history.gz"
@@ -147,6 +148,23 @@ async def test_who_does_not_agree_sees_it_as_it_was_and_keeps_what_is(made: Made
     assert made.timelines() == timelines, "no other course of things came to the backups"
 
 
+async def test_a_copy_is_whole_however_much_is_changed_meanwhile(made: Made) -> None:
+    async with EmbeddedPostgres(made.data, durable=False, backups=made.backups) as postgres:
+        connection = await asyncpg.connect(postgres.dsn("postgres"))
+
+        async def change() -> None:
+            while True:
+                await connection.execute("SELECT pg_switch_wal() FROM pg_logical_emit_message(false, 'test', 'more')")
+                await connection.execute("CHECKPOINT")
+
+        async with background(change()):
+            await postgres.copy(made.backups, now)
+        await connection.close()
+    assert made.backups.before(None).copy == made.backups.copies()[-1]
+    await made.restore(None)
+    assert await numbers(made) == [1, 2, 3]
+
+
 async def test_a_damaged_copy_is_found_before_anything_is_changed(made: Made) -> None:
     copy, _ = made.backups.before(made.at)
     archive = copy.folder / BASE
@@ -180,6 +198,22 @@ async def test_what_had_not_come_to_the_backups_is_taken_from_the_disk_that_is_t
         assert not await back_up_if_due(made.data, postgres, made.backups, 14)
     assert await numbers(made) == [1, 2, 3]
     await made.restore(None)
+    assert await numbers(made) == [1, 2, 3]
+
+
+async def test_what_the_disk_that_is_there_cannot_read_does_not_pass_for_the_end_of_changes(made: Made) -> None:
+    newest = made.newest()
+    own, aside = made.data / "postgres" / "pg_wal" / newest.name.removesuffix(".gz"), made.data / "aside"
+    with damaged(newest):
+        newest.unlink()
+        own.rename(aside)
+        own.mkdir()
+        try:
+            with pytest.raises(FallowError):
+                await made.restore(None)
+        finally:
+            own.rmdir()
+            aside.rename(own)
     assert await numbers(made) == [1, 2, 3]
 
 

@@ -1,7 +1,7 @@
 """A folder with backups of the embedded PostgreSQL, on another disk: copies of the database, and its log of changes.
 
 - `database`: which database's they are, by the number that PostgreSQL drew for it;
-- `base/TIME/`: a copy of the whole (`base.tar.gz`, `backup_manifest`) that was complete at TIME, in UTC;
+- `base/TIME/`: a copy of the whole (`base.tar.gz`, `pg_wal.tar.gz`, `backup_manifest`), complete at TIME, in UTC;
 - `wal/NAME.gz`: PostgreSQL's log of changes, a file a minute: any time behind a copy can be restored;
 - `network/`: what else the network needs to start elsewhere: its keys and settings.
 """
@@ -27,7 +27,7 @@ from fallow.domain.errors import Conflict, InvalidInput, NotFound
 
 WAL_EVERY_S: Final = 60
 """What was changed is in the folder after so long, at the latest: what a lost disk can cost."""
-BASE, MANIFEST = "base.tar.gz", "backup_manifest"
+BASE, BASE_WAL, MANIFEST = "base.tar.gz", "pg_wal.tar.gz", "backup_manifest"
 UNPACKED: Final = (OSError, EOFError, zlib.error)
 """What unpacking a file raises that is damaged."""
 _TIME: Final = "%Y%m%dT%H%M%S.%fZ"

@@ -104,13 +104,15 @@ class Cluster:
     async def copy(self, socket: Path, to: Path) -> None:
         """Copy all of it, running, to a folder that is made; with it what it takes of the log of changes to be whole.
 
+        That comes as it is written: at the end PostgreSQL might have it no more (`--wal-method fetch`).
+
         Raises:
             Unavailable: that failed.
         """
         argv = (
             str(self.programs / "pg_basebackup"),
             *("--host", str(socket), "--port", str(PORT), "--username", SUPERUSER, "--no-password"),
-            *("--pgdata", str(to), "--format", "tar", "--gzip", "--wal-method", "fetch", "--checkpoint", "fast"),
+            *("--pgdata", str(to), "--format", "tar", "--gzip", "--wal-method", "stream", "--checkpoint", "fast"),
         )
         environment = ENVIRONMENT | {"PGPASSWORD": self.password(SUPERUSER)}
         log = self.data / "logs" / "backup.log"
@@ -179,7 +181,7 @@ class Cluster:
 async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     try:
         return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
-    except (OSError, asyncpg.CannotConnectNowError) as error:
+    except (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError) as error:
         raise Unavailable("engine.no_answer", f"PostgreSQL does not answer: {error}.", "Try again.") from error
 
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from fallow.adapters.engines.backups import BASE, MANIFEST, UNPACKED, Backups, Copy
+from fallow.adapters.engines.backups import BASE, BASE_WAL, MANIFEST, UNPACKED, Backups, Copy
 from fallow.adapters.engines.binaries import find_postgres, usable_base
 from fallow.adapters.engines.cluster import DATABASE, SUPERUSER
 from fallow.adapters.engines.folders import give_to, private_folder, sync_folder
@@ -80,7 +80,7 @@ async def _unpacked(data: Path, copy: Copy, user: EngineUser) -> AsyncIterator[P
         give_to(temporary, user)
         folder = private_folder(temporary / "data", user)
         try:
-            await asyncio.to_thread(_unpack, copy.folder / BASE, folder, user)
+            await asyncio.to_thread(_unpack, copy.folder, folder, user)
             await _verify(data, copy, folder, user)
         except (*UNPACKED, tarfile.TarError, Unavailable) as error:
             hint = "Restore from an older copy (a time before it), and look after that disk."
@@ -90,9 +90,10 @@ async def _unpacked(data: Path, copy: Copy, user: EngineUser) -> AsyncIterator[P
         await asyncio.to_thread(shutil.rmtree, temporary, ignore_errors=True)
 
 
-def _unpack(archive: Path, folder: Path, user: EngineUser) -> None:
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
+def _unpack(copy: Path, folder: Path, user: EngineUser) -> None:
+    for archive, to in ((BASE, folder), (BASE_WAL, folder / "pg_wal")):
+        with tarfile.open(copy / archive) as packed:
+            packed.extractall(to, filter="data")
     for parent, _, files in os.walk(folder):
         Path(parent).chmod(0o700)
         for path in (Path(parent), *(Path(parent, name) for name in files)):
