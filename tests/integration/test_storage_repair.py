@@ -118,8 +118,9 @@ async def test_pieces_that_came_onto_one_network_count_once_and_are_spread_again
 
 
 async def test_what_is_likeliest_to_be_lost_is_repaired_first(world: RepairWorld) -> None:
-    plans = [await world.put(PAYLOAD[:1000], bytes([number]) * 16) for number in range(12)]
-    world.leave(*[*world.machines.values()][:4])
+    plans = [await world.put(PAYLOAD[:1000], bytes([number]) * 16) for number in range(24)]
+    # Of the first segment three pieces are lost; of some of the others two, or one more.
+    world.leave(*await first(world, plans[0].segment, 3))
     await world.pass_time()
     await world.find()
     left = {plan.segment: sum(piece is not None for piece in await world.pieces(plan.segment)) for plan in plans}
