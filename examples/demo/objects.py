@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -25,7 +26,11 @@ Lender = Callable[[str, Sequence[str]], AbstractContextManager["subprocess.Popen
 
 
 class Lost(Exception):
-    """What was stored could not be had back."""
+    """What was stored could not be had back. `code` is that of the command's own error, if one was refused."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def store_objects(typed: Typed, lender: Lender, files: Path, folder: Path, console: Console) -> None:
@@ -65,7 +70,8 @@ def type_as_buyer(typed: Typed, *words: str) -> Any:  # noqa: ANN401 - any JSON 
     try:
         return typed(*words, who="buyer", api_key=typed.network["buyer_key"])
     except subprocess.CalledProcessError as error:
-        raise Lost(f"fallow {' '.join(words)}: {error.stderr}") from error
+        refusal = json.loads(error.stdout) if error.stdout else {"message": error.stderr, "code": ""}
+        raise Lost(f"fallow {' '.join(words)}: {refusal['message']}", refusal["code"]) from error
 
 
 def stored_once_they_are_there(typed: Typed, files: Path) -> list[dict[str, Any]]:
@@ -75,7 +81,7 @@ def stored_once_they_are_there(typed: Typed, files: Path) -> list[dict[str, Any]
         try:
             copied: list[dict[str, Any]] = type_as_buyer(typed, "storage", "cp", "--recursive", str(files), BUCKET)
         except Lost as error:
-            if "storage.too_few_nodes" not in str(error) or time.monotonic() > until:
+            if error.code != "storage.too_few_nodes" or time.monotonic() > until:
                 raise
             time.sleep(LOOK_S)
         else:
