@@ -121,8 +121,12 @@ async def _recovered(postgres: EmbeddedPostgres, at: datetime | None, agree: Agr
                 await asyncio.sleep(_LOOK_S)
             until: datetime | None = await connection.fetchval("SELECT pg_last_xact_replay_timestamp()")
             await agree(postgres.dsn())
-            if at is not None:
-                await connection.fetchval("SELECT pg_promote(true, $1)", _PROMOTE_S)
+            if at is not None and not await connection.fetchval("SELECT pg_promote(true, $1)", _PROMOTE_S):
+                raise Unavailable(
+                    "backup.slow",
+                    f"PostgreSQL did not go on from that time within {_PROMOTE_S} s.",
+                    "What was there before is back: type it again, on a machine with less other work.",
+                )
             return until
         finally:
             await connection.close()
