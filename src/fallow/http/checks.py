@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import get, post
+from litestar import Request, Response, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from fallow.domain import calls
@@ -14,6 +14,7 @@ from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, operator
 from fallow.http.jobs import check_order
 from fallow.http.params import Account, By, Limit, Parts
+from fallow.http.shared import Ready
 
 Number = Annotated[int, PathParameter(ge=0, le=2**31 - 1, description="An epoch of draws.")]
 AfterLease = Annotated[str, QueryParameter(pattern="^([0-9a-f]{2}){0,32}$", max_length=64)]
@@ -23,9 +24,9 @@ AfterPurpose = Annotated[str, QueryParameter(pattern=r"^[a-z.]{0,20}$(?!\n)", ma
 
 
 @get("/v1/checks", guards=[anyone], responses=public(), tags=["checks"])
-async def seeds(gateway: Parts) -> list[SeedView]:
+async def seeds(gateway: Parts, request: Request[Any, Any, Any]) -> Response[list[SeedView]]:
     """Signed commitments to the seeds of draws, the latest first, with the seeds of epochs that are over."""
-    return await gateway.ask(calls.SEEDS, {}, list[SeedView])
+    return Ready(await gateway.shared.answer("/v1/checks", gateway.asking(calls.SEEDS, {}, list[SeedView])), request)
 
 
 @get("/v1/checks/{number:int}/parts", guards=[anyone], responses=public(404), tags=["checks"])
@@ -56,12 +57,15 @@ async def draws(
 
 
 @get("/v1/roll-calls", guards=[anyone], responses=public(), tags=["checks"])
-async def roll_calls(gateway: Parts, *, found: Found = False, limit: Calls = 50) -> list[RollCallView]:
+async def roll_calls(
+    gateway: Parts, request: Request[Any, Any, Any], *, found: Found = False, limit: Calls = 50
+) -> Response[list[RollCallView]]:
     """Moments at which nodes had to show what they have free, the latest first, with what each of them signed.
 
     With `found` only those that convicted somebody.
     """
-    return await gateway.ask(calls.ROLL_CALLS, calls.RollCallsRef(found=found, limit=limit), list[RollCallView])
+    ask = gateway.asking(calls.ROLL_CALLS, calls.RollCallsRef(found=found, limit=limit), list[RollCallView])
+    return Ready(await gateway.shared.answer(f"/v1/roll-calls?found={found}&limit={limit}", ask), request)
 
 
 @post("/v1/operator/canaries", guards=[buyer, operator], responses=keyed(404, 409, 413), tags=["operator"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import TypeVar
 
 from fallow.domain.errors import Unavailable
@@ -15,6 +16,7 @@ from fallow.http.limits import LeaseWrites, Limits, Streams
 from fallow.http.nodes import Nodes
 from fallow.http.processes import Processes
 from fallow.http.sessions import Sessions
+from fallow.http.shared import Shared
 from fallow.http.tickets import Tickets
 from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
@@ -68,6 +70,7 @@ class Gateway:
         self.grants = Remembered[bytes, str](clock, CACHED_GRANTS_MAX)
         """The public part of the API key that a grant stands on, by the digest of one that was good a moment ago."""
         self.nodes = Nodes(bus, clock)
+        self.shared = Shared(clock)
         self.tickets = Tickets(bytes.fromhex(network.public_key), network.net, clock)
         self.addresses = Buckets(limits.address, clock)
         self.senders = Buckets(limits.key, clock)
@@ -95,3 +98,7 @@ class Gateway:
     async def ask(self, subject: str, request: object, reply: type[ReplyT]) -> ReplyT:
         """Ask a service; raises what it raised, or Unavailable."""
         return await call(self.bus, subject, request, reply)
+
+    def asking(self, subject: str, request: object, reply: type[ReplyT]) -> Callable[[], Awaitable[ReplyT]]:
+        """Return what asks so when it is called."""
+        return partial(self.ask, subject, request, reply)

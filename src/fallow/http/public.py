@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.params import AfterNode, Around, Limit, NodeId, Parts, Resolution, WheelName
+from fallow.http.shared import Ready
 
 SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem-file"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
@@ -72,45 +74,74 @@ async def join(gateway: Parts, data: JSONBody[calls.Join]) -> calls.Joined:
 @get("/v1/nodes", guards=[anyone_or_member], responses=public(401), tags=["network"])
 async def nodes(
     gateway: Parts, request: Request[Any, Any, Any], after: AfterNode = "", limit: Limit = 200
-) -> list[NodeView]:
+) -> Response[list[NodeView]]:
     """Nodes by id and what they offer: at most so many, and fewer where they say much. The last page is empty.
 
     What their owners call them, and in which cell they are, is told to whoever has an API key, and to no stranger.
     """
-    return await _offers(gateway, request, after, limit)
+    page = calls.OffersRef(after=after, limit=limit)
+    if _is_member(request):
+        return Response(await _offers(gateway, page))
+    address = f"/v1/nodes?after={after}&limit={limit}"
+    return Ready(await gateway.shared.answer(address, partial(_offers_to_strangers, gateway, page)), request)
 
 
 @get("/v1/nodes/{node:str}", guards=[anyone_or_member], responses=public(401, 404), tags=["network"])
-async def node(gateway: Parts, request: Request[Any, Any, Any], node: NodeId) -> NodeView:
+async def node(gateway: Parts, request: Request[Any, Any, Any], node: NodeId) -> Response[NodeView]:
     """One node and what it offers; its owner's name for it and its cell are told as in the list of all."""
     before = f"{int(node, 16) - 1:064x}" if int(node, 16) else ""
-    found = await _offers(gateway, request, before, 1)
-    if not found or found[0].node != node:
-        raise NotFound("node.unknown", "No node of this id is on the market.", "See which are: fallow nodes")
-    return found[0]
+    page = calls.OffersRef(after=before, limit=1)
+    if _is_member(request):
+        return Response(_only(await _offers(gateway, page), node))
+
+    async def ask() -> NodeView:
+        return _only(await _offers_to_strangers(gateway, page), node)
+
+    return Ready(await gateway.shared.answer(f"/v1/nodes/{node}", ask), request)
 
 
 @get("/v1/market", guards=[anyone], responses=public(), tags=["network"])
-async def market(gateway: Parts) -> MarketView:
+async def market(gateway: Parts, request: Request[Any, Any, Any]) -> Response[MarketView]:
     """All nodes and open jobs together, as of a moment ago, which `at` tells."""
-    return await gateway.ask(calls.TOTALS, {}, MarketView)
+    return Ready(await gateway.shared.answer("/v1/market", gateway.asking(calls.TOTALS, {}, MarketView)), request)
 
 
 @get("/v1/map", guards=[anyone], responses=public(), tags=["network"])
-async def field_map(gateway: Parts, resolution: Resolution = 3, around: Around = "") -> MapView:
+async def field_map(
+    gateway: Parts, request: Request[Any, Any, Any], resolution: Resolution = 3, around: Around = ""
+) -> Response[MapView]:
     """Where nodes are, as of a moment ago: counts in cells of H3, each with nodes of several owners, 3,000 at most.
 
     The whole Earth is shown in coarser cells than asked for where there would be more. `around` a cell of a resolution
     up to 2 the finest are shown: three resolutions finer, in it and in those next to it.
     """
-    return await gateway.ask(calls.MAP, calls.MapRef(resolution=resolution, around=around), MapView)
+    ask = gateway.asking(calls.MAP, calls.MapRef(resolution=resolution, around=around), MapView)
+    address = f"/v1/map?around={around}" if around else f"/v1/map?resolution={resolution}"
+    return Ready(await gateway.shared.answer(address, ask), request)
 
 
-async def _offers(gateway: Gateway, request: Request[Any, Any, Any], after: str, limit: int) -> list[NodeView]:
-    stranger = request.scope.get("auth") is None
-    page = calls.OffersRef(after=after, limit=limit, labels=not stranger)
-    found = await gateway.ask(calls.OFFERS, page, list[NodeView])
-    return [msgspec.structs.replace(node, label="", cell="") for node in found] if stranger else found
+def _is_member(request: Request[Any, Any, Any]) -> bool:
+    return request.scope.get("auth") is not None
+
+
+async def _offers(gateway: Gateway, page: calls.OffersRef) -> list[NodeView]:
+    return await gateway.ask(calls.OFFERS, page, list[NodeView])
+
+
+async def _offers_to_strangers(gateway: Gateway, page: calls.OffersRef) -> list[NodeView]:
+    found = await _offers(gateway, msgspec.structs.replace(page, labels=False))
+    return [msgspec.structs.replace(node, label="", cell="") for node in found]
+
+
+def _only(found: list[NodeView], node: str) -> NodeView:
+    """Return the one node that was found, if it is this one.
+
+    Raises:
+        NotFound: it is another one, or there is none.
+    """
+    if not found or found[0].node != node:
+        raise NotFound("node.unknown", "No node of this id is on the market.", "See which are: fallow nodes")
+    return found[0]
 
 
 def host_of(header: str) -> str:
