@@ -28,6 +28,7 @@ CELLS_MAX = 3_000
 class Tally:
     """Nodes counted together: how many `open` take work, how many are `busy` with it, thousandths of cores.
 
+    `owners` are theirs, as far as it takes to tell whether they are enough: of `OWNERS_MIN` or more not all are kept.
     `countries` is how many say which country they are in.
     """
 
@@ -39,9 +40,15 @@ class Tally:
     sold_milli: int = 0
     countries: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def may_be_shown(self) -> bool:
+        """Whether it has enough owners."""
+        return len(self.owners) >= OWNERS_MIN
+
     def add(self, other: Tally) -> None:
         """Count what another counted, too."""
-        self.owners |= other.owners
+        if not self.may_be_shown:
+            self.owners |= other.owners
         self.nodes += other.nodes
         self.open += other.open
         self.busy += other.busy
@@ -60,18 +67,29 @@ class Groups:
 
 
 def grouped(told: Mapping[str, Tally]) -> Groups:
-    """Merge what is counted by the cell that nodes tell ("" for none) until each group has enough owners."""
+    """Merge what is counted by the cell that nodes tell ("" for none) until each group has enough owners.
+
+    What may be shown as it was told is shown as it is: no tally of `told` may be counted on in afterwards.
+    """
     rest = Tally()
-    levels: list[defaultdict[str, Tally]] = [defaultdict(Tally) for _ in range(RESOLUTION_MAX + 1)]
+    levels: list[dict[str, Tally]] = [{} for _ in range(RESOLUTION_MAX + 1)]
     for cell, tally in told.items():
-        (levels[resolution_of(cell)][cell] if cell else rest).add(tally)
+        if cell:
+            levels[resolution_of(cell)][cell] = tally
+        else:
+            rest.add(tally)
     placed: dict[str, Tally] = {}
+    merged: defaultdict[str, Tally] = defaultdict(Tally)
     for resolution in range(RESOLUTION_MAX, -1, -1):
-        for cell, tally in levels[resolution].items():
-            if len(tally.owners) >= OWNERS_MIN:
+        level, below, merged = levels[resolution], merged, defaultdict(Tally)
+        for cell, tally in below.items():
+            if cell in level:
+                tally.add(level[cell])
+        for cell, tally in (level | below).items():
+            if tally.may_be_shown:
                 placed[cell] = tally
             elif resolution:
-                levels[resolution - 1][parent(cell, resolution - 1)].add(tally)
+                merged[parent(cell, resolution - 1)].add(tally)
             else:
                 rest.add(tally)
     return Groups(placed, rest)
@@ -81,10 +99,12 @@ class Layers:
     """Groups at every resolution: in cells of it, and in coarser ones where a group is no finer."""
 
     def __init__(self, groups: Groups) -> None:
-        self._layers = [_rolled_up(groups, resolution) for resolution in range(RESOLUTION_MAX + 1)]
+        self._layers: list[Mapping[str, Tally]] = [groups.placed]
+        for resolution in range(RESOLUTION_MAX - 1, -1, -1):
+            self._layers.insert(0, _rolled_up(self._layers[0], resolution))
         self._inside = [_inside(layer, resolution) for resolution, layer in enumerate(self._layers[FINER:])]
 
-    def whole(self, resolution: int) -> tuple[int, dict[str, Tally]]:
+    def whole(self, resolution: int) -> tuple[int, Mapping[str, Tally]]:
         """Return the layer of `resolution`, or the finest one that there is room for, and which resolution that is."""
         for fitting in range(resolution, 0, -1):
             if len(self._layers[fitting]) <= CELLS_MAX:
@@ -100,11 +120,17 @@ class Layers:
         return coarse + FINER, {cell: layer[cell] for tile in tiles for cell in inside.get(tile, ())}
 
 
-def _rolled_up(groups: Groups, resolution: int) -> dict[str, Tally]:
-    cells: defaultdict[str, Tally] = defaultdict(Tally)
-    for cell, tally in groups.placed.items():
-        cells[cell if resolution_of(cell) <= resolution else parent(cell, resolution)].add(tally)
-    return dict(cells)
+def _rolled_up(finer: Mapping[str, Tally], resolution: int) -> dict[str, Tally]:
+    """Make a layer of the next finer one."""
+    cells = {cell: tally for cell, tally in finer.items() if resolution_of(cell) <= resolution}
+    merged: defaultdict[str, Tally] = defaultdict(Tally)
+    for cell, tally in finer.items():
+        if resolution_of(cell) > resolution:
+            merged[parent(cell, resolution)].add(tally)
+    for cell, tally in merged.items():
+        if cell in cells:
+            tally.add(cells[cell])
+    return cells | merged
 
 
 def _inside(cells: Iterable[str], coarse: int) -> dict[str, list[str]]:

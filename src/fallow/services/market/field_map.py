@@ -74,7 +74,8 @@ def _count(tally: Tally, brain: Brain, slot: Slot, now: int) -> None:
     if state not in ONLINE:
         return
     made = slot.offer.made
-    tally.owners.add(slot.offer.account)
+    if not tally.may_be_shown:
+        tally.owners.add(slot.offer.account)
     tally.nodes += 1
     if made.country:
         tally.countries[made.country] = tally.countries.get(made.country, 0) + 1
