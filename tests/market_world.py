@@ -256,7 +256,7 @@ class Enrolled:
     async def nodes(self, _: object, only: Sequence[bytes] | None = None) -> list[NodeRow]:
         return [row for row in self.rows if only is None or row.node in only]
 
-    async def networks(self, _: object) -> dict[bytes, str]:
+    async def networks(self, _: object, _only: Sequence[bytes] | None = None) -> dict[bytes, str]:
         return {row.node: f"192.0.{index % self.lines}.0/24" for index, row in enumerate(self.rows)}
 
 

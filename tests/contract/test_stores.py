@@ -182,7 +182,8 @@ async def test_where_nodes_connect_from(stores: Stores) -> None:
         async with stores.database.transaction() as tx:
             assert await stores.registry.observe(tx, ATTIC, network, NOW) is moved
         async with stores.database.transaction() as tx:
-            assert await stores.registry.networks(tx) == {ATTIC: network}
+            assert await stores.registry.networks(tx) == await stores.registry.networks(tx, [ATTIC]) == {ATTIC: network}
+            assert await stores.registry.networks(tx, [CELLAR]) == {}
     async with rolled_back(stores) as tx:
         await stores.registry.observe(tx, ATTIC, "198.51.100.0/24", NOW)
     async with stores.database.transaction() as tx:

@@ -85,8 +85,8 @@ class RegistryStore(ActionLog, Protocol):
         """From which network a client comes that the bus greeted with a nonce; None when no gateway has said so."""
         ...
 
-    async def networks(self, tx: Transaction) -> dict[bytes, str]:
-        """From which network each node connected last. Other services may."""
+    async def networks(self, tx: Transaction, only: Sequence[bytes] | None = None) -> dict[bytes, str]:
+        """From which network each of these nodes connected last, or each there is. Other services may."""
         ...
 
     async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:

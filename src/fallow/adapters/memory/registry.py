@@ -172,10 +172,10 @@ class MemoryRegistryStore:
         found = self._tunnels.get(nonce)
         return found[0] if found is not None else None
 
-    async def networks(self, tx: Transaction) -> dict[bytes, str]:
-        """From which network each node connected last."""
+    async def networks(self, tx: Transaction, only: Sequence[bytes] | None = None) -> dict[bytes, str]:
+        """From which network each of these nodes connected last, or each there is."""
         memory_transaction(tx)
-        return dict(self._networks)
+        return {node: network for node, network in self._networks.items() if only is None or node in only}
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
         """Add a join token."""

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fallow.adapters.postgres.turns import by_turns
+from fallow.domain.billing import MeterKey
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
@@ -60,8 +62,8 @@ class PostgresMarketStore:
         return MarketState(
             jobs=await self._with_items(tx, jobs),
             leases=[_decode(row, Lease) for row in leases],
-            standings={row["node"]: _decode(row, Standing) for row in standings},
-            meters={(row["payer"], row["payee"], row["price_version"]): int(row["price_ms"]) for row in meters},
+            standings=await by_turns(standings, lambda row: (row["node"], _decode(row, Standing))),
+            meters=await by_turns(meters, _meter),
             secrets={row["job"]: row["locked"] for row in secrets},
             tallies={(row["account"], row["credit"]): Tally(int(row["fees"]), int(row["covered"])) for row in tallies},
             cursor=Cursor(leader[0]["cursor"], leader[0]["cursor_records"]),
@@ -314,6 +316,10 @@ def _evidence(row: Row) -> Evidence:
 
 def _decode(row: Row, to: type[StructT]) -> StructT:
     return msgspec.json.decode(row["doc"], type=to)
+
+
+def _meter(row: Row) -> tuple[MeterKey, int]:
+    return (row["payer"], row["payee"], row["price_version"]), int(row["price_ms"])
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:

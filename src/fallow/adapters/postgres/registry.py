@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fallow.adapters.postgres.turns import by_turns
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES
 from fallow.ports.database import Row, Transaction
 from fallow.ports.registry_store import ActionRow, KeyRow, NodeRow, TokenRow
@@ -171,9 +172,14 @@ class PostgresRegistryStore:
         rows = await tx.fetch("SELECT network FROM registry.tunnel WHERE nonce = $1", nonce)
         return rows[0]["network"] if rows else None
 
-    async def networks(self, tx: Transaction) -> dict[bytes, str]:
-        """From which network each node connected last."""
-        return {row["node"]: row["network"] for row in await tx.fetch("SELECT node, network FROM registry.connection")}
+    async def networks(self, tx: Transaction, only: Sequence[bytes] | None = None) -> dict[bytes, str]:
+        """From which network each of these nodes connected last, or each there is."""
+        rows = await (
+            tx.fetch("SELECT node, network FROM registry.connection")
+            if only is None
+            else tx.fetch("SELECT node, network FROM registry.connection WHERE node = ANY($1::bytea[])", only)
+        )
+        return await by_turns(rows, lambda row: (row["node"], row["network"]))
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:
         """Add a join token."""

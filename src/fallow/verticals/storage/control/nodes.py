@@ -167,8 +167,9 @@ class Nodes:
         self._written_ms = self._clock.monotonic_ms()
 
     async def _write(self, tx: Transaction, heard: dict[bytes, tuple[Stock, int]]) -> None:
-        known = {row.node: row for row in await self._registry.nodes(tx, sorted({*heard, *self._by_node}))}
-        networks = await self._registry.networks(tx)
+        asked = sorted({*heard, *self._by_node})
+        known = {row.node: row for row in await self._registry.nodes(tx, asked)}
+        networks = await self._registry.networks(tx, asked)
         for lender in self._by_node.values():
             lender.banned = lender.node not in known or bool(known[lender.node].banned_reason)
             lender.network = networks.get(lender.node, "")
