@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from bench._shapes import offers
+from fallow.adapters.clock import SystemClock
 from fallow.bootstrap.keys import load_keys
 from fallow.bootstrap.place import read_place
 from fallow.bootstrap.settings import Settings
@@ -28,6 +29,7 @@ from fallow.domain.epochs.statement import Statement
 from fallow.domain.offers import Offer
 from fallow.domain.places import read_cell
 from fallow.domain.rewards.tree import Leaf, root_of
+from fallow.domain.verification import Standing
 from fallow.services.market.brain import Brain
 from fallow.services.market.field_map import draw as draw_map
 from fallow.services.market.rounds import NO_SEED, Rounds
@@ -85,13 +87,20 @@ async def _fill_tables(dsn: str, ids: list[bytes], accounts: list[bytes], draw: 
         await server.execute(f"ANALYZE {table}")
 
     try:
-        owned = enumerate(ids)
         await copy("registry.account", ["account", "created_at"], ((one, 0) for one in accounts))
         await copy(
             "registry.node",
             ["node", "account", "label", "enrolled_at"],
-            ((node, _owner(number, accounts), f"machine {number}", 0) for number, node in owned),
+            ((node, _owner(number, accounts), f"machine {number}", 0) for number, node in enumerate(ids)),
         )
+        now = SystemClock().now_ms()
+        lines = (
+            (node, f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}.0/24", now)
+            for number, node in enumerate(ids)
+        )
+        await copy("registry.connection", ["node", "network", "seen_at"], lines)
+        proven = msgspec.json.encode(Standing(confirmed=100))
+        await copy("market.standing", ["node", "doc"], ((node, proven) for node in ids))
         made = _offers(ids, accounts, draw)
         await copy("market.offer", ["node", "doc"], ((one.node, msgspec.json.encode(one)) for one in made))
     finally:
@@ -117,9 +126,10 @@ def _close_epochs(data: Path, ids: list[bytes], accounts: list[bytes], devices: 
     archive = open_archive(data, Settings())
     for epoch in range(1, EPOCHS + 1):
         everybody = len(ids) if epoch == EPOCHS else min(100, len(ids))
-        files = _files(ids[:everybody], accounts, devices // len(ids), epoch)
         manifest = Filing(place.net, epoch, ()).manifest().encode()
         leaves = [_leaf(account, epoch) for account in accounts[: -(-everybody // OWNER_NODES)]]
+        tree = tree_over(leaves)
+        files = _files(ids[:everybody], accounts, devices // len(ids), leaves, tree)
         said = Statement(
             net=place.net,
             epoch=epoch,
@@ -127,7 +137,7 @@ def _close_epochs(data: Path, ids: list[bytes], accounts: list[bytes], devices: 
             until_ms=epoch * DAY_MS,
             manifest=hashlib.sha256(manifest).digest(),
             files=[_named(name, content) for name, content in files.items()],
-            root=root_of(tree_over(leaves)),
+            root=root_of(tree),
             leaf_count=len(leaves),
             settlement=SETTLEMENT,
             settlement_total=totals_of(leaves)[SETTLEMENT].to_bytes(32),
@@ -141,13 +151,12 @@ def _leaf(account: bytes, epoch: int) -> Leaf:
     return Leaf(account, SETTLEMENT, 1_000_000 * epoch)
 
 
-def _files(ids: list[bytes], accounts: list[bytes], units: int, epoch: int) -> Mapping[str, bytes]:
+def _files(ids: list[bytes], accounts: list[bytes], units: int, leaves: list[Leaf], tree: bytes) -> Mapping[str, bytes]:
     lines = [
         Line("devices", node, _owner(number, accounts), units, units, (333_333).to_bytes(32), bytes(32), [], [], [])
         for number, node in enumerate(ids)
     ]
-    leaves = [_leaf(account, epoch) for account in accounts[: -(-len(ids) // OWNER_NODES)]]
-    return {"lines": write_lines(lines), "leaves": write_leaves(leaves), "tree": tree_over(leaves)}
+    return {"lines": write_lines(lines), "leaves": write_leaves(leaves), "tree": tree}
 
 
 def _named(name: str, content: bytes) -> File:

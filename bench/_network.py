@@ -92,8 +92,9 @@ def difference(after: Mapping[str, float], before: Mapping[str, float]) -> dict[
 
 def _name(process: psutil.Process) -> str:
     arguments = process.cmdline()
-    if "fallow.bootstrap.serve" in arguments:
-        return arguments[arguments.index("fallow.bootstrap.serve") + 1]
+    for before in ("fallow.bootstrap.serve", "--role"):
+        if before in arguments:
+            return arguments[arguments.index(before) + 1]
     return process.name()
 
 
