@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Final
+
 import msgspec
+import pytest
 
 from fallow.domain.errors import Unavailable
+from fallow.domain.rollcall import Call, Member
 from fallow.ports.tasks import background
 from fallow.services.market.rollup import FIRST_S, RESTS, Rollup
 from tests.market_world import World
 from tests.network import until
+from tests.roll_world import Machine, RollWorld, played
 from tests.unit.fake_network import HandClock
+
+LOOK_S: Final = 3
+"""So long a look at all nodes takes."""
 
 
 async def test_what_takes_a_walk_over_all_nodes_is_made_by_time_and_not_by_who_asks() -> None:
@@ -68,3 +78,35 @@ def test_nodes_are_read_page_by_page_in_the_order_of_their_ids_and_each_once(wor
         while page := floor.behind(read[-1] if read else b"", 2):
             read += page
         assert read == sorted(floor.slots)
+
+
+def test_roll_calls_look_at_very_many_nodes_as_rarely_and_call_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    async def story() -> tuple[list[Call], int, bytes]:
+        world = RollWorld(1)
+        nodes = [world.add(f"node {number}", Machine(4), 4) for number in range(4)]
+        every = world.roll_calls._all_callable
+
+        async def slow(now: int) -> AsyncIterator[list[Member]]:
+            looked.append(now)
+            await world.clock.sleep(LOOK_S)
+            async for portion in every(now):
+                yield portion
+
+        monkeypatch.setattr(world.roll_calls, "_all_callable", slow)
+        await world.live(200)
+        world.brain.banned = frozenset({nodes[0].id})
+        banned_at = world.clock.now_ms()
+        await world.live((1 + RESTS) * LOOK_S)
+        return await world.calls("group"), banned_at, nodes[0].id
+
+    groups, banned_at, banned = played(1, story)
+    assert min(after - before for before, after in pairwise(looked)) >= 1000 * (1 + RESTS) * LOOK_S
+    assert len(groups) > 2 * len(looked)
+    here = [{one.node for one in call.said} for call in groups if call.at < banned_at]
+    later = [{one.node for one in call.said} for call in groups if call.at > banned_at]
+    assert here
+    assert later
+    assert all(banned in members for members in here)
+    assert not any(banned in members for members in later)

@@ -29,6 +29,7 @@ from fallow.ports.vertical import Vertical
 from fallow.services.market.asking import Asker
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
+from fallow.services.market.rollup import RESTS
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.totals import LOOKED_AT_ONCE
 
@@ -72,7 +73,9 @@ class RollCalls:
         self._alone: dict[bytes, Alone] = {}
         self._try_at: dict[bytes, int] = {}
         self._due: deque[bytes] = deque()
+        self._measured: list[Member] = []
         self._slot = 0
+        self._look_at_ms = 0
 
     async def run(self) -> None:
         """Call, and show what came of it, until cancelled."""
@@ -106,25 +109,31 @@ class RollCalls:
             await self._look(asker, self._clock.now_ms())
 
     async def _look(self, asker: Asker, now: int) -> None:
-        """Call the roll where a slot says so; else measure one node alone that was not.
-
-        All nodes are looked at once a slot: a network may have many.
-        """
+        """Call the roll where a slot says so; else measure one node alone that was not."""
         slot = now // rollcall.SLOT_MS
         if slot > self._slot:
             self._slot = slot
-            self._due.clear()
-            measured: list[Member] = []
-            async for portion in self._all_callable(now):
-                self._due += [member.node for member in portion if self._is_due(member.node, now)]
-                measured += [member for member in portion if member.node in self._alone]
-            if len(measured) > 1 and await self._drawn(slot, len(measured), now):
-                await self._roll(asker, slot, measured, now)
+            if self._clock.monotonic_ms() >= self._look_at_ms:
+                await self._look_at_all(now)
+            if len(self._measured) > 1 and await self._drawn(slot, len(self._measured), now):
+                await self._roll(asker, slot, self._measured, now)
         elif self._due:
             due = self._due.popleft()
             self._try_at[due] = now + ALONE_AGAIN_MS
             for member in self._callable(now, [due]):
                 await self._measure(asker, member)
+
+    async def _look_at_all(self, now: int) -> None:
+        """See who can be called and who is to be measured: once a slot, and of very many nodes as rarely as `RESTS`."""
+        began = self._clock.monotonic_ms()
+        self._due.clear()
+        measured: list[Member] = []
+        async for portion in self._all_callable(now):
+            self._due += [member.node for member in portion if self._is_due(member.node, now)]
+            measured += [member for member in portion if member.node in self._alone]
+        self._measured = measured
+        ended = self._clock.monotonic_ms()
+        self._look_at_ms = ended + RESTS * (ended - began)
 
     async def _drawn(self, slot: int, members: int, now: int) -> bool:
         """Draw, and keep the draw if it hits."""
@@ -164,7 +173,11 @@ class RollCalls:
 
     async def _roll(self, asker: Asker, slot: int, members: Sequence[Member], now: int) -> None:
         """Call several, and those who were short again and again, until it is clear why."""
-        chosen = rollcall.group(self._seed, slot, members)
+        drawn = [member.node for member in rollcall.group(self._seed, slot, members)]
+        here = {member.node: member for member in self._callable(now, drawn)}  # they were looked at a while ago
+        chosen = [here[node] for node in drawn if node in here]
+        if len(chosen) < 2:  # noqa: PLR2004 - nobody is there to share a machine with
+            return
         said = await self._ask(asker, "group", chosen, now)
         trial = rollcall.suspects(said)
         while trial.open:
