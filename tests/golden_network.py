@@ -5,6 +5,7 @@ from __future__ import annotations
 from fallow.domain.network_facts import (
     Earned,
     LendingReturned,
+    LendingUsed,
     OperatorActed,
     RollAnswered,
     SeedDrawn,
@@ -53,3 +54,18 @@ DECISION_BODIES: tuple[Body, ...] = (
     ),
     LendingReturned(vertical="storage", node=bytes(range(32)), account=bytes(range(20)), receipt=b"r" * 300),
 )
+LENDING_BODIES: tuple[Body, ...] = (
+    LendingUsed(
+        vertical="storage",
+        node=bytes(range(32)),
+        payee=bytes(range(20)),
+        window=472_222,
+        until_ms=1_700_000_000_000,
+        used={"stored_byte_hours": 10**12, "egress_bytes": 2_000_000_000, "repair_bytes": 7},
+        orders=1_000,
+        root=bytes(range(32)),
+        begins=[3, 17],
+        ends=[4, 20],
+    ),
+)
+"""Of what nodes lend: golden by themselves, not in the golden epochs, whose files never change."""

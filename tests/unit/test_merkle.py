@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from fallow.domain.merkle import leaf_hash, merkle_proof, merkle_root, proves
+from fallow.domain.merkle import GrowingTree, leaf_hash, merkle_proof, merkle_root, proves
 
 LEAVES = [
     bytes.fromhex(text)
@@ -77,3 +77,13 @@ def test_an_inner_node_is_no_leaf() -> None:
 def test_no_proof_of_what_is_not_there(index: int) -> None:
     with pytest.raises(IndexError):
         merkle_proof([b"a", b"b", b"c"], index)
+
+
+def test_a_tree_that_grows_has_at_each_size_the_root_of_all_its_leaves() -> None:
+    tree, leaves = GrowingTree(), list[bytes]()
+    for number in range(70):
+        assert tree.root == merkle_root(leaves)
+        assert len(tree.peaks) == tree.size.bit_count()
+        leaves.append(number.to_bytes(2))
+        tree = GrowingTree(tree.peaks, tree.size)  # as one who reads it back goes on
+        tree.add(leaves[-1])

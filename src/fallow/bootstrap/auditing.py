@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fallow.bootstrap.plugins import load_meterings
+from fallow.bootstrap.recounting import Recounts, recount
 from fallow.domain.epochs.closing import closer
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.folding import Folded, fold
@@ -22,6 +23,7 @@ from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput
 from fallow.domain.facts import LeaseSettled, NodeShown
 from fallow.domain.identity import node_id
+from fallow.domain.network_facts import LendingUsed
 from fallow.sdk.epochs import read_epoch, read_file, verify_epoch
 
 
@@ -47,7 +49,14 @@ class Otherwise(NamedTuple):
     after: Folded
 
 
-def audit(folder: Path, number: int, network_key: bytes) -> Statement:
+class Audited(NamedTuple):
+    """An epoch that is what its records give, and what of its sums could be added up again."""
+
+    statement: Statement
+    recounts: Recounts
+
+
+def audit(folder: Path, number: int, network_key: bytes) -> Audited:
     """Compute an epoch again from its files alone, and hold every bit against what its statement says.
 
     The epoch before lies in the same folder, unless this one is the first: what it carried on is where this one begins.
@@ -64,7 +73,7 @@ def audit(folder: Path, number: int, network_key: bytes) -> Statement:
 
     before = _before(folder, said, network_key)
     judge(sealed, before, read, network_key, closer(network_key, load_meterings()))
-    return said
+    return Audited(said, recount(folder, number, network_key))
 
 
 def explain(folder: Path, number: int, network_key: bytes, wanted: str) -> Story:
@@ -85,7 +94,7 @@ def explain(folder: Path, number: int, network_key: bytes, wanted: str) -> Story
             "node.ambiguous", f"{len(nodes)} nodes have ids that begin with {wanted!r}.", "Write more of it."
         )
     node = nodes.pop() if nodes else node_id(wanted)
-    of_network = {LeaseSettled.kind, NodeShown.kind}
+    of_network = {LeaseSettled.kind, NodeShown.kind, LendingUsed.kind}
     of_nodes = {kind for one in load_meterings().values() for kind in one.kinds} - of_network
     records = [
         one

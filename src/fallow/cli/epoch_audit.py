@@ -35,18 +35,23 @@ def audit(
 ) -> None:
     """Compute an epoch again from its files alone, and compare every bit with what its statement says.
 
-    Nothing of the network is needed but the files of this epoch and of the one before, and its public key.
+    Nothing of the network is needed but the files of this epoch and of the one before, and its public key. What nodes
+    served is added up again from the orders that they handed in, as far as these lie in the folder.
     """
     from fallow.bootstrap.auditing import audit as run_audit  # noqa: PLC0415 - heavy, and not for the help
 
-    place = there(number, url, ca, into, key)
-    said = run_audit(place.folder, number, place.key)
+    place = there(number, url, ca, into, key, sums=True)
+    said, recounts = run_audit(place.folder, number, place.key)
     if json:
-        show_json(totals_view(said))
+        show_json({**totals_view(said), "sums": recounts._asdict()})
         return
     say(f"Epoch {number} is what its records give: every file, sum and hash of its statement was computed again.")
     say(f"Root 0x{said.root.hex()} over {said.leaf_count} leaves; the closing state is {said.closing.hex()[:16]}.")
     say_totals(said)
+    if recounts.right:
+        say(f"{recounts.right:,} sums of what nodes served are what the orders make that they handed in.")
+    if recounts.unsure:
+        say(f"{recounts.unsure:,} sums have orders in earlier epochs: have those in {into}, too, to add them up again.")
     if not key:
         say("The network's key is its own word: compare it with one that you got elsewhere, and pass it with --key.")
 
@@ -125,8 +130,12 @@ def shares(
     table(["EARNED BY", "GOES TO", ">TOKENS"], shown, empty="Nothing was shared with it, or by it.")
 
 
-def there(number: int, url: str, ca: Path | None, into: Path, key: str) -> Place:
-    """Have an epoch, and the one before it, in the folder. What is there already is not asked for."""
+def there(number: int, url: str, ca: Path | None, into: Path, key: str, *, sums: bool = False) -> Place:
+    """Have an epoch, and the one before it, in the folder. What is there already is not asked for.
+
+    With `sums` the one before has its records, too, where this one has any that add up others.
+    """
+    from fallow.bootstrap.recounting import has_sums  # noqa: PLC0415 - heavy, and not for the help
     from fallow.sdk.epochs import is_whole, key_of, read_epoch  # noqa: PLC0415 - heavy, and not for the help
 
     profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else None
@@ -141,7 +150,7 @@ def there(number: int, url: str, ca: Path | None, into: Path, key: str) -> Place
             key = client.network().public_key
     fetch(number, records=True)
     network_key = key_of(key)
-    _, said, _ = read_epoch(into, number, network_key)
+    _, said, manifest = read_epoch(into, number, network_key)
     if said.previous != NONE:
-        fetch(number - 1, records=False)
+        fetch(number - 1, records=sums and has_sums(manifest))
     return Place(into, network_key)

@@ -10,6 +10,7 @@ from fallow.cli.units import tokens, usd
 from fallow.domain.epochs.network_line import network_line
 from fallow.domain.facts import LeaseSettled, NodeShown
 from fallow.domain.identity import address_text
+from fallow.domain.network_facts import LendingUsed
 from fallow.domain.rewards.split import PPM
 
 if TYPE_CHECKING:
@@ -155,5 +156,8 @@ def _what(record: Record) -> str:
     if record.kind == LeaseSettled.kind:
         income = usd(sum(moved.get("income", 0) for moved in body["moved"]))
         return f"{body['charged_ms']} ms charged, {income} earned {body['reason']}".rstrip()
+    if record.kind == LendingUsed.kind:
+        used = ", ".join(f"{quantity:,} {meter}" for meter, quantity in sorted(body["used"].items()))
+        return f"{body['vertical']}: {used} by {body['orders']:,} orders"
     said = {name: value for name, value in body.items() if name != "lease"}
     return json.dumps(said, default=bytes.hex)

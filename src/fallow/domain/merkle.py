@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+_EMPTY: Final = hashlib.sha256(b"").digest()
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -18,11 +21,40 @@ def _node_hash(left: bytes, right: bytes) -> bytes:
 def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """Root over the leaves' data. The empty tree has the hash of the empty string (RFC 6962)."""
     if not leaves:
-        return hashlib.sha256(b"").digest()
+        return _EMPTY
     level = [leaf_hash(leaf) for leaf in leaves]
     while len(level) > 1:
         level = _parents(level)
     return level[0]
+
+
+class GrowingTree:
+    """A tree that is known by its size and the roots of its largest full subtrees: adding to it needs no leaf again.
+
+    `peaks` are these roots, the largest first: one for each bit that is set in `size`.
+    """
+
+    def __init__(self, peaks: Iterable[bytes] = (), size: int = 0) -> None:
+        self.peaks = list(peaks)
+        self.size = size
+
+    def add(self, leaf: bytes) -> None:
+        """Add one leaf at its end."""
+        top = leaf_hash(leaf)
+        self.size += 1
+        for _ in range((self.size & -self.size).bit_length() - 1):  # as many as full subtrees of this size end here
+            top = _node_hash(self.peaks.pop(), top)
+        self.peaks.append(top)
+
+    @property
+    def root(self) -> bytes:
+        """What `merkle_root` gives of all that was added."""
+        if not self.peaks:
+            return _EMPTY
+        top = self.peaks[-1]
+        for peak in reversed(self.peaks[:-1]):
+            top = _node_hash(peak, top)
+        return top
 
 
 def merkle_proof(leaves: Sequence[bytes], index: int) -> list[tuple[bool, bytes]]:

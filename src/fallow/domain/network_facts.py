@@ -101,6 +101,28 @@ class RollAnswered(Body, frozen=True, kw_only=True):
     answer: Annotated[bytes, Meta(max_length=4096)] = b""
 
 
+class LendingUsed(Body, frozen=True, kw_only=True):
+    """What `node` gave of what it lends to a vertical since its record before, added up: one a node and window.
+
+    `window` is the hour (since 1970) in which that was done, at `until_ms`; `used` goes by the vertical's meters. So
+    many `orders` of buyers are in it; `root` is over them as they were signed (`fallow.domain.merkle`), in the order in
+    which the node handed them in: in its own records from `begins` on and below `ends`, each a boot and a number.
+    """
+
+    kind: ClassVar[str] = "lending.used"
+    version: ClassVar[int] = 1
+    vertical: Annotated[str, Meta(pattern="^[a-z]{1,20}$")]
+    node: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    payee: Annotated[bytes, Meta(min_length=20, max_length=20)]
+    window: Count
+    until_ms: Count
+    used: Annotated[dict[MeterName, Count], Meta(min_length=1, max_length=16)]
+    orders: Count
+    root: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    begins: Annotated[list[Count], Meta(min_length=2, max_length=2)]
+    ends: Annotated[list[Count], Meta(min_length=2, max_length=2)]
+
+
 class LendingReturned(Body, frozen=True, kw_only=True):
     """The last of an account's nodes that lent to a vertical has handed it back in good order, as all others had.
 
@@ -122,4 +144,5 @@ NETWORK_FACTS: tuple[type[Body], ...] = (
     OperatorActed,
     RollAnswered,
     LendingReturned,
+    LendingUsed,
 )

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.metering import Metering, Recount
 from fallow.domain.errors import InvalidInput, NotFound, Unavailable
 from fallow.domain.orders import Tolerance
 from fallow.domain.prices import Offer
@@ -564,6 +564,13 @@ class Vertical(Protocol):
             NotFound: this gateway takes no signed addresses (`link.none`).
         """
         raise NotFound("link.none", f"The gateway {role} takes no signed addresses.")
+
+    def recount(self, net: str, network_key: bytes, since_ms: int) -> Recount | None:
+        """Make what adds up again, from records since a time (0: from all), what its side tells in sums; None: nothing.
+
+        `network_key` is that of the network, `net` its id.
+        """
+        return None
 
     def comparer(self, blobs: Blobs, folder: Path) -> Comparer | None:
         """Make what compares results by a tolerance, if any are; `folder` is one that it may keep things in."""

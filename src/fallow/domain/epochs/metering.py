@@ -64,6 +64,29 @@ class Use(NamedTuple):
     ended: tuple[str, str] | None = None
 
 
+class Recounted(NamedTuple):
+    """Of one record what it is about, and by how much it differs from what it was made of; "": by nothing.
+
+    Where not all of that was there to be read, a difference is not `sure`: it takes earlier epochs.
+    """
+
+    what: str
+    differs: str
+    sure: bool = True
+
+
+class Recount(Protocol):
+    """Adds up again what a vertical's side of the network added up before it became a record."""
+
+    def take(self, filed: Filed) -> Recounted | None:
+        """Take the next record in the order of ingest; None where it is no such sum.
+
+        Raises:
+            InvalidInput: it is malformed.
+        """
+        ...
+
+
 class Metering(Protocol):
     """One version of a vertical's policy. `digest` is of its golden epoch: no other behaviour has it."""
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.metering import Metering, Recount
 from fallow.domain.errors import NotFound
 from fallow.domain.subscriptions import Tariff
 from fallow.ports.vertical import (
@@ -69,6 +69,12 @@ class Storage(Vertical):
             "  any more, and this machine can lend a disk again only if it joins anew. Leave it running until then,\n"
             f"  thirty days at most. It counts as a success {SUCCESS_SAYS}."
         )
+
+    def recount(self, net: str, network_key: bytes, since_ms: int) -> Recount | None:
+        """Add up again what nodes served, from the orders that they handed in."""
+        from fallow.verticals.storage.core.recounting import Recount as Orders  # noqa: PLC0415 - for auditors alone
+
+        return Orders(net, network_key, since_ms)
 
     def worker(self, ground: WorkerGround) -> Worker:
         """Make the provider's side. Imported here, since only agents have what it needs installed."""

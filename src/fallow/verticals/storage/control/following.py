@@ -16,8 +16,10 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.ingest_store import IngestStore, LoggedBatch
 from fallow.ports.registry_store import RegistryStore
 from fallow.verticals.storage.control.limits import REPAIRS
+from fallow.verticals.storage.control.rolling import add_orders
 from fallow.verticals.storage.control.served import Moved, Reader
 from fallow.verticals.storage.core.facts import StorageServed
+from fallow.verticals.storage.core.handed_in import Added, HandedIn, additions
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 BATCHES_AT_ONCE: Final = 16
@@ -37,8 +39,7 @@ class _News(NamedTuple):
 
     pos: int
     countries: dict[bytes, str]
-    moved: list[tuple[Moved, int]]
-    """With when it came."""
+    moved: list[Moved]
 
 
 class Follower:
@@ -86,22 +87,25 @@ class Follower:
                 SERIALS_AT_ONCE,
             )
 
-    async def _count(self, tx: Transaction, moved: Sequence[tuple[Moved, int]]) -> None:
+    async def _count(self, tx: Transaction, moved: Sequence[Moved]) -> None:
         """Count what is more than was counted under the same limit before."""
-        rows = await self._registry.nodes(tx, list({one.node for one, _ in moved}))
+        rows = await self._registry.nodes(tx, list({one.limit.node for one, _, _ in moved}))
         payees = {row.node: row.account for row in rows}
-        latest = [(one, at_ms) for one, at_ms in _latest(moved).values() if one.node in payees]
-        before = await _counted(tx, [one for one, _ in latest])
+        known = [each for each in moved if each.one.limit.node in payees]
+        said = {each.one.limit.serial: each for each in known}
         by_payee: defaultdict[tuple[bytes, bytes], int] = defaultdict(int)
         by_day: defaultdict[_Day, int] = defaultdict(int)
         by_node: defaultdict[_NodeDay, int] = defaultdict(int)
-        for one, at_ms in latest:
-            more = max(0, one.bytes_all - before.get(one.serial, 0))
-            by_payee[one.payer.account, payees[one.node]] += more
-            by_day[one.payer.bucket, at_ms // DAY_MS] += more
-            by_node[one.node, at_ms // DAY_MS, one.payer == REPAIRS] += more
+        added: defaultdict[bytes, list[Added]] = defaultdict(list)
+        for each in additions([each.one for each in known], await _counted(tx, known)):
+            node, (_, payer, at_ms) = each.one.limit.node, said[each.one.limit.serial]
+            by_payee[payer.account, payees[node]] += each.more
+            by_day[payer.bucket, at_ms // DAY_MS] += each.more
+            by_node[node, at_ms // DAY_MS, payer == REPAIRS] += each.more
+            added[node].append(each)
         await _add(tx, by_payee, by_day)
         await _add_by_node(tx, by_node)
+        await add_orders(tx, added)
 
     def _understand(self, batches: Sequence[LoggedBatch]) -> _News:
         news = _News(batches[-1].pos, {}, [])
@@ -112,7 +116,7 @@ class Follower:
                 if country is not None:
                     news.countries[record.node] = country
             served = [record for record in records if record.kind == StorageServed.kind]
-            news.moved.extend((one, batch.received_at) for one in self._reader.egress(served, batch.received_at))
+            news.moved.extend(self._reader.egress(served, batch.received_at))
         return news
 
 
@@ -140,28 +144,21 @@ async def _place(tx: Transaction, countries: Mapping[bytes, str]) -> None:
     )
 
 
-def _latest(moved: Sequence[tuple[Moved, int]]) -> dict[bytes, tuple[Moved, int]]:
-    """What says most, by serial."""
-    latest: dict[bytes, tuple[Moved, int]] = {}
-    for one, at_ms in moved:
-        before = latest.get(one.serial)
-        if before is None or before[0].bytes_all < one.bytes_all:
-            latest[one.serial] = one, at_ms
-    return latest
-
-
 async def _counted(tx: Transaction, moved: Sequence[Moved]) -> dict[bytes, int]:
     """Note what was ordered by serial, and return what had been noted before."""
-    known = await tx.fetch(
-        "SELECT serial, bytes FROM storage.serial WHERE serial = ANY($1::bytea[])", [one.serial for one in moved]
-    )
+    most: dict[bytes, HandedIn] = {}
+    for one, _, _ in moved:
+        before = most.setdefault(one.limit.serial, one)
+        if before.bytes_all < one.bytes_all:
+            most[one.limit.serial] = one
+    known = await tx.fetch("SELECT serial, bytes FROM storage.serial WHERE serial = ANY($1::bytea[])", list(most))
     await tx.execute(
         "INSERT INTO storage.serial AS s (serial, bytes, until_ms)"
         " SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[])"
         " ON CONFLICT (serial) DO UPDATE SET bytes = greatest(s.bytes, EXCLUDED.bytes)",
-        [one.serial for one in moved],
-        [one.bytes_all for one in moved],
-        [one.until_ms for one in moved],
+        list(most),
+        [one.bytes_all for one in most.values()],
+        [one.until_ms for one in most.values()],
     )
     return {row["serial"]: int(row["bytes"]) for row in known}
 

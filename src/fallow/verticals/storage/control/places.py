@@ -31,6 +31,7 @@ from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.reading import Wanted, spans, wanted
 from fallow.verticals.storage.control.receipts import Stored, check_receipts
 from fallow.verticals.storage.control.recovering import Recovery
+from fallow.verticals.storage.control.rolling import Rolling
 from fallow.verticals.storage.control.segments import Begun, SegmentRow, SegmentRows, Slot
 from fallow.verticals.storage.control.served import Reader
 from fallow.verticals.storage.control.statements import Statements
@@ -129,6 +130,7 @@ class Places:
             reader=Reader(ground.net, ground.network_key, self._secrets),
         )
         self.metering = Metering(clock, database)
+        self.rolling = Rolling(clock, database, ground.decisions)
         self.bills = Bills(bus=bus, clock=clock, database=database, paying=paying)
 
     def handlers(self) -> dict[type[Call[Any]], Callable[[Any], Awaitable[Any]]]:
@@ -163,10 +165,11 @@ class Places:
             yield
 
     async def meter(self) -> None:
-        """Add up what was used, and tell settlement."""
+        """Add up what was used, and tell settlement, and epochs."""
         while await self.metering.add_up():
             pass
         await self.metering.count_days()
+        await self.rolling.roll()
         await self.bills.tell_all()
 
     async def begin(self, request: BeginSegment) -> Plan:

@@ -15,6 +15,8 @@ from fallow.domain.subscriptions import Price, Tariff
 VERTICAL: Final = "storage"
 STORED: Final = "stored_byte_hours"
 EGRESS: Final = "egress_bytes"
+REPAIRED: Final = "repair_bytes"
+"""What the network reads for its repairs: shown, and paid by nobody yet."""
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS

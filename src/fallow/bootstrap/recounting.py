@@ -1,0 +1,91 @@
+"""What verticals added up before it became a record, added up again from the records that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fallow.bootstrap.plugins import load_verticals
+from fallow.domain.epochs.manifest import RECORDS, Manifest
+from fallow.domain.epochs.metering import Recount, Recounted
+from fallow.domain.epochs.reading import Filed, filed_records
+from fallow.domain.epochs.statement import NONE, Statement
+from fallow.domain.errors import FallowError, InvalidInput
+from fallow.domain.network_facts import LendingUsed
+from fallow.sdk.epochs import is_whole, read_epoch, read_file
+
+BACK_MS: Final = 9 * 86_400_000
+"""What is older is in no sum of now: orders of storage are handed in within a week and an hour."""
+NAMED_MAX: Final = 10
+
+
+class Recounts(NamedTuple):
+    """How many sums are what their records make, and how many differ where earlier epochs would have to be read."""
+
+    right: int
+    unsure: int
+
+
+def has_sums(manifest: Manifest) -> bool:
+    """Whether there is anything to be added up again in an epoch."""
+    return any(file.name == RECORDS + LendingUsed.kind for file in manifest.record_files)
+
+
+def recount(folder: Path, number: int, network_key: bytes) -> Recounts:
+    """Add up again all sums of an epoch that was found to be what its records give.
+
+    Of the epochs before it, one after the other, those are read whose records lie in the folder.
+
+    Raises:
+        InvalidInput: `epoch.recount`: a sum is another one than its records make.
+    """
+    _, said, manifest = read_epoch(folder, number, network_key)
+    if not has_sums(manifest):
+        return Recounts(0, 0)
+    epochs = [said, *_before(folder, said, network_key)]
+    since_ms = 0 if epochs[-1].previous == NONE else epochs[-1].from_ms
+    recounts = [
+        one for each in load_verticals().values() if (one := each.recount(said.net, network_key, since_ms)) is not None
+    ]
+    for before in reversed(epochs[1:]):
+        for filed in _records(folder, before.epoch, network_key):
+            _taken(recounts, filed)
+    found = [each for filed in _records(folder, number, network_key) for each in _taken(recounts, filed)]
+    wrong = [each for each in found if each.differs and each.sure]
+    if wrong:
+        told = "; ".join(f"{each.what}: {each.differs}" for each in wrong[:NAMED_MAX])
+        raise InvalidInput(
+            "epoch.recount",
+            f"{len(wrong)} sums of epoch {number} are not what their records make: {told}.",
+            "Ask the operator; the files that show it are kept.",
+        )
+    right = sum(not each.differs for each in found)
+    return Recounts(right, len(found) - right)
+
+
+def _before(folder: Path, said: Statement, network_key: bytes) -> Iterator[Statement]:
+    """The epochs before one, the latest first, as far back as their records are there and may matter."""
+    oldest_ms = said.from_ms - BACK_MS
+    while (
+        said.previous != NONE
+        and said.from_ms > oldest_ms
+        and is_whole(folder, said.epoch - 1, network_key, records=True)
+    ):
+        _, said, _ = read_epoch(folder, said.epoch - 1, network_key)
+        yield said
+
+
+def _records(folder: Path, number: int, network_key: bytes) -> Iterator[Filed]:
+    _, _, manifest = read_epoch(folder, number, network_key)
+    return filed_records(manifest, lambda name: read_file(folder, number, name))
+
+
+def _taken(recounts: list[Recount], filed: Filed) -> Iterator[Recounted]:
+    for one in recounts:
+        try:
+            found = one.take(filed)
+        except FallowError:
+            continue  # the epoch's policies have refused it, too
+        if found is not None:
+            yield found
