@@ -59,7 +59,7 @@ NEXT_MS = UNTIL_MS + (FIRST + 1) * DAY_MS
 RULE_SETS = (Rules(), WORK_ONLY, BY_ISSUANCE, YEARLY, BURNING, HOLDING, VESTING)
 
 
-class _Network(Node):
+class Network(Node):
     """The network as one more node."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class _Network(Node):
         self.key, self.id, self.boot = NETWORK, NETWORK_KEY, 0
 
 
-class _Member(Node):
+class Member(Node):
     """A node with the key that `epoch_world` knows it by."""
 
     def __init__(self, number: int) -> None:
@@ -78,7 +78,7 @@ class _Member(Node):
 
 def golden_epoch() -> dict[str, str]:
     """The files of both epochs, in hex, by number and name."""
-    network, members = _Network(), [_Member(number) for number in range(3)]
+    network, members = Network(), [Member(number) for number in range(3)]
     day = [
         *(member.batch(enrolled(number, number), *_work(number)) for number, member in enumerate(members)),
         network.batch(*_first_day(), at=SAID_MS),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fallow.domain.network_facts import (
     Earned,
+    LendingForfeited,
     LendingReturned,
     LendingUsed,
+    NodeLendingReturned,
     OperatorActed,
     RollAnswered,
     SeedDrawn,
@@ -66,6 +68,12 @@ LENDING_BODIES: tuple[Body, ...] = (
         root=bytes(range(32)),
         begins=[3, 17],
         ends=[4, 20],
+    ),
+    NodeLendingReturned(
+        vertical="storage", node=bytes(range(32)), account=bytes(range(20)), receipt=b"r" * 300, last=False
+    ),
+    LendingForfeited(
+        vertical="storage", node=bytes(range(32)), code="storage.audits_failed", evidence=[bytes(range(32))]
     ),
 )
 """Of what nodes lend: golden by themselves, not in the golden epochs, whose files never change."""

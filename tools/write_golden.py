@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.golden_cases import golden_bytes, schemas, store, stored
 from tests.golden_epoch import golden_epoch
+from tests.golden_storage import golden_storage
 
 
 def main() -> int:
@@ -22,7 +23,12 @@ def main() -> int:
     parser.add_argument("--changed", action="store_true", help="also replace and remove what is there")
     allowed = parser.parse_args().changed
     code = 0
-    for name, now in (("bytes", golden_bytes()), ("schemas", schemas()), ("epoch", golden_epoch())):
+    for name, now in (
+        ("bytes", golden_bytes()),
+        ("schemas", schemas()),
+        ("epoch", golden_epoch()),
+        ("storage", golden_storage()),
+    ):
         before = stored(name)
         differing = sorted(key for key in before if now.get(key) != before[key])
         if differing and not allowed:

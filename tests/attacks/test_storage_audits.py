@@ -7,6 +7,7 @@ rates with 95 % intervals; the table in storage's README is taken from here.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from itertools import cycle
 
@@ -14,7 +15,9 @@ import msgspec
 import pytest
 from blake3 import blake3
 
+from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
+from fallow.domain.network_facts import LendingForfeited
 from fallow.ports.tasks import background
 from fallow.verticals.storage.control.audits import APART_MIN_MS
 from fallow.verticals.storage.control.verdicts import RETRY_MS
@@ -280,6 +283,12 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
     await network.tell()
     assert [note.kind for note in cheat.notes] == ["warning", "warning", "disqualified"]
     assert (await network.score(cheat)).standing == "disqualified"
+    async with network.world.database.transaction() as tx:
+        ((_, decided),) = await PostgresDecisionStore().pending(tx, LendingForfeited.kind, 0, 10)
+    assert isinstance(decided.body, LendingForfeited)
+    assert (decided.body.node, decided.body.code, len(decided.body.evidence)) == (cheat.id, FAILED, 41)
+    shown = [hashlib.sha256(msgspec.msgpack.encode(one)).digest() for one in cheat.notes[-1].evidence]
+    assert decided.body.evidence[-len(shown) :] == shown[::-1], "what it forfeits for is what it was shown"
     alias = next(one.alias for one in network.world.places.nodes.all() if one.node == cheat.id)
     assert network.world.places.nodes.is_disqualified(alias)
     assert cheat.id not in {place.node for place in (await network.world.begin(stream=OTHER)).places}

@@ -12,7 +12,7 @@ import pytest
 
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.domain.errors import Unavailable
-from fallow.domain.network_facts import LendingReturned
+from fallow.domain.network_facts import NodeLendingReturned
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.control import exit_rows
 from fallow.verticals.storage.control.exit_rows import TAKEN_MS
@@ -396,7 +396,7 @@ async def test_who_was_there_too_shortly_gets_a_receipt_that_says_so(net: ExitWo
     assert net.receipt.why == why
 
 
-async def test_what_is_held_of_an_accounts_pay_is_returned_when_the_last_of_its_nodes_has_left_in_good_order(
+async def test_what_is_held_of_a_nodes_pay_is_returned_when_it_has_left_in_good_order_and_of_its_accounts_with_the_last(
     net: ExitWorld,
 ) -> None:
     world = net.world
@@ -411,15 +411,16 @@ async def test_what_is_held_of_an_accounts_pay_is_returned_when_the_last_of_its_
     await net.go_on()
     assert net.receipt is not None
     assert net.receipt.why == ""
-    assert await returned(world) == []
+    (body,) = await returned(world)
+    assert (body.node, body.last) == (net.leaver.id, False)
     first, net.leaver = net.leaver, other
     await net.lent_for(days=181)
     net.wish()
     await net.go_on()
     assert net.receipt is not None
     assert net.receipt.why == ""
-    (body,) = await returned(world)
-    assert (body.vertical, body.node, body.account) == ("storage", other.id, first.account)
+    _, body = await returned(world)
+    assert (body.vertical, body.node, body.account, body.last) == ("storage", other.id, first.account, True)
     assert ExitReceipt.open(body.receipt, NETWORK_KEY) == net.receipt
 
 
@@ -451,11 +452,11 @@ async def test_an_exit_without_success_returns_nothing(net: ExitWorld) -> None:
     assert await returned(net.world) == []
 
 
-async def returned(world: RepairWorld) -> list[LendingReturned]:
+async def returned(world: RepairWorld) -> list[NodeLendingReturned]:
     """What the network has decided about held pay."""
     async with world.database.transaction() as tx:
-        decisions = await PostgresDecisionStore().pending(tx, LendingReturned.kind, 0, 10)
-    return [decision.body for _, decision in decisions if isinstance(decision.body, LendingReturned)]
+        decisions = await PostgresDecisionStore().pending(tx, NodeLendingReturned.kind, 0, 10)
+    return [decision.body for _, decision in decisions if isinstance(decision.body, NodeLendingReturned)]
 
 
 async def test_nobody_wishes_for_another(net: ExitWorld) -> None:

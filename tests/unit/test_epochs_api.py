@@ -205,7 +205,7 @@ async def test_what_is_held_of_an_accounts_pay_is_read_from_the_latest_closed_ep
         assert await client.held_pay(address_text(mine), tmp_path, NETWORK_KEY) is None
         put(9, {"state": state}, 10_850)
         held = await client.held_pay(address_text(mine), tmp_path, NETWORK_KEY)
-        assert held == HeldPay(epoch=9, usage_microusd=850, incentive="7")
+        assert held == HeldPay(epoch=9, usage_microusd=850, incentive="7", nodes={bytes(32).hex(): 50})
         with pytest.raises(NotAllowed):
             await client.held_pay(address_text(mine), tmp_path / "other", b"\3" * 32)
         put(10, {}, 0)

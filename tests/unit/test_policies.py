@@ -10,9 +10,11 @@ from fallow.domain.epochs.rules import Rules, policies_of, rules_of
 from fallow.domain.epochs.statement import Policy
 from fallow.domain.errors import InvalidInput
 from fallow.verticals.compute.core.metering import ComputeMetering
+from fallow.verticals.storage.core.metering import StorageMetering
 from tests.epoch_world import METERINGS, WORK_ONLY
 from tests.golden_cases import stored
 from tests.golden_epoch import golden_digest, golden_epoch
+from tests.golden_storage import golden_storage
 
 
 def test_every_version_makes_of_the_golden_epochs_what_it_always_made() -> None:
@@ -21,8 +23,14 @@ def test_every_version_makes_of_the_golden_epochs_what_it_always_made() -> None:
     assert digest.hex() == ComputeMetering.digest.hex()
 
 
+def test_storages_policy_makes_of_its_golden_epochs_what_it_always_made() -> None:
+    digest = golden_digest(stored("storage"), {"storage": StorageMetering()})
+    assert digest.hex() == StorageMetering.digest.hex(), "A released policy was changed: make a new version beside it."
+
+
 def test_the_golden_epochs_are_those_that_are_kept() -> None:
     assert golden_epoch() == stored("epoch")
+    assert golden_storage() == stored("storage")
 
 
 @pytest.mark.parametrize("rules", [Rules(), WORK_ONLY])

@@ -12,7 +12,7 @@ import pytest
 from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import Settings
 from fallow.domain.epochs.economy import NO_POOL, Economy, Pool, pool_of, read_economy
-from fallow.domain.epochs.keeping import keep
+from fallow.domain.epochs.keeping import Turns, keep
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, Tally
 from fallow.domain.epochs.models import MODELS
 from fallow.domain.epochs.network_line import network_line
@@ -240,7 +240,7 @@ def test_what_several_lines_are_released_at_once_is_within_what_a_root_may_add()
         earned = {key: 1 for key, first in since.items() if day == first}
         if earner is not None:
             earned[KEYS[earner]] = pool
-        kept = keep(carried, rules, day, {USAGE: {}, INCENTIVE: earned}, {})
+        kept = keep(carried, rules, day, {USAGE: {}, INCENTIVE: earned}, Turns({}))
         added.append(sum(earned.values()) - sum(kept.later(INCENTIVE).values()))
         carried = kept.carried
     assert 2 * (pool + ROUNDING) < max(added) <= rules.mint_max
@@ -259,7 +259,7 @@ def held_and_owed(rules: Rules, days: list[int], wrong: int | None = None) -> li
     carried: Mapping[str, Sequence[Row]] = {}
     for day, earned in enumerate(days):
         shown = {KEYS[0][1]: "result.wrong"} if day == wrong else {}
-        kept = keep(carried, rules, day, {USAGE: {KEYS[0]: earned}, INCENTIVE: {}}, shown)
+        kept = keep(carried, rules, day, {USAGE: {KEYS[0]: earned}, INCENTIVE: {}}, Turns(shown))
         found.append((kept.held[USAGE], earned - kept.later(USAGE).get(KEYS[0], 0)))
         carried = kept.carried
     return found

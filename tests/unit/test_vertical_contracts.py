@@ -15,11 +15,13 @@ from fallow.domain.epochs.metering import ACCEPTED, Found, Known, Metering, Use,
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import Row
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseSettled, Moved, UsageReceipt
+from fallow.domain.network_facts import LendingUsed
 from fallow.domain.resources import Resources
 from fallow.domain.verification import Standing
 from fallow.ports.vertical import Vertical
 from fallow.testing.verticals import FROM_MS, NETWORK, NODES, OWNERS, Said, VerticalContract
 from fallow.verticals.compute.plugin import VERTICAL as COMPUTE
+from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 from tests.unit.test_air_quality import AIR
 
 MINUTE_MS = 60_000
@@ -60,6 +62,29 @@ class TestCompute(VerticalContract):
             Said(node, UsageReceipt(lease=lease, window=0, used_ms=used_ms, final=True, ok=True)),
             Said(NETWORK, settled),
         ]
+
+
+class TestStorage(VerticalContract):
+    vertical = STORAGE
+
+    def honest(self, chance: random.Random) -> Sequence[Said]:
+        return [self._hour(node, window, chance) for window in range(1, 6) for node in NODES]
+
+    @staticmethod
+    def _hour(node: bytes, window: int, chance: random.Random) -> Said:
+        used = LendingUsed(
+            vertical="storage",
+            node=node,
+            payee=OWNERS[node],
+            window=window,
+            until_ms=window * 3_600_000,
+            used={"stored_byte_hours": chance.randrange(10**12), "egress_bytes": chance.randrange(1, 10**12)},
+            orders=chance.randrange(1, 1000),
+            root=chance.randbytes(32),
+            begins=[1, 10 * window],
+            ends=[1, 10 * window + 10],
+        )
+        return Said(NETWORK, used)
 
 
 class TestAirQuality(VerticalContract):

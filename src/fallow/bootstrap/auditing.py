@@ -23,7 +23,7 @@ from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput
 from fallow.domain.facts import LeaseSettled, NodeShown
 from fallow.domain.identity import node_id
-from fallow.domain.network_facts import LendingUsed
+from fallow.domain.network_facts import LendingForfeited, LendingReturned, LendingUsed
 from fallow.sdk.epochs import read_epoch, read_file, verify_epoch
 
 
@@ -94,7 +94,7 @@ def explain(folder: Path, number: int, network_key: bytes, wanted: str) -> Story
             "node.ambiguous", f"{len(nodes)} nodes have ids that begin with {wanted!r}.", "Write more of it."
         )
     node = nodes.pop() if nodes else node_id(wanted)
-    of_network = {LeaseSettled.kind, NodeShown.kind, LendingUsed.kind}
+    of_network = {LeaseSettled.kind, NodeShown.kind, LendingUsed.kind, LendingReturned.kind, LendingForfeited.kind}
     of_nodes = {kind for one in load_meterings().values() for kind in one.kinds} - of_network
     records = [
         one

@@ -43,6 +43,8 @@ def lent(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
             say(f"  {clean(label):{width}}  {clean(fact)}")
     if held is not None:
         say(f"held of the account's pay: {usd(held.usage_microusd)} of usage, after epoch {held.epoch}")
+        for node, microusd in sorted(held.nodes.items()):
+            say(f"  {node[:16]}  {usd(microusd)}")
 
 
 def _held(home: Path) -> HeldPay | None:

@@ -10,7 +10,7 @@ from fallow.cli.units import tokens, usd
 from fallow.domain.epochs.network_line import network_line
 from fallow.domain.facts import LeaseSettled, NodeShown
 from fallow.domain.identity import address_text
-from fallow.domain.network_facts import LendingUsed
+from fallow.domain.network_facts import LendingForfeited, LendingReturned, LendingUsed
 from fallow.domain.rewards.split import PPM
 
 if TYPE_CHECKING:
@@ -159,5 +159,9 @@ def _what(record: Record) -> str:
     if record.kind == LendingUsed.kind:
         used = ", ".join(f"{quantity:,} {meter}" for meter, quantity in sorted(body["used"].items()))
         return f"{body['vertical']}: {used} by {body['orders']:,} orders"
+    if record.kind == LendingForfeited.kind:
+        return f"{body['vertical']}: shut out, {body['code']} ({len(body['evidence'])} times shown to it)"
+    if record.kind == LendingReturned.kind:
+        return f"{body['vertical']}: handed back in good order"
     said = {name: value for name, value in body.items() if name != "lease"}
     return json.dumps(said, default=bytes.hex)

@@ -138,11 +138,37 @@ class LendingReturned(Body, frozen=True, kw_only=True):
     receipt: Annotated[bytes, Meta(max_length=2048)]
 
 
+class NodeLendingReturned(LendingReturned, frozen=True, kw_only=True):
+    """`node` has handed back what it lent to a vertical in good order: what is held of its own pay is owed from now on.
+
+    `last` says that all others of the account had, too: what is held of the account's pay, which is no node's, as well.
+    """
+
+    version: ClassVar[int] = 2
+    last: bool
+
+
+class LendingForfeited(Body, frozen=True, kw_only=True):
+    """`node` is shut out of a vertical for what it did with what it lends: it loses what is held of its pay by that.
+
+    `code` says why. `evidence` are the SHA-256 of what the node was shown of it, the newest last.
+    """
+
+    kind: ClassVar[str] = "lending.forfeited"
+    version: ClassVar[int] = 1
+    vertical: Annotated[str, Meta(pattern="^[a-z]{1,20}$")]
+    node: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    code: Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[a-z_.]+$(?!\n)")]
+    evidence: Annotated[list[Annotated[bytes, Meta(min_length=32, max_length=32)]], Meta(max_length=100)]
+
+
 NETWORK_FACTS: tuple[type[Body], ...] = (
     SeedDrawn,
     SubscriptionSettled,
     OperatorActed,
     RollAnswered,
     LendingReturned,
+    NodeLendingReturned,
     LendingUsed,
+    LendingForfeited,
 )

@@ -59,11 +59,15 @@ class PromisesReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeldPay(msgspec.Struct, frozen=True, kw_only=True):
-    """What is held of an account's pay after an epoch: micro-US-dollars of usage, and the token's smallest unit."""
+    """What is held of an account's pay after an epoch: micro-US-dollars of usage, and the token's smallest unit.
+
+    `nodes` are those (hex) by which some of its usage is held: each has an age of its own, and forfeits its own.
+    """
 
     epoch: int
     usage_microusd: int
     incentive: str
+    nodes: dict[str, int] = {}
 
 
 class EpochCalls(BlobCalls):
@@ -160,7 +164,7 @@ class EpochCalls(BlobCalls):
         latest = await self.epochs(limit=1)
         if not latest:
             return None
-        number, held = latest[0].epoch, Counter[str]()
+        number, held, nodes = latest[0].epoch, Counter[str](), Counter[str]()
         statement, _ = await self._fetch_said(number, folder, network_key)
         if any(int.from_bytes(statement.totals.get(f"held.{part}", b"")) for part in (USAGE, INCENTIVE)):
             file = next((file for file in statement.files if file.name == STATE), None)
@@ -169,10 +173,11 @@ class EpochCalls(BlobCalls):
             path = folder / path_of(number, STATE)
             await self._fetch_file(number, STATE, file.sha256.hex(), folder / path_of(number, ""))
             state = await asyncio.to_thread(lambda: read_state(path.read_bytes()))
-            for (_, _, whose), holding in read_holdings(state.carried).items():
+            for (vertical, node, whose), holding in read_holdings(state.carried).items():
                 if address_text(whose) == account:
                     held.update(holding.left)
-        return HeldPay(epoch=number, usage_microusd=held[USAGE], incentive=str(held[INCENTIVE]))
+                    nodes[node.hex()] += holding.left.get(USAGE, 0) if vertical else 0
+        return HeldPay(epoch=number, usage_microusd=held[USAGE], incentive=str(held[INCENTIVE]), nodes=dict(+nodes))
 
     async def is_broken(self, evidence: BrokenPromise, folder: Path, network_key: bytes) -> bool:
         """Whether evidence convicts the network: judged by the files that its statement names, from wherever.

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from fallow.domain.bindings import binding_text
 from fallow.domain.epochs.chain_records import ChainRecords
+from fallow.domain.epochs.lines import LineKey
 from fallow.domain.epochs.metering import ACCEPTED, Found
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.redirecting import Payees
@@ -17,7 +18,7 @@ from fallow.domain.epochs.subscribing import Subscribed
 from fallow.domain.epochs.withdrawing import Withdrawals
 from fallow.domain.errors import FallowError
 from fallow.domain.facts import NodeBound, NodeEnrolled, NodeShown
-from fallow.domain.network_facts import LendingReturned, SeedDrawn
+from fallow.domain.network_facts import LendingForfeited, LendingReturned, NodeLendingReturned, SeedDrawn
 from fallow.domain.verification import Standing, Verdict, learned
 from fallow.domain.wallets import signer_of
 
@@ -51,8 +52,10 @@ class Core:
         self.seeds = Seeds(epoch.net, epoch.network)
         self.payees = Payees(epoch.net, epoch.network, opening.carried)
         self.subscribed = Subscribed(epoch.network)
-        self.returned: set[bytes] = set()
-        """Accounts that have handed back all that they lent, in good order."""
+        self.returned: set[LineKey] = set()
+        """Lines of who has handed back what he lent, in good order."""
+        self.forfeited: dict[tuple[str, bytes], str] = {}
+        """Verticals that have shut a node out for what it did with what it lends, and why."""
         self._epoch = epoch
         self._new_owners: Counter[bytes] = Counter()
         self._take: Mapping[str, Callable[[Filed], Found]] = {
@@ -64,6 +67,7 @@ class Core:
             Payees.kind: self.payees.verify,
             Subscribed.kind: self.subscribed.verify,
             LendingReturned.kind: self._returned,
+            LendingForfeited.kind: self._forfeited,
             **self.chain.takes,
         }
 
@@ -90,7 +94,19 @@ class Core:
     def _returned(self, filed: Filed) -> Found:
         if filed.node != self._epoch.network:
             return Found(Verdict.REJECTED, "lending.not_the_network")
-        self.returned.add(filed.record.read(LendingReturned).account)
+        by_node = filed.record.v == NodeLendingReturned.version
+        body = filed.record.read(NodeLendingReturned if by_node else LendingReturned)
+        if isinstance(body, NodeLendingReturned):
+            self.returned.add((body.vertical, body.node, body.account))
+        if not isinstance(body, NodeLendingReturned) or body.last:
+            self.returned.add(self.subscribed.line_of(body.account))
+        return ACCEPTED
+
+    def _forfeited(self, filed: Filed) -> Found:
+        if filed.node != self._epoch.network:
+            return Found(Verdict.REJECTED, "lending.not_the_network")
+        body = filed.record.read(LendingForfeited)
+        self.forfeited[body.vertical, body.node] = body.code
         return ACCEPTED
 
     def _enrolled(self, filed: Filed) -> Found:

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from fallow.domain.chart import Credit
 from fallow.domain.epochs.burning import replay
-from fallow.domain.epochs.core import Epoch
+from fallow.domain.epochs.core import Core, Epoch
+from fallow.domain.epochs.dividing import SECTION as WEIGHTS
+from fallow.domain.epochs.dividing import Weights, of_verticals, read_weights, weight_rows, weights_of
 from fallow.domain.epochs.economy import SECTION as ECONOMY
 from fallow.domain.epochs.economy import pool_of, read_economy
 from fallow.domain.epochs.judgements import Read, read_records
-from fallow.domain.epochs.keeping import Keeping, keep
+from fallow.domain.epochs.keeping import Keeping, Turns, keep, read_holdings
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, Line, LineKey, Tally
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.plugins import score_of
@@ -62,7 +64,9 @@ def fold(
 def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals: Mapping[str, Metering]) -> Folded:
     """Close an epoch whose records were judged."""
     core, errors = read.core, dict(read.errors)
-    core.subscribed.count(read.tallies)
+    known = read_weights(opening.carried)
+    weights = weights_of(known, read.tallies)
+    core.subscribed.count(read.tallies, of_verticals(weights, verticals))
     scores = {
         key: score_of(verticals[key[0]], core.standings.get(key[1], Standing()), epoch.until_ms, errors)
         if key[0]
@@ -87,8 +91,12 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
         rules,
         opening.epochs,
         {USAGE: usage, INCENTIVE: incentive},
-        found_wrong(opening.standings, core.standings),
-        {core.subscribed.line_of(account) for account in core.returned},
+        Turns(
+            found_wrong(opening.standings, core.standings),
+            core.forfeited,
+            core.returned,
+            known_since(opening, known, weights, core),
+        ),
     )
     economy = economy._replace(
         given=economy.given + worth(bought.total(), pool.price),
@@ -119,6 +127,7 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
             **burns.rows(),
             ECONOMY: economy.rows(),
             RETURNED: returned_rows(returned),
+            WEIGHTS: weight_rows(weights),
         },
     )
     leaves = [Leaf(*key, amount) for key, amount in sorted(owed.items())]
@@ -159,6 +168,20 @@ def found_wrong(before: Mapping[bytes, Standing], after: Mapping[bytes, Standing
     """Nodes that a check has found wrong meanwhile, and why."""
     return {
         node: standing.why for node, standing in after.items() if standing.wrong > before.get(node, Standing()).wrong
+    }
+
+
+def known_since(opening: State, before: Weights, after: Weights, core: Core) -> dict[LineKey, int]:
+    """When nodes began whose account is paid by node for the first time: when the account's own line did.
+
+    Else who lent before there was pay by node would be new once more.
+    """
+    holdings = read_holdings(opening.carried)
+    return {
+        key: holding.since
+        for (vertical, account), of_account in after.items()
+        if (vertical, account) not in before and (holding := holdings.get(core.subscribed.line_of(account))) is not None
+        for key in of_account
     }
 
 

@@ -84,6 +84,7 @@ def _note(tally: Tally, found: Found) -> None:
 
 def _count(tally: Tally, use: Use) -> None:
     tally.units = min(tally.units + use.units, COUNT_MAX)  # what a line holds has to fit into the encoding
+    tally.weight += use.units * use.weigh
     for moved in use.moved:
         for name in PARTS:
             if value := getattr(moved, name):

@@ -52,6 +52,26 @@ class Move(NamedTuple):
         )
 
 
+class Turns(NamedTuple):
+    """What happened to lines in an epoch, beside what they earned.
+
+    `wrong` are nodes that a check has found wrong, and `forfeited` those that a vertical has shut out, each with the
+    reason: they forfeit all that is held, the latter of that vertical's pay, and are new again. Of lines that were
+    `returned` all that is held is released; they are as old as before. Those that are `known_since` an epoch are as old
+    when they first earn.
+    """
+
+    wrong: Mapping[bytes, str]
+    forfeited: Mapping[tuple[str, bytes], str] = {}
+    returned: Collection[LineKey] = ()
+    known_since: Mapping[LineKey, int] = {}
+
+    def code(self, key: LineKey) -> str:
+        """Why a line forfeits; "" where it does not."""
+        vertical, node, _ = key
+        return self.wrong.get(node, "") or self.forfeited.get((vertical, node), "")
+
+
 class Pot(NamedTuple):
     """What was withheld of one part of a line's pay, and released again. What was forfeited is in neither."""
 
@@ -94,34 +114,25 @@ Moves = dict[LineKey, dict[str, Move]]
 
 
 def hold(
-    before: Holdings,
-    held: Held,
-    epoch: int,
-    earned: Mapping[str, Shares],
-    wrong: Mapping[bytes, str],
-    returned: Collection[LineKey] = (),
+    before: Holdings, held: Held, epoch: int, earned: Mapping[str, Shares], turns: Turns
 ) -> tuple[Moves, dict[LineKey, Holding]]:
-    """Withhold, release, forfeit: what an epoch (from 0) moves of each line, and what is held at its end.
-
-    `wrong` are the nodes that a check has found wrong in it, and why: they forfeit all that is held, and are new again.
-    Of lines that were `returned` all that is held is released; they are as old as before.
-    """
+    """Withhold, release, forfeit: what an epoch (from 0) moves of each line, and what is held at its end."""
     after = dict(before)
     if held.withheld_ppm:
         after |= {
-            key: Holding(epoch)
+            key: Holding(turns.known_since.get(key, epoch))
             for shares in earned.values()
             for key, share in shares.items()
             if share and key not in before
         }
     moves: Moves = {}
     for key, holding in after.items():
-        code, pots = wrong.get(key[1], ""), dict[str, Pot]()
+        code, pots = turns.code(key), dict[str, Pot]()
         for name, shares in earned.items():
             more = held.withhold(epoch - holding.since, name, shares.get(key, 0))
             before_it = holding.pots.get(name, Pot())
             withheld = before_it.withheld + more
-            released = withheld if key in returned else held.released(epoch - holding.since, withheld)
+            released = withheld if key in turns.returned else held.released(epoch - holding.since, withheld)
             move, pot = _turned(before_it, more, released, code)
             if any(move):
                 moves.setdefault(key, {})[name] = move
@@ -182,15 +193,10 @@ class Keeping(NamedTuple):
 
 
 def keep(
-    carried: Mapping[str, Sequence[Row]],
-    rules: Rules,
-    epoch: int,
-    earned: Mapping[str, Shares],
-    wrong: Mapping[bytes, str],
-    returned: Collection[LineKey] = (),
+    carried: Mapping[str, Sequence[Row]], rules: Rules, epoch: int, earned: Mapping[str, Shares], turns: Turns
 ) -> Keeping:
     """Decide what of an epoch's pay is owed later, and what of earlier pay is owed now."""
-    moves, holdings = hold(read_holdings(carried), rules.held, epoch, earned, wrong, returned)
+    moves, holdings = hold(read_holdings(carried), rules.held, epoch, earned, turns)
     held = {key: of_line[INCENTIVE].held for key, of_line in moves.items() if INCENTIVE in of_line}
     granted = {key: share - held.get(key, 0) for key, share in earned[INCENTIVE].items() if share > held.get(key, 0)}
     vesting, grants = vest(read_grants(carried), rules.vesting, epoch, granted)

@@ -85,6 +85,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.units = 0
+        self.weight = 0
+        """The units by which what subscriptions paid is divided."""
         self.money: Counter[tuple[int, bool, str]] = Counter()
         self.attested: Counter[int] = Counter()
         """Fees by credit class of what was bought and only a gateway attests: a part of those in `money`."""

@@ -53,6 +53,9 @@ class Use(NamedTuple):
     What the network ordered itself is not `bought`: its fee is nobody's, and earns no incentive. What was bought is
     `attested` where no buyer but a gateway of the operator's says that it was used. `ended` names why a lease ended and
     who caused it, where it did.
+
+    Where the units `weigh`, what subscriptions to the vertical paid the account is divided by them over its nodes
+    (`fallow.domain.epochs.dividing`).
     """
 
     node: bytes
@@ -62,6 +65,7 @@ class Use(NamedTuple):
     bought: bool = True
     attested: bool = False
     ended: tuple[str, str] | None = None
+    weigh: bool = False
 
 
 class Recounted(NamedTuple):

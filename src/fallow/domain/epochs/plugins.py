@@ -139,6 +139,7 @@ def check_use(use: Use) -> None:
         and isinstance(use.moved, list | tuple)
         and _is(use.bought, bool)
         and _is(use.attested, bool)
+        and _is(use.weigh, bool)
         and len(use.node) == NODE_ID_BYTES
         and len(use.account) in _ACCOUNT_BYTES
         and 0 <= use.units <= COUNT_MAX,

@@ -26,6 +26,7 @@ from fallow.ports.vertical import (
 from fallow.verticals.storage.core.billing import BUYERS_CALLS
 from fallow.verticals.storage.core.exiting import SUCCESS_SAYS
 from fallow.verticals.storage.core.lending import read_lending, size_text
+from fallow.verticals.storage.core.metering import StorageMetering
 from fallow.verticals.storage.core.tariff import TARIFF
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 
@@ -39,7 +40,7 @@ class Storage(Vertical):
     """The plugin that the entry point names."""
 
     name = "storage"
-    metering: Metering | None = None
+    metering: Metering | None = StorageMetering()
     tariff: Tariff | None = TARIFF
     migrations: Path | None = Path(__file__).with_name("control") / "schema"
     gateways: tuple[str, ...] = (S3,)

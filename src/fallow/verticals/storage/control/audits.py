@@ -11,6 +11,7 @@ import msgspec
 
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
+from fallow.ports.decisions import DecisionStore
 from fallow.ports.vertical import Ask
 from fallow.verticals.storage.control.choosing import Uniform
 from fallow.verticals.storage.control.limits import Secrets
@@ -53,7 +54,16 @@ class Audits:
     """
 
     def __init__(
-        self, *, net: str, clock: Clock, database: Database, nodes: Nodes, secrets: Secrets, ask: Ask, uniform: Uniform
+        self,
+        *,
+        net: str,
+        clock: Clock,
+        database: Database,
+        nodes: Nodes,
+        decisions: DecisionStore,
+        secrets: Secrets,
+        ask: Ask,
+        uniform: Uniform,
     ) -> None:
         self._net = net
         self._clock = clock
@@ -63,7 +73,7 @@ class Audits:
         self._uniform = uniform
         self._sampler = Sampler(clock, uniform)
         self._questioner = Questioner(clock, ask)
-        self._verdicts = Verdicts(clock, database, nodes)
+        self._verdicts = Verdicts(clock, database, nodes, decisions)
         self._known: set[int] = set()
         self._results: list[Result] = []
 

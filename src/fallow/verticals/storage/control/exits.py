@@ -19,7 +19,7 @@ import msgspec
 from fallow.domain.decisions import Decision
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, InvalidInput
-from fallow.domain.network_facts import LendingReturned
+from fallow.domain.network_facts import NodeLendingReturned
 from fallow.domain.signing import Sign
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
@@ -71,7 +71,7 @@ class Exits:
         self._secrets = Secrets(ground.secret)
         self._nodes = nodes
         self._repairs = repairs
-        self._verdicts = Verdicts(ground.clock, ground.database, nodes)
+        self._verdicts = Verdicts(ground.clock, ground.database, nodes, ground.decisions)
         self._turn = itertools.count()
         self._turns: dict[int, int] = {}
         self._reading: Counter[int] = Counter()
@@ -190,8 +190,11 @@ class Exits:
         )
         sealed = receipt.seal(self._sign)
         await exit_rows.end(tx, lender.alias, sealed, receipt.why)
-        if not receipt.why and await exit_rows.all_have_left(tx, lender.account):
-            body = LendingReturned(vertical=VERTICAL, node=lender.node, account=lender.account, receipt=sealed)
+        if not receipt.why:
+            last = await exit_rows.all_have_left(tx, lender.account)
+            body = NodeLendingReturned(
+                vertical=VERTICAL, node=lender.node, account=lender.account, receipt=sealed, last=last
+            )
             await self._decisions.add(tx, [Decision(now_ms, body)])
         lender.exit = "left"
         _log.info("node %s has left: %s", lender.node.hex(), receipt)

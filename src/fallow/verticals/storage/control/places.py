@@ -104,6 +104,7 @@ class Places:
             clock=clock,
             database=database,
             nodes=self.nodes,
+            decisions=ground.decisions,
             secrets=self._secrets,
             ask=ground.ask,
             uniform=uniform,

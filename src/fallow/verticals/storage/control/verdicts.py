@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
+from fallow.domain.decisions import Decision
+from fallow.domain.network_facts import LendingForfeited
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.decisions import DecisionStore
 from fallow.verticals.storage.control.nodes import Nodes
 from fallow.verticals.storage.control.questioning import Result
 from fallow.verticals.storage.control.repairing import Also, nothing_else
 from fallow.verticals.storage.core.reputation import Change, Reputation, judged
+from fallow.verticals.storage.core.tariff import VERTICAL
 
 FINDINGS_MAX: Final = 1000
 """Of each node."""
+EVIDENCE_MAX: Final = 100
+"""Of what led to a disqualification, so many are named in its record."""
 RETRY_MS: Final = 1_800_000
 """So long after its next audit would have been, a node is asked again what it did not answer.
 
@@ -47,10 +54,11 @@ def new_state() -> bytes:
 class Verdicts:
     """Writes them."""
 
-    def __init__(self, clock: Clock, database: Database, nodes: Nodes) -> None:
+    def __init__(self, clock: Clock, database: Database, nodes: Nodes, decisions: DecisionStore) -> None:
         self._clock = clock
         self._database = database
         self._nodes = nodes
+        self._decisions = decisions
 
     async def book(self, results: Sequence[Result], also: Also = nothing_else) -> None:
         """Book results, one a node at most; `also` is done in the same transaction.
@@ -70,9 +78,23 @@ class Verdicts:
             ]
             await _write_states(tx, all_)
             await _write_findings(tx, [row for one in all_ for row in _findings(one, now_ms)])
+            lost = [one for one in all_ if one.after.disqualified_ms and not one.before.disqualified_ms]
+            await self._decisions.add(tx, [Decision(now_ms, await _forfeited(tx, one)) for one in lost])
             await also(tx)
         for one in all_:
             one.result.lender.standing = one.after.standing
+
+
+async def _forfeited(tx: Transaction, one: _Judged) -> LendingForfeited:
+    """That a node is disqualified, for epochs: by the change that says why, and by the latest that was found of it."""
+    (why,) = (change.code for change in one.changes if change.kind == "disqualified")
+    rows = await tx.fetch(
+        "SELECT evidence FROM storage.finding WHERE alias = $1 AND evidence <> '' ORDER BY id DESC LIMIT $2",
+        one.result.lender.alias,
+        EVIDENCE_MAX,
+    )
+    evidence = [hashlib.sha256(row["evidence"]).digest() for row in reversed(rows)]
+    return LendingForfeited(vertical=VERTICAL, node=one.result.lender.node, code=why, evidence=evidence)
 
 
 def _judge(result: Result, before: Reputation, now_ms: int) -> _Judged:
