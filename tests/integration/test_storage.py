@@ -20,6 +20,8 @@ from botocore.client import Config
 from botocore.exceptions import ClientError
 
 from fallow.domain.calls import OpenSubscription
+from fallow.domain.epochs.lines import LINES, read_lines
+from fallow.domain.epochs.manifest import path_of
 from fallow.sdk.accounts import new_id
 from tests.lending import Lenders, lending_network
 from tests.network import Agent, Net, connected, fallow, start, until_async
@@ -132,7 +134,7 @@ async def test_other_peoples_programs_store_and_fetch(world: World, tmp_path: Pa
     assert _digests(tmp_path / "five") == _digests(tmp_path / "in")
 
 
-async def test_what_is_stored_costs_and_pays(world: World) -> None:
+async def test_what_is_stored_costs_and_pays(world: World, tmp_path: Path) -> None:
     bucket, body = world.bucket(), random.randbytes(8 << 20)
     await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key="sold", Body=body)
     for _ in range(3):
@@ -143,6 +145,24 @@ async def test_what_is_stored_costs_and_pays(world: World) -> None:
         return one.owed_microusd + one.settled_microusd > 0
 
     await until_async(owes, "what was read is counted", bound=180)
+    (one,) = [one for one in await world.net.buyer.subscriptions() if one.vertical == "storage"]
+    await world.net.buyer.unsubscribe(one.id)
+    added_up, operator = list[int](), world.net.operator
+    buyer = {"FALLOW_URL": world.net.url, "FALLOW_API_KEY": world.net.first.key}
+
+    async def paid_by_node() -> bool:
+        number = (await operator.closed_epoch((await operator.end_epoch()).epoch)).epoch
+        said = await fallow("epoch", "audit", str(number), "--json", "--into", tmp_path, **buyer)
+        assert said.code == 0, said.out
+        sums = json.loads(said.out)["sums"]
+        assert sums["unsure"] == 0
+        added_up.append(sums["right"])
+        lines = read_lines((tmp_path / path_of(number, LINES)).read_bytes())
+        paid = [line for line in lines if line.vertical == "storage" and any(money.income for money in line.money)]
+        return bool(paid)
+
+    await until_async(paid_by_node, "nodes are paid by what each was used for")
+    assert sum(added_up) > 0
 
 
 async def test_the_command_line_says_how_to_reach_it(world: World) -> None:
