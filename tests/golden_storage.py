@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fallow.domain.epochs.manifest import MANIFEST
+from fallow.domain.merkle import merkle_root
 from fallow.domain.network_facts import (
     Earned,
     LendingForfeited,
@@ -34,7 +35,7 @@ def used(node: int, owner: int, window: int, begins: int, ends: int, **more: int
         until_ms=(HOUR + window) * 3_600_000,
         used={STORED: 1000 * GIGABYTE * (node + 1), **more},
         orders=orders,
-        root=bytes(32),
+        root=bytes(32) if orders else merkle_root([]),
         begins=[1, begins],
         ends=[1, ends],
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.domain.epochs.keeping import keep, read_holdings
+from fallow.domain.epochs.keeping import Turns, keep, read_holdings
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, LineKey
 from fallow.domain.epochs.rules import WORK_ONLY, Rules
 from fallow.domain.epochs.state import NOTHING, read_state, write_state
@@ -43,7 +43,9 @@ def test_what_was_earned_is_owed_or_held_or_vests_or_is_forfeited_with_a_code(
     state, earned, owed, forfeited = NOTHING, Counter[str](), Counter[str](), Counter[str]()
     for number, (usage, incentive, rules, found, returned) in enumerate(epochs):
         shares = {USAGE: usage, INCENTIVE: incentive}
-        kept = keep(state.carried, rules, number, shares, dict.fromkeys(found, "result.wrong"), returned)
+        wrong = dict.fromkeys(found, "result.wrong") if number % 2 else {}
+        shut_out = {(vertical, node): "storage.away" for vertical, node, _ in KEYS if node in found - wrong.keys()}
+        kept = keep(state.carried, rules, number, shares, Turns(wrong, shut_out, returned))
         assert not any(read_holdings(kept.carried)[key].left for key in returned & read_holdings(kept.carried).keys())
         for part, of in shares.items():
             later = kept.later(part)
@@ -64,7 +66,7 @@ def test_what_was_earned_is_owed_or_held_or_vests_or_is_forfeited_with_a_code(
 def test_after_its_time_all_of_it_is_owed(
     usage: dict[LineKey, int], incentive: dict[LineKey, int], rules: Rules
 ) -> None:
-    kept = keep({}, rules, 0, {USAGE: usage, INCENTIVE: incentive}, {})
+    kept = keep({}, rules, 0, {USAGE: usage, INCENTIVE: incentive}, Turns({}))
     for number in range(1, 3 * 3 + 4 + 1):
-        kept = keep(kept.carried, rules, number, {USAGE: {}, INCENTIVE: {}}, {})
+        kept = keep(kept.carried, rules, number, {USAGE: {}, INCENTIVE: {}}, Turns({}))
     assert (+kept.held, kept.vesting) == ({}, 0)

@@ -266,7 +266,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
             filed = Filed(0, 0, network.id, Record.decode(raw), raw, 0)
             assert [told.verify(filed).code for _ in range(2)] == ["", "subscription.repeated"]
         tallies: dict[LineKey, Tally] = {}
-        told.count(tallies)
+        told.count(tallies, {})
         for payee in PAYEES:
             earned = tallies.get(("", network.id, payee), Tally()).sum_of(["income"], Credit)
             assert earned == self.posted(Purpose.EARNED, payee)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from fallow.cli.plots import PALE, THEN, WAS
 from fallow.domain.epochs.closing import close
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
+from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.reading import filed_records
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.statement import NONE, Policy, Statement
 from fallow.domain.facts import NodeShown
 from fallow.domain.identity import address_text
+from fallow.verticals.storage.core.metering import StorageMetering
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
 from tests.epoch_world import ACCOUNTS, HOLDING, METERINGS, NODES, VESTING, WORK_ONLY, settled
 from tests.golden_cases import stored
@@ -55,15 +58,21 @@ def test_an_epoch_of_an_older_policy_is_not_explained_by_this_one(
 
 
 def write(
-    folder: Path, number: int, before: bytes, previous: bytes, rules: Rules = WORK_ONLY, **lies: Any
+    folder: Path,
+    number: int,
+    before: bytes,
+    previous: bytes,
+    rules: Rules = WORK_ONLY,
+    meterings: Mapping[str, Metering] = METERINGS,
+    **lies: Any,
 ) -> tuple[bytes, bytes]:
     """Close a golden epoch into a folder; `lies` are fields that its statement says otherwise."""
-    kept, prefix = stored("epoch"), f"{number}/"
+    kept, prefix = stored("epoch" if meterings is METERINGS else "storage"), f"{number}/"
     files = {name.removeprefix(prefix): bytes.fromhex(data) for name, data in kept.items() if name.startswith(prefix)}
     manifest = Manifest.decode(files[MANIFEST])
     until_ms = (number + 1) * DAY_MS
     records = filed_records(manifest, lambda name: [files[name]])
-    closing = close(before, Epoch(NET, number, until_ms, NETWORK_KEY), records, rules, METERINGS)
+    closing = close(before, Epoch(NET, number, until_ms, NETWORK_KEY), records, rules, meterings)
     said = Statement(
         net=NET,
         epoch=number,
@@ -194,6 +203,30 @@ def test_a_node_is_told_what_is_held_of_its_pay_and_when_it_comes(
     said = capfd.readouterr().out
     assert "usage held, not owed yet: 0.000675 USD" in said
     assert "vests" in said
+
+
+def test_an_audit_adds_orders_up_again_and_explains_the_hours_of_a_node(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No node ever handed in the orders that the golden epochs of storage speak of."""
+    opening, previous = b"", NONE
+    for number in (FIRST, FIRST + 1):
+        opening, previous = write(tmp_path, number, opening, previous, HOLDING, {"storage": StorageMetering()})
+    code, told = run(tmp_path, capfd, "audit", str(FIRST))
+    assert (code, told["code"]) == (2, "epoch.recount")
+    assert told["message"].startswith("6 sums of epoch 20000 are not what their records make: hour 480001 of node ")
+    assert "egress_bytes 40,000,000,000, by its orders 0" in told["message"]
+    code, told = run(tmp_path, capfd, "audit", str(FIRST + 1))
+    assert (code, told["sums"]) == (0, {"right": 1, "unsure": 0})
+    code, told = run(tmp_path, capfd, "explain", str(FIRST), NODES[0].hex())
+    assert [line["vertical"] for line in told["lines"]] == ["core", "storage"]
+    assert [one["what"] for one in told["records"]][:1] == [
+        "storage: 40,000,000,000 egress_bytes, 1,000,000,000,000 stored_byte_hours by 4 orders"
+    ]
+    code, told = run(tmp_path, capfd, "explain", str(FIRST + 1), NODES[2].hex())
+    (line,) = told["lines"]
+    assert {one["code"] for one in line["kept"]} == {"storage.audits_failed"}
+    assert [one["what"] for one in told["records"]] == ["storage: shut out, storage.audits_failed (1 findings)"]
 
 
 def test_what_a_node_signs_in_the_networks_name_explains_nothing(

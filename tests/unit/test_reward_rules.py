@@ -286,7 +286,7 @@ def test_an_incentive_vests_evenly_to_the_last_unit() -> None:
     carried: Mapping[str, Sequence[Row]] = {}
     found = []
     for day, earned in enumerate([100, 0, 100, 0, 0, 0]):
-        kept = keep(carried, Rules(vesting=3), day, {USAGE: {}, INCENTIVE: {KEYS[0]: earned}}, {})
+        kept = keep(carried, Rules(vesting=3), day, {USAGE: {}, INCENTIVE: {KEYS[0]: earned}}, Turns({}))
         carried = kept.carried
         found.append((earned - kept.later(INCENTIVE).get(KEYS[0], 0), kept.vesting))
     assert found == [(0, 100), (33, 67), (33, 134), (34 + 33, 67), (33, 34), (34, 0)]

@@ -160,7 +160,7 @@ def _what(record: Record) -> str:
         used = ", ".join(f"{quantity:,} {meter}" for meter, quantity in sorted(body["used"].items()))
         return f"{body['vertical']}: {used} by {body['orders']:,} orders"
     if record.kind == LendingForfeited.kind:
-        return f"{body['vertical']}: shut out, {body['code']} ({len(body['evidence'])} times shown to it)"
+        return f"{body['vertical']}: shut out, {body['code']} ({len(body['evidence'])} findings)"
     if record.kind == LendingReturned.kind:
         return f"{body['vertical']}: handed back in good order"
     said = {name: value for name, value in body.items() if name != "lease"}
