@@ -15,13 +15,14 @@ import msgspec
 from litestar import Litestar
 from nacl.signing import SigningKey
 
-from fallow.adapters.archive import memory_archive
+from fallow.adapters.archive import StoreArchive, memory_archive
 from fallow.adapters.memory.blobs import MemoryBlobs
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.adapters.memory.sessions import MemorySessionStore
 from fallow.bootstrap.settings import CORE
+from fallow.bootstrap.what_if import apart
 from fallow.domain import calls, views
 from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
@@ -88,7 +89,13 @@ class HandClock:
 class FakeNetwork:
     """Jobs stand still in `running` until a test ends their items."""
 
-    def __init__(self, hub: MemoryHub, limits: Limits | None = None, gateways: Mapping[str, str] = NO_GATEWAYS) -> None:
+    def __init__(
+        self,
+        hub: MemoryHub,
+        limits: Limits | None = None,
+        gateways: Mapping[str, str] = NO_GATEWAYS,
+        archive: StoreArchive | None = None,
+    ) -> None:
         self.bus: MemoryBus = hub.connect()
         self.blobs = MemoryBlobs()
         self.clock = HandClock()
@@ -121,7 +128,7 @@ class FakeNetwork:
         self.checks = 0
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
-        self.archive = memory_archive()
+        self.archive = archive or memory_archive()
         self.market = market_view()
         self.told: dict[str, Tally] = {}
         self.payees: dict[str, str] = {}
@@ -140,6 +147,7 @@ class FakeNetwork:
             verticals={"compute": VERTICAL, "storage": STORAGE},
             limits=limits,
             archive=self.archive,
+            recompute=apart(archive, bytes(self.signer.verify_key)) if archive else None,
             names=["127.0.0.1", "net.example", "*.wild.example"],
             roles=CORE,
             metrics_secret=METRICS_SECRET,
@@ -359,9 +367,11 @@ class FakeNetwork:
 
 @asynccontextmanager
 async def fake_network(
-    limits: Limits | None = None, gateways: Mapping[str, str] = NO_GATEWAYS
+    limits: Limits | None = None,
+    gateways: Mapping[str, str] = NO_GATEWAYS,
+    archive: StoreArchive | None = None,
 ) -> AsyncIterator[FakeNetwork]:
-    network = FakeNetwork(MemoryHub(), limits, gateways)
+    network = FakeNetwork(MemoryHub(), limits, gateways, archive)
     async with AsyncExitStack() as stack:
         for subject, (request, handler) in network.routes().items():
             await stack.enter_async_context(serve(network.bus, subject, request, handler, queue="fake"))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,15 @@ import pytest
 from fallow.adapters.archive import folder_archive
 from fallow.cli import main, profiles
 from fallow.cli.plots import PALE, THEN, WAS
-from fallow.domain.epochs.closing import close
-from fallow.domain.epochs.core import Epoch
-from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of
-from fallow.domain.epochs.metering import Metering
-from fallow.domain.epochs.reading import filed_records
-from fallow.domain.epochs.rules import Rules
+from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, path_of
 from fallow.domain.epochs.statement import NONE, Policy, Statement
 from fallow.domain.facts import NodeShown
 from fallow.domain.identity import address_text
 from fallow.verticals.storage.core.metering import StorageMetering
-from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
-from tests.epoch_world import ACCOUNTS, HOLDING, METERINGS, NODES, VESTING, WORK_ONLY, settled
-from tests.golden_cases import stored
-from tests.golden_epoch import DAY_MS, FIRST
+from tests.epoch_files import NETWORK_KEY, EpochFiles, Node
+from tests.epoch_world import ACCOUNTS, HOLDING, NODES, VESTING, settled
+from tests.golden_epoch import FIRST
+from tests.golden_folder import golden_folder, write
 from tests.golden_happened import DELEGATOR
 from tests.unit.canned_client import CannedClient
 
@@ -39,10 +32,7 @@ KEY = ("--key", NETWORK_KEY.hex())
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Both golden epochs as they would be fetched."""
-    opening, previous = b"", NONE
-    for number in (FIRST, FIRST + 1):
-        opening, previous = write(tmp_path, number, opening, previous)
-    return tmp_path
+    return golden_folder(tmp_path)
 
 
 def test_an_epoch_of_an_older_policy_is_not_explained_by_this_one(
@@ -55,40 +45,6 @@ def test_an_epoch_of_an_older_policy_is_not_explained_by_this_one(
         assert code != 0
         assert told["message"] == "This code does not have the policy rewards 1 (000000000000)."
         assert told["hint"] == "Install the version that closed the epoch."
-
-
-def write(
-    folder: Path,
-    number: int,
-    before: bytes,
-    previous: bytes,
-    rules: Rules = WORK_ONLY,
-    meterings: Mapping[str, Metering] = METERINGS,
-    **lies: Any,
-) -> tuple[bytes, bytes]:
-    """Close a golden epoch into a folder; `lies` are fields that its statement says otherwise."""
-    kept, prefix = stored("epoch" if meterings is METERINGS else "storage"), f"{number}/"
-    files = {name.removeprefix(prefix): bytes.fromhex(data) for name, data in kept.items() if name.startswith(prefix)}
-    manifest = Manifest.decode(files[MANIFEST])
-    until_ms = (number + 1) * DAY_MS
-    records = filed_records(manifest, lambda name: [files[name]])
-    closing = close(before, Epoch(NET, number, until_ms, NETWORK_KEY), records, rules, meterings)
-    said = Statement(
-        net=NET,
-        epoch=number,
-        from_ms=until_ms - DAY_MS,
-        until_ms=until_ms,
-        manifest=hashlib.sha256(files[MANIFEST]).digest(),
-        previous=previous,
-        **(closing.fields | lies),
-    )
-    files |= closing.files
-    files[STATEMENT] = said.seal(lambda message: NETWORK.sign(message).signature)
-    for name, data in files.items():
-        path = folder / path_of(number, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return closing.files["state"], hashlib.sha256(files[STATEMENT]).digest()
 
 
 def run(folder: Path, capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
@@ -284,9 +240,7 @@ def test_the_difference_is_drawn(folder: Path, capfd: pytest.CaptureFixture[str]
 
 def test_who_delegated_sees_what_came_of_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Stake of the first day has a share of what the second one gives, here of what vests."""
-    opening, previous = b"", NONE
-    for number in (FIRST, FIRST + 1):
-        opening, previous = write(tmp_path, number, opening, previous, rules=VESTING)
+    golden_folder(tmp_path, VESTING)
     _, said = run(tmp_path, capfd, "audit", str(FIRST + 1))
     code, shares = run(tmp_path, capfd, "shares", str(FIRST + 1), address_text(DELEGATOR))
     assert (code, {one["holder"] for one in shares}) == (0, {address_text(DELEGATOR)})

@@ -35,6 +35,7 @@ from fallow.bootstrap.settling import open_archive
 from fallow.bootstrap.telling import telling
 from fallow.bootstrap.tls import own_context, server_context
 from fallow.bootstrap.verticals import gateway_roles
+from fallow.bootstrap.what_if import apart
 from fallow.domain import calls
 from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
@@ -99,6 +100,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             ),
         )
         await asyncio.to_thread(built)  # else the first reader of a page waits, and everybody with him
+        archive = await asyncio.to_thread(open_archive, data, settings)
         app = create_app(
             bus=bus,
             blobs=FolderBlobs(data / "blobs"),
@@ -106,7 +108,8 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             clock=clock,
             verticals=load_verticals(),
             streams=relay,
-            archive=await asyncio.to_thread(open_archive, data, settings),
+            archive=archive,
+            recompute=apart(archive, bytes(keys.network.verify_key)),
             any_host=place.any_host,
             names=place.names,
             ca_pem=place.tls.ca_pem() if place.tls else "",

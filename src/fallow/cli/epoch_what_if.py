@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
 
@@ -12,7 +12,6 @@ from fallow.cli.epoch_lines import kept_view
 from fallow.cli.plots import Bar, Row, svg, text_bar
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import tokens, usd
-from fallow.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,33 +98,10 @@ def changed_rules(rules: Rules, changes: list[str], rewards: str) -> Rules:
     Raises:
         InvalidInput: `epoch.rules`, `settings.rewards`: there is no such rule or model, or it cannot have this value.
     """
-    import msgspec  # noqa: PLC0415 - as above
-
     from fallow.bootstrap.rewards import read_model  # noqa: PLC0415 - as above
-    from fallow.domain.epochs.rules import plain_rules  # noqa: PLC0415 - as above
+    from fallow.domain.epochs.written_rules import changed, of_model  # noqa: PLC0415 - as above
 
-    if rewards:
-        own = {name: getattr(rules, name) for name in ("credit", "settlement", "token")}
-        rules = msgspec.structs.replace(read_model(rewards), **own)
-    values: dict[str, Any] = {}
-    for change in changes:
-        name, _, text = change.partition("=")
-        head, _, part = name.partition(".")
-        if part:
-            inner = values.setdefault(head, {})
-            if not isinstance(inner, dict):
-                raise InvalidInput("epoch.rules", f"{head!r} is set as a whole and in part.", "Take one of both.")
-            inner[part] = _value(text)
-        else:
-            values[head] = _value(text)
-    return plain_rules(values, rules)
-
-
-def _value(text: str) -> object:
-    """A number, several with commas between, or a word."""
-    if "," in text:
-        return [_value(one) for one in text.split(",") if one]
-    return int(text) if text.removeprefix("-").isdecimal() else text
+    return changed(of_model(rules, read_model(rewards)) if rewards else rules, changes)
 
 
 def differences(before: Folded, after: Folded) -> list[Difference]:

@@ -368,6 +368,10 @@ class Joined(Request, frozen=True, kw_only=True):
     account_signature: str
 
 
+WHAT_IF_EPOCHS_MAX = 31
+"""Epochs that one request may have computed again: a month of days."""
+
+
 class CreateToken(Request, frozen=True, kw_only=True):
     """Make a join token that works `uses` times within `valid_s` seconds."""
 
@@ -381,6 +385,19 @@ class CreateKey(Request, frozen=True, kw_only=True):
     account: str = ""
     scopes: list[str] = msgspec.field(default_factory=lambda: ["buy"])
     label: Label = ""
+
+
+class WhatIf(Request, frozen=True, kw_only=True):
+    """Compute the latest `epochs` closed epochs, of those up to number `until`, under other rules.
+
+    `model` takes another token model's rules first (empty: those that the epochs were closed under), then `changes`
+    apply: NAME=VALUE, as `fallow epoch what-if --set` has them.
+    """
+
+    epochs: Annotated[int, Meta(ge=1, le=WHAT_IF_EPOCHS_MAX)] = 7
+    until: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = COUNT_MAX
+    model: Literal["", "none", "work_only", "burn_and_mint"] = ""
+    changes: Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=100)] = []
 
 
 class MakeToken(CreateToken, frozen=True, kw_only=True):

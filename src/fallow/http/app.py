@@ -36,6 +36,7 @@ from fallow.http import (
     stakes,
     verticals,
     votes,
+    what_if,
 )
 from fallow.http.auth import anyone, provide_account, provide_person
 from fallow.http.collecting import KEEP_DAYS
@@ -49,6 +50,7 @@ from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.otherwise import Begin
 from fallow.ports.streams import Streams as OpensStreams
 from fallow.ports.vertical import Vertical
 
@@ -73,6 +75,7 @@ def create_app(
     keep_days: int = KEEP_DAYS,
     roles: Collection[str] = (),
     metrics_secret: str = "",
+    recompute: Begin | None = None,
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
@@ -81,7 +84,7 @@ def create_app(
     the network's own authority, if it has one. `installer` is what machines that want to join download. `streams`
     reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
     stay for `keep_days` after their jobs have ended. `roles` are those that the network should run; who shows
-    `metrics_secret` may read `/metrics`, "" is nobody.
+    `metrics_secret` may read `/metrics`, "" is nobody. `recompute` has closed epochs computed under other rules.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -102,6 +105,7 @@ def create_app(
         keep_days=keep_days,
         roles=roles,
         metrics_secret=metrics_secret,
+        what_if=recompute,
     )
     return Litestar(
         route_handlers=ROUTES,
@@ -180,6 +184,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *prices.ROUTES,
             *stakes.ROUTES,
             *verticals.ROUTES,
+            *what_if.ROUTES,
         ],
         security=[{"apiKey": []}, {"session": []}],
     ),

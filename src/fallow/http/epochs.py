@@ -47,7 +47,7 @@ Name = Annotated[str, PathParameter(pattern=r"^[a-z0-9_]+([.][a-z0-9_]+)*$(?!\n)
 @get("/v1/epochs", guards=[anyone], responses=public(), tags=["epochs"])
 async def epochs(gateway: Parts, before: Before = 2**53, limit: EpochLimit = 30) -> list[EpochView]:
     """Closed epochs, the latest first."""
-    return await asyncio.to_thread(_listed, gateway, before, limit)
+    return await asyncio.to_thread(listed, gateway, before, limit)
 
 
 @get("/v1/epochs/{epoch:int}", guards=[anyone], responses=public(404), tags=["epochs"])
@@ -89,7 +89,8 @@ async def end_epoch(gateway: Parts, by: By, after: After = None) -> EpochEndView
     return EpochEndView(**end._asdict())
 
 
-def _listed(gateway: Gateway, before: int, limit: int) -> list[EpochView]:
+def listed(gateway: Gateway, before: int, limit: int) -> list[EpochView]:
+    """Closed epochs below a number, the latest first. Blocks; raises as the archive."""
     found = [int(name) for name in archive_of(gateway).folders(EPOCHS) if name.isdecimal()]
     views: list[EpochView] = []
     for number in sorted((number for number in found if number < before), reverse=True):

@@ -17,7 +17,7 @@ from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.errors import view_of
 from fallow.http.gateway import Gateway
-from fallow.http.lasting import LastingResponse, first_of, gone, send_piece
+from fallow.http.lasting import LastingResponse, first_of, gone, send_event, send_piece
 from fallow.http.params import Account, JobId, Parts
 
 log = logging.getLogger(__name__)
@@ -59,14 +59,14 @@ class Feed:
             # First listen and then look, so that no change falls between the two.
             async with self._gateway.bus.subscribe(calls.job_events(self._id)) as messages:
                 job = await self.job()
-                await _send_event(send, "job", job)
+                await send_event(send, "job", job)
                 if job.state in FINAL:
                     return
                 async for message in messages:
                     if await _forward(send, message.data):
                         return
         except FallowError as error:
-            await _send_event(send, "error", view_of(error))
+            await send_event(send, "error", view_of(error))
 
     async def _heartbeat(self, send: Send) -> None:
         """Keep proxies from closing the stream. The bus may lose the last event, so look for the end as well."""
@@ -78,10 +78,10 @@ class Feed:
             except Unavailable:
                 continue
             except FallowError as error:
-                await _send_event(send, "error", view_of(error))
+                await send_event(send, "error", view_of(error))
                 return
             if job.state in FINAL:
-                await _send_event(send, "job", job)
+                await send_event(send, "job", job)
                 return
 
 
@@ -92,12 +92,8 @@ async def _forward(send: Send, data: bytes) -> bool:
     except msgspec.MsgspecError:
         log.exception("an event of a job is malformed")
         return False
-    await _send_event(send, "job" if event.item is None else "item", event)
+    await send_event(send, "job" if event.item is None else "item", event)
     return event.item is None and event.state in FINAL
-
-
-async def _send_event(send: Send, name: str, value: object) -> None:
-    await send_piece(send, b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value)))
 
 
 ROUTES = [events]

@@ -12,7 +12,7 @@ from fallow.domain.views import NetworkView
 from fallow.http.collecting import DAY_MS, KEEP_DAYS, Collector
 from fallow.http.install import Installer
 from fallow.http.keys import Keys
-from fallow.http.limits import LeaseWrites, Limits, Streams
+from fallow.http.limits import LeaseWrites, Limits, Streams, Turns
 from fallow.http.nodes import Nodes
 from fallow.http.processes import Processes
 from fallow.http.sessions import Sessions
@@ -22,6 +22,7 @@ from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.otherwise import Begin
 from fallow.ports.rates import Buckets
 from fallow.ports.remembered import Remembered
 from fallow.ports.rpc import call
@@ -31,6 +32,7 @@ from fallow.ports.vertical import Vertical
 
 ReplyT = TypeVar("ReplyT")
 CACHED_GRANTS_MAX = 4096
+TURNS_IN_ALL = 2
 
 
 class Gateway:
@@ -54,6 +56,7 @@ class Gateway:
         keep_days: int = KEEP_DAYS,
         roles: Collection[str] = (),
         metrics_secret: str = "",
+        what_if: Begin | None = None,
     ) -> None:
         self.bus = bus
         self.blobs = blobs
@@ -81,6 +84,8 @@ class Gateway:
         self.streams = Streams(limits.streams_per_account)
         self.collector = Collector(bus, blobs, clock, keep_ms=keep_days * DAY_MS)
         self.archive = archive
+        self.what_if = what_if
+        self.turns = Turns(TURNS_IN_ALL)
         self.processes = Processes(bus, clock, roles)
         self.metrics_secret = metrics_secret
         self._nodes = streams

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from typing import Any
 
+import msgspec
 from litestar import Request, Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
@@ -67,6 +68,11 @@ async def gone(receive: Receive) -> None:
     """Return when the client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def send_event(send: Send, name: str, value: object) -> None:
+    """Send a server-sent event with a value as JSON."""
+    await send_piece(send, b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value)))
 
 
 async def send_piece(send: Send, data: bytes) -> None:

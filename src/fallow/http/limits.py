@@ -56,6 +56,31 @@ class Streams:
                 del self._open[account]
 
 
+class Turns:
+    """Heavy work, of which each account has one piece at a time, and all accounts together `in_all`."""
+
+    def __init__(self, in_all: int) -> None:
+        self._in_all = in_all
+        self._taken: set[str] = set()
+
+    @contextmanager
+    def taken(self, account: str) -> Iterator[None]:
+        """Have a turn while the context is open.
+
+        Raises:
+            TooMuch: the account has one, or there are as many as there may be.
+        """
+        if account in self._taken:
+            raise TooMuch("rate.turn", "One of these is computed for you already.", "Wait for it, or end it.")
+        if len(self._taken) >= self._in_all:
+            raise TooMuch("rate.turns", f"{self._in_all} of these are computed already.", "Wait for one to end.")
+        self._taken.add(account)
+        try:
+            yield
+        finally:
+            self._taken.remove(account)
+
+
 class LeaseWrites:
     """Bounds what a node stores for one lease altogether, so that a ticket cannot fill the disk blob by blob.
 
