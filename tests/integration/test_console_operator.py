@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from playwright.async_api import Page, Route, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, Route, expect
 
+from fallow.adapters.archive import StoreArchive, folder_archive
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.settings import CORE
 from fallow.domain import calls, views
@@ -19,13 +21,22 @@ from fallow.ports.rates import Rate
 from fallow.ports.rpc import serve
 from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
 from tests.capability import require
+from tests.epoch_world import HOLDING
+from tests.golden_epoch import FIRST
+from tests.golden_folder import write
 from tests.network import Net
 from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, evidence_view, fake_network
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="module")]
 
 HOSTILE = "<img src=x onerror=\"document.title='stolen'\">"
-PAGES = {"health": "/operate", "refused": "/operate/refused", "rules": "/operate/rules", "doors": "/operate/doors"}
+PAGES = {
+    "health": "/operate",
+    "refused": "/operate/refused",
+    "rules": "/operate/rules",
+    "what-if": "/operate/what-if",
+    "doors": "/operate/doors",
+}
 LOG = [
     views.ActionView(
         id=f"{number:032x}", at=number, account=OPERATOR, key_id="operator", what=what, subject=subject, reason=reason,
@@ -53,8 +64,23 @@ def _tools() -> None:
     subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
 
 
-@pytest.fixture
-async def url() -> AsyncIterator[str]:
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> StoreArchive:
+    """Two closed epochs; since the second one a part of new nodes' pay is held."""
+    folder = tmp_path_factory.mktemp("archive")
+    write(folder, FIRST + 1, *write(folder, FIRST, b"", bytes(32)), HOLDING)
+    return folder_archive(folder)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[Browser]:
+    """A browser for all that need no network; each has a window of its own."""
+    async with browser() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def url(archive: StoreArchive) -> AsyncIterator[str]:
     """Where the console of a network is whose services answer with something to see, and with hostile names."""
     roomy = Rate(10_000.0, 100_000)
     bad = msgspec.structs.replace(evidence_view(), code=HOSTILE)
@@ -65,7 +91,7 @@ async def url() -> AsyncIterator[str]:
     async def evidence(_: calls.Page) -> list[views.EvidenceView]:
         return [bad]
 
-    async with fake_network(Limits(address=roomy, sign_ins=roomy)) as network:
+    async with fake_network(Limits(address=roomy, sign_ins=roomy), archive=archive) as network:
         network.actions, network.enrolled = LOG, [enrolled]
         async with (
             serve(network.bus, calls.EVIDENCE, calls.Page, evidence, queue="fake"),
@@ -83,8 +109,8 @@ async def sign_in(page: Page, key: str) -> None:
     await expect(page.locator(".menu")).to_be_visible()
 
 
-async def test_health_says_what_does_not_run_and_what_waits(url: str) -> None:
-    async with browser() as running, tab(running, url) as page:
+async def test_health_says_what_does_not_run_and_what_waits(running: Browser, url: str) -> None:
+    async with tab(running, url) as page:
         await page.goto("/operate")
         await sign_in(page, OPERATOR_KEY)
         await expect(page.get_by_role("row", name="market").first).to_contain_text("runs")
@@ -95,8 +121,8 @@ async def test_health_says_what_does_not_run_and_what_waits(url: str) -> None:
         await expect(page.get_by_role("row", name="lease.not_open")).to_contain_text("4")
 
 
-async def test_whoever_does_not_operate_sees_nothing_of_it(url: str) -> None:
-    async with browser() as running, tab(running, url) as page:
+async def test_whoever_does_not_operate_sees_nothing_of_it(running: Browser, url: str) -> None:
+    async with tab(running, url) as page:
         await page.goto("/operate/log")
         await sign_in(page, BUYER_KEY)
         await expect(page.get_by_text("sign in with a key that may operate it")).to_be_visible()
@@ -105,8 +131,8 @@ async def test_whoever_does_not_operate_sees_nothing_of_it(url: str) -> None:
             assert (await page.request.get(f"/v1/operator/{path}")).status == 403, path
 
 
-async def test_names_that_nodes_and_people_gave_are_text(url: str) -> None:
-    async with browser() as running, tab(running, url) as page:
+async def test_names_that_nodes_and_people_gave_are_text(running: Browser, url: str) -> None:
+    async with tab(running, url) as page:
         await page.goto("/operate/log")
         await sign_in(page, OPERATOR_KEY)
         await expect(page.get_by_role("cell", name=HOSTILE)).to_be_visible()
@@ -119,6 +145,7 @@ async def test_names_that_nodes_and_people_gave_are_text(url: str) -> None:
         assert "stolen" not in await page.title()
 
 
+@pytest.mark.asyncio(loop_scope="function")
 async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_log(net: Net) -> None:
     (agent, *_) = net.running.agents
     node = (await net.node(agent)).node
@@ -163,7 +190,37 @@ async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_lo
     await net.on_market(*net.running.agents)
 
 
-async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(url: str) -> None:
+async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Browser, url: str) -> None:
+    async with tab(running, url) as page:
+        await page.goto("/operate/rules")
+        await sign_in(page, OPERATOR_KEY)
+        changed = page.get_by_role("region", name="What changed").get_by_role("row", name="held.withheld_ppm")
+        await expect(changed).to_contain_text("75 %, 33.3333 %")
+        await page.get_by_role("link", name="What if").first.click()
+        compute = page.get_by_role("button", name="Compute")
+        await page.get_by_label("Held in each step").fill("half")
+        await expect(page.get_by_text("No value for: Held in each step")).to_be_visible()
+        await expect(compute).to_be_disabled()
+        await page.get_by_label("Held in each step").fill("50")
+        await page.get_by_label("Incentive, at most of fees").fill("40")
+        await compute.click()
+        await page.get_by_role("button", name="Stop").click()
+        await compute.click()
+        await expect(page.get_by_text("Computed 2 epochs.")).to_be_visible()
+        plot = page.get_by_role("img", name="Incentive minted")
+        assert await plot.locator("rect.was, rect.incentive").count() == 4
+        await expect(page.get_by_role("row", name=str(FIRST)).last).to_contain_text("0.00004 → 0.000016")
+        await expect(page.get_by_role("region", name="By account").get_by_role("row").nth(1)).to_contain_text("→")
+        await expect(page.get_by_text("withheld_ppm = [500000]")).to_be_visible()
+        await page.get_by_label("Other rules").fill("cap=5")
+        await compute.click()
+        await expect(page.get_by_role("alert").filter(has_text="epoch.rules")).to_be_visible()
+        await expect(page.get_by_text("Computed 2 epochs.")).to_have_count(0)
+
+
+async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(
+    running: Browser, url: str
+) -> None:
     machines = [
         views.EnrolledView(node=number * 32, label="", account=OPERATOR, enrolled_at=1, banned_reason=reason)
         for number, reason in (("01", ""), ("02", "it lied"))
@@ -178,7 +235,7 @@ async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_se
         ids.append((route.request.post_data_json or {})["id"])
         await (route.abort() if len(ids) == 1 else route.continue_())
 
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.route("**/v1/operator/nodes?*", page_of)
         await page.route("**/v1/operator/actions", act)
         await page.goto("/operate/doors")
@@ -201,7 +258,7 @@ async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_se
     ("changed", "since"), [((2, 1, 1), "9"), ((2, 2, 2), "7 or before"), ((2, 0, 1), "9 or before")]
 )
 async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
-    url: str, changed: tuple[int, ...], since: str
+    running: Browser, url: str, changed: tuple[int, ...], since: str
 ) -> None:
     """An epoch without a version is damaged."""
     epochs = [
@@ -213,7 +270,7 @@ async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
         )
         for at, version in enumerate(changed)
     ]  # fmt: skip
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         told = [msgspec.to_builtins(one) for one in epochs]
         await page.route("**/v1/epochs?*", lambda route: route.fulfill(json=told))
         await page.goto("/operate/rules")
@@ -231,14 +288,19 @@ async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
         ("phone", {"viewport": PHONE, "has_touch": True}),
     ],
 )
-async def test_every_page_can_be_used_by_everybody(url: str, look: str, options: dict[str, Any]) -> None:
-    async with browser() as running, tab(running, url, **options) as page:
+async def test_every_page_can_be_used_by_everybody(
+    running: Browser, url: str, look: str, options: dict[str, Any]
+) -> None:
+    async with tab(running, url, **options) as page:
         await page.goto("/operate")
         await sign_in(page, OPERATOR_KEY)
         for name, path in {**PAGES, "log": "/operate/log"}.items():
             await page.goto(path)
             await expect(page.locator("h1")).to_be_visible()
             await expect(page.locator(".waiting")).to_have_count(0)
+            if name == "what-if":
+                await page.locator("form button.primary").click()
+                await expect(page.locator("ol")).to_be_visible()
             assert "\n".join(await barriers(page)) == "", name
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{name} is wider than the screen"

@@ -36,6 +36,9 @@ export type Policy = Schemas["PolicyView"];
 export type Token = Schemas["TokenView"];
 export type Enrolled = Schemas["EnrolledView"];
 export type Action = Schemas["ActionView"];
+export type Group = Schemas["GroupView"];
+export type WhatIfEpoch = Schemas["WhatIfEpochView"];
+export type WhatIfResult = Schemas["WhatIfView"];
 export type Movement = Schemas["StatementLine"];
 
 /** A refusal of the gateway, or that it cannot be reached (`code` is "offline" then). */
@@ -74,10 +77,14 @@ export function carry(token: string, lost: () => void): void {
 
 /** Sends JSON, or nothing, to have something changed; undefined where the answer has no body. Raises Failed. */
 export async function send<T>(method: "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
+  const answer = await get(path, carrying(method, body));
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
+}
+
+function carrying(method: "POST" | "DELETE", body: unknown): RequestInit {
   const headers: Record<string, string> = { "Fallow-CSRF": csrf };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const answer = await get(path, { method, headers, body: body === undefined ? null : JSON.stringify(body) });
-  return (answer.status === 204 ? undefined : await answer.json()) as T;
+  return { method, headers, body: body === undefined ? null : JSON.stringify(body) };
 }
 
 /** An id for what is sent once. The same again changes nothing and answers the same. */
@@ -97,9 +104,9 @@ export async function beginning(sha256: string, bytesMax: number): Promise<Uint8
   return taken(answer, bytesMax);
 }
 
-/** What a running item writes, piece by piece, until `signal` or its end. Raises Failed. */
-export async function* following(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const answer = await get(path, { signal });
+/** What an answer brings, piece by piece, until `signal` or its end. Raises Failed. */
+export async function* following(path: string, signal: AbortSignal, how: RequestInit = {}): AsyncGenerator<Uint8Array> {
+  const answer = await get(path, { ...how, signal });
   const reader = answer.body?.getReader();
   if (!reader) return;
   try {
@@ -110,6 +117,25 @@ export async function* following(path: string, signal: AbortSignal): AsyncGenera
     }
   } finally {
     await reader.cancel().catch(() => undefined);
+  }
+}
+
+export interface Told {
+  name: string;
+  data: unknown;
+}
+
+/** The server-sent events that come for a body, until `signal` or their end. Raises Failed. */
+export async function* told(path: string, signal: AbortSignal, body: unknown): AsyncGenerator<Told> {
+  const decoder = new TextDecoder();
+  let waiting = "";
+  for await (const piece of following(path, signal, carrying("POST", body))) {
+    const blocks = (waiting + decoder.decode(piece, { stream: true })).split("\n\n");
+    waiting = blocks.pop() ?? "";
+    for (const block of blocks) {
+      const [, name = "", data = ""] = /^event: (.*)\ndata: (.*)$/.exec(block) ?? [];
+      if (name) yield { name, data: JSON.parse(data) as unknown };
+    }
   }
 }
 
