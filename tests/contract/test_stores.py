@@ -10,7 +10,7 @@ import pytest
 
 from fallow.domain.errors import Conflict
 from fallow.ports.ingest_store import BatchKey, LoggedBatch, StoredBatch, StoredOpening
-from fallow.ports.registry_store import ActionRow, KeyRow, NodeRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, TokenRow
 from tests.contract.conftest import Stores, rolled_back
 
 NOW = 1_700_000_000_000
@@ -272,6 +272,10 @@ async def test_a_ban_is_of_a_node_or_of_an_account_with_its_nodes(stores: Stores
     banned = [attic._replace(banned_reason="spam"), cellar._replace(banned_reason="fraud")]
     async with stores.database.transaction() as tx:
         assert await stores.registry.banned(tx) == {ATTIC, BOB}
+        bans = sorted([BanRow(ATTIC, "spam"), BanRow(BOB, "fraud")])
+        assert await stores.registry.bans(tx, b"", 9) == bans
+        assert await stores.registry.bans(tx, b"", 1) == bans[:1]
+        assert await stores.registry.bans(tx, bans[0].subject, 9) == bans[1:]
         assert await stores.registry.nodes(tx) == banned
         assert await stores.registry.node(tx, CELLAR) == banned[1]
         assert [await stores.registry.ban_reason(tx, account) for account in (ALICE, BOB, b"c" * 20)] == [

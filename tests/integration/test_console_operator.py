@@ -84,15 +84,12 @@ async def url(archive: StoreArchive) -> AsyncIterator[str]:
     """Where the console of a network is whose services answer with something to see, and with hostile names."""
     roomy = Rate(10_000.0, 100_000)
     bad = msgspec.structs.replace(evidence_view(), code=HOSTILE)
-    enrolled = views.EnrolledView(
-        node="ab" * 32, label=HOSTILE, account=OPERATOR, enrolled_at=1, banned_reason=HOSTILE, vouched_reason=""
-    )
 
     async def evidence(_: calls.Page) -> list[views.EvidenceView]:
         return [bad]
 
     async with fake_network(Limits(address=roomy, sign_ins=roomy), archive=archive) as network:
-        network.actions, network.enrolled = LOG, [enrolled]
+        network.actions, network.bans = LOG, [views.BanView(subject="ab" * 32, reason=HOSTILE)]
         async with (
             serve(network.bus, calls.EVIDENCE, calls.Page, evidence, queue="fake"),
             serving(network.app, "127.0.0.1", 0) as port,
@@ -127,7 +124,7 @@ async def test_whoever_does_not_operate_sees_nothing_of_it(running: Browser, url
         await sign_in(page, BUYER_KEY)
         await expect(page.get_by_text("sign in with a key that may operate it")).to_be_visible()
         await expect(page.get_by_role("link", name="Operate")).to_have_count(0)
-        for path in ("actions", "running", "evidence", "tokens", "nodes"):
+        for path in ("actions", "running", "evidence", "tokens", "nodes", "bans", "prices"):
             assert (await page.request.get(f"/v1/operator/{path}")).status == 403, path
 
 
@@ -173,7 +170,7 @@ async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_lo
         await page.get_by_label("Reason").fill("it was us")
         await page.get_by_role("button", name="Let in again", exact=True).last.click()
         await page.get_by_role("button", name="Yes, do it").click()
-        await expect(page.get_by_text("No machine is banned.")).to_be_visible()
+        await expect(page.get_by_text("Nobody is banned.")).to_be_visible()
 
         await page.get_by_role("link", name="Log of actions").click()
         rows = page.get_by_role("row")
@@ -196,6 +193,8 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Bro
         await sign_in(page, OPERATOR_KEY)
         changed = page.get_by_role("region", name="What changed").get_by_role("row", name="held.withheld_ppm")
         await expect(changed).to_contain_text("75 %, 33.3333 %")
+        await expect(page.get_by_role("row", name="Fee, of what buyers pay 10 %")).to_contain_text("fee_ppm = 100000")
+        await expect(page.get_by_role("row", name="a terabyte of pieces for 720 hours")).to_contain_text("1.67 USD")
         await page.get_by_role("link", name="What if").first.click()
         compute = page.get_by_role("button", name="Compute")
         await page.get_by_label("Held in each step").fill("half")
@@ -221,22 +220,19 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Bro
 async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(
     running: Browser, url: str
 ) -> None:
-    machines = [
-        views.EnrolledView(node=number * 32, label="", account=OPERATOR, enrolled_at=1, banned_reason=reason)
-        for number, reason in (("01", ""), ("02", "it lied"))
-    ]
+    bans = [views.BanView(subject=one * 32, reason=reason) for one, reason in (("01", "spam"), ("02", "it lied"))]
     ids: list[str] = []
 
     async def page_of(route: Route) -> None:
         after = route.request.url.partition("after=")[2]
-        await route.fulfill(json=[msgspec.to_builtins(one) for one in machines if one.node > after][:1])
+        await route.fulfill(json=[msgspec.to_builtins(one) for one in bans if one.subject > after][:1])
 
     async def act(route: Route) -> None:
         ids.append((route.request.post_data_json or {})["id"])
         await (route.abort() if len(ids) == 1 else route.continue_())
 
     async with tab(running, url) as page:
-        await page.route("**/v1/operator/nodes?*", page_of)
+        await page.route("**/v1/operator/bans?*", page_of)
         await page.route("**/v1/operator/actions", act)
         await page.goto("/operate/doors")
         await sign_in(page, OPERATOR_KEY)
@@ -275,9 +271,13 @@ async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
         await page.route("**/v1/epochs?*", lambda route: route.fulfill(json=told))
         await page.goto("/operate/rules")
         await sign_in(page, OPERATOR_KEY)
-        row = page.get_by_role("row", name="rewards")
+        row = page.get_by_role("region", name="Policies").get_by_role("row", name="rewards")
         await expect(row.get_by_role("link")).to_have_text(since)
         await expect(row.get_by_text("was version")).to_have_count(1 if changed[1] != 2 else 0)
+        what = page.get_by_role("region", name="What changed").get_by_role(
+            "row", name="version 1 (00000000) 2 (00000000)"
+        )
+        await expect(what.get_by_role("link")).to_have_text([since] if changed[1] != 2 else [])
 
 
 @pytest.mark.parametrize(

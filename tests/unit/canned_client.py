@@ -271,6 +271,9 @@ class CannedClient:
     def all_actions(self) -> list[views.ActionView]:
         return [self.act("ban", NODE, "sent\x1bspam")]
 
+    def all_bans(self) -> Iterator[views.BanView]:
+        return iter([views.BanView(subject=BUYER, reason="sent\x1bspam")])
+
     def all_enrolled(self) -> Iterator[views.EnrolledView]:
         return iter([fake_network.enrolled_view()])
 

@@ -125,6 +125,7 @@ class FakeNetwork:
         self.earned: dict[str, views.EarningsView] = {}
         self.actions: list[views.ActionView] = []
         self.enrolled = [enrolled_view()]
+        self.bans: list[views.BanView] = []
         self.checks = 0
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
@@ -209,6 +210,7 @@ class FakeNetwork:
             calls.ACT: (calls.Act, lambda ask: _soon(action_view(ask))),
             calls.ACTIONS: (calls.Page, lambda ask: _soon([] if ask.after else self.actions)),
             calls.NODES: (calls.Page, lambda ask: _soon([] if ask.after else self.enrolled)),
+            calls.BANS: (calls.Page, lambda ask: _soon([one for one in self.bans if one.subject > ask.after])),
         }
 
     async def payee(self, ask: calls.AccountRef) -> views.PayeeView:

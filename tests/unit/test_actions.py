@@ -14,7 +14,7 @@ from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.network_facts import OperatorActed
-from fallow.domain.views import ActionView, EnrolledView
+from fallow.domain.views import ActionView, BanView, EnrolledView
 from fallow.ports.rpc import call
 from fallow.services.registry.actions import LAST_WORD_S, Actions
 from tests.unit.test_registry import World, node_key, refusal
@@ -65,6 +65,9 @@ class Operated(World):
     async def banned(self) -> dict[str, str]:
         rows = await self.enrolled()
         return {row.node: row.banned_reason for row in rows}
+
+    async def bans(self, **page: object) -> list[BanView]:
+        return await call(self.bus, calls.BANS, page, list[BanView])
 
     async def enrolled(self, **page: object) -> list[EnrolledView]:
         return await call(self.bus, calls.NODES, page, list[EnrolledView])
@@ -135,6 +138,19 @@ async def test_an_action_counts_once(world: Operated) -> None:
         assert await world.refused(1, "ban", ATTIC.hex(), **fields) == "action.id_taken"
     assert await world.refused(1, "ban", CELLAR.hex()) == "action.id_taken"
     assert await world.registry.may_connect(CELLAR)
+
+
+async def test_whoever_is_banned_is_listed_accounts_without_machines_too(world: Operated) -> None:
+    alone = (await world.key()).account
+    await world.act(1, "ban", alone, "fraud")
+    await world.act(2, "ban", ATTIC.hex())
+    found = await world.bans()
+    order = sorted([(bytes.fromhex(alone[2:]), alone, "fraud"), (ATTIC, ATTIC.hex(), "spam")])
+    assert [(one.subject, one.reason) for one in found] == [each[1:] for each in order]
+    assert await world.bans(limit=1) == found[:1]
+    assert await world.bans(after=found[0].subject) == found[1:]
+    await world.act(3, "unban", alone)
+    assert [one.subject for one in await world.bans()] == [ATTIC.hex()]
 
 
 async def test_what_cannot_be_done_is_refused(world: Operated) -> None:

@@ -56,6 +56,10 @@ def test_nodes_and_accounts_are_banned_with_a_reason(client: CannedClient, capfd
     assert f"Banned: {node} (sent spam)" in capfd.readouterr().out
     assert main.run(["node", "unban", BUYER, "--reason", "paid up", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["what"] == "unban"
+    assert main.run(["node", "bans"]) == 0
+    assert [line.split() for line in capfd.readouterr().out.splitlines()][-1] == [BUYER, "sent\ufffdspam"]
+    assert main.run(["node", "bans", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == [{"subject": BUYER, "reason": "sent\x1bspam"}]
     for which in (node[:3], "ffffffff"):
         assert main.run(["node", "ban", which, "--reason", "spam"]) == 2
         assert "[node.which]" in capfd.readouterr().err

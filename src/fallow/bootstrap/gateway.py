@@ -30,6 +30,7 @@ from fallow.bootstrap.listening import address_of, refuse_outside, url_of
 from fallow.bootstrap.place import bus_context, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.proxies import read_proxies
+from fallow.bootstrap.rewards import fee_of
 from fallow.bootstrap.settings import CORE, Settings
 from fallow.bootstrap.settling import open_archive
 from fallow.bootstrap.telling import telling
@@ -109,6 +110,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             verticals=load_verticals(),
             streams=relay,
             archive=archive,
+            fee=await asyncio.to_thread(fee_of, settings),
             recompute=apart(archive, bytes(keys.network.verify_key)),
             any_host=place.any_host,
             names=place.names,

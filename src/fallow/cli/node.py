@@ -45,6 +45,17 @@ def unban(subject: str, /, *, reason: Reason, json: Json = False) -> None:
 
 
 @app.command
+def bans(*, json: Json = False) -> None:
+    """List which nodes and accounts are banned, and why; an account's machines are banned with it."""
+    with profiles.connect() as client:
+        found = list(client.all_bans())
+    if json:
+        show_json(found)
+        return
+    table(("NODE OR ACCOUNT", "REASON"), [(row.subject, row.reason) for row in found], empty="Nobody is banned.")
+
+
+@app.command
 def vouch(account: str, /, *, reason: Reason, json: Json = False) -> None:
     """Say that you have identified an account's owner, and how: buyers see his machines as vouched."""
     _act("vouch", account, reason, as_json=json)

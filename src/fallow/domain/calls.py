@@ -32,6 +32,7 @@ NODE_TAKEN = "relay.taken"
 """Published with a `RelayAt` when a node's session has begun at a relay: any that another one still holds is over."""
 JOIN = "registry.join"
 NODES = "registry.nodes"
+BANS = "registry.bans"
 CREATE_TOKEN = "registry.create_token"  # noqa: S105 - a subject
 CREATE_KEY = "registry.create_key"
 OWNERS_KEY = "registry.owners_key"

@@ -316,6 +316,13 @@ class EnrolledView(View, frozen=True, kw_only=True):
     vouched_reason: str = ""
 
 
+class BanView(View, frozen=True, kw_only=True):
+    """A node (its id) or an account (0x...) that is banned itself, and why. An account's machines are, with it."""
+
+    subject: str
+    reason: str
+
+
 class KeyView(View, frozen=True, kw_only=True):
     """An API key as the operator sees it: its public part, and whose it is."""
 
@@ -523,6 +530,26 @@ class PriceView(View, frozen=True, kw_only=True):
     last_microusd: int
     quotes: list[QuoteOfFeedView]
     waiting: int
+
+
+class MeterPriceView(View, frozen=True, kw_only=True):
+    """What a vertical's subscriptions pay: `microusd` for `per` of what a meter counts."""
+
+    vertical: str
+    meter: str
+    microusd: int
+    per: int
+
+
+class PricesView(View, frozen=True, kw_only=True):
+    """What the network itself takes: its fee in millionths of usage, and what of that goes to the reserve.
+
+    `meters` are prices that a vertical has for everybody. Where it has none, providers name their own.
+    """
+
+    fee_ppm: int
+    reserve_ppm: int
+    meters: list[MeterPriceView]
 
 
 class ReserveUseView(View, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
+from fallow.domain.billing import FeePolicy
 from fallow.domain.views import NetworkView
 from fallow.http import (
     accounts,
@@ -41,7 +42,7 @@ from fallow.http import (
 from fallow.http.auth import anyone, provide_account, provide_person
 from fallow.http.collecting import KEEP_DAYS
 from fallow.http.errors import HANDLERS
-from fallow.http.gateway import Gateway
+from fallow.http.gateway import DEFAULT_FEE, Gateway
 from fallow.http.install import Installer
 from fallow.http.limits import Limits
 from fallow.http.params import refuse_unknown_query
@@ -76,6 +77,7 @@ def create_app(
     roles: Collection[str] = (),
     metrics_secret: str = "",
     recompute: Begin | None = None,
+    fee: FeePolicy = DEFAULT_FEE,
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
@@ -85,6 +87,7 @@ def create_app(
     reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
     stay for `keep_days` after their jobs have ended. `roles` are those that the network should run; who shows
     `metrics_secret` may read `/metrics`, "" is nobody. `recompute` has closed epochs computed under other rules.
+    `fee` is what operators are shown as the network's.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -106,6 +109,7 @@ def create_app(
         roles=roles,
         metrics_secret=metrics_secret,
         what_if=recompute,
+        fee=fee,
     )
     return Litestar(
         route_handlers=ROUTES,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TypeVar
 
+from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Unavailable
 from fallow.domain.streams import DirectAddress, Opening
 from fallow.domain.views import NetworkView
@@ -33,6 +34,7 @@ from fallow.ports.vertical import Vertical
 ReplyT = TypeVar("ReplyT")
 CACHED_GRANTS_MAX = 4096
 TURNS_IN_ALL = 2
+DEFAULT_FEE = FeePolicy()
 
 
 class Gateway:
@@ -57,6 +59,7 @@ class Gateway:
         roles: Collection[str] = (),
         metrics_secret: str = "",
         what_if: Begin | None = None,
+        fee: FeePolicy = DEFAULT_FEE,
     ) -> None:
         self.bus = bus
         self.blobs = blobs
@@ -85,6 +88,7 @@ class Gateway:
         self.collector = Collector(bus, blobs, clock, keep_ms=keep_days * DAY_MS)
         self.archive = archive
         self.what_if = what_if
+        self.fee = fee
         self.turns = Turns(TURNS_IN_ALL)
         self.processes = Processes(bus, clock, roles)
         self.metrics_secret = metrics_secret

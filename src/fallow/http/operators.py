@@ -16,6 +16,7 @@ from fallow.domain.views import (
     AuditBegunView,
     AuditView,
     BalanceView,
+    BanView,
     BlobsView,
     EnrolledView,
     EvidenceView,
@@ -32,7 +33,7 @@ from fallow.domain.views import (
 )
 from fallow.http.answers import keyed
 from fallow.http.auth import operator
-from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, By, KeyId, Limit, Parts, TokenId
+from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, AfterSubject, By, KeyId, Limit, Parts, TokenId
 from fallow.http.processes import running_view
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rpc import Empty
@@ -188,6 +189,12 @@ async def nodes(gateway: Parts, after: AfterNode = "", limit: Limit = 200) -> li
     return await gateway.ask(calls.NODES, calls.Page(after=after, limit=limit), list[EnrolledView])
 
 
+@get("/v1/operator/bans", guards=[operator], responses=keyed(), tags=["operator"])
+async def bans(gateway: Parts, after: AfterSubject = "", limit: Limit = 200) -> list[BanView]:
+    """Nodes and accounts that are banned, with the reason, accounts without machines too; in their order."""
+    return await gateway.ask(calls.BANS, calls.Page(after=after, limit=limit), list[BanView])
+
+
 ROUTES = [
     create_token,
     create_key,
@@ -210,4 +217,5 @@ ROUTES = [
     act,
     actions,
     nodes,
+    bans,
 ]

@@ -46,6 +46,12 @@ AfterId = Annotated[
 AfterNode = Annotated[
     str, QueryParameter(pattern=r"^([0-9a-f]{64})?$(?!\n)", max_length=64, description="The last node seen.")
 ]
+AfterSubject = Annotated[
+    str,
+    QueryParameter(
+        pattern=r"^([0-9a-f]{64}|0x[0-9a-f]{40})?$(?!\n)", max_length=64, description="The last node or account seen."
+    ),
+]
 AfterLine = Annotated[
     str, QueryParameter(pattern=r"^[0-9]{0,18}$(?!\n)", max_length=18, description="The last id seen.")
 ]

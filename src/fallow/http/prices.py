@@ -6,7 +6,7 @@ from litestar import get, post
 from litestar.params import JSONBody
 
 from fallow.domain import calls
-from fallow.domain.views import PriceView
+from fallow.domain.views import MeterPriceView, PricesView, PriceView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, operator
 from fallow.http.params import By, Parts
@@ -30,5 +30,19 @@ async def accept(gateway: Parts, by: By, data: JSONBody[calls.AcceptPrice]) -> P
     return await gateway.ask(calls.ACCEPT_PRICE, calls.HoldPrice(price_microusd=data.price_microusd, by=by), PriceView)
 
 
+@get("/v1/operator/prices", guards=[operator], responses=keyed(), tags=["operator"])
+async def prices(gateway: Parts) -> PricesView:
+    """What the network takes: settings and versions of verticals, which hold from a start on."""
+    return PricesView(
+        fee_ppm=gateway.fee.fee_ppm,
+        reserve_ppm=gateway.fee.reserve_ppm,
+        meters=[
+            MeterPriceView(vertical=name, meter=meter, microusd=one.microusd, per=one.per)
+            for name, vertical in sorted(gateway.verticals.items())
+            for meter, one in sorted((vertical.tariff or {}).items())
+        ],
+    )
+
+
 PUBLIC_ROUTES = [price, report]
-ROUTES = [accept]
+ROUTES = [accept, prices]

@@ -23,6 +23,13 @@ class NodeRow(NamedTuple):
     vouched_reason: str = ""
 
 
+class BanRow(NamedTuple):
+    """A node's id or an account that was banned itself, and why."""
+
+    subject: bytes
+    reason: str
+
+
 class TokenRow(NamedTuple):
     """A join token: the secret's SHA-256, never the secret."""
 
@@ -127,6 +134,10 @@ class RegistryStore(ActionLog, Protocol):
 
     async def banned(self, tx: Transaction) -> frozenset[bytes]:
         """All nodes and accounts that were banned themselves. Other services may."""
+        ...
+
+    async def bans(self, tx: Transaction, after: bytes, limit: int) -> list[BanRow]:
+        """The same with their reasons, in the order of ids and accounts, those behind `after`."""
         ...
 
     async def set_vouched(self, tx: Transaction, account: bytes, reason: str) -> bool:

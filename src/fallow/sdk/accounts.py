@@ -15,6 +15,7 @@ from fallow.domain.views import (
     AuditBegunView,
     AuditView,
     BalanceView,
+    BanView,
     BlobsView,
     EnrolledView,
     EvidenceView,
@@ -163,6 +164,19 @@ class AccountCalls(Wire):
         """Operator: enrolled nodes by id, also those that never offered anything; `after` is the last one seen."""
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/operator/nodes", list[EnrolledView], query=query)
+
+    async def bans(self, *, after: str | None = None, limit: int | None = None) -> list[BanView]:
+        """Operator: nodes and accounts that are banned, with the reason; `after` is the last one seen."""
+        query = arguments(after=after, limit=limit)
+        return await self._call("GET", "/v1/operator/bans", list[BanView], query=query)
+
+    async def all_bans(self) -> AsyncIterator[BanView]:
+        """Operator: all of them."""
+        page = await self.bans(limit=NODES_PAGE)
+        while page:
+            for one in page:
+                yield one
+            page = await self.bans(after=page[-1].subject, limit=NODES_PAGE)
 
     async def all_enrolled(self) -> AsyncIterator[EnrolledView]:
         """Operator: all of them, page by page."""

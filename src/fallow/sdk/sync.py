@@ -93,6 +93,8 @@ class Client(Waiting):
     actions = waits(AsyncClient.actions)
     all_actions = iterates(AsyncClient.all_actions)
     enrolled = waits(AsyncClient.enrolled)
+    bans = waits(AsyncClient.bans)
+    all_bans = iterates(AsyncClient.all_bans)
     all_enrolled = iterates(AsyncClient.all_enrolled)
     grant = waits(AsyncClient.grant)
     ledger_check = waits(AsyncClient.ledger_check)

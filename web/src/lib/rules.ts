@@ -17,6 +17,8 @@ export interface Standing extends Policy {
 
 export interface Change {
   since: number;
+  /** Whether the epoch before it was read, too. */
+  exact: boolean;
   policy: string;
   name: string;
   /** Empty where there was no such parameter. */
@@ -51,7 +53,7 @@ function differences(epoch: EpochView, older: EpochView | undefined): Change[] {
     const all = [...new Set([...was.keys(), ...now.keys()])];
     return all
       .filter((name) => was.get(name) !== now.get(name))
-      .map((name) => ({ since: epoch.epoch, policy, name, was: was.get(name) ?? "", now: now.get(name) ?? "" }));
+      .map((name) => ({ since: epoch.epoch, exact: older?.epoch === epoch.epoch - 1, policy, name, was: was.get(name) ?? "", now: now.get(name) ?? "" }));
   });
 }
 
@@ -61,9 +63,9 @@ function facts(policy: Policy | undefined): Map<string, string> {
   return new Map([["version", `${policy.version} (${policy.digest.slice(0, 8)})`], ...parameters(policy)]);
 }
 
-/** The parameters of a rule, each as text. */
+/** The parameters of a rule, each as text, by name. */
 export function parameters(policy: Policy): Parameter[] {
-  return flat("", policy.parameters ?? {});
+  return flat("", policy.parameters ?? {}).sort(([one], [other]) => (one < other ? -1 : 1));
 }
 
 function flat(prefix: string, table: Record<string, unknown>): Parameter[] {

@@ -147,6 +147,21 @@ export const operatorEn = {
   isWord: "Is now",
   parameterWord: "Parameter",
 
+  opPrices: "Fee and prices",
+  pricesText:
+    "Settings, which only a start reads: write the line into DATA/fallow.toml with another number, and restart fallow up. It holds for what is settled from then on.",
+  changedBy: "Changed by",
+  feeOfUsage: "Fee, of what buyers pay",
+  reserveOfFee: "Of the fee, for the reserve",
+  /** What a price is for, and how much of what the meter counts that is. */
+  meter: {
+    stored_byte_hours: ["a terabyte of pieces for 720 hours", 720e12],
+    egress_bytes: ["a terabyte that nodes send", 1e12],
+  } as Record<string, [string, number]>,
+  byVersion: "the version of the vertical: no setting",
+  leasesOfMachines: "Leases of machines",
+  byProviders: "each provider, for new leases",
+
   joinTokens: "Join tokens",
   joinTokensText: "Whoever has one may bring machines, as many as it has uses left.",
   usesLeft: "Uses left",
@@ -167,7 +182,8 @@ export const operatorEn = {
   not: "No",
   lift: "Let in again",
   liftOf: (id: string) => `Let in again: ${id}`,
-  noBans: "No machine is banned.",
+  noBans: "Nobody is banned.",
+  bansCut: (count: string) => `The first ${count}. All of them: fallow node bans`,
 
   logText: "All that operators did, by a key with that right. Lines are only ever added: even the database refuses to change one.",
   at: "When",

@@ -148,6 +148,19 @@ export const operatorJa: typeof operatorEn = {
   isWord: "変更後",
   parameterWord: "パラメーター",
 
+  opPrices: "手数料と価格",
+  pricesText: "起動時にだけ読まれる設定です。数値を変えた行を DATA/fallow.toml に書き、fallow up を再起動してください。それ以降に精算される分から有効です。",
+  changedBy: "変更の方法",
+  feeOfUsage: "購入者が支払う額に対する手数料",
+  reserveOfFee: "手数料のうち準備金に入る割合",
+  meter: {
+    stored_byte_hours: ["断片 1 テラバイトを 720 時間", 720e12],
+    egress_bytes: ["ノードが送る 1 テラバイト", 1e12],
+  },
+  byVersion: "分野のバージョンで決まります（設定なし）",
+  leasesOfMachines: "機器のリース",
+  byProviders: "提供者がそれぞれ、新しいリースについて決めます",
+
   joinTokens: "参加トークン",
   joinTokensText: "持っている人は、残り回数だけ機器を参加させられます。",
   usesLeft: "残り回数",
@@ -168,7 +181,8 @@ export const operatorJa: typeof operatorEn = {
   not: "やめる",
   lift: "解除",
   liftOf: (id) => `解除：${id}`,
-  noBans: "利用停止中の機器はありません。",
+  noBans: "利用停止中のノードやアカウントはありません。",
+  bansCut: (count) => `最初の ${count} 件です。すべてを見るには: fallow node bans`,
 
   logText: "運営権限のあるキーで行われたすべての操作です。行は追加されるだけで、データベースも変更を拒みます。",
   at: "日時",

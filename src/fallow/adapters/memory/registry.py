@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Transaction
-from fallow.ports.registry_store import ActionRow, KeyRow, NodeRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, TokenRow
 
 
 class _Token(NamedTuple):
@@ -105,6 +105,12 @@ class MemoryRegistryStore:
         """All nodes and accounts that were banned themselves."""
         memory_transaction(tx)
         return frozenset(subject for subject, reason in self._bans.items() if reason)
+
+    async def bans(self, tx: Transaction, after: bytes, limit: int) -> list[BanRow]:
+        """The same with their reasons."""
+        memory_transaction(tx)
+        found = sorted(BanRow(*each) for each in self._bans.items())
+        return [row for row in found if row.reason and row.subject > after][:limit]
 
     async def set_vouched(self, tx: Transaction, account: bytes, reason: str) -> bool:
         """Vouch for an account's owner, or end that."""

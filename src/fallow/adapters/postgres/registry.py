@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fallow.adapters.postgres.turns import by_turns
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES
 from fallow.ports.database import Row, Transaction
-from fallow.ports.registry_store import ActionRow, KeyRow, NodeRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, TokenRow
 
 NODES = (
     "SELECT n.node, n.account, n.label, n.enrolled_at, a.vouched_reason AS vouched,"
@@ -18,6 +18,15 @@ SET_BAN = {
     NODE_ID_BYTES: "UPDATE registry.node SET banned_reason = $2 WHERE node = $1",
     ADDRESS_BYTES: "UPDATE registry.account SET banned_reason = $2 WHERE account = $1",
 }
+BANS = (
+    "SELECT * FROM ("
+    "(SELECT node AS subject, banned_reason FROM registry.node"
+    " WHERE banned_reason <> '' AND node > $1 ORDER BY node LIMIT $2)"
+    " UNION ALL (SELECT account, banned_reason FROM registry.account"
+    " WHERE banned_reason <> '' AND account > $1 ORDER BY account LIMIT $2)"
+    ") AS banned ORDER BY subject LIMIT $2"
+)
+"""Each half reads its own index of who is banned, and no more of it than is shown."""
 
 
 class PostgresRegistryStore:
@@ -95,6 +104,11 @@ class PostgresRegistryStore:
             " UNION ALL SELECT account FROM registry.account WHERE banned_reason <> ''"
         )
         return frozenset(row["subject"] for row in rows)
+
+    async def bans(self, tx: Transaction, after: bytes, limit: int) -> list[BanRow]:
+        """The same with their reasons."""
+        rows = await tx.fetch(BANS, after, limit)
+        return [BanRow(row["subject"], row["banned_reason"]) for row in rows]
 
     async def set_vouched(self, tx: Transaction, account: bytes, reason: str) -> bool:
         """Vouch for an account's owner, or end that."""

@@ -13,7 +13,7 @@ from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES, address, address_text, node_id
 from fallow.domain.network_facts import OperatorActed
-from fallow.domain.views import ActionView, EnrolledView
+from fallow.domain.views import ActionView, BanView, EnrolledView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class Actions:
-    """Answers `registry.act`, `actions` and `nodes`. Several copies may run: all state is in the store."""
+    """Answers `registry.act`, `actions`, `nodes` and `bans`. Several copies may run: all state is in the store."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class Actions:
                 serve(self._bus, calls.ACT, calls.Act, self.act, queue="registry"),
                 serve(self._bus, calls.ACTIONS, calls.Page, self.actions, queue="registry"),
                 serve(self._bus, calls.NODES, calls.Page, self.nodes, queue="registry"),
+                serve(self._bus, calls.BANS, calls.Page, self.bans, queue="registry"),
             ):
                 await stack.enter_async_context(context)
             yield
@@ -127,6 +128,13 @@ class Actions:
             for row in rows
         ]
 
+    async def bans(self, request: calls.Page) -> list[BanView]:
+        """Show who is banned, accounts without machines too, in the order of ids and accounts."""
+        after = _subject(request.after) if request.after else b""
+        async with self._database.transaction() as tx:
+            rows = await self._store.bans(tx, after, request.limit)
+        return [BanView(subject=_text(row.subject), reason=row.reason) for row in rows]
+
     async def _take_hold(self, tx: Transaction, action: calls.Action, subject: bytes) -> bool:
         """Write what an action does; False when whom it is about is unknown."""
         if action.what == "erase":
@@ -155,19 +163,22 @@ def _subject(text: str) -> bytes:
     return address(text) if text.startswith("0x") else node_id(text)
 
 
+def _text(subject: bytes) -> str:
+    return address_text(subject) if len(subject) == ADDRESS_BYTES else subject.hex()
+
+
 def _acted(row: ActionRow) -> OperatorActed:
     return OperatorActed(what=row.what, subject=row.subject, action=bytes.fromhex(row.id))
 
 
 def _view(row: ActionRow) -> ActionView:
-    whom = address_text(row.subject) if len(row.subject) == ADDRESS_BYTES else row.subject.hex()
     return ActionView(
         id=row.id,
         at=row.at,
         account=address_text(row.account),
         key_id=row.key_id,
         what=row.what,
-        subject=whom,
+        subject=_text(row.subject),
         reason=row.reason,
         about=row.about,
     )
