@@ -336,7 +336,14 @@ class World:
     async def owed(self) -> list[SubscriptionView]:
         return await self.settle.list_of(AccountRef(account=address_text(BUYER)))
 
-    async def begin(self, payload: int = 1_000_000, stream: bytes = STREAM, part: int = 0, index: int = 0) -> Plan:
+    async def begin(
+        self,
+        payload: int = 1_000_000,
+        stream: bytes = STREAM,
+        part: int = 0,
+        index: int = 0,
+        by_grant: bytes = b"",
+    ) -> Plan:
         return await self.places.begin(
             BeginSegment(
                 account=address_text(BUYER),
@@ -347,6 +354,7 @@ class World:
                 payload=payload,
                 client=bytes(self.client.verify_key),
                 key=b"k" * 60,
+                by_grant=by_grant,
             )
         )
 

@@ -232,7 +232,7 @@ async def get(
     return await world.ask(GetObject(account=ACCOUNT, bucket=bucket, object=name, version=version, null=null))
 
 
-async def delete(world: ObjectsWorld, *deletions: Deletion, bucket: str = B, **more: bool) -> list[Deleted]:
+async def delete(world: ObjectsWorld, *deletions: Deletion, bucket: str = B, **more: Any) -> list[Deleted]:
     """Delete some."""
     return await world.ask(DeleteObjects(account=ACCOUNT, bucket=bucket, deletions=[*deletions], **more))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -139,6 +140,30 @@ async def test_one_name_outside_among_many_deletes_none(world: GrantedWorld) -> 
     call = calls.DeleteObjects(account="", bucket=B, deletions=deletions)
     assert await code_of(world, world.grant("a/"), call) == "storage.grant"
     assert await world.names() == ["a/1", "b/2"]
+
+
+async def test_one_who_shows_a_grant_leaves_uploads_to_others_and_to_the_owner(
+    world: GrantedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.uploads.UPLOADS_MAX", 16)
+    grant = world.grant("a/")
+
+    async def begin(shown: Grant | Credential, number: int) -> str:
+        """Whose it is cannot be said by whoever asks."""
+        stream, name = os.urandom(16), world.keys.seal_name(f"a/b/{number}".encode())
+        call = calls.BeginUpload(account="", bucket=B, object=name, stream=stream, by_grant=os.urandom(16))
+        return await code_of(world, shown, call)
+
+    assert [await begin(grant, number) for number in range(3)] == ["", "", "storage.uploads"]
+    assert await begin(narrowed(grant, "a/b/", Limits(["write"])), 3) == "storage.uploads"
+    for _ in range(3):
+        other = world.grant("a/")
+        assert [await begin(other, number) for number in range(3)] == ["", "", "storage.uploads"]
+    assert await begin(world.grant("a/"), 0) == "storage.uploads"
+    for number in range(8):
+        await world.owner.begin(ACCOUNT, B, f"a/{number}", head=Head(), marks=Marks())
+    with pytest.raises(TooMuch):
+        await world.owner.begin(ACCOUNT, B, "a/more", head=Head(), marks=Marks())
 
 
 async def test_the_body_cannot_name_whose_account_it_is(world: GrantedWorld) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -199,16 +199,70 @@ async def test_what_an_account_begins_and_does_not_end_is_bounded(
         with pytest.raises(TooMuch) as refused:
             await world.begin(1, index=3)
         assert refused.value.code == "storage.too_much_begun"
-    first = await world.begin(1, index=1)  # anew, since its answer was lost
-    await world.begin(SEGMENT_BYTES, index=3)
-    with pytest.raises(TooMuch):
-        await world.begin(SEGMENT_BYTES, index=4)
     await world.end(first)
-    await world.begin(1, index=4)
+    first = await world.begin(SEGMENT_BYTES, index=1)
+    with pytest.raises(TooMuch):
+        await world.begin(SEGMENT_BYTES, index=1)  # anew: what was brought for the one before is still there
     world.clock.advance(FORGOTTEN_MS + 1)
     await world.tell()
     await world.collect()
+    with pytest.raises(TooMuch):
+        await world.begin(SEGMENT_BYTES, index=5)  # forgotten, and still there
+    world.clock.advance(LATE_MS + HOUR_MS)
+    await world.tell()
+    await world.collect()
+    assert await world.count("abandoned") == 0
     await world.begin(3 * SEGMENT_BYTES, index=5)
+
+
+async def until_refused(step: Callable[[int], Awaitable[None]]) -> tuple[int, str]:
+    """How often it was done, and with what code it was refused then."""
+    for number in range(40):
+        try:
+            await step(number)
+        except FallowError as error:
+            return number, error.code
+    pytest.fail("It was never refused.")
+
+
+async def test_what_is_begun_anew_without_end_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.segments.BEGUN_BYTES_MAX", 8 * SEGMENT_BYTES)
+
+    async def begin(_: int) -> None:
+        world.receipts(await world.begin(SEGMENT_BYTES))
+
+    assert await until_refused(begin) == (8, "storage.too_much_begun")
+    assert await world.count("abandoned") == 1
+
+
+async def test_those_who_show_grants_leave_room_to_each_other_and_to_the_owner(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.segments.BEGUN_BYTES_MAX", 16 * SEGMENT_BYTES)
+
+    async def begin_all(grant: bytes) -> int:
+        async def begin(number: int) -> None:
+            await world.begin(SEGMENT_BYTES, stream=OTHER, index=number % 2, by_grant=grant)
+
+        number, code = await until_refused(begin)
+        assert code == "storage.too_much_begun"
+        return number
+
+    assert [await begin_all(bytes([number]) * 16) for number in range(1, 6)] == [2, 2, 2, 2, 0]
+    assert await begin_all(b"") == 8
+
+
+async def test_no_more_nodes_are_named_for_a_segment_than_four_times_its_pieces(world: World) -> None:
+    plan, named = await world.begin(), 10
+    await world.enrol(*(Machine(number) for number in range(100, 140)))
+
+    async def more(_: int) -> None:
+        nonlocal named
+        named += len(await world.places.more(request))
+
+    request = MorePlaces(account=address_text(BUYER), segment=plan.segment, numbers=list(range(8)))
+    assert await until_refused(more) == (3, "storage.too_few_nodes")
+    assert named == 4 * plan.pieces
 
 
 # Receipts
@@ -418,6 +472,7 @@ async def caught(work: Coroutine[Any, Any, None]) -> FallowError | None:
 
 async def test_what_is_dropped_is_trashed_by_every_node_that_has_it_and_by_nobody_else(world: World) -> None:
     kept, dropped = await world.store(), await world.store(stream=OTHER)
+    await world.keep(OTHER)
     await world.keep()
     await world.drop(OTHER)
     await world.collect()
@@ -441,6 +496,7 @@ async def test_a_purge_is_one(world: World) -> None:
 
 async def test_nodes_that_are_away_are_asked_when_they_are_back(world: World) -> None:
     plan = await world.store()
+    await world.keep()
     machine = world.machines[plan.places[0].node]
     machine.away = True
     await world.drop(STREAM)
@@ -462,13 +518,14 @@ async def test_what_may_still_come_is_asked_for_when_it_cannot_any_more(world: W
     world.clock.advance(2)
     await world.tell()
     await world.collect()
-    assert not any(machine.trashed for machine in world.machines.values())
+    assert not any(machine.purged for machine in world.machines.values())
     with pytest.raises(NotFound):
         await world.end(plan)
     world.clock.advance(LATE_MS)
     await world.tell()
     await world.collect()
-    assert sum(len(machine.trashed) for machine in world.machines.values()) == 10
+    assert sum(len(machine.purged) for machine in world.machines.values()) == 10
+    assert not any(machine.trashed for machine in world.machines.values()), "nobody paid for it"
 
 
 async def test_a_whole_segment_that_no_version_was_made_of_goes_and_a_kept_one_stays(world: World) -> None:
@@ -480,6 +537,8 @@ async def test_a_whole_segment_that_no_version_was_made_of_goes_and_a_kept_one_s
     await world.collect()
     assert await world.count("segment") == 1
     assert await world.keep() == 1_000_000
+    assert sum(len(machine.purged) for machine in world.machines.values()) == 10 + 2
+    assert not any(machine.trashed for machine in world.machines.values())
 
 
 async def test_parts_that_are_not_wanted_go(world: World) -> None:
@@ -522,7 +581,7 @@ async def test_an_answer_that_nobody_heard_is_asked_for_again(world: World) -> N
     await world.tell()
     await world.collect()
     assert not any(machine.has for machine in holders)
-    assert any(len(machine.trashed) == 2 for machine in holders)
+    assert any(len(machine.purged) == 2 for machine in holders)
 
 
 async def test_a_row_about_a_live_piece_deletes_nothing(world: World) -> None:
@@ -669,16 +728,32 @@ async def test_stored_bytes_are_paid_by_the_hour_to_the_owners_of_nodes(world: W
     assert sum(day.stored_byte_hours for day in usage) == 8 * size * 10
 
 
-async def test_what_is_dropped_costs_nothing_from_then_on(world: World) -> None:
+@pytest.mark.parametrize(
+    ("kept", "purge", "hours", "paid"),
+    [
+        pytest.param(True, False, 1, 7 * 24, id="lies in the trash for seven days"),
+        pytest.param(True, False, 8 * 24, 8 * 24, id="was there for longer"),
+        pytest.param(True, True, 1, 1, id="is purged"),
+        pytest.param(False, False, 1, 1, id="no version was made of it"),
+    ],
+)
+async def test_what_is_dropped_was_paid_for_as_long_as_the_trash_keeps_it_and_costs_nothing_from_then_on(
+    world: World, *, kept: bool, purge: bool, hours: int, paid: int
+) -> None:
     await world.store(SEGMENT_BYTES)
-    world.clock.advance(HOUR_MS)
-    await world.drop(STREAM)
-    world.clock.advance(5 * HOUR_MS)
-    await world.tell()
-    await world.collect()
+    if kept:
+        await world.keep()
     await world.places.meter()
-    usage = await world.usage()
-    assert sum(day.stored_byte_hours for day in usage) == 8 * Layout(SEGMENT_BYTES, 4).piece_bytes
+    world.clock.advance(hours * HOUR_MS)
+    await world.drop(STREAM, purge=purge)
+    for _ in range(2):
+        world.clock.advance(5 * HOUR_MS)
+        await world.tell()
+        await world.collect()
+        await world.places.meter()
+        usage = await world.usage()
+        assert sum(day.stored_byte_hours for day in usage) == 8 * paid * Layout(SEGMENT_BYTES, 4).piece_bytes
+    assert bool(sum(len(machine.trashed) for machine in world.machines.values())) == (kept and not purge)
 
 
 async def read_limit(world: World) -> tuple[Machine, bytes]:

@@ -12,7 +12,8 @@ import pytest
 from blake3 import blake3
 
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, TooMuch, Unavailable
-from fallow.verticals.storage.worker.store import LOG_BYTES_MIN, TRASH_MS, PieceStore
+from fallow.verticals.storage.core.questions import TRASH_MS
+from fallow.verticals.storage.worker.store import LOG_BYTES_MIN, PieceStore
 
 LIMIT = 64 << 20
 DAY_MS = 86_400_000

@@ -62,7 +62,7 @@ class Grants:
             raise NotAllowed("scope.missing", "The API key that this grant stands on may not buy.")
         await self._check_revoked(signing.info.account, ids)
         call = admit(_read(asked), read_caveats(credential.caveats), self._clock.now_ms())
-        return _shown(await self._do(msgspec.structs.replace(call, account=signing.info.account)))
+        return _shown(await self._do(msgspec.structs.replace(call, account=signing.info.account, by_grant=ids[0])))
 
     async def revoke(self, call: RevokeGrant) -> None:
         """See the call."""

@@ -52,6 +52,9 @@ from fallow.verticals.storage.core.profiles import PROFILES
 from fallow.verticals.storage.core.upkeep import GetInspection, Inspect
 
 METER_EVERY_S: Final = 60.0
+NAMED_TIMES_MAX: Final = 4
+"""So many times as many nodes as a segment has pieces are named for it at most: each may have got one, and only those
+that count are paid."""
 SEGMENT_ID_BYTES: Final = 16
 UNIFORM: Final = secrets.SystemRandom().random
 DirectTo = Callable[[bytes], DirectAddress | None]
@@ -193,6 +196,7 @@ class Places:
                 client=request.client,
                 nodes=[one.alias for one in drawn],
                 made_ms=now,
+                grant_id=request.by_grant,
             )
             await self.segments.begin(tx, begun)
         places = await self._put_places(begun, drawn, range(len(drawn)), now)
@@ -217,7 +221,8 @@ class Places:
                 for one in self.nodes.candidates(without=begun.nodes)
                 if one.room_bytes >= piece_bytes and (not begun.countries or one.country in begun.countries)
             ]
-            drawn = draw(fit, len(request.numbers), self._uniform)
+            more = NAMED_TIMES_MAX * PROFILES[begun.profile].pieces - len(begun.nodes)
+            drawn = draw(fit, max(0, min(len(request.numbers), more)), self._uniform)
             if not drawn:
                 raise no_more()
             await self.segments.name_more(tx, begun.id, [one.alias for one in drawn])

@@ -8,16 +8,19 @@ from typing import Final, NamedTuple
 from fallow.domain.errors import Conflict, NotFound, TooMuch
 from fallow.ports.clock import Clock
 from fallow.ports.database import Transaction
+from fallow.verticals.storage.control import shares
 from fallow.verticals.storage.core.layout import SEGMENT_BYTES, Layout
 from fallow.verticals.storage.core.orders import LIMIT_MS
 from fallow.verticals.storage.core.profiles import PROFILES
+from fallow.verticals.storage.core.questions import TRASH_MS
+from fallow.verticals.storage.core.tariff import HOUR_MS
 
 FORGOTTEN_MS: Final = 24 * 3_600_000
 """After so long, nobody comes back for a segment that is not whole, or that no version was made of."""
 LATE_MS: Final = 2 * LIMIT_MS
 """Until then a piece may still be brought to a node that was named for it."""
 BEGUN_BYTES_MAX: Final = 1024 * SEGMENT_BYTES
-"""Of one account: nobody pays for what is begun and never ended, and it lies on nodes for a day."""
+"""Of one account, with what it has given up until nodes are asked to delete that: nobody pays for it."""
 BEGUN_BYTES_MIN: Final = 1 << 20
 """Each counts as that, if it has less: there is a row of it, and of its nodes' room something is set aside."""
 
@@ -44,6 +47,7 @@ class Begun(NamedTuple):
     client: bytes
     nodes: Sequence[int]
     made_ms: int
+    grant_id: bytes = b""
 
 
 class SegmentRow(NamedTuple):
@@ -63,6 +67,9 @@ class SegmentRows:
 
     A piece is garbage only by a row that is written in the very transaction that takes its segment's row away, or that
     closes the segment without its node: what is live cannot be deleted, since ids of segments never come again.
+
+    Nodes' trash is for what a version counted on, which a restore of the database may bring back. That is paid for, for
+    as long as the trash keeps things at least; all else is purged, and costs nothing from then on.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -114,7 +121,7 @@ class SegmentRows:
 
         Raises:
             Conflict: `storage.stream_kept`: bytes of a version are there already.
-            TooMuch: `storage.too_much_begun`: of this account.
+            TooMuch: `storage.too_much_begun`: of this account, or by this grant.
         """
         slot = begun.slot
         await self._require_free(tx, slot)
@@ -122,7 +129,7 @@ class SegmentRows:
         await self._require_little_begun(tx, begun)
         await tx.execute(
             "INSERT INTO storage.begun (id, bucket, stream, part, number, account, payload, key, profile, countries,"
-            " client, nodes, made_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            " client, nodes, made_ms, grant_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             begun.id,
             *slot,
             *begun[2:6],
@@ -130,6 +137,7 @@ class SegmentRows:
             begun.client,
             list(begun.nodes),
             begun.made_ms,
+            begun.grant_id,
         )
         await tx.execute(
             "INSERT INTO storage.payer (bucket, account) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -206,7 +214,7 @@ class SegmentRows:
         )
         await tx.execute(
             "INSERT INTO storage.dropped (segment, bucket, payload, profile, nodes, stored, purge, at_ms, due_ms)"
-            " VALUES ($1, $2, $3, $4, $5, false, false, $6, $7)",
+            " VALUES ($1, $2, $3, $4, $5, false, true, $6, $7)",
             begun.id,
             slot.bucket,
             begun.payload,
@@ -244,6 +252,7 @@ class SegmentRows:
     async def forget(self, tx: Transaction, limit: int) -> int:
         """Drop what nobody came back for; returns how many segments."""
         before = self._clock.now_ms() - FORGOTTEN_MS
+        await tx.execute("DELETE FROM storage.abandoned WHERE until_ms <= $1", self._clock.now_ms())
         old = "id IN (SELECT id FROM storage.{} WHERE made_ms < $1{} ORDER BY made_ms LIMIT $2 FOR UPDATE SKIP LOCKED)"
         begun = await self._drop_begun(tx, old.format("begun", ""), before, limit)
         stored = await self._drop(tx, old.format("segment", " AND NOT kept") + " AND NOT kept", before, limit)
@@ -260,46 +269,51 @@ class SegmentRows:
             )
 
     async def _require_little_begun(self, tx: Transaction, begun: Begun) -> None:
-        (row,) = await tx.fetch(
-            "SELECT coalesce(sum(greatest(b.payload, $2)), 0) AS bytes"
-            " FROM storage.payer p JOIN storage.begun b USING (bucket) WHERE p.account = $1",
-            begun.account,
-            BEGUN_BYTES_MIN,
-        )
-        if row["bytes"] + max(begun.payload, BEGUN_BYTES_MIN) > BEGUN_BYTES_MAX:
+        open_ = await shares.begun(tx, begun.account, begun.grant_id, BEGUN_BYTES_MIN, self._clock.now_ms())
+        if open_.plus(max(begun.payload, BEGUN_BYTES_MIN)).exceeds(BEGUN_BYTES_MAX, begun.grant_id):
             raise TooMuch(
                 "storage.too_much_begun",
-                "Too many segments of this account were begun and not ended.",
-                "End them, or wait: what is not ended in a day is forgotten.",
+                f"Too many segments {shares.whose(begun.grant_id)} were begun and not ended.",
+                "End them, or wait: what is given up counts for three hours, what is not ended is given up in a day.",
             )
 
     async def _drop(self, tx: Transaction, where: str, *args: object, purge: bool = False) -> int:
         """Of large objects there are many: they become rows of nodes later, bit by bit."""
         now, n = self._clock.now_ms(), len(args)
+        gone = f"(${n + 1} OR NOT kept)"
         return _rows_of(
             await tx.execute(
                 f"WITH gone AS (DELETE FROM storage.segment WHERE {where} RETURNING *)"  # noqa: S608 - ours
                 " INSERT INTO storage.dropped (segment, bucket, payload, profile, nodes, stored, purge, at_ms, due_ms)"
-                f" SELECT id, bucket, payload, profile, nodes, true, ${n + 1}, greatest(${n + 2}::bigint, made_ms),"
-                f" ${n + 2}::bigint FROM gone",
+                f" SELECT id, bucket, payload, profile, nodes, true, {gone},"
+                f"  greatest(${n + 2}::bigint, made_ms + CASE WHEN {gone} THEN 0 ELSE ${n + 3}::bigint END),"
+                f"  ${n + 2}::bigint FROM gone",
                 *args,
                 purge,
                 now,
+                TRASH_MS,
             )
         )
 
     async def _drop_begun(self, tx: Transaction, where: str, *args: object) -> int:
-        """What is under way may still come: nodes are asked once it cannot any more."""
+        """What is under way may still come: nodes are asked once it cannot any more, and it counts until then."""
         now, n = self._clock.now_ms(), len(args)
+        due_ms = now + LATE_MS
         return _rows_of(
             await tx.execute(
-                f"WITH gone AS (DELETE FROM storage.begun WHERE {where} RETURNING *)"  # noqa: S608 - ours
+                f"WITH gone AS (DELETE FROM storage.begun WHERE {where} RETURNING *), noted AS ("  # noqa: S608 - ours
+                " INSERT INTO storage.abandoned AS a (account, grant_id, until_ms, bytes)"
+                f" SELECT account, grant_id, ${n + 3}::bigint, sum(greatest(payload, ${n + 4})) FROM gone"
+                "  GROUP BY account, grant_id ORDER BY account, grant_id"
+                " ON CONFLICT (account, until_ms, grant_id) DO UPDATE SET bytes = a.bytes + EXCLUDED.bytes)"
                 " INSERT INTO storage.dropped (segment, bucket, payload, profile, nodes, stored, purge, at_ms, due_ms)"
-                f" SELECT id, bucket, payload, profile, nodes, false, false, ${n + 1}::bigint, ${n + 2}::bigint"
+                f" SELECT id, bucket, payload, profile, nodes, false, true, ${n + 1}::bigint, ${n + 2}::bigint"
                 " FROM gone",
                 *args,
                 now,
-                now + LATE_MS,
+                due_ms,
+                -(-due_ms // HOUR_MS) * HOUR_MS,
+                BEGUN_BYTES_MIN,
             )
         )
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.ports.database import Row, Transaction
-from fallow.verticals.storage.control import conditions, locks
+from fallow.verticals.storage.control import conditions, locks, shares
 from fallow.verticals.storage.control.buckets import Buckets, Shelf
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.listing import BEYOND
@@ -32,12 +32,10 @@ from fallow.verticals.storage.core.calls import (
 UPLOADS_MAX: Final = 10_000
 """Open ones of an account, about: nobody pays for them, each has a row of up to 27 kB, and stays for a week."""
 
-_OPEN: Final = """
-SELECT count(*) AS uploads FROM storage.bucket b JOIN storage.upload u ON u.bucket_id = b.id WHERE b.account = $1
-"""
 _BEGIN: Final = """
-INSERT INTO storage.upload (stream, bucket_id, name, made_ms, slashes, head, tags, retention, until_ms, hold)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (stream) DO NOTHING RETURNING *
+INSERT INTO storage.upload (stream, bucket_id, name, made_ms, slashes, head, tags, retention, until_ms, hold,
+    grant_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (stream) DO NOTHING RETURNING *
 """
 _FIND: Final = "SELECT * FROM storage.upload WHERE bucket_id = $1 AND stream = $2"
 _LOCK: Final = _FIND + " FOR UPDATE"
@@ -72,7 +70,7 @@ class Uploads:
             InvalidInput: `storage.slashes`, `storage.no_lock`, `storage.retention`.
             Conflict: `storage.stream_used`.
             InsufficientFunds: as `BeginSegment`.
-            TooMuch: `storage.uploads`: the account has as many open as it may have.
+            TooMuch: `storage.uploads`: as many are open as the account, or this grant of it, may have.
         """
         slashes = checked_slashes(call.object, call.slashes)
         await self._ground.may_use(call.account)
@@ -94,9 +92,10 @@ class Uploads:
                 RETENTIONS.index(until.retention),
                 until.until_ms,
                 until.hold,
+                call.by_grant,
             )
             if made:  # who asks the same again is answered the same
-                await _require_few(tx, shelf)
+                await _require_few(tx, shelf, call.by_grant)
             upload = made[0] if made else await _find(tx, _FIND, shelf.id, call.stream)
             if upload["name"] != call.object:
                 raise used()
@@ -195,9 +194,10 @@ class Uploads:
             await self._ground.segments.drop(tx, shelf.id, [call.stream], purge=False)
 
 
-async def _require_few(tx: Transaction, shelf: Shelf) -> None:
-    if (await tx.fetch(_OPEN, shelf.account))[0]["uploads"] > UPLOADS_MAX:
-        raise TooMuch("storage.uploads", f"{UPLOADS_MAX} uploads in parts are open.", "Complete or abort some of them.")
+async def _require_few(tx: Transaction, shelf: Shelf, grant: bytes) -> None:
+    if (await shares.uploads(tx, shelf.account, grant)).exceeds(UPLOADS_MAX, grant):
+        said = f"Too many uploads in parts {shares.whose(grant)} are open."
+        raise TooMuch("storage.uploads", said, "Complete or abort some of them.")
 
 
 async def _find(tx: Transaction, query: str, bucket_id: int, stream: bytes, name: bytes | None = None) -> Row:

@@ -60,11 +60,16 @@ Retention = Literal["", "governance", "compliance"]
 
 
 class Call(msgspec.Struct, Generic[ReplyT], frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of what is asked. `name` is the end of its subject, `reply` what it is answered with."""
+    """Base of what is asked. `name` is the end of its subject, `reply` what it is answered with.
+
+    `account` and `by_grant` are set by whoever admits the call: in whose name it is asked, and for one that was shown a
+    grant, the first link of its chain (empty: none was).
+    """
 
     name: ClassVar[str]
     reply: ClassVar[Any]
     account: str
+    by_grant: Annotated[bytes, Meta(max_length=16)] = b""
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,8 +14,11 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput
 from fallow.domain.records import Count
 from fallow.verticals.storage.core.orders import PieceId
+from fallow.verticals.storage.core.tariff import DAY_MS
 
 PIECES_AT_ONCE: Final = 1000
+TRASH_MS: Final = 7 * DAY_MS
+"""How long a node keeps what it was told to put into the trash."""
 
 Pieces = Annotated[list[PieceId], Meta(min_length=1, max_length=PIECES_AT_ONCE)]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
+from fallow.verticals.storage.core.questions import TRASH_MS
 from fallow.verticals.storage.worker.index import FILES, Index, Row
 from fallow.verticals.storage.worker.outgoing import Outgoing
 from fallow.verticals.storage.worker.writing import Incoming, allocated, failing
@@ -28,7 +29,6 @@ LOG_BYTES_MIN: Final = 4 << 20
 LOGS_A_LIMIT: Final = 64
 """A smaller loan has smaller log files: what compaction needs for a while is half of one."""
 
-TRASH_MS: Final = 7 * 86_400_000
 COPY_BYTES: Final = 1 << 20
 PAGE: Final = 1000
 MOVED_AT_ONCE: Final = 64

@@ -1,0 +1,13 @@
+-- What was begun and given up, by whom, until it has gone from all nodes: by the hour, so that there are few rows.
+CREATE TABLE storage.abandoned (
+    account bytea NOT NULL CHECK (length(account) = 20),
+    grant_id bytea NOT NULL,
+    until_ms bigint NOT NULL,
+    bytes numeric(78) NOT NULL,
+    PRIMARY KEY (account, until_ms, grant_id)
+);
+CREATE INDEX abandoned_until ON storage.abandoned (until_ms);
+
+-- The one link of the chain of grants by which it was asked for; empty: its owner asked.
+ALTER TABLE storage.begun ADD COLUMN grant_id bytea NOT NULL DEFAULT '';
+ALTER TABLE storage.upload ADD COLUMN grant_id bytea NOT NULL DEFAULT '';
