@@ -28,6 +28,7 @@ from tests.epoch_files import NETWORK_KEY
 from tests.places_world import HOUR_MS, Killed, Machine, machines
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
 from tests.storage_world import Wants
+from tests.unit.fake_network import HandClock
 
 STREAMS = [bytes([number]) * 16 for number in range(1, 7)]
 PAYLOADS = {stream: payload_of(40_000, stream[0]) for stream in STREAMS}
@@ -340,6 +341,46 @@ async def test_who_says_for_thirty_days_that_its_owner_needs_it_has_failed(net: 
     await net.go_on()
     assert net.receipt is not None
     assert (net.receipt.failed, net.receipt.why) == (net.had, "storage.exit_failed")
+
+
+@pytest.mark.parametrize("slow", [True, False])
+async def test_what_was_never_asked_of_it_has_failed_only_where_the_network_waited_for_it(
+    net: ExitWorld, *, slow: bool
+) -> None:
+    """In place of thirty days of slow reads there is one, of which a row says that it was many."""
+    await net.lent_for(days=181)
+    net.world.kept[net.leaver.id].wants = wants = TakesItsTime(net.world.clock)
+    net.wish()
+    await net.world.tell()
+    await net.world.exits.look()
+    assert await net.world.exits.move_next()
+    assert wants.waited_ms > 0
+    async with net.world.database.transaction() as tx:
+        rows = await tx.fetch(
+            "UPDATE storage.exit SET read_ms = read_ms * $1 RETURNING read_ms", 300_000 if slow else 1
+        )
+    assert [row["read_ms"] for row in rows] == [wants.waited_ms * (300_000 if slow else 1)]
+    await net.world.pass_time(LENGTH_MAX_MS)
+    await net.world.exits.look()
+    net.world.kept[net.leaver.id].wants = Wants()
+    await net.go_on()
+    assert net.receipt is not None
+    rest = net.had - 1
+    assert (net.receipt.moved, net.receipt.failed, net.receipt.unplaced) == (1, rest * slow, rest * (not slow))
+    assert net.receipt.why == ("storage.exit_failed" if slow else "")
+
+
+class TakesItsTime(Wants):
+    """Five seconds to begin."""
+
+    def __init__(self, clock: HandClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.waited_ms = 0
+
+    async def pause(self) -> None:
+        self._clock.advance(5000)
+        self.waited_ms += 5000
 
 
 async def test_what_was_being_stored_when_it_wished_is_moved_too(net: ExitWorld) -> None:

@@ -67,8 +67,8 @@ async def test_bytes_of_pieces_and_of_payload_are_counted_by_bucket_and_day(post
         operations = Operations(world.database, world.clock)
         operations.count(BUYER, BUCKET.id, "get")
         await operations.flush()
-        span = {"from_day": began_day, "to_day": began_day + 1}
-        (found,) = await Used(world.database).usage(Usage(account=address_text(BUYER), **span))
+        asked = Usage(account=address_text(BUYER), from_day=began_day, to_day=began_day + 1)
+        (found,) = await Used(world.database).usage(asked)
         (day,) = found.days
         stored = 8 * (10 * Layout(SEGMENT_BYTES, 4).piece_bytes + 11 * Layout(1_000_000, 4).piece_bytes)
         assert found.id == BUCKET.id

@@ -16,6 +16,7 @@ from fallow.verticals.storage.core.exiting import (
     ExitReceipt,
     ExitWish,
     Tally,
+    held_up,
     reason_against,
 )
 from fallow.verticals.storage.core.orders import PieceClaim
@@ -158,6 +159,23 @@ async def test_where_nothing_is_lent_or_can_be_kept_nothing_begins(tmp_path: Pat
 )
 def test_when_it_counts_as_a_success(reputation: Reputation, tally: Tally, began_ms: int, why: str) -> None:
     assert reason_against(reputation, tally, began_ms) == why
+
+
+@pytest.mark.parametrize(
+    ("read_days", "gb", "moved", "asked_in_vain", "blamed"),
+    [
+        pytest.param(15, 100, 50, 0, True, id="slow"),
+        pytest.param(90, 100, 50, 50, True, id="slow, read several at once"),
+        pytest.param(0, 0, 0, 0, False, id="never asked"),
+        pytest.param(14, 100, 50, 0, False, id="others had their turn meanwhile"),
+        pytest.param(15, 200, 100, 0, False, id="as fast as the slowest disk and line"),
+        pytest.param(15, 100, 50, 51, False, id="most of what it gave nobody took"),
+    ],
+)
+def test_who_is_to_blame_for_what_was_never_asked_of_it(
+    read_days: int, gb: int, moved: int, asked_in_vain: int, *, blamed: bool
+) -> None:
+    assert held_up(Tally(moved=moved, moved_bytes=gb * 10**9), read_days * DAY_MS, asked_in_vain) is blamed
 
 
 def test_an_owner_is_told_what_it_means() -> None:

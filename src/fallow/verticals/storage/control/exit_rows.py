@@ -58,6 +58,8 @@ _COUNT: Final = """
 UPDATE storage.exit SET moved = moved + $2, moved_bytes = moved_bytes + $3, failed = failed + $4,
     failed_bytes = failed_bytes + $5, gone = gone + $6, unplaced = unplaced + $7 WHERE alias = $1
 """
+_WAITED: Final = "UPDATE storage.exit SET read_ms = read_ms + $2 WHERE alias = $1"
+_IN_VAIN: Final = "SELECT count(*) AS n FROM storage.leaving WHERE alias = $1 AND NOT blamed"
 _SOME: Final = "SELECT segment, blamed FROM storage.leaving WHERE alias = $1 LIMIT $2 FOR UPDATE SKIP LOCKED"
 _LOSE: Final = """
 UPDATE storage.segment SET nodes = array_replace(nodes, $1::integer, 0) WHERE id = ANY($2::bytea[]) AND $1 = ANY(nodes)
@@ -161,8 +163,19 @@ async def lose(tx: Transaction, alias: int, segments: Collection[bytes], now_ms:
     return sizes
 
 
-async def some(tx: Transaction, alias: int, limit: int) -> dict[bytes, bool]:
-    """Some pieces that are still to be moved, and whether their node is to blame for that."""
+async def waited(tx: Transaction, alias: int, read_ms: int) -> None:
+    """So long the network has waited for a piece."""
+    await tx.execute(_WAITED, alias, read_ms)
+
+
+async def in_vain(tx: Transaction, alias: int) -> int:
+    """How many pieces that are still to be moved no other node took when they were tried."""
+    (row,) = await tx.fetch(_IN_VAIN, alias)
+    return int(row["n"])
+
+
+async def some(tx: Transaction, alias: int, limit: int) -> dict[bytes, bool | None]:
+    """Some pieces that are still to be moved, and whether their node is to blame for it; None: they were not tried."""
     return {row["segment"]: row["blamed"] for row in await tx.fetch(_SOME, alias, limit)}
 
 

@@ -35,7 +35,15 @@ from fallow.verticals.storage.control.repairing import Repairs
 from fallow.verticals.storage.control.verdicts import Verdicts, read_state
 from fallow.verticals.storage.control.whole_pieces import hash_of
 from fallow.verticals.storage.core.auditing import claim_by
-from fallow.verticals.storage.core.exiting import LENGTH_MAX_MS, ExitReceipt, ExitWish, Tally, ppm, reason_against
+from fallow.verticals.storage.core.exiting import (
+    LENGTH_MAX_MS,
+    ExitReceipt,
+    ExitWish,
+    Tally,
+    held_up,
+    ppm,
+    reason_against,
+)
 from fallow.verticals.storage.core.questions import Evidence, ExitSays, ShowClaim
 from fallow.verticals.storage.core.reputation import RETRIES_MAX, Reputation
 from fallow.verticals.storage.core.tariff import VERTICAL
@@ -152,17 +160,20 @@ class Exits:
                     return  # another process has it
                 late = now - row["began_ms"] >= LENGTH_MAX_MS
                 if late:
-                    await self._give_up(tx, lender.alias, now)
+                    await self._give_up(tx, row, now)
                 if await exit_rows.is_over(tx, row, now, late=late):
                     await self._end(tx, lender, row, now)
                     return
                 goes_on = await exit_rows.search(tx, row, now)
 
-    async def _give_up(self, tx: Transaction, alias: int, now_ms: int) -> None:
+    async def _give_up(self, tx: Transaction, row: Row, now_ms: int) -> None:
         """Time is up: what is still there counts as lost to the network."""
+        alias = row["alias"]
+        in_vain = row["unplaced"] + await exit_rows.in_vain(tx, alias)
+        blamed = held_up(tally_of(row), row["read_ms"], in_vain)
         some = await exit_rows.some(tx, alias, LOSE_AT_ONCE)
         sizes = await exit_rows.lose(tx, alias, list(some), now_ms)
-        failed = [segment for segment in sizes if some[segment]]
+        failed = [segment for segment in sizes if (blamed if some[segment] is None else some[segment])]
         tally = Tally(
             failed=len(failed),
             failed_bytes=sum(sizes[segment] for segment in failed),
@@ -236,7 +247,7 @@ class Exits:
             signers = await exit_rows.signers(tx, taken.segment)
         number = list(segment.nodes).index(taken.alias)
         try:
-            piece = await self._repairs.read_piece(segment, number, lender)
+            piece = await self._read(segment, number, lender)
             if signers:
                 await self._check(segment, lender, list(signers), piece)
         except FallowError as error:
@@ -250,6 +261,15 @@ class Exits:
             await self._repairs.move_piece(segment, number, piece, count)
         except FallowError as error:
             await self._later(taken, error, RETRY_MS, blamed=False, counts=False)
+
+    async def _read(self, segment: Damaged, number: int, lender: Lender) -> memoryview:
+        """Read a piece, and note how long that took, whatever came of it."""
+        began_ms = self._clock.now_ms()
+        try:
+            return await self._repairs.read_piece(segment, number, lender)
+        finally:
+            async with self._database.transaction() as tx:
+                await exit_rows.waited(tx, lender.alias, max(0, self._clock.now_ms() - began_ms))
 
     async def _check(self, segment: Damaged, lender: Lender, signers: list[bytes], piece: memoryview) -> None:
         """Hold a piece against what its client claimed.

@@ -15,6 +15,7 @@ from msgspec import Meta
 from fallow.domain.facts import NodeId
 from fallow.domain.records import Count
 from fallow.domain.signing import Signed
+from fallow.verticals.storage.core.auditing import BYTES_A_SECOND
 from fallow.verticals.storage.core.reputation import DAY_MS, DISQUALIFIED_BELOW, WINDOW_MS, Reputation
 
 AGE_MIN_MS: Final = 180 * DAY_MS
@@ -52,7 +53,7 @@ class Tally(NamedTuple):
     """What became of a node's pieces: how many, and their bytes.
 
     `gone` were deleted by their owners, or made anew elsewhere, before their turn came; `unplaced` are those that no
-    other node took.
+    other node took, or whose turn never came, without any fault of the node's (see `held_up`).
     """
 
     moved: int = 0
@@ -107,6 +108,17 @@ def reason_against(reputation: Reputation, tally: Tally, began_ms: int) -> Why:
     if not reputation.windows or began_ms - reputation.first_window * WINDOW_MS < AGE_MIN_MS:
         return "storage.exit_young"
     return ""
+
+
+def held_up(tally: Tally, read_ms: int, asked_in_vain: int) -> bool:
+    """Whether a node is to blame for pieces that were not even asked of it before time was up.
+
+    The network waited for it for half of that time at least, reads at once added up, and got less than audits give the
+    slowest disk and line time for; and others took most of what it gave: `asked_in_vain` are pieces that nobody took.
+    Else there were too many that left, or too little room.
+    """
+    waited = read_ms >= LENGTH_MAX_MS // 2
+    return waited and tally.moved_bytes * 1000 < read_ms * BYTES_A_SECOND and asked_in_vain <= tally.moved
 
 
 def ppm(score: float) -> int:

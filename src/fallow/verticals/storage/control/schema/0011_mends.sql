@@ -11,3 +11,8 @@ CREATE INDEX abandoned_until ON storage.abandoned (until_ms);
 -- The one link of the chain of grants by which it was asked for; empty: its owner asked.
 ALTER TABLE storage.begun ADD COLUMN grant_id bytea NOT NULL DEFAULT '';
 ALTER TABLE storage.upload ADD COLUMN grant_id bytea NOT NULL DEFAULT '';
+
+-- Whether the last try ended at the node that leaves; none: it was not tried. How long the network has waited for pieces
+-- of a node that leaves, all together.
+ALTER TABLE storage.leaving ALTER COLUMN blamed DROP NOT NULL, ALTER COLUMN blamed DROP DEFAULT;
+ALTER TABLE storage.exit ADD COLUMN read_ms bigint NOT NULL DEFAULT 0;
