@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import fallow.verticals.storage.control
+from fallow.verticals.storage.control.metering import LENDER_DAYS
 from fallow.verticals.storage.control.statements import EVERY_MS
 from fallow.verticals.storage.core.layout import Layout
 from fallow.verticals.storage.core.profiles import PROFILES
 from fallow.verticals.storage.core.statements import Statement, earned_microusd
+from fallow.verticals.storage.core.tariff import DAY_MS
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.places_world import HOUR_MS, STREAM, Machine, World, machines, places_world
 
@@ -75,6 +77,13 @@ async def test_what_counts_on_all_nodes_is_what_buyers_are_billed_for(world: Wor
         (lenders,) = await tx.fetch("SELECT sum(byte_ms) AS all_ FROM storage.lender_day")
     assert row["all_"] == lenders["all_"] > 0
     assert sum(one.stored_bytes for one in nodes) == 3 * 8 * PIECE
+    old = world.clock.now_ms() // DAY_MS
+    world.clock.advance((LENDER_DAYS + 1) * DAY_MS)
+    await world.places.meter()
+    async with world.database.transaction() as tx:
+        (kept,) = await tx.fetch("SELECT min(day) AS first FROM storage.day")
+        (lent,) = await tx.fetch("SELECT min(day) AS first FROM storage.lender_day")
+    assert kept["first"] <= old < lent["first"], "nodes' days of long ago are forgotten, buyers' are not"
 
 
 async def test_it_is_told_every_ten_minutes_and_again_where_it_did_not_hear(world: World) -> None:

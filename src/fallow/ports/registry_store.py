@@ -112,6 +112,10 @@ class RegistryStore(ActionLog, Protocol):
         """Whether the account is known."""
         ...
 
+    async def hold(self, tx: Transaction, account: bytes) -> None:
+        """Be the only one that does so with this account, until the transaction ends."""
+        ...
+
     async def add_node(self, tx: Transaction, row: NodeRow) -> None:
         """Add a node."""
         ...

@@ -57,6 +57,10 @@ class MemoryRegistryStore:
         memory_transaction(tx)
         return account in self._accounts
 
+    async def hold(self, tx: Transaction, account: bytes) -> None:  # noqa: ARG002 - the port's
+        """There is one transaction at a time."""
+        memory_transaction(tx)
+
     async def add_node(self, tx: Transaction, row: NodeRow) -> None:
         """Add a node."""
         mine = memory_transaction(tx)

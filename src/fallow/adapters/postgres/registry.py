@@ -55,6 +55,10 @@ class PostgresRegistryStore:
         """Whether the account is known."""
         return bool(await tx.fetch("SELECT 1 FROM registry.account WHERE account = $1", account))
 
+    async def hold(self, tx: Transaction, account: bytes) -> None:
+        """Lock its row, which others may refer to meanwhile."""
+        await tx.fetch("SELECT 1 FROM registry.account WHERE account = $1 FOR NO KEY UPDATE", account)
+
     async def add_node(self, tx: Transaction, row: NodeRow) -> None:
         """Add a node."""
         await tx.execute(

@@ -53,6 +53,7 @@ class OwnersKeys:
             if there is not None and there != wanted:
                 raise Conflict("owners_key.taken", "The key's id is taken, or it was revoked.", "Make a new one.")
             if there is None:
+                await self._store.hold(tx, row.account)
                 known = await self._store.keys_of(tx, row.account, "", _KEYS_READ)
                 if sum(one.scopes == (PROVIDE,) and one.revoked_at is None for one in known) >= KEYS_MAX:
                     raise TooMuch("owners_key.many", f"The account has {KEYS_MAX} of them.", "Use one of those.")

@@ -11,6 +11,9 @@ from fallow.ports.database import Database, Row, Transaction
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 CHANGES_AT_ONCE: Final = 500
+LENDER_DAYS: Final = 62
+"""Owners are shown this month. What is paid is in settled windows, and what buyers used in days of their buckets."""
+DAYS_AT_ONCE: Final = 10_000
 _LENDERS: Final = """
 INSERT INTO storage.lender AS l (alias, bytes, less)
 SELECT * FROM unnest($1::integer[], $2::numeric[], $3::numeric[]) ORDER BY 1
@@ -25,6 +28,9 @@ WITH used AS (
 )
 INSERT INTO storage.lender_day AS d (alias, day, byte_ms) SELECT alias, $2, more FROM used
 ON CONFLICT (alias, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms
+"""
+_FORGET_LENDER_DAYS: Final = """
+DELETE FROM storage.lender_day WHERE (alias, day) IN (SELECT alias, day FROM storage.lender_day WHERE day < $1 LIMIT $2)
 """
 
 
@@ -62,7 +68,7 @@ class Metering:
         return True
 
     async def count_days(self) -> None:
-        """Write what was used since the last time to the day that is now."""
+        """Write what was used since the last time to the day that is now, and forget nodes' days of long ago."""
         now = self._clock.now_ms()
         async with self._database.transaction() as tx:
             await lock_sums(tx)
@@ -81,6 +87,7 @@ class Metering:
                 now // DAY_MS,
             )
             await tx.execute(_LENDER_DAYS, now, now // DAY_MS)
+            await tx.execute(_FORGET_LENDER_DAYS, now // DAY_MS - LENDER_DAYS, DAYS_AT_ONCE)
 
 
 async def lock_sums(tx: Transaction) -> None:

@@ -16,3 +16,6 @@ ALTER TABLE storage.upload ADD COLUMN grant_id bytea NOT NULL DEFAULT '';
 -- of a node that leaves, all together.
 ALTER TABLE storage.leaving ALTER COLUMN blamed DROP NOT NULL, ALTER COLUMN blamed DROP DEFAULT;
 ALTER TABLE storage.exit ADD COLUMN read_ms bigint NOT NULL DEFAULT 0;
+
+-- Nodes' days are forgotten in their order.
+CREATE INDEX lender_day_day ON storage.lender_day (day);
