@@ -24,6 +24,7 @@ from fallow.adapters.memory.sessions import MemorySessionStore
 from fallow.bootstrap.settings import CORE
 from fallow.bootstrap.what_if import apart
 from fallow.domain import calls, views
+from fallow.domain.api_keys import KEY_ID_BYTES, KEY_SECRET_BYTES, new_key
 from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
 from fallow.domain.field_map import Tally
@@ -101,6 +102,7 @@ class FakeNetwork:
         self.clock = HandClock()
         self.signer = SigningKey(b"n" * 32)
         self.keys = dict(_KEYS)
+        self.labels: dict[str, str] = {}
         self.sessions: dict[str, calls.SessionInfo] = {}
         self.session_checks = 0
         self.wallets = Sessions(
@@ -170,7 +172,7 @@ class FakeNetwork:
             calls.REVOKE_TOKEN: (calls.RevokeToken, lambda _: _soon({})),
             calls.MAY_CONNECT: (calls.NodeRef, lambda ask: _soon(ask.node not in self.shut_out)),
             calls.CREATE_TOKEN: (calls.MakeToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
-            calls.CREATE_KEY: (calls.MakeKey, lambda ask: _soon(calls.Secret(secret="key", account=ask.account))),  # noqa: S106
+            calls.CREATE_KEY: (calls.MakeKey, self.create_key),
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
             calls.OFFERS: (calls.OffersRef, self.offers),
             calls.OWN_NODES: (calls.AccountRef, self.own_nodes),
@@ -257,9 +259,17 @@ class FakeNetwork:
         self.sessions.pop(ask.secret, None)
         return {}
 
+    async def create_key(self, ask: calls.MakeKey) -> calls.Secret:
+        key = new_key(len(self.keys).to_bytes(KEY_ID_BYTES), bytes(KEY_SECRET_BYTES))
+        self.keys[key.text] = calls.KeyInfo(key_id=key.key_id, account=ask.account or OTHER, scopes=ask.scopes)
+        self.labels[key.key_id] = ask.label
+        return calls.Secret(secret=key.text, account=ask.account)
+
     async def own_keys(self, ask: calls.AccountRef) -> list[views.KeyView]:
         return [
-            msgspec.structs.replace(key_view(), key_id=info.key_id, account=info.account, scopes=info.scopes)
+            msgspec.structs.replace(
+                key_view(info.key_id, self.labels.get(info.key_id, "laptop")), account=info.account, scopes=info.scopes
+            )
             for info in self.keys.values()
             if info.account == ask.account and info.key_id > ask.after
         ]
@@ -525,8 +535,8 @@ def node_view(node: str = "ab" * 32, label: str = "barn", **changes: Any) -> vie
     return msgspec.structs.replace(whole, **changes)
 
 
-def key_view(key_id: str = "k1") -> views.KeyView:
-    return views.KeyView(key_id=key_id, account=BUYER, scopes=["buy"], label="laptop", revoked_at=None)
+def key_view(key_id: str = "k1", label: str = "laptop") -> views.KeyView:
+    return views.KeyView(key_id=key_id, account=BUYER, scopes=["buy"], label=label, revoked_at=None)
 
 
 def token_view() -> views.TokenView:

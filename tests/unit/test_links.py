@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from fallow.http.links import CHANGING_S_MAX, LINKS_MAX, SHARED_S_MAX
+from fallow.domain import calls
+from fallow.http.links import CHANGING_S_MAX, LINKS_MAX, SHARED_S_MAX, WALLETS_LABEL
 from fallow.http.sessions import CSRF_HEADER
 from fallow.verticals.storage.gateway.auth.caller import Caller, find_caller
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.request import Request
 from fallow.verticals.storage.gateway.users import Owner, User
 from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, FakeNetwork, fake_network
-from tests.unit.test_http import refused
 from tests.unit.test_s3_app import never
-from tests.unit.test_sign_in import browser, by_wallet
+from tests.unit.test_sign_in import WALLET_ACCOUNT, browser, by_wallet
 
 BUYER_KEY_ID = "buyer"
 S3_URL = "https://198.51.100.7:8430"
@@ -98,11 +98,25 @@ async def test_an_address_is_good_for_nothing_else(network: FakeNetwork, part: s
     assert caught.value.code == "SignatureDoesNotMatch"
 
 
-async def test_who_signed_in_with_a_wallet_is_told_that_it_takes_a_key(network: FakeNetwork) -> None:
+async def test_a_wallets_session_signs_by_a_key_that_nobody_was_told_and_its_holder_can_revoke(
+    network: FakeNetwork,
+) -> None:
+    asked = {"role": "s3", "requests": [{"path": PATH}]}
     async with browser(network) as http:
-        csrf = (await by_wallet(http)).json()["csrf"]
-        asked = {"role": "s3", "requests": [{"path": PATH}]}
-        refused(await http.post("/v1/account/links", json=asked, headers={CSRF_HEADER: csrf}), 403, "link.wallet")
+        csrf = {CSRF_HEADER: (await by_wallet(http)).json()["csrf"]}
+        answers = [await http.post("/v1/account/links", json=asked, headers=csrf) for _ in range(2)]
+        (key,) = (await http.get("/v1/account/api-keys")).json()
+        assert (key["label"], key["account"], key["scopes"]) == (WALLETS_LABEL, WALLET_ACCOUNT, ["buy"])
+        for answer in answers:
+            assert f"X-Amz-Credential={key['key_id']}" in answer.json()["urls"][0]
+            assert not [text for text in network.keys if text in answer.text]
+        assert (await http.get("/v1/account/signing-secret")).json()["code"] == "session.secret"
+        await http.delete(f"/v1/account/api-keys/{key['key_id']}", headers=csrf)
+        network.keys["fk_more"] = calls.KeyInfo(key_id="zz", account=WALLET_ACCOUNT, scopes=["buy", "withdraw"])
+        network.labels["zz"] = WALLETS_LABEL
+        (url,) = (await http.post("/v1/account/links", json=asked, headers=csrf)).json()["urls"]
+        assert key["key_id"] not in url
+        assert "X-Amz-Credential=zz" not in url, "what it signs with may buy, and no more"
 
 
 async def test_what_others_are_given_is_at_the_address_that_others_know(network: FakeNetwork) -> None:

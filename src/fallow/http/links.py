@@ -1,6 +1,7 @@
 """Addresses that are signed for whoever has signed in: a browser moves bytes with them, and never learns a secret.
 
-What signs is the API key that asks, or that the session was opened with: they end with it (ADR 62).
+What signs is the API key that asks, or that the session was opened with: they end with it (ADR 62). For a session of a
+wallet it is a key of the account that nobody was told (ADR 64).
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from fallow.domain import calls
-from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
-from fallow.domain.views import NetworkView, View
+from fallow.domain.api_keys import read_key
+from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.views import KeyView, NetworkView, View
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.gateway import Gateway
@@ -28,6 +30,10 @@ SHARED_S_MAX = 7 * 86_400
 """A week: no longer does S3 take one (Signature Version 4)."""
 
 CHANGING_S_MAX = 900
+WALLETS_LABEL = "console, by wallet"
+"""Of the key that signs for sessions of an account's wallet. Its holder sees it among his keys, and may revoke it."""
+
+KEYS_PAGE = 1000
 Text = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
@@ -67,10 +73,8 @@ async def sign_links(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], 
     vertical = _vertical_of(gateway, data.role)
     if data.valid_s > CHANGING_S_MAX and any(asked.method not in {"GET", "HEAD"} for asked in data.requests):
         raise InvalidInput("link.long", f"What changes something is signed for {CHANGING_S_MAX} seconds at most.")
-    if not request.auth.key_id:
-        hint = "Make an API key of your account, and sign in with that."
-        raise NotAllowed("link.wallet", "A session that a wallet has opened has no key to sign with.", hint)
-    found = await gateway.ask(calls.SIGNING_SECRET, calls.KeyRef(key_id=request.auth.key_id), calls.SigningSecret)
+    key_id = request.auth.key_id or await _wallets_key(gateway, request.auth.account)
+    found = await gateway.ask(calls.SIGNING_SECRET, calls.KeyRef(key_id=key_id), calls.SigningSecret)
     host = "" if data.shared else request.headers.get("Host", "")
     url, now_ms = gateway_url(gateway.network, data.role, host), gateway.clock.now_ms()
     signer = Signer(found.info.key_id, found.secret)
@@ -81,6 +85,21 @@ async def sign_links(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], 
         for asked in data.requests
     ]
     return LinksView(urls=urls, ends_at=(now_ms // 1000 + data.valid_s) * 1000)
+
+
+async def _wallets_key(gateway: Gateway, account: str) -> str:
+    """Find the key that signs where a wallet has signed in; without one it is made, and its secret forgotten."""
+    after = ""
+    while keys := await gateway.ask(
+        calls.OWN_KEYS, calls.AccountRef(account=account, after=after, limit=KEYS_PAGE), list[KeyView]
+    ):
+        for key in keys:
+            if key.label == WALLETS_LABEL and key.revoked_at is None and key.scopes == ["buy"]:
+                return key.key_id
+        after = keys[-1].key_id
+    gateway.words.take(account)  # it stays for ever, as what its holder makes does
+    asked = calls.CreateKey(account=account, scopes=["buy"], label=WALLETS_LABEL)
+    return read_key((await gateway.ask(calls.CREATE_KEY, asked, calls.Secret)).secret).key_id
 
 
 def gateway_url(network: NetworkView, role: str, host: str) -> str:
