@@ -127,7 +127,7 @@ async def sign_in(page: Page, key: str) -> None:
 async def enter(page: Page, key: str) -> None:
     """Show a key where it is asked for."""
     await page.get_by_label("API key").fill(key)
-    await page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    await page.get_by_role("main").get_by_role("button", name="Sign in", exact=True).click()
 
 
 async def sign_out(page: Page) -> None:

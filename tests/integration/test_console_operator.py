@@ -184,6 +184,12 @@ async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_lo
         for role in (*CORE, "gateway", "s3"):
             await expect(page.get_by_role("row", name=f"{role} runs 1")).to_be_visible()
         await picture(page, "network-health")
+
+        await page.goto("/account")
+        await page.get_by_label("Amount (USD)").fill("2.5")
+        await page.get_by_role("button", name="Give").click()
+        await expect(page.get_by_label("Amount (USD)")).to_have_value("")
+        assert (await net.operator.balance_of(key.account)).spendable["granted"] == 2_500_000
     await net.on_market(*net.running.agents)
 
 

@@ -41,6 +41,8 @@ export type Group = Schemas["GroupView"];
 export type WhatIfEpoch = Schemas["WhatIfEpochView"];
 export type WhatIfResult = Schemas["WhatIfView"];
 export type Movement = Schemas["StatementLine"];
+export type Redirection = Schemas["RedirectionView"];
+export type Withdrawn = Schemas["WithdrawalView"];
 
 /** A refusal of the gateway, or that it cannot be reached (`code` is "offline" then). */
 export class Failed extends Error {

@@ -39,6 +39,16 @@ export function tokens(units: bigint): string {
   return new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(Number(whole) + rest);
 }
 
+/** The same two to the last digit: what somebody is about to sign for. */
+export const exactDollars = (micro: bigint): string => `${exact(micro, 6, 2)} USD`;
+export const exactTokens = (units: bigint): string => exact(units, 18, 0);
+
+function exact(units: bigint, digits: number, least: number): string {
+  const part = String(units % 10n ** BigInt(digits)).padStart(digits, "0");
+  const text = `${units / 10n ** BigInt(digits)}.${part}` as Intl.StringNumericLiteral;
+  return new Intl.NumberFormat(locale(), { minimumFractionDigits: least, maximumFractionDigits: digits }).format(text);
+}
+
 export function bytes(size: number): string {
   const step = size < 1000 ? 0 : size < 1e6 ? 1 : size < 1e9 ? 2 : 3;
   const unit = (["byte", "kilobyte", "megabyte", "gigabyte"] as const)[step] ?? "byte";

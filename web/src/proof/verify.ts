@@ -1,7 +1,7 @@
 /** Checks in the reader's own browser that an account is owed what an epoch's root says. */
 import { ask, Failed, file, type Proof } from "../lib/api";
 import { amount, hex, same, sha256, unhex } from "./bytes";
-import { Rpc } from "./rpc";
+import { at, Distributor } from "./rpc";
 import { check, open, type Signer, type Statement } from "./statement";
 import { build, leafOf, leaves, proof, proves, type Leaf } from "./tree";
 import { digest, quorum, signs } from "./votes";
@@ -102,7 +102,7 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
   }
 }
 
-interface Way {
+export interface Way {
   leaf: Leaf;
   way: Uint8Array[];
 }
@@ -132,7 +132,8 @@ async function waysOf(said: Statement, account: string): Promise<Ways> {
   return { ways, count: all.length, given: false };
 }
 
-async function proofs(epoch: number, account: string): Promise<Way[]> {
+/** The same as the gateway gives them, not checked. Raises Failed. */
+export async function proofs(epoch: number, account: string): Promise<Way[]> {
   const found = await ask<Proof[]>(`/v1/epochs/${epoch}/proofs/${account}`);
   return found.map((one) => ({
     leaf: leafOf(unhex(account), unhex(one.asset), BigInt(one.cumulative)),
@@ -162,10 +163,10 @@ async function voted(epoch: number, validator: Uint8Array, about: Uint8Array): P
 }
 
 async function chain(said: Statement, url: string): Promise<Step> {
-  const rpc = new Rpc(url, said.contract);
-  const id = await rpc.chainId();
+  const distributor = new Distributor(at(url), said.contract);
+  const id = await distributor.chainId();
   if (id !== said.chain_id) return { what: "chain", ok: false, told: { chain: id, expected: said.chain_id } };
-  const { root } = await rpc.root(said.epoch);
+  const { root } = await distributor.root(said.epoch);
   const told = { chain: id, contract: `0x${hex(said.contract)}`, root: hex(root) };
   return { what: "chain", ok: same(root, said.root), told };
 }

@@ -1,5 +1,6 @@
 /** Every sentence of the console, in English; other tongues have the same. */
 import { buyerEn } from "./buyer.en";
+import { moneyEn } from "./money.en";
 import { operatorEn } from "./operator.en";
 import { providerEn } from "./provider.en";
 import { storageEn } from "./storage.en";
@@ -8,6 +9,7 @@ export const en = {
   ...buyerEn,
   ...storageEn,
   ...providerEn,
+  ...moneyEn,
   ...operatorEn,
   title: "Fallow: idle infrastructure at work",
   skip: "Skip to the content",

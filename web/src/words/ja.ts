@@ -3,12 +3,14 @@ import { buyerJa } from "./buyer.ja";
 import { providerJa } from "./provider.ja";
 import { storageJa } from "./storage.ja";
 import type { Words } from "./en";
+import { moneyJa } from "./money.ja";
 import { operatorJa } from "./operator.ja";
 
 export const ja: Words = {
   ...buyerJa,
   ...storageJa,
   ...providerJa,
+  ...moneyJa,
   ...operatorJa,
   title: "Fallow：眠っている設備を働かせる",
   skip: "本文へ移動",

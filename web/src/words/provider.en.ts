@@ -51,7 +51,6 @@ export const providerEn = {
   earnedOpen: "Earned since the last close",
   keptUntil: "Kept until a checkpoint backs it",
   paidToSoon: (time: string) => `From the epoch after ${time} to`,
-  claimText: "What closed epochs owe in money and tokens is claimed on the chain, with the key of the account:",
   claimNone: "This network has no chain: what was earned stays in its ledger.",
   payeeText: "Earnings go to another address 72 hours after you say so; everybody sees that it waits:",
   calculator: "Is it worth the power?",

@@ -53,7 +53,6 @@ export const providerJa: typeof providerEn = {
   earnedOpen: "前回の締め以降の収入",
   keptUntil: "チェックポイントまで保留中",
   paidToSoon: (time) => `${time} 以降のエポックからの支払先`,
-  claimText: "締めたエポックの金額とトークンは、アカウントの鍵を使ってチェーン上で受け取ります。",
   claimNone: "このネットワークにはチェーンがなく、収入は元帳に残ります。",
   payeeText: "支払先の変更は申請から 72 時間後に有効になり、待機中であることは誰でも見られます。",
   calculator: "電気代に見合うか",
