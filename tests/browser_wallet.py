@@ -10,6 +10,7 @@ from playwright.async_api import Page
 
 from fallow.domain.identity import address, address_text
 from fallow.domain.transactions import Unsigned
+from fallow.domain.wallets import text_digest
 from fallow.ports.signer import Signer
 
 ELSEWHERE = 1
@@ -40,10 +41,13 @@ class Chain(NamedTuple):
     url: str
 
 
+NO_CHAIN = Chain(0, "")
+
+
 class BrowserWallet:
     """Knows another chain at first, and asks nobody until a page has asked for its account. `declines` it once."""
 
-    def __init__(self, signer: Signer, chain: Chain) -> None:
+    def __init__(self, signer: Signer, chain: Chain = NO_CHAIN) -> None:
         self._signer, self._chain = signer, chain
         self._known = {ELSEWHERE}
         self._on = ELSEWHERE
@@ -71,6 +75,9 @@ class BrowserWallet:
             wanted = int(first["chainId"], 16)
             self._on = wanted if wanted in self._known else self._on
             return {"result": None} if wanted in self._known else {"error": UNKNOWN_CHAIN}
+        if method == "personal_sign":
+            text = bytes.fromhex(first[2:]).decode()
+            return {"result": f"0x{(await self._signer.sign(text_digest(text))).hex()}"}
         if method != "eth_sendTransaction":
             return await self._ask(method, params)
         if self.declines:

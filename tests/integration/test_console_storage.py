@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import httpx2
 import msgspec
 import pytest
+from coincurve import PrivateKey
 from playwright.async_api import FilePayload, Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
 from fallow.domain.calls import vertical_call
+from fallow.domain.identity import address_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.rpc import serve
@@ -26,7 +28,9 @@ from fallow.verticals.storage.gateway.app import s3_app
 from fallow.verticals.storage.gateway.auth.links import REGION
 from fallow.verticals.storage.gateway.users import Owner, User, owner_by_address
 from tests.browser import AXE, PHONE, ROOT, browser, picture, tab
+from tests.browser_wallet import BrowserWallet
 from tests.capability import require
+from tests.instant_chain import KeySigner
 from tests.integration.test_console_buyer import HOSTILE, PIXEL, enter, read, usable
 from tests.memory_store import MemoryStore
 from tests.network import Net
@@ -401,14 +405,18 @@ async def test_storage_can_be_used_by_everybody(stored: Stored, look: str, optio
         await usable(page, f"{look}-bucket")
 
 
-async def test_on_a_whole_network_a_buyer_subscribes_and_stores(net: Net) -> None:
+async def test_on_a_whole_network_who_signed_in_with_a_wallet_subscribes_and_stores(net: Net) -> None:
     s3_url = (await net.buyer.network()).gateways["s3"]
+    wallet = KeySigner(PrivateKey())
     async with (
         browser() as running,
         tab(running, net.url, others=(s3_url, f"blob:{net.url}")) as page,
     ):
+        await BrowserWallet(wallet).put_into(page)
         await page.goto("/storage")
-        await enter(page, net.first.key)
+        await page.get_by_role("button", name="Sign in with your wallet").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Storage")
+        await net.operator.grant(address_text(wallet.address), 5_000_000)
         await page.get_by_role("button", name="Subscribe").click()
         await expect(page.get_by_text("active")).to_be_visible()
         await page.get_by_label("Name").fill("barn-photos")

@@ -117,7 +117,12 @@ async def deposited(net: Net, page: Page, wallet: BrowserWallet, owner: str) -> 
     wallet.declines = True
     await part.get_by_role("button", name="Sign in your wallet").click()
     await expect(part.get_by_role("alert")).to_contain_text("You declined it in the wallet.")
+    unseen = "**/v1/account/statement?*"
+    await page.route(unseen, lambda route: route.fulfill(json=[]))
     await part.get_by_role("button", name="Sign in your wallet").click()
+    await expect(part.get_by_text("10.00 USD are on their way")).to_be_visible()
+    await page.unroute(unseen)
+    await page.reload()
     await expect(part.get_by_text("10.00 USD are paid credits now")).to_be_visible()
     assert [(one.to, one.data) for one in wallet.signed] == [
         (
@@ -155,8 +160,9 @@ async def claimed(page: Page, wallet: BrowserWallet) -> None:
     await expect(part.get_by_role("button", name="を受け取る")).to_have_count(0)
 
 
-async def claimed_for_machine(net: Net, page: Page, key: str, wallet: str) -> None:
+async def claimed_for_machine(net: Net, page: Page, owner: str, wallet: str) -> None:
     """Claim what a machine's account earned, whose key the network keeps: it is paid to whom its earnings go."""
+    key = (await net.operator.create_key(account=owner, scopes=("provide", "withdraw"))).secret
     await page.goto("/provider")
     await enter(page, key)
     part = page.get_by_role("region", name="Claim", exact=True)
@@ -227,10 +233,9 @@ async def test_a_dollar_is_in_one_place_from_the_deposit_to_the_root(tmp_path: P
         await until_async(claim_is_seen, "the audit sees the claim")
         assert (await buyer.typed("wallet", "balance"))["settlement_units"] == "14000000"
 
-        machine = await net.operator.create_key(account=barn.account, scopes=("provide", "withdraw"))
         async with tab(running, net.url) as other:
             await wallet.put_into(other)
-            await claimed_for_machine(net, other, machine.secret, account)
+            await claimed_for_machine(net, other, barn.account, account)
         assert (await buyer.typed("wallet", "balance"))["settlement_units"] == str(14_000_000 + income)
 
         shown = await buyer.typed("account", "payout", account, "--custodial")
