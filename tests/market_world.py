@@ -48,6 +48,7 @@ from fallow.domain.facts import (
     SpotOfferMade,
     UsageReceipt,
 )
+from fallow.domain.happenings import Happening
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState, Needs
 from fallow.domain.leases import NETWORK_FAILED, PREEMPTED, Lease, LeaseState
 from fallow.domain.ledger import Balance, transfer
@@ -266,11 +267,14 @@ class Sent:
     def __init__(self) -> None:
         self.proposals: list[Lease] = []
         self.stops: list[tuple[bytes, bytes]] = []
+        self.happened: list[Happening] = []
 
     async def send(self, changes: Changes, jobs: Mapping[str, Entry]) -> None:
         assert {lease.job for lease in changes.proposals} <= set(jobs)
         self.proposals += changes.proposals
         self.stops += changes.stops
+        happened = changes.happened.take()
+        self.happened += happened.shown if happened else []
 
 
 class Node:

@@ -134,6 +134,8 @@ ACCEPT_PRICE = "settle.accept_price"
 PRICE = "settle.price"
 SET_TAKE = "settle.set_take"
 GOVERNANCE = "settle.governance"
+HAPPENINGS = "events.public"
+"""Where services tell what happens (`fallow.domain.happenings`), as JSON."""
 
 
 LAG_BOUNDS_MS = (1, 2, 5, 10, 20, 30, 40, 50, 75, 100, 200, 500, 1000, 5000)

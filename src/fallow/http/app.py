@@ -22,6 +22,7 @@ from fallow.http import (
     console,
     epochs,
     events,
+    happenings,
     jobs,
     links,
     logs,
@@ -125,7 +126,12 @@ def create_app(
         before_send=[_harden],
         openapi_config=_openapi(network),
         logging_config=None,
-        lifespan=[gateway.nodes.hearing(), gateway.collector.running(), gateway.processes.hearing()],
+        lifespan=[
+            gateway.nodes.hearing(),
+            gateway.collector.running(),
+            gateway.processes.hearing(),
+            gateway.onlookers.hearing(),
+        ],
     )
 
 
@@ -162,6 +168,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *metrics.ROUTES,
     *public.ROUTES,
     *sign_in.PUBLIC_ROUTES,
+    *happenings.ROUTES,
     *checks.PUBLIC_ROUTES,
     *epochs.PUBLIC_ROUTES,
     *votes.PUBLIC_ROUTES,

@@ -15,6 +15,7 @@ from fallow.http.install import Installer
 from fallow.http.keys import Keys
 from fallow.http.limits import LeaseWrites, Limits, Streams, Turns
 from fallow.http.nodes import Nodes
+from fallow.http.onlookers import Onlookers
 from fallow.http.processes import Processes
 from fallow.http.sessions import Sessions
 from fallow.http.shared import Shared
@@ -91,6 +92,7 @@ class Gateway:
         self.fee = fee
         self.turns = Turns(TURNS_IN_ALL)
         self.processes = Processes(bus, clock, roles)
+        self.onlookers = Onlookers(bus, clock)
         self.metrics_secret = metrics_secret
         self._nodes = streams
 

@@ -2,7 +2,7 @@
 import { monthly, sector, type Claim, type Row as Published } from "../data/sector";
 import type { Line } from "../proof/lines";
 import { sums } from "../proof/totals";
-import { ask, type Cell, type NodeView, type Network } from "./api";
+import { ask, type Cell, type Happening, type NodeView, type Network } from "./api";
 import type { Kind } from "./classes";
 import type { Table } from "./csv";
 import type { Row } from "./earned";
@@ -70,6 +70,11 @@ export const kinds = (found: readonly Kind[]): Table => ({
 export const cells = (found: readonly Cell[]): Table => ({
   head: ["cell", "nodes", "open", "busy", "cpu_milli", "sold_milli"],
   rows: found.map((one) => [one.cell, one.nodes, one.open, one.busy, one.cpu_milli, one.sold_milli]),
+});
+
+export const happened = (found: readonly Happening[]): Table => ({
+  head: ["at_ms", "kind", "node", "vertical", "epoch", "ok"],
+  rows: found.map((one) => [one.at, one.kind, one.node ?? "", one.vertical ?? "", one.epoch ?? null, one.ok ?? true]),
 });
 
 /** What disputes a figure has a row of its own behind it. */

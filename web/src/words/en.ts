@@ -3,6 +3,7 @@ import { buyerEn } from "./buyer.en";
 import { moneyEn } from "./money.en";
 import { operatorEn } from "./operator.en";
 import { providerEn } from "./provider.en";
+import { publicEn } from "./public.en";
 import { storageEn } from "./storage.en";
 
 export const en = {
@@ -11,6 +12,7 @@ export const en = {
   ...providerEn,
   ...moneyEn,
   ...operatorEn,
+  ...publicEn,
   title: "Fallow: idle infrastructure at work",
   skip: "Skip to the content",
   explorer: "Explorer",

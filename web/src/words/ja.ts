@@ -5,6 +5,7 @@ import { storageJa } from "./storage.ja";
 import type { Words } from "./en";
 import { moneyJa } from "./money.ja";
 import { operatorJa } from "./operator.ja";
+import { publicJa } from "./public.ja";
 
 export const ja: Words = {
   ...buyerJa,
@@ -12,6 +13,7 @@ export const ja: Words = {
   ...providerJa,
   ...moneyJa,
   ...operatorJa,
+  ...publicJa,
   title: "Fallow：眠っている設備を働かせる",
   skip: "本文へ移動",
   explorer: "エクスプローラー",

@@ -26,12 +26,14 @@ from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import STATE
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import Conflict, FallowError, NotFound
+from fallow.domain.happenings import Happening, Happenings
 from fallow.domain.signing import Sign
 from fallow.ports.archive import Archive, whole
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.epochs import Attested, Attesting, Closed, EpochStore
+from fallow.ports.happenings import show
 from fallow.ports.ingest_store import EpochEnd, IngestStore
 from fallow.ports.mishaps import MISHAPS, steadily
 from fallow.ports.rpc import call, serve
@@ -131,6 +133,8 @@ class Closing:
             statement = self._statement(end, last, manifest, await self._attesting())
             sealed = await self._say(await asyncio.to_thread(self._folded, statement, last, manifest))
         await self._note(Closed(end.epoch, sealed))
+        closed = Happening(at=self._clock.now_ms(), kind="epoch.closed", epoch=end.epoch)
+        await show(self._bus, Happenings(shown=[closed]))
         return self._own(sealed, end.epoch)
 
     async def _end(self, after: int | None, *, early: bool = False, by: Person | None = None) -> EpochEnd | None:

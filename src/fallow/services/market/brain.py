@@ -16,6 +16,7 @@ from fallow.domain import lease_events
 from fallow.domain.chart import NETWORK
 from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.facts import LeaseCheckpoint, UsageReceipt
+from fallow.domain.happenings import Happening
 from fallow.domain.jobs import FINAL, Item, Job, Needs
 from fallow.domain.leases import NETWORK_FAILED, Lease, LeaseState
 from fallow.domain.offers import Offer
@@ -145,6 +146,8 @@ class Brain(Course):
         """Put up or replace a node's offer."""
         slot = self.floor.slots.get(offer.node)
         before = slot.at_best if slot is not None else None
+        if slot is None:
+            self.changes.happened.add(Happening(at=now, kind="node.joined", node=offer.node.hex()))
         self.floor.offer(offer, now)
         self.lookup.replace(self.floor.slots[offer.node], before)
         self.changes.offers.add(offer.node)

@@ -12,6 +12,7 @@ from fallow.domain.chart import Kind, Parts
 from fallow.domain.checks import StartKey
 from fallow.domain.decisions import Decision
 from fallow.domain.draws import Draw
+from fallow.domain.happenings import Gathering
 from fallow.domain.jobs import Item, ItemState, Job, JobState
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Refusal
@@ -88,6 +89,7 @@ class Changes:
         self.reruns: list[Rerun] = []
         self.moved: dict[bytes, Counter[tuple[int, Kind]]] = {}
         self.shown: list[Decision] = []
+        self.happened = Gathering()
 
         self.moving: set[bytes] = set()
 

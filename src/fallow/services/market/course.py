@@ -9,6 +9,7 @@ from fallow.domain import lease_events
 from fallow.domain import leases as lease_rules
 from fallow.domain.billing import NOTHING
 from fallow.domain.chart import NETWORK
+from fallow.domain.happenings import Happening, Kind
 from fallow.domain.jobs import FINAL, Item, ItemState
 from fallow.domain.leases import NETWORK_FAILED, Lease, LeaseState
 from fallow.domain.offers import Worked
@@ -105,9 +106,16 @@ class Course(Accounts):
         self._keep(after)
         if after.state is LeaseState.RUNNING and lease.state is LeaseState.PROPOSED:
             self._running(after, event.at)
+            self._tell("lease.began", after, event.at)
         for effect in effects:
             self._follow(lease, after, effect, event.at)
         return ""
+
+    def _tell(self, kind: Kind, lease: Lease, now: int) -> None:
+        """Tell everybody what happens on a node. Who ordered it is not told, so that a check looks like any other."""
+        vertical, over = self.jobs[lease.job].job.order.vertical, kind == "lease.ended"
+        shown = Happening(at=now, kind=kind, node=lease.node.hex(), vertical=vertical, ok=lease.ok or not over)
+        self.changes.happened.add(shown)
 
     def _follow(self, before: Lease, after: Lease, effect: lease_events.Effect, now: int) -> None:
         match effect:
@@ -178,6 +186,8 @@ class Course(Accounts):
             self.floor.slots[lease.node].apply(Worked())
         if lease.caused_by == "owner" and lease.reason != lease_rules.PREEMPTED:
             self.floor.cool(lease.node, now)  # it loses no reputation, but others come first for a moment
+        if lease.started_at is not None:
+            self._tell("lease.ended", lease, now)
         del self.leases[lease.id]
         self.giving_way.pop(lease.id, None)
         entry = self.jobs[lease.job]

@@ -5,6 +5,9 @@ Nothing moves here: the market's mind pays, refuses and places by what is decide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import msgspec
 
 from fallow.domain import jobs as job_rules
@@ -12,6 +15,7 @@ from fallow.domain.canaries import DISPUTED_VOTES, Owed, canary_one_in, known_of
 from fallow.domain.decisions import Decision
 from fallow.domain.draws import Purpose, Seed, draw
 from fallow.domain.facts import NodeShown
+from fallow.domain.happenings import Happening, Kind
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence
@@ -37,6 +41,13 @@ from fallow.services.market.comparing import Comparing
 from fallow.services.market.reruns import Due, Reruns
 
 NO_STANDING = Standing()
+CHECKS: Final[Mapping[str, Kind]] = {
+    CONFIRMED: "check.passed",
+    PRESENT: "check.passed",
+    WRONG: "check.failed",
+    MISSED: "check.missed",
+}
+"""What everybody is told of what a check has shown."""
 
 
 class Judging:
@@ -175,6 +186,7 @@ class Judging:
         standing = learned(before, now, shown.what, shown.code)
         if standing == before:
             return
+        changes.happened.add(Happening(at=now, kind=CHECKS[shown.what], node=shown.node.hex()))
         self.standings[shown.node] = standing
         changes.standings.add(shown.node)
         changes.shown.append(Decision(now, shown))

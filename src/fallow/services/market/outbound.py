@@ -20,6 +20,7 @@ from fallow.domain.streams import Purpose, StreamTicket
 from fallow.domain.tickets import Ticket
 from fallow.domain.windows import cut_in_ms
 from fallow.ports.bus import Bus
+from fallow.ports.happenings import show
 from fallow.services.market.brain import OVERDUE_MS
 from fallow.services.market.changes import Changes
 from fallow.services.market.entry import Entry
@@ -52,6 +53,7 @@ class Outbound:
                     await asyncio.sleep(0)  # others get their turn
         except FallowError as error:
             log.warning("the bus did not take the messages of a round: %s", error)
+        await show(self._bus, changes.happened.take())
 
     def _messages(self, changes: Changes, jobs: Mapping[str, Entry]) -> Iterator[tuple[str, bytes]]:
         """Subjects and what is said on them, each made when it is asked for."""

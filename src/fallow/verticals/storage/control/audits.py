@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
+from fallow.domain.happenings import Gathering, Happening, Happenings, Kind
+from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
 from fallow.ports.decisions import DecisionStore
+from fallow.ports.happenings import show
 from fallow.ports.vertical import Ask
 from fallow.verticals.storage.control.choosing import Uniform
 from fallow.verticals.storage.control.limits import Secrets
@@ -33,6 +36,7 @@ APART_MIN_MS: Final = 180_000
 """The next audit of a node comes after the last one has ended."""
 DRAWS_MAX: Final = 3
 HEARD_MS: Final = 4 * 3_600_000
+SHOWN: Final[Mapping[str, Kind]] = {"success": "check.passed", "failed": "check.failed", "offline": "check.missed"}
 _CONTAINED: Final = msgspec.msgpack.Decoder(Contained)
 
 
@@ -63,11 +67,13 @@ class Audits:
         decisions: DecisionStore,
         secrets: Secrets,
         ask: Ask,
+        bus: Bus,
         uniform: Uniform,
     ) -> None:
         self._net = net
         self._clock = clock
         self._database = database
+        self._bus = bus
         self._nodes = nodes
         self._secrets = secrets
         self._uniform = uniform
@@ -116,7 +122,8 @@ class Audits:
         """Write down what was found since the last time."""
         while self._results:
             first = {result.lender.alias: result for result in reversed(self._results)}
-            await self._verdicts.book([*first.values()])
+            booked = await self._verdicts.book([*first.values()])
+            await show(self._bus, _happened(booked, self._clock.now_ms()))
             self._results = [one for one in self._results if one is not first.get(one.lender.alias)]
 
     async def scores(self) -> list[Score]:
@@ -233,3 +240,13 @@ def _score(row: Row) -> Score:
         online_score=state.online_score,
         audits=row["audits"],
     )
+
+
+def _happened(booked: Iterable[Result], now_ms: int) -> Happenings | None:
+    """What everybody may see of audits: an answer that settles nothing is none."""
+    gathering = Gathering()
+    for result in booked:
+        kind = SHOWN.get(result.outcome or "")
+        if kind is not None:
+            gathering.add(Happening(at=now_ms, kind=kind, node=result.lender.node.hex(), vertical="storage"))
+    return gathering.take()

@@ -110,6 +110,7 @@ class Places:
             decisions=ground.decisions,
             secrets=self._secrets,
             ask=ground.ask,
+            bus=bus,
             uniform=uniform,
         )
         self.statements = Statements(ground, self.nodes)

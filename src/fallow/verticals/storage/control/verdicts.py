@@ -60,13 +60,13 @@ class Verdicts:
         self._nodes = nodes
         self._decisions = decisions
 
-    async def book(self, results: Sequence[Result], also: Also = nothing_else) -> None:
-        """Book results, one a node at most; `also` is done in the same transaction.
+    async def book(self, results: Sequence[Result], also: Also = nothing_else) -> Sequence[Result]:
+        """Book results, one a node at most; `also` is done in the same transaction. Returns those that counted.
 
         What a node lacks that was dropped meanwhile is no failure.
         """
         if not results:
-            return
+            return ()
         now_ms = self._clock.now_ms()
         async with self._database.transaction() as tx:
             states = await _states(tx, results)
@@ -83,6 +83,7 @@ class Verdicts:
             await also(tx)
         for one in all_:
             one.result.lender.standing = one.after.standing
+        return [one.result for one in all_]
 
 
 async def _forfeited(tx: Transaction, one: _Judged) -> LendingForfeited:
