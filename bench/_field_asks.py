@@ -58,6 +58,8 @@ def questions(field: Field, draw: random.Random) -> dict[str, list[str]]:
         "all: the network": ["/v1/network"],
         "all: the page itself": ["/"],
         "overview, epochs: latest epochs": ["/v1/epochs?limit=20"],
+        "overview, networks: kinds of infrastructure": ["/v1/networks"],
+        "overview: what happened lately": ["/v1/happenings"],
         "epoch": [f"/v1/epochs/{epoch}"],
         "epoch: statement": [f"/v1/epochs/{epoch}/files/statement"],
         "epoch: votes": [f"/v1/epochs/{epoch}/votes"],

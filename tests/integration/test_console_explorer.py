@@ -75,6 +75,8 @@ async def test_map_sector_and_accounts_can_be_used_by_everybody(
             "sector": "/sector",
             "account": f"/accounts/{HOLDER}",
             "earnings": "/earnings",
+            "networks": "/networks",
+            "network": "/networks/storage",
         }.items():
             await page.goto(path)
             await expect(page.locator("h1")).to_be_visible()
@@ -199,10 +201,10 @@ async def test_who_thinks_of_joining_sees_what_machines_like_his_earned(explored
         await expect(page.get_by_text("8 machines that are on the market, over 1 day")).to_be_visible()
 
 
-async def file_of(page: Page, kind: str) -> str:
-    """Take the page's first table as a file."""
+async def file_of(page: Page, kind: str, at: int = 0) -> str:
+    """Take one of the page's tables as a file, the first if nothing else is said."""
     async with page.expect_download() as waiting:
-        await page.get_by_role("button", name=kind, exact=True).first.click()
+        await page.get_by_role("button", name=kind, exact=True).nth(at).click()
     download = await waiting.value
     path = await download.path()
     return await asyncio.to_thread(path.read_text, "utf-8")

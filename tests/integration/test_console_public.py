@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from playwright.async_api import expect
 
 from fallow.bootstrap.http_server import serving
+from fallow.domain.epochs.by_vertical import NETWORKS, VerticalSums
+from fallow.domain.epochs.manifest import path_of
 from fallow.domain.happenings import Happening, Happenings
 from fallow.http.limits import Limits
 from fallow.ports.happenings import show
 from fallow.ports.rates import Rate
 from tests.browser import barriers, browser, tab
-from tests.integration.test_console import Explored
+from tests.integration.test_console import EPOCH, Explored, filled
 from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
+from tests.integration.test_console_explorer import file_of
 from tests.unit.fake_network import FakeNetwork, fake_network
 
 pytestmark = pytest.mark.xdist_group("console")
 
 NODE = "5e" * 32
+DID = VerticalSums(
+    vertical="compute", nodes=3, usage_microusd=12_000_000, leases=4, leases_done=3,
+    leases_microusd=20_000, charged_core_s=40_000, core_s=36_000, gib_s=72_000,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -52,6 +61,33 @@ async def test_what_happens_is_on_the_overview_while_it_happens(explored: Explor
         assert await barriers(page) == []
         await live.get_by_role("button", name="Go on").click()
         await expect(live.get_by_text("as it happens")).to_be_visible()
+
+
+async def test_each_kind_of_infrastructure_has_a_page_with_what_it_did_and_what_it_costs_elsewhere(
+    explored: Explored,
+) -> None:
+    network, url = explored
+    filled(network)
+    network.archive.put(path_of(EPOCH, NETWORKS), msgspec.json.encode([DID]))
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/")
+        eco = page.get_by_role("region", name="What it takes in and mints")
+        await expect(eco).to_contain_text("19.75 USD")
+        await expect(eco.get_by_role("definition").filter(has_text="7,213.69 USD")).to_be_visible()
+        row = page.get_by_role("row").filter(has_text="Compute")
+        await expect(row).to_contain_text("12.00 USD")
+        await expect(row).to_contain_text("Salad")
+        await row.get_by_role("link").click()
+        await expect(page.get_by_role("heading", name="Compute")).to_be_visible()
+        await expect(page.get_by_text("0.002 USD")).to_be_visible()  # paid for a useful core-hour
+        cheaper = page.get_by_role("row").filter(has_text="AWS Fargate").filter(has_text="on demand")
+        await expect(cheaper).to_contain_text("0.4937 USD95.9% less2026-04-01")
+        (epoch,) = json.loads(await file_of(page, "JSON", -1))
+        assert (epoch["epoch"], epoch["nodes"], epoch["useful_core_s"]) == (EPOCH, 3, 36_000)
+        await page.goto("/networks/storage")
+        await expect(page.get_by_role("row").filter(has_text="Storj")).to_contain_text("2026-07-01")
+        await page.goto("/networks/nothing")
+        await expect(page.get_by_text("This network runs no such kind of infrastructure.")).to_be_visible()
 
 
 async def tell(network: FakeNetwork, *happened: Happening, more: int = 0) -> None:

@@ -35,6 +35,7 @@ from fallow.domain.tickets import Ticket, prove
 from fallow.http.app import create_app
 from fallow.http.limits import Limits
 from fallow.ports.rpc import serve
+from fallow.sdk.bills import offers
 from fallow.services.market.field_map import FieldMap
 from fallow.services.registry.sessions import Sessions
 from fallow.verticals.compute.plugin import VERTICAL
@@ -154,6 +155,7 @@ class FakeNetwork:
             names=["127.0.0.1", "net.example", "*.wild.example"],
             roles=CORE,
             metrics_secret=METRICS_SECRET,
+            offers=offers(),
         )
 
     def routes(self) -> dict[str, tuple[type[Any], Any]]:

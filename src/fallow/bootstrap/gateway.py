@@ -42,6 +42,7 @@ from fallow.domain.views import NetworkView
 from fallow.http.app import create_app
 from fallow.http.console import built
 from fallow.ports.rpc import Empty, call
+from fallow.sdk.bills import offers
 from fallow.services.relay.probing import Probes
 from fallow.services.relay.service import Relay
 
@@ -119,6 +120,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             keep_days=settings.blob_days,
             roles=(*CORE, "gateway", *gateway_roles()),
             metrics_secret=keys.metrics_secret,
+            offers=offers(),
         )
         latency = Latency(clock)
         watch(latency.measure)

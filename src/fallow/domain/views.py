@@ -827,6 +827,7 @@ class NetworkLineView(View, frozen=True, kw_only=True):
     `supply` after it. `revenue_microusd` are fees in credits that somebody paid for; `coverage_ppm` is that over what
     was minted, at `price_microusd` for 10^18 units; None where nothing was. `held`, `vesting` and `forfeited` are sums
     until then. Of burned credits, `unsound_microusd` follow from no burn at a price that held: there must be none.
+    Buyers paid `bought_microusd` in credits that are worth something, fees included, and `test_microusd` in TEST ones.
     """
 
     usage_microusd: int
@@ -845,6 +846,8 @@ class NetworkLineView(View, frozen=True, kw_only=True):
     delegated: str = "0"
     burned_credits_microusd: int = 0
     unsound_microusd: int = 0
+    bought_microusd: int = 0
+    test_microusd: int = 0
 
 
 class SumsView(View, frozen=True, kw_only=True):

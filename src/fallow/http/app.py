@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from litestar import Litestar, Router
 from litestar.datastructures import MutableScopeHeaders, State
@@ -13,6 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from fallow.domain.billing import FeePolicy
+from fallow.domain.prices import Offer
 from fallow.domain.views import NetworkView
 from fallow.http import (
     accounts,
@@ -27,6 +28,7 @@ from fallow.http import (
     links,
     logs,
     metrics,
+    networks,
     operators,
     prices,
     proofs,
@@ -79,6 +81,7 @@ def create_app(
     metrics_secret: str = "",
     recompute: Begin | None = None,
     fee: FeePolicy = DEFAULT_FEE,
+    offers: Sequence[Offer] = (),
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
 
@@ -88,7 +91,7 @@ def create_app(
     reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
     stay for `keep_days` after their jobs have ended. `roles` are those that the network should run; who shows
     `metrics_secret` may read `/metrics`, "" is nobody. `recompute` has closed epochs computed under other rules.
-    `fee` is what operators are shown as the network's.
+    `fee` is what operators are shown as the network's. `offers` are what others ask for the same.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -111,6 +114,7 @@ def create_app(
         metrics_secret=metrics_secret,
         what_if=recompute,
         fee=fee,
+        offers=offers,
     )
     return Litestar(
         route_handlers=ROUTES,
@@ -169,6 +173,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *public.ROUTES,
     *sign_in.PUBLIC_ROUTES,
     *happenings.ROUTES,
+    *networks.ROUTES,
     *checks.PUBLIC_ROUTES,
     *epochs.PUBLIC_ROUTES,
     *votes.PUBLIC_ROUTES,

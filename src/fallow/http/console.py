@@ -30,6 +30,8 @@ PAGES = (
     "/earnings",
     "/map",
     "/sector",
+    "/networks",
+    "/networks/{page:str}",
     "/epochs",
     "/epochs/{page:str}",
     "/sign-in",

@@ -90,7 +90,7 @@ async def end_epoch(gateway: Parts, by: By, after: After = None) -> EpochEndView
 
 
 def listed(gateway: Gateway, before: int, limit: int) -> list[EpochView]:
-    """Closed epochs below a number, the latest first. Blocks; raises as the archive."""
+    """Read closed epochs below a number, the latest first; of damaged ones only that. It blocks."""
     found = [int(name) for name in archive_of(gateway).folders(EPOCHS) if name.isdecimal()]
     views: list[EpochView] = []
     for number in sorted((number for number in found if number < before), reverse=True):

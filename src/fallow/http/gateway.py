@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Unavailable
+from fallow.domain.prices import Offer
 from fallow.domain.streams import DirectAddress, Opening
 from fallow.domain.views import NetworkView
 from fallow.http.collecting import DAY_MS, KEEP_DAYS, Collector
@@ -61,6 +62,7 @@ class Gateway:
         metrics_secret: str = "",
         what_if: Begin | None = None,
         fee: FeePolicy = DEFAULT_FEE,
+        offers: Sequence[Offer] = (),
     ) -> None:
         self.bus = bus
         self.blobs = blobs
@@ -94,6 +96,7 @@ class Gateway:
         self.processes = Processes(bus, clock, roles)
         self.onlookers = Onlookers(bus, clock)
         self.metrics_secret = metrics_secret
+        self.offers = offers
         self._nodes = streams
 
     async def open(self, opening: Opening) -> Stream:

@@ -522,6 +522,10 @@ class Vertical(Protocol):
 
     Each has a field `by`, too, where the control API puts who asks: what it changes goes into the log of actions.
     """
+    shown: frozenset[str] = frozenset()
+    """Names of those of its measures (`ControlGround.watch`) that everybody may see, on its page of the explorer."""
+    offer: Offer | None = None
+    """What its shared service costs here, in the terms of the price file, beside which pages show it."""
     takes_grants: bool = False
     """Whether its side answers `GRANTED`, too: calls of those who show a grant, which it checks itself."""
 

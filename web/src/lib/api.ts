@@ -5,6 +5,8 @@ import type { components } from "./gateway";
 type Schemas = components["schemas"];
 export type Network = Schemas["NetworkView"];
 export type Market = Schemas["MarketView"];
+export type Vertical = Schemas["VerticalView"];
+export type Rival = Schemas["RivalView"];
 export type Happened = Schemas["Happenings"];
 export type Happening = Schemas["Happening"];
 export type Field = Schemas["MapView"];

@@ -2,7 +2,7 @@
 import { monthly, sector, type Claim, type Row as Published } from "../data/sector";
 import type { Line } from "../proof/lines";
 import { sums } from "../proof/totals";
-import { ask, type Cell, type Happening, type NodeView, type Network } from "./api";
+import { ask, type Cell, type EpochView, type Happening, type NodeView, type Network, type Rival, type Vertical } from "./api";
 import type { Kind } from "./classes";
 import type { Table } from "./csv";
 import type { Row } from "./earned";
@@ -75,6 +75,29 @@ export const cells = (found: readonly Cell[]): Table => ({
 export const happened = (found: readonly Happening[]): Table => ({
   head: ["at_ms", "kind", "node", "vertical", "epoch", "ok"],
   rows: found.map((one) => [one.at, one.kind, one.node ?? "", one.vertical ?? "", one.epoch ?? null, one.ok ?? true]),
+});
+
+export const epochLines = (found: readonly EpochView[]): Table => ({
+  head: ["epoch", "from_ms", "until_ms", "usage_microusd", "usage_test_microusd", "fees_microusd", "minted_units", "burned_units", "supply_units", "price_microusd"],
+  rows: found.flatMap(({ epoch, from_ms, until_ms, network }) =>
+    network
+      ? [[epoch, from_ms, until_ms, network.bought_microusd ?? 0, network.test_microusd ?? 0, network.revenue_microusd, network.minted, network.burned, network.supply, network.price_microusd]]
+      : [],
+  ),
+});
+
+export const verticalEpochs = ({ name, epochs: found }: Vertical): Table => ({
+  head: ["vertical", "epoch", "from_ms", "until_ms", "nodes", "accounts", "units", "usage_microusd", "usage_test_microusd", "incentive_units", "leases", "leases_done", "charged_core_s", "useful_core_s", "useful_gib_s"],
+  rows: found.map(({ epoch, from_ms, until_ms, sums: one }) => [
+    ...[name, epoch, from_ms, until_ms, one?.nodes ?? null, one?.accounts ?? null, one?.units ?? null, one?.usage_microusd ?? null],
+    ...[one?.test_microusd ?? null, one?.incentive ?? null, one?.leases ?? null, one?.leases_done ?? null],
+    ...[one?.charged_core_s ?? null, one?.core_s ?? null, one?.gib_s ?? null],
+  ]),
+});
+
+export const rivals = (found: readonly Rival[]): Table => ({
+  head: ["name", "kind", "here_microusd", "there_microusd", "as_of", "source", "note"],
+  rows: found.map((one) => [one.name, one.kind, one.here_microusd, one.there_microusd, one.as_of, one.source, one.note]),
 });
 
 /** What disputes a figure has a row of its own behind it. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fallow.domain.chart import Credit
 from fallow.domain.rewards.oracle import TOKEN_UNITS
 from fallow.domain.rewards.schedules import coverage_ppm
 from fallow.domain.views import NetworkLineView
@@ -15,9 +16,14 @@ def network_line(totals: Mapping[str, bytes]) -> NetworkLineView:
     def of(name: str) -> int:
         return int.from_bytes(totals.get(name, b""))
 
+    def bought(credit: Credit) -> int:
+        return sum(of(f"bought.{credit.value}.{part}") for part in ("income", "fee", "reserve"))
+
     revenue, minted, burned, price = of("revenue"), of("incentive"), of("burned"), of("price")
     return NetworkLineView(
         usage_microusd=of("usage"),
+        bought_microusd=bought(Credit.PAID) + bought(Credit.BURNED),
+        test_microusd=bought(Credit.GRANTED),
         revenue_microusd=revenue,
         minted=str(minted),
         burned=str(burned),

@@ -25,7 +25,7 @@ from fallow.domain.epochs.plugins import PLUGIN_ERROR
 from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import STATE
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
-from fallow.domain.errors import Conflict, FallowError, NotFound
+from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable
 from fallow.domain.happenings import Happening, Happenings
 from fallow.domain.signing import Sign
 from fallow.ports.archive import Archive, whole
@@ -38,12 +38,14 @@ from fallow.ports.ingest_store import EpochEnd, IngestStore
 from fallow.ports.mishaps import MISHAPS, steadily
 from fallow.ports.rpc import call, serve
 from fallow.ports.tasks import background, first_error
+from fallow.services.epochs.adding_up import add_up
 from fallow.services.epochs.concluding import Concluded, Work, conclude
 from fallow.services.epochs.writing import Files
 
 LOOK_S = 2.0
 """How long after its end an epoch's closing begins, at most."""
 
+ADD_AGAIN_S = 60.0
 LEAD_MS = 4_000
 RENEW_S = 1.0
 
@@ -88,6 +90,8 @@ class Closing:
         self._rules = rules
         self._meterings = meterings
         self._conclude = conclude
+        self._to_add_up = asyncio.Event()
+        self._to_add_up.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -95,6 +99,7 @@ class Closing:
         try:
             async with (
                 background(steadily("epochs.closing", self._watch, self._clock)),
+                background(steadily("epochs.adding_up", self._add_up, self._clock)),
                 serve(self._bus, END_NOW, EndNow, self._end_now, queue="epochs"),
             ):
                 yield
@@ -133,6 +138,7 @@ class Closing:
             statement = self._statement(end, last, manifest, await self._attesting())
             sealed = await self._say(await asyncio.to_thread(self._folded, statement, last, manifest))
         await self._note(Closed(end.epoch, sealed))
+        self._to_add_up.set()
         closed = Happening(at=self._clock.now_ms(), kind="epoch.closed", epoch=end.epoch)
         await show(self._bus, Happenings(shown=[closed]))
         return self._own(sealed, end.epoch)
@@ -230,6 +236,23 @@ class Closing:
             except FallowError as error:
                 _log.warning("no epoch is closed for now: %s", error)
             await self._clock.sleep(LOOK_S)
+
+    async def _add_up(self) -> None:
+        """Add up by vertical what is closed: once at the start, and then whenever an epoch was closed here."""
+        while True:
+            await self._to_add_up.wait()
+            self._to_add_up.clear()
+            try:
+                async with self._database.transaction() as tx:
+                    last = await self._store.last(tx)
+                if last is not None:
+                    await asyncio.to_thread(add_up, self._archive, last.epoch, self._network_key)
+            except Unavailable as error:
+                _log.warning("an epoch is not added up for now: %s", error)
+                await self._clock.sleep(ADD_AGAIN_S)
+                self._to_add_up.set()
+            except FallowError as error:
+                _log.warning("an epoch cannot be added up: %s", error)
 
     async def _lead(self) -> None:
         now = self._clock.now_ms()

@@ -12,6 +12,7 @@ import msgspec
 
 from fallow.domain.epochs.metering import Metering, Recount
 from fallow.domain.errors import NotFound
+from fallow.domain.prices import Offer
 from fallow.domain.subscriptions import Tariff
 from fallow.ports.vertical import (
     Asgi,
@@ -27,7 +28,8 @@ from fallow.verticals.storage.core.billing import BUYERS_CALLS
 from fallow.verticals.storage.core.exiting import SUCCESS_SAYS
 from fallow.verticals.storage.core.lending import read_lending, size_text
 from fallow.verticals.storage.core.metering import StorageMetering
-from fallow.verticals.storage.core.tariff import TARIFF
+from fallow.verticals.storage.core.profiles import WIDE
+from fallow.verticals.storage.core.tariff import TARIFF, offered
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 
 S3: Final = "s3"
@@ -46,6 +48,10 @@ class Storage(Vertical):
     gateways: tuple[str, ...] = (S3,)
     calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in BUYERS_CALLS})
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in OPERATOR_CALLS})
+    shown = frozenset(
+        {"fallow_storage_nodes", "fallow_storage_lent_bytes", "fallow_storage_objects", "fallow_storage_object_bytes"}
+    )
+    offer: Offer | None = offered(WIDE.expansion)
     takes_grants = True
 
     def check_lending(self, lends: str) -> str:

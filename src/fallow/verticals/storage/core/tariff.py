@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from fallow.domain.prices import GB_BYTES as GB
+from fallow.domain.prices import MONTH_HOURS as PRICED_HOURS
+from fallow.domain.prices import NANO_DIGITS, Offer
 from fallow.domain.subscriptions import Price, Tariff
 
 VERTICAL: Final = "storage"
@@ -22,6 +25,8 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 TERABYTE: Final = 10**12
 MONTH_HOURS: Final = 720
+NANO: Final = 1000
+"""Billionths of a dollar in a micro-US-dollar."""
 
 TARIFF: Final[Tariff] = {
     STORED: Price(microusd=1_500_000, per=TERABYTE * MONTH_HOURS * 9 // 10),
@@ -33,3 +38,21 @@ def cost_microusd(stored_byte_hours: int, egress_bytes: int) -> int:
     """What so much costs, rounded down once a meter."""
     used = {STORED: stored_byte_hours, EGRESS: egress_bytes}
     return sum(TARIFF[meter].microusd * quantity // TARIFF[meter].per for meter, quantity in used.items())
+
+
+def offered(expansion: float) -> Offer:
+    """The tariff in the terms of the price file, for objects that take `expansion` bytes of pieces a byte."""
+    stored = TARIFF[STORED].microusd * NANO * GB * PRICED_HOURS * expansion / TARIFF[STORED].per
+    egress = TARIFF[EGRESS].microusd * NANO * GB / TARIFF[EGRESS].per
+    return Offer(
+        name=VERTICAL,
+        kind="market",
+        source="",
+        as_of="",
+        storage_gb_month_usd=_usd(round(stored)),
+        egress_gb_usd=_usd(round(egress)),
+    )
+
+
+def _usd(nano: int) -> str:
+    return f"{nano // 10**NANO_DIGITS}.{nano % 10**NANO_DIGITS:0{NANO_DIGITS}}"
