@@ -27,7 +27,7 @@ from fallow.domain import calls
 from fallow.ports.vertical import LeaseBlobs
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.unit.agent_fakes import NET, MemoryBlobs, World
-from tests.unit.owner_fakes import AGREED, MACHINE
+from tests.unit.owner_fakes import AGREED, MACHINE, TERMS
 
 SPIN = '(module (memory (export "memory") 1) (func (export "_start") (loop $spin (br $spin))))'
 BUSY_S = 0.1
@@ -57,7 +57,15 @@ class RealWorld(World):
         traffic = Traffic(self.home.path / "traffic.json", clock)
         with ThreadPoolExecutor(1) as looking:
             owner = Owner(
-                self.home.path, probes, clock, traffic, machine=MACHINE, agreed=AGREED, zone=UTC, executor=looking
+                self.home.path,
+                probes,
+                clock,
+                traffic,
+                machine=MACHINE,
+                agreed=AGREED,
+                terms=TERMS,
+                zone=UTC,
+                executor=looking,
             )
             ports = Ports(
                 self.hub.connect(), clock, self._stored, {"compute": self.real_worker}, random.Random(1), owner=owner

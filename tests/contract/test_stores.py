@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 
 from fallow.domain.errors import Conflict
+from fallow.domain.idle_rules import IdleRules
 from fallow.ports.ingest_store import BatchKey, LoggedBatch, StoredBatch, StoredOpening
-from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, RulesRow, TokenRow
 from tests.contract.conftest import Stores, rolled_back
 
 NOW = 1_700_000_000_000
@@ -319,6 +320,35 @@ async def test_postgres_refuses_to_change_what_was_done(postgres_stores: Stores,
             await tx.execute(change.replace("%s", "registry.action"))
     async with postgres_stores.database.transaction() as tx:
         assert await postgres_stores.registry.actions(tx, "", 10) == [row]
+
+
+async def test_what_is_asked_of_a_node_is_kept_until_its_account_is_erased(stores: Stores) -> None:
+    rules = IdleRules(cpu_percent=25, hours=("daily 01:00-06:00",), price_usd_per_core_hour=0.015)
+    asked = RulesRow("1" * 32, NOW, ATTIC, ALICE, "key", "asked", "", rules)
+    refused = asked._replace(at=NOW + 1, what="refused", code="agent.console_off")
+    other = RulesRow("2" * 32, NOW, CELLAR, BOB, "", "asked", "", IdleRules())
+    async with stores.database.transaction() as tx:
+        for account in (ALICE, BOB):
+            await stores.registry.add_account(tx, account, None, NOW)
+        assert [await stores.registry.add_rules(tx, row) for row in (asked, refused, other)] == [True] * 3
+        assert not await stores.registry.add_rules(tx, asked._replace(at=NOW + 2))
+        assert await stores.registry.rules_asked(tx, "1" * 32) == asked
+        assert await stores.registry.rules_asked(tx, "3" * 32) is None
+        assert await stores.registry.rules_log(tx, ATTIC, 10) == [refused, asked]
+        assert await stores.registry.rules_log(tx, ATTIC, 1) == [refused]
+        assert await stores.registry.erase(tx, ALICE, NOW)
+        assert await stores.registry.rules_log(tx, ATTIC, 10) == []
+        assert await stores.registry.rules_log(tx, CELLAR, 10) == [other]
+
+
+@pytest.mark.parametrize("change", ["UPDATE %s SET code = ''", "TRUNCATE %s"])
+async def test_postgres_refuses_to_change_what_was_asked(postgres_stores: Stores, change: str) -> None:
+    row = RulesRow("1" * 32, NOW, ATTIC, ALICE, "key", "asked", "", IdleRules())
+    async with postgres_stores.database.transaction() as tx:
+        await postgres_stores.registry.add_rules(tx, row)
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        async with postgres_stores.database.transaction() as tx:
+            await tx.execute(change.replace("%s", "registry.rules"))
 
 
 async def use(stores: Stores, now: int = NOW, digest: bytes = TOKEN) -> str:

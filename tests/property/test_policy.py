@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.agent.hours import DAY_MINUTES, DAYS, parse_range
+from fallow.agent.asking import in_force
 from fallow.agent.policy import (
     Now,
     PolicyState,
@@ -18,7 +19,9 @@ from fallow.agent.policy import (
     price_floor_microusd_per_core_hour,
 )
 from fallow.agent.policy_file import IdlePolicy, changed
-from tests.unit.owner_fakes import reading
+from fallow.domain.hours import DAY_MINUTES, DAYS, parse_range
+from fallow.domain.idle_rules import IdleRules, RulesAsked
+from tests.unit.owner_fakes import TERMS, reading
 
 unknown = st.builds(Unknown, st.just("not seen"))
 clock_time = st.tuples(st.integers(0, 23), st.integers(0, 59)).map(lambda time: f"{time[0]:02}:{time[1]:02}")
@@ -193,3 +196,20 @@ def test_settings_as_text_mean_what_they_say(policy: IdlePolicy) -> None:
         text = ";".join(value) if isinstance(value, tuple) else "" if value is None else str(value).lower()
         settings.append(f"{name}={text}")
     assert changed(IdlePolicy(), settings) == policy
+
+
+wishes = policies.map(lambda policy: IdleRules(**{name: getattr(policy, name) for name in IdleRules.__struct_fields__}))
+
+
+@given(policies, wishes, st.integers(1, 100), st.integers(1, 100), readings, moments, states)
+def test_whatever_the_console_asks_the_machine_does_no_more_for_others_than_its_file_lets_it(
+    policy: IdlePolicy, asked: IdleRules, own: int, wanted: int, seen: Reading, now: Now, state: PolicyState
+) -> None:
+    file = msgspec.structs.replace(policy, console=True, cpu_percent=own, price_usd_per_core_hour=own / 100)
+    asked = msgspec.structs.replace(asked, cpu_percent=wanted, price_usd_per_core_hour=wanted / 100)
+    holds = in_force(file, RulesAsked(id="", at=1, account="", key_id="", rules=asked), TERMS).policy
+    assert not decide(holds, seen, now, state).open or (
+        decide(file, seen, now, state).open and not says_no(msgspec.structs.replace(file, hours=asked.hours), seen, now)
+    )
+    assert holds.cpu_percent == min(own, wanted)
+    assert holds.price_usd_per_core_hour == max(own, wanted) / 100

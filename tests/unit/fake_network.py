@@ -28,15 +28,17 @@ from fallow.domain.api_keys import KEY_ID_BYTES, KEY_SECRET_BYTES, new_key
 from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
 from fallow.domain.field_map import Tally
-from fallow.domain.identity import verify
+from fallow.domain.identity import address, verify
 from fallow.domain.orders import Order
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.tickets import Ticket, prove
 from fallow.http.app import create_app
 from fallow.http.limits import Limits
+from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import serve
 from fallow.sdk.bills import offers
 from fallow.services.market.field_map import FieldMap
+from fallow.services.registry.rules import Rules
 from fallow.services.registry.sessions import Sessions
 from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.storage.plugin import VERTICAL as STORAGE
@@ -115,6 +117,9 @@ class FakeNetwork:
             registry=MemoryRegistryStore(),
             store=MemorySessionStore(),
         )
+        self.enrolment = MemoryRegistryStore()
+        self.database = MemoryDatabase()
+        self.rules = Rules(bus=self.bus, clock=self.clock, database=self.database, store=self.enrolment)
         self.banned: set[str] = set()
         self.shut_out: set[str] = set()
         self.orders: dict[str, tuple[str, Order]] = {}
@@ -178,6 +183,8 @@ class FakeNetwork:
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
             calls.OFFERS: (calls.OffersRef, self.offers),
             calls.OWN_NODES: (calls.AccountRef, self.own_nodes),
+            calls.RULES: (calls.RulesRef, self.rules.show),
+            calls.ASK_RULES: (calls.AskRules, self.rules.ask),
             calls.OWNERS_KEY: (calls.OwnersKey, lambda ask: _soon(key_view(ask.key_id))),
             calls.EARNINGS: (calls.EarningsRef, lambda ask: _soon(self.earned.get(ask.account, no_earnings(ask)))),
             calls.TOTALS: (dict, lambda _: _soon(self.market)),
@@ -367,6 +374,13 @@ class FakeNetwork:
         sealed = Ticket(**(fields | changes)).seal(lambda message: signer.sign(message).signature)
         proof = prove(sealed, lambda message: prover.sign(message).signature)
         return {"Fallow-Ticket": _wrap(sealed), "Fallow-Proof": _wrap(proof)}
+
+    async def enrol(self, node: str, account: str) -> None:
+        """Bind a node to an account, for what the registry says of both."""
+        async with self.database.transaction() as tx:
+            if not await self.enrolment.has_account(tx, address(account)):
+                await self.enrolment.add_account(tx, address(account), None, 0)
+            await self.enrolment.add_node(tx, NodeRow(bytes.fromhex(node), address(account), "", 0, ""))
 
     async def own_nodes(self, ask: calls.AccountRef) -> list[views.OwnNodeView]:
         return [node for node in self.owned.get(ask.account, []) if node.node > ask.after][: ask.limit]

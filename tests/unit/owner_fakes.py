@@ -13,7 +13,7 @@ import msgspec
 from fallow.agent.owner import Owner
 from fallow.agent.policy import Now, Reading, Unknown
 from fallow.agent.traffic import Traffic
-from fallow.domain.resources import Resources
+from fallow.domain.resources import Resources, Terms
 from fallow.ports.clock import Clock
 from tests.unit.agent_fakes import Inline
 
@@ -30,6 +30,7 @@ QUIET = Reading(
 BLIND = Unknown("nothing to see with")
 MACHINE = Resources(cpu_milli=4000, memory_mib=4096, disk_mib=4096)
 AGREED = Resources(cpu_milli=2000, memory_mib=2048, disk_mib=1024)
+TERMS = Terms(price_microusd_per_core_hour=10_000)
 
 
 def reading(**changes: Any) -> Reading:
@@ -69,4 +70,4 @@ class FakeProbes:
 def new_owner(home: Path, probes: FakeProbes, clock: Clock) -> Owner:
     """An owner with the policy in `home`, on UTC."""
     traffic = Traffic(home / "traffic.json", clock)
-    return Owner(home, probes, clock, traffic, machine=MACHINE, agreed=AGREED, zone=UTC, executor=Inline())
+    return Owner(home, probes, clock, traffic, machine=MACHINE, agreed=AGREED, terms=TERMS, zone=UTC, executor=Inline())

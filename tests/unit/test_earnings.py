@@ -145,7 +145,7 @@ async def test_a_provider_sees_his_own_machines_and_what_they_earned(network: Fa
     assert (await ask(network, "/v1/account", PROVIDER_KEY)).json()["account"] == PROVIDER
 
 
-@pytest.mark.parametrize("path", ["/v1/account/nodes", "/v1/account/earnings"])
+@pytest.mark.parametrize("path", ["/v1/account/nodes", "/v1/account/earnings", f"/v1/account/nodes/{'01' * 32}/rules"])
 async def test_nobody_else_sees_what_is_a_providers(network: FakeNetwork, path: str) -> None:
     for key in (BUYER_KEY, OPERATOR_KEY):
         refused = await ask(network, path, key)
@@ -168,6 +168,28 @@ async def test_who_only_looks_on_sees_the_same_and_moves_no_money(network: FakeN
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as http:
         refused = await http.post("/v1/account/payout", json={"to": BUYER})
     assert refused.json()["code"] == "scope.missing"
+
+
+async def test_rules_are_asked_of_ones_own_machines_only_and_bad_values_stop_at_the_door(network: FakeNetwork) -> None:
+    await network.enrol("01" * 32, PROVIDER)
+    await network.enrol("02" * 32, BUYER)
+    transport = httpx2.ASGITransport(network.app)  # type: ignore[arg-type]
+    headers = {"Authorization": f"Bearer {PROVIDER_KEY}"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as http:
+
+        async def refused(node: str, **rules: object) -> tuple[int, str]:
+            path, asked = f"/v1/account/nodes/{node}/rules", {"id": "ab" * 16, "rules": rules}
+            answer = await http.post(path, json=asked)
+            return answer.status_code, answer.json()["code"]
+
+        assert await refused("02" * 32, cpu_percent=10) == (404, "node.unknown")
+        assert await refused("01" * 32, cpu_percent=0) == (400, "http.invalid")
+        assert await refused("01" * 32, hours=["monday"]) == (400, "http.invalid")
+        assert await refused("01" * 32, programs=["rm"]) == (400, "http.invalid")
+        assert await refused("01" * 32, cpu_percent=10) == (503, "node.away")
+        assert (await http.get(f"/v1/account/nodes/{'02' * 32}/rules")).status_code == 404
+        log = (await http.get(f"/v1/account/nodes/{'01' * 32}/rules")).json()["log"]
+    assert [(line["what"], line["key_id"]) for line in log] == [("asked", "provider")]
 
 
 async def test_who_operates_has_no_purse(network: FakeNetwork) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from fallow.agent.hours import parse_range
 from fallow.agent.policy import (
     PolicyState,
     Verdict,
@@ -21,6 +20,7 @@ from fallow.agent.policy import (
 from fallow.agent.policy_file import IdlePolicy, changed, load_policy, meanings, policy_stamp, policy_toml, save_policy
 from fallow.agent.policy_text import explain
 from fallow.domain.errors import InvalidInput
+from fallow.domain.hours import parse_range
 from fallow.domain.resources import Resources, Terms
 from tests.unit.owner_fakes import BLIND, QUIET, at, reading
 

@@ -7,6 +7,7 @@ consent-lent-X his signed consent to what he lends to the vertical X since
 consent-handed-back-N-X his signed consent to handing it back, in the network N (of its hash)
 outbox.sqlite  records that the network has not promised to keep yet
 policy.toml    when the machine may work for others, and with how much of it; changed by its owner
+asked.json     what the owner asked for in the console last, where policy.toml lets him
 traffic.json   bytes moved over the line this month
 cache/         inputs and compiled programs, may be deleted at any time
 kept/          what verticals keep that would cost the owner something to lose, a folder for each network

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from fallow.agent.asking import in_force, least_usd, load_asked, save_asked
 from fallow.agent.policy import (
     GIB,
     Asked,
@@ -31,8 +32,9 @@ from fallow.agent.policy_text import explain
 from fallow.agent.probes import Probes
 from fallow.agent.traffic import Traffic
 from fallow.domain.billing import FeePolicy
-from fallow.domain.errors import InvalidInput
-from fallow.domain.resources import Resources
+from fallow.domain.errors import Conflict, InvalidInput, NotAllowed
+from fallow.domain.idle_rules import IdleRules, RulesAsked, RulesStanding
+from fallow.domain.resources import Resources, Terms
 from fallow.ports.clock import Clock
 
 LOOK_S = 1.0
@@ -59,7 +61,8 @@ class OwnerView(msgspec.Struct, frozen=True, kw_only=True):
     """What `fallow agent status` shows of the owner's rules.
 
     `reasons` are codes with sentences; `unseen` are rules that nothing can be seen for; `trouble` is what is wrong with
-    the policy's file, if it was changed to something that is none.
+    the policy's file, if it was changed to something that is none. `policy` is what is in force: the owner's file, and
+    what was `asked` in the console but for the settings `held_back`, in which it went beyond the file.
     """
 
     open: bool
@@ -69,15 +72,18 @@ class OwnerView(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, str]
     unseen: list[str]
     trouble: str
+    asked: RulesAsked | None = None
+    held_back: list[str] = []
 
 
 class Owner:
-    """Watches over the policy in the folder `home`; `agreed` is what the owner offered when joining.
+    """Watches over the policy in the folder `home`; `agreed` is what the owner offered when joining, at `terms`.
 
     `machine` is all that there is. `zone` is the local time zone when left out. `executor` runs one look at a time.
 
     Raises:
-        InvalidInput: the policy's file is damaged: nothing is offered on a guess of what its owner wants.
+        InvalidInput: the policy's file, or what was asked beside it, is damaged: nothing is offered on a guess of what
+            its owner wants.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class Owner:
         *,
         machine: Resources,
         agreed: Resources,
+        terms: Terms,
         zone: tzinfo | None = None,
         executor: Executor | None = None,
     ) -> None:
@@ -98,13 +105,16 @@ class Owner:
         self._traffic = traffic
         self._machine = machine
         self._agreed = agreed
+        self._terms = terms
         self._zone = zone
         # A thread of its own: other work of the agent must not hold up the owner.
         self._thread = executor or ThreadPoolExecutor(1, thread_name_prefix="owner")
         self._stamp = policy_stamp(home)
         self._trouble = ""
         self._reading = _blind("Nothing was looked at yet.")
-        self.policy = load_policy(home)
+        self._own = load_policy(home)
+        self._asked = load_asked(home)
+        self._settle()
         self.verdict = Verdict(True, False, (), PolicyState())
 
     @property
@@ -119,6 +129,33 @@ class Owner:
     def closed_for(self) -> str:
         """The code of the reason why nothing new may come; empty when there is none."""
         return "" if self.verdict.open else self.verdict.reasons[0][0]
+
+    def ask(self, asked: RulesAsked | None) -> RulesStanding:
+        """Take what the owner asks for in the console, as far as it is stricter than his file; say how things stand.
+
+        The same again changes nothing. What is taken is obeyed from the next look on.
+
+        Raises:
+            NotAllowed: the policy's file does not let the console ask (`agent.console_off`); nothing of it is told.
+            Conflict: something later was asked already.
+            Unavailable: the disk is full; what was asked before still holds.
+        """
+        if not self._own.console:
+            raise NotAllowed(
+                "agent.console_off",
+                "This machine takes no rules or prices from the console.",
+                "To let its account ask for stricter ones, type there: fallow agent policy set console=true",
+            )
+        if asked is not None and asked != self._asked:
+            if self._asked is not None and asked.at <= self._asked.at:
+                raise Conflict("agent.asked_later", "Something later was asked of this machine already.", "Look again.")
+            save_asked(self._home, asked)
+            self._asked = asked
+            self._settle()
+            _log.info("the console asked: %s", " ".join(explain(self.policy)))
+        own = IdleRules(**{name: getattr(self._own, name) for name in IdleRules.__struct_fields__})
+        least = least_usd(self._own, self._terms)
+        return RulesStanding(own=own, least_usd=least, asked=self._asked, held_back=self._held_back)
 
     def has_room(self, size: int) -> bool:
         """See the port `Line`."""
@@ -171,6 +208,8 @@ class Owner:
             sources=dict(self._probes.sources),
             unseen=list(unseen(self.policy, self._reading)),
             trouble=self._trouble,
+            asked=self._asked if self._own.console else None,
+            held_back=self._held_back,
         )
 
     def _reload(self) -> None:
@@ -178,14 +217,19 @@ class Owner:
         if stamp != self._stamp:
             self._stamp = stamp
             try:
-                self.policy = load_policy(self._home)
+                self._own = load_policy(self._home)
             except InvalidInput as error:
                 self._trouble = f"The policy was changed to one that cannot be read; the last one holds. {error}"
                 _log.warning("%s", self._trouble)
             else:
                 self._trouble = ""
+                self._settle()
                 _log.info("the owner changed the policy: %s", " ".join(explain(self.policy)))
         self._traffic.upload_bytes_s = _bytes_s(self.policy)
+
+    def _settle(self) -> None:
+        """Put into force what the file says, and what was asked as far as the file lets it."""
+        self.policy, self._held_back = in_force(self._own, self._asked, self._terms)
 
     async def _refresh(self) -> None:
         while True:

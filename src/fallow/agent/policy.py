@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from fallow.agent.hours import parse_range
-from fallow.agent.policy_file import MICROUSD_PER_USD, IdlePolicy
+from fallow.agent.policy_file import IdlePolicy
+from fallow.domain.hours import parse_range
+from fallow.domain.idle_rules import MICROUSD_PER_USD
 from fallow.domain.resources import Resources, Terms
 
 GIB = 1 << 30

@@ -11,98 +11,55 @@ import msgspec
 from msgspec import Meta
 
 from fallow.agent.files import write_durably
-from fallow.agent.hours import parse_range
 from fallow.domain.errors import InvalidInput, Unavailable
-from fallow.domain.resources import PRICE_MICROUSD_MAX
+from fallow.domain.idle_rules import Amount, IdleRules, Percent, Price, doc
 
 FILE = "policy.toml"
-MICROUSD_PER_USD = 1_000_000
-
-Percent = Annotated[int, Meta(ge=1, le=100)]
-Amount = Annotated[float, Meta(ge=0, le=1e9)]
-Price = Annotated[float, Meta(ge=0, le=PRICE_MICROUSD_MAX / MICROUSD_PER_USD)]
 
 
-def _doc(text: str) -> Meta:
-    return Meta(description=text)
-
-
-class IdlePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When this machine may work for others, and with how much of it.
+class IdlePolicy(IdleRules, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that the owner says to this machine: the rules that he may also ask for from afar, and those of it alone.
 
     What is None or empty is no rule. A rule that the owner set (load, away, temperature, power, programs) closes the
     machine, too, when its probe cannot see; those that are on by default (battery, metered, graphics) do not.
     """
 
-    cpu_percent: Annotated[Percent, _doc("Of the machine's cores, at most so many percent are offered.")] = 100
-    memory_percent: Annotated[Percent, _doc("Of the machine's memory, at most so many percent are offered.")] = 100
-    disk_percent: Annotated[Percent, _doc("Of the disk's free room, at most so many percent are offered.")] = 100
-    hours: Annotated[
-        tuple[str, ...], _doc("Local hours, each like `mon-fri 20:00-07:00` or `daily 01:00-06:00`; empty is always.")
-    ] = ()
-    others_cpu_percent: Annotated[
-        Percent | None, _doc("Only while everything else takes less of all cores than so many percent.")
-    ] = None
     others_for_s: Annotated[
         Annotated[int, Meta(ge=0, le=3600)],
-        _doc("Seconds that the load of others must last before running work ends; new work stops at once."),
+        doc("Seconds that the load of others must last before running work ends; new work stops at once."),
     ] = 0
-    away_minutes: Annotated[
-        Annotated[int, Meta(ge=1, le=24 * 60)] | None,
-        _doc("Only after so many minutes without a key, a mouse or a terminal being used."),
-    ] = None
     programs: Annotated[
-        tuple[str, ...], _doc("Not while one of these programs runs (names as `ps -e` shows them).")
+        tuple[str, ...], doc("Not while one of these programs runs (names as `ps -e` shows them).")
     ] = ()
     gpu_memory_mib: Annotated[
         Annotated[int, Meta(ge=0, le=1 << 20)],
-        _doc("Not while another program holds so many MiB of a graphics card's memory (a game, a renderer); 0 is off."),
+        doc("Not while another program holds so many MiB of a graphics card's memory (a game, a renderer); 0 is off."),
     ] = 1024
-    temperature_c: Annotated[
-        Annotated[int, Meta(ge=30, le=120)] | None,
-        _doc("Only while the hottest sensor is below so many degrees Celsius; again when it is 5 degrees cooler."),
-    ] = None
-    power_w: Annotated[
-        Annotated[int, Meta(ge=1, le=100_000)] | None,
-        _doc("Only while processors and NVIDIA's cards draw less than so many watts; again when it is 10 % less."),
-    ] = None
-    on_battery: Annotated[bool, _doc("Work on battery, too.")] = False
-    on_metered: Annotated[bool, _doc("Work on a link that is paid by volume, too.")] = False
-    data_gib_month: Annotated[
-        Amount | None, _doc("GiB that the agent may move, up and down together, in a calendar month.")
-    ] = None
-    upload_mbit_s: Annotated[
-        Annotated[float, Meta(gt=0, le=1e6)] | None, _doc("Megabits a second at which the agent uploads at most.")
-    ] = None
     reopen_after_s: Annotated[
         Annotated[int, Meta(ge=0, le=86_400)],
-        _doc("Seconds that nothing must be in the way before a machine that was closed opens again."),
+        doc("Seconds that nothing must be in the way before a machine that was closed opens again."),
     ] = 60
-    price_usd_per_core_hour: Annotated[
-        Price | None, _doc("US dollars asked for a core and hour; left out, what was said when joining.")
-    ] = None
-    price_usd_per_gpu_hour: Annotated[
-        Price | None, _doc("US dollars asked for a graphics processor and hour; left out, as when joining.")
-    ] = None
     spot_usd_per_core_hour: Annotated[
-        Price | None, _doc("US dollars asked where work may be ended for work at the full price; never above that one.")
+        Price | None, doc("US dollars asked where work may be ended for work at the full price; never above that one.")
     ] = None
-    watts_idle: Annotated[Amount, _doc("Watts that the machine draws when it is on and idle.")] = 0
-    watts_busy: Annotated[Amount | None, _doc("Watts that it draws when all offered cores work.")] = None
-    tariff_usd_per_kwh: Annotated[Amount | None, _doc("US dollars that a kilowatt hour costs here.")] = None
-    wear_usd_per_hour: Annotated[Amount, _doc("US dollars that an hour of full work wears off the machine.")] = 0
+    watts_idle: Annotated[Amount, doc("Watts that the machine draws when it is on and idle.")] = 0
+    watts_busy: Annotated[Amount | None, doc("Watts that it draws when all offered cores work.")] = None
+    tariff_usd_per_kwh: Annotated[Amount | None, doc("US dollars that a kilowatt hour costs here.")] = None
+    wear_usd_per_hour: Annotated[Amount, doc("US dollars that an hour of full work wears off the machine.")] = 0
+    console: Annotated[
+        bool, doc("Let the machine's account ask in the network's console for stricter rules than these, and a price.")
+    ] = False
+    console_price_percent: Annotated[
+        Percent, doc("Of each price here, so many percent are the least that may be asked in the console.")
+    ] = 100
 
     def __post_init__(self) -> None:
         """Check what types cannot: ValueError, which msgspec turns into its own error."""
+        super().__post_init__()
         if self.watts_busy is not None and self.watts_busy < self.watts_idle:
             raise ValueError("watts_busy must not be below watts_idle")
         if (self.watts_busy is None) != (self.tariff_usd_per_kwh is None):
             raise ValueError("watts_busy and tariff_usd_per_kwh are needed together")
-        try:
-            for text in self.hours:
-                parse_range(text)
-        except InvalidInput as error:
-            raise ValueError(error.message.rstrip(".")) from None
 
 
 def load_policy(home: Path) -> IdlePolicy:

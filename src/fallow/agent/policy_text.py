@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 from fallow.agent.policy import COOLER_C, THRIFTIER_PERCENT
 from fallow.agent.policy_file import IdlePolicy
+from fallow.domain.idle_rules import RulesAsked
 
 
 def explain(policy: IdlePolicy) -> list[str]:
     """What the policy means, one sentence for each rule that is on."""
-    return [*_how_much(policy), *_when(policy), *_line(policy), *_cost(policy)]
+    return [*_how_much(policy), *_when(policy), *_line(policy), *_cost(policy), *_console(policy)]
 
 
 def _how_much(policy: IdlePolicy) -> Iterator[str]:
@@ -69,3 +71,19 @@ def _cost(policy: IdlePolicy) -> Iterator[str]:
         )
     elif policy.wear_usd_per_hour:
         yield f"Never below {policy.wear_usd_per_hour:g} US dollars an hour for wear."
+
+
+def _console(policy: IdlePolicy) -> Iterator[str]:
+    if policy.console:
+        yield (
+            "Whoever signs in for this account in the network's console may ask for stricter rules than those "
+            f"of the file, and for {policy.console_price_percent} % of its prices or more."
+        )
+
+
+def said(asked: RulesAsked, held_back: Sequence[str]) -> str:
+    """Tell when and by whom rules were asked for in the console, and what of it the file did not let pass."""
+    when = datetime.fromtimestamp(asked.at / 1000, UTC)
+    who = f"the key {asked.key_id}" if asked.key_id else "a wallet"
+    kept = f" The file is stricter in {', '.join(held_back)}, and holds there." if held_back else ""
+    return f"Asked in the console {when:%Y-%m-%d %H:%M} UTC by {who}.{kept}"

@@ -24,6 +24,7 @@ from fallow.agent.outbox import Outbox
 from fallow.agent.owner import Owner
 from fallow.agent.presence import Presence
 from fallow.agent.rolls import Rolls
+from fallow.agent.rules import Rules
 from fallow.agent.runner import Runner
 from fallow.agent.sender import Sender
 from fallow.agent.services import Services
@@ -157,6 +158,14 @@ class Agent:
                 group.create_task(self._services.run(self._ports.bus, self._ports.clock)),
                 *(group.create_task(self._report(worker)) for worker in self._ports.workers.values()),
             ]
+            if self._ports.owner is not None:
+                rules = Rules(
+                    self._ports.owner,
+                    self._ports.clock,
+                    node=self._key.text,
+                    account=self._presence.state.account,
+                )
+                front.append(group.create_task(rules.run(self._ports.bus)))
             if self._ports.dial is not None:
                 front += [group.create_task(work) for work in self._data_links(self._ports.dial)]
             await self.stop.wait()

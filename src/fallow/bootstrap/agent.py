@@ -272,7 +272,15 @@ async def _serve(
     attributes = machine.attributes | {"score.cpu": state.score_cpu}
     traffic = Traffic(home.path / "traffic.json", clock)
     probes = LinuxProbes(lambda: clock.now_ms() / 1000, lambda: clock.monotonic_ms() / 1000)
-    owner = Owner(home.path, probes, clock, traffic, machine=machine.resources, agreed=state.settings.total)
+    owner = Owner(
+        home.path,
+        probes,
+        clock,
+        traffic,
+        machine=machine.resources,
+        agreed=state.settings.total,
+        terms=state.settings.terms,
+    )
 
     def closed() -> list[str]:
         return agent.closed_by_owner()

@@ -64,6 +64,7 @@ from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.delegations import Delegations
 from fallow.services.registry.payees import Payees
+from fallow.services.registry.rules import Rules
 from fallow.services.registry.service import Registry
 from fallow.services.registry.sessions import Sessions
 
@@ -186,6 +187,7 @@ async def _registry(ground: Ground, data: Path) -> AsyncIterator[None]:
         sessions.running(),
         delegations.running(),
         payees.running(),
+        Rules(bus=ground.bus, clock=ground.clock, database=ground.database, store=PostgresRegistryStore()).running(),
         Actions(
             bus=ground.bus,
             clock=ground.clock,

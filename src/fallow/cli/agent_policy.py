@@ -48,9 +48,17 @@ def set_(
 
 @app.command
 def explain(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
-    """Say in one sentence each what the policy means."""
-    from fallow.agent.policy_file import load_policy  # noqa: PLC0415 - not needed for the help
+    """Say in one sentence each what holds: the policy, and what was asked in the console where it lets that."""
+    from fallow.agent.asking import in_force, load_asked  # noqa: PLC0415 - not needed for the help
+    from fallow.agent.home import Home as Folder  # noqa: PLC0415
+    from fallow.agent.policy_file import load_policy  # noqa: PLC0415
     from fallow.agent.policy_text import explain as sentences  # noqa: PLC0415
+    from fallow.agent.policy_text import said  # noqa: PLC0415
 
-    found = sentences(load_policy(home.expanduser()))
+    folder = home.expanduser()
+    policy, asked = load_policy(folder), load_asked(folder)
+    found = sentences(policy)
+    if policy.console and asked is not None:
+        holds = in_force(policy, asked, Folder(folder).state().settings.terms)
+        found = [*sentences(holds.policy), said(asked, holds.held_back)]
     print(msgspec.json.encode(found).decode() if json else "\n".join(found))

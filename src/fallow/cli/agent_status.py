@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import msgspec
 
 from fallow.agent.policy import Unknown
+from fallow.agent.policy_text import said
 from fallow.agent.status import Facts
 from fallow.cli.show import clean, credit_name
 from fallow.cli.units import size, usd
+from fallow.domain.idle_rules import RulesAsked
 from fallow.domain.resources import GIB_MIB, Terms
 
 LEASE_DIGITS = 12
@@ -21,7 +23,10 @@ class _Owner(msgspec.Struct, frozen=True):
     reasons: list[tuple[str, str]]
     unseen: list[str]
     trouble: str
+    policy: list[str]
     readings: _Readings
+    asked: RulesAsked | None = None
+    held_back: list[str] = []
 
 
 class _Readings(msgspec.Struct, frozen=True):
@@ -48,6 +53,9 @@ def _machine(status: _Status) -> Iterator[tuple[str, str]]:
     yield "mode", status.mode
     if status.owner is not None:
         yield "its owner's rules", " ".join([*(says for _, says in status.owner.reasons), status.owner.trouble]).strip()
+        yield "in force", " ".join(status.owner.policy)
+        asked = status.owner.asked
+        yield "from the console", said(asked, status.owner.held_back) if asked else ""
         yield "not to be seen", " ".join(status.owner.unseen)
         power_w = status.owner.readings.power_w
         yield "draws", "" if isinstance(power_w, Unknown) else f"{power_w:.0f} W, processors and NVIDIA's cards"

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from fallow.domain.delegations import RECEIPTS_MAX, PublicKey, Receipt, Signature
 from fallow.domain.grants import TEXT_CHARACTERS_MAX
+from fallow.domain.idle_rules import IdleRules, RulesAsked
 from fallow.domain.leases import WINDOW_MS_MAX
 from fallow.domain.orders import Id, Label, Order
 from fallow.domain.places import RESOLUTION_MAX, Cell
@@ -40,6 +41,8 @@ KNOWN_ACCOUNT = "registry.known_account"
 REVOKE_KEY = "registry.revoke_key"
 KEYS = "registry.keys"
 OWN_KEYS = "registry.own_keys"
+RULES = "registry.rules"
+ASK_RULES = "registry.rules.ask"
 TOKENS = "registry.tokens"
 REVOKE_TOKEN = "registry.revoke_token"  # noqa: S105 - a subject
 ACT = "registry.act"
@@ -425,6 +428,36 @@ class OwnersKey(Request, frozen=True, kw_only=True):
     key_id: Annotated[str, Meta(pattern=r"^[a-z2-7]{8}$(?!\n)")]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
     proof: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$(?!\n)")]
+
+
+class AskRules(Request, frozen=True, kw_only=True):
+    """An account asks for rules of its node, by one of its keys ("": a wallet). The same `id` again changes nothing."""
+
+    id: Id
+    account: str
+    key_id: Annotated[str, Meta(max_length=100)]
+    node: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    rules: IdleRules
+
+
+class NewRules(Request, frozen=True, kw_only=True):
+    """What an owner asks for in the console."""
+
+    id: Id
+    rules: IdleRules
+
+
+class RulesRef(Request, frozen=True, kw_only=True):
+    """The rules of a node of an account."""
+
+    account: str
+    node: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+
+
+class TellRules(Request, frozen=True, kw_only=True):
+    """The network asks a node for its rules, and hands on what its account `asked`, if anything."""
+
+    asked: RulesAsked | None = None
 
 
 class RevokeToken(Request, frozen=True, kw_only=True):
@@ -914,6 +947,11 @@ def roll_calls(node: str) -> str:
 def roll_shows(node: str) -> str:
     """Subject on which a node answers `RollShow`s."""
     return f"node.{node}.roll_show"
+
+
+def rules_of(node: str) -> str:
+    """Subject on which a node answers `TellRules` with its `RulesStanding`."""
+    return f"node.{node}.rules"
 
 
 def proposals(node: str) -> str:

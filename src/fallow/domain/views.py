@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from fallow.domain.delegations import OPERATOR_ATTESTED
+from fallow.domain.idle_rules import IdleRules, RulesStanding
 from fallow.domain.resources import Resources, Terms
 
 TEST_CLASS: Final = "granted"
@@ -395,6 +396,29 @@ class OwnNodeView(View, frozen=True, kw_only=True):
     refused: list[RefusalView]
     banned_reason: str = ""
     vouched_reason: str = ""
+
+
+class RulesEventView(View, frozen=True, kw_only=True):
+    """A line of the log of what was asked of a node: `what` is asked, taken or refused, and `code` then says why."""
+
+    id: str
+    at: int
+    account: str
+    key_id: str
+    what: str
+    code: str
+    rules: IdleRules
+
+
+class OwnRulesView(View, frozen=True, kw_only=True):
+    """A node's rules, as it says them itself just now, and the latest of what was asked of it, the last first.
+
+    `standing` is None where it says nothing; `trouble` then tells why.
+    """
+
+    standing: RulesStanding | None
+    trouble: ErrorView | None
+    log: list[RulesEventView]
 
 
 class EarnedView(View, frozen=True, kw_only=True):

@@ -8,10 +8,10 @@ from litestar import get, post
 from litestar.params import JSONBody, QueryParameter
 
 from fallow.domain import calls
-from fallow.domain.views import EarningsView, KeyView, OwnNodeView
+from fallow.domain.views import EarningsView, KeyView, OwnNodeView, OwnRulesView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, provider
-from fallow.http.params import Account, AfterNode, Parts
+from fallow.http.params import Account, AfterNode, By, NodeId, Parts
 
 HOUR_MS = 3_600_000
 NodesLimit = Annotated[int, QueryParameter(ge=1, le=100, description="How many at most.")]
@@ -25,6 +25,30 @@ async def own_nodes(
     """Your machines by id, with what they work on; `after` is the last one seen. The last page is empty."""
     request = calls.AccountRef(account=payer, after=after, limit=limit)
     return await gateway.ask(calls.OWN_NODES, request, list[OwnNodeView])
+
+
+@get("/v1/account/nodes/{node:str}/rules", guards=[provider], responses=keyed(404), tags=["account"])
+async def own_rules(gateway: Parts, payer: Account, node: NodeId) -> OwnRulesView:
+    """What one of your machines says of its rules and prices just now, and the latest of what was asked of it."""
+    return await gateway.ask(calls.RULES, calls.RulesRef(account=payer, node=node), OwnRulesView)
+
+
+@post(
+    "/v1/account/nodes/{node:str}/rules",
+    guards=[provider],
+    status_code=200,
+    responses=keyed(404, 409, 413),
+    tags=["account"],
+)
+async def ask_rules(gateway: Parts, by: By, node: NodeId, data: JSONBody[calls.NewRules]) -> OwnRulesView:
+    """Ask one of your machines for other rules and prices. It takes what is stricter than its own, where it lets you.
+
+    403 where it does not, and nothing waits for it then; 503 where it does not answer. The same `id` again is asked
+    once.
+    """
+    gateway.words.take(f"{by.account} {node}")  # the log keeps it
+    asked = calls.AskRules(id=data.id, account=by.account, key_id=by.key_id, node=node, rules=data.rules)
+    return await gateway.ask(calls.ASK_RULES, asked, OwnRulesView)
 
 
 @get("/v1/account/earnings", guards=[provider], responses=keyed(), tags=["account"])
@@ -41,4 +65,4 @@ async def add_owners_key(gateway: Parts, data: JSONBody[calls.OwnersKey]) -> Key
 
 
 PUBLIC_ROUTES = [add_owners_key]
-ROUTES = [own_nodes, earnings]
+ROUTES = [own_nodes, own_rules, ask_rules, earnings]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from fallow.domain.idle_rules import IdleRules
 from fallow.ports.database import Transaction
 
 
@@ -63,6 +64,19 @@ class ActionRow(NamedTuple):
     subject: bytes
     reason: str
     about: str = ""
+
+
+class RulesRow(NamedTuple):
+    """A line of what was asked of a node's rules: asked, taken or refused, and then why. It is never changed."""
+
+    id: str
+    at: int
+    node: bytes
+    account: bytes
+    key_id: str
+    what: str
+    code: str
+    rules: IdleRules
 
 
 class ActionLog(Protocol):
@@ -151,6 +165,8 @@ class RegistryStore(ActionLog, Protocol):
     async def erase(self, tx: Transaction, account: bytes, now: int) -> bool:
         """Forget an account's names for its nodes and keys, from where they connected, and why it was vouched for.
 
+        What it asked of its nodes' rules, too: they tell when somebody is at home.
+
         Its keys are revoked. False when there is no such account.
         """
         ...
@@ -169,6 +185,18 @@ class RegistryStore(ActionLog, Protocol):
 
     async def nodes_of(self, tx: Transaction, account: bytes, after: bytes, limit: int) -> list[NodeRow]:
         """Nodes of one account, in the same way."""
+        ...
+
+    async def add_rules(self, tx: Transaction, row: RulesRow) -> bool:
+        """Append to the log of what was asked of nodes' rules; False when its id has such a line."""
+        ...
+
+    async def rules_asked(self, tx: Transaction, id_: str) -> RulesRow | None:
+        """What was asked with an id."""
+        ...
+
+    async def rules_log(self, tx: Transaction, node: bytes, limit: int) -> list[RulesRow]:
+        """The latest lines of a node, the last first."""
         ...
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:

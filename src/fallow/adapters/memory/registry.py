@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Transaction
-from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, RulesRow, TokenRow
 
 
 class _Token(NamedTuple):
@@ -32,6 +32,8 @@ class MemoryRegistryStore:
         self._vouched: dict[bytes, str] = {}
         """Reason by account."""
         self._actions: dict[str, ActionRow] = {}
+        self._rules: dict[tuple[str, str], RulesRow] = {}
+        """By id and what happened."""
         self._next_index = 0
 
     async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:  # noqa: ARG002 - kept by none but PostgreSQL
@@ -134,7 +136,27 @@ class MemoryRegistryStore:
         for key in [key for key in self._keys.values() if key.account == account]:
             revoked_at = now if key.revoked_at is None else key.revoked_at
             mine.put(self._keys, key.key_id, key._replace(label="", revoked_at=revoked_at))
+        for at in [at for at, asked in self._rules.items() if asked.account == account]:
+            mine.drop(self._rules, at)
         return await self.set_vouched(tx, account, "")
+
+    async def add_rules(self, tx: Transaction, row: RulesRow) -> bool:
+        """Append to the log of what was asked of nodes' rules."""
+        mine = memory_transaction(tx)
+        if (row.id, row.what) in self._rules:
+            return False
+        mine.put(self._rules, (row.id, row.what), row)
+        return True
+
+    async def rules_asked(self, tx: Transaction, id_: str) -> RulesRow | None:
+        """What was asked with an id."""
+        memory_transaction(tx)
+        return self._rules.get((id_, "asked"))
+
+    async def rules_log(self, tx: Transaction, node: bytes, limit: int) -> list[RulesRow]:
+        """The latest lines of a node."""
+        memory_transaction(tx)
+        return [row for row in reversed(self._rules.values()) if row.node == node][:limit]
 
     async def vouched(self, tx: Transaction) -> frozenset[bytes]:
         """All accounts whose owners are vouched for."""

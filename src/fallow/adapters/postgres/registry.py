@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from fallow.adapters.postgres.turns import by_turns
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES
+from fallow.domain.idle_rules import IdleRules
 from fallow.ports.database import Row, Transaction
-from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, RulesRow, TokenRow
 
 NODES = (
     "SELECT n.node, n.account, n.label, n.enrolled_at, a.vouched_reason AS vouched,"
     " COALESCE(NULLIF(n.banned_reason, ''), a.banned_reason) AS banned"
     " FROM registry.node n JOIN registry.account a USING (account)"
 )
+RULES = "SELECT id, at, node, account, key_id, what, code, rules FROM registry.rules"
 SET_BAN = {
     NODE_ID_BYTES: "UPDATE registry.node SET banned_reason = $2 WHERE node = $1",
     ADDRESS_BYTES: "UPDATE registry.account SET banned_reason = $2 WHERE account = $1",
@@ -130,7 +134,28 @@ class PostgresRegistryStore:
             account,
             now,
         )
+        await tx.execute("DELETE FROM registry.rules WHERE account = $1", account)
         return await self.set_vouched(tx, account, "")
+
+    async def add_rules(self, tx: Transaction, row: RulesRow) -> bool:
+        """Append to the log of what was asked of nodes' rules."""
+        done = await tx.execute(
+            "INSERT INTO registry.rules (id, at, node, account, key_id, what, code, rules)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+            *row[:-1],
+            msgspec.json.encode(row.rules).decode(),
+        )
+        return done == "INSERT 0 1"
+
+    async def rules_asked(self, tx: Transaction, id_: str) -> RulesRow | None:
+        """What was asked with an id."""
+        rows = await tx.fetch(f"{RULES} WHERE id = $1 AND what = 'asked'", id_)
+        return _rules(rows[0]) if rows else None
+
+    async def rules_log(self, tx: Transaction, node: bytes, limit: int) -> list[RulesRow]:
+        """The latest lines of a node."""
+        rows = await tx.fetch(f"{RULES} WHERE node = $1 ORDER BY pos DESC LIMIT $2", node, limit)
+        return [_rules(row) for row in rows]
 
     async def vouched(self, tx: Transaction) -> frozenset[bytes]:
         """All accounts whose owners are vouched for."""
@@ -292,3 +317,7 @@ def _key(row: Row) -> KeyRow:
 
 def _node(row: Row) -> NodeRow:
     return NodeRow(row["node"], row["account"], row["label"], row["enrolled_at"], row["banned"], row["vouched"])
+
+
+def _rules(row: Row) -> RulesRow:
+    return RulesRow(**dict(row) | {"rules": msgspec.json.decode(row["rules"], type=IdleRules)})

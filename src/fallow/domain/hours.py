@@ -1,8 +1,13 @@
-"""Hours of the week, as an owner writes them: `mon-fri 20:00-07:00`, `sat 09:00-24:00`, `daily 01:00-06:00`."""
+"""Hours of the week, as an owner writes them: `mon-fri 20:00-07:00`, `sat 09:00-24:00`, `daily 01:00-06:00`.
+
+`never` is none of them.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from fallow.domain.errors import InvalidInput
@@ -10,6 +15,7 @@ from fallow.domain.errors import InvalidInput
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
 WEEK_MINUTES = 7 * DAY_MINUTES
+NEVER = "never"
 
 _RANGE = re.compile(r"(daily|[a-z]{3})(?:-([a-z]{3}))? +(\d{1,2}):(\d{2}) *- *(\d{1,2}):(\d{2})")
 
@@ -37,6 +43,8 @@ def parse_range(text: str) -> Range:
     Raises:
         InvalidInput: it is none; the message shows how one looks (`agent.policy_hours`).
     """
+    if text.strip().lower() == NEVER:
+        return Range(frozenset(), 0, DAY_MINUTES)
     found = _RANGE.fullmatch(text.strip().lower())
     if found is None:
         raise _malformed(text, "it has another form")
@@ -48,6 +56,34 @@ def parse_range(text: str) -> Range:
     if start == end:
         raise _malformed(text, "it begins and ends at the same minute; a whole day is 00:00-24:00")
     return Range(_days(text, first, last), start, end)
+
+
+def minutes_of(hours: Iterable[str]) -> frozenset[int]:
+    """The minutes of the week (0 is Monday 00:00) that lie in any of the ranges. Raises as `parse_range`."""
+    return frozenset(
+        (day * DAY_MINUTES + start + offset) % WEEK_MINUTES
+        for days, start, end in map(parse_range, hours)
+        for day in days
+        for offset in range((end - start) % DAY_MINUTES or DAY_MINUTES)
+    )
+
+
+def ranges_of(minutes: frozenset[int]) -> Iterator[str]:
+    """Write minutes of the week as ranges, each within one day; none are `never`."""
+    if not minutes:
+        yield NEVER
+    edges = sorted(
+        {at for minute in minutes for at in (minute, minute + 1) if (at - 1 in minutes) != (at in minutes)}
+        | {day * DAY_MINUTES for day in range(8)}
+    )
+    for start, end in pairwise(edges):
+        if start in minutes:
+            day, first = divmod(start, DAY_MINUTES)
+            yield f"{DAYS[day]} {_time(first)}-{_time(first + end - start)}"
+
+
+def _time(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def _days(text: str, first: str, last: str | None) -> frozenset[int]:

@@ -1,0 +1,125 @@
+"""Rules that owners ask of their nodes in the console: kept in a log that only grows, and handed on to the node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from fallow.domain import calls
+from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable
+from fallow.domain.identity import address, address_text, node_id
+from fallow.domain.idle_rules import LOG_SHOWN, RulesAsked, RulesStanding
+from fallow.domain.views import ErrorView, OwnRulesView, RulesEventView
+from fallow.ports.bus import Bus
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.registry_store import RegistryStore, RulesRow
+from fallow.ports.rpc import call, serve
+
+ANSWER_S: Final = 3.0
+
+
+class Rules:
+    """Answers `registry.rules` and `registry.rules.ask`. What holds is the node's alone to say, and is not kept."""
+
+    def __init__(self, *, bus: Bus, clock: Clock, database: Database, store: RegistryStore) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._database = database
+        self._store = store
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while the context is open."""
+        async with AsyncExitStack() as stack:
+            for context in (
+                serve(self._bus, calls.RULES, calls.RulesRef, self.show, queue="registry"),
+                serve(self._bus, calls.ASK_RULES, calls.AskRules, self.ask, queue="registry"),
+            ):
+                await stack.enter_async_context(context)
+            yield
+
+    async def show(self, request: calls.RulesRef) -> OwnRulesView:
+        """Show what a node says of its rules, and what was asked of it.
+
+        Raises:
+            NotFound: the account has no such node.
+        """
+        async with self._database.transaction() as tx:
+            await self._own(tx, request.account, request.node)
+        try:
+            standing, trouble = await self._tell(request.node, None), None
+        except FallowError as error:
+            standing, trouble = None, error
+        return await self._view(request.node, standing, trouble)
+
+    async def ask(self, request: calls.AskRules) -> OwnRulesView:
+        """Write down what is asked, hand it on, and write down what came of it. The same again is asked once.
+
+        Raises:
+            NotFound: the account has no such node.
+            Conflict: the id belongs to something else; or as the node raised it.
+            NotAllowed: the node refuses, in its own words.
+            Unavailable: the node does not answer: whether it has taken it shows when it does.
+        """
+        account, node = address(request.account), node_id(request.node)
+        row = RulesRow(request.id, self._clock.now_ms(), node, account, request.key_id, "asked", "", request.rules)
+        async with self._database.transaction() as tx:
+            await self._own(tx, request.account, request.node)
+            fresh = await self._store.add_rules(tx, row)
+            kept = row if fresh else await self._store.rules_asked(tx, request.id)
+        if kept is None or kept._replace(at=row.at, key_id=row.key_id) != row:
+            raise Conflict("rules.id_taken", f"The id {request.id} belongs to something else.", "Make a fresh one.")
+        asked = RulesAsked(id=kept.id, at=kept.at, account=request.account, key_id=kept.key_id, rules=kept.rules)
+        try:
+            standing = await self._tell(request.node, asked)
+        except FallowError as error:
+            if not isinstance(error, Unavailable):
+                await self._note(kept, "refused", error.code)
+            raise
+        await self._note(kept, "taken", "")
+        return await self._view(request.node, standing, None)
+
+    async def _own(self, tx: Transaction, account: str, node: str) -> None:
+        row = await self._store.node(tx, node_id(node))
+        if row is None or row.account != address(account):
+            raise NotFound("node.unknown", "Your account has no such node.", "See: fallow node ls")
+
+    async def _tell(self, node: str, asked: RulesAsked | None) -> RulesStanding:
+        try:
+            told = calls.TellRules(asked=asked)
+            return await call(self._bus, calls.rules_of(node), told, RulesStanding, timeout_s=ANSWER_S)
+        except Unavailable as error:
+            raise Unavailable(
+                "node.away", "The machine does not answer now.", "Is it on, and does `fallow agent run` run there?"
+            ) from error
+        except msgspec.MsgspecError as error:
+            raise Unavailable("node.answer", f"The machine's answer makes no sense: {error}.") from error
+
+    async def _note(self, asked: RulesRow, what: str, code: str) -> None:
+        async with self._database.transaction() as tx:
+            await self._store.add_rules(tx, asked._replace(at=self._clock.now_ms(), what=what, code=code))
+
+    async def _view(self, node: str, standing: RulesStanding | None, trouble: FallowError | None) -> OwnRulesView:
+        async with self._database.transaction() as tx:
+            rows = await self._store.rules_log(tx, node_id(node), LOG_SHOWN)
+        log = [
+            RulesEventView(
+                id=row.id,
+                at=row.at,
+                account=address_text(row.account),
+                key_id=row.key_id,
+                what=row.what,
+                code=row.code,
+                rules=row.rules,
+            )
+            for row in rows
+        ]
+        return OwnRulesView(standing=standing, trouble=None if trouble is None else _view_of(trouble), log=log)
+
+
+def _view_of(error: FallowError) -> ErrorView:
+    return ErrorView(kind=type(error).__name__, code=error.code, message=error.message, hint=error.hint)
