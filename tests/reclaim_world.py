@@ -27,7 +27,7 @@ from fallow.domain import calls
 from fallow.ports.vertical import LeaseBlobs
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.unit.agent_fakes import NET, MemoryBlobs, World
-from tests.unit.owner_fakes import AGREED, MACHINE, TERMS
+from tests.unit.owner_fakes import AGREED, FEE_PPM, MACHINE, TERMS
 
 SPIN = '(module (memory (export "memory") 1) (func (export "_start") (loop $spin (br $spin))))'
 BUSY_S = 0.1
@@ -64,6 +64,7 @@ class RealWorld(World):
                 machine=MACHINE,
                 agreed=AGREED,
                 terms=TERMS,
+                fee_ppm=FEE_PPM,
                 zone=UTC,
                 executor=looking,
             )

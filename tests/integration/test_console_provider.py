@@ -7,12 +7,17 @@ import re
 import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from playwright.async_api import Route, expect
 
+from fallow.agent.asking import in_force, load_asked
+from fallow.agent.owner import Owner
+from fallow.agent.policy_file import IdlePolicy, save_policy
+from fallow.agent.rules import Rules
 from fallow.bootstrap.http_server import serving
 from fallow.domain.epochs.lines import Kept, Line, write_lines
 from fallow.domain.epochs.manifest import path_of
@@ -21,11 +26,13 @@ from fallow.domain.resources import Resources, Terms
 from fallow.domain.views import AmountView, EarnedView, EarningsView, OwnLeaseView, RefusalView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
+from fallow.ports.tasks import background
 from tests.browser import AXE, PHONE, ROOT, browser, picture, tab
 from tests.capability import require
 from tests.closed_epochs import ClosedEpoch
 from tests.integration.test_console_buyer import HOSTILE, Signed, enter, usable
 from tests.network import Net, fallow
+from tests.unit.agent_fakes import FakeClock
 from tests.unit.fake_network import (
     OTHER_KEY,
     PROVIDER,
@@ -35,6 +42,7 @@ from tests.unit.fake_network import (
     node_view,
     own_node_view,
 )
+from tests.unit.owner_fakes import TERMS, FakeProbes, new_owner
 
 pytestmark = pytest.mark.xdist_group("console")
 
@@ -50,16 +58,30 @@ def _tools() -> None:
     subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
 
 
+FILE = IdlePolicy(console=True, cpu_percent=50, price_usd_per_core_hour=0.02, console_price_percent=50)
+
+
 @pytest.fixture
-async def signed() -> AsyncIterator[Signed]:
-    """A network over HTTP, with a provider who has machines in every state."""
+def owner(tmp_path: Path) -> Owner:
+    """Of the first machine; his file lets the console ask."""
+    save_policy(tmp_path, FILE)
+    return new_owner(tmp_path, FakeProbes(), FakeClock())
+
+
+@pytest.fixture
+async def signed(owner: Owner) -> AsyncIterator[Signed]:
+    """A network over HTTP, with a provider who has machines in every state; the first one answers for itself."""
     roomy = Rate(10_000.0, 100_000)
     async with (
         fake_network(Limits(address=roomy, sign_ins=roomy)) as network,
         serving(network.app, "127.0.0.1", 0) as port,
     ):
         filled(network)
-        yield Signed(network, f"http://127.0.0.1:{port}")
+        for node in (BUSY, WRONG):
+            await network.enrol(node, PROVIDER)
+        answers = Rules(owner, network.clock, node=BUSY, account=PROVIDER).run(network.bus)
+        async with background(answers):
+            yield Signed(network, f"http://127.0.0.1:{port}")
 
 
 def filled(network: FakeNetwork) -> None:
@@ -143,6 +165,47 @@ async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(signed: 
         assert "stolen" not in await page.title()
 
 
+async def test_a_provider_asks_his_machine_for_rules_and_sees_what_it_took(
+    signed: Signed, owner: Owner, tmp_path: Path
+) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/provider")
+        await enter(page, PROVIDER_KEY)
+        await page.get_by_role("button", name="barn").click()
+        rules = page.get_by_role("region", name="Rules and price")
+        await expect(rules).to_contain_text("At most 50 % of the cores and 100 % of the memory, never on battery")
+        await expect(rules).to_contain_text("Of the 1 machines that are here a quarter ask 0.02 USD or less")
+        assert await rules.get_by_label("Cores, at most").get_attribute("max") == "50"
+        await rules.get_by_label("Cores, at most").fill("25")
+        await rules.get_by_label("Only after you were away for").press("ArrowRight")
+        await rules.get_by_label("Price for a core and hour").fill("0.015")
+        await expect(rules).to_contain_text("Only after 1 idle minutes, at most 25 % of the cores")
+        await rules.get_by_label("Only in these local hours").fill("monday")
+        await rules.get_by_role("button", name="Ask the machine").press("Enter")
+        await expect(rules.get_by_role("alert")).to_contain_text("'monday' is no range of hours")
+        await rules.get_by_label("Only in these local hours").fill("daily 01:00-06:00")
+        await rules.get_by_role("button", name="Ask the machine").press("Enter")
+        await expect(rules.get_by_role("status").last).to_contain_text("The machine has taken it: it is in force.")
+        await expect(rules.get_by_role("list")).to_contain_text("key provider · in force")
+        asked = load_asked(tmp_path)
+        assert asked is not None
+        holds = in_force(FILE, asked, TERMS).policy
+        assert (holds.cpu_percent, holds.away_minutes, holds.hours) == (25, 1, ("daily 01:00-06:00",))
+        assert holds.price_usd_per_core_hour == 0.015
+        # What the machine is stricter in is held back there, and said here.
+        save_policy(tmp_path, msgspec.structs.replace(FILE, cpu_percent=10))
+        await owner.look()
+        await page.reload()
+        await page.get_by_role("button", name="barn").click()
+        await expect(rules).to_contain_text("Its own file is stricter, and holds: cores.")
+        # A machine that takes no rules from here says how to let it.
+        save_policy(tmp_path, IdlePolicy())
+        await owner.look()
+        await page.reload()
+        await page.get_by_role("button", name="barn").click()
+        await expect(rules).to_contain_text("fallow agent policy set console=true")
+
+
 async def test_what_was_earned_is_shown_apart_with_what_is_held_and_why(signed: Signed) -> None:
     async with browser() as running, tab(running, signed.url) as page:
         await page.goto("/provider")
@@ -180,9 +243,10 @@ async def test_the_calculator_begins_with_what_is_asked_and_sold_here(signed: Si
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
         await expect(page.get_by_label("Price for a core and hour")).to_have_value("0.02")
+        await expect(page.get_by_label("Network's fee")).to_have_value("8")
         await expect(page.get_by_label("Sold (% of the time)")).to_have_value("25")
         sums = page.get_by_role("region", name="Is it worth the power?").locator("dd")
-        await expect(sums).to_have_text(["13.14 USD", "-1.83 USD", "11.32 USD", "0.002778 USD"])
+        await expect(sums).to_have_text(["13.43 USD", "-1.83 USD", "11.61 USD", "0.002718 USD"])
         await page.get_by_label("Network's fee").fill("0")
         await expect(sums.first).to_have_text("14.60 USD")
         await page.get_by_label("Cores").fill("")
@@ -221,7 +285,7 @@ async def test_the_page_can_be_used_by_everybody(signed: Signed, look: str, opti
         await page.locator("#key").fill(PROVIDER_KEY)
         await page.keyboard.press("Enter")
         await page.get_by_role("button", name="barn").press("Enter")
-        await expect(page.get_by_text("fallow agent why-idle")).to_be_visible()
+        await expect(page.get_by_role("slider").first).to_be_visible()
         await usable(page, f"{look}-provider")
 
 

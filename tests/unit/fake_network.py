@@ -151,6 +151,7 @@ class FakeNetwork:
                 preset="lab",
                 version="0.1.0",
                 gateways=dict(gateways),
+                fee_ppm=80_000,
             ),
             clock=self.clock,
             verticals={"compute": VERTICAL, "storage": STORAGE},

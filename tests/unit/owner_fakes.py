@@ -30,6 +30,7 @@ QUIET = Reading(
 BLIND = Unknown("nothing to see with")
 MACHINE = Resources(cpu_milli=4000, memory_mib=4096, disk_mib=4096)
 AGREED = Resources(cpu_milli=2000, memory_mib=2048, disk_mib=1024)
+FEE_PPM = 100_000
 TERMS = Terms(price_microusd_per_core_hour=10_000)
 
 
@@ -70,4 +71,7 @@ class FakeProbes:
 def new_owner(home: Path, probes: FakeProbes, clock: Clock) -> Owner:
     """An owner with the policy in `home`, on UTC."""
     traffic = Traffic(home / "traffic.json", clock)
-    return Owner(home, probes, clock, traffic, machine=MACHINE, agreed=AGREED, terms=TERMS, zone=UTC, executor=Inline())
+    return Owner(
+        home, probes, clock, traffic,
+        machine=MACHINE, agreed=AGREED, terms=TERMS, fee_ppm=FEE_PPM, zone=UTC, executor=Inline(),
+    )  # fmt: skip

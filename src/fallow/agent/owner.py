@@ -31,7 +31,6 @@ from fallow.agent.policy_file import IdlePolicy, load_policy, policy_stamp
 from fallow.agent.policy_text import explain
 from fallow.agent.probes import Probes
 from fallow.agent.traffic import Traffic
-from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed
 from fallow.domain.idle_rules import IdleRules, RulesAsked, RulesStanding
 from fallow.domain.resources import Resources, Terms
@@ -79,6 +78,8 @@ class OwnerView(msgspec.Struct, frozen=True, kw_only=True):
 class Owner:
     """Watches over the policy in the folder `home`; `agreed` is what the owner offered when joining, at `terms`.
 
+    `fee_ppm` is what the network keeps of a price, in millionths, as it said when this machine joined.
+
     `machine` is all that there is. `zone` is the local time zone when left out. `executor` runs one look at a time.
 
     Raises:
@@ -96,6 +97,7 @@ class Owner:
         machine: Resources,
         agreed: Resources,
         terms: Terms,
+        fee_ppm: int,
         zone: tzinfo | None = None,
         executor: Executor | None = None,
     ) -> None:
@@ -106,6 +108,7 @@ class Owner:
         self._machine = machine
         self._agreed = agreed
         self._terms = terms
+        self._fee_ppm = fee_ppm
         self._zone = zone
         # A thread of its own: other work of the agent must not hold up the owner.
         self._thread = executor or ThreadPoolExecutor(1, thread_name_prefix="owner")
@@ -121,8 +124,7 @@ class Owner:
     def shape(self) -> Shape:
         """What may be offered now."""
         total = offered(self.policy, self._machine, self._agreed)
-        # Networks do not tell their fee yet: the default one is assumed to come off.
-        floor = price_floor_microusd_per_core_hour(self.policy, total.cpu_milli, fee_ppm=FeePolicy().fee_ppm)
+        floor = price_floor_microusd_per_core_hour(self.policy, total.cpu_milli, fee_ppm=self._fee_ppm)
         return Shape(self.verdict.open, total, floor, asked(self.policy))
 
     @property

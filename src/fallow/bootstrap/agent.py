@@ -280,6 +280,7 @@ async def _serve(
         machine=machine.resources,
         agreed=state.settings.total,
         terms=state.settings.terms,
+        fee_ppm=state.network.fee_ppm,
     )
 
     def closed() -> list[str]:

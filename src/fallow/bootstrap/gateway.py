@@ -75,6 +75,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         chain_id=place.chain.id if place.chain else 0,
         contracts=await asyncio.to_thread(read_contracts, data) if place.chain else None,
         gateways=place.gateways,
+        fee_ppm=settings.fee_ppm,
     )
     async with (
         connect_nats(

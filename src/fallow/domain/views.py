@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fallow.domain.billing import FeePolicy
 from fallow.domain.delegations import OPERATOR_ATTESTED
 from fallow.domain.idle_rules import IdleRules, RulesStanding
 from fallow.domain.resources import Resources, Terms
@@ -41,6 +42,7 @@ class NetworkView(View, frozen=True, kw_only=True):
     `url` is what other machines reach it by. `install_sha256` is of the script that installs its agent; "" where it
     hands out none. `chain_url` is the JSON-RPC of its chain, `chain_id` the chain's number; "" and 0 where it has none.
     `contracts` are on that chain. `gateways` are the URLs of verticals' own gateways by their roles, such as `s3`.
+    `fee_ppm` is what it keeps of each price, in millionths; a network that does not say so keeps what is usual.
     """
 
     net: str
@@ -54,6 +56,7 @@ class NetworkView(View, frozen=True, kw_only=True):
     chain_id: int = 0
     contracts: ContractsView | None = None
     gateways: dict[str, str] = {}
+    fee_ppm: int = FeePolicy().fee_ppm
 
 
 class SigningSecretView(View, frozen=True, kw_only=True):

@@ -51,15 +51,12 @@ export function kinds(nodes: readonly NodeView[], { rows, readMs }: Earned): Kin
 }
 
 /** By nearest rank: each of the three is what one of the machines earned. */
-function quartiles(amounts: readonly bigint[]): Quartiles {
+export function quartiles(amounts: readonly bigint[]): Quartiles {
   const at = (share: number): bigint => rank(amounts, share) ?? 0n;
   return { p25: at(0.25), p50: at(0.5), p75: at(0.75) };
 }
 
-/** The one of them that half are no more than; undefined where there are none. */
-export const middle = (amounts: readonly number[]): number | undefined => rank(amounts, 0.5);
-
-function rank<T extends number | bigint>(amounts: readonly T[], share: number): T | undefined {
+function rank(amounts: readonly bigint[], share: number): bigint | undefined {
   const sorted = [...amounts].sort((one, other) => (one < other ? -1 : one > other ? 1 : 0));
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
 }

@@ -1,4 +1,5 @@
 /** The same sentences in Japanese. */
+import { HOT_C_MAX } from "../lib/own-rules";
 import type { providerEn } from "./provider.en";
 
 export const providerJa: typeof providerEn = {
@@ -33,7 +34,52 @@ export const providerJa: typeof providerEn = {
   benchmark: "測定値",
   refusedAt: (time) => `拒否 ${time}`,
   onTheMachine: "機器での設定",
-  onTheMachineText: "ルールと価格は所有者だけが機器上で変更できます。新しい価格は新しいリースに適用され、実行中のものは元の価格のままです。",
+  onTheMachineText: "ここで依頼できる範囲は機器自身の設定ファイルが決めます。プログラム、ゲーム、スポット価格、電気代など所有者だけが決める項目は機器上で設定します。",
+  rules: "ルールと価格",
+  rulesText: "このアカウントでサインインした人は誰でも依頼できます。機器は項目ごとに、自身のファイルと同じかより厳しい内容だけを受け入れ、緩い内容は受け入れません。新しい価格は新しいリースに適用され、実行中のものは元の価格のままです。",
+  rulesOff: "この機器はここからのルールを受け付けず、自身のルールも伝えません。より厳しいルールと価格の依頼を許可するには、機器上で次を入力してください。",
+  rulesAway: "機器が応答しません。今は何も依頼できず、依頼が保留されることもありません。",
+  rulesAsk: "機器に依頼する",
+  rulesTaken: "機器が受け入れました。有効になっています。",
+  rulesPart: "機器は一部を受け入れました。",
+  rulesHeld: (names) => `機器自身のファイルのほうが厳しく、そちらが有効です：${names.join("、")}。`,
+  rulesLog: "依頼の記録",
+  byKey: (key) => `キー ${key}`,
+  byWallet: "ウォレット",
+  ruleOutcome: { inForce: "有効", taken: "置き換え済み", refused: "拒否", unanswered: "応答なし" },
+  noRule: "制限なし",
+  minutes: (count) => `${count} 分`,
+  ruleNotHere: "（機器のファイルが許可していません）",
+  ruleCores: "コアの上限",
+  ruleMemory: "メモリの上限",
+  ruleAway: "離席からこの時間が過ぎた後のみ",
+  ruleOthers: "他のプログラムの使用率が次を下回る間のみ",
+  ruleHot: "次の温度未満のみ",
+  ruleHours: "現地時間のこの時間帯のみ（; で区切る。空欄は常時）",
+  ruleBattery: "バッテリー駆動中も働く",
+  ruleMetered: "従量制の回線でも働く",
+  rulePrice: "1 コア時間の価格（USD）",
+  ruleGpuPrice: "GPU 1 基 1 時間の価格（USD）",
+  ruleLeast: (price) => `機器のファイルにより、ここでは ${price} 未満にできません。`,
+  ruleMarket: (low, middle, high, machines) => `現在の ${machines} 台のうち、4 分の 1 は ${low} 以下、半数は ${middle} 以下、4 分の 3 は ${high} 以下です。`,
+  ruleNames: {
+    cpu_percent: "コア", memory_percent: "メモリ", disk_percent: "ディスク", hours: "時間帯", others_cpu_percent: "他のプログラム",
+    away_minutes: "離席時間", temperature_c: "温度", power_w: "電力", on_battery: "バッテリー", on_metered: "従量制回線",
+    data_gib_month: "月間データ量", upload_mbit_s: "送信速度", price_usd_per_core_hour: "コアの価格", price_usd_per_gpu_hour: "GPU の価格",
+  },
+  rulesSay: (form) =>
+    `${[
+      form.away ? `離席から ${form.away} 分後のみ` : "",
+      `コアの ${form.cores}% とメモリの ${form.memory}% まで`,
+      form.others < 100 ? `他のプログラムの使用率が ${form.others}% 未満の間のみ` : "",
+      form.hot < HOT_C_MAX ? `${form.hot} °C 未満のみ` : "",
+      form.hours.trim() ? `${form.hours.trim()} のみ` : "",
+      form.battery ? "バッテリー駆動中も可" : "バッテリー駆動中は不可",
+      form.metered ? "従量制回線も可" : "従量制回線は不可",
+      form.price === null ? "" : `1 コア時間 ${form.price} USD`,
+    ]
+      .filter(Boolean)
+      .join("、")}。`,
   usageByHour: "時間ごとの利用料",
   inHours: (hours) => `直近 ${hours} 時間`,
   hoursCut: (time) => `支払いが多いため、${time} 以降だけを合計しています。`,
