@@ -17,10 +17,12 @@ from blake3 import blake3
 
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
+from fallow.domain.identity import address_text
 from fallow.domain.network_facts import LendingForfeited
 from fallow.ports.tasks import background
 from fallow.verticals.storage.control.audits import APART_MIN_MS
 from fallow.verticals.storage.control.verdicts import RETRY_MS
+from fallow.verticals.storage.core.lenders import GetLenders, LenderView
 from fallow.verticals.storage.core.orders import PieceClaim
 from fallow.verticals.storage.core.questions import Prove
 from tests.attacks.cheating import Rate
@@ -279,6 +281,13 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
     lent = await cheat.worker.lent()
     assert lent is not None
     assert lent.trouble.startswith("storage.audits_failed (warning): Pieces are missing or wrong here")
+    (shown,) = await lenders(network, cheat)
+    assert [(alert.kind, alert.code) for alert in shown.alerts] == [("warning", FAILED)]
+    assert {(one.found, one.answer) for one in shown.alerts[0].evidence} == {("failed: storage.no_piece", b"")}
+    assert (shown.node, shown.statement.node, shown.statement.standing) == (cheat.id, cheat.id, "")
+    assert shown.lost_below_ppm < shown.statement.score_ppm < 1_000_000
+    honest = next(keeper for keeper in network.keepers if keeper is not cheat)
+    assert [one.alerts for one in await lenders(network, honest)] == [[]]
     await network.audit(39)
     await network.tell()
     assert [note.kind for note in cheat.notes] == ["warning", "warning", "disqualified"]
@@ -301,6 +310,13 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
     lent = await cheat.worker.lent()
     assert lent is not None
     assert "(disqualified)" in lent.trouble
+    (shown,) = await lenders(network, cheat)
+    assert [(alert.kind, alert.code) for alert in shown.alerts] == [("disqualified", FAILED)]
+
+
+async def lenders(network: Audited, keeper: Keeper) -> list[LenderView]:
+    """What the console shows the owner of a node."""
+    return await network.world.places.lenders.get(GetLenders(account=address_text(keeper.account)))
 
 
 async def test_who_does_not_hear_what_was_found_of_him_holds_up_no_other(

@@ -39,6 +39,7 @@ from tests.unit.fake_network import (
     PROVIDER_KEY,
     FakeNetwork,
     fake_network,
+    lender_view,
     node_view,
     own_node_view,
 )
@@ -104,6 +105,7 @@ def filled(network: FakeNetwork) -> None:
         own_node_view("05" * 32, "new"),
         own_node_view("06" * 32, "shut", banned_reason="sold what it had not"),
     ]
+    network.lenders[PROVIDER] = [lender_view(BUSY, now_ms)]
     hour = now_ms - now_ms % HOUR_MS
     network.earned[PROVIDER] = EarningsView(
         hours=[EarnedView(at=hour - n * HOUR_MS, earned={"paid": 40_000 - n, "granted": 7}) for n in range(5)],
@@ -157,10 +159,16 @@ async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(signed: 
         await expect(alerts).to_contain_text("It gave a wrong result (result.wrong) and gets no work until")
         await expect(alerts).to_contain_text("It missed 3 roll calls")
         await expect(alerts).to_contain_text("The network refused records of it: usage.late")
+        await expect(alerts).to_contain_text(
+            "its audit score is 0.9725, and below 0.96 all that it keeps counts as lost"
+        )
+        await expect(alerts).to_contain_text("for piece 707070707070: failed: storage.no_piece, after 81 ms.")
         await machines.get_by_role("button", name="barn").click()
         works_on = page.get_by_role("region", name="Works on now")
         await expect(works_on.get_by_role("row", name="compute")).to_contain_text("spot")
         await expect(page.get_by_text("412", exact=True)).to_be_visible()
+        await expect(page.get_by_text("0.12 USD so far, 0.31 USD expected if it goes on so")).to_be_visible()
+        await expect(page.get_by_text("93%, below 60% nothing new comes")).to_be_visible()
         assert await page.locator("main img, main script").count() == 0
         assert "stolen" not in await page.title()
 

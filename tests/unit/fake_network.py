@@ -41,6 +41,9 @@ from fallow.services.market.field_map import FieldMap
 from fallow.services.registry.rules import Rules
 from fallow.services.registry.sessions import Sessions
 from fallow.verticals.compute.plugin import VERTICAL
+from fallow.verticals.storage.core.lenders import GetLenders, LenderView
+from fallow.verticals.storage.core.questions import Evidence, Note
+from fallow.verticals.storage.core.statements import Statement
 from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 
 BUYER = "0x" + "b1" * 20
@@ -120,6 +123,7 @@ class FakeNetwork:
         self.enrolment = MemoryRegistryStore()
         self.database = MemoryDatabase()
         self.rules = Rules(bus=self.bus, clock=self.clock, database=self.database, store=self.enrolment)
+        self.lenders: dict[str, list[LenderView]] = {}
         self.banned: set[str] = set()
         self.shut_out: set[str] = set()
         self.orders: dict[str, tuple[str, Order]] = {}
@@ -184,6 +188,7 @@ class FakeNetwork:
             calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
             calls.OFFERS: (calls.OffersRef, self.offers),
             calls.OWN_NODES: (calls.AccountRef, self.own_nodes),
+            calls.vertical_call("storage", GetLenders.name): (GetLenders, self.show_lenders),
             calls.RULES: (calls.RulesRef, self.rules.show),
             calls.ASK_RULES: (calls.AskRules, self.rules.ask),
             calls.OWNERS_KEY: (calls.OwnersKey, lambda ask: _soon(key_view(ask.key_id))),
@@ -386,6 +391,9 @@ class FakeNetwork:
     async def own_nodes(self, ask: calls.AccountRef) -> list[views.OwnNodeView]:
         return [node for node in self.owned.get(ask.account, []) if node.node > ask.after][: ask.limit]
 
+    async def show_lenders(self, ask: GetLenders) -> list[LenderView]:
+        return [one for one in self.lenders.get(ask.account, []) if one.node > ask.after]
+
     async def offers(self, page: calls.Page) -> list[views.NodeView]:
         return [node for node in self.nodes if node.node > page.after][: page.limit]
 
@@ -473,6 +481,19 @@ def own_node_view(node: str, label: str, **changes: Any) -> views.OwnNodeView:
         node=node, label=label, enrolled_at=1, offer=None, leases=[], suspended_until=0, left_alone_until=0, refused=[]
     )
     return msgspec.structs.replace(whole, **changes)
+
+
+def lender_view(node: str = "01" * 32, at_ms: int = 1_000_000) -> LenderView:
+    """A node that lends a disk, where an audit missed a piece."""
+    key = bytes.fromhex(node)
+    evidence = Evidence(piece=b"p" * 32, chunk=7, asked_ms=at_ms, took_ms=81, found="failed: storage.no_piece")
+    note = Note("warning", "storage.audits_failed", "the network's words", at_ms, [evidence])
+    statement = Statement(
+        net=NET, node=key, at_ms=at_ms, standing="", exit="", audits=48, score_ppm=972_500, unknown_ppm=1_000_000,
+        online_ppm=930_000, stored_bytes=2 * 10**9, month_ms=0, stored_byte_hours=0, egress_bytes=0, repair_bytes=0,
+        earned_microusd=120_000, expected_microusd=310_000,
+    )  # fmt: skip
+    return LenderView(node=key, limit_bytes=5 * 10**11, seen_ms=at_ms, statement=statement, alerts=[note])
 
 
 def no_earnings(ask: calls.EarningsRef) -> views.EarningsView:

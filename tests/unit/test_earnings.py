@@ -26,6 +26,7 @@ from tests.unit.fake_network import (
     PROVIDER_KEY,
     FakeNetwork,
     fake_network,
+    lender_view,
     own_node_view,
 )
 
@@ -168,6 +169,23 @@ async def test_who_only_looks_on_sees_the_same_and_moves_no_money(network: FakeN
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as http:
         refused = await http.post("/v1/account/payout", json={"to": BUYER})
     assert refused.json()["code"] == "scope.missing"
+
+
+async def test_a_provider_sees_what_storage_says_of_his_disks_and_nobody_elses(network: FakeNetwork) -> None:
+    network.lenders = {BUYER: [lender_view()]}
+    transport = httpx2.ASGITransport(network.app)  # type: ignore[arg-type]
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+
+        async def asked(key: str, call: str, **body: str) -> httpx2.Response:
+            path, headers = f"/v1/account/verticals/storage/{call}", {"Authorization": f"Bearer {key}"}
+            return await http.post(path, json={"account": BUYER} | body, headers=headers)
+
+        assert (await asked(PROVIDER_KEY, "lenders")).json() == []
+        network.lenders[PROVIDER] = [lender_view()]
+        (shown,) = (await asked(PROVIDER_KEY, "lenders")).json()
+        assert (shown["statement"]["audits"], shown["lost_below_ppm"]) == (48, 960_000)
+        assert (await asked(PROVIDER_KEY, "inspect")).json()["code"] == "vertical.no_call"
+        assert (await asked(BUYER_KEY, "lenders")).json()["code"] == "scope.missing"
 
 
 async def test_rules_are_asked_of_ones_own_machines_only_and_bad_values_stop_at_the_door(network: FakeNetwork) -> None:

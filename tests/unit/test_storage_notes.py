@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from fallow.domain.errors import Unavailable
+from fallow.verticals.storage.core.lenders import WARNED_MS
 from fallow.verticals.storage.core.questions import Evidence, Note
-from fallow.verticals.storage.worker.notes import NOTES_MAX, WARNED_MS, Notes
+from fallow.verticals.storage.worker.notes import NOTES_MAX, Notes
 
 FAILED, AWAY = "storage.audits_failed", "storage.away"
 

@@ -15,10 +15,10 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.grants import key_id_of, refused
 from fallow.http.answers import keyed
-from fallow.http.auth import GrantShown, buyer_or_holder, grant_digest, operator
+from fallow.http.auth import GrantShown, buyer_or_holder, grant_digest, operator, provider
 from fallow.http.blobs import BYTES, TakesBytes
 from fallow.http.gateway import Gateway
-from fallow.http.params import By, Parts
+from fallow.http.params import Account, By, Parts
 
 VerticalName = Annotated[str, PathParameter(max_length=64, description="A vertical's name.")]
 CallName = Annotated[str, PathParameter(max_length=64, description="A call's name, as the vertical gives it.")]
@@ -52,6 +52,24 @@ async def ask(gateway: Parts, request: AskRequest, vertical: VerticalName, call:
     if plugin is None or not plugin.takes_grants:
         raise refused()
     return await _by_grant(gateway, request, request.auth, msgspec.structs.replace(asked, account=""), vertical, call)
+
+
+@post(
+    "/v1/account/verticals/{vertical:str}/{call:str}",
+    guards=[provider],
+    status_code=200,
+    media_type=BYTES,
+    operation_class=TakesBytes,
+    responses={**keyed(404, 413), 200: ANSWER},
+    tags=["account"],
+)
+async def ask_as_provider(
+    gateway: Parts, payer: Account, request: AskRequest, vertical: VerticalName, call: CallName
+) -> Response[bytes]:
+    """Ask the network's side of a vertical about what your machines lend it; as above."""
+    plugin = gateway.verticals.get(vertical)
+    asked = await _read(plugin.provider_calls if plugin is not None else {}, request, vertical, call)
+    return await _answer(gateway, request, msgspec.structs.replace(asked, account=payer), vertical, call)
 
 
 @post(
@@ -112,4 +130,4 @@ def _in_json(request: AskRequest) -> bool:
     return request.content_type[0] == JSON
 
 
-ROUTES = [ask, ask_as_operator]
+ROUTES = [ask, ask_as_provider, ask_as_operator]

@@ -517,6 +517,8 @@ class Vertical(Protocol):
 
     Each has a field `account`, where the control API puts the asking key's account; "" is kept for gateways.
     """
+    provider_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({})
+    """The same for accounts that provide (`/v1/account/verticals/NAME/CALL`): they look on what is theirs."""
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({})
     """The same for the network's operators (`/v1/operator/verticals/NAME/CALL`).
 

@@ -1,4 +1,5 @@
 /** What is said to providers, in English. */
+import type { Lent } from "../lib/lenders";
 import { HOT_C_MAX, type Form } from "../lib/own-rules";
 
 export const providerEn = {
@@ -34,6 +35,26 @@ export const providerEn = {
   refusedAt: (time: string) => `Refused ${time}`,
   onTheMachine: "On the machine itself",
   onTheMachineText: "Its own file bounds what can be asked for here. What only its owner may say (programs, games, spot prices, what power costs him) is said there.",
+  lent: "Lent disk",
+  lentStored: "Counted here",
+  lentStanding: "Standing",
+  lentFine: "fine",
+  lentAudits: "Audits",
+  lentErrors: "Score of errors",
+  lentThere: "There in the last 30 days",
+  lentMonth: "Pay this month",
+  lentScore: (audits: string, score: string, below: string) => `${audits}; score ${score}, below ${below} all here counts as lost`,
+  lentNothingNew: (score: string, below: string) => `${score}, below ${below} nothing new comes`,
+  lentPay: (soFar: string, expected: string) => `${soFar} so far, ${expected} expected if it goes on so`,
+  lentText: "As the network counts it now. What of the pay is held shows below, by epoch; the machine keeps what the network signed, and all evidence:",
+  lentUnknown: "What storage says of your disks could not be asked.",
+  lentKind: { warning: "Warning", suspended: "Suspended", disqualified: "Disqualified" } as Record<string, string>,
+  lentAlert: {
+    "storage.audits_failed": (s: Lent) => `Pieces are missing or wrong on the lent disk: its audit score is ${s.score}, and below ${s.lostBelow} all that it keeps counts as lost, for good.`,
+    "storage.audits_unknown": (s: Lent) => `Audits of the lent disk end in errors: their score is ${s.errors}, and below ${s.errorsBelow} nothing new comes; after seven days so it counts as lost.`,
+    "storage.away": (s: Lent) => `The lent disk was there in ${s.there} of the last thirty days; below ${s.thereBelow} nothing new comes.`,
+  } as Record<string, (s: Lent) => string>,
+  lentEvidence: (time: string, piece: string, found: string, took: string) => `Asked ${time}${piece ? ` for piece ${piece}` : ""}: ${found}, after ${took} ms.`,
   rules: "Rules and price",
   rulesText: "Whoever signs in for this account may ask. The machine takes what is as strict as its own file, setting by setting, and nothing looser. A new price counts for new leases; what runs keeps its own.",
   rulesOff: "This machine takes no rules from here, and tells none. To let its account ask for stricter ones, and for a price, type on it:",

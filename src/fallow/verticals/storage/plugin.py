@@ -26,6 +26,7 @@ from fallow.ports.vertical import (
 )
 from fallow.verticals.storage.core.billing import BUYERS_CALLS
 from fallow.verticals.storage.core.exiting import SUCCESS_SAYS
+from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.lending import read_lending, size_text
 from fallow.verticals.storage.core.metering import StorageMetering
 from fallow.verticals.storage.core.profiles import WIDE
@@ -47,6 +48,7 @@ class Storage(Vertical):
     migrations: Path | None = Path(__file__).with_name("control") / "schema"
     gateways: tuple[str, ...] = (S3,)
     calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in BUYERS_CALLS})
+    provider_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in PROVIDERS_CALLS})
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in OPERATOR_CALLS})
     shown = frozenset(
         {"fallow_storage_nodes", "fallow_storage_lent_bytes", "fallow_storage_objects", "fallow_storage_object_bytes"}

@@ -57,7 +57,7 @@ class Notes:
                 self._after,
             )
             self._after = rows[-1]["alias"] if len(rows) == AT_ONCE else 0
-            notes = [(row, await _note(tx, row)) for row in rows]
+            notes = [(row, await note_of(tx, row)) for row in rows]
         async with asyncio.TaskGroup() as group:
             for row, note in notes:
                 group.create_task(self._tell(there[row["alias"]], row["id"], note))
@@ -71,15 +71,15 @@ class Notes:
             await tx.execute("UPDATE storage.finding SET told = true WHERE id = $1", finding)
 
 
-async def _note(tx: Transaction, row: Row) -> Note:
-    """With the latest of what led to it."""
+async def note_of(tx: Transaction, row: Row, evidence_max: int = EVIDENCE_MAX) -> Note:
+    """What was found of a node, with the latest of what led to it."""
     evidence = await tx.fetch(
         "SELECT evidence FROM storage.finding WHERE alias = $1 AND id < $2 AND kind = '' AND code = ANY($3::text[])"
         " ORDER BY id DESC LIMIT $4",
         row["alias"],
         row["id"],
         list(_OUTCOMES[row["code"]]),
-        EVIDENCE_MAX,
+        evidence_max,
     )
     return Note(
         kind=row["kind"],

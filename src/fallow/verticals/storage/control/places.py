@@ -22,6 +22,7 @@ from fallow.verticals.storage.control.choosing import draw, enough_of, no_more, 
 from fallow.verticals.storage.control.following import Follower
 from fallow.verticals.storage.control.garbage import Garbage
 from fallow.verticals.storage.control.inspecting import Inspector
+from fallow.verticals.storage.control.lenders import Lenders
 from fallow.verticals.storage.control.limits import Payer, Secrets, Signed, Signer
 from fallow.verticals.storage.control.limits import Wanted as WantedLimit
 from fallow.verticals.storage.control.metering import Metering
@@ -48,6 +49,7 @@ from fallow.verticals.storage.core.calls import (
     SegmentRead,
 )
 from fallow.verticals.storage.core.layout import Layout
+from fallow.verticals.storage.core.lenders import GetLenders
 from fallow.verticals.storage.core.profiles import PROFILES
 from fallow.verticals.storage.core.upkeep import GetInspection, Inspect
 
@@ -114,6 +116,7 @@ class Places:
             uniform=uniform,
         )
         self.statements = Statements(ground, self.nodes)
+        self.lenders = Lenders(ground.net, ground.clock, ground.database)
         self.notes = Notes(clock=clock, database=database, nodes=self.nodes, ask=ground.ask)
         self.inspector = Inspector(
             clock=clock,
@@ -147,6 +150,7 @@ class Places:
             ReadSegments: self.read,
             Inspect: self.inspector.rows.ask,
             GetInspection: self.inspector.rows.get,
+            GetLenders: self.lenders.get,
         }
 
     @asynccontextmanager

@@ -46,6 +46,7 @@ from fallow.verticals.storage.core.calls import (
     SetObject,
     Usage,
 )
+from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.upkeep import GATEWAY_CALLS, OPERATOR_CALLS, TakeDue
 
 QUEUE: Final = "storage"
@@ -117,7 +118,7 @@ class Control:
     async def running(self) -> AsyncIterator[None]:
         """Answer while the context is open."""
         async with AsyncExitStack() as stack:
-            for call in (*BUYERS_CALLS, *GATEWAY_CALLS, *OPERATOR_CALLS):
+            for call in (*BUYERS_CALLS, *PROVIDERS_CALLS, *GATEWAY_CALLS, *OPERATOR_CALLS):
                 serving = serve(self._bus, f"{SUBJECT}.{call.name}", call, self._handlers[call], queue=QUEUE)
                 await stack.enter_async_context(serving)
             granted = serve(self._bus, f"{SUBJECT}.{GRANTED}", Granted, self._grants.ask, queue=QUEUE)

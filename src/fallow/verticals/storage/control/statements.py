@@ -27,7 +27,7 @@ LOOK_S: Final = 5.0
 AT_ONCE: Final = 256
 """Some 30,000 in ten minutes; where there are more, all wait alike."""
 
-_ROWS: Final = """
+ROWS: Final = """
 SELECT n.alias, n.standing, n.exit, r.state, coalesce(r.audits, 0) AS audits, coalesce(l.bytes, 0) AS bytes,
     m.byte_ms, m.egress, m.repaired
 FROM storage.node n LEFT JOIN storage.reputation r USING (alias) LEFT JOIN storage.lender l USING (alias)
@@ -68,44 +68,47 @@ class Statements:
         self._told_ms |= dict.fromkeys(some, now)
         async with self._database.transaction() as tx:
             month, today = month_of(self._clock.now_ms()), self._clock.now_ms() // DAY_MS
-            rows = await tx.fetch(_ROWS, list(some), month.first_day, today)
+            rows = await tx.fetch(ROWS, list(some), month.first_day, today)
         sealed = await asyncio.to_thread(self._sealed, rows, some)
         async with asyncio.TaskGroup() as group:
             for node, statement in sealed:
                 group.create_task(self._tell(node, statement))
 
     def _sealed(self, rows: Sequence[Row], lenders: dict[int, Lender]) -> list[tuple[bytes, bytes]]:
-        return [(lenders[row["alias"]].node, self._of(row, lenders[row["alias"]]).seal(self._sign)) for row in rows]
-
-    def _of(self, row: Row, lender: Lender) -> Statement:
-        reputation = read_state(row["state"]) if row["state"] is not None else Reputation()
         now = self._clock.now_ms()
-        month = month_of(now)
-        hours, egress, stored = int(row["byte_ms"] // HOUR_MS), int(row["egress"]), max(0, int(row["bytes"]))
-        return Statement(
-            net=self._net,
-            node=lender.node,
-            at_ms=now,
-            standing=row["standing"],
-            exit=row["exit"],
-            audits=row["audits"],
-            score_ppm=ppm(reputation.score),
-            unknown_ppm=ppm(reputation.unknown_score),
-            online_ppm=ppm(reputation.online_score),
-            stored_bytes=stored,
-            month_ms=month.since_ms,
-            stored_byte_hours=hours,
-            egress_bytes=egress,
-            repair_bytes=int(row["repaired"]),
-            earned_microusd=earned_microusd(hours, egress),
-            expected_microusd=expected_microusd(month, now, stored, hours, egress),
-        )
+        nodes = [(row, lenders[row["alias"]].node) for row in rows]
+        return [(node, statement_of(row, self._net, node, now).seal(self._sign)) for row, node in nodes]
 
     async def _tell(self, node: bytes, statement: bytes) -> None:
         try:
             await self._ask(node, msgspec.msgpack.encode(Tell(statement)))
         except FallowError:
             return
+
+
+def statement_of(row: Row, net: str, node: bytes, now: int) -> Statement:
+    """What a row of `ROWS` comes to at `now`."""
+    reputation = read_state(row["state"]) if row["state"] is not None else Reputation()
+    month = month_of(now)
+    hours, egress, stored = int(row["byte_ms"] // HOUR_MS), int(row["egress"]), max(0, int(row["bytes"]))
+    return Statement(
+        net=net,
+        node=node,
+        at_ms=now,
+        standing=row["standing"],
+        exit=row["exit"],
+        audits=row["audits"],
+        score_ppm=ppm(reputation.score),
+        unknown_ppm=ppm(reputation.unknown_score),
+        online_ppm=ppm(reputation.online_score),
+        stored_bytes=stored,
+        month_ms=month.since_ms,
+        stored_byte_hours=hours,
+        egress_bytes=egress,
+        repair_bytes=int(row["repaired"]),
+        earned_microusd=earned_microusd(hours, egress),
+        expected_microusd=expected_microusd(month, now, stored, hours, egress),
+    )
 
 
 def month_of(at_ms: int) -> Month:

@@ -10,12 +10,11 @@ import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Unavailable
+from fallow.verticals.storage.core.lenders import GRAVITY, holding
 from fallow.verticals.storage.core.questions import Note
 
 FILE: Final = "notes"
 NOTES_MAX: Final = 100
-WARNED_MS: Final = 7 * 86_400_000
-"""A warning that nothing followed is shown for so long."""
 _NOTES: Final = msgspec.json.Decoder(list[Note])
 
 
@@ -44,15 +43,14 @@ class Notes:
 
     def standing(self, now_ms: int) -> list[Note]:
         """The latest of each code that holds now."""
-        latest = {note.code: note for note in self.all()}
-        return [note for note in latest.values() if _holds(note, now_ms)]
+        return holding(self.all(), now_ms)
 
     def trouble(self, now_ms: int) -> str:
         """What is wrong now, the gravest and latest first; empty: nothing."""
         now = self.standing(now_ms)
         if not now:
             return ""
-        gravest = max(now, key=lambda note: (_GRAVITY.index(note.kind), note.at_ms))
+        gravest = max(now, key=lambda note: (GRAVITY.index(note.kind), note.at_ms))
         return f"{gravest.code} ({gravest.kind}): {gravest.text} The evidence is in {self._path}."
 
     def _keep(self, note: Note) -> None:
@@ -67,12 +65,3 @@ class Notes:
             fresh.replace(self._path)
         except OSError as error:
             raise Unavailable("storage.notes", f"What the network says cannot be kept: {error}.") from error
-
-
-_GRAVITY: Final = ("warning", "suspended", "disqualified")
-
-
-def _holds(note: Note, now_ms: int) -> bool:
-    if note.kind not in _GRAVITY:
-        return False
-    return note.kind != "warning" or now_ms - note.at_ms < WARNED_MS

@@ -1,0 +1,59 @@
+"""Tells owners how their nodes that lend disks stand, and what was found of them that may cost them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from fallow.domain.identity import address
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Row, Transaction
+from fallow.verticals.storage.control.notes import note_of
+from fallow.verticals.storage.control.statements import ROWS, month_of, statement_of
+from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holding
+from fallow.verticals.storage.core.questions import Note
+from fallow.verticals.storage.core.tariff import DAY_MS
+
+EVIDENCE_SHOWN: Final = 3
+_NODES: Final = """
+SELECT alias, node, limit_bytes, seen_ms FROM storage.node
+WHERE account = $1 AND node > $2 AND exit <> 'left' ORDER BY node LIMIT $3
+"""
+_FOUND: Final = """
+SELECT DISTINCT ON (code) id, alias, at_ms, kind, code, text FROM storage.finding
+WHERE alias = $1 AND kind <> '' ORDER BY code, id DESC
+"""
+
+
+class Lenders:
+    """Of the network called `net`."""
+
+    def __init__(self, net: str, clock: Clock, database: Database) -> None:
+        self._net = net
+        self._clock = clock
+        self._database = database
+
+    async def get(self, call: GetLenders) -> list[LenderView]:
+        """Show an account's nodes, with the latest of each code that was found of them and holds now."""
+        now = self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            nodes = await tx.fetch(_NODES, address(call.account), call.after, call.limit)
+            said = await tx.fetch(ROWS, [row["alias"] for row in nodes], month_of(now).first_day, now // DAY_MS)
+            standing = {row["alias"]: row for row in said}
+            return [await self._view(tx, row, standing[row["alias"]], now) for row in nodes]
+
+    async def _view(self, tx: Transaction, row: Row, said: Row, now: int) -> LenderView:
+        found = [await note_of(tx, one, EVIDENCE_SHOWN) for one in await tx.fetch(_FOUND, row["alias"])]
+        return LenderView(
+            node=row["node"],
+            limit_bytes=row["limit_bytes"],
+            seen_ms=row["seen_ms"],
+            statement=statement_of(said, self._net, row["node"], now),
+            alerts=[_brief(note) for note in holding(found, now)],
+        )
+
+
+def _brief(note: Note) -> Note:
+    """Without what the node answered, which it has itself: it would not all go over the bus."""
+    return msgspec.structs.replace(note, evidence=[msgspec.structs.replace(one, answer=b"") for one in note.evidence])

@@ -1,0 +1,62 @@
+"""What an owner asks of his nodes that lend disks: how each stands, and what is wrong before it costs him. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Final
+
+import msgspec
+from msgspec import Meta
+
+from fallow.domain.facts import NodeId
+from fallow.verticals.storage.core.calls import Call
+from fallow.verticals.storage.core.exiting import ppm
+from fallow.verticals.storage.core.questions import Note
+from fallow.verticals.storage.core.reputation import DISQUALIFIED_BELOW, ONLINE_SUSPENDED_BELOW, UNKNOWN_SUSPENDED_BELOW
+from fallow.verticals.storage.core.statements import Statement
+
+LENDERS_MAX: Final = 100
+WARNED_MS: Final = 7 * 86_400_000
+"""A warning that nothing followed holds for so long."""
+GRAVITY: Final = ("warning", "suspended", "disqualified")
+
+
+class LenderView(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that lends a disk of `limit_bytes`. `alerts` are what was found of it and holds now, with the evidence.
+
+    Below `lost_below_ppm` of its audit score all that it keeps counts as lost; below `errors_below_ppm` of that of
+    errors, or `there_below_ppm` of the time, nothing new comes.
+    """
+
+    node: NodeId
+    limit_bytes: int
+    seen_ms: int
+    statement: Statement
+    alerts: list[Note]
+    lost_below_ppm: int = ppm(DISQUALIFIED_BELOW)
+    errors_below_ppm: int = ppm(UNKNOWN_SUSPENDED_BELOW)
+    there_below_ppm: int = ppm(ONLINE_SUSPENDED_BELOW)
+
+
+class GetLenders(Call[list[LenderView]], frozen=True, kw_only=True):
+    """Show an account's nodes that lend, by their keys, from behind `after` on."""
+
+    name: ClassVar[str] = "lenders"
+    reply: ClassVar[Any] = list[LenderView]
+    after: Annotated[bytes, Meta(max_length=32)] = b""
+    limit: Annotated[int, Meta(ge=1, le=LENDERS_MAX)] = LENDERS_MAX
+
+
+PROVIDERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (GetLenders,)
+
+
+def holding(notes: Iterable[Note], now_ms: int) -> list[Note]:
+    """The latest of each code, of notes in the order of time, that holds at `now_ms`."""
+    latest = {note.code: note for note in notes}
+    return [note for note in latest.values() if _holds(note, now_ms)]
+
+
+def _holds(note: Note, now_ms: int) -> bool:
+    if note.kind not in GRAVITY:
+        return False
+    return note.kind != "warning" or now_ms - note.at_ms < WARNED_MS
