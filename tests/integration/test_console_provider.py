@@ -146,6 +146,7 @@ async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(signed: 
         await enter(page, PROVIDER_KEY)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Your machines")
         await expect(page.get_by_text("0.04 USD an hour now")).to_be_visible()
+        await expect(page.get_by_text("Pay this month (Lent disk): 0.12 USD so far, 0.31 USD expected")).to_be_visible()
         await expect(page.get_by_role("link", name="Jobs")).to_have_count(0)
         machines = page.get_by_role("region", name="machines")
         for name, why in (
@@ -167,7 +168,9 @@ async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(signed: 
         works_on = page.get_by_role("region", name="Works on now")
         await expect(works_on.get_by_role("row", name="compute")).to_contain_text("spot")
         await expect(page.get_by_text("412", exact=True)).to_be_visible()
-        await expect(page.get_by_text("0.12 USD so far, 0.31 USD expected if it goes on so")).to_be_visible()
+        await expect(
+            page.get_by_text("0.12 USD so far, 0.31 USD expected if it goes on so", exact=True)
+        ).to_be_visible()
         await expect(page.get_by_text("93%, below 60% nothing new comes")).to_be_visible()
         assert await page.locator("main img, main script").count() == 0
         assert "stolen" not in await page.title()
@@ -228,6 +231,10 @@ async def test_what_was_earned_is_shown_apart_with_what_is_held_and_why(signed: 
         await row.get_by_role("button", name="Why").click()
         for sentence in ("3,600 units metered, with a score of 91%", "12 records accepted", "caused by the owner"):
             await expect(epochs).to_contain_text(sentence)
+        raises = epochs.get_by_role("heading", name="What would raise it").locator("+ ul")
+        await expect(raises).to_contain_text("Its score is 91%: results that others confirm, ten in a row")
+        await expect(raises).to_contain_text("1 of its records were rejected and earn nothing")
+        await expect(raises).to_contain_text("A part is held because the node is new")
         await expect(epochs).to_contain_text("fallow epoch explain 7")
         assert "999.00 USD" not in await page.content()
 

@@ -1,7 +1,7 @@
 /** What a node or an account earned in the latest epochs, from their signed lines. */
 import { lines, LINES_BYTES_MAX, type Line } from "../proof/lines";
 import { check } from "../proof/statement";
-import { isTest } from "../proof/totals";
+import { isTest, sums } from "../proof/totals";
 import { ask, file, type EpochView, type Network } from "./api";
 import { closed } from "./history";
 import { words } from "./words";
@@ -12,6 +12,8 @@ export interface Row {
   view: EpochView;
   line: Line;
   test: boolean;
+  /** Whether the network mints a token at all. */
+  mints: boolean;
 }
 
 export interface Earned {
@@ -39,5 +41,6 @@ async function earnedIn(view: EpochView, network: Network, fits: (line: Line) =>
   const data = await file(view.epoch, "lines", LINES_BYTES_MAX);
   check(sealed.said, "lines", data);
   const test = isTest(sealed.said);
-  return { view, rows: lines(data).filter(fits).map((line) => ({ view, line, test })), why: "" };
+  const { mints } = sums(sealed.said);
+  return { view, rows: lines(data).filter(fits).map((line) => ({ view, line, test, mints })), why: "" };
 }
