@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.adapters.certificates import issue, new_authority, new_key
-from fallow.verticals.compute.worker.addresses import Address
+from fallow.ports.public_only import Address
 from tests.container_jobs import Image, packed_blobs
 
 HOST = "registry.test"

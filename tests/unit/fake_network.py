@@ -54,6 +54,7 @@ PROVIDER = "0x" + "e5" * 20
 PROVIDER_KEY = "fk_provider_secret"
 BUDGET_TOO_SMALL = 13
 NET = "lab-1"
+ALERTS_CODE = "12345678"
 METRICS_SECRET = "5c" * 32
 NO_GATEWAYS: Mapping[str, str] = MappingProxyType({})
 SESSION_MS = 12 * 3_600_000
@@ -145,6 +146,7 @@ class FakeNetwork:
         self.market = market_view()
         self.told: dict[str, Tally] = {}
         self.payees: dict[str, str] = {}
+        self.channels: dict[tuple[str, str], views.ChannelView] = {}
         self.app: Litestar = create_app(
             bus=hub.connect(),
             blobs=self.blobs,
@@ -196,6 +198,11 @@ class FakeNetwork:
             calls.TOTALS: (dict, lambda _: _soon(self.market)),
             calls.MAP: (calls.MapRef, self.map),
             calls.PAYEE: (calls.AccountRef, self.payee),
+            calls.ALERT_CHANNELS: (calls.AccountRef, self.alert_channels),
+            calls.SET_CHANNEL: (calls.SetChannel, self.set_channel),
+            calls.CONFIRM_CHANNEL: (calls.ConfirmChannel, self.confirm_channel),
+            calls.END_CHANNEL: (calls.ChannelRef, self.end_channel),
+            calls.STOP_ALERTS: (calls.StopAlerts, lambda _: _soon({})),
             calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),
             calls.SUBMIT: (calls.Submit, self.submit),
             calls.JOB: (calls.JobRef, self.job),
@@ -234,6 +241,30 @@ class FakeNetwork:
         if ask.account not in self.payees:
             raise NotFound("account.unknown", "Nobody here has this account.")
         return views.PayeeView(account=ask.account, paid_to=self.payees[ask.account])
+
+    async def alert_channels(self, ask: calls.AccountRef) -> views.ChannelsView:
+        mine = [view for (account, _), view in sorted(self.channels.items()) if account == ask.account]
+        return views.ChannelsView(channels=mine, mail=True)
+
+    async def set_channel(self, ask: calls.SetChannel) -> views.ChannelView:
+        view = views.ChannelView(
+            kind=ask.kind, address=ask.to.address, language=ask.to.language, confirmed=False, waiting=1
+        )
+        self.channels[ask.account, ask.kind] = view
+        return msgspec.structs.replace(view, secret="fw_once") if ask.kind == "webhook" else view  # noqa: S106
+
+    async def confirm_channel(self, ask: calls.ConfirmChannel) -> views.ChannelView:
+        if (ask.account, ask.kind) not in self.channels:
+            raise NotFound("alerts.none", "The account names no such address.")
+        if ask.code != ALERTS_CODE:
+            raise NotAllowed("alerts.code", "This is not the code, or it is too old.", "Name the address again.")
+        view = msgspec.structs.replace(self.channels[ask.account, ask.kind], confirmed=True)
+        self.channels[ask.account, ask.kind] = view
+        return view
+
+    async def end_channel(self, ask: calls.ChannelRef) -> dict[str, str]:
+        self.channels.pop((ask.account, ask.kind), None)
+        return {}
 
     async def map(self, ask: calls.MapRef) -> views.MapView:
         return FieldMap(self.told, self.clock.ms).view(ask.resolution, ask.around)
@@ -407,10 +438,15 @@ async def fake_network(
     limits: Limits | None = None,
     gateways: Mapping[str, str] = NO_GATEWAYS,
     archive: StoreArchive | None = None,
+    *,
+    without: str = "none",
 ) -> AsyncIterator[FakeNetwork]:
+    """One whose services answer but those whose subjects begin with `without`: the test brings them itself."""
     network = FakeNetwork(MemoryHub(), limits, gateways, archive)
     async with AsyncExitStack() as stack:
         for subject, (request, handler) in network.routes().items():
+            if subject.startswith(f"{without}."):
+                continue
             await stack.enter_async_context(serve(network.bus, subject, request, handler, queue="fake"))
         yield network
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.ports.public_only import PublicOnly
 from fallow.verticals.compute.core.work import ContainerWork, read_work
 from fallow.verticals.compute.worker import podman as podman_module
-from fallow.verticals.compute.worker.addresses import PublicOnly
 from fallow.verticals.compute.worker.container import _probe_job
 from fallow.verticals.compute.worker.container_start import Launch
 from fallow.verticals.compute.worker.podman import Podman, find_podman, find_runtimes

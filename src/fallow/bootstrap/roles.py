@@ -31,6 +31,7 @@ from fallow.adapters.postgres.measuring import PostgresMeasures
 from fallow.adapters.postgres.payees import PostgresPayeeStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.sessions import PostgresSessionStore
+from fallow.bootstrap.alerting import alerting
 from fallow.bootstrap.closing import conclude_apart
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.ground import Ground
@@ -188,6 +189,7 @@ async def _registry(ground: Ground, data: Path) -> AsyncIterator[None]:
         delegations.running(),
         payees.running(),
         Rules(bus=ground.bus, clock=ground.clock, database=ground.database, store=PostgresRegistryStore()).running(),
+        alerting(ground).running(),
         Actions(
             bus=ground.bus,
             clock=ground.clock,

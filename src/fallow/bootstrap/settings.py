@@ -195,6 +195,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "`work_only` on `public`, else `none`. Statements pin it."
         ),
     ] = ""
+    smtp_host: Annotated[
+        str,
+        _doc(
+            "Mail server that members' alerts go through ([operators](operators.md#alerts-to-members)). Empty: none go "
+            "by mail."
+        ),
+    ] = ""
+    smtp_port: Annotated[Annotated[int, Meta(ge=1, le=65535)], _doc("Its port.")] = 587
+    smtp_tls: Annotated[
+        Literal["starttls", "tls", "none"],
+        _doc("How the line to it is locked: `starttls`, `tls` from the first byte, `none` on this very machine alone."),
+    ] = "starttls"
+    smtp_from: Annotated[str, _doc("The address that these mails come from.")] = ""
+    smtp_user: Annotated[str, _doc("Who signs in there; empty: nobody does.")] = ""
+    smtp_secret: Annotated[str, _doc("File with the user's password, read for each mail.")] = ""
+    alerts_anywhere: Annotated[
+        bool,
+        _doc(
+            "Let members' webhooks lead into this machine's own networks, and be reached without TLS. Only where every "
+            "member may reach what this machine reaches."
+        ),
+    ] = False
     test_credits_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)], _doc("TEST credits of the first buyer, in US dollars.")
     ] = 100

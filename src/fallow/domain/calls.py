@@ -65,6 +65,12 @@ PAYOUT = "registry.payout"
 PAYEE = "registry.payee"
 REDIRECT = "registry.redirect"
 
+ALERT_CHANNELS = "alerts.channels"
+SET_CHANNEL = "alerts.set"
+CONFIRM_CHANNEL = "alerts.confirm"
+END_CHANNEL = "alerts.end"
+STOP_ALERTS = "alerts.stop"
+
 DELEGATION_S = 90 * 86_400
 STDIN_CHARS_MAX = 64 << 10
 DELEGATION_S_MAX = 366 * 86_400
@@ -721,6 +727,44 @@ class Payout(Request, frozen=True, kw_only=True):
     to: AccountText
     signed_at_s: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
     signature: AccountSignature = ""
+
+
+class AlertsTo(Request, frozen=True, kw_only=True):
+    """A mail address or the URL of a webhook, and the language (en or ja) of what is written there."""
+
+    address: Annotated[str, Meta(min_length=3, max_length=500, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+    language: Literal["en", "ja"] = "en"
+
+
+class ChannelRef(Request, frozen=True, kw_only=True):
+    """One of the two ways by which an account is told."""
+
+    account: str
+    kind: Literal["email", "webhook"]
+
+
+class SetChannel(ChannelRef, frozen=True, kw_only=True):
+    """Where it leads from now on, once it is confirmed."""
+
+    to: AlertsTo
+
+
+class AlertsCode(Request, frozen=True, kw_only=True):
+    """The code that a mail brought."""
+
+    code: Annotated[str, Meta(pattern=r"^[0-9]{8}$(?!\n)", max_length=8)]
+
+
+class ConfirmChannel(ChannelRef, frozen=True, kw_only=True):
+    """The code that came there."""
+
+    code: str
+
+
+class StopAlerts(Request, frozen=True, kw_only=True):
+    """What each mail names, so that whoever reads it can end them."""
+
+    token: str
 
 
 class Redirection(Request, frozen=True, kw_only=True):

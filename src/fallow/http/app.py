@@ -17,6 +17,7 @@ from fallow.domain.prices import Offer
 from fallow.domain.views import NetworkView
 from fallow.http import (
     accounts,
+    alerts,
     blobs,
     checks,
     commands,
@@ -180,6 +181,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *prices.PUBLIC_ROUTES,
     *proofs.PUBLIC_ROUTES,
     *providers.PUBLIC_ROUTES,
+    *alerts.PUBLIC_ROUTES,
     Router(
         path="/",
         route_handlers=[
@@ -190,6 +192,7 @@ ROUTES: list[ControllerRouterHandler] = [
             *commands.ROUTES,
             *blobs.ROUTES,
             *accounts.ROUTES,
+            *alerts.ROUTES,
             *sign_in.ROUTES,
             *signing.ROUTES,
             *links.ROUTES,

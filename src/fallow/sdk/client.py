@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fallow.sdk.alerts import AlertCalls
 from fallow.sdk.bills import BillCalls
 from fallow.sdk.checks import CheckCalls
 from fallow.sdk.containers import ContainerCalls
@@ -13,7 +14,15 @@ from fallow.sdk.verticals import VerticalCalls
 
 
 class AsyncClient(
-    PythonCalls, ContainerCalls, BillCalls, CheckCalls, EpochCalls, SubscriptionCalls, TokenCalls, VerticalCalls
+    PythonCalls,
+    ContainerCalls,
+    AlertCalls,
+    BillCalls,
+    CheckCalls,
+    EpochCalls,
+    SubscriptionCalls,
+    TokenCalls,
+    VerticalCalls,
 ):
     """Buy from a network.
 

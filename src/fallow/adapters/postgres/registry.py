@@ -135,6 +135,8 @@ class PostgresRegistryStore:
             now,
         )
         await tx.execute("DELETE FROM registry.rules WHERE account = $1", account)
+        await tx.execute("DELETE FROM registry.alert_channel WHERE account = $1", account)
+        await tx.execute("DELETE FROM registry.alert_message WHERE account = $1", account)
         return await self.set_vouched(tx, account, "")
 
     async def add_rules(self, tx: Transaction, row: RulesRow) -> bool:

@@ -18,10 +18,10 @@ import httpx2
 import msgspec
 
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
+from fallow.ports.public_only import PublicOnly
 from fallow.ports.vertical import Assignment
 from fallow.verticals.compute.core.images import read_reference
 from fallow.verticals.compute.core.work import ContainerWork
-from fallow.verticals.compute.worker.addresses import PublicOnly
 from fallow.verticals.compute.worker.engine import Engine
 from fallow.verticals.compute.worker.image_check import remove
 from fallow.verticals.compute.worker.image_child import Answer, Task

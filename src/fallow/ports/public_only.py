@@ -1,4 +1,4 @@
-"""A way to the public internet and to nowhere else: what a buyer names must not lead into the owner's own network.
+"""A way to the public internet and to nowhere else: what a stranger names must not lead into somebody's own network.
 
 A name is resolved here, once for each connection, and the connection is made to the address that was checked: it
 cannot become another one in between. Redirects are requests like any other, so they pass here too.
@@ -29,7 +29,7 @@ _NEVER: Final = (
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is somewhere on the internet, and neither here nor in the owner's networks."""
+    """Whether an address is somewhere on the internet, and neither here nor in a network of somebody's own."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     inside = any(address in network for network in _NEVER if network.version == address.version)
@@ -43,7 +43,10 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 
 class PublicOnly(httpx2.AsyncBaseTransport):
-    """Carries requests over TLS to public addresses."""
+    """Carries requests over TLS to public addresses.
+
+    `allowed` says which addresses may be asked; with `plain` also without TLS, and at any port.
+    """
 
     def __init__(
         self,
@@ -51,16 +54,18 @@ class PublicOnly(httpx2.AsyncBaseTransport):
         tls: ssl.SSLContext | None = None,
         resolve: Resolve = resolve,
         allowed: Callable[[Address], bool] = is_public,
+        plain: bool = False,
     ) -> None:
         self._inner = httpx2.AsyncHTTPTransport(verify=tls or True, trust_env=False, retries=0)
         self._resolve = resolve
         self._allowed = allowed
+        self._plain = plain
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. Raises ConnectError where it may not go."""
         url = request.url
-        port = url.port or 443
-        if url.scheme != "https" or port not in PORTS:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if not self._plain and (url.scheme != "https" or port not in PORTS):
             raise httpx2.ConnectError(f"{url.scheme} to port {port} is not allowed")
         try:
             addresses = await self._resolve(url.host, port)

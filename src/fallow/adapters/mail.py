@@ -1,0 +1,86 @@
+"""Mails through the operator's SMTP server, by the standard library in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+import ssl
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from fallow.domain.errors import Unavailable
+from fallow.ports.alert_ways import Letter
+
+TIMEOUT_S: Final = 10.0
+"""For each answer of the server."""
+
+
+class MailServer(NamedTuple):
+    """Where mails are handed over, and as whom. The secret's file is read anew for each, so that it can be changed.
+
+    `tls` is by STARTTLS, from the first byte, or none.
+    """
+
+    host: str
+    port: int
+    tls: Literal["starttls", "tls", "none"]
+    sender: str
+    user: str = ""
+    secret_file: Path | None = None
+    context: ssl.SSLContext | None = None
+
+
+class SmtpMail:
+    """See `fallow.ports.alert_ways.Mail`."""
+
+    def __init__(self, server: MailServer) -> None:
+        self._server = server
+
+    async def send(self, letter: Letter) -> None:
+        """Hand a letter over."""
+        await asyncio.to_thread(self._send, composed(letter, self._server.sender))
+
+    def _send(self, message: EmailMessage) -> None:
+        server = self._server
+        context = server.context or ssl.create_default_context()
+        try:
+            with (
+                smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_S, context=context)
+                if server.tls == "tls"
+                else smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_S)
+            ) as session:
+                if server.tls == "starttls":
+                    session.starttls(context=context)
+                if server.user and server.secret_file is not None:
+                    session.login(server.user, server.secret_file.read_text("utf-8").strip())
+                session.send_message(message)
+        except (OSError, smtplib.SMTPException) as error:
+            raise Unavailable("alerts.mail", f"The mail server did not take it: {_reason(error)}.") from error
+
+
+def composed(letter: Letter, sender: str) -> EmailMessage:
+    """Return the message. Its headers are made by the library's parts, which refuse a line break in any of them."""
+    user, _, domain = letter.to.rpartition("@")
+    message = EmailMessage(policy=SMTP)
+    message["From"] = sender
+    message["To"] = Address(username=user, domain=domain)
+    message["Subject"] = letter.subject
+    message["Message-ID"] = f"<{letter.id}@{sender.rpartition('@')[2]}>"
+    message["Auto-Submitted"] = "auto-generated"
+    if letter.stop_url:
+        message["List-Unsubscribe"] = f"<{letter.stop_url}>"
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    message.set_content(letter.text)
+    return message
+
+
+def _reason(error: Exception) -> str:
+    """What the server's owner can act on: its code and no more, for answers may hold addresses."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return f"recipient refused, {next(iter(error.recipients.values()))[0]}"
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"{type(error).__name__} {error.smtp_code}"
+    return type(error).__name__

@@ -1,0 +1,48 @@
+"""An account's alerts now, from what the network's services say of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fallow.domain import calls
+from fallow.domain.alerts import ALERTS_MAX, Alert, buyer_alerts, provider_alerts
+from fallow.domain.errors import NotFound
+from fallow.domain.views import BalanceView, JobView, OwnNodeView, PayeeView
+from fallow.ports.bus import Bus
+from fallow.ports.rpc import call
+
+NODES_MAX: Final = 2000
+NODES_A_PAGE: Final = 100
+JOBS_MAX: Final = 200
+"""The latest of an account's jobs are looked at, and of its machines the first ones."""
+
+
+async def alerts_of(bus: Bus, account: str, now: int) -> list[Alert]:
+    """Return them: its machines', then its jobs' and money's, at most `ALERTS_MAX`.
+
+    Raises:
+        Unavailable: a service does not answer: then nothing is known, and nothing has ended.
+    """
+    asked = calls.AccountRef(account=account, limit=JOBS_MAX)
+    jobs = await call(bus, calls.JOBS, asked, list[JobView])
+    balance = await call(bus, calls.BALANCE, asked, BalanceView)
+    nodes = await _nodes(bus, account)
+    return [*provider_alerts(nodes, await _payee(bus, account), now), *buyer_alerts(jobs, balance, now)][:ALERTS_MAX]
+
+
+async def _nodes(bus: Bus, account: str) -> list[OwnNodeView]:
+    found: list[OwnNodeView] = []
+    while len(found) < NODES_MAX:
+        asked = calls.AccountRef(account=account, after=found[-1].node if found else "", limit=NODES_A_PAGE)
+        page = await call(bus, calls.OWN_NODES, asked, list[OwnNodeView])
+        if not page:
+            break
+        found += page
+    return found
+
+
+async def _payee(bus: Bus, account: str) -> PayeeView | None:
+    try:
+        return await call(bus, calls.PAYEE, calls.AccountRef(account=account), PayeeView)
+    except NotFound:  # an account that only ever stood in somebody's request
+        return None

@@ -1,0 +1,74 @@
+"""Alerts in words, English and Japanese: the same on the page, in mails and in what a webhook is sent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from fallow.domain.alerts import Alert
+
+Language = Literal["en", "ja"]
+
+SENTENCES: Final[dict[Language, dict[str, str]]] = {
+    "en": {
+        "node.banned": "Banned by the operator: {reason}",
+        "node.suspended": "It gave a wrong result ({why}) and gets no work until {until_at}.",
+        "node.wrong": "It was found wrong {count} times ({why}); the next time costs more.",
+        "node.missed": "It missed {count} roll calls in a row: who does not show what he offers loses trust.",
+        "node.silent": "Not heard of since {seen_at}.",
+        "node.refused": "The network refused records of it: {record}",
+        "payout.changes": "From {from_at} on earnings go to {to}. If that is not your word: fallow account payout "
+        "--cancel",
+        "balance.low": "{spendable_microusd} are left, and what runs now reserves {reserved_microusd} a window: it may "
+        "end for want of credits.",
+        "job.budget": "It has cost {owed_microusd} of its budget of {budget_microusd}.",
+        "job.done": "It is done.",
+        "job.failed": "It ended without being done. {reason}",
+    },
+    "ja": {
+        "node.banned": "運営者が禁止しました: {reason}",
+        "node.suspended": "誤った結果 ({why}) のため、{until_at} まで仕事が来ません。",
+        "node.wrong": "{count} 回、誤りと判定されました ({why})。次はより重くなります。",
+        "node.missed": "点呼を続けて {count} 回逃しました。提供するものを示さないと信頼が下がります。",
+        "node.silent": "{seen_at} から応答がありません。",
+        "node.refused": "ネットワークがこのマシンの記録を拒否しました: {record}",
+        "payout.changes": "{from_at} から収入は {to} に支払われます。"
+        "心当たりがなければ: fallow account payout --cancel",
+        "balance.low": "残りは {spendable_microusd} で、実行中の仕事は期間ごとに {reserved_microusd} を確保します。"
+        "残高不足で終わるかもしれません。",
+        "job.budget": "予算 {budget_microusd} のうち {owed_microusd} を使いました。",
+        "job.done": "完了しました。",
+        "job.failed": "完了せずに終わりました。{reason}",
+    },
+}
+_CHARACTERS_MAX: Final = 200
+_MICRO: Final = 1_000_000
+
+
+def sentence(alert: Alert, language: Language) -> str:
+    """Return what an alert says; times are in UTC."""
+    return SENTENCES[language][alert.code].format(**{name: _said(name, value) for name, value in alert.values.items()})
+
+
+def line(alert: Alert, language: Language) -> str:
+    """Return the same with what it is about, on one line."""
+    about = " ".join(filter(None, (plain(alert.name), alert.subject[:12])))
+    return f"{about}: {sentence(alert, language)}" if about else sentence(alert, language)
+
+
+def plain(text: str) -> str:
+    """Take out of a stranger's text what is no letter: it could begin a line or a header of its own."""
+    return "".join(letter for letter in text if letter.isprintable())[:_CHARACTERS_MAX]
+
+
+def time_text(ms: int) -> str:
+    """Return a time to the minute."""
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _said(name: str, value: str | int) -> str:
+    if isinstance(value, str):
+        return plain(value)
+    if name.endswith("_at"):
+        return time_text(value)
+    return f"{value / _MICRO:.6f}".rstrip("0").rstrip(".") + " USD" if name.endswith("_microusd") else str(value)

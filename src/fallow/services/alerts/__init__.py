@@ -1,0 +1,1 @@
+"""Tells accounts of their alerts, by mail and webhook."""

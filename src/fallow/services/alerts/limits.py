@@ -1,0 +1,45 @@
+"""How much is written, so that nobody is flooded and the operator's mail server stays trusted."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fallow.domain.encoding import tagged_hash
+from fallow.domain.errors import TooMuch
+from fallow.ports.alert_store import AlertStore, Channel
+from fallow.ports.database import Transaction
+
+DAY_MS: Final = 86_400_000
+ACCOUNT_A_DAY: Final = 100
+NETWORK_A_DAY: Final = 20_000
+CONFIRMATIONS_A_DAY: Final = 10
+"""Of one account."""
+
+STRANGER_A_DAY: Final = 3
+"""Confirmations to one address, whichever accounts name it: so many letters gets whom somebody names in spite."""
+
+_NETWORK: Final = b"network"
+
+
+async def count_message(store: AlertStore, tx: Transaction, channel: Channel, now: int) -> None:
+    """Count what is told to an account. On a refusal the transaction must end.
+
+    Raises:
+        TooMuch: the account, or the network, has had enough today (`alerts.many`).
+    """
+    await _count(store, tx, channel.account, ACCOUNT_A_DAY, now)
+    await _count(store, tx, _NETWORK, NETWORK_A_DAY, now)
+
+
+async def count_confirmation(store: AlertStore, tx: Transaction, channel: Channel, now: int) -> None:
+    """Count a request to confirm an address; raises as `count_message`."""
+    await store.forget_counts(tx, now // DAY_MS - 1)
+    await _count(store, tx, b"confirm" + channel.account, CONFIRMATIONS_A_DAY, now)
+    stranger = tagged_hash("fallow/alerts-address/1", channel.address.casefold().encode())
+    await _count(store, tx, stranger, STRANGER_A_DAY, now)
+    await _count(store, tx, _NETWORK, NETWORK_A_DAY, now)
+
+
+async def _count(store: AlertStore, tx: Transaction, key: bytes, most: int, now: int) -> None:
+    if not await store.count(tx, key, now // DAY_MS, most):
+        raise TooMuch("alerts.many", "So much was written today that no more is.", "Try again tomorrow.")

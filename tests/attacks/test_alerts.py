@@ -1,0 +1,101 @@
+"""Accounts that make the network write to, or ask, whom it should not; names that would break a mail."""
+
+from __future__ import annotations
+
+from email import message_from_bytes
+from email.policy import default
+from ipaddress import ip_address
+
+import pytest
+
+from fallow.adapters.mail import composed
+from fallow.adapters.webhook import HttpHook
+from fallow.domain.alerts import Alert
+from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.ports.alert_text import line
+from fallow.ports.alert_ways import Letter
+from fallow.ports.public_only import Address, PublicOnly
+from fallow.services.alerts.addresses import check_address
+
+INSIDE = (
+    "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
+    "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+async def test_a_webhook_into_the_operators_network(inside: str) -> None:
+    async def found(_host: str, _port: int) -> list[Address]:
+        return [ip_address("1.1.1.1"), ip_address(inside)]
+
+    hook = HttpHook(lambda: PublicOnly(resolve=found))
+    with pytest.raises(Unavailable, match="not reached: ConnectError"):
+        await hook.post("https://evil.example/", b"{}", {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://[::1]/", "https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://127.1/",
+        "https://[::ffff:7f00:1]/", "https://localhost/", "https://169.254.169.254/latest/meta-data/",
+    ],
+)  # fmt: skip
+async def test_every_way_to_write_this_machine(url: str) -> None:
+    """As the system's own resolver reads it, and nobody else."""
+    with pytest.raises(Unavailable, match="not reached"):
+        await HttpHook(PublicOnly).post(url, b"{}", {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/", "ftp://example.org/", "https://user:secret@example.org/", "https://", "https:///x",
+        "https://example.org/#a", "https://[::1", "https://example.org:0/", "https://example.org:99999/", "file:///etc",
+    ],
+)  # fmt: skip
+def test_what_is_no_webhook(url: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_address("webhook", url, plain=False)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a@b.example\nBcc: c@d.example", "a@b.example\r\n", "a@b", "a b@c.example", "a@b.example,c@d.example",
+        "<a@b.example>", '"a\n"@b.example', "a@[127.0.0.1]", "a@b..example", "@b.example", "a@",
+        "a" * 250 + "@b.example",
+        "a@b.example\x00", "a@b.exämple", "a@-b.example",
+    ],
+)  # fmt: skip
+def test_what_is_no_mail_address(address: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_address("email", address, plain=False)
+
+
+def test_a_machines_name_makes_no_line_and_no_header_of_its_own() -> None:
+    name = "barn\r\nBcc: c@d.example\r\n\r\nPay here: \u202eevil\x1b[2J"
+    alert = Alert("x", "node.banned", "ab" * 32, name, {"reason": "a\nb {why} %s"})
+    said = line(alert, "en")
+    assert len(said.splitlines()) == 1
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert "a" + "b {why} %s" in said
+    letter = Letter("1" * 32, "ann@example.org", "[lab-1] 1 alerts", said)
+    read = message_from_bytes(composed(letter, "fallow@net.example").as_bytes(), policy=default)
+    assert read["Bcc"] is None
+    assert read["To"] == "ann@example.org"
+    assert said in read.get_content()
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        Letter("1" * 32, "ann@example.org\r\nBcc: c@d.example", "s", "t"),
+        Letter("1" * 32, "ann@example.org", "s\r\nBcc: c@d.example", "t"),
+        Letter("1" * 32, "ann@example.org", "s", "t", "https://net.example/\r\nBcc: c@d.example"),
+    ],
+)
+def test_a_header_cannot_be_broken_even_where_nobody_checked(letter: Letter) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        composed(letter, "fallow@net.example")

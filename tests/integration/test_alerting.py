@@ -1,0 +1,322 @@
+"""Alerts that are sent: through a real mail server and to a real web server, from PostgreSQL's queue."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from typing import Any, cast
+
+import httpx2
+import msgspec
+import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+from litestar import Litestar, Request, Response, post
+
+from fallow.adapters.certificates import issue, new_authority, new_key
+from fallow.adapters.mail import MailServer, SmtpMail
+from fallow.adapters.postgres.alerts import PostgresAlertStore
+from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.adapters.postgres.registry import PostgresRegistryStore
+from fallow.bootstrap.alerting import hook_of
+from fallow.bootstrap.http_server import serving
+from fallow.domain.identity import address
+from fallow.domain.views import ChannelsView
+from fallow.ports.database import Database
+from fallow.services.alerts.messages import Messages
+from fallow.services.alerts.secrets import ChannelSecrets
+from fallow.services.alerts.sending import HELD_MS, TRIES_MAX, Sending, wait_ms
+from fallow.services.alerts.service import Alerting
+from fallow.services.alerts.watching import LOOK_MS, Watching
+from tests.unit.fake_network import (
+    BUYER,
+    BUYER_KEY,
+    NET,
+    PROVIDER,
+    PROVIDER_KEY,
+    FakeNetwork,
+    fake_network,
+    node_view,
+    own_node_view,
+)
+
+NOW = 1_800_000_000_000
+NODE = "ab" * 32
+MAIL = "ann@example.org"
+
+
+class Post:
+    """A mail server on loopback that wants a password, and what was handed to it."""
+
+    def __init__(self) -> None:
+        self.letters: list[EmailMessage] = []
+        self.refuses = False
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Take a letter; aiosmtpd calls it so."""
+        if self.refuses:
+            return "451 not now"
+        assert isinstance(envelope.content, bytes)
+        letter = message_from_bytes(envelope.content, policy=default)
+        assert isinstance(letter, EmailMessage)
+        self.letters.append(letter)
+        return "250 OK"
+
+
+class Receiver:
+    """A web server on loopback: what it was sent, and how it answers."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.status = 200
+        self.agrees = True
+
+        @post("/hook", status_code=200)
+        async def hook(request: Request[Any, Any, Any]) -> Response[bytes]:
+            body = await request.body()
+            self.got.append((dict(request.headers), body))
+            told = msgspec.json.decode(body)
+            answer = told.get("challenge", "") if self.agrees else body.decode()
+            return Response(answer.encode(), status_code=self.status, headers={"Location": "http://127.0.0.1:1/"})
+
+        self.app = Litestar([hook], openapi_config=None)
+
+
+class World:
+    """A network whose machines are canned, with two copies of what tells accounts of them."""
+
+    def __init__(self, network: FakeNetwork, database: Database, mail: SmtpMail, post_: Post, url: str) -> None:
+        self.network, self.database, self.post, self.url = network, database, post_, url
+        secrets, store = ChannelSecrets(b"s" * 32), PostgresAlertStore()
+        self.sending = [
+            Sending(
+                secrets=secrets, messages=Messages(NET, "https://net.example", secrets), clock=network.clock,
+                database=database, store=store, mail=mail, hook=hook_of(anywhere=True),
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        self.watching = [
+            Watching(bus=network.bus, clock=network.clock, database=database, store=store) for _ in range(2)
+        ]
+        salts = iter(range(1, 1000))
+        self.alerting = Alerting(
+            secrets=secrets, random_bytes=lambda n: next(salts).to_bytes(n, "big"), bus=network.bus,
+            clock=network.clock, database=database, store=store, sending=self.sending[0], watching=self.watching[0],
+            mail=True, plain=True,
+        )  # fmt: skip
+
+    async def step(self, ms: int = LOOK_MS + 1) -> None:
+        """Let time pass; both copies look, and then send, at the same time."""
+        self.network.clock.ms += ms
+        await asyncio.gather(*(one.look() for one in self.watching))
+        await asyncio.gather(*(one.send() for one in self.sending))
+
+    async def ask(self, method: str, path: str, body: object = None, key: str = PROVIDER_KEY) -> httpx2.Response:
+        """Ask the gateway."""
+        transport = httpx2.ASGITransport(app=cast("Any", self.network.app))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://net") as client:
+            return await client.request(method, path, json=body, headers={"Authorization": f"Bearer {key}"})
+
+    async def channels(self, key: str = PROVIDER_KEY) -> ChannelsView:
+        """Where an account is told."""
+        return msgspec.json.decode((await self.ask("GET", "/v1/account/alerts/to", key=key)).content, type=ChannelsView)
+
+    async def told_by_mail(self) -> None:
+        """Name the mail address, and confirm it."""
+        assert (await self.ask("POST", "/v1/account/alerts/to/email", {"address": MAIL})).status_code == 201
+        await self.step()
+        code = re.search(r"\d{8}", self.post.letters[-1].get_content())
+        assert code is not None
+        assert (await self.ask("POST", "/v1/account/alerts/confirm", {"code": code[0]})).status_code == 200
+
+    def machine(self, **changes: Any) -> None:
+        """The provider's only machine, as the market sees it now."""
+        offer = node_view(NODE, "barn", last_seen_at=1, **changes)
+        self.network.owned[PROVIDER] = [own_node_view(NODE, "barn", offer=offer)]
+
+
+def said(letter: EmailMessage) -> str:
+    """Its text."""
+    return str(letter.get_content()).replace("\r\n", "\n")
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What a client trusts, and what the server of that name shows."""
+    now = datetime.now(UTC)
+    authority = new_authority(new_key(), "test", now)
+    issued = issue(authority, ["localhost"], now)
+    (folder / "key").write_text(issued.key)
+    (folder / "cert").write_text(issued.certificate)
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    shown.load_cert_chain(folder / "cert", folder / "key")
+    return ssl.create_default_context(cadata=authority.certificate), shown
+
+
+@pytest.fixture
+async def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+async def world(postgres_dsn: str, tmp_path: Path, receiver: Receiver) -> AsyncIterator[World]:
+    post_, trust, identity = Post(), *certified(tmp_path)
+
+    def signs_in(*asked: Any) -> AuthResult:
+        return AuthResult(success=asked[-1].password == b"open sesame")
+
+    def mail_session() -> SMTP:
+        return SMTP(post_, authenticator=signs_in, auth_required=True, require_starttls=True, tls_context=identity)
+
+    server = await asyncio.get_running_loop().create_server(mail_session, "127.0.0.1", 0)
+    (tmp_path / "secret").write_text("open sesame\n")
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(postgres_dsn, pool_size=6))
+        await migrate(database, builtin("registry"))
+        async with database.transaction() as tx:
+            for account in (PROVIDER, BUYER):
+                await PostgresRegistryStore().add_account(tx, address(account), None, 1)
+        network = await stack.enter_async_context(fake_network(without="alerts"))
+        network.clock.ms = NOW
+        await stack.enter_async_context(server)
+        at = ("localhost", server.sockets[0].getsockname()[1])
+        smtp = SmtpMail(MailServer(*at, "starttls", "fallow@net.example", "fallow", tmp_path / "secret", context=trust))
+        port = await stack.enter_async_context(serving(receiver.app, "127.0.0.1", 0))
+        made = World(network, database, smtp, post_, f"http://127.0.0.1:{port}/hook")
+        await stack.enter_async_context(made.alerting.running())
+        yield made
+
+
+async def test_an_alert_goes_by_mail_when_it_begins_and_when_it_ends(world: World) -> None:
+    world.machine(state="offline")
+    await world.told_by_mail()
+    assert [one["To"] for one in world.post.letters] == [MAIL]
+    for _ in range(3):
+        await world.step()
+    assert len(world.post.letters) == 2
+    begun = world.post.letters[-1]
+    assert begun["Subject"] == f"[{NET}] Alerts: 1"
+    assert "New:\n- barn abababababab: Not heard of since 1970-01-01 00:00 UTC." in said(begun)
+    assert begun["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    world.machine()
+    await world.step()
+    await world.step()
+    assert len(world.post.letters) == 3
+    assert "Over:\n- barn" in said(world.post.letters[-1])
+    stop = begun["List-Unsubscribe"].strip("<>").removeprefix("https://net.example")
+    assert (await world.ask("POST", stop, key="")).status_code == 200
+    assert (await world.ask("POST", stop, key="")).status_code == 404
+    assert (await world.channels()).channels == []
+
+
+async def test_nothing_is_sent_before_the_address_has_agreed_and_nobody_is_flooded(world: World) -> None:
+    world.machine(state="offline")
+    await world.ask("POST", "/v1/account/alerts/to/email", {"address": MAIL, "language": "ja"})
+    await world.step()
+    await world.step()
+    assert [one["Subject"][:13] for one in world.post.letters] == [f"[{NET}] 確認コード"]
+    right = re.search(r"\d{8}", world.post.letters[0].get_content())
+    assert right is not None
+    wrong = f"{(int(right[0]) + 1) % 10**8:08}"
+    for code in (*[wrong] * 5, right[0]):
+        assert (await world.ask("POST", "/v1/account/alerts/confirm", {"code": code})).status_code == 403
+    assert not (await world.channels()).channels[0].confirmed
+    assert (await world.ask("POST", "/v1/account/alerts/confirm", {"code": right[0]}, key=BUYER_KEY)).status_code == 404
+    # Nor by many accounts that name the same address, which was asked once by now.
+    answers = [
+        (await world.ask("POST", "/v1/account/alerts/to/email", {"address": MAIL}, key=key)).status_code
+        for key in (PROVIDER_KEY, BUYER_KEY, BUYER_KEY)
+    ]
+    assert answers == [201, 201, 413]
+    await world.step()
+    assert len(world.post.letters) == 3  # an address that was named again is not asked twice
+    refused = await world.ask("POST", "/v1/account/alerts/to/email", {"address": "a@b.example\nBcc: c@d.example"})
+    assert refused.status_code == 400
+
+
+async def test_a_webhook_agrees_and_gets_what_failed_again_in_order(world: World, receiver: Receiver) -> None:
+    world.machine(state="offline")
+    receiver.agrees = False
+    shown = (await world.ask("POST", "/v1/account/alerts/to/webhook", {"address": world.url})).json()
+    await world.step()
+    told = (await world.channels()).channels[0]
+    assert (told.confirmed, told.secret, told.waiting) == (False, "", 1)
+    assert told.failure.startswith("alerts.challenge")
+    receiver.agrees = True
+    await world.step(wait_ms(1) + 1)
+    assert (await world.channels()).channels[0].confirmed
+    await world.step()
+    headers, body = receiver.got[-1]
+    signed = f"{headers['fallow-timestamp']}.".encode() + body
+    expected = hmac.new(shown["secret"].encode(), signed, hashlib.sha256).hexdigest()
+    assert headers["fallow-signature"] == f"v1={expected}"
+    assert [one["code"] for one in msgspec.json.decode(body)["began"]] == ["node.silent"]
+    world.machine()
+    await world.step()
+    for status in (500, 302):
+        receiver.status = status
+        world.machine(state="offline")
+        await world.step()
+        assert f"answered {status}" in (await world.channels()).channels[0].failure
+    world.machine()
+    await world.step()
+    assert (await world.channels()).channels[0].waiting == 2
+    receiver.status, receiver.got[:] = 200, []
+    for _ in range(3):
+        await world.step(wait_ms(4))
+    kinds = [
+        [bool(told["began"]), bool(told["ended"])] for told in (msgspec.json.decode(body) for _, body in receiver.got)
+    ]
+    assert kinds == [[True, False], [False, True]]
+    assert (await world.channels()).channels[0].failure == ""
+    receiver.status = 500
+    world.machine(state="offline")
+    await world.step()
+    for tries in range(1, TRIES_MAX):
+        await world.step(wait_ms(tries) + 1)
+    last = (await world.channels()).channels[0]
+    assert (last.waiting, last.failure != "") == (0, True)
+
+
+@pytest.mark.mishaps("market.own_nodes")
+async def test_copies_send_once_and_what_fails_or_is_killed_loses_nothing(world: World) -> None:
+    world.machine(state="offline")
+    await world.told_by_mail()
+    world.network.clock.ms += LOOK_MS + 1
+    await asyncio.gather(*(one.look() for one in world.watching))
+    store = PostgresAlertStore()
+    now = world.network.clock.ms
+    async with world.database.transaction() as tx:
+        taken = await store.take_messages(tx, now, now + HELD_MS, 10)  # and then this copy is no more
+    assert len(taken) == 1
+    await world.step(0)
+    assert len(world.post.letters) == 1
+    await world.step(HELD_MS)
+    assert len(world.post.letters) == 2
+    # A market that fails at the question ends no alert.
+    world.network.owned[PROVIDER] = None  # type: ignore[assignment]  # the market fails at this
+    await world.step()
+    world.machine(state="offline")
+    await world.step()
+    assert len(world.post.letters) == 2
+    # Who was told hears that he is not any more: a thief would begin with that.
+    await world.ask("POST", "/v1/account/alerts/to/email", {"address": "thief@example.org"})
+    await world.step()
+    subjects = {one["To"]: one["Subject"] for one in world.post.letters[2:]}
+    assert subjects.keys() == {MAIL, "thief@example.org"}
+    assert "do not come here any more" in subjects[MAIL]
+    # Of whom is erased no address stays, not even in what waits.
+    async with world.database.transaction() as tx:
+        await PostgresRegistryStore().erase(tx, address(PROVIDER), 1)
+    async with world.database.transaction() as tx:
+        kept = "SELECT address FROM registry.alert_channel UNION SELECT address FROM registry.alert_message"
+        assert await tx.fetch(kept) == []

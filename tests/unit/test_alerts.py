@@ -1,0 +1,130 @@
+"""What an account should look at, what it is told of that, and in which words."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from fallow.bootstrap.alerting import mail_of
+from fallow.bootstrap.settings import Settings
+from fallow.domain.alerts import (
+    ALERTS_MAX,
+    SILENT_MS,
+    TOLD_MS,
+    Alert,
+    buyer_alerts,
+    changes,
+    provider_alerts,
+)
+from fallow.domain.errors import InvalidInput
+from fallow.domain.views import PayeeView, RefusalView
+from fallow.ports.account_alerts import alerts_of
+from fallow.ports.alert_text import SENTENCES, line, sentence
+from fallow.services.alerts.addresses import check_address
+from fallow.services.alerts.sending import TRIES_MAX, WAIT_MS_MAX, wait_ms
+from tests.unit.fake_network import PROVIDER, balance_view, fake_network, job_view, node_view, own_node_view
+
+NOW = 10**12
+NODE = "ab" * 32
+
+
+def codes(alerts: list[Alert]) -> list[str]:
+    return [one.code for one in alerts]
+
+
+def test_a_machine_that_is_all_right_has_none() -> None:
+    assert (
+        provider_alerts([own_node_view(NODE, "barn", offer=node_view()), own_node_view(NODE, "new")], None, NOW) == []
+    )
+
+
+def test_what_may_cost_a_provider() -> None:
+    refused = [RefusalView(boot=1, seq=seq, code=code, at=1) for seq, code in enumerate(("b", "a", "b"))]
+    wrong = node_view(wrong=2, missed=3, why="result.wrong", state="offline", last_seen_at=NOW - SILENT_MS)
+    shown = own_node_view(NODE, "barn", offer=wrong, refused=refused, banned_reason="fraud")
+    found = provider_alerts([shown], PayeeView(account="0x1", paid_to="0x1", pending="0x2", effective_at=NOW), NOW)
+    assert codes(found) == [
+        "payout.changes", "node.banned", "node.wrong", "node.missed", "node.silent", "node.refused", "node.refused",
+    ]  # fmt: skip
+    assert len({one.id for one in found}) == len(found)
+    suspended = msgspec.structs.replace(shown, suspended_until=NOW + 1)
+    assert "node.suspended" in codes(provider_alerts([suspended], None, NOW))
+    assert "node.wrong" not in codes(provider_alerts([suspended], None, NOW))
+    just_gone = node_view(state="offline", last_seen_at=NOW - SILENT_MS + 1)
+    assert provider_alerts([own_node_view(NODE, "", offer=just_gone)], None, NOW) == []
+
+
+def test_what_a_buyer_should_know() -> None:
+    job = msgspec.structs.replace
+    running = job(job_view("1" * 32), reserved_microusd=6_000_000, budget_microusd=100, owed_microusd=80)
+    assert codes(buyer_alerts([running], balance_view("0x1"), NOW)) == ["balance.low", "job.budget"]
+    cheaper = job(running, reserved_microusd=5_000_000, owed_microusd=79)
+    assert buyer_alerts([cheaper], balance_view("0x1"), NOW) == []
+    ended = [
+        job(job_view("2" * 32, "failed"), ended_at=NOW - 1, reason="buyer.budget"),
+        job(job_view("3" * 32, "done"), ended_at=NOW - 1),
+        job(job_view("4" * 32, "cancelled"), ended_at=NOW - 1, reason="buyer.cancelled"),
+        job(job_view("5" * 32, "failed"), ended_at=NOW - TOLD_MS),
+    ]
+    assert codes(buyer_alerts(ended, balance_view("0x1"), NOW)) == ["job.failed", "job.done"]
+
+
+def test_each_is_told_when_it_begins_and_when_it_ends() -> None:
+    lasting, happened = Alert("a", "node.silent"), Alert("b", "job.done", once=True)
+    assert changes([], [lasting, happened]) == ([lasting, happened], [])
+    later = Alert("a", "node.silent", values={"seen_at": 2})
+    assert changes([lasting, happened], [later, happened]) == ([], [])
+    assert changes([lasting, happened], []) == ([], [lasting])
+
+
+def test_every_alert_has_words_in_both_languages() -> None:
+    assert SENTENCES["en"].keys() == SENTENCES["ja"].keys()
+    alert = Alert("x", "node.suspended", NODE, "barn", {"until_at": 1_700_000_000_000, "why": "result.wrong"})
+    assert "2023-11-14 22:13 UTC" in sentence(alert, "en")
+    assert "2023-11-14 22:13 UTC" in sentence(alert, "ja")
+    low = Alert("y", "balance.low", values={"spendable_microusd": 1_500_000, "reserved_microusd": 2_000_000})
+    assert line(low, "en").startswith("1.5 USD are left, and what runs now reserves 2 USD")
+
+
+async def test_a_fleet_is_cut_at_the_most_and_read_page_by_page() -> None:
+    async with fake_network() as network:
+        gone = node_view(state="offline", last_seen_at=1)
+        network.clock.ms = NOW
+        network.owned[PROVIDER] = [own_node_view(f"{n:064x}", "", offer=gone) for n in range(1, ALERTS_MAX + 101)]
+        found = await alerts_of(network.bus, PROVIDER, NOW)
+    assert len(found) == ALERTS_MAX
+    assert found[-1].subject == f"{ALERTS_MAX:064x}"
+
+
+def test_waits_grow_and_end() -> None:
+    waits = [wait_ms(tries) for tries in range(1, TRIES_MAX)]
+    assert waits == sorted(waits)
+    assert waits[0] == 10_000
+    assert waits[-1] == WAIT_MS_MAX
+
+
+@pytest.mark.parametrize("address", ["ann@example.org", "a.b+c@x.example.co", "o'neill@a-b.example"])
+def test_mail_addresses(address: str) -> None:
+    check_address("email", address, plain=False)
+
+
+def test_webhooks_are_https_unless_the_operator_says_so() -> None:
+    check_address("webhook", "https://example.org:8443/a?b=c", plain=False)
+    check_address("webhook", "http://127.0.0.1:8080/", plain=True)
+    with pytest.raises(InvalidInput):
+        check_address("webhook", "http://example.org/", plain=False)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(smtp_host="mail.example"),
+        Settings(smtp_host="mail.example", smtp_from="a@b.example", smtp_user="u"),
+        Settings(smtp_host="mail.example", smtp_from="a@b.example", smtp_tls="none"),
+        Settings(smtp_host="mail.example", smtp_from="a@b.example\nBcc: c@d.example"),
+    ],
+)
+def test_a_mail_server_that_is_half_set_is_refused(settings: Settings) -> None:
+    with pytest.raises(InvalidInput, match=r"smtp|mail"):
+        mail_of(settings)
+    assert mail_of(Settings()) is None
