@@ -18,18 +18,20 @@ import pytest
 from coincurve import PrivateKey
 from playwright.async_api import Download, FilePayload, Page, Route, expect
 
+from fallow import AsyncClient
 from fallow.bootstrap.http_server import serving
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address_text
 from fallow.domain.orders import Order
+from fallow.domain.views import ChannelView
 from fallow.domain.wallets import address_of, checksum_address, sign_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
 from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
 from tests.capability import require
-from tests.network import Net
-from tests.unit.fake_network import BUYER, BUYER_KEY, NET, FakeNetwork, fake_network, item_view, job_view
+from tests.network import Net, until_async
+from tests.unit.fake_network import ALERTS_CODE, BUYER, BUYER_KEY, NET, FakeNetwork, fake_network, item_view, job_view
 from tests.unit.test_http_server import own_tls
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -266,7 +268,30 @@ async def test_who_would_have_to_wait_long_is_told_so(signed: Signed) -> None:
         await enter(page, BUYER_KEY)
         await page.route(re.compile("/v1/account/api-keys$"), busy)
         await page.get_by_role("button", name="Make a key").click()
-        await expect(page.get_by_role("alert")).to_contain_text("Try again in 600 s.")
+        told = page.get_by_role("alert").filter(has_text="Try again in 600 s.")
+        await expect(told).to_be_visible()
+
+
+async def test_an_address_is_told_of_alerts_when_it_has_agreed(signed: Signed) -> None:
+    ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms, state="failed")
+    signed.network.jobs[JOB] = ended
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/account")
+        await enter(page, BUYER_KEY)
+        alerts = page.locator(".alerts")
+        await expect(alerts).to_contain_text("It ended without being done.")
+        assert await alerts.locator("img, script").count() == 0
+        await page.get_by_label("E-mail").first.fill("ann@example.org")
+        await page.get_by_role("button", name="Tell me there: E-mail").click()
+        await expect(page.get_by_text("Waits for ann@example.org to agree")).to_be_visible()
+        await page.get_by_label("Code from the e-mail").fill("00000000")
+        await page.get_by_role("button", name="Confirm").click()
+        await expect(page.get_by_role("alert").filter(has_text="alerts.code")).to_be_visible()
+        await page.get_by_label("Code from the e-mail").fill(ALERTS_CODE)
+        await page.get_by_role("button", name="Confirm").click()
+        await expect(page.get_by_text("Told at ann@example.org")).to_be_visible()
+        await page.get_by_role("button", name="Tell me there no more: E-mail").click()
+        await expect(page.get_by_role("button", name="Tell me there: E-mail")).to_be_visible()
 
 
 async def test_what_is_changed_while_its_price_is_asked_for_has_no_price(signed: Signed) -> None:
@@ -435,6 +460,11 @@ async def test_keys_are_shown_once_and_end_when_they_are_revoked(net: Net) -> No
     async with browser() as running, tab(running, net.url) as page:
         await page.goto("/account")
         await enter(page, net.first.key)
+        await expect(page.get_by_text("this network's operator has set no mail server")).to_be_visible()
+        await page.get_by_label("Webhook").first.fill("https://127.0.0.1:1/")
+        await page.get_by_role("button", name="Tell me there: Webhook").click()
+        await expect(page.get_by_text("fw_")).to_be_visible()
+        await page.get_by_role("button", name="I have kept it").click()
         await page.get_by_label("Label").fill("laptop")
         await page.get_by_role("button", name="Make a key").click()
         secret = await page.get_by_text("fk_").inner_text()
@@ -445,12 +475,19 @@ async def test_keys_are_shown_once_and_end_when_they_are_revoked(net: Net) -> No
         await page.reload()
         await expect(page.get_by_role("cell", name="laptop")).to_be_visible()
         assert secret not in await page.content()
+        await until_async(lambda: _failed_at(client), "the webhook is asked for a challenge, and refused")
+        await page.reload()
+        await expect(page.get_by_text("alerts.webhook: The webhook was not reached: ConnectError.")).to_be_visible()
         row = page.get_by_role("row", name="laptop")
         await row.get_by_role("button", name="Revoke").click()
         await row.get_by_role("button", name="Revoke for ever").click()
         await expect(row).to_contain_text("revoked")
         with pytest.raises(NotAllowed):
             await (await net.client(secret)).balance()
+
+
+async def _failed_at(client: AsyncClient) -> object:
+    return (await client.alert_channels()).channels[0].failed_at
 
 
 @pytest.mark.parametrize(
@@ -463,6 +500,16 @@ async def test_keys_are_shown_once_and_end_when_they_are_revoked(net: Net) -> No
 )
 async def test_every_page_can_be_used_by_everybody(signed: Signed, look: str, options: dict[str, Any]) -> None:
     pages = {"jobs": "/jobs", "job": f"/jobs/{JOB}", "new": "/jobs/new", "account": "/account", "bills": "/bills"}
+    ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms)
+    signed.network.jobs[JOB] = ended  # an alert with a hostile name, and an address that has failed
+    signed.network.channels[BUYER, "email"] = ChannelView(
+        kind="email",
+        address="ann@example.org",
+        language="en",
+        confirmed=False,
+        failed_at=1,
+        failure="alerts.mail: it did",
+    )
     async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",), **options) as page:
         await page.goto("/sign-in")
         await usable(page, f"{look}-sign-in")

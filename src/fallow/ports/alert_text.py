@@ -27,15 +27,15 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
     },
     "ja": {
         "node.banned": "運営者が禁止しました: {reason}",
-        "node.suspended": "誤った結果 ({why}) のため、{until_at} まで仕事が来ません。",
-        "node.wrong": "{count} 回、誤りと判定されました ({why})。次はより重くなります。",
-        "node.missed": "点呼を続けて {count} 回逃しました。提供するものを示さないと信頼が下がります。",
+        "node.suspended": "誤った結果 ({why}) を出したため、{until_at} まで仕事が来ません。",
+        "node.wrong": "これまでに {count} 回誤りが見つかりました ({why})。次回は処分がさらに重くなります。",
+        "node.missed": "点呼に {count} 回続けて応じませんでした。応じない機器は信頼度が下がります。",
         "node.silent": "{seen_at} から応答がありません。",
-        "node.refused": "ネットワークがこのマシンの記録を拒否しました: {record}",
+        "node.refused": "ネットワークがこの機器の記録を拒否しました: {record}",
         "payout.changes": "{from_at} から収入は {to} に支払われます。"
         "心当たりがなければ: fallow account payout --cancel",
-        "balance.low": "残りは {spendable_microusd} で、実行中の仕事は期間ごとに {reserved_microusd} を確保します。"
-        "残高不足で終わるかもしれません。",
+        "balance.low": "残りは {spendable_microusd} で、実行中のジョブは期間ごとに {reserved_microusd} を確保します。"
+        "残高不足で終わるおそれがあります。",
         "job.budget": "予算 {budget_microusd} のうち {owed_microusd} を使いました。",
         "job.done": "完了しました。",
         "job.failed": "完了せずに終わりました。{reason}",

@@ -1,7 +1,7 @@
-/** A provider's machines: all pages of them, what keeps work away, and what he should look at before it costs him. */
+/** A provider's machines: all pages of them, and what keeps work away. */
 import { ask, type OwnNode } from "./api";
 import type { Words } from "../words/en";
-import { number, when } from "./format";
+import { when } from "./format";
 import { pages } from "./pages";
 
 const PAGE = 100;
@@ -34,17 +34,5 @@ function network({ offer, banned_reason, suspended_until, left_alone_until }: Ow
   const found = offer.state === "paused" ? [w.idlePaused] : [];
   if (suspended_until > now) found.push(w.idleSuspended(when(suspended_until)));
   if (left_alone_until > now) found.push(w.idleLeftAlone(when(left_alone_until)));
-  return found;
-}
-
-/** What is on its way to cost him work or pay. */
-export function alerts({ offer, banned_reason, suspended_until, refused }: OwnNode, w: Words, now: number): string[] {
-  const found: string[] = [];
-  if (banned_reason) found.push(w.idleBanned(banned_reason));
-  if (suspended_until > now) found.push(w.alertSuspended(when(suspended_until), offer?.why ?? ""));
-  else if (offer?.wrong) found.push(w.alertWrong(number(offer.wrong), offer.why ?? ""));
-  if (offer?.missed) found.push(w.alertMissed(number(offer.missed)));
-  if (offer?.state === "offline" && offer.last_seen_at) found.push(w.idleOffline(when(offer.last_seen_at)));
-  for (const code of new Set(refused.map((one) => one.code))) found.push(w.alertRefused(code));
   return found;
 }

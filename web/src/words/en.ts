@@ -1,4 +1,5 @@
 /** Every sentence of the console, in English; other tongues have the same. */
+import { alertsEn } from "./alerts.en";
 import { buyerEn } from "./buyer.en";
 import { moneyEn } from "./money.en";
 import { operatorEn } from "./operator.en";
@@ -7,6 +8,7 @@ import { publicEn } from "./public.en";
 import { storageEn } from "./storage.en";
 
 export const en = {
+  ...alertsEn,
   ...buyerEn,
   ...storageEn,
   ...providerEn,

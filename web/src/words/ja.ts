@@ -1,4 +1,5 @@
 /** The same sentences in Japanese. */
+import { alertsJa } from "./alerts.ja";
 import { buyerJa } from "./buyer.ja";
 import { providerJa } from "./provider.ja";
 import { storageJa } from "./storage.ja";
@@ -8,6 +9,7 @@ import { operatorJa } from "./operator.ja";
 import { publicJa } from "./public.ja";
 
 export const ja: Words = {
+  ...alertsJa,
   ...buyerJa,
   ...storageJa,
   ...providerJa,

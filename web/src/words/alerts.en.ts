@@ -1,0 +1,21 @@
+/** What is said of alerts, in English; the alerts themselves come in words from the gateway. */
+export const alertsEn = {
+  alerts: "Look at this before it costs you",
+  alertsNow: "Alerts",
+  noAlerts: "Nothing needs your attention.",
+  alertsTo: "Where you are told",
+  alertsToText: "You are told when an alert begins and when it ends: of your machines, where earnings go, your jobs and credits. Nothing goes to an address before it has agreed.",
+  email: "E-mail",
+  webhook: "Webhook",
+  noMailServer: "No e-mail: this network's operator has set no mail server.",
+  webhookRule: "An https URL. It is sent a challenge first, and answers with that text alone.",
+  tellMe: "Tell me there",
+  toldIn: "Written in",
+  toldAt: (address: string) => `Told at ${address}`,
+  askedAt: (address: string) => `Waits for ${address} to agree`,
+  codeField: "Code from the e-mail",
+  confirmCode: "Confirm",
+  toldNoMore: "Tell me there no more",
+  toldFailed: (time: string, waiting: string) => `Failed ${time}; ${waiting} waiting:`,
+  signingOnce: "Deliveries are signed with this secret. It is shown this once: keep it where no one else reads.",
+};
