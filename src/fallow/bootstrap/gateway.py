@@ -22,6 +22,7 @@ from fallow.adapters.streams.dialling import PATH as STREAMS_PATH
 from fallow.adapters.streams.dialling import dial
 from fallow.adapters.streams.direct import dial_direct
 from fallow.bootstrap.contracts import read_contracts
+from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
 from fallow.bootstrap.keys import load_keys, signer
@@ -86,6 +87,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             inbox_prefix=inbox_prefix(bytes(keys.gateway.verify_key)),
         ) as bus,
         telling("gateway", ("gateway",), bus, clock) as watch,
+        short_collections(clock),
     ):
         relay = Relay(
             net=place.net,
