@@ -176,13 +176,12 @@ def known_since(opening: State, before: Weights, after: Weights, core: Core) -> 
 
     Else who lent before there was pay by node would be new once more.
     """
-    holdings = read_holdings(opening.carried)
-    return {
-        key: holding.since
-        for (vertical, account), of_account in after.items()
-        if (vertical, account) not in before and (holding := holdings.get(core.subscribed.line_of(account))) is not None
-        for key in of_account
-    }
+    new = [
+        (account, of_account) for (vertical, account), of_account in after.items() if (vertical, account) not in before
+    ]
+    holdings = read_holdings(opening.carried) if new else {}
+    own = {account: holdings.get(core.subscribed.line_of(account)) for account, _ in new}
+    return {key: line.since for account, of_account in new if (line := own[account]) is not None for key in of_account}
 
 
 def totals_of(tallies: Mapping[LineKey, Tally]) -> dict[str, int]:
