@@ -15,7 +15,7 @@ from fallow.adapters.archive import StoreArchive, folder_archive
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.settings import CORE
 from fallow.domain import calls, views
-from fallow.domain.metrics import TOLD, Told, counters, gauge, gauges
+from fallow.domain.metrics import TOLD, Told, counters, gauge, gauges, histogram
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.rpc import serve
@@ -52,6 +52,7 @@ NUMBERS = [
     gauge("fallow_ingest_log_position", "Head.", 12),
     gauge("fallow_market_log_position", "Read.", 9),
     gauge("fallow_items_waiting", "Items.", 7),
+    histogram("fallow_event_loop_late_seconds", "Late.", [0.005, 0.01], [98, 2, 0]),
     gauges("fallow_nodes", "Nodes.", "state", {"busy": 2, "idle": 3, "offline": 1}),
     counters("fallow_records_refused", "Refused.", "code", {"lease.not_open": 4}),
 ]
@@ -116,6 +117,9 @@ async def test_health_says_what_does_not_run_and_what_waits(running: Browser, ur
         await expect(page.get_by_role("row", name="that the market has not read")).to_contain_text("3")
         await expect(page.get_by_role("row", name="wait for a machine")).to_contain_text("7")
         await expect(page.get_by_role("row", name="lease.not_open")).to_contain_text("4")
+        await expect(page.get_by_role("row", name="core/0 market, settle")).to_contain_text("≤ 10 ms")
+        over_time = page.get_by_role("img", name="Nodes by state")
+        assert await over_time.locator("rect").count() == 3
 
 
 async def test_whoever_does_not_operate_sees_nothing_of_it(running: Browser, url: str) -> None:

@@ -33,7 +33,7 @@ from fallow.domain.metrics import (
     gauges,
     histogram,
 )
-from fallow.http.processes import PROCESSES_MAX, SILENT_MS, Processes
+from fallow.http.processes import EVERY_MS, KEPT, PROCESSES_MAX, SILENT_MS, Processes, running_view
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.counting import OTHER, REASONS_MAX, Counts
 from tests.network import until_async
@@ -134,7 +134,7 @@ async def test_the_operators_page_has_the_same_numbers(network: FakeNetwork, cli
     network.clock.advance(1000)
     shown = (await client.get("/v1/operator/running", headers=OPERATES)).json()
     assert (shown["roles"]["market"], shown["roles"]["settle"]) == (1, 0)
-    assert shown["processes"] == [{"name": "core", "copy": 0, "roles": ["market"], "silent_ms": 1000}]
+    assert shown["processes"] == [{"name": "core", "copy": 0, "roles": ["market"], "silent_ms": 1000, "late_ms": None}]
     assert shown["numbers"] == [
         {"name": "fallow_nodes", "process": "core/0", "labels": {"state": "idle"}, "value": 3.0}
     ]
@@ -328,3 +328,34 @@ async def test_requests_are_timed_by_route_and_not_by_path(network: FakeNetwork)
     assert [(route, many) for (route, _, _), many in counted.items() if "epochs" in route] == [
         ("/v1/epochs/{epoch}", 2)
     ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "late_ms"), [([990, 5, 5], 5), ([985, 5, 10], 10), ([980, 5, 15], None), ([0, 0, 0], None)]
+)
+def test_how_late_a_process_is_is_what_99_of_100_looks_found(counts: list[int], late_ms: int | None) -> None:
+    processes = Processes(MemoryHub().connect(), HandClock(), ())
+    late = histogram("fallow_event_loop_late_seconds", "Late.", [0.005, 0.01], counts)
+    processes.hear(Told("core", ["market"], "0" * 16, [late]))
+    assert running_view(processes).processes[0].late_ms == late_ms
+
+
+def test_nodes_by_state_are_kept_every_few_minutes_of_a_day() -> None:
+    clock = HandClock()
+    processes = Processes(MemoryHub().connect(), clock, ())
+
+    def tell(busy: float, *more: Family) -> None:
+        nodes = gauges("fallow_nodes", "Nodes.", "state", {"busy": busy, "idle": 1})
+        processes.hear(Told("market", ["market"], "0" * 16, [nodes, *more]))
+
+    processes.hear(Told("settle", ["settle"], "1" * 16, [gauge("fallow_other", "Other.", 1)]))
+    assert not processes.nodes
+    tell(2)
+    clock.advance(EVERY_MS - 1)
+    tell(3)
+    assert [one.states for one in processes.nodes] == [{"busy": 2, "idle": 1}]
+    for at in range(KEPT):
+        clock.advance(EVERY_MS)
+        tell(at)
+    assert [one.states["busy"] for one in processes.nodes] == list(range(KEPT))
+    assert processes.nodes[-1].at == clock.now_ms()

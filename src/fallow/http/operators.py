@@ -24,6 +24,7 @@ from fallow.domain.views import (
     KeyView,
     LedgerCheckView,
     MishapView,
+    NodesAtView,
     PurseView,
     RerunView,
     ReserveUseView,
@@ -137,6 +138,12 @@ async def running(gateway: Parts) -> RunningView:
     return running_view(gateway.processes)
 
 
+@get("/v1/operator/nodes-over-time", guards=[operator], responses=keyed(), tags=["operator"])
+async def nodes_over_time(gateway: Parts) -> list[NodesAtView]:
+    """Nodes by state every five minutes of the last day, as far back as this gateway runs, the latest last."""
+    return list(gateway.processes.nodes)
+
+
 @get("/v1/operator/governance", guards=[operator], responses=keyed(404), tags=["operator"])
 async def governance(gateway: Parts) -> GovernanceView:
     """Parameters of the network's contracts, and each change that waits in their timelock, from the chain itself."""
@@ -208,6 +215,7 @@ ROUTES = [
     audits,
     health,
     running,
+    nodes_over_time,
     governance,
     blobs,
     reserve,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,7 +13,7 @@ import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.metrics import TOLD, Family, Told
-from fallow.domain.views import NumberView, ProcessView, RunningView
+from fallow.domain.views import NodesAtView, NumberView, ProcessView, RunningView
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.mishaps import steadily
@@ -23,6 +23,12 @@ PROCESSES_MAX: Final = 64
 PROCESS_PREFIX: Final = "fallow_process_"
 SILENT_MS: Final = 20_000
 """A process that has told nothing for so long is gone."""
+
+NODES: Final = "fallow_nodes"
+LATE: Final = "fallow_event_loop_late_seconds"
+EVERY_MS: Final = 300_000
+KEPT: Final = 288
+"""Of nodes by state so many are kept: a day of them."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +51,8 @@ class Processes:
         self._clock = clock
         self._roles = roles
         self._known: dict[str, Process] = {}
+        self.nodes: deque[NodesAtView] = deque(maxlen=KEPT)
+        """Nodes by state, as they were told every few minutes since this process started, the latest last."""
 
     @asynccontextmanager
     async def hearing(self) -> AsyncIterator[None]:
@@ -63,12 +71,24 @@ class Processes:
             return
         copy = before.copy if before else min(set(range(len(known) + 1)) - known)
         self._known[told.id] = Process(told.process, copy, told.roles, self._clock.monotonic_ms(), told.families)
+        self._keep_nodes(told)
 
     def there(self) -> list[Process]:
         """Those that were heard a moment ago."""
         since = self._clock.monotonic_ms() - SILENT_MS
         self._known = {id_: one for id_, one in self._known.items() if one.heard_ms > since}
         return sorted(self._known.values(), key=lambda one: (one.name, one.copy))
+
+    def _keep_nodes(self, told: Told) -> None:
+        now = self._clock.now_ms()
+        states = {
+            one.labels.get("state", ""): int(one.value)
+            for each in told.families
+            if each.name == NODES
+            for one in each.samples
+        }
+        if states and (not self.nodes or now - self.nodes[-1].at >= EVERY_MS):
+            self.nodes.append(NodesAtView(at=now, states=states))
 
     def silent_ms(self, process: Process) -> int:
         """How long ago a process was heard."""
@@ -93,7 +113,13 @@ def running_view(processes: Processes) -> RunningView:
     return RunningView(
         roles=dict(processes.running()),
         processes=[
-            ProcessView(name=one.name, copy=one.copy, roles=list(one.roles), silent_ms=processes.silent_ms(one))
+            ProcessView(
+                name=one.name,
+                copy=one.copy,
+                roles=list(one.roles),
+                silent_ms=processes.silent_ms(one),
+                late_ms=_late_ms(one.families),
+            )
             for one in there
         ],
         numbers=[
@@ -104,3 +130,11 @@ def running_view(processes: Processes) -> RunningView:
             for each in family.samples
         ],
     )
+
+
+def _late_ms(families: Sequence[Family]) -> int | None:
+    """The bound below which 99 of 100 looks at the event loop were; None where it is above all bounds, or not told."""
+    samples = [one for family in families if family.name == LATE for one in family.samples]
+    looks = next((one.value for one in samples if one.name == f"{LATE}_count"), 0)
+    within = [one.labels["le"] for one in samples if "le" in one.labels and one.value * 100 >= looks * 99]
+    return int(float(within[0]) * 1000) if looks and within and within[0] != "+Inf" else None

@@ -37,6 +37,7 @@ export type Links = Schemas["LinksView"];
 export type ToSign = Schemas["ToSign"];
 export type Running = Schemas["RunningView"];
 export type Numbered = Schemas["NumberView"];
+export type NodesAt = Schemas["NodesAtView"];
 export type Mishap = Schemas["MishapView"];
 export type Evidence = Schemas["EvidenceView"];
 export type Price = Schemas["PriceView"];

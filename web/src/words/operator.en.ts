@@ -12,6 +12,10 @@ export const operatorEn = {
   engines: "Roles and engines",
   roleOrEngine: "Role or engine",
   processesRunning: "Processes",
+  processWord: "Process",
+  rolesWord: "Roles",
+  heardAgo: "Heard, ago",
+  loopLate: "Event loop late, 99 %",
   nobodyRuns: "Nobody runs it",
   runsOnce: "runs",
   engine: { postgres: "PostgreSQL", bus: "Message bus", chain: "Chain" } as Record<string, string>,
@@ -39,6 +43,7 @@ export const operatorEn = {
   whatWord: "What",
   howMany: "How many",
   nodesByState: "Nodes by state",
+  overTimeText: "Every five minutes of the last day, as far back as this gateway runs. For longer: the Grafana board in deploy/.",
   mishaps: "What failed unexpectedly",
   noMishaps: "Nothing has, since the processes were started.",
   mishapsText: "Each is a bug that the network survived; the log of the process has its place.",
@@ -133,6 +138,7 @@ export const operatorEn = {
   takesHold: "How it would take hold",
   takesHoldText:
     "Rules are a setting: this page cannot change them. The network's fee is none of them, since closed epochs have it in their records.",
+  takesNoToken: (preset: string) => `This network (${preset}) has no chain, and so no token: it refuses to start with these rules. One with the preset public takes them.`,
   takesFile: "Write a file with these rules, say DATA/rewards.toml:",
   takesSetting: "Name it in DATA/fallow.toml:",
   takesBound: (needed: string, bound: string) =>
