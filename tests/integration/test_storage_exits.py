@@ -417,6 +417,36 @@ async def test_who_does_not_delete_what_he_had_has_nothing_searched_for_any_more
     assert net.receipt.moved == net.had
 
 
+async def test_one_search_is_for_all_that_leave_and_misses_nothing_that_is_written_anew_meanwhile(
+    net: ExitWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, kept = net.world, net.world.kept
+    leavers = [one for one in world.machines.values() if kept[one.id].pieces][:3]
+    had = {one.id: len(kept[one.id].pieces) for one in leavers}
+    for one in leavers:
+        one.wish_to_leave(world.clock.now_ms())
+    await world.tell()
+    now = world.clock.now_ms()
+    async with world.database.transaction() as tx:
+        for row in await tx.fetch("SELECT alias FROM storage.node WHERE node = ANY($1::bytea[])", list(had)):
+            await exit_rows.begin(tx, row["alias"], b"wish", now)
+    monkeypatch.setattr(exit_rows, "SEGMENTS_AT_ONCE", 2)
+    goes_on, steps = True, 0
+    while goes_on:
+        async with world.database.transaction() as tx:
+            goes_on = await exit_rows.search(tx, now)
+            await tx.execute("UPDATE storage.segment SET kept = NOT kept")  # each row lies elsewhere from now on
+        steps += 1
+    async with world.database.transaction() as tx:
+        rows = await tx.fetch(
+            "SELECT n.node, e.found, (SELECT count(*) FROM storage.leaving l WHERE l.alias = e.alias) AS waiting"
+            " FROM storage.exit e JOIN storage.node n USING (alias)"
+        )
+        assert not await exit_rows.search(tx, now), "what was found is to be moved first"
+    assert {row["node"]: row["found"] for row in rows} == {row["node"]: row["waiting"] for row in rows} == had
+    assert steps == len(STREAMS) // 2 + 1
+
+
 async def test_what_owners_delete_meanwhile_has_gone(net: ExitWorld) -> None:
     net.wish()
     await net.world.tell()

@@ -12,8 +12,8 @@ from fallow.verticals.storage.core.exiting import Tally
 
 TAKEN_MS: Final = 3_600_000
 """Who takes a piece is done with it by then, or has died."""
-BLOCKS_AT_ONCE: Final = 64
-"""Of 8 KiB, as for the search of what needs repair."""
+SEGMENTS_AT_ONCE: Final = 2000
+"""As for what is drawn to be audited."""
 
 _BEGIN: Final = """
 WITH new AS (
@@ -23,19 +23,31 @@ UPDATE storage.node n SET exit = 'leaving' FROM new WHERE n.alias = new.alias
 """
 _OPEN: Final = "SELECT * FROM storage.exit WHERE NOT told AND alias = ANY($1::integer[]) ORDER BY alias"
 _ONE: Final = "SELECT * FROM storage.exit WHERE alias = $1 FOR UPDATE SKIP LOCKED"
-_BEING_STORED: Final = "SELECT 1 FROM storage.begun WHERE $1 = ANY(nodes) LIMIT 1"
-_START: Final = "UPDATE storage.exit SET block = 0, found = 0, sure = $2 WHERE alias = $1"
-_FIND: Final = """
-WITH here AS (
-    SELECT id FROM storage.segment WHERE ctid >= format('(%s,0)', $2::bigint)::tid
-    AND ctid < format('(%s,0)', $3::bigint)::tid AND $1 = ANY(nodes)
-), new AS (
-    INSERT INTO storage.leaving (alias, segment, due_ms) SELECT $1, id, $4 FROM here ON CONFLICT DO NOTHING
-)
-SELECT (SELECT count(*) FROM here) AS found,
-    pg_relation_size('storage.segment') / current_setting('block_size')::integer AS blocks
+_PLACE: Final = "SELECT after FROM storage.exit_search FOR UPDATE SKIP LOCKED"
+_START: Final = """
+UPDATE storage.exit e SET searching = true, found = 0, sure = NOT storing
+FROM (
+    SELECT alias, EXISTS (SELECT 1 FROM storage.begun b WHERE x.alias = ANY(b.nodes)) AS storing,
+        EXISTS (SELECT 1 FROM storage.leaving l WHERE l.alias = x.alias) AS waits
+    FROM storage.exit x WHERE x.receipt IS NULL AND (x.found IS NULL OR NOT (x.sure AND x.found = 0))
+) w WHERE w.alias = e.alias AND (e.found IS NULL OR NOT (w.storing OR w.waits)) RETURNING e.alias
 """
-_FOUND: Final = "UPDATE storage.exit SET block = $2, found = found + $3 WHERE alias = $1"
+_FIND: Final = """
+WITH page AS (
+    SELECT id, nodes FROM storage.segment WHERE id > $1 ORDER BY id LIMIT $2
+), here AS (
+    SELECT e.alias, p.id FROM page p CROSS JOIN LATERAL unnest(p.nodes) AS n (alias)
+    JOIN storage.exit e USING (alias) WHERE e.searching
+), new AS (
+    INSERT INTO storage.leaving (alias, segment, due_ms) SELECT alias, id, $3 FROM here ON CONFLICT DO NOTHING
+), counted AS (
+    UPDATE storage.exit e SET found = e.found + c.n
+    FROM (SELECT alias, count(*) AS n FROM here GROUP BY alias) c WHERE c.alias = e.alias
+)
+SELECT (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last, (SELECT count(*) FROM page) AS n
+"""
+_GO_ON: Final = "UPDATE storage.exit_search SET after = $1"
+_FOUND: Final = "UPDATE storage.exit SET searching = false WHERE searching"
 _TAKE: Final = """
 UPDATE storage.leaving l SET due_ms = $2 + $3 FROM (
     SELECT d.alias, d.segment FROM unnest($1::integer[]) WITH ORDINALITY AS a (alias, turn) CROSS JOIN LATERAL (
@@ -109,24 +121,26 @@ async def lock(tx: Transaction, alias: int) -> Row | None:
     return rows[0] if rows else None
 
 
-async def search(tx: Transaction, row: Row, now_ms: int) -> bool:
-    """Note the pieces in the next blocks; whether the search goes on behind them.
+async def search(tx: Transaction, now_ms: int) -> bool:
+    """Note the pieces in the next segments, of all nodes that a search is for; whether it goes on behind them.
 
-    Another search begins once all that the last one found is moved, and nothing is being stored there; none behind one
-    that found for sure that there is nothing.
+    In the order of ids: who repairs a segment writes its row anew, elsewhere on the disk, but its id stays. Another
+    search is begun for those of which all that the last one found is moved, while nothing is being stored there; for
+    none of which one found for sure that there is nothing.
     """
-    alias, block = row["alias"], row["block"]
-    if _is_clear(row):
-        return False
-    if block is None:
-        being_stored = bool(await tx.fetch(_BEING_STORED, alias))
-        if row["found"] is not None and (being_stored or await waiting(tx, alias)):
+    place = await tx.fetch(_PLACE)
+    if not place:
+        return False  # another process has it
+    after = place[0]["after"]
+    if after is None:
+        if not await tx.fetch(_START):
             return False
-        await tx.execute(_START, alias, not being_stored)
-        block = 0
-    (found,) = await tx.fetch(_FIND, alias, block, block + BLOCKS_AT_ONCE, now_ms)
-    goes_on = block + BLOCKS_AT_ONCE < found["blocks"]
-    await tx.execute(_FOUND, alias, block + BLOCKS_AT_ONCE if goes_on else None, found["found"])
+        after = b""
+    (page,) = await tx.fetch(_FIND, after, SEGMENTS_AT_ONCE, now_ms)
+    goes_on = page["n"] == SEGMENTS_AT_ONCE
+    await tx.execute(_GO_ON, page["last"] if goes_on else None)
+    if not goes_on:
+        await tx.execute(_FOUND)
     return bool(goes_on)
 
 
@@ -210,4 +224,4 @@ async def told(tx: Transaction, alias: int) -> None:
 
 
 def _is_clear(row: Row) -> bool:
-    return row["block"] is None and row["sure"] and row["found"] == 0
+    return not row["searching"] and row["sure"] and row["found"] == 0

@@ -99,7 +99,11 @@ class Exits:
         leaving = {one.alias: one for one in self._nodes.all() if one.exit}
         for row in await self._open(leaving):
             if row["receipt"] is None:
-                await self._look_for(leaving[row["alias"]])
+                await self._look_at(leaving[row["alias"]])
+        goes_on = True
+        while goes_on:
+            async with self._database.transaction() as tx:
+                goes_on = await exit_rows.search(tx, self._clock.now_ms())
 
     async def tell(self) -> None:
         """Tell those that are there how far they are; with their receipt, until they have that.
@@ -149,22 +153,18 @@ class Exits:
             lender.exit = "leaving"
             _log.info("node %s leaves with what it lends", lender.node.hex())
 
-    async def _look_for(self, lender: Lender) -> None:
-        """Search on; where a whole search has found nothing more, end it."""
-        goes_on = True
-        while goes_on:
-            now = self._clock.now_ms()
-            async with self._database.transaction() as tx:
-                row = await exit_rows.lock(tx, lender.alias)
-                if row is None or row["receipt"] is not None:
-                    return  # another process has it
-                late = now - row["began_ms"] >= LENGTH_MAX_MS
-                if late:
-                    await self._give_up(tx, row, now)
-                if await exit_rows.is_over(tx, row, now, late=late):
-                    await self._end(tx, lender, row, now)
-                    return
-                goes_on = await exit_rows.search(tx, row, now)
+    async def _look_at(self, lender: Lender) -> None:
+        """End it where a whole search has found nothing more."""
+        now = self._clock.now_ms()
+        async with self._database.transaction() as tx:
+            row = await exit_rows.lock(tx, lender.alias)
+            if row is None or row["receipt"] is not None:
+                return  # another process has it
+            late = now - row["began_ms"] >= LENGTH_MAX_MS
+            if late:
+                await self._give_up(tx, row, now)
+            if await exit_rows.is_over(tx, row, now, late=late):
+                await self._end(tx, lender, row, now)
 
     async def _give_up(self, tx: Transaction, row: Row, now_ms: int) -> None:
         """Time is up: what is still there counts as lost to the network."""
@@ -226,7 +226,7 @@ class Exits:
                 failed=row["failed"],
                 gone=row["gone"],
                 waiting=waiting,
-                counted=row["block"] is None and row["found"] is not None,
+                counted=not row["searching"] and row["found"] is not None,
                 reason=row["reason"],
                 receipt=row["receipt"] or b"",
             )

@@ -19,3 +19,14 @@ ALTER TABLE storage.exit ADD COLUMN read_ms bigint NOT NULL DEFAULT 0;
 
 -- Nodes' days are forgotten in their order.
 CREATE INDEX lender_day_day ON storage.lender_day (day);
+
+-- One search of all segments, in the order of their ids, is for all nodes that leave and wait for one: `after` is how far
+-- it has come; none: no search is under way. Whoever goes on with it holds the row.
+CREATE TABLE storage.exit_search (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    after bytea
+);
+INSERT INTO storage.exit_search DEFAULT VALUES;
+ALTER TABLE storage.exit ADD COLUMN searching boolean NOT NULL DEFAULT false;
+UPDATE storage.exit SET found = NULL WHERE block IS NOT NULL;
+ALTER TABLE storage.exit DROP COLUMN block;
