@@ -81,7 +81,7 @@ def test_a_machines_name_makes_no_line_and_no_header_of_its_own() -> None:
     assert "\x1b" not in said
     assert "\u202e" not in said
     assert "a" + "b {why} %s" in said
-    letter = Letter("1" * 32, "ann@example.org", "[lab-1] 1 alerts", said)
+    letter = Letter("1" * 32, 0, "ann@example.org", "[lab-1] 1 alerts", said)
     read = message_from_bytes(composed(letter, "fallow@net.example").as_bytes(), policy=default)
     assert read["Bcc"] is None
     assert read["To"] == "ann@example.org"
@@ -91,9 +91,9 @@ def test_a_machines_name_makes_no_line_and_no_header_of_its_own() -> None:
 @pytest.mark.parametrize(
     "letter",
     [
-        Letter("1" * 32, "ann@example.org\r\nBcc: c@d.example", "s", "t"),
-        Letter("1" * 32, "ann@example.org", "s\r\nBcc: c@d.example", "t"),
-        Letter("1" * 32, "ann@example.org", "s", "t", "https://net.example/\r\nBcc: c@d.example"),
+        Letter("1" * 32, 0, "ann@example.org\r\nBcc: c@d.example", "s", "t"),
+        Letter("1" * 32, 0, "ann@example.org", "s\r\nBcc: c@d.example", "t"),
+        Letter("1" * 32, 0, "ann@example.org", "s", "t", "https://net.example/\r\nBcc: c@d.example"),
     ],
 )
 def test_a_header_cannot_be_broken_even_where_nobody_checked(letter: Letter) -> None:

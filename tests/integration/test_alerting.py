@@ -206,6 +206,7 @@ async def test_an_alert_goes_by_mail_when_it_begins_and_when_it_ends(world: Worl
     begun = world.post.letters[-1]
     assert begun["Subject"] == f"[{NET}] Alerts: 1"
     assert "New:\n- barn abababababab: Not heard of since 1970-01-01 00:00 UTC." in said(begun)
+    assert begun["Date"].datetime.year == 2027
     assert begun["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     world.machine()
     await world.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
+from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -68,6 +69,7 @@ def composed(letter: Letter, sender: str) -> EmailMessage:
     message["From"] = sender
     message["To"] = Address(username=user, domain=domain)
     message["Subject"] = letter.subject
+    message["Date"] = datetime.fromtimestamp(letter.at // 1000, UTC)
     message["Message-ID"] = f"<{letter.id}@{sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
     if letter.stop_url:

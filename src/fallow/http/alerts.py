@@ -43,7 +43,7 @@ async def channels(gateway: Parts, payer: Account) -> ChannelsView:
     return await gateway.ask(calls.ALERT_CHANNELS, calls.AccountRef(account=payer), ChannelsView)
 
 
-@post("/v1/account/alerts/to/{kind:str}", guards=[holder], responses=keyed(413), tags=["account"])
+@post("/v1/account/alerts/to/{kind:str}", guards=[holder], responses=keyed(409, 413), tags=["account"])
 async def set_channel(gateway: Parts, payer: Account, kind: Kind, data: JSONBody[calls.AlertsTo]) -> ChannelView:
     """Be told by mail or webhook, once the address is confirmed. A webhook's secret is in this answer only."""
     return await gateway.ask(calls.SET_CHANNEL, calls.SetChannel(account=payer, kind=kind, to=data), ChannelView)

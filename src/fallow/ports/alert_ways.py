@@ -7,9 +7,13 @@ from typing import NamedTuple, Protocol
 
 
 class Letter(NamedTuple):
-    """A mail of plain text. `id` is the same whenever it is sent again; `stop_url` takes a POST that ends it all."""
+    """A mail of plain text, written `at` (milliseconds since 1970).
+
+    `id` is the same whenever it is sent again; `stop_url` takes a POST that ends it all.
+    """
 
     id: str
+    at: int
     to: str
     subject: str
     text: str

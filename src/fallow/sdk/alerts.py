@@ -27,7 +27,7 @@ class AlertCalls(Wire):
 
         Raises:
             InvalidInput: it is no address of that kind.
-            Unavailable: the operator has set no mail server (`alerts.no_mail`).
+            Conflict: the operator has set no mail server (`alerts.no_mail`).
             TooMuch: addresses were asked too often today.
         """
         return await self._call("POST", f"/v1/account/alerts/to/{way}", ChannelView, body=to, again=False)

@@ -84,7 +84,7 @@ class Messages:
             subject, text = (words[message.what + end].format_map(known) for end in ("", "_text"))
         secure = self._url.startswith("https://") and message.what == "alerts"
         stop = f"{self._url}/v1/alerts/stop/{self._secrets.stop_token(message)}" if secure else ""
-        return Letter(_id(message), message.address, f"[{self._net}] {subject}", text + "\n", stop)
+        return Letter(_id(message), message.made_at, message.address, f"[{self._net}] {subject}", text + "\n", stop)
 
     def delivery(self, message: Message) -> bytes:
         """Return what a webhook is sent."""

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from fallow.domain import calls
-from fallow.domain.errors import NotAllowed, NotFound, Unavailable
+from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.identity import address
 from fallow.domain.views import ChannelsView, ChannelView
 from fallow.ports.alert_store import AlertStore, Channel
@@ -94,12 +94,12 @@ class Alerting:
 
         Raises:
             InvalidInput: it is no address of that kind.
-            Unavailable: the network sends no mail (`alerts.no_mail`).
+            Conflict: the network sends no mail (`alerts.no_mail`).
             TooMuch: so much was asked today.
         """
         check_address(request.kind, request.to.address, plain=self._plain)
         if request.kind == "email" and not self._mail:
-            raise Unavailable("alerts.no_mail", "This network's operator has set no mail server.", "Name a webhook.")
+            raise Conflict("alerts.no_mail", "This network's operator has set no mail server.", "Name a webhook.")
         now = self._clock.now_ms()
         channel = Channel(
             address(request.account),
