@@ -296,8 +296,8 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
         ((_, decided),) = await PostgresDecisionStore().pending(tx, LendingForfeited.kind, 0, 10)
     assert isinstance(decided.body, LendingForfeited)
     assert (decided.body.node, decided.body.code, len(decided.body.evidence)) == (cheat.id, FAILED, 41)
-    shown = [hashlib.sha256(msgspec.msgpack.encode(one)).digest() for one in cheat.notes[-1].evidence]
-    assert decided.body.evidence[-len(shown) :] == shown[::-1], "what it forfeits for is what it was shown"
+    hashes = [hashlib.sha256(msgspec.msgpack.encode(one)).digest() for one in cheat.notes[-1].evidence]
+    assert decided.body.evidence[-len(hashes) :] == hashes[::-1], "what it forfeits for is what it was shown"
     alias = next(one.alias for one in network.world.places.nodes.all() if one.node == cheat.id)
     assert network.world.places.nodes.is_disqualified(alias)
     assert cheat.id not in {place.node for place in (await network.world.begin(stream=OTHER)).places}
