@@ -16,9 +16,11 @@ import pytest
 from blake3 import blake3
 
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
+from fallow.domain.calls import AccountRef
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.network_facts import LendingForfeited
+from fallow.ports.alert_text import sentence
 from fallow.ports.tasks import background
 from fallow.verticals.storage.control.audits import APART_MIN_MS
 from fallow.verticals.storage.control.verdicts import RETRY_MS
@@ -312,6 +314,9 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
     assert "(disqualified)" in lent.trouble
     (shown,) = await lenders(network, cheat)
     assert [(alert.kind, alert.code) for alert in shown.alerts] == [("disqualified", FAILED)]
+    told = await network.world.places.lenders.alerts(AccountRef(account=address_text(cheat.account)))
+    assert [(alert.code, alert.subject) for alert in told] == [("lent.warned", cheat.id.hex())]
+    assert sentence(told[0], "ja") == f"{shown.alerts[0].text} ({FAILED})"
 
 
 async def lenders(network: Audited, keeper: Keeper) -> list[LenderView]:

@@ -106,7 +106,8 @@ class World:
             for _ in range(2)
         ]  # fmt: skip
         self.watching = [
-            Watching(bus=network.bus, clock=network.clock, database=database, store=store) for _ in range(2)
+            Watching(bus=network.bus, clock=network.clock, database=database, store=store, verticals=["storage"])
+            for _ in range(2)
         ]
         salts = iter(range(1, 1000))
         self.alerting = Alerting(

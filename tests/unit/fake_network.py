@@ -24,6 +24,7 @@ from fallow.adapters.memory.sessions import MemorySessionStore
 from fallow.bootstrap.settings import CORE
 from fallow.bootstrap.what_if import apart
 from fallow.domain import calls, views
+from fallow.domain.alerts import Alert
 from fallow.domain.api_keys import KEY_ID_BYTES, KEY_SECRET_BYTES, new_key
 from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
@@ -146,6 +147,7 @@ class FakeNetwork:
         self.market = market_view()
         self.told: dict[str, Tally] = {}
         self.payees: dict[str, str] = {}
+        self.lent_alerts: list[Alert] = []
         self.channels: dict[tuple[str, str], views.ChannelView] = {}
         self.app: Litestar = create_app(
             bus=hub.connect(),
@@ -202,6 +204,10 @@ class FakeNetwork:
             calls.SET_CHANNEL: (calls.SetChannel, self.set_channel),
             calls.CONFIRM_CHANNEL: (calls.ConfirmChannel, self.confirm_channel),
             calls.END_CHANNEL: (calls.ChannelRef, self.end_channel),
+            calls.vertical_call("storage", calls.ALERTS): (
+                calls.AccountRef,
+                lambda ask: _soon(self.lent_alerts if ask.account == PROVIDER else []),
+            ),
             calls.STOP_ALERTS: (calls.StopAlerts, lambda _: _soon({})),
             calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),
             calls.SUBMIT: (calls.Submit, self.submit),

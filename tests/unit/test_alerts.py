@@ -91,7 +91,9 @@ async def test_a_fleet_is_cut_at_the_most_and_read_page_by_page() -> None:
         gone = node_view(state="offline", last_seen_at=1)
         network.clock.ms = NOW
         network.owned[PROVIDER] = [own_node_view(f"{n:064x}", "", offer=gone) for n in range(1, ALERTS_MAX + 101)]
-        found = await alerts_of(network.bus, PROVIDER, NOW)
+        found = await alerts_of(network.bus, PROVIDER, NOW, ["storage"])
+        network.owned, network.lent_alerts = {}, [Alert("y", "lent.warned", NODE)]
+        assert await alerts_of(network.bus, PROVIDER, NOW, ["storage"]) == network.lent_alerts
     assert len(found) == ALERTS_MAX
     assert found[-1].subject == f"{ALERTS_MAX:064x}"
 

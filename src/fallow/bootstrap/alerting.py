@@ -11,8 +11,10 @@ from fallow.adapters.mail import MailServer, SmtpMail
 from fallow.adapters.postgres.alerts import PostgresAlertStore
 from fallow.adapters.webhook import HttpHook
 from fallow.bootstrap.ground import Ground
+from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.settings import Settings
 from fallow.domain.errors import InvalidInput
+from fallow.ports.account_alerts import tellers
 from fallow.ports.public_only import PublicOnly, is_public
 from fallow.services.alerts.addresses import check_address
 from fallow.services.alerts.messages import Messages
@@ -47,7 +49,13 @@ def alerting(ground: Ground) -> Alerting:
         database=ground.database,
         store=store,
         sending=sending,
-        watching=Watching(bus=ground.bus, clock=ground.clock, database=ground.database, store=store),
+        watching=Watching(
+            bus=ground.bus,
+            clock=ground.clock,
+            database=ground.database,
+            store=store,
+            verticals=tellers(load_verticals().values()),
+        ),
         mail=mail is not None,
         plain=settings.alerts_anywhere,
     )

@@ -1016,6 +1016,9 @@ def vertical_question(node: str, vertical: str) -> str:
 GRANTED = "granted"
 """The call by which holders of grants ask the network's side of a vertical (`Granted`)."""
 
+ALERTS = "alerts"
+"""The call (`AccountRef`) by which the network's side of a vertical tells what it knows of: `fallow.domain.alerts`."""
+
 
 def vertical_call(vertical: str, call: str) -> str:
     """Subject on which the network's side of a vertical answers one of its calls."""

@@ -12,7 +12,7 @@ from fallow.domain.views import AlertView, ChannelsView, ChannelView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, holder
 from fallow.http.params import Account, Parts
-from fallow.ports.account_alerts import alerts_of
+from fallow.ports.account_alerts import alerts_of, tellers
 from fallow.ports.alert_text import sentence
 from fallow.ports.rpc import Empty
 
@@ -33,7 +33,7 @@ async def alerts(gateway: Parts, payer: Account, language: In = "en") -> list[Al
             text=sentence(one, language),
             values=one.values,
         )
-        for one in await alerts_of(gateway.bus, payer, gateway.clock.now_ms())
+        for one in await alerts_of(gateway.bus, payer, gateway.clock.now_ms(), tellers(gateway.verticals.values()))
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from fallow.domain import calls
@@ -10,6 +11,7 @@ from fallow.domain.errors import NotFound
 from fallow.domain.views import BalanceView, JobView, OwnNodeView, PayeeView
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
+from fallow.ports.vertical import Vertical
 
 NODES_MAX: Final = 2000
 NODES_A_PAGE: Final = 100
@@ -17,8 +19,13 @@ JOBS_MAX: Final = 200
 """The latest of an account's jobs are looked at, and of its machines the first ones."""
 
 
-async def alerts_of(bus: Bus, account: str, now: int) -> list[Alert]:
-    """Return them: its machines', then its jobs' and money's, at most `ALERTS_MAX`.
+def tellers(verticals: Iterable[Vertical]) -> list[str]:
+    """Names of those verticals that are asked, too."""
+    return [one.name for one in verticals if one.tells_alerts]
+
+
+async def alerts_of(bus: Bus, account: str, now: int, verticals: Collection[str]) -> list[Alert]:
+    """Return them: its machines', what `verticals` tell, then its jobs' and money's, at most `ALERTS_MAX`.
 
     Raises:
         Unavailable: a service does not answer: then nothing is known, and nothing has ended.
@@ -27,7 +34,10 @@ async def alerts_of(bus: Bus, account: str, now: int) -> list[Alert]:
     jobs = await call(bus, calls.JOBS, asked, list[JobView])
     balance = await call(bus, calls.BALANCE, asked, BalanceView)
     nodes = await _nodes(bus, account)
-    return [*provider_alerts(nodes, await _payee(bus, account), now), *buyer_alerts(jobs, balance, now)][:ALERTS_MAX]
+    found = provider_alerts(nodes, await _payee(bus, account), now)
+    for name in verticals:
+        found += await call(bus, calls.vertical_call(name, calls.ALERTS), asked, list[Alert])
+    return [*found, *buyer_alerts(jobs, balance, now)][:ALERTS_MAX]
 
 
 async def _nodes(bus: Bus, account: str) -> list[OwnNodeView]:

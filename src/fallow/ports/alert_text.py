@@ -17,6 +17,7 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
         "node.missed": "It missed {count} roll calls in a row: who does not show what he offers loses trust.",
         "node.silent": "Not heard of since {seen_at}.",
         "node.refused": "The network refused records of it: {record}",
+        "lent.warned": "{text} ({code})",
         "payout.changes": "From {from_at} on earnings go to {to}. If that is not your word: fallow account payout "
         "--cancel",
         "balance.low": "{spendable_microusd} are left, and what runs now reserves {reserved_microusd} a window: it may "
@@ -32,6 +33,7 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
         "node.missed": "点呼に {count} 回続けて応じませんでした。応じない機器は信頼度が下がります。",
         "node.silent": "{seen_at} から応答がありません。",
         "node.refused": "ネットワークがこの機器の記録を拒否しました: {record}",
+        "lent.warned": "{text} ({code})",
         "payout.changes": "{from_at} から収入は {to} に支払われます。"
         "心当たりがなければ: fallow account payout --cancel",
         "balance.low": "残りは {spendable_microusd} で、実行中のジョブは期間ごとに {reserved_microusd} を確保します。"
@@ -41,7 +43,7 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
         "job.failed": "完了せずに終わりました。{reason}",
     },
 }
-_CHARACTERS_MAX: Final = 200
+_CHARACTERS_MAX: Final = 400
 _MICRO: Final = 1_000_000
 
 

@@ -528,6 +528,8 @@ class Vertical(Protocol):
     """Names of those of its measures (`ControlGround.watch`) that everybody may see, on its page of the explorer."""
     offer: Offer | None = None
     """What its shared service costs here, in the terms of the price file, beside which pages show it."""
+    tells_alerts: bool = False
+    """Whether its side answers `ALERTS` (`fallow.domain.calls`), too: what its owners should look at."""
     takes_grants: bool = False
     """Whether its side answers `GRANTED`, too: calls of those who show a grant, which it checks itself."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -28,9 +29,12 @@ _log = logging.getLogger(__name__)
 
 
 class Watching:
-    """Looks once a minute at each channel."""
+    """Looks once a minute at each channel. `verticals` are those that tell alerts, by name."""
 
-    def __init__(self, *, bus: Bus, clock: Clock, database: Database, store: AlertStore) -> None:
+    def __init__(
+        self, *, bus: Bus, clock: Clock, database: Database, store: AlertStore, verticals: Collection[str]
+    ) -> None:
+        self._verticals = verticals
         self._bus = bus
         self._clock = clock
         self._database = database
@@ -63,7 +67,7 @@ class Watching:
     async def _tell(self, channel: Channel, now: int) -> None:
         """Put what has changed into the queue and keep that it was told, both or neither."""
         try:
-            alerts = await alerts_of(self._bus, address_text(channel.account), now)
+            alerts = await alerts_of(self._bus, address_text(channel.account), now, self._verticals)
             async with self._database.transaction() as tx:
                 current = await self._store.locked(tx, channel.account, channel.kind)
                 if current is None or current.salt != channel.salt:

@@ -54,6 +54,7 @@ class Storage(Vertical):
         {"fallow_storage_nodes", "fallow_storage_lent_bytes", "fallow_storage_objects", "fallow_storage_object_bytes"}
     )
     offer: Offer | None = offered(WIDE.expansion)
+    tells_alerts = True
     takes_grants = True
 
     def check_lending(self, lends: str) -> str:

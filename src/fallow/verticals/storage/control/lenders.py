@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from fallow.domain.alerts import ALERTS_MAX, Alert
+from fallow.domain.calls import AccountRef
 from fallow.domain.identity import address
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
@@ -43,6 +45,18 @@ class Lenders:
             standing = {row["alias"]: row for row in said}
             return [await self._view(tx, row, standing[row["alias"]], now) for row in nodes]
 
+    async def alerts(self, request: AccountRef) -> list[Alert]:
+        """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`."""
+        found: list[Alert] = []
+        after = b""
+        while len(found) < ALERTS_MAX:
+            page = await self.get(GetLenders(account=request.account, after=after))
+            if not page:
+                break
+            found += [_alert(one.node, note) for one in page for note in one.alerts]
+            after = page[-1].node
+        return found[:ALERTS_MAX]
+
     async def _view(self, tx: Transaction, row: Row, said: Row, now: int) -> LenderView:
         found = [await note_of(tx, one, EVIDENCE_SHOWN) for one in await tx.fetch(_FOUND, row["alias"])]
         return LenderView(
@@ -57,3 +71,8 @@ class Lenders:
 def _brief(note: Note) -> Note:
     """Without what the node answered, which it has itself: it would not all go over the bus."""
     return msgspec.structs.replace(note, evidence=[msgspec.structs.replace(one, answer=b"") for one in note.evidence])
+
+
+def _alert(node: bytes, note: Note) -> Alert:
+    values: dict[str, str | int] = {"text": note.text, "code": note.code}
+    return Alert(f"lent:{node.hex()}:{note.kind}:{note.code}", "lent.warned", node.hex(), values=values)

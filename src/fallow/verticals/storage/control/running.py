@@ -6,7 +6,9 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from fallow.domain.calls import ALERTS, AccountRef
 from fallow.ports.mishaps import steadily
+from fallow.ports.rpc import serve
 from fallow.ports.tasks import background
 from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.directs import Directs
@@ -17,7 +19,8 @@ from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.places import Places
 from fallow.verticals.storage.control.segments import SegmentRows
-from fallow.verticals.storage.control.service import Control, Objects
+from fallow.verticals.storage.control.service import QUEUE, Control, Objects
+from fallow.verticals.storage.core.calls import SUBJECT
 
 
 @asynccontextmanager
@@ -46,6 +49,7 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
         places.running(),
         background(steadily("storage.uploads", objects.stale.give_up, ground.clock)),
         mending(ground, places.nodes),
+        serve(ground.bus, f"{SUBJECT}.{ALERTS}", AccountRef, places.lenders.alerts, queue=QUEUE),
         Control(ground.bus, ground.clock, ground.database, objects, places.handlers()).running(),
     ):
         yield
