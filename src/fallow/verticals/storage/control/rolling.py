@@ -33,13 +33,13 @@ ON CONFLICT (alias) DO UPDATE SET egress = EXCLUDED.egress, repaired = EXCLUDED.
     ends_boot = EXCLUDED.ends_boot, ends_seq = EXCLUDED.ends_seq
 """
 _DUE: Final = """
-SELECT * FROM (
-    SELECT n.alias, n.node, n.account, r.egress, r.repaired, r.orders, r.peaks,
-        r.begins_boot, r.begins_seq, r.ends_boot, r.ends_seq,
-        greatest(div(coalesce(l.bytes * $1::numeric - l.less, 0) - coalesce(r.told_ms, 0), $2::numeric), 0) AS hours
-    FROM storage.node n LEFT JOIN storage.rolling r USING (alias) LEFT JOIN storage.lender l USING (alias)
-    WHERE coalesce(r.window_no, -1) < $3
-) due WHERE hours > 0 OR orders > 0 ORDER BY alias LIMIT $4
+SELECT n.alias, n.node, n.account, r.egress, r.repaired, r.orders, r.peaks,
+    r.begins_boot, r.begins_seq, r.ends_boot, r.ends_seq,
+    greatest(div(coalesce(l.bytes * $1::numeric - l.less, 0) - coalesce(r.told_ms, 0), $2::numeric), 0) AS hours
+FROM storage.node n LEFT JOIN storage.rolling r USING (alias) LEFT JOIN storage.lender l USING (alias)
+WHERE n.alias > $3 AND coalesce(r.window_no, -1) < $4
+    AND (r.orders > 0 OR coalesce(l.bytes * $1::numeric - l.less, 0) - coalesce(r.told_ms, 0) >= $2::numeric)
+ORDER BY n.alias LIMIT $5
 """
 _TOLD: Final = """
 INSERT INTO storage.rolling AS r (alias, window_no, told_ms)
@@ -59,20 +59,22 @@ class Rolling:
 
     async def roll(self) -> None:
         """Tell of all nodes that were used, and of which nothing was told in this hour."""
-        while await self._roll_some():
-            pass
+        after: int | None = 0
+        while after is not None:
+            after = await self._roll_some(after)
 
-    async def _roll_some(self) -> bool:
+    async def _roll_some(self, after: int) -> int | None:
+        """Tell of the next nodes, by alias; returns the last one, if there may be more."""
         now = self._clock.now_ms()
         window = now // HOUR_MS
         async with self._database.transaction() as tx:
             await lock_sums(tx)
             await tx.fetch("SELECT 1 FROM storage.cursor WHERE name = 'log' FOR UPDATE")
-            rows = await tx.fetch(_DUE, now, HOUR_MS, window, NODES_AT_ONCE)
+            rows = await tx.fetch(_DUE, now, HOUR_MS, after, window, NODES_AT_ONCE)
             await self._decisions.add(tx, [Decision(now, _record(row, window, now)) for row in rows])
             aliases, more = [row["alias"] for row in rows], [int(row["hours"]) * HOUR_MS for row in rows]
             await tx.execute(_TOLD, aliases, more, window)
-        return len(rows) == NODES_AT_ONCE
+        return aliases[-1] if len(aliases) == NODES_AT_ONCE else None
 
 
 async def add_orders(tx: Transaction, added: Mapping[bytes, Sequence[Added]]) -> None:
