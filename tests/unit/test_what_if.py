@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from litestar.types import Message
 
 from fallow.adapters.archive import StoreArchive, folder_archive
 from fallow.adapters.processes import found_apart
@@ -32,7 +33,7 @@ from tests.epoch_files import NETWORK_KEY
 from tests.epoch_world import ACCOUNTS, BURNING, BY_ISSUANCE, HOLDING, VESTING, WORK_ONLY, YEARLY
 from tests.golden_epoch import FIRST
 from tests.golden_folder import golden_folder
-from tests.unit.fake_network import BUYER_KEY, OPERATOR_KEY, FakeNetwork, fake_network
+from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, FakeNetwork, fake_network
 from tests.unit.test_http import events_of
 
 ROUTE = "/v1/operator/what-if"
@@ -194,3 +195,31 @@ async def test_an_operator_is_told_epoch_by_epoch_and_nobody_else(archive: Store
     (said,) = (events_of(answer) for answer in answers if answer.status_code == 200)
     assert [name for name, _ in said] in (["epoch", "epoch", "result"], ["error"])
     assert contents(tmp_path) == before
+
+
+async def test_whoever_goes_ends_the_computing_and_gives_the_turn_back(archive: StoreArchive, tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body" and message["body"].startswith(b"event: result"):
+            pids.append(int(message["body"].split(b"data: ")[1]))
+            came.put_nowait({"type": "http.disconnect"})
+
+    async with fake_network(archive=archive) as network:
+        gateway = network.app.state.gateway
+        gateway.what_if = lambda _: found_apart(forever, tmp_path)
+        came: asyncio.Queue[Any] = asyncio.Queue()
+        came.put_nowait({"type": "http.request", "body": b"{}", "more_body": False})
+        headers = [(b"authorization", f"Bearer {OPERATOR_KEY}".encode()), (b"content-type", b"application/json")]
+        scope: Any = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": ROUTE, "raw_path": ROUTE.encode(), "root_path": "", "query_string": b"",
+            "headers": [*headers, (b"content-length", b"2"), (b"host", b"127.0.0.1")],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},
+        }  # fmt: skip
+        await network.app(scope, came.get, send)
+        with gateway.turns.taken(OPERATOR):
+            pass
+    (pid,) = pids
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

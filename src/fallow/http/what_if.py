@@ -39,7 +39,7 @@ FOUND = ResponseSpec(
     guards=[operator],
     status_code=HTTP_200_OK,
     media_type=EVENTS,
-    responses={**keyed(404), HTTP_200_OK: FOUND},
+    responses={**keyed(404, 413), HTTP_200_OK: FOUND},
     tags=["operator"],
 )
 async def what_if(gateway: Parts, by: By, data: JSONBody[calls.WhatIf]) -> LastingResponse:
