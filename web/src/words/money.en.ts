@@ -9,6 +9,7 @@ export const moneyEn = {
   transaction: "Transaction",
 
   noWallet: "This browser has no wallet (an extension that speaks EIP-1193). The same by command:",
+  wallet: "your wallet",
   connect: "Connect your wallet",
   connectText: "The chain is asked through your wallet, and only there anything is signed. Connecting shows this page your account.",
   walletIs: "Your wallet's account:",

@@ -11,6 +11,7 @@ export const moneyJa: typeof moneyEn = {
   transaction: "トランザクション",
 
   noWallet: "このブラウザーにはウォレット（EIP-1193 対応の拡張機能）がありません。次のコマンドで同じことができます：",
+  wallet: "ウォレット",
   connect: "ウォレットを接続",
   connectText: "チェーンへの問い合わせも署名もウォレットが行います。接続すると、このページにアカウントが表示されます。",
   walletIs: "ウォレットのアカウント：",
