@@ -63,7 +63,7 @@ export const providerEn = {
   byWallet: "wallet",
   ruleOutcome: { inForce: "in force", taken: "replaced", refused: "refused", unanswered: "no answer" } as Record<string, string>,
   noRule: "no rule",
-  minutes: (count: string) => `${count} min`,
+  minutesCount: (count: string) => `${count} min`,
   ruleNotHere: "(the machine's file does not allow it)",
   ruleCores: "Cores, at most",
   ruleMemory: "Memory, at most",

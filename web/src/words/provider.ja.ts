@@ -63,7 +63,7 @@ export const providerJa: typeof providerEn = {
   byWallet: "ウォレット",
   ruleOutcome: { inForce: "有効", taken: "置き換え済み", refused: "拒否", unanswered: "応答なし" },
   noRule: "制限なし",
-  minutes: (count) => `${count} 分`,
+  minutesCount: (count) => `${count} 分`,
   ruleNotHere: "（機器のファイルが許可していません）",
   ruleCores: "コアの上限",
   ruleMemory: "メモリの上限",
