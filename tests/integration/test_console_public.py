@@ -10,21 +10,39 @@ import pytest
 from playwright.async_api import expect
 
 from fallow.bootstrap.http_server import serving
+from fallow.domain import calls
 from fallow.domain.epochs.by_vertical import NETWORKS, VerticalSums
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.happenings import Happening, Happenings
+from fallow.domain.views import ChangeView, ContractsView, GovernedView, HolderView
 from fallow.http.limits import Limits
 from fallow.ports.happenings import show
 from fallow.ports.rates import Rate
-from tests.browser import barriers, browser, tab
+from fallow.ports.rpc import Empty, serve
+from tests.browser import PHONE, barriers, browser, tab
 from tests.integration.test_console import EPOCH, Explored, filled
 from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
 from tests.integration.test_console_explorer import file_of
-from tests.unit.fake_network import FakeNetwork, fake_network
+from tests.unit.fake_network import FakeNetwork, fake_network, node_view
 
 pytestmark = pytest.mark.xdist_group("console")
 
 NODE = "5e" * 32
+GUARDIAN = "0x" + "1a" * 20
+NAMES = ("settlement", "token", "distributor", "validators", "vault", "timelock")
+CONTRACTS = msgspec.convert({"block": 1, **dict.fromkeys(NAMES, "0x" + "c0" * 20)}, ContractsView)
+GOVERNED = GovernedView(
+    parameters={
+        "token": {"totalSupply": str(10**21), "mintedTotal": str(10**21), "burnedTotal": "0", "mintedMax": str(10**24)},
+        "vault": {"guardian": GUARDIAN},
+    },
+    pending=[
+        ChangeView(id="0x" + "11" * 32, ready_at=1, contract="vault", call="setGuardian(address)", data="0x<script>")
+    ],
+    at=1_000,
+    holders=[HolderView(account=GUARDIAN, amount=str(250 * 10**18))],
+    holders_total=1,
+)
 DID = VerticalSums(
     vertical="compute", nodes=3, usage_microusd=12_000_000, leases=4, leases_done=3,
     leases_microusd=20_000, charged_core_s=40_000, core_s=36_000, gib_s=72_000,
@@ -88,6 +106,61 @@ async def test_each_kind_of_infrastructure_has_a_page_with_what_it_did_and_what_
         await expect(page.get_by_role("row").filter(has_text="Storj")).to_contain_text("2026-07-01")
         await page.goto("/networks/nothing")
         await expect(page.get_by_text("This network runs no such kind of infrastructure.")).to_be_visible()
+
+
+async def test_what_has_a_page_is_found_and_what_has_none_is_said(explored: Explored) -> None:
+    network, url = explored
+    filled(network)
+    network.nodes = [node_view(NODE), *network.nodes]
+    network.nodes.sort(key=lambda one: one.node)
+    network.payees[GUARDIAN] = GUARDIAN
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/")
+        box = page.get_by_role("searchbox", name="Search the network")
+        for typed, path in {
+            NODE: f"/nodes/{NODE}",
+            " 5E5E ": f"/nodes/{NODE}",
+            "7": f"/epochs/{EPOCH}",
+            GUARDIAN.upper().replace("0X", "0x"): f"/accounts/{GUARDIAN}",
+            "storage": "/networks/storage",
+        }.items():
+            await box.fill(typed)
+            await box.press("Enter")
+            await expect(page).to_have_url(f"{url}{path}")
+            await expect(box).to_have_value("")
+        for typed in ("8", "ab" * 16, "0x" + "00" * 20, "<img src=x onerror=alert(1)>"):
+            await box.fill(typed)
+            await box.press("Enter")
+            await expect(page.get_by_text("Nothing is found.")).to_be_visible()
+            await box.fill("")
+            await expect(page.get_by_text("Nothing is found.")).to_have_count(0)
+
+
+async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(explored: Explored) -> None:
+    network, url = explored
+    filled(network)
+    async with browser() as running, tab(running, url, viewport=PHONE, has_touch=True) as page:
+        await page.goto("/governance")
+        await expect(page.get_by_text("This network has no chain")).to_be_visible()
+        assert await barriers(page) == []
+        gateway = network.app.state.gateway
+        gateway.network = msgspec.structs.replace(gateway.network, chain_id=31337, contracts=CONTRACTS)
+
+        async def governed(_: Empty) -> GovernedView:
+            return GOVERNED
+
+        async with serve(network.bus, calls.GOVERNED, Empty, governed, queue="fake"):
+            await page.reload()
+            await expect(page.get_by_text("1,000 tokens").first).to_be_visible()
+            await expect(page.get_by_role("row").filter(has_text="setGuardian(address)")).to_be_visible()
+            await expect(page.get_by_role("row").filter(has_text="guardian").last).to_contain_text(GUARDIAN[:10])
+            await expect(page.get_by_role("row").filter(has_text="25%")).to_contain_text("250")
+            assert len(await page.get_by_text("3 of 4 have to sign.").all()) == 1
+            assert await barriers(page) == []
+            wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0
+            rows = json.loads(await file_of(page, "JSON"))
+            assert {row["kind"] for row in rows} == {"parameter", "pending", "holder"}
 
 
 async def tell(network: FakeNetwork, *happened: Happening, more: int = 0) -> None:

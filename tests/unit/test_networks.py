@@ -152,3 +152,9 @@ def test_a_price_of_storage_is_that_of_its_tariff_for_objects_in_80_pieces_of_wh
     assert offer is not None
     assert nanousd(offer.storage_gb_month_usd) == pytest.approx(1_500_000 / 0.9 * 730 / 720 * 80 / 29, abs=1)
     assert nanousd(offer.egress_gb_usd) == pytest.approx(2_000_000 / 0.9, abs=1)
+
+
+async def test_a_network_without_a_chain_says_so_where_others_show_who_governs() -> None:
+    async with fake_network() as network, browser(network) as http:
+        answer = await http.get("/v1/governance")
+        assert (answer.status_code, answer.json()["code"]) == (404, "chain.none")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from fallow.bootstrap.governance import READ_EVERY_MS
+from fallow.bootstrap.governance import Governed as Shown
 from fallow.domain.errors import Conflict, InvalidInput, NotFound
 from fallow.domain.identity import address_text
 from fallow.domain.transactions import call_data
+from fallow.domain.views import ContractsView
+from fallow.ports.rpc import Empty
 from fallow.services.sender.deployment import TIMELOCK_S
 from fallow.services.sender.governance import NONE, PARAMETERS, parameters, pending
+from fallow.services.sender.holders import Holders
 from fallow.services.sender.timelock import SETTERS, Scheduled, Timelock, change_call
 from tests.settled_world import SettledWorld, settled_world
 
@@ -168,3 +174,37 @@ async def test_all_that_can_be_changed_is_shown_by_the_same_name(governed: Gover
 def test_what_is_no_such_change_is_told(contract: str, name: str, values: list[str]) -> None:
     with pytest.raises(InvalidInput):
         change_call(contract, name, values)
+
+
+async def test_who_holds_a_token_follows_from_its_transfers_read_on_from_where_they_were(governed: Governed) -> None:
+    world = governed.world
+    holders = Holders(world.chain, world.made.settlement, 0, 0)
+    await world.fund(10**9)
+    async with world.operator() as sender:
+        for number, amount in enumerate((5, 7), start=1):
+            give = call_data("give(address,uint256)", bytes([number]) * 20, amount)
+            await sender.send(f"give/{number}", world.made.settlement, give)
+    await holders.read()
+    expected = [(one, await world.held(one)) for one in (world.made.distributor, b"\x02" * 20, b"\x01" * 20)]
+    assert holders.largest(20) == expected  # the operator gave all of his on
+    assert (holders.largest(1), holders.total) == (expected[:1], 3)
+    await world.fund(10**9)
+    await holders.read()
+    assert holders.largest(1) == [(world.made.distributor, await world.held(world.made.distributor))]
+
+
+async def test_everybody_sees_what_waits_as_it_was_at_most_five_minutes_ago(governed: Governed) -> None:
+    world = governed.world
+    contracts = {name: address_text(getattr(world.made, name)) for name in (*PARAMETERS, "settlement")}
+    shown = Shown(world.chain, msgspec.convert({"block": 0, **contracts}, ContractsView), 0, world.clock)
+    before, read_ms = await shown.view(Empty()), world.clock.ms
+    assert before.pending == []
+    change = await governed.schedule("distributor", "epochMintMax", str(MINT_MAX))
+    world.clock.ms = read_ms + READ_EVERY_MS - 1
+    assert await shown.view(Empty()) == before
+    world.clock.ms += 1
+    after = await shown.view(Empty())
+    assert [(one.id, one.contract, one.call) for one in after.pending] == [
+        ("0x" + change.id.hex(), "distributor", "setEpochMintMax(uint96)")
+    ]
+    assert after.at > before.at

@@ -17,17 +17,22 @@ from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import operator_sender, the_contracts
 from fallow.bootstrap.place import read_place
 from fallow.bootstrap.wallet import Outside, open_chain
-from fallow.domain.errors import Conflict
+from fallow.domain.errors import Conflict, Unavailable
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done
 from fallow.domain.transactions import call_data, selector
-from fallow.domain.views import ChangeView, ContractsView, GovernanceView, NetworkView
+from fallow.domain.views import ChangeView, ContractsView, GovernanceView, GovernedView, HolderView, NetworkView
 from fallow.ports.chain import Chain, ContractRefused
+from fallow.ports.clock import Clock
+from fallow.ports.rpc import Empty
 from fallow.services.sender.governance import PARAMETERS, parameters, pending
+from fallow.services.sender.holders import Holders
 from fallow.services.sender.service import Sender
 from fallow.services.sender.timelock import SETTERS, Scheduled, Timelock, change_call
 
 WITHDRAW: Final = "withdraw(uint64)"
+READ_EVERY_MS: Final = 300_000
+HOLDERS_SHOWN: Final = 20
 
 REFUSALS: Final = {
     selector("RootUnknown(uint64)"): "it has no root of this epoch",
@@ -91,6 +96,48 @@ async def governance_of(chain: Chain, view: ContractsView) -> GovernanceView:
             for one in await pending(chain, contracts["timelock"], view.block)
         ],
     )
+
+
+class Governed:
+    """What everybody may know of it: read from the chain at most every five minutes, however many ask.
+
+    While the chain does not answer, what was read before stays, and says of when it is.
+    """
+
+    def __init__(self, chain: Chain, contracts: ContractsView, depth: int, clock: Clock) -> None:
+        self._chain = chain
+        self._contracts = contracts
+        self._clock = clock
+        self._holders = Holders(chain, address(contracts.token), contracts.block, depth)
+        self._reading = asyncio.Lock()
+        self._view: GovernedView | None = None
+        self._again_ms = 0
+
+    async def view(self, _: Empty) -> GovernedView:
+        """Show it. Raises what `governance_of` raises where it was never read."""
+        async with self._reading:
+            if self._view is None or self._clock.monotonic_ms() >= self._again_ms:
+                try:
+                    self._view = await self._read()
+                except Unavailable:
+                    if self._view is None:
+                        raise
+                self._again_ms = self._clock.monotonic_ms() + READ_EVERY_MS
+            return self._view
+
+    async def _read(self) -> GovernedView:
+        now = await governance_of(self._chain, self._contracts)
+        await self._holders.read()
+        return GovernedView(
+            parameters=now.parameters,
+            pending=now.pending,
+            at=self._clock.now_ms(),
+            holders=[
+                HolderView(account=address_text(account), amount=str(amount))
+                for account, amount in self._holders.largest(HOLDERS_SHOWN)
+            ],
+            holders_total=self._holders.total,
+        )
 
 
 async def withdraw(data: Path, epoch: int) -> Done:

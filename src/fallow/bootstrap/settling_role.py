@@ -19,7 +19,7 @@ from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.bootstrap.audits import auditing
 from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import addresses_of, read_contracts
-from fallow.bootstrap.governance import governance_of
+from fallow.bootstrap.governance import Governed, governance_of
 from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.rewards import fee_of, read_rewards
 from fallow.bootstrap.settling import open_archive
@@ -150,5 +150,10 @@ async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
         async def governance(_: Empty) -> GovernanceView:
             return await governance_of(chain, contracts)
 
-        async with events.running(), serve(ground.bus, calls.GOVERNANCE, Empty, governance, queue=QUEUE):
+        governed = Governed(chain, contracts, chain_of(ground.place).depth, ground.clock)
+        async with (
+            events.running(),
+            serve(ground.bus, calls.GOVERNANCE, Empty, governance, queue=QUEUE),
+            serve(ground.bus, calls.GOVERNED, Empty, governed.view, queue=QUEUE),
+        ):
             yield

@@ -143,6 +143,7 @@ ACCEPT_PRICE = "settle.accept_price"
 PRICE = "settle.price"
 SET_TAKE = "settle.set_take"
 GOVERNANCE = "settle.governance"
+GOVERNED = "settle.governed"
 HAPPENINGS = "events.public"
 """Where services tell what happens (`fallow.domain.happenings`), as JSON."""
 

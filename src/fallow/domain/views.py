@@ -720,6 +720,24 @@ class GovernanceView(View, frozen=True, kw_only=True):
     pending: list[ChangeView]
 
 
+class HolderView(View, frozen=True, kw_only=True):
+    """An account that holds some of the network's token: `amount` in its smallest unit, as text."""
+
+    account: str
+    amount: str
+
+
+class GovernedView(GovernanceView, frozen=True, kw_only=True):
+    """The same for everybody, as it was `at` a moment (milliseconds since 1970), with who holds most of the token.
+
+    `holders_total` accounts hold some.
+    """
+
+    at: int
+    holders: list[HolderView]
+    holders_total: int
+
+
 class LedgerCheckView(View, frozen=True, kw_only=True):
     """The ledger's own audit. `sums` has debits minus credits per credit class and is zero everywhere when `ok`."""
 

@@ -30,6 +30,7 @@ PAGES = (
     "/earnings",
     "/map",
     "/sector",
+    "/governance",
     "/networks",
     "/networks/{page:str}",
     "/epochs",

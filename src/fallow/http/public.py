@@ -14,7 +14,7 @@ from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.errors import NotFound
-from fallow.domain.views import MapView, MarketView, NetworkView, NodeView
+from fallow.domain.views import GovernedView, MapView, MarketView, NetworkView, NodeView
 from fallow.http.answers import public
 from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
@@ -120,6 +120,14 @@ async def field_map(
     return Ready(await gateway.shared.answer(address, ask), request)
 
 
+@get("/v1/governance", guards=[anyone], responses=public(404), tags=["network"])
+async def governance(gateway: Parts) -> GovernedView:
+    """Who governs the network's contracts, what is about to change and when, the token's supply and its holders."""
+    if not gateway.network.chain_id:
+        raise NotFound("chain.none", "This network has no chain.", "Those of the preset public have one.")
+    return await gateway.ask(calls.GOVERNED, {}, GovernedView)
+
+
 def _is_member(request: Request[Any, Any, Any]) -> bool:
     return request.scope.get("auth") is not None
 
@@ -163,4 +171,4 @@ def _installer(gateway: Gateway) -> Installer:
     return gateway.installer
 
 
-ROUTES = [health, network, authority, install_script, install_wheel, join, nodes, node, market, field_map]
+ROUTES = [health, network, authority, install_script, install_wheel, join, nodes, node, market, field_map, governance]

@@ -43,6 +43,7 @@ export type Evidence = Schemas["EvidenceView"];
 export type Price = Schemas["PriceView"];
 export type Prices = Schemas["PricesView"];
 export type Governance = Schemas["GovernanceView"];
+export type Governed = Schemas["GovernedView"];
 export type Policy = Schemas["PolicyView"];
 export type Token = Schemas["TokenView"];
 export type Ban = Schemas["BanView"];

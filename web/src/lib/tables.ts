@@ -2,7 +2,7 @@
 import { monthly, sector, type Claim, type Row as Published } from "../data/sector";
 import type { Line } from "../proof/lines";
 import { sums } from "../proof/totals";
-import { ask, type Cell, type EpochView, type Happening, type NodeView, type Network, type Rival, type Vertical } from "./api";
+import { ask, type Cell, type EpochView, type Governed, type Happening, type NodeView, type Network, type Rival, type Vertical } from "./api";
 import type { Kind } from "./classes";
 import type { Table } from "./csv";
 import type { Row } from "./earned";
@@ -98,6 +98,16 @@ export const verticalEpochs = ({ name, epochs: found }: Vertical): Table => ({
 export const rivals = (found: readonly Rival[]): Table => ({
   head: ["name", "kind", "here_microusd", "there_microusd", "as_of", "source", "note"],
   rows: found.map((one) => [one.name, one.kind, one.here_microusd, one.there_microusd, one.as_of, one.source, one.note]),
+});
+
+/** What contracts say, what is about to change, and who holds most. */
+export const governed = (now: Governed): Table => ({
+  head: ["kind", "of", "name", "value", "at_ms"],
+  rows: [
+    ...Object.entries(now.parameters).flatMap(([contract, values]) => Object.entries(values).map(([name, value]) => ["parameter", contract, name, value, now.at])),
+    ...now.pending.map((one) => ["pending", one.contract, one.call, one.data, one.ready_at]),
+    ...now.holders.map((one) => ["holder", "token", one.account, one.amount, now.at]),
+  ],
 });
 
 /** What disputes a figure has a row of its own behind it. */
