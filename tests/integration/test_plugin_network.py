@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 from typing import Any, TextIO
 
+import httpx2
 import pytest
 
 from tests import network as networks
@@ -85,6 +86,30 @@ async def follows(net: Net, agent: Agent, sensor: TextIO) -> None:
     await until_async(has_read, "the agent follows its sensor")
 
 
+async def everybody_sees_it(net: Net, agent: Agent, epoch: int) -> None:
+    """On its page, among what happened, and at who governs the contracts."""
+    async with httpx2.AsyncClient(base_url=net.url) as client:
+
+        async def added_up() -> bool:
+            shown = {one["name"]: one for one in (await client.get("/v1/networks")).json()}
+            (latest, *_) = shown["air_quality"]["epochs"]
+            assert latest["epoch"] == epoch
+            sums = latest["sums"]
+            return sums is not None and (sums["nodes"], sums["units"] > 0, int(sums["incentive"]) > 0) == (
+                1,
+                True,
+                True,
+            )
+
+        await until_async(added_up, f"epoch {epoch} is added up")
+        happened = (await client.get("/v1/happenings")).json()["shown"]
+        seen = {(one["kind"], one["node"], one["epoch"]) for one in happened}
+        assert {("node.joined", agent.node, None), ("epoch.closed", "", epoch)} <= seen
+        governed = (await client.get("/v1/governance")).json()
+        supply = int(governed["parameters"]["token"]["totalSupply"])
+        assert supply == sum(int(one["amount"]) for one in governed["holders"])
+
+
 async def test_a_network_of_sensors_is_judged_earns_and_shows_up_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +129,7 @@ async def test_a_network_of_sensors_is_judged_earns_and_shows_up_everywhere(
         node = await net.node(roof)
         assert node.attributes["air_quality.sensor"] == "pm2.5", "buyers see it in the list of nodes"
         epoch = (await closed(net, await ended(net))).epoch
+        await everybody_sees_it(net, roof, epoch)
 
         key = (await net.buyer.network()).public_key
         of = ("--from", net.url, "--into", tmp_path / "fetched", "--key", key, "--json")
