@@ -28,9 +28,8 @@ HOUR_MS = 3_600_000
 PUBLIC = bytes(NETWORK.verify_key)
 
 
-def line(vertical: str = "compute", node: int = 1, account: int = 1, **money: int) -> Line:
-    parts = {"income": 0, "fee": 0, "reserve": 0, "refunded": 0, "made_good": 0} | money
-    paid = [Money(2, bought, **parts) for bought in (True, False)]
+def line(vertical: str = "compute", node: int = 1, account: int = 1) -> Line:
+    paid = [Money(2, bought, 80, 20, 5, 0, 0) for bought in (True, False)]  # as divided of what records say
     amount = (10**18).to_bytes(32)
     return Line(vertical, bytes([node]) * 32, bytes([account]) * 20, 7, 1, bytes(32), amount, paid, [], [])
 
@@ -73,13 +72,14 @@ def window(part: int = 0, **fields: object) -> SubscriptionSettled:
 
 def test_lines_leases_and_windows_add_up_by_vertical() -> None:
     found = ByVertical()
-    found.add_lines([line(income=80, fee=20), line(node=2, reserve=5), line(node=2, account=2), line("")])
+    found.add_lines([line(), line(node=2), line(node=2, account=2), line(""), line("storage")])
     found.add_leases(
         [
             settled(),
             settled(2, ok=False, moved=[]),
             settled(3, checks=True),  # ordered by the network
             settled(4, final=False, charged_ms=9),  # goes on: what it cost counts, its time when it is over
+            settled(6, checks=True, final=False),
             settled(5, resources=Resources(cpu_milli=1000, memory_mib=1, gpus=1)),  # by the card
         ]
     )
@@ -90,7 +90,7 @@ def test_lines_leases_and_windows_add_up_by_vertical() -> None:
         nodes=2,
         accounts=2,
         units=21,
-        usage_microusd=105,
+        test_microusd=300,
         incentive=str(3 * 10**18),
         leases=3,
         leases_done=2,
@@ -100,14 +100,20 @@ def test_lines_leases_and_windows_add_up_by_vertical() -> None:
         gib_s=4 * 3600,
     )
     assert storage == VerticalSums(
-        vertical="storage", accounts=1, usage_microusd=1000, metered={"stored_byte_hours": str(10**30 - 5)}
+        vertical="storage",
+        nodes=1,
+        accounts=2,
+        units=7,
+        incentive=str(10**18),
+        usage_microusd=1000,
+        metered={"stored_byte_hours": str(10**30 - 5)},
     )
 
 
 def test_each_epoch_is_added_up_once_and_those_before_it_too() -> None:
     archive = memory_archive()
     for epoch in range(2, 2 + BACK_MAX + 2):
-        closed = ClosedEpoch(epoch=epoch, more={"lines": write_lines([line(income=epoch)])})
+        closed = ClosedEpoch(epoch=epoch, more={"lines": write_lines([line(node=epoch)])})
         for name, data in closed.files.items():
             archive.put(path_of(epoch, name), data)
     last = 2 + BACK_MAX + 1
@@ -115,7 +121,7 @@ def test_each_epoch_is_added_up_once_and_those_before_it_too() -> None:
     there = [one.name for one in archive.names("epochs/") if one.name.endswith(f"/{NETWORKS}")]
     assert sorted(there) == sorted(path_of(epoch, NETWORKS) for epoch in range(last - BACK_MAX + 1, last + 1))
     (sums,) = msgspec.json.decode(whole(archive, path_of(last, NETWORKS), 1 << 20), type=list[VerticalSums])
-    assert (sums.vertical, sums.usage_microusd) == ("compute", last)
+    assert (sums.vertical, sums.nodes, sums.units) == ("compute", 1, 7)
     archive.put(path_of(last, NETWORKS), b"[]")
     add_up(archive, last, PUBLIC)
     assert whole(archive, path_of(last, NETWORKS), 1 << 20) == b"[]"
@@ -124,7 +130,7 @@ def test_each_epoch_is_added_up_once_and_those_before_it_too() -> None:
 async def test_everybody_is_told_what_each_kind_did_and_what_it_costs_elsewhere() -> None:
     async with fake_network() as network, browser(network) as http:
         for epoch in (6, 7):
-            closed = ClosedEpoch(epoch=epoch, more={"lines": write_lines([line(income=epoch)])})
+            closed = ClosedEpoch(epoch=epoch, more={"lines": write_lines([line(node=epoch)])})
             for name, data in closed.files.items():
                 network.archive.put(path_of(epoch, name), data)
         sums = VerticalSums(vertical="compute", nodes=3, leases_microusd=20_000, core_s=36_000, gib_s=72_000)

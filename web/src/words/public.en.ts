@@ -102,7 +102,6 @@ export const publicEn = {
   holdersText: (shown: string, total: string) => `The ${shown} who hold most of ${total} accounts that hold some, by the token's transfers.`,
   ofSupply: "Of the supply",
   whoMay: "Owners, guardians and limits",
-  parameterWord: "Parameter",
   valueWord: "Value",
   validatorsTitle: "Validators of the latest epoch",
   quorumOf: (quorum: string, all: string) => `${quorum} of ${all} have to sign.`,

@@ -103,7 +103,6 @@ export const publicJa: typeof publicEn = {
   holdersText: (shown, total) => `トークンの移転記録による、保有する ${total} アカウントのうち上位 ${shown}。`,
   ofSupply: "供給量に占める割合",
   whoMay: "所有者、守護者、上限",
-  parameterWord: "項目",
   valueWord: "値",
   validatorsTitle: "最新エポックの検証者",
   quorumOf: (quorum, all) => `${all} のうち ${quorum} の署名が必要です。`,

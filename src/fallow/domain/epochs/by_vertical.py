@@ -94,7 +94,11 @@ class ByVertical:
         return [one.view(name) for name, one in sorted(self._sums.items())]
 
     def add_lines(self, lines: Iterable[Line]) -> None:
-        """Add lines; what subscriptions earned is in their records, by vertical."""
+        """Add lines: who was there, and what it earned of the pool.
+
+        What was paid is told by the records of leases and of subscriptions: lines divide that over nodes where a policy
+        says how, and do not name the vertical where none does.
+        """
         for line in lines:
             if line.vertical == LINE:
                 continue
@@ -103,16 +107,15 @@ class ByVertical:
             sums.accounts.add(line.account)
             sums.numbers["units"] += line.units
             sums.numbers["incentive"] += int.from_bytes(line.incentive)
-            for money in line.money:
-                if money.bought:
-                    sums.pay(money.credit, money.income + money.fee + money.reserve)
 
     def add_leases(self, settled: Iterable[LeaseSettled]) -> None:
         """Add what buyers' leases delivered; what the network ordered itself is none of that."""
         for one in settled:
             if one.checks:
                 continue
-            of = self._of(one.vertical).numbers
+            sums, of = self._of(one.vertical), self._of(one.vertical).numbers
+            for moved in one.moved:
+                sums.pay(moved.credit, moved.income + moved.fee + moved.reserve)
             if one.final:
                 of["leases"] += 1
                 of["done"] += one.ok
