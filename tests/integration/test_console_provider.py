@@ -313,6 +313,19 @@ async def test_on_a_real_network_a_provider_sees_his_machine_at_work_and_what_it
             await enter(page, key)
             row = page.get_by_role("region", name="machines").get_by_role("row", name="granary")
             await expect(row).to_contain_text("idle")
+            await page.get_by_role("button", name="granary").click()
+            rules = page.get_by_role("region", name="Rules and price")
+            await expect(rules).to_contain_text("fallow agent policy set console=true")
+            assert (await fallow("agent", "policy", "set", "console=true", "--home", agent.home)).code == 0
+            while "may ask for stricter rules" not in (await fallow("agent", "status", "--home", agent.home)).out:
+                pass  # it looks at its policy once a second
+            await rules.get_by_role("button", name="Ask again").click()
+            await rules.get_by_label("Memory, at most").fill("90")
+            await rules.get_by_role("button", name="Ask the machine").click()
+            await expect(rules.get_by_role("list")).to_contain_text("in force")
+            status = json.loads((await fallow("agent", "status", "--home", agent.home, "--json")).out)
+            assert status["owner"]["asked"]["rules"]["memory_percent"] == 90
+            assert "At most 90 % of the memory." in status["owner"]["policy"]
             await net.finished((await net.submit([2], on=[agent])).id)
             await page.reload()
             hours = page.get_by_role("region", name="Usage by the hour")
