@@ -12,14 +12,18 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
+from fallow.adapters.clock import SystemClock
 from fallow.adapters.engines.backups import BASE, Backups
 from fallow.adapters.engines.postgres import EmbeddedPostgres
 from fallow.adapters.engines.restoring import Agree, Restored, restore
-from fallow.bootstrap.backing_up import back_up_if_due
+from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.measuring import PostgresMeasures
+from fallow.bootstrap.backing_up import back_up_if_due, copy_age
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound
 from fallow.ports.tasks import background
 from tests.engines import reachable_folder
 
+AGES = {"fallow_backup_copy_age_seconds", "fallow_backup_change_age_seconds"}
 TIMELINES = "????????.history.gz"
 
 
@@ -29,6 +33,8 @@ class Made(NamedTuple):
     data: Path
     backups: Backups
     at: datetime
+    ages_s: list[float]
+    """What is told of the last copy and of the last changes, right behind them."""
 
     async def restore(self, at: datetime | None, agree: Agree | None = None) -> Restored:
         """Put it back; nobody has anything against it, unless he is given."""
@@ -89,8 +95,16 @@ async def make(data: Path, backups: Backups) -> Made:
         await postgres.copy(backups, now)
         at = await put(connection, 2)
         await put(connection, 3)
+        ages_s = await told(postgres, backups)
         await connection.close()
-    return Made(data, backups, at)
+    return Made(data, backups, at, ages_s)
+
+
+async def told(postgres: EmbeddedPostgres, backups: Backups | None) -> list[float]:
+    """Ages that are told of backups, in seconds."""
+    async with open_database(postgres.dsn(), pool_size=1) as database:
+        families = [*await copy_age(backups)(), *await PostgresMeasures(database, SystemClock()).engine()]
+    return [sample.value for family in families if family.name in AGES for sample in family.samples]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +112,24 @@ def made() -> Iterator[Made]:
     """One for all tests: each leaves 1, 2 and 3 in it."""
     with reachable_folder() as data, reachable_folder() as backups:
         yield asyncio.run(make(data / "data", Backups(backups)))
+
+
+async def test_how_old_copies_and_changes_are_is_told_where_there_are_backups(made: Made, tmp_path: Path) -> None:
+    assert [0 < age_s < 120 for age_s in made.ages_s] == [True, True]
+    with reachable_folder() as data:
+        async with EmbeddedPostgres(data / "data", durable=False) as postgres:
+            ages_s = await told(postgres, None)
+    assert ages_s == []
+    with pytest.raises(FileNotFoundError):
+        await copy_age(Backups(tmp_path / "not mounted"))()
+    old = Backups(tmp_path)
+    old.base.mkdir()
+    (tmp_path / "database").touch()
+    assert datetime.now(UTC) - old.copied() < timedelta(minutes=2), "there were none before"
+    (old.base / "20261125T120000.000000Z").mkdir()
+    (old.base / "20261126T120000.000000Z").mkdir()
+    (old.base / ".made").mkdir()
+    assert old.copied() == datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
 async def test_any_time_behind_a_copy_comes_back_and_later_ones_too(made: Made) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,9 @@ from fallow.bootstrap.settings import FILE, Settings, load_settings
 from fallow.bootstrap.settling import open_archive
 from fallow.domain.epochs.manifest import STATEMENT, path_of
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound
+from fallow.domain.metrics import Family, gauge_if_known
 from fallow.ports.archive import Archive
+from fallow.ports.measuring import Measure
 from fallow.ports.tasks import background
 
 COPY_EVERY: Final = timedelta(days=1)
@@ -71,6 +73,17 @@ async def _keep(data: Path, postgres: EmbeddedPostgres, backups: Backups, days: 
         except (FallowError, OSError) as error:
             _log.error("ALARM backup.failed: %s", error)
             await asyncio.sleep(LOOK_S)
+
+
+def copy_age(backups: Backups | None) -> Measure:
+    """Tell how old the newest copy is. Where the folder is not there this fails, and is counted as that."""
+
+    async def measure() -> Sequence[Family]:
+        age_s = (_now() - await asyncio.to_thread(backups.copied)).total_seconds() if backups else None
+        says = "How long ago the last copy of the whole database was complete, where there are backups."
+        return [gauge_if_known("fallow_backup_copy_age_seconds", says, age_s)]
+
+    return measure
 
 
 def warn_if_late(backups: Backups, now: datetime) -> None:

@@ -17,6 +17,7 @@ from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.bootstrap.audits import auditing
+from fallow.bootstrap.backing_up import backups_of, copy_age
 from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import addresses_of, read_contracts
 from fallow.bootstrap.governance import Governed, governance_of
@@ -51,6 +52,7 @@ async def settling_role(ground: Ground, data: Path) -> AsyncIterator[None]:
         measures = PostgresMeasures(ground.database, ground.clock)
         ground.watch(measures.settle)
         ground.watch(measures.engine)
+        ground.watch(copy_age(backups_of(ground.settings)))
         await stack.enter_async_context(_subscriptions(ground).running())
         await stack.enter_async_context(_withdrawals(ground).running())
         await stack.enter_async_context((await _payouts(ground, data)).running())

@@ -60,6 +60,11 @@ def gauge(name: str, says: str, value: float) -> Family:
     return Family(name, "gauge", says, [Sample(name, {}, float(value))])
 
 
+def gauge_if_known(name: str, says: str, value: float | None) -> Family:
+    """Make one that has no sample where there is nothing to measure."""
+    return gauge(name, says, value) if value is not None else Family(name, "gauge", says, [])
+
+
 def gauges(name: str, says: str, label: str, values: Mapping[str, float]) -> Family:
     """Make one such number for each value of a label."""
     return Family(

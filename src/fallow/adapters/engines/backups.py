@@ -177,6 +177,17 @@ class Backups:
         found = sorted(self.base.glob("????????T??????.??????Z")) if self.base.exists() else []
         return [copy for copy in map(_copy, found) if copy is not None]
 
+    def copied(self) -> datetime:
+        """When the newest copy was complete; where there is none, since when there are backups.
+
+        Raises:
+            OSError: the folder is not there.
+        """
+        names = [path.name for path in self.base.iterdir() if not path.name.startswith(".")]
+        if names:
+            return datetime.strptime(max(names), _TIME).replace(tzinfo=UTC)
+        return datetime.fromtimestamp((self.folder / "database").stat().st_mtime, UTC)
+
     def latest(self) -> datetime | None:
         """When the newest file of the log of changes was written."""
         times = [path.stat().st_mtime for path in self.wal.glob("*.gz")] if self.wal.exists() else []

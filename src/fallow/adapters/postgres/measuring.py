@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fallow.domain.errors import Unavailable
-from fallow.domain.metrics import Family, counter, counters, gauge
+from fallow.domain.metrics import Family, counter, counters, gauge, gauge_if_known
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
 
@@ -21,7 +21,10 @@ SILENT_MS: Final = 3_000
 
 _ENGINE: Final = """
 SELECT pg_database_size(datid) AS bytes, numbackends, xact_commit, xact_rollback, deadlocks,
-    current_setting('max_connections')::bigint AS connections_max
+    current_setting('max_connections')::bigint AS connections_max,
+    CASE WHEN current_setting('archive_mode') <> 'off' THEN (
+        SELECT extract(epoch FROM clock_timestamp() - coalesce(a.last_archived_time, a.stats_reset))::float8
+        FROM pg_stat_archiver a) END AS change_s
 FROM pg_stat_database WHERE datname = current_database()
 """
 _INGEST: Final = """
@@ -90,6 +93,11 @@ class PostgresMeasures:
             gauge("fallow_postgres_connections_max", "Connections that it takes.", row["connections_max"]),
             counters("fallow_postgres_transactions", "Transactions by how they ended.", "end", ended),
             counter("fallow_postgres_deadlocks", "Deadlocks that it broke.", row["deadlocks"]),
+            gauge_if_known(
+                "fallow_backup_change_age_seconds",
+                "How long ago it sent changes to its backups, where it has any.",
+                row["change_s"],
+            ),
         ]
 
     async def registry(self) -> Sequence[Family]:
