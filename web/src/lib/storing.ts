@@ -28,14 +28,18 @@ export async function store(bucket: string, key: string, file: Blob, going: Goin
     const etags = await parts(path, uploadId, file, going);
     const said = etags.map((etag, at) => `<Part><PartNumber>${at + 1}</PartNumber><ETag>${escaped(etag)}</ETag></Part>`).join("");
     const body = `<CompleteMultipartUpload>${said}</CompleteMultipartUpload>`;
-    const ended = await ask({ method: "POST", path, query: { uploadId } }, { body, type: "application/xml" });
-    // A gateway that begins to answer before it has put the parts together can only say so in its answer.
-    const [fault] = elements(ended, "Error");
-    if (fault) throw new Failed(`s3.${text(fault, "Code")}`, text(fault, "Message"));
+    await again(going.signal, () => complete(path, uploadId, body)); // done again it answers the same
   } catch (error) {
     await ask({ method: "DELETE", path, query: { uploadId } }).catch(() => undefined); // else it is given up in a week
     throw error;
   }
+}
+
+async function complete(path: string, uploadId: string, body: string): Promise<void> {
+  const ended = await ask({ method: "POST", path, query: { uploadId } }, { body, type: "application/xml" });
+  // A gateway that begins to answer before it has put the parts together can only say so in its answer.
+  const [fault] = elements(ended, "Error");
+  if (fault) throw new Failed(`s3.${text(fault, "Code")}`, text(fault, "Message"));
 }
 
 async function parts(path: string, uploadId: string, file: Blob, { progress, signal }: Going): Promise<string[]> {
