@@ -152,7 +152,7 @@ class RollWorld:
         account = node.id[:20]
         self.brain.offer(Offer(node=node.id, account=account, boot=1, made=made), self.clock.now_ms())
         slot = self.brain.floor.slots[node.id]
-        slot.life = slot.life._replace(seen_at=ALWAYS_MS)
+        slot._life = slot.life._replace(seen_at=ALWAYS_MS)
         self.nodes.append(node)
         return node
 

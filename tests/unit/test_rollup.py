@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 import pytest
 
 from fallow.domain.errors import Unavailable
+from fallow.domain.offers import Forgiven, step
 from fallow.domain.rollcall import Call, Member
 from fallow.ports.tasks import background
+from fallow.services.market.floor import Slot
 from fallow.services.market.rollup import FIRST_S, RESTS, Rollup
 from tests.market_world import World
 from tests.network import until
@@ -20,6 +22,15 @@ from tests.unit.fake_network import HandClock
 
 LOOK_S: Final = 3
 """So long a look at all nodes takes."""
+
+
+class Walked(dict[bytes, Slot]):
+    """Slots that may be looked up one by one."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise AssertionError
+
+    __iter__ = keys = values = items = _refuse
 
 
 async def test_what_takes_a_walk_over_all_nodes_is_made_by_time_and_not_by_who_asks() -> None:
@@ -110,3 +121,22 @@ def test_roll_calls_look_at_very_many_nodes_as_rarely_and_call_as_often(monkeypa
     assert later
     assert all(banned in members for members in here)
     assert not any(banned in members for members in later)
+
+
+def test_after_the_network_was_deaf_no_silence_of_any_node_counts_and_none_is_walked_over(world: World) -> None:
+    floor, at = world.brain.floor, world.now
+    cold, *others = floor.slots
+    floor.cool(cold, at)
+    before = {node: slot.life for node, slot in floor.slots.items()}
+    assert before[cold].rests(at)
+    floor.amnesty(at + 1)
+    floor.slots = Walked(floor.slots)
+    floor.amnesty(at + 1_000_000)
+    assert {node: floor.slots[node].life for node in before} == {
+        node: step(life, Forgiven(at + 1_000_000))[0] for node, life in before.items()
+    }
+    floor.cool(cold, at + 1_000_000)
+    assert floor.slots[cold].life.rests(at + 1_000_000)  # what comes afterwards counts
+    floor.amnesty(at + 1_000_001)
+    assert not floor.slots[cold].life.rests(at + 1_000_001)
+    assert [floor.slots[node].life.seen_at for node in (cold, *others)] == [at + 1_000_001] * len(before)

@@ -15,6 +15,7 @@ from fallow.domain.offers import (
     Offer,
     Offered,
     OfferEvent,
+    OfferLife,
     TurnedDown,
     put_up,
     step,
@@ -25,21 +26,38 @@ from fallow.domain.verification import VOUCHED
 NOTHING = Resources(cpu_milli=0, memory_mib=0)
 
 
+class Amnesty:
+    """When all nodes were last counted as just heard of, and how often they were. Each slot takes it in when read."""
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.times = 0
+
+
 class Slot:
     """A node on the floor. Held resources are those of its open leases, never counted elsewhere.
 
     `at_best` is the matcher's view of it when it is here, idle and trusted: what only another offer changes.
     """
 
-    def __init__(self, offer: Offer, now: int) -> None:
+    def __init__(self, offer: Offer, now: int, amnesty: Amnesty) -> None:
         self.leases: dict[bytes, Lease] = {}
         self.free = offer.made.total
-        self.life, effects = put_up(offer, now)
+        self._amnesty, self._forgiven = amnesty, amnesty.times
+        self._life, effects = put_up(offer, now)
         self._follow(effects)
+
+    @property
+    def life(self) -> OfferLife:
+        """The offer's life, with the last amnesty in it: an earlier one would change nothing that this one does not."""
+        if self._forgiven != self._amnesty.times:
+            self._forgiven = self._amnesty.times
+            self._life, _ = step(self._life, Forgiven(self._amnesty.at))
+        return self._life
 
     def apply(self, event: OfferEvent) -> None:
         """Move the offer's life on."""
-        self.life, effects = step(self.life, event)
+        self._life, effects = step(self.life, event)
         self._follow(effects)
 
     def take(self, lease: Lease) -> None:
@@ -79,6 +97,7 @@ class Floor:
 
     def __init__(self) -> None:
         self.slots: dict[bytes, Slot] = {}
+        self._amnesty = Amnesty()
         self._ordered: list[bytes] = []
         self._new: list[bytes] = []
         self.networks: dict[bytes, str] = {}
@@ -89,7 +108,7 @@ class Floor:
         if offer.node in self.slots:
             self.slots[offer.node].apply(Offered(offer, now))
         else:
-            self.slots[offer.node] = Slot(offer, now)
+            self.slots[offer.node] = Slot(offer, now, self._amnesty)
             self._new.append(offer.node)
 
     def behind(self, node: bytes, limit: int) -> list[bytes]:
@@ -111,9 +130,12 @@ class Floor:
             self.slots[node].apply(TurnedDown(now))
 
     def amnesty(self, now: int) -> None:
-        """Count all nodes as just heard of and willing: the network itself was deaf, which is no fault of theirs."""
-        for slot in self.slots.values():
-            slot.apply(Forgiven(now))
+        """Count all nodes as just heard of and willing: the network itself was deaf, which is no fault of theirs.
+
+        Each takes it in when it is looked at. To go over very many at once would be what makes the network deaf again.
+        """
+        self._amnesty.at = now
+        self._amnesty.times += 1
 
     def lost(self, leases: Iterable[Lease], now: int) -> Iterator[tuple[Lease, str]]:
         """Those of `leases` that their node cannot be working on any more, and why. Idle nodes cost nothing here."""
