@@ -14,7 +14,7 @@ from fallow.domain.offers import Forgiven, step
 from fallow.domain.rollcall import Call, Member
 from fallow.ports.tasks import background
 from fallow.services.market.floor import Slot
-from fallow.services.market.rollup import FIRST_S, RESTS, Rollup
+from fallow.services.market.rollup import FIRST_S, REST_MAX_MS, RESTS, Rollup
 from tests.market_world import World
 from tests.network import until
 from tests.roll_world import Machine, RollWorld, played
@@ -53,6 +53,22 @@ async def test_what_takes_a_walk_over_all_nodes_is_made_by_time_and_not_by_who_a
         await until(lambda: len(made) == 2, "it is made again")
         await until(lambda: bool(clock._sleepers), "it rests")
         assert await rollup.latest() == made[1] == first + 1000 * (1 + RESTS)
+
+
+async def test_what_took_very_long_is_made_again_all_the_same() -> None:
+    clock, made = HandClock(), list[int]()
+
+    async def make(now: int) -> int:
+        made.append(now)
+        clock.ms += REST_MAX_MS  # most of which it may have waited
+        return now
+
+    async with background(Rollup(make, 2000, clock).run()):
+        await until(lambda: bool(clock._sleepers), "it rests")
+        clock.advance(REST_MAX_MS - 1)
+        assert len(made) == 1
+        clock.advance(1)
+        await until(lambda: len(made) == 2, "it is made again")
 
 
 async def test_who_asks_before_anything_was_made_is_told_so_in_a_while() -> None:

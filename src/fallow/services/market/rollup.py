@@ -14,6 +14,8 @@ Made = TypeVar("Made")
 RESTS = 9
 """It rests so many times as long as it took: of many nodes it takes a tenth of a processor, and is older instead."""
 
+REST_MAX_MS = 30_000
+"""It rests no longer: how long it took says, beside other work, how long it waited, too."""
 
 FIRST_S = 5.0
 """So long the first one is waited for."""
@@ -30,13 +32,13 @@ class Rollup(Generic[Made]):
         self._there = asyncio.Event()
 
     async def run(self) -> None:
-        """Make it, until cancelled: every so often, or as rarely as `RESTS` says."""
+        """Make it, until cancelled: every so often, or as rarely as `RESTS` and `REST_MAX_MS` say."""
         while True:
             began = self._clock.monotonic_ms()
             self._made = await self._make(self._clock.now_ms())
             self._there.set()
             took = self._clock.monotonic_ms() - began
-            await self._clock.sleep(max(self._every_ms, RESTS * took) / 1000)
+            await self._clock.sleep(max(self._every_ms, min(RESTS * took, REST_MAX_MS)) / 1000)
 
     async def latest(self) -> Made:
         """Return it; only the first one is waited for, and not for ever: who stops leading makes none.
