@@ -316,7 +316,9 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
     assert [(alert.kind, alert.code) for alert in shown.alerts] == [("disqualified", FAILED)]
     told = await network.world.places.lenders.alerts(AccountRef(account=address_text(cheat.account)))
     assert [(alert.code, alert.subject) for alert in told] == [("lent.warned", cheat.id.hex())]
-    assert sentence(told[0], "ja") == f"{shown.alerts[0].text} ({FAILED})"
+    assert sentence(told[0], "en") == f"{shown.alerts[0].text} ({FAILED})"
+    assert sentence(told[0], "ja").startswith("失格: ")
+    assert await network.world.places.lenders.alerts(AccountRef(account=address_text(honest.account))) == []
 
 
 async def lenders(network: Audited, keeper: Keeper) -> list[LenderView]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast, get_args
+
 import msgspec
 import pytest
 
+from fallow.adapters.memory.database import MemoryDatabase
 from fallow.bootstrap.alerting import mail_of
 from fallow.bootstrap.settings import Settings
 from fallow.domain.alerts import (
@@ -17,12 +20,28 @@ from fallow.domain.alerts import (
     provider_alerts,
 )
 from fallow.domain.errors import InvalidInput
+from fallow.domain.identity import address
 from fallow.domain.views import PayeeView, RefusalView
 from fallow.ports.account_alerts import alerts_of
+from fallow.ports.alert_store import AlertStore, Channel
 from fallow.ports.alert_text import SENTENCES, line, sentence
+from fallow.ports.database import Database
 from fallow.services.alerts.addresses import check_address
+from fallow.services.alerts.messages import Changed
 from fallow.services.alerts.sending import TRIES_MAX, WAIT_MS_MAX, wait_ms
-from tests.unit.fake_network import PROVIDER, balance_view, fake_network, job_view, node_view, own_node_view
+from fallow.services.alerts.watching import Watching
+from fallow.verticals.storage.core.lenders import GRAVITY, said
+from fallow.verticals.storage.core.questions import Note
+from fallow.verticals.storage.core.reputation import Code
+from tests.unit.fake_network import (
+    PROVIDER,
+    FakeNetwork,
+    balance_view,
+    fake_network,
+    job_view,
+    node_view,
+    own_node_view,
+)
 
 NOW = 10**12
 NODE = "ab" * 32
@@ -92,10 +111,103 @@ async def test_a_fleet_is_cut_at_the_most_and_read_page_by_page() -> None:
         network.clock.ms = NOW
         network.owned[PROVIDER] = [own_node_view(f"{n:064x}", "", offer=gone) for n in range(1, ALERTS_MAX + 101)]
         found = await alerts_of(network.bus, PROVIDER, NOW, ["storage"])
-        network.owned, network.lent_alerts = {}, [Alert("y", "lent.warned", NODE)]
-        assert await alerts_of(network.bus, PROVIDER, NOW, ["storage"]) == network.lent_alerts
-    assert len(found) == ALERTS_MAX
-    assert found[-1].subject == f"{ALERTS_MAX:064x}"
+    assert len(found.alerts) == ALERTS_MAX
+    assert found.alerts[-1].subject == f"{ALERTS_MAX:064x}"
+
+
+async def test_what_a_vertical_tells_comes_in_its_own_words_and_under_the_machines_name() -> None:
+    async with fake_network() as network:
+        network.owned[PROVIDER] = [own_node_view(NODE, "barn")]
+        network.lent_alerts = [Alert("payout.changes:x", "lent.warned", NODE, said={"en": "Go\n", "ja": "行く"})]
+        (told,) = (await alerts_of(network.bus, PROVIDER, NOW, ["storage"])).alerts
+    assert told.id == "storage:payout.changes:x", "it can pass for nobody else's"
+    assert [line(told, "en"), line(told, "ja")] == ["barn abababababab: Go", "barn abababababab: 行く"]
+
+
+@pytest.mark.parametrize("code", get_args(Code))
+def test_warnings_of_lent_disks_have_words_in_both_languages(code: str) -> None:
+    for kind in GRAVITY:
+        words = said(Note(kind, code, "Said so.", 1))
+        assert words["en"] == f"Said so. ({code})"
+        assert words["ja"] != words["en"]
+        assert words["ja"].endswith(f"({code})")
+
+
+async def test_a_vertical_that_is_silent_keeps_nothing_else_back_and_ends_nothing() -> None:
+    """Its place in the list says so; who was told of its alerts hears no end of them."""
+    lent, gone = Alert("away:1", "lent.warned"), Alert("storage:1", "lent.warned")
+    async with fake_network() as network:
+        network.clock.ms = NOW
+        network.owned[PROVIDER] = [own_node_view(NODE, "barn", offer=node_view(state="offline", last_seen_at=1))]
+        known = await alerts_of(network.bus, PROVIDER, NOW, ["away", "storage"])
+        assert codes(known.and_silent()) == ["node.silent", "vertical.silent"]
+        assert sentence(known.and_silent()[1], "en").startswith("What away says")
+        store = Kept(told=[lent, gone])
+        await watching(network, store, ["away", "storage"]).look()
+    ((began, ended),) = store.added
+    assert (codes(began), ended) == (["node.silent"], [gone])
+    assert [one.id for one in store.kept] == [f"node.silent:{NODE}", "away:1"]
+
+
+@pytest.mark.mishaps("alerts.watching")
+async def test_a_bug_at_one_account_keeps_no_other_from_being_told() -> None:
+    async with fake_network() as network:
+        network.clock.ms = NOW
+        network.owned[PROVIDER] = [own_node_view(NODE, "barn", offer=node_view(state="offline", last_seen_at=1))]
+        store = Kept(told=[], bugs=1)
+        await watching(network, store, []).look()
+    assert [codes(began) for began, _ in store.added] == [["node.silent"]]
+
+
+class Kept:
+    """Two channels that are due, and what is queued for them; the first `bugs` times what they were told is broken."""
+
+    def __init__(self, told: list[Alert], bugs: int = 0) -> None:
+        self.before = told
+        self.bugs = bugs
+        self.added: list[tuple[list[Alert], list[Alert]]] = []
+        self.kept: list[Alert] = []
+        kinds = ["email", "webhook"][: bugs + 1]
+        self._channels = [Channel(address(PROVIDER), kind, "a@b.example", "en", b"s" * 16, 1, 1) for kind in kinds]
+
+    async def take_looks(self, *_: object) -> list[Channel]:
+        """Return all."""
+        return self._channels
+
+    async def locked(self, _tx: object, _account: bytes, kind: str) -> Channel:
+        """Return one."""
+        return next(one for one in self._channels if one.kind == kind)
+
+    async def told(self, *_: object) -> list[Alert]:
+        """Return what it was told, or fail."""
+        self.bugs -= 1
+        if self.bugs >= 0:
+            raise RuntimeError("unreadable")
+        return self.before
+
+    async def tell(self, _tx: object, _account: bytes, _kind: str, alerts: list[Alert]) -> None:
+        """Keep it."""
+        self.kept = alerts
+
+    async def add(self, _tx: object, _channel: Channel, _what: str, body: bytes, _now: int) -> None:
+        """Keep it."""
+        changed = msgspec.json.decode(body, type=Changed)
+        self.added.append((changed.began, changed.ended))
+
+    async def waiting(self, *_: object) -> int:
+        """Return that nothing does."""
+        return 0
+
+    async def count(self, *_: object) -> bool:
+        """Let all through."""
+        return True
+
+
+def watching(network: FakeNetwork, store: Kept, verticals: list[str]) -> Watching:
+    """One copy of what looks."""
+    database = cast("Database", MemoryDatabase())
+    kept = cast("AlertStore", store)
+    return Watching(bus=network.bus, clock=network.clock, database=database, store=kept, verticals=verticals)
 
 
 def test_waits_grow_and_end() -> None:

@@ -30,7 +30,8 @@ class Alert(msgspec.Struct, frozen=True):
     """One alert. `subject` is the node or job that it is about, "" the account; `name` is what its owner calls it.
 
     `values` are what its sentence is made of (`fallow.ports.alert_text`); names that end with `_at` are milliseconds
-    since 1970, with `_microusd` micro-US-dollars. `once`: it happened, and its end is nothing to tell.
+    since 1970, with `_microusd` micro-US-dollars. `once`: it happened, and its end is nothing to tell. `said` is its
+    sentence in each language, where a vertical tells it, whose codes nobody else knows.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Alert(msgspec.Struct, frozen=True):
     name: str = ""
     values: dict[str, str | int] = {}
     once: bool = False
+    said: dict[str, str] = {}
 
 
 def provider_alerts(nodes: Iterable[OwnNodeView], payee: PayeeView | None, now: int) -> list[Alert]:

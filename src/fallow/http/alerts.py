@@ -24,6 +24,7 @@ In = Annotated[Literal["en", "ja"], QueryParameter(description="The language of 
 @get("/v1/account/alerts", guards=[holder], responses=keyed(), tags=["account"])
 async def alerts(gateway: Parts, payer: Account, language: In = "en") -> list[AlertView]:
     """What you should look at now: your machines, where earnings go, your jobs and credits."""
+    known = await alerts_of(gateway.bus, payer, gateway.clock.now_ms(), tellers(gateway.verticals.values()))
     return [
         AlertView(
             id=one.id,
@@ -33,7 +34,7 @@ async def alerts(gateway: Parts, payer: Account, language: In = "en") -> list[Al
             text=sentence(one, language),
             values=one.values,
         )
-        for one in await alerts_of(gateway.bus, payer, gateway.clock.now_ms(), tellers(gateway.verticals.values()))
+        for one in known.and_silent()
     ]
 
 

@@ -17,7 +17,7 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
         "node.missed": "It missed {count} roll calls in a row: who does not show what he offers loses trust.",
         "node.silent": "Not heard of since {seen_at}.",
         "node.refused": "The network refused records of it: {record}",
-        "lent.warned": "{text} ({code})",
+        "vertical.silent": "What {name} says of your machines could not be asked.",
         "payout.changes": "From {from_at} on earnings go to {to}. If that is not your word: fallow account payout "
         "--cancel",
         "balance.low": "{spendable_microusd} are left, and what runs now reserves {reserved_microusd} a window: it may "
@@ -33,7 +33,7 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
         "node.missed": "点呼に {count} 回続けて応じませんでした。応じない機器は信頼度が下がります。",
         "node.silent": "{seen_at} から応答がありません。",
         "node.refused": "ネットワークがこの機器の記録を拒否しました: {record}",
-        "lent.warned": "{text} ({code})",
+        "vertical.silent": "{name} に機器の状態を問い合わせできませんでした。",
         "payout.changes": "{from_at} から収入は {to} に支払われます。"
         "心当たりがなければ: fallow account payout --cancel",
         "balance.low": "残りは {spendable_microusd} で、実行中のジョブは期間ごとに {reserved_microusd} を確保します。"
@@ -49,6 +49,8 @@ _MICRO: Final = 1_000_000
 
 def sentence(alert: Alert, language: Language) -> str:
     """Return what an alert says; times are in UTC."""
+    if alert.said:
+        return plain(alert.said.get(language, alert.code))
     return SENTENCES[language][alert.code].format(**{name: _said(name, value) for name, value in alert.values.items()})
 
 

@@ -16,6 +16,7 @@ from fallow.ports.alert_store import AlertStore, Channel
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
+from fallow.ports.mishaps import MISHAPS
 from fallow.services.alerts.limits import count_message
 from fallow.services.alerts.messages import Changed
 
@@ -67,7 +68,7 @@ class Watching:
     async def _tell(self, channel: Channel, now: int) -> None:
         """Put what has changed into the queue and keep that it was told, both or neither."""
         try:
-            alerts = await alerts_of(self._bus, address_text(channel.account), now, self._verticals)
+            known = await alerts_of(self._bus, address_text(channel.account), now, self._verticals)
             async with self._database.transaction() as tx:
                 current = await self._store.locked(tx, channel.account, channel.kind)
                 if current is None or current.salt != channel.salt:
@@ -75,6 +76,7 @@ class Watching:
                 if await self._store.waiting(tx, channel.salt) >= WAITING_MAX:
                     return
                 told = await self._store.told(tx, channel.account, channel.kind)
+                alerts = known.and_before(told or ())
                 # What happened before somebody wanted to be told is no news to him; what holds is.
                 before = [one for one in alerts if one.once] if told is None else told
                 began, ended = changes(before, alerts)
@@ -88,3 +90,5 @@ class Watching:
             _log.info("an account was told as often today as it may be: the rest waits")
         except FallowError as error:
             _log.warning("the alerts of an account were not looked at: %s", error)
+        except Exception as error:  # noqa: BLE001 - an account that hits a bug must not stop the others
+            MISHAPS.note("alerts.watching", error)

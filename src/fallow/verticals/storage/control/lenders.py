@@ -13,7 +13,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
 from fallow.verticals.storage.control.notes import note_of
 from fallow.verticals.storage.control.statements import ROWS, month_of, statement_of
-from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holding
+from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holding, said
 from fallow.verticals.storage.core.questions import Note
 from fallow.verticals.storage.core.tariff import DAY_MS
 
@@ -25,6 +25,12 @@ WHERE account = $1 AND node > $2 AND exit <> 'left' ORDER BY node LIMIT $3
 _FOUND: Final = """
 SELECT DISTINCT ON (code) id, alias, at_ms, kind, code, text FROM storage.finding
 WHERE alias = $1 AND kind <> '' ORDER BY code, id DESC
+"""
+
+_WARNED: Final = """
+SELECT DISTINCT ON (n.node, f.code) n.node, f.at_ms, f.kind, f.code, f.text
+FROM storage.node n JOIN storage.finding f USING (alias)
+WHERE n.account = $1 AND n.exit <> 'left' AND f.kind <> '' ORDER BY n.node, f.code, f.id DESC
 """
 
 
@@ -47,15 +53,11 @@ class Lenders:
 
     async def alerts(self, request: AccountRef) -> list[Alert]:
         """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`."""
-        found: list[Alert] = []
-        after = b""
-        while len(found) < ALERTS_MAX:
-            page = await self.get(GetLenders(account=request.account, after=after))
-            if not page:
-                break
-            found += [_alert(one.node, note) for one in page for note in one.alerts]
-            after = page[-1].node
-        return found[:ALERTS_MAX]
+        async with self._database.transaction() as tx:
+            found = await tx.fetch(_WARNED, address(request.account))
+        now = self._clock.now_ms()
+        notes = [(row["node"], Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))) for row in found]
+        return [_alert(node, note) for node, note in notes if holding([note], now)][:ALERTS_MAX]
 
     async def _view(self, tx: Transaction, row: Row, said: Row, now: int) -> LenderView:
         found = [await note_of(tx, one, EVIDENCE_SHOWN) for one in await tx.fetch(_FOUND, row["alias"])]
@@ -74,5 +76,6 @@ def _brief(note: Note) -> Note:
 
 
 def _alert(node: bytes, note: Note) -> Alert:
-    values: dict[str, str | int] = {"text": note.text, "code": note.code}
-    return Alert(f"lent:{node.hex()}:{note.kind}:{note.code}", "lent.warned", node.hex(), values=values)
+    values: dict[str, str | int] = {"kind": note.kind, "code": note.code}
+    key = f"lent:{node.hex()}:{note.kind}:{note.code}"
+    return Alert(key, "lent.warned", node.hex(), values=values, said=said(note))

@@ -19,6 +19,16 @@ LENDERS_MAX: Final = 100
 WARNED_MS: Final = 7 * 86_400_000
 """A warning that nothing followed holds for so long."""
 GRAVITY: Final = ("warning", "suspended", "disqualified")
+_KIND_JA: Final = {"warning": "警告", "suspended": "一時停止", "disqualified": "失格"}
+_LOST_JA: Final = "この機器の断片は失われたものとして扱われ、新しいデータは来ません。"
+_JA: Final[dict[str, str]] = {
+    "storage.audits_failed": "貸し出し中のディスクで断片の欠落または誤りが見つかりました。"
+    f"監査スコアが {DISQUALIFIED_BELOW} を下回ると、保存中のものはすべて永久に失われたものとして扱われます。",
+    "storage.audits_unknown": "貸し出し中のディスクの監査がエラーで終わっています。"
+    f"スコアが {UNKNOWN_SUSPENDED_BELOW} を下回ると新しいデータは来ず、7 日続くと失われたものとして扱われます。",
+    "storage.away": "貸し出し中のディスクの稼働率が下がっています。"
+    f"直近 30 日で {ONLINE_SUSPENDED_BELOW:.0%} を下回ると新しいデータは来ません。",
+}
 
 
 class LenderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +64,12 @@ def holding(notes: Iterable[Note], now_ms: int) -> list[Note]:
     """The latest of each code, of notes in the order of time, that holds at `now_ms`."""
     latest = {note.code: note for note in notes}
     return [note for note in latest.values() if _holds(note, now_ms)]
+
+
+def said(note: Note) -> dict[str, str]:
+    """What a note that holds says, in each language of alerts."""
+    japanese = _LOST_JA if note.kind == "disqualified" else _JA[note.code]
+    return {"en": f"{note.text} ({note.code})", "ja": f"{_KIND_JA[note.kind]}: {japanese} ({note.code})"}
 
 
 def _holds(note: Note, now_ms: int) -> bool:
