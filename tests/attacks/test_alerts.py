@@ -66,6 +66,7 @@ def test_what_is_no_webhook(url: str) -> None:
         "<a@b.example>", '"a\n"@b.example', "a@[127.0.0.1]", "a@b..example", "@b.example", "a@",
         "a" * 250 + "@b.example",
         "a@b.example\x00", "a@b.exämple", "a@-b.example",
+        "=?utf-8?q?x=0D=0ABcc=3A_c=40d.example=0D=0A=0D=0APay_here?=@b.example",
     ],
 )  # fmt: skip
 def test_what_is_no_mail_address(address: str) -> None:
@@ -92,6 +93,7 @@ def test_a_machines_name_makes_no_line_and_no_header_of_its_own() -> None:
     "letter",
     [
         Letter("1" * 32, 0, "ann@example.org\r\nBcc: c@d.example", "s", "t"),
+        Letter("1" * 32, 0, "=?utf-8?q?x=0D=0ABcc=3A_c=40d.example?=@b.example", "s", "t"),
         Letter("1" * 32, 0, "ann@example.org", "s\r\nBcc: c@d.example", "t"),
         Letter("1" * 32, 0, "ann@example.org", "s", "t", "https://net.example/\r\nBcc: c@d.example"),
     ],

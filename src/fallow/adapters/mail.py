@@ -63,7 +63,12 @@ class SmtpMail:
 
 
 def composed(letter: Letter, sender: str) -> EmailMessage:
-    """Return the message. Its headers are made by the library's parts, which refuse a line break in any of them."""
+    """Return the message. Its headers are made by the library's parts, which refuse a line break in any of them.
+
+    They decode encoded words, so that these could hold one: in an address there is none.
+    """
+    if "=?" in letter.to:
+        raise ValueError("an encoded word is no part of an address")
     user, _, domain = letter.to.rpartition("@")
     message = EmailMessage(policy=SMTP)
     message["From"] = sender
