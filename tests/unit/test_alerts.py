@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import smtplib
+from threading import Event, current_thread
 from typing import cast, get_args
 
 import msgspec
 import pytest
 
+from fallow.adapters.mail import WHOLE_S, MailServer, SmtpMail, composed
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.bootstrap.alerting import mail_of
 from fallow.bootstrap.settings import Settings
@@ -19,16 +23,17 @@ from fallow.domain.alerts import (
     changes,
     provider_alerts,
 )
-from fallow.domain.errors import InvalidInput
+from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.identity import address
 from fallow.domain.views import PayeeView, RefusalView
 from fallow.ports.account_alerts import alerts_of
 from fallow.ports.alert_store import AlertStore, Channel
 from fallow.ports.alert_text import SENTENCES, line, sentence
+from fallow.ports.alert_ways import Letter
 from fallow.ports.database import Database
 from fallow.services.alerts.addresses import check_address
 from fallow.services.alerts.messages import Changed
-from fallow.services.alerts.sending import TRIES_MAX, WAIT_MS_MAX, wait_ms
+from fallow.services.alerts.sending import HELD_MS, TRIES_MAX, WAIT_MS_MAX, wait_ms
 from fallow.services.alerts.watching import Watching
 from fallow.verticals.storage.core.lenders import GRAVITY, said
 from fallow.verticals.storage.core.questions import Note
@@ -215,6 +220,35 @@ def test_waits_grow_and_end() -> None:
     assert waits == sorted(waits)
     assert waits[0] == 10_000
     assert waits[-1] == WAIT_MS_MAX
+
+
+def test_the_link_that_ends_it_all_is_read_as_it_stands() -> None:
+    """Mail programs look for the URL itself (RFC 8058), and for none that is folded or encoded."""
+    url = f"https://net.example/v1/alerts/stop/{'a' * 40}-email-{'b' * 32}"
+    letter = composed(Letter("1" * 32, 0, "ann@example.org", "s", "t", url), "fallow@net.example")
+    assert f"List-Unsubscribe: <{url}>".encode() in letter.as_bytes().split(b"\r\n")
+
+
+async def test_a_mail_server_that_hangs_takes_nobody_elses_thread_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, begun, free = [], Event(), Event()
+
+    def hangs(*_: object, **__: object) -> smtplib.SMTP:
+        names.append(current_thread().name)
+        begun.set()
+        free.wait()
+        raise OSError
+
+    monkeypatch.setattr(smtplib, "SMTP", hangs)
+    monkeypatch.setattr("fallow.adapters.mail.WHOLE_S", 0.01)
+    mail = SmtpMail(MailServer("mail.example", 25, "none", "a@b.example"))
+    try:
+        with pytest.raises(Unavailable, match="took over"):
+            await mail.send(Letter("1" * 32, 0, "ann@example.org", "s", "t"))
+        await asyncio.to_thread(begun.wait)
+    finally:
+        free.set()
+    assert names == ["mail_0"]
+    assert WHOLE_S * 1000 < HELD_MS, "who began it has ended before the next begins"
 
 
 @pytest.mark.parametrize("address", ["ann@example.org", "a.b+c@x.example.co", "o'neill@a-b.example"])

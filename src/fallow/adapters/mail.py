@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -17,6 +18,25 @@ from fallow.ports.alert_ways import Letter
 
 TIMEOUT_S: Final = 10.0
 """For each answer of the server."""
+
+WHOLE_S: Final = 100.0
+"""For all of a letter: a server that answers ever so little must not hold up the others, nor have it sent twice."""
+
+AT_ONCE: Final = 16
+"""Letters, on threads of their own: a server that hangs must not take those of all else in the process."""
+
+
+class _OneLine(UnstructuredHeader):
+    """A header that is not folded: a long URL would be encoded, and no reader looks for one in that."""
+
+    def fold(self, *, policy: Policy) -> str:
+        """Return its line."""
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+_HEADERS: Final = HeaderRegistry()
+_HEADERS.map_to_type("List-Unsubscribe", _OneLine)
+_POLICY: Final = SMTP.clone(header_factory=_HEADERS)
 
 
 class MailServer(NamedTuple):
@@ -39,10 +59,16 @@ class SmtpMail:
 
     def __init__(self, server: MailServer) -> None:
         self._server = server
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="mail")
 
     async def send(self, letter: Letter) -> None:
         """Hand a letter over."""
-        await asyncio.to_thread(self._send, composed(letter, self._server.sender))
+        message = composed(letter, self._server.sender)
+        try:
+            async with asyncio.timeout(WHOLE_S):
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._send, message)
+        except TimeoutError:
+            raise Unavailable("alerts.mail", f"The mail server took over {WHOLE_S:g} seconds.") from None
 
     def _send(self, message: EmailMessage) -> None:
         server = self._server
@@ -70,7 +96,7 @@ def composed(letter: Letter, sender: str) -> EmailMessage:
     if "=?" in letter.to:
         raise ValueError("an encoded word is no part of an address")
     user, _, domain = letter.to.rpartition("@")
-    message = EmailMessage(policy=SMTP)
+    message = EmailMessage(policy=_POLICY)
     message["From"] = sender
     message["To"] = Address(username=user, domain=domain)
     message["Subject"] = letter.subject

@@ -12,7 +12,7 @@ _LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _MAIL: Final = re.compile(rf"(?!.*=\?)[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.-]{{1,64}}@(?:{_LABEL}\.)+[A-Za-z]{{2,63}}")
 """The dot-atom of RFC 5322 at a DNS name, without quotes, comments or letters beyond ASCII.
 
-Nor is there the beginning of an encoded word (RFC 2047): whoever writes the header would decode it, line breaks and all.
+Nor does an encoded word (RFC 2047) begin in it: whoever writes the header would decode it, line breaks and all.
 """
 
 MAIL_CHARACTERS_MAX: Final = 254
