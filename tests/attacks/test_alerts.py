@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from email import message_from_bytes
 from email.policy import default
 from ipaddress import ip_address
+from threading import current_thread
 
 import pytest
 
@@ -14,14 +17,23 @@ from fallow.domain.alerts import Alert
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.ports.alert_text import line
 from fallow.ports.alert_ways import Letter
-from fallow.ports.public_only import Address, PublicOnly
+from fallow.ports.public_only import Address, PublicOnly, Resolve, resolve
 from fallow.services.alerts.addresses import check_address
 
 INSIDE = (
     "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
     "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1",
     "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1",
+    "fec0::1", "::7f00:1", "64:ff9b:1::7f00:1", "::ffff:0:7f00:1",
 )  # fmt: skip
+
+TLS = ssl.create_default_context()
+"""Once for all: to read what this machine trusts takes longer than all else here."""
+
+
+def hook(how: Resolve = resolve) -> HttpHook:
+    """The way to webhooks, where names are looked up so."""
+    return HttpHook(lambda: PublicOnly(tls=TLS, resolve=how))
 
 
 @pytest.mark.parametrize("inside", INSIDE)
@@ -29,9 +41,8 @@ async def test_a_webhook_into_the_operators_network(inside: str) -> None:
     async def found(_host: str, _port: int) -> list[Address]:
         return [ip_address("1.1.1.1"), ip_address(inside)]
 
-    hook = HttpHook(lambda: PublicOnly(resolve=found))
     with pytest.raises(Unavailable, match="not reached: ConnectError"):
-        await hook.post("https://evil.example/", b"{}", {})
+        await hook(found).post("https://evil.example/", b"{}", {})
 
 
 @pytest.mark.parametrize(
@@ -39,12 +50,27 @@ async def test_a_webhook_into_the_operators_network(inside: str) -> None:
     [
         "https://[::1]/", "https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://127.1/",
         "https://[::ffff:7f00:1]/", "https://localhost/", "https://169.254.169.254/latest/meta-data/",
+        "https://a..example/", "https://" + "a" * 64 + ".example/",
     ],
 )  # fmt: skip
 async def test_every_way_to_write_this_machine(url: str) -> None:
-    """As the system's own resolver reads it, and nobody else."""
+    """As the system's own resolver reads it, and nobody else. What no name can be is a failure, and no bug."""
     with pytest.raises(Unavailable, match="not reached"):
-        await HttpHook(PublicOnly).post(url, b"{}", {})
+        await hook().post(url, b"{}", {})
+
+
+async def test_names_are_looked_up_on_no_thread_of_anybody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's name server may take its time, and that goes on when the webhook's is over."""
+    names: list[str] = []
+
+    def asked(*_: object, **__: object) -> list[object]:
+        names.append(current_thread().name[:5])
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    with pytest.raises(Unavailable, match="not reached"):
+        await hook().post("https://slow.example/", b"{}", {})
+    assert names == ["names"]
 
 
 @pytest.mark.parametrize(

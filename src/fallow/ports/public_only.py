@@ -10,6 +10,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -19,26 +21,32 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 PORTS: Final = frozenset({443, *range(1024, 65536)})
-_NEVER: Final = (
-    ip_network("100.64.0.0/10"),
-    ip_network("64:ff9b::/96"),
-    ip_network("2002::/16"),
-    ip_network("2001::/32"),
-)
-"""Carriers' own networks, and IPv6 addresses that stand for IPv4 ones (RFC 6598, 6052, 3056, 4380)."""
+_ASSIGNED: Final = ip_network("2000::/3")
+"""Where all IPv6 addresses of the internet are (RFC 4291, IANA's registry of the IPv6 address space).
+
+Not so those of sites, or those that stand for IPv4 ones: which of them `is_global` knows differs between Pythons.
+"""
+_NEVER: Final = (ip_network("100.64.0.0/10"), ip_network("2002::/16"), ip_network("2001::/32"))
+"""Carriers' own networks, and IPv6 addresses among those that stand for IPv4 ones (RFC 6598, 3056, 4380)."""
+
+_LOOKUPS: Final = ThreadPoolExecutor(32, thread_name_prefix="names")
+"""Looking up a name goes on when nobody waits any more: strangers' slow servers must not take everybody's threads."""
 
 
 def is_public(address: Address) -> bool:
     """Whether an address is somewhere on the internet, and neither here nor in a network of somebody's own."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
+    if isinstance(address, IPv6Address) and address not in _ASSIGNED:
+        return False
     inside = any(address in network for network in _NEVER if network.version == address.version)
     return address.is_global and not address.is_multicast and not inside
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Addresses of a host. Raises OSError when it has none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Addresses of a host. Raises OSError when it has none, UnicodeError when it can have none."""
+    asked = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, asked)
     return [ip_address(where[0]) for *_, where in found]
 
 
@@ -69,7 +77,7 @@ class PublicOnly(httpx2.AsyncBaseTransport):
             raise httpx2.ConnectError(f"{url.scheme} to port {port} is not allowed")
         try:
             addresses = await self._resolve(url.host, port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise httpx2.ConnectError(f"{url.host} has no address") from error
         public = [address for address in addresses if self._allowed(address)]
         if not public or len(public) < len(addresses):
