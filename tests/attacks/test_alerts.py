@@ -9,6 +9,7 @@ from email.policy import default
 from ipaddress import ip_address
 from threading import current_thread
 
+import httpx2
 import pytest
 
 from fallow.adapters.mail import composed
@@ -36,13 +37,38 @@ def hook(how: Resolve = resolve) -> HttpHook:
     return HttpHook(lambda: PublicOnly(tls=TLS, resolve=how))
 
 
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Where connections were made to; none comes about, here as on a machine without a network."""
+    urls: list[str] = []
+
+    async def refuses(_transport: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
+        urls.append(str(request.url))
+        raise httpx2.ConnectError("nobody listens")
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", refuses)
+    return urls
+
+
 @pytest.mark.parametrize("inside", INSIDE)
-async def test_a_webhook_into_the_operators_network(inside: str) -> None:
+async def test_a_webhook_into_the_operators_network(inside: str, reached: list[str]) -> None:
     async def found(_host: str, _port: int) -> list[Address]:
         return [ip_address("1.1.1.1"), ip_address(inside)]
 
     with pytest.raises(Unavailable, match="not reached: ConnectError"):
         await hook(found).post("https://evil.example/", b"{}", {})
+    assert reached == []
+
+
+async def test_a_webhook_on_the_internet(reached: list[str]) -> None:
+    """It is asked at the address that was looked at, so that the others show that they were kept from it."""
+
+    async def found(_host: str, _port: int) -> list[Address]:
+        return [ip_address("2606:4700:4700::1111"), ip_address("1.1.1.1")]
+
+    with pytest.raises(Unavailable, match="not reached: ConnectError"):
+        await hook(found).post("https://good.example/", b"{}", {})
+    assert reached == ["https://[2606:4700:4700::1111]/"]
 
 
 @pytest.mark.parametrize(
@@ -53,10 +79,11 @@ async def test_a_webhook_into_the_operators_network(inside: str) -> None:
         "https://a..example/", "https://" + "a" * 64 + ".example/",
     ],
 )  # fmt: skip
-async def test_every_way_to_write_this_machine(url: str) -> None:
+async def test_every_way_to_write_this_machine(url: str, reached: list[str]) -> None:
     """As the system's own resolver reads it, and nobody else. What no name can be is a failure, and no bug."""
     with pytest.raises(Unavailable, match="not reached"):
         await hook().post(url, b"{}", {})
+    assert reached == []
 
 
 async def test_names_are_looked_up_on_no_thread_of_anybody_else(monkeypatch: pytest.MonkeyPatch) -> None:
