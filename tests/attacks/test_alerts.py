@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections import Counter
 from email import message_from_bytes
 from email.policy import default
 from ipaddress import ip_address
 from threading import current_thread
+from typing import cast
 
 import httpx2
 import pytest
@@ -15,11 +17,15 @@ import pytest
 from fallow.adapters.mail import composed
 from fallow.adapters.webhook import HttpHook
 from fallow.domain.alerts import Alert
-from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
+from fallow.ports.alert_store import AlertStore, Channel
 from fallow.ports.alert_text import line
 from fallow.ports.alert_ways import Letter
+from fallow.ports.database import Transaction
 from fallow.ports.public_only import Address, PublicOnly, Resolve, resolve
+from fallow.services.alerts import limits
 from fallow.services.alerts.addresses import check_address
+from fallow.services.alerts.limits import count_confirmation
 
 INSIDE = (
     "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
@@ -140,6 +146,49 @@ def test_a_machines_name_makes_no_line_and_no_header_of_its_own() -> None:
     assert read["Bcc"] is None
     assert read["To"] == "ann@example.org"
     assert said in read.get_content()
+
+
+class Counted:
+    """What was counted."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[bytes] = Counter()
+
+    async def count(self, _tx: object, key: bytes, _day: int, most: int) -> bool:
+        """Count one more."""
+        if self.counts[key] == most:
+            return False
+        self.counts[key] += 1
+        return True
+
+    async def forget_counts(self, *_: object) -> None:
+        """Forget nothing."""
+
+    async def ask(self, account: int, to: str) -> None:
+        """Name an address in the name of an account."""
+        channel = Channel(bytes([account]) * 20, "email", to, "en", b"s" * 16, 1)
+        await count_confirmation(cast("AlertStore", self), cast("Transaction", None), channel, 1)
+
+
+async def test_a_mailbox_that_many_accounts_name_in_many_ways() -> None:
+    counted = Counted()
+    for account, to in enumerate(("ann+1@b.example", "ann+2@B.example", "Ann@b.example"), start=1):
+        await counted.ask(account, to)
+    with pytest.raises(TooMuch):
+        await counted.ask(4, "ann+3@b.example")
+    await counted.ask(4, "bob+3@b.example")
+
+
+async def test_many_accounts_that_ask_leave_alerts_what_they_are_told_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, told = Counted(), Channel(b"t" * 20, "email", "ann@b.example", "en", b"s" * 16, 1)
+    monkeypatch.setattr(limits, "ALL_CONFIRMATIONS_A_DAY", 5)
+    monkeypatch.setattr(limits, "NETWORK_A_DAY", 6)
+    for account in range(5):
+        await counted.ask(account, f"{account}@b.example")
+    with pytest.raises(TooMuch):
+        await counted.ask(6, "6@b.example")
+    await limits.count_message(cast("AlertStore", counted), cast("Transaction", None), told, 1)
+    assert limits.ALL_CONFIRMATIONS_A_DAY < limits.NETWORK_A_DAY
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,14 @@ NETWORK_A_DAY: Final = 20_000
 CONFIRMATIONS_A_DAY: Final = 10
 """Of one account."""
 
+ALL_CONFIRMATIONS_A_DAY: Final = 2_000
+"""Of all accounts, so that whoever makes many of them cannot use up what alerts are told with."""
+
 STRANGER_A_DAY: Final = 3
 """Confirmations to one address, whichever accounts name it: so many letters gets whom somebody names in spite."""
 
 _NETWORK: Final = b"network"
+_CONFIRMATIONS: Final = b"confirmations"
 
 
 async def count_message(store: AlertStore, tx: Transaction, channel: Channel, now: int) -> None:
@@ -28,16 +32,28 @@ async def count_message(store: AlertStore, tx: Transaction, channel: Channel, no
         TooMuch: the account, or the network, has had enough today (`alerts.many`).
     """
     await _count(store, tx, channel.account, ACCOUNT_A_DAY, now)
-    await _count(store, tx, _NETWORK, NETWORK_A_DAY, now)
+    await _count_all(store, tx, now)
 
 
 async def count_confirmation(store: AlertStore, tx: Transaction, channel: Channel, now: int) -> None:
     """Count a request to confirm an address; raises as `count_message`."""
-    await store.forget_counts(tx, now // DAY_MS - 1)
     await _count(store, tx, b"confirm" + channel.account, CONFIRMATIONS_A_DAY, now)
-    stranger = tagged_hash("fallow/alerts-address/1", channel.address.casefold().encode())
+    stranger = tagged_hash("fallow/alerts-address/1", _reader(channel).encode())
     await _count(store, tx, stranger, STRANGER_A_DAY, now)
+    await _count(store, tx, _CONFIRMATIONS, ALL_CONFIRMATIONS_A_DAY, now)
+    await _count_all(store, tx, now)
+
+
+def _reader(channel: Channel) -> str:
+    """Who reads that: what follows a plus in a mail address leads nowhere else (RFC 5233)."""
+    user, at, domain = channel.address.casefold().rpartition("@")
+    return user.partition("+")[0] + at + domain if channel.kind == "email" else channel.address.casefold()
+
+
+async def _count_all(store: AlertStore, tx: Transaction, now: int) -> None:
+    """Count it for the network, last: whoever forgets holds that count's row, so that no two wait for each other."""
     await _count(store, tx, _NETWORK, NETWORK_A_DAY, now)
+    await store.forget_counts(tx, now // DAY_MS - 1)
 
 
 async def _count(store: AlertStore, tx: Transaction, key: bytes, most: int, now: int) -> None:
