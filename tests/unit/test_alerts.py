@@ -108,6 +108,8 @@ def test_every_alert_has_words_in_both_languages() -> None:
     assert "2023-11-14 22:13 UTC" in sentence(alert, "ja")
     low = Alert("y", "balance.low", values={"spendable_microusd": 1_500_000, "reserved_microusd": 2_000_000})
     assert line(low, "en").startswith("1.5 USD are left, and what runs now reserves 2 USD")
+    much = Alert("z", "balance.low", values={"spendable_microusd": 10**18 + 1, "reserved_microusd": 10})
+    assert line(much, "en").startswith("1000000000000.000001 USD are left, and what runs now reserves 0.00001 USD")
 
 
 async def test_a_fleet_is_cut_at_the_most_and_read_page_by_page() -> None:

@@ -75,4 +75,9 @@ def _said(name: str, value: str | int) -> str:
         return plain(value)
     if name.endswith("_at"):
         return time_text(value)
-    return f"{value / _MICRO:.6f}".rstrip("0").rstrip(".") + " USD" if name.endswith("_microusd") else str(value)
+    return _money(value) if name.endswith("_microusd") else str(value)
+
+
+def _money(microusd: int) -> str:
+    whole, rest = divmod(microusd, _MICRO)
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".") + " USD"
