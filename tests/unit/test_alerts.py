@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+from contextlib import AbstractContextManager
 from threading import Event, current_thread
 from typing import cast, get_args
 
@@ -251,6 +252,18 @@ async def test_a_mail_server_that_hangs_takes_nobody_elses_thread_and_ends(monke
         free.set()
     assert names == ["mail_0"]
     assert WHOLE_S * 1000 < HELD_MS, "who began it has ended before the next begins"
+
+
+async def test_a_letter_that_was_taken_is_not_sent_again_for_a_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Rude(AbstractContextManager["Rude"]):
+        def __init__(self, *_: object, **__: object) -> None: ...
+        def send_message(self, _: object) -> None: ...
+        def __exit__(self, *_: object) -> None:
+            raise smtplib.SMTPResponseException(421, b"too late")
+
+    monkeypatch.setattr(smtplib, "SMTP", Rude)
+    mail = SmtpMail(MailServer("mail.example", 25, "none", "a@b.example"))
+    await mail.send(Letter("1" * 32, 0, "ann@example.org", "s", "t"))
 
 
 @pytest.mark.parametrize("address", ["ann@example.org", "a.b+c@x.example.co", "o'neill@a-b.example"])

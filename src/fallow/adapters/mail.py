@@ -73,6 +73,7 @@ class SmtpMail:
     def _send(self, message: EmailMessage) -> None:
         server = self._server
         context = server.context or ssl.create_default_context()
+        taken = False
         try:
             with (
                 smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_S, context=context)
@@ -84,7 +85,10 @@ class SmtpMail:
                 if server.user and server.secret_file is not None:
                     session.login(server.user, server.secret_file.read_text("utf-8").strip())
                 session.send_message(message)
+                taken = True
         except (OSError, smtplib.SMTPException) as error:
+            if taken:  # a goodbye that goes wrong takes nothing back
+                return
             raise Unavailable("alerts.mail", f"The mail server did not take it: {_reason(error)}.") from error
 
 
