@@ -1018,7 +1018,10 @@ GRANTED = "granted"
 """The call by which holders of grants ask the network's side of a vertical (`Granted`)."""
 
 ALERTS = "alerts"
-"""The call (`AccountRef`) by which the network's side of a vertical tells what it knows of: `fallow.domain.alerts`."""
+"""The call (`AccountRef`) by which the network's side of a vertical tells what it knows of.
+
+The answer is a list of `fallow.domain.alerts.Alert`, each with what it has `said` in both languages.
+"""
 
 
 def vertical_call(vertical: str, call: str) -> str:
