@@ -119,6 +119,17 @@ def test_the_same_orders_make_no_second_sum() -> None:
     assert second.sure
 
 
+def test_orders_that_a_node_hands_in_over_and_over_fill_no_auditors_memory() -> None:
+    recount = Recount(NET, NETWORK_KEY, BEGAN_MS)
+    for one in (*HANDED_IN, *(filed(served((1, 1000), (2, 300)), seq) for seq in range(6, 12))):
+        recount.take(one)
+    assert sum(map(len, recount._waiting.values())) == len(ORDERS)
+    found = recount.take(said(HONEST))
+    assert found is not None
+    assert (found.differs, found.sure) == ("", True)
+    assert not any(recount._waiting.values())
+
+
 def test_forged_foreign_and_late_orders_make_nothing() -> None:
     forged = StorageServed(served=[[limit(1, by=CLIENT), order(1, 9)], [limit(2), order(2, 9, by=NODE)]])
     brought = StorageServed(served=[[limit(3, action="put"), order(3, 9)]])

@@ -8,21 +8,22 @@ from fallow.domain.epochs.metering import Recounted
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.network_facts import LendingUsed
 from fallow.verticals.storage.core.facts import StorageServed
-from fallow.verticals.storage.core.handed_in import HandedIn, Place, Window, additions, handed_in
+from fallow.verticals.storage.core.handed_in import Added, Place, Window, additions, handed_in
 from fallow.verticals.storage.core.tariff import EGRESS, REPAIRED, VERTICAL
 
 
 class Recount:
     """See `fallow.domain.epochs.metering.Recount`.
 
-    It keeps the orders of each node until the record that counts them, and of each limit what was counted.
+    It keeps the orders of each node that add something, until the record that counts them; and of each limit what was
+    counted. What is handed in once more is not kept: no record would come that takes it out.
     """
 
     def __init__(self, net: str, network_key: bytes, since_ms: int) -> None:
         self._net = net
         self._network_key = network_key
         self._since_ms = since_ms
-        self._waiting: defaultdict[bytes, list[HandedIn]] = defaultdict(list)
+        self._waiting: defaultdict[bytes, list[Added]] = defaultdict(list)
         self._counted: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
         self._read: dict[bytes, Place] = {}
         """From where on a node's records were read."""
@@ -32,7 +33,8 @@ class Recount:
         record = filed.record
         self._read.setdefault(filed.node, (record.boot, record.seq) if self._since_ms else (0, 0))
         if record.kind == StorageServed.kind:
-            self._waiting[filed.node] += handed_in(record, self._net, self._network_key, filed.received_ms)
+            handed = handed_in(record, self._net, self._network_key, filed.received_ms)
+            self._waiting[filed.node] += additions(handed, self._counted[filed.node])
         elif record.kind == LendingUsed.kind and filed.node == self._network_key:
             said = record.read(LendingUsed)
             return self._again(said) if said.vertical == VERTICAL else None
@@ -40,11 +42,11 @@ class Recount:
 
     def _again(self, said: LendingUsed) -> Recounted:
         begins, ends = _place(said.begins), _place(said.ends)
-        handed = self._waiting[said.node]
-        self._waiting[said.node] = [one for one in handed if one.place >= ends]
+        waiting = self._waiting[said.node]
+        self._waiting[said.node] = [added for added in waiting if added.one.place >= ends]
         window, all_here = Window(), said.orders == 0 or self._read.get(said.node, ends) <= begins
-        for added in additions([one for one in handed if one.place < ends], self._counted[said.node]):
-            if added.one.place >= begins:
+        for added in waiting:
+            if begins <= added.one.place < ends:
                 window.add(added)
                 all_here = all_here and added.one.limit.made_ms >= self._since_ms
         made = {EGRESS: window.egress, REPAIRED: window.repaired, "orders": window.tree.size}
