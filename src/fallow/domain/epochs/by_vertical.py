@@ -97,10 +97,11 @@ class ByVertical:
         """Add lines: who was there, and what it earned of the pool.
 
         What was paid is told by the records of leases and of subscriptions: lines divide that over nodes where a policy
-        says how, and do not name the vertical where none does.
+        says how, and do not name the vertical where none does. A line of no account is of no node that works: what the
+        network's own records say that a policy refused is on one.
         """
         for line in lines:
-            if line.vertical == LINE:
+            if line.vertical == LINE or not line.account:
                 continue
             sums = self._of(line.vertical)
             sums.nodes.add(line.node)
