@@ -13,7 +13,7 @@ from fallow.verticals.storage.control.metering import LENDER_DAYS
 from fallow.verticals.storage.control.statements import EVERY_MS
 from fallow.verticals.storage.core.layout import Layout
 from fallow.verticals.storage.core.profiles import PROFILES
-from fallow.verticals.storage.core.statements import Statement, earned_microusd
+from fallow.verticals.storage.core.statements import Statement, Use
 from fallow.verticals.storage.core.tariff import DAY_MS
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.places_world import HOUR_MS, STREAM, Machine, World, machines, places_world
@@ -57,7 +57,7 @@ async def test_a_node_hears_what_counts_on_it_and_what_was_read_of_it(world: Wor
     assert then.egress_bytes == 3_000_000
     assert then.repair_bytes == 0
     assert then.stored_byte_hours == (then.at_ms - 1_000_000) * PIECE // HOUR_MS
-    assert then.earned_microusd == earned_microusd(then.stored_byte_hours, 3_000_000)
+    assert then.earned_microusd == Use(then.stored_byte_hours, 3_000_000).earned_microusd(100_000)
     assert then.expected_microusd > then.earned_microusd
     await world.drop(STREAM)
     await world.collect()

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from fallow.domain.billing import FeePolicy
 from fallow.domain.epochs.metering import Metering, Recount
 from fallow.domain.errors import InvalidInput, NotFound, Unavailable
 from fallow.domain.orders import Tolerance
@@ -433,7 +434,8 @@ class ControlGround(NamedTuple):
     `decisions` takes what the network itself decides, for the archive.
     `log` is where nodes' records are read in the order of ingest. `relay` opens a link to the network's relay, `direct`
     one to a node that can be dialled itself. `watch` has numbers told for `/metrics` (`fallow.domain.metrics`), whose
-    names begin with the vertical's. `offers` are what others ask for the same.
+    names begin with the vertical's. `offers` are what others ask for the same. `fee_ppm` is what the network keeps of
+    what buyers pay, in millionths.
     """
 
     net: str
@@ -452,6 +454,7 @@ class ControlGround(NamedTuple):
     direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
     watch: Watch = unwatched
     offers: Sequence[Offer] = ()
+    fee_ppm: int = FeePolicy().fee_ppm
 
 
 class GatewayGround(NamedTuple):

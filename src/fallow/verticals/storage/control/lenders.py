@@ -11,6 +11,7 @@ from fallow.domain.calls import AccountRef
 from fallow.domain.identity import address
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
+from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.notes import note_of
 from fallow.verticals.storage.control.statements import ROWS, month_of, statement_of
 from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holding, said
@@ -35,12 +36,13 @@ WHERE n.account = $1 AND n.exit <> 'left' AND f.kind <> '' ORDER BY n.node, f.co
 
 
 class Lenders:
-    """Of the network called `net`."""
+    """Of a network."""
 
-    def __init__(self, net: str, clock: Clock, database: Database) -> None:
-        self._net = net
-        self._clock = clock
-        self._database = database
+    def __init__(self, ground: ControlGround) -> None:
+        self._net = ground.net
+        self._fee_ppm = ground.fee_ppm
+        self._clock: Clock = ground.clock
+        self._database: Database = ground.database
 
     async def get(self, call: GetLenders) -> list[LenderView]:
         """Show an account's nodes, with the latest of each code that was found of them and holds now."""
@@ -65,7 +67,7 @@ class Lenders:
             node=row["node"],
             limit_bytes=row["limit_bytes"],
             seen_ms=row["seen_ms"],
-            statement=statement_of(said, self._net, row["node"], now),
+            statement=statement_of(said, self._net, row["node"], now, self._fee_ppm),
             alerts=[_brief(note) for note in holding(found, now)],
         )
 

@@ -116,7 +116,7 @@ class Places:
             uniform=uniform,
         )
         self.statements = Statements(ground, self.nodes)
-        self.lenders = Lenders(ground.net, ground.clock, ground.database)
+        self.lenders = Lenders(ground)
         self.notes = Notes(clock=clock, database=database, nodes=self.nodes, ask=ground.ask)
         self.inspector = Inspector(
             clock=clock,

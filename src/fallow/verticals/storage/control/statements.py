@@ -19,7 +19,7 @@ from fallow.verticals.storage.control.verdicts import read_state
 from fallow.verticals.storage.core.exiting import ppm
 from fallow.verticals.storage.core.questions import Tell
 from fallow.verticals.storage.core.reputation import Reputation
-from fallow.verticals.storage.core.statements import Month, Statement, earned_microusd, expected_microusd
+from fallow.verticals.storage.core.statements import Month, Statement, Use, expected_use
 from fallow.verticals.storage.core.tariff import DAY_MS, HOUR_MS
 
 EVERY_MS: Final = 600_000
@@ -44,6 +44,7 @@ class Statements:
 
     def __init__(self, ground: ControlGround, nodes: Nodes) -> None:
         self._net = ground.net
+        self._fee_ppm = ground.fee_ppm
         self._sign: Sign = ground.sign
         self._clock: Clock = ground.clock
         self._database: Database = ground.database
@@ -77,7 +78,7 @@ class Statements:
     def _sealed(self, rows: Sequence[Row], lenders: dict[int, Lender]) -> list[tuple[bytes, bytes]]:
         now = self._clock.now_ms()
         nodes = [(row, lenders[row["alias"]].node) for row in rows]
-        return [(node, statement_of(row, self._net, node, now).seal(self._sign)) for row, node in nodes]
+        return [(node, statement_of(row, self._net, node, now, self._fee_ppm).seal(self._sign)) for row, node in nodes]
 
     async def _tell(self, node: bytes, statement: bytes) -> None:
         try:
@@ -86,11 +87,11 @@ class Statements:
             return
 
 
-def statement_of(row: Row, net: str, node: bytes, now: int) -> Statement:
-    """What a row of `ROWS` comes to at `now`."""
+def statement_of(row: Row, net: str, node: bytes, now: int, fee_ppm: int) -> Statement:
+    """What a row of `ROWS` comes to at `now`, where the network keeps so many millionths."""
     reputation = read_state(row["state"]) if row["state"] is not None else Reputation()
     month = month_of(now)
-    hours, egress, stored = int(row["byte_ms"] // HOUR_MS), int(row["egress"]), max(0, int(row["bytes"]))
+    use, stored = Use(int(row["byte_ms"] // HOUR_MS), int(row["egress"])), max(0, int(row["bytes"]))
     return Statement(
         net=net,
         node=node,
@@ -103,11 +104,11 @@ def statement_of(row: Row, net: str, node: bytes, now: int) -> Statement:
         online_ppm=ppm(reputation.online_score),
         stored_bytes=stored,
         month_ms=month.since_ms,
-        stored_byte_hours=hours,
-        egress_bytes=egress,
+        stored_byte_hours=use.stored_byte_hours,
+        egress_bytes=use.egress_bytes,
         repair_bytes=int(row["repaired"]),
-        earned_microusd=earned_microusd(hours, egress),
-        expected_microusd=expected_microusd(month, now, stored, hours, egress),
+        earned_microusd=use.earned_microusd(fee_ppm),
+        expected_microusd=expected_use(month, now, stored, use).earned_microusd(fee_ppm),
     )
 
 

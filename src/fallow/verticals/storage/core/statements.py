@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, NamedTuple
 
+from fallow.domain.billing import PPM
 from fallow.domain.facts import NodeId
 from fallow.domain.records import Count
 from fallow.domain.signing import Signed
-from fallow.verticals.storage.core.tariff import DAY_MS, EGRESS, HOUR_MS, MONTH_HOURS, STORED, TARIFF, TERABYTE
-
-STORED_MICROUSD: Final = TARIFF[STORED].microusd
-"""For a terabyte that a node holds for 720 hours: see `tariff`."""
-EGRESS_MICROUSD: Final = TARIFF[EGRESS].microusd
-"""For a terabyte that buyers read."""
+from fallow.verticals.storage.core.tariff import DAY_MS, EGRESS, HOUR_MS, STORED, TARIFF
 
 
 class Statement(Signed, frozen=True, kw_only=True):
@@ -20,8 +16,8 @@ class Statement(Signed, frozen=True, kw_only=True):
 
     `stored_bytes` is what the network counts on the node, which deleted pieces in the trash are not.
     `stored_byte_hours`, `egress_bytes` (for buyers) and `repair_bytes` (for the network's own repairs and moves, which
-    are not paid yet) are those since `month_ms`. `earned_microusd` is what they come to at the tariff, after a
-    network's fee of a tenth; `expected_microusd` what the whole month does if it goes on like that.
+    are not paid yet) are those since `month_ms`. `earned_microusd` is what they come to at the tariff, after the
+    network's fee; `expected_microusd` what the whole month does if it goes on like that.
     """
 
     tag: ClassVar[str] = "fallow/storage-statement/1"
@@ -55,18 +51,27 @@ class Month(NamedTuple):
         return self.since_ms // DAY_MS
 
 
-def earned_microusd(stored_byte_hours: int, egress_bytes: int) -> int:
-    """What a node gets for that, after a fee of a tenth; rounded down."""
-    stored = STORED_MICROUSD * stored_byte_hours // (TERABYTE * MONTH_HOURS)
-    return stored + EGRESS_MICROUSD * egress_bytes // TERABYTE
+class Use(NamedTuple):
+    """What a node is paid for."""
+
+    stored_byte_hours: int
+    egress_bytes: int
+
+    def earned_microusd(self, fee_ppm: int) -> int:
+        """What a node gets for it where the network keeps so many millionths of the tariff; rounded down."""
+        return sum(
+            TARIFF[meter].microusd * quantity * (PPM - fee_ppm) // (TARIFF[meter].per * PPM)
+            for meter, quantity in zip((STORED, EGRESS), self, strict=True)
+        )
 
 
-def expected_microusd(month: Month, now_ms: int, stored_bytes: int, stored_byte_hours: int, egress_bytes: int) -> int:
+def expected_use(month: Month, now_ms: int, stored_bytes: int, so_far: Use) -> Use:
     """What a whole month, in which it is now, comes to.
 
     What is stored now stays; reads go on as they did since the month's begin, once a day of it is over.
     """
     left_hours = (month.until_ms - now_ms) // HOUR_MS
     elapsed = now_ms - month.since_ms
-    whole = egress_bytes * (month.until_ms - month.since_ms) // elapsed if elapsed >= DAY_MS else egress_bytes
-    return earned_microusd(stored_byte_hours + stored_bytes * left_hours, whole)
+    read = so_far.egress_bytes
+    whole = read * (month.until_ms - month.since_ms) // elapsed if elapsed >= DAY_MS else read
+    return Use(so_far.stored_byte_hours + stored_bytes * left_hours, whole)

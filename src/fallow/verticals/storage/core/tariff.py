@@ -1,9 +1,9 @@
 """What a subscription to storage costs: by the bytes of pieces on nodes, and by the bytes that come from there.
 
 Nodes get $1.50 for a terabyte (10**12 bytes) that they hold for 720 hours, and $2 for a terabyte that they send, as
-Storj pays them (its docs, node/payouts); what they take in is free. Buyers pay so much that this is left after the
-network's fee, a tenth of usage by default. Payload costs by its profile: with 29 of 80 pieces a terabyte of objects is
-2.76 of pieces, so $4.60 a month.
+Storj pays them (its docs, node/payouts); what they take in is free. Buyers pay so much that this is left after a
+network's fee of a tenth, as it is by default; where that is another one, nodes get more, or less. Payload costs by its
+profile: with 29 of 80 pieces a terabyte of objects is 2.76 of pieces, so $4.60 a month.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def _network(statement: Statement | None) -> Iterator[Fact]:
         f"{size_text(statement.egress_bytes)}; {size_text(statement.repair_bytes)} more for repairs",
     )
     so_far, expected = _usd(statement.earned_microusd), _usd(statement.expected_microusd)
-    yield "pay this month", f"{so_far} so far, {expected} expected, after a fee of a tenth"
+    yield "pay this month", f"{so_far} so far, {expected} expected, after the network's fee"
 
 
 def _alerts(alerts: Sequence[Note]) -> Iterator[Fact]:
