@@ -250,9 +250,23 @@ async def test_who_deletes_or_alters_before_its_end_is_found_out(net: ExitWorld,
         assert net.leaver not in await net.world.holders(plan.segment), "nobody counts on it"
 
 
-async def test_who_only_fails_to_answer_is_asked_again_and_then_has_failed(net: ExitWorld) -> None:
-    net.world.kept[net.leaver.id].wants = Wants(refuses=True)
+async def test_who_only_fails_to_answer_is_asked_again_and_a_database_that_is_away_is_no_fault_of_his(
+    net: ExitWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise Unavailable("database.timeout", "a statement took too long")
+
     net.wish()
+    await net.world.tell()
+    await net.world.exits.look()
+    with monkeypatch.context() as patch:
+        patch.setattr(exit_rows, "waited", away)
+        with pytest.raises(Unavailable, match="took too long"):
+            await net.world.exits.move_next()
+    async with net.world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT tries, blamed FROM storage.leaving")
+    assert [(row["tries"], row["blamed"]) for row in rows] == [(0, None)] * net.had
+    net.world.kept[net.leaver.id].wants = Wants(refuses=True)
     await net.go_on()
     assert net.receipt is None
     assert net.leaver.says[-1].waiting == net.had

@@ -246,8 +246,10 @@ class Exits:
                 return
             signers = await exit_rows.signers(tx, taken.segment)
         number = list(segment.nodes).index(taken.alias)
+        piece = await self._read(segment, number, lender)
         try:
-            piece = await self._read(segment, number, lender)
+            if isinstance(piece, FallowError):
+                raise piece
             if signers:
                 await self._check(segment, lender, list(signers), piece)
         except FallowError as error:
@@ -262,14 +264,20 @@ class Exits:
         except FallowError as error:
             await self._later(taken, error, RETRY_MS, blamed=False, counts=False)
 
-    async def _read(self, segment: Damaged, number: int, lender: Lender) -> memoryview:
-        """Read a piece, and note how long that took, whatever came of it."""
+    async def _read(self, segment: Damaged, number: int, lender: Lender) -> memoryview | FallowError:
+        """Read a piece, or return why it is not given; and note how long that took, which is no word of the node's.
+
+        Raises:
+            Unavailable: the database is away.
+        """
         began_ms = self._clock.now_ms()
         try:
-            return await self._repairs.read_piece(segment, number, lender)
-        finally:
-            async with self._database.transaction() as tx:
-                await exit_rows.waited(tx, lender.alias, max(0, self._clock.now_ms() - began_ms))
+            given: memoryview | FallowError = await self._repairs.read_piece(segment, number, lender)
+        except FallowError as error:
+            given = error
+        async with self._database.transaction() as tx:
+            await exit_rows.waited(tx, lender.alias, max(0, self._clock.now_ms() - began_ms))
+        return given
 
     async def _check(self, segment: Damaged, lender: Lender, signers: list[bytes], piece: memoryview) -> None:
         """Hold a piece against what its client claimed.
