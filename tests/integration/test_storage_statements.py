@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import fallow.verticals.storage.control
+from fallow.adapters.postgres.database import PostgresTransaction
+from fallow.domain.calls import AccountRef
+from fallow.domain.identity import address_text
+from fallow.ports.database import Row
 from fallow.verticals.storage.control.metering import LENDER_DAYS
 from fallow.verticals.storage.control.statements import EVERY_MS
 from fallow.verticals.storage.core.layout import Layout
+from fallow.verticals.storage.core.lenders import GetLenders
 from fallow.verticals.storage.core.profiles import PROFILES
 from fallow.verticals.storage.core.statements import Statement, Use
 from fallow.verticals.storage.core.tariff import DAY_MS
@@ -63,6 +68,41 @@ async def test_a_node_hears_what_counts_on_it_and_what_was_read_of_it(world: Wor
     await world.collect()
     gone = await told(world, holder)
     assert gone.stored_bytes == 0
+
+
+async def test_alerts_of_however_many_nodes_are_one_question_to_the_database(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = world.machines[next(iter(world.machines))].account
+    async with world.database.transaction() as tx:
+        await tx.execute("UPDATE storage.node SET account = $1", account)
+        await tx.execute("UPDATE storage.node SET exit = 'left' WHERE alias % 6 = 0")
+        await tx.execute(
+            "INSERT INTO storage.finding (alias, at_ms, kind, code, text, evidence, told)"
+            " SELECT alias, $1, kind, 'storage.audits_unknown', kind, '', true FROM storage.node,"
+            " (VALUES ('warning', 1), ('suspended', 2), ('reinstated', 3)) AS k (kind, n)"
+            " WHERE n < 3 OR alias % 2 = 0 ORDER BY n",
+            world.clock.now_ms(),
+        )
+        nodes = await tx.fetch("SELECT node FROM storage.node WHERE alias % 2 = 1 ORDER BY node")
+    asked: list[str] = []
+    fetch = PostgresTransaction.fetch
+
+    async def counted(tx: PostgresTransaction, query: str, *args: object) -> Sequence[Row]:
+        asked.append(query)
+        return await fetch(tx, query, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresTransaction, "fetch", counted)
+        found = await world.places.lenders.alerts(AccountRef(account=address_text(account)))
+    assert [one.subject for one in found] == [row["node"].hex() for row in nodes]
+    assert {one.values["text"] for one in found} == {"suspended"}
+    assert len(asked) == 1
+    shown = await world.places.lenders.get(GetLenders(account=address_text(account)))
+    assert {one.node: [note.kind for note in one.alerts] for one in shown if one.alerts} == {
+        row["node"]: ["suspended"] for row in nodes
+    }
+    assert len(shown) == 12 - 2
 
 
 async def test_what_counts_on_all_nodes_is_what_buyers_are_billed_for(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Final
 
 import msgspec
@@ -10,11 +11,11 @@ from fallow.domain.alerts import ALERTS_MAX, Alert
 from fallow.domain.calls import AccountRef
 from fallow.domain.identity import address
 from fallow.ports.clock import Clock
-from fallow.ports.database import Database, Row, Transaction
+from fallow.ports.database import Database, Row
 from fallow.ports.vertical import ControlGround
 from fallow.verticals.storage.control.notes import note_of
 from fallow.verticals.storage.control.statements import ROWS, month_of, statement_of
-from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holding, said
+from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holds, said
 from fallow.verticals.storage.core.questions import Note
 from fallow.verticals.storage.core.tariff import DAY_MS
 
@@ -24,15 +25,12 @@ SELECT alias, node, limit_bytes, seen_ms FROM storage.node
 WHERE account = $1 AND node > $2 AND exit <> 'left' ORDER BY node LIMIT $3
 """
 _FOUND: Final = """
-SELECT DISTINCT ON (code) id, alias, at_ms, kind, code, text FROM storage.finding
-WHERE alias = $1 AND kind <> '' ORDER BY code, id DESC
-"""
-
-_WARNED: Final = """
-SELECT DISTINCT ON (n.node, f.code) n.node, f.at_ms, f.kind, f.code, f.text
+SELECT DISTINCT ON (n.node, f.code) n.node, f.id, f.alias, f.at_ms, f.kind, f.code, f.text
 FROM storage.node n JOIN storage.finding f USING (alias)
-WHERE n.account = $1 AND n.exit <> 'left' AND f.kind <> '' ORDER BY n.node, f.code, f.id DESC
+WHERE {} AND f.kind <> '' ORDER BY n.node, f.code, f.id DESC
 """
+_FOUND_OF: Final = _FOUND.format("n.alias = ANY($1::integer[])")
+_FOUND_OF_ACCOUNT: Final = _FOUND.format("n.account = $1 AND n.exit <> 'left'")
 
 
 class Lenders:
@@ -49,26 +47,28 @@ class Lenders:
         now = self._clock.now_ms()
         async with self._database.transaction() as tx:
             nodes = await tx.fetch(_NODES, address(call.account), call.after, call.limit)
-            said = await tx.fetch(ROWS, [row["alias"] for row in nodes], month_of(now).first_day, now // DAY_MS)
-            standing = {row["alias"]: row for row in said}
-            return [await self._view(tx, row, standing[row["alias"]], now) for row in nodes]
+            stood = await tx.fetch(ROWS, [row["alias"] for row in nodes], month_of(now).first_day, now // DAY_MS)
+            standing = {row["alias"]: row for row in stood}
+            found: defaultdict[int, list[Note]] = defaultdict(list)
+            for row in await tx.fetch(_FOUND_OF, list(standing)):
+                if holds(row["kind"], row["at_ms"], now):
+                    found[row["alias"]].append(_brief(await note_of(tx, row, EVIDENCE_SHOWN)))
+            return [self._view(row, standing[row["alias"]], found[row["alias"]], now) for row in nodes]
 
     async def alerts(self, request: AccountRef) -> list[Alert]:
-        """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`."""
-        async with self._database.transaction() as tx:
-            found = await tx.fetch(_WARNED, address(request.account))
+        """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`, by the nodes' keys."""
         now = self._clock.now_ms()
-        notes = [(row["node"], Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))) for row in found]
-        return [_alert(node, note) for node, note in notes if holding([note], now)][:ALERTS_MAX]
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(_FOUND_OF_ACCOUNT, address(request.account))
+        return [_alert(row) for row in rows if holds(row["kind"], row["at_ms"], now)][:ALERTS_MAX]
 
-    async def _view(self, tx: Transaction, row: Row, said: Row, now: int) -> LenderView:
-        found = [await note_of(tx, one, EVIDENCE_SHOWN) for one in await tx.fetch(_FOUND, row["alias"])]
+    def _view(self, row: Row, said: Row, alerts: list[Note], now: int) -> LenderView:
         return LenderView(
             node=row["node"],
             limit_bytes=row["limit_bytes"],
             seen_ms=row["seen_ms"],
             statement=statement_of(said, self._net, row["node"], now, self._fee_ppm),
-            alerts=[_brief(note) for note in holding(found, now)],
+            alerts=alerts,
         )
 
 
@@ -77,7 +77,7 @@ def _brief(note: Note) -> Note:
     return msgspec.structs.replace(note, evidence=[msgspec.structs.replace(one, answer=b"") for one in note.evidence])
 
 
-def _alert(node: bytes, note: Note) -> Alert:
-    values: dict[str, str | int] = {"kind": note.kind, "code": note.code}
-    key = f"lent:{node.hex()}:{note.kind}:{note.code}"
-    return Alert(key, "lent.warned", node.hex(), values=values, said=said(note))
+def _alert(row: Row) -> Alert:
+    note = Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))
+    node, values = row["node"].hex(), {"kind": note.kind, "code": note.code}
+    return Alert(f"lent:{node}:{note.kind}:{note.code}", "lent.warned", node, values=values, said=said(note))

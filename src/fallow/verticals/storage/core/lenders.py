@@ -63,7 +63,7 @@ PROVIDERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (GetLenders,)
 def holding(notes: Iterable[Note], now_ms: int) -> list[Note]:
     """The latest of each code, of notes in the order of time, that holds at `now_ms`."""
     latest = {note.code: note for note in notes}
-    return [note for note in latest.values() if _holds(note, now_ms)]
+    return [note for note in latest.values() if holds(note.kind, note.at_ms, now_ms)]
 
 
 def said(note: Note) -> dict[str, str]:
@@ -72,7 +72,8 @@ def said(note: Note) -> dict[str, str]:
     return {"en": f"{note.text} ({note.code})", "ja": f"{_KIND_JA[note.kind]}: {japanese} ({note.code})"}
 
 
-def _holds(note: Note, now_ms: int) -> bool:
-    if note.kind not in GRAVITY:
+def holds(kind: str, at_ms: int, now_ms: int) -> bool:
+    """Whether what was found last by its code counts at `now_ms`."""
+    if kind not in GRAVITY:
         return False
-    return note.kind != "warning" or now_ms - note.at_ms < WARNED_MS
+    return kind != "warning" or now_ms - at_ms < WARNED_MS
