@@ -669,13 +669,13 @@ async def test_an_object_s_bytes_cannot_become_a_part(world: ObjectsWorld) -> No
         await world.ask(BeginUpload(account=ACCOUNT, bucket=B, object=b"b", stream=version.stream))
 
 
-async def test_an_upload_that_is_given_up_leaves_garbage_alone(world: ObjectsWorld) -> None:
+async def test_an_upload_that_is_given_up_is_deleted_at_once_and_is_not_paid_any_more(world: ObjectsWorld) -> None:
     upload = await begin(world, b"a")
     await part(world, upload, 1, 10)
     call = AbortUpload(account=ACCOUNT, bucket=B, object=b"a", stream=upload)
     await world.ask(call)
     assert await world.segments() == []
-    assert await world.garbage() == {upload: False}
+    assert await world.garbage() == {upload: True}, "the trash would be paid for seven days"
     with pytest.raises(NotFound, match="no_upload"):
         await world.ask(call)
     with pytest.raises(NotFound, match="no_upload"):

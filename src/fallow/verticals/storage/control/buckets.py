@@ -137,7 +137,7 @@ class Buckets:
                 raise Conflict("storage.bucket_not_empty", f"The bucket {call.bucket} is not empty.", hint)
             uploads = await tx.fetch("DELETE FROM storage.upload WHERE bucket_id = $1 RETURNING stream", shelf.id)
             if uploads:
-                await self._ground.segments.drop(tx, shelf.id, [row["stream"] for row in uploads], purge=False)
+                await self._ground.segments.drop(tx, shelf.id, [row["stream"] for row in uploads], purge=True)
             await tx.execute("DELETE FROM storage.bucket WHERE id = $1", shelf.id)
 
     async def shelf(self, tx: Transaction, account: str, name: str, kind: Kind) -> Shelf:

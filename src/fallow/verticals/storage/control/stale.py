@@ -80,5 +80,5 @@ class Stale:
         if not found:
             return False
         await tx.execute("DELETE FROM storage.upload WHERE stream = $1", row["stream"])
-        await self._ground.segments.drop(tx, found[0]["bucket_id"], [row["stream"]], purge=False)
+        await self._ground.segments.drop(tx, found[0]["bucket_id"], [row["stream"]], purge=True)
         return True

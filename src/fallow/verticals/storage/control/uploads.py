@@ -191,7 +191,7 @@ class Uploads:
             shelf = await self._buckets.shelf(tx, call.account, call.bucket, "put")
             await _find(tx, _LOCK, shelf.id, call.stream, call.object)
             await tx.execute("DELETE FROM storage.upload WHERE stream = $1", call.stream)
-            await self._ground.segments.drop(tx, shelf.id, [call.stream], purge=False)
+            await self._ground.segments.drop(tx, shelf.id, [call.stream], purge=True)
 
 
 async def _require_few(tx: Transaction, shelf: Shelf, grant: bytes) -> None:

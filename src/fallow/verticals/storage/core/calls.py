@@ -444,7 +444,7 @@ class CompleteUpload(Call[Version], frozen=True, kw_only=True):
 
 
 class AbortUpload(Call[None], frozen=True, kw_only=True):
-    """Give an upload up, and drop its parts. NotFound: `storage.no_upload`."""
+    """Give an upload up, and delete its parts, at once and not by the trash. NotFound: `storage.no_upload`."""
 
     name: ClassVar[str] = "upload.abort"
     reply: ClassVar[Any] = None
