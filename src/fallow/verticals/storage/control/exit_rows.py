@@ -30,7 +30,7 @@ FROM (
     SELECT alias, EXISTS (SELECT 1 FROM storage.begun b WHERE x.alias = ANY(b.nodes)) AS storing,
         EXISTS (SELECT 1 FROM storage.leaving l WHERE l.alias = x.alias) AS waits
     FROM storage.exit x WHERE x.receipt IS NULL AND (x.found IS NULL OR NOT (x.sure AND x.found = 0))
-) w WHERE w.alias = e.alias AND (e.found IS NULL OR NOT (w.storing OR w.waits)) RETURNING e.alias
+) w WHERE w.alias = e.alias AND (e.found IS NULL OR NOT (w.waits OR w.storing)) RETURNING e.alias
 """
 _FIND: Final = """
 WITH page AS (
