@@ -18,7 +18,7 @@ from tests.unit.test_registry import NET, node_key
 OWNER = b"1" * 20
 
 
-async def test_two_machines_that_ask_at_once_get_no_more_than_their_account_may_have(postgres_dsn: str) -> None:
+async def test_machines_that_ask_at_once_get_no_more_than_their_account_may_have_and_the_same_once(postgres_dsn: str) -> None:
     async with open_database(postgres_dsn, pool_size=3) as database:
         await migrate(database, builtin("registry"))
         store, machine = PostgresRegistryStore(), node_key(1)
@@ -26,8 +26,16 @@ async def test_two_machines_that_ask_at_once_get_no_more_than_their_account_may_
         async with database.transaction() as tx:
             await store.add_account(tx, OWNER, None, 1)
             await store.add_node(tx, NodeRow(bytes(machine.verify_key), OWNER, "", 1, ""))
-        for number in range(KEYS_MAX - 1):
+        for number in range(KEYS_MAX - 2):
             await keys.add(asked(machine, drawn(number)))
+        async with asyncio.TaskGroup() as group, database.transaction() as tx:  # the same, sent once more meanwhile
+            await store.hold(tx, OWNER)
+            twice = drawn(KEYS_MAX - 2)
+            again = group.create_task(keys.add(asked(machine, twice)))
+            while not again.done() and not await _waits(database):
+                pass
+            await store.add_key(tx, KeyRow(twice.key_id, twice.digest, OWNER, (PROVIDE,), "of a machine", None))
+        assert again.result().key_id == twice.key_id
 
         async def is_refused() -> None:
             with pytest.raises(TooMuch):

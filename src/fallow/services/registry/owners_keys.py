@@ -49,11 +49,11 @@ class OwnersKeys:
             wanted = KeyRow(
                 request.key_id, bytes.fromhex(request.sha256), row.account, (PROVIDE,), "of a machine", None
             )
+            await self._store.hold(tx, row.account)
             there = await self._store.key(tx, request.key_id)
             if there is not None and there != wanted:
                 raise Conflict("owners_key.taken", "The key's id is taken, or it was revoked.", "Make a new one.")
             if there is None:
-                await self._store.hold(tx, row.account)
                 known = await self._store.keys_of(tx, row.account, "", _KEYS_READ)
                 if sum(one.scopes == (PROVIDE,) and one.revoked_at is None for one in known) >= KEYS_MAX:
                     raise TooMuch("owners_key.many", f"The account has {KEYS_MAX} of them.", "Use one of those.")
