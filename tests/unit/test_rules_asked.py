@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fallow.agent.asking import load_asked
@@ -20,6 +22,7 @@ from fallow.domain.errors import FallowError
 from fallow.domain.identity import address
 from fallow.domain.idle_rules import IdleRules, RulesAsked
 from fallow.domain.views import OwnRulesView
+from fallow.ports.bus import Message
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import call
 from fallow.services.registry.rules import Rules
@@ -169,6 +172,45 @@ async def test_a_machine_that_is_away_has_not_taken_it_and_the_log_says_so(tmp_p
         assert await case.refused(IdleRules(cpu_percent=10)) == "node.away"
         view = await case.look()
         assert (view.standing, lines(view)) == (None, [("asked", "")])
+
+
+async def test_a_full_disk_is_told_as_that_and_what_was_asked_before_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    async with Case(tmp_path).serving() as case:
+        await case.ask(IdleRules(cpu_percent=25))
+        monkeypatch.setattr("fallow.agent.asking.write_durably", full)
+        assert await case.refused(IdleRules(cpu_percent=10), 2) == "agent.disk_full"
+        assert case.owner.policy.cpu_percent == 25
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\xc1",
+        b"\x81\xa5error\x94\xa8Conflict\xa1\xff\xa0\xa0",
+        b"\x81\xa3odd" + b"\x91" * 5000,
+        msgspec.msgpack.encode({"error": ("NotAllowed", "x" * 100_000, "", "")}),
+        msgspec.msgpack.encode({"error": ("Conflict", "a\0", "", "")}),
+    ],
+    ids=["no msgpack", "no UTF-8", "nesting", "a long code", "a code with NUL"],
+)
+async def test_a_machine_that_answers_nonsense_is_told_apart_and_has_nothing_of_it_kept(
+    tmp_path: Path, answer: bytes
+) -> None:
+    async def nonsense(_: Message) -> bytes:
+        return answer
+
+    async with Case(tmp_path).serving(agent=False) as case:
+        bus = case.world.hub.connect()
+        async with bus.serve(calls.rules_of(NODE), nonsense, queue="agent"):
+            assert await case.refused(IdleRules(cpu_percent=10)) == "node.answer"
+            view = await case.look()
+        assert view.trouble is not None
+        assert (view.trouble.code, lines(view)) == ("node.answer", [("asked", "")])
 
 
 @pytest.mark.parametrize(

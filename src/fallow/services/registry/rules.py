@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-import msgspec
-
 from fallow.domain import calls
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable
 from fallow.domain.identity import address, address_text, node_id
 from fallow.domain.idle_rules import LOG_SHOWN, RulesAsked, RulesStanding
@@ -20,6 +20,7 @@ from fallow.ports.registry_store import RegistryStore, RulesRow
 from fallow.ports.rpc import call, serve
 
 ANSWER_S: Final = 3.0
+_CODE: Final = re.compile("[a-z_.]{1,60}")
 
 
 class Rules:
@@ -63,7 +64,8 @@ class Rules:
             NotFound: the account has no such node.
             Conflict: the id belongs to something else; or as the node raised it.
             NotAllowed: the node refuses, in its own words.
-            Unavailable: the node does not answer: whether it has taken it shows when it does.
+            Unavailable: the node does not answer, or in a way that makes no sense: whether it has taken it shows when
+                it does; or as the node raised it.
         """
         account, node = address(request.account), node_id(request.node)
         row = RulesRow(request.id, self._clock.now_ms(), node, account, request.key_id, "asked", "", request.rules)
@@ -92,12 +94,16 @@ class Rules:
         try:
             told = calls.TellRules(asked=asked)
             return await call(self._bus, calls.rules_of(node), told, RulesStanding, timeout_s=ANSWER_S)
-        except Unavailable as error:
-            raise Unavailable(
-                "node.away", "The machine does not answer now.", "Is it on, and does `fallow agent run` run there?"
-            ) from error
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Unavailable("node.answer", f"The machine's answer makes no sense: {error}.") from error
+        except FallowError as error:
+            if isinstance(error, Unavailable) and error.code.startswith("bus."):
+                raise Unavailable(
+                    "node.away", "The machine does not answer now.", "Is it on, and does `fallow agent run` run there?"
+                ) from error
+            if not _CODE.fullmatch(error.code):  # the log keeps it
+                raise Unavailable("node.answer", "The machine's answer makes no sense: its code is none.") from error
+            raise
 
     async def _note(self, asked: RulesRow, what: str, code: str) -> None:
         async with self._database.transaction() as tx:
