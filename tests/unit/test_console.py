@@ -6,6 +6,7 @@ import gzip
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import chain
 
 import httpx2
 import msgspec
@@ -209,3 +210,11 @@ async def test_the_market_puts_on_the_map_whom_it_can_reach(world: World) -> Non
     assert cell.sold_milli == sum(world.brain.leases[lease].resources.cpu_milli for lease in leases)
     late = (await draw(world.rounds, world.now + DAY_MS)).view(RESOLUTION_MAX)
     assert (late.at, late.cells, late.rest) == (world.now + DAY_MS, [], 0)  # nobody was heard of since
+
+
+@pytest.mark.parametrize("tongue", ["en", "ja"])
+def test_no_word_of_the_console_is_in_two_files_where_one_would_hide_the_other(tongue: str) -> None:
+    files = [*(ROOT / "web/src/words").glob(f"*.{tongue}.ts"), ROOT / f"web/src/words/{tongue}.ts"]
+    words = [re.findall(r"^  (\w+)(?=[:(])", file.read_text("utf-8"), re.MULTILINE) for file in files]
+    assert all(words)
+    assert [word for word, times in Counter(chain.from_iterable(words)).items() if times > 1] == []

@@ -95,7 +95,7 @@ export const publicEn = {
   governanceText: "Who can change what about this network, what is about to change and when, and who holds its token. A change of a contract waits in the timelock, for everybody to see, before it can happen.",
   noChain: "This network has no chain: its operator alone decides, and what an epoch was closed under is in its signed statement.",
   fromContract: "Asked of the contract",
-  onChain: (id: string) => `on chain ${id}; ask it yourself through any node of that chain.`,
+  askOnChain: (id: string) => `on chain ${id}; ask it yourself through any node of that chain.`,
   ever: "since the beginning",
   mintedMax: "May ever be minted",
   holders: "Holders",
