@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,6 +118,16 @@ async def test_a_wallets_session_signs_by_a_key_that_nobody_was_told_and_its_hol
         (url,) = (await http.post("/v1/account/links", json=asked, headers=csrf)).json()["urls"]
         assert key["key_id"] not in url
         assert "X-Amz-Credential=zz" not in url, "what it signs with may buy, and no more"
+
+
+async def test_who_asks_several_times_at_once_has_one_key_made(network: FakeNetwork) -> None:
+    asked = {"role": "s3", "requests": [{"path": PATH}]}
+    async with browser(network) as http:
+        csrf = {CSRF_HEADER: (await by_wallet(http)).json()["csrf"]}
+        asking = [http.post("/v1/account/links", json=asked, headers=csrf) for _ in range(20)]
+        assert {answer.status_code for answer in await asyncio.gather(*asking)} == {200}
+        (key,) = (await http.get("/v1/account/api-keys")).json()
+        assert key["label"] == WALLETS_LABEL
 
 
 async def test_what_others_are_given_is_at_the_address_that_others_know(network: FakeNetwork) -> None:

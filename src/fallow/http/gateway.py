@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -87,6 +88,8 @@ class Gateway:
         self.sign_ins = Buckets(limits.sign_ins, clock)
         self.uploads = Buckets(limits.uploads, clock)
         self.words = Buckets(limits.words, clock)
+        self.making_keys = asyncio.Lock()
+        """Of wallets: who asks several times at once needs one."""
         self.streams = Streams(limits.streams_per_account)
         self.collector = Collector(bus, blobs, clock, keep_ms=keep_days * DAY_MS)
         self.archive = archive

@@ -89,6 +89,17 @@ async def sign_links(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], 
 
 async def _wallets_key(gateway: Gateway, account: str) -> str:
     """Find the key that signs where a wallet has signed in; without one it is made, and its secret forgotten."""
+    if found := await _known_wallets_key(gateway, account):
+        return found
+    async with gateway.making_keys:
+        if found := await _known_wallets_key(gateway, account):
+            return found
+        gateway.words.take(account)  # it stays for ever, as what its holder makes does
+        asked = calls.CreateKey(account=account, scopes=["buy"], label=WALLETS_LABEL)
+        return read_key((await gateway.ask(calls.CREATE_KEY, asked, calls.Secret)).secret).key_id
+
+
+async def _known_wallets_key(gateway: Gateway, account: str) -> str:
     after = ""
     while keys := await gateway.ask(
         calls.OWN_KEYS, calls.AccountRef(account=account, after=after, limit=KEYS_PAGE), list[KeyView]
@@ -97,9 +108,7 @@ async def _wallets_key(gateway: Gateway, account: str) -> str:
             if key.label == WALLETS_LABEL and key.revoked_at is None and key.scopes == ["buy"]:
                 return key.key_id
         after = keys[-1].key_id
-    gateway.words.take(account)  # it stays for ever, as what its holder makes does
-    asked = calls.CreateKey(account=account, scopes=["buy"], label=WALLETS_LABEL)
-    return read_key((await gateway.ask(calls.CREATE_KEY, asked, calls.Secret)).secret).key_id
+    return ""
 
 
 def gateway_url(network: NetworkView, role: str, host: str) -> str:
