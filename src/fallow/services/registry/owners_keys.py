@@ -1,4 +1,4 @@
-"""API keys that a machine has made for its owner: he looks on with one, and can do nothing else."""
+"""API keys that a machine has made for its owner: he looks on with one, names where he is told, and moves no money."""
 
 from __future__ import annotations
 
