@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from fallow.cli.main import run
 from fallow.domain import calls
 from fallow.domain.errors import FallowError
 from fallow.domain.identity import address
-from fallow.domain.idle_rules import IdleRules, RulesAsked
+from fallow.domain.idle_rules import QUESTIONS_AT_ONCE, IdleRules, RulesAsked
 from fallow.domain.views import OwnRulesView
 from fallow.ports.bus import Message
 from fallow.ports.registry_store import NodeRow
@@ -211,6 +212,26 @@ async def test_a_machine_that_answers_nonsense_is_told_apart_and_has_nothing_of_
             view = await case.look()
         assert view.trouble is not None
         assert (view.trouble.code, lines(view)) == ("node.answer", [("asked", "")])
+
+
+async def test_a_machine_that_lets_everybody_wait_is_asked_so_often_and_no_more(tmp_path: Path) -> None:
+    asked, long_after = asyncio.Queue[Message](), asyncio.Event()
+
+    async def late(message: Message) -> bytes:
+        asked.put_nowait(message)
+        await long_after.wait()
+        return b""
+
+    async with Case(tmp_path).serving(agent=False) as case:
+        bus = case.world.hub.connect()
+        serving = bus.serve(calls.rules_of(NODE), late, queue="agent", concurrency=100)
+        async with serving, asyncio.TaskGroup() as group:
+            looks = [group.create_task(case.look()) for _ in range(QUESTIONS_AT_ONCE + 5)]
+            for _ in range(QUESTIONS_AT_ONCE):
+                await asked.get()
+            long_after.set()
+    told = Counter(trouble.code for look in looks if (trouble := look.result().trouble))
+    assert told == {"node.answer": QUESTIONS_AT_ONCE, "rate.requests": 5}
 
 
 @pytest.mark.parametrize(

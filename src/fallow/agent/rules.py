@@ -9,15 +9,15 @@ from typing import Final
 from fallow.agent.owner import Owner
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed, Unavailable
-from fallow.domain.idle_rules import RulesStanding
+from fallow.domain.idle_rules import QUESTIONS_AT_ONCE, QUESTIONS_PER_S, RulesStanding
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.rates import Buckets, Rate
 from fallow.ports.rpc import serve
 
 RETRY_S: Final = 1.0
-RATE: Final = Rate(per_s=1.0, burst=20)
-"""How often the network may ask: what is taken is written to the disk."""
+RATE: Final = Rate(QUESTIONS_PER_S, QUESTIONS_AT_ONCE)
+"""How often the network may ask. It keeps to that itself."""
 
 
 class Rules:

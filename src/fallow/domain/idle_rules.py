@@ -17,6 +17,9 @@ HOURS_MAX: Final = 28
 """Four ranges for each day of the week."""
 
 LOG_SHOWN: Final = 20
+QUESTIONS_AT_ONCE: Final = 20
+QUESTIONS_PER_S: Final = 1.0
+"""How many reach a node about its rules: what it takes is written to its disk, and who asks waits for it."""
 
 Percent = Annotated[int, Meta(ge=1, le=100)]
 Amount = Annotated[float, Meta(ge=0, le=1e9)]

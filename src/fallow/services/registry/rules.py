@@ -11,15 +11,18 @@ from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable
 from fallow.domain.identity import address, address_text, node_id
-from fallow.domain.idle_rules import LOG_SHOWN, RulesAsked, RulesStanding
+from fallow.domain.idle_rules import LOG_SHOWN, QUESTIONS_AT_ONCE, QUESTIONS_PER_S, RulesAsked, RulesStanding
 from fallow.domain.views import ErrorView, OwnRulesView, RulesEventView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
+from fallow.ports.rates import Buckets, Rate
 from fallow.ports.registry_store import RegistryStore, RulesRow
 from fallow.ports.rpc import call, serve
 
 ANSWER_S: Final = 3.0
+CONCURRENCY: Final = 1024
+"""Questions at a time: nearly all of that time they wait for nodes, which may let them wait."""
 _CODE: Final = re.compile("[a-z_.]{1,60}")
 
 
@@ -31,14 +34,15 @@ class Rules:
         self._clock = clock
         self._database = database
         self._store = store
+        self._nodes = Buckets(Rate(QUESTIONS_PER_S, QUESTIONS_AT_ONCE), clock)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
         async with AsyncExitStack() as stack:
             for context in (
-                serve(self._bus, calls.RULES, calls.RulesRef, self.show, queue="registry"),
-                serve(self._bus, calls.ASK_RULES, calls.AskRules, self.ask, queue="registry"),
+                serve(self._bus, calls.RULES, calls.RulesRef, self.show, queue="registry", concurrency=CONCURRENCY),
+                serve(self._bus, calls.ASK_RULES, calls.AskRules, self.ask, queue="registry", concurrency=CONCURRENCY),
             ):
                 await stack.enter_async_context(context)
             yield
@@ -64,6 +68,7 @@ class Rules:
             NotFound: the account has no such node.
             Conflict: the id belongs to something else; or as the node raised it.
             NotAllowed: the node refuses, in its own words.
+            TooMuch: it is asked too often.
             Unavailable: the node does not answer, or in a way that makes no sense: whether it has taken it shows when
                 it does; or as the node raised it.
         """
@@ -91,6 +96,7 @@ class Rules:
             raise NotFound("node.unknown", "Your account has no such node.", "See: fallow node ls")
 
     async def _tell(self, node: str, asked: RulesAsked | None) -> RulesStanding:
+        self._nodes.take(node)
         try:
             told = calls.TellRules(asked=asked)
             return await call(self._bus, calls.rules_of(node), told, RulesStanding, timeout_s=ANSWER_S)
