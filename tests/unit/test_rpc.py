@@ -11,6 +11,7 @@ from fallow.adapters.memory.bus import MemoryHub
 from fallow.domain.errors import TooMuch, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.mishaps import MISHAPS, steadily
+from fallow.ports.rates import TooSoon
 from fallow.ports.rpc import call, serve
 from tests.unit.agent_fakes import FakeClock
 
@@ -26,6 +27,18 @@ async def test_an_answer_that_is_too_large_ends_no_service() -> None:
             await call(hub.connect(), "test.repeat", MESSAGE_BYTES_MAX, str)
         assert caught.value.code == "rpc.reply_too_large"
         assert await call(hub.connect(), "test.repeat", 5, str) == "xxxxx"
+
+
+async def test_a_special_case_of_an_error_arrives_as_the_kind_that_it_is_of() -> None:
+    hub = MemoryHub()
+
+    async def too_soon(_: int) -> None:
+        raise TooSoon(7)
+
+    async with serve(hub.connect(), "test.soon", int, too_soon, queue="test"):
+        with pytest.raises(TooMuch) as caught:
+            await call(hub.connect(), "test.soon", 1, str)
+    assert (caught.value.code, caught.value.hint) == ("rate.requests", "Try again in 7 s.")
 
 
 @pytest.mark.mishaps("test.divide")

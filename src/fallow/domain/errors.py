@@ -72,6 +72,11 @@ KINDS: dict[str, type[FallowError]] = {
 }
 
 
+def kind_of(error: FallowError) -> type[FallowError]:
+    """The class of this tree that an error belongs to, which may be a special case of it."""
+    return next((kind for kind in KINDS.values() if isinstance(error, kind)), Unavailable)
+
+
 def _remade(kind: type[FallowError], args: tuple[Any, ...], fields: dict[str, Any]) -> FallowError:
     error = kind.__new__(kind, *args)
     vars(error).update(fields)

@@ -17,6 +17,7 @@ from fallow.domain.errors import (
     NotFound,
     TooMuch,
     Unavailable,
+    kind_of,
 )
 from fallow.domain.views import ErrorView
 from fallow.ports.mishaps import MISHAPS
@@ -52,11 +53,6 @@ AnyRequest = Request[Any, Any, Any]
 def view_of(error: FallowError) -> ErrorView:
     """Return what a client is told about an error."""
     return ErrorView(kind=kind_of(error).__name__, code=error.code, message=error.message, hint=error.hint)
-
-
-def kind_of(error: FallowError) -> type[FallowError]:
-    """Return the class of the public tree that an error belongs to."""
-    return next((kind for kind in _STATUS if isinstance(error, kind)), Unavailable)
 
 
 def status_of(error: FallowError) -> int:

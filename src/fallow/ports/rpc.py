@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, Unavailable, kind_of
 from fallow.ports.bus import MESSAGE_BYTES_MAX, Bus, Message
 from fallow.ports.counting import Counts
 from fallow.ports.mishaps import MISHAPS, internal
@@ -101,7 +101,7 @@ def serve_many(
 
 
 def _refused(error: FallowError) -> _Reply:
-    return _Reply(error=(type(error).__name__, error.code, error.message, error.hint))
+    return _Reply(error=(kind_of(error).__name__, error.code, error.message, error.hint))
 
 
 def _decode(data: bytes, to: type[RequestT]) -> RequestT:

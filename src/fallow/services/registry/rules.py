@@ -9,7 +9,7 @@ from typing import Final
 
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable
+from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable, kind_of
 from fallow.domain.identity import address, address_text, node_id
 from fallow.domain.idle_rules import LOG_SHOWN, QUESTIONS_AT_ONCE, QUESTIONS_PER_S, RulesAsked, RulesStanding
 from fallow.domain.views import ErrorView, OwnRulesView, RulesEventView
@@ -134,4 +134,4 @@ class Rules:
 
 
 def _view_of(error: FallowError) -> ErrorView:
-    return ErrorView(kind=type(error).__name__, code=error.code, message=error.message, hint=error.hint)
+    return ErrorView(kind=kind_of(error).__name__, code=error.code, message=error.message, hint=error.hint)
