@@ -26,7 +26,7 @@ from fallow.domain.views import OwnRulesView
 from fallow.ports.bus import Message
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import call
-from fallow.services.registry.rules import Rules
+from fallow.services.registry.rules import WISHES, Rules
 from tests.unit.owner_fakes import FakeProbes, new_owner, reading
 from tests.unit.test_registry import World
 
@@ -212,6 +212,19 @@ async def test_a_machine_that_answers_nonsense_is_told_apart_and_has_nothing_of_
             view = await case.look()
         assert view.trouble is not None
         assert (view.trouble.code, lines(view)) == ("node.answer", [("asked", "")])
+
+
+async def test_few_wishes_are_written_down_and_none_for_machines_of_others(tmp_path: Path) -> None:
+    async with Case(tmp_path).serving() as case:
+        for number in range(20):
+            assert await case.refused(IdleRules(), number, OTHER) == "node.unknown"
+        for number in range(WISHES.burst):
+            await case.ask(IdleRules(cpu_percent=number + 1), number)
+        assert await case.refused(IdleRules(cpu_percent=50), 20) == "rate.requests"
+        async with case.world.database.transaction() as tx:
+            assert await case.world.store.rules_asked(tx, f"{20:032x}") is None
+        case.world.clock.ms += 600_000
+        await case.ask(IdleRules(cpu_percent=50), 20)
 
 
 async def test_a_machine_that_lets_everybody_wait_is_asked_so_often_and_no_more(tmp_path: Path) -> None:

@@ -46,7 +46,6 @@ async def ask_rules(gateway: Parts, by: By, node: NodeId, data: JSONBody[calls.N
     403 where it does not, and nothing waits for it then; 503 where it does not answer. The same `id` again is asked
     once.
     """
-    gateway.words.take(f"{by.account} {node}")  # the log keeps it
     asked = calls.AskRules(id=data.id, account=by.account, key_id=by.key_id, node=node, rules=data.rules)
     return await gateway.ask(calls.ASK_RULES, asked, OwnRulesView)
 

@@ -21,6 +21,9 @@ from fallow.ports.registry_store import RegistryStore, RulesRow
 from fallow.ports.rpc import call, serve
 
 ANSWER_S: Final = 3.0
+WISHES: Final = Rate(1 / 600, 10)
+"""How many of a node's are written down: for good, and for nothing."""
+
 CONCURRENCY: Final = 1024
 """Questions at a time: nearly all of that time they wait for nodes, which may let them wait."""
 _CODE: Final = re.compile("[a-z_.]{1,60}")
@@ -34,6 +37,7 @@ class Rules:
         self._clock = clock
         self._database = database
         self._store = store
+        self._wishes = Buckets(WISHES, clock)
         self._nodes = Buckets(Rate(QUESTIONS_PER_S, QUESTIONS_AT_ONCE), clock)
 
     @asynccontextmanager
@@ -76,6 +80,7 @@ class Rules:
         row = RulesRow(request.id, self._clock.now_ms(), node, account, request.key_id, "asked", "", request.rules)
         async with self._database.transaction() as tx:
             await self._own(tx, request.account, request.node)
+            self._wishes.take(request.node)
             fresh = await self._store.add_rules(tx, row)
             kept = row if fresh else await self._store.rules_asked(tx, request.id)
         if kept is None or kept._replace(at=row.at, key_id=row.key_id) != row:
