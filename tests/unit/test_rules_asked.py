@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fallow.agent.asking import load_asked
+from fallow.agent.asking import load_asked, save_asked
 from fallow.agent.owner import Owner
 from fallow.agent.policy_file import IdlePolicy, load_policy, save_policy
 from fallow.agent.rules import Rules as AgentRules
@@ -28,6 +28,7 @@ from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import call
 from fallow.services.registry.rules import WISHES, Rules
 from tests.unit.owner_fakes import FakeProbes, new_owner, reading
+from tests.unit.test_places import home_at
 from tests.unit.test_registry import World
 
 NODE = "ab" * 32
@@ -270,9 +271,22 @@ async def test_who_is_erased_leaves_nothing_in_the_log(tmp_path: Path) -> None:
         assert lines(await case.look()) == []
 
 
-async def test_the_policy_says_what_was_asked_and_what_was_held_back(
+def test_the_policy_says_what_was_asked_and_what_was_held_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["agent", "policy", "set", "console=true", "--home", str(tmp_path / "home")]) == 0
-    assert "may ask for stricter rules" in capsys.readouterr().out
-    assert load_policy(tmp_path / "home").console
+    home, _ = home_at(tmp_path / "home", "")
+    asked = RulesAsked(id="1", at=0, account=OWNER, key_id="laptop", rules=IdleRules(cpu_percent=20, away_minutes=5))
+    save_asked(home.path, asked)
+
+    def told(*words: str) -> str:
+        assert run(["agent", "policy", *words, "--home", str(home.path)]) == 0
+        return capsys.readouterr().out
+
+    assert "20 %" not in told("set", "cpu_percent=30")
+    by_console = "Asked in the console 1970-01-01 00:00 UTC by the key laptop."
+    for words in (("set", "console=true", "away_minutes=10"), ("explain",)):
+        said = told(*words)
+        assert "At most 20 % of the cores." in said
+        assert "may ask for stricter rules" in said
+        assert said.endswith(f"{by_console} The file is stricter in away_minutes, and holds there.\n")
+    assert load_policy(home.path).cpu_percent == 30

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from fallow.agent.policy_file import IdlePolicy
 
 app = App(name="policy", help="Say when this machine may work for others, and with how much of it.")
 
@@ -38,27 +41,31 @@ def set_(
     """Change settings; a running agent obeys within a second. Example: set away_minutes=10 cpu_percent=50."""
     from fallow.agent.home import Home as Folder  # noqa: PLC0415 - not needed for the help
     from fallow.agent.policy_file import changed, load_policy, save_policy  # noqa: PLC0415
-    from fallow.agent.policy_text import explain as sentences  # noqa: PLC0415
 
-    folder = Folder(home.expanduser()).path
-    policy = changed(load_policy(folder), settings)
-    save_policy(folder, policy)
-    print(msgspec.json.encode(policy).decode() if json else "\n".join(sentences(policy)))
+    folder = Folder(home.expanduser())
+    policy = changed(load_policy(folder.path), settings)
+    save_policy(folder.path, policy)
+    print(msgspec.json.encode(policy).decode() if json else "\n".join(_holding(folder.path, policy)))
 
 
 @app.command
 def explain(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
     """Say in one sentence each what holds: the policy, and what was asked in the console where it lets that."""
+    from fallow.agent.policy_file import load_policy  # noqa: PLC0415 - not needed for the help
+
+    folder = home.expanduser()
+    found = _holding(folder, load_policy(folder))
+    print(msgspec.json.encode(found).decode() if json else "\n".join(found))
+
+
+def _holding(folder: Path, policy: IdlePolicy) -> list[str]:
     from fallow.agent.asking import in_force, load_asked  # noqa: PLC0415 - not needed for the help
     from fallow.agent.home import Home as Folder  # noqa: PLC0415
-    from fallow.agent.policy_file import load_policy  # noqa: PLC0415
     from fallow.agent.policy_text import explain as sentences  # noqa: PLC0415
     from fallow.agent.policy_text import said  # noqa: PLC0415
 
-    folder = home.expanduser()
-    policy, asked = load_policy(folder), load_asked(folder)
-    found = sentences(policy)
-    if policy.console and asked is not None:
-        holds = in_force(policy, asked, Folder(folder).state().settings.terms)
-        found = [*sentences(holds.policy), said(asked, holds.held_back)]
-    print(msgspec.json.encode(found).decode() if json else "\n".join(found))
+    asked = load_asked(folder)
+    if not policy.console or asked is None:
+        return sentences(policy)
+    holds = in_force(policy, asked, Folder(folder).state().settings.terms)
+    return [*sentences(holds.policy), said(asked, holds.held_back)]
