@@ -123,8 +123,8 @@ class Audits:
         while self._results:
             first = {result.lender.alias: result for result in reversed(self._results)}
             booked = await self._verdicts.book([*first.values()])
-            await show(self._bus, _happened(booked, self._clock.now_ms()))
             self._results = [one for one in self._results if one is not first.get(one.lender.alias)]
+            await show(self._bus, _happened(booked, self._clock.now_ms()))
 
     async def scores(self) -> list[Score]:
         """What the network thinks of each node."""
