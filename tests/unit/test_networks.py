@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from fallow.adapters.archive import memory_archive
+from fallow.domain import calls
 from fallow.domain.epochs.by_vertical import NETWORKS, ByVertical, VerticalSums
 from fallow.domain.epochs.lines import Line, Money, write_lines
 from fallow.domain.epochs.manifest import path_of
@@ -16,7 +17,9 @@ from fallow.domain.network_views import VerticalView
 from fallow.domain.prices import nanousd
 from fallow.domain.resources import Resources
 from fallow.domain.subscriptions import Price
+from fallow.domain.views import GovernedView
 from fallow.ports.archive import whole
+from fallow.ports.rpc import Empty, serve
 from fallow.services.epochs.adding_up import BACK_MAX, add_up
 from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 from tests.closed_epochs import ClosedEpoch
@@ -130,12 +133,14 @@ def test_each_epoch_is_added_up_once_and_those_before_it_too() -> None:
 
 async def test_everybody_is_told_what_each_kind_did_and_what_it_costs_elsewhere() -> None:
     async with fake_network() as network, browser(network) as http:
-        for epoch in (6, 7):
+        for epoch in (5, 6, 7):
             closed = ClosedEpoch(epoch=epoch, more={"lines": write_lines([line(node=epoch)])})
             for name, data in closed.files.items():
                 network.archive.put(path_of(epoch, name), data)
         sums = VerticalSums(vertical="compute", nodes=3, leases_microusd=20_000, core_s=36_000, gib_s=72_000)
         network.archive.put(path_of(7, NETWORKS), msgspec.json.encode([sums]))
+        failed = VerticalSums(vertical="compute", leases=1, leases_microusd=7_000)
+        network.archive.put(path_of(6, NETWORKS), msgspec.json.encode([failed]))
         shown = gauge("fallow_storage_objects", "Objects.", 5)
         hidden = gauge("fallow_storage_repairs_waiting", "Not for everybody.", 1)
         network.app.state.gateway.processes.hear(
@@ -143,10 +148,10 @@ async def test_everybody_is_told_what_each_kind_did_and_what_it_costs_elsewhere(
         )
         answer = (await http.get("/v1/networks")).content
     compute, storage = msgspec.json.decode(answer, type=list[VerticalView])
-    assert [(one.epoch, one.sums) for one in compute.epochs] == [(7, sums), (6, None)]
+    assert [(one.epoch, one.sums) for one in compute.epochs] == [(7, sums), (6, failed), (5, None)]
     assert compute.basket == "delivered"
     fargate = next(one for one in compute.rivals if one.name == "AWS Fargate")
-    assert (fargate.here_microusd, fargate.there_microusd) == (20_000, 10 * 40_480 + 20 * 4_445)
+    assert (fargate.here_microusd, fargate.there_microusd) == (27_000, 10 * 40_480 + 20 * 4_445)
     assert storage.epochs[0].sums == VerticalSums(vertical="storage")
     assert [(one.name, one.value) for one in storage.numbers] == [("fallow_storage_objects", 5)]
     storj = next(one for one in storage.rivals if one.name == "Storj")
@@ -159,6 +164,23 @@ def test_a_price_of_storage_is_that_of_its_tariff_for_objects_in_80_pieces_of_wh
     assert offer is not None
     assert nanousd(offer.storage_gb_month_usd) == pytest.approx(1_500_000 / 0.9 * 730 / 720 * 80 / 29, abs=1)
     assert nanousd(offer.egress_gb_usd) == pytest.approx(2_000_000 / 0.9, abs=1)
+
+
+async def test_who_governs_is_asked_once_for_all_who_look() -> None:
+    shown = GovernedView(parameters={}, pending=[], at=1, holders=[], holders_total=0)
+    asked: list[Empty] = []
+
+    async def governed(empty: Empty) -> GovernedView:
+        asked.append(empty)
+        return shown
+
+    async with fake_network() as network, browser(network) as http:
+        gateway = network.app.state.gateway
+        gateway.network = msgspec.structs.replace(gateway.network, chain_id=31337)
+        async with serve(network.bus, calls.GOVERNED, Empty, governed, queue="fake"):
+            answers = [await http.get("/v1/governance") for _ in range(3)]
+    assert {one.content for one in answers} == {msgspec.json.encode(shown)}
+    assert len(asked) == 1
 
 
 async def test_a_network_without_a_chain_says_so_where_others_show_who_governs() -> None:

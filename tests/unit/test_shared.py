@@ -128,7 +128,7 @@ async def http(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-@pytest.mark.parametrize("path", ["/v1/market", "/v1/map?resolution=1", "/v1/nodes?limit=7"])
+@pytest.mark.parametrize("path", ["/v1/market", "/v1/map?resolution=1", "/v1/nodes?limit=7", "/v1/networks"])
 async def test_who_has_an_answer_gets_it_again_only_when_it_is_another(
     network: FakeNetwork, http: httpx2.AsyncClient, path: str
 ) -> None:

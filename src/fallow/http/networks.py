@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Any, Final
 
 import msgspec
-from litestar import get
+from litestar import Request, Response, get
 
 from fallow.domain.epochs.by_vertical import NETWORKS, NETWORKS_BYTES_MAX, VerticalSums
 from fallow.domain.epochs.manifest import path_of
@@ -34,6 +34,7 @@ from fallow.http.auth import anyone
 from fallow.http.epochs import archive_of, listed
 from fallow.http.gateway import Gateway
 from fallow.http.params import Parts
+from fallow.http.shared import Ready
 from fallow.ports.archive import Archive, whole
 from fallow.ports.vertical import Vertical, takes_orders
 
@@ -43,8 +44,12 @@ NOTHING: Final = VerticalSums(vertical="")
 
 
 @get("/v1/networks", guards=[anyone], responses=public(404), tags=["network"])
-async def networks(gateway: Parts) -> list[VerticalView]:
+async def networks(gateway: Parts, request: Request[Any, Any, Any]) -> Response[list[VerticalView]]:
     """The kinds of infrastructure of this network: what each did, what it costs, and what the same costs elsewhere."""
+    return Ready(await gateway.shared.answer("/v1/networks", partial(_views, gateway)), request)
+
+
+async def _views(gateway: Gateway) -> list[VerticalView]:
     epochs = await asyncio.to_thread(_added_up, gateway)
     return [_view(gateway, vertical, epochs) for _, vertical in sorted(gateway.verticals.items())]
 
@@ -81,7 +86,8 @@ def _view(gateway: Gateway, vertical: Vertical, epochs: Epochs) -> VerticalView:
         )
         for one, sums in epochs
     ]
-    delivered = [one.sums for one in shown if one.sums is not None and one.sums.core_s]
+    known = [one.sums for one in shown if one.sums is not None]
+    delivered = any(one.core_s for one in known)
     own = vertical.offer
     return VerticalView(
         name=name,
@@ -93,7 +99,7 @@ def _view(gateway: Gateway, vertical: Vertical, epochs: Epochs) -> VerticalView:
         numbers=_numbers(gateway, vertical),
         epochs=shown,
         basket="stored" if own is not None and own.sells_storage else "delivered" if delivered else "",
-        rivals=_storing(own, gateway.offers) if own is not None else _computing(delivered, gateway.offers),
+        rivals=_storing(own, gateway.offers) if own is not None else _computing(known, gateway.offers),
     )
 
 
@@ -116,7 +122,10 @@ def _storing(own: Offer, offers: Sequence[Offer]) -> list[RivalView]:
 
 
 def _computing(sums: Sequence[VerticalSums], offers: Sequence[Offer]) -> list[RivalView]:
-    """What the delivered cores and memory cost, and what was paid for all leases of the same epochs."""
+    """What the delivered cores and memory cost, and what was paid for all leases of the same epochs.
+
+    Epochs in which nothing came to its end are among them: what failed there, or went on, was paid, too.
+    """
     cores, memory = sum(one.core_s for one in sums), sum(one.gib_s for one in sums)
     delivered = Delivered(cores * 1_000_000, memory * 1024 * 1000)
     here = sum(one.leases_microusd for one in sums)

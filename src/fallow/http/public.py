@@ -121,11 +121,12 @@ async def field_map(
 
 
 @get("/v1/governance", guards=[anyone], responses=public(404), tags=["network"])
-async def governance(gateway: Parts) -> GovernedView:
+async def governance(gateway: Parts, request: Request[Any, Any, Any]) -> Response[GovernedView]:
     """Who governs the network's contracts, what is about to change and when, the token's supply and its holders."""
     if not gateway.network.chain_id:
         raise NotFound("chain.none", "This network has no chain.", "Those of the preset public have one.")
-    return await gateway.ask(calls.GOVERNED, {}, GovernedView)
+    ask = gateway.asking(calls.GOVERNED, {}, GovernedView)
+    return Ready(await gateway.shared.answer("/v1/governance", ask), request)
 
 
 def _is_member(request: Request[Any, Any, Any]) -> bool:
