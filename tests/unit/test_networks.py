@@ -131,6 +131,18 @@ def test_each_epoch_is_added_up_once_and_those_before_it_too() -> None:
     assert whole(archive, path_of(last, NETWORKS), 1 << 20) == b"[]"
 
 
+def test_an_epoch_that_is_damaged_keeps_no_other_from_being_added_up() -> None:
+    archive = memory_archive()
+    for epoch in (2, 3, 4):
+        for name, data in ClosedEpoch(epoch=epoch, more={"lines": write_lines([line(node=epoch)])}).files.items():
+            archive.put(path_of(epoch, name), data)
+    archive.put(path_of(2, "lines"), b"not what the statement says")
+    archive.put(path_of(3, "manifest"), b"nor this")
+    add_up(archive, 4, PUBLIC)
+    there = [one.name for one in archive.names("epochs/") if one.name.endswith(f"/{NETWORKS}")]
+    assert there == [path_of(4, NETWORKS)]
+
+
 async def test_everybody_is_told_what_each_kind_did_and_what_it_costs_elsewhere() -> None:
     async with fake_network() as network, browser(network) as http:
         for epoch in (5, 6, 7):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,7 +13,7 @@ from fallow.domain.epochs.lines import LINES, lines_of
 from fallow.domain.epochs.manifest import MANIFEST, MANIFEST_BYTES_MAX, STATEMENT, path_of
 from fallow.domain.epochs.reading import records_of_kind
 from fallow.domain.epochs.statement import STATEMENT_BYTES_MAX, Statement
-from fallow.domain.errors import NotFound
+from fallow.domain.errors import FallowError, NotFound, Unavailable
 from fallow.domain.facts import LeaseSettled
 from fallow.domain.network_facts import SubscriptionSettled
 from fallow.ports.archive import Archive, whole
@@ -20,16 +21,26 @@ from fallow.ports.archive import Archive, whole
 BACK_MAX: Final = 31
 """Epochs before the latest one that are added up where that was not done: a month of days."""
 
+_log = logging.getLogger(__name__)
+
 
 def add_up(archive: Archive, last: int, network_key: bytes) -> None:
     """Add up the closed epoch `last`, and those before it that nobody has. It blocks, for as long as reading takes.
 
+    One whose files are damaged is left out, so that those after it are added up all the same.
+
     Raises:
-        InvalidInput: `archive.damaged`.
         Unavailable: `archive.unavailable`.
     """
     for epoch in reversed(_missing(archive, last)):
-        archive.create(path_of(epoch, NETWORKS), msgspec.json.encode(_sums(archive, epoch, network_key).sums()))
+        try:
+            found = _sums(archive, epoch, network_key)
+        except Unavailable:
+            raise
+        except FallowError as error:
+            _log.warning("epoch %d cannot be added up: %s", epoch, error)
+        else:
+            archive.create(path_of(epoch, NETWORKS), msgspec.json.encode(found.sums()))
 
 
 def _missing(archive: Archive, last: int) -> list[int]:

@@ -251,8 +251,6 @@ class Closing:
                 _log.warning("an epoch is not added up for now: %s", error)
                 await self._clock.sleep(ADD_AGAIN_S)
                 self._to_add_up.set()
-            except FallowError as error:
-                _log.warning("an epoch cannot be added up: %s", error)
 
     async def _lead(self) -> None:
         now = self._clock.now_ms()
