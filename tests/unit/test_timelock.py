@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
@@ -11,9 +13,10 @@ from fallow.domain.errors import Conflict, InvalidInput, NotFound
 from fallow.domain.identity import address_text
 from fallow.domain.transactions import call_data
 from fallow.domain.views import ContractsView
+from fallow.ports.chain import Event
 from fallow.ports.rpc import Empty
 from fallow.services.sender.deployment import TIMELOCK_S
-from fallow.services.sender.governance import NONE, PARAMETERS, parameters, pending
+from fallow.services.sender.governance import NONE, PARAMETERS, Pending, parameters, pending
 from fallow.services.sender.holders import Holders
 from fallow.services.sender.timelock import SETTERS, Scheduled, Timelock, change_call
 from tests.settled_world import SettledWorld, settled_world
@@ -174,6 +177,32 @@ async def test_all_that_can_be_changed_is_shown_by_the_same_name(governed: Gover
 def test_what_is_no_such_change_is_told(contract: str, name: str, values: list[str]) -> None:
     with pytest.raises(InvalidInput):
         change_call(contract, name, values)
+
+
+async def test_what_is_final_of_the_timelock_is_asked_of_the_chain_once(
+    governed: Governed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, depth, asked = governed.world.chain, 2, list[tuple[int, int]]()
+    events = chain.events
+
+    async def counted(contracts: Sequence[bytes], topics: Sequence[bytes], first: int, last: int) -> list[Event]:
+        asked.append((first, last))
+        return await events(contracts, topics, first, last)
+
+    monkeypatch.setattr(chain, "events", counted)
+    waits = Pending(chain, governed.contracts["timelock"], 0, depth)
+    first = await governed.schedule("distributor", "epochMintMax", str(MINT_MAX), id_="one")
+    second = await governed.schedule("vault", "guardian", address_text(GUARDIAN), id_="two")
+    assert [(one.id, one.ready_at) for one in await waits.read()] == [
+        (change.id, change.ready_at) for change in (first, second)
+    ]
+    final = await chain.head() - depth
+    assert asked == [(0, final), (final + 1, final + depth)]
+    await governed.cancel(first.id.hex())
+    asked.clear()
+    assert await waits.read() == await pending(chain, governed.contracts["timelock"], 0)
+    assert [one.id for one in await waits.read()] == [second.id]
+    assert min(begin for begin, _ in asked if begin) == final + 1
 
 
 async def test_who_holds_a_token_follows_from_its_transfers_read_on_from_where_they_were(governed: Governed) -> None:

@@ -25,7 +25,7 @@ from fallow.domain.views import ChangeView, ContractsView, GovernanceView, Gover
 from fallow.ports.chain import Chain, ContractRefused
 from fallow.ports.clock import Clock
 from fallow.ports.rpc import Empty
-from fallow.services.sender.governance import PARAMETERS, parameters, pending
+from fallow.services.sender.governance import PARAMETERS, Pending, parameters
 from fallow.services.sender.holders import Holders
 from fallow.services.sender.service import Sender
 from fallow.services.sender.timelock import SETTERS, Scheduled, Timelock, change_call
@@ -65,7 +65,7 @@ class Governance(msgspec.Struct, frozen=True):
 async def read_governance(network: NetworkView, tls: ssl.SSLContext | None, outside: Outside) -> Governance:
     """Read it from the chain. Raises what `open_chain` raises, or Unavailable."""
     async with open_chain(network, tls, outside) as (view, chain):
-        found = await governance_of(chain, view)
+        found = await governance_of(chain, view, Pending(chain, address(view.timelock), view.block, 0))
     changes = [
         WaitingChange(
             id=one.id,
@@ -79,8 +79,8 @@ async def read_governance(network: NetworkView, tls: ssl.SSLContext | None, outs
     return Governance(found.parameters, changes)
 
 
-async def governance_of(chain: Chain, view: ContractsView) -> GovernanceView:
-    """Read it from the chain. Raises what `parameters` and `pending` raise."""
+async def governance_of(chain: Chain, view: ContractsView, pending: Pending) -> GovernanceView:
+    """Read it from the chain. Raises what `parameters` and `Pending.read` raise."""
     contracts = {name: address(getattr(view, name)) for name in PARAMETERS}
     names: dict[bytes, str] = {contract: name for name, contract in contracts.items()}
     return GovernanceView(
@@ -93,40 +93,46 @@ async def governance_of(chain: Chain, view: ContractsView) -> GovernanceView:
                 call=CHANGES.get(one.data[:4], "0x" + one.data[:4].hex()),
                 data="0x" + one.data.hex(),
             )
-            for one in await pending(chain, contracts["timelock"], view.block)
+            for one in await pending.read()
         ],
     )
 
 
 class Governed:
-    """What everybody may know of it: read from the chain at most every five minutes, however many ask.
+    """What operators and everybody else may know of it, while the chain's events are read on.
 
-    While the chain does not answer, what was read before stays, and says of when it is.
+    For everybody it is read from the chain at most every five minutes, however many ask. While the chain does not
+    answer, what was read before stays, and says of when it is.
     """
 
     def __init__(self, chain: Chain, contracts: ContractsView, depth: int, clock: Clock) -> None:
         self._chain = chain
         self._contracts = contracts
         self._clock = clock
+        self._pending = Pending(chain, address(contracts.timelock), contracts.block, depth)
         self._holders = Holders(chain, address(contracts.token), contracts.block, depth)
         self._reading = asyncio.Lock()
         self._view: GovernedView | None = None
         self._again_ms = 0
 
-    async def view(self, _: Empty) -> GovernedView:
-        """Show it. Raises what `governance_of` raises where it was never read."""
+    async def now(self, _: Empty) -> GovernanceView:
+        """Read it anew, for operators. Raises what `governance_of` raises."""
+        return await governance_of(self._chain, self._contracts, self._pending)
+
+    async def view(self, asked: Empty) -> GovernedView:
+        """Show it to everybody. Raises what `governance_of` raises where it was never read."""
         async with self._reading:
             if self._view is None or self._clock.monotonic_ms() >= self._again_ms:
                 try:
-                    self._view = await self._read()
+                    self._view = await self._read(asked)
                 except Unavailable:
                     if self._view is None:
                         raise
                 self._again_ms = self._clock.monotonic_ms() + READ_EVERY_MS
             return self._view
 
-    async def _read(self) -> GovernedView:
-        now = await governance_of(self._chain, self._contracts)
+    async def _read(self, asked: Empty) -> GovernedView:
+        now = await self.now(asked)
         await self._holders.read()
         return GovernedView(
             parameters=now.parameters,

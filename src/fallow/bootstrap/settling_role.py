@@ -20,13 +20,12 @@ from fallow.bootstrap.audits import auditing
 from fallow.bootstrap.backing_up import backups_of, copy_age
 from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import addresses_of, read_contracts
-from fallow.bootstrap.governance import Governed, governance_of
+from fallow.bootstrap.governance import Governed
 from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.rewards import fee_of, read_rewards
 from fallow.bootstrap.settling import open_archive
 from fallow.domain import calls
 from fallow.domain.billing import HOUR_MS
-from fallow.domain.views import GovernanceView
 from fallow.ports.rpc import Empty, serve
 from fallow.services.settle.burns import Burns
 from fallow.services.settle.chain_events import ChainEvents
@@ -148,14 +147,10 @@ async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
             decisions=PostgresDecisionStore(),
         )
         ground.watch(events.measure)
-
-        async def governance(_: Empty) -> GovernanceView:
-            return await governance_of(chain, contracts)
-
         governed = Governed(chain, contracts, chain_of(ground.place).depth, ground.clock)
         async with (
             events.running(),
-            serve(ground.bus, calls.GOVERNANCE, Empty, governance, queue=QUEUE),
+            serve(ground.bus, calls.GOVERNANCE, Empty, governed.now, queue=QUEUE),
             serve(ground.bus, calls.GOVERNED, Empty, governed.view, queue=QUEUE),
         ):
             yield

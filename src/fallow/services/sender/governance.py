@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fallow.domain.identity import address_text
@@ -59,10 +60,14 @@ class Change(NamedTuple):
     id: bytes
     target: bytes
     data: bytes
-    ready_at: int
+    ready_at: int = 0
     value: int = 0
     predecessor: bytes = NONE
     salt: bytes = NONE
+
+
+_Waiting = dict[tuple[bytes, int], Change]
+"""By the change's id and the call's place in it."""
 
 
 async def parameters(chain: Chain, contracts: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
@@ -82,21 +87,57 @@ async def parameters(chain: Chain, contracts: Mapping[str, bytes]) -> dict[str, 
 
 
 async def pending(chain: Chain, timelock: bytes, first_block: int) -> list[Change]:
-    """Calls that were scheduled and neither carried out nor cancelled, in the order of the scheduling.
-
-    Raises:
-        Unavailable: the chain does not answer.
-    """
-    waiting: dict[tuple[bytes, int], Change] = {}
-    head = await chain.head()
-    for first in range(first_block, head + 1, BLOCKS_MAX):
-        last = min(head, first + BLOCKS_MAX - 1)
-        for event in await chain.events([timelock], [SCHEDULED, SALTED, EXECUTED, CANCELLED], first, last):
-            await _take(chain, timelock, waiting, event)
-    return list(waiting.values())
+    """What waits in a timelock that is looked at once. Raises as `Pending.read`."""
+    return await Pending(chain, timelock, first_block, 0).read()
 
 
-async def _take(chain: Chain, timelock: bytes, waiting: dict[tuple[bytes, int], Change], event: Event) -> None:
+class Pending:
+    """Calls that wait in a timelock, read on from where they were read to. `depth` blocks are final."""
+
+    def __init__(self, chain: Chain, timelock: bytes, first_block: int, depth: int) -> None:
+        self._chain = chain
+        self._timelock = timelock
+        self._next = first_block
+        self._depth = depth
+        self._waiting: _Waiting = {}
+        self._reading = asyncio.Lock()
+
+    async def read(self) -> list[Change]:
+        """Calls that were scheduled and neither carried out nor cancelled by now, in the order of the scheduling.
+
+        Raises:
+            Unavailable: the chain does not answer; what was read of what is final is kept.
+        """
+        async with self._reading:
+            head = await self._chain.head()
+            async for last, events in self._events(head - self._depth):
+                _take(self._waiting, events)
+                self._next = last + 1
+            waiting = dict(self._waiting)
+            async for _, events in self._events(head):
+                _take(waiting, events)
+        return [change._replace(ready_at=await self._ready_at(change.id)) for change in waiting.values()]
+
+    async def _events(self, until: int) -> AsyncIterator[tuple[int, list[Event]]]:
+        """What happened from the next block on, in portions, each with its last block."""
+        kinds = [SCHEDULED, SALTED, EXECUTED, CANCELLED]
+        for first in range(self._next, until + 1, BLOCKS_MAX):
+            last = min(until, first + BLOCKS_MAX - 1)
+            yield last, await self._chain.events([self._timelock], kinds, first, last)
+
+    async def _ready_at(self, change: bytes) -> int:
+        """Events tell the delay only; the contract knows when it is over."""
+        asked = call_data("getTimestamp(bytes32)", change)
+        (ready_at,) = answer_of("(uint256)", await self._chain.call(self._timelock, asked))
+        return int(ready_at)
+
+
+def _take(waiting: _Waiting, events: Sequence[Event]) -> None:
+    for event in events:
+        _follow(waiting, event)
+
+
+def _follow(waiting: _Waiting, event: Event) -> None:
     kind, id_ = event.topics[0], event.topics[1]
     if kind == CANCELLED:
         for key in [key for key in waiting if key[0] == id_]:
@@ -111,9 +152,7 @@ async def _take(chain: Chain, timelock: bytes, waiting: dict[tuple[bytes, int], 
         waiting.pop(key, None)
         return
     target, value, data, predecessor, _ = answer_of("(address,uint256,bytes,bytes32,uint256)", event.data)
-    # The event tells the delay only; the contract knows when it is over.
-    (ready_at,) = answer_of("(uint256)", await chain.call(timelock, call_data("getTimestamp(bytes32)", id_)))
-    waiting[key] = Change(id_, bytes.fromhex(target[2:]), data, ready_at, value, predecessor)
+    waiting[key] = Change(id_, bytes.fromhex(target[2:]), data, value=value, predecessor=predecessor)
 
 
 def _text(value: object) -> str:
