@@ -111,7 +111,7 @@ class Browser:
 
 
 async def test_who_looks_on_is_told_what_was_and_then_what_comes_once_a_second(onlookers: Onlookers) -> None:
-    clock, browser = onlookers._clock, Browser()
+    clock, browser, late = onlookers._clock, Browser(), Browser()
     assert isinstance(clock, HandClock)
     await show(onlookers._bus, Happenings(shown=[one(at) for at in range(KEPT + 3)]))
     await until(lambda: len(onlookers.latest().shown) == KEPT, "all is kept")
@@ -123,10 +123,14 @@ async def test_who_looks_on_is_told_what_was_and_then_what_comes_once_a_second(o
             await show(onlookers._bus, Happenings(shown=[one(at)]))
         await until(lambda: onlookers.latest().shown[-1].at == 101, "both are heard")
         assert len(browser.got) == 1  # something was passed on within this second
+        group.create_task(look_on(onlookers, clock, 3600.0, late.receive, late.send))
+        await until(lambda: bool(late.got), "what was, to another")
         clock.advance(1000)
-        await until(lambda: len(browser.got) == 2, "what came")
+        await until(lambda: len(browser.got) == len(late.got) == 2, "what came")
         assert [each.at for each in browser.got[1].shown] == [100, 101]
+        assert [each.at for told in late.got for each in told.shown] == [*range(5, KEPT + 3), 100, 101]
         browser.leave()
+        late.leave()
     assert not onlookers._readers
 
 

@@ -42,6 +42,8 @@ class Onlookers:
         self._clock = clock
         self._kept = deque[Happening](maxlen=KEPT)
         self._new = Gathering()
+        self._unpassed = 0
+        """Of what is kept: it was heard since the last time that something was passed on."""
         self._news = asyncio.Event()
         self._readers: set[Reader] = set()
         self.per_address = Streams(READERS_PER_ADDRESS)
@@ -64,8 +66,9 @@ class Onlookers:
         return Happenings(shown=list(self._kept))
 
     def join(self) -> Reader:
-        """Begin to look on: with what is kept."""
-        reader = Reader(_event(self.latest()))
+        """Begin to look on: with what was kept when the others were told last, and then what they are told."""
+        kept = list(self._kept)
+        reader = Reader(_event(Happenings(shown=kept[: max(0, len(kept) - self._unpassed)])))
         self._readers.add(reader)
         return reader
 
@@ -81,6 +84,7 @@ class Onlookers:
                 _log.warning("what happens is told in a way that makes no sense here: %s", error)
                 continue
             self._kept.extend(told.shown)
+            self._unpassed += len(told.shown)
             self._new.add_all(told)
             self._news.set()
 
@@ -88,7 +92,7 @@ class Onlookers:
         while True:
             await self._news.wait()
             self._news.clear()
-            new = self._new.take()
+            new, self._unpassed = self._new.take(), 0
             if new is not None:
                 piece = _event(new)
                 for reader in self._readers:
