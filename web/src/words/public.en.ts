@@ -37,7 +37,7 @@ export const publicEn = {
   perMeter: (price: string, quantity: string) => `${price} for ${quantity}`,
   meters: { stored_byte_hours: "Tariff: byte-hours of pieces", egress_bytes: "Tariff: bytes read" } as Record<string, string>,
   busyOf: (count: string) => `${count} of them busy`,
-  capacityNow: "Capacity now",
+  capacityNow: "Capacity of all nodes now",
   toldNow: "What it tells now",
   toldText: "Told by the network's own side of it a few seconds ago.",
   toldNames: {

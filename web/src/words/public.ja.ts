@@ -38,7 +38,7 @@ export const publicJa: typeof publicEn = {
   perMeter: (price, quantity) => `${quantity} あたり ${price}`,
   meters: { stored_byte_hours: "料金：断片のバイト時間", egress_bytes: "料金：読み出しバイト" },
   busyOf: (count) => `うち稼働中 ${count}`,
-  capacityNow: "現在の容量",
+  capacityNow: "全ノードの現在の容量",
   toldNow: "現在の申告",
   toldText: "数秒前にネットワーク側が伝えた値です。",
   toldNames: {
