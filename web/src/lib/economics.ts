@@ -12,6 +12,7 @@ export interface Sums {
   ms: number;
   usage: bigint;
   test: bigint;
+  /** Fees of epochs that a price held in, or that minted nothing: what others minted has no worth to set them against. */
   fees: bigint;
   minted: bigint;
   burned: bigint;
@@ -39,7 +40,7 @@ function sum(epochs: EpochView[]): Sums {
     total.ms += until_ms - from_ms;
     total.usage += BigInt(network.bought_microusd ?? 0);
     total.test += BigInt(network.test_microusd ?? 0);
-    total.fees += BigInt(network.revenue_microusd);
+    if (network.price_microusd || !BigInt(network.minted)) total.fees += BigInt(network.revenue_microusd);
     total.minted += BigInt(network.minted);
     total.burned += BigInt(network.burned);
     total.mintedWorth += (BigInt(network.minted) * BigInt(network.price_microusd)) / TOKEN;
