@@ -153,6 +153,7 @@ async def test_everybody_is_told_what_each_kind_did_and_what_it_costs_elsewhere(
         network.archive.put(path_of(7, NETWORKS), msgspec.json.encode([sums]))
         failed = VerticalSums(vertical="compute", leases=1, leases_microusd=7_000)
         network.archive.put(path_of(6, NETWORKS), msgspec.json.encode([failed]))
+        network.archive.put(path_of(5, NETWORKS), b"[{}")  # damaged
         shown = gauge("fallow_storage_objects", "Objects.", 5)
         hidden = gauge("fallow_storage_repairs_waiting", "Not for everybody.", 1)
         network.app.state.gateway.processes.hear(

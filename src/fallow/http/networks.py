@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, Response, get
 
+from fallow.domain.decoding import UNREADABLE
 from fallow.domain.epochs.by_vertical import NETWORKS, NETWORKS_BYTES_MAX, VerticalSums
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.errors import NotFound
@@ -42,6 +44,8 @@ EPOCHS_SHOWN: Final = 31
 TERABYTE: Final = 1000 * GB_BYTES
 NOTHING: Final = VerticalSums(vertical="")
 
+_log = logging.getLogger(__name__)
+
 
 @get("/v1/networks", guards=[anyone], responses=public(404), tags=["network"])
 async def networks(gateway: Parts, request: Request[Any, Any, Any]) -> Response[list[VerticalView]]:
@@ -71,8 +75,12 @@ def _sums(archive: Archive, epoch: int) -> Mapping[str, VerticalSums] | None:
 
 
 @lru_cache(2 * EPOCHS_SHOWN)
-def _read(data: bytes) -> Mapping[str, VerticalSums]:
-    return {one.vertical: one for one in msgspec.json.decode(data, type=list[VerticalSums])}
+def _read(data: bytes) -> Mapping[str, VerticalSums] | None:
+    try:
+        return {one.vertical: one for one in msgspec.json.decode(data, type=list[VerticalSums])}
+    except UNREADABLE as error:  # nobody signs them: a page does without
+        _log.warning("what an epoch's verticals did cannot be read: %s", error)
+        return None
 
 
 def _view(gateway: Gateway, vertical: Vertical, epochs: Epochs) -> VerticalView:
