@@ -19,6 +19,7 @@ from fallow.http.auth import anyone
 from fallow.http.epochs import FOR_EVER
 from fallow.http.links import gateway_url
 from fallow.http.params import Parts
+from fallow.http.shared import has
 
 FOLDER = Path(fallow.__file__).with_name("web")
 PAGE = "index.html"
@@ -132,7 +133,7 @@ def _sent(request: Request[Any, Any, Any], file: Asset, headers: Mapping[str, st
     packed = "gzip" in request.headers.get("Accept-Encoding", "")
     etag = f'"{file.etag}{"-gz" if packed else ""}"'
     shared = {**headers, "ETag": etag, "Vary": "Accept-Encoding"}
-    if request.headers.get("If-None-Match") == etag:
+    if has(request, etag):
         return Response(b"", status_code=304, headers=shared, media_type=file.media_type)
     if packed:
         shared["Content-Encoding"] = "gzip"

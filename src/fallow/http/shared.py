@@ -40,10 +40,16 @@ class Ready(Response[View], Generic[View]):
     """An answer that is a `View` and is encoded already; empty for a reader who has it."""
 
     def __init__(self, answer: Answer, request: Request[Any, Any, Any]) -> None:
-        known = request.headers.get("If-None-Match") == answer.etag
+        known = has(request, answer.etag)
         content: Any = b"" if known else answer.data
         headers = {"Cache-Control": "no-cache", "ETag": answer.etag}
         super().__init__(content, status_code=304 if known else 200, media_type="application/json", headers=headers)
+
+
+def has(request: Request[Any, Any, Any], etag: str) -> bool:
+    """Whether a reader has an answer already; proxies that compress make its ETag a weak one (RFC 9110, 13.1.2)."""
+    named = request.headers.get("If-None-Match", "").split(",")
+    return etag in (one.strip().removeprefix("W/") for one in named)
 
 
 class Shared:

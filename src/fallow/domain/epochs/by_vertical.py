@@ -23,8 +23,9 @@ BACKED: Final = frozenset({Credit.PAID, Credit.BURNED})
 
 
 class VerticalSums(msgspec.Struct, frozen=True, kw_only=True):
-    """What one vertical did in an epoch: `nodes` and `accounts` with a line, `units` of what it meters.
+    """What one vertical did in an epoch.
 
+    `nodes` have a line, `accounts` have one or were paid by subscriptions, `units` are of what it meters.
     Buyers paid `usage_microusd` in credits that are worth something and `test_microusd` in TEST credits, fees included;
     `incentive` is in the token's smallest unit, as text. Of `leases` that buyers paid for and that ended,
     `leases_done` have a result that is believed. Without those with graphics processors, leases of buyers were charged
