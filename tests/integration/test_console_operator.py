@@ -25,7 +25,7 @@ from tests.epoch_world import HOLDING
 from tests.golden_epoch import FIRST
 from tests.golden_folder import write
 from tests.network import Net
-from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, evidence_view, fake_network
+from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, VIEWER_KEY, evidence_view, fake_network
 
 pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="module")]
 
@@ -130,6 +130,17 @@ async def test_whoever_does_not_operate_sees_nothing_of_it(running: Browser, url
         await expect(page.get_by_role("link", name="Operate")).to_have_count(0)
         for path in ("actions", "running", "evidence", "tokens", "nodes", "bans", "prices"):
             assert (await page.request.get(f"/v1/operator/{path}")).status == 403, path
+
+
+async def test_a_viewer_sees_it_all_and_has_nothing_to_change_it_with(running: Browser, url: str) -> None:
+    async with tab(running, url) as page:
+        await page.goto("/operate/doors")
+        await sign_in(page, VIEWER_KEY)
+        await expect(page.get_by_role("row", name=HOSTILE)).to_be_visible()
+        await expect(page.locator("main form, main button.primary")).to_have_count(0)
+        await expect(page.get_by_role("button", name="Let in again")).to_have_count(0)
+        await page.get_by_role("link", name="Log of actions").click()
+        await expect(page.get_by_role("row", name="gave TEST credits")).to_be_visible()
 
 
 async def test_names_that_nodes_and_people_gave_are_text(running: Browser, url: str) -> None:

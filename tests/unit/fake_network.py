@@ -53,6 +53,8 @@ OPERATOR = "0x" + "0f" * 20
 BUYER_KEY, OTHER_KEY, OPERATOR_KEY = "fk_buyer_secret", "fk_other_secret", "fk_operator_secret"
 PROVIDER = "0x" + "e5" * 20
 PROVIDER_KEY = "fk_provider_secret"
+VIEWER = "0x" + "f1" * 20
+VIEWER_KEY = "fk_viewer_secret"
 BUDGET_TOO_SMALL = 13
 NET = "lab-1"
 ALERTS_CODE = "12345678"
@@ -65,6 +67,7 @@ _KEYS = {
     OTHER_KEY: calls.KeyInfo(key_id="other", account=OTHER, scopes=["buy"]),
     PROVIDER_KEY: calls.KeyInfo(key_id="provider", account=PROVIDER, scopes=["withdraw"]),
     OPERATOR_KEY: calls.KeyInfo(key_id="operator", account=OPERATOR, scopes=["operate"]),
+    VIEWER_KEY: calls.KeyInfo(key_id="viewer", account=VIEWER, scopes=["view"]),
 }
 
 

@@ -163,7 +163,7 @@ async def test_who_only_looks_on_sees_the_same_and_moves_no_money(network: FakeN
     network.keys["fk_looks_on"] = KeyInfo(key_id="looks", account=PROVIDER, scopes=["provide"])
     nodes = (await ask(network, "/v1/account/nodes", "fk_looks_on")).json()
     assert [node["label"] for node in nodes] == ["barn"]
-    assert (await ask(network, "/v1/session", "fk_looks_on")).json()["roles"] == ["viewer", "provider"]
+    assert (await ask(network, "/v1/session", "fk_looks_on")).json()["roles"] == ["provider"]
     transport = httpx2.ASGITransport(network.app)  # type: ignore[arg-type]
     headers = {"Authorization": "Bearer fk_looks_on"}
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as http:

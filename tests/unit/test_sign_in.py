@@ -10,6 +10,7 @@ from http.cookies import SimpleCookie
 import httpx2
 import pytest
 from coincurve import PrivateKey
+from litestar.routes import HTTPRoute
 
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.proxies import read_proxies
@@ -18,7 +19,17 @@ from fallow.domain.wallets import address_of, sign_text
 from fallow.http.limits import Limits
 from fallow.http.sessions import CSRF_HEADER
 from fallow.ports.rates import Rate
-from tests.unit.fake_network import BUYER, BUYER_KEY, NET, OPERATOR_KEY, OTHER_KEY, FakeNetwork, fake_network
+from tests.unit.fake_network import (
+    BUYER,
+    BUYER_KEY,
+    NET,
+    OPERATOR_KEY,
+    OTHER_KEY,
+    VIEWER,
+    VIEWER_KEY,
+    FakeNetwork,
+    fake_network,
+)
 from tests.unit.test_http import refused
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
@@ -84,12 +95,12 @@ async def test_the_cookie_is_for_this_host_alone_and_no_script_reads_it(
 
 async def test_who_am_i(http: httpx2.AsyncClient) -> None:
     stranger = (await http.get("/v1/session")).json()
-    assert (stranger["account"], stranger["roles"], stranger["net"]) == ("", ["viewer"], NET)
+    assert (stranger["account"], stranger["roles"], stranger["net"]) == ("", [], NET)
     by_key = (await http.get("/v1/session", headers={"Authorization": f"Bearer {OPERATOR_KEY}"})).json()
     assert (by_key["roles"], by_key["csrf"]) == (["viewer", "operator"], "")
     csrf = (await signed_in(http))[CSRF_HEADER]
     mine = (await http.get("/v1/session")).json()
-    assert (mine["account"], mine["roles"], mine["scopes"]) == (BUYER, ["viewer", "buyer"], ["buy"])
+    assert (mine["account"], mine["roles"], mine["scopes"]) == (BUYER, ["buyer"], ["buy"])
     assert (mine["csrf"], mine["key_id"]) == (csrf, "buyer")
     refused(await http.get("/v1/session", headers={"Authorization": "Bearer wrong"}), 401, "auth.key")
 
@@ -101,6 +112,34 @@ async def test_a_session_may_what_its_key_may(http: httpx2.AsyncClient) -> None:
     await signed_in(http, OPERATOR_KEY)
     assert (await http.get("/v1/operator/keys")).status_code == 200
     refused(await http.get("/v1/account"), 403, "scope.missing")
+
+
+async def test_a_viewer_sees_all_that_operators_see_and_changes_nothing(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    """Every route that operators have, those that are still to come as well."""
+    headers = await signed_in(http, VIEWER_KEY)
+    mine = (await http.get("/v1/session")).json()
+    assert (mine["account"], mine["roles"]) == (VIEWER, ["viewer"])
+    routes = {
+        (method, re.sub(r"\{account_id[^}]*\}", VIEWER, route.path))
+        for route in network.app.routes
+        if isinstance(route, HTTPRoute) and route.path.startswith("/v1/operator/")
+        for handler in route.route_handlers
+        for method in handler.http_methods
+        if method != "OPTIONS"
+    }
+    looks = {path for method, path in routes if method == "GET"}
+    changes = routes - {("GET", path) for path in looks} - {("POST", "/v1/operator/what-if")}
+    assert min(len(looks), len(changes)) > 9
+    for path in looks:
+        assert (await http.get(path)).status_code in (200, 404, 503), path  # what is not served here is let through
+    for method, path in changes:
+        refused(await http.request(method, path, json={}, headers=headers), 403, "scope.missing")
+    assert (await http.post("/v1/operator/what-if", json={}, headers=headers)).json()["code"] == "epoch.not_closed"
+    for path in ("/v1/account", "/v1/jobs", "/v1/account/nodes"):
+        refused(await http.get(path), 403, "scope.missing")
+    refused(await http.post("/v1/account/api-keys", json={"scopes": ["view"]}, headers=headers), 403, "scope.missing")
 
 
 async def test_signing_out_ends_the_session_and_takes_the_cookie_back(
@@ -270,7 +309,7 @@ async def test_a_wallet_signs_its_holder_in(network: FakeNetwork, http: httpx2.A
     answer = await by_wallet(http)
     assert answer.status_code == 201, answer.text
     mine = (await http.get("/v1/session")).json()
-    assert (mine["account"], mine["key_id"], mine["roles"]) == (WALLET_ACCOUNT, "", ["viewer", "buyer", "provider"])
+    assert (mine["account"], mine["key_id"], mine["roles"]) == (WALLET_ACCOUNT, "", ["buyer", "provider"])
     headers = {CSRF_HEADER: mine["csrf"]}
     made = await http.post("/v1/account/api-keys", json={"scopes": ["buy"]}, headers=headers)
     assert made.json()["account"] == WALLET_ACCOUNT

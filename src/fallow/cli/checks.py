@@ -81,7 +81,7 @@ def roll_calls(
 def hints(*, limit: Limit = 200, json: Json = False) -> None:
     """List items that a machine of the same class did again, where nobody compares, the latest first.
 
-    A difference proves nothing: the program may give something else each time. It takes a key that may operate.
+    A difference proves nothing: the program may give something else each time. It takes a key that may operate or view.
     """
     with profiles.connect() as client:
         found = client.reruns(limit=limit)

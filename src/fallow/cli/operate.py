@@ -92,7 +92,7 @@ def list_keys(
 def new_key(
     *,
     account: Annotated[str, Parameter(help="Whose key it is; left out, a new account's.")] = "",
-    scope: Annotated[Many, Parameter(help="buy, provide, withdraw or operate; may be repeated.")] = ("buy",),
+    scope: Annotated[Many, Parameter(help="buy, provide, withdraw, operate or view; may be repeated.")] = ("buy",),
     label: Annotated[str, Parameter(help="A name for your lists.")] = "",
     json: Json = False,
 ) -> None:

@@ -178,7 +178,7 @@ class CheckKey(Request, frozen=True, kw_only=True):
 
 
 class KeyInfo(Request, frozen=True, kw_only=True):
-    """The account that a valid key speaks for, and what it may do: buy, operate."""
+    """The account that a valid key speaks for, and what it may do, by its scopes."""
 
     key_id: str
     account: str

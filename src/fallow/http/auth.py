@@ -115,6 +115,11 @@ async def operator(connection: Connection, _: BaseRouteHandler) -> None:
     connection.scope["auth"] = await _key(connection, "operate")
 
 
+async def viewer(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let in who may see what operators see; for routes that change nothing."""
+    connection.scope["auth"] = await _key(connection, "operate", "view")
+
+
 async def blob_rights(connection: Connection, _: BaseRouteHandler) -> None:
     """Let in buyers, and nodes with a ticket for one of their leases."""
     if TICKET_HEADER in connection.headers:

@@ -1,4 +1,4 @@
-"""What only the operator of the network may do."""
+"""What only the operator of the network may do, and what viewers may see of it: every GET here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fallow.domain.views import (
     TokenView,
 )
 from fallow.http.answers import keyed
-from fallow.http.auth import operator
+from fallow.http.auth import operator, viewer
 from fallow.http.params import AccountId, AfterId, AfterKey, AfterNode, AfterSubject, By, KeyId, Limit, Parts, TokenId
 from fallow.http.processes import running_view
 from fallow.ports.mishaps import MISHAPS
@@ -62,13 +62,13 @@ async def revoke_key(gateway: Parts, by: By, key_id: KeyId) -> None:
     gateway.sessions.forget(key_id)
 
 
-@get("/v1/operator/keys", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/keys", guards=[viewer], responses=keyed(), tags=["operator"])
 async def keys(gateway: Parts, after: AfterKey = "", limit: Limit = 200) -> list[KeyView]:
     """API keys by their public part, those that were revoked too. Their secrets are kept nowhere."""
     return await gateway.ask(calls.KEYS, calls.Page(after=after, limit=limit), list[KeyView])
 
 
-@get("/v1/operator/tokens", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/tokens", guards=[viewer], responses=keyed(), tags=["operator"])
 async def tokens(gateway: Parts) -> list[TokenView]:
     """Join tokens that still let machines in, those that end last first."""
     return await gateway.ask(calls.TOKENS, {}, list[TokenView])
@@ -87,7 +87,7 @@ async def grant(gateway: Parts, by: By, data: JSONBody[calls.Grant]) -> BalanceV
     return await gateway.ask(calls.GRANT, calls.GiveGrant(**asdict(data), by=by), BalanceView)
 
 
-@get("/v1/operator/ledger-check", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/ledger-check", guards=[viewer], responses=keyed(), tags=["operator"])
 async def ledger_check(gateway: Parts) -> LedgerCheckView:
     """Add the whole ledger up."""
     return await gateway.ask(calls.LEDGER_CHECK, {}, LedgerCheckView)
@@ -99,26 +99,26 @@ async def begin_audit(gateway: Parts, by: By) -> AuditBegunView:
     return AuditBegunView(asked_at=await gateway.ask(calls.AUDIT, calls.BeginAudit(by=by), int))
 
 
-@get("/v1/operator/audits", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/audits", guards=[viewer], responses=keyed(), tags=["operator"])
 async def audits(gateway: Parts) -> list[AuditView]:
     """What the latest audit that is over has found; the network audits itself all the time."""
     return await gateway.ask(calls.AUDITED, {}, list[AuditView])
 
 
-@get("/v1/operator/reserve", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/reserve", guards=[viewer], responses=keyed(), tags=["operator"])
 async def reserve(gateway: Parts) -> ReserveView:
     """What is in the reserve, and what it was used for."""
     purse = await gateway.ask(calls.RESERVE, {}, PurseView)
     return ReserveView(purse=purse, uses=await gateway.ask(calls.RESERVE_USES, {}, list[ReserveUseView]))
 
 
-@get("/v1/operator/blobs", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/blobs", guards=[viewer], responses=keyed(), tags=["operator"])
 async def blobs(gateway: Parts) -> BlobsView:
     """What this gateway found when it last looked for blobs that nobody needs."""
     return gateway.collector.view
 
 
-@get("/v1/operator/health", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/health", guards=[viewer], responses=keyed(), tags=["operator"])
 async def health(gateway: Parts) -> list[MishapView]:
     """What failed unexpectedly since the processes started: in this gateway, and in one of each role that runs."""
     found = {"gateway": MISHAPS.counts()}
@@ -132,19 +132,19 @@ async def health(gateway: Parts) -> list[MishapView]:
     ]
 
 
-@get("/v1/operator/running", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/running", guards=[viewer], responses=keyed(), tags=["operator"])
 async def running(gateway: Parts) -> RunningView:
     """Which roles run, and what their processes tell of themselves: queues, lag, nodes by state."""
     return running_view(gateway.processes)
 
 
-@get("/v1/operator/nodes-over-time", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/nodes-over-time", guards=[viewer], responses=keyed(), tags=["operator"])
 async def nodes_over_time(gateway: Parts) -> list[NodesAtView]:
     """Nodes by state every five minutes of the last day, as far back as this gateway runs, the latest last."""
     return list(gateway.processes.nodes)
 
 
-@get("/v1/operator/governance", guards=[operator], responses=keyed(404), tags=["operator"])
+@get("/v1/operator/governance", guards=[viewer], responses=keyed(404), tags=["operator"])
 async def governance(gateway: Parts) -> GovernanceView:
     """Parameters of the network's contracts, and each change that waits in their timelock, from the chain itself."""
     if not gateway.network.chain_id:
@@ -152,20 +152,20 @@ async def governance(gateway: Parts) -> GovernanceView:
     return await gateway.ask(calls.GOVERNANCE, {}, GovernanceView)
 
 
-@get("/v1/operator/accounts/{account_id:str}/balance", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/accounts/{account_id:str}/balance", guards=[viewer], responses=keyed(), tags=["operator"])
 async def balance(gateway: Parts, account_id: AccountId) -> BalanceView:
     """Any account's credits."""
     address(account_id)
     return await gateway.ask(calls.BALANCE, calls.AccountRef(account=account_id), BalanceView)
 
 
-@get("/v1/operator/evidence", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/evidence", guards=[viewer], responses=keyed(), tags=["operator"])
 async def evidence(gateway: Parts, limit: Limit = 200) -> list[EvidenceView]:
     """Refused work, the latest first: what a node said, and what the others said of the same item."""
     return await gateway.ask(calls.EVIDENCE, calls.Page(limit=limit), list[EvidenceView])
 
 
-@get("/v1/operator/reruns", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/reruns", guards=[viewer], responses=keyed(), tags=["operator"])
 async def reruns(gateway: Parts, limit: Limit = 200) -> list[RerunView]:
     """What running items again has shown where nobody compares, the latest first: hints, which prove nothing."""
     return await gateway.ask(calls.RERUNS, calls.Page(limit=limit), list[RerunView])
@@ -184,19 +184,19 @@ async def act(gateway: Parts, by: By, data: JSONBody[calls.Action]) -> ActionVie
     return done
 
 
-@get("/v1/operator/actions", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/actions", guards=[viewer], responses=keyed(), tags=["operator"])
 async def actions(gateway: Parts, after: AfterId = "", limit: Limit = 200) -> list[ActionView]:
     """All that operators did, the latest first, with who did it and when. Nothing is ever removed."""
     return await gateway.ask(calls.ACTIONS, calls.Page(after=after, limit=limit), list[ActionView])
 
 
-@get("/v1/operator/nodes", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/nodes", guards=[viewer], responses=keyed(), tags=["operator"])
 async def nodes(gateway: Parts, after: AfterNode = "", limit: Limit = 200) -> list[EnrolledView]:
     """Enrolled nodes by id, also those that never offered anything."""
     return await gateway.ask(calls.NODES, calls.Page(after=after, limit=limit), list[EnrolledView])
 
 
-@get("/v1/operator/bans", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/bans", guards=[viewer], responses=keyed(), tags=["operator"])
 async def bans(gateway: Parts, after: AfterSubject = "", limit: Limit = 200) -> list[BanView]:
     """Nodes and accounts that are banned, with the reason, accounts without machines too; in their order."""
     return await gateway.ask(calls.BANS, calls.Page(after=after, limit=limit), list[BanView])

@@ -8,7 +8,7 @@ from litestar.params import JSONBody
 from fallow.domain import calls
 from fallow.domain.views import MeterPriceView, PricesView, PriceView
 from fallow.http.answers import keyed, public
-from fallow.http.auth import anyone, operator
+from fallow.http.auth import anyone, operator, viewer
 from fallow.http.params import By, Parts
 
 
@@ -30,7 +30,7 @@ async def accept(gateway: Parts, by: By, data: JSONBody[calls.AcceptPrice]) -> P
     return await gateway.ask(calls.ACCEPT_PRICE, calls.HoldPrice(price_microusd=data.price_microusd, by=by), PriceView)
 
 
-@get("/v1/operator/prices", guards=[operator], responses=keyed(), tags=["operator"])
+@get("/v1/operator/prices", guards=[viewer], responses=keyed(), tags=["operator"])
 async def prices(gateway: Parts) -> PricesView:
     """What the network takes: settings and versions of verticals, which hold from a start on."""
     return PricesView(

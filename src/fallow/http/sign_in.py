@@ -24,10 +24,15 @@ from fallow.http.sessions import check_csrf, cookie_name, csrf_of, secret_of, se
 from fallow.ports.rpc import Empty
 from fallow.ports.sign_in_text import SignInText
 
-ROLES = {"buy": "buyer", "provide": "provider", "withdraw": "provider", "operate": "operator"}
+ROLES = {
+    "buy": ["buyer"],
+    "operate": ["viewer", "operator"],
+    "provide": ["provider"],
+    "view": ["viewer"],
+    "withdraw": ["provider"],
+}
 """What a person is by each scope: whoever may say where earnings go is who provides, too."""
 
-EVERYBODY = "viewer"
 NO_CHAIN = 1
 """A text to sign names a chain; that of a network without one names Ethereum's."""
 Scopes = Annotated[list[Annotated[str, Meta(max_length=20)]], Meta(min_length=1, max_length=10)]
@@ -66,7 +71,7 @@ class WalletSignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class SessionView(View, frozen=True, kw_only=True):
-    """Who asks: `account` is "" and `roles` only viewer for a stranger.
+    """Who asks: a stranger has no `roles`, and his `account` is "".
 
     With a session, `csrf` goes along in the header `Fallow-CSRF` with all that changes something, and it ends at
     `ends_at` (milliseconds since 1970) or earlier where it is not used; "" and 0 with an API key.
@@ -203,11 +208,11 @@ def _domain(gateway: Gateway, request: KeyRequest) -> str:
 
 
 def _of_stranger(gateway: Gateway) -> SessionView:
-    return SessionView(net=gateway.network.net, roles=[EVERYBODY])
+    return SessionView(net=gateway.network.net, roles=[])
 
 
 def _of_key(gateway: Gateway, key: calls.KeyInfo) -> SessionView:
-    roles = list(dict.fromkeys([EVERYBODY, *(ROLES[scope] for scope in key.scopes if scope in ROLES)]))
+    roles = list(dict.fromkeys(role for scope in key.scopes for role in ROLES.get(scope, [])))
     return SessionView(net=gateway.network.net, roles=roles, account=key.account, key_id=key.key_id, scopes=key.scopes)
 
 

@@ -15,7 +15,7 @@ from fallow.domain import calls
 from fallow.domain.errors import FallowError, NotFound, TooMuch
 from fallow.domain.views import WhatIfEpochView, WhatIfView
 from fallow.http.answers import keyed
-from fallow.http.auth import operator
+from fallow.http.auth import viewer
 from fallow.http.epochs import listed
 from fallow.http.errors import view_of
 from fallow.http.gateway import Gateway
@@ -36,7 +36,7 @@ FOUND = ResponseSpec(
 
 @post(
     "/v1/operator/what-if",
-    guards=[operator],
+    guards=[viewer],
     status_code=HTTP_200_OK,
     media_type=EVENTS,
     responses={**keyed(404, 413), HTTP_200_OK: FOUND},
@@ -45,7 +45,7 @@ FOUND = ResponseSpec(
 async def what_if(gateway: Parts, by: By, data: JSONBody[calls.WhatIf]) -> LastingResponse:
     """An `epoch` event for each closed epoch as it is computed, and a `result` event with what they come to.
 
-    An `error` event with an ErrorView ends it early. Who goes ends it, too; each operator has one at a time.
+    An `error` event with an ErrorView ends it early. Who goes ends it, too; each account has one at a time.
     """
     closed = await asyncio.to_thread(listed, gateway, data.until + 1, 1)
     if not closed or gateway.what_if is None:

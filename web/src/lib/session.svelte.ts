@@ -6,7 +6,7 @@ let now = $state.raw<Session>();
 
 function take(session: Session): void {
   now = session;
-  carry(session.csrf, () => (now = { ...session, account: "", key_id: "", scopes: [], roles: ["viewer"], csrf: "" }));
+  carry(session.csrf, () => (now = { ...session, account: "", key_id: "", scopes: [], roles: [], csrf: "" }));
 }
 
 /** Asks who this is. Raises Failed. */

@@ -81,7 +81,7 @@ export const buyerEn = {
   apiKeys: "API keys",
   apiKeysText: "Programs and commands use them. One may do at most what you may now; its secret is kept nowhere.",
   scopes: "May",
-  scope: { buy: "buy", provide: "look on as a provider", withdraw: "say where money goes", operate: "operate the network" } as Record<string, string>,
+  scope: { buy: "buy", provide: "look on as a provider", withdraw: "say where money goes", operate: "operate the network", view: "see what operators see" } as Record<string, string>,
   makeKey: "Make a key",
   secretOnce: "This is the key. It is shown this once: keep it where no one else reads.",
   secretKept: "I have kept it",

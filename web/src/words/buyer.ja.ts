@@ -75,7 +75,7 @@ export const buyerJa: typeof buyerEn = {
   apiKeys: "API キー",
   apiKeysText: "プログラムやコマンドが使います。現在のあなたの権限を超えるキーは作れません。キーの値はどこにも保存されません。",
   scopes: "権限",
-  scope: { buy: "購入", provide: "提供者として閲覧", withdraw: "送金先の指定", operate: "ネットワークの運営" },
+  scope: { buy: "購入", provide: "提供者として閲覧", withdraw: "送金先の指定", operate: "ネットワークの運営", view: "運営画面の閲覧" },
   makeKey: "キーを作成",
   secretOnce: "これがキーです。表示は一度だけです。他人に読まれない場所に保管してください。",
   secretKept: "保管しました",

@@ -7,7 +7,7 @@ export const operatorEn = {
   opRules: "Rules and prices",
   opDoors: "Who may come",
   opLog: "Log of actions",
-  notOperator: "This page is for whoever runs the network: sign in with a key that may operate it.",
+  notOperator: "This page is for whoever runs the network: sign in with a key that may operate it, or look on.",
 
   engines: "Roles and engines",
   roleOrEngine: "Role or engine",

@@ -9,7 +9,7 @@ export const operatorJa: typeof operatorEn = {
   opRules: "ルールと価格",
   opDoors: "参加と利用停止",
   opLog: "操作の記録",
-  notOperator: "このページはネットワークの運営者用です。運営権限のあるキーでサインインしてください。",
+  notOperator: "このページはネットワークの運営者用です。運営または閲覧の権限のあるキーでサインインしてください。",
 
   engines: "役割とエンジン",
   roleOrEngine: "役割・エンジン",
@@ -190,7 +190,7 @@ export const operatorJa: typeof operatorEn = {
   noBans: "利用停止中のノードやアカウントはありません。",
   bansCut: (count) => `最初の ${count} 件です。すべてを見るには: fallow node bans`,
 
-  logText: "運営権限のあるキーで行われたすべての操作です。行は追加されるだけで、データベースも変更を拒みます。",
+  logText: "運営または閲覧の権限のあるキーで行われたすべての操作です。行は追加されるだけで、データベースも変更を拒みます。",
   at: "日時",
   by: "操作者",
   noActions: "運営者の操作はまだありません。",

@@ -26,7 +26,7 @@ from fallow.services.registry.custody import Custody
 from fallow.services.registry.owners_keys import OwnersKeys
 from fallow.services.registry.secrets_format import SECRET_BYTES, new_token, token_digest
 
-SCOPES = frozenset({"buy", "operate", "provide", "withdraw"})
+SCOPES = frozenset({"buy", "operate", "provide", "view", "withdraw"})
 TOKEN_DIGITS = 16
 """Of the SHA-256 that is kept of a join token, so many digits name it."""
 
