@@ -22,6 +22,7 @@ from fallow.bootstrap.telling import Teller
 from fallow.domain.errors import Unavailable
 from fallow.domain.metrics import (
     SAMPLES_MAX,
+    TELL_S,
     TOLD,
     Family,
     Sample,
@@ -350,6 +351,7 @@ def test_nodes_by_state_are_kept_every_few_minutes_of_a_day() -> None:
 
     processes.hear(Told("settle", ["settle"], "1" * 16, [gauge("fallow_other", "Other.", 1)]))
     assert not processes.nodes
+    clock.advance(-clock.now_ms() % EVERY_MS)
     tell(2)
     clock.advance(EVERY_MS - 1)
     tell(3)
@@ -359,3 +361,15 @@ def test_nodes_by_state_are_kept_every_few_minutes_of_a_day() -> None:
         tell(at)
     assert [one.states["busy"] for one in processes.nodes] == list(range(KEPT))
     assert processes.nodes[-1].at == clock.now_ms()
+
+
+def test_whoever_tells_a_little_late_each_time_leaves_no_gap() -> None:
+    """Kept 300 seconds after the last one or later, they would lie behind by a whole step after some hours."""
+    clock = HandClock()
+    processes = Processes(MemoryHub().connect(), clock, ())
+    told = Told("market", ["market"], "0" * 16, [gauges("fallow_nodes", "Nodes.", "state", {"busy": 1})])
+    for _ in range(5000):
+        clock.advance(int(TELL_S * 1000) + 70)
+        processes.hear(told)
+    steps = [one.at // EVERY_MS for one in processes.nodes]
+    assert steps == list(range(steps[0], clock.now_ms() // EVERY_MS + 1))

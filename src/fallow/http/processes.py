@@ -52,7 +52,7 @@ class Processes:
         self._roles = roles
         self._known: dict[str, Process] = {}
         self.nodes: deque[NodesAtView] = deque(maxlen=KEPT)
-        """Nodes by state, as they were told every few minutes since this process started, the latest last."""
+        """Nodes by state, as they were first told in each `EVERY_MS` since this process started, the latest last."""
 
     @asynccontextmanager
     async def hearing(self) -> AsyncIterator[None]:
@@ -87,7 +87,7 @@ class Processes:
             if each.name == NODES
             for one in each.samples
         }
-        if states and (not self.nodes or now - self.nodes[-1].at >= EVERY_MS):
+        if states and (not self.nodes or now // EVERY_MS > self.nodes[-1].at // EVERY_MS):
             self.nodes.append(NodesAtView(at=now, states=states))
 
     def silent_ms(self, process: Process) -> int:
