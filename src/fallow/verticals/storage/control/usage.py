@@ -12,7 +12,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address
 from fallow.domain.prices import Offer
 from fallow.ports.database import Database, Row, Transaction
-from fallow.verticals.storage.core.billing import LINES_MAX, BucketLine, GetBill, StorageBill, bill_of
+from fallow.verticals.storage.core.billing import LINES_MAX, BucketLine, GetBill, StorageBill, bill_of, line_of
 from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, USAGE_DAYS_MAX, Usage, UsedBucket, UsedDay
 from fallow.verticals.storage.core.tariff import HOUR_MS, cost_microusd
 
@@ -32,8 +32,8 @@ LEFT JOIN LATERAL (
 ORDER BY i.id
 """
 _DAYS: Final = """
-SELECT bucket, day, byte_ms, payload_ms, egress FROM storage.day
-WHERE bucket = ANY($1::bigint[]) AND day BETWEEN $2 AND $3
+SELECT bucket, day, div(byte_ms, $4::numeric) AS stored, div(payload_ms, $4::numeric) AS payload, egress
+FROM storage.day WHERE bucket = ANY($1::bigint[]) AND day BETWEEN $2 AND $3
 """
 _SUMS: Final = """
 SELECT bucket, sum(div(byte_ms, $4::numeric)) AS stored, sum(div(payload_ms, $4::numeric)) AS payload,
@@ -48,7 +48,6 @@ _REQUEST_SUMS: Final = """
 SELECT bucket_id, kind, sum(count)::bigint AS requests FROM storage.operation
 WHERE account = $1 AND day BETWEEN $2 AND $3 AND bucket_id = ANY($4::bigint[]) GROUP BY bucket_id, kind
 """
-_NOTHING: Final = {"stored": 0, "payload": 0, "egress": 0}
 
 
 class Used:
@@ -64,12 +63,7 @@ class Used:
         async with self._database.transaction() as tx:
             buckets = await tx.fetch(_BUCKETS, account, *span, call.after, USAGE_BUCKETS_MAX)
             days = await _days(tx, account, [row["id"] for row in buckets], span)
-        return [
-            UsedBucket(
-                id=row["id"], bucket=row["name"], objects=row["objects"], bytes=row["bytes"], days=days[row["id"]]
-            )
-            for row in buckets
-        ]
+        return [_bucket(row, days[row["id"]]) for row in buckets]
 
     async def bill(self, call: GetBill) -> StorageBill:
         """See the call. The database adds days up: dropped buckets may be many, and each page looks for all of them."""
@@ -100,46 +94,36 @@ async def _lines(tx: Transaction, account: bytes, span: tuple[int, int], after: 
     requests: defaultdict[int, dict[str, int]] = defaultdict(dict)
     for row in await tx.fetch(_REQUEST_SUMS, account, *span, ids):
         requests[row["bucket_id"]][row["kind"]] = row["requests"]
-    return [_line(row, used.get(row["id"], _NOTHING), requests[row["id"]]) for row in buckets]
+    return [line_of(_bucket(row, []), _used(0, used.get(row["id"]), requests[row["id"]])) for row in buckets]
 
 
-def _line(bucket: Row, used: Row, requests: dict[str, int]) -> BucketLine:
-    stored, egress = int(used["stored"]), int(used["egress"])
-    return BucketLine(
-        bucket=bucket["name"],
-        id=bucket["id"],
-        objects=bucket["objects"],
-        bytes=bucket["bytes"],
-        stored_byte_hours=stored,
-        payload_byte_hours=int(used["payload"]),
-        egress_bytes=egress,
-        requests=requests,
-        cost_microusd=cost_microusd(stored, egress),
-    )
+def _bucket(row: Row, days: list[UsedDay]) -> UsedBucket:
+    return UsedBucket(id=row["id"], bucket=row["name"], objects=row["objects"], bytes=row["bytes"], days=days)
 
 
 async def _days(
     tx: Transaction, account: bytes, buckets: Sequence[int], span: tuple[int, int]
 ) -> defaultdict[int, list[UsedDay]]:
     """What each bucket used, in the order of days."""
-    used = {(row["bucket"], row["day"]): row for row in await tx.fetch(_DAYS, buckets, *span)}
+    used = {(row["bucket"], row["day"]): row for row in await tx.fetch(_DAYS, buckets, *span, HOUR_MS)}
     requests: defaultdict[tuple[int, int], dict[str, int]] = defaultdict(dict)
     for row in await tx.fetch(_REQUESTS, account, *span, buckets):
         requests[row["bucket_id"], row["day"]][row["kind"]] = row["requests"]
     days: defaultdict[int, list[UsedDay]] = defaultdict(list)
     for bucket, day in sorted({*used, *requests}):
-        days[bucket].append(_day(day, used.get((bucket, day)), requests.get((bucket, day), {})))
+        days[bucket].append(_used(day, used.get((bucket, day)), requests.get((bucket, day), {})))
     return days
 
 
-def _day(day: int, row: Row | None, requests: dict[str, int]) -> UsedDay:
+def _used(day: int, row: Row | None, requests: dict[str, int]) -> UsedDay:
+    """What the database says of a day, or of more of them together."""
     if row is None:
         return UsedDay(day=day, requests=requests)
-    stored, egress = int(row["byte_ms"] // HOUR_MS), int(row["egress"])
+    stored, egress = int(row["stored"]), int(row["egress"])
     return UsedDay(
         day=day,
         stored_byte_hours=stored,
-        payload_byte_hours=int(row["payload_ms"] // HOUR_MS),
+        payload_byte_hours=int(row["payload"]),
         egress_bytes=egress,
         requests=requests,
         cost_microusd=cost_microusd(stored, egress),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from fallow.domain.prices import Kind, Offer, storage_cost_microusd
-from fallow.verticals.storage.core.calls import CALLS, Call, Day, UsedBucket
+from fallow.verticals.storage.core.calls import CALLS, Call, Day, UsedBucket, UsedDay
 from fallow.verticals.storage.core.tariff import cost_microusd
 
 LINES_MAX: Final = 1000
@@ -67,7 +67,7 @@ BUYERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (*CALLS, GetBill)
 
 def make_bill(buckets: Iterable[UsedBucket], offers: Iterable[Offer]) -> StorageBill:
     """Add days up, and compare with what others ask."""
-    return bill_of([_line(one) for one in buckets], offers)
+    return bill_of([line_of(one, _together(one.days)) for one in buckets], offers)
 
 
 def bill_of(lines: Sequence[BucketLine], offers: Iterable[Offer]) -> StorageBill:
@@ -89,19 +89,29 @@ def bill_of(lines: Sequence[BucketLine], offers: Iterable[Offer]) -> StorageBill
     return StorageBill(buckets=[*lines], cost_microusd=cost, elsewhere=elsewhere)
 
 
-def _line(one: UsedBucket) -> BucketLine:
-    requests: Counter[str] = Counter()
-    for day in one.days:
-        requests.update(day.requests)
-    stored, egress = sum(day.stored_byte_hours for day in one.days), sum(day.egress_bytes for day in one.days)
+def line_of(bucket: UsedBucket, used: UsedDay) -> BucketLine:
+    """What a bucket used in all days together. It is rounded here, once."""
     return BucketLine(
-        bucket=one.bucket,
-        id=one.id,
-        objects=one.objects,
-        bytes=one.bytes,
-        stored_byte_hours=stored,
-        payload_byte_hours=sum(day.payload_byte_hours for day in one.days),
-        egress_bytes=egress,
+        bucket=bucket.bucket,
+        id=bucket.id,
+        objects=bucket.objects,
+        bytes=bucket.bytes,
+        stored_byte_hours=used.stored_byte_hours,
+        payload_byte_hours=used.payload_byte_hours,
+        egress_bytes=used.egress_bytes,
+        requests=used.requests,
+        cost_microusd=cost_microusd(used.stored_byte_hours, used.egress_bytes),
+    )
+
+
+def _together(days: Sequence[UsedDay]) -> UsedDay:
+    requests: Counter[str] = Counter()
+    for day in days:
+        requests.update(day.requests)
+    return UsedDay(
+        day=0,
+        stored_byte_hours=sum(day.stored_byte_hours for day in days),
+        payload_byte_hours=sum(day.payload_byte_hours for day in days),
+        egress_bytes=sum(day.egress_bytes for day in days),
         requests=dict(requests),
-        cost_microusd=cost_microusd(stored, egress),
     )
