@@ -16,6 +16,19 @@ from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.core.calls import RevokeGrant
 
 
+def own_grant(signing: Signing, profile: Profile, secret: bytes, bucket: str, name: str, limits: Limits) -> Grant:
+    """Make a grant of one's own bucket, under one's root secret. Asks nobody; raises as `new_grant`."""
+    home = Home(profile.url, der_of(profile.ca) if profile.ca else b"")
+    keys = Keys.under(secret, bucket, secrets.token_bytes)
+    return new_grant(signing, keys, name, limits, home, secrets.token_bytes)
+
+
+def narrower(grant: Grant, bucket: str, name: str, limits: Limits) -> Grant:
+    """Make a narrower grant of one. Asks nobody; raises as `narrowed`, for another bucket, too."""
+    grant.keys_of(secrets.token_bytes)("", bucket)
+    return narrowed(grant, name, limits)
+
+
 class OwnShares(NamedTuple):
     """`Shares` of an account, by its API key and its root secret."""
 
@@ -26,10 +39,8 @@ class OwnShares(NamedTuple):
     async def share(self, bucket: str, name: str, limits: Limits) -> str:
         """See the Protocol."""
         signing = await self.client.signing_secret()
-        home = Home(self.profile.url, der_of(self.profile.ca) if self.profile.ca else b"")
-        keys = Keys.under(self.secret, bucket, secrets.token_bytes)
         signer = Signing(signing.access_key, signing.secret)
-        return new_grant(signer, keys, name, limits, home, secrets.token_bytes).text
+        return own_grant(signer, self.profile, self.secret, bucket, name, limits).text
 
     async def revoke(self, grant: bytes) -> None:
         """See the Protocol."""
@@ -44,8 +55,7 @@ class GrantShares(NamedTuple):
 
     async def share(self, bucket: str, name: str, limits: Limits) -> str:
         """See the Protocol."""
-        self.grant.keys_of(secrets.token_bytes)("", bucket)
-        return narrowed(self.grant, name, limits).text
+        return narrower(self.grant, bucket, name, limits).text
 
     async def revoke(self, grant: bytes) -> None:
         """See the Protocol."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -18,7 +17,6 @@ from fallow.cli.storage_secret import load_secret
 from fallow.cli.units import seconds, when
 from fallow.domain.errors import InvalidInput
 from fallow.domain.grants import read_grant_id
-from fallow.domain.pins import der_of
 from fallow.sdk.storage_grants import load_grant
 from fallow.verticals.storage.core.calls import RevokeGrant
 from fallow.verticals.storage.core.grants import OPERATIONS, PREFIX, Operation
@@ -48,19 +46,15 @@ def share(
 
     Whoever has it can do what it allows, and hand on a narrower one (--grant). No network is asked to make it.
     """
-    from fallow.verticals.storage.client.granting import Home, narrowed, new_grant  # noqa: PLC0415 - heavy
-    from fallow.verticals.storage.client.keys import Keys  # noqa: PLC0415 - heavy
+    from fallow.bootstrap.own_shares import narrower, own_grant  # noqa: PLC0415 - heavy
 
     bucket, name = remote(at)
     given, limits = load_grant(grant), _limits(allow, from_, until, one=bool(name) and not name.endswith("/"))
     if given is not None:
-        given.keys_of(secrets.token_bytes)("", bucket)
-        _show(narrowed(given, name, limits), as_json=json, is_new=True)
-        return
-    profile = profiles.load()
-    home = Home(profile.url, der_of(profile.ca) if profile.ca else b"")
-    keys = Keys.under(load_secret(), bucket, secrets.token_bytes)
-    made = new_grant(_signing(profile), keys, name, limits, home, secrets.token_bytes)
+        made = narrower(given, bucket, name, limits)
+    else:
+        profile, secret = profiles.load(), load_secret()
+        made = own_grant(_signing(profile), profile, secret, bucket, name, limits)
     _show(made, as_json=json, is_new=True)
 
 
