@@ -11,8 +11,10 @@ import httpx2
 import pytest
 
 from fallow.domain import calls
-from fallow.http.links import CHANGING_S_MAX, LINKS_MAX, SHARED_S_MAX, WALLETS_LABEL
+from fallow.domain.errors import NotFound
+from fallow.http.links import CHANGING_S_MAX, LINKS_MAX, WALLETS_LABEL
 from fallow.http.sessions import CSRF_HEADER
+from fallow.sdk.client import AsyncClient
 from fallow.verticals.storage.gateway.auth.caller import Caller, find_caller
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.request import Request
@@ -56,6 +58,23 @@ def keyed(network: FakeNetwork, key: str = BUYER_KEY) -> httpx2.AsyncClient:
 async def links(asking: httpx2.AsyncClient, **changed: Any) -> httpx2.Response:
     async with asking:
         return await asking.post("/v1/account/links", json={"role": "s3", "requests": [{"path": PATH}]} | changed)
+
+
+@pytest.mark.parametrize(("role", "code"), [("s3", ""), ("ftp", "link.no_gateway")])
+async def test_programs_have_addresses_signed_for_others_by_the_gateways_own_host(
+    network: FakeNetwork, role: str, code: str
+) -> None:
+    transport = httpx2.ASGITransport(network.app)  # type: ignore[arg-type]
+    async with AsyncClient("http://127.0.0.1:8420", BUYER_KEY, transport=transport) as program:
+        if code:
+            with pytest.raises(NotFound) as refused:
+                await program.link(role, PATH, 60)
+            assert refused.value.code == code
+            return
+        made = await program.link(role, PATH, calls.LINK_S_MAX)
+    assert made.urls[0].startswith(S3_URL)
+    assert made.ends_at == (network.clock.now_ms() // 1000 + calls.LINK_S_MAX) * 1000
+    assert (await caller_of(network, made.urls[0])).account == BUYER
 
 
 async def caller_of(network: FakeNetwork, url: str, method: str = "GET", host: str = "") -> Caller:
@@ -131,7 +150,7 @@ async def test_who_asks_several_times_at_once_has_one_key_made(network: FakeNetw
 
 
 async def test_what_others_are_given_is_at_the_address_that_others_know(network: FakeNetwork) -> None:
-    (url,) = (await links(keyed(network), valid_s=SHARED_S_MAX, shared=True)).json()["urls"]
+    (url,) = (await links(keyed(network), valid_s=calls.LINK_S_MAX, shared=True)).json()["urls"]
     assert url.startswith(f"{S3_URL}/photos/")
     assert (await caller_of(network, url)).account == BUYER
 
@@ -140,7 +159,7 @@ async def test_what_others_are_given_is_at_the_address_that_others_know(network:
     ("changed", "code"),
     [
         ({"requests": [{"path": PATH, "method": "DELETE"}], "valid_s": CHANGING_S_MAX + 1}, "link.long"),
-        ({"valid_s": SHARED_S_MAX + 1}, "http.invalid"),
+        ({"valid_s": calls.LINK_S_MAX + 1}, "http.invalid"),
         ({"requests": [{"path": "photos"}]}, "http.invalid"),
         ({"requests": [{"path": PATH, "method": "PATCH"}]}, "http.invalid"),
         ({"requests": [{"path": PATH}] * (LINKS_MAX + 1)}, "http.invalid"),

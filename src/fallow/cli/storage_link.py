@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
@@ -12,12 +11,9 @@ from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, tell
 from fallow.cli.storage_place import remote
 from fallow.cli.units import seconds, when
-from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
-from fallow.ports.vertical import SignedRequest, Signer
+from fallow.domain.calls import LINK_S_MAX
+from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.verticals.storage.core.calls import Bucket, GetBucket
-
-VALID_S_MAX: Final = 7 * 86_400
-"""S3's own bound."""
 
 
 def link(
@@ -32,18 +28,14 @@ def link(
     For a bucket under your own secret there is none: see `fallow storage share`.
     """
     from fallow.verticals.storage.client.seals import is_own  # noqa: PLC0415 - heavy
-    from fallow.verticals.storage.gateway.auth.links import signed_link  # noqa: PLC0415 - heavy
 
     place = remote(at)
     if not place.key:
         raise InvalidInput("storage.place", f"{at!r} names no object.", "It looks like s3://BUCKET/NAME.")
     valid_s = seconds(valid)
-    if not 0 < valid_s <= VALID_S_MAX:
+    if not 0 < valid_s <= LINK_S_MAX:
         raise InvalidInput("storage.link_time", "An address is valid for a second to seven days.")
     with profiles.connect() as client:
-        endpoint = client.network().gateways.get("s3", "")
-        if not endpoint:
-            raise NotFound("storage.no_gateway", "This network has no S3 gateway.")
         call = GetBucket(account="", bucket=place.bucket)
         answer = client.ask_vertical("storage", call.name, msgspec.msgpack.encode(call), again=True)
         if is_own(msgspec.msgpack.decode(answer, type=Bucket)):
@@ -52,13 +44,10 @@ def link(
                 f"The bucket {place.bucket} is sealed under your own secret, which no server has: no address opens it.",
                 f"Whoever has a grant opens it himself: fallow storage share {place}",
             )
-        signing = client.signing_secret()
-    now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    signed = SignedRequest("GET", f"/{place.bucket}/{place.key}", {}, valid_s)
-    address = signed_link(endpoint, Signer(signing.access_key, signing.secret), signed, now_ms)
-    until_ms = now_ms + valid_s * 1000
+        links = client.link("s3", f"/{place.bucket}/{place.key}", valid_s)
+    (address,) = links.urls
     if json:
-        show_json({"url": address, "until_ms": until_ms})
+        show_json({"url": address, "until_ms": links.ends_at})
     else:
         say(address)
-        tell(f"Whoever has it reads this object until {when(until_ms)} UTC, or until your API key ends.")
+        tell(f"Whoever has it reads this object until {when(links.ends_at)} UTC, or until your API key ends.")

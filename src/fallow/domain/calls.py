@@ -382,6 +382,9 @@ class Joined(Request, frozen=True, kw_only=True):
 
 
 WHAT_IF_EPOCHS_MAX = 31
+
+LINK_S_MAX = 7 * 86_400
+"""How long an address that is signed opens something: no longer does S3 take one (Signature Version 4)."""
 """Epochs that one request may have computed again: a month of days."""
 
 

@@ -70,6 +70,13 @@ class SigningSecretView(View, frozen=True, kw_only=True):
         return f"SigningSecretView(access_key={self.access_key!r})"
 
 
+class LinksView(View, frozen=True, kw_only=True):
+    """Addresses in the order of what was asked for; they end at `ends_at` (milliseconds since 1970)."""
+
+    urls: list[str]
+    ends_at: int
+
+
 class ItemView(View, frozen=True, kw_only=True):
     """One item of a job.
 

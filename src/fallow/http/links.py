@@ -17,7 +17,7 @@ from msgspec import Meta
 from fallow.domain import calls
 from fallow.domain.api_keys import read_key
 from fallow.domain.errors import InvalidInput, NotFound
-from fallow.domain.views import KeyView, NetworkView, View
+from fallow.domain.views import KeyView, LinksView, NetworkView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.gateway import Gateway
@@ -26,9 +26,6 @@ from fallow.http.public import host_of
 from fallow.ports.vertical import SignedRequest, Signer, Vertical
 
 LINKS_MAX = 100
-SHARED_S_MAX = 7 * 86_400
-"""A week: no longer does S3 take one (Signature Version 4)."""
-
 CHANGING_S_MAX = 900
 WALLETS_LABEL = "console, by wallet"
 """Of the key that signs for sessions of an account's wallet. Its holder sees it among his keys, and may revoke it."""
@@ -53,15 +50,8 @@ class NewLinks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     role: Annotated[str, Meta(min_length=1, max_length=64)]
     requests: Annotated[list[ToSign], Meta(min_length=1, max_length=LINKS_MAX)]
-    valid_s: Annotated[int, Meta(ge=1, le=SHARED_S_MAX)] = 300
+    valid_s: Annotated[int, Meta(ge=1, le=calls.LINK_S_MAX)] = 300
     shared: bool = False
-
-
-class LinksView(View, frozen=True, kw_only=True):
-    """Addresses in the order of what was asked for; they end at `ends_at` (milliseconds since 1970)."""
-
-    urls: list[str]
-    ends_at: int
 
 
 @post("/v1/account/links", guards=[buyer], status_code=200, responses=keyed(404, 413), tags=["account"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from fallow.domain import calls
-from fallow.domain.views import SigningSecretView, SubscriptionView
+from fallow.domain.views import LinksView, SigningSecretView, SubscriptionView
 from fallow.sdk.wire import Wire, arguments
 
 PAGE = 1000
@@ -39,6 +39,15 @@ class SubscriptionCalls(Wire):
     async def signing_secret(self) -> SigningSecretView:
         """Return what the holder of this API key signs requests with where the key itself does not travel (S3)."""
         return await self._call("GET", "/v1/account/signing-secret", SigningSecretView)
+
+    async def link(self, role: str, path: str, valid_s: int) -> LinksView:
+        """Have an address signed that opens a path of the gateway of a role, such as `s3`, for whoever has it.
+
+        Raises:
+            NotFound: `link.no_gateway`: the network has none.
+        """
+        body = {"role": role, "requests": [{"path": path}], "valid_s": valid_s, "shared": True}
+        return await self._call("POST", "/v1/account/links", LinksView, body=body)
 
     async def _all_subscriptions(self) -> AsyncIterator[SubscriptionView]:
         after: str | None = None

@@ -71,6 +71,7 @@ class Client(Waiting):
     subscriptions = waits(AsyncClient.subscriptions)
     unsubscribe = waits(AsyncClient.unsubscribe)
     signing_secret = waits(AsyncClient.signing_secret)
+    link = waits(AsyncClient.link)
     ask_vertical = waits(AsyncClient.ask_vertical)
 
     network = waits(AsyncClient.network)
