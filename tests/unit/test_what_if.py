@@ -87,6 +87,7 @@ def test_a_part_of_a_schedule_and_a_cap_mint_less(tmp_path: Path) -> None:
         (["cap=5"], {}, "epoch.rules"),
         (["cap_ppm=1000001"], {}, "epoch.rules"),
         (["held=1", "held.step=1"], {}, "epoch.rules"),
+        (["schedule.type=0,"], {}, "epoch.rules"),
         ([], {"until": FIRST - 1}, "epoch.not_closed"),
     ],
 )

@@ -149,7 +149,7 @@ def plain_rules(values: Mapping[str, Any], base: Rules) -> Rules:
         if isinstance(value, Mapping):
             before = parameters.get(name)
             kind = value.get("type")
-            known = before if isinstance(before, Mapping) and kind in {None, before.get("type")} else {}
+            known = before if isinstance(before, Mapping) and kind in (None, before.get("type")) else {}
             parameters[name] = {**known, **{key: _value(key, each) for key, each in value.items()}}
         else:
             parameters[name] = _value(name, value)
