@@ -18,7 +18,9 @@ from tests.unit.test_registry import NET, node_key
 OWNER = b"1" * 20
 
 
-async def test_machines_that_ask_at_once_get_no_more_than_their_account_may_have_and_the_same_once(postgres_dsn: str) -> None:
+async def test_machines_that_ask_at_once_get_no_more_than_their_account_may_have_and_the_same_once(
+    postgres_dsn: str,
+) -> None:
     async with open_database(postgres_dsn, pool_size=3) as database:
         await migrate(database, builtin("registry"))
         store, machine = PostgresRegistryStore(), node_key(1)

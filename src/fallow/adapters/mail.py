@@ -7,7 +7,7 @@ import smtplib
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
 from email.policy import SMTP, Policy
 from pathlib import Path
@@ -26,7 +26,7 @@ AT_ONCE: Final = 16
 """Letters, on threads of their own: a server that hangs must not take those of all else in the process."""
 
 
-class _OneLine(UnstructuredHeader):
+class _OneLine(UnstructuredHeader, BaseHeader):
     """A header that is not folded: a long URL would be encoded, and no reader looks for one in that."""
 
     def fold(self, *, policy: Policy) -> str:

@@ -79,5 +79,6 @@ def _brief(note: Note) -> Note:
 
 def _alert(row: Row) -> Alert:
     note = Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))
-    node, values = row["node"].hex(), {"kind": note.kind, "code": note.code}
+    node = row["node"].hex()
+    values: dict[str, str | int] = {"kind": note.kind, "code": note.code}
     return Alert(f"lent:{node}:{note.kind}:{note.code}", "lent.warned", node, values=values, said=said(note))
