@@ -25,6 +25,8 @@ from tests.container_jobs import BUSYBOX, ContainerCase, container_worker, entry
 from tests.network import until
 from tests.python_jobs import left_over, redirecting
 
+pytestmark = pytest.mark.xdist_group("containers")
+
 MIB = 1 << 20
 ENTRIES = {"bin", "checkpoint", "dev", "etc", "in", "out", "proc", "root", "run", "sys", "tmp", "work"}
 

@@ -26,6 +26,8 @@ from fallow.verticals.storage.gateway.body import DOCUMENT_BYTES_MAX
 from fallow.verticals.storage.gateway.users import User
 from tests.s3_world import MAIN, READER, World, plainly, refused, s3_world
 
+pytestmark = pytest.mark.xdist_group("hostile s3")
+
 HOSTILE_KEYS = (
     "../../../etc/passwd", "..", ".", "./a", "a/../b", "a/./b", "/", "//", "/a", "a//b", "a/", "..\\..\\a", "C:\\a",
     "~root", "$(id)", "`id`", "';--", "%2e%2e%2f", "%00", "a\nb", "a\r\nX-Evil: 1", "\t", " ", " a ", "+", "a+b", "?",

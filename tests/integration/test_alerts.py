@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.capability import promtool, require
 from tests.network import Net, until_async
 from tests.scraping import scrape
+
+pytestmark = pytest.mark.xdist_group("network")
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "fallow.rules.yml"

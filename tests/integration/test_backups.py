@@ -23,6 +23,8 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound
 from fallow.ports.tasks import background
 from tests.engines import reachable_folder
 
+pytestmark = pytest.mark.xdist_group("backups")
+
 AGES = {"fallow_backup_copy_age_seconds", "fallow_backup_change_age_seconds"}
 TIMELINES = "????????.history.gz"
 

@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from fallow import Requirements
 from fallow.adapters.blobs import FolderBlobs
 from fallow.adapters.clock import SystemClock
@@ -18,6 +20,8 @@ from fallow.http.collecting import DAY_MS, Collector
 from tests import programs
 from tests.network import NEEDS, Net
 from tests.unit.wasm_programs import SPIN, wasm, write
+
+pytestmark = pytest.mark.xdist_group("network")
 
 
 def aged(folder: Path) -> None:

@@ -27,6 +27,8 @@ from tests.container_jobs import image, oci_archive
 from tests.network import FALLOW, NEEDS, Net, clean_environment, fallow, first_line, start, stop, until_async
 from tests.unit.wasm_programs import SPIN, wasm, write
 
+pytestmark = pytest.mark.xdist_group("network")
+
 SERVER = """
 import http.server
 

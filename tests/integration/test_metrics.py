@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fallow.bootstrap.settings import CORE
 from tests.network import Net, Running, until_async
 from tests.programs import SECOND
 from tests.scraping import running, scrape, value
+
+pytestmark = pytest.mark.xdist_group("network")
 
 
 async def test_one_scrape_shows_the_whole_network(net: Net) -> None:

@@ -26,6 +26,8 @@ from fallow.sdk.accounts import new_id
 from tests.lending import Lenders, lending_network
 from tests.network import Agent, Net, connected, fallow, start, until_async
 
+pytestmark = pytest.mark.xdist_group("storage")
+
 NODES = 8
 NEEDED = 4
 LENT_MIB = 400

@@ -20,6 +20,8 @@ from tests.lending import Door, Lenders, lending_network, opened_door
 from tests.network import Agent, Net, connected, until, until_async
 from tests.storage_marathon import run
 
+pytestmark = pytest.mark.xdist_group("storage kills")
+
 MIB = 1 << 20
 UPLOADERS = 3
 SIZES = (3000, 300_000, 6 * MIB)
