@@ -23,8 +23,8 @@ class _Owner(msgspec.Struct, frozen=True):
     reasons: list[tuple[str, str]]
     unseen: list[str]
     trouble: str
-    policy: list[str]
     readings: _Readings
+    policy: list[str] = []
     asked: RulesAsked | None = None
     held_back: list[str] = []
 
