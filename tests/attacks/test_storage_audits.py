@@ -23,13 +23,15 @@ from fallow.domain.network_facts import LendingForfeited
 from fallow.ports.alert_text import sentence
 from fallow.ports.tasks import background
 from fallow.verticals.storage.control.audits import APART_MIN_MS
+from fallow.verticals.storage.control.lenders import NODES
 from fallow.verticals.storage.control.verdicts import RETRY_MS
-from fallow.verticals.storage.core.lenders import GetLenders, LenderView
+from fallow.verticals.storage.core.lenders import WARNED_MS, GetLenders, LenderView
 from fallow.verticals.storage.core.orders import PieceClaim
 from fallow.verticals.storage.core.questions import Prove
 from tests.attacks.cheating import Rate
 from tests.audit_world import ROUND_MS, Audited, Keeper, Piece, audited, late
 from tests.epoch_files import NET
+from tests.integration.test_storage_lists import explained
 from tests.places_world import BUCKET, STREAM, signing
 
 ROUNDS = 24
@@ -324,6 +326,36 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
 async def lenders(network: Audited, keeper: Keeper) -> list[LenderView]:
     """What the console shows the owner of a node."""
     return await network.world.places.lenders.get(GetLenders(account=address_text(keeper.account)))
+
+
+async def test_an_owner_sees_what_was_found_of_each_of_his_disks_and_reads_no_others(network: Audited) -> None:
+    mine, second, stranger = network.keepers[:3]
+    now = network.world.clock.now_ms()
+    found = [
+        (mine.id, now, "warning", AWAY), (mine.id, now - WARNED_MS, "warning", UNKNOWN), (mine.id, now, "", FAILED),
+        (second.id, 0, "suspended", AWAY), (second.id, 1, "reinstated", AWAY), (second.id, 1, "suspended", UNKNOWN),
+        (stranger.id, now, "warning", AWAY),
+    ]  # fmt: skip
+    async with network.world.database.transaction() as tx:
+        await tx.execute("UPDATE storage.node SET account = $1 WHERE node = $2", mine.account, second.id)
+        for node, at_ms, kind, code in found:
+            await tx.execute(
+                "INSERT INTO storage.finding (alias, at_ms, kind, code, text, evidence, told)"
+                " SELECT alias, $2, $3, $4, '', '', true FROM storage.node WHERE node = $1",
+                node, at_ms, kind, code,
+            )  # fmt: skip
+        await tx.execute(
+            "INSERT INTO storage.node (node, account, network, country, limit_bytes, used_bytes, room_bytes, seen_ms,"
+            " trouble) SELECT sha256(n::text::bytea), substr(sha256(n::text::bytea), 1, 20), '', '', 0, 0, 0, 0, ''"
+            " FROM generate_series(1, 3000) AS n"
+        )
+    shown = {one.node: [(alert.kind, alert.code) for alert in one.alerts] for one in await lenders(network, mine)}
+    assert shown == {mine.id: [("warning", AWAY)], second.id: [("suspended", UNKNOWN)]}
+    told = await network.world.places.lenders.alerts(AccountRef(account=address_text(mine.account)))
+    assert {(one.subject, one.values["code"]) for one in told} == {(mine.id.hex(), AWAY), (second.id.hex(), UNKNOWN)}
+    async with network.world.database.transaction() as tx:
+        _, blocks = await explained(tx, NODES, mine.account, b"", 100)
+    assert blocks < 20
 
 
 async def test_who_does_not_hear_what_was_found_of_him_holds_up_no_other(

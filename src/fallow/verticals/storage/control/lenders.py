@@ -20,7 +20,7 @@ from fallow.verticals.storage.core.questions import Note
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 EVIDENCE_SHOWN: Final = 3
-_NODES: Final = """
+NODES: Final = """
 SELECT alias, node, limit_bytes, seen_ms FROM storage.node
 WHERE account = $1 AND node > $2 AND exit <> 'left' ORDER BY node LIMIT $3
 """
@@ -45,8 +45,9 @@ class Lenders:
     async def get(self, call: GetLenders) -> list[LenderView]:
         """Show an account's nodes, with the latest of each code that was found of them and holds now."""
         now = self._clock.now_ms()
+        alerts: defaultdict[int, list[Note]] = defaultdict(list)
         async with self._database.transaction() as tx:
-            nodes = await tx.fetch(_NODES, address(call.account), call.after, call.limit)
+            nodes = await tx.fetch(NODES, address(call.account), call.after, call.limit)
             stood = await tx.fetch(ROWS, [row["alias"] for row in nodes], month_of(now).first_day, now // DAY_MS)
             standing = {row["alias"]: row for row in stood}
             found: defaultdict[int, list[Note]] = defaultdict(list)
