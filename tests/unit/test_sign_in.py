@@ -49,6 +49,7 @@ OPEN = {
     ("post", "/v1/price"),
     ("post", "/v1/payouts"),
     ("post", "/v1/owners-keys"),
+    ("post", "/v1/alerts/stop/{token}"),
 }
 """What asks for no key: it goes by what the request itself carries; of a session only to end it (its test is below)."""
 
