@@ -210,6 +210,9 @@ class Kept:
         """Let all through."""
         return True
 
+    async def forget_counts(self, *_: object) -> None:
+        """Forget nothing."""
+
 
 def watching(network: FakeNetwork, store: Kept, verticals: list[str]) -> Watching:
     """One copy of what looks."""

@@ -45,7 +45,6 @@ class Lenders:
     async def get(self, call: GetLenders) -> list[LenderView]:
         """Show an account's nodes, with the latest of each code that was found of them and holds now."""
         now = self._clock.now_ms()
-        alerts: defaultdict[int, list[Note]] = defaultdict(list)
         async with self._database.transaction() as tx:
             nodes = await tx.fetch(NODES, address(call.account), call.after, call.limit)
             stood = await tx.fetch(ROWS, [row["alias"] for row in nodes], month_of(now).first_day, now // DAY_MS)
