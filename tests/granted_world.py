@@ -25,6 +25,7 @@ from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks
 from fallow.verticals.storage.control.service import Control
 from fallow.verticals.storage.core.calls import CALLS, Call, RevokeGrant
 from fallow.verticals.storage.core.grants import OPERATIONS, Operation
+from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.storage_objects import ACCOUNT, OTHER, B, ObjectsWorld, objects_world
@@ -125,7 +126,11 @@ async def granted_world(dsn: str) -> AsyncIterator[GrantedWorld]:
         raise NotAllowed("test.segments", "Segments are not under test here.")
 
     async with objects_world(dsn) as objects, fake_network() as network:
-        others = {call: elsewhere for call in (*CALLS, *OPERATOR_CALLS) if call not in objects.objects.handlers()}
+        others = {
+            call: elsewhere
+            for call in (*CALLS, *PROVIDERS_CALLS, *OPERATOR_CALLS)
+            if call not in objects.objects.handlers()
+        }
         control = Control(network.bus, objects.clock, objects.database, objects.objects, others)
         network.keys[SIGNING.key_id] = _info(SIGNING, ACCOUNT, "buy")
         network.keys[OTHERS.key_id] = _info(OTHERS, OTHER, "buy")

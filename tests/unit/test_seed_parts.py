@@ -73,6 +73,8 @@ class World:
         self.open = ExitStack()
 
     async def epoch(self, number: int) -> Seed:
+        """Begin an epoch of draws; what the gateway told of the one before is old by then."""
+        self.fake.clock.ms += EPOCH_MS
         async with self.database.transaction() as tx:
             return await self.seeds.current(tx, (number - 1) * EPOCH_MS)
 
