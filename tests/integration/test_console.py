@@ -284,6 +284,7 @@ async def test_a_first_page_of_machines_that_was_cut_short_is_not_taken_for_all_
         await page.get_by_role("button", name="Show more").click()
         await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
         network.nodes = whole[:3]
+        network.clock.ms += 10_000
         await page.reload()
         await expect(rows).to_have_count(3)
         await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
@@ -334,6 +335,7 @@ async def test_machines_that_come_to_a_full_page_can_still_be_paged_to(explored:
         await expect(page.locator("tbody tr")).to_have_count(199)
         await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
         explored.network.nodes = machines
+        explored.network.clock.ms += 10_000
         await page.clock.run_for(10_000)
         await page.get_by_role("button", name="Show more").click()
         await expect(page.locator("tbody tr")).to_have_count(201)
@@ -458,7 +460,7 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(exp
         await page.goto("/")
         await expect(page.get_by_text("no machine is here yet")).to_be_visible()
         await expect(page.get_by_text(f"fallow agent join {url}")).to_be_visible()
-        await expect(page.get_by_text("No epoch is closed yet.")).to_be_visible()
+        await expect(page.get_by_role("heading", name="No epoch is closed yet.")).to_be_visible()
         await picture(page, "empty")
         await page.get_by_role("link", name="Nodes").click()
         await expect(page.get_by_text("No machine is on the market.")).to_be_visible()
