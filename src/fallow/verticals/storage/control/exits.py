@@ -83,6 +83,7 @@ class Exits:
         self._turn = itertools.count()
         self._turns: dict[int, int] = {}
         self._reading: Counter[int] = Counter()
+        self._taking = asyncio.Lock()
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -121,12 +122,13 @@ class Exits:
         there = {one.alias: one for one in self._nodes.online() if one.exit == "leaving"}
         if not there:
             return False
-        async with self._database.transaction() as tx:
-            taken = await exit_rows.take(tx, self._in_turn(there), self._clock.now_ms())
-        if taken is None:
-            return False
-        self._turns[taken.alias] = next(self._turn)
-        self._reading[taken.alias] += 1
+        async with self._taking:  # whoever takes next sees whose piece this is: at once all would take the same node's
+            async with self._database.transaction() as tx:
+                taken = await exit_rows.take(tx, self._in_turn(there), self._clock.now_ms())
+            if taken is None:
+                return False
+            self._turns[taken.alias] = next(self._turn)
+            self._reading[taken.alias] += 1
         try:
             await self._move(taken, there[taken.alias])
         finally:
