@@ -75,7 +75,7 @@ def window(part: int = 0, **fields: object) -> SubscriptionSettled:
 
 def test_lines_leases_and_windows_add_up_by_vertical() -> None:
     found = ByVertical()
-    refused = Line("storage", PUBLIC, b"", 0, 1, bytes(32), bytes(32), [], [("rejected", "used.payee", 1)], [])
+    refused = Line("storage", PUBLIC, b"", 0, 1, bytes(32), bytes(32), [], [("rejected", "used.orders", 1)], [])
     found.add_lines([line(), line(node=2), line(node=2, account=2), line(""), line("storage"), refused])
     found.add_leases(
         [

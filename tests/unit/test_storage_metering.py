@@ -37,12 +37,11 @@ OWNED = NOTHING._replace(owners={NODES[0]: ACCOUNTS[0], NODES[1]: ACCOUNTS[0], N
 HUGE = (10**20).to_bytes(32)
 
 
-def used(node: int, window: int, hours: int = 100, egress: int = 0, owner: int | None = None) -> LendingUsed:
-    payee = OWNED.owners[NODES[node]] if owner is None else ACCOUNTS[owner]
+def used(node: int, window: int, hours: int = 100, egress: int = 0) -> LendingUsed:
     return LendingUsed(
         vertical="storage",
         node=NODES[node],
-        payee=payee,
+        payee=OWNED.owners[NODES[node]],
         window=window,
         until_ms=window * 3_600_000,
         used={STORED: hours, EGRESS: egress} if egress else {STORED: hours},
@@ -148,8 +147,6 @@ def test_subscriptions_to_something_else_are_of_no_node_that_stores() -> None:
     [
         ("used.repeated", used(0, 1, 10**9)),
         ("used.repeated", msgspec.structs.replace(used(0, 1, 10**9), begins=[1, 2], ends=[1, 9])),
-        ("used.payee", used(0, 2, 10**9, owner=2)),
-        ("used.payee", msgspec.structs.replace(used(0, 2), node=b"?" * 32)),
         ("used.not_the_next", msgspec.structs.replace(used(0, 2, egress=5), begins=[1, 1])),
         ("used.not_the_next", msgspec.structs.replace(used(0, 2, egress=5), begins=[1, 3], ends=[1, 5])),
         ("used.orders", msgspec.structs.replace(used(0, 2, egress=5), orders=0)),
@@ -189,6 +186,18 @@ def test_what_nodes_say_of_use_returns_or_forfeits_nothing() -> None:
 def test_a_new_node_of_an_old_account_is_held_by_its_own_age() -> None:
     """What an account a node was the way around, and what an account for all nodes would be."""
     state = OWNED
+    for number in range(3):
+        state = closed(state, used(0, number + 1), paid(0, {ACCOUNTS[0]: 1000}), rules=HELD, number=number).state
+    folded = closed(state, used(0, 4), used(1, 4), paid(0, {ACCOUNTS[0]: 2000}), rules=HELD, number=3)
+    assert [held for held, *_ in kept(folded, NODES[0])] == [0]
+    assert kept(folded, NODES[1]) == [(750, 0, 0, "")]
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another account's"])
+def test_whose_a_node_says_that_it_is_does_not_save_it_from_being_held(whose: str) -> None:
+    """Where it is paid the network says: its own word would have its pay go to an older node, by its age."""
+    owners = {node: account for node, account in OWNED.owners.items() if node != NODES[1]}
+    state = OWNED._replace(owners=owners if whose == "nobody's" else {**owners, NODES[1]: ACCOUNTS[2]})
     for number in range(3):
         state = closed(state, used(0, number + 1), paid(0, {ACCOUNTS[0]: 1000}), rules=HELD, number=number).state
     folded = closed(state, used(0, 4), used(1, 4), paid(0, {ACCOUNTS[0]: 2000}), rules=HELD, number=3)

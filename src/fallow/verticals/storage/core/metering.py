@@ -67,8 +67,6 @@ class Windows:
         begins, ends = _place(body.begins), _place(body.ends)
         if body.window <= last.window:
             return "used.repeated"
-        if self._known.owners.get(body.node) != body.payee:
-            return "used.payee"
         if last.ends != Last(b"").ends and begins != last.ends:
             return "used.not_the_next"
         served = body.used.get(EGRESS, 0) + body.used.get(REPAIRED, 0)
