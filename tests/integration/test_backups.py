@@ -131,6 +131,7 @@ async def test_how_old_copies_and_changes_are_is_told_where_there_are_backups(ma
     (old.base / "20261125T120000.000000Z").mkdir()
     (old.base / "20261126T120000.000000Z").mkdir()
     (old.base / ".made").mkdir()
+    (old.base / "lost+found").mkdir()
     assert old.copied() == datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 

@@ -31,6 +31,8 @@ BASE, BASE_WAL, MANIFEST = "base.tar.gz", "pg_wal.tar.gz", "backup_manifest"
 UNPACKED: Final = (OSError, EOFError, zlib.error)
 """What unpacking a file raises that is damaged."""
 _TIME: Final = "%Y%m%dT%H%M%S.%fZ"
+_COPIES: Final = "????????T??????.??????Z"
+"""Names of copies, as `_TIME` writes them; what else somebody puts beside them is none."""
 _WAL_NAME: Final = 24
 _BROKEN: Final = 200
 """Above 125 PostgreSQL gives up; below, it takes the file for one that was never written, and ends before it."""
@@ -174,7 +176,7 @@ class Backups:
 
     def copies(self) -> list[Copy]:
         """Copies of the whole that are there, the oldest first; one without a manifest that can be read is none."""
-        found = sorted(self.base.glob("????????T??????.??????Z")) if self.base.exists() else []
+        found = sorted(self.base.glob(_COPIES)) if self.base.exists() else []
         return [copy for copy in map(_copy, found) if copy is not None]
 
     def copied(self) -> datetime:
@@ -183,7 +185,7 @@ class Backups:
         Raises:
             OSError: the folder is not there.
         """
-        names = [path.name for path in self.base.iterdir() if not path.name.startswith(".")]
+        names = [path.name for path in self.base.iterdir() if path.match(_COPIES)]
         if names:
             return datetime.strptime(max(names), _TIME).replace(tzinfo=UTC)
         return datetime.fromtimestamp((self.folder / "database").stat().st_mtime, UTC)

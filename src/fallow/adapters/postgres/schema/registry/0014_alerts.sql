@@ -5,7 +5,7 @@ CREATE TABLE registry.alert_channel (
     kind text NOT NULL CHECK (kind IN ('email', 'webhook')),
     address text NOT NULL,
     language text NOT NULL,
-    salt bytea NOT NULL CHECK (length(salt) = 16),
+    salt bytea NOT NULL UNIQUE CHECK (length(salt) = 16),
     asked_at bigint NOT NULL,
     confirmed_at bigint,
     tries int NOT NULL DEFAULT 0,
