@@ -109,6 +109,14 @@ class Receiver:
         self.app = Litestar([hook], openapi_config=None)
 
 
+class OnlyWhenAsked(Sending):
+    """A copy that sends when a test says so: by itself it might have a letter under way while the clock leaps."""
+
+    async def for_ever(self) -> None:
+        """Wait until cancelled."""
+        await asyncio.Event().wait()
+
+
 class World:
     """A network whose machines are canned, with two copies of what tells accounts of them."""
 
@@ -131,7 +139,7 @@ class World:
     def sender(self, mail: Mail) -> Sending:
         """One copy of what sends."""
         messages = Messages(NET, "https://net.example", self._secrets)
-        return Sending(
+        return OnlyWhenAsked(
             secrets=self._secrets, messages=messages, clock=self.network.clock,
             database=self.database, store=PostgresAlertStore(), mail=mail, hook=self._hook,
         )  # fmt: skip
