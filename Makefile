@@ -31,7 +31,7 @@ check: .venv/dev.stamp
 	$(BIN)/pytest -q -p no:randomly tests/unit/test_golden.py tests/unit/test_docs.py $(ARGS)
 
 test: .venv/dev.stamp
-	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadscope $(ARGS)
 
 lock:
 	tools/lock.sh

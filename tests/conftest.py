@@ -10,13 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
 from fallow.ports.mishaps import MISHAPS
 from tests.engines import engine_folder, engines, nats_url, postgres_dsn
+from tests.grouped import GroupedScheduling
 
 __all__ = ["engine_folder", "engines", "nats_url", "postgres_dsn"]
 
 CAPABILITIES = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text("utf-8"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupedScheduling:
+    """Keep together what shares something that takes long to start."""
+    return GroupedScheduling(config, log)
 
 
 def pytest_configure() -> None:

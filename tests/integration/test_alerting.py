@@ -106,7 +106,7 @@ class Receiver:
             answer = told.get("challenge", "") if self.agrees else body.decode()
             return Response(answer.encode(), status_code=self.status, headers={"Location": "http://127.0.0.1:1/"})
 
-        self.app = Litestar([hook], openapi_config=None)
+        self.app = Litestar([hook], openapi_config=None, logging_config=None)
 
 
 class OnlyWhenAsked(Sending):

@@ -96,7 +96,7 @@ async def test_alerts_of_however_many_nodes_are_one_question_to_the_database(
         patch.setattr(PostgresTransaction, "fetch", counted)
         found = await world.places.lenders.alerts(AccountRef(account=address_text(account)))
     assert [one.subject for one in found] == [row["node"].hex() for row in nodes]
-    assert {one.values["text"] for one in found} == {"suspended"}
+    assert {one.values["kind"] for one in found} == {"suspended"}
     assert len(asked) == 1
     shown = await world.places.lenders.get(GetLenders(account=address_text(account)))
     assert {one.node: [note.kind for note in one.alerts] for one in shown if one.alerts} == {
