@@ -28,7 +28,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest -q -p no:randomly tests/unit/test_golden.py tests/unit/test_docs.py $(ARGS)
+	$(BIN)/pytest -q -p no:randomly tests/unit/test_golden.py tests/unit/test_policies.py tests/unit/test_docs.py $(ARGS)
 
 test: .venv/dev.stamp
 	$(BIN)/pytest -n 3 --dist loadscope $(ARGS)

@@ -74,10 +74,10 @@ def golden_storage() -> dict[str, str]:
         used(2, 2, 1, 2, 3, **{EGRESS: 7, REPAIRED: 70 * GIGABYTE}),
         settled(0, {"1": 1_000_003, "2": 2_000_003, "3": 500}, (ACCOUNTS[0], ACCOUNTS[2], STRANGER)),
         used(0, 0, 2, 9, 12, **{EGRESS: GIGABYTE}),
+        used(1, 2, 2, 0, 0),  # whose node that is says another account; the network's word counts
     ]
     wrong: list[Body] = [
         used(0, 0, 2, 9, 12, **{EGRESS: GIGABYTE}),
-        used(1, 2, 2, 0, 0),
         used(2, 2, 2, 2, 3, **{EGRESS: GIGABYTE}),
         used(2, 2, 3, 3, 3, **{EGRESS: GIGABYTE}),
         used(2, 2, 4, 3, 3, unknown=5),

@@ -80,7 +80,7 @@ class StorageMetering:
 
     name = VERTICAL
     version = 1
-    digest = bytes.fromhex("48a84ec9b5d054993e57efa50278a5dced59e9d8d990d357218d00ad9a046794")
+    digest = bytes.fromhex("fab93b85bfd485c2ba08374d94520dfbe8876c4d4024706d6cd7816230330bfd")
     kinds = frozenset({LendingUsed.kind})
     by_node = False
 
