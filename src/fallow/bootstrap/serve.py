@@ -27,6 +27,10 @@ from fallow.domain.errors import FallowError, InvalidInput
 GATEWAY = "gateway"
 CHAIN = "chain"
 
+SWITCH_S = 0.0005
+"""For how long a thread keeps the interpreter while another waits. Python's own 5 ms are waited for several times in one
+answer of the loop, whenever a thread beside it draws the map or closes an epoch."""
+
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +41,7 @@ def run_roles(data: Path, settings: Settings, roles: Sequence[str], ready: Path 
     keeps asyncio's, on which its streams were measured.
     """
     keep_freed_memory()
+    sys.setswitchinterval(SWITCH_S)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every look at the chain
     factory = None if list(roles) == [GATEWAY] else uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
