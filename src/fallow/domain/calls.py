@@ -382,10 +382,10 @@ class Joined(Request, frozen=True, kw_only=True):
 
 
 WHAT_IF_EPOCHS_MAX = 31
+"""Epochs that one request may have computed again: a month of days."""
 
 LINK_S_MAX = 7 * 86_400
 """How long an address that is signed opens something: no longer does S3 take one (Signature Version 4)."""
-"""Epochs that one request may have computed again: a month of days."""
 
 
 class CreateToken(Request, frozen=True, kw_only=True):

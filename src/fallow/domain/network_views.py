@@ -6,7 +6,7 @@ from fallow.domain.epochs.by_vertical import VerticalSums
 from fallow.domain.views import View
 
 
-class MeterPriceView(View, frozen=True, kw_only=True):
+class TariffLineView(View, frozen=True, kw_only=True):
     """What a quantity of a meter costs: `microusd` for `per` of it (a whole number, as text)."""
 
     meter: str
@@ -53,7 +53,7 @@ class VerticalView(View, frozen=True, kw_only=True):
 
     name: str
     leases: bool
-    tariff: list[MeterPriceView]
+    tariff: list[TariffLineView]
     numbers: list[ShownNumberView]
     epochs: list[VerticalEpochView]
     basket: str

@@ -16,9 +16,9 @@ from fallow.domain.epochs.by_vertical import NETWORKS, NETWORKS_BYTES_MAX, Verti
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.errors import NotFound
 from fallow.domain.network_views import (
-    MeterPriceView,
     RivalView,
     ShownNumberView,
+    TariffLineView,
     VerticalEpochView,
     VerticalView,
 )
@@ -101,7 +101,7 @@ def _view(gateway: Gateway, vertical: Vertical, epochs: Epochs) -> VerticalView:
         name=name,
         leases=takes_orders(vertical),
         tariff=[
-            MeterPriceView(meter=meter, microusd=price.microusd, per=str(price.per))
+            TariffLineView(meter=meter, microusd=price.microusd, per=str(price.per))
             for meter, price in sorted((vertical.tariff or {}).items())
         ],
         numbers=_numbers(gateway, vertical),
