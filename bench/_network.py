@@ -39,15 +39,15 @@ async def gateway_bus(data: Path, name: str) -> AsyncIterator[NatsBus]:
 
 async def new_buyer(bus: NatsBus, usd: int) -> str:
     """An account with TEST credits."""
-    key = await call(bus, calls.CREATE_KEY, calls.CreateKey(), calls.Secret)
-    grant = calls.Grant(id=fresh_id(), account=key.account, amount_microusd=usd * USD)
-    await call(bus, calls.GRANT, grant, dict)
+    key = await call(bus, calls.keys.CREATE_KEY, calls.keys.CreateKey(), calls.keys.Secret)
+    grant = calls.money.Grant(id=fresh_id(), account=key.account, amount_microusd=usd * USD)
+    await call(bus, calls.money.GRANT, grant, dict)
     return key.account
 
 
 async def join_all(bus: NatsBus, offers: list[OfferMade], draw: random.Random) -> list[Spec]:
     """Have so many new nodes join, each with an owner of its own."""
-    token = await call(bus, calls.CREATE_TOKEN, calls.CreateToken(uses=len(offers)), calls.Secret)
+    token = await call(bus, calls.keys.CREATE_TOKEN, calls.keys.CreateToken(uses=len(offers)), calls.keys.Secret)
     seeds = [draw.randbytes(32) for _ in offers]
     joining = asyncio.Semaphore(JOINING_MAX)
 
@@ -99,15 +99,15 @@ def _name(process: psutil.Process) -> str:
 
 
 async def lags(bus: NatsBus, role: str = "core") -> list[int]:
-    """How often the event loop of a role was late by how much so far, see `calls.LAG_BOUNDS_MS`."""
-    return await call(bus, calls.lag(role), {}, list[int])
+    """How often the event loop of a role was late by how much so far, see `calls.processes.LAG_BOUNDS_MS`."""
+    return await call(bus, calls.processes.lag(role), {}, list[int])
 
 
 def lag_p99(before: Sequence[int], after: Sequence[int]) -> int:
     """Milliseconds (the upper bound of the class) by which 99 % of the looks in between were late at most."""
     counts = [new - old for new, old in zip(after, before, strict=True)]
     seen = 0
-    for bound, count in zip((*calls.LAG_BOUNDS_MS, 1_000_000), counts, strict=True):
+    for bound, count in zip((*calls.processes.LAG_BOUNDS_MS, 1_000_000), counts, strict=True):
         seen += count
         if seen >= 0.99 * sum(counts):
             return bound

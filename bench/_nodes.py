@@ -65,7 +65,7 @@ class Spec(NamedTuple):
     made: OfferMade
 
 
-Takes = Callable[[calls.Proposal], float]
+Takes = Callable[[calls.leases.Proposal], float]
 """How many seconds the work of a lease takes."""
 
 
@@ -92,8 +92,10 @@ class Said(NamedTuple):
 async def joined(bus: Bus, token: str, seed: bytes, made: OfferMade) -> Spec:
     """Have a node join through the registry, as the gateway does for it."""
     key = NodeKey(seed)
-    proof = key.sign(calls.join_message(token, key.text)).hex()
-    answer = await call(bus, calls.JOIN, calls.Join(token=token, node=key.text, proof=proof), calls.Joined)
+    proof = key.sign(calls.nodes.join_message(token, key.text)).hex()
+    answer = await call(
+        bus, calls.nodes.JOIN, calls.nodes.Join(token=token, node=key.text, proof=proof), calls.nodes.Joined
+    )
     return Spec(seed, answer.account, answer.account_signature, made)
 
 
@@ -164,18 +166,18 @@ class Node:
             group.create_task(self._beat(bus))
 
     async def _hear_proposals(self, bus: Bus) -> None:
-        async with bus.subscribe(calls.proposals(self.key.text)) as messages:
+        async with bus.subscribe(calls.leases.proposals(self.key.text)) as messages:
             async for message in messages:
-                for proposal in msgspec.msgpack.decode(message.data, type=list[calls.Proposal]):
+                for proposal in msgspec.msgpack.decode(message.data, type=list[calls.leases.Proposal]):
                     self._decide(proposal)
 
     async def _hear_stops(self, bus: Bus) -> None:
-        async with bus.subscribe(calls.stops(self.key.text)) as messages:
+        async with bus.subscribe(calls.leases.stops(self.key.text)) as messages:
             async for message in messages:
                 for lease in msgspec.msgpack.decode(message.data, type=list[str]):
                     self._leases.stop(lease, "network.stopped", "buyer")
 
-    def _decide(self, proposal: calls.Proposal) -> None:
+    def _decide(self, proposal: calls.leases.Proposal) -> None:
         match self._leases.decide(proposal, ""):
             case Take(held):
                 self.accepted += 1
@@ -227,7 +229,7 @@ class Node:
         made = [self._waiting[index] for index in range(count)]
         batch = seal_batch([record for record, _ in made], self.key.sign)
         openings = {str(index): given for index, (_, given) in enumerate(made) if given}
-        request = calls.Deliver(batch=batch, openings=openings)
+        request = calls.nodes.Deliver(batch=batch, openings=openings)
         answer = await self._delivered(bus, request)
         Promise.open(answer.promise, self._ground.network_key)
         for _ in range(count):
@@ -235,19 +237,19 @@ class Node:
         self.batches += 1
         self.records += count
 
-    async def _delivered(self, bus: Bus, request: calls.Deliver) -> calls.Delivered:
+    async def _delivered(self, bus: Bus, request: calls.nodes.Deliver) -> calls.nodes.Delivered:
         while True:
             try:
-                return await call(bus, calls.ingest(self.key.text), request, calls.Delivered)
+                return await call(bus, calls.nodes.ingest(self.key.text), request, calls.nodes.Delivered)
             except Unavailable:
                 await self._clock.sleep(AGAIN_S * (1 + self._random.random()))
 
     async def _beat(self, bus: Bus) -> None:
         await self._clock.sleep(BEAT_INTERVAL_S * self._random.random())  # nodes do not beat in step
         while True:
-            beat = calls.Beat(node=self.key.text, boot=self._boot, leases=sorted(self._leases.held))
+            beat = calls.nodes.Beat(node=self.key.text, boot=self._boot, leases=sorted(self._leases.held))
             with contextlib.suppress(Unavailable):
-                await bus.publish(calls.beats(self.key.text), msgspec.msgpack.encode(beat))
+                await bus.publish(calls.nodes.beats(self.key.text), msgspec.msgpack.encode(beat))
                 self.beats += 1
             await self._clock.sleep(BEAT_INTERVAL_S)
 

@@ -36,7 +36,7 @@ from fallow.bootstrap.place import read_place
 from fallow.domain import calls
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order
-from fallow.domain.views import JobEvent, JobView
+from fallow.domain.views.jobs import JobEvent, JobView
 from fallow.ports.rpc import call
 from tests.network import running_network
 
@@ -87,8 +87,8 @@ async def run_jobs(bus: NatsBus, watching: NatsBus, jobs: Sequence[Order], accou
     async def buy() -> None:
         for number, order in waiting:
             began = time.monotonic()
-            submit = calls.Submit(account=accounts[number % len(accounts)], order=order)
-            await call(bus, calls.SUBMIT, submit, JobView, timeout_s=60.0)
+            submit = calls.jobs.Submit(account=accounts[number % len(accounts)], order=order)
+            await call(bus, calls.jobs.SUBMIT, submit, JobView, timeout_s=60.0)
             taken.append(time.monotonic() - began)
 
     async with asyncio.TaskGroup() as group:

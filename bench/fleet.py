@@ -33,7 +33,7 @@ from fallow.adapters.engines.nats import EmbeddedNats
 from fallow.adapters.nats.bus import NatsBus
 from fallow.bootstrap.place import read_place
 from fallow.domain import calls
-from fallow.domain.views import QuoteView
+from fallow.domain.views.jobs import QuoteView
 from fallow.ports.rpc import call
 from tests.engines import reachable_folder
 from tests.network import processes_of, running_network
@@ -69,8 +69,8 @@ async def beats_of(running: list[Crowd]) -> int:
 async def heard_of(bus: NatsBus) -> int:
     """Nodes that the market takes for online."""
     order = one_order(random.Random(SEED))  # noqa: S311 - any order
-    enquiry = calls.Enquire(account="0x" + "00" * 20, order=order)
-    quote = await call(bus, calls.QUOTE, enquiry, QuoteView, timeout_s=60.0)
+    enquiry = calls.jobs.Enquire(account="0x" + "00" * 20, order=order)
+    quote = await call(bus, calls.jobs.QUOTE, enquiry, QuoteView, timeout_s=60.0)
     return quote.nodes_total - quote.why_not.get("offline", 0)
 
 

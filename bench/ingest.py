@@ -47,7 +47,8 @@ from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.bootstrap.closing import conclude_apart
 from fallow.bootstrap.garbage import short_collections
 from fallow.domain.batches import BATCH_TAG, seal_batch, split_batch
-from fallow.domain.calls import END_EPOCH, Deliver, Delivered, EndEpoch, ingest
+from fallow.domain.calls.epochs import END_EPOCH, EndEpoch
+from fallow.domain.calls.nodes import Deliver, Delivered, ingest
 from fallow.domain.encoding import encode
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, path_of
 from fallow.domain.epochs.rules import Rules

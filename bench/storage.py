@@ -33,7 +33,7 @@ from bench._peers import Missing, Served, rclone
 from bench._swift import swift
 from bench._tahoe import tahoe
 from fallow.bootstrap.listening import free_port
-from fallow.domain.calls import OpenSubscription
+from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.sdk.accounts import new_id
 from tests.engines import reachable_folder
 from tests.network import Running, connected, processes_of, running_network, until_async

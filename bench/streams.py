@@ -34,7 +34,7 @@ from fallow.adapters.streams.direct import listening
 from fallow.agent.door import NodeDoor
 from fallow.agent.identity import NodeKey
 from fallow.bootstrap.paths import Ends, Paths
-from fallow.domain.calls import StreamGrant
+from fallow.domain.calls.streams import StreamGrant
 from fallow.domain.streams import DirectAddress, Logs
 from fallow.ports.session import SessionStream
 from fallow.ports.splicing import ConnectionStream

@@ -45,7 +45,7 @@ from fallow.domain.facts import OfferMade
 from fallow.domain.leases import Lease
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.views import JobView
+from fallow.domain.views.jobs import JobView
 from fallow.ports.rpc import call
 from tests.faulty_database import FaultyDatabase
 from tests.network import fresh_id
@@ -132,7 +132,9 @@ class World:
             await asyncio.sleep(2)
             operator = self.net.party("operator")
             orders = await self._order(operator)
-            token = await call(operator, calls.CREATE_TOKEN, calls.CreateToken(uses=len(self._owners)), calls.Secret)
+            token = await call(
+                operator, calls.keys.CREATE_TOKEN, calls.keys.CreateToken(uses=len(self._owners)), calls.keys.Secret
+            )
             started = asyncio.get_running_loop().time()
             owners = [
                 group.create_task(self._own(f"node{number}", machine, token.secret, started))
@@ -145,8 +147,10 @@ class World:
         return paid
 
     async def _order(self, bus: Any) -> list[str]:  # noqa: ANN401 - a party's bus
-        account = (await call(bus, calls.CREATE_KEY, calls.CreateKey(), calls.Secret)).account
-        await call(bus, calls.GRANT, calls.Grant(id=fresh_id(), account=account, amount_microusd=10**6 * USD), dict)
+        account = (await call(bus, calls.keys.CREATE_KEY, calls.keys.CreateKey(), calls.keys.Secret)).account
+        await call(
+            bus, calls.money.GRANT, calls.money.Grant(id=fresh_id(), account=account, amount_microusd=10**6 * USD), dict
+        )
         cores = sum(machine.cores for machine in self._owners)
         count = -(-int(cores * self._seconds * 2 / SHORTEST_S / 3) // ITEMS_A_JOB)
         draw, orders = random.Random(SEED), list[str]()  # noqa: S311 - a reproducible draw
@@ -159,7 +163,7 @@ class World:
                 requirements=Requirements(cpu_milli=1000, memory_mib=1, disk_mib=0),
                 time_limit_s=2 * LONGEST_S,
             )
-            await call(bus, calls.SUBMIT, calls.Submit(account=account, order=order), JobView)
+            await call(bus, calls.jobs.SUBMIT, calls.jobs.Submit(account=account, order=order), JobView)
             orders.append(order.id)
         return orders
 
@@ -216,7 +220,7 @@ class World:
         return [lease for lease in leases if lease.ok and lease.owed_microusd]
 
 
-def takes_s(proposal: calls.Proposal) -> float:
+def takes_s(proposal: calls.leases.Proposal) -> float:
     """How long an item takes: its hash says it, on every node alike."""
     assert proposal.item is not None
     return SHORTEST_S + int(proposal.item[:8], 16) % (LONGEST_S - SHORTEST_S)

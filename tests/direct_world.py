@@ -16,7 +16,7 @@ from fallow.agent.direct import Direct
 from fallow.agent.door import NodeDoor
 from fallow.agent.identity import NodeKey
 from fallow.bootstrap.paths import Ends, Paths
-from fallow.domain.calls import StreamGrant
+from fallow.domain.calls.streams import StreamGrant
 from fallow.domain.errors import FallowError
 from fallow.domain.streams import DirectAddress, Line, Opening, read_opening
 from fallow.ports.session import SessionStream

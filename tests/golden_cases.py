@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
-from collections.abc import Iterator
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nacl.signing import SigningKey
 
 from fallow.domain import calls
 from fallow.domain.batches import Promise, seal_batch
+from fallow.domain.calls.base import Request
 from fallow.domain.chart import NETWORK, Credit, Purpose, account_id, fund, give_back, grant, hold
 from fallow.domain.delegations import Receipt, consent_message, delegation_text, order_message, receipts_message
 from fallow.domain.epochs.filing import Filing
@@ -221,7 +223,7 @@ def golden_bytes() -> dict[str, str]:
             "ticket": sealed,
             "ticket proof": prove(sealed, by_node),
             "commitment": commitment(NET, "node.enrolled", "label", Opening(b"s" * 32, "golden node")),
-            "join message": calls.join_message("fj_token", NODE.hex()),
+            "join message": calls.nodes.join_message("fj_token", NODE.hex()),
             "lease id": lease_id(ORDER.id, Item(index=1, attempts=2)),
             "seed": seed(ORDER.id, 1),
             "delegation": delegation_text(NET, ACCOUNT, NODE, 1_700_000_600_000).encode(),
@@ -273,10 +275,12 @@ def schemas() -> dict[str, Any]:
     return json.loads(json.dumps(components, sort_keys=True))
 
 
-def _requests() -> Iterator[type[calls.Request]]:
-    for value in vars(calls).values():
-        if isinstance(value, type) and issubclass(value, calls.Request) and value is not calls.Request:
-            yield value
+def _requests() -> set[type[Request]]:
+    modules = [
+        importlib.import_module(f"{calls.__name__}.{area.name}") for area in pkgutil.iter_modules(calls.__path__)
+    ]
+    named = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    return {value for value in named if issubclass(value, Request)} - {Request}
 
 
 def stored(name: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class GrantedWorld:
 
     async def revoke(self, grant: Grant, account: str = ACCOUNT) -> None:
         """End one."""
-        subject = calls.vertical_call("storage", RevokeGrant.name)
+        subject = calls.verticals.vertical_call("storage", RevokeGrant.name)
         await rpc.call(self.network.bus, subject, RevokeGrant(account=account, grant=grant.id), type(None))
 
     async def put(self, *keys: str, store: ObjectStore | None = None, account: str = ACCOUNT) -> list[Entry]:
@@ -148,5 +148,5 @@ async def _store(asker: Any, keys_of: KeysOf) -> AsyncIterator[ObjectStore]:
         yield store
 
 
-def _info(signing: Signing, account: str, *scopes: str) -> calls.KeyInfo:
-    return calls.KeyInfo(key_id=signing.key_id, account=account, scopes=[*scopes])
+def _info(signing: Signing, account: str, *scopes: str) -> calls.keys.KeyInfo:
+    return calls.keys.KeyInfo(key_id=signing.key_id, account=account, scopes=[*scopes])

@@ -12,7 +12,7 @@ import boto3
 from botocore.client import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fallow.domain.calls import OpenSubscription
+from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.sdk.accounts import new_id
 from tests.network import Agent, Net, Running, running_network, until_async
 

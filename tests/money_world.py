@@ -16,7 +16,7 @@ from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.payouts import MemoryPayoutStore
 from fallow.domain.batches import open_batch
 from fallow.domain.billing import Charge
-from fallow.domain.calls import Withdraw, Withdrawal
+from fallow.domain.calls.payouts import Withdraw, Withdrawal
 from fallow.domain.chart import (
     Credit,
     Purpose,
@@ -38,7 +38,7 @@ from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import Transfer
 from fallow.domain.records import Body
-from fallow.domain.views import WithdrawalView
+from fallow.domain.views.payouts import WithdrawalView
 from fallow.ports.epochs import Closed
 from fallow.ports.ingest_store import BatchKey, StoredBatch
 from fallow.services.settle.payouts import Payouts

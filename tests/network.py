@@ -37,7 +37,8 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.identity import address
 from fallow.domain.jobs import FINAL
 from fallow.domain.leases import WORK_DONE, Lease, LeaseState
-from fallow.domain.views import JobView, NodeView
+from fallow.domain.views.jobs import JobView
+from fallow.domain.views.nodes import NodeView
 from tests import programs
 from tests.dying import command as dying_command
 from tests.engines import reachable_folder

@@ -24,7 +24,8 @@ from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.subscriptions import PostgresSubscriptionStore
 from fallow.domain.batches import open_batch
 from fallow.domain.billing import FeePolicy
-from fallow.domain.calls import METER, SUBSCRIPTIONS, AccountRef, MeterUse, Subscribe
+from fallow.domain.calls.base import AccountRef
+from fallow.domain.calls.subscriptions import METER, SUBSCRIPTIONS, MeterUse, Subscribe
 from fallow.domain.chart import accounts_of, grant, network_accounts
 from fallow.domain.errors import NotFound, Unavailable
 from fallow.domain.facts import OfferMade
@@ -33,7 +34,7 @@ from fallow.domain.records import Body
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.signing import Sign
 from fallow.domain.streams import DirectAddress
-from fallow.domain.views import SubscriptionView
+from fallow.domain.views.money import SubscriptionView
 from fallow.ports.database import Transaction
 from fallow.ports.ingest_store import BatchKey, StoredBatch
 from fallow.ports.registry_store import NodeRow

@@ -54,7 +54,7 @@ class World:
         """Let a feed say a price; returns the one that holds then."""
         at = self.clock.now_ms() - ago_ms
         signature = "0x" + sign_text(KEYS[feed], price_text(net, price, doubt, at)).hex()
-        told = calls.ReportPrice(price_microusd=price, doubt_microusd=doubt, at_ms=at, signature=signature)
+        told = calls.tokens.ReportPrice(price_microusd=price, doubt_microusd=doubt, at_ms=at, signature=signature)
         return (await self.burns.report(told)).price_microusd
 
     async def fair(self, *feeds: int, price: int = FAIR) -> None:

@@ -102,7 +102,7 @@ class RealWorld(World):
         await until(lambda: bool(finals()))
         return finals()[0]
 
-    def _stored(self, _: calls.Proposal) -> LeaseBlobs:
+    def _stored(self, _: calls.leases.Proposal) -> LeaseBlobs:
         return self.stored
 
 

@@ -24,7 +24,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.epochs.quorum import Vote
 from fallow.domain.rewards.tree import Leaf
 from fallow.domain.transactions import call_data
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.domain.wallets import address_of
 from fallow.http.app import create_app
 from fallow.ports.archive import whole

@@ -175,7 +175,7 @@ async def world(kind: str, *, hub: MemoryHub | None = None, clock: Clock | None 
     """
     clock, hub = clock or SystemClock(), hub or MemoryHub()
 
-    async def may_connect(ask: calls.NodeRef) -> bool:
+    async def may_connect(ask: calls.base.NodeRef) -> bool:
         return bytes.fromhex(ask.node) in {node_of(NODE), node_of(NEIGHBOUR)}
 
     async with AsyncExitStack() as stack:
@@ -188,7 +188,7 @@ async def world(kind: str, *, hub: MemoryHub | None = None, clock: Clock | None 
             dial=lambda url: dial(url, tls=None),
             probes=Probes(NET, clock, network_host="127.0.0.1", dial=dial_direct, random_bytes=os.urandom),
         )
-        registry = serve(hub.connect(), calls.MAY_CONNECT, calls.NodeRef, may_connect, queue="registry")
+        registry = serve(hub.connect(), calls.nodes.MAY_CONNECT, calls.base.NodeRef, may_connect, queue="registry")
         await stack.enter_async_context(registry)
         if kind == "memory":
             await stack.enter_async_context(relay.running("memory"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fallow import AsyncClient
-from fallow.domain.views import RootView
+from fallow.domain.views.votes import RootView
 
 PATIENCE_S = 30.0
 LOOK_S = 0.5

@@ -109,7 +109,7 @@ async def test_old_words_count_no_more_and_are_not_taken_again() -> None:
     world = World()
     await world.fair(0, 1, 2)
     told = sign_text(KEYS[0], price_text(NET, FAIR, 0, at := world.clock.now_ms()))
-    report = calls.ReportPrice(price_microusd=FAIR, at_ms=at, signature="0x" + told.hex())
+    report = calls.tokens.ReportPrice(price_microusd=FAIR, at_ms=at, signature="0x" + told.hex())
     await world.burns.report(report)
     records = len(world.decisions.waiting)
     assert (await world.burns.report(report)).price_microusd == FAIR
@@ -138,8 +138,10 @@ async def test_a_jump_stops_burning_until_the_operator_has_looked() -> None:
         await world.burns.credit()
     assert "the operator has to look" in (await world.burns.price({})).why
     with pytest.raises(Conflict, match=r"price\.not_so"):
-        await world.burns.accept(calls.HoldPrice(price_microusd=FAIR * 2))
-    assert (await world.burns.accept(calls.HoldPrice(price_microusd=FAIR * 5 // 4))).price_microusd == FAIR * 5 // 4
+        await world.burns.accept(calls.tokens.HoldPrice(price_microusd=FAIR * 2))
+    assert (
+        await world.burns.accept(calls.tokens.HoldPrice(price_microusd=FAIR * 5 // 4))
+    ).price_microusd == FAIR * 5 // 4
     await world.burns.credit()
     assert await world.credits() == FAIR * 5 // 4
     assert any(isinstance(decision.body, PriceAccepted) for decision in world.decisions.waiting.values())

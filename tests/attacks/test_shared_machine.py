@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from fallow.domain.rollcall import SHARED
-from fallow.domain.views import RollCallView
+from fallow.domain.views.checks import RollCallView
 from tests.network import Agent, Net, Running, connected, running_network, until_async
 
 pytestmark = pytest.mark.xdist_group("shared machine")

@@ -16,7 +16,7 @@ import pytest
 from blake3 import blake3
 
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
-from fallow.domain.calls import AccountRef
+from fallow.domain.calls.base import AccountRef
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.network_facts import LendingForfeited

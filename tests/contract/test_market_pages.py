@@ -82,7 +82,7 @@ async def test_much_evidence_fits_into_a_message_the_latest_first(stores: Stores
     votes = [Vote(lease=b"l" * 16, node=NODE, account=BOB, ok=True, reason="", result="ab" * 32) for _ in range(7)]
     await save(stores, found=[evidence(number, NOW + number, *votes) for number in range(1000)])
     findings = Findings(cast("Any", None), stores.database, stores.market, cast("Any", None))
-    shown = await findings.evidence(calls.Page(limit=1000))
+    shown = await findings.evidence(calls.base.Page(limit=1000))
     assert [one.at for one in shown] == [NOW + 999 - place for place in range(len(shown))]
     assert len(shown) > 100
     assert len(msgspec.msgpack.encode(shown)) <= MESSAGE_BYTES_MAX

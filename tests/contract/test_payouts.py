@@ -13,7 +13,7 @@ from fallow.adapters.postgres.audits import PostgresAuditStore
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
-from fallow.domain.views import AuditView, DifferenceView
+from fallow.domain.views.audits import AuditView, DifferenceView
 from fallow.ports.audit_store import KEPT, AuditStore
 from fallow.ports.database import Database
 from fallow.ports.payout_store import PayoutStore

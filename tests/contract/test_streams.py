@@ -187,7 +187,7 @@ async def test_a_banned_node_is_let_go_of_at_once(kind: str) -> None:
         stream = await net.relay.open(opening())
         await stream.write(b"x")
         assert await stream.read() == b"x"
-        await net.bus.publish(calls.BANNED, msgspec.msgpack.encode([node_of(OTHER).hex(), node_of(NODE).hex()]))
+        await net.bus.publish(calls.actions.BANNED, msgspec.msgpack.encode([node_of(OTHER).hex(), node_of(NODE).hex()]))
         with pytest.raises(NotAllowed, match="no node of this network"):
             await stream.read()
 

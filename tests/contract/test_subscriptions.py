@@ -28,7 +28,7 @@ from fallow.domain.errors import InsufficientFunds, NotFound, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import Result, Transfer
 from fallow.domain.subscriptions import RETRY_MS, Price, subscription_key
-from fallow.domain.views import SubscriptionView
+from fallow.domain.views.money import SubscriptionView
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ledger import Ledger
 from fallow.ports.subscription_store import SubscriptionStore
@@ -75,7 +75,7 @@ class World:
 
     async def open(self, number: int = 1, limit: int = LIMIT) -> str:
         name = f"{number:032x}"
-        request = calls.Subscribe(
+        request = calls.subscriptions.Subscribe(
             id=name,
             account=address_text(BUYER),
             vertical="storage",
@@ -87,12 +87,14 @@ class World:
         return name
 
     async def report(self, name: str, quantity: int, payee: bytes = PAYEE, source: str = "g1") -> SubscriptionView:
-        said = calls.Delivery(source=source, payee=address_text(payee), meter="bytes", quantity=str(quantity))
-        use = calls.MeterUse(account=address_text(BUYER), id=name, deliveries=[said])
+        said = calls.subscriptions.Delivery(
+            source=source, payee=address_text(payee), meter="bytes", quantity=str(quantity)
+        )
+        use = calls.subscriptions.MeterUse(account=address_text(BUYER), id=name, deliveries=[said])
         return await self.service.meter(use)
 
     async def show(self, number: int = 1) -> SubscriptionView:
-        found = await self.service.list_of(calls.AccountRef(account=address_text(BUYER)))
+        found = await self.service.list_of(calls.base.AccountRef(account=address_text(BUYER)))
         return found[number - 1]
 
     async def earned(self, purpose: Purpose, owner: bytes = b"") -> int:
@@ -317,7 +319,7 @@ async def test_a_buyers_request_that_a_bug_ends_changes_nothing(world: World) ->
     refusing = _Refusing(world.ledger, subscription_key(BUYER, name), Result.DEBIT_ACCOUNT_NOT_FOUND, Kind.INCOME)
     with pytest.raises(Misposted):
         await world.served_by(cast("Ledger", refusing)).close(
-            calls.SubscriptionRef(account=address_text(BUYER), id=name)
+            calls.subscriptions.SubscriptionRef(account=address_text(BUYER), id=name)
         )
     assert (await world.show()).state == "active"
 

@@ -32,7 +32,7 @@ from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.bootstrap.alerting import hook_of
 from fallow.bootstrap.http_server import serving
 from fallow.domain.identity import address
-from fallow.domain.views import ChannelsView
+from fallow.domain.views.alerts import ChannelsView
 from fallow.ports.alert_ways import Letter, Mail
 from fallow.ports.database import Database
 from fallow.services.alerts.messages import Messages

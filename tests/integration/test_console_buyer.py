@@ -23,7 +23,7 @@ from fallow.bootstrap.http_server import serving
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address_text
 from fallow.domain.orders import Order
-from fallow.domain.views import ChannelView
+from fallow.domain.views.alerts import ChannelView
 from fallow.domain.wallets import address_of, checksum_address, sign_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate

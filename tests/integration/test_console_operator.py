@@ -14,8 +14,11 @@ from playwright.async_api import Browser, Page, Route, expect
 from fallow.adapters.archive import StoreArchive, folder_archive
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.settings import CORE
-from fallow.domain import calls, views
+from fallow.domain import calls
 from fallow.domain.metrics import TOLD, Told, counters, gauge, gauges, histogram
+from fallow.domain.views.actions import ActionView, BanView
+from fallow.domain.views.checks import EvidenceView
+from fallow.domain.views.epochs import EpochView, PolicyView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.rpc import serve
@@ -38,7 +41,7 @@ PAGES = {
     "doors": "/operate/doors",
 }
 LOG = [
-    views.ActionView(
+    ActionView(
         id=f"{number:032x}", at=number, account=OPERATOR, key_id="operator", what=what, subject=subject, reason=reason,
         about=about,
     )
@@ -86,13 +89,13 @@ async def url(archive: StoreArchive) -> AsyncIterator[str]:
     roomy = Rate(10_000.0, 100_000)
     bad = msgspec.structs.replace(evidence_view(), code=HOSTILE)
 
-    async def evidence(_: calls.Page) -> list[views.EvidenceView]:
+    async def evidence(_: calls.base.Page) -> list[EvidenceView]:
         return [bad]
 
     async with fake_network(Limits(address=roomy, sign_ins=roomy), archive=archive) as network:
-        network.actions, network.bans = LOG, [views.BanView(subject="ab" * 32, reason=HOSTILE)]
+        network.actions, network.bans = LOG, [BanView(subject="ab" * 32, reason=HOSTILE)]
         async with (
-            serve(network.bus, calls.EVIDENCE, calls.Page, evidence, queue="fake"),
+            serve(network.bus, calls.checks.EVIDENCE, calls.base.Page, evidence, queue="fake"),
             serving(network.app, "127.0.0.1", 0) as port,
         ):
             told = Told(process="core", roles=["market", "settle"], id="0" * 16, families=NUMBERS)
@@ -241,7 +244,7 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Bro
 async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(
     running: Browser, url: str
 ) -> None:
-    bans = [views.BanView(subject=one * 32, reason=reason) for one, reason in (("01", "spam"), ("02", "it lied"))]
+    bans = [BanView(subject=one * 32, reason=reason) for one, reason in (("01", "spam"), ("02", "it lied"))]
     ids: list[str] = []
 
     async def page_of(route: Route) -> None:
@@ -279,10 +282,10 @@ async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
 ) -> None:
     """An epoch without a version is damaged."""
     epochs = [
-        views.EpochView(
+        EpochView(
             epoch=9 - at, from_ms=0, until_ms=1, statement="aa", manifest="aa", previous="aa", root="", batches=0,
             records=0, files=[], damaged="" if version else "torn",
-            policies=[views.PolicyView(name="rewards", version=version, digest=f"{version:064x}", parameters={})]
+            policies=[PolicyView(name="rewards", version=version, digest=f"{version:064x}", parameters={})]
             if version else [],
         )
         for at, version in enumerate(changed)

@@ -23,7 +23,9 @@ from fallow.domain.epochs.lines import Kept, Line, write_lines
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.identity import address
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.views import AmountView, EarnedView, EarningsView, OwnLeaseView, RefusalView
+from fallow.domain.views.market import AmountView
+from fallow.domain.views.money import EarnedView, EarningsView
+from fallow.domain.views.nodes import OwnLeaseView, RefusalView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.tasks import background

@@ -14,7 +14,8 @@ from fallow.domain import calls
 from fallow.domain.epochs.by_vertical import NETWORKS, VerticalSums
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.happenings import Happening, Happenings
-from fallow.domain.views import ChangeView, ContractsView, GovernedView, HolderView
+from fallow.domain.views.governance import ChangeView, GovernedView, HolderView
+from fallow.domain.views.network import ContractsView
 from fallow.http.limits import Limits
 from fallow.ports.happenings import show
 from fallow.ports.rates import Rate
@@ -149,7 +150,7 @@ async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(
         async def governed(_: Empty) -> GovernedView:
             return GOVERNED
 
-        async with serve(network.bus, calls.GOVERNED, Empty, governed, queue="fake"):
+        async with serve(network.bus, calls.tokens.GOVERNED, Empty, governed, queue="fake"):
             await page.reload()
             await expect(page.get_by_text("1,000 tokens").first).to_be_visible()
             await expect(page.get_by_role("row").filter(has_text="setGuardian(address)")).to_be_visible()

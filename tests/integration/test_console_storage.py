@@ -17,7 +17,7 @@ from coincurve import PrivateKey
 from playwright.async_api import FilePayload, Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
-from fallow.domain.calls import vertical_call
+from fallow.domain.calls.verticals import vertical_call
 from fallow.domain.identity import address_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate

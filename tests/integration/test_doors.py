@@ -19,7 +19,7 @@ from fallow.adapters.nats.nkeys import KeySigner
 from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.agent.identity import NodeKey
 from fallow.domain import calls
-from fallow.domain.views import ErrorView
+from fallow.domain.views.base import ErrorView
 from tests.network import Running, running_network
 
 pytestmark = pytest.mark.xdist_group("doors")
@@ -169,10 +169,10 @@ async def test_what_a_node_may_send_and_nobody_understands(running: Running, tmp
             (pack(batch=b""), "encoding.malformed"),
             (pack(batch=b"\x9f" * 10_000), "encoding.malformed"),
         ):
-            reply = msgspec.msgpack.decode(await bus.request(calls.ingest(node.text), data, timeout_s=10))
+            reply = msgspec.msgpack.decode(await bus.request(calls.nodes.ingest(node.text), data, timeout_s=10))
             assert reply["error"][:2] == ["InvalidInput", code], (data[:20], reply)
         for beat in (b"", b"\xc1", b"\xff" * 1000, *BEATS):
-            await bus.publish(calls.beats(node.text), beat)
+            await bus.publish(calls.nodes.beats(node.text), beat)
     await still_works(running)
 
 
@@ -190,7 +190,7 @@ BEATS = [
 
 async def enrol(running: Running, node: NodeKey) -> None:
     token = running.welcome["join_token"]
-    proof = node.sign(calls.join_message(token, node.text)).hex()
+    proof = node.sign(calls.nodes.join_message(token, node.text)).hex()
     async with httpx2.AsyncClient(base_url=running.url) as http:
         answer = await http.post("/v1/join", json={"token": token, "node": node.text, "proof": proof})
         assert answer.status_code == 201, answer.text

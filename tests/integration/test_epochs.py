@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, path_of
 from fallow.domain.errors import NotFound
-from fallow.domain.views import EpochView
+from fallow.domain.views.epochs import EpochView
 from tests.dying import CLOSING
 from tests.network import Net, check_books, fallow, network, until, until_async
 from tests.programs import SECOND

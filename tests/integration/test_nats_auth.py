@@ -181,14 +181,14 @@ async def test_a_known_node_uses_its_own_subjects(network: Network) -> None:
         network.connect(NODE) as node,
         core.serve("ingest.*", echo),
         core.serve("market.>", echo),
-        core.subscribe(calls.vertical_told("*", "storage")) as told,
+        core.subscribe(calls.verticals.vertical_told("*", "storage")) as told,
         node.serve(f"node.{N}.ping", echo),
     ):
         assert await node.request(f"ingest.{N}", b"x", timeout_s=LONG_S) == f"ingest.{N}:x".encode()
         assert await node.request(f"market.node.{N}.offer", b"x", timeout_s=LONG_S)
         assert await core.request(f"node.{N}.ping", b"x", timeout_s=LONG_S) == f"node.{N}.ping:x".encode()
-        await node.publish(calls.vertical_told(N, "storage"), b"stock")
-        assert await take(told, 1) == [Message(calls.vertical_told(N, "storage"), b"stock")]
+        await node.publish(calls.verticals.vertical_told(N, "storage"), b"stock")
+        assert await take(told, 1) == [Message(calls.verticals.vertical_told(N, "storage"), b"stock")]
     [(public_key, info)] = network.asked
     assert public_key == NODE.public_key
     assert (info.host, info.name, info.transport) == ("127.0.0.1", "test", "nats")
@@ -207,8 +207,8 @@ async def test_a_known_node_uses_its_own_subjects(network: Network) -> None:
         f"ingest.{N}",
         f"ingest.{M}",
         f"market.node.{N}.offer",
-        calls.vertical_told("*", "storage"),
-        calls.vertical_question(M, "storage"),
+        calls.verticals.vertical_told("*", "storage"),
+        calls.verticals.vertical_question(M, "storage"),
         "_INBOX.>",
         "*.*.*",
         f"{inbox_prefix(PEER.public_key)}.>",
@@ -230,8 +230,8 @@ async def test_a_node_speaks_only_for_itself(network: Network) -> None:
     forbidden = [
         f"ingest.{M}",
         f"market.node.{M}.offer",
-        calls.vertical_told(M, "storage"),
-        calls.vertical_question(M, "storage"),
+        calls.verticals.vertical_told(M, "storage"),
+        calls.verticals.vertical_question(M, "storage"),
         f"node.{M}.ping",
         f"node.{N}.ping",
         f"{inbox_prefix(PEER.public_key)}.a.b",

@@ -21,13 +21,13 @@ from fallow.adapters.nats.nkeys import KeySigner
 from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.agent.identity import NodeKey
 from fallow.domain.billing import FeePolicy, cumulative_charge
-from fallow.domain.calls import Join, join_message
+from fallow.domain.calls.nodes import Join, join_message
 from fallow.domain.chart import Kind, Purpose
 from fallow.domain.delegations import delegation_text
 from fallow.domain.errors import Conflict, InsufficientFunds, InvalidInput, NotAllowed, NotFound
 from fallow.domain.identity import address
 from fallow.domain.leases import WORK_DONE, LeaseState
-from fallow.domain.views import JobEvent, JobView
+from fallow.domain.views.jobs import JobEvent, JobView
 from fallow.domain.wallets import signer_of
 from tests.network import BOUND, NEEDS, PRICE, Net, check_job, fallow, fresh_id, until_async
 from tests.programs import SECOND, ending_with, hello, spin, spun

@@ -14,7 +14,7 @@ import pytest
 
 from fallow.domain.identity import address
 from fallow.domain.transactions import arguments_of, call_data
-from fallow.domain.views import ContractsView
+from fallow.domain.views.network import ContractsView
 from fallow.domain.wallets import keccak
 from tests.anvil import CHAIN_ID, Anvil, running_anvil
 from tests.capability import require

@@ -14,7 +14,7 @@ from fallow.adapters.signer import FileSigner
 from fallow.domain.chart import Credit, Purpose
 from fallow.domain.identity import address
 from fallow.domain.transactions import call_data
-from fallow.domain.views import AuditView
+from fallow.domain.views.audits import AuditView
 from tests.browser import PHONE, browser, tab
 from tests.browser_wallet import BrowserWallet, Chain
 from tests.integration.test_console_buyer import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core

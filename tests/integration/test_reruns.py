@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fallow import Requirements
-from fallow.domain.views import RerunView
+from fallow.domain.views.checks import RerunView
 from tests.capability import require
 from tests.network import Net, until_async
 

@@ -19,7 +19,7 @@ import pytest
 from botocore.client import Config
 from botocore.exceptions import ClientError
 
-from fallow.domain.calls import OpenSubscription
+from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.domain.epochs.lines import LINES, read_lines
 from fallow.domain.epochs.manifest import path_of
 from fallow.sdk.accounts import new_id

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from fallow.domain.calls import Person
+from fallow.domain.calls.base import Person
 from fallow.domain.errors import Conflict, Unavailable
 from fallow.verticals.storage.control.inspecting import YOUNG_MS, Inspector
 from fallow.verticals.storage.control.inspection_rows import GONE_MS

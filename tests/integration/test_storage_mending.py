@@ -13,7 +13,7 @@ import boto3
 from botocore.client import Config
 from botocore.exceptions import ClientError
 
-from fallow.domain.calls import OpenSubscription
+from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.sdk.accounts import new_id
 from fallow.verticals.storage.core.exiting import ExitReceipt
 from fallow.verticals.storage.core.profiles import LAB

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
-from fallow.domain.calls import SubscriptionRef
+from fallow.domain.calls.subscriptions import SubscriptionRef
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.streams import CERTIFICATE_BYTES_MAX, DirectAddress, StreamTicket

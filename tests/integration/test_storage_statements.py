@@ -10,7 +10,7 @@ import pytest
 
 import fallow.verticals.storage.control
 from fallow.adapters.postgres.database import PostgresTransaction
-from fallow.domain.calls import AccountRef
+from fallow.domain.calls.base import AccountRef
 from fallow.domain.identity import address_text
 from fallow.ports.database import Row
 from fallow.verticals.storage.control.metering import LENDER_DAYS

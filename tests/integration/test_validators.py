@@ -15,7 +15,7 @@ from coincurve import PrivateKey
 from fallow.adapters.published import HttpPublished
 from fallow.domain.epochs.quorum import Vote
 from fallow.domain.errors import Conflict
-from fallow.domain.views import VotesView
+from fallow.domain.views.votes import VotesView
 from fallow.domain.wallets import address_of
 from fallow.sdk.trust import verifying
 from tests.capability import require

@@ -82,7 +82,7 @@ async def live(seed: int) -> None:
                 await world.burns.credit()
         elif draw < 0.9:
             with suppress(FallowError):
-                await world.burns.accept(calls.HoldPrice(price_microusd=chance.choice([FAIR, FAIR * 2])))
+                await world.burns.accept(calls.tokens.HoldPrice(price_microusd=chance.choice([FAIR, FAIR * 2])))
         elif draw < 0.95:
             world.close()
         await world.clock.advance(chance.choice([1, 10, 10, 10, 30, 700]))

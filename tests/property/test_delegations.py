@@ -26,7 +26,7 @@ from fallow.domain.delegations import (
 )
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.identity import address, address_text
-from fallow.domain.views import DelegationView
+from fallow.domain.views.keys import DelegationView
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.sdk.signing import BuyerKey
 from fallow.services.registry.custody import Custody
@@ -69,18 +69,18 @@ class World:
     async def delegate(self, account: str, key: BuyerKey, **changes: Any) -> DelegationView:
         """Delegate to a key, with its consent."""
         fields = {"account": account, "key": key.public, "proof": key.consent(), "valid_s": DAY_S, **changes}
-        return await self.service.delegate(calls.Delegate(**fields))
+        return await self.service.delegate(calls.delegations.Delegate(**fields))
 
     async def order(self, account: str, key: BuyerKey, signed: bytes, **changes: Any) -> None:
         """Send a signed order to the door."""
         fields = {"account": account, "order": JOB, "key": key.public, "signature": key.order(signed), "body": signed}
-        await self.service.sign_order(calls.SignOrder(**fields | changes))
+        await self.service.sign_order(calls.delegations.SignOrder(**fields | changes))
 
     async def countersign(self, account: str, key: BuyerKey, signed: list[Receipt], **changes: Any) -> None:
         """Send signed receipts."""
         signature = key.receipts(JOB, signed)
         fields = {"account": account, "job": JOB, "key": key.public, "signature": signature, "receipts": signed}
-        await self.service.countersign(calls.Countersign(**fields | changes))
+        await self.service.countersign(calls.delegations.Countersign(**fields | changes))
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ async def test_an_account_delegates_with_its_own_signature(world: World) -> None
     assert view.expires_at == world.clock.now_ms() + DAY_S * 1000
     again = await world.delegate(world.alice, key, valid_s=60)
     assert again == view, "the same key again changes nothing"
-    assert await world.service.delegations(calls.AccountRef(account=world.alice)) == [view]
-    assert await world.service.delegations(calls.AccountRef(account=world.bob)) == []
+    assert await world.service.delegations(calls.base.AccountRef(account=world.alice)) == [view]
+    assert await world.service.delegations(calls.base.AccountRef(account=world.bob)) == []
 
 
 async def test_a_key_must_want_to_sign(world: World) -> None:
@@ -135,7 +135,7 @@ async def test_it_signs_itself(world: World) -> None:
     view = await world.delegate(world.own, key, **sent)
     assert (view.account_signature, view.expires_at) == (sent["account_signature"], sent["expires_s"] * 1000)
     await world.order(world.own, key, b"{}")
-    await world.service.revoke(calls.DelegationRef(account=world.own, key=key.public))
+    await world.service.revoke(calls.delegations.DelegationRef(account=world.own, key=key.public))
     with pytest.raises(NotAllowed, match=r"delegation\.revoked"):
         await world.order(world.own, key, b"[]")
     await world.delegate(world.own, key, **sent)
@@ -154,7 +154,7 @@ async def test_nobody_signs_for_it(world: World) -> None:
         with pytest.raises(NotAllowed, match=r"delegation\.account_signature"):
             await world.delegate(world.own, key, **sent)
     now_s = world.clock.now_ms() // 1000
-    for expires_s in (0, now_s, now_s + calls.DELEGATION_S_MAX + 1):
+    for expires_s in (0, now_s, now_s + calls.delegations.DELEGATION_S_MAX + 1):
         with pytest.raises(InvalidInput, match=r"delegation\.time"):
             await world.delegate(world.own, key, **by_itself(world, key, expires_s=expires_s))
     with pytest.raises(NotAllowed, match=r"delegation\.account_signature"):
@@ -167,7 +167,7 @@ async def test_keys_are_bounded(world: World) -> None:
     last = await world.delegate(world.alice, BuyerKey.create(world.alice, NET))
     with pytest.raises(TooMuch):
         await world.delegate(world.alice, BuyerKey.create(world.alice, NET))
-    await world.service.revoke(calls.DelegationRef(account=world.alice, key=last.key))
+    await world.service.revoke(calls.delegations.DelegationRef(account=world.alice, key=last.key))
     await world.delegate(world.alice, BuyerKey.create(world.alice, NET))
 
 
@@ -196,7 +196,7 @@ async def test_who_cannot_sign_for_an_account(world: World) -> None:
     with pytest.raises(NotAllowed, match=r"delegation\.signature"):
         await world.countersign(world.alice, key, [receipt(1)], signature=key.order(b"order"))
     with pytest.raises(NotFound):
-        await world.service.revoke(calls.DelegationRef(account=world.bob, key=key.public))
+        await world.service.revoke(calls.delegations.DelegationRef(account=world.bob, key=key.public))
     await world.order(world.alice, key, b"order")
 
 
@@ -204,9 +204,9 @@ async def test_a_key_signs_until_it_is_revoked_or_expires(world: World) -> None:
     revoked, expired = BuyerKey.create(world.alice, NET), BuyerKey.create(world.alice, NET)
     await world.delegate(world.alice, revoked)
     await world.delegate(world.alice, expired)
-    ended = await world.service.revoke(calls.DelegationRef(account=world.alice, key=revoked.public))
+    ended = await world.service.revoke(calls.delegations.DelegationRef(account=world.alice, key=revoked.public))
     await world.clock.advance(DAY_S - 1)
-    assert await world.service.revoke(calls.DelegationRef(account=world.alice, key=revoked.public)) == ended
+    assert await world.service.revoke(calls.delegations.DelegationRef(account=world.alice, key=revoked.public)) == ended
     assert (await world.delegate(world.alice, revoked)).revoked_at == ended.revoked_at, "it does not come back"
     with pytest.raises(NotAllowed, match=r"delegation\.revoked"):
         await world.order(world.alice, revoked, b"order")
@@ -228,7 +228,7 @@ async def test_receipts_are_signed_together_and_the_first_stays(world: World) ->
             await world.countersign(world.alice, key, first, receipts=altered)
     with pytest.raises(NotAllowed, match=r"delegation\.signature"):
         await world.countersign(world.alice, key, first, job=OTHER_JOB)
-    asked = calls.MutualRef(leases=[receipt(number).lease for number in range(8)])
+    asked = calls.delegations.MutualRef(leases=[receipt(number).lease for number in range(8)])
     assert await world.service.mutual(asked) == [receipt(number).lease for number in range(6)]
 
 

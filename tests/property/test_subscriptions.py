@@ -31,7 +31,7 @@ from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, NotFo
 from fallow.domain.identity import address, address_text
 from fallow.domain.records import Record
 from fallow.domain.subscriptions import RETRY_MS, Price, subscription_key
-from fallow.domain.views import SubscriptionView
+from fallow.domain.views.money import SubscriptionView
 from fallow.services.settle.subscriptions import Subscriptions
 from tests.epoch_files import Node
 from tests.unit.fake_network import HandClock
@@ -68,7 +68,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         )
         self.do(self._open_accounts())
         self.grants = 0
-        self.asked: dict[str, calls.Subscribe] = {}
+        self.asked: dict[str, calls.subscriptions.Subscribe] = {}
         self.shown: dict[str, SubscriptionView] = {}
         self.said: dict[str, dict[Key, int]] = {}
         for who in range(2):
@@ -112,7 +112,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
     @rule(who=PICK, limit=st.sampled_from([10, 400, 5000]))
     def open(self, who: int, limit: int) -> None:
         buyer = BUYERS[who % 2]
-        request = calls.Subscribe(
+        request = calls.subscriptions.Subscribe(
             id=f"{len(self.asked):032x}",
             account=address_text(buyer),
             vertical="storage",
@@ -205,7 +205,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         stranger = address_text(next(b for b in BUYERS if address_text(b) != self.asked[name].account))
         use = self.use(name, {("gateway-1", PAYEES[0], "requests"): 10**6})
         for work in (
-            self.service.close(calls.SubscriptionRef(account=stranger, id=name)),
+            self.service.close(calls.subscriptions.SubscriptionRef(account=stranger, id=name)),
             self.service.meter(_changed(use, {"account": stranger})),
         ):
             with pytest.raises(NotFound):
@@ -218,9 +218,15 @@ class SubscriptionMachine(RuleBasedStateMachine):
         for meter in ("requests", "sunshine"):
             if (meter, quantity) == ("requests", "1"):
                 continue
-            one = calls.Delivery(source="x", payee=address_text(PAYEES[0]), meter=meter, quantity=quantity)
+            one = calls.subscriptions.Delivery(
+                source="x", payee=address_text(PAYEES[0]), meter=meter, quantity=quantity
+            )
             with pytest.raises(FallowError):
-                self.do(self.service.meter(calls.MeterUse(account=self.asked[name].account, id=name, deliveries=[one])))
+                self.do(
+                    self.service.meter(
+                        calls.subscriptions.MeterUse(account=self.asked[name].account, id=name, deliveries=[one])
+                    )
+                )
         assert self.balances() == before
 
     # What always holds
@@ -278,12 +284,14 @@ class SubscriptionMachine(RuleBasedStateMachine):
     def pick(self, which: int) -> str:
         return sorted(self.asked)[which % len(self.asked)]
 
-    def use(self, name: str, quantities: dict[Key, int]) -> calls.MeterUse:
-        return calls.MeterUse(
+    def use(self, name: str, quantities: dict[Key, int]) -> calls.subscriptions.MeterUse:
+        return calls.subscriptions.MeterUse(
             account=self.asked[name].account,
             id=name,
             deliveries=[
-                calls.Delivery(source=source, payee=address_text(payee), meter=meter, quantity=str(quantity))
+                calls.subscriptions.Delivery(
+                    source=source, payee=address_text(payee), meter=meter, quantity=str(quantity)
+                )
                 for (source, payee, meter), quantity in quantities.items()
             ],
         )
@@ -299,7 +307,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         return added
 
     def close_one(self, name: str) -> None:
-        request = calls.SubscriptionRef(account=self.asked[name].account, id=name)
+        request = calls.subscriptions.SubscriptionRef(account=self.asked[name].account, id=name)
         view = self.do(self.service.close(request))
         assert view.state == "ended"
         assert self.do(self.service.close(request)) == view
@@ -307,7 +315,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
 
     def look(self) -> None:
         for buyer in BUYERS:
-            views = self.do(self.service.list_of(calls.AccountRef(account=address_text(buyer))))
+            views = self.do(self.service.list_of(calls.base.AccountRef(account=address_text(buyer))))
             self.shown |= {view.id: view for view in views}
 
     def spendable(self, buyer: bytes) -> int:
@@ -340,4 +348,4 @@ def test_a_buyer_cannot_make_a_key_meet_a_leases() -> None:
 def test_quantities_that_are_no_numbers_are_refused_at_the_door(quantity: str) -> None:
     said = {"source": "x", "payee": "", "meter": "requests", "quantity": quantity}
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(said, calls.Delivery)
+        msgspec.convert(said, calls.subscriptions.Delivery)

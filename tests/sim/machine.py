@@ -19,11 +19,11 @@ from fallow.agent.outbox import Outbox
 from fallow.agent.outbox_store import OutboxStore
 from fallow.agent.service import Agent, Ports
 from fallow.domain import calls
-from fallow.domain.calls import Proposal
+from fallow.domain.calls.leases import Proposal
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.records import SALT_BYTES
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Worker
 from tests.sim.core import NET, Process, SimEffort
 from tests.sim.loop import SimClock
@@ -203,11 +203,11 @@ class Machine(Process):
         self._store: OutboxStore | None = None
         self._network = NetworkView(net=NET, public_key=network_key, bus_url="-", preset="lab", version="1")
 
-    def join_request(self, token: str) -> calls.Join:
-        proof = self.key.sign(calls.join_message(token, self.key.text)).hex()
-        return calls.Join(token=token, node=self.key.text, proof=proof, label=self.name)
+    def join_request(self, token: str) -> calls.nodes.Join:
+        proof = self.key.sign(calls.nodes.join_message(token, self.key.text)).hex()
+        return calls.nodes.Join(token=token, node=self.key.text, proof=proof, label=self.name)
 
-    def joined(self, answer: calls.Joined) -> None:
+    def joined(self, answer: calls.nodes.Joined) -> None:
         self.account = answer.account
         price = 100_000 + self._chance.randrange(900_000)
         self.home.save(

@@ -90,7 +90,7 @@ class World:
                 break
         require(self.told == self.delivered, "all is counted within some windows of calm", self.delivered - self.told)
         for name in NAMES:
-            await self.copies[0].close(calls.SubscriptionRef(account=address_text(BUYER), id=name))
+            await self.copies[0].close(calls.subscriptions.SubscriptionRef(account=address_text(BUYER), id=name))
 
     async def _step(self) -> None:
         chance = self.chance.random()
@@ -109,8 +109,10 @@ class World:
             quantity = self.delivered[key]
             if quantity > self.told[key]:
                 name, source, payee = key
-                said = calls.Delivery(source=source, payee=address_text(payee), meter="bytes", quantity=str(quantity))
-                use = calls.MeterUse(account=address_text(BUYER), id=name, deliveries=[said])
+                said = calls.subscriptions.Delivery(
+                    source=source, payee=address_text(payee), meter="bytes", quantity=str(quantity)
+                )
+                use = calls.subscriptions.MeterUse(account=address_text(BUYER), id=name, deliveries=[said])
                 with suppress(Unavailable, InsufficientFunds):
                     await self.chance.choice(self.copies).meter(use)
                     self.told[key] = quantity
@@ -126,7 +128,7 @@ class World:
 
     async def _open(self, name: str) -> None:
         await self.copies[0].open(
-            calls.Subscribe(
+            calls.subscriptions.Subscribe(
                 id=name,
                 account=address_text(BUYER),
                 vertical="storage",

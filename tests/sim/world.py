@@ -26,7 +26,9 @@ from fallow.domain.errors import InsufficientFunds, NotFound, Unavailable
 from fallow.domain.identity import address, address_text
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import Order, Requirements
-from fallow.domain.views import ActionView, BalanceView, JobView
+from fallow.domain.views.actions import ActionView
+from fallow.domain.views.jobs import JobView
+from fallow.domain.views.money import BalanceView
 from fallow.ports.bus import Bus
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rpc import Empty, call
@@ -229,8 +231,8 @@ class World:
     # Who takes part
 
     async def _join(self, machine: Machine, group: asyncio.TaskGroup) -> None:
-        token = await self._ask(calls.CREATE_TOKEN, calls.CreateToken(uses=5), calls.Secret)
-        answer = await self._ask(calls.JOIN, machine.join_request(token.secret), calls.Joined)
+        token = await self._ask(calls.keys.CREATE_TOKEN, calls.keys.CreateToken(uses=5), calls.keys.Secret)
+        answer = await self._ask(calls.nodes.JOIN, machine.join_request(token.secret), calls.nodes.Joined)
         machine.joined(answer)
         machine.start(group)
         if machine is self.machines[-1] and self.chance.random() < 0.5:
@@ -239,13 +241,13 @@ class World:
     async def _fund(self) -> None:
         purposes: tuple[Literal["fee", "reserve"], ...] = ("fee", "reserve")
         for purpose in purposes:
-            gift = calls.Fund(id=f"{len(purpose):032x}", purpose=purpose, amount_microusd=FUNDED)
-            await self._ask(calls.FUND, gift, Empty)
+            gift = calls.money.Fund(id=f"{len(purpose):032x}", purpose=purpose, amount_microusd=FUNDED)
+            await self._ask(calls.money.FUND, gift, Empty)
         self.funded = len(purposes) * FUNDED
 
     async def _grant(self, number: int, account: str, amount: int) -> None:
-        grant = calls.Grant(id=f"{number:032x}", account=account, amount_microusd=amount)
-        await self._ask(calls.GRANT, grant, BalanceView)
+        grant = calls.money.Grant(id=f"{number:032x}", account=account, amount_microusd=amount)
+        await self._ask(calls.money.GRANT, grant, BalanceView)
         self.granted[address(account)] = self.granted.get(address(account), 0) + amount
         if self.healed and amount < GRANT:
             await self._grant(number + ORDERS, account, GRANT)
@@ -255,27 +257,27 @@ class World:
         chance, bus = self.chance, self._buyer
         if number == 0 and chance.random() < 0.7:
             await self._fund()
-        key = await self._ask(calls.CREATE_KEY, calls.CreateKey(), calls.Secret)
+        key = await self._ask(calls.keys.CREATE_KEY, calls.keys.CreateKey(), calls.keys.Secret)
         await self._grant(number, key.account, GRANT if self.healed else chance.choice((GRANT, GRANT, POOR)))
         await asyncio.sleep(10 * chance.random())
         order = self._order(number)
         self.orders[order.id] = key.account
-        submit = calls.Submit(account=key.account, order=order, secrets=order.work.get("secrets", {}))
-        await self._ask(calls.SUBMIT, submit, JobView, bus)
-        job = calls.JobRef(account=key.account, job=order.id)
+        submit = calls.jobs.Submit(account=key.account, order=order, secrets=order.work.get("secrets", {}))
+        await self._ask(calls.jobs.SUBMIT, submit, JobView, bus)
+        job = calls.jobs.JobRef(account=key.account, job=order.id)
         cancels = order.until_stopped or chance.random() < 0.2
         cancel_at = asyncio.get_running_loop().time() + 30 * chance.random() if cancels else None
-        while (await self._ask(calls.JOB, job, JobView, bus)).state == "running":
+        while (await self._ask(calls.jobs.JOB, job, JobView, bus)).state == "running":
             await asyncio.sleep(2)
             if chance.random() < 0.1:
-                await self._ask(calls.SUBMIT, submit, JobView, bus)  # he is not sure that it went through
+                await self._ask(calls.jobs.SUBMIT, submit, JobView, bus)  # he is not sure that it went through
             if cancel_at is not None and asyncio.get_running_loop().time() > cancel_at:
                 cancel_at = None
                 await self._cancel(job)
 
-    async def _cancel(self, job: calls.JobRef) -> None:
+    async def _cancel(self, job: calls.jobs.JobRef) -> None:
         try:
-            await self._ask(calls.CANCEL, job, JobView, self._buyer)
+            await self._ask(calls.jobs.CANCEL, job, JobView, self._buyer)
         except NotFound as error:
             self.story.note(f"nothing to cancel: {error}")
 
@@ -302,11 +304,11 @@ class World:
     async def _act(self, what: str, subject: str) -> None:
         """As the operator does it."""
         self.story.note(f"the operator: {what} {subject[:10]}")
-        action = calls.Action(
+        action = calls.actions.Action(
             id=f"{self.chance.getrandbits(128):032x}", what=cast("Any", what), subject=subject, reason="the simulation"
         )
-        act = calls.Act(account=address_text(OPERATOR), key_id="0" * 32, action=action)
-        await self._ask(calls.ACT, act, ActionView)
+        act = calls.actions.Act(account=address_text(OPERATOR), key_id="0" * 32, action=action)
+        await self._ask(calls.actions.ACT, act, ActionView)
 
     async def _ask(self, subject: str, request: Any, reply: type[T], bus: Bus | None = None) -> T:
         """Ask until there is an answer, as everybody does who is told that trying again can help."""

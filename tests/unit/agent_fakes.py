@@ -29,7 +29,7 @@ from fallow.domain.batches import Promise, open_batch
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.records import Body, Record, check_openings
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.ports import rpc
 from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Say, Worker
 
@@ -111,15 +111,17 @@ class FakeIngest:
     def __init__(self, hub: MemoryHub, key: SigningKey, node: str) -> None:
         self.records: list[Record] = []
         self.batches: list[bytes] = []
-        self.refuse: Callable[[calls.Deliver], FallowError | None] = lambda _: None
+        self.refuse: Callable[[calls.nodes.Deliver], FallowError | None] = lambda _: None
         self._hub = hub
         self._key = key
         self._node = node
 
     def serving(self) -> Any:
-        return rpc.serve(self._hub.connect(), calls.ingest(self._node), calls.Deliver, self.take, queue="ingest")
+        return rpc.serve(
+            self._hub.connect(), calls.nodes.ingest(self._node), calls.nodes.Deliver, self.take, queue="ingest"
+        )
 
-    async def take(self, request: calls.Deliver) -> calls.Delivered:
+    async def take(self, request: calls.nodes.Deliver) -> calls.nodes.Delivered:
         if error := self.refuse(request):
             raise error
         batch = open_batch(request.batch, net=NET)
@@ -128,7 +130,7 @@ class FakeIngest:
         if request.batch not in self.batches:
             self.batches.append(request.batch)
             self.records += batch.records
-        return calls.Delivered(promise=promise_for(request.batch, self._key))
+        return calls.nodes.Delivered(promise=promise_for(request.batch, self._key))
 
     def bodies(self, kind: str) -> list[dict[str, Any]]:
         return [record.body for record in self.records if record.kind == kind]
@@ -246,7 +248,7 @@ class World:
         self.home = Home(folder / "home")
         self.key = NodeKey.load_or_create(self.home.key)
         self.ingest = FakeIngest(self.hub, self.network_key, self.key.text)
-        self.beats: list[calls.Beat] = []
+        self.beats: list[calls.nodes.Beat] = []
         self.blobs = MemoryBlobs()
         self.owner: Owner | None = None
         self.others: dict[str, Worker] = {}
@@ -275,7 +277,7 @@ class World:
         """The network's side: it takes batches and hears beats."""
         async with (
             self.ingest.serving(),
-            self.hub.connect().subscribe(calls.beats(self.key.text)) as beats,
+            self.hub.connect().subscribe(calls.nodes.beats(self.key.text)) as beats,
             asyncio.TaskGroup() as group,
         ):
             hearing = group.create_task(self._hear(beats))
@@ -310,16 +312,16 @@ class World:
         finally:
             self.outbox.close()
 
-    async def propose(self, *proposals: calls.Proposal) -> None:
-        await self.hub.connect().publish(calls.proposals(self.key.text), msgspec.msgpack.encode(list(proposals)))
+    async def propose(self, *proposals: calls.leases.Proposal) -> None:
+        await self.hub.connect().publish(calls.leases.proposals(self.key.text), msgspec.msgpack.encode(list(proposals)))
         await settle()
 
     async def stop_leases(self, *leases: str) -> None:
-        await self.hub.connect().publish(calls.stops(self.key.text), msgspec.msgpack.encode(list(leases)))
+        await self.hub.connect().publish(calls.leases.stops(self.key.text), msgspec.msgpack.encode(list(leases)))
         await settle()
 
-    def proposal(self, number: int = 1, **changes: Any) -> calls.Proposal:
-        proposal = calls.Proposal(
+    def proposal(self, number: int = 1, **changes: Any) -> calls.leases.Proposal:
+        proposal = calls.leases.Proposal(
             lease=f"{number:032x}",
             vertical="compute",
             work={},
@@ -338,7 +340,7 @@ class World:
 
     async def _hear(self, beats: Any) -> None:
         async for message in beats:
-            self.beats.append(msgspec.msgpack.decode(message.data, type=calls.Beat))
+            self.beats.append(msgspec.msgpack.decode(message.data, type=calls.nodes.Beat))
 
-    def _blobs(self, _: calls.Proposal) -> LeaseBlobs:
+    def _blobs(self, _: calls.leases.Proposal) -> LeaseBlobs:
         return self.blobs

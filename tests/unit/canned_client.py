@@ -11,12 +11,19 @@ import msgspec
 import pytest
 
 from fallow.cli import profiles
-from fallow.domain import views
-from fallow.domain.calls import Secret
+from fallow.domain.calls.keys import Secret
 from fallow.domain.errors import FallowError
 from fallow.domain.orders import Order, Requirements, Tolerance
 from fallow.domain.prices import Delivered
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.views.actions import ActionView, BanView, EnrolledView
+from fallow.domain.views.audits import LedgerCheckView
+from fallow.domain.views.checks import EvidenceView
+from fallow.domain.views.jobs import ItemView, JobEvent, JobView, LeaseView, QuoteView
+from fallow.domain.views.keys import DelegationView, KeyView, TokenView
+from fallow.domain.views.money import BalanceView, ReserveView, StatementLine
+from fallow.domain.views.network import NetworkView
+from fallow.domain.views.nodes import NodeView
 from fallow.sdk.bills import Bill, Work, make_bill
 from fallow.sdk.jobs import Event
 from fallow.sdk.runs import completed
@@ -65,7 +72,7 @@ class CannedClient:
             fake_network.job_view(JOB, "done"), counts={"done": 1}, used_ms=2500, owed_microusd=1230, label="[red]"
         )
         self.ledger = fake_network.ledger_view()
-        self.node = views.NodeView(
+        self.node = NodeView(
             node=NODE,
             label="evil \x1b[31m",
             account=BUYER,
@@ -110,21 +117,21 @@ class CannedClient:
         self._note("comparator", program)
         return Tolerance(program="c" * 64)
 
-    def quote(self, order: Order, *, secrets: Collection[str] = ()) -> views.QuoteView:
+    def quote(self, order: Order, *, secrets: Collection[str] = ()) -> QuoteView:
         self._note("quote", order)
         self.asked_with = sorted(secrets)
         return self.quoted
 
-    def submit(self, order: Order, *, secrets: Mapping[str, str] | None = None) -> views.JobView:
+    def submit(self, order: Order, *, secrets: Mapping[str, str] | None = None) -> JobView:
         self._note("submit", order)
         self.secrets = secrets
         return msgspec.structs.replace(self.job_now, state="running")
 
-    def job(self, job_id: str) -> views.JobView:
+    def job(self, job_id: str) -> JobView:
         self._note("job", job_id)
         return self.job_now
 
-    def wait(self, job_id: str) -> views.JobView:
+    def wait(self, job_id: str) -> JobView:
         self._note("wait", job_id)
         return self.job_now
 
@@ -132,8 +139,8 @@ class CannedClient:
         yield fake_network.job_view(job_id)
         if self.interrupts:
             raise KeyboardInterrupt
-        yield views.JobEvent(job=job_id, at=1, state="running", item=0, node=NODE)
-        yield views.JobEvent(job=job_id, at=2, state="done")
+        yield JobEvent(job=job_id, at=1, state="running", item=0, node=NODE)
+        yield JobEvent(job=job_id, at=2, state="done")
 
     def result(self, job_id: str) -> CannedResult:
         self._note("result", job_id)
@@ -141,10 +148,10 @@ class CannedClient:
 
     def results(self, job_id: str, *, watch: Callable[[Event], None]) -> Iterator[CannedResult]:
         for result in self.given:
-            watch(views.JobEvent(job=job_id, at=1, state=result.item.state, item=result.index))
+            watch(JobEvent(job=job_id, at=1, state=result.item.state, item=result.index))
             yield result
 
-    def all_jobs(self) -> Iterator[views.JobView]:
+    def all_jobs(self) -> Iterator[JobView]:
         self._note("all_jobs")
         return iter([self.job_now, msgspec.structs.replace(self.job_now, id="1" * 32, state="failed", label="x")])
 
@@ -153,26 +160,26 @@ class CannedClient:
         needs = Requirements(cpu_milli=2500, countries=["DE", "AT"], attributes={"compute.wasm": "wasi-p1"})
         return Order(id=job_id, vertical="compute", work={}, requirements=needs, max_price_microusd_per_hour=10_000)
 
-    def rerun(self, job_id: str, *, failed: bool, secrets: dict[str, str]) -> views.JobView:
+    def rerun(self, job_id: str, *, failed: bool, secrets: dict[str, str]) -> JobView:
         self._note("rerun", job_id, failed, secrets)
         return msgspec.structs.replace(self.job_now, id="2" * 32)
 
-    def job_evidence(self, job_id: str) -> list[views.EvidenceView]:
+    def job_evidence(self, job_id: str) -> list[EvidenceView]:
         self._note("job_evidence", job_id)
         return [fake_network.evidence_view()]
 
-    def items(self, job_id: str, *, after: int, limit: int) -> list[views.ItemView]:
+    def items(self, job_id: str, *, after: int, limit: int) -> list[ItemView]:
         self._note("items", job_id, after, limit)
         return [self.given[0].item]
 
-    def all_items(self, job_id: str) -> Iterator[views.ItemView]:
+    def all_items(self, job_id: str) -> Iterator[ItemView]:
         self._note("all_items", job_id)
         return iter([fake_network.item_view(0), fake_network.item_view(1, "done")])
 
-    def all_leases(self, job_id: str) -> Iterator[views.LeaseView]:
+    def all_leases(self, job_id: str) -> Iterator[LeaseView]:
         self._note("all_leases", job_id)
         yield from [
-            views.LeaseView(
+            LeaseView(
                 id="ef" * 16,
                 job=job_id,
                 item=0,
@@ -189,20 +196,20 @@ class CannedClient:
             )
         ]
 
-    def cancel(self, job_id: str) -> views.JobView:
+    def cancel(self, job_id: str) -> JobView:
         self._note("cancel", job_id)
         return msgspec.structs.replace(self.job_now, state="cancelled")
 
-    def balance(self) -> views.BalanceView:
+    def balance(self) -> BalanceView:
         self._note("balance")
         return fake_network.balance_view(BUYER)
 
-    def all_movements(self, *, after: str) -> Iterator[views.StatementLine]:
+    def all_movements(self, *, after: str) -> Iterator[StatementLine]:
         self._note("all_movements", after)
         yield from [
-            views.StatementLine(id="1", at=0, kind="grant", credit_class="granted", amount_microusd=5_000_000, ref=""),
-            views.StatementLine(id="2", at=0, kind="usage", credit_class="paid", amount_microusd=-1230, ref=JOB),
-            views.StatementLine(
+            StatementLine(id="1", at=0, kind="grant", credit_class="granted", amount_microusd=5_000_000, ref=""),
+            StatementLine(id="2", at=0, kind="usage", credit_class="paid", amount_microusd=-1230, ref=JOB),
+            StatementLine(
                 id="3", at=0, kind="reserved", credit_class="paid", amount_microusd=0, ref=JOB, held_microusd=4560
             ),
         ]
@@ -213,12 +220,12 @@ class CannedClient:
         works = [Work(Delivered(1000 * 3_600_000, 1024 * 3_600_000), "mutual"), Work(Delivered())]
         return make_bill(jobs, works, test=True)
 
-    def nodes(self) -> list[views.NodeView]:
+    def nodes(self) -> list[NodeView]:
         self._note("nodes")
         return [self.node]
 
-    def network(self) -> views.NetworkView:
-        return views.NetworkView(
+    def network(self) -> NetworkView:
+        return NetworkView(
             net="lab-1",
             public_key="",
             bus_url="",
@@ -232,10 +239,10 @@ class CannedClient:
         self._note("delegate")
         return BuyerKey(b"k" * 32, BUYER, "lab-1")
 
-    def delegations(self) -> list[views.DelegationView]:
+    def delegations(self) -> list[DelegationView]:
         return [fake_network.delegation_view(BUYER, "ab" * 32)]
 
-    def revoke_delegation(self, key: str) -> views.DelegationView:
+    def revoke_delegation(self, key: str) -> DelegationView:
         self._note("revoke_delegation", key)
         return fake_network.delegation_view(BUYER, key)
 
@@ -247,11 +254,11 @@ class CannedClient:
         self._note("create_key", account, scopes, label)
         return Secret(secret="fk_new", account=BUYER)  # noqa: S106
 
-    def keys(self, *, after: str, limit: int) -> list[views.KeyView]:
+    def keys(self, *, after: str, limit: int) -> list[KeyView]:
         self._note("keys", after, limit)
         return [fake_network.key_view()]
 
-    def tokens(self) -> list[views.TokenView]:
+    def tokens(self) -> list[TokenView]:
         return [fake_network.token_view()]
 
     def revoke_token(self, token_id: str) -> None:
@@ -260,27 +267,27 @@ class CannedClient:
     def revoke_key(self, key_id: str) -> None:
         self._note("revoke_key", key_id)
 
-    def grant(self, account: str, amount_microusd: int) -> views.BalanceView:
+    def grant(self, account: str, amount_microusd: int) -> BalanceView:
         self._note("grant", account, amount_microusd)
         return fake_network.balance_view(account, amount_microusd)
 
-    def act(self, what: str, subject: str, reason: str) -> views.ActionView:
+    def act(self, what: str, subject: str, reason: str) -> ActionView:
         self._note("act", what, subject, reason)
-        return views.ActionView(id=JOB, at=1, account=BUYER, key_id="k1", what=what, subject=subject, reason=reason)
+        return ActionView(id=JOB, at=1, account=BUYER, key_id="k1", what=what, subject=subject, reason=reason)
 
-    def all_actions(self) -> list[views.ActionView]:
+    def all_actions(self) -> list[ActionView]:
         return [self.act("ban", NODE, "sent\x1bspam")]
 
-    def all_bans(self) -> Iterator[views.BanView]:
-        return iter([views.BanView(subject=BUYER, reason="sent\x1bspam")])
+    def all_bans(self) -> Iterator[BanView]:
+        return iter([BanView(subject=BUYER, reason="sent\x1bspam")])
 
-    def all_enrolled(self) -> Iterator[views.EnrolledView]:
+    def all_enrolled(self) -> Iterator[EnrolledView]:
         return iter([fake_network.enrolled_view()])
 
-    def reserve(self) -> views.ReserveView:
+    def reserve(self) -> ReserveView:
         return fake_network.reserve_view()
 
-    def ledger_check(self) -> views.LedgerCheckView:
+    def ledger_check(self) -> LedgerCheckView:
         self._note("ledger_check")
         return self.ledger
 

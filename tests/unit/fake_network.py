@@ -23,7 +23,7 @@ from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.adapters.memory.sessions import MemorySessionStore
 from fallow.bootstrap.settings import CORE
 from fallow.bootstrap.what_if import apart
-from fallow.domain import calls, views
+from fallow.domain import calls
 from fallow.domain.alerts import Alert
 from fallow.domain.api_keys import KEY_ID_BYTES, KEY_SECRET_BYTES, new_key
 from fallow.domain.delegations import order_message, receipts_message
@@ -33,6 +33,25 @@ from fallow.domain.identity import address, verify
 from fallow.domain.orders import Order
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.tickets import Ticket, prove
+from fallow.domain.views.actions import ActionView, BanView, EnrolledView
+from fallow.domain.views.alerts import ChannelsView, ChannelView
+from fallow.domain.views.audits import LedgerCheckView
+from fallow.domain.views.checks import EvidenceView, VoteView
+from fallow.domain.views.jobs import CandidateView, ItemView, JobEvent, JobView, LeaseView, QuoteView
+from fallow.domain.views.keys import DelegationView, KeyView, TokenView
+from fallow.domain.views.market import AmountView, MapView, MarketView
+from fallow.domain.views.money import (
+    BalanceView,
+    EarningsView,
+    PurseView,
+    ReserveUseView,
+    ReserveView,
+    SubscriptionView,
+)
+from fallow.domain.views.network import NetworkView
+from fallow.domain.views.nodes import NodeView, OwnNodeView
+from fallow.domain.views.payouts import PayeeView
+from fallow.domain.views.prices import PriceView, QuoteOfFeedView
 from fallow.http.app import create_app
 from fallow.http.limits import Limits
 from fallow.ports.registry_store import NodeRow
@@ -63,11 +82,11 @@ NO_GATEWAYS: Mapping[str, str] = MappingProxyType({})
 SESSION_MS = 12 * 3_600_000
 
 _KEYS = {
-    BUYER_KEY: calls.KeyInfo(key_id="buyer", account=BUYER, scopes=["buy"]),
-    OTHER_KEY: calls.KeyInfo(key_id="other", account=OTHER, scopes=["buy"]),
-    PROVIDER_KEY: calls.KeyInfo(key_id="provider", account=PROVIDER, scopes=["withdraw"]),
-    OPERATOR_KEY: calls.KeyInfo(key_id="operator", account=OPERATOR, scopes=["operate"]),
-    VIEWER_KEY: calls.KeyInfo(key_id="viewer", account=VIEWER, scopes=["view"]),
+    BUYER_KEY: calls.keys.KeyInfo(key_id="buyer", account=BUYER, scopes=["buy"]),
+    OTHER_KEY: calls.keys.KeyInfo(key_id="other", account=OTHER, scopes=["buy"]),
+    PROVIDER_KEY: calls.keys.KeyInfo(key_id="provider", account=PROVIDER, scopes=["withdraw"]),
+    OPERATOR_KEY: calls.keys.KeyInfo(key_id="operator", account=OPERATOR, scopes=["operate"]),
+    VIEWER_KEY: calls.keys.KeyInfo(key_id="viewer", account=VIEWER, scopes=["view"]),
 }
 
 
@@ -114,7 +133,7 @@ class FakeNetwork:
         self.signer = SigningKey(b"n" * 32)
         self.keys = dict(_KEYS)
         self.labels: dict[str, str] = {}
-        self.sessions: dict[str, calls.SessionInfo] = {}
+        self.sessions: dict[str, calls.sessions.SessionInfo] = {}
         self.session_checks = 0
         self.wallets = Sessions(
             check_key=self.check_key,
@@ -132,17 +151,17 @@ class FakeNetwork:
         self.banned: set[str] = set()
         self.shut_out: set[str] = set()
         self.orders: dict[str, tuple[str, Order]] = {}
-        self.jobs: dict[str, views.JobView] = {}
-        self.items: dict[str, list[views.ItemView]] = {}
-        self.leases: dict[str, list[views.LeaseView]] = {}
-        self.signed: list[calls.SignOrder] = []
+        self.jobs: dict[str, JobView] = {}
+        self.items: dict[str, list[ItemView]] = {}
+        self.leases: dict[str, list[LeaseView]] = {}
+        self.signed: list[calls.delegations.SignOrder] = []
         self.mutual: set[str] = set()
-        self.nodes: list[views.NodeView] = []
-        self.owned: dict[str, list[views.OwnNodeView]] = {}
-        self.earned: dict[str, views.EarningsView] = {}
-        self.actions: list[views.ActionView] = []
+        self.nodes: list[NodeView] = []
+        self.owned: dict[str, list[OwnNodeView]] = {}
+        self.earned: dict[str, EarningsView] = {}
+        self.actions: list[ActionView] = []
         self.enrolled = [enrolled_view()]
-        self.bans: list[views.BanView] = []
+        self.bans: list[BanView] = []
         self.checks = 0
         self.job_asked: asyncio.Queue[str] = asyncio.Queue()
         self.before_job_answer: list[str] = []
@@ -151,11 +170,11 @@ class FakeNetwork:
         self.told: dict[str, Tally] = {}
         self.payees: dict[str, str] = {}
         self.lent_alerts: list[Alert] = []
-        self.channels: dict[tuple[str, str], views.ChannelView] = {}
+        self.channels: dict[tuple[str, str], ChannelView] = {}
         self.app: Litestar = create_app(
             bus=hub.connect(),
             blobs=self.blobs,
-            network=views.NetworkView(
+            network=NetworkView(
                 net=NET,
                 public_key=self.signer.verify_key.encode().hex(),
                 bus_url="ws://127.0.0.1",
@@ -177,92 +196,120 @@ class FakeNetwork:
 
     def routes(self) -> dict[str, tuple[type[Any], Any]]:
         return {
-            calls.CHECK_KEY: (calls.CheckKey, self.check_key),
-            calls.SIGNING_SECRET: (calls.KeyRef, self.signing_secret),
-            calls.OPEN_SESSION: (calls.CheckKey, self.open_session),
-            calls.CHALLENGE: (calls.Challenge, self.wallets.challenge),
-            calls.OPEN_BY_WALLET: (calls.OpenByWallet, self.open_by_wallet),
-            calls.CHECK_SESSION: (calls.SessionRef, self.check_session),
-            calls.END_SESSION: (calls.SessionRef, self.end_session),
-            calls.REVOKE_KEY: (calls.RevokeKey, self.revoke),
-            calls.KEYS: (calls.Page, lambda _: _soon([key_view()])),
-            calls.OWN_KEYS: (calls.AccountRef, self.own_keys),
-            calls.TOKENS: (dict, lambda _: _soon([token_view()])),
-            calls.REVOKE_TOKEN: (calls.RevokeToken, lambda _: _soon({})),
-            calls.MAY_CONNECT: (calls.NodeRef, lambda ask: _soon(ask.node not in self.shut_out)),
-            calls.CREATE_TOKEN: (calls.MakeToken, lambda _: _soon(calls.Secret(secret="token"))),  # noqa: S106
-            calls.CREATE_KEY: (calls.MakeKey, self.create_key),
-            calls.JOIN: (calls.Join, lambda _: _soon(calls.Joined(net=NET, account=OTHER, account_signature="00"))),
-            calls.OFFERS: (calls.OffersRef, self.offers),
-            calls.OWN_NODES: (calls.AccountRef, self.own_nodes),
-            calls.vertical_call("storage", GetLenders.name): (GetLenders, self.show_lenders),
-            calls.RULES: (calls.RulesRef, self.rules.show),
-            calls.ASK_RULES: (calls.AskRules, self.rules.ask),
-            calls.OWNERS_KEY: (calls.OwnersKey, lambda ask: _soon(key_view(ask.key_id))),
-            calls.EARNINGS: (calls.EarningsRef, lambda ask: _soon(self.earned.get(ask.account, no_earnings(ask)))),
-            calls.TOTALS: (dict, lambda _: _soon(self.market)),
-            calls.MAP: (calls.MapRef, self.map),
-            calls.PAYEE: (calls.AccountRef, self.payee),
-            calls.ALERT_CHANNELS: (calls.AccountRef, self.alert_channels),
-            calls.SET_CHANNEL: (calls.SetChannel, self.set_channel),
-            calls.CONFIRM_CHANNEL: (calls.ConfirmChannel, self.confirm_channel),
-            calls.END_CHANNEL: (calls.ChannelRef, self.end_channel),
-            calls.vertical_call("storage", calls.ALERTS): (
-                calls.AccountRef,
+            calls.keys.CHECK_KEY: (calls.keys.CheckKey, self.check_key),
+            calls.keys.SIGNING_SECRET: (calls.keys.KeyRef, self.signing_secret),
+            calls.sessions.OPEN_SESSION: (calls.keys.CheckKey, self.open_session),
+            calls.sessions.CHALLENGE: (calls.sessions.Challenge, self.wallets.challenge),
+            calls.sessions.OPEN_BY_WALLET: (calls.sessions.OpenByWallet, self.open_by_wallet),
+            calls.sessions.CHECK_SESSION: (calls.sessions.SessionRef, self.check_session),
+            calls.sessions.END_SESSION: (calls.sessions.SessionRef, self.end_session),
+            calls.keys.REVOKE_KEY: (calls.keys.RevokeKey, self.revoke),
+            calls.keys.KEYS: (calls.base.Page, lambda _: _soon([key_view()])),
+            calls.keys.OWN_KEYS: (calls.base.AccountRef, self.own_keys),
+            calls.keys.TOKENS: (dict, lambda _: _soon([token_view()])),
+            calls.keys.REVOKE_TOKEN: (calls.keys.RevokeToken, lambda _: _soon({})),
+            calls.nodes.MAY_CONNECT: (calls.base.NodeRef, lambda ask: _soon(ask.node not in self.shut_out)),
+            calls.keys.CREATE_TOKEN: (calls.keys.MakeToken, lambda _: _soon(calls.keys.Secret(secret="token"))),  # noqa: S106
+            calls.keys.CREATE_KEY: (calls.keys.MakeKey, self.create_key),
+            calls.nodes.JOIN: (
+                calls.nodes.Join,
+                lambda _: _soon(calls.nodes.Joined(net=NET, account=OTHER, account_signature="00")),
+            ),
+            calls.market.OFFERS: (calls.market.OffersRef, self.offers),
+            calls.nodes.OWN_NODES: (calls.base.AccountRef, self.own_nodes),
+            calls.verticals.vertical_call("storage", GetLenders.name): (GetLenders, self.show_lenders),
+            calls.rules.RULES: (calls.rules.RulesRef, self.rules.show),
+            calls.rules.ASK_RULES: (calls.rules.AskRules, self.rules.ask),
+            calls.keys.OWNERS_KEY: (calls.keys.OwnersKey, lambda ask: _soon(key_view(ask.key_id))),
+            calls.money.EARNINGS: (
+                calls.money.EarningsRef,
+                lambda ask: _soon(self.earned.get(ask.account, no_earnings(ask))),
+            ),
+            calls.market.TOTALS: (dict, lambda _: _soon(self.market)),
+            calls.market.MAP: (calls.market.MapRef, self.map),
+            calls.payouts.PAYEE: (calls.base.AccountRef, self.payee),
+            calls.alerts.ALERT_CHANNELS: (calls.base.AccountRef, self.alert_channels),
+            calls.alerts.SET_CHANNEL: (calls.alerts.SetChannel, self.set_channel),
+            calls.alerts.CONFIRM_CHANNEL: (calls.alerts.ConfirmChannel, self.confirm_channel),
+            calls.alerts.END_CHANNEL: (calls.alerts.ChannelRef, self.end_channel),
+            calls.verticals.vertical_call("storage", calls.verticals.ALERTS): (
+                calls.base.AccountRef,
                 lambda ask: _soon(self.lent_alerts if ask.account == PROVIDER else []),
             ),
-            calls.STOP_ALERTS: (calls.StopAlerts, lambda _: _soon({})),
-            calls.QUOTE: (calls.Enquire, lambda _: _soon(quote_view())),
-            calls.SUBMIT: (calls.Submit, self.submit),
-            calls.JOB: (calls.JobRef, self.job),
-            calls.JOBS: (calls.AccountRef, self.list_jobs),
-            calls.ITEMS: (calls.JobRef, self.list_items),
-            calls.LEASES: (calls.JobRef, self.list_leases),
-            calls.ORDER: (calls.JobRef, self.order),
-            calls.DELEGATE: (calls.Delegate, lambda ask: _soon(delegation_view(ask.account, ask.key))),
-            calls.DELEGATIONS: (calls.AccountRef, lambda ask: _soon([delegation_view(ask.account, "ab" * 32)])),
-            calls.REVOKE_DELEGATION: (calls.DelegationRef, lambda ask: _soon(delegation_view(ask.account, ask.key))),
-            calls.SIGN_ORDER: (calls.SignOrder, self.sign_order),
-            calls.COUNTERSIGN: (calls.Countersign, self.countersign),
-            calls.MUTUAL: (calls.MutualRef, lambda ask: _soon([each for each in ask.leases if each in self.mutual])),
-            calls.JOB_EVIDENCE: (calls.JobRef, lambda _: _soon([evidence_view()])),
-            calls.CANCEL: (calls.JobRef, self.cancel),
-            calls.SUBSCRIPTIONS: (calls.AccountRef, lambda ask: _soon([subscription_view(ask.account)])),
-            calls.UNSUBSCRIBE: (calls.SubscriptionRef, lambda ask: _soon(subscription_view(ask.account, ask.id))),
-            calls.BALANCE: (calls.AccountRef, lambda ask: _soon(balance_view(ask.account))),
-            calls.STATEMENT: (calls.AccountRef, lambda _: _soon([])),
-            calls.KNOWN_ACCOUNT: (calls.AccountRef, lambda _: _soon({})),
-            calls.GRANT: (calls.GiveGrant, lambda ask: _soon(balance_view(ask.account, ask.amount_microusd))),
-            calls.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
-            calls.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),
-            calls.SET_TAKE: (calls.SetTake, lambda _: _soon({})),
-            calls.PRICE: (dict, lambda _: _soon(price_view())),
-            calls.REPORT_PRICE: (calls.ReportPrice, lambda _: _soon(price_view())),
-            calls.ACCEPT_PRICE: (calls.HoldPrice, lambda _: _soon(price_view())),
-            calls.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
-            calls.ACT: (calls.Act, lambda ask: _soon(action_view(ask))),
-            calls.ACTIONS: (calls.Page, lambda ask: _soon([] if ask.after else self.actions)),
-            calls.NODES: (calls.Page, lambda ask: _soon([] if ask.after else self.enrolled)),
-            calls.BANS: (calls.Page, lambda ask: _soon([one for one in self.bans if one.subject > ask.after])),
+            calls.alerts.STOP_ALERTS: (calls.alerts.StopAlerts, lambda _: _soon({})),
+            calls.jobs.QUOTE: (calls.jobs.Enquire, lambda _: _soon(quote_view())),
+            calls.jobs.SUBMIT: (calls.jobs.Submit, self.submit),
+            calls.jobs.JOB: (calls.jobs.JobRef, self.job),
+            calls.jobs.JOBS: (calls.base.AccountRef, self.list_jobs),
+            calls.jobs.ITEMS: (calls.jobs.JobRef, self.list_items),
+            calls.jobs.LEASES: (calls.jobs.JobRef, self.list_leases),
+            calls.jobs.ORDER: (calls.jobs.JobRef, self.order),
+            calls.delegations.DELEGATE: (
+                calls.delegations.Delegate,
+                lambda ask: _soon(delegation_view(ask.account, ask.key)),
+            ),
+            calls.delegations.DELEGATIONS: (
+                calls.base.AccountRef,
+                lambda ask: _soon([delegation_view(ask.account, "ab" * 32)]),
+            ),
+            calls.delegations.REVOKE_DELEGATION: (
+                calls.delegations.DelegationRef,
+                lambda ask: _soon(delegation_view(ask.account, ask.key)),
+            ),
+            calls.delegations.SIGN_ORDER: (calls.delegations.SignOrder, self.sign_order),
+            calls.delegations.COUNTERSIGN: (calls.delegations.Countersign, self.countersign),
+            calls.delegations.MUTUAL: (
+                calls.delegations.MutualRef,
+                lambda ask: _soon([each for each in ask.leases if each in self.mutual]),
+            ),
+            calls.checks.JOB_EVIDENCE: (calls.jobs.JobRef, lambda _: _soon([evidence_view()])),
+            calls.jobs.CANCEL: (calls.jobs.JobRef, self.cancel),
+            calls.subscriptions.SUBSCRIPTIONS: (
+                calls.base.AccountRef,
+                lambda ask: _soon([subscription_view(ask.account)]),
+            ),
+            calls.subscriptions.UNSUBSCRIBE: (
+                calls.subscriptions.SubscriptionRef,
+                lambda ask: _soon(subscription_view(ask.account, ask.id)),
+            ),
+            calls.money.BALANCE: (calls.base.AccountRef, lambda ask: _soon(balance_view(ask.account))),
+            calls.money.STATEMENT: (calls.base.AccountRef, lambda _: _soon([])),
+            calls.keys.KNOWN_ACCOUNT: (calls.base.AccountRef, lambda _: _soon({})),
+            calls.money.GRANT: (
+                calls.money.GiveGrant,
+                lambda ask: _soon(balance_view(ask.account, ask.amount_microusd)),
+            ),
+            calls.money.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
+            calls.money.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),
+            calls.tokens.SET_TAKE: (calls.tokens.SetTake, lambda _: _soon({})),
+            calls.tokens.PRICE: (dict, lambda _: _soon(price_view())),
+            calls.tokens.REPORT_PRICE: (calls.tokens.ReportPrice, lambda _: _soon(price_view())),
+            calls.tokens.ACCEPT_PRICE: (calls.tokens.HoldPrice, lambda _: _soon(price_view())),
+            calls.money.LEDGER_CHECK: (dict, lambda _: _soon(ledger_view())),
+            calls.actions.ACT: (calls.actions.Act, lambda ask: _soon(action_view(ask))),
+            calls.actions.ACTIONS: (calls.base.Page, lambda ask: _soon([] if ask.after else self.actions)),
+            calls.nodes.NODES: (calls.base.Page, lambda ask: _soon([] if ask.after else self.enrolled)),
+            calls.actions.BANS: (
+                calls.base.Page,
+                lambda ask: _soon([one for one in self.bans if one.subject > ask.after]),
+            ),
         }
 
-    async def payee(self, ask: calls.AccountRef) -> views.PayeeView:
+    async def payee(self, ask: calls.base.AccountRef) -> PayeeView:
         if ask.account not in self.payees:
             raise NotFound("account.unknown", "Nobody here has this account.")
-        return views.PayeeView(account=ask.account, paid_to=self.payees[ask.account])
+        return PayeeView(account=ask.account, paid_to=self.payees[ask.account])
 
-    async def alert_channels(self, ask: calls.AccountRef) -> views.ChannelsView:
+    async def alert_channels(self, ask: calls.base.AccountRef) -> ChannelsView:
         mine = [view for (account, _), view in sorted(self.channels.items()) if account == ask.account]
-        return views.ChannelsView(channels=mine, mail=True)
+        return ChannelsView(channels=mine, mail=True)
 
-    async def set_channel(self, ask: calls.SetChannel) -> views.ChannelView:
-        view = views.ChannelView(
-            kind=ask.kind, address=ask.to.address, language=ask.to.language, confirmed=False, waiting=1
-        )
+    async def set_channel(self, ask: calls.alerts.SetChannel) -> ChannelView:
+        view = ChannelView(kind=ask.kind, address=ask.to.address, language=ask.to.language, confirmed=False, waiting=1)
         self.channels[ask.account, ask.kind] = view
         return msgspec.structs.replace(view, secret="fw_once") if ask.kind == "webhook" else view  # noqa: S106
 
-    async def confirm_channel(self, ask: calls.ConfirmChannel) -> views.ChannelView:
+    async def confirm_channel(self, ask: calls.alerts.ConfirmChannel) -> ChannelView:
         if (ask.account, ask.kind) not in self.channels:
             raise NotFound("alerts.none", "The account names no such address.")
         if ask.code != ALERTS_CODE:
@@ -271,14 +318,14 @@ class FakeNetwork:
         self.channels[ask.account, ask.kind] = view
         return view
 
-    async def end_channel(self, ask: calls.ChannelRef) -> dict[str, str]:
+    async def end_channel(self, ask: calls.alerts.ChannelRef) -> dict[str, str]:
         self.channels.pop((ask.account, ask.kind), None)
         return {}
 
-    async def map(self, ask: calls.MapRef) -> views.MapView:
+    async def map(self, ask: calls.market.MapRef) -> MapView:
         return FieldMap(self.told, self.clock.ms).view(ask.resolution, ask.around)
 
-    async def check_key(self, ask: calls.CheckKey) -> calls.KeyInfo:
+    async def check_key(self, ask: calls.keys.CheckKey) -> calls.keys.KeyInfo:
         self.checks += 1
         if ask.key not in self.keys:
             raise NotAllowed("auth.key", "No such key.")
@@ -286,41 +333,41 @@ class FakeNetwork:
             raise NotAllowed("account.banned", "This account is banned: fraud.")
         return self.keys[ask.key]
 
-    async def signing_secret(self, ask: calls.KeyRef) -> calls.SigningSecret:
+    async def signing_secret(self, ask: calls.keys.KeyRef) -> calls.keys.SigningSecret:
         for info in self.keys.values():
             if info.key_id == ask.key_id:
-                return calls.SigningSecret(info=info, secret=f"secret of {ask.key_id}")
+                return calls.keys.SigningSecret(info=info, secret=f"secret of {ask.key_id}")
         raise NotFound("auth.no_such_key", "There is no such key.")
 
-    async def open_session(self, ask: calls.CheckKey) -> calls.SessionInfo:
-        info = calls.SessionInfo(key=await self.check_key(ask), ends_at=self.clock.ms + SESSION_MS)
+    async def open_session(self, ask: calls.keys.CheckKey) -> calls.sessions.SessionInfo:
+        info = calls.sessions.SessionInfo(key=await self.check_key(ask), ends_at=self.clock.ms + SESSION_MS)
         secret = f"fs_{len(self.sessions)}"
         self.sessions[secret] = info
         return msgspec.structs.replace(info, secret=secret)
 
-    async def open_by_wallet(self, ask: calls.OpenByWallet) -> calls.SessionInfo:
+    async def open_by_wallet(self, ask: calls.sessions.OpenByWallet) -> calls.sessions.SessionInfo:
         info = await self.wallets.open_by_wallet(ask)
         self.sessions[info.secret] = msgspec.structs.replace(info, secret="")
         return info
 
-    async def check_session(self, ask: calls.SessionRef) -> calls.SessionInfo:
+    async def check_session(self, ask: calls.sessions.SessionRef) -> calls.sessions.SessionInfo:
         self.session_checks += 1
         info = self.sessions.get(ask.secret)
         if info is None or (info.key.key_id and info.key not in self.keys.values()):
             raise NotAllowed("auth.session", "This session has ended.", "Sign in again.")
         return info
 
-    async def end_session(self, ask: calls.SessionRef) -> dict[str, str]:
+    async def end_session(self, ask: calls.sessions.SessionRef) -> dict[str, str]:
         self.sessions.pop(ask.secret, None)
         return {}
 
-    async def create_key(self, ask: calls.MakeKey) -> calls.Secret:
+    async def create_key(self, ask: calls.keys.MakeKey) -> calls.keys.Secret:
         key = new_key(len(self.keys).to_bytes(KEY_ID_BYTES), bytes(KEY_SECRET_BYTES))
-        self.keys[key.text] = calls.KeyInfo(key_id=key.key_id, account=ask.account or OTHER, scopes=ask.scopes)
+        self.keys[key.text] = calls.keys.KeyInfo(key_id=key.key_id, account=ask.account or OTHER, scopes=ask.scopes)
         self.labels[key.key_id] = ask.label
-        return calls.Secret(secret=key.text, account=ask.account)
+        return calls.keys.Secret(secret=key.text, account=ask.account)
 
-    async def own_keys(self, ask: calls.AccountRef) -> list[views.KeyView]:
+    async def own_keys(self, ask: calls.base.AccountRef) -> list[KeyView]:
         return [
             msgspec.structs.replace(
                 key_view(info.key_id, self.labels.get(info.key_id, "laptop")), account=info.account, scopes=info.scopes
@@ -329,13 +376,13 @@ class FakeNetwork:
             if info.account == ask.account and info.key_id > ask.after
         ]
 
-    async def revoke(self, ask: calls.RevokeKey) -> dict[str, str]:
+    async def revoke(self, ask: calls.keys.RevokeKey) -> dict[str, str]:
         if ask.account and all((info.key_id, info.account) != (ask.key_id, ask.account) for info in self.keys.values()):
             raise NotFound("auth.no_such_key", "There is no such key.")
         self.keys = {key: info for key, info in self.keys.items() if info.key_id != ask.key_id}
         return {}
 
-    async def submit(self, ask: calls.Submit) -> views.JobView:
+    async def submit(self, ask: calls.jobs.Submit) -> JobView:
         order = ask.order
         if order.budget_microusd == BUDGET_TOO_SMALL:
             raise InsufficientFunds("ledger.funds", "The account cannot pay for it.", "Add credits.")
@@ -347,7 +394,7 @@ class FakeNetwork:
             self.jobs[order.id] = msgspec.structs.replace(shown, secrets=sorted(ask.secrets))
         return self.jobs[order.id]
 
-    async def job(self, ask: calls.JobRef) -> views.JobView:
+    async def job(self, ask: calls.jobs.JobRef) -> JobView:
         self._own(ask)
         job = self.jobs[ask.job]
         self.job_asked.put_nowait(ask.job)
@@ -356,26 +403,26 @@ class FakeNetwork:
             await self.tell(ask.job, self.before_job_answer.pop(0), item=0)
         return job
 
-    async def list_jobs(self, ask: calls.AccountRef) -> list[views.JobView]:
+    async def list_jobs(self, ask: calls.base.AccountRef) -> list[JobView]:
         mine = [job for job in self.jobs.values() if self.orders[job.id][0] == ask.account and job.id > ask.after]
         return sorted(mine, key=lambda job: job.id)[: ask.limit]
 
-    async def list_items(self, ask: calls.JobRef) -> list[views.ItemView]:
+    async def list_items(self, ask: calls.jobs.JobRef) -> list[ItemView]:
         self._own(ask)
         return [item for item in self.items[ask.job] if item.index > ask.after][: ask.limit]
 
-    async def list_leases(self, ask: calls.JobRef) -> list[views.LeaseView]:
+    async def list_leases(self, ask: calls.jobs.JobRef) -> list[LeaseView]:
         self._own(ask)
         return self.leases.get(ask.job, [])[ask.after + 1 :][: ask.limit]
 
-    async def sign_order(self, ask: calls.SignOrder) -> dict[str, str]:
+    async def sign_order(self, ask: calls.delegations.SignOrder) -> dict[str, str]:
         account, key = bytes.fromhex(ask.account[2:]), bytes.fromhex(ask.key)
         if not verify(key, order_message(NET, account, ask.body), bytes.fromhex(ask.signature)):
             raise NotAllowed("delegation.signature", "The signature does not hold.")
         self.signed.append(ask)
         return {}
 
-    async def countersign(self, ask: calls.Countersign) -> dict[str, str]:
+    async def countersign(self, ask: calls.delegations.Countersign) -> dict[str, str]:
         account, key = bytes.fromhex(ask.account[2:]), bytes.fromhex(ask.key)
         message = receipts_message(NET, account, ask.job, ask.receipts)
         if not verify(key, message, bytes.fromhex(ask.signature)):
@@ -383,18 +430,18 @@ class FakeNetwork:
         self.mutual.update(receipt.lease for receipt in ask.receipts)
         return {}
 
-    async def order(self, ask: calls.JobRef) -> Order:
+    async def order(self, ask: calls.jobs.JobRef) -> Order:
         self._own(ask)
         return self.orders[ask.job][1]
 
-    async def cancel(self, ask: calls.JobRef) -> views.JobView:
+    async def cancel(self, ask: calls.jobs.JobRef) -> JobView:
         self._own(ask)
         self.jobs[ask.job] = msgspec.structs.replace(self.jobs[ask.job], state="cancelled")
         return self.jobs[ask.job]
 
     async def tell(self, job: str, state: str, item: int | None = None) -> None:
-        event = views.JobEvent(job=job, at=self.clock.ms, state=state, item=item)
-        await self.bus.publish(calls.job_events(job), msgspec.json.encode(event))
+        event = JobEvent(job=job, at=self.clock.ms, state=state, item=item)
+        await self.bus.publish(calls.jobs.job_events(job), msgspec.json.encode(event))
 
     async def end_item(self, job: str, index: int, result: str | None, state: str = "done") -> None:
         """Let an item end, as its node and the market would; the last one ends the job."""
@@ -428,16 +475,16 @@ class FakeNetwork:
                 await self.enrolment.add_account(tx, address(account), None, 0)
             await self.enrolment.add_node(tx, NodeRow(bytes.fromhex(node), address(account), "", 0, ""))
 
-    async def own_nodes(self, ask: calls.AccountRef) -> list[views.OwnNodeView]:
+    async def own_nodes(self, ask: calls.base.AccountRef) -> list[OwnNodeView]:
         return [node for node in self.owned.get(ask.account, []) if node.node > ask.after][: ask.limit]
 
     async def show_lenders(self, ask: GetLenders) -> list[LenderView]:
         return [one for one in self.lenders.get(ask.account, []) if one.node > ask.after]
 
-    async def offers(self, page: calls.Page) -> list[views.NodeView]:
+    async def offers(self, page: calls.base.Page) -> list[NodeView]:
         return [node for node in self.nodes if node.node > page.after][: page.limit]
 
-    def _own(self, ask: calls.JobRef) -> None:
+    def _own(self, ask: calls.jobs.JobRef) -> None:
         if self.orders.get(ask.job, ("",))[0] != ask.account:
             raise NotFound("job.unknown", "There is no such job.")
 
@@ -460,8 +507,8 @@ async def fake_network(
         yield network
 
 
-def job_view(job_id: str, state: str = "running", items: int = 1) -> views.JobView:
-    return views.JobView(
+def job_view(job_id: str, state: str = "running", items: int = 1) -> JobView:
+    return JobView(
         id=job_id,
         state=state,
         label="",
@@ -476,8 +523,8 @@ def job_view(job_id: str, state: str = "running", items: int = 1) -> views.JobVi
     )
 
 
-def item_view(index: int, state: str = "waiting", result: str | None = None) -> views.ItemView:
-    return views.ItemView(
+def item_view(index: int, state: str = "waiting", result: str | None = None) -> ItemView:
+    return ItemView(
         index=index,
         state=state,
         attempts=1,
@@ -490,39 +537,37 @@ def item_view(index: int, state: str = "waiting", result: str | None = None) -> 
     )
 
 
-def evidence_view() -> views.EvidenceView:
+def evidence_view() -> EvidenceView:
     said = [("e1" * 16, "ab" * 32, "f" * 64), ("e2" * 16, "cd" * 32, "0" * 64), ("e3" * 16, "ef" * 32, "0" * 64)]
     votes = [
-        views.VoteView(lease=lease, node=node, account=OTHER, ok=True, reason="", result=result)
+        VoteView(lease=lease, node=node, account=OTHER, ok=True, reason="", result=result)
         for lease, node, result in said
     ]
-    return views.EvidenceView(lease="e1" * 16, node="ab" * 32, at=1, code="result.wrong", votes=votes)
+    return EvidenceView(lease="e1" * 16, node="ab" * 32, at=1, code="result.wrong", votes=votes)
 
 
-def delegation_view(account: str, key: str) -> views.DelegationView:
-    return views.DelegationView(
-        account=account, key=key, issued_at=0, expires_at=1, revoked_at=None, account_signature="00"
-    )
+def delegation_view(account: str, key: str) -> DelegationView:
+    return DelegationView(account=account, key=key, issued_at=0, expires_at=1, revoked_at=None, account_signature="00")
 
 
-def lease_view(job: str, item: int, node: str = "ab" * 32, **changes: Any) -> views.LeaseView:
-    whole = views.LeaseView(
+def lease_view(job: str, item: int, node: str = "ab" * 32, **changes: Any) -> LeaseView:
+    whole = LeaseView(
         id=f"{item:032x}", job=job, item=item, node=node, state="ended", price_microusd_per_hour=1, proposed_at=0,
         started_at=0, ended_at=1, reason="work.done", caused_by="nobody", used_ms=1500, owed_microusd=42,
     )  # fmt: skip
     return msgspec.structs.replace(whole, **changes)
 
 
-def reserve_view() -> views.ReserveView:
-    purse = views.PurseView(balance={"granted": 30}, paid_in={"granted": 50}, paid_out={"granted": 20})
-    use = views.ReserveUseView(
+def reserve_view() -> ReserveView:
+    purse = PurseView(balance={"granted": 30}, paid_in={"granted": 50}, paid_out={"granted": 20})
+    use = ReserveUseView(
         account="0x" + "ab" * 20, reason="owner.paused", leases=2, refunded_microusd=8, made_good_microusd=12
     )
-    return views.ReserveView(purse=purse, uses=[use])
+    return ReserveView(purse=purse, uses=[use])
 
 
-def own_node_view(node: str, label: str, **changes: Any) -> views.OwnNodeView:
-    whole = views.OwnNodeView(
+def own_node_view(node: str, label: str, **changes: Any) -> OwnNodeView:
+    whole = OwnNodeView(
         node=node, label=label, enrolled_at=1, offer=None, leases=[], suspended_until=0, left_alone_until=0, refused=[]
     )
     return msgspec.structs.replace(whole, **changes)
@@ -541,18 +586,18 @@ def lender_view(node: str = "01" * 32, at_ms: int = 1_000_000) -> LenderView:
     return LenderView(node=key, limit_bytes=5 * 10**11, seen_ms=at_ms, statement=statement, alerts=[note])
 
 
-def no_earnings(ask: calls.EarningsRef) -> views.EarningsView:
-    return views.EarningsView(hours=[], from_ms=ask.from_ms, whole=True)
+def no_earnings(ask: calls.money.EarningsRef) -> EarningsView:
+    return EarningsView(hours=[], from_ms=ask.from_ms, whole=True)
 
 
-def price_view() -> views.PriceView:
-    quote = views.QuoteOfFeedView(feed=OTHER, price_microusd=250_000, doubt_microusd=0, at=1)
-    return views.PriceView(price_microusd=250_000, why="", last_microusd=250_000, quotes=[quote], waiting=2)
+def price_view() -> PriceView:
+    quote = QuoteOfFeedView(feed=OTHER, price_microusd=250_000, doubt_microusd=0, at=1)
+    return PriceView(price_microusd=250_000, why="", last_microusd=250_000, quotes=[quote], waiting=2)
 
 
-def quote_view() -> views.QuoteView:
-    return views.QuoteView(
-        candidates=[views.CandidateView(node="ab" * 32, price_microusd_per_hour=20_000, trust="new", country="DE")],
+def quote_view() -> QuoteView:
+    return QuoteView(
+        candidates=[CandidateView(node="ab" * 32, price_microusd_per_hour=20_000, trust="new", country="DE")],
         nodes_total=2,
         why_not={"memory": 1},
         deposit_microusd=333,
@@ -561,8 +606,8 @@ def quote_view() -> views.QuoteView:
     )
 
 
-def subscription_view(account: str, id_: str = "5" * 32) -> views.SubscriptionView:
-    return views.SubscriptionView(
+def subscription_view(account: str, id_: str = "5" * 32) -> SubscriptionView:
+    return SubscriptionView(
         id=id_,
         state="active",
         label=account,
@@ -579,13 +624,13 @@ def subscription_view(account: str, id_: str = "5" * 32) -> views.SubscriptionVi
     )
 
 
-def balance_view(account: str, granted: int = 5_000_000) -> views.BalanceView:
-    return views.BalanceView(account=account, spendable={"granted": granted}, reserved={}, earned={})
+def balance_view(account: str, granted: int = 5_000_000) -> BalanceView:
+    return BalanceView(account=account, spendable={"granted": granted}, reserved={}, earned={})
 
 
-def action_view(ask: calls.Act) -> views.ActionView:
+def action_view(ask: calls.actions.Act) -> ActionView:
     done = ask.action
-    return views.ActionView(
+    return ActionView(
         id=done.id,
         at=1,
         account=ask.account,
@@ -596,21 +641,21 @@ def action_view(ask: calls.Act) -> views.ActionView:
     )
 
 
-def market_view() -> views.MarketView:
-    return views.MarketView(
+def market_view() -> MarketView:
+    return MarketView(
         at=1_000_000,
         nodes={"busy": 1, "idle": 2, "offline": 1},
         owners=2,
         countries={"DE": 1, "JP": 2},
-        offered=views.AmountView(cpu_milli=12_000, memory_mib=40_960),
-        sold=views.AmountView(cpu_milli=3_000, memory_mib=10_240),
+        offered=AmountView(cpu_milli=12_000, memory_mib=40_960),
+        sold=AmountView(cpu_milli=3_000, memory_mib=10_240),
         jobs_open=1,
         leases_open=1,
     )
 
 
-def node_view(node: str = "ab" * 32, label: str = "barn", **changes: Any) -> views.NodeView:
-    whole = views.NodeView(
+def node_view(node: str = "ab" * 32, label: str = "barn", **changes: Any) -> NodeView:
+    whole = NodeView(
         node=node, label=label, account=OTHER, state="idle", total=Resources(cpu_milli=4_000, memory_mib=8_192),
         free=Resources(cpu_milli=4_000, memory_mib=8_192), terms=Terms(price_microusd_per_core_hour=20_000),
         attributes={"os": "linux"}, country="JP", trust="new", confirmed=0, wrong=0, leases=0, last_seen_at=1_000_000,
@@ -618,22 +663,20 @@ def node_view(node: str = "ab" * 32, label: str = "barn", **changes: Any) -> vie
     return msgspec.structs.replace(whole, **changes)
 
 
-def key_view(key_id: str = "k1", label: str = "laptop") -> views.KeyView:
-    return views.KeyView(key_id=key_id, account=BUYER, scopes=["buy"], label=label, revoked_at=None)
+def key_view(key_id: str = "k1", label: str = "laptop") -> KeyView:
+    return KeyView(key_id=key_id, account=BUYER, scopes=["buy"], label=label, revoked_at=None)
 
 
-def token_view() -> views.TokenView:
-    return views.TokenView(token_id="ab" * 8, uses_left=2, expires_at=0)
+def token_view() -> TokenView:
+    return TokenView(token_id="ab" * 8, uses_left=2, expires_at=0)
 
 
-def enrolled_view() -> views.EnrolledView:
-    return views.EnrolledView(
-        node="ab" * 32, label="attic", account=OTHER, enrolled_at=1_000_000, banned_reason="sent spam"
-    )
+def enrolled_view() -> EnrolledView:
+    return EnrolledView(node="ab" * 32, label="attic", account=OTHER, enrolled_at=1_000_000, banned_reason="sent spam")
 
 
-def ledger_view() -> views.LedgerCheckView:
-    return views.LedgerCheckView(ok=True, sums={"granted": 0}, transfers=7, problems=[])
+def ledger_view() -> LedgerCheckView:
+    return LedgerCheckView(ok=True, sums={"granted": 0}, transfers=7, problems=[])
 
 
 def _wrap(data: bytes) -> str:

@@ -16,7 +16,7 @@ from fallow.adapters.memory.bus import MemoryHub
 from fallow.adapters.memory.ingest import MemoryIngestStore
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain.batches import Promise, open_batch, seal_batch
-from fallow.domain.calls import Deliver, Delivered, ingest
+from fallow.domain.calls.nodes import Deliver, Delivered, ingest
 from fallow.domain.facts import LeaseAccepted, NodeEnrolled
 from fallow.domain.records import Body, Opening, Record, make_record
 from fallow.ports.ingest_store import LoggedBatch

@@ -11,7 +11,8 @@ from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.domain import calls
 from fallow.domain.errors import Conflict
 from fallow.domain.identity import address
-from fallow.domain.views import BalanceView, TokenView
+from fallow.domain.views.keys import TokenView
+from fallow.domain.views.money import BalanceView
 from fallow.http.auth import operator
 from fallow.ports.acting import action_of
 from fallow.ports.rpc import Empty, call
@@ -20,7 +21,7 @@ from tests.price_world import FAIR, World
 from tests.unit.fake_network import OPERATOR, fake_network
 from tests.unit.test_actions import Operated
 
-BY = calls.Person(account=OPERATOR, key_id="op2")
+BY = calls.base.Person(account=OPERATOR, key_id="op2")
 GRANT = "9" * 32
 
 
@@ -38,19 +39,19 @@ async def done(world: Operated) -> list[tuple[str, str, str, str, str]]:
     return [(row.what, row.subject, row.about, row.account, row.key_id) for row in reversed(await world.log())]
 
 
-async def give(world: Operated, account: str, amount: int, by: calls.Person | None = BY) -> BalanceView:
-    grant = calls.GiveGrant(id=GRANT, account=account, amount_microusd=amount, by=by)
-    return await call(world.bus, calls.GRANT, grant, BalanceView)
+async def give(world: Operated, account: str, amount: int, by: calls.base.Person | None = BY) -> BalanceView:
+    grant = calls.money.GiveGrant(id=GRANT, account=account, amount_microusd=amount, by=by)
+    return await call(world.bus, calls.money.GRANT, grant, BalanceView)
 
 
 async def test_tokens_keys_and_credits_are_logged_with_who_and_when(world: Operated) -> None:
-    key = await call(world.bus, calls.CREATE_KEY, calls.MakeKey(by=BY), calls.Secret)
+    key = await call(world.bus, calls.keys.CREATE_KEY, calls.keys.MakeKey(by=BY), calls.keys.Secret)
     key_id = (await world.check(key.secret)).key_id
-    await call(world.bus, calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id, by=BY), Empty)
-    await call(world.bus, calls.CREATE_TOKEN, calls.MakeToken(by=BY), calls.Secret)
-    (token,) = await call(world.bus, calls.TOKENS, {}, list[TokenView])
+    await call(world.bus, calls.keys.REVOKE_KEY, calls.keys.RevokeKey(key_id=key_id, by=BY), Empty)
+    await call(world.bus, calls.keys.CREATE_TOKEN, calls.keys.MakeToken(by=BY), calls.keys.Secret)
+    (token,) = await call(world.bus, calls.keys.TOKENS, {}, list[TokenView])
     token_id = token.token_id
-    await call(world.bus, calls.REVOKE_TOKEN, calls.RevokeToken(token_id=token_id, by=BY), Empty)
+    await call(world.bus, calls.keys.REVOKE_TOKEN, calls.keys.RevokeToken(token_id=token_id, by=BY), Empty)
     for _ in range(2):  # the same grant again is the same action
         await give(world, key.account, 5)
     who = (OPERATOR, "op2")
@@ -87,14 +88,14 @@ async def test_nobody_hides_an_action_behind_another_one_of_the_same_id(world: O
         await world.store.add_action(tx, first._replace(what="vouch", subject=address(account)))
     with pytest.raises(Conflict, match=r"action\.id_taken"):
         await give(world, account, 5)
-    view = await call(world.bus, calls.BALANCE, calls.AccountRef(account=account), BalanceView)
+    view = await call(world.bus, calls.money.BALANCE, calls.base.AccountRef(account=account), BalanceView)
     assert sum(view.spendable.values()) == 0
 
 
 async def test_an_accepted_price_is_logged() -> None:
     world = World()
     await world.fair(0, 1, 2, 3)
-    await world.burns.accept(calls.HoldPrice(price_microusd=FAIR, by=BY))
+    await world.burns.accept(calls.tokens.HoldPrice(price_microusd=FAIR, by=BY))
     async with world.database.transaction() as tx:
         (row,) = await world.log.actions(tx, "", 10)
     assert (row.what, row.about, row.key_id) == ("price.accept", str(FAIR), "op2")

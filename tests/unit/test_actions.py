@@ -14,7 +14,7 @@ from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.network_facts import OperatorActed
-from fallow.domain.views import ActionView, BanView, EnrolledView
+from fallow.domain.views.actions import ActionView, BanView, EnrolledView
 from fallow.ports.rpc import call
 from fallow.services.registry.actions import LAST_WORD_S, Actions
 from tests.unit.test_registry import World, node_key, refusal
@@ -49,7 +49,9 @@ class Operated(World):
         """Have it done; what waits for time to pass gets it."""
         action = {"id": f"{number:032x}", "what": what, "subject": subject, "reason": reason}
         asked = {"account": by, "key_id": "k1", "action": action}
-        view, _ = await asyncio.gather(call(self.bus, calls.ACT, asked, ActionView), self.clock.advance(LAST_WORD_S))
+        view, _ = await asyncio.gather(
+            call(self.bus, calls.actions.ACT, asked, ActionView), self.clock.advance(LAST_WORD_S)
+        )
         return view
 
     async def refused(self, number: int, what: str, subject: str, **fields: str) -> str:
@@ -60,17 +62,17 @@ class Operated(World):
         return caught.value.code
 
     async def log(self, **page: object) -> list[ActionView]:
-        return await call(self.bus, calls.ACTIONS, page, list[ActionView])
+        return await call(self.bus, calls.actions.ACTIONS, page, list[ActionView])
 
     async def banned(self) -> dict[str, str]:
         rows = await self.enrolled()
         return {row.node: row.banned_reason for row in rows}
 
     async def bans(self, **page: object) -> list[BanView]:
-        return await call(self.bus, calls.BANS, page, list[BanView])
+        return await call(self.bus, calls.actions.BANS, page, list[BanView])
 
     async def enrolled(self, **page: object) -> list[EnrolledView]:
-        return await call(self.bus, calls.NODES, page, list[EnrolledView])
+        return await call(self.bus, calls.nodes.NODES, page, list[EnrolledView])
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ async def world() -> AsyncIterator[Operated]:
 
 
 async def test_a_ban_is_written_told_and_cuts_the_node_off(world: Operated) -> None:
-    async with world.bus.subscribe(calls.BANNED) as told:
+    async with world.bus.subscribe(calls.actions.BANNED) as told:
         done = await world.act(1, "ban", ATTIC.hex(), "sent spam")
         await anext(told)
         assert (done.what, done.subject, done.reason) == ("ban", ATTIC.hex(), "sent spam")

@@ -19,7 +19,7 @@ from fallow.agent.status import why_idle
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from fallow.domain.facts import LeaseCheckpoint
-from fallow.domain.views import RefusalView, StandingView
+from fallow.domain.views.nodes import RefusalView, StandingView
 from fallow.ports.rpc import Empty, serve
 from fallow.services.market.vault import Vault
 from tests.unit.agent_fakes import NET, World, eventually, settle
@@ -370,7 +370,7 @@ async def test_why_idle_says_what_the_network_says(world: World, says: StandingV
     async def answer(_: Empty) -> StandingView:
         return says
 
-    asked = calls.standing(world.key.text)
+    asked = calls.nodes.standing(world.key.text)
     async with serving(world) as agent, serve(world.hub.connect(), asked, Empty, answer, queue="market"):
         (reason,) = await agent.why_idle()
         assert told in reason

@@ -22,7 +22,7 @@ from fallow.agent.owner import Shape
 from fallow.agent.presence import Presence
 from fallow.bootstrap.agent import leave, run_agent
 from fallow.domain.bindings import BindingCode
-from fallow.domain.calls import Join, join_message
+from fallow.domain.calls.nodes import Join, join_message
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.facts import NodeBound, OfferMade, SpotOfferMade
 from fallow.domain.identity import verify

@@ -26,7 +26,8 @@ from fallow.domain.alerts import (
 )
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.identity import address
-from fallow.domain.views import PayeeView, RefusalView
+from fallow.domain.views.nodes import RefusalView
+from fallow.domain.views.payouts import PayeeView
 from fallow.ports.account_alerts import alerts_of
 from fallow.ports.alert_store import AlertStore, Channel
 from fallow.ports.alert_text import SENTENCES, line, sentence

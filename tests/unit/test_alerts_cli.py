@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from fallow.cli import main, profiles
-from fallow.domain.calls import AlertsTo
-from fallow.domain.views import AlertView, ChannelsView, ChannelView
+from fallow.domain.calls.alerts import AlertsTo
+from fallow.domain.views.alerts import AlertView, ChannelsView, ChannelView
 from fallow.sdk.alerts import Way
 from tests.unit.canned_client import NODE, CannedClient
 

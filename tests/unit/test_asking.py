@@ -68,11 +68,11 @@ def of(found: list[Call], node: Node) -> list[Said]:
     return [said for call in found for said in call.said if said.node == node.id]
 
 
-def answers(node: Node, change: Callable[[calls.RollAnswer], calls.RollAnswer]) -> None:
+def answers(node: Node, change: Callable[[calls.checks.RollAnswer], calls.checks.RollAnswer]) -> None:
     """Have a node change what it answers."""
     honest = node.rolls.answer
 
-    async def answer(request: calls.RollCall) -> calls.RollAnswer:
+    async def answer(request: calls.checks.RollCall) -> calls.checks.RollAnswer:
         return change(await honest(request))
 
     node.rolls.answer = answer  # type: ignore[method-assign]
@@ -101,9 +101,9 @@ def test_who_signs_for_steps_that_he_never_did_is_suspended() -> None:
 
 
 def test_an_answer_to_an_earlier_call_is_none() -> None:
-    first: list[calls.RollAnswer] = []
+    first: list[calls.checks.RollAnswer] = []
 
-    def replayed(answer: calls.RollAnswer) -> calls.RollAnswer:
+    def replayed(answer: calls.checks.RollAnswer) -> calls.checks.RollAnswer:
         first.append(answer)
         return first[0]
 
@@ -122,7 +122,7 @@ def test_another_nodes_answer_is_none() -> None:
         other = world.nodes[0]
         answers(
             node,
-            lambda answer: calls.RollAnswer(sealed=Answer.open(answer.sealed, node.id).seal(other.key.sign)),
+            lambda answer: calls.checks.RollAnswer(sealed=Answer.open(answer.sealed, node.id).seal(other.key.sign)),
         )
 
     found, standing, odd, _ = story(change)
@@ -163,14 +163,14 @@ def test_who_works_longer_gains_nothing() -> None:
 
 @pytest.mark.parametrize("sealed", [b"", b"nonsense", msgspec.msgpack.encode([1, 2])])
 def test_nonsense_is_no_answer(sealed: bytes) -> None:
-    found, standing, odd, _ = story(lambda _, node: answers(node, lambda _: calls.RollAnswer(sealed=sealed)))
+    found, standing, odd, _ = story(lambda _, node: answers(node, lambda _: calls.checks.RollAnswer(sealed=sealed)))
     assert all(said.reason for said in of(found, odd))
     assert standing.wrong == 0
 
 
 def test_who_never_answers_is_not_proven_and_not_suspended() -> None:
     def change(_: RollWorld, node: Node) -> None:
-        async def declined(_: calls.RollCall) -> calls.RollAnswer:
+        async def declined(_: calls.checks.RollCall) -> calls.checks.RollAnswer:
             raise NotAllowed("owner.busy", "Not now.")
 
         node.rolls.answer = declined  # type: ignore[method-assign,assignment]
@@ -187,7 +187,7 @@ def test_who_was_sold_meanwhile_is_excused() -> None:
     def change(world: RollWorld, node: Node) -> None:
         slot = world.brain.floor.slots[node.id]
 
-        async def sold(_: calls.RollCall) -> calls.RollAnswer:
+        async def sold(_: calls.checks.RollCall) -> calls.checks.RollAnswer:
             slot.leases[len(slot.leases).to_bytes(16, "big")] = cast("Lease", None)
             raise NotAllowed("agent.sold", "It works.")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fallow.cli import main, profiles
-from fallow.domain.views import AuditView, DifferenceView
+from fallow.domain.views.audits import AuditView, DifferenceView
 from tests.unit.canned_client import CannedClient
 
 CLEAN = AuditView(

@@ -16,7 +16,8 @@ from fallow.domain import calls
 from fallow.domain.draws import Draw, Purpose, Seed, draw
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, RerunView, SeedPartsView, SeedView
+from fallow.domain.views.checks import DrawView, RerunView, SeedPartsView, SeedView
+from fallow.domain.views.jobs import JobView
 from fallow.ports.rpc import serve
 from fallow.sdk import checks
 from fallow.sdk.checks import DrawsReport
@@ -50,12 +51,12 @@ class Network:
         async with self._database.transaction() as tx:
             return await self._seeds.shown(tx)
 
-    async def parts(self, ask: calls.SeedRef) -> SeedPartsView:
+    async def parts(self, ask: calls.checks.SeedRef) -> SeedPartsView:
         """Serve `market.seed_parts`."""
         async with self._database.transaction() as tx:
             return await self._seeds.parts.shown(tx, ask.number)
 
-    async def draws(self, ask: calls.DrawsRef) -> list[DrawView]:
+    async def draws(self, ask: calls.checks.DrawsRef) -> list[DrawView]:
         """Serve `market.draws`."""
         async with self._database.transaction() as tx:
             return await self._seeds.draws(
@@ -81,9 +82,13 @@ async def served() -> AsyncIterator[tuple[Network, AsyncClient]]:
             decisions=MemoryDecisionStore(),
         )
         network = Network(seeds, store)
-        await stack.enter_async_context(serve(fake.bus, calls.SEEDS, dict[str, str], network.seeds, queue="q"))
-        await stack.enter_async_context(serve(fake.bus, calls.SEED_PARTS, calls.SeedRef, network.parts, queue="q"))
-        await stack.enter_async_context(serve(fake.bus, calls.DRAWS, calls.DrawsRef, network.draws, queue="q"))
+        await stack.enter_async_context(serve(fake.bus, calls.checks.SEEDS, dict[str, str], network.seeds, queue="q"))
+        await stack.enter_async_context(
+            serve(fake.bus, calls.checks.SEED_PARTS, calls.checks.SeedRef, network.parts, queue="q")
+        )
+        await stack.enter_async_context(
+            serve(fake.bus, calls.checks.DRAWS, calls.checks.DrawsRef, network.draws, queue="q")
+        )
         yield network, await stack.enter_async_context(connected(fake))
 
 
@@ -125,19 +130,21 @@ async def test_an_open_epoch_tells_nothing(served: tuple[Network, AsyncClient]) 
 
 async def test_only_an_operator_who_may_buy_plants() -> None:
     async with fake_network.fake_network() as fake:
-        taken: list[calls.Submit] = []
+        taken: list[calls.jobs.Submit] = []
 
-        async def plant(ask: calls.Submit) -> JobView:
+        async def plant(ask: calls.jobs.Submit) -> JobView:
             taken.append(ask)
             return fake_network.job_view(ask.order.id)
 
         order = Order(id="ab" * 16, vertical="compute", work={"program": await uploaded(fake)}, replicas=2)
-        async with serve(fake.bus, calls.PLANT, calls.Submit, plant, queue="q"):
+        async with serve(fake.bus, calls.jobs.PLANT, calls.jobs.Submit, plant, queue="q"):
             for key in (fake_network.BUYER_KEY, fake_network.OPERATOR_KEY):
                 async with connected(fake, key) as client:
                     with pytest.raises(NotAllowed):
                         await client.plant(order)
-            fake.keys["fk_both"] = calls.KeyInfo(key_id="both", account=fake_network.BUYER, scopes=["buy", "operate"])
+            fake.keys["fk_both"] = calls.keys.KeyInfo(
+                key_id="both", account=fake_network.BUYER, scopes=["buy", "operate"]
+            )
             async with connected(fake, "fk_both") as client:
                 await client.plant(order)
         assert [(ask.account, ask.order) for ask in taken] == [(fake_network.BUYER, order)]

@@ -17,15 +17,11 @@ from fallow.cli import main, profiles
 from fallow.domain.chains import chain_id_of
 from fallow.domain.epochs.distributor import redirection_digest
 from fallow.domain.identity import address, address_text
-from fallow.domain.views import (
-    BalanceView,
-    ContractsView,
-    EpochView,
-    NetworkView,
-    ProofView,
-    RedirectionView,
-    VotesView,
-)
+from fallow.domain.views.epochs import EpochView, ProofView
+from fallow.domain.views.money import BalanceView
+from fallow.domain.views.network import ContractsView, NetworkView
+from fallow.domain.views.payouts import RedirectionView
+from fallow.domain.views.votes import VotesView
 from fallow.domain.wallets import address_of, sign_digest
 from fallow.ports.votes import published
 from tests.instant_chain import KeptLog

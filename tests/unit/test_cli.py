@@ -18,8 +18,8 @@ import pytest
 from fallow.bootstrap.settings import CORE
 from fallow.cli import main, profiles, units
 from fallow.cli.profiles import Profile
-from fallow.domain import views
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.views.network import NetworkView
 from fallow.sdk.signing import BuyerKey
 from tests.unit.canned_client import CannedClient
 from tests.unit.fake_network import BUYER
@@ -185,9 +185,9 @@ class LoginClient(CannedClient):
         if key == "operator":
             self.fails = NotAllowed("scope.missing", "This API key may not buy.")
 
-    def network(self) -> views.NetworkView:
+    def network(self) -> NetworkView:
         """A network that it can log in to."""
-        return views.NetworkView(net="lab-1", public_key="", bus_url="", preset="lab", version="1")
+        return NetworkView(net="lab-1", public_key="", bus_url="", preset="lab", version="1")
 
 
 def test_who_waits_for_the_network_is_told_so(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from fallow.agent.status import Status
 from fallow.cli import main
-from fallow.domain import views
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.views.nodes import RefusalView, StandingView
 from tests.unit import fake_network
 from tests.unit.canned_client import JOB, NODE, CannedClient, called
 from tests.unit.fake_network import BUYER
@@ -92,9 +92,9 @@ def test_bans_are_listed(client: CannedClient, capfd: pytest.CaptureFixture[str]
 def test_a_provider_reads_how_he_stands_and_what_he_earned(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    standing = views.StandingView(
+    standing = StandingView(
         state="idle", trust="proven", confirmed=12, wrong=1, suspended_until=0, left_alone_until=0,
-        refused=[views.RefusalView(boot=3, seq=9, code="record.body", at=0)],
+        refused=[RefusalView(boot=3, seq=9, code="record.body", at=0)],
         usage_microusd={"granted": 1500, "paid": 0},
     )  # fmt: skip
     status = Status(

@@ -14,9 +14,9 @@ from fallow.cli import main
 from fallow.cli.progress import Progress
 from fallow.cli.show import quote_line
 from fallow.cli.wanted import Wanted
-from fallow.domain import views
 from fallow.domain.errors import FallowError, InvalidInput, NotFound
 from fallow.domain.orders import Tolerance
+from fallow.domain.views.jobs import JobEvent
 from tests.unit import fake_network
 from tests.unit.canned_client import JOB, CannedClient, CannedResult, called
 from tests.unit.fake_network import BUYER
@@ -315,9 +315,9 @@ def test_map_of_nothing(client: CannedClient, program: str) -> None:
 def test_progress_counts_and_adds_up() -> None:
     progress = Progress(3, shown=False)
     assert progress.line == "0 running, 3 waiting, 0.00 USD"
-    progress.event(views.JobEvent(job=JOB, at=0, state="running", item=0))
-    progress.event(views.JobEvent(job=JOB, at=0, state="placed", item=1))
-    progress.event(views.JobEvent(job=JOB, at=0, state="running"))
+    progress.event(JobEvent(job=JOB, at=0, state="running", item=0))
+    progress.event(JobEvent(job=JOB, at=0, state="placed", item=1))
+    progress.event(JobEvent(job=JOB, at=0, state="running"))
     progress.event(fake_network.job_view(JOB))
     assert progress.line == "1 running, 2 waiting, 0.00 USD"
     progress.result(CannedResult(0))  # type: ignore[arg-type]

@@ -14,7 +14,8 @@ import pytest
 
 from fallow.adapters.archive import StoreArchive, memory_archive
 from fallow.adapters.memory.epochs import MemoryEpochStore
-from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow, Person
+from fallow.domain.calls.base import Person
+from fallow.domain.calls.epochs import END_EPOCH, END_NOW, EndEpoch, EndNow
 from fallow.domain.epochs.filing import Filing
 from fallow.domain.epochs.lines import LINES, read_lines
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, Manifest, path_of

@@ -29,7 +29,7 @@ class World:
         self.hub, self.clock = MemoryHub(), FakeClock()
         self.clock.ms += 100 * DAY_MS
         self.blobs = MemoryBlobs(self.clock.now_ms)
-        self.needs: dict[str, list[calls.JobBlobs]] = {}
+        self.needs: dict[str, list[calls.jobs.JobBlobs]] = {}
         self.ended: dict[str, int | None] = {}
         self.collector = Collector(self.hub.connect(), self.blobs, self.clock, keep_ms=KEEP_MS)
 
@@ -46,7 +46,9 @@ class World:
     def job(self, name: str, *pages: tuple[list[str], list[str]], ended: int | None = None, owner: str = OWNER) -> None:
         """A job that needs blobs, and results, in pages."""
         self.needs[name] = [
-            calls.JobBlobs(owner=owner, blobs=blobs, results=results, last=None if number == len(pages) else number)
+            calls.jobs.JobBlobs(
+                owner=owner, blobs=blobs, results=results, last=None if number == len(pages) else number
+            )
             for number, (blobs, results) in enumerate(pages, 1)
         ]
         self.ended[name] = ended
@@ -56,11 +58,11 @@ class World:
         await self.collector.collect()
         return {each.sha256 async for each in self.blobs.stored()}
 
-    async def kept_jobs(self, request: calls.KeptJobs) -> list[str]:
+    async def kept_jobs(self, request: calls.jobs.KeptJobs) -> list[str]:
         kept = [job for job, ended in self.ended.items() if ended is None or ended > request.ended_after]
         return sorted(job for job in kept if job > request.after)[:2]
 
-    async def job_blobs(self, request: calls.JobBlobsRef) -> calls.JobBlobs:
+    async def job_blobs(self, request: calls.jobs.JobBlobsRef) -> calls.jobs.JobBlobs:
         return self.needs[request.job][max(0, request.after)]
 
 
@@ -74,8 +76,12 @@ async def world() -> AsyncIterator[World]:
 async def serving(made: World) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         bus = made.hub.connect()
-        await stack.enter_async_context(serve(bus, calls.KEPT_JOBS, calls.KeptJobs, made.kept_jobs, queue="market"))
-        await stack.enter_async_context(serve(bus, calls.JOB_BLOBS, calls.JobBlobsRef, made.job_blobs, queue="market"))
+        await stack.enter_async_context(
+            serve(bus, calls.jobs.KEPT_JOBS, calls.jobs.KeptJobs, made.kept_jobs, queue="market")
+        )
+        await stack.enter_async_context(
+            serve(bus, calls.jobs.JOB_BLOBS, calls.jobs.JobBlobsRef, made.job_blobs, queue="market")
+        )
         yield made
 
 
@@ -123,13 +129,13 @@ async def test_an_order_that_comes_while_it_looks_loses_nothing(world: World) ->
     world.clock.ms += UNUSED_MS + 1
     asked = world.kept_jobs
 
-    async def and_then_he_comes(request: calls.KeptJobs) -> list[str]:
+    async def and_then_he_comes(request: calls.jobs.KeptJobs) -> list[str]:
         answer = await asked(request)
         await world.blobs.size(OWNER, sha256)
         return answer
 
     hub = MemoryHub()
-    async with serve(hub.connect(), calls.KEPT_JOBS, calls.KeptJobs, and_then_he_comes, queue="market"):
+    async with serve(hub.connect(), calls.jobs.KEPT_JOBS, calls.jobs.KeptJobs, and_then_he_comes, queue="market"):
         collector = Collector(hub.connect(), world.blobs, world.clock, keep_ms=KEEP_MS)
         assert (await collector.collect()).removed == 0
     assert await world.blobs.size(OWNER, sha256) == len(b"an old input")

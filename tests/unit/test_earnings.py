@@ -10,11 +10,12 @@ import pytest
 
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.adapters.memory.ledger import MemoryLedger
-from fallow.domain.calls import EarningsRef, KeyInfo
+from fallow.domain.calls.keys import KeyInfo
+from fallow.domain.calls.money import EarningsRef
 from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, network_accounts
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import transfer
-from fallow.domain.views import EarnedView, EarningsView
+from fallow.domain.views.money import EarnedView, EarningsView
 from fallow.services.settle import service
 from fallow.services.settle.service import HOUR_MS, Settle
 from tests.market_world import Db

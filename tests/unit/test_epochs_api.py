@@ -168,12 +168,12 @@ async def test_a_damaged_epoch_is_named_in_the_list_and_hides_no_other(
 async def test_the_operator_ends_an_epoch_and_nobody_else(network: FakeNetwork) -> None:
     asked: list[int | None] = []
 
-    async def end(request: calls.EndNow) -> EpochEnd:
+    async def end(request: calls.epochs.EndNow) -> EpochEnd:
         asked.append(request.after)
         epoch(9).put(network.archive)
         return EpochEnd(9, 0, 1)
 
-    async with serve(network.bus, calls.END_NOW, calls.EndNow, end, queue="q"):
+    async with serve(network.bus, calls.epochs.END_NOW, calls.epochs.EndNow, end, queue="q"):
         async with connected(network) as buyer:
             with pytest.raises(NotAllowed):
                 await buyer.end_epoch()

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from fallow.adapters.memory.bus import MemoryHub
-from fallow.domain.calls import HAPPENINGS
+from fallow.domain.calls.processes import HAPPENINGS
 from fallow.domain.happenings import SHOWN_AT_ONCE_MAX, Gathering, Happening, Happenings
 from fallow.domain.networks import line_of
 from fallow.http.happenings import look_on

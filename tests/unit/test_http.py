@@ -18,7 +18,7 @@ from fallow.domain import calls
 from fallow.domain.delegations import Receipt
 from fallow.domain.errors import NotFound
 from fallow.domain.orders import Order
-from fallow.domain.views import ErrorView
+from fallow.domain.views.base import ErrorView
 from fallow.http.json_rpc import RATE, create_rpc_app
 from fallow.http.limits import Limits
 from fallow.ports.mishaps import MISHAPS
@@ -402,7 +402,7 @@ async def test_streams_are_counted_and_given_back() -> None:
 async def test_streams_count_while_their_node_is_looked_for() -> None:
     looked_for, found = asyncio.Event(), asyncio.Event()
 
-    async def look(_: calls.StreamRef) -> calls.StreamGrant:
+    async def look(_: calls.streams.StreamRef) -> calls.streams.StreamGrant:
         looked_for.set()
         await found.wait()
         raise NotFound("item.not_open", "It has just ended.")
@@ -411,7 +411,7 @@ async def test_streams_count_while_their_node_is_looked_for() -> None:
     async with (
         fake_network.fake_network(Limits(streams_per_account=1)) as network,
         browser(network) as http,
-        serve(network.bus, calls.STREAM, calls.StreamRef, look, queue="fake"),
+        serve(network.bus, calls.streams.STREAM, calls.streams.StreamRef, look, queue="fake"),
         asyncio.TaskGroup() as group,
     ):
         first = group.create_task(http.get(logs, headers=key()))
@@ -563,7 +563,7 @@ async def test_a_ban_ends_a_ticket_at_once_and_what_it_was_moving(
 
     async def ban() -> None:
         network.shut_out.add(NODE.verify_key.encode().hex())
-        await network.bus.publish(calls.BANNED, b"")
+        await network.bus.publish(calls.actions.BANNED, b"")
         for _ in range(5):  # the gateway hears of it
             await asyncio.sleep(0)
 
@@ -708,6 +708,11 @@ async def test_no_route_is_without_a_guard(network: FakeNetwork) -> None:
         path for path, handler in handlers if "OPTIONS" not in handler.http_methods and not handler.resolve_guards()
     }
     assert (len(handlers) > 50, unguarded) == (True, set())
+
+
+def test_no_type_of_the_document_is_told_from_another_by_the_module_that_it_stands_in(network: FakeNetwork) -> None:
+    types = network.app.openapi_schema.to_schema()["components"]["schemas"]
+    assert (len(types) > 100, [name for name in types if "_" in name]) == (True, [])
 
 
 async def test_an_address_is_slowed_down_and_recovers() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fallow.domain.batches import open_batch, seal_batch
-from fallow.domain.calls import INGESTED, ingest
+from fallow.domain.calls.nodes import INGESTED, ingest
 from fallow.domain.encoding import decode, encode
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.facts import LeaseAccepted

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from fallow.bootstrap.lag import LOOK_MS, LoopLag
-from fallow.domain.calls import LAG_BOUNDS_MS
+from fallow.domain.calls.processes import LAG_BOUNDS_MS
 
 
 class LateClock:

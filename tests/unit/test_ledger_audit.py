@@ -16,7 +16,7 @@ from fallow.adapters.memory.burn_store import MemoryBurnStore
 from fallow.adapters.memory.chain_store import MemoryChainStore
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain.batches import seal_batch
-from fallow.domain.calls import BeginAudit
+from fallow.domain.calls.money import BeginAudit
 from fallow.domain.chain_events import read_event
 from fallow.domain.chain_facts import ChainClaimed, ChainRootSubmitted, ChainRootsWithdrawn
 from fallow.domain.chart import Credit, Kind, Purpose, account_id, deposit, pay_out, withdraw
@@ -27,7 +27,7 @@ from fallow.domain.facts import CreditWithdrawn
 from fallow.domain.ledger import transfer
 from fallow.domain.reconciling import Item
 from fallow.domain.records import Body, make_record
-from fallow.domain.views import AuditView
+from fallow.domain.views.audits import AuditView
 from fallow.services.settle import audits
 from fallow.services.settle.audit import Audit, Sources
 from fallow.services.settle.audit_chain import ChainMoney

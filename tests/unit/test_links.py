@@ -71,9 +71,9 @@ async def test_programs_have_addresses_signed_for_others_by_the_gateways_own_hos
                 await program.link(role, PATH, 60)
             assert refused.value.code == code
             return
-        made = await program.link(role, PATH, calls.LINK_S_MAX)
+        made = await program.link(role, PATH, calls.keys.LINK_S_MAX)
     assert made.urls[0].startswith(S3_URL)
-    assert made.ends_at == (network.clock.now_ms() // 1000 + calls.LINK_S_MAX) * 1000
+    assert made.ends_at == (network.clock.now_ms() // 1000 + calls.keys.LINK_S_MAX) * 1000
     assert (await caller_of(network, made.urls[0])).account == BUYER
 
 
@@ -132,7 +132,7 @@ async def test_a_wallets_session_signs_by_a_key_that_nobody_was_told_and_its_hol
             assert not [text for text in network.keys if text in answer.text]
         assert (await http.get("/v1/account/signing-secret")).json()["code"] == "session.secret"
         await http.delete(f"/v1/account/api-keys/{key['key_id']}", headers=csrf)
-        network.keys["fk_more"] = calls.KeyInfo(key_id="zz", account=WALLET_ACCOUNT, scopes=["buy", "withdraw"])
+        network.keys["fk_more"] = calls.keys.KeyInfo(key_id="zz", account=WALLET_ACCOUNT, scopes=["buy", "withdraw"])
         network.labels["zz"] = WALLETS_LABEL
         (url,) = (await http.post("/v1/account/links", json=asked, headers=csrf)).json()["urls"]
         assert key["key_id"] not in url
@@ -150,7 +150,7 @@ async def test_who_asks_several_times_at_once_has_one_key_made(network: FakeNetw
 
 
 async def test_what_others_are_given_is_at_the_address_that_others_know(network: FakeNetwork) -> None:
-    (url,) = (await links(keyed(network), valid_s=calls.LINK_S_MAX, shared=True)).json()["urls"]
+    (url,) = (await links(keyed(network), valid_s=calls.keys.LINK_S_MAX, shared=True)).json()["urls"]
     assert url.startswith(f"{S3_URL}/photos/")
     assert (await caller_of(network, url)).account == BUYER
 
@@ -159,7 +159,7 @@ async def test_what_others_are_given_is_at_the_address_that_others_know(network:
     ("changed", "code"),
     [
         ({"requests": [{"path": PATH, "method": "DELETE"}], "valid_s": CHANGING_S_MAX + 1}, "link.long"),
-        ({"valid_s": calls.LINK_S_MAX + 1}, "http.invalid"),
+        ({"valid_s": calls.keys.LINK_S_MAX + 1}, "http.invalid"),
         ({"requests": [{"path": "photos"}]}, "http.invalid"),
         ({"requests": [{"path": PATH, "method": "PATCH"}]}, "http.invalid"),
         ({"requests": [{"path": PATH}] * (LINKS_MAX + 1)}, "http.invalid"),

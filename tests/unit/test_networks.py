@@ -17,7 +17,7 @@ from fallow.domain.network_views import VerticalView
 from fallow.domain.prices import nanousd
 from fallow.domain.resources import Resources
 from fallow.domain.subscriptions import Price
-from fallow.domain.views import GovernedView
+from fallow.domain.views.governance import GovernedView
 from fallow.ports.archive import whole
 from fallow.ports.rpc import Empty, serve
 from fallow.services.epochs.adding_up import BACK_MAX, add_up
@@ -190,7 +190,7 @@ async def test_who_governs_is_asked_once_for_all_who_look() -> None:
     async with fake_network() as network, browser(network) as http:
         gateway = network.app.state.gateway
         gateway.network = msgspec.structs.replace(gateway.network, chain_id=31337)
-        async with serve(network.bus, calls.GOVERNED, Empty, governed, queue="fake"):
+        async with serve(network.bus, calls.tokens.GOVERNED, Empty, governed, queue="fake"):
             answers = [await http.get("/v1/governance") for _ in range(3)]
     assert {one.content for one in answers} == {msgspec.json.encode(shown)}
     assert len(asked) == 1

@@ -20,7 +20,7 @@ from fallow.agent.outbox_rows import Entry
 from fallow.agent.outbox_store import OutboxStore
 from fallow.agent.sender import Sender
 from fallow.domain.batches import BATCH_BYTES_MAX, open_batch
-from fallow.domain.calls import Deliver
+from fallow.domain.calls.nodes import Deliver
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.domain.facts import LeaseAccepted, NodeEnrolled, OfferMade, UsageReceipt
 from fallow.domain.records import Body, check_openings

@@ -224,9 +224,9 @@ async def test_what_goes_over_the_bus_is_counted(tmp_path: Path) -> None:
     world = World(tmp_path)
     traffic = Traffic(tmp_path / "traffic.json", world.clock)
     bus = CountedBus(world.hub.connect(), traffic)
-    async with world.network(), bus.subscribe(calls.beats(world.key.text)) as heard:
-        beat = msgspec.msgpack.encode(calls.Beat(node=world.key.text, boot=1, leases=[]))
-        await bus.publish(calls.beats(world.key.text), beat)
+    async with world.network(), bus.subscribe(calls.nodes.beats(world.key.text)) as heard:
+        beat = msgspec.msgpack.encode(calls.nodes.Beat(node=world.key.text, boot=1, leases=[]))
+        await bus.publish(calls.nodes.beats(world.key.text), beat)
         assert (await anext(heard)).data == beat
     assert traffic.moved("x") == 2 * (len(beat) + 100 + (len(beat) + 100) // 20)
 

@@ -11,7 +11,7 @@ from nacl.signing import SigningKey
 from fallow.domain import calls
 from fallow.domain.api_keys import ApiKey, new_key, owners_key_message
 from fallow.domain.errors import FallowError, NotAllowed
-from fallow.domain.views import KeyView
+from fallow.domain.views.keys import KeyView
 from fallow.ports.rpc import call
 from fallow.services.registry.owners_keys import KEYS_MAX
 from tests.unit.test_registry import NET, World, node_key
@@ -26,19 +26,21 @@ async def world() -> AsyncIterator[World]:
         yield made
 
 
-def asked(machine: SigningKey, key: ApiKey, **changes: str) -> calls.OwnersKey:
+def asked(machine: SigningKey, key: ApiKey, **changes: str) -> calls.keys.OwnersKey:
     """What a machine asks for; `net` is the network that its signature is for."""
     name, sha256 = bytes(machine.verify_key).hex(), key.digest.hex()
     message = owners_key_message(changes.pop("net", NET), name, key.key_id, sha256)
-    request = calls.OwnersKey(node=name, key_id=key.key_id, sha256=sha256, proof=machine.sign(message).signature.hex())
+    request = calls.keys.OwnersKey(
+        node=name, key_id=key.key_id, sha256=sha256, proof=machine.sign(message).signature.hex()
+    )
     return msgspec.structs.replace(request, **changes)
 
 
-async def add(world: World, request: calls.OwnersKey) -> KeyView:
-    return await call(world.hub.connect(), calls.OWNERS_KEY, request, KeyView)
+async def add(world: World, request: calls.keys.OwnersKey) -> KeyView:
+    return await call(world.hub.connect(), calls.keys.OWNERS_KEY, request, KeyView)
 
 
-async def refused(world: World, request: calls.OwnersKey) -> str:
+async def refused(world: World, request: calls.keys.OwnersKey) -> str:
     with pytest.raises(FallowError) as caught:
         await add(world, request)
     return caught.value.code

@@ -14,7 +14,8 @@ from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.payees import MemoryPayeeStore
 from fallow.adapters.memory.registry import MemoryRegistryStore
-from fallow.domain.calls import AccountRef, Payout, Redirect, Redirection
+from fallow.domain.calls.base import AccountRef
+from fallow.domain.calls.payouts import Payout, Redirect, Redirection
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.distributor import redirection_digest
 from fallow.domain.epochs.folding import fold

@@ -9,7 +9,7 @@ import pytest
 from fallow.cli import main, profiles
 from fallow.domain.identity import address_text
 from fallow.domain.payees import Payee, changed
-from fallow.domain.views import PayeeView
+from fallow.domain.views.payouts import PayeeView
 from tests.unit.canned_client import CannedClient
 from tests.unit.test_custody import ADDRESS, PRIVATE
 

@@ -24,7 +24,7 @@ from fallow.domain.orders import Order, Requirements, read_order
 from fallow.domain.places import RESOLUTION_MAX, distance_km, is_cell, is_near, read_cell
 from fallow.domain.records import make_record, to_builtins
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.show import node_view, quote
 from tests.market_world import NET, WINDOW_MS, World, failed

@@ -16,7 +16,8 @@ from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.identity import address_text
 from fallow.domain.price_facts import price_text
 from fallow.domain.stake_facts import StakeTake, take_text
-from fallow.domain.views import NetworkView, PriceView
+from fallow.domain.views.network import NetworkView
+from fallow.domain.views.prices import PriceView
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.services.settle.takes import TIME_MS, Takes
 from tests.unit.agent_fakes import FakeClock
@@ -39,7 +40,7 @@ class Client(CannedClient):
         """See the SDK."""
         return self.view
 
-    def report_price(self, report: calls.ReportPrice) -> PriceView:
+    def report_price(self, report: calls.tokens.ReportPrice) -> PriceView:
         """Note what was said."""
         self.asked.append(("report", report))
         return self.view
@@ -85,9 +86,9 @@ async def test_an_operators_word_is_recorded_as_he_signed_it_and_no_other() -> N
     takes = Takes(net=NET, bus=MemoryBus(MemoryHub()), clock=clock, database=database, decisions=decisions)
     me, now = address_of(KEY), clock.now_ms()
 
-    def said(ppm: int, at_ms: int, signed_ppm: int) -> calls.SetTake:
+    def said(ppm: int, at_ms: int, signed_ppm: int) -> calls.tokens.SetTake:
         signature = "0x" + sign_text(KEY, take_text(NET, me, signed_ppm, at_ms)).hex()
-        return calls.SetTake(account=address_text(me), take_ppm=ppm, at_ms=at_ms, signature=signature)
+        return calls.tokens.SetTake(account=address_text(me), take_ppm=ppm, at_ms=at_ms, signature=signature)
 
     with pytest.raises(NotAllowed, match=r"stake\.signature"):
         await takes.set(said(5, now, 6))

@@ -14,7 +14,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.leases import WORK_DONE
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.prices import Delivered, Offer, cost_microusd, delivered_by, nanousd, read_offers
-from fallow.domain.views import ItemView, LeaseView
+from fallow.domain.views.jobs import ItemView, LeaseView
 from fallow.sdk.bills import Work, make_bill, offers, receipt_of
 from tests.unit import fake_network
 

@@ -22,7 +22,7 @@ from fallow.domain.bindings import BindingCode, binding_text
 from fallow.domain.errors import FallowError, NotAllowed, NotFound
 from fallow.domain.identity import address, address_text
 from fallow.domain.networks import network_of
-from fallow.domain.views import KeyView
+from fallow.domain.views.keys import KeyView
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import Empty, call
@@ -63,24 +63,26 @@ class World:
             return await self.store.networks(tx)
 
     async def token(self, uses: int = 1, valid_s: int = DAY_S) -> str:
-        request = calls.CreateToken(uses=uses, valid_s=valid_s)
-        return (await call(self.hub.connect(), calls.CREATE_TOKEN, request, calls.Secret)).secret
+        request = calls.keys.CreateToken(uses=uses, valid_s=valid_s)
+        return (await call(self.hub.connect(), calls.keys.CREATE_TOKEN, request, calls.keys.Secret)).secret
 
-    async def join(self, key: SigningKey, token: str, **changes: str) -> calls.Joined:
+    async def join(self, key: SigningKey, token: str, **changes: str) -> calls.nodes.Joined:
         node = bytes(key.verify_key).hex()
-        proof = key.sign(calls.join_message(token, node, changes.get("account", ""))).signature.hex()
-        request = msgspec.structs.replace(calls.Join(token=token, node=node, proof=proof, label="attic"), **changes)
-        return await call(self.hub.connect(), calls.JOIN, request, calls.Joined)
+        proof = key.sign(calls.nodes.join_message(token, node, changes.get("account", ""))).signature.hex()
+        request = msgspec.structs.replace(
+            calls.nodes.Join(token=token, node=node, proof=proof, label="attic"), **changes
+        )
+        return await call(self.hub.connect(), calls.nodes.JOIN, request, calls.nodes.Joined)
 
-    async def key(self, account: str = "", *scopes: str) -> calls.Secret:
-        request = calls.CreateKey(account=account, scopes=list(scopes) or ["buy"], label="laptop")
-        return await call(self.hub.connect(), calls.CREATE_KEY, request, calls.Secret)
+    async def key(self, account: str = "", *scopes: str) -> calls.keys.Secret:
+        request = calls.keys.CreateKey(account=account, scopes=list(scopes) or ["buy"], label="laptop")
+        return await call(self.hub.connect(), calls.keys.CREATE_KEY, request, calls.keys.Secret)
 
-    async def check(self, key: str) -> calls.KeyInfo:
-        return await call(self.hub.connect(), calls.CHECK_KEY, calls.CheckKey(key=key), calls.KeyInfo)
+    async def check(self, key: str) -> calls.keys.KeyInfo:
+        return await call(self.hub.connect(), calls.keys.CHECK_KEY, calls.keys.CheckKey(key=key), calls.keys.KeyInfo)
 
     async def revoke(self, key_id: str) -> None:
-        await call(self.hub.connect(), calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id), Empty)
+        await call(self.hub.connect(), calls.keys.REVOKE_KEY, calls.keys.RevokeKey(key_id=key_id), Empty)
 
     async def nodes(self) -> list[NodeRow]:
         async with self.database.transaction() as tx:
@@ -186,7 +188,7 @@ async def test_the_node_itself_must_ask(world: World) -> None:
     mine, other = node_key(1), bytes(node_key(2).verify_key).hex()
     assert await refusal(world, mine, token, node=other) == "join.proof"
     assert await refusal(world, mine, token, proof="00" * 64) == "join.proof"
-    elsewhere = mine.sign(calls.join_message("another token", bytes(mine.verify_key).hex())).signature.hex()
+    elsewhere = mine.sign(calls.nodes.join_message("another token", bytes(mine.verify_key).hex())).signature.hex()
     assert await refusal(world, mine, token, proof=elsewhere) == "join.proof"
     assert await refusal(world, mine, token, proof="xx" * 64) == "rpc.malformed"
     await world.join(mine, token)
@@ -249,7 +251,7 @@ async def test_a_code_is_worth_nothing_but_what_its_account_signed(world: World)
     # Whoever finds it cannot use it for a node of his own, nor put it into a node's request.
     assert await refusal(world, other, token, account=good) == "join.account_signature"
     node = bytes(mine.verify_key).hex()
-    without = mine.sign(calls.join_message(token, node)).signature.hex()
+    without = mine.sign(calls.nodes.join_message(token, node)).signature.hex()
     assert await refusal(world, mine, token, account=good, proof=without) == "join.proof"
     for nonsense in (good[:-1], good + "A", "fa_", address_text(address_of(HOLDER)), good.replace("fa_", "fb_")):
         assert await refusal(world, mine, token, account=nonsense) == "rpc.malformed"
@@ -300,11 +302,11 @@ async def test_from_where_a_node_connects_is_kept_and_told_when_it_changes(world
     await world.join(node_key(1), await world.token())
     node = bytes(node_key(1).verify_key)
     told = []
-    async with world.hub.connect().subscribe(calls.OBSERVED) as observed:
+    async with world.hub.connect().subscribe(calls.nodes.OBSERVED) as observed:
         for address in ("192.0.2.1", "192.0.2.2", "198.51.100.9"):
             assert await world.registry.connects(node, "nonce-of-none", address)
         assert not await world.registry.connects(bytes(node_key(2).verify_key), "nonce-of-none", "192.0.2.1")
-        told = [msgspec.msgpack.decode((await anext(observed)).data, type=calls.Observed) for _ in range(2)]
+        told = [msgspec.msgpack.decode((await anext(observed)).data, type=calls.nodes.Observed) for _ in range(2)]
     assert [(one.node, one.network) for one in told] == [
         (node.hex(), "192.0.2.0/24"),
         (node.hex(), "198.51.100.0/24"),
@@ -331,17 +333,17 @@ async def test_an_account_sees_and_ends_its_own_keys_alone(world: World) -> None
     mine, other = await world.key(), await world.key()
     second = await world.key(mine.account)
     bus = world.hub.connect()
-    shown = await call(bus, calls.OWN_KEYS, calls.AccountRef(account=mine.account), list[KeyView])
+    shown = await call(bus, calls.keys.OWN_KEYS, calls.base.AccountRef(account=mine.account), list[KeyView])
     ids = sorted([(await world.check(key.secret)).key_id for key in (mine, second)])
     assert [view.key_id for view in shown] == ids
-    page = calls.AccountRef(account=mine.account, after=ids[0], limit=1)
-    assert [view.key_id for view in await call(bus, calls.OWN_KEYS, page, list[KeyView])] == ids[1:]
-    foreign = calls.RevokeKey(key_id=(await world.check(other.secret)).key_id, account=mine.account)
+    page = calls.base.AccountRef(account=mine.account, after=ids[0], limit=1)
+    assert [view.key_id for view in await call(bus, calls.keys.OWN_KEYS, page, list[KeyView])] == ids[1:]
+    foreign = calls.keys.RevokeKey(key_id=(await world.check(other.secret)).key_id, account=mine.account)
     with pytest.raises(NotFound):
-        await call(bus, calls.REVOKE_KEY, foreign, Empty)
+        await call(bus, calls.keys.REVOKE_KEY, foreign, Empty)
     await world.check(other.secret)
-    await call(bus, calls.REVOKE_KEY, calls.RevokeKey(key_id=ids[0], account=mine.account), Empty)
-    shown = await call(bus, calls.OWN_KEYS, calls.AccountRef(account=mine.account), list[KeyView])
+    await call(bus, calls.keys.REVOKE_KEY, calls.keys.RevokeKey(key_id=ids[0], account=mine.account), Empty)
+    shown = await call(bus, calls.keys.OWN_KEYS, calls.base.AccountRef(account=mine.account), list[KeyView])
     assert [view.revoked_at for view in shown] == [world.clock.ms, None]
 
 
@@ -358,7 +360,7 @@ async def test_keys_are_made_for_known_accounts_only(world: World) -> None:
             await world.key(account)
         assert caught.value.code == code
     with pytest.raises(FallowError) as caught:
-        await call(world.hub.connect(), calls.CREATE_KEY, calls.CreateKey(scopes=[]), calls.Secret)
+        await call(world.hub.connect(), calls.keys.CREATE_KEY, calls.keys.CreateKey(scopes=[]), calls.keys.Secret)
     assert caught.value.code == "auth.scopes"
 
 
@@ -403,12 +405,12 @@ async def test_any_copy_knows_where_a_client_comes_from_that_a_gateway_carries(w
     """The gateway tells one copy, and the bus asks another."""
     await world.join(node_key(1), await world.token())
     node, told, asked = bytes(node_key(1).verify_key), world.copy(), world.copy()
-    await told.tunnel(calls.Tunnel(nonce="nonce-of-one", address="192.0.2.1"))
-    await told.tunnel(calls.Tunnel(nonce="nonce-of-another", address="198.51.100.9"))
+    await told.tunnel(calls.streams.Tunnel(nonce="nonce-of-one", address="192.0.2.1"))
+    await told.tunnel(calls.streams.Tunnel(nonce="nonce-of-another", address="198.51.100.9"))
     for nonce, network in (("nonce-of-one", "192.0.2.0/24"), ("nonce-of-another", "198.51.100.0/24")):
         assert await asked.connects(node, nonce, "127.0.0.1")
         assert await world.networks() == {node: network}
     await world.clock.advance(TUNNEL_MS / 1000 + 1)
-    await told.tunnel(calls.Tunnel(nonce="nonce-of-a-third", address="192.0.2.1"))
+    await told.tunnel(calls.streams.Tunnel(nonce="nonce-of-a-third", address="192.0.2.1"))
     assert await asked.connects(node, "nonce-of-one", "203.0.113.5")
     assert await world.networks() == {node: "203.0.113.0/24"}, "what was long ago is forgotten"

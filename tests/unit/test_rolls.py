@@ -49,15 +49,17 @@ class Network:
     async def call(self, cpu_milli: int = 2000, of: str = CALL, vertical: str = "compute") -> Asked:
         """Call, and let the agent get as far as it can."""
         asked = Asked()
-        request = calls.RollCall(call=of, vertical=vertical, cpu_milli=cpu_milli, work_ms=1000)
+        request = calls.checks.RollCall(call=of, vertical=vertical, cpu_milli=cpu_milli, work_ms=1000)
         self._group.create_task(self._wait(request, asked))
         await settle()
         return asked
 
-    async def _wait(self, request: calls.RollCall, asked: Asked) -> None:
+    async def _wait(self, request: calls.checks.RollCall, asked: Asked) -> None:
         key = self._world.key
         try:
-            reply = await call(self._world.hub.connect(), calls.roll_calls(key.text), request, calls.RollAnswer)
+            reply = await call(
+                self._world.hub.connect(), calls.checks.roll_calls(key.text), request, calls.checks.RollAnswer
+            )
             asked.answer = Answer.open(reply.sealed, key.node)
         except FallowError as error:
             asked.error = error
@@ -87,11 +89,11 @@ async def test_it_works_with_what_is_free_signs_and_shows(world: World) -> None:
         assert (answer.net, answer.call.hex(), answer.units, answer.cpu_milli) == (NET, CALL, 3, 2000)
         status = await net.agent.status()
         assert (status.roll_call, status.free.cpu_milli) == (False, 2000)
-        subject, bus = calls.roll_shows(world.key.text), world.hub.connect()
-        shown = await call(bus, subject, calls.RollShow(call=CALL, wanted=[1, 2]), calls.RollShown)
+        subject, bus = calls.checks.roll_shows(world.key.text), world.hub.connect()
+        shown = await call(bus, subject, calls.checks.RollShow(call=CALL, wanted=[1, 2]), calls.checks.RollShown)
         assert shown.shown == b"\1\2"
         with pytest.raises(NotFound):
-            await call(bus, subject, calls.RollShow(call="cd" * 32, wanted=[]), calls.RollShown)
+            await call(bus, subject, calls.checks.RollShow(call="cd" * 32, wanted=[]), calls.checks.RollShown)
 
 
 async def test_work_that_comes_meanwhile_takes_its_place(world: World) -> None:

@@ -22,7 +22,7 @@ from fallow.domain import calls
 from fallow.domain.errors import FallowError
 from fallow.domain.identity import address
 from fallow.domain.idle_rules import QUESTIONS_AT_ONCE, IdleRules, RulesAsked
-from fallow.domain.views import OwnRulesView
+from fallow.domain.views.rules import OwnRulesView
 from fallow.ports.bus import Message
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import call
@@ -64,13 +64,15 @@ class Case:
 
     async def look(self) -> OwnRulesView:
         """What the console shows."""
-        return await call(self.world.hub.connect(), calls.RULES, calls.RulesRef(account=OWNER, node=NODE), OwnRulesView)
+        return await call(
+            self.world.hub.connect(), calls.rules.RULES, calls.rules.RulesRef(account=OWNER, node=NODE), OwnRulesView
+        )
 
     async def ask(self, rules: IdleRules, number: int = 1, account: str = OWNER) -> OwnRulesView:
         """Ask as the console does, a moment later each time."""
         self.world.clock.ms += 1
-        asked = calls.AskRules(id=f"{number:032x}", account=account, key_id="laptop", node=NODE, rules=rules)
-        return await call(self.world.hub.connect(), calls.ASK_RULES, asked, OwnRulesView)
+        asked = calls.rules.AskRules(id=f"{number:032x}", account=account, key_id="laptop", node=NODE, rules=rules)
+        return await call(self.world.hub.connect(), calls.rules.ASK_RULES, asked, OwnRulesView)
 
     async def refused(self, rules: IdleRules, number: int = 1, account: str = OWNER) -> str:
         """The code with which it is refused."""
@@ -155,7 +157,7 @@ async def answer(owner: Owner, account: str) -> None:
     """What a network would have to say to name another account."""
     case = AgentRules(owner, World().clock, node=NODE, account=OWNER)
     asked = RulesAsked(id="ab" * 16, at=1, account=account, key_id="", rules=IdleRules(cpu_percent=10))
-    await case.answer(calls.TellRules(asked=asked))
+    await case.answer(calls.rules.TellRules(asked=asked))
 
 
 async def test_the_same_again_counts_once_and_an_older_one_never_after_a_later(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ async def test_a_machine_that_answers_nonsense_is_told_apart_and_has_nothing_of_
 
     async with Case(tmp_path).serving(agent=False) as case:
         bus = case.world.hub.connect()
-        async with bus.serve(calls.rules_of(NODE), nonsense, queue="agent"):
+        async with bus.serve(calls.rules.rules_of(NODE), nonsense, queue="agent"):
             assert await case.refused(IdleRules(cpu_percent=10)) == "node.answer"
             view = await case.look()
         assert view.trouble is not None
@@ -238,7 +240,7 @@ async def test_a_machine_that_lets_everybody_wait_is_asked_so_often_and_no_more(
 
     async with Case(tmp_path).serving(agent=False) as case:
         bus = case.world.hub.connect()
-        serving = bus.serve(calls.rules_of(NODE), late, queue="agent", concurrency=100)
+        serving = bus.serve(calls.rules.rules_of(NODE), late, queue="agent", concurrency=100)
         async with serving, asyncio.TaskGroup() as group:
             looks = [group.create_task(case.look()) for _ in range(QUESTIONS_AT_ONCE + 5)]
             for _ in range(QUESTIONS_AT_ONCE):
@@ -259,7 +261,7 @@ async def test_bad_values_are_refused_at_the_door(tmp_path: Path, wrong: dict[st
     async with Case(tmp_path).serving() as case:
         asked = {"id": "01" * 16, "account": OWNER, "key_id": "", "node": NODE, "rules": wrong}
         with pytest.raises(FallowError):
-            await call(case.world.hub.connect(), calls.ASK_RULES, asked, OwnRulesView)
+            await call(case.world.hub.connect(), calls.rules.ASK_RULES, asked, OwnRulesView)
         assert lines(await case.look()) == []
 
 

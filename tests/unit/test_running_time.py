@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from fallow.domain.leases import WORK_DONE
-from fallow.domain.views import ItemView, JobView
+from fallow.domain.views.jobs import ItemView, JobView
 from fallow.services.market.show import item_view, job_view, lease_view
 from tests.market_world import WINDOW_MS, World
 from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit

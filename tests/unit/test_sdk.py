@@ -29,7 +29,7 @@ from fallow.domain.errors import (
     Unavailable,
 )
 from fallow.domain.orders import Order
-from fallow.domain.views import JobEvent, JobView
+from fallow.domain.views.jobs import JobEvent, JobView
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.loop import Loop
 from fallow.sdk.receipts import receipts_for

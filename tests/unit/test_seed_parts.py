@@ -63,11 +63,11 @@ class World:
         )
         findings = Findings(cast("Any", None), self.database, cast("Any", None), self.seeds)
         self.routes: list[tuple[str, Any, Any]] = [
-            (calls.SEEDS, dict[str, str], findings.seeds),
-            (calls.DRAWS, calls.DrawsRef, findings.draws),
-            (calls.SEED_PARTS, calls.SeedRef, findings.seed_parts),
-            (calls.PLEDGE_PART, calls.PledgePart, findings.pledge_part),
-            (calls.SHOW_PART, calls.ShowPart, findings.show_part),
+            (calls.checks.SEEDS, dict[str, str], findings.seeds),
+            (calls.checks.DRAWS, calls.checks.DrawsRef, findings.draws),
+            (calls.checks.SEED_PARTS, calls.checks.SeedRef, findings.seed_parts),
+            (calls.checks.PLEDGE_PART, calls.checks.PledgePart, findings.pledge_part),
+            (calls.checks.SHOW_PART, calls.checks.ShowPart, findings.show_part),
         ]
         self.url = ""
         self.open = ExitStack()

@@ -167,7 +167,7 @@ async def test_workers_tell_every_ten_seconds_and_answer_what_they_are_asked(tmp
             heard.put_nowait(message.data)
 
     async with (
-        world.hub.connect().subscribe(calls.vertical_told("*", "keeper")) as told,
+        world.hub.connect().subscribe(calls.verticals.vertical_told("*", "keeper")) as told,
         background(hear(told)),
         world.network(),
         world.start(),
@@ -176,13 +176,13 @@ async def test_workers_tell_every_ten_seconds_and_answer_what_they_are_asked(tmp
         assert (heard.qsize(), heard.get_nowait()) == (1, b"so much")
         await world.clock.advance(2)
         assert heard.qsize() == 1
-        subject = calls.vertical_question(node, "keeper")
+        subject = calls.verticals.vertical_question(node, "keeper")
         assert await call(world.hub.connect(), subject, b"abc", bytes) == b"cba"
         with pytest.raises(NotFound) as caught:
             await call(world.hub.connect(), subject, b"", bytes)
         assert caught.value.code == "keeper.nothing"
         with pytest.raises(NotFound) as caught:
-            await call(world.hub.connect(), calls.vertical_question(node, "compute"), b"x", bytes)
+            await call(world.hub.connect(), calls.verticals.vertical_question(node, "compute"), b"x", bytes)
         assert caught.value.code == "agent.no_answer"
 
 

@@ -42,23 +42,29 @@ class Signing:
             store=MemorySessionStore(),
         )
 
-    async def opened(self, key: str) -> calls.SessionInfo:
-        return await call(self.bus, calls.OPEN_SESSION, calls.CheckKey(key=key), calls.SessionInfo)
+    async def opened(self, key: str) -> calls.sessions.SessionInfo:
+        return await call(
+            self.bus, calls.sessions.OPEN_SESSION, calls.keys.CheckKey(key=key), calls.sessions.SessionInfo
+        )
 
-    async def challenged(self, account: str = ACCOUNT) -> calls.Challenged:
-        return await call(self.bus, calls.CHALLENGE, calls.Challenge(account=account), calls.Challenged)
+    async def challenged(self, account: str = ACCOUNT) -> calls.sessions.Challenged:
+        return await call(
+            self.bus, calls.sessions.CHALLENGE, calls.sessions.Challenge(account=account), calls.sessions.Challenged
+        )
 
     async def opened_by_wallet(
-        self, asked: calls.Challenged, key: PrivateKey = WALLET, of: str = ACCOUNT, **shown: Any
-    ) -> calls.SessionInfo:
+        self, asked: calls.sessions.Challenged, key: PrivateKey = WALLET, of: str = ACCOUNT, **shown: Any
+    ) -> calls.sessions.SessionInfo:
         """Sign what `shown` changes of the text, and send it as if it had been HERE."""
         said = {**HERE, "account": address(of), "nonce": asked.nonce, "asked_at": asked.asked_at, **shown}
         signature = "0x" + sign_text(key, str(SignInText(**said))).hex()
-        request = calls.OpenByWallet(account=of, nonce=asked.nonce, signature=signature, **HERE)
-        return await call(self.bus, calls.OPEN_BY_WALLET, request, calls.SessionInfo)
+        request = calls.sessions.OpenByWallet(account=of, nonce=asked.nonce, signature=signature, **HERE)
+        return await call(self.bus, calls.sessions.OPEN_BY_WALLET, request, calls.sessions.SessionInfo)
 
-    async def check(self, secret: str) -> calls.SessionInfo:
-        return await call(self.bus, calls.CHECK_SESSION, calls.SessionRef(secret=secret), calls.SessionInfo)
+    async def check(self, secret: str) -> calls.sessions.SessionInfo:
+        return await call(
+            self.bus, calls.sessions.CHECK_SESSION, calls.sessions.SessionRef(secret=secret), calls.sessions.SessionInfo
+        )
 
     async def refusal(self, secret: str) -> str:
         with pytest.raises(FallowError) as caught:
@@ -123,7 +129,7 @@ async def test_a_session_ends_with_its_key_and_its_account(signing: Signing) -> 
 async def test_signing_out_ends_one_session_and_no_other(signing: Signing) -> None:
     key = (await signing.world.key()).secret
     first, second = await signing.opened(key), await signing.opened(key)
-    await call(signing.bus, calls.END_SESSION, calls.SessionRef(secret=first.secret), Empty)
+    await call(signing.bus, calls.sessions.END_SESSION, calls.sessions.SessionRef(secret=first.secret), Empty)
     assert await signing.refusal(first.secret) == "auth.session"
     await signing.check(second.secret)
 
@@ -168,7 +174,7 @@ async def test_a_text_of_another_page_and_anothers_signature_open_nothing(
 
 
 async def test_a_text_is_signed_once_in_time_and_by_whom_it_was_made_for(signing: Signing) -> None:
-    async def refused(asked: calls.Challenged, **how: Any) -> str:
+    async def refused(asked: calls.sessions.Challenged, **how: Any) -> str:
         with pytest.raises(FallowError) as caught:
             await signing.opened_by_wallet(asked, **how)
         return caught.value.code
@@ -179,7 +185,7 @@ async def test_a_text_is_signed_once_in_time_and_by_whom_it_was_made_for(signing
     late = await signing.challenged()
     signing.world.clock.ms += VALID_MS
     assert await refused(late) == "auth.challenge"
-    assert await refused(calls.Challenged(nonce="0" * 32, asked_at=1)) == "auth.challenge"
+    assert await refused(calls.sessions.Challenged(nonce="0" * 32, asked_at=1)) == "auth.challenge"
     other = PrivateKey(b"\x08" * 32)
     anothers = await signing.challenged()
     assert await refused(anothers, key=other, of=address_text(address_of(other))) == "auth.challenge"

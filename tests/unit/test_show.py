@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fallow.domain.resources import Resources
-from fallow.domain.views import NodeView
+from fallow.domain.views.nodes import NodeView
 from fallow.services.market.show import first_of
 
 

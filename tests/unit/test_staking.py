@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from fallow.bootstrap import wallet as wallets
 from fallow.bootstrap.wallet import Wallet
 from fallow.cli import main, profiles
-from fallow.domain.calls import SetTake
+from fallow.domain.calls.tokens import SetTake
 from fallow.domain.chain_facts import ChainBurned
 from fallow.domain.identity import address_text
 from fallow.domain.stake_facts import take_text
 from fallow.domain.staking import shares_of, tokens_of
 from fallow.domain.transactions import call_data
-from fallow.domain.views import ContractsView, NetworkView
+from fallow.domain.views.network import ContractsView, NetworkView
 from fallow.domain.wallets import address_of, signer_of
 from fallow.services.sender.deployment import UNBONDING_S
 from tests.instant_chain import KeptLog

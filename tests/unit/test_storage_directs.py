@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
-from fallow.domain.calls import NodeRef, RelayAt, relay_of
+from fallow.domain.calls.base import NodeRef
+from fallow.domain.calls.streams import RelayAt, relay_of
 from fallow.domain.streams import DirectAddress
 from fallow.ports.rpc import serve
 from fallow.verticals.storage.control.directs import KNOWN_MS, Directs

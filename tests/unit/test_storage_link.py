@@ -11,7 +11,7 @@ import pytest
 
 from fallow.cli import profiles
 from fallow.cli.main import run
-from fallow.domain.views import LinksView
+from fallow.domain.views.keys import LinksView
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.seals import SEALED, write_seal
 from fallow.verticals.storage.core.calls import Bucket, GetBucket

@@ -28,15 +28,15 @@ class Keys:
         self.asked: list[str] = []
         self.banned = False
 
-    async def answer(self, request: calls.KeyRef) -> calls.SigningSecret:
+    async def answer(self, request: calls.keys.KeyRef) -> calls.keys.SigningSecret:
         """Answer."""
         self.asked.append(request.key_id)
         if self.banned:
             raise NotAllowed("account.banned", "This account is banned.")
         if request.key_id not in self.valid:
             raise NotAllowed("auth.key", "This API key is not valid.")
-        info = calls.KeyInfo(key_id=request.key_id, account=ACCOUNT, scopes=self.valid[request.key_id])
-        return calls.SigningSecret(info=info, secret=f"secret of {request.key_id}")
+        info = calls.keys.KeyInfo(key_id=request.key_id, account=ACCOUNT, scopes=self.valid[request.key_id])
+        return calls.keys.SigningSecret(info=info, secret=f"secret of {request.key_id}")
 
 
 class World(NamedTuple):
@@ -51,7 +51,7 @@ class World(NamedTuple):
 async def world() -> AsyncIterator[World]:
     """Both sides on one bus."""
     hub, keys, clock = MemoryHub(), Keys(), FakeClock()
-    async with serve(hub.connect(), calls.SIGNING_SECRET, calls.KeyRef, keys.answer, queue="registry"):
+    async with serve(hub.connect(), calls.keys.SIGNING_SECRET, calls.keys.KeyRef, keys.answer, queue="registry"):
         yield World(SigningSecrets(hub.connect(), clock), keys, clock)
 
 

@@ -12,7 +12,7 @@ from fallow.bootstrap.governance import Governed as Shown
 from fallow.domain.errors import Conflict, InvalidInput, NotFound
 from fallow.domain.identity import address_text
 from fallow.domain.transactions import call_data
-from fallow.domain.views import ContractsView
+from fallow.domain.views.network import ContractsView
 from fallow.ports.chain import Event
 from fallow.ports.rpc import Empty
 from fallow.services.sender.deployment import TIMELOCK_S

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from fallow.domain.calls import AccountRef
+from fallow.domain.calls.base import AccountRef
 from fallow.domain.chart import Credit, Purpose, account_id
 from fallow.domain.identity import address_text
 from fallow.domain.jobs import ItemState, JobState

@@ -12,7 +12,7 @@ import pytest
 from fallow.adapters.published import HttpPublished
 from fallow.cli import main
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound, Unavailable
-from fallow.domain.views import ErrorView
+from fallow.domain.views.base import ErrorView
 from tests.closed_epochs import VALIDATORS
 from tests.epoch_files import NETWORK_KEY
 from tests.serving import Answer, answering, serving

@@ -7,7 +7,8 @@ import pytest
 from nacl.exceptions import CryptoError
 
 from fallow.agent.identity import NodeKey
-from fallow.domain.calls import LeaseSecrets, Submit
+from fallow.domain.calls.jobs import Submit
+from fallow.domain.calls.leases import LeaseSecrets
 from fallow.domain.errors import NotAllowed
 from fallow.domain.leases import Lease
 from fallow.domain.orders import Order

@@ -6,7 +6,7 @@ import pytest
 
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.bootstrap.verticals import Asker
-from fallow.domain.calls import vertical_question
+from fallow.domain.calls.verticals import vertical_question
 from fallow.domain.errors import InvalidInput
 from fallow.ports.bus import Message
 

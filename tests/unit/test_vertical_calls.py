@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fallow.domain.calls import Person
+from fallow.domain.calls.base import Person
 from fallow.domain.errors import NotAllowed, Unavailable
 from fallow.ports.rpc import serve
 from fallow.sdk.client import AsyncClient

@@ -15,7 +15,8 @@ from fallow.adapters.memory.bus import MemoryHub
 from fallow.domain.epochs.ballots import evidence_name, read_evidence
 from fallow.domain.epochs.quorum import Domain, Vote, equivocator, read_validators
 from fallow.domain.errors import InvalidInput
-from fallow.domain.views import NetworkView, VotesView
+from fallow.domain.views.network import NetworkView
+from fallow.domain.views.votes import VotesView
 from fallow.http.app import create_app
 from fallow.ports.archive import whole
 from tests.closed_epochs import ADDRESSES, VALIDATORS, ClosedEpoch

@@ -9,7 +9,7 @@ import pytest
 from fallow.bootstrap.wallet import open_wallet
 from fallow.domain.chains import chain_id_of
 from fallow.domain.errors import NotAllowed
-from fallow.domain.views import ContractsView, NetworkView
+from fallow.domain.views.network import ContractsView, NetworkView
 
 
 @pytest.mark.parametrize("chain_id", [0, 1, chain_id_of("another")])

@@ -20,14 +20,14 @@ from fallow.adapters.archive import StoreArchive, folder_archive
 from fallow.adapters.processes import found_apart
 from fallow.bootstrap.rewards import read_model
 from fallow.bootstrap.what_if import compute
-from fallow.domain.calls import WhatIf
+from fallow.domain.calls.epochs import WhatIf
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.epochs.models import MODELS
 from fallow.domain.epochs.rules import Rules, plain_rules
 from fallow.domain.epochs.written_rules import ASSETS, changed, written
 from fallow.domain.errors import FallowError, TooMuch, Unavailable
 from fallow.domain.identity import address_text
-from fallow.domain.views import WhatIfEpochView, WhatIfView
+from fallow.domain.views.what_if import WhatIfEpochView, WhatIfView
 from fallow.http.limits import Turns
 from tests.epoch_files import NETWORK_KEY
 from tests.epoch_world import ACCOUNTS, BURNING, BY_ISSUANCE, HOLDING, VESTING, WORK_ONLY, YEARLY

@@ -9,7 +9,7 @@ import pytest
 
 from fallow.cli import main, profiles
 from fallow.domain.identity import address_text
-from fallow.domain.views import WithdrawalView
+from fallow.domain.views.payouts import WithdrawalView
 from tests.unit.canned_client import CannedClient
 from tests.unit.test_custody import ADDRESS, PRIVATE
 

@@ -15,7 +15,8 @@ from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.domain.identity import address_text
-from fallow.domain.views import ErrorView, SeedPartsView, SeedView
+from fallow.domain.views.base import ErrorView
+from fallow.domain.views.checks import SeedPartsView, SeedView
 
 Answer = TypeVar("Answer")
 
@@ -78,11 +79,11 @@ class HttpPublished:
 
     def pledge(self, pledge: bytes) -> None:
         """See the port."""
-        self._post("/v1/checks/pledges", calls.PledgePart(pledge=pledge.hex()))
+        self._post("/v1/checks/pledges", calls.checks.PledgePart(pledge=pledge.hex()))
 
     def show_part(self, number: int, validator: bytes, part: bytes) -> None:
         """See the port."""
-        shown = calls.ShowPart(number=number, validator=address_text(validator), part=part.hex())
+        shown = calls.checks.ShowPart(number=number, validator=address_text(validator), part=part.hex())
         self._post("/v1/checks/parts", shown)
 
     def _latest_below(self, end: int) -> int | None:
@@ -99,7 +100,7 @@ class HttpPublished:
         except UNREADABLE as error:
             raise Unavailable("validator.answer", f"The network's answer cannot be read: {error}.") from error
 
-    def _post(self, path: str, body: calls.Request) -> None:
+    def _post(self, path: str, body: calls.base.Request) -> None:
         self._hand_in(path, msgspec.json.encode(body), "application/json")
 
     def _hand_in(self, path: str, body: bytes, kind: str) -> None:

@@ -21,7 +21,7 @@ from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.places import read_cell
 from fallow.domain.resources import GIB_MIB, PRICE_MICROUSD_MAX, Resources, Terms
 from fallow.domain.streams import DIRECT_PORT_MIN
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.ports.clock import Clock
 from fallow.ports.vertical import Vertical
 

@@ -33,7 +33,7 @@ import msgspec
 from fallow.agent.files import write_durably
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 
 T = TypeVar("T", bound=msgspec.Struct)
 Mode = Literal["open", "paused", "draining"]

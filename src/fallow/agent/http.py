@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
-from fallow.domain.views import ErrorView
+from fallow.domain.views.base import ErrorView
 from fallow.ports.clock import Clock
 
 ATTEMPTS_MAX = 5

@@ -11,10 +11,11 @@ from fallow.agent.http import check_url, error_of
 from fallow.agent.identity import NodeKey
 from fallow.domain.api_keys import ApiKey, owners_key_message
 from fallow.domain.bindings import read_code
-from fallow.domain.calls import Join, Joined, OwnersKey, join_message
+from fallow.domain.calls.keys import OwnersKey
+from fallow.domain.calls.nodes import Join, Joined, join_message
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.identity import NODE_ID_BYTES, address
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 
 ACCOUNT_SIGNATURE_BYTES = 65
 

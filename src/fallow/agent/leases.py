@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fallow.agent.book import Book
-from fallow.domain.calls import Proposal
+from fallow.domain.calls.leases import Proposal
 from fallow.domain.facts import UsageReceipt
 from fallow.domain.resources import Resources
 from fallow.domain.windows import length_ms

@@ -48,13 +48,13 @@ class Rolls:
         while True:
             with suppress(Unavailable):
                 async with (
-                    serve(bus, calls.roll_calls(node), calls.RollCall, self.answer, queue=QUEUE),
-                    serve(bus, calls.roll_shows(node), calls.RollShow, self.show, queue=QUEUE),
+                    serve(bus, calls.checks.roll_calls(node), calls.checks.RollCall, self.answer, queue=QUEUE),
+                    serve(bus, calls.checks.roll_shows(node), calls.checks.RollShow, self.show, queue=QUEUE),
                 ):
                     await asyncio.Event().wait()
             await clock.sleep(RETRY_S)
 
-    async def answer(self, request: calls.RollCall) -> calls.RollAnswer:
+    async def answer(self, request: calls.checks.RollCall) -> calls.checks.RollAnswer:
         """Work, and say what was done.
 
         Raises:
@@ -81,9 +81,9 @@ class Rolls:
             units=effort.units,
             commitment=effort.commitment,
         )
-        return calls.RollAnswer(sealed=answer.seal(self._key.sign))
+        return calls.checks.RollAnswer(sealed=answer.seal(self._key.sign))
 
-    async def show(self, request: calls.RollShow) -> calls.RollShown:
+    async def show(self, request: calls.checks.RollShow) -> calls.checks.RollShown:
         """Show some of the steps of the last call.
 
         Raises:
@@ -92,9 +92,9 @@ class Rolls:
         done = self._done
         if done is None or done.call != request.call:
             raise NotFound("agent.no_such_roll", "This node did not answer that roll call last.")
-        return calls.RollShown(shown=await asyncio.to_thread(done.effort.show, request.wanted))
+        return calls.checks.RollShown(shown=await asyncio.to_thread(done.effort.show, request.wanted))
 
-    async def _work(self, worker: Worker, request: calls.RollCall, roll: Roll) -> Effort:
+    async def _work(self, worker: Worker, request: calls.checks.RollCall, roll: Roll) -> Effort:
         challenge = bytes.fromhex(request.call)
         exercise = Exercise(challenge, self._key.node, request.cpu_milli, request.work_ms, roll.cancel)
         try:

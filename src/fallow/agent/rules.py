@@ -34,11 +34,13 @@ class Rules:
         """Answer until cancelled."""
         while True:
             with suppress(Unavailable):
-                async with serve(bus, calls.rules_of(self._node), calls.TellRules, self.answer, queue="agent"):
+                async with serve(
+                    bus, calls.rules.rules_of(self._node), calls.rules.TellRules, self.answer, queue="agent"
+                ):
                     await asyncio.Event().wait()
             await self._clock.sleep(RETRY_S)
 
-    async def answer(self, request: calls.TellRules) -> RulesStanding:
+    async def answer(self, request: calls.rules.TellRules) -> RulesStanding:
         """Take what is asked, and say how the rules stand.
 
         Raises:

@@ -15,7 +15,7 @@ import msgspec
 from fallow.agent.leases import Held, Leases, resources_of
 from fallow.agent.outbox import Outbox
 from fallow.agent.uploads import OpenBlobs, Uploads
-from fallow.domain.calls import LeaseSecrets, Proposal
+from fallow.domain.calls.leases import LeaseSecrets, Proposal
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint
 from fallow.ports.clock import Clock

@@ -9,7 +9,7 @@ import msgspec
 
 from fallow.agent.outbox import Outbox
 from fallow.agent.outbox_rows import Waiting
-from fallow.domain.calls import Deliver, Delivered, ingest
+from fallow.domain.calls.nodes import Deliver, Delivered, ingest
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock

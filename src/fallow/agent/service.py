@@ -33,7 +33,7 @@ from fallow.agent.uploads import OpenBlobs, Uploads
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import LeaseDeclined
-from fallow.domain.views import StandingView
+from fallow.domain.views.nodes import StandingView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
@@ -149,9 +149,11 @@ class Agent:
             owner = group.create_task(self._offering.run())
             front = [
                 group.create_task(
-                    self._listener.run(calls.proposals(self._key.text), lambda data: self._on_proposals(data, group))
+                    self._listener.run(
+                        calls.leases.proposals(self._key.text), lambda data: self._on_proposals(data, group)
+                    )
                 ),
-                group.create_task(self._listener.run(calls.stops(self._key.text), self._on_stops)),
+                group.create_task(self._listener.run(calls.leases.stops(self._key.text), self._on_stops)),
                 group.create_task(self._beat()),
                 group.create_task(self._live.run()),
                 group.create_task(self._rolls.run(self._ports.bus, self._ports.clock)),
@@ -241,7 +243,7 @@ class Agent:
         """The same, and how the network sees this node: that takes a question to it."""
         status = await self.status()
         try:
-            asked = calls.standing(self._key.text)
+            asked = calls.nodes.standing(self._key.text)
             standing = await call(self._ports.bus, asked, {}, StandingView, timeout_s=STANDING_S)
         except FallowError as error:
             return msgspec.structs.replace(status, standing_trouble=f"{error.message} {error.hint}".strip())
@@ -256,7 +258,7 @@ class Agent:
     # What is heard
 
     def _on_proposals(self, data: bytes, group: asyncio.TaskGroup) -> None:
-        for proposal in _decoded(data, list[calls.Proposal]):
+        for proposal in _decoded(data, list[calls.leases.Proposal]):
             closed = next(iter(self._closed(proposal.disk_mib)), "")
             decision = self._leases.decide(proposal, closed)
             if isinstance(decision, Take):
@@ -367,10 +369,10 @@ class Agent:
         await self._until(
             lambda: not self._outbox.old_waiting and earlier.isdisjoint(self._uploads.waiting), OLD_RECORDS_WAIT_S
         )
-        subject = calls.beats(self._key.text)
+        subject = calls.nodes.beats(self._key.text)
         while True:
             leases = sorted({*self._leases.held, *self._outbox.unsettled, *self._uploads.waiting})
-            beat = calls.Beat(node=self._key.text, boot=self._outbox.boot, leases=leases)
+            beat = calls.nodes.Beat(node=self._key.text, boot=self._outbox.boot, leases=leases)
             with suppress(FallowError):
                 await self._ports.bus.publish(subject, msgspec.msgpack.encode(beat))
             await clock.sleep(self._ports.beat_interval_s)

@@ -81,7 +81,7 @@ class Services:
             self._streams -= 1
 
     async def _tell(self, name: str, worker: Worker, bus: Bus, clock: Clock) -> None:
-        subject = calls.vertical_told(self._node, name)
+        subject = calls.verticals.vertical_told(self._node, name)
         while True:
             with suppress(FallowError):  # the next one is as good
                 if told := await worker.tell():
@@ -89,7 +89,7 @@ class Services:
             await clock.sleep(TELL_S)
 
     async def _answer(self, name: str, worker: Worker, bus: Bus, clock: Clock) -> None:
-        subject = calls.vertical_question(self._node, name)
+        subject = calls.verticals.vertical_question(self._node, name)
         while True:
             with suppress(Unavailable):
                 async with serve(bus, subject, bytes, worker.answer, queue=QUEUE):

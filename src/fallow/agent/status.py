@@ -9,7 +9,7 @@ import msgspec
 from fallow.agent.consent import MICROUSD_PER_USD
 from fallow.agent.owner import OwnerView
 from fallow.domain.resources import Resources, Terms
-from fallow.domain.views import StandingView
+from fallow.domain.views.nodes import StandingView
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from typing import TypeVar
 import msgspec
 
 from fallow.agent.files import sync_folder, write_durably
-from fallow.domain.calls import Proposal
+from fallow.domain.calls.leases import Proposal
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import UsageReceipt

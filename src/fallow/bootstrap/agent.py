@@ -47,7 +47,7 @@ from fallow.bootstrap.late_bus import LateBus
 from fallow.bootstrap.memory import keep_freed_memory
 from fallow.bootstrap.plugins import load_verticals
 from fallow.domain.api_keys import KEY_ID_BYTES, KEY_SECRET_BYTES, new_key
-from fallow.domain.calls import Proposal
+from fallow.domain.calls.leases import Proposal
 from fallow.domain.errors import Conflict, InvalidInput, NotFound
 from fallow.domain.pins import split_token
 from fallow.ports.bus import Bus

@@ -25,7 +25,7 @@ from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.settling import publisher, slasher
 from fallow.bootstrap.tls import server_context
 from fallow.domain.errors import Conflict
-from fallow.domain.views import ContractsView
+from fallow.domain.views.network import ContractsView
 from fallow.http.json_rpc import create_rpc_app
 from fallow.ports.chain import Chain
 from fallow.ports.clock import Clock

@@ -29,7 +29,7 @@ from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done, Rules
 from fallow.domain.transactions import answer_of, call_data
-from fallow.domain.views import ContractsView
+from fallow.domain.views.network import ContractsView
 from fallow.ports.chain import Chain, ContractRefused
 from fallow.ports.clock import Clock
 from fallow.services.sender.deployment import Plan, deploy

@@ -39,7 +39,7 @@ from fallow.bootstrap.tls import own_context, server_context
 from fallow.bootstrap.verticals import gateway_roles
 from fallow.bootstrap.what_if import apart
 from fallow.domain import calls
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.http.app import create_app
 from fallow.http.console import built
 from fallow.ports.rpc import Empty, call
@@ -49,7 +49,7 @@ from fallow.services.relay.service import Relay
 
 
 async def _tell_tunnel(bus: NatsBus, nonce: str, address: str) -> None:
-    await call(bus, calls.TUNNEL, calls.Tunnel(nonce=nonce, address=address), Empty)
+    await call(bus, calls.streams.TUNNEL, calls.streams.Tunnel(nonce=nonce, address=address), Empty)
 
 
 @asynccontextmanager

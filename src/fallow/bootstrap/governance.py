@@ -21,7 +21,8 @@ from fallow.domain.errors import Conflict, Unavailable
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done
 from fallow.domain.transactions import call_data, selector
-from fallow.domain.views import ChangeView, ContractsView, GovernanceView, GovernedView, HolderView, NetworkView
+from fallow.domain.views.governance import ChangeView, GovernanceView, GovernedView, HolderView
+from fallow.domain.views.network import ContractsView, NetworkView
 from fallow.ports.chain import Chain, ContractRefused
 from fallow.ports.clock import Clock
 from fallow.ports.rpc import Empty

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fallow.domain import calls
-from fallow.domain.calls import LAG_BOUNDS_MS
+from fallow.domain.calls.processes import LAG_BOUNDS_MS
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.mishaps import MISHAPS
@@ -53,7 +53,7 @@ async def measured_lag(role: str, bus: Bus, clock: Clock) -> AsyncIterator[LoopL
 
     async with (
         background(lag.run()),
-        serve(bus, calls.lag(role), Empty, answer, queue=role),
-        serve(bus, calls.mishaps(role), Empty, failed, queue=role),
+        serve(bus, calls.processes.lag(role), Empty, answer, queue=role),
+        serve(bus, calls.processes.mishaps(role), Empty, failed, queue=role),
     ):
         yield lag

@@ -16,7 +16,7 @@ from nacl.signing import SigningKey
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.streams.dialling import dial
 from fallow.adapters.streams.direct import dial_direct
-from fallow.domain.calls import StreamGrant
+from fallow.domain.calls.streams import StreamGrant
 from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.streams import DirectAddress, Exec, Line, Logs, Opening, Port, Purpose
 from fallow.ports.clock import Clock

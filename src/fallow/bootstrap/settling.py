@@ -21,7 +21,7 @@ from fallow.domain.chart import Credit
 from fallow.domain.epochs.quorum import Domain, read_validators
 from fallow.domain.epochs.rules import NONE, Rules
 from fallow.domain.identity import address
-from fallow.domain.views import ContractsView
+from fallow.domain.views.network import ContractsView
 from fallow.ports.chain import Chain
 from fallow.ports.clock import Clock
 from fallow.ports.epochs import Attested, Attesting, without_chain

@@ -150,7 +150,7 @@ async def _chain_events(ground: Ground, data: Path) -> AsyncIterator[None]:
         governed = Governed(chain, contracts, chain_of(ground.place).depth, ground.clock)
         async with (
             events.running(),
-            serve(ground.bus, calls.GOVERNANCE, Empty, governed.now, queue=QUEUE),
-            serve(ground.bus, calls.GOVERNED, Empty, governed.view, queue=QUEUE),
+            serve(ground.bus, calls.tokens.GOVERNANCE, Empty, governed.now, queue=QUEUE),
+            serve(ground.bus, calls.tokens.GOVERNED, Empty, governed.view, queue=QUEUE),
         ):
             yield

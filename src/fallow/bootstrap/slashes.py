@@ -17,7 +17,7 @@ from fallow.domain.identity import address
 from fallow.domain.sending import Done
 from fallow.domain.staking import refusal
 from fallow.domain.transactions import call_data
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.ports.chain import ContractRefused
 from fallow.services.sender.vault import Slash, Vault
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 
 from fallow.adapters.nats.bus import NatsBus
 from fallow.bootstrap.lag import LoopLag, measured_lag
-from fallow.domain.calls import LAG_BOUNDS_MS
+from fallow.domain.calls.processes import LAG_BOUNDS_MS
 from fallow.domain.errors import FallowError
 from fallow.domain.metrics import (
     TELL_S,

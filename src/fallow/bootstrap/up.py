@@ -45,7 +45,7 @@ from fallow.bootstrap.verticals import gateway_roles, migrations, read_ports
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, FallowError, InvalidInput
 from fallow.domain.pins import split_token
-from fallow.domain.views import BalanceView
+from fallow.domain.views.money import BalanceView
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
 
@@ -328,21 +328,25 @@ async def _first_keys(data: Path, place: Place, keys: NetworkKeys, settings: Set
 
 
 async def _make_keys(bus: Bus, settings: Settings) -> FirstKeys:
-    operator = await call(bus, calls.CREATE_KEY, calls.CreateKey(scopes=["operate"], label="operator"), calls.Secret)
-    first = calls.CreateKey(scopes=["buy", "withdraw"], label="first buyer")
-    buyer = await call(bus, calls.CREATE_KEY, first, calls.Secret)
+    operator = await call(
+        bus, calls.keys.CREATE_KEY, calls.keys.CreateKey(scopes=["operate"], label="operator"), calls.keys.Secret
+    )
+    first = calls.keys.CreateKey(scopes=["buy", "withdraw"], label="first buyer")
+    buyer = await call(bus, calls.keys.CREATE_KEY, first, calls.keys.Secret)
     if settings.test_credits_usd:
         amount = settings.test_credits_usd * USD
-        grant = calls.Grant(id="0" * 31 + "1", account=buyer.account, amount_microusd=amount)
-        await call(bus, calls.GRANT, grant, BalanceView)
+        grant = calls.money.Grant(id="0" * 31 + "1", account=buyer.account, amount_microusd=amount)
+        await call(bus, calls.money.GRANT, grant, BalanceView)
     for gift in (_gift("fee", settings.checks_usd), _gift("reserve", settings.reserve_usd)):
         if gift is not None:
-            await call(bus, calls.FUND, gift, dict[str, str])
-    token = await call(bus, calls.CREATE_TOKEN, calls.CreateToken(uses=100, valid_s=7 * 86_400), calls.Secret)
+            await call(bus, calls.money.FUND, gift, dict[str, str])
+    token = await call(
+        bus, calls.keys.CREATE_TOKEN, calls.keys.CreateToken(uses=100, valid_s=7 * 86_400), calls.keys.Secret
+    )
     return FirstKeys(buyer.secret, buyer.account, operator.secret, token.secret)
 
 
-def _gift(purpose: Literal["fee", "reserve"], usd: int) -> calls.Fund | None:
+def _gift(purpose: Literal["fee", "reserve"], usd: int) -> calls.money.Fund | None:
     """What the network starts with for a purpose; its id is fixed, so that it is given once."""
     fund_id = hashlib.sha256(purpose.encode()).hexdigest()[:32]
-    return calls.Fund(id=fund_id, purpose=purpose, amount_microusd=usd * USD) if usd else None
+    return calls.money.Fund(id=fund_id, purpose=purpose, amount_microusd=usd * USD) if usd else None

@@ -166,7 +166,7 @@ class Asker:
 
     async def __call__(self, node: bytes, question: bytes, *, timeout_s: float = 10.0) -> bytes:
         """See the port. InvalidInput: `vertical.answer`."""
-        subject = calls.vertical_question(node.hex(), self._vertical)
+        subject = calls.verticals.vertical_question(node.hex(), self._vertical)
         try:
             return await call(self._bus, subject, question, bytes, timeout_s=timeout_s)
         except UNREADABLE as error:
@@ -175,10 +175,10 @@ class Asker:
 
 @asynccontextmanager
 async def _told(bus: Bus, vertical: str) -> AsyncIterator[AsyncIterator[tuple[bytes, bytes]]]:
-    async with bus.subscribe(calls.vertical_told("*", vertical), pending_max=10_000) as messages:
+    async with bus.subscribe(calls.verticals.vertical_told("*", vertical), pending_max=10_000) as messages:
 
         async def words() -> AsyncIterator[tuple[bytes, bytes]]:
             async for message in messages:
-                yield calls.vertical_teller(message.subject), message.data
+                yield calls.verticals.vertical_teller(message.subject), message.data
 
         yield words()

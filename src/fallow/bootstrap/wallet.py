@@ -22,7 +22,7 @@ from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFou
 from fallow.domain.identity import address
 from fallow.domain.sending import Done, Rules
 from fallow.domain.transactions import answer_of, call_data
-from fallow.domain.views import ContractsView, NetworkView
+from fallow.domain.views.network import ContractsView, NetworkView
 from fallow.ports.chain import Chain
 from fallow.services.sender.claiming import Claiming, Prove
 from fallow.services.sender.distributor import Distributor

@@ -10,7 +10,7 @@ from typing import Final
 from fallow.adapters.archive import StoreArchive
 from fallow.adapters.processes import found_apart
 from fallow.bootstrap.plugins import load_meterings
-from fallow.domain.calls import WhatIf
+from fallow.domain.calls.epochs import WhatIf
 from fallow.domain.epochs.lines import LINES, lines_of
 from fallow.domain.epochs.manifest import MANIFEST, MANIFEST_BYTES_MAX, STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.models import MODELS
@@ -23,7 +23,7 @@ from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
 from fallow.domain.epochs.written_rules import changed, of_model, written
 from fallow.domain.errors import NotFound, TooMuch
 from fallow.domain.identity import address_text
-from fallow.domain.views import WhatIfEpochView, WhatIfView
+from fallow.domain.views.what_if import WhatIfEpochView, WhatIfView
 from fallow.ports.archive import whole
 from fallow.ports.otherwise import Begin
 

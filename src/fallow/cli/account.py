@@ -5,7 +5,8 @@ from __future__ import annotations
 from fallow.cli import profiles
 from fallow.cli.show import Json, credit_name, node_name, say, show_json, table
 from fallow.cli.units import size, usd, when
-from fallow.domain.views import BalanceView, NodeView
+from fallow.domain.views.money import BalanceView
+from fallow.domain.views.nodes import NodeView
 
 
 def balance(*, json: Json = False) -> None:

@@ -9,9 +9,9 @@ from cyclopts import Parameter
 from fallow.cli import profiles
 from fallow.cli.show import Json, node_name, say, show_json, table
 from fallow.cli.units import when
-from fallow.domain.calls import AlertsTo
+from fallow.domain.calls.alerts import AlertsTo
 from fallow.domain.errors import InvalidInput
-from fallow.domain.views import AlertView, ChannelsView, ChannelView
+from fallow.domain.views.alerts import AlertView, ChannelsView, ChannelView
 from fallow.sdk.sync import Client
 
 Language = Annotated[Literal["en", "ja"], Parameter(help="Of what is written: English or Japanese.")]

@@ -15,7 +15,7 @@ from fallow.cli.units import when
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.payees import payout_text
-from fallow.domain.views import PayeeView
+from fallow.domain.views.payouts import PayeeView
 from fallow.sdk.sync import Client
 
 

@@ -15,7 +15,7 @@ from fallow.cli.units import when
 from fallow.cli.wanted import Options, Wanted
 from fallow.domain.rollcall import SHORT
 from fallow.domain.verification import CHECKED_VOTES
-from fallow.domain.views import RerunView, RollCallView, SeedView
+from fallow.domain.views.checks import RerunView, RollCallView, SeedView
 from fallow.sdk.checks import DrawsReport
 
 app = App(name="checks", help="Recompute which results were checked.")

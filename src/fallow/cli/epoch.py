@@ -16,7 +16,9 @@ from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import tokens, usd, when
 from fallow.domain.chains import chain_id_of
 from fallow.domain.epochs.promises import BrokenPromise
-from fallow.domain.views import EpochView, NetworkView, RootView
+from fallow.domain.views.epochs import EpochView
+from fallow.domain.views.network import NetworkView
+from fallow.domain.views.votes import RootView
 from fallow.sdk.epochs import key_of
 
 app = App(name="epoch", help="Look at closed epochs, fetch, verify and recompute them.")

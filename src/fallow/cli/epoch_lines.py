@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fallow.domain.epochs.reading import Filed
     from fallow.domain.epochs.statement import Statement
     from fallow.domain.records import Record
-    from fallow.domain.views import NetworkLineView
+    from fallow.domain.views.epochs import NetworkLineView
 
 CREDITS = {1: "granted (TEST)", 2: "paid", 3: "burned"}
 KEPT = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from fallow.cli.show import clean, node_name, say
 from fallow.cli.units import when
-from fallow.domain.views import EvidenceView
+from fallow.domain.views.checks import EvidenceView
 
 
 def say_evidence(found: Iterable[EvidenceView]) -> None:

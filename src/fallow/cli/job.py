@@ -18,7 +18,7 @@ from fallow.cli.units import usd, used, when
 from fallow.cli.wanted import Many, secret_values
 from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import JobState
-from fallow.domain.views import JobView
+from fallow.domain.views.jobs import JobView
 from fallow.ports.tasks import first_error
 from fallow.sdk.client import AsyncClient
 from fallow.sdk.trust import trusting

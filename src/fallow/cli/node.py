@@ -10,7 +10,7 @@ from fallow.cli import profiles
 from fallow.cli.names import full_names
 from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import when
-from fallow.domain.calls import What
+from fallow.domain.calls.actions import What
 
 app = App(name="node", help="List enrolled machines, ban them, vouch for their owners, or forget them.")
 

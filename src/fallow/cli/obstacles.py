@@ -10,7 +10,7 @@ from fallow.domain.matching import BUSY
 from fallow.domain.orders import Order
 from fallow.domain.resources import PRICE_MICROUSD_MAX
 from fallow.domain.verification import NEW
-from fallow.domain.views import QuoteView
+from fallow.domain.views.jobs import QuoteView
 
 
 def say_why_not(quote: QuoteView, order: Order) -> None:

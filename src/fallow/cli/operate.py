@@ -13,8 +13,8 @@ from fallow.cli.install_line import install_line
 from fallow.cli.show import Json, Limit, clean, say, show_json, table, tell, tell_cut
 from fallow.cli.units import microusd, seconds, usd, when
 from fallow.cli.wanted import Many
-from fallow.domain.calls import Secret
-from fallow.domain.views import AuditView
+from fallow.domain.calls.keys import Secret
+from fallow.domain.views.audits import AuditView
 
 MIB = 1 << 20
 

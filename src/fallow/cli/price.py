@@ -11,9 +11,9 @@ from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, usd, when
-from fallow.domain.calls import ReportPrice
+from fallow.domain.calls.tokens import ReportPrice
 from fallow.domain.price_facts import price_text
-from fallow.domain.views import PriceView
+from fallow.domain.views.prices import PriceView
 
 app = App(name="price", help="The token's price, at which burned tokens become credits.")
 

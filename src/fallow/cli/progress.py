@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from fallow.cli.show import err
 from fallow.cli.units import usd
 from fallow.domain.jobs import FINAL, ItemState
-from fallow.domain.views import JobView
+from fallow.domain.views.jobs import JobView
 from fallow.sdk.jobs import Event
 from fallow.sdk.sync_results import SyncItemResult
 

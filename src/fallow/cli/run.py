@@ -14,7 +14,7 @@ from fallow.cli.collect import check_output
 from fallow.cli.order import cancel_interrupted, make_order
 from fallow.cli.show import Json, bill_line, clean, err, fields, node_name, quote_line, say, show_json, tell
 from fallow.cli.wanted import Options, Wanted
-from fallow.domain.views import JobView, QuoteView
+from fallow.domain.views.jobs import JobView, QuoteView
 from fallow.sdk.jobs import Event
 from fallow.sdk.sync import Client
 from fallow.sdk.sync_results import SyncItemResult

@@ -16,7 +16,9 @@ from rich.text import Text
 
 from fallow.cli.units import usd, used
 from fallow.domain.errors import KINDS, FallowError
-from fallow.domain.views import TEST_CLASS, BalanceView, ErrorView, JobView, QuoteView
+from fallow.domain.views.base import ErrorView
+from fallow.domain.views.jobs import JobView, QuoteView
+from fallow.domain.views.money import TEST_CLASS, BalanceView
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document.")]
 

@@ -14,7 +14,7 @@ from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import token_units, tokens, when
 from fallow.cli.wallet import with_wallet
-from fallow.domain.calls import SetTake
+from fallow.domain.calls.tokens import SetTake
 from fallow.domain.chain_facts import TOKENS_MIN
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text

@@ -11,7 +11,7 @@ from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, tell
 from fallow.cli.storage_place import remote
 from fallow.cli.units import seconds, when
-from fallow.domain.calls import LINK_S_MAX
+from fallow.domain.calls.keys import LINK_S_MAX
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.verticals.storage.core.calls import Bucket, GetBucket
 

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import microusd, usd, when
-from fallow.domain.calls import OpenSubscription
+from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.domain.errors import InvalidInput
 from fallow.sdk.accounts import new_id
 

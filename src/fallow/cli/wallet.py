@@ -14,11 +14,11 @@ from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file, new
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, token_units, tokens, usd
-from fallow.domain.calls import WITHDRAWAL_MIN_MICROUSD
+from fallow.domain.calls.payouts import WITHDRAWAL_MIN_MICROUSD
 from fallow.domain.chain_facts import DEPOSIT_MIN, TOKENS_MIN
 from fallow.domain.chains import chain_id_of
 from fallow.domain.identity import address, address_text
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.sdk.accounts import new_id
 from fallow.sdk.trust import trusting
 

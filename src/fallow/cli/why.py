@@ -12,7 +12,7 @@ from fallow.cli.units import usd, used
 from fallow.domain.jobs import ItemState
 from fallow.domain.matching import BUSY
 from fallow.domain.orders import Order
-from fallow.domain.views import ItemView, LeaseView, QuoteView
+from fallow.domain.views.jobs import ItemView, LeaseView, QuoteView
 from fallow.sdk.sync import Client
 
 WAITING = "no node has been found for it yet"

@@ -12,7 +12,10 @@ from typing import Final
 import msgspec
 
 from fallow.domain.jobs import BUYER_CANCELLED, JobState
-from fallow.domain.views import BalanceView, JobView, OwnNodeView, PayeeView
+from fallow.domain.views.jobs import JobView
+from fallow.domain.views.money import BalanceView
+from fallow.domain.views.nodes import OwnNodeView
+from fallow.domain.views.payouts import PayeeView
 
 ALERTS_MAX: Final = 500
 """Of an account at once; more are not told, so that a fleet that is cut off is one message and not a book."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from fallow.domain.views import View
+from fallow.domain.views.base import View
 
 SHOWN_AT_ONCE_MAX: Final = 16
 """Of what happened in one go; the rest is counted."""

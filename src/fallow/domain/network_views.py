@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fallow.domain.epochs.by_vertical import VerticalSums
-from fallow.domain.views import View
+from fallow.domain.views.base import View
 
 
 class TariffLineView(View, frozen=True, kw_only=True):

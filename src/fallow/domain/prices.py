@@ -15,7 +15,7 @@ from fallow.domain.jobs import ItemState
 from fallow.domain.leases import WORK_DONE
 from fallow.domain.orders import Order
 from fallow.domain.resources import GIB_MIB
-from fallow.domain.views import ItemView, LeaseView
+from fallow.domain.views.jobs import ItemView, LeaseView
 
 HOUR_MS = 3_600_000
 MONTH_HOURS = 730

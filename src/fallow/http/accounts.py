@@ -9,15 +9,9 @@ from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed, NotFound
-from fallow.domain.views import (
-    BalanceView,
-    PayeeView,
-    RedirectionView,
-    SigningSecretView,
-    StatementLine,
-    SubscriptionView,
-    WithdrawalView,
-)
+from fallow.domain.views.keys import SigningSecretView
+from fallow.domain.views.money import BalanceView, StatementLine, SubscriptionView
+from fallow.domain.views.payouts import PayeeView, RedirectionView, WithdrawalView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, holder, withdrawer
 from fallow.http.params import Account, AccountId, AfterId, AfterLine, Limit, Parts, SubscriptionId
@@ -26,14 +20,14 @@ from fallow.http.params import Account, AccountId, AfterId, AfterLine, Limit, Pa
 @get("/v1/account", guards=[holder], responses=keyed(), tags=["account"])
 async def balance(gateway: Parts, payer: Account) -> BalanceView:
     """Your credits by class, in micro-US-dollars."""
-    return await gateway.ask(calls.BALANCE, calls.AccountRef(account=payer), BalanceView)
+    return await gateway.ask(calls.money.BALANCE, calls.base.AccountRef(account=payer), BalanceView)
 
 
 @get("/v1/account/statement", guards=[holder], responses=keyed(), tags=["account"])
 async def statement(gateway: Parts, payer: Account, after: AfterLine = "", limit: Limit = 200) -> list[StatementLine]:
     """Your account's movements; `after` is the last id seen."""
-    request = calls.AccountRef(account=payer, after=after, limit=limit)
-    return await gateway.ask(calls.STATEMENT, request, list[StatementLine])
+    request = calls.base.AccountRef(account=payer, after=after, limit=limit)
+    return await gateway.ask(calls.money.STATEMENT, request, list[StatementLine])
 
 
 @get("/v1/subscriptions", guards=[buyer], responses=keyed(), tags=["account"])
@@ -41,17 +35,19 @@ async def subscriptions(
     gateway: Parts, payer: Account, after: AfterId = "", limit: Limit = 200
 ) -> list[SubscriptionView]:
     """Shared services that you use by the meter, by id; `after` is the last id seen."""
-    request = calls.AccountRef(account=payer, after=after, limit=limit)
-    return await gateway.ask(calls.SUBSCRIPTIONS, request, list[SubscriptionView])
+    request = calls.base.AccountRef(account=payer, after=after, limit=limit)
+    return await gateway.ask(calls.subscriptions.SUBSCRIPTIONS, request, list[SubscriptionView])
 
 
 @post("/v1/subscriptions", guards=[buyer], responses=keyed(402, 404, 409), tags=["account"])
-async def subscribe(gateway: Parts, payer: Account, data: JSONBody[calls.OpenSubscription]) -> SubscriptionView:
+async def subscribe(
+    gateway: Parts, payer: Account, data: JSONBody[calls.subscriptions.OpenSubscription]
+) -> SubscriptionView:
     """Use a vertical's shared service by the meter, at its tariff. Your limit is reserved for each hour."""
     vertical = gateway.verticals.get(data.vertical)
     if vertical is None or vertical.tariff is None:
         raise NotFound("subscription.no_service", f"This network sells nothing of {data.vertical!r} by the meter.")
-    request = calls.Subscribe(
+    request = calls.subscriptions.Subscribe(
         id=data.id,
         account=payer,
         vertical=data.vertical,
@@ -59,19 +55,19 @@ async def subscribe(gateway: Parts, payer: Account, data: JSONBody[calls.OpenSub
         limit_microusd=data.limit_microusd,
         label=data.label,
     )
-    return await gateway.ask(calls.SUBSCRIBE, request, SubscriptionView)
+    return await gateway.ask(calls.subscriptions.SUBSCRIBE, request, SubscriptionView)
 
 
 @get("/v1/account/signing-secret", guards=[buyer], responses=keyed(), tags=["account"])
-async def signing_secret(gateway: Parts, request: Request[Any, calls.KeyInfo, Any]) -> SigningSecretView:
+async def signing_secret(gateway: Parts, request: Request[Any, calls.keys.KeyInfo, Any]) -> SigningSecretView:
     """What the holder of this API key signs requests with where the key itself does not travel, such as by S3.
 
     It lasts as long as the key, so no session is told it: a browser has its requests signed (`/v1/account/links`).
     """
     if "Authorization" not in request.headers:
         raise NotAllowed("session.secret", "A browser is not told this secret.", "With the API key: fallow storage key")
-    asked = calls.KeyRef(key_id=request.auth.key_id)
-    found = await gateway.ask(calls.SIGNING_SECRET, asked, calls.SigningSecret)
+    asked = calls.keys.KeyRef(key_id=request.auth.key_id)
+    found = await gateway.ask(calls.keys.SIGNING_SECRET, asked, calls.keys.SigningSecret)
     return SigningSecretView(access_key=found.info.key_id, secret=found.secret)
 
 
@@ -80,40 +76,44 @@ async def signing_secret(gateway: Parts, request: Request[Any, calls.KeyInfo, An
 )
 async def unsubscribe(gateway: Parts, payer: Account, subscription_id: SubscriptionId) -> SubscriptionView:
     """End a subscription: what was used is paid, the rest of what it reserved given back."""
-    request = calls.SubscriptionRef(account=payer, id=subscription_id)
-    return await gateway.ask(calls.UNSUBSCRIBE, request, SubscriptionView)
+    request = calls.subscriptions.SubscriptionRef(account=payer, id=subscription_id)
+    return await gateway.ask(calls.subscriptions.UNSUBSCRIBE, request, SubscriptionView)
 
 
 @post("/v1/account/withdrawals", guards=[withdrawer], responses=keyed(402, 409, 413), tags=["account"])
-async def withdraw(gateway: Parts, payer: Account, data: JSONBody[calls.Withdrawal]) -> WithdrawalView:
+async def withdraw(gateway: Parts, payer: Account, data: JSONBody[calls.payouts.Withdrawal]) -> WithdrawalView:
     """Have some of your paid credits owed to an account in the settlement asset. The same id counts once."""
-    return await gateway.ask(calls.WITHDRAW, calls.Withdraw(account=payer, withdrawal=data), WithdrawalView)
+    return await gateway.ask(
+        calls.payouts.WITHDRAW, calls.payouts.Withdraw(account=payer, withdrawal=data), WithdrawalView
+    )
 
 
 @post("/v1/account/payout", guards=[withdrawer], responses=keyed(404, 409, 413), tags=["account"])
-async def own_payout(gateway: Parts, payer: Account, data: JSONBody[calls.PayoutTo]) -> PayeeView:
+async def own_payout(gateway: Parts, payer: Account, data: JSONBody[calls.payouts.PayoutTo]) -> PayeeView:
     """Have the earnings of your account go to another address, 72 hours from now, if the network keeps its key."""
-    return await gateway.ask(calls.PAYOUT, calls.Payout(account=payer, to=data.to), PayeeView)
+    return await gateway.ask(calls.payouts.PAYOUT, calls.payouts.Payout(account=payer, to=data.to), PayeeView)
 
 
 @post("/v1/account/redirections", guards=[withdrawer], responses=keyed(404, 409), tags=["account"])
-async def redirect(gateway: Parts, payer: Account, data: JSONBody[calls.Redirection]) -> RedirectionView:
+async def redirect(gateway: Parts, payer: Account, data: JSONBody[calls.payouts.Redirection]) -> RedirectionView:
     """Have the network sign for your account, whose key it keeps, that claims are paid to whom its earnings go."""
-    return await gateway.ask(calls.REDIRECT, calls.Redirect(account=payer, redirection=data), RedirectionView)
+    return await gateway.ask(
+        calls.payouts.REDIRECT, calls.payouts.Redirect(account=payer, redirection=data), RedirectionView
+    )
 
 
 @post("/v1/payouts", guards=[anyone], responses=public(403, 404, 409, 413), tags=["account"])
-async def payout(gateway: Parts, data: JSONBody[calls.Payout]) -> PayeeView:
+async def payout(gateway: Parts, data: JSONBody[calls.payouts.Payout]) -> PayeeView:
     """Have the earnings of an account go to another address, 72 hours from now, by its own signature: no key needed."""
     if not data.signature:
         raise NotAllowed("payout.signature", "The account's signature is missing.", "fallow account payout ADDRESS")
-    return await gateway.ask(calls.PAYOUT, data, PayeeView)
+    return await gateway.ask(calls.payouts.PAYOUT, data, PayeeView)
 
 
 @get("/v1/payouts/{account_id:str}", guards=[anyone], responses=public(404), tags=["account"])
 async def payee(gateway: Parts, account_id: AccountId) -> PayeeView:
     """To whom an account's earnings go, and what change waits: for everybody, so that a theft is seen in time."""
-    return await gateway.ask(calls.PAYEE, calls.AccountRef(account=account_id), PayeeView)
+    return await gateway.ask(calls.payouts.PAYEE, calls.base.AccountRef(account=account_id), PayeeView)
 
 
 ROUTES = [

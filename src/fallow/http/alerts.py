@@ -8,7 +8,7 @@ from litestar import delete, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from fallow.domain import calls
-from fallow.domain.views import AlertView, ChannelsView, ChannelView
+from fallow.domain.views.alerts import AlertView, ChannelsView, ChannelView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, holder
 from fallow.http.params import Account, Parts
@@ -41,32 +41,34 @@ async def alerts(gateway: Parts, payer: Account, language: In = "en") -> list[Al
 @get("/v1/account/alerts/to", guards=[holder], responses=keyed(), tags=["account"])
 async def channels(gateway: Parts, payer: Account) -> ChannelsView:
     """Where you are told of them, and what went wrong there."""
-    return await gateway.ask(calls.ALERT_CHANNELS, calls.AccountRef(account=payer), ChannelsView)
+    return await gateway.ask(calls.alerts.ALERT_CHANNELS, calls.base.AccountRef(account=payer), ChannelsView)
 
 
 @post("/v1/account/alerts/to/{kind:str}", guards=[holder], responses=keyed(409, 413), tags=["account"])
-async def set_channel(gateway: Parts, payer: Account, kind: Kind, data: JSONBody[calls.AlertsTo]) -> ChannelView:
+async def set_channel(gateway: Parts, payer: Account, kind: Kind, data: JSONBody[calls.alerts.AlertsTo]) -> ChannelView:
     """Be told by mail or webhook, once the address is confirmed. A webhook's secret is in this answer only."""
-    return await gateway.ask(calls.SET_CHANNEL, calls.SetChannel(account=payer, kind=kind, to=data), ChannelView)
+    return await gateway.ask(
+        calls.alerts.SET_CHANNEL, calls.alerts.SetChannel(account=payer, kind=kind, to=data), ChannelView
+    )
 
 
 @post("/v1/account/alerts/confirm", guards=[holder], status_code=200, responses=keyed(404), tags=["account"])
-async def confirm(gateway: Parts, payer: Account, data: JSONBody[calls.AlertsCode]) -> ChannelView:
+async def confirm(gateway: Parts, payer: Account, data: JSONBody[calls.alerts.AlertsCode]) -> ChannelView:
     """Give the code that came by mail."""
-    request = calls.ConfirmChannel(account=payer, kind="email", code=data.code)
-    return await gateway.ask(calls.CONFIRM_CHANNEL, request, ChannelView)
+    request = calls.alerts.ConfirmChannel(account=payer, kind="email", code=data.code)
+    return await gateway.ask(calls.alerts.CONFIRM_CHANNEL, request, ChannelView)
 
 
 @delete("/v1/account/alerts/to/{kind:str}", guards=[holder], responses=keyed(), tags=["account"])
 async def end_channel(gateway: Parts, payer: Account, kind: Kind) -> None:
     """Be told there no more."""
-    await gateway.ask(calls.END_CHANNEL, calls.ChannelRef(account=payer, kind=kind), Empty)
+    await gateway.ask(calls.alerts.END_CHANNEL, calls.alerts.ChannelRef(account=payer, kind=kind), Empty)
 
 
 @post("/v1/alerts/stop/{token:str}", guards=[anyone], status_code=200, responses=public(404), tags=["account"])
 async def stop(gateway: Parts, token: Token) -> Empty:
     """End them by what each mail names (RFC 8058): no key needed."""
-    return await gateway.ask(calls.STOP_ALERTS, calls.StopAlerts(token=token), Empty)
+    return await gateway.ask(calls.alerts.STOP_ALERTS, calls.alerts.StopAlerts(token=token), Empty)
 
 
 PUBLIC_ROUTES = [stop]

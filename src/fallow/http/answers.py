@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from litestar.openapi.datastructures import ResponseSpec
 
-from fallow.domain.views import ErrorView
+from fallow.domain.views.base import ErrorView
 
 Answers = Mapping[int, ResponseSpec]
 

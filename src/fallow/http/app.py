@@ -14,7 +14,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from fallow.domain.billing import FeePolicy
 from fallow.domain.prices import Offer
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.http import (
     accounts,
     alerts,

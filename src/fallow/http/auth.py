@@ -10,7 +10,8 @@ import msgspec
 from litestar import Request
 from litestar.handlers import BaseRouteHandler
 
-from fallow.domain.calls import KeyInfo, Person
+from fallow.domain.calls.base import Person
+from fallow.domain.calls.keys import KeyInfo
 from fallow.domain.errors import NotAllowed
 from fallow.domain.grants import is_credential
 from fallow.domain.identity import address

@@ -14,7 +14,7 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, 
 from litestar.response import Stream
 
 from fallow.domain.errors import InvalidInput, NotAllowed, TooMuch
-from fallow.domain.views import ErrorView, View
+from fallow.domain.views.base import ErrorView, View
 from fallow.http.answers import bodiless, keyed
 from fallow.http.auth import BlobRights, blob_rights
 from fallow.http.gateway import Gateway

@@ -9,7 +9,8 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from fallow.domain import calls
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, RollCallView, SeedPartsView, SeedView
+from fallow.domain.views.checks import DrawView, RollCallView, SeedPartsView, SeedView
+from fallow.domain.views.jobs import JobView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, operator
 from fallow.http.jobs import check_order
@@ -26,25 +27,27 @@ AfterPurpose = Annotated[str, QueryParameter(pattern=r"^[a-z.]{0,20}$(?!\n)", ma
 @get("/v1/checks", guards=[anyone], responses=public(), tags=["checks"])
 async def seeds(gateway: Parts, request: Request[Any, Any, Any]) -> Response[list[SeedView]]:
     """Signed commitments to the seeds of draws, the latest first, with the seeds of epochs that are over."""
-    return Ready(await gateway.shared.answer("/v1/checks", gateway.asking(calls.SEEDS, {}, list[SeedView])), request)
+    return Ready(
+        await gateway.shared.answer("/v1/checks", gateway.asking(calls.checks.SEEDS, {}, list[SeedView])), request
+    )
 
 
 @get("/v1/checks/{number:int}/parts", guards=[anyone], responses=public(404), tags=["checks"])
 async def parts(gateway: Parts, number: Number) -> SeedPartsView:
     """What validators add to the seed of an epoch of draws: pledges, and the parts that were shown so far."""
-    return await gateway.ask(calls.SEED_PARTS, calls.SeedRef(number=number), SeedPartsView)
+    return await gateway.ask(calls.checks.SEED_PARTS, calls.checks.SeedRef(number=number), SeedPartsView)
 
 
 @post("/v1/checks/pledges", guards=[anyone], responses=public(403, 409), tags=["checks"])
-async def pledge(gateway: Parts, data: JSONBody[calls.PledgePart]) -> SeedPartsView:
+async def pledge(gateway: Parts, data: JSONBody[calls.checks.PledgePart]) -> SeedPartsView:
     """Validator: pledge a part of the seed after the next one. The same again changes nothing."""
-    return await gateway.ask(calls.PLEDGE_PART, data, SeedPartsView)
+    return await gateway.ask(calls.checks.PLEDGE_PART, data, SeedPartsView)
 
 
 @post("/v1/checks/parts", guards=[anyone], responses=public(404, 409), tags=["checks"])
-async def show_part(gateway: Parts, data: JSONBody[calls.ShowPart]) -> SeedPartsView:
+async def show_part(gateway: Parts, data: JSONBody[calls.checks.ShowPart]) -> SeedPartsView:
     """Validator: show the part of the next seed that was pledged. The same again changes nothing."""
-    return await gateway.ask(calls.SHOW_PART, data, SeedPartsView)
+    return await gateway.ask(calls.checks.SHOW_PART, data, SeedPartsView)
 
 
 @get("/v1/checks/{number:int}/draws", guards=[anyone], responses=public(404), tags=["checks"])
@@ -52,8 +55,8 @@ async def draws(
     gateway: Parts, number: Number, after_lease: AfterLease = "", after_purpose: AfterPurpose = "", limit: Limit = 1000
 ) -> list[DrawView]:
     """An epoch's draws once it is over, by lease and purpose; `after_...` are those of the last one seen."""
-    request = calls.DrawsRef(number=number, after_lease=after_lease, after_purpose=after_purpose, limit=limit)
-    return await gateway.ask(calls.DRAWS, request, list[DrawView])
+    request = calls.checks.DrawsRef(number=number, after_lease=after_lease, after_purpose=after_purpose, limit=limit)
+    return await gateway.ask(calls.checks.DRAWS, request, list[DrawView])
 
 
 @get("/v1/roll-calls", guards=[anyone], responses=public(), tags=["checks"])
@@ -64,7 +67,9 @@ async def roll_calls(
 
     With `found` only those that convicted somebody.
     """
-    ask = gateway.asking(calls.ROLL_CALLS, calls.RollCallsRef(found=found, limit=limit), list[RollCallView])
+    ask = gateway.asking(
+        calls.checks.ROLL_CALLS, calls.checks.RollCallsRef(found=found, limit=limit), list[RollCallView]
+    )
     return Ready(await gateway.shared.answer(f"/v1/roll-calls?found={found}&limit={limit}", ask), request)
 
 
@@ -75,7 +80,7 @@ async def plant(gateway: Parts, payer: Account, by: By, data: JSONBody[Order]) -
     It must give the same bytes on every machine. The key must be allowed to buy too: the blobs are its account's.
     """
     await check_order(gateway, payer, data)
-    return await gateway.ask(calls.PLANT, calls.Submit(account=payer, order=data, by=by), JobView)
+    return await gateway.ask(calls.jobs.PLANT, calls.jobs.Submit(account=payer, order=data, by=by), JobView)
 
 
 PUBLIC_ROUTES = [seeds, parts, pledge, show_part, draws, roll_calls]

@@ -18,7 +18,7 @@ import msgspec
 
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, NotFound
-from fallow.domain.views import BlobsView
+from fallow.domain.views.processes import BlobsView
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -102,7 +102,7 @@ class Collector:
         after = ""
         while True:
             jobs = await call(
-                self._bus, calls.KEPT_JOBS, calls.KeptJobs(ended_after=ended_after, after=after), list[str]
+                self._bus, calls.jobs.KEPT_JOBS, calls.jobs.KeptJobs(ended_after=ended_after, after=after), list[str]
             )
             for job in jobs:
                 await self._needed_by(job, needed)
@@ -113,7 +113,9 @@ class Collector:
     async def _needed_by(self, job: str, needed: set[Name]) -> None:
         last: int | None = -1
         while last is not None:
-            page = await call(self._bus, calls.JOB_BLOBS, calls.JobBlobsRef(job=job, after=last), calls.JobBlobs)
+            page = await call(
+                self._bus, calls.jobs.JOB_BLOBS, calls.jobs.JobBlobsRef(job=job, after=last), calls.jobs.JobBlobs
+            )
             needed |= {(page.owner, blob) for blob in page.blobs}
             for result in page.results:
                 if (page.owner, result) not in needed:

@@ -31,7 +31,7 @@ from fallow.ports.streams import Stream
     tags=["jobs"],
 )
 async def execute(
-    gateway: Parts, payer: Account, job_id: JobId, index: ItemIndex, data: JSONBody[calls.RunCommand]
+    gateway: Parts, payer: Account, job_id: JobId, index: ItemIndex, data: JSONBody[calls.streams.RunCommand]
 ) -> LastingResponse:
     """Run a command in the sandbox of an item that runs now. What it writes is sent in pieces as it comes.
 
@@ -39,10 +39,10 @@ async def execute(
     19, the last one, holds the exit code in a byte; in its stead 20 holds an ErrorView that says why there is none. The
     command ends with the job, and when the client goes. 409 when the item does not run.
     """
-    want = calls.StreamRef(account=payer, job=job_id, item=index, purpose="exec")
+    want = calls.streams.StreamRef(account=payer, job=job_id, item=index, purpose="exec")
     with ExitStack() as held:
         held.enter_context(gateway.streams.opened(payer))
-        grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+        grant = await gateway.ask(calls.streams.STREAM, want, calls.streams.StreamGrant)
         stream = await gateway.open(Opening(grant.ticket, Exec(data.command)))
         held.callback(stream.reset, Conflict("stream.closed", "Whoever ran the command has gone."))
         run, headers = _Running(stream, data.stdin.encode()).run, {LEASE_HEADER: grant.lease}

@@ -19,7 +19,8 @@ from fallow.domain.epochs.manifest import BATCHES, MANIFEST, MANIFEST_BYTES_MAX,
 from fallow.domain.epochs.network_line import network_line
 from fallow.domain.epochs.statement import NONE, STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import FallowError, NotFound, Unavailable
-from fallow.domain.views import EpochEndView, EpochFileView, EpochView, ErrorView, PolicyView
+from fallow.domain.views.base import ErrorView
+from fallow.domain.views.epochs import EpochEndView, EpochFileView, EpochView, PolicyView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, operator
 from fallow.http.gateway import Gateway
@@ -85,7 +86,7 @@ async def file_below(
 @post("/v1/operator/epochs", guards=[operator], responses=keyed(409), tags=["operator"])
 async def end_epoch(gateway: Parts, by: By, after: After = None) -> EpochEndView:
     """End the open epoch before its time. Asked again without `after`, the next one ends, too."""
-    end = await gateway.ask(calls.END_NOW, calls.EndNow(after=after, by=by), EpochEnd)
+    end = await gateway.ask(calls.epochs.END_NOW, calls.epochs.EndNow(after=after, by=by), EpochEnd)
     return EpochEndView(**end._asdict())
 
 

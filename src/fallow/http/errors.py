@@ -19,7 +19,7 @@ from fallow.domain.errors import (
     Unavailable,
     kind_of,
 )
-from fallow.domain.views import ErrorView
+from fallow.domain.views.base import ErrorView
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rates import TooSoon
 

@@ -12,7 +12,7 @@ from litestar.types import Receive, Send
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.jobs import FINAL
-from fallow.domain.views import JobEvent, JobView
+from fallow.domain.views.jobs import JobEvent, JobView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.errors import view_of
@@ -48,7 +48,7 @@ class Feed:
 
     async def job(self) -> JobView:
         """Ask how the job stands; NotFound when the account has no such job."""
-        return await self._gateway.ask(calls.JOB, calls.JobRef(account=self._account, job=self._id), JobView)
+        return await self._gateway.ask(calls.jobs.JOB, calls.jobs.JobRef(account=self._account, job=self._id), JobView)
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Send until the job has ended or the client is gone."""
@@ -57,7 +57,7 @@ class Feed:
     async def _changes(self, send: Send) -> None:
         try:
             # First listen and then look, so that no change falls between the two.
-            async with self._gateway.bus.subscribe(calls.job_events(self._id)) as messages:
+            async with self._gateway.bus.subscribe(calls.jobs.job_events(self._id)) as messages:
                 job = await self.job()
                 await send_event(send, "job", job)
                 if job.state in FINAL:

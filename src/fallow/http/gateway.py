@@ -11,7 +11,7 @@ from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Unavailable
 from fallow.domain.prices import Offer
 from fallow.domain.streams import DirectAddress, Opening
-from fallow.domain.views import NetworkView
+from fallow.domain.views.network import NetworkView
 from fallow.http.collecting import DAY_MS, KEEP_DAYS, Collector
 from fallow.http.install import Installer
 from fallow.http.keys import Keys

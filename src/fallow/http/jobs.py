@@ -13,7 +13,8 @@ from fallow.domain import calls
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address
 from fallow.domain.orders import Order
-from fallow.domain.views import EvidenceView, ItemView, JobView, LeaseView, QuoteView
+from fallow.domain.views.checks import EvidenceView
+from fallow.domain.views.jobs import ItemView, JobView, LeaseView, QuoteView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.errors import AnyRequest
@@ -36,7 +37,7 @@ class _Body(Order, frozen=True, kw_only=True):
 class Purchase(_Body, frozen=True, kw_only=True):
     """An order, and beside it the values of its program's secrets, which are kept apart from it from here on."""
 
-    secrets: calls.SecretValues = {}
+    secrets: calls.jobs.SecretValues = {}
 
     def __repr__(self) -> str:
         """Leave the values out."""
@@ -46,7 +47,7 @@ class Purchase(_Body, frozen=True, kw_only=True):
 class Enquiry(_Body, frozen=True, kw_only=True):
     """An order that is not made yet, and the names of the secrets that would come with it."""
 
-    secrets: Annotated[list[calls.SecretName], Meta(max_length=calls.SECRETS_MAX)] = []
+    secrets: Annotated[list[calls.jobs.SecretName], Meta(max_length=calls.jobs.SECRETS_MAX)] = []
 
 
 async def check_order(gateway: Gateway, account: str, order: Order) -> None:
@@ -83,7 +84,9 @@ async def quote(gateway: Parts, payer: Account, data: JSONBody[Enquiry]) -> Quot
     """What an order would cost and where it could run; nothing is bought. `secrets` are names only."""
     order = data.order
     await check_order(gateway, payer, order)
-    return await gateway.ask(calls.QUOTE, calls.Enquire(account=payer, order=order, secrets=data.secrets), QuoteView)
+    return await gateway.ask(
+        calls.jobs.QUOTE, calls.jobs.Enquire(account=payer, order=order, secrets=data.secrets), QuoteView
+    )
 
 
 @post("/v1/jobs", guards=[buyer], responses=keyed(402, 404, 409, 413), tags=["jobs"])
@@ -96,27 +99,29 @@ async def submit(gateway: Parts, payer: Account, request: AnyRequest, data: JSON
     order = data.order
     await check_order(gateway, payer, order)
     await check_order_signature(gateway, payer, order, request)
-    asked = calls.Submit(account=payer, order=order, secrets=data.secrets)
-    return await gateway.ask(calls.SUBMIT, asked, JobView)
+    asked = calls.jobs.Submit(account=payer, order=order, secrets=data.secrets)
+    return await gateway.ask(calls.jobs.SUBMIT, asked, JobView)
 
 
 @get("/v1/jobs", guards=[buyer], responses=keyed(), tags=["jobs"])
 async def jobs(gateway: Parts, payer: Account, after: AfterId = "", limit: Limit = 200) -> list[JobView]:
     """Your jobs; `after` is the last id seen."""
-    return await gateway.ask(calls.JOBS, calls.AccountRef(account=payer, after=after, limit=limit), list[JobView])
+    return await gateway.ask(
+        calls.jobs.JOBS, calls.base.AccountRef(account=payer, after=after, limit=limit), list[JobView]
+    )
 
 
 @get("/v1/jobs/{job_id:str}", guards=[buyer], responses=keyed(404), tags=["jobs"])
 async def job(gateway: Parts, payer: Account, job_id: JobId) -> JobView:
     """One job."""
-    return await gateway.ask(calls.JOB, calls.JobRef(account=payer, job=job_id), JobView)
+    return await gateway.ask(calls.jobs.JOB, calls.jobs.JobRef(account=payer, job=job_id), JobView)
 
 
 @get("/v1/jobs/{job_id:str}/items", guards=[buyer], responses=keyed(404), tags=["jobs"])
 async def items(gateway: Parts, payer: Account, job_id: JobId, after: After = -1, limit: Limit = 200) -> list[ItemView]:
     """A job's items by their index; `after` is the last index seen."""
-    request = calls.JobRef(account=payer, job=job_id, after=after, limit=limit)
-    return await gateway.ask(calls.ITEMS, request, list[ItemView])
+    request = calls.jobs.JobRef(account=payer, job=job_id, after=after, limit=limit)
+    return await gateway.ask(calls.jobs.ITEMS, request, list[ItemView])
 
 
 @get("/v1/jobs/{job_id:str}/leases", guards=[buyer], responses=keyed(404), tags=["jobs"])
@@ -124,27 +129,27 @@ async def leases(
     gateway: Parts, payer: Account, job_id: JobId, after: After = -1, limit: Limit = 200
 ) -> list[LeaseView]:
     """A job's leases, open and ended, with who ended them and why."""
-    request = calls.JobRef(account=payer, job=job_id, after=after, limit=limit)
-    return await with_receipts(gateway, await gateway.ask(calls.LEASES, request, list[LeaseView]))
+    request = calls.jobs.JobRef(account=payer, job=job_id, after=after, limit=limit)
+    return await with_receipts(gateway, await gateway.ask(calls.jobs.LEASES, request, list[LeaseView]))
 
 
 @get("/v1/jobs/{job_id:str}/order", guards=[buyer], responses=keyed(404), tags=["jobs"])
 async def order(gateway: Parts, payer: Account, job_id: JobId) -> Order:
     """What a job was ordered as."""
-    return await gateway.ask(calls.ORDER, calls.JobRef(account=payer, job=job_id), Order)
+    return await gateway.ask(calls.jobs.ORDER, calls.jobs.JobRef(account=payer, job=job_id), Order)
 
 
 @get("/v1/jobs/{job_id:str}/evidence", guards=[buyer], responses=keyed(404), tags=["jobs"])
 async def evidence(gateway: Parts, payer: Account, job_id: JobId, limit: Limit = 200) -> list[EvidenceView]:
     """Results of a job that were refused, the latest first: what a node said, and what the others said of the item."""
-    request = calls.JobRef(account=payer, job=job_id, limit=limit)
-    return await gateway.ask(calls.JOB_EVIDENCE, request, list[EvidenceView])
+    request = calls.jobs.JobRef(account=payer, job=job_id, limit=limit)
+    return await gateway.ask(calls.checks.JOB_EVIDENCE, request, list[EvidenceView])
 
 
 @post("/v1/jobs/{job_id:str}/cancel", guards=[buyer], status_code=200, responses=keyed(404), tags=["jobs"])
 async def cancel(gateway: Parts, payer: Account, job_id: JobId) -> JobView:
     """End a job. What it used until then is paid."""
-    return await gateway.ask(calls.CANCEL, calls.JobRef(account=payer, job=job_id), JobView)
+    return await gateway.ask(calls.jobs.CANCEL, calls.jobs.JobRef(account=payer, job=job_id), JobView)
 
 
 ROUTES = [quote, submit, jobs, job, items, leases, order, evidence, cancel]

@@ -20,9 +20,9 @@ class Keys:
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
-        self._known = Remembered[bytes, calls.KeyInfo](clock, CACHED_KEYS_MAX)
+        self._known = Remembered[bytes, calls.keys.KeyInfo](clock, CACHED_KEYS_MAX)
 
-    async def check(self, authorization: str | None) -> calls.KeyInfo:
+    async def check(self, authorization: str | None) -> calls.keys.KeyInfo:
         """Return whose key an `Authorization` header carries.
 
         Raises:
@@ -37,9 +37,9 @@ class Keys:
         """Drop a key that was revoked through this process."""
         self._known.forget(lambda info: info.key_id == key_id)
 
-    async def _ask(self, key: str) -> calls.KeyInfo:
+    async def _ask(self, key: str) -> calls.keys.KeyInfo:
         try:
-            return await call(self._bus, calls.CHECK_KEY, calls.CheckKey(key=key), calls.KeyInfo)
+            return await call(self._bus, calls.keys.CHECK_KEY, calls.keys.CheckKey(key=key), calls.keys.KeyInfo)
         except (NotAllowed, NotFound, InvalidInput) as error:
             if error.code == "account.banned":
                 raise

@@ -17,7 +17,8 @@ from msgspec import Meta
 from fallow.domain import calls
 from fallow.domain.api_keys import read_key
 from fallow.domain.errors import InvalidInput, NotFound
-from fallow.domain.views import KeyView, LinksView, NetworkView
+from fallow.domain.views.keys import KeyView, LinksView
+from fallow.domain.views.network import NetworkView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.gateway import Gateway
@@ -50,12 +51,14 @@ class NewLinks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     role: Annotated[str, Meta(min_length=1, max_length=64)]
     requests: Annotated[list[ToSign], Meta(min_length=1, max_length=LINKS_MAX)]
-    valid_s: Annotated[int, Meta(ge=1, le=calls.LINK_S_MAX)] = 300
+    valid_s: Annotated[int, Meta(ge=1, le=calls.keys.LINK_S_MAX)] = 300
     shared: bool = False
 
 
 @post("/v1/account/links", guards=[buyer], status_code=200, responses=keyed(404, 413), tags=["account"])
-async def sign_links(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], data: JSONBody[NewLinks]) -> LinksView:
+async def sign_links(
+    gateway: Parts, request: Request[Any, calls.keys.KeyInfo, Any], data: JSONBody[NewLinks]
+) -> LinksView:
     """Sign requests in their addresses: whoever has one may send it, as you, until it ends or your key does.
 
     What changes something is signed for a quarter of an hour at most.
@@ -64,7 +67,7 @@ async def sign_links(gateway: Parts, request: Request[Any, calls.KeyInfo, Any], 
     if data.valid_s > CHANGING_S_MAX and any(asked.method not in {"GET", "HEAD"} for asked in data.requests):
         raise InvalidInput("link.long", f"What changes something is signed for {CHANGING_S_MAX} seconds at most.")
     key_id = request.auth.key_id or await _wallets_key(gateway, request.auth.account)
-    found = await gateway.ask(calls.SIGNING_SECRET, calls.KeyRef(key_id=key_id), calls.SigningSecret)
+    found = await gateway.ask(calls.keys.SIGNING_SECRET, calls.keys.KeyRef(key_id=key_id), calls.keys.SigningSecret)
     host = "" if data.shared else request.headers.get("Host", "")
     url, now_ms = gateway_url(gateway.network, data.role, host), gateway.clock.now_ms()
     signer = Signer(found.info.key_id, found.secret)
@@ -85,14 +88,14 @@ async def _wallets_key(gateway: Gateway, account: str) -> str:
         if found := await _known_wallets_key(gateway, account):
             return found
         gateway.words.take(account)  # it stays for ever, as what its holder makes does
-        asked = calls.CreateKey(account=account, scopes=["buy"], label=WALLETS_LABEL)
-        return read_key((await gateway.ask(calls.CREATE_KEY, asked, calls.Secret)).secret).key_id
+        asked = calls.keys.CreateKey(account=account, scopes=["buy"], label=WALLETS_LABEL)
+        return read_key((await gateway.ask(calls.keys.CREATE_KEY, asked, calls.keys.Secret)).secret).key_id
 
 
 async def _known_wallets_key(gateway: Gateway, account: str) -> str:
     after = ""
     while keys := await gateway.ask(
-        calls.OWN_KEYS, calls.AccountRef(account=account, after=after, limit=KEYS_PAGE), list[KeyView]
+        calls.keys.OWN_KEYS, calls.base.AccountRef(account=account, after=after, limit=KEYS_PAGE), list[KeyView]
     ):
         for key in keys:
             if key.label == WALLETS_LABEL and key.revoked_at is None and key.scopes == ["buy"]:

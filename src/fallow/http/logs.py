@@ -48,10 +48,10 @@ async def logs(
     ending is to be asked for again from where it broke. 409 when the item does not run: what an item that has ended
     wrote is among its results.
     """
-    want = calls.StreamRef(account=payer, job=job_id, item=index, purpose="logs")
+    want = calls.streams.StreamRef(account=payer, job=job_id, item=index, purpose="logs")
     with ExitStack() as held:
         held.enter_context(gateway.streams.opened(payer))
-        grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+        grant = await gateway.ask(calls.streams.STREAM, want, calls.streams.StreamGrant)
         stream = await gateway.open(Opening(grant.ticket, Logs(source, offset, follow)))
         held.callback(stream.reset, Conflict("stream.closed", "The reader has gone."))
         headers = {LEASE_HEADER: grant.lease}

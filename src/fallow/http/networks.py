@@ -30,7 +30,7 @@ from fallow.domain.prices import (
     cost_microusd,
     storage_cost_microusd,
 )
-from fallow.domain.views import EpochView
+from fallow.domain.views.epochs import EpochView
 from fallow.http.answers import public
 from fallow.http.auth import anyone
 from fallow.http.epochs import archive_of, listed

@@ -46,13 +46,13 @@ class Nodes:
     async def hearing(self) -> AsyncIterator[None]:
         """Hear of bans while the context is open: from then on everybody is asked about anew."""
         async with (
-            self._bus.subscribe(calls.BANNED) as banned,
+            self._bus.subscribe(calls.actions.BANNED) as banned,
             background(steadily("http.bans", partial(self._forget_at, banned), self._clock)),
         ):
             yield
 
     async def _ask(self, node: bytes) -> bool:
-        if not await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool):
+        if not await call(self._bus, calls.nodes.MAY_CONNECT, calls.base.NodeRef(node=node.hex()), bool):
             raise NotAllowed("ticket.node", "This node may not take part any more.", "See: fallow agent status")
         return True
 

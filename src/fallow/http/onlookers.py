@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from litestar.types import Send
 
-from fallow.domain.calls import HAPPENINGS
+from fallow.domain.calls.processes import HAPPENINGS
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.happenings import Gathering, Happening, Happenings
 from fallow.http.lasting import send_piece

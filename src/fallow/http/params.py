@@ -8,7 +8,7 @@ from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
-from fallow.domain.calls import Person
+from fallow.domain.calls.base import Person
 from fallow.domain.errors import InvalidInput
 from fallow.domain.places import RESOLUTION_MAX
 from fallow.http.gateway import Gateway

@@ -13,7 +13,8 @@ import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.metrics import TOLD, Family, Told
-from fallow.domain.views import NodesAtView, NumberView, ProcessView, RunningView
+from fallow.domain.views.market import NodesAtView
+from fallow.domain.views.processes import NumberView, ProcessView, RunningView
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.mishaps import steadily

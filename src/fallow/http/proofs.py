@@ -12,7 +12,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.errors import NotFound
 from fallow.domain.identity import address, address_text
 from fallow.domain.rewards.tree import Leaf, proof_of
-from fallow.domain.views import ProofView
+from fallow.domain.views.epochs import ProofView
 from fallow.http.answers import public
 from fallow.http.auth import anyone
 from fallow.http.epochs import EpochNumber, archive_of, statement_of

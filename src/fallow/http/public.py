@@ -14,7 +14,10 @@ from litestar.params import JSONBody
 
 from fallow.domain import calls
 from fallow.domain.errors import NotFound
-from fallow.domain.views import GovernedView, MapView, MarketView, NetworkView, NodeView
+from fallow.domain.views.governance import GovernedView
+from fallow.domain.views.market import MapView, MarketView
+from fallow.domain.views.network import NetworkView
+from fallow.domain.views.nodes import NodeView
 from fallow.http.answers import public
 from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
@@ -66,9 +69,9 @@ async def install_wheel(gateway: Parts, name: WheelName) -> Response[bytes]:
 
 
 @post("/v1/join", guards=[anyone], responses=public(403, 409, 413), tags=["network"])
-async def join(gateway: Parts, data: JSONBody[calls.Join]) -> calls.Joined:
+async def join(gateway: Parts, data: JSONBody[calls.nodes.Join]) -> calls.nodes.Joined:
     """Make a machine a node, with a join token."""
-    return await gateway.ask(calls.JOIN, data, calls.Joined)
+    return await gateway.ask(calls.nodes.JOIN, data, calls.nodes.Joined)
 
 
 @get("/v1/nodes", guards=[anyone_or_member], responses=public(401), tags=["network"])
@@ -79,7 +82,7 @@ async def nodes(
 
     What their owners call them, and in which cell they are, is told to whoever has an API key, and to no stranger.
     """
-    page = calls.OffersRef(after=after, limit=limit)
+    page = calls.market.OffersRef(after=after, limit=limit)
     if _is_member(request):
         return Response(await _offers(gateway, page))
     address = f"/v1/nodes?after={after}&limit={limit}"
@@ -90,7 +93,7 @@ async def nodes(
 async def node(gateway: Parts, request: Request[Any, Any, Any], node: NodeId) -> Response[NodeView]:
     """One node and what it offers; its owner's name for it and its cell are told as in the list of all."""
     before = f"{int(node, 16) - 1:064x}" if int(node, 16) else ""
-    page = calls.OffersRef(after=before, limit=1)
+    page = calls.market.OffersRef(after=before, limit=1)
     if _is_member(request):
         return Response(_only(await _offers(gateway, page), node))
 
@@ -103,7 +106,9 @@ async def node(gateway: Parts, request: Request[Any, Any, Any], node: NodeId) ->
 @get("/v1/market", guards=[anyone], responses=public(), tags=["network"])
 async def market(gateway: Parts, request: Request[Any, Any, Any]) -> Response[MarketView]:
     """All nodes and open jobs together, as of a moment ago, which `at` tells."""
-    return Ready(await gateway.shared.answer("/v1/market", gateway.asking(calls.TOTALS, {}, MarketView)), request)
+    return Ready(
+        await gateway.shared.answer("/v1/market", gateway.asking(calls.market.TOTALS, {}, MarketView)), request
+    )
 
 
 @get("/v1/map", guards=[anyone], responses=public(), tags=["network"])
@@ -115,7 +120,7 @@ async def field_map(
     The whole Earth is shown in coarser cells than asked for where there would be more. `around` a cell of a resolution
     up to 2 the finest are shown: three resolutions finer, in it and in those next to it.
     """
-    ask = gateway.asking(calls.MAP, calls.MapRef(resolution=resolution, around=around), MapView)
+    ask = gateway.asking(calls.market.MAP, calls.market.MapRef(resolution=resolution, around=around), MapView)
     address = f"/v1/map?around={around}" if around else f"/v1/map?resolution={resolution}"
     return Ready(await gateway.shared.answer(address, ask), request)
 
@@ -125,7 +130,7 @@ async def governance(gateway: Parts, request: Request[Any, Any, Any]) -> Respons
     """Who governs the network's contracts, what is about to change and when, the token's supply and its holders."""
     if not gateway.network.chain_id:
         raise NotFound("chain.none", "This network has no chain.", "Those of the preset public have one.")
-    ask = gateway.asking(calls.GOVERNED, {}, GovernedView)
+    ask = gateway.asking(calls.tokens.GOVERNED, {}, GovernedView)
     return Ready(await gateway.shared.answer("/v1/governance", ask), request)
 
 
@@ -133,11 +138,11 @@ def _is_member(request: Request[Any, Any, Any]) -> bool:
     return request.scope.get("auth") is not None
 
 
-async def _offers(gateway: Gateway, page: calls.OffersRef) -> list[NodeView]:
-    return await gateway.ask(calls.OFFERS, page, list[NodeView])
+async def _offers(gateway: Gateway, page: calls.market.OffersRef) -> list[NodeView]:
+    return await gateway.ask(calls.market.OFFERS, page, list[NodeView])
 
 
-async def _offers_to_strangers(gateway: Gateway, page: calls.OffersRef) -> list[NodeView]:
+async def _offers_to_strangers(gateway: Gateway, page: calls.market.OffersRef) -> list[NodeView]:
     found = await _offers(gateway, msgspec.structs.replace(page, labels=False))
     return [msgspec.structs.replace(node, label="", cell="") for node in found]
 

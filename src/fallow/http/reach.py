@@ -21,16 +21,16 @@ from fallow.http.params import Account, JobId, Parts
     tags=["jobs"],
 )
 async def reach(
-    gateway: Parts, payer: Account, job_id: JobId, index: ItemIndex, data: JSONBody[calls.Reach]
-) -> calls.StreamGrant:
+    gateway: Parts, payer: Account, job_id: JobId, index: ItemIndex, data: JSONBody[calls.streams.Reach]
+) -> calls.streams.StreamGrant:
     """A ticket for streams to an item that runs now, good for ten minutes: open them over `/v1/streams`.
 
     With `direct`, and where the machine can be dialled itself, it says how: its address, and the certificate that it
     shows.
     409 when the item does not run.
     """
-    want = calls.StreamRef(account=payer, job=job_id, item=index, purpose=data.purpose)
-    grant = await gateway.ask(calls.STREAM, want, calls.StreamGrant)
+    want = calls.streams.StreamRef(account=payer, job=job_id, item=index, purpose=data.purpose)
+    grant = await gateway.ask(calls.streams.STREAM, want, calls.streams.StreamGrant)
     direct = await gateway.direct(bytes.fromhex(grant.node)) if data.direct else None
     return msgspec.structs.replace(grant, direct=direct)
 

@@ -31,21 +31,25 @@ class Sessions:
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
-        self._known = Remembered[bytes, calls.SessionInfo](clock, CACHED_SESSIONS_MAX)
+        self._known = Remembered[bytes, calls.sessions.SessionInfo](clock, CACHED_SESSIONS_MAX)
 
-    async def open(self, key: str) -> calls.SessionInfo:
+    async def open(self, key: str) -> calls.sessions.SessionInfo:
         """Open a session with an API key; NotAllowed as the registry says it."""
-        return await call(self._bus, calls.OPEN_SESSION, calls.CheckKey(key=key), calls.SessionInfo)
+        return await call(
+            self._bus, calls.sessions.OPEN_SESSION, calls.keys.CheckKey(key=key), calls.sessions.SessionInfo
+        )
 
-    async def challenge(self, account: str) -> calls.Challenged:
+    async def challenge(self, account: str) -> calls.sessions.Challenged:
         """Ask a wallet to sign a text."""
-        return await call(self._bus, calls.CHALLENGE, calls.Challenge(account=account), calls.Challenged)
+        return await call(
+            self._bus, calls.sessions.CHALLENGE, calls.sessions.Challenge(account=account), calls.sessions.Challenged
+        )
 
-    async def open_by_wallet(self, request: calls.OpenByWallet) -> calls.SessionInfo:
+    async def open_by_wallet(self, request: calls.sessions.OpenByWallet) -> calls.sessions.SessionInfo:
         """Open a session with a wallet's signature; NotAllowed and InvalidInput as the registry says it."""
-        return await call(self._bus, calls.OPEN_BY_WALLET, request, calls.SessionInfo)
+        return await call(self._bus, calls.sessions.OPEN_BY_WALLET, request, calls.sessions.SessionInfo)
 
-    async def check(self, secret: str) -> calls.SessionInfo:
+    async def check(self, secret: str) -> calls.sessions.SessionInfo:
         """Return whose session it is.
 
         Raises:
@@ -56,12 +60,14 @@ class Sessions:
         known = self._known.recall(digest)
         if known is not None and self._clock.now_ms() >= known.ends_at:
             self._known.drop(digest)
-        asked = calls.SessionRef(secret=secret)
-        return await self._known.ask(digest, lambda: call(self._bus, calls.CHECK_SESSION, asked, calls.SessionInfo))
+        asked = calls.sessions.SessionRef(secret=secret)
+        return await self._known.ask(
+            digest, lambda: call(self._bus, calls.sessions.CHECK_SESSION, asked, calls.sessions.SessionInfo)
+        )
 
     async def end(self, secret: str) -> None:
         """End a session: here at once, in other gateways within seconds."""
-        await call(self._bus, calls.END_SESSION, calls.SessionRef(secret=secret), Empty)
+        await call(self._bus, calls.sessions.END_SESSION, calls.sessions.SessionRef(secret=secret), Empty)
         self._known.drop(hashlib.sha256(secret.encode()).digest())
 
     def forget(self, key_id: str) -> None:

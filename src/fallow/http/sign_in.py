@@ -13,7 +13,8 @@ from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address
 from fallow.domain.orders import Label
-from fallow.domain.views import KeyView, View
+from fallow.domain.views.base import View
+from fallow.domain.views.keys import KeyView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import address_of, anyone_here, anyone_or_member, buyer
 from fallow.http.gateway import Gateway
@@ -36,7 +37,7 @@ ROLES = {
 NO_CHAIN = 1
 """A text to sign names a chain; that of a network without one names Ethereum's."""
 Scopes = Annotated[list[Annotated[str, Meta(max_length=20)]], Meta(min_length=1, max_length=10)]
-KeyRequest = Request[Any, calls.KeyInfo, Any]
+KeyRequest = Request[Any, calls.keys.KeyInfo, Any]
 
 
 class SignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,7 +53,7 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class WalletChallenge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An account that wants to sign in with its wallet, as 0x and lower-case hex."""
 
-    account: calls.WalletAddress
+    account: calls.sessions.WalletAddress
 
 
 class ChallengeView(View, frozen=True, kw_only=True):
@@ -65,9 +66,9 @@ class ChallengeView(View, frozen=True, kw_only=True):
 class WalletSignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A wallet's signature of the text with this nonce: 65 bytes as 0x and lower-case hex."""
 
-    account: calls.WalletAddress
-    nonce: calls.SignInNonce
-    signature: calls.WalletSignature
+    account: calls.sessions.WalletAddress
+    nonce: calls.sessions.SignInNonce
+    signature: calls.sessions.WalletSignature
 
 
 class SessionView(View, frozen=True, kw_only=True):
@@ -123,7 +124,7 @@ async def challenge(gateway: Parts, request: KeyRequest, data: JSONBody[WalletCh
 async def sign_in_by_wallet(gateway: Parts, request: KeyRequest, data: JSONBody[WalletSignIn]) -> Response[SessionView]:
     """Open a session for an account whose wallet signed such a text: it may buy and withdraw."""
     gateway.sign_ins.take(address_of(request))
-    signed = calls.OpenByWallet(
+    signed = calls.sessions.OpenByWallet(
         account=data.account,
         nonce=data.nonce,
         signature=data.signature,
@@ -137,7 +138,7 @@ async def sign_in_by_wallet(gateway: Parts, request: KeyRequest, data: JSONBody[
 @get("/v1/session", guards=[anyone_or_member], responses=public(401), tags=["session"])
 async def session(gateway: Parts, request: KeyRequest) -> SessionView:
     """Who am I? A stranger, the holder of an API key, or whoever signed in."""
-    key: calls.KeyInfo | None = request.scope.get("auth")
+    key: calls.keys.KeyInfo | None = request.scope.get("auth")
     if key is None:
         return _of_stranger(gateway)
     secret = "" if "Authorization" in request.headers else secret_of(request, gateway.network.net)
@@ -160,29 +161,31 @@ async def sign_out(gateway: Parts, request: KeyRequest) -> Response[SessionView]
 @get("/v1/account/api-keys", guards=[buyer], responses=keyed(), tags=["account"])
 async def own_keys(gateway: Parts, payer: Account, after: AfterKey = "", limit: Limit = 200) -> list[KeyView]:
     """API keys of your account by their public part, those that were revoked too."""
-    return await gateway.ask(calls.OWN_KEYS, calls.AccountRef(account=payer, after=after, limit=limit), list[KeyView])
+    return await gateway.ask(
+        calls.keys.OWN_KEYS, calls.base.AccountRef(account=payer, after=after, limit=limit), list[KeyView]
+    )
 
 
 @post("/v1/account/api-keys", guards=[buyer], responses=keyed(413), tags=["account"])
-async def make_key(gateway: Parts, request: KeyRequest, payer: Account, data: JSONBody[NewKey]) -> calls.Secret:
+async def make_key(gateway: Parts, request: KeyRequest, payer: Account, data: JSONBody[NewKey]) -> calls.keys.Secret:
     """Make a further API key for your account. It is shown once."""
     if beyond := sorted(set(data.scopes) - set(request.auth.scopes)):
         raise NotAllowed("scope.missing", f"What asks may not {beyond[0]} itself.", "Ask with a key that may.")
     # What it makes stays for ever, as other words do that an account has recorded for nothing.
     gateway.words.take(payer)
-    asked = calls.CreateKey(account=payer, scopes=sorted(set(data.scopes)), label=data.label)
-    return await gateway.ask(calls.CREATE_KEY, asked, calls.Secret)
+    asked = calls.keys.CreateKey(account=payer, scopes=sorted(set(data.scopes)), label=data.label)
+    return await gateway.ask(calls.keys.CREATE_KEY, asked, calls.keys.Secret)
 
 
 @delete("/v1/account/api-keys/{key_id:str}", guards=[buyer], responses=keyed(404), tags=["account"])
 async def revoke_own_key(gateway: Parts, payer: Account, key_id: KeyId) -> None:
     """End an API key of your account, and the sessions that it opened; elsewhere they work for seconds yet."""
-    await gateway.ask(calls.REVOKE_KEY, calls.RevokeKey(key_id=key_id, account=payer), Empty)
+    await gateway.ask(calls.keys.REVOKE_KEY, calls.keys.RevokeKey(key_id=key_id, account=payer), Empty)
     gateway.keys.forget(key_id)
     gateway.sessions.forget(key_id)
 
 
-def _opened(gateway: Gateway, request: KeyRequest, info: calls.SessionInfo) -> Response[SessionView]:
+def _opened(gateway: Gateway, request: KeyRequest, info: calls.sessions.SessionInfo) -> Response[SessionView]:
     life_s = max(0, info.ends_at - gateway.clock.now_ms()) // 1000
     cookie = set_cookie(cookie_name(gateway.network.net, request.scope["scheme"]), info.secret, life_s)
     return Response(_of_session(gateway, info, info.secret), headers={"Set-Cookie": cookie})
@@ -211,12 +214,12 @@ def _of_stranger(gateway: Gateway) -> SessionView:
     return SessionView(net=gateway.network.net, roles=[])
 
 
-def _of_key(gateway: Gateway, key: calls.KeyInfo) -> SessionView:
+def _of_key(gateway: Gateway, key: calls.keys.KeyInfo) -> SessionView:
     roles = list(dict.fromkeys(role for scope in key.scopes for role in ROLES.get(scope, [])))
     return SessionView(net=gateway.network.net, roles=roles, account=key.account, key_id=key.key_id, scopes=key.scopes)
 
 
-def _of_session(gateway: Gateway, info: calls.SessionInfo, secret: str) -> SessionView:
+def _of_session(gateway: Gateway, info: calls.sessions.SessionInfo, secret: str) -> SessionView:
     view = _of_key(gateway, info.key)
     return msgspec.structs.replace(view, csrf=csrf_of(secret), ends_at=info.ends_at)
 

@@ -14,7 +14,8 @@ from fallow.domain import calls
 from fallow.domain.delegations import MUTUAL, RECEIPTS_MAX, PublicKey, Receipt, Signature
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.orders import Order
-from fallow.domain.views import DelegationView, LeaseView
+from fallow.domain.views.jobs import LeaseView
+from fallow.domain.views.keys import DelegationView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.errors import AnyRequest
@@ -36,9 +37,9 @@ class NewDelegation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     key: PublicKey
     proof: Signature
-    valid_s: Annotated[int, Meta(ge=60, le=calls.DELEGATION_S_MAX)] = calls.DELEGATION_S
+    valid_s: Annotated[int, Meta(ge=60, le=calls.delegations.DELEGATION_S_MAX)] = calls.delegations.DELEGATION_S
     expires_s: Annotated[int, Meta(ge=0, le=1 << 43)] = 0
-    account_signature: calls.AccountSignature = ""
+    account_signature: calls.base.AccountSignature = ""
 
 
 class Receipts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,20 +53,24 @@ class Receipts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 @post("/v1/account/keys", guards=[buyer], responses=keyed(409, 413), tags=["account"])
 async def delegate(gateway: Parts, payer: Account, data: JSONBody[NewDelegation]) -> DelegationView:
     """Let a key sign orders and receipts for your account. The same key again gets the same answer."""
-    request = calls.Delegate(account=payer, **msgspec.structs.asdict(data))
-    return await gateway.ask(calls.DELEGATE, request, DelegationView)
+    request = calls.delegations.Delegate(account=payer, **msgspec.structs.asdict(data))
+    return await gateway.ask(calls.delegations.DELEGATE, request, DelegationView)
 
 
 @get("/v1/account/keys", guards=[buyer], responses=keyed(), tags=["account"])
 async def delegations(gateway: Parts, payer: Account, limit: Limit = 200) -> list[DelegationView]:
     """Keys that sign for your account, the latest first."""
-    return await gateway.ask(calls.DELEGATIONS, calls.AccountRef(account=payer, limit=limit), list[DelegationView])
+    return await gateway.ask(
+        calls.delegations.DELEGATIONS, calls.base.AccountRef(account=payer, limit=limit), list[DelegationView]
+    )
 
 
 @delete("/v1/account/keys/{key:str}", guards=[buyer], status_code=200, responses=keyed(404), tags=["account"])
 async def revoke(gateway: Parts, payer: Account, key: KeyName) -> DelegationView:
     """End the delegation to a key. What it signed until then stays signed."""
-    return await gateway.ask(calls.REVOKE_DELEGATION, calls.DelegationRef(account=payer, key=key), DelegationView)
+    return await gateway.ask(
+        calls.delegations.REVOKE_DELEGATION, calls.delegations.DelegationRef(account=payer, key=key), DelegationView
+    )
 
 
 @post("/v1/jobs/{job_id:str}/receipts", guards=[buyer], status_code=200, responses=keyed(404, 409, 413), tags=["jobs"])
@@ -74,10 +79,10 @@ async def countersign(gateway: Parts, payer: Account, job_id: JobId, data: JSONB
     leases = {lease.id: lease async for lease in _leases(gateway, payer, job_id)}
     for receipt in data.receipts:
         _check_agrees(receipt, leases.get(receipt.lease))
-    request = calls.Countersign(
+    request = calls.delegations.Countersign(
         account=payer, job=job_id, key=data.key, signature=data.signature, receipts=data.receipts
     )
-    return await gateway.ask(calls.COUNTERSIGN, request, Empty)
+    return await gateway.ask(calls.delegations.COUNTERSIGN, request, Empty)
 
 
 async def check_order_signature(gateway: Gateway, payer: str, order: Order, request: AnyRequest) -> None:
@@ -93,11 +98,12 @@ async def check_order_signature(gateway: Gateway, payer: str, order: Order, requ
     body = order_bytes(await request.body())
     try:
         asked = msgspec.convert(
-            {"account": payer, "order": order.id, "key": key, "signature": signature, "body": body}, calls.SignOrder
+            {"account": payer, "order": order.id, "key": key, "signature": signature, "body": body},
+            calls.delegations.SignOrder,
         )
     except msgspec.ValidationError as error:
         raise InvalidInput("delegation.malformed", f"The order's signature is malformed: {error}.") from error
-    await gateway.ask(calls.SIGN_ORDER, asked, Empty)
+    await gateway.ask(calls.delegations.SIGN_ORDER, asked, Empty)
 
 
 def order_bytes(body: bytes) -> bytes:
@@ -110,16 +116,16 @@ def order_bytes(body: bytes) -> bytes:
 
 async def with_receipts(gateway: Gateway, leases: list[LeaseView]) -> list[LeaseView]:
     """Say of each lease whether its buyer has signed for it."""
-    asked = calls.MutualRef(leases=[lease.id for lease in leases])
-    signed = set(await gateway.ask(calls.MUTUAL, asked, list[str])) if leases else set()
+    asked = calls.delegations.MutualRef(leases=[lease.id for lease in leases])
+    signed = set(await gateway.ask(calls.delegations.MUTUAL, asked, list[str])) if leases else set()
     return [msgspec.structs.replace(lease, receipt=MUTUAL) if lease.id in signed else lease for lease in leases]
 
 
 async def _leases(gateway: Gateway, payer: str, job_id: str) -> AsyncIterator[LeaseView]:
     seen = 0
     while True:
-        request = calls.JobRef(account=payer, job=job_id, after=seen - 1, limit=LEASES_PAGE)
-        page = await gateway.ask(calls.LEASES, request, list[LeaseView])
+        request = calls.jobs.JobRef(account=payer, job=job_id, after=seen - 1, limit=LEASES_PAGE)
+        page = await gateway.ask(calls.jobs.LEASES, request, list[LeaseView])
         for lease in page:
             yield lease
         seen += len(page)

@@ -13,10 +13,10 @@ from fallow.ports.rpc import Empty
 
 
 @post("/v1/stake/take", guards=[buyer], responses=keyed(413), tags=["account"])
-async def take(gateway: Parts, payer: Account, data: JSONBody[calls.SetTake]) -> None:
+async def take(gateway: Parts, payer: Account, data: JSONBody[calls.tokens.SetTake]) -> None:
     """Say what you keep, as an operator, signed with your account's key. It counts from the next epoch on."""
     gateway.words.take(payer)  # whoever signs it: accounts cost nothing, and each is carried from epoch to epoch
-    await gateway.ask(calls.SET_TAKE, data, Empty)
+    await gateway.ask(calls.tokens.SET_TAKE, data, Empty)
 
 
 ROUTES = [take]

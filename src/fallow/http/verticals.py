@@ -22,7 +22,7 @@ from fallow.http.params import Account, By, Parts
 
 VerticalName = Annotated[str, PathParameter(max_length=64, description="A vertical's name.")]
 CallName = Annotated[str, PathParameter(max_length=64, description="A call's name, as the vertical gives it.")]
-AskRequest = Request[Any, calls.KeyInfo | GrantShown, Any]
+AskRequest = Request[Any, calls.keys.KeyInfo | GrantShown, Any]
 JSON = "application/json"
 ANSWER = ResponseSpec(bytes, description="The answer, as msgpack.", media_type=BYTES, generate_examples=False)
 
@@ -108,7 +108,7 @@ async def _read(
 async def _answer(
     gateway: Gateway, request: AskRequest, asked: msgspec.Struct, vertical: str, call: str
 ) -> Response[bytes]:
-    answer = await gateway.ask(calls.vertical_call(vertical, call), asked, msgspec.Raw)
+    answer = await gateway.ask(calls.verticals.vertical_call(vertical, call), asked, msgspec.Raw)
     if _in_json(request):
         return Response(msgspec.json.encode(msgspec.msgpack.decode(answer)), media_type=JSON)
     return Response(bytes(answer), media_type=BYTES)
@@ -120,8 +120,8 @@ async def _by_grant(
     """Ask by a grant, which the other side checks; one that was good counts by its API key for a moment."""
     key_id = key_id_of(shown.grant)
     body = msgspec.Raw(msgspec.msgpack.encode(asked))
-    granted = calls.Granted(grant=shown.grant, call=call, body=body)
-    answer = await _answer(gateway, request, granted, vertical, calls.GRANTED)
+    granted = calls.verticals.Granted(grant=shown.grant, call=call, body=body)
+    answer = await _answer(gateway, request, granted, vertical, calls.verticals.GRANTED)
     gateway.grants.keep(grant_digest(shown.grant), key_id)
     return answer
 

@@ -14,7 +14,7 @@ from fallow.domain.epochs.quorum import VOTE_BYTES_MAX, Vote, quorum_of
 from fallow.domain.epochs.statement import Statement
 from fallow.domain.errors import Conflict, TooMuch
 from fallow.domain.identity import address_text
-from fallow.domain.views import VotesView, WrongVoteView
+from fallow.domain.views.votes import VotesView, WrongVoteView
 from fallow.http.answers import public
 from fallow.http.auth import anyone
 from fallow.http.blobs import TakesBytes

@@ -13,7 +13,7 @@ from litestar.types import Receive, Send
 
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, NotFound, TooMuch
-from fallow.domain.views import WhatIfEpochView, WhatIfView
+from fallow.domain.views.what_if import WhatIfEpochView, WhatIfView
 from fallow.http.answers import keyed
 from fallow.http.auth import viewer
 from fallow.http.epochs import listed
@@ -42,7 +42,7 @@ FOUND = ResponseSpec(
     responses={**keyed(404, 413), HTTP_200_OK: FOUND},
     tags=["operator"],
 )
-async def what_if(gateway: Parts, by: By, data: JSONBody[calls.WhatIf]) -> LastingResponse:
+async def what_if(gateway: Parts, by: By, data: JSONBody[calls.epochs.WhatIf]) -> LastingResponse:
     """An `epoch` event for each closed epoch as it is computed, and a `result` event with what they come to.
 
     An `error` event with an ErrorView ends it early. Who goes ends it, too; each account has one at a time.
@@ -56,7 +56,7 @@ async def what_if(gateway: Parts, by: By, data: JSONBody[calls.WhatIf]) -> Lasti
 
 
 class _Computing:
-    def __init__(self, gateway: Gateway, begin: Begin, asked: calls.WhatIf) -> None:
+    def __init__(self, gateway: Gateway, begin: Begin, asked: calls.epochs.WhatIf) -> None:
         self._gateway = gateway
         self._begin = begin
         self._asked = asked

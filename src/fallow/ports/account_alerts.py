@@ -10,7 +10,10 @@ import msgspec
 from fallow.domain import calls
 from fallow.domain.alerts import ALERTS_MAX, Alert, buyer_alerts, provider_alerts
 from fallow.domain.errors import FallowError, NotFound
-from fallow.domain.views import BalanceView, JobView, OwnNodeView, PayeeView
+from fallow.domain.views.jobs import JobView
+from fallow.domain.views.money import BalanceView
+from fallow.domain.views.nodes import OwnNodeView
+from fallow.domain.views.payouts import PayeeView
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
 from fallow.ports.vertical import Vertical
@@ -52,15 +55,15 @@ async def alerts_of(bus: Bus, account: str, now: int, verticals: Collection[str]
     Raises:
         Unavailable: a service does not answer: then nothing is known, and nothing has ended.
     """
-    asked = calls.AccountRef(account=account, limit=JOBS_MAX)
-    jobs = await call(bus, calls.JOBS, asked, list[JobView])
-    balance = await call(bus, calls.BALANCE, asked, BalanceView)
+    asked = calls.base.AccountRef(account=account, limit=JOBS_MAX)
+    jobs = await call(bus, calls.jobs.JOBS, asked, list[JobView])
+    balance = await call(bus, calls.money.BALANCE, asked, BalanceView)
     nodes = await _nodes(bus, account)
     found = provider_alerts(nodes, await _payee(bus, account), now)
     labels = {node.node: node.label for node in nodes}
     silent = []
     for name in verticals:
-        subject = calls.vertical_call(name, calls.ALERTS)
+        subject = calls.verticals.vertical_call(name, calls.verticals.ALERTS)
         try:
             told = await call(bus, subject, asked, list[Alert], timeout_s=VERTICAL_S)
         except FallowError:
@@ -77,8 +80,8 @@ def _of_vertical(name: str, told: Alert, label: str) -> Alert:
 async def _nodes(bus: Bus, account: str) -> list[OwnNodeView]:
     found: list[OwnNodeView] = []
     while len(found) < NODES_MAX:
-        asked = calls.AccountRef(account=account, after=found[-1].node if found else "", limit=NODES_A_PAGE)
-        page = await call(bus, calls.OWN_NODES, asked, list[OwnNodeView])
+        asked = calls.base.AccountRef(account=account, after=found[-1].node if found else "", limit=NODES_A_PAGE)
+        page = await call(bus, calls.nodes.OWN_NODES, asked, list[OwnNodeView])
         if not page:
             break
         found += page
@@ -87,6 +90,6 @@ async def _nodes(bus: Bus, account: str) -> list[OwnNodeView]:
 
 async def _payee(bus: Bus, account: str) -> PayeeView | None:
     try:
-        return await call(bus, calls.PAYEE, calls.AccountRef(account=account), PayeeView)
+        return await call(bus, calls.payouts.PAYEE, calls.base.AccountRef(account=account), PayeeView)
     except NotFound:  # an account that only ever stood in somebody's request
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fallow.domain.calls import Person
+from fallow.domain.calls.base import Person
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.errors import Conflict
 from fallow.domain.identity import address

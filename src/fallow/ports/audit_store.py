@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fallow.domain.views import AuditView
+from fallow.domain.views.audits import AuditView
 from fallow.ports.database import Transaction
 
 KEPT = 30

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import msgspec
 
-from fallow.domain.calls import HAPPENINGS
+from fallow.domain.calls.processes import HAPPENINGS
 from fallow.domain.errors import Unavailable
 from fallow.domain.happenings import Happenings
 from fallow.ports.bus import Bus

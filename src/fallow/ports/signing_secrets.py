@@ -22,9 +22,9 @@ class SigningSecrets:
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
-        self._known = Remembered[str, calls.SigningSecret](clock, CACHED_MAX)
+        self._known = Remembered[str, calls.keys.SigningSecret](clock, CACHED_MAX)
 
-    async def find(self, key_id: str) -> calls.SigningSecret | None:
+    async def find(self, key_id: str) -> calls.keys.SigningSecret | None:
         """Return whose key it is and its secret; None where there is no such key, or it is not valid any more.
 
         Raises:
@@ -33,10 +33,10 @@ class SigningSecrets:
         """
         if not _KEY_ID.fullmatch(key_id):
             return None
-        asked = calls.KeyRef(key_id=key_id)
+        asked = calls.keys.KeyRef(key_id=key_id)
         try:
             return await self._known.ask(
-                key_id, lambda: call(self._bus, calls.SIGNING_SECRET, asked, calls.SigningSecret)
+                key_id, lambda: call(self._bus, calls.keys.SIGNING_SECRET, asked, calls.keys.SigningSecret)
             )
         except (NotAllowed, NotFound, InvalidInput) as error:
             if error.code == "account.banned":

@@ -532,7 +532,7 @@ class Vertical(Protocol):
     offer: Offer | None = None
     """What its shared service costs here, in the terms of the price file, beside which pages show it."""
     tells_alerts: bool = False
-    """Whether its side answers `ALERTS` (`fallow.domain.calls`), too: what its owners should look at."""
+    """Whether its side answers `ALERTS` (`fallow.domain.calls.verticals`), too: what its owners should look at."""
     takes_grants: bool = False
     """Whether its side answers `GRANTED`, too: calls of those who show a grant, which it checks itself."""
 

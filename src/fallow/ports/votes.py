@@ -9,7 +9,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.epochs.quorum import VOTE_BYTES_MAX, Vote
 from fallow.domain.epochs.statement import Statement
 from fallow.domain.errors import NotFound
-from fallow.domain.views import RootView
+from fallow.domain.views.votes import RootView
 from fallow.ports.archive import Archive, whole
 
 PUBLISHED = "published"

@@ -7,31 +7,18 @@ import secrets
 from collections.abc import AsyncIterator
 
 from fallow.domain import calls
-from fallow.domain.calls import What
+from fallow.domain.calls.actions import What
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
-from fallow.domain.views import (
-    ActionView,
-    AuditBegunView,
-    AuditView,
-    BalanceView,
-    BanView,
-    BlobsView,
-    EnrolledView,
-    EvidenceView,
-    KeyView,
-    LedgerCheckView,
-    MishapView,
-    NetworkView,
-    NodeView,
-    PayeeView,
-    RedirectionView,
-    RerunView,
-    ReserveView,
-    StatementLine,
-    TokenView,
-    WithdrawalView,
-)
+from fallow.domain.views.actions import ActionView, BanView, EnrolledView
+from fallow.domain.views.audits import AuditBegunView, AuditView, LedgerCheckView
+from fallow.domain.views.checks import EvidenceView, RerunView
+from fallow.domain.views.keys import KeyView, TokenView
+from fallow.domain.views.money import BalanceView, ReserveView, StatementLine
+from fallow.domain.views.network import NetworkView
+from fallow.domain.views.nodes import NodeView
+from fallow.domain.views.payouts import PayeeView, RedirectionView, WithdrawalView
+from fallow.domain.views.processes import BlobsView, MishapView
 from fallow.sdk.wire import Wire, arguments
 
 _KEY_ID = re.compile("[A-Za-z0-9_-]{1,100}")
@@ -107,17 +94,17 @@ class AccountCalls(Wire):
                 yield line
             after = page[-1].id
 
-    async def create_token(self, *, uses: int = 1, valid_s: int = 86_400) -> calls.Secret:
+    async def create_token(self, *, uses: int = 1, valid_s: int = 86_400) -> calls.keys.Secret:
         """Operator: make a token that lets machines join. Each call makes another one."""
         body = {"uses": uses, "valid_s": valid_s}
-        return await self._call("POST", "/v1/operator/tokens", calls.Secret, body=body, again=False)
+        return await self._call("POST", "/v1/operator/tokens", calls.keys.Secret, body=body, again=False)
 
     async def create_key(
         self, *, account: str = "", scopes: tuple[str, ...] = ("buy",), label: str = ""
-    ) -> calls.Secret:
+    ) -> calls.keys.Secret:
         """Operator: make an API key; without an account, for a new one. Each call makes another one."""
         body = {"account": account, "scopes": scopes, "label": label}
-        return await self._call("POST", "/v1/operator/keys", calls.Secret, body=body, again=False)
+        return await self._call("POST", "/v1/operator/keys", calls.keys.Secret, body=body, again=False)
 
     async def revoke_key(self, key_id: str) -> None:
         """Operator: end an API key by its public part."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fallow.domain import calls
-from fallow.domain.views import AlertView, ChannelsView, ChannelView
+from fallow.domain.views.alerts import AlertView, ChannelsView, ChannelView
 from fallow.sdk.wire import Wire, arguments
 
 Way = Literal["email", "webhook"]
@@ -22,7 +22,7 @@ class AlertCalls(Wire):
         """Return where you are told of them."""
         return await self._call("GET", "/v1/account/alerts/to", ChannelsView)
 
-    async def set_alert_channel(self, way: Way, to: calls.AlertsTo) -> ChannelView:
+    async def set_alert_channel(self, way: Way, to: calls.alerts.AlertsTo) -> ChannelView:
         """Be told there, once that is confirmed. The secret of a webhook is in this answer and in no other.
 
         Raises:
@@ -39,7 +39,7 @@ class AlertCalls(Wire):
             NotFound: your account names no mail address.
             NotAllowed: it is not the code, or too old.
         """
-        body = calls.AlertsCode(code=code)
+        body = calls.alerts.AlertsCode(code=code)
         return await self._call("POST", "/v1/account/alerts/confirm", ChannelView, body=body, again=False)
 
     async def end_alert_channel(self, way: Way) -> None:

@@ -16,7 +16,7 @@ from fallow.domain.delegations import MUTUAL, OPERATOR_ATTESTED
 from fallow.domain.errors import TooMuch
 from fallow.domain.jobs import ItemState
 from fallow.domain.prices import HOUR_MS, Delivered, Kind, Offer, cost_microusd, delivered_by, read_offers
-from fallow.domain.views import ItemView, JobView, LeaseView
+from fallow.domain.views.jobs import ItemView, JobView, LeaseView
 from fallow.ports.tasks import first_error
 from fallow.sdk.accounts import AccountCalls
 from fallow.sdk.jobs import JobCalls

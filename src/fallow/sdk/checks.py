@@ -11,7 +11,9 @@ from fallow.domain.draws import Commitment, Draw, Purpose, Seed, faults
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address_text
 from fallow.domain.orders import Order
-from fallow.domain.views import DrawView, JobView, NetworkView, RollCallView, SeedPartsView, SeedView
+from fallow.domain.views.checks import DrawView, RollCallView, SeedPartsView, SeedView
+from fallow.domain.views.jobs import JobView
+from fallow.domain.views.network import NetworkView
 from fallow.sdk.wire import Wire
 
 if TYPE_CHECKING:

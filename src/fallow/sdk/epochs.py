@@ -20,7 +20,9 @@ from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address_text
-from fallow.domain.views import EpochEndView, EpochView, NetworkView, ProofView, VotesView
+from fallow.domain.views.epochs import EpochEndView, EpochView, ProofView
+from fallow.domain.views.network import NetworkView
+from fallow.domain.views.votes import VotesView
 from fallow.sdk.transfers import BlobCalls
 
 PIECE_BYTES = 1 << 20

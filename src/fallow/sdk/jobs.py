@@ -13,7 +13,9 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, InvalidInput, NotFound, Unavailable
 from fallow.domain.jobs import FINAL, ItemState
 from fallow.domain.orders import Order
-from fallow.domain.views import ErrorView, EvidenceView, ItemView, JobEvent, JobView, LeaseView, QuoteView
+from fallow.domain.views.base import ErrorView
+from fallow.domain.views.checks import EvidenceView
+from fallow.domain.views.jobs import ItemView, JobEvent, JobView, LeaseView, QuoteView
 from fallow.sdk.accounts import new_id
 from fallow.sdk.patience import PASSING, Outage
 from fallow.sdk.wire import Wire, arguments

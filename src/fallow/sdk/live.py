@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import httpx2
 import msgspec
 
-from fallow.domain.calls import Reach, RunCommand, StreamGrant
+from fallow.domain.calls.streams import Reach, RunCommand, StreamGrant
 from fallow.domain.commands import Kind, Pieces
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Conflict, NotFound, TooMuch, Unavailable

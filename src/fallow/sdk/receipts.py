@@ -8,13 +8,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from fallow.domain.calls import DELEGATION_S
+from fallow.domain.calls.delegations import DELEGATION_S
 from fallow.domain.delegations import RECEIPTS_MAX, Receipt, delegation_text
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.identity import address
 from fallow.domain.jobs import ItemState
 from fallow.domain.leases import WORK_DONE
-from fallow.domain.views import DelegationView, ItemView, LeaseView
+from fallow.domain.views.jobs import ItemView, LeaseView
+from fallow.domain.views.keys import DelegationView
 from fallow.sdk.accounts import AccountCalls
 from fallow.sdk.jobs import JobCalls
 from fallow.sdk.signing import BuyerKey

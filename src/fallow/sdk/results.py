@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.jobs import ItemState
-from fallow.domain.views import ItemView, JobView
+from fallow.domain.views.jobs import ItemView, JobView
 from fallow.sdk.transfers import READ_BYTES_MAX, BlobCalls
 from fallow.verticals.compute.core.outcome import Outcome, Output
 

@@ -14,7 +14,7 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.domain.jobs import FINAL
 from fallow.domain.orders import COMPARED_MIN, Order, Requirements, Tolerance
-from fallow.domain.views import ItemView, JobView
+from fallow.domain.views.jobs import ItemView, JobView
 from fallow.ports.tasks import first_error
 from fallow.sdk.accounts import new_id
 from fallow.sdk.jobs import Event

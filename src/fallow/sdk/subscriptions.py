@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from fallow.domain import calls
-from fallow.domain.views import LinksView, SigningSecretView, SubscriptionView
+from fallow.domain.views.keys import LinksView, SigningSecretView
+from fallow.domain.views.money import SubscriptionView
 from fallow.sdk.wire import Wire, arguments
 
 PAGE = 1000
@@ -14,7 +15,7 @@ PAGE = 1000
 class SubscriptionCalls(Wire):
     """What a buyer asks about metered use."""
 
-    async def subscribe(self, wanted: calls.OpenSubscription) -> SubscriptionView:
+    async def subscribe(self, wanted: calls.subscriptions.OpenSubscription) -> SubscriptionView:
         """Open a subscription; the same again answers the same.
 
         Raises:

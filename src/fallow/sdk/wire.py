@@ -16,7 +16,7 @@ import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, Unavailable
-from fallow.domain.views import ErrorView
+from fallow.domain.views.base import ErrorView
 from fallow.sdk.patience import PASSING, PATIENCE_S, Outage, Patience, Sleep, Told, fallow_error, never_began, nobody
 from fallow.sdk.signing import BuyerKey
 from fallow.sdk.trust import verifying

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fallow.adapters.memory.database import memory_transaction
-from fallow.domain.views import AuditView
+from fallow.domain.views.audits import AuditView
 from fallow.ports.audit_store import KEPT
 from fallow.ports.database import Transaction
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fallow.domain.views import AuditView
+from fallow.domain.views.audits import AuditView
 from fallow.ports.audit_store import KEPT
 from fallow.ports.database import Transaction
 

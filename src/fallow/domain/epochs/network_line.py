@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fallow.domain.chart import Credit
 from fallow.domain.rewards.oracle import TOKEN_UNITS
 from fallow.domain.rewards.schedules import coverage_ppm
-from fallow.domain.views import NetworkLineView
+from fallow.domain.views.epochs import NetworkLineView
 
 
 def network_line(totals: Mapping[str, bytes]) -> NetworkLineView:

@@ -17,7 +17,7 @@ from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.rules import Rules, rules_of
 from fallow.domain.epochs.state import State, read_state, write_state
 from fallow.domain.epochs.statement import Statement
-from fallow.domain.views import GroupView, SumsView
+from fallow.domain.views.what_if import GroupView, SumsView
 
 
 class ClosedEpoch(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Final
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.identity import address
-from fallow.domain.views import ChannelsView, ChannelView
+from fallow.domain.views.alerts import ChannelsView, ChannelView
 from fallow.ports.alert_store import AlertStore, Channel
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -67,11 +67,11 @@ class Alerting:
         """Serve, look and send while the context is open."""
         async with AsyncExitStack() as stack:
             for context in (
-                serve(self._bus, calls.ALERT_CHANNELS, calls.AccountRef, self.channels, queue=QUEUE),
-                serve(self._bus, calls.SET_CHANNEL, calls.SetChannel, self.set, queue=QUEUE),
-                serve(self._bus, calls.CONFIRM_CHANNEL, calls.ConfirmChannel, self.confirm, queue=QUEUE),
-                serve(self._bus, calls.END_CHANNEL, calls.ChannelRef, self.end, queue=QUEUE),
-                serve(self._bus, calls.STOP_ALERTS, calls.StopAlerts, self.stop, queue=QUEUE),
+                serve(self._bus, calls.alerts.ALERT_CHANNELS, calls.base.AccountRef, self.channels, queue=QUEUE),
+                serve(self._bus, calls.alerts.SET_CHANNEL, calls.alerts.SetChannel, self.set, queue=QUEUE),
+                serve(self._bus, calls.alerts.CONFIRM_CHANNEL, calls.alerts.ConfirmChannel, self.confirm, queue=QUEUE),
+                serve(self._bus, calls.alerts.END_CHANNEL, calls.alerts.ChannelRef, self.end, queue=QUEUE),
+                serve(self._bus, calls.alerts.STOP_ALERTS, calls.alerts.StopAlerts, self.stop, queue=QUEUE),
                 background(
                     steadily("alerts.watching", self._watching.for_ever, self._clock),
                     steadily("alerts.sending", self._sending.for_ever, self._clock),
@@ -80,14 +80,14 @@ class Alerting:
                 await stack.enter_async_context(context)
             yield
 
-    async def channels(self, request: calls.AccountRef) -> ChannelsView:
+    async def channels(self, request: calls.base.AccountRef) -> ChannelsView:
         """Show where an account is told."""
         async with self._database.transaction() as tx:
             found = await self._store.channels(tx, address(request.account))
             shown = [_view(one, await self._store.waiting(tx, one.salt)) for one in found]
         return ChannelsView(channels=shown, mail=self._mail)
 
-    async def set(self, request: calls.SetChannel) -> ChannelView:
+    async def set(self, request: calls.alerts.SetChannel) -> ChannelView:
         """Name where an account is told, and have that address asked whether it wants to be.
 
         The one that was told before hears that it is not any more. The same address again is asked again.
@@ -117,7 +117,7 @@ class Alerting:
         secret = self._secrets.signing(channel) if channel.kind == "webhook" else ""
         return _view(channel, 1, secret)
 
-    async def confirm(self, request: calls.ConfirmChannel) -> ChannelView:
+    async def confirm(self, request: calls.alerts.ConfirmChannel) -> ChannelView:
         """Take the code that came by mail; once confirmed it stays so.
 
         Raises:
@@ -141,13 +141,13 @@ class Alerting:
             raise NotAllowed("alerts.code", "This is not the code, or it is too old.", "Name the address again.")
         return _view(channel, waiting)
 
-    async def end(self, request: calls.ChannelRef) -> Empty:
+    async def end(self, request: calls.alerts.ChannelRef) -> Empty:
         """Tell an account no more there; where it is not told, that stays so."""
         async with self._database.transaction() as tx:
             await self._end(tx, address(request.account), request.kind, self._clock.now_ms())
         return {}
 
-    async def stop(self, request: calls.StopAlerts) -> Empty:
+    async def stop(self, request: calls.alerts.StopAlerts) -> Empty:
         """Do the same for whoever reads what is sent; once done it stays so.
 
         Raises:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from fallow.domain.calls import END_EPOCH, END_NOW, EndEpoch, EndNow, Person
+from fallow.domain.calls.base import Person
+from fallow.domain.calls.epochs import END_EPOCH, END_NOW, EndEpoch, EndNow
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.manifest import STATEMENT, Manifest, checked, path_of
 from fallow.domain.epochs.metering import Metering

@@ -13,7 +13,10 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from fallow.domain.batches import Batch, Promise, open_batch
-from fallow.domain.calls import END_EPOCH, ERASE, INGESTED, AccountRef, Deliver, Delivered, EndEpoch, Erased, ingest
+from fallow.domain.calls.actions import ERASE, Erased
+from fallow.domain.calls.base import AccountRef
+from fallow.domain.calls.epochs import END_EPOCH, EndEpoch
+from fallow.domain.calls.nodes import INGESTED, Deliver, Delivered, ingest
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.identity import address
 from fallow.domain.metrics import Family, counter, gauge

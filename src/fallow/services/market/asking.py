@@ -49,7 +49,7 @@ class Asker:
 
     async def _one(self, challenge: bytes, member: Member, alone: int | None) -> Said:
         """What a node answers, timed by this side's clock: a node that says it took less gains nothing."""
-        request = calls.RollCall(
+        request = calls.checks.RollCall(
             call=challenge.hex(), vertical=self._vertical, cpu_milli=member.cpu_milli, work_ms=WORK_MS
         )
         said = Said(node=member.node, cpu_milli=member.cpu_milli, alone=alone)
@@ -57,9 +57,9 @@ class Asker:
         try:
             reply = await call(
                 self._bus,
-                calls.roll_calls(member.node.hex()),
+                calls.checks.roll_calls(member.node.hex()),
                 request,
-                calls.RollAnswer,
+                calls.checks.RollAnswer,
                 timeout_s=(WORK_MS + LATE_MS) / 1000,
             )
             elapsed_ms = self._clock.monotonic_ms() - begun_ms
@@ -94,8 +94,10 @@ class Asker:
         node = said.node
         wanted = self._capacity.wanted(said.units, rollcall.chance(seed, challenge, node))
         try:
-            request = calls.RollShow(call=challenge.hex(), wanted=wanted)
-            reply = await call(self._bus, calls.roll_shows(node.hex()), request, calls.RollShown, timeout_s=SHOW_S)
+            request = calls.checks.RollShow(call=challenge.hex(), wanted=wanted)
+            reply = await call(
+                self._bus, calls.checks.roll_shows(node.hex()), request, calls.checks.RollShown, timeout_s=SHOW_S
+            )
         except FallowError as error:
             return msgspec.structs.replace(said, reason=_code(error))
         except UNREADABLE:

@@ -18,7 +18,7 @@ from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Refusal
 from fallow.domain.reruns import Rerun
 from fallow.domain.reserve import TallyKey
-from fallow.domain.views import JobEvent
+from fallow.domain.views.jobs import JobEvent
 
 
 class Hold(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fallow.domain.errors import InvalidInput
 from fallow.domain.field_map import FINER, OWNERS_MIN, Layers, Tally, grouped
 from fallow.domain.places import RESOLUTION_MAX, is_cell, resolution_of
-from fallow.domain.views import CellView, MapView
+from fallow.domain.views.market import CellView, MapView
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 from fallow.services.market.rounds import Rounds

@@ -6,14 +6,8 @@ from collections.abc import Mapping
 
 from fallow.domain import calls
 from fallow.domain.identity import address
-from fallow.domain.views import (
-    DrawView,
-    EvidenceView,
-    RerunView,
-    ReserveUseView,
-    SeedPartsView,
-    SeedView,
-)
+from fallow.domain.views.checks import DrawView, EvidenceView, RerunView, SeedPartsView, SeedView
+from fallow.domain.views.money import ReserveUseView
 from fallow.ports.database import Database
 from fallow.ports.market_store import MarketStore
 from fallow.services.market.rounds import Rounds
@@ -38,13 +32,13 @@ class Findings:
         self._store = store
         self._seeds = seeds
 
-    async def evidence(self, request: calls.Page) -> list[EvidenceView]:
+    async def evidence(self, request: calls.base.Page) -> list[EvidenceView]:
         """Show why nodes were found wrong, the latest first; fewer than asked for where they would be too long."""
         async with self._database.transaction() as tx:
             found = await self._store.evidence(tx, request.limit)
         return list(first_of(map(evidence_view, found), PAGE_BYTES_MAX))
 
-    async def reruns(self, request: calls.Page) -> list[RerunView]:
+    async def reruns(self, request: calls.base.Page) -> list[RerunView]:
         """Show what running items again has shown, the latest first."""
         async with self._database.transaction() as tx:
             found = await self._seeds.reruns(tx, request.limit)
@@ -62,23 +56,23 @@ class Findings:
         async with self._database.transaction() as tx:
             return await self._seeds.shown(tx)
 
-    async def seed_parts(self, request: calls.SeedRef) -> SeedPartsView:
+    async def seed_parts(self, request: calls.checks.SeedRef) -> SeedPartsView:
         """Show what validators add to a seed."""
         async with self._database.transaction() as tx:
             return await self._seeds.parts.shown(tx, request.number)
 
-    async def pledge_part(self, request: calls.PledgePart) -> SeedPartsView:
+    async def pledge_part(self, request: calls.checks.PledgePart) -> SeedPartsView:
         """Take a pledge; see `SeedParts.pledge`."""
         async with self._database.transaction() as tx:
             return await self._seeds.parts.pledge(tx, bytes.fromhex(request.pledge))
 
-    async def show_part(self, request: calls.ShowPart) -> SeedPartsView:
+    async def show_part(self, request: calls.checks.ShowPart) -> SeedPartsView:
         """Take a part that was pledged; see `SeedParts.show`."""
         validator, part = address(request.validator), bytes.fromhex(request.part)
         async with self._database.transaction() as tx:
             return await self._seeds.parts.show(tx, request.number, validator, part)
 
-    async def draws(self, request: calls.DrawsRef) -> list[DrawView]:
+    async def draws(self, request: calls.checks.DrawsRef) -> list[DrawView]:
         """Show the draws of an epoch that is over.
 
         Raises:

@@ -37,11 +37,11 @@ class Hearing:
         """Listen."""
         bus = self._bus
         async with (
-            bus.subscribe(calls.beats("*"), pending_max=10_000) as beats,
-            bus.subscribe(calls.INGESTED) as news,
-            bus.subscribe(calls.BANNED) as banned,
-            bus.subscribe(calls.CREDITED) as credited,
-            bus.subscribe(calls.OBSERVED, pending_max=10_000) as observed,
+            bus.subscribe(calls.nodes.beats("*"), pending_max=10_000) as beats,
+            bus.subscribe(calls.nodes.INGESTED) as news,
+            bus.subscribe(calls.actions.BANNED) as banned,
+            bus.subscribe(calls.money.CREDITED) as credited,
+            bus.subscribe(calls.nodes.OBSERVED, pending_max=10_000) as observed,
         ):
             async with self._database.transaction() as tx:  # what changed before the bus was listened to
                 networks = await self._registry.networks(tx)
@@ -58,12 +58,12 @@ class Hearing:
     async def _hear_beats(self, beats: AsyncIterator[Message]) -> None:
         async for message in beats:
             try:
-                beat = msgspec.msgpack.decode(message.data, type=calls.Beat)
+                beat = msgspec.msgpack.decode(message.data, type=calls.nodes.Beat)
                 node = node_id(beat.node)
                 leases = [bytes.fromhex(lease) for lease in beat.leases]
             except (*UNREADABLE, FallowError, ValueError):
                 continue  # a node that talks nonsense is as good as silent, and soon counts as gone
-            if message.subject == calls.beats(beat.node):
+            if message.subject == calls.nodes.beats(beat.node):
                 self._rounds.heard(node, beat.boot, leases)
 
     async def _hear_news(self, news: AsyncIterator[Message]) -> None:
@@ -76,7 +76,7 @@ class Hearing:
 
     async def _hear_observed(self, observed: AsyncIterator[Message]) -> None:
         async for message in observed:
-            seen = msgspec.msgpack.decode(message.data, type=calls.Observed)
+            seen = msgspec.msgpack.decode(message.data, type=calls.nodes.Observed)
             self._rounds.tell(partial(Brain.observed, networks={node_id(seen.node): seen.network}))
 
     async def _hear_credits(self, credited: AsyncIterator[Message]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fallow.domain.calls import Person
+from fallow.domain.calls.base import Person
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.jobs import Job, Needs
 from fallow.domain.orders import Order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fallow.domain.calls import JobBlobs, JobBlobsRef, KeptJobs
+from fallow.domain.calls.jobs import JobBlobs, JobBlobsRef, KeptJobs
 from fallow.domain.errors import NotFound
 from fallow.domain.jobs import Item, Job
 from fallow.ports.database import Database

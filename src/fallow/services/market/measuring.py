@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from fallow.domain.metrics import Family, counters, gauge, gauges
-from fallow.domain.views import MarketView
+from fallow.domain.views.market import MarketView
 from fallow.services.market.rounds import Rounds
 
 STATES = ("busy", "idle", "paused", "offline", "banned")

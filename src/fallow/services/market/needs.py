@@ -10,7 +10,7 @@ from fallow.domain.jobs import Needs
 from fallow.ports.vertical import Vertical
 
 
-def needs_of(verticals: Mapping[str, Vertical], request: calls.Submit) -> Needs:
+def needs_of(verticals: Mapping[str, Vertical], request: calls.jobs.Submit) -> Needs:
     """Say what an order needs of a machine, and what its results can be.
 
     Raises:

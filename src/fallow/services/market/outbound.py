@@ -64,20 +64,20 @@ class Outbound:
             for start in range(0, len(proposed), PROPOSALS_A_MESSAGE_MAX):
                 part = proposed[start : start + PROPOSALS_A_MESSAGE_MAX]
                 proposals = [self.proposal(lease, jobs[lease.job]) for lease in part]
-                yield calls.proposals(node.hex()), msgspec.msgpack.encode(proposals)
+                yield calls.leases.proposals(node.hex()), msgspec.msgpack.encode(proposals)
         stops: dict[bytes, list[str]] = defaultdict(list)
         for node, lease_id in changes.stops:
             stops[node].append(lease_id.hex())
         for node, ids in stops.items():
-            yield calls.stops(node.hex()), msgspec.msgpack.encode(ids)
+            yield calls.leases.stops(node.hex()), msgspec.msgpack.encode(ids)
         for event in changes.events:
-            yield calls.job_events(event.job), msgspec.json.encode(event)
+            yield calls.jobs.job_events(event.job), msgspec.json.encode(event)
 
-    def proposal(self, lease: Lease, entry: Entry) -> calls.Proposal:
+    def proposal(self, lease: Lease, entry: Entry) -> calls.leases.Proposal:
         """Say what a node needs to know to decide on a lease and to do it."""
         job, order = entry.job, entry.job.order
         item, replay = order.items[lease.item] if order.items else None, job.replay
-        return calls.Proposal(
+        return calls.leases.Proposal(
             lease=lease.id.hex(),
             vertical=order.vertical,
             work=order.work,

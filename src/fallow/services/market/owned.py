@@ -10,7 +10,7 @@ from fallow.domain.identity import address
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Refusal
 from fallow.domain.verification import suspended_until
-from fallow.domain.views import OwnLeaseView, OwnNodeView, RefusalView
+from fallow.domain.views.nodes import OwnLeaseView, OwnNodeView, RefusalView
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.market_store import MarketStore
@@ -35,7 +35,7 @@ class Owned:
         self._store = store
         self._registry = registry
 
-    async def nodes(self, request: calls.AccountRef) -> list[OwnNodeView]:
+    async def nodes(self, request: calls.base.AccountRef) -> list[OwnNodeView]:
         """Show an account's nodes by id, fewer than asked for where they say much; `after` is the last one seen."""
         after, limit = bytes.fromhex(request.after), min(request.limit, NODES_MAX)
         async with self._database.transaction() as tx:

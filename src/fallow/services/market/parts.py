@@ -8,7 +8,7 @@ from fallow.domain.epochs.quorum import VALIDATORS_MAX
 from fallow.domain.epochs.seeds import Pledge, commitment_of
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from fallow.domain.identity import address_text
-from fallow.domain.views import SeedPartsView, SeedPartView
+from fallow.domain.views.checks import SeedPartsView, SeedPartView
 from fallow.ports.checks import CheckStore, PartRow
 from fallow.ports.database import Transaction
 

@@ -18,7 +18,7 @@ from fallow.domain.draws import Seed
 from fallow.domain.errors import FallowError
 from fallow.domain.network_facts import RollAnswered
 from fallow.domain.rollcall import FORGED, SHARED, SHORT, Call, Kind, Member, Said
-from fallow.domain.views import RollCallView, SaidView
+from fallow.domain.views.checks import RollCallView, SaidView
 from fallow.ports.bus import Bus
 from fallow.ports.checks import Alone, CheckStore
 from fallow.ports.clock import Clock
@@ -79,7 +79,7 @@ class RollCalls:
 
     async def run(self) -> None:
         """Call, and show what came of it, until cancelled."""
-        async with serve(self._bus, calls.ROLL_CALLS, calls.RollCallsRef, self.shown, queue=QUEUE):
+        async with serve(self._bus, calls.checks.ROLL_CALLS, calls.checks.RollCallsRef, self.shown, queue=QUEUE):
             if self._calls_a_day:
                 await self._call_for_ever()
             await asyncio.Event().wait()
@@ -96,7 +96,7 @@ class RollCalls:
                     log.warning("a roll call came to nothing: %s", error)
                 await self._clock.sleep(POLL_S)
 
-    async def shown(self, request: calls.RollCallsRef) -> list[RollCallView]:
+    async def shown(self, request: calls.checks.RollCallsRef) -> list[RollCallView]:
         """Show roll calls, the latest first; those that convicted somebody, if no others are wanted."""
         async with self._database.transaction() as tx:
             return [_view(one) for one in await self._store.calls(tx, request.limit, found=request.found)]

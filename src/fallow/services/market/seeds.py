@@ -12,7 +12,7 @@ from fallow.domain.errors import NotFound
 from fallow.domain.network_facts import SeedDrawn
 from fallow.domain.reruns import Rerun
 from fallow.domain.signing import Sign
-from fallow.domain.views import DrawView, SeedView
+from fallow.domain.views.checks import DrawView, SeedView
 from fallow.ports.checks import CheckStore, SeedRow
 from fallow.ports.database import Transaction
 from fallow.ports.decisions import DecisionStore

@@ -16,18 +16,11 @@ from fallow.domain.identity import address, address_text, node_id
 from fallow.domain.jobs import Item, Job, check_comparison, results_wanted
 from fallow.domain.matching import Wish
 from fallow.domain.orders import Order
-from fallow.domain.views import (
-    BalanceView,
-    EvidenceView,
-    ItemView,
-    JobView,
-    LeaseView,
-    MapView,
-    MarketView,
-    NodeView,
-    QuoteView,
-    StandingView,
-)
+from fallow.domain.views.checks import EvidenceView
+from fallow.domain.views.jobs import ItemView, JobView, LeaseView, QuoteView
+from fallow.domain.views.market import MapView, MarketView
+from fallow.domain.views.money import BalanceView
+from fallow.domain.views.nodes import NodeView, StandingView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
@@ -143,32 +136,36 @@ class Market:
         bus = self._bus
         async with AsyncExitStack() as stack:
             for context in (
-                serve(bus, calls.SUBMIT, calls.Submit, self.submit, queue=QUEUE, concurrency=INPUTS_A_ROUND_MAX),
-                serve(bus, calls.PLANT, calls.Submit, self.plant, queue=QUEUE),
-                serve(bus, calls.CANCEL, calls.JobRef, self.cancel, queue=QUEUE),
-                serve(bus, calls.QUOTE, calls.Enquire, self.quote, queue=QUEUE),
-                serve(bus, calls.JOB, calls.JobRef, self.job, queue=QUEUE),
-                serve(bus, calls.JOBS, calls.AccountRef, self.jobs, queue=QUEUE),
-                serve(bus, calls.ITEMS, calls.JobRef, self.items, queue=QUEUE),
-                serve(bus, calls.LEASES, calls.JobRef, self.leases, queue=QUEUE),
-                serve(bus, calls.OFFERS, calls.OffersRef, self.offers, queue=QUEUE),
-                serve(bus, calls.OWN_NODES, calls.AccountRef, self._owned.nodes, queue=QUEUE),
-                serve(bus, calls.TOTALS, Empty, self.totals, queue=QUEUE),
-                serve(bus, calls.MAP, calls.MapRef, self.map, queue=QUEUE),
-                serve_many(bus, calls.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE),
-                serve(bus, calls.STREAM, calls.StreamRef, self.stream, queue=QUEUE),
-                serve(bus, calls.EVIDENCE, calls.Page, self._findings.evidence, queue=QUEUE),
-                serve(bus, calls.KEPT_JOBS, calls.KeptJobs, self._kept.jobs, queue=QUEUE),
-                serve(bus, calls.JOB_BLOBS, calls.JobBlobsRef, self._kept.blobs, queue=QUEUE),
-                serve(bus, calls.RERUNS, calls.Page, self._findings.reruns, queue=QUEUE),
-                serve(bus, calls.ORDER, calls.JobRef, self.order, queue=QUEUE),
-                serve(bus, calls.JOB_EVIDENCE, calls.JobRef, self.job_evidence, queue=QUEUE),
-                serve(bus, calls.RESERVE_USES, dict[str, str], self._findings.reserve_uses, queue=QUEUE),
-                serve(bus, calls.SEEDS, dict[str, str], self._findings.seeds, queue=QUEUE),
-                serve(bus, calls.SEED_PARTS, calls.SeedRef, self._findings.seed_parts, queue=QUEUE),
-                serve(bus, calls.PLEDGE_PART, calls.PledgePart, self._findings.pledge_part, queue=QUEUE),
-                serve(bus, calls.SHOW_PART, calls.ShowPart, self._findings.show_part, queue=QUEUE),
-                serve(bus, calls.DRAWS, calls.DrawsRef, self._findings.draws, queue=QUEUE),
+                serve(
+                    bus, calls.jobs.SUBMIT, calls.jobs.Submit, self.submit, queue=QUEUE, concurrency=INPUTS_A_ROUND_MAX
+                ),
+                serve(bus, calls.jobs.PLANT, calls.jobs.Submit, self.plant, queue=QUEUE),
+                serve(bus, calls.jobs.CANCEL, calls.jobs.JobRef, self.cancel, queue=QUEUE),
+                serve(bus, calls.jobs.QUOTE, calls.jobs.Enquire, self.quote, queue=QUEUE),
+                serve(bus, calls.jobs.JOB, calls.jobs.JobRef, self.job, queue=QUEUE),
+                serve(bus, calls.jobs.JOBS, calls.base.AccountRef, self.jobs, queue=QUEUE),
+                serve(bus, calls.jobs.ITEMS, calls.jobs.JobRef, self.items, queue=QUEUE),
+                serve(bus, calls.jobs.LEASES, calls.jobs.JobRef, self.leases, queue=QUEUE),
+                serve(bus, calls.market.OFFERS, calls.market.OffersRef, self.offers, queue=QUEUE),
+                serve(bus, calls.nodes.OWN_NODES, calls.base.AccountRef, self._owned.nodes, queue=QUEUE),
+                serve(bus, calls.market.TOTALS, Empty, self.totals, queue=QUEUE),
+                serve(bus, calls.market.MAP, calls.market.MapRef, self.map, queue=QUEUE),
+                serve_many(
+                    bus, calls.nodes.standing("*"), Empty, self.standing, queue=QUEUE, concurrency=STANDINGS_AT_ONCE
+                ),
+                serve(bus, calls.streams.STREAM, calls.streams.StreamRef, self.stream, queue=QUEUE),
+                serve(bus, calls.checks.EVIDENCE, calls.base.Page, self._findings.evidence, queue=QUEUE),
+                serve(bus, calls.jobs.KEPT_JOBS, calls.jobs.KeptJobs, self._kept.jobs, queue=QUEUE),
+                serve(bus, calls.jobs.JOB_BLOBS, calls.jobs.JobBlobsRef, self._kept.blobs, queue=QUEUE),
+                serve(bus, calls.checks.RERUNS, calls.base.Page, self._findings.reruns, queue=QUEUE),
+                serve(bus, calls.jobs.ORDER, calls.jobs.JobRef, self.order, queue=QUEUE),
+                serve(bus, calls.checks.JOB_EVIDENCE, calls.jobs.JobRef, self.job_evidence, queue=QUEUE),
+                serve(bus, calls.money.RESERVE_USES, dict[str, str], self._findings.reserve_uses, queue=QUEUE),
+                serve(bus, calls.checks.SEEDS, dict[str, str], self._findings.seeds, queue=QUEUE),
+                serve(bus, calls.checks.SEED_PARTS, calls.checks.SeedRef, self._findings.seed_parts, queue=QUEUE),
+                serve(bus, calls.checks.PLEDGE_PART, calls.checks.PledgePart, self._findings.pledge_part, queue=QUEUE),
+                serve(bus, calls.checks.SHOW_PART, calls.checks.ShowPart, self._findings.show_part, queue=QUEUE),
+                serve(bus, calls.checks.DRAWS, calls.checks.DrawsRef, self._findings.draws, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
             await stack.enter_async_context(self._hearing.running())
@@ -182,7 +179,7 @@ class Market:
 
     # What gateways ask
 
-    async def submit(self, request: calls.Submit) -> JobView:
+    async def submit(self, request: calls.jobs.Submit) -> JobView:
         """Take an order.
 
         Raises:
@@ -204,13 +201,13 @@ class Market:
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, locked=locked))
         return await self._view(account, job.order.id)
 
-    async def cancel(self, request: calls.JobRef) -> JobView:
+    async def cancel(self, request: calls.jobs.JobRef) -> JobView:
         """End a job."""
         account = address(request.account)
         await self._rounds.ask(partial(Brain.cancel, job_id=request.job, account=account))
         return await self._view(account, request.job)
 
-    async def plant(self, request: calls.Submit) -> JobView:
+    async def plant(self, request: calls.jobs.Submit) -> JobView:
         """Take work of the operator's, on the network's account, that canaries are made of.
 
         Raises:
@@ -224,14 +221,14 @@ class Market:
         job: Job = await self._rounds.ask(Submission(request.order, account, needs, planted=True, by=request.by))
         return await self._view(account, job.order.id)
 
-    async def quote(self, request: calls.Enquire) -> QuoteView:
+    async def quote(self, request: calls.jobs.Enquire) -> QuoteView:
         """Say where an order could run and for how much, before any money moves; or a job that waits, now."""
         buyer, order = address(request.account), request.order
         entry = self._rounds.brain.jobs.get(order.id)
         if entry is not None and entry.job.account == buyer:
             order, needs = entry.job.order, entry.job.needs
         else:
-            asked = calls.Submit(account=request.account, order=order, secrets=dict.fromkeys(request.secrets, ""))
+            asked = calls.jobs.Submit(account=request.account, order=order, secrets=dict.fromkeys(request.secrets, ""))
             needs = needs_of(self._verticals, asked)
             check_comparison(order, needs)
         window_ms, now = self._rounds.first_window_ms(order), self._clock.now_ms()
@@ -240,11 +237,11 @@ class Market:
         compare = "tolerance" if order.tolerance is not None else "exact" if needs.compares else "none"
         return msgspec.structs.replace(shown, replicas=results_wanted(order, needs), compare=compare)
 
-    async def job(self, request: calls.JobRef) -> JobView:
+    async def job(self, request: calls.jobs.JobRef) -> JobView:
         """Show a job."""
         return await self._view(address(request.account), request.job)
 
-    async def jobs(self, request: calls.AccountRef) -> list[JobView]:
+    async def jobs(self, request: calls.base.AccountRef) -> list[JobView]:
         """Show an account's jobs, the latest first."""
         account = address(request.account)
         async with self._database.transaction() as tx:
@@ -252,7 +249,7 @@ class Market:
         trust_of, running_of = self._trust_for(account), self._running()
         return [job_view(job, items, self._reserved(job.order.id), trust_of, running_of) for job, items in rows]
 
-    async def items(self, request: calls.JobRef) -> list[ItemView]:
+    async def items(self, request: calls.jobs.JobRef) -> list[ItemView]:
         """Show a job's items with an index above `after`."""
         account = address(request.account)
         entry, trust_of = self._rounds.brain.jobs.get(request.job), self._trust_for(account)
@@ -266,7 +263,7 @@ class Market:
             items = await self._store.items(tx, request.job, request.after, request.limit)
         return [item_view(item, trust_of, running_of) for item in items]
 
-    async def leases(self, request: calls.JobRef) -> list[LeaseView]:
+    async def leases(self, request: calls.jobs.JobRef) -> list[LeaseView]:
         """Show a job's leases, the oldest first; `after` is the position of the last one seen."""
         async with self._database.transaction() as tx:
             if await self._store.owner(tx, request.job) != address(request.account):
@@ -275,13 +272,13 @@ class Market:
         now = self._clock.now_ms()
         return [lease_view(lease, now) for lease in leases]
 
-    async def stream(self, request: calls.StreamRef) -> calls.StreamGrant:
+    async def stream(self, request: calls.streams.StreamRef) -> calls.streams.StreamGrant:
         """Let an account reach the work of its item; raises what `lease_to_reach` raises."""
         lease = lease_to_reach(self._rounds.brain, address(request.account), request.job, request.item)
         ticket = self._rounds.outbound.stream_ticket(lease, request.purpose, self._clock.now_ms())
-        return calls.StreamGrant(node=lease.node.hex(), lease=lease.id.hex(), ticket=ticket)
+        return calls.streams.StreamGrant(node=lease.node.hex(), lease=lease.id.hex(), ticket=ticket)
 
-    async def offers(self, page: calls.OffersRef) -> list[NodeView]:
+    async def offers(self, page: calls.market.OffersRef) -> list[NodeView]:
         """Show nodes with an offer, by id; fewer than asked for where they would not fit into one message."""
         floor, now = self._rounds.brain.floor, self._clock.now_ms()
         shown = floor.behind(node_id(page.after) if page.after else b"", page.limit)
@@ -304,7 +301,7 @@ class Market:
         """Show all nodes and open jobs together, as they were a moment ago."""
         return await self._totals.latest()
 
-    async def map(self, ask: calls.MapRef) -> MapView:
+    async def map(self, ask: calls.market.MapRef) -> MapView:
         """Show where nodes are, as far as the public may know, as it was a moment ago.
 
         Raises:
@@ -320,16 +317,16 @@ class Market:
             row = await self._registry.node(tx, node)
         earned: dict[str, int] = {}
         if row is not None:
-            ask = calls.AccountRef(account=address_text(row.account))
-            earned = (await call(self._bus, calls.BALANCE, ask, BalanceView)).earned
+            ask = calls.base.AccountRef(account=address_text(row.account))
+            earned = (await call(self._bus, calls.money.BALANCE, ask, BalanceView)).earned
         return standing_view(self._rounds.brain, node, refusals, earned, self._clock.now_ms())
 
-    async def order(self, request: calls.JobRef) -> Order:
+    async def order(self, request: calls.jobs.JobRef) -> Order:
         """Show what a job was ordered as."""
         job, _ = await self._find(address(request.account), request.job)
         return job.order
 
-    async def job_evidence(self, request: calls.JobRef) -> list[EvidenceView]:
+    async def job_evidence(self, request: calls.jobs.JobRef) -> list[EvidenceView]:
         """Show why nodes that worked on a job were found wrong, the latest first; fewer where they are too long."""
         async with self._database.transaction() as tx:
             if await self._store.owner(tx, request.job) != address(request.account):

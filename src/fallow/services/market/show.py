@@ -17,21 +17,11 @@ from fallow.domain.offers import Evidence, Refusal
 from fallow.domain.reruns import Rerun
 from fallow.domain.reserve import Use
 from fallow.domain.verification import LEVELS, NEW, SUSPENDED, Standing, suspended_until
-from fallow.domain.views import (
-    CandidateView,
-    EvidenceView,
-    ItemView,
-    JobView,
-    LeaseView,
-    NodeView,
-    QuoteView,
-    RefusalView,
-    RerunView,
-    ReserveUseView,
-    StandingView,
-    View,
-    VoteView,
-)
+from fallow.domain.views.base import View
+from fallow.domain.views.checks import EvidenceView, RerunView, VoteView
+from fallow.domain.views.jobs import CandidateView, ItemView, JobView, LeaseView, QuoteView
+from fallow.domain.views.money import ReserveUseView
+from fallow.domain.views.nodes import NodeView, RefusalView, StandingView
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot

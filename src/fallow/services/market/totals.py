@@ -10,7 +10,7 @@ from itertools import islice
 import msgspec
 
 from fallow.domain.resources import Resources
-from fallow.domain.views import AmountView, MarketView
+from fallow.domain.views.market import AmountView, MarketView
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 from fallow.services.market.rounds import Rounds

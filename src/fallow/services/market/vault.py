@@ -14,7 +14,7 @@ from nacl.public import SealedBox
 from nacl.secret import SecretBox
 from nacl.signing import VerifyKey
 
-from fallow.domain.calls import LeaseSecrets
+from fallow.domain.calls.leases import LeaseSecrets
 from fallow.domain.leases import Lease
 
 

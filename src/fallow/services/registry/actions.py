@@ -13,7 +13,7 @@ from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES, address, address_text, node_id
 from fallow.domain.network_facts import OperatorActed
-from fallow.domain.views import ActionView, BanView, EnrolledView
+from fallow.domain.views.actions import ActionView, BanView, EnrolledView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -61,15 +61,15 @@ class Actions:
         """Serve while the context is open."""
         async with AsyncExitStack() as stack:
             for context in (
-                serve(self._bus, calls.ACT, calls.Act, self.act, queue="registry"),
-                serve(self._bus, calls.ACTIONS, calls.Page, self.actions, queue="registry"),
-                serve(self._bus, calls.NODES, calls.Page, self.nodes, queue="registry"),
-                serve(self._bus, calls.BANS, calls.Page, self.bans, queue="registry"),
+                serve(self._bus, calls.actions.ACT, calls.actions.Act, self.act, queue="registry"),
+                serve(self._bus, calls.actions.ACTIONS, calls.base.Page, self.actions, queue="registry"),
+                serve(self._bus, calls.nodes.NODES, calls.base.Page, self.nodes, queue="registry"),
+                serve(self._bus, calls.actions.BANS, calls.base.Page, self.bans, queue="registry"),
             ):
                 await stack.enter_async_context(context)
             yield
 
-    async def act(self, request: calls.Act) -> ActionView:
+    async def act(self, request: calls.actions.Act) -> ActionView:
         """Ban, vouch for or erase somebody, or take the first two back. The same again changes nothing.
 
         Raises:
@@ -106,12 +106,12 @@ class Actions:
             await self._make_known(nodes if action.what == "ban" else [])
         return _view(kept)
 
-    async def actions(self, request: calls.Page) -> list[ActionView]:
+    async def actions(self, request: calls.base.Page) -> list[ActionView]:
         """Show what was done, the latest first."""
         async with self._database.transaction() as tx:
             return [_view(row) for row in await self._store.actions(tx, request.after, request.limit)]
 
-    async def nodes(self, request: calls.Page) -> list[EnrolledView]:
+    async def nodes(self, request: calls.base.Page) -> list[EnrolledView]:
         """Show enrolled nodes by id, also those that never offered anything."""
         after = node_id(request.after) if request.after else b""
         async with self._database.transaction() as tx:
@@ -128,14 +128,14 @@ class Actions:
             for row in rows
         ]
 
-    async def bans(self, request: calls.Page) -> list[BanView]:
+    async def bans(self, request: calls.base.Page) -> list[BanView]:
         """Show who is banned, accounts without machines too, in the order of ids and accounts."""
         after = _subject(request.after) if request.after else b""
         async with self._database.transaction() as tx:
             rows = await self._store.bans(tx, after, request.limit)
         return [BanView(subject=_text(row.subject), reason=row.reason) for row in rows]
 
-    async def _take_hold(self, tx: Transaction, action: calls.Action, subject: bytes) -> bool:
+    async def _take_hold(self, tx: Transaction, action: calls.actions.Action, subject: bytes) -> bool:
         """Write what an action does; False when whom it is about is unknown."""
         if action.what == "erase":
             return await self._store.erase(tx, subject, self._clock.now_ms())
@@ -150,7 +150,9 @@ class Actions:
     async def _make_known(self, banned: list[bytes]) -> None:
         """Tell the services, then cut the nodes off. What fails here takes hold by itself: the ban is written."""
         try:
-            await self._bus.publish(calls.BANNED, msgspec.msgpack.encode([node.hex() for node in banned[:NAMED_MAX]]))
+            await self._bus.publish(
+                calls.actions.BANNED, msgspec.msgpack.encode([node.hex() for node in banned[:NAMED_MAX]])
+            )
             if banned:
                 await self._clock.sleep(LAST_WORD_S)
             for node in banned:

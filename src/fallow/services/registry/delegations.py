@@ -16,7 +16,7 @@ from fallow.domain.delegations import (
 )
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.identity import address, address_text, verify
-from fallow.domain.views import DelegationView
+from fallow.domain.views.keys import DelegationView
 from fallow.domain.wallets import signer_of
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -59,17 +59,19 @@ class Delegations:
         bus = self._bus
         async with AsyncExitStack() as stack:
             for context in (
-                serve(bus, calls.DELEGATE, calls.Delegate, self.delegate, queue=QUEUE),
-                serve(bus, calls.DELEGATIONS, calls.AccountRef, self.delegations, queue=QUEUE),
-                serve(bus, calls.REVOKE_DELEGATION, calls.DelegationRef, self.revoke, queue=QUEUE),
-                serve(bus, calls.SIGN_ORDER, calls.SignOrder, self.sign_order, queue=QUEUE),
-                serve(bus, calls.COUNTERSIGN, calls.Countersign, self.countersign, queue=QUEUE),
-                serve(bus, calls.MUTUAL, calls.MutualRef, self.mutual, queue=QUEUE),
+                serve(bus, calls.delegations.DELEGATE, calls.delegations.Delegate, self.delegate, queue=QUEUE),
+                serve(bus, calls.delegations.DELEGATIONS, calls.base.AccountRef, self.delegations, queue=QUEUE),
+                serve(
+                    bus, calls.delegations.REVOKE_DELEGATION, calls.delegations.DelegationRef, self.revoke, queue=QUEUE
+                ),
+                serve(bus, calls.delegations.SIGN_ORDER, calls.delegations.SignOrder, self.sign_order, queue=QUEUE),
+                serve(bus, calls.delegations.COUNTERSIGN, calls.delegations.Countersign, self.countersign, queue=QUEUE),
+                serve(bus, calls.delegations.MUTUAL, calls.delegations.MutualRef, self.mutual, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
             yield
 
-    async def delegate(self, request: calls.Delegate) -> DelegationView:
+    async def delegate(self, request: calls.delegations.Delegate) -> DelegationView:
         """Let a key sign for an account. The same key again gets the same answer, whatever time it asks for.
 
         Raises:
@@ -90,13 +92,13 @@ class Delegations:
             raise Conflict("delegation.other_account", "This key signs for another account.", "Make another key.")
         return _view(known)
 
-    async def delegations(self, request: calls.AccountRef) -> list[DelegationView]:
+    async def delegations(self, request: calls.base.AccountRef) -> list[DelegationView]:
         """Show the keys that sign for an account, the latest first."""
         async with self._database.transaction() as tx:
             found = await self._store.delegations(tx, address(request.account), request.limit)
         return [_view(delegation) for delegation in found]
 
-    async def revoke(self, request: calls.DelegationRef) -> DelegationView:
+    async def revoke(self, request: calls.delegations.DelegationRef) -> DelegationView:
         """End a delegation. What was signed until then stays signed."""
         account, key = address(request.account), bytes.fromhex(request.key)
         async with self._database.transaction() as tx:
@@ -107,7 +109,7 @@ class Delegations:
             ended = await self._store.delegation(tx, key)
         return _view(ended or known)
 
-    async def sign_order(self, request: calls.SignOrder) -> Empty:
+    async def sign_order(self, request: calls.delegations.SignOrder) -> Empty:
         """Check and keep the signature of an order, with the exact bytes that it is over.
 
         Raises:
@@ -125,7 +127,7 @@ class Delegations:
                 raise Conflict("order.signed_otherwise", "Another order was signed under this id.", "Make a new id.")
         return {}
 
-    async def countersign(self, request: calls.Countersign) -> Empty:
+    async def countersign(self, request: calls.delegations.Countersign) -> Empty:
         """Keep a buyer's receipts. The gateway has found that they say what the market says.
 
         Raises:
@@ -143,14 +145,14 @@ class Delegations:
             await self._store.add_receipts(tx, rows)
         return {}
 
-    async def mutual(self, request: calls.MutualRef) -> list[str]:
+    async def mutual(self, request: calls.delegations.MutualRef) -> list[str]:
         """Say which of these leases have a receipt of their buyer's."""
         async with self._database.transaction() as tx:
             found = await self._store.mutual(tx, [bytes.fromhex(lease) for lease in request.leases])
         return sorted(lease.hex() for lease in found)
 
     async def _signed(
-        self, tx: Transaction, request: calls.Delegate, account: bytes, key: bytes, now: int
+        self, tx: Transaction, request: calls.delegations.Delegate, account: bytes, key: bytes, now: int
     ) -> Delegation:
         if await self._store.live(tx, account, now) >= KEYS_MAX:
             raise TooMuch(
@@ -165,7 +167,7 @@ class Delegations:
         return Delegation(account=account, key=key, issued_at=now, expires_at=expires_at, signature=signature)
 
     def _check_own(self, account: bytes, key: bytes, now: int, expires_at: int, signature: bytes) -> None:
-        if not now < expires_at <= now + calls.DELEGATION_S_MAX * 1000:
+        if not now < expires_at <= now + calls.delegations.DELEGATION_S_MAX * 1000:
             raise InvalidInput("delegation.time", "The account has signed for a time that is over, or too far ahead.")
         if signer_of(delegation_text(self._net, account, key, expires_at), signature) != account:
             raise NotAllowed("delegation.account_signature", "The account has not signed that this key signs for it.")

@@ -8,7 +8,7 @@ from fallow.domain import calls
 from fallow.domain.api_keys import owners_key_message
 from fallow.domain.errors import Conflict, NotAllowed, NotFound, TooMuch
 from fallow.domain.identity import address_text, node_id, verify
-from fallow.domain.views import KeyView
+from fallow.domain.views.keys import KeyView
 from fallow.ports.database import Database
 from fallow.ports.registry_store import KeyRow, RegistryStore
 
@@ -27,7 +27,7 @@ class OwnersKeys:
         self._database = database
         self._store = store
 
-    async def add(self, request: calls.OwnersKey) -> KeyView:
+    async def add(self, request: calls.keys.OwnersKey) -> KeyView:
         """Let the account that a node earns for look on with a key that the node drew. The same again counts once.
 
         Raises:

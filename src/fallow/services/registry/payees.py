@@ -13,7 +13,7 @@ from fallow.domain.errors import Conflict, NotAllowed, NotFound, TooMuch
 from fallow.domain.facts import AccountPayout
 from fallow.domain.identity import address, address_text
 from fallow.domain.payees import WORDS_A_DAY, Payee, at, changed, payout_text, spaced
-from fallow.domain.views import PayeeView, RedirectionView
+from fallow.domain.views.payouts import PayeeView, RedirectionView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -59,13 +59,17 @@ class Payees:
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(serve(self._bus, calls.PAYOUT, calls.Payout, self.payout, queue=QUEUE))
-            await stack.enter_async_context(serve(self._bus, calls.PAYEE, calls.AccountRef, self.payee, queue=QUEUE))
-            redirect = serve(self._bus, calls.REDIRECT, calls.Redirect, self.redirect, queue=QUEUE)
+            await stack.enter_async_context(
+                serve(self._bus, calls.payouts.PAYOUT, calls.payouts.Payout, self.payout, queue=QUEUE)
+            )
+            await stack.enter_async_context(
+                serve(self._bus, calls.payouts.PAYEE, calls.base.AccountRef, self.payee, queue=QUEUE)
+            )
+            redirect = serve(self._bus, calls.payouts.REDIRECT, calls.payouts.Redirect, self.redirect, queue=QUEUE)
             await stack.enter_async_context(redirect)
             yield
 
-    async def payout(self, request: calls.Payout) -> PayeeView:
+    async def payout(self, request: calls.payouts.Payout) -> PayeeView:
         """Take an account's word. Without a signature the network signs for an account whose key it keeps.
 
         Raises:
@@ -94,7 +98,7 @@ class Payees:
             await self._decisions.add(tx, [Decision(now, body)])
         return _view(after)
 
-    async def payee(self, request: calls.AccountRef) -> PayeeView:
+    async def payee(self, request: calls.base.AccountRef) -> PayeeView:
         """Show to whom an account is paid, and from when on to whom else.
 
         Raises:
@@ -104,7 +108,7 @@ class Payees:
             known = await self._known(tx, address(request.account))
         return _view(at(known, self._clock.now_ms()))
 
-    async def redirect(self, request: calls.Redirect) -> RedirectionView:
+    async def redirect(self, request: calls.payouts.Redirect) -> RedirectionView:
         """Sign for an account whose key the network keeps: its claims may be paid to whom its earnings go.
 
         Nobody else can be named, so that whoever has stolen an API key waits for the delay of `payout`, too.

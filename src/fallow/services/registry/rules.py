@@ -12,7 +12,8 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable, kind_of
 from fallow.domain.identity import address, address_text, node_id
 from fallow.domain.idle_rules import LOG_SHOWN, QUESTIONS_AT_ONCE, QUESTIONS_PER_S, RulesAsked, RulesStanding
-from fallow.domain.views import ErrorView, OwnRulesView, RulesEventView
+from fallow.domain.views.base import ErrorView
+from fallow.domain.views.rules import OwnRulesView, RulesEventView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -45,13 +46,27 @@ class Rules:
         """Serve while the context is open."""
         async with AsyncExitStack() as stack:
             for context in (
-                serve(self._bus, calls.RULES, calls.RulesRef, self.show, queue="registry", concurrency=CONCURRENCY),
-                serve(self._bus, calls.ASK_RULES, calls.AskRules, self.ask, queue="registry", concurrency=CONCURRENCY),
+                serve(
+                    self._bus,
+                    calls.rules.RULES,
+                    calls.rules.RulesRef,
+                    self.show,
+                    queue="registry",
+                    concurrency=CONCURRENCY,
+                ),
+                serve(
+                    self._bus,
+                    calls.rules.ASK_RULES,
+                    calls.rules.AskRules,
+                    self.ask,
+                    queue="registry",
+                    concurrency=CONCURRENCY,
+                ),
             ):
                 await stack.enter_async_context(context)
             yield
 
-    async def show(self, request: calls.RulesRef) -> OwnRulesView:
+    async def show(self, request: calls.rules.RulesRef) -> OwnRulesView:
         """Show what a node says of its rules, and what was asked of it.
 
         Raises:
@@ -65,7 +80,7 @@ class Rules:
             standing, trouble = None, error
         return await self._view(request.node, standing, trouble)
 
-    async def ask(self, request: calls.AskRules) -> OwnRulesView:
+    async def ask(self, request: calls.rules.AskRules) -> OwnRulesView:
         """Write down what is asked, hand it on, and write down what came of it. The same again is asked once.
 
         Raises:
@@ -103,8 +118,8 @@ class Rules:
     async def _tell(self, node: str, asked: RulesAsked | None) -> RulesStanding:
         self._nodes.take(node)
         try:
-            told = calls.TellRules(asked=asked)
-            return await call(self._bus, calls.rules_of(node), told, RulesStanding, timeout_s=ANSWER_S)
+            told = calls.rules.TellRules(asked=asked)
+            return await call(self._bus, calls.rules.rules_of(node), told, RulesStanding, timeout_s=ANSWER_S)
         except UNREADABLE as error:
             raise Unavailable("node.answer", f"The machine's answer makes no sense: {error}.") from error
         except FallowError as error:

@@ -14,7 +14,7 @@ from fallow.domain.bindings import BindingCode, binding_text, read_code
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.identity import address, address_text, node_id, verify
 from fallow.domain.networks import network_of
-from fallow.domain.views import KeyView, TokenView
+from fallow.domain.views.keys import KeyView, TokenView
 from fallow.domain.wallets import signer_of
 from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
@@ -68,20 +68,20 @@ class Registry:
         """Serve while the context is open."""
         async with AsyncExitStack() as stack:
             for context in (
-                serve(self._bus, calls.CHECK_KEY, calls.CheckKey, self.check_key, queue="registry"),
-                serve(self._bus, calls.SIGNING_SECRET, calls.KeyRef, self.signing_secret, queue="registry"),
-                serve(self._bus, calls.MAY_CONNECT, calls.NodeRef, self._may_connect, queue="registry"),
-                serve(self._bus, calls.TUNNEL, calls.Tunnel, self.tunnel, queue="registry"),
-                serve(self._bus, calls.JOIN, calls.Join, self.join, queue="registry"),
-                serve(self._bus, calls.CREATE_TOKEN, calls.MakeToken, self.create_token, queue="registry"),
-                serve(self._bus, calls.CREATE_KEY, calls.MakeKey, self.create_key, queue="registry"),
-                serve(self._bus, calls.OWNERS_KEY, calls.OwnersKey, self._owners_keys.add, queue="registry"),
-                serve(self._bus, calls.KNOWN_ACCOUNT, calls.AccountRef, self.known_account, queue="registry"),
-                serve(self._bus, calls.REVOKE_KEY, calls.RevokeKey, self.revoke_key, queue="registry"),
-                serve(self._bus, calls.KEYS, calls.Page, self.keys, queue="registry"),
-                serve(self._bus, calls.OWN_KEYS, calls.AccountRef, self.own_keys, queue="registry"),
-                serve(self._bus, calls.TOKENS, Empty, self.tokens, queue="registry"),
-                serve(self._bus, calls.REVOKE_TOKEN, calls.RevokeToken, self.revoke_token, queue="registry"),
+                serve(self._bus, calls.keys.CHECK_KEY, calls.keys.CheckKey, self.check_key, queue="registry"),
+                serve(self._bus, calls.keys.SIGNING_SECRET, calls.keys.KeyRef, self.signing_secret, queue="registry"),
+                serve(self._bus, calls.nodes.MAY_CONNECT, calls.base.NodeRef, self._may_connect, queue="registry"),
+                serve(self._bus, calls.streams.TUNNEL, calls.streams.Tunnel, self.tunnel, queue="registry"),
+                serve(self._bus, calls.nodes.JOIN, calls.nodes.Join, self.join, queue="registry"),
+                serve(self._bus, calls.keys.CREATE_TOKEN, calls.keys.MakeToken, self.create_token, queue="registry"),
+                serve(self._bus, calls.keys.CREATE_KEY, calls.keys.MakeKey, self.create_key, queue="registry"),
+                serve(self._bus, calls.keys.OWNERS_KEY, calls.keys.OwnersKey, self._owners_keys.add, queue="registry"),
+                serve(self._bus, calls.keys.KNOWN_ACCOUNT, calls.base.AccountRef, self.known_account, queue="registry"),
+                serve(self._bus, calls.keys.REVOKE_KEY, calls.keys.RevokeKey, self.revoke_key, queue="registry"),
+                serve(self._bus, calls.keys.KEYS, calls.base.Page, self.keys, queue="registry"),
+                serve(self._bus, calls.keys.OWN_KEYS, calls.base.AccountRef, self.own_keys, queue="registry"),
+                serve(self._bus, calls.keys.TOKENS, Empty, self.tokens, queue="registry"),
+                serve(self._bus, calls.keys.REVOKE_TOKEN, calls.keys.RevokeToken, self.revoke_token, queue="registry"),
             ):
                 await stack.enter_async_context(context)
             yield
@@ -106,19 +106,19 @@ class Registry:
             network = network_of(address) if carried is None else carried
             moved = await self._store.observe(tx, node, network, self._clock.now_ms())
         if moved:
-            observed = calls.Observed(node=node.hex(), network=network)
+            observed = calls.nodes.Observed(node=node.hex(), network=network)
             with suppress(Unavailable):  # then it is read at the market's next start
-                await self._bus.publish(calls.OBSERVED, msgspec.msgpack.encode(observed))
+                await self._bus.publish(calls.nodes.OBSERVED, msgspec.msgpack.encode(observed))
         return True
 
-    async def tunnel(self, request: calls.Tunnel) -> Empty:
+    async def tunnel(self, request: calls.streams.Tunnel) -> Empty:
         """Take note of where a client comes from that a gateway carries to the bus: any copy may be asked about it."""
         now = self._clock.now_ms()
         async with self._database.transaction() as tx:
             await self._store.add_tunnel(tx, request.nonce, network_of(request.address), now, now - TUNNEL_MS)
         return {}
 
-    async def check_key(self, request: calls.CheckKey) -> calls.KeyInfo:
+    async def check_key(self, request: calls.keys.CheckKey) -> calls.keys.KeyInfo:
         """Say whose key it is.
 
         Raises:
@@ -128,16 +128,16 @@ class Registry:
         key = read_key(request.key)
         return await self._info(key.key_id, key.digest)
 
-    async def signing_secret(self, request: calls.KeyRef) -> calls.SigningSecret:
+    async def signing_secret(self, request: calls.keys.KeyRef) -> calls.keys.SigningSecret:
         """Say whose key it is, by its public part, and what its holder signs with: for gateways that check signatures.
 
         Raises:
             NotAllowed: as `check_key`.
         """
         info = await self._info(request.key_id, None)
-        return calls.SigningSecret(info=info, secret=self._custody.signing_secret(info.key_id))
+        return calls.keys.SigningSecret(info=info, secret=self._custody.signing_secret(info.key_id))
 
-    async def _info(self, key_id: str, digest: bytes | None) -> calls.KeyInfo:
+    async def _info(self, key_id: str, digest: bytes | None) -> calls.keys.KeyInfo:
         async with self._database.transaction() as tx:
             row = await self._store.key(tx, key_id)
             reason = await self._store.ban_reason(tx, row.account) if row else ""
@@ -146,9 +146,9 @@ class Registry:
             raise NotAllowed("auth.key", "This API key is not valid.", "Ask the network's operator for one.")
         if reason:
             raise NotAllowed("account.banned", f"This account is banned: {reason}.", "Ask the network's operator.")
-        return calls.KeyInfo(key_id=row.key_id, account=address_text(row.account), scopes=list(row.scopes))
+        return calls.keys.KeyInfo(key_id=row.key_id, account=address_text(row.account), scopes=list(row.scopes))
 
-    async def create_key(self, request: calls.MakeKey) -> calls.Secret:
+    async def create_key(self, request: calls.keys.MakeKey) -> calls.keys.Secret:
         """Make an API key, and an account for it where none is given."""
         if not request.scopes or not set(request.scopes) <= SCOPES:
             raise InvalidInput("auth.scopes", f"Scopes are some of {', '.join(sorted(SCOPES))}.")
@@ -159,9 +159,9 @@ class Registry:
                 tx, KeyRow(key.key_id, key.digest, owner, tuple(sorted(request.scopes)), request.label, None)
             )
             await self._note(tx, request.by, "key.make", key.key_id, owner)
-        return calls.Secret(secret=key.text, account=address_text(owner))
+        return calls.keys.Secret(secret=key.text, account=address_text(owner))
 
-    async def known_account(self, request: calls.AccountRef) -> Empty:
+    async def known_account(self, request: calls.base.AccountRef) -> Empty:
         """Say that there is such an account.
 
         Raises:
@@ -172,7 +172,7 @@ class Registry:
                 raise _unknown(request.account)
         return {}
 
-    async def revoke_key(self, request: calls.RevokeKey) -> Empty:
+    async def revoke_key(self, request: calls.keys.RevokeKey) -> Empty:
         """End an API key.
 
         Raises:
@@ -188,7 +188,7 @@ class Registry:
                 raise missing
         return {}
 
-    async def create_token(self, request: calls.MakeToken) -> calls.Secret:
+    async def create_token(self, request: calls.keys.MakeToken) -> calls.keys.Secret:
         """Make a join token."""
         token = new_token(self._random_bytes(SECRET_BYTES), self._pin)
         expires_at = self._clock.now_ms() + request.valid_s * 1000
@@ -196,22 +196,22 @@ class Registry:
         async with self._database.transaction() as tx:
             await self._store.add_token(tx, digest, request.uses, expires_at)
             await self._note(tx, request.by, "token.make", digest.hex()[:TOKEN_DIGITS])
-        return calls.Secret(secret=token.text)
+        return calls.keys.Secret(secret=token.text)
 
     async def _note(
-        self, tx: Transaction, by: calls.Person | None, what: str, about: str, subject: bytes = b""
+        self, tx: Transaction, by: calls.base.Person | None, what: str, about: str, subject: bytes = b""
     ) -> None:
         """Log what an operator does: not what the network does for itself, or a buyer with what is his."""
         if by is not None:
             now = self._clock.now_ms()
             await note(self._store, tx, action_of(by, what, now, once=f"{about} {now}", subject=subject, about=about))
 
-    async def keys(self, request: calls.Page) -> list[KeyView]:
+    async def keys(self, request: calls.base.Page) -> list[KeyView]:
         """Show API keys by their public part, those that were revoked too."""
         async with self._database.transaction() as tx:
             return [_shown(row) for row in await self._store.keys(tx, request.after, request.limit)]
 
-    async def own_keys(self, request: calls.AccountRef) -> list[KeyView]:
+    async def own_keys(self, request: calls.base.AccountRef) -> list[KeyView]:
         """Show the API keys of one account, in the same way."""
         async with self._database.transaction() as tx:
             rows = await self._store.keys_of(tx, address(request.account), request.after, request.limit)
@@ -226,7 +226,7 @@ class Registry:
             for row in rows
         ]
 
-    async def revoke_token(self, request: calls.RevokeToken) -> Empty:
+    async def revoke_token(self, request: calls.keys.RevokeToken) -> Empty:
         """End a join token; machines that joined with it stay."""
         async with self._database.transaction() as tx:
             if not await self._store.revoke_token(tx, bytes.fromhex(request.token_id)):
@@ -234,7 +234,7 @@ class Registry:
             await self._note(tx, request.by, "token.revoke", request.token_id)
         return {}
 
-    async def join(self, request: calls.Join) -> calls.Joined:
+    async def join(self, request: calls.nodes.Join) -> calls.nodes.Joined:
         """Enrol a node. A node that is enrolled already gets the same answer again, without using the token.
 
         Raises:
@@ -242,7 +242,7 @@ class Registry:
             Conflict: the node is banned, or belongs to another account.
         """
         node = node_id(request.node)
-        message = calls.join_message(request.token, request.node, request.account)
+        message = calls.nodes.join_message(request.token, request.node, request.account)
         if not verify(node, message, bytes.fromhex(request.proof)):
             raise NotAllowed("join.proof", "The request is not signed by the node that it names.")
         code = open_code(self._net, node, request.account) if request.account else None
@@ -255,7 +255,7 @@ class Registry:
         if code is not None and code.account != owner:
             raise Conflict("join.other_account", "This node belongs to another account already.", "Ask the operator.")
         signature = self._signature(node, owner, index, code)
-        return calls.Joined(net=self._net, account=address_text(owner), account_signature=signature.hex())
+        return calls.nodes.Joined(net=self._net, account=address_text(owner), account_signature=signature.hex())
 
     def _signature(self, node: bytes, owner: bytes, index: int | None, code: BindingCode | None) -> bytes:
         """Return the account's half of the binding."""
@@ -269,10 +269,10 @@ class Registry:
             )
         return self._custody.sign(index, binding_text(self._net, node, owner))
 
-    async def _may_connect(self, request: calls.NodeRef) -> bool:
+    async def _may_connect(self, request: calls.base.NodeRef) -> bool:
         return await self.may_connect(node_id(request.node))
 
-    async def _enrol(self, tx: Transaction, node: bytes, request: calls.Join, code: BindingCode | None) -> bytes:
+    async def _enrol(self, tx: Transaction, node: bytes, request: calls.nodes.Join, code: BindingCode | None) -> bytes:
         now = self._clock.now_ms()
         if code is not None and code.before_s * 1000 <= now:
             raise NotAllowed("join.code_expired", "The account's code has expired.", "Ask its holder for a new one.")

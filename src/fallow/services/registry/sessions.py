@@ -42,7 +42,7 @@ class Sessions:
     def __init__(
         self,
         *,
-        check_key: Callable[[calls.CheckKey], Awaitable[calls.KeyInfo]],
+        check_key: Callable[[calls.keys.CheckKey], Awaitable[calls.keys.KeyInfo]],
         random_bytes: Callable[[int], bytes],
         bus: Bus,
         clock: Clock,
@@ -63,30 +63,36 @@ class Sessions:
         """Serve while the context is open."""
         async with AsyncExitStack() as stack:
             for context in (
-                serve(self._bus, calls.OPEN_SESSION, calls.CheckKey, self.open, queue=QUEUE),
-                serve(self._bus, calls.CHALLENGE, calls.Challenge, self.challenge, queue=QUEUE),
-                serve(self._bus, calls.OPEN_BY_WALLET, calls.OpenByWallet, self.open_by_wallet, queue=QUEUE),
-                serve(self._bus, calls.CHECK_SESSION, calls.SessionRef, self.check, queue=QUEUE),
-                serve(self._bus, calls.END_SESSION, calls.SessionRef, self.end, queue=QUEUE),
+                serve(self._bus, calls.sessions.OPEN_SESSION, calls.keys.CheckKey, self.open, queue=QUEUE),
+                serve(self._bus, calls.sessions.CHALLENGE, calls.sessions.Challenge, self.challenge, queue=QUEUE),
+                serve(
+                    self._bus,
+                    calls.sessions.OPEN_BY_WALLET,
+                    calls.sessions.OpenByWallet,
+                    self.open_by_wallet,
+                    queue=QUEUE,
+                ),
+                serve(self._bus, calls.sessions.CHECK_SESSION, calls.sessions.SessionRef, self.check, queue=QUEUE),
+                serve(self._bus, calls.sessions.END_SESSION, calls.sessions.SessionRef, self.end, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
             yield
 
-    async def open(self, request: calls.CheckKey) -> calls.SessionInfo:
+    async def open(self, request: calls.keys.CheckKey) -> calls.sessions.SessionInfo:
         """Open a session for whoever has a key; raises what `check_key` raises."""
         key = await self._check_key(request)
         async with self._database.transaction() as tx:
             return await self._open(tx, key, key.key_id)
 
-    async def challenge(self, request: calls.Challenge) -> calls.Challenged:
+    async def challenge(self, request: calls.sessions.Challenge) -> calls.sessions.Challenged:
         """Ask a wallet to sign a text, which is to be signed within `VALID_MS`."""
         nonce, now = self._random_bytes(NONCE_BYTES), self._clock.now_ms()
         async with self._database.transaction() as tx:
             await self._store.forget_challenges(tx, now - VALID_MS)
             await self._store.ask(tx, ChallengeRow(nonce, address(request.account), now))
-        return calls.Challenged(nonce=nonce.hex(), asked_at=now)
+        return calls.sessions.Challenged(nonce=nonce.hex(), asked_at=now)
 
-    async def open_by_wallet(self, request: calls.OpenByWallet) -> calls.SessionInfo:
+    async def open_by_wallet(self, request: calls.sessions.OpenByWallet) -> calls.sessions.SessionInfo:
         """Open a session for the account whose key has signed what it was asked to. A text counts once.
 
         Raises:
@@ -110,7 +116,7 @@ class Sessions:
                 await self._registry.add_account(tx, wallet, None, now)
             return await self._open(tx, _of_wallet(wallet), wallet)
 
-    async def check(self, request: calls.SessionRef) -> calls.SessionInfo:
+    async def check(self, request: calls.sessions.SessionRef) -> calls.sessions.SessionInfo:
         """Say whose session it is.
 
         Raises:
@@ -126,35 +132,35 @@ class Sessions:
             await self._refuse_banned(tx, address(info.account))
             if now - row.seen_at >= TOUCH_MS:
                 await self._store.touch(tx, secret, now)
-        return calls.SessionInfo(key=info, ends_at=row.opened_at + SESSION_MS)
+        return calls.sessions.SessionInfo(key=info, ends_at=row.opened_at + SESSION_MS)
 
-    async def end(self, request: calls.SessionRef) -> Empty:
+    async def end(self, request: calls.sessions.SessionRef) -> Empty:
         """End a session; one that has ended stays so."""
         async with self._database.transaction() as tx:
             await self._store.end(tx, digest(request.secret))
         return {}
 
-    async def _open(self, tx: Transaction, info: calls.KeyInfo, holder: str | bytes) -> calls.SessionInfo:
+    async def _open(self, tx: Transaction, info: calls.keys.KeyInfo, holder: str | bytes) -> calls.sessions.SessionInfo:
         secret, now = new_session(self._random_bytes(SECRET_BYTES)), self._clock.now_ms()
         key_id, wallet = (holder, None) if isinstance(holder, str) else (None, holder)
         await self._store.forget(tx, now - SESSION_MS)
         await self._store.add(tx, SessionRow(digest(secret), key_id, now, now, wallet))
         await self._store.thin_out(tx, holder, PER_HOLDER_MAX)
-        return calls.SessionInfo(key=info, ends_at=now + SESSION_MS, secret=secret)
+        return calls.sessions.SessionInfo(key=info, ends_at=now + SESSION_MS, secret=secret)
 
-    async def _holder(self, tx: Transaction, row: SessionRow) -> calls.KeyInfo | None:
+    async def _holder(self, tx: Transaction, row: SessionRow) -> calls.keys.KeyInfo | None:
         """Whom a session speaks for; None: its key was revoked."""
         if row.wallet is not None:
             return _of_wallet(row.wallet)
         key = await self._registry.key(tx, row.key_id) if row.key_id else None
         if key is None or key.revoked_at is not None:
             return None
-        return calls.KeyInfo(key_id=key.key_id, account=address_text(key.account), scopes=list(key.scopes))
+        return calls.keys.KeyInfo(key_id=key.key_id, account=address_text(key.account), scopes=list(key.scopes))
 
     async def _refuse_banned(self, tx: Transaction, account: bytes) -> None:
         if reason := await self._registry.ban_reason(tx, account):
             raise NotAllowed("account.banned", f"This account is banned: {reason}.", "Ask the network's operator.")
 
 
-def _of_wallet(wallet: bytes) -> calls.KeyInfo:
-    return calls.KeyInfo(key_id="", account=address_text(wallet), scopes=list(WALLET_SCOPES))
+def _of_wallet(wallet: bytes) -> calls.keys.KeyInfo:
+    return calls.keys.KeyInfo(key_id="", account=address_text(wallet), scopes=list(WALLET_SCOPES))

@@ -61,21 +61,21 @@ class Others:
 
     async def answer_for(self, held: Held) -> None:
         """Tell where a node's session is, for as long as it lasts."""
-        at = calls.RelayAt(node=held.key.hex(), url=self._url)
-        await self._bus.publish(calls.NODE_TAKEN, msgspec.msgpack.encode(at))
-        subject = calls.relay_of(at.node)
+        at = calls.streams.RelayAt(node=held.key.hex(), url=self._url)
+        await self._bus.publish(calls.streams.NODE_TAKEN, msgspec.msgpack.encode(at))
+        subject = calls.streams.relay_of(at.node)
 
-        async def answer(_: calls.NodeRef) -> calls.RelayAt:
-            return calls.RelayAt(node=at.node, url=at.url, direct=held.direct)
+        async def answer(_: calls.base.NodeRef) -> calls.streams.RelayAt:
+            return calls.streams.RelayAt(node=at.node, url=at.url, direct=held.direct)
 
-        async with serve(self._bus, subject, calls.NodeRef, answer, queue=""):
+        async with serve(self._bus, subject, calls.base.NodeRef, answer, queue=""):
             await held.dropped.wait()
 
     async def hear(self, messages: AsyncIterator[Message], gone: Callable[[bytes], None]) -> None:
         """Call `gone` with each node whose session has begun at another relay."""
         async for message in messages:
             try:
-                at = msgspec.msgpack.decode(message.data, type=calls.RelayAt)
+                at = msgspec.msgpack.decode(message.data, type=calls.streams.RelayAt)
                 node = bytes.fromhex(at.node)
             except UNREADABLE as error:
                 _log.warning("where a node is cannot be read: %s", error)
@@ -105,10 +105,12 @@ class Others:
         except Unavailable:
             return None
 
-    async def _where(self, node: bytes) -> calls.RelayAt:
+    async def _where(self, node: bytes) -> calls.streams.RelayAt:
         try:
-            who = calls.NodeRef(node=node.hex())
-            return await call(self._bus, calls.relay_of(who.node), who, calls.RelayAt, timeout_s=WHERE_S)
+            who = calls.base.NodeRef(node=node.hex())
+            return await call(
+                self._bus, calls.streams.relay_of(who.node), who, calls.streams.RelayAt, timeout_s=WHERE_S
+            )
         except Unavailable:
             raise Unavailable(
                 "stream.node_away", f"The node {node.hex()[:12]} is not connected.", "Try again."

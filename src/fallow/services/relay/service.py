@@ -90,8 +90,8 @@ class Relay:
             spawn=self._spawn,
         )
         async with (
-            self._bus.subscribe(calls.NODE_TAKEN) as taken,
-            self._bus.subscribe(calls.BANNED) as banned,
+            self._bus.subscribe(calls.streams.NODE_TAKEN) as taken,
+            self._bus.subscribe(calls.actions.BANNED) as banned,
             asyncio.TaskGroup() as group,
         ):
             self._group, self._others = group, others
@@ -216,7 +216,7 @@ class Relay:
                 _log.info("whether a node may still be here cannot be asked: %s", error)
 
     async def _is_enrolled(self, node: bytes) -> bool:
-        return await call(self._bus, calls.MAY_CONNECT, calls.NodeRef(node=node.hex()), bool)
+        return await call(self._bus, calls.nodes.MAY_CONNECT, calls.base.NodeRef(node=node.hex()), bool)
 
 
 async def _surviving(work: Coroutine[Any, Any, None]) -> None:

@@ -21,7 +21,7 @@ from fallow.domain.epochs.manifest import STATEMENT, path_of
 from fallow.domain.epochs.quorum import Decision, Root, Vote, quorum_of
 from fallow.domain.epochs.statement import STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import FallowError, NotFound
-from fallow.domain.views import RootView
+from fallow.domain.views.votes import RootView
 from fallow.ports.archive import Archive, whole
 from fallow.ports.chain import ContractRefused
 from fallow.ports.clock import Clock

@@ -17,7 +17,7 @@ import msgspec
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.reconciling import Difference
-from fallow.domain.views import AuditView, DifferenceView
+from fallow.domain.views.audits import AuditView, DifferenceView
 from fallow.ports.archive import Archive
 from fallow.ports.chain_store import ChainStore
 from fallow.ports.clock import Clock

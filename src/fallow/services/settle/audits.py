@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.metrics import Family, gauge
-from fallow.domain.views import AuditView
+from fallow.domain.views.audits import AuditView
 from fallow.ports.acting import action_of, note
 from fallow.ports.audit_store import AuditStore
 from fallow.ports.bus import Bus
@@ -51,11 +51,15 @@ class Audits:
         """Audit while the context is open."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(background(steadily("settle.audits", self._for_ever, self._clock)))
-            await stack.enter_async_context(serve(self._bus, calls.AUDIT, calls.BeginAudit, self.begin, queue=QUEUE))
-            await stack.enter_async_context(serve(self._bus, calls.AUDITED, dict[str, str], self.audited, queue=QUEUE))
+            await stack.enter_async_context(
+                serve(self._bus, calls.money.AUDIT, calls.money.BeginAudit, self.begin, queue=QUEUE)
+            )
+            await stack.enter_async_context(
+                serve(self._bus, calls.money.AUDITED, dict[str, str], self.audited, queue=QUEUE)
+            )
             yield
 
-    async def begin(self, request: calls.BeginAudit) -> int:
+    async def begin(self, request: calls.money.BeginAudit) -> int:
         """Have an audit begin, after the one that runs; it began at this time (milliseconds since 1970) or later."""
         now = self._clock.now_ms()
         if request.by is not None:

@@ -17,7 +17,7 @@ from fallow.domain.ledger import Result
 from fallow.domain.price_facts import BurnCredited, PriceAccepted, PriceReported, price_text
 from fallow.domain.records import Body
 from fallow.domain.rewards.oracle import Guard, Oracle, Quote, credits_for
-from fallow.domain.views import PriceView, QuoteOfFeedView
+from fallow.domain.views.prices import PriceView, QuoteOfFeedView
 from fallow.domain.wallets import signer_of
 from fallow.ports.acting import action_of, note
 from fallow.ports.burn_store import Burn, BurnStore
@@ -79,15 +79,15 @@ class Burns:
         """Serve while the context is open."""
         async with AsyncExitStack() as stack:
             for context in (
-                serve(self._bus, calls.REPORT_PRICE, calls.ReportPrice, self.report, queue=QUEUE),
-                serve(self._bus, calls.ACCEPT_PRICE, calls.HoldPrice, self.accept, queue=QUEUE),
-                serve(self._bus, calls.PRICE, dict[str, str], self.price, queue=QUEUE),
+                serve(self._bus, calls.tokens.REPORT_PRICE, calls.tokens.ReportPrice, self.report, queue=QUEUE),
+                serve(self._bus, calls.tokens.ACCEPT_PRICE, calls.tokens.HoldPrice, self.accept, queue=QUEUE),
+                serve(self._bus, calls.tokens.PRICE, dict[str, str], self.price, queue=QUEUE),
                 background(steadily("settle.burns", self._for_ever, self._clock)),
             ):
                 await stack.enter_async_context(context)
             yield
 
-    async def report(self, told: calls.ReportPrice) -> PriceView:
+    async def report(self, told: calls.tokens.ReportPrice) -> PriceView:
         """Hear a feed.
 
         Raises:
@@ -122,7 +122,7 @@ class Burns:
             await self._record(tx, now, body)
             return await self._view(tx, heard)
 
-    async def accept(self, accepted: calls.HoldPrice) -> PriceView:
+    async def accept(self, accepted: calls.tokens.HoldPrice) -> PriceView:
         """Let the price go on from the operator's after a jump. It still takes the feeds to have one.
 
         Raises:
@@ -164,7 +164,7 @@ class Burns:
             credited = await self._post(tx, burns, price)
             await self._record(tx, now, *(_credited(each, price) for each in credited))
         for account in {each.account for each in credited}:
-            await self._bus.publish(calls.CREDITED, address_text(account).encode())
+            await self._bus.publish(calls.money.CREDITED, address_text(account).encode())
         return len(burns)
 
     async def _post(self, tx: Transaction, burns: Collection[Burn], price: int) -> list[Burn]:

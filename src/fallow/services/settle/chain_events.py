@@ -126,7 +126,7 @@ class ChainEvents:
                 return True  # another copy has read them
             credited = await self._take(tx, facts, chain_id)
         for owner in credited:
-            await self._bus.publish(calls.CREDITED, address_text(owner).encode())
+            await self._bus.publish(calls.money.CREDITED, address_text(owner).encode())
         return last < final
 
     async def _events(self, start: int, last: int) -> list[Event]:

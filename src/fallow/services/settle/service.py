@@ -12,7 +12,8 @@ from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, 
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
-from fallow.domain.views import BalanceView, EarnedView, EarningsView, LedgerCheckView, PurseView, StatementLine
+from fallow.domain.views.audits import LedgerCheckView
+from fallow.domain.views.money import BalanceView, EarnedView, EarningsView, PurseView, StatementLine
 from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -51,23 +52,23 @@ class Settle:
             await self._ledger.open_accounts(tx, network_accounts())
         async with AsyncExitStack() as stack:
             for context in (
-                serve(self._bus, calls.BALANCE, calls.AccountRef, self.balance, queue=QUEUE),
-                serve(self._bus, calls.STATEMENT, calls.AccountRef, self.statement, queue=QUEUE),
-                serve(self._bus, calls.EARNINGS, calls.EarningsRef, self.earnings, queue=QUEUE),
-                serve(self._bus, calls.GRANT, calls.GiveGrant, self.grant, queue=QUEUE),
-                serve(self._bus, calls.FUND, calls.Fund, self.fund, queue=QUEUE),
-                serve(self._bus, calls.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
-                serve(self._bus, calls.LEDGER_CHECK, dict[str, str], self.check, queue=QUEUE),
+                serve(self._bus, calls.money.BALANCE, calls.base.AccountRef, self.balance, queue=QUEUE),
+                serve(self._bus, calls.money.STATEMENT, calls.base.AccountRef, self.statement, queue=QUEUE),
+                serve(self._bus, calls.money.EARNINGS, calls.money.EarningsRef, self.earnings, queue=QUEUE),
+                serve(self._bus, calls.money.GRANT, calls.money.GiveGrant, self.grant, queue=QUEUE),
+                serve(self._bus, calls.money.FUND, calls.money.Fund, self.fund, queue=QUEUE),
+                serve(self._bus, calls.money.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
+                serve(self._bus, calls.money.LEDGER_CHECK, dict[str, str], self.check, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
             yield
 
-    async def balance(self, request: calls.AccountRef) -> BalanceView:
+    async def balance(self, request: calls.base.AccountRef) -> BalanceView:
         """Show an account's credits by class."""
         async with self._database.transaction() as tx:
             return await self._balance(tx, address(request.account))
 
-    async def grant(self, request: calls.GiveGrant) -> BalanceView:
+    async def grant(self, request: calls.money.GiveGrant) -> BalanceView:
         """Give TEST credits; the same grant counts once.
 
         Raises:
@@ -85,10 +86,10 @@ class Settle:
                 done = action_of(request.by, "credit.grant", at, once=request.id, subject=owner, about=about)
                 await note(self._log, tx, done)
             view = await self._balance(tx, owner)
-        await self._bus.publish(calls.CREDITED, request.account.encode())
+        await self._bus.publish(calls.money.CREDITED, request.account.encode())
         return view
 
-    async def fund(self, request: calls.Fund) -> Empty:
+    async def fund(self, request: calls.money.Fund) -> Empty:
         """Give TEST credits to the network itself; the same id counts once.
 
         Raises:
@@ -101,7 +102,7 @@ class Settle:
             raise Conflict("grant.refused", f"The ledger refused the grant: {result}.", "Use a fresh random id.")
         return {}
 
-    async def statement(self, request: calls.AccountRef) -> list[StatementLine]:
+    async def statement(self, request: calls.base.AccountRef) -> list[StatementLine]:
         """Show what went in and out of an account, the oldest first; `after` is the last line's id."""
         owner = address(request.account)
         after = _positions(request.after)
@@ -115,7 +116,7 @@ class Settle:
         lines.sort(key=lambda entry: entry[0])
         return [line for _, line in lines[: request.limit]]
 
-    async def earnings(self, request: calls.EarningsRef) -> EarningsView:
+    async def earnings(self, request: calls.money.EarningsRef) -> EarningsView:
         """Show what an account earned from buyers in hours that ended after a moment, of its newest movements."""
         hours: defaultdict[int, Counter[str]] = defaultdict(Counter)
         from_ms, owner = request.from_ms, address(request.account)

@@ -24,7 +24,7 @@ from fallow.domain.subscriptions import (
     SubscriptionState,
     subscription_key,
 )
-from fallow.domain.views import SubscriptionView
+from fallow.domain.views.money import SubscriptionView
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -85,13 +85,15 @@ class Subscriptions:
         bus = self._bus
         async with AsyncExitStack() as stack:
             for context in (
-                serve(bus, calls.SUBSCRIBE, calls.Subscribe, self.open, queue=QUEUE),
-                serve(bus, calls.UNSUBSCRIBE, calls.SubscriptionRef, self.close, queue=QUEUE),
-                serve(bus, calls.SUBSCRIPTIONS, calls.AccountRef, self.list_of, queue=QUEUE),
-                serve(bus, calls.METER, calls.MeterUse, self.meter, queue=QUEUE),
+                serve(bus, calls.subscriptions.SUBSCRIBE, calls.subscriptions.Subscribe, self.open, queue=QUEUE),
+                serve(
+                    bus, calls.subscriptions.UNSUBSCRIBE, calls.subscriptions.SubscriptionRef, self.close, queue=QUEUE
+                ),
+                serve(bus, calls.subscriptions.SUBSCRIPTIONS, calls.base.AccountRef, self.list_of, queue=QUEUE),
+                serve(bus, calls.subscriptions.METER, calls.subscriptions.MeterUse, self.meter, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
-            credited = await stack.enter_async_context(bus.subscribe(calls.CREDITED))
+            credited = await stack.enter_async_context(bus.subscribe(calls.money.CREDITED))
             await stack.enter_async_context(
                 background(
                     steadily("settle.windows", self._roll, self._clock),
@@ -100,7 +102,7 @@ class Subscriptions:
             )
             yield
 
-    async def open(self, request: calls.Subscribe) -> SubscriptionView:
+    async def open(self, request: calls.subscriptions.Subscribe) -> SubscriptionView:
         """Begin: its first window is reserved. The same request again answers the same.
 
         Raises:
@@ -139,7 +141,7 @@ class Subscriptions:
             await self._posting.post(tx, begun.key, hold(begun.key, 0, account, parts), available, now)
         return _view(begun)
 
-    async def meter(self, request: calls.MeterUse) -> SubscriptionView:
+    async def meter(self, request: calls.subscriptions.MeterUse) -> SubscriptionView:
         """Count use. What is known already changes nothing; a report is counted as a whole or not at all.
 
         Since quantities are cumulative, a report that is refused for want of money can be sent again in the next
@@ -172,7 +174,7 @@ class Subscriptions:
                 await self._store.save(tx, subscription)
         return _view(subscription)
 
-    async def close(self, request: calls.SubscriptionRef) -> SubscriptionView:
+    async def close(self, request: calls.subscriptions.SubscriptionRef) -> SubscriptionView:
         """End a subscription at its buyer's word: what was used is paid. Closing it again changes nothing.
 
         Raises:
@@ -188,7 +190,7 @@ class Subscriptions:
             await self._follow(tx, before, effects, now)
         return _view(after)
 
-    async def list_of(self, request: calls.AccountRef) -> list[SubscriptionView]:
+    async def list_of(self, request: calls.base.AccountRef) -> list[SubscriptionView]:
         """Show an account's subscriptions by id."""
         async with self._database.transaction() as tx:
             found = await self._store.list_of(tx, address(request.account), request.after, request.limit)

@@ -35,10 +35,10 @@ class Takes:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with serve(self._bus, calls.SET_TAKE, calls.SetTake, self.set, queue="settle"):
+        async with serve(self._bus, calls.tokens.SET_TAKE, calls.tokens.SetTake, self.set, queue="settle"):
             yield
 
-    async def set(self, said: calls.SetTake) -> Empty:
+    async def set(self, said: calls.tokens.SetTake) -> Empty:
         """Have it recorded. Said again it is recorded again, and the fold takes the first one alone.
 
         Raises:

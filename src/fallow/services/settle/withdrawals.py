@@ -12,7 +12,7 @@ from fallow.domain.errors import Conflict, InsufficientFunds, InvalidInput
 from fallow.domain.facts import CreditWithdrawn
 from fallow.domain.identity import address
 from fallow.domain.ledger import Balance, Result, Transfer
-from fallow.domain.views import WithdrawalView
+from fallow.domain.views.payouts import WithdrawalView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -37,10 +37,10 @@ class Withdrawals:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with serve(self._bus, calls.WITHDRAW, calls.Withdraw, self.withdraw, queue=QUEUE):
+        async with serve(self._bus, calls.payouts.WITHDRAW, calls.payouts.Withdraw, self.withdraw, queue=QUEUE):
             yield
 
-    async def withdraw(self, request: calls.Withdraw) -> WithdrawalView:
+    async def withdraw(self, request: calls.payouts.Withdraw) -> WithdrawalView:
         """Move paid credits out of a wallet, and decide in the same transaction that they are owed. An id counts once.
 
         Raises:

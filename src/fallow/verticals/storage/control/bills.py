@@ -10,11 +10,11 @@ import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from fallow.domain.calls import METER, Delivery, MeterUse
+from fallow.domain.calls.subscriptions import METER, Delivery, MeterUse
 from fallow.domain.errors import FallowError
 from fallow.domain.identity import address_text
 from fallow.domain.subscriptions import DELIVERIES_MAX, SubscriptionState
-from fallow.domain.views import SubscriptionView
+from fallow.domain.views.money import SubscriptionView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-from fallow.domain.calls import NodeRef, RelayAt, relay_of
+from fallow.domain.calls.base import NodeRef
+from fallow.domain.calls.streams import RelayAt, relay_of
 from fallow.domain.errors import FallowError
 from fallow.domain.streams import DirectAddress
 from fallow.ports.bus import Bus

@@ -45,7 +45,7 @@ class Grants:
         self._database = database
         self._do = do
 
-    async def ask(self, asked: calls.Granted) -> Any:  # noqa: ANN401 - whatever the call is answered with
+    async def ask(self, asked: calls.verticals.Granted) -> Any:  # noqa: ANN401 - whatever the call is answered with
         """Do a call for whoever shows a grant, and in its owner's name. All that is not allowed is refused before.
 
         Raises:
@@ -79,7 +79,7 @@ class Grants:
                 raise NotAllowed("auth.revoked", "This grant was revoked.", "Ask who gave it to you for another one.")
 
 
-def _read(asked: calls.Granted) -> Call[Any]:
+def _read(asked: calls.verticals.Granted) -> Call[Any]:
     kind = _KINDS.get(asked.call)
     if kind is None:
         raise InvalidInput("storage.malformed", f"There is no call {asked.call!r}.")

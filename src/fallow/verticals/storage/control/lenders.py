@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from fallow.domain.alerts import ALERTS_MAX, Alert
-from fallow.domain.calls import AccountRef
+from fallow.domain.calls.base import AccountRef
 from fallow.domain.identity import address
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row

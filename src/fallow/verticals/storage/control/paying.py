@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from fallow.domain.calls import SUBSCRIPTIONS, AccountRef
+from fallow.domain.calls.base import AccountRef
+from fallow.domain.calls.subscriptions import SUBSCRIPTIONS
 from fallow.domain.errors import InsufficientFunds
 from fallow.domain.subscriptions import SubscriptionState
-from fallow.domain.views import SubscriptionView
+from fallow.domain.views.money import SubscriptionView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.rpc import call

@@ -6,7 +6,8 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fallow.domain.calls import ALERTS, AccountRef
+from fallow.domain.calls.base import AccountRef
+from fallow.domain.calls.verticals import ALERTS
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import serve
 from fallow.ports.tasks import background

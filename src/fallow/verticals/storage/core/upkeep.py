@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from fallow.domain.calls import Person
+from fallow.domain.calls.base import Person
 from fallow.domain.facts import NodeId
 from fallow.domain.records import Count
 from fallow.verticals.storage.core.calls import Bucket, Call, ReplyT

@@ -1,0 +1,47 @@
+"""What the network takes, and what its token is worth. Times are milliseconds since 1970 UTC."""
+
+from __future__ import annotations
+
+from fallow.domain.views.base import View
+
+
+class QuoteOfFeedView(View, frozen=True, kw_only=True):
+    """What a feed said last of a token's price, in micro-US-dollars, and when (milliseconds since 1970)."""
+
+    feed: str
+    price_microusd: int
+    doubt_microusd: int
+    at: int
+
+
+class PriceView(View, frozen=True, kw_only=True):
+    """The price that burned tokens are credited at; None where there is no sound one, and `why` not.
+
+    `last_microusd` is the last one that held (0: none yet). `waiting` burns are credited once there is a price.
+    """
+
+    price_microusd: int | None
+    why: str
+    last_microusd: int
+    quotes: list[QuoteOfFeedView]
+    waiting: int
+
+
+class MeterPriceView(View, frozen=True, kw_only=True):
+    """What a vertical's subscriptions pay: `microusd` for `per` of what a meter counts."""
+
+    vertical: str
+    meter: str
+    microusd: int
+    per: int
+
+
+class PricesView(View, frozen=True, kw_only=True):
+    """What the network itself takes: its fee in millionths of usage, and what of that goes to the reserve.
+
+    `meters` are prices that a vertical has for everybody. Where it has none, providers name their own.
+    """
+
+    fee_ppm: int
+    reserve_ppm: int
+    meters: list[MeterPriceView]
