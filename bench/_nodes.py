@@ -39,7 +39,7 @@ from fallow.domain.records import SALT_BYTES, Body, Opening, Record, make_record
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.rpc import call
-from fallow.ports.vertical import Finished
+from fallow.ports.vertical.work import Finished
 from fallow.sdk.trust import trusting
 
 VERTICAL = "compute"

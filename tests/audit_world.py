@@ -15,7 +15,7 @@ import msgspec
 from blake3 import blake3
 
 from fallow.domain.errors import Unavailable
-from fallow.ports.vertical import WorkerGround
+from fallow.ports.vertical.worker import WorkerGround
 from fallow.verticals.storage.control.audits import Score
 from fallow.verticals.storage.core.calls import Place
 from fallow.verticals.storage.core.orders import OrderLimit, PieceClaim

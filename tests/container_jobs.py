@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from fallow.domain.resources import Resources
-from fallow.ports.vertical import Assignment, Finished
+from fallow.ports.vertical.work import Assignment, Finished
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.capability import require

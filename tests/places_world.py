@@ -40,7 +40,7 @@ from fallow.ports.ingest_store import BatchKey, StoredBatch
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import serve
 from fallow.ports.streams import Link
-from fallow.ports.vertical import ControlGround
+from fallow.ports.vertical.control import ControlGround
 from fallow.services.settle.subscriptions import Subscriptions
 from fallow.verticals.storage.control.buckets_port import BucketRow
 from fallow.verticals.storage.control.choosing import Uniform

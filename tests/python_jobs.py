@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.domain.resources import Resources
-from fallow.ports.vertical import Assignment, Finished
+from fallow.ports.vertical.work import Assignment, Finished
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
 from fallow.verticals.compute.worker.sandbox_root import find_interpreter
 from fallow.verticals.compute.worker.worker import ComputeWorker

@@ -24,7 +24,7 @@ from fallow.agent.probes import Probes
 from fallow.agent.service import Agent, Ports
 from fallow.agent.traffic import Traffic
 from fallow.domain import calls
-from fallow.ports.vertical import LeaseBlobs
+from fallow.ports.vertical.work import LeaseBlobs
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.unit.agent_fakes import NET, MemoryBlobs, World
 from tests.unit.owner_fakes import AGREED, FEE_PPM, MACHINE, TERMS

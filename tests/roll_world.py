@@ -28,7 +28,9 @@ from fallow.domain.resources import Resources, Terms
 from fallow.domain.rollcall import Call
 from fallow.domain.verification import Standing
 from fallow.ports.checks import SeedRow
-from fallow.ports.vertical import Capacity, Effort, Exercise, Vertical, Worker
+from fallow.ports.vertical.capacity import Capacity, Effort, Exercise
+from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.vertical.worker import Worker
 from fallow.services.market.brain import Brain
 from fallow.services.market.inputs import Input
 from fallow.services.market.rollcalls import RollCalls

@@ -19,7 +19,7 @@ from fallow.domain.streams import Opening, Service
 from fallow.ports.clock import Clock
 from fallow.ports.session import Session, SessionStream
 from fallow.ports.streams import Stream
-from fallow.ports.vertical import WorkerGround
+from fallow.ports.vertical.worker import WorkerGround
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import STEP_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt

@@ -23,7 +23,8 @@ from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.state import Row
 from fallow.domain.records import Body, Count
 from fallow.domain.verification import Standing, Verdict, suspended_until
-from fallow.ports.vertical import Probe, Say, Vertical, Worker, WorkerGround
+from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.vertical.worker import Probe, Say, Worker, WorkerGround
 
 NAME = "air_quality"
 MINUTE_MS = 60_000

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fallow.domain.streams import TerminalSize
-from fallow.ports.vertical import Inside
+from fallow.ports.vertical.work import Inside
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.capability import require
 from tests.container_jobs import BUSYBOX, ContainerCase, container_worker, entry, image, layer, oci_archive

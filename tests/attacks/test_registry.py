@@ -12,7 +12,7 @@ import pytest
 
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.ports.public_only import Address, PublicOnly, is_public
-from fallow.ports.vertical import ANY_LINE
+from fallow.ports.vertical.work import ANY_LINE
 from fallow.verticals.compute.core.images import Reference, read_reference
 from fallow.verticals.compute.worker.image_check import Checked, check_layout
 from fallow.verticals.compute.worker.registry import Credentials, Registry

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from fallow.ports.vertical import SignedRequest, Signer
+from fallow.ports.vertical.gateway import SignedRequest, Signer
 from fallow.verticals.storage.gateway.auth.links import signed_link
 from tests.s3_world import MAIN, World, plainly, refused, s3_world
 

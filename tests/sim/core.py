@@ -28,7 +28,10 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.leases import Lease
 from fallow.domain.records import SALT_BYTES
 from fallow.ports.steady import Steady
-from fallow.ports.vertical import Capacity, Claim, Vertical, Worker, WorkNeeds
+from fallow.ports.vertical.capacity import Capacity, Claim
+from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.vertical.work import WorkNeeds
+from fallow.ports.vertical.worker import Worker
 from fallow.services.ingest.sealing import Sealer
 from fallow.services.ingest.service import Ingest
 from fallow.services.market.money import Cashier

@@ -24,7 +24,9 @@ from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.records import SALT_BYTES
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views.network import NetworkView
-from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Worker
+from fallow.ports.vertical.capacity import Exercise
+from fallow.ports.vertical.work import Assignment, Finished, LeaseBlobs
+from fallow.ports.vertical.worker import Probe, Worker
 from tests.sim.core import NET, Process, SimEffort
 from tests.sim.loop import SimClock
 from tests.sim.net import Net

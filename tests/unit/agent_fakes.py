@@ -31,7 +31,9 @@ from fallow.domain.records import Body, Record, check_openings
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views.network import NetworkView
 from fallow.ports import rpc
-from fallow.ports.vertical import Assignment, Exercise, Finished, LeaseBlobs, Probe, Say, Worker
+from fallow.ports.vertical.capacity import Exercise
+from fallow.ports.vertical.work import Assignment, Finished, LeaseBlobs
+from fallow.ports.vertical.worker import Probe, Say, Worker
 
 NET = "lab-1"
 ROUNDS_MAX = 2000

@@ -25,7 +25,7 @@ from fallow.domain.epochs.state import Row
 from fallow.domain.errors import FallowError
 from fallow.domain.records import Body
 from fallow.domain.verification import Standing
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 from tests import epoch_world
 from tests.epoch_world import ACCOUNTS, NODES, enrolled
 from tests.network import until

@@ -14,7 +14,7 @@ from fallow.domain.errors import NotAllowed
 from fallow.domain.leases import Lease
 from fallow.domain.rollcall import FORGED, Answer, Call, Said
 from fallow.domain.verification import NEW, PROVEN, SUSPENDED, TRUSTED_AFTER, Standing, suspended_until, trust
-from fallow.ports.vertical import Capacity, Effort, Exercise
+from fallow.ports.vertical.capacity import Capacity, Effort, Exercise
 from fallow.verticals.compute.core.capacity import StepCapacity, Steps
 from fallow.verticals.compute.core.steps import step
 from tests.roll_world import NET, Machine, Node, RollWorld, played

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from fallow.domain.commands import Kind, Pieces, encode_data, encode_size
 from fallow.domain.errors import InvalidInput, NotAllowed, Unavailable
 from fallow.domain.streams import TerminalSize
-from fallow.ports.vertical import Command, Exit, Inside
+from fallow.ports.vertical.work import Command, Exit, Inside
 from fallow.verticals.compute.worker.inside import SandboxInside
 from tests.capability import require
 from tests.engines import child_environment

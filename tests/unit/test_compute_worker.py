@@ -15,7 +15,7 @@ import wasmtime
 
 from fallow.domain.errors import NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.domain.resources import Resources
-from fallow.ports.vertical import Assignment, Finished
+from fallow.ports.vertical.work import Assignment, Finished
 from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
 from fallow.verticals.compute.worker import confine
 from fallow.verticals.compute.worker import worker as module

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fallow.domain.errors import NotFound, Unavailable
-from fallow.ports.vertical import Inside
+from fallow.ports.vertical.work import Inside
 from fallow.verticals.compute.worker.inside import SandboxInside
 from tests.capability import require
 from tests.network import until, until_async

@@ -14,7 +14,8 @@ from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.up import _ports
 from fallow.bootstrap.verticals import gateway_roles
 from fallow.domain.errors import InvalidInput
-from fallow.ports.vertical import Vertical, Worker, WorkerGround
+from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.vertical.worker import Worker, WorkerGround
 
 
 async def test_answers_are_sent_without_delay() -> None:

@@ -21,7 +21,7 @@ from fallow.domain.errors import FallowError, NotAllowed, NotFound
 from fallow.domain.resources import Resources
 from fallow.domain.streams import Logs, Opening
 from fallow.ports.session import Session, SessionStream
-from fallow.ports.vertical import Worker
+from fallow.ports.vertical.worker import Worker
 from tests.streams_world import LEASE, NET, NETWORK, NODE, OTHER, node_of, opening, read_all
 from tests.unit.agent_fakes import FakeClock, World, settle
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch, Unavailable
-from fallow.ports.vertical import Finished
+from fallow.ports.vertical.work import Finished
 from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.compute.worker import python as module
 from fallow.verticals.compute.worker import seccomp

@@ -31,7 +31,8 @@ from fallow.ports.lines import StreamLink
 from fallow.ports.rpc import call
 from fallow.ports.streams import Stream
 from fallow.ports.tasks import background
-from fallow.ports.vertical import HandBack, Lent, Overview, Probe, Vertical, Worker, WorkerGround
+from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.vertical.worker import HandBack, Lent, Overview, Probe, Worker, WorkerGround
 from fallow.verticals.compute.plugin import VERTICAL as COMPUTE
 from tests.streams_world import ACCOUNT, OTHER, node_of, opening, read_all
 from tests.unit.agent_fakes import NET, World, settle

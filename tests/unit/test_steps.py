@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fallow.domain.encoding import decode, encode
 from fallow.domain.errors import Unavailable
-from fallow.ports.vertical import Claim, Exercise
+from fallow.ports.vertical.capacity import Claim, Exercise
 from fallow.verticals.compute.core.capacity import SHOWN, StepCapacity, Steps
 from fallow.verticals.compute.core.steps import step
 from fallow.verticals.compute.worker.exertion import exert

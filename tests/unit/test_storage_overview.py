@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from fallow.domain.errors import InvalidInput, NotAllowed
-from fallow.ports.vertical import Overview
+from fallow.ports.vertical.worker import Overview
 from fallow.verticals.storage.control.statements import month_of, statement_of
 from fallow.verticals.storage.core.questions import Evidence, Note, Tell
 from fallow.verticals.storage.core.statements import Statement, Use, expected_use

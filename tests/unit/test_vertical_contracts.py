@@ -18,7 +18,7 @@ from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseSettled, Mo
 from fallow.domain.network_facts import LendingUsed
 from fallow.domain.resources import Resources
 from fallow.domain.verification import Standing
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 from fallow.testing.verticals import FROM_MS, NETWORK, NODES, OWNERS, Said, VerticalContract
 from fallow.verticals.compute.plugin import VERTICAL as COMPUTE
 from fallow.verticals.storage.plugin import VERTICAL as STORAGE

@@ -13,7 +13,7 @@ import pytest
 
 from fallow.domain.leases import CHECKPOINT_UNUSABLE
 from fallow.domain.resources import Resources
-from fallow.ports.vertical import Assignment, Finished
+from fallow.ports.vertical.work import Assignment, Finished
 from fallow.verticals.compute.core.outcome import decode_outcome
 from fallow.verticals.compute.core.work import WasmWork
 from fallow.verticals.compute.worker.bundles import unpack

@@ -18,7 +18,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.rates import Buckets, Rate, TooSoon
 from fallow.ports.streams import Stream
 from fallow.ports.tasks import first_error
-from fallow.ports.vertical import Command, Exit
+from fallow.ports.vertical.work import Command, Exit
 
 AT_ONCE_MAX: Final = 8
 RATE: Final = Rate(per_s=1.0, burst=20)

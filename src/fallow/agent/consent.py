@@ -8,7 +8,7 @@ from typing import ClassVar
 from fallow.agent.home import Settings
 from fallow.domain.resources import GIB_MIB
 from fallow.domain.signing import Signed
-from fallow.ports.vertical import Vertical, takes_orders
+from fallow.ports.vertical.plugin import Vertical, takes_orders
 
 MICROUSD_PER_USD = 1_000_000
 

@@ -23,7 +23,7 @@ from fallow.domain.resources import GIB_MIB, PRICE_MICROUSD_MAX, Resources, Term
 from fallow.domain.streams import DIRECT_PORT_MIN
 from fallow.domain.views.network import NetworkView
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 
 DISK_MIB_MAX = 10 * GIB_MIB
 """Of the free disk, so much is offered when the owner does not say."""

@@ -17,7 +17,7 @@ from fallow.domain.calls.leases import Proposal
 from fallow.domain.facts import UsageReceipt
 from fallow.domain.resources import Resources
 from fallow.domain.windows import length_ms
-from fallow.ports.vertical import Finished, Inside
+from fallow.ports.vertical.work import Finished, Inside
 
 REMEMBERED_MAX = 10_000
 """Leases that ended: so many are remembered, so that a proposal that comes twice starts nothing twice."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fallow.domain.errors import InvalidInput
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 
 
 def read_lending(text: str) -> tuple[str, str]:

@@ -16,7 +16,8 @@ from fallow.domain.rollcall import Answer
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.rpc import serve
-from fallow.ports.vertical import Effort, Exercise, Worker
+from fallow.ports.vertical.capacity import Effort, Exercise
+from fallow.ports.vertical.worker import Worker
 
 RETRY_S = 1.0
 QUEUE = "agent"

@@ -19,7 +19,8 @@ from fallow.domain.calls.leases import LeaseSecrets, Proposal
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import Assignment, Finished, LeaseBlobs, Line, Worker
+from fallow.ports.vertical.work import Assignment, Finished, LeaseBlobs, Line
+from fallow.ports.vertical.worker import Worker
 
 Unseal = Callable[[bytes], bytes]
 """Opens what was sealed to this node; FallowError when it cannot."""

@@ -39,7 +39,8 @@ from fallow.ports.clock import Clock
 from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import call
-from fallow.ports.vertical import ANY_LINE, HandBack, Overview, Probe, Worker
+from fallow.ports.vertical.work import ANY_LINE
+from fallow.ports.vertical.worker import HandBack, Overview, Probe, Worker
 
 BEAT_INTERVAL_S = 2.0
 OLD_RECORDS_WAIT_S = 5.0

@@ -17,7 +17,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import serve
 from fallow.ports.streams import Stream
-from fallow.ports.vertical import HandBack, Lent, Overview, Worker
+from fallow.ports.vertical.worker import HandBack, Lent, Overview, Worker
 
 TELL_S: Final = 10.0
 AGAIN_S: Final = 1.0

@@ -29,7 +29,7 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import UsageReceipt
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import LeaseBlobs
+from fallow.ports.vertical.work import LeaseBlobs
 
 OpenBlobs = Callable[[Proposal], LeaseBlobs]
 """Opens the blobs of a proposed lease with its ticket; FallowError when the ticket does not fit."""

@@ -53,7 +53,8 @@ from fallow.domain.pins import split_token
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Link
-from fallow.ports.vertical import Closed, HandBack, LeaseBlobs, Worker, WorkerGround, never_closed
+from fallow.ports.vertical.work import LeaseBlobs
+from fallow.ports.vertical.worker import Closed, HandBack, Worker, WorkerGround, never_closed
 from fallow.sdk.trust import fetch_ca, trusting
 
 INPUT_CACHE_BYTES = 2 << 30

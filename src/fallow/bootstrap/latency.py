@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from fallow.bootstrap.telling import from_registry
 from fallow.domain.metrics import Family
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import Asgi
+from fallow.ports.vertical.gateway import Asgi
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 METHOD_NOT_ALLOWED: Final = 405

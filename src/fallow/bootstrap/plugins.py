@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from fallow.domain.epochs.metering import Metering
 from fallow.domain.epochs.state import SECTIONS
 from fallow.domain.errors import Unavailable
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 
 GROUP = "fallow.verticals"
 

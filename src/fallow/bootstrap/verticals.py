@@ -33,7 +33,9 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
-from fallow.ports.vertical import UNREADABLE_ANSWER, ControlGround, GatewayGround, Vertical
+from fallow.ports.vertical.control import UNREADABLE_ANSWER, ControlGround
+from fallow.ports.vertical.gateway import GatewayGround
+from fallow.ports.vertical.plugin import Vertical
 from fallow.sdk.bills import offers
 
 TAKEN: Final = frozenset({"core", *CORE, "gateway", "chain", "http", "bus"})

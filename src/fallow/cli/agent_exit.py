@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fallow.cli.show import clean, err
-from fallow.ports.vertical import HandBack
+from fallow.ports.vertical.worker import HandBack
 
 
 @contextmanager

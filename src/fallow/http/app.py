@@ -57,7 +57,7 @@ from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.otherwise import Begin
 from fallow.ports.streams import Streams as OpensStreams
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 
 HTTPS_ONLY_S = 365 * 86_400
 """How long a browser that came by https never comes without it."""

@@ -32,7 +32,7 @@ from fallow.ports.remembered import Remembered
 from fallow.ports.rpc import call
 from fallow.ports.streams import Stream
 from fallow.ports.streams import Streams as OpensStreams
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 
 ReplyT = TypeVar("ReplyT")
 CACHED_GRANTS_MAX = 4096

@@ -24,7 +24,8 @@ from fallow.http.auth import buyer
 from fallow.http.gateway import Gateway
 from fallow.http.params import Parts
 from fallow.http.public import host_of
-from fallow.ports.vertical import SignedRequest, Signer, Vertical
+from fallow.ports.vertical.gateway import SignedRequest, Signer
+from fallow.ports.vertical.plugin import Vertical
 
 LINKS_MAX = 100
 CHANGING_S_MAX = 900

@@ -38,7 +38,7 @@ from fallow.http.gateway import Gateway
 from fallow.http.params import Parts
 from fallow.http.shared import Ready
 from fallow.ports.archive import Archive, whole
-from fallow.ports.vertical import Vertical, takes_orders
+from fallow.ports.vertical.plugin import Vertical, takes_orders
 
 EPOCHS_SHOWN: Final = 31
 TERABYTE: Final = 1000 * GB_BYTES

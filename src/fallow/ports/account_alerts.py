@@ -16,7 +16,7 @@ from fallow.domain.views.nodes import OwnNodeView
 from fallow.domain.views.payouts import PayeeView
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 
 NODES_MAX: Final = 2000
 NODES_A_PAGE: Final = 100

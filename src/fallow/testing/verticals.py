@@ -36,7 +36,7 @@ from fallow.domain.epochs.rules import Rules
 from fallow.domain.epochs.state import NOTHING, Row, State, read_state, write_state
 from fallow.domain.records import Body, Record, make_record
 from fallow.domain.verification import Standing, Verdict
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 from fallow.testing.hostile import twisted
 
 NET: Final = "contract"

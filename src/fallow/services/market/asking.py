@@ -16,7 +16,7 @@ from fallow.domain.rollcall import FORGED, SHORT, WORK_MS, Answer, Member, Said
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.rpc import call
-from fallow.ports.vertical import Capacity, Claim
+from fallow.ports.vertical.capacity import Capacity, Claim
 
 LATE_MS = 5_000
 """So much longer than the work takes an answer is waited for. The time counts: who is late is slow."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from fallow.domain.errors import FallowError
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import Comparer
+from fallow.ports.vertical.control import Comparer
 from fallow.services.market.brain import Brain
 from fallow.services.market.comparing import Asked
 from fallow.services.market.rounds import Rounds

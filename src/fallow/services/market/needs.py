@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fallow.domain import calls
 from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import Needs
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 
 
 def needs_of(verticals: Mapping[str, Vertical], request: calls.jobs.Submit) -> Needs:

@@ -25,7 +25,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.decisions import DecisionStore
 from fallow.ports.rpc import serve
-from fallow.ports.vertical import Vertical
+from fallow.ports.vertical.plugin import Vertical
 from fallow.services.market.asking import Asker
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot

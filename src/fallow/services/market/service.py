@@ -29,7 +29,8 @@ from fallow.ports.mishaps import steadily
 from fallow.ports.registry_store import RegistryStore
 from fallow.ports.rpc import Empty, call, serve, serve_many
 from fallow.ports.tasks import background
-from fallow.ports.vertical import Comparer, Vertical
+from fallow.ports.vertical.control import Comparer
+from fallow.ports.vertical.plugin import Vertical
 from fallow.services.market.brain import Brain
 from fallow.services.market.comparisons import Comparisons
 from fallow.services.market.dispatch import wish_of

@@ -8,7 +8,11 @@ from typing import Any
 
 from fallow.domain.epochs.metering import Metering
 from fallow.ports.blobs import Blobs
-from fallow.ports.vertical import Capacity, Comparer, Vertical, Worker, WorkerGround, WorkNeeds
+from fallow.ports.vertical.capacity import Capacity
+from fallow.ports.vertical.control import Comparer
+from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.vertical.work import WorkNeeds
+from fallow.ports.vertical.worker import Worker, WorkerGround
 from fallow.verticals.compute.core.capacity import StepCapacity
 from fallow.verticals.compute.core.metering import ComputeMetering
 from fallow.verticals.compute.core.work import ContainerWork, read_work

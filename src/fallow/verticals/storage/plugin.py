@@ -14,16 +14,10 @@ from fallow.domain.epochs.metering import Metering, Recount
 from fallow.domain.errors import NotFound
 from fallow.domain.prices import Offer
 from fallow.domain.subscriptions import Tariff
-from fallow.ports.vertical import (
-    Asgi,
-    ControlGround,
-    GatewayGround,
-    SignedRequest,
-    Signer,
-    Vertical,
-    Worker,
-    WorkerGround,
-)
+from fallow.ports.vertical.control import ControlGround
+from fallow.ports.vertical.gateway import Asgi, GatewayGround, SignedRequest, Signer
+from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.vertical.worker import Worker, WorkerGround
 from fallow.verticals.storage.core.billing import BUYERS_CALLS
 from fallow.verticals.storage.core.exiting import SUCCESS_SAYS
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS

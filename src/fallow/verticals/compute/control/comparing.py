@@ -40,7 +40,7 @@ class _Fault(Exception):
 
 
 class ToleranceComparer:
-    """See `fallow.ports.vertical.Comparer`. `folder` is for scratch and for compiled programs."""
+    """See `fallow.ports.vertical.control.Comparer`. `folder` is for scratch and for compiled programs."""
 
     def __init__(self, blobs: Blobs, folder: Path) -> None:
         self._blobs = blobs

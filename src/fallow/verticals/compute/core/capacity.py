@@ -9,7 +9,7 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.encoding import decode, encode
 from fallow.domain.errors import FallowError
 from fallow.domain.merkle import merkle_proof, merkle_root, proves
-from fallow.ports.vertical import Claim
+from fallow.ports.vertical.capacity import Claim
 from fallow.verticals.compute.core.steps import step
 
 SHOWN = 8
@@ -17,7 +17,7 @@ SHOWN = 8
 
 
 class Steps:
-    """What a node did: see `fallow.ports.vertical.Effort`. `values` are by number."""
+    """What a node did: see `fallow.ports.vertical.capacity.Effort`. `values` are by number."""
 
     def __init__(self, values: Sequence[bytes]) -> None:
         self.units = len(values)
@@ -33,7 +33,7 @@ class Steps:
 
 
 class StepCapacity:
-    """See `fallow.ports.vertical.Capacity`."""
+    """See `fallow.ports.vertical.capacity.Capacity`."""
 
     def wanted(self, units: int, chance: bytes) -> list[int]:
         """Draw numbers below `units`; one may come twice."""

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch
 from fallow.domain.leases import CHECKPOINT_UNUSABLE
-from fallow.ports.vertical import Assignment, Save
+from fallow.ports.vertical.work import Assignment, Save
 from fallow.verticals.compute.worker.bundles import DEPTH_MAX, ENTRIES_MAX, NAME_BYTES_MAX, unpack
 from fallow.verticals.compute.worker.course import RunOutcome
 from fallow.verticals.compute.worker.transfers import Ended, failed, unless_cancelled

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from fallow.domain.errors import Unavailable
 from fallow.domain.streams import TerminalSize
-from fallow.ports.vertical import Exit
+from fallow.ports.vertical.work import Exit
 from fallow.verticals.compute.worker.cgroups import Part
 
 CHUNK_BYTES: Final = 64 << 10

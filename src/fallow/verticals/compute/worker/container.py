@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, TooMuch, Unavailable
-from fallow.ports.vertical import Assignment, Probe
+from fallow.ports.vertical.work import Assignment
+from fallow.ports.vertical.worker import Probe
 from fallow.verticals.compute.core.work import ContainerWork
 from fallow.verticals.compute.worker.checkpoints import FOLDER, checkpointed, restore
 from fallow.verticals.compute.worker.container_job import ContainerJob

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from fallow.domain.streams import TerminalSize
-from fallow.ports.vertical import Command, Exit
+from fallow.ports.vertical.work import Command, Exit
 from fallow.verticals.compute.worker.cgroups import Group, Part
 from fallow.verticals.compute.worker.commands import Spawned, has_ended, spawned
 

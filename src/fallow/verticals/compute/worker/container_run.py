@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final, NamedTuple
 
-from fallow.ports.vertical import Opened, closed
+from fallow.ports.vertical.work import Opened, closed
 from fallow.verticals.compute.worker.cgroups import Group
 from fallow.verticals.compute.worker.checkpoints import FOLDER
 from fallow.verticals.compute.worker.container_job import ContainerJob

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from fallow.domain.streams import TerminalSize
-from fallow.ports.vertical import Command
+from fallow.ports.vertical.work import Command
 from fallow.verticals.compute.worker import enter_child, seccomp
 from fallow.verticals.compute.worker.cgroups import Group, Part
 from fallow.verticals.compute.worker.commands import spawned

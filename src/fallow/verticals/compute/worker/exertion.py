@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from fallow.domain.errors import Unavailable
-from fallow.ports.vertical import Exercise
+from fallow.ports.vertical.capacity import Exercise
 from fallow.verticals.compute.core.capacity import Steps
 from fallow.verticals.compute.core.steps import BYTES
 
@@ -17,7 +17,7 @@ SLOW_S: Final = 10.0
 
 
 async def exert(exercise: Exercise) -> Steps:
-    """See `fallow.ports.vertical.Worker.exert`."""
+    """See `fallow.ports.vertical.worker.Worker.exert`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",

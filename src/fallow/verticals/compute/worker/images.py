@@ -19,7 +19,7 @@ import msgspec
 
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.ports.public_only import PublicOnly
-from fallow.ports.vertical import Assignment
+from fallow.ports.vertical.work import Assignment
 from fallow.verticals.compute.core.images import read_reference
 from fallow.verticals.compute.core.work import ContainerWork
 from fallow.verticals.compute.worker.engine import Engine

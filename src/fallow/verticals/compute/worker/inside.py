@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from fallow.domain.errors import NotAllowed, NotFound, Unavailable
 from fallow.domain.streams import TerminalSize
-from fallow.ports.vertical import Command, Opened
+from fallow.ports.vertical.work import Command, Opened
 from fallow.verticals.compute.worker.cgroups import Part
 
 CONNECT_S: Final = 5.0

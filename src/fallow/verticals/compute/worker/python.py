@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch, Unavailable
-from fallow.ports.vertical import Assignment, Probe
+from fallow.ports.vertical.work import Assignment
+from fallow.ports.vertical.worker import Probe
 from fallow.verticals.compute.core.work import PythonWork
 from fallow.verticals.compute.worker.bundles import Bundles
 from fallow.verticals.compute.worker.cgroups import sweep

@@ -19,7 +19,7 @@ import httpx2
 import msgspec
 
 from fallow.domain.errors import InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
-from fallow.ports.vertical import Line
+from fallow.ports.vertical.work import Line
 from fallow.verticals.compute.core.images import Reference
 from fallow.verticals.compute.worker.oci import (
     DOCKER_INDEX,

@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 from fallow.domain.errors import Unavailable
-from fallow.ports.vertical import Opened, closed
+from fallow.ports.vertical.work import Opened, closed
 from fallow.verticals.compute.worker.cgroups import Group, open_group
 from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome, tail
 from fallow.verticals.compute.worker.enter import SandboxEntrance

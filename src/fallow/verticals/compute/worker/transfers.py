@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch, Unavailable
-from fallow.ports.vertical import Assignment, LeaseBlobs
+from fallow.ports.vertical.work import Assignment, LeaseBlobs
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
 from fallow.verticals.compute.core.work import ITEM_INPUT, WasmWork, Work, read_work
 from fallow.verticals.compute.worker.wasm_store import collect_outputs

@@ -10,7 +10,9 @@ from typing import Final
 
 from fallow.domain.errors import FallowError, InvalidInput, TooMuch
 from fallow.domain.leases import CHECKPOINT_UNUSABLE
-from fallow.ports.vertical import Assignment, Exercise, Finished, Probe, Say, Worker
+from fallow.ports.vertical.capacity import Exercise
+from fallow.ports.vertical.work import Assignment, Finished
+from fallow.ports.vertical.worker import Probe, Say, Worker
 from fallow.verticals.compute.core.capacity import Steps
 from fallow.verticals.compute.core.work import ContainerWork, WasmWork, Work
 from fallow.verticals.compute.worker.checkpoints import checkpointed, restore

@@ -11,7 +11,7 @@ from nacl.signing import SigningKey
 from fallow.ports.clock import Clock
 from fallow.ports.dialling import Dial
 from fallow.ports.tasks import background
-from fallow.ports.vertical import GatewayGround
+from fallow.ports.vertical.gateway import GatewayGround
 from fallow.verticals.storage.client.asking import Asker, BusAsker
 from fallow.verticals.storage.client.keys import KeysOf
 from fallow.verticals.storage.client.lines import Direct, Lines

@@ -15,7 +15,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
 from fallow.ports.decisions import DecisionStore
 from fallow.ports.happenings import show
-from fallow.ports.vertical import Ask
+from fallow.ports.vertical.control import Ask
 from fallow.verticals.storage.control.choosing import Uniform
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Lender, Nodes

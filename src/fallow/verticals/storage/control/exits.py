@@ -24,7 +24,7 @@ from fallow.domain.signing import Sign
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
 from fallow.ports.decisions import DecisionStore
-from fallow.ports.vertical import Ask, ControlGround
+from fallow.ports.vertical.control import Ask, ControlGround
 from fallow.verticals.storage.control import exit_rows, repair_rows
 from fallow.verticals.storage.control.exit_rows import Taken
 from fallow.verticals.storage.control.limits import Secrets

@@ -16,7 +16,7 @@ import msgspec
 from fallow.domain.errors import FallowError
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
-from fallow.ports.vertical import Ask
+from fallow.ports.vertical.control import Ask
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.segments import SegmentRows, piece_bytes

@@ -19,7 +19,7 @@ from fallow.domain.errors import FallowError, Unavailable
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
 from fallow.ports.registry_store import ActionLog
-from fallow.ports.vertical import Ask
+from fallow.ports.vertical.control import Ask
 from fallow.verticals.storage.control.inspection_rows import GONE_MS, InspectionRows
 from fallow.verticals.storage.control.known_pieces import KnownPieces, aliases_of
 from fallow.verticals.storage.control.limits import Secrets

@@ -12,7 +12,7 @@ from fallow.domain.calls.base import AccountRef
 from fallow.domain.identity import address
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
-from fallow.ports.vertical import ControlGround
+from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.control.notes import note_of
 from fallow.verticals.storage.control.statements import ROWS, month_of, statement_of
 from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holds, said

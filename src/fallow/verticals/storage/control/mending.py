@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
-from fallow.ports.vertical import ControlGround
+from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.client.lines import Lines
 from fallow.verticals.storage.client.pieces import Mover, Reach
 from fallow.verticals.storage.client.waiting import Watch

@@ -15,7 +15,7 @@ from fallow.ports.database import Database, Row, Transaction
 from fallow.ports.mishaps import steadily
 from fallow.ports.registry_store import RegistryStore
 from fallow.ports.tasks import background
-from fallow.ports.vertical import ControlGround
+from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.core.questions import Stock
 
 ONLINE_MS: Final = 30_000

@@ -14,7 +14,7 @@ from fallow.domain.identity import address
 from fallow.domain.streams import DirectAddress
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
-from fallow.ports.vertical import ControlGround
+from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.control.audits import Audits
 from fallow.verticals.storage.control.bills import Bills
 from fallow.verticals.storage.control.buckets_port import Buckets

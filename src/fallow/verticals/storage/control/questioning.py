@@ -9,7 +9,7 @@ import msgspec
 
 from fallow.domain.errors import FallowError
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import UNREADABLE_ANSWER, Ask
+from fallow.ports.vertical.control import UNREADABLE_ANSWER, Ask
 from fallow.verticals.storage.control.nodes import Lender
 from fallow.verticals.storage.core.auditing import Asked, answer_s, fault_of
 from fallow.verticals.storage.core.questions import Evidence, Prove

@@ -18,7 +18,7 @@ from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Conflict, FallowError
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
-from fallow.ports.vertical import Ask
+from fallow.ports.vertical.control import Ask
 from fallow.verticals.storage.control.known_pieces import KnownPieces, aliases_of
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Nodes

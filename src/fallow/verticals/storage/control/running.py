@@ -11,7 +11,7 @@ from fallow.domain.calls.verticals import ALERTS
 from fallow.ports.mishaps import steadily
 from fallow.ports.rpc import serve
 from fallow.ports.tasks import background
-from fallow.ports.vertical import ControlGround
+from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.control.directs import Directs
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.measuring import Measuring

@@ -13,7 +13,7 @@ from fallow.domain.errors import FallowError
 from fallow.domain.signing import Sign
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
-from fallow.ports.vertical import Ask, ControlGround
+from fallow.ports.vertical.control import Ask, ControlGround
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.verdicts import read_state
 from fallow.verticals.storage.core.exiting import ppm

@@ -9,7 +9,7 @@ from typing import Final
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.ports.clock import Clock
 from fallow.ports.tasks import background, first_error
-from fallow.ports.vertical import Asgi
+from fallow.ports.vertical.gateway import Asgi
 from fallow.verticals.storage.client.store import Store
 from fallow.verticals.storage.gateway.auth.caller import Caller, find_caller
 from fallow.verticals.storage.gateway.errors import S3Error, error_document, translated

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from blake3 import blake3
 
 from fallow.ports.clock import Clock
-from fallow.ports.vertical import Asgi
+from fallow.ports.vertical.gateway import Asgi
 from fallow.verticals.storage.client.store import Store
 from fallow.verticals.storage.gateway.app import s3_app
 from fallow.verticals.storage.gateway.auth.links import REGION

@@ -11,7 +11,7 @@ from fallow.domain.identity import address
 from fallow.ports.mishaps import steadily
 from fallow.ports.signing_secrets import SigningSecrets
 from fallow.ports.tasks import background
-from fallow.ports.vertical import Asgi, GatewayGround
+from fallow.ports.vertical.gateway import Asgi, GatewayGround
 from fallow.verticals.storage.client.asking import BusAsker
 from fallow.verticals.storage.client.keys import keys_under
 from fallow.verticals.storage.client.opening import gateway_store

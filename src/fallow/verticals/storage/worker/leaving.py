@@ -13,7 +13,7 @@ import msgspec
 
 from fallow.domain.errors import FallowError, InvalidInput, Unavailable
 from fallow.domain.signing import Sign
-from fallow.ports.vertical import HandBack
+from fallow.ports.vertical.worker import HandBack
 from fallow.verticals.storage.core.exiting import WORDS, ExitReceipt, ExitWish
 from fallow.verticals.storage.core.lending import size_text
 from fallow.verticals.storage.core.questions import ExitSays

@@ -10,7 +10,7 @@ from fallow.domain.errors import InvalidInput, NotAllowed, Unavailable
 from fallow.domain.signing import Sign
 from fallow.ports.clock import Clock
 from fallow.ports.streams import Stream
-from fallow.ports.vertical import Closed
+from fallow.ports.vertical.worker import Closed
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
 from fallow.verticals.storage.core.serving import Bytes, Claimed, Event, GetSide, Ordered, PutSide

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from fallow.ports.vertical import Overview
+from fallow.ports.vertical.worker import Overview
 from fallow.verticals.storage.core.lending import Lending, size_text
 from fallow.verticals.storage.core.questions import Note
 from fallow.verticals.storage.core.reputation import DISQUALIFIED_BELOW, ONLINE_SUSPENDED_BELOW, UNKNOWN_SUSPENDED_BELOW

@@ -13,7 +13,7 @@ import msgspec
 
 from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
 from fallow.ports.streams import Stream
-from fallow.ports.vertical import HandBack, Lent, Overview, Probe, Say, Worker, WorkerGround
+from fallow.ports.vertical.worker import HandBack, Lent, Overview, Probe, Say, Worker, WorkerGround
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
 from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Stock, Tell, read_question

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from fallow.ports.vertical import SignedRequest, Signer
+from fallow.ports.vertical.gateway import SignedRequest, Signer
 from fallow.verticals.storage.gateway.auth.caller import UNSIGNED
 from fallow.verticals.storage.gateway.auth.sigv4 import (
     ALGORITHM,
