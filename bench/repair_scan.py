@@ -42,7 +42,8 @@ from fallow.verticals.storage.control.nodes import LOST_MS, Nodes
 from fallow.verticals.storage.control.scanning import EVERY_MS, Scan
 from fallow.verticals.storage.control.segments import SegmentRows
 from fallow.verticals.storage.control.service import Objects
-from fallow.verticals.storage.core.calls import PAGE_MAX, ListObjects
+from fallow.verticals.storage.core.calls.base import PAGE_MAX
+from fallow.verticals.storage.core.calls.objects import ListObjects
 from fallow.verticals.storage.core.profiles import WIDE
 from fallow.verticals.storage.plugin import VERTICAL
 

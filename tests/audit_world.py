@@ -17,7 +17,7 @@ from blake3 import blake3
 from fallow.domain.errors import Unavailable
 from fallow.ports.vertical.worker import WorkerGround
 from fallow.verticals.storage.control.audits import Score
-from fallow.verticals.storage.core.calls import Place
+from fallow.verticals.storage.core.calls.segments import Place
 from fallow.verticals.storage.core.orders import OrderLimit, PieceClaim
 from fallow.verticals.storage.core.questions import Note, Prove, read_question
 from fallow.verticals.storage.worker.folder import MARK

@@ -23,7 +23,9 @@ from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks
 from fallow.verticals.storage.control.service import Control
-from fallow.verticals.storage.core.calls import CALLS, Call, RevokeGrant
+from fallow.verticals.storage.core.calls import CALLS
+from fallow.verticals.storage.core.calls.accounts import RevokeGrant
+from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.grants import OPERATIONS, Operation
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS

@@ -23,7 +23,9 @@ from fallow.verticals.storage.client.store import (
     Lock,
     Marks,
 )
-from fallow.verticals.storage.core.calls import Bucket, If, StoredPart
+from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.calls.objects import If
+from fallow.verticals.storage.core.calls.uploads import StoredPart
 
 CHUNK = 1 << 18
 

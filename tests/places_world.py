@@ -47,16 +47,14 @@ from fallow.verticals.storage.control.choosing import Uniform
 from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.places import UNIFORM, Places
 from fallow.verticals.storage.control.usage import Used
-from fallow.verticals.storage.core.calls import (
-    USAGE_DAYS_MAX,
+from fallow.verticals.storage.core.calls.accounts import USAGE_DAYS_MAX, Usage, UsedDay
+from fallow.verticals.storage.core.calls.segments import (
     BeginSegment,
     EndSegment,
     Place,
     Plan,
     ReadSegments,
     SegmentRead,
-    Usage,
-    UsedDay,
 )
 from fallow.verticals.storage.core.exiting import ExitWish
 from fallow.verticals.storage.core.facts import StorageServed

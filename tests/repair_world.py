@@ -22,7 +22,7 @@ from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.nodes import LOST_MS, SETTLE_MS
 from fallow.verticals.storage.control.repairing import Repairs
 from fallow.verticals.storage.control.scanning import EVERY_MS, Scan
-from fallow.verticals.storage.core.calls import Plan
+from fallow.verticals.storage.core.calls.segments import Plan
 from fallow.verticals.storage.core.orders import OrderLimit, PieceClaim
 from fallow.verticals.storage.core.questions import Purge, ShowClaim, Trash, read_question
 from tests.epoch_files import NET, NETWORK_KEY

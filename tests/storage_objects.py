@@ -18,8 +18,10 @@ from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.segments import SegmentRows
 from fallow.verticals.storage.control.segments_port import Segments
 from fallow.verticals.storage.control.service import Objects
-from fallow.verticals.storage.core.calls import (
-    Call,
+from fallow.verticals.storage.core.calls.accounts import Usage
+from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.calls.buckets import SetBucket
+from fallow.verticals.storage.core.calls.objects import (
     Deleted,
     DeleteObjects,
     Deletion,
@@ -27,8 +29,6 @@ from fallow.verticals.storage.core.calls import (
     Listed,
     ListObjects,
     PutObject,
-    SetBucket,
-    Usage,
     Version,
 )
 

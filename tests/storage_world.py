@@ -25,8 +25,49 @@ from fallow.verticals.storage.client.keys import keys_under
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.pieces import Reach
-from fallow.verticals.storage.core import calls, wire
-from fallow.verticals.storage.core.calls import Call, Place, Version
+from fallow.verticals.storage.core import wire
+from fallow.verticals.storage.core.calls.base import PAGE_MAX, Call
+from fallow.verticals.storage.core.calls.buckets import (
+    Bucket,
+    DropBucket,
+    GetBucket,
+    ListBuckets,
+    MakeBucket,
+    SetBucket,
+)
+from fallow.verticals.storage.core.calls.objects import (
+    Deleted,
+    DeleteObjects,
+    Deletion,
+    GetObject,
+    Listed,
+    ListObjects,
+    PutObject,
+    SetObject,
+    Version,
+    behind,
+)
+from fallow.verticals.storage.core.calls.segments import (
+    SEGMENTS_AT_ONCE,
+    BeginSegment,
+    EndSegment,
+    MorePlaces,
+    Place,
+    Plan,
+    ReadSegments,
+    SegmentRead,
+)
+from fallow.verticals.storage.core.calls.uploads import (
+    AbortUpload,
+    BeginUpload,
+    CompleteUpload,
+    GetUpload,
+    ListParts,
+    ListUploads,
+    PutPart,
+    StoredPart,
+    Upload,
+)
 from fallow.verticals.storage.core.layout import SHARE_BYTES, Layout, blocks_of
 from fallow.verticals.storage.core.orders import (
     LIMIT_MS,
@@ -365,13 +406,13 @@ class _Segment(NamedTuple):
 
 
 class _Bucket:
-    def __init__(self, made: calls.Bucket) -> None:
+    def __init__(self, made: Bucket) -> None:
         self.made = made
         self.versions: dict[bytes, list[Version]] = {}
         """By sealed name, the latest first."""
         self.segments: dict[bytes, dict[tuple[int, int], _Segment]] = {}
         """By stream, and by part and index."""
-        self.uploads: dict[bytes, tuple[calls.BeginUpload, dict[int, calls.StoredPart]]] = {}
+        self.uploads: dict[bytes, tuple[BeginUpload, dict[int, StoredPart]]] = {}
         self.done: dict[bytes, Version] = {}
 
 
@@ -382,7 +423,7 @@ class MemoryControl:
         self.nodes = nodes
         self.profile = profile
         self.asked = Counter[str]()
-        self.page_max = calls.PAGE_MAX
+        self.page_max = PAGE_MAX
         self.offline: set[bytes] = set()
         self.direct: dict[bytes, DirectAddress] = {}
         """Where nodes can be dialled themselves."""
@@ -390,7 +431,7 @@ class MemoryControl:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
         self._segments: dict[bytes, _Segment] = {}
-        self._begun: dict[bytes, calls.BeginSegment] = {}
+        self._begun: dict[bytes, BeginSegment] = {}
         self._ids = itertools.count(1)
         self._draw = random.Random(1)
         self._slashes: dict[bytes, list[int]] = {}
@@ -407,10 +448,10 @@ class MemoryControl:
 
     # Buckets
 
-    def _bucket_make(self, call: calls.MakeBucket) -> calls.Bucket:
+    def _bucket_make(self, call: MakeBucket) -> Bucket:
         if call.bucket in self._buckets:
             raise Conflict("storage.bucket_taken", "There is such a bucket.")
-        made = calls.Bucket(
+        made = Bucket(
             name=call.bucket,
             account=call.account,
             made_ms=self._clock.now_ms(),
@@ -423,14 +464,14 @@ class MemoryControl:
         self._buckets[call.bucket] = _Bucket(made)
         return made
 
-    def _bucket_get(self, call: calls.GetBucket) -> calls.Bucket:
+    def _bucket_get(self, call: GetBucket) -> Bucket:
         return self._of(call.bucket).made
 
-    def _bucket_list(self, call: calls.ListBuckets) -> list[calls.Bucket]:
+    def _bucket_list(self, call: ListBuckets) -> list[Bucket]:
         names = sorted(name for name, one in self._buckets.items() if one.made.account == call.account)
         return [self._buckets[name].made for name in names if name > call.after][: call.limit]
 
-    def _bucket_set(self, call: calls.SetBucket) -> calls.Bucket:
+    def _bucket_set(self, call: SetBucket) -> Bucket:
         bucket = self._of(call.bucket)
         settings = {name: value for name, value in (bucket.made.settings | call.settings).items() if value is not None}
         bucket.made = msgspec.structs.replace(
@@ -438,14 +479,14 @@ class MemoryControl:
         )
         return bucket.made
 
-    def _bucket_drop(self, call: calls.DropBucket) -> None:
+    def _bucket_drop(self, call: DropBucket) -> None:
         if self._of(call.bucket).versions:
             raise Conflict("storage.bucket_not_empty", "The bucket is not empty.")
         del self._buckets[call.bucket]
 
     # Versions
 
-    def _object_put(self, call: calls.PutObject) -> Version:
+    def _object_put(self, call: PutObject) -> Version:
         bucket = self._of(call.bucket)
         self._slashes[call.object] = call.slashes
         if call.inline is None and self._stored(bucket, call.stream) != call.size:
@@ -467,7 +508,7 @@ class MemoryControl:
         bucket.versions[name] = [made, *(one for one in before if versioned or not one.null)]
         return msgspec.structs.replace(made, latest=True)
 
-    def _object_get(self, call: calls.GetObject) -> Version:
+    def _object_get(self, call: GetObject) -> Version:
         versions = self._of(call.bucket).versions.get(call.object)
         if not versions:
             raise NotFound("storage.no_object", "There is no such object.")
@@ -476,10 +517,10 @@ class MemoryControl:
                 return msgspec.structs.replace(one, latest=one is versions[0])
         raise NotFound("storage.no_version", "There is no such version.")
 
-    def _object_set(self, call: calls.SetObject) -> Version:
+    def _object_set(self, call: SetObject) -> Version:
         versions = self._of(call.bucket).versions[call.object]
         found = self._object_get(
-            calls.GetObject(
+            GetObject(
                 account=call.account, bucket=call.bucket, object=call.object, version=call.version, null=call.null
             )
         )
@@ -493,27 +534,27 @@ class MemoryControl:
         versions[[one.version for one in versions].index(found.version)] = changed
         return changed
 
-    def _object_delete(self, call: calls.DeleteObjects) -> list[calls.Deleted]:
+    def _object_delete(self, call: DeleteObjects) -> list[Deleted]:
         return [self._delete(self._of(call.bucket), one) for one in call.deletions]
 
-    def _delete(self, bucket: _Bucket, one: calls.Deletion) -> calls.Deleted:
+    def _delete(self, bucket: _Bucket, one: Deletion) -> Deleted:
         versions = bucket.versions.get(one.object, [])
         if one.version or one.null:
             gone = [other for other in versions if other.version == one.version or (one.null and other.null)]
             if not gone:
-                return calls.Deleted(error="storage.no_version", message="There is no such version.")
+                return Deleted(error="storage.no_version", message="There is no such version.")
             versions.remove(gone[0])
             if not versions:
                 del bucket.versions[one.object]
-            return calls.Deleted(version=gone[0].version, null=gone[0].null, marker=gone[0].marker, gone=True)
+            return Deleted(version=gone[0].version, null=gone[0].null, marker=gone[0].marker, gone=True)
         if bucket.made.versioning == "off":
-            return calls.Deleted(gone=bucket.versions.pop(one.object, None) is not None)
+            return Deleted(gone=bucket.versions.pop(one.object, None) is not None)
         self._slashes[one.object] = one.slashes
         made = self._add(bucket, one.object, marker=True)
-        return calls.Deleted(version=made.version, null=made.null, marker=True)
+        return Deleted(version=made.version, null=made.null, marker=True)
 
-    def _object_list(self, call: calls.ListObjects) -> calls.Listed:
-        bucket, listed = self._of(call.bucket), calls.Listed()
+    def _object_list(self, call: ListObjects) -> Listed:
+        bucket, listed = self._of(call.bucket), Listed()
         limit = min(call.limit, self.page_max)
         shown = self._shown(bucket, call)
         for name, version in shown:
@@ -524,11 +565,11 @@ class MemoryControl:
             else:
                 listed.versions.append(version)
             listed = msgspec.structs.replace(
-                listed, after=name if version else calls.behind(name), after_version=version.version if version else b""
+                listed, after=name if version else behind(name), after_version=version.version if version else b""
             )
         return listed
 
-    def _shown(self, bucket: _Bucket, call: calls.ListObjects) -> list[tuple[bytes, Version | None]]:
+    def _shown(self, bucket: _Bucket, call: ListObjects) -> list[tuple[bytes, Version | None]]:
         shown: list[tuple[bytes, Version | None]] = []
         for name, versions in sorted(bucket.versions.items()):
             visible = versions if call.all_versions else [one for one in versions[:1] if not one.marker]
@@ -556,26 +597,26 @@ class MemoryControl:
 
     # Uploads
 
-    def _upload_begin(self, call: calls.BeginUpload) -> calls.Upload:
+    def _upload_begin(self, call: BeginUpload) -> Upload:
         self._slashes[call.object] = call.slashes
         self._of(call.bucket).uploads[call.stream] = (call, {})
         return self._upload(call)
 
-    def _upload(self, call: calls.BeginUpload) -> calls.Upload:
-        return calls.Upload(
+    def _upload(self, call: BeginUpload) -> Upload:
+        return Upload(
             stream=call.stream, object=call.object, made_ms=self._clock.now_ms(), head=call.head, tags=call.tags
         )
 
-    def _upload_of(self, bucket: str, stream: bytes) -> tuple[calls.BeginUpload, dict[int, calls.StoredPart]]:
+    def _upload_of(self, bucket: str, stream: bytes) -> tuple[BeginUpload, dict[int, StoredPart]]:
         found = self._of(bucket).uploads.get(stream)
         if found is None:
             raise NotFound("storage.no_upload", "There is no such upload.")
         return found
 
-    def _upload_get(self, call: calls.GetUpload) -> calls.Upload:
+    def _upload_get(self, call: GetUpload) -> Upload:
         return self._upload(self._upload_of(call.bucket, call.stream)[0])
 
-    def _upload_part(self, call: calls.PutPart) -> calls.StoredPart:
+    def _upload_part(self, call: PutPart) -> StoredPart:
         bucket = self._of(call.bucket)
         _, parts = self._upload_of(call.bucket, call.stream)
         if self._stored(bucket, call.bytes_of) != call.size:
@@ -585,17 +626,17 @@ class MemoryControl:
             del into[place]
         for (_, index), segment in bucket.segments.pop(call.bytes_of, {}).items():
             into[call.number, index] = segment
-        part = calls.StoredPart(
+        part = StoredPart(
             number=call.number, size=call.size, etag=call.etag, made_ms=self._clock.now_ms(), head=call.head
         )
         parts[call.number] = part
         return part
 
-    def _upload_parts(self, call: calls.ListParts) -> list[calls.StoredPart]:
+    def _upload_parts(self, call: ListParts) -> list[StoredPart]:
         _, parts = self._upload_of(call.bucket, call.stream)
         return [parts[number] for number in sorted(parts) if number > call.after][: call.limit]
 
-    def _upload_list(self, call: calls.ListUploads) -> list[calls.Upload]:
+    def _upload_list(self, call: ListUploads) -> list[Upload]:
         found = sorted((begun.object, stream) for stream, (begun, _) in self._of(call.bucket).uploads.items())
         return [
             self._upload(self._of(call.bucket).uploads[stream][0])
@@ -604,7 +645,7 @@ class MemoryControl:
             and (name > call.after or (name == call.after and call.after_stream and stream > call.after_stream))
         ][: call.limit]
 
-    def _upload_complete(self, call: calls.CompleteUpload) -> Version:
+    def _upload_complete(self, call: CompleteUpload) -> Version:
         bucket = self._of(call.bucket)
         begun, parts = self._upload_of(call.bucket, call.stream)
         for number, etag in call.parts:
@@ -627,13 +668,13 @@ class MemoryControl:
             tags=begun.tags,
         )
 
-    def _upload_abort(self, call: calls.AbortUpload) -> None:
+    def _upload_abort(self, call: AbortUpload) -> None:
         self._upload_of(call.bucket, call.stream)
         del self._of(call.bucket).uploads[call.stream]
 
     # Segments
 
-    def _segment_begin(self, call: calls.BeginSegment) -> calls.Plan:
+    def _segment_begin(self, call: BeginSegment) -> Plan:
         profile, segment = self.profile, os.urandom(16)
         nodes = [node for node in self.nodes if node.id not in self.offline]
         self._draw.shuffle(nodes)
@@ -643,7 +684,7 @@ class MemoryControl:
         self._segments[segment] = _Segment(segment, call.payload, call.key, profile, {}, {node.id for node in chosen})
         self._begun[segment] = call
         size = Layout(call.payload, profile.needed).piece_bytes
-        return calls.Plan(
+        return Plan(
             segment=segment,
             needed=profile.needed,
             pieces=profile.pieces,
@@ -653,7 +694,7 @@ class MemoryControl:
             ],
         )
 
-    def _segment_more(self, call: calls.MorePlaces) -> list[Place]:
+    def _segment_more(self, call: MorePlaces) -> list[Place]:
         segment = self._segments[call.segment]
         nodes = [node.id for node in self.nodes if node.id not in segment.given | self.offline]
         if len(nodes) < len(call.numbers):
@@ -666,7 +707,7 @@ class MemoryControl:
             for number, node in zip(call.numbers, nodes, strict=False)
         ]
 
-    def _segment_end(self, call: calls.EndSegment) -> None:
+    def _segment_end(self, call: EndSegment) -> None:
         segment, begun = self._segments[call.segment], self._begun[call.segment]
         length = Layout(segment.payload, segment.profile.needed).piece_bytes
         for number, sealed in call.receipts.items():
@@ -679,7 +720,7 @@ class MemoryControl:
         bucket = self._of(begun.bucket)
         bucket.segments.setdefault(begun.stream, {})[begun.part, begun.index] = segment
 
-    def _segment_read(self, call: calls.ReadSegments) -> list[calls.SegmentRead]:
+    def _segment_read(self, call: ReadSegments) -> list[SegmentRead]:
         bucket = self._of(call.bucket)
         version = next((one for one in bucket.versions.get(call.object, []) if one.version == call.version), None)
         if version is None:
@@ -690,15 +731,13 @@ class MemoryControl:
                 wanted = blocks_of(max(0, call.start - start), min(segment.payload, call.stop - start))
                 found.append(self._read(segment, part, index, start, wanted, call.client))
             start += segment.payload
-        return found[: calls.SEGMENTS_AT_ONCE]
+        return found[:SEGMENTS_AT_ONCE]
 
-    def _read(
-        self, segment: _Segment, part: int, index: int, start: int, wanted: range, client: bytes
-    ) -> calls.SegmentRead:
+    def _read(self, segment: _Segment, part: int, index: int, start: int, wanted: range, client: bytes) -> SegmentRead:
         needed, layout = segment.profile.needed, Layout(segment.payload, segment.profile.needed)
         stripes = range(wanted.start // needed, -(-wanted.stop // needed))
         size = min(stripes.stop * SHARE_BYTES, layout.piece_bytes) - stripes.start * SHARE_BYTES
-        return calls.SegmentRead(
+        return SegmentRead(
             segment=segment.id,
             part=part,
             index=index,

@@ -28,7 +28,25 @@ from fallow.sdk.storage import OwnStorage
 from fallow.verticals.storage.client.granting import Grant, Home, Limits, narrowed, new_grant, read_grant
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.store import Deleting, Head, Marks
-from fallow.verticals.storage.core import calls
+from fallow.verticals.storage.core.calls.accounts import RevokeGrant, Usage
+from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.calls.buckets import (
+    Bucket,
+    DropBucket,
+    GetBucket,
+    ListBuckets,
+    MakeBucket,
+    SetBucket,
+)
+from fallow.verticals.storage.core.calls.objects import (
+    DeleteObjects,
+    Deletion,
+    GetObject,
+    ListObjects,
+    PutObject,
+    SetObject,
+)
+from fallow.verticals.storage.core.calls.uploads import AbortUpload, BeginUpload, CompleteUpload, ListParts, PutPart
 from fallow.verticals.storage.core.grants import OPERATIONS, Caveat
 from tests.granted_world import OTHERS, SIGNING, GrantedWorld, granted_world, put, text_of
 from tests.storage_objects import ACCOUNT, OTHER, B
@@ -44,15 +62,15 @@ async def world(postgres_dsn: str) -> AsyncIterator[GrantedWorld]:
         yield made
 
 
-async def code_of(world: GrantedWorld, grant: Grant | Credential, call: calls.Call[Any]) -> str:
+async def code_of(world: GrantedWorld, grant: Grant | Credential, call: Call[Any]) -> str:
     """What a call is refused with; "" where it is done."""
     shown = grant.credential if isinstance(grant, Grant) else grant.text
     answer = await world.ask(shown, call)
     return "" if answer.status_code == HTTPStatus.OK else str(answer.json()["code"])
 
 
-def get_bucket(bucket: str = B) -> calls.GetBucket:
-    return calls.GetBucket(account=ACCOUNT, bucket=bucket)
+def get_bucket(bucket: str = B) -> GetBucket:
+    return GetBucket(account=ACCOUNT, bucket=bucket)
 
 
 async def test_who_has_a_folder_reads_lists_and_writes_there_and_nowhere_else(world: GrantedWorld) -> None:
@@ -69,7 +87,7 @@ async def test_who_has_a_folder_reads_lists_and_writes_there_and_nowhere_else(wo
                     await store.entry("", B, name)
         grant = world.grant(path)
         for name in NAMES:  # whoever knows the sealed name, from wherever
-            call = calls.GetObject(account="", bucket=B, object=world.keys.seal_name(name.encode()))
+            call = GetObject(account="", bucket=B, object=world.keys.seal_name(name.encode()))
             assert await code_of(world, grant, call) == ("" if name in inside else "storage.grant"), (path, name)
 
 
@@ -83,10 +101,10 @@ async def test_who_has_one_object_has_none_whose_name_begins_so(world: GrantedWo
         assert await text_of(world.owner, path, ACCOUNT) == "anew"
         sealed = world.keys.seal_name(path.encode())
         for beginning in (b"", sealed, sealed[:2]):
-            call: calls.Call[Any] = calls.ListObjects(account="", bucket=B, prefix=beginning)
+            call: Call[Any] = ListObjects(account="", bucket=B, prefix=beginning)
             assert await code_of(world, grant, call) == "storage.grant"
         for name in NAMES:
-            call = calls.GetObject(account="", bucket=B, object=world.keys.seal_name(name.encode()))
+            call = GetObject(account="", bucket=B, object=world.keys.seal_name(name.encode()))
             assert await code_of(world, grant, call) == ("" if name == path else "storage.grant")
 
 
@@ -95,11 +113,11 @@ async def test_what_a_grant_does_not_allow_is_refused(world: GrantedWorld) -> No
     sealed = world.keys.seal_name(b"a/1")
     new = world.keys.seal_name(b"a/new")
     at: dict[str, Any] = {"account": "", "bucket": B}
-    asked: dict[str, calls.Call[Any]] = {
-        "read": calls.GetObject(**at, object=sealed),
-        "list": calls.ListObjects(**at, prefix=world.keys.seal_name(b"a/")),
-        "write": calls.PutObject(**at, object=new, stream=b"s" * 16, size=1, etag="e", inline=b"1"),
-        "delete": calls.DeleteObjects(**at, deletions=[calls.Deletion(object=sealed)]),
+    asked: dict[str, Call[Any]] = {
+        "read": GetObject(**at, object=sealed),
+        "list": ListObjects(**at, prefix=world.keys.seal_name(b"a/")),
+        "write": PutObject(**at, object=new, stream=b"s" * 16, size=1, etag="e", inline=b"1"),
+        "delete": DeleteObjects(**at, deletions=[Deletion(object=sealed)]),
     }
     for operation in OPERATIONS:
         grant = world.grant("a/", operation)
@@ -112,20 +130,20 @@ async def test_calls_that_no_grant_allows_are_refused_whatever_it_says(world: Gr
     name = world.keys.seal_name(b"a")
     new: dict[str, Any] = {**at, "object": name, "stream": ID, "size": 1, "etag": "e", "inline": b"1"}
     for call in (
-        calls.SetBucket(account=ACCOUNT, bucket=B, settings={"policy": b"all"}),
-        calls.DropBucket(account=ACCOUNT, bucket=B),
-        calls.MakeBucket(account=ACCOUNT, bucket="another"),
-        calls.ListBuckets(account=ACCOUNT),
-        calls.SetObject(account=ACCOUNT, bucket=B, object=name, hold=True),
-        calls.Usage(account=ACCOUNT, from_day=0, to_day=1),
-        calls.RevokeGrant(account=ACCOUNT, grant=ID),
-        calls.PutObject(**new, retention="compliance", until_ms=2**40),
-        calls.PutObject(**new, hold=True),
-        calls.BeginUpload(account="", bucket=B, object=name, stream=ID, hold=True),
-        calls.DeleteObjects(account="", bucket=B, deletions=[calls.Deletion(object=name, version=ID)]),
-        calls.DeleteObjects(account="", bucket=B, deletions=[calls.Deletion(object=name, null=True)]),
-        calls.DeleteObjects(account="", bucket=B, deletions=[calls.Deletion(object=name)], bypass=True),
-        calls.DeleteObjects(account="", bucket=B, deletions=[calls.Deletion(object=name)], purge=True),
+        SetBucket(account=ACCOUNT, bucket=B, settings={"policy": b"all"}),
+        DropBucket(account=ACCOUNT, bucket=B),
+        MakeBucket(account=ACCOUNT, bucket="another"),
+        ListBuckets(account=ACCOUNT),
+        SetObject(account=ACCOUNT, bucket=B, object=name, hold=True),
+        Usage(account=ACCOUNT, from_day=0, to_day=1),
+        RevokeGrant(account=ACCOUNT, grant=ID),
+        PutObject(**new, retention="compliance", until_ms=2**40),
+        PutObject(**new, hold=True),
+        BeginUpload(account="", bucket=B, object=name, stream=ID, hold=True),
+        DeleteObjects(account="", bucket=B, deletions=[Deletion(object=name, version=ID)]),
+        DeleteObjects(account="", bucket=B, deletions=[Deletion(object=name, null=True)]),
+        DeleteObjects(account="", bucket=B, deletions=[Deletion(object=name)], bypass=True),
+        DeleteObjects(account="", bucket=B, deletions=[Deletion(object=name)], purge=True),
         get_bucket("another"),
         get_bucket(""),
     ):
@@ -136,8 +154,8 @@ async def test_calls_that_no_grant_allows_are_refused_whatever_it_says(world: Gr
 async def test_one_name_outside_among_many_deletes_none(world: GrantedWorld) -> None:
     await world.put("a/1", "b/2")
     seal = world.keys.seal_name
-    deletions = [calls.Deletion(object=seal(name)) for name in (b"a/1", b"b/2")]
-    call = calls.DeleteObjects(account="", bucket=B, deletions=deletions)
+    deletions = [Deletion(object=seal(name)) for name in (b"a/1", b"b/2")]
+    call = DeleteObjects(account="", bucket=B, deletions=deletions)
     assert await code_of(world, world.grant("a/"), call) == "storage.grant"
     assert await world.names() == ["a/1", "b/2"]
 
@@ -151,7 +169,7 @@ async def test_one_who_shows_a_grant_leaves_uploads_to_others_and_to_the_owner(
     async def begin(shown: Grant | Credential, number: int) -> str:
         """Whose it is cannot be said by whoever asks."""
         stream, name = os.urandom(16), world.keys.seal_name(f"a/b/{number}".encode())
-        call = calls.BeginUpload(account="", bucket=B, object=name, stream=stream, by_grant=os.urandom(16))
+        call = BeginUpload(account="", bucket=B, object=name, stream=stream, by_grant=os.urandom(16))
         return await code_of(world, shown, call)
 
     assert [await begin(grant, number) for number in range(3)] == ["", "", "storage.uploads"]
@@ -169,15 +187,15 @@ async def test_one_who_shows_a_grant_leaves_uploads_to_others_and_to_the_owner(
 async def test_the_body_cannot_name_whose_account_it_is(world: GrantedWorld) -> None:
     """An empty account is a gateway's, another's would be his: neither is taken from who asks."""
     for account in ("", OTHER, ACCOUNT):
-        answer = await world.ask(world.grant("").credential, calls.GetBucket(account=account, bucket=B))
-        assert msgspec.msgpack.decode(answer.content, type=calls.Bucket).account == ACCOUNT
+        answer = await world.ask(world.grant("").credential, GetBucket(account=account, bucket=B))
+        assert msgspec.msgpack.decode(answer.content, type=Bucket).account == ACCOUNT
     other = new_grant(OTHERS, world.keys, "", Limits(OPERATIONS), Home("http://127.0.0.1"), bytes)
     assert await code_of(world, other, get_bucket()) == "storage.not_yours"
 
 
 async def test_a_holder_does_not_see_whom_the_owner_lets_in(world: GrantedWorld) -> None:
     answer = await world.ask(world.grant("a/", "read").credential, get_bucket())
-    assert set(msgspec.msgpack.decode(answer.content, type=calls.Bucket).settings) == {"sealed"}
+    assert set(msgspec.msgpack.decode(answer.content, type=Bucket).settings) == {"sealed"}
 
 
 async def test_who_may_write_and_not_delete_replaces_nothing(world: GrantedWorld) -> None:
@@ -201,9 +219,9 @@ async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_an
     junk = [begin + b"\xff" * 6, begin + b"\x00", begin + bytes(4), world.keys.seal_name(b"in/\xff")]
     for number, name in enumerate([*junk, world.keys.seal_name(b"in/spoilt")]):
         new: dict[str, Any] = {"account": "", "bucket": B, "object": name, "head": b"no head", "tags": b"nor tags"}
-        stored = calls.PutObject(**new, stream=b"%016d" % number, size=1, etag="e", inline=b"1")
+        stored = PutObject(**new, stream=b"%016d" % number, size=1, etag="e", inline=b"1")
         assert await code_of(world, grant, stored) == ""
-        assert await code_of(world, grant, calls.BeginUpload(**new, stream=b"u%015d" % number)) == ""
+        assert await code_of(world, grant, BeginUpload(**new, stream=b"u%015d" % number)) == ""
     good = ["in/1", "in/spoilt", "in/z"]
     for delimiter in ("", "/", "z"):
         listed = await world.owner.names(ACCOUNT, B, prefix="in/", delimiter=delimiter)
@@ -234,7 +252,7 @@ async def test_who_lies_about_the_slashes_of_his_name_hides_none_of_the_owners(w
     for number, slash in enumerate((2, 3, 4, 10, 13, 15)):
         name = world.keys.seal_name(b"in/box/0%d" % (9 - number))
         new: dict[str, Any] = {"account": "", "bucket": B, "object": name, "slashes": [slash]}
-        stored = calls.PutObject(**new, stream=b"%016d" % number, size=1, etag="e", inline=b"1")
+        stored = PutObject(**new, stream=b"%016d" % number, size=1, etag="e", inline=b"1")
         assert await code_of(world, grant, stored) == ""
         for prefix, folders, entries in (
             ("", ["ia/", "in/", "iz/"], ["a", "io", "z"]),
@@ -259,10 +277,10 @@ async def test_parts_go_to_ones_own_uploads_only(world: GrantedWorld) -> None:
     part: dict[str, Any] = {"account": "", "bucket": B, "stream": upload}
     for name, code in ((inside, "storage.no_upload"), (outside, "storage.grant"), (b"", "storage.grant")):
         for call in (
-            calls.PutPart(**part, object=name, bytes_of=b"x" * 16, number=1, size=1, etag="e"),
-            calls.ListParts(**part, object=name),
-            calls.AbortUpload(**part, object=name),
-            calls.CompleteUpload(**part, object=name, parts=[(1, "e")], etag="e"),
+            PutPart(**part, object=name, bytes_of=b"x" * 16, number=1, size=1, etag="e"),
+            ListParts(**part, object=name),
+            AbortUpload(**part, object=name),
+            CompleteUpload(**part, object=name, parts=[(1, "e")], etag="e"),
         ):
             assert await code_of(world, world.grant("a/"), call) == code, call
     assert [one.key for one in await world.owner.uploads(ACCOUNT, B)] == ["b/big"]

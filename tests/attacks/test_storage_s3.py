@@ -21,7 +21,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from fallow.adapters.clock import SystemClock
-from fallow.verticals.storage.core.calls import PARTS_MAX
+from fallow.verticals.storage.core.calls.base import PARTS_MAX
 from fallow.verticals.storage.gateway.body import DOCUMENT_BYTES_MAX
 from fallow.verticals.storage.gateway.users import User
 from tests.s3_world import MAIN, READER, World, plainly, refused, s3_world

@@ -19,7 +19,7 @@ from fallow.verticals.storage.control.exit_rows import TAKEN_MS
 from fallow.verticals.storage.control.exits import PIECES_AT_ONCE, RETRY_MS, Exits
 from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.segments import piece_bytes
-from fallow.verticals.storage.core.calls import Plan
+from fallow.verticals.storage.core.calls.segments import Plan
 from fallow.verticals.storage.core.exiting import LENGTH_MAX_MS, ExitReceipt, Why
 from fallow.verticals.storage.core.questions import Evidence
 from fallow.verticals.storage.core.reputation import DAY_MS, WINDOW_MS, Reputation

@@ -14,7 +14,7 @@ from fallow.verticals.storage.client.keys import Keys, keys_under
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.store import Deleting, Ended, Head, Marks
-from fallow.verticals.storage.core.calls import BeginUpload
+from fallow.verticals.storage.core.calls.uploads import BeginUpload
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.gateway.expiry import due_ms
 from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, LifecycleRule, encode_lifecycle

@@ -14,7 +14,9 @@ from fallow.verticals.storage.control import locks
 from fallow.verticals.storage.control.listing import BEYOND
 from fallow.verticals.storage.control.listing_sql import ALL, LATEST, PAGE_BYTES_MAX, RANGE
 from fallow.verticals.storage.control.rows import COLUMNS
-from fallow.verticals.storage.core.calls import BeginUpload, Deletion, Listed, ListUploads, MakeBucket, behind
+from fallow.verticals.storage.core.calls.buckets import MakeBucket
+from fallow.verticals.storage.core.calls.objects import Deletion, Listed, behind
+from fallow.verticals.storage.core.calls.uploads import BeginUpload, ListUploads
 from tests.storage_objects import (
     ACCOUNT,
     B,

@@ -26,33 +26,36 @@ from fallow.ports import rpc
 from fallow.verticals.storage.control import ids, locks
 from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.service import Control
-from fallow.verticals.storage.core.calls import (
-    CALLS,
-    SUBJECT,
-    AbortUpload,
-    BeginUpload,
+from fallow.verticals.storage.core.calls import CALLS
+from fallow.verticals.storage.core.calls.accounts import Usage
+from fallow.verticals.storage.core.calls.base import SUBJECT, Call
+from fallow.verticals.storage.core.calls.buckets import (
     Bucket,
-    Call,
-    CompleteUpload,
+    DropBucket,
+    GetBucket,
+    ListBuckets,
+    MakeBucket,
+    SetBucket,
+)
+from fallow.verticals.storage.core.calls.objects import (
     Deleted,
     DeleteObjects,
     Deletion,
-    DropBucket,
-    GetBucket,
     GetObject,
-    GetUpload,
     If,
-    ListBuckets,
     ListObjects,
+    PutObject,
+    SetObject,
+    Version,
+)
+from fallow.verticals.storage.core.calls.uploads import (
+    AbortUpload,
+    BeginUpload,
+    CompleteUpload,
+    GetUpload,
     ListParts,
     ListUploads,
-    MakeBucket,
-    PutObject,
     PutPart,
-    SetBucket,
-    SetObject,
-    Usage,
-    Version,
 )
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.tariff import DAY_MS

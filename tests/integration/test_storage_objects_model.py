@@ -16,24 +16,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from fallow.domain.errors import Conflict, NotFound
-from fallow.verticals.storage.core.calls import (
-    AbortUpload,
-    BeginUpload,
-    Call,
-    CompleteUpload,
+from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.calls.buckets import MakeBucket, SetBucket
+from fallow.verticals.storage.core.calls.objects import (
     DeleteObjects,
     Deletion,
     GetObject,
     If,
     Listed,
     ListObjects,
-    ListUploads,
-    MakeBucket,
     PutObject,
-    PutPart,
-    SetBucket,
     Version,
 )
+from fallow.verticals.storage.core.calls.uploads import AbortUpload, BeginUpload, CompleteUpload, ListUploads, PutPart
 from tests.engines import Engines, fresh_database
 from tests.storage_objects import ACCOUNT, ObjectsWorld, RealSegmentsWorld, objects_world
 

@@ -22,7 +22,7 @@ from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control.nodes import ROOM_BYTES_MAX
 from fallow.verticals.storage.control.segments import BEGUN_BYTES_MIN, FORGOTTEN_MS, LATE_MS
-from fallow.verticals.storage.core.calls import SEGMENTS_AT_ONCE, EndSegment, MorePlaces, Place, Plan
+from fallow.verticals.storage.core.calls.segments import SEGMENTS_AT_ONCE, EndSegment, MorePlaces, Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.handed_in import LATE_MS as LATE_MS_OF_ORDERS
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout

@@ -19,7 +19,7 @@ from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.nodes import LOST_MS
 from fallow.verticals.storage.control.repair_rows import TAKEN_MS
 from fallow.verticals.storage.control.segments import LATE_MS
-from fallow.verticals.storage.core.calls import Place, Plan
+from fallow.verticals.storage.core.calls.segments import Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import OrderLimit
 from tests.dying_database import Dying

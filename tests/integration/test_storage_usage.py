@@ -16,18 +16,9 @@ from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.stale import STALE_MS
 from fallow.verticals.storage.control.usage import Used
 from fallow.verticals.storage.core.billing import GetBill, make_bill
-from fallow.verticals.storage.core.calls import (
-    USAGE_BUCKETS_MAX,
-    BeginUpload,
-    Bucket,
-    DropBucket,
-    GetUpload,
-    MakeBucket,
-    PutPart,
-    SetBucket,
-    Usage,
-    UsedBucket,
-)
+from fallow.verticals.storage.core.calls.accounts import USAGE_BUCKETS_MAX, Usage, UsedBucket
+from fallow.verticals.storage.core.calls.buckets import Bucket, DropBucket, MakeBucket, SetBucket
+from fallow.verticals.storage.core.calls.uploads import BeginUpload, GetUpload, PutPart
 from fallow.verticals.storage.core.layout import SEGMENT_BYTES, Layout
 from fallow.verticals.storage.core.tariff import DAY_MS, TERABYTE, cost_microusd
 from fallow.verticals.storage.core.upkeep import TakeDue

@@ -14,6 +14,9 @@ from fallow.domain.grants import check_chain, new_credential, read_credential, r
 from fallow.verticals.storage.client.granting import Home, Limits, Signing, narrowed, new_grant
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.core import calls
+from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.calls.objects import Deletion, ListObjects
+from fallow.verticals.storage.core.calls.uploads import ListUploads
 from fallow.verticals.storage.core.grants import OPERATIONS, Caveat, admit, read_caveats
 
 BUCKETS = ("photos", "photo")
@@ -47,7 +50,7 @@ def caveats(draw: st.DrawFn) -> Caveat:
 
 
 @st.composite
-def asked(draw: st.DrawFn) -> calls.Call[Any]:
+def asked(draw: st.DrawFn) -> Call[Any]:
     """Any call, of any names."""
     kind = draw(st.sampled_from(calls.CALLS))
     bucket = draw(buckets)
@@ -57,7 +60,7 @@ def asked(draw: st.DrawFn) -> calls.Call[Any]:
         "bucket": bucket,
         "object": sealed,
         "prefix": draw(st.sampled_from([b"", sealed])),
-        "deletions": [calls.Deletion(object=sealed, null=draw(rarely))],
+        "deletions": [Deletion(object=sealed, null=draw(rarely))],
         "retention": "compliance" if draw(rarely) else "",
         "bypass": draw(rarely),
     }
@@ -70,7 +73,7 @@ def asked(draw: st.DrawFn) -> calls.Call[Any]:
     )
 
 
-def allowed(call: calls.Call[Any], held: list[Caveat], now_ms: int) -> calls.Call[Any] | None:
+def allowed(call: Call[Any], held: list[Caveat], now_ms: int) -> Call[Any] | None:
     try:
         return admit(call, held, now_ms)
     except NotAllowed:
@@ -79,7 +82,7 @@ def allowed(call: calls.Call[Any], held: list[Caveat], now_ms: int) -> calls.Cal
 
 @settings(max_examples=300)
 @given(st.lists(caveats(), max_size=4), caveats(), asked(), times)
-def test_no_narrowing_ever_allows_more(held: list[Caveat], one: Caveat, call: calls.Call[Any], now_ms: int) -> None:
+def test_no_narrowing_ever_allows_more(held: list[Caveat], one: Caveat, call: Call[Any], now_ms: int) -> None:
     for at in range(len(held) + 1):
         more = [*held[:at], one, *held[at:]]
         done = allowed(call, more, now_ms)
@@ -98,7 +101,7 @@ def _new_alone(call: Any) -> Any:
 
 @settings(max_examples=300)
 @given(caveats(), asked(), times)
-def test_what_is_allowed_is_what_the_plain_names_say(one: Caveat, call: calls.Call[Any], now_ms: int) -> None:
+def test_what_is_allowed_is_what_the_plain_names_say(one: Caveat, call: Call[Any], now_ms: int) -> None:
     """The oracle knows names, the network does not."""
     done = allowed(call, [one], now_ms)
     if done is None:
@@ -112,13 +115,13 @@ def test_what_is_allowed_is_what_the_plain_names_say(one: Caveat, call: calls.Ca
         if sealed := getattr(deletion, "object", b""):
             name = keys.open_names([sealed])[0].decode()
             assert name == path if one.exact else name.startswith(path)
-    if isinstance(call, calls.ListObjects | calls.ListUploads):
+    if isinstance(call, ListObjects | ListUploads):
         assert not one.exact
         assert keys.open_names([call.prefix])[0].decode().startswith(path)
 
 
 @given(asked(), times)
-def test_without_a_caveat_nothing_is_allowed(call: calls.Call[Any], now_ms: int) -> None:
+def test_without_a_caveat_nothing_is_allowed(call: Call[Any], now_ms: int) -> None:
     assert allowed(call, [], now_ms) is None
 
 

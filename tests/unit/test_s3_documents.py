@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX
+from fallow.verticals.storage.core.calls.base import HEAD_BYTES_MAX
 from fallow.verticals.storage.gateway.checksums import (
     combined,
     composite,

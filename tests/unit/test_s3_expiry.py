@@ -20,7 +20,8 @@ from fallow.ports.tasks import background
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.seals import SEALED, write_seal
 from fallow.verticals.storage.client.store import ALWAYS, NO_LOCK, Begun, Ended, Entry, Head, Lock, Marks
-from fallow.verticals.storage.core.calls import Bucket, If
+from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.calls.objects import If
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.expiry import Judge, due_ms, goes_at, is_left, prefixes

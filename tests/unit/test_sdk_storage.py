@@ -27,7 +27,7 @@ from fallow.verticals.storage.client.granting import Grant, Home, Limits, Signin
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.store import Ended, Head, Marks
-from fallow.verticals.storage.core.calls import RevokeGrant
+from fallow.verticals.storage.core.calls.accounts import RevokeGrant
 from fallow.verticals.storage.core.grants import Operation, admit, read_caveats
 from tests.storage_world import ACCOUNT, NET, NETWORK_KEY, another_store, storage_world
 from tests.unit.agent_fakes import FakeClock

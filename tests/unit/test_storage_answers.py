@@ -12,23 +12,23 @@ from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.uploads import PART, Part
 from fallow.verticals.storage.control.buckets import SETTING_NAME_CHARS_MAX, SETTINGS_BYTES_MAX, SETTINGS_MAX
-from fallow.verticals.storage.core.calls import (
-    HEAD_BYTES_MAX,
+from fallow.verticals.storage.core.calls.accounts import (
     LAST_DAY,
-    PAGE_MAX,
-    PART_HEAD_BYTES_MAX,
-    PARTS_MAX,
-    UPLOADS_PAGE_MAX,
     USAGE_BUCKETS_MAX,
     USAGE_DAYS_MAX,
-    Bucket,
+    Usage,
+    UsedBucket,
+    UsedDay,
+)
+from fallow.verticals.storage.core.calls.base import HEAD_BYTES_MAX, PAGE_MAX, PARTS_MAX
+from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.calls.uploads import (
+    PART_HEAD_BYTES_MAX,
+    UPLOADS_PAGE_MAX,
     ListUploads,
     PutPart,
     StoredPart,
     Upload,
-    Usage,
-    UsedBucket,
-    UsedDay,
 )
 from fallow.verticals.storage.core.upkeep import BUCKETS_AT_ONCE
 

@@ -10,7 +10,10 @@ import pytest
 from fallow.domain.errors import Unavailable
 from fallow.ports.bus import Bus
 from fallow.verticals.storage.client.asking import TRIES, BusAsker, HttpAsker
-from fallow.verticals.storage.core.calls import Call, DeleteObjects, Deletion, GetBucket, MakeBucket, ReadSegments
+from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.calls.buckets import GetBucket, MakeBucket
+from fallow.verticals.storage.core.calls.objects import DeleteObjects, Deletion
+from fallow.verticals.storage.core.calls.segments import ReadSegments
 from tests.instant_chain import SwiftClock
 
 BUCKET = {"name": "bucket", "account": "a", "made_ms": 1, "profile": "lab"}

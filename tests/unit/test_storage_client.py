@@ -19,7 +19,8 @@ from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailabl
 from fallow.ports.remembered import MOMENT_MS
 from fallow.verticals.storage.client import ground
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Lock, Marks
-from fallow.verticals.storage.core.calls import GetBucket, ReadSegments
+from fallow.verticals.storage.core.calls.buckets import GetBucket
+from fallow.verticals.storage.core.calls.segments import ReadSegments
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
 from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.profiles import LAB, WIDE

@@ -14,7 +14,7 @@ from fallow.verticals.storage.coding.agreeing import altered
 from fallow.verticals.storage.coding.code import Code
 from fallow.verticals.storage.control.health import Whereabouts
 from fallow.verticals.storage.control.scanning import endangered
-from fallow.verticals.storage.core.calls import Plan
+from fallow.verticals.storage.core.calls.segments import Plan
 from fallow.verticals.storage.core.endangered import LOSS_PER_DAY, days_to_loss
 from fallow.verticals.storage.core.layout import Layout
 from fallow.verticals.storage.core.profiles import LAB, SMALL, WIDE, Profile

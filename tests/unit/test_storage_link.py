@@ -14,7 +14,7 @@ from fallow.cli.main import run
 from fallow.domain.views.keys import LinksView
 from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.seals import SEALED, write_seal
-from fallow.verticals.storage.core.calls import Bucket, GetBucket
+from fallow.verticals.storage.core.calls.buckets import Bucket, GetBucket
 
 
 class Client:

@@ -38,16 +38,10 @@ from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.seals import SEALED, check_seal, write_seal
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Marks
 from fallow.verticals.storage.client.uploading import upload
-from fallow.verticals.storage.core.calls import (
-    HEAD_BYTES_MAX,
-    UPLOADS_PAGE_MAX,
-    Bucket,
-    DeleteObjects,
-    GetObject,
-    If,
-    ListUploads,
-    Upload,
-)
+from fallow.verticals.storage.core.calls.base import HEAD_BYTES_MAX
+from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.calls.objects import DeleteObjects, GetObject, If
+from fallow.verticals.storage.core.calls.uploads import UPLOADS_PAGE_MAX, ListUploads, Upload
 from fallow.verticals.storage.core.kit import read_kit, write_kit
 from fallow.verticals.storage.gateway.errors import translated
 from fallow.verticals.storage.gateway.own import own_gateway

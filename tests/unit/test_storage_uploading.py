@@ -17,7 +17,7 @@ from fallow.verticals.storage.client.copying import download
 from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.store import Body, Finish
 from fallow.verticals.storage.client.uploading import upload
-from fallow.verticals.storage.core.calls import StoredPart
+from fallow.verticals.storage.core.calls.uploads import StoredPart
 from tests.storage_world import ACCOUNT, storage_world
 
 PART = 1 << 20

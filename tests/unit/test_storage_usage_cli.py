@@ -14,7 +14,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.prices import Offer, storage_cost_microusd
 from fallow.sdk.bills import offers
 from fallow.verticals.storage.core.billing import make_bill
-from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, Usage, UsedBucket, UsedDay
+from fallow.verticals.storage.core.calls.accounts import USAGE_BUCKETS_MAX, Usage, UsedBucket, UsedDay
 from fallow.verticals.storage.core.tariff import cost_microusd
 
 TB = 10**12

@@ -19,7 +19,7 @@ from fallow.ports.rpc import serve
 from fallow.sdk.client import AsyncClient
 from fallow.verticals.storage.client.asking import HttpAsker
 from fallow.verticals.storage.core.billing import BUYERS_CALLS
-from fallow.verticals.storage.core.calls import Bucket, GetBucket
+from fallow.verticals.storage.core.calls.buckets import Bucket, GetBucket
 from fallow.verticals.storage.core.upkeep import Inspect, Inspection
 from fallow.verticals.storage.plugin import VERTICAL
 from tests.unit.fake_network import (

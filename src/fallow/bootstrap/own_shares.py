@@ -13,7 +13,7 @@ from fallow.sdk.client import AsyncClient
 from fallow.sdk.profile import Profile
 from fallow.verticals.storage.client.granting import Grant, Home, Limits, Signing, narrowed, new_grant
 from fallow.verticals.storage.client.keys import Keys
-from fallow.verticals.storage.core.calls import RevokeGrant
+from fallow.verticals.storage.core.calls.accounts import RevokeGrant
 
 
 def own_grant(signing: Signing, profile: Profile, secret: bytes, bucket: str, name: str, limits: Limits) -> Grant:

@@ -13,7 +13,7 @@ from fallow.cli import profiles
 from fallow.cli.show import Json, clean, node_name, say, show_json, table, tell
 from fallow.cli.units import when
 from fallow.sdk.sync import Client
-from fallow.verticals.storage.core.calls import Call
+from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.tariff import VERTICAL
 from fallow.verticals.storage.core.upkeep import INSPECTED_MAX, GetInspection, Inspect, InspectedNode, Inspection
 

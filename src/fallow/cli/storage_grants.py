@@ -18,7 +18,7 @@ from fallow.cli.units import seconds, when
 from fallow.domain.errors import InvalidInput
 from fallow.domain.grants import read_grant_id
 from fallow.sdk.storage_grants import load_grant
-from fallow.verticals.storage.core.calls import RevokeGrant
+from fallow.verticals.storage.core.calls.accounts import RevokeGrant
 from fallow.verticals.storage.core.grants import OPERATIONS, PREFIX, Operation
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from fallow.cli.storage_place import remote
 from fallow.cli.units import seconds, when
 from fallow.domain.calls.keys import LINK_S_MAX
 from fallow.domain.errors import InvalidInput, NotAllowed
-from fallow.verticals.storage.core.calls import Bucket, GetBucket
+from fallow.verticals.storage.core.calls.buckets import Bucket, GetBucket
 
 
 def link(

@@ -15,7 +15,7 @@ from fallow.cli.units import seconds, usd
 from fallow.sdk.bills import offers
 from fallow.sdk.sync import Client
 from fallow.verticals.storage.core.billing import BucketLine, StorageBill, make_bill
-from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, Usage, UsedBucket
+from fallow.verticals.storage.core.calls.accounts import USAGE_BUCKETS_MAX, Usage, UsedBucket
 from fallow.verticals.storage.core.tariff import MONTH_HOURS, VERTICAL
 
 DAY_S = 86_400

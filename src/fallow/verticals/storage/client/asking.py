@@ -11,25 +11,11 @@ from fallow.domain.errors import Unavailable
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.rpc import call as over_bus
-from fallow.verticals.storage.core.calls import (
-    SUBJECT,
-    BeginSegment,
-    BeginUpload,
-    Call,
-    CompleteUpload,
-    EndSegment,
-    GetBucket,
-    GetObject,
-    GetUpload,
-    ListBuckets,
-    ListObjects,
-    ListParts,
-    ListUploads,
-    PutObject,
-    ReadSegments,
-    SetBucket,
-    SetObject,
-)
+from fallow.verticals.storage.core.calls.base import SUBJECT, Call
+from fallow.verticals.storage.core.calls.buckets import GetBucket, ListBuckets, SetBucket
+from fallow.verticals.storage.core.calls.objects import GetObject, ListObjects, PutObject, SetObject
+from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, ReadSegments
+from fallow.verticals.storage.core.calls.uploads import BeginUpload, CompleteUpload, GetUpload, ListParts, ListUploads
 
 ReplyT = TypeVar("ReplyT")
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from fallow.verticals.storage.client.ground import Ground
 from fallow.verticals.storage.client.seals import SEALED, check_seal, write_seal
-from fallow.verticals.storage.core.calls import (
-    PAGE_MAX,
+from fallow.verticals.storage.core.calls.base import PAGE_MAX
+from fallow.verticals.storage.core.calls.buckets import (
     Bucket,
     DropBucket,
     GetBucket,

@@ -21,7 +21,9 @@ from fallow.verticals.storage.client.reading import Crew
 from fallow.verticals.storage.client.sending import Spot, send_segment
 from fallow.verticals.storage.client.store import Body, Ended, Entry, Finish, Head, Lock, Marks
 from fallow.verticals.storage.client.waiting import both
-from fallow.verticals.storage.core.calls import HEAD_BYTES_MAX, Bucket, If, Version
+from fallow.verticals.storage.core.calls.base import HEAD_BYTES_MAX
+from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.calls.objects import If, Version
 from fallow.verticals.storage.core.names import DELIMITER
 
 ID_BYTES: Final = 16

@@ -18,7 +18,7 @@ from fallow.ports.dialling import Caller, Dial, DialledSession
 from fallow.ports.session import SessionStream
 from fallow.ports.streams import Link, Stream
 from fallow.ports.tasks import within
-from fallow.verticals.storage.core.calls import Place
+from fallow.verticals.storage.core.calls.segments import Place
 
 VERTICAL: Final = "storage"
 LINK_S: Final = 8.0

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from fallow.verticals.storage.client.keys import Keys
-from fallow.verticals.storage.core.calls import PAGE_MAX, Listed, Version, behind
+from fallow.verticals.storage.core.calls.base import PAGE_MAX
+from fallow.verticals.storage.core.calls.objects import Listed, Version, behind
 
 SKIP_PAGE: Final = 100
 """Names that are had at a time where most may be skipped."""

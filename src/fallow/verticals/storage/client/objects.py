@@ -42,12 +42,12 @@ from fallow.verticals.storage.client.store import (
     Marks,
 )
 from fallow.verticals.storage.client.uploads import Uploads
-from fallow.verticals.storage.core.calls import (
+from fallow.verticals.storage.core.calls.base import PAGE_MAX
+from fallow.verticals.storage.core.calls.buckets import GetBucket
+from fallow.verticals.storage.core.calls.objects import (
     INLINE_BYTES_MAX,
-    PAGE_MAX,
     DeleteObjects,
     Deletion,
-    GetBucket,
     GetObject,
     If,
     Listed,

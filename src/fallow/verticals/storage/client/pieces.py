@@ -12,7 +12,7 @@ from fallow.ports.streams import Stream
 from fallow.ports.tasks import within
 from fallow.verticals.storage.client.waiting import Watch, Watched
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.calls import Place
+from fallow.verticals.storage.core.calls.segments import Place
 from fallow.verticals.storage.core.orders import STEP_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
 
 OPEN_S: Final = 10.0

@@ -16,7 +16,7 @@ from fallow.verticals.storage.client.pieces import Mover, get_piece
 from fallow.verticals.storage.client.sending import code_of
 from fallow.verticals.storage.client.waiting import Change, ticking
 from fallow.verticals.storage.coding.stripes import Opener
-from fallow.verticals.storage.core.calls import Place, SegmentRead
+from fallow.verticals.storage.core.calls.segments import Place, SegmentRead
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SHARE_BYTES, Layout, blocks_of
 
 AHEAD_BYTES: Final = 8 << 20

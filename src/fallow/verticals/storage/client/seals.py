@@ -9,7 +9,7 @@ import msgspec
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.verticals.storage.client.keys import Keys
-from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.core.calls.buckets import Bucket
 
 SEALED: Final = "sealed"
 """The setting's name."""

@@ -12,7 +12,7 @@ from fallow.verticals.storage.client.asking import Asker
 from fallow.verticals.storage.client.pieces import Mover
 from fallow.verticals.storage.client.reading import Crew, SegmentReading, Wanted
 from fallow.verticals.storage.client.sending import place_of
-from fallow.verticals.storage.core.calls import Place, ReadSegments, SegmentRead
+from fallow.verticals.storage.core.calls.segments import Place, ReadSegments, SegmentRead
 from fallow.verticals.storage.core.sealing import unwrap_key
 
 

@@ -16,7 +16,7 @@ from fallow.verticals.storage.client.waiting import Change, ticking
 from fallow.verticals.storage.client.window import Window
 from fallow.verticals.storage.coding.code import Code
 from fallow.verticals.storage.coding.portions import Portions
-from fallow.verticals.storage.core.calls import BeginSegment, EndSegment, MorePlaces, Place, Plan
+from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, MorePlaces, Place, Plan
 from fallow.verticals.storage.core.sealing import KEY_BYTES, NONCE_BYTES, wrap_key
 
 TICK_S: Final = 0.05

@@ -10,7 +10,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from fallow.verticals.storage.core.calls import Bucket, If, Retention, StoredPart, Version
+from fallow.verticals.storage.core.calls.base import Retention
+from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.calls.objects import If, Version
+from fallow.verticals.storage.core.calls.uploads import StoredPart
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -18,7 +18,7 @@ from fallow.domain.errors import Conflict, NotAllowed
 from fallow.ports.tasks import first_error
 from fallow.verticals.storage.client.copying import CHUNK_BYTES, Moved, Sum, whole_etag
 from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks, Store
-from fallow.verticals.storage.core.calls import PARTS_MAX
+from fallow.verticals.storage.core.calls.base import PARTS_MAX
 from fallow.verticals.storage.core.layout import SEGMENT_BYTES
 
 PART_BYTES: Final = SEGMENT_BYTES

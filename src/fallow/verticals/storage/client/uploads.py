@@ -22,14 +22,14 @@ from fallow.verticals.storage.client.ground import (
 )
 from fallow.verticals.storage.client.sending import Spot
 from fallow.verticals.storage.client.store import ALWAYS, NO_LOCK, Begun, Body, Entry, Finish, Head, Lock, Marks
-from fallow.verticals.storage.core.calls import (
-    PAGE_MAX,
+from fallow.verticals.storage.core.calls.base import PAGE_MAX
+from fallow.verticals.storage.core.calls.objects import If
+from fallow.verticals.storage.core.calls.uploads import (
     UPLOADS_PAGE_MAX,
     AbortUpload,
     BeginUpload,
     CompleteUpload,
     GetUpload,
-    If,
     ListParts,
     ListUploads,
     PutPart,

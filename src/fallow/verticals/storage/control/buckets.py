@@ -11,7 +11,7 @@ from fallow.ports.database import Row, Transaction
 from fallow.verticals.storage.control import locks
 from fallow.verticals.storage.control.buckets_port import BucketRow
 from fallow.verticals.storage.control.ground import Ground, Kind
-from fallow.verticals.storage.core.calls import (
+from fallow.verticals.storage.core.calls.buckets import (
     Bucket,
     DropBucket,
     GetBucket,

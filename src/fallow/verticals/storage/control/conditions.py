@@ -5,7 +5,7 @@ from __future__ import annotations
 from fallow.domain.errors import Conflict, NotFound
 from fallow.verticals.storage.control import ids
 from fallow.verticals.storage.control.standing import Held
-from fallow.verticals.storage.core.calls import If
+from fallow.verticals.storage.core.calls.objects import If
 
 _ALWAYS = If()
 _SECOND_MS = 1000

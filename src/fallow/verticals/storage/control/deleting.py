@@ -21,7 +21,7 @@ from fallow.verticals.storage.control.standing import (
     make_way,
     standings,
 )
-from fallow.verticals.storage.core.calls import Deleted, DeleteObjects, Deletion
+from fallow.verticals.storage.core.calls.objects import Deleted, DeleteObjects, Deletion
 
 RUN_MAX: Final = 100
 """Deletions in one transaction, which holds the locks of their names."""

@@ -15,7 +15,10 @@ from fallow.domain.identity import address
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.signing_secrets import SigningSecrets
-from fallow.verticals.storage.core.calls import CALLS, Bucket, Call, RevokeGrant
+from fallow.verticals.storage.core.calls import CALLS
+from fallow.verticals.storage.core.calls.accounts import RevokeGrant
+from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.core.grants import admit, read_caveats
 
 BUY: Final = "buy"

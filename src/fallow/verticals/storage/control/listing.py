@@ -11,7 +11,7 @@ from fallow.verticals.storage.control.buckets import Buckets
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.listing_sql import ALL, LATEST, PAGE_BYTES_MAX, RANGE
 from fallow.verticals.storage.control.rows import RETENTIONS
-from fallow.verticals.storage.core.calls import Listed, ListObjects, Version, behind
+from fallow.verticals.storage.core.calls.objects import Listed, ListObjects, Version, behind
 
 BEYOND: Final = b"\xff" * 2049
 """Behind the beginning of names it is behind all of them: they are shorter."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fallow.verticals.storage.core.calls import PAGE_MAX
+from fallow.verticals.storage.core.calls.base import PAGE_MAX
 
 PAGE_BYTES_MAX: Final = 512 << 10
 ENTRY_BYTES: Final = 256

@@ -36,11 +36,11 @@ from fallow.verticals.storage.control.rolling import Rolling
 from fallow.verticals.storage.control.segments import Begun, SegmentRow, SegmentRows, Slot
 from fallow.verticals.storage.control.served import Reader
 from fallow.verticals.storage.control.statements import Statements
-from fallow.verticals.storage.core.calls import (
+from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.calls.segments import (
     PLACES_AT_ONCE,
     SEGMENTS_AT_ONCE,
     BeginSegment,
-    Call,
     EndSegment,
     MorePlaces,
     Place,

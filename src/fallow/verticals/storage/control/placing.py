@@ -14,7 +14,7 @@ from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.rows import COLUMNS, RETENTIONS, Kept, version_of
 from fallow.verticals.storage.control.standing import Standing, make_way
 from fallow.verticals.storage.control.tally import Totals
-from fallow.verticals.storage.core.calls import Version
+from fallow.verticals.storage.core.calls.objects import Version
 
 _BY_STREAM: Final = """
 SELECT r.*, true AS latest FROM storage.object r WHERE r.stream = $1

@@ -28,7 +28,7 @@ from fallow.verticals.storage.control.limits import REPAIRS, Signer, Wanted
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.repair_rows import Damaged, Named
 from fallow.verticals.storage.control.whole_pieces import differing, hash_of, made, parts_of, read_whole
-from fallow.verticals.storage.core.calls import Place
+from fallow.verticals.storage.core.calls.segments import Place
 from fallow.verticals.storage.core.orders import Action
 
 SEGMENTS_AT_ONCE: Final = 2

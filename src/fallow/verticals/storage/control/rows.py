@@ -10,7 +10,8 @@ import msgspec
 from fallow.domain.errors import InvalidInput
 from fallow.ports.database import Row
 from fallow.verticals.storage.control import ids
-from fallow.verticals.storage.core.calls import Retention, Version
+from fallow.verticals.storage.core.calls.base import Retention
+from fallow.verticals.storage.core.calls.objects import Version
 
 COLUMNS: Final = (
     "bucket_id", "size", "until_ms", "retention", "is_null", "marker", "hold", "name", "version", "stream", "etag",

@@ -21,7 +21,7 @@ from fallow.verticals.storage.control.paying import Paying
 from fallow.verticals.storage.control.places import Places
 from fallow.verticals.storage.control.segments import SegmentRows
 from fallow.verticals.storage.control.service import QUEUE, Control, Objects
-from fallow.verticals.storage.core.calls import SUBJECT
+from fallow.verticals.storage.core.calls.base import SUBJECT
 
 
 @asynccontextmanager

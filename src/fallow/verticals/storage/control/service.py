@@ -23,28 +23,18 @@ from fallow.verticals.storage.control.uploads import Uploads
 from fallow.verticals.storage.control.usage import Used
 from fallow.verticals.storage.control.versions import Versions
 from fallow.verticals.storage.core.billing import BUYERS_CALLS, GetBill
-from fallow.verticals.storage.core.calls import (
-    SUBJECT,
+from fallow.verticals.storage.core.calls.accounts import RevokeGrant, Usage
+from fallow.verticals.storage.core.calls.base import SUBJECT, Call
+from fallow.verticals.storage.core.calls.buckets import DropBucket, GetBucket, ListBuckets, MakeBucket, SetBucket
+from fallow.verticals.storage.core.calls.objects import DeleteObjects, GetObject, ListObjects, PutObject, SetObject
+from fallow.verticals.storage.core.calls.uploads import (
     AbortUpload,
     BeginUpload,
-    Call,
     CompleteUpload,
-    DeleteObjects,
-    DropBucket,
-    GetBucket,
-    GetObject,
     GetUpload,
-    ListBuckets,
-    ListObjects,
     ListParts,
     ListUploads,
-    MakeBucket,
-    PutObject,
     PutPart,
-    RevokeGrant,
-    SetBucket,
-    SetObject,
-    Usage,
 )
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.upkeep import GATEWAY_CALLS, OPERATOR_CALLS, TakeDue

@@ -8,7 +8,7 @@ from fallow.ports.database import Row, Transaction
 from fallow.verticals.storage.control import locks
 from fallow.verticals.storage.control.buckets import Buckets
 from fallow.verticals.storage.control.ground import Ground
-from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.core.upkeep import TakeDue
 

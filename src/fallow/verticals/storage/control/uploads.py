@@ -16,7 +16,8 @@ from fallow.verticals.storage.control.placing import New, checked_kept, owner_of
 from fallow.verticals.storage.control.rows import RETENTIONS, Kept, checked_slashes, kept
 from fallow.verticals.storage.control.standing import standings
 from fallow.verticals.storage.control.versions import incomplete
-from fallow.verticals.storage.core.calls import (
+from fallow.verticals.storage.core.calls.objects import Version
+from fallow.verticals.storage.core.calls.uploads import (
     AbortUpload,
     BeginUpload,
     CompleteUpload,
@@ -26,7 +27,6 @@ from fallow.verticals.storage.core.calls import (
     PutPart,
     StoredPart,
     Upload,
-    Version,
 )
 
 UPLOADS_MAX: Final = 10_000

@@ -13,7 +13,7 @@ from fallow.domain.identity import address
 from fallow.domain.prices import Offer
 from fallow.ports.database import Database, Row, Transaction
 from fallow.verticals.storage.core.billing import LINES_MAX, BucketLine, GetBill, StorageBill, bill_of, line_of
-from fallow.verticals.storage.core.calls import USAGE_BUCKETS_MAX, USAGE_DAYS_MAX, Usage, UsedBucket, UsedDay
+from fallow.verticals.storage.core.calls.accounts import USAGE_BUCKETS_MAX, USAGE_DAYS_MAX, Usage, UsedBucket, UsedDay
 from fallow.verticals.storage.core.tariff import HOUR_MS, cost_microusd
 
 _BUCKETS: Final = """

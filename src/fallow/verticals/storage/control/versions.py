@@ -20,7 +20,7 @@ from fallow.verticals.storage.control.rows import (
     version_of,
 )
 from fallow.verticals.storage.control.standing import standings
-from fallow.verticals.storage.core.calls import GetObject, PutObject, SetObject, Version
+from fallow.verticals.storage.core.calls.objects import GetObject, PutObject, SetObject, Version
 
 SEALED_MORE_BYTES_MAX: Final = 1024
 """By how much inline bytes may be longer than what they hold, by which the owner is billed."""

@@ -12,7 +12,7 @@ from fallow.verticals.storage.client.sending import code_of
 from fallow.verticals.storage.coding.agreeing import altered
 from fallow.verticals.storage.coding.segments import rebuild
 from fallow.verticals.storage.control.repair_rows import Damaged
-from fallow.verticals.storage.core.calls import Place
+from fallow.verticals.storage.core.calls.segments import Place
 from fallow.verticals.storage.core.orders import STEP_BYTES
 
 

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from fallow.domain.prices import Kind, Offer, storage_cost_microusd
-from fallow.verticals.storage.core.calls import CALLS, Call, Day, UsedBucket, UsedDay
+from fallow.verticals.storage.core.calls import CALLS
+from fallow.verticals.storage.core.calls.accounts import Day, UsedBucket, UsedDay
+from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.tariff import cost_microusd
 
 LINES_MAX: Final = 1000

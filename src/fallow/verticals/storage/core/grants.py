@@ -19,26 +19,18 @@ from msgspec import Meta
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import NotAllowed
 from fallow.domain.records import Count
-from fallow.verticals.storage.core.calls import (
+from fallow.verticals.storage.core.calls.base import BucketName, Call, Sealed
+from fallow.verticals.storage.core.calls.buckets import GetBucket
+from fallow.verticals.storage.core.calls.objects import DeleteObjects, GetObject, ListObjects, PutObject
+from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, MorePlaces, ReadSegments
+from fallow.verticals.storage.core.calls.uploads import (
     AbortUpload,
-    BeginSegment,
     BeginUpload,
-    BucketName,
-    Call,
     CompleteUpload,
-    DeleteObjects,
-    EndSegment,
-    GetBucket,
-    GetObject,
     GetUpload,
-    ListObjects,
     ListParts,
     ListUploads,
-    MorePlaces,
-    PutObject,
     PutPart,
-    ReadSegments,
-    Sealed,
 )
 
 PREFIX: Final = "fgrant_"

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.facts import NodeId
-from fallow.verticals.storage.core.calls import Call
+from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.exiting import ppm
 from fallow.verticals.storage.core.questions import Note
 from fallow.verticals.storage.core.reputation import DISQUALIFIED_BELOW, ONLINE_SUSPENDED_BELOW, UNKNOWN_SUSPENDED_BELOW

@@ -10,7 +10,8 @@ from msgspec import Meta
 from fallow.domain.calls.base import Person
 from fallow.domain.facts import NodeId
 from fallow.domain.records import Count
-from fallow.verticals.storage.core.calls import Bucket, Call, ReplyT
+from fallow.verticals.storage.core.calls.base import Call, ReplyT
+from fallow.verticals.storage.core.calls.buckets import Bucket
 
 BUCKETS_AT_ONCE: Final = 3
 """Each with all its settings, 256 KiB: four would not go over the bus in one answer."""

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from fallow.verticals.storage.client.store import Entry
-from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.gateway.acl import Acl, Permission
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from fallow.verticals.storage.client.store import Entry
-from fallow.verticals.storage.core.calls import If
+from fallow.verticals.storage.core.calls.objects import If
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.times import read_http

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from fallow.domain.errors import NotFound
 from fallow.ports.clock import Clock
 from fallow.verticals.storage.client.store import Entry, Store
-from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.gateway.acl import Acl, decode_acl
 from fallow.verticals.storage.gateway.auth.caller import Caller
 from fallow.verticals.storage.gateway.body import read_document
@@ -173,7 +173,7 @@ def check_version(version: str) -> None:
     if version in {"", "null"}:
         return
     try:
-        right = len(bytes.fromhex(version)) == 16  # noqa: PLR2004 - `calls.Id`
+        right = len(bytes.fromhex(version)) == 16  # noqa: PLR2004 - `calls.base.Id`
     except ValueError:
         right = False
     if not right:

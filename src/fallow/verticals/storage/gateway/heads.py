@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from fallow.verticals.storage.client.store import Entry, Head
-from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.gateway import encryption
 from fallow.verticals.storage.gateway.checksums import COMPOSITE, FULL_OBJECT, HEADER, written
 from fallow.verticals.storage.gateway.errors import S3Error

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 from msgspec import Meta
 
-from fallow.verticals.storage.core.calls import LAST_DAY
+from fallow.verticals.storage.core.calls.accounts import LAST_DAY
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.kept import read_kept

@@ -16,7 +16,8 @@ from fallow.ports.clock import Clock
 from fallow.verticals.storage.client.asking import Asker
 from fallow.verticals.storage.client.seals import is_own
 from fallow.verticals.storage.client.store import Deleting, Entry, Store
-from fallow.verticals.storage.core.calls import Bucket, If
+from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.calls.objects import If
 from fallow.verticals.storage.core.upkeep import TakeDue
 from fallow.verticals.storage.gateway.expiry import Due, Judge, is_left, is_of_versions, prefixes
 from fallow.verticals.storage.gateway.lifecycle import LIFECYCLE, LifecycleRule, decode_lifecycle

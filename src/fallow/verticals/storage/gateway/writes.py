@@ -9,7 +9,9 @@ import msgspec
 
 from fallow.domain.errors import NotFound
 from fallow.verticals.storage.client.store import NO_LOCK, Lock, Marks
-from fallow.verticals.storage.core.calls import Bucket, If, Retention
+from fallow.verticals.storage.core.calls.base import Retention
+from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.calls.objects import If
 from fallow.verticals.storage.gateway.access import Block, Target, block_of, check, check_not_denied, on_bucket
 from fallow.verticals.storage.gateway.acl import Acl, acl_of_headers, canned
 from fallow.verticals.storage.gateway.conditions import other_than, write_condition

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from fallow.domain.errors import InvalidInput
-from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.gateway.cors import (
     METHODS,
     decode_rules,

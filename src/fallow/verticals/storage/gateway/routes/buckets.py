@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fallow.domain.errors import Conflict
-from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.gateway.access import check, check_owner, on_bucket
 from fallow.verticals.storage.gateway.acl import acl_of_headers, decode_acl, owner_node, private
 from fallow.verticals.storage.gateway.body import read_document

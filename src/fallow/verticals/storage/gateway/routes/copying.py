@@ -6,7 +6,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from fallow.verticals.storage.client.store import Ended, Entry, Head
-from fallow.verticals.storage.core.calls import Bucket
+from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.gateway.access import check, missing, on_entry
 from fallow.verticals.storage.gateway.body import Digests
 from fallow.verticals.storage.gateway.checksums import named_algorithm, written

@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 
 from fallow.domain.errors import NotFound
 from fallow.verticals.storage.client.store import Begun, Entry, Head
-from fallow.verticals.storage.core.calls import PARTS_MAX, StoredPart
+from fallow.verticals.storage.core.calls.base import PARTS_MAX
+from fallow.verticals.storage.core.calls.uploads import StoredPart
 from fallow.verticals.storage.gateway import encryption
 from fallow.verticals.storage.gateway.access import check, check_not_denied, on_bucket
 from fallow.verticals.storage.gateway.acl import Permission, decode_acl, owner_node
