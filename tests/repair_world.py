@@ -26,8 +26,8 @@ from fallow.verticals.storage.core.calls.segments import Plan
 from fallow.verticals.storage.core.orders import OrderLimit, PieceClaim
 from fallow.verticals.storage.core.questions import Purge, ShowClaim, Trash, read_question
 from tests.epoch_files import NET, NETWORK_KEY
+from tests.memory_nodes import MemoryNode, MemoryReach
 from tests.places_world import STREAM, Machine, World, signing, world_of
-from tests.storage_world import MemoryNode, MemoryReach
 
 KEY = bytes(range(32))
 

@@ -23,7 +23,8 @@ from fallow.domain.records import Record, make_record
 from fallow.domain.rewards.pools import ByDate
 from tests.attacks.test_purse import FAIR, HONEST, LEAGUE, Says, Town, anything, truth
 from tests.epoch_world import METERINGS
-from tests.market_world import NET, Node
+from tests.market_twins import Node
+from tests.market_world import NET
 
 NETWORK = b"n" * 32
 BEGAN_WITH = 10**8

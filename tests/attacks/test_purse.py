@@ -25,7 +25,9 @@ from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import TRUSTED_AFTER
 from fallow.services.market.course import NOT_COVERED
 from fallow.services.market.inputs import Submission
-from tests.market_world import DAY_MS, WINDOW_MS, Node, World, buyer, failed, finish
+from tests.market_invariants import DAY_MS
+from tests.market_twins import Node, finish
+from tests.market_world import WINDOW_MS, World, buyer, failed
 
 USED_MS = 5_000
 STARTING = Starting(1_000_000)

@@ -7,7 +7,8 @@ from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of
 from fallow.domain.leases import LeaseState
 from fallow.domain.orders import Order
 from fallow.domain.resources import Resources, Terms
-from tests.market_world import World, finish
+from tests.market_twins import finish
+from tests.market_world import World
 
 ROOM = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)
 PRICE = Terms(price_microusd_per_core_hour=3_600_000)  # 1000 micro-US-dollars a second

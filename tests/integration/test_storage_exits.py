@@ -25,9 +25,9 @@ from fallow.verticals.storage.core.questions import Evidence
 from fallow.verticals.storage.core.reputation import DAY_MS, WINDOW_MS, Reputation
 from tests.dying_database import Dying
 from tests.epoch_files import NETWORK_KEY
+from tests.memory_nodes import Wants
 from tests.places_world import HOUR_MS, Killed, Machine, machines
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
-from tests.storage_world import Wants
 from tests.unit.fake_network import HandClock
 
 STREAMS = [bytes([number]) * 16 for number in range(1, 7)]

@@ -24,9 +24,9 @@ from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.orders import OrderLimit
 from tests.dying_database import Dying
 from tests.epoch_files import NETWORK_KEY
+from tests.memory_nodes import Wants
 from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
-from tests.storage_world import Wants
 
 PAYLOAD = payload_of(600_000)
 

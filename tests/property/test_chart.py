@@ -34,7 +34,7 @@ from fallow.domain.chart import (
     split,
 )
 from fallow.domain.ledger import Result, Transfer, transfer
-from tests.market_world import finish
+from tests.market_twins import finish
 
 BUYERS = [b"a" * 20, b"b" * 20]
 PROVIDERS = [b"p" * 20, b"q" * 20]

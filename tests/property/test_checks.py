@@ -22,7 +22,8 @@ from fallow.domain.orders import Order, Requirements
 from fallow.domain.reserve import halves
 from fallow.domain.resources import Resources, Terms
 from fallow.services.market.starting import StartingCredit
-from tests.market_world import World, finish
+from tests.market_twins import finish
+from tests.market_world import World
 
 MONEY = st.integers(0, 10**13)
 PRICES = st.integers(0, 10**12)

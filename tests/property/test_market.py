@@ -18,7 +18,8 @@ from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, U
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
-from tests.market_world import Answer, Node, World, failed
+from tests.market_twins import Answer, Node
+from tests.market_world import World, failed
 
 PICK = st.integers(0, 1000)
 BIG = Resources(cpu_milli=8000, memory_mib=8000, disk_mib=8000)

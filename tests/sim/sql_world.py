@@ -38,7 +38,8 @@ from fallow.services.market.inputs import Submission, Waiting
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import TERM_MS, Rounds
 from fallow.services.market.seeds import Seeds
-from tests.market_world import Answer, Node, Sent, buyer
+from tests.market_twins import Answer, Node, Sent
+from tests.market_world import buyer
 
 NET = "sql"
 START_MS, WINDOW_MS, DAY_MS = 1_700_000_000_000, 4_000, 86_400_000

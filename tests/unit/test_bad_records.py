@@ -25,7 +25,8 @@ from fallow.services.market import intake, money, rounds
 from fallow.services.market.brain import Brain
 from fallow.services.market.care import AT_ONCE_MAX, Care
 from fallow.services.market.dispatch import dispatch
-from tests.market_world import World, finish
+from tests.market_twins import finish
+from tests.market_world import World
 from tests.network import until
 from tests.unit.market_orders import BIG, CHEAP, accept_all, order, submit
 

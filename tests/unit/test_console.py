@@ -17,7 +17,8 @@ from fallow.domain.places import RESOLUTION_MAX, near, parent, read_cell
 from fallow.http.console import FOLDER, MEDIA_TYPES, PAGE, built, policy
 from fallow.services.market.field_map import draw
 from fallow.services.market.totals import Count
-from tests.market_world import DAY_MS, World
+from tests.market_invariants import DAY_MS
+from tests.market_world import World
 from tests.unit.fake_network import BUYER_KEY, FakeNetwork, fake_network, node_view
 from tests.unit.market_orders import accept_all, order, submit
 from tests.unit.test_docs import ROOT

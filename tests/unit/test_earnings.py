@@ -18,7 +18,7 @@ from fallow.domain.ledger import transfer
 from fallow.domain.views.money import EarnedView, EarningsView
 from fallow.services.settle import service
 from fallow.services.settle.service import HOUR_MS, Settle
-from tests.market_world import Db
+from tests.market_twins import Db
 from tests.unit.fake_network import (
     BUYER,
     BUYER_KEY,

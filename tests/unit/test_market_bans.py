@@ -7,7 +7,8 @@ from fallow.domain.leases import WORK_DONE, LeaseState
 from fallow.domain.orders import Requirements
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.show import quote
-from tests.market_world import TERM, World, failed, finish
+from tests.market_twins import TERM, finish
+from tests.market_world import World, failed
 from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit
 
 

@@ -18,7 +18,8 @@ from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import Standing
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.show import quote
-from tests.market_world import TERM, WINDOW_MS, World, failed, finish
+from tests.market_twins import TERM, finish
+from tests.market_world import WINDOW_MS, World, failed
 from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit
 
 

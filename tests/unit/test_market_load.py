@@ -9,7 +9,8 @@ import pytest
 from fallow.domain.offers import Offer
 from fallow.ports.market_store import MarketState
 from fallow.services.market import rounds
-from tests.market_world import TERM, Store, World, finish
+from tests.market_twins import TERM, Store, finish
+from tests.market_world import World
 from tests.unit.market_orders import BIG, CHEAP
 
 

@@ -20,7 +20,8 @@ from fallow.services.market.brain import METERS_MS
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.money import Misposted
 from fallow.services.market.show import node_view, quote, standing_view
-from tests.market_world import WINDOW_MS, World, failed, finish
+from tests.market_twins import finish
+from tests.market_world import WINDOW_MS, World, failed
 from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit
 
 

@@ -29,7 +29,8 @@ from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.store import Ended, Head, Marks
 from fallow.verticals.storage.core.calls.accounts import RevokeGrant
 from fallow.verticals.storage.core.grants import Operation, admit, read_caveats
-from tests.storage_world import ACCOUNT, NET, NETWORK_KEY, another_store, storage_world
+from tests.memory_nodes import NET, NETWORK_KEY
+from tests.storage_world import ACCOUNT, another_store, storage_world
 from tests.unit.agent_fakes import FakeClock
 from tests.unit.test_storage_client import body
 

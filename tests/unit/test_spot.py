@@ -14,7 +14,8 @@ from fallow.domain.resources import Resources, Terms
 from fallow.services.market.course import GIVE_WAY_MS
 from fallow.services.market.dispatch import wish_of
 from fallow.services.market.show import quote
-from tests.market_world import Node, World, failed
+from tests.market_twins import Node
+from tests.market_world import World, failed
 
 TWO = Resources(cpu_milli=2000, memory_mib=8000, disk_mib=8000)
 FULL, SPOT = Terms(price_microusd_per_core_hour=360_000), Terms(price_microusd_per_core_hour=180_000)  # 100 and 50 a s

@@ -26,7 +26,9 @@ from fallow.verticals.storage.coding.portions import Portions
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
 from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.profiles import LAB
-from tests.storage_world import ACCOUNT, MemoryStream, QuickClock, Wants, storage_world
+from tests.memory_nodes import Wants
+from tests.memory_streams import MemoryStream, QuickClock
+from tests.storage_world import ACCOUNT, storage_world
 from tests.unit.agent_fakes import settle
 from tests.unit.test_storage_client import DATA, ended, get, put
 

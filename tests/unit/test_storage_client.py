@@ -24,7 +24,9 @@ from fallow.verticals.storage.core.calls.segments import ReadSegments
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
 from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.profiles import LAB, WIDE
-from tests.storage_world import ACCOUNT, QuickClock, Wants, World, another_store, storage_world
+from tests.memory_nodes import Wants
+from tests.memory_streams import QuickClock
+from tests.storage_world import ACCOUNT, World, another_store, storage_world
 from tests.unit.agent_fakes import FakeClock
 
 SIZE = 40 * BLOCK_BYTES + 77

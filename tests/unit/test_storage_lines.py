@@ -27,7 +27,9 @@ from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.store import Head, Marks
 from fallow.verticals.storage.core.profiles import Profile
 from tests import streams_world
-from tests.storage_world import ACCOUNT, NET, NETWORK_KEY, MemoryControl, MemoryNode
+from tests.memory_control import MemoryControl
+from tests.memory_nodes import NET, NETWORK_KEY, MemoryNode
+from tests.storage_world import ACCOUNT
 from tests.unit.agent_fakes import FakeClock
 from tests.unit.test_storage_client import DATA, body, ended
 

@@ -12,7 +12,8 @@ from fallow.domain.identity import address_text
 from fallow.domain.jobs import ItemState, JobState
 from fallow.domain.leases import Lease
 from fallow.services.settle.service import Settle
-from tests.market_world import World, finish
+from tests.market_twins import finish
+from tests.market_world import World
 from tests.unit.market_orders import BIG, CHEAP, COMPARES, accept_all, order, submit
 
 GRANTED = 1_000_000
