@@ -44,7 +44,8 @@ PLACES_AT_ONCE: Final = 360
 
 ReplyT = TypeVar("ReplyT")
 
-BucketName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,254}$(?!\n)")]
+BUCKET_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{2,254}$(?!\n)"
+BucketName = Annotated[str, Meta(pattern=BUCKET_PATTERN)]
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Sealed = Annotated[bytes, Meta(max_length=NAME_BYTES_MAX)]
 """A name, sealed: two bytes for one."""
