@@ -7,41 +7,28 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
-from fallow.bootstrap.http_server import serving
 from fallow.domain.epochs.lines import Line, write_lines
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.field_map import Tally
 from fallow.domain.places import read_cell
 from fallow.domain.resources import Resources
-from fallow.http.limits import Limits
-from fallow.ports.rates import Rate
 from tests.browser import PHONE, barriers, browser, picture, tab
 from tests.closed_epochs import ClosedEpoch
 from tests.integration.test_console import OWED, Explored, filled
 from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
-from tests.unit.fake_network import FakeNetwork, fake_network, node_view
+from tests.integration.test_console import explored as explored  # noqa: PLC0414 - a fixture
+from tests.unit.fake_network import FakeNetwork, node_view
 
 pytestmark = pytest.mark.xdist_group("console")
 
 BERLIN, TOKYO, SYDNEY = "52.5,13.4", "35.7,139.7", "-33.9,151.2"
 HOLDER = f"0x{OWED[2].account.hex()}"
 FORMULA = '=HYPERLINK("https://evil.example")'
-
-
-@pytest.fixture
-async def explored() -> AsyncIterator[Explored]:
-    """A network whose services answer what a test wants, over HTTP."""
-    async with (
-        fake_network(Limits(address=Rate(10_000.0, 100_000))) as network,
-        serving(network.app, "127.0.0.1", 0) as port,
-    ):
-        yield Explored(network, f"http://127.0.0.1:{port}")
 
 
 def placed(network: FakeNetwork) -> None:

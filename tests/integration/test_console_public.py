@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 from playwright.async_api import expect
 
-from fallow.bootstrap.http_server import serving
 from fallow.domain import calls
 from fallow.domain.epochs.by_vertical import NETWORKS, VerticalSums
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.happenings import Happening, Happenings
 from fallow.domain.views.governance import ChangeView, GovernedView, HolderView
 from fallow.domain.views.network import ContractsView
-from fallow.http.limits import Limits
 from fallow.ports.happenings import show
-from fallow.ports.rates import Rate
 from fallow.ports.rpc import Empty, serve
 from tests.browser import PHONE, barriers, browser, tab
 from tests.integration.test_console import EPOCH, Explored, filled
 from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
+from tests.integration.test_console import explored as explored  # noqa: PLC0414 - a fixture
 from tests.integration.test_console_explorer import file_of
-from tests.unit.fake_network import FakeNetwork, fake_network, node_view
+from tests.unit.fake_network import FakeNetwork, node_view
 
 pytestmark = pytest.mark.xdist_group("console")
 
@@ -48,16 +45,6 @@ DID = VerticalSums(
     vertical="compute", nodes=3, usage_microusd=12_000_000, leases=4, leases_done=3,
     leases_microusd=20_000, charged_core_s=40_000, core_s=36_000, gib_s=72_000,
 )  # fmt: skip
-
-
-@pytest.fixture
-async def explored() -> AsyncIterator[Explored]:
-    """A network whose services answer what a test wants, over HTTP."""
-    async with (
-        fake_network(Limits(address=Rate(10_000.0, 100_000))) as network,
-        serving(network.app, "127.0.0.1", 0) as port,
-    ):
-        yield Explored(network, f"http://127.0.0.1:{port}")
 
 
 async def test_what_happens_is_on_the_overview_while_it_happens(explored: Explored) -> None:

@@ -1,4 +1,3 @@
-# ruff: noqa: D102
 """What everybody sees happen: what the market tells of it, and how it gets to who looks on."""
 
 from __future__ import annotations
@@ -97,13 +96,16 @@ class Browser:
         self._stays = asyncio.Event()
 
     async def receive(self) -> Any:
+        """Return when it leaves."""
         await self._stays.wait()
         return {"type": "http.disconnect"}
 
     def leave(self) -> None:
+        """Close the page."""
         self._stays.set()
 
     async def send(self, message: Any) -> None:
+        """Read what came, once it takes anything."""
         await self.takes.wait()
         for block in message["body"].decode().split("\n\n"):
             if block.startswith("event: happened\ndata: "):

@@ -249,8 +249,11 @@ def test_the_owner_agrees_to_what_is_lent(tmp_path: Path) -> None:
 def test_the_owner_is_told_whose_programs_run_and_what_else_does(tmp_path: Path) -> None:
     settings = World(tmp_path).home.state().settings
     both: dict[str, Vertical] = {"compute": COMPUTE, "keeper": Keeping()}
-    text = consent_text(url="", net="n", home="", verticals=both, settings=settings)
-    assert "programs of the network's buyers (compute)," in text
+    nothing_lent = consent_text(url="", net="n", home="", verticals=both, settings=settings)
+    assert "programs of the network's buyers (compute)," in nothing_lent
+    assert "beside" not in nothing_lent
+    lends = msgspec.structs.replace(settings, lends={"keeper": "good"})
+    text = consent_text(url="", net="n", home="", verticals=both, settings=lends)
     assert "What runs beside, and is no buyer's: keeper." in text
     assert "beside" not in consent_text(url="", net="n", home="", verticals={"compute": COMPUTE}, settings=settings)
 

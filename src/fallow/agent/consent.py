@@ -8,7 +8,7 @@ from typing import ClassVar
 from fallow.agent.home import Settings
 from fallow.domain.resources import GIB_MIB
 from fallow.domain.signing import Signed
-from fallow.ports.vertical.plugin import Vertical, takes_orders
+from fallow.ports.vertical.plugin import Vertical, borrows, takes_orders
 
 MICROUSD_PER_USD = 1_000_000
 
@@ -28,7 +28,11 @@ def consent_text(
 ) -> str:
     """What will run, what it may use, what is `lent` beside, and what leaves through the owner's line."""
     programs = [name for name, vertical in verticals.items() if takes_orders(vertical)]
-    others = [name for name in verticals if name not in programs]
+    others = [
+        name
+        for name, vertical in verticals.items()
+        if name not in programs and (name in settings.lends or not borrows(vertical))
+    ]
     offer = settings.total
     price = settings.terms.price_microusd_per_core_hour / MICROUSD_PER_USD
     gpus = f", and {offer.gpus} graphics processors" if offer.gpus else ""

@@ -28,8 +28,10 @@ GATEWAY = "gateway"
 CHAIN = "chain"
 
 SWITCH_S = 0.0005
-"""For how long a thread keeps the interpreter while another waits. Python's own 5 ms are waited for several times in one
-answer of the loop, whenever a thread beside it draws the map or closes an epoch."""
+"""For how long a thread keeps the interpreter while another waits.
+
+An answer of the loop waits for Python's own 5 ms several times whenever a thread beside it draws the map.
+"""
 
 log = logging.getLogger(__name__)
 

@@ -59,7 +59,7 @@ export const buyerEn = {
   nothingWritten: "Nothing yet.",
   result: "the result",
   exitCode: "Exit code",
-  filesMany: (shown: string, all: string) => `The first ${shown} of ${all} files; all of them come with: fallow job results`,
+  filesMany: (shown: string, all: string) => `The first ${shown} of ${all} files; all of them come with: fallow job wait JOB --output results/`,
   notShown: "It is no text, table or picture: download it.",
   beginningOnly: "Only the beginning is shown; the download has all of it.",
   emptyFile: "It is empty.",

@@ -53,7 +53,7 @@ export const buyerJa: typeof buyerEn = {
   nothingWritten: "まだありません。",
   result: "結果",
   exitCode: "終了コード",
-  filesMany: (shown, all) => `全 ${all} ファイルのうち先頭の ${shown} 件です。すべて取得するには：fallow job results`,
+  filesMany: (shown, all) => `全 ${all} ファイルのうち先頭の ${shown} 件です。すべて取得するには：fallow job wait JOB --output results/`,
   notShown: "テキスト、表、画像ではありません。ダウンロードしてください。",
   beginningOnly: "先頭だけを表示しています。全体はダウンロードしてください。",
   emptyFile: "空です。",

@@ -70,7 +70,7 @@ export const publicJa: typeof publicEn = {
   ecoTooShort: "判明分が 1 日未満",
   ecoTest: (amount) => `ほかに TEST クレジット ${amount}（収入ではありません）`,
   ecoMinted: "発行",
-  ecoBurned: "焼却",
+  ecoBurned: "バーン",
   ecoNet: "純発行",
   ecoIn30: "30 日",
   ecoCoverage: "発行カバー率",

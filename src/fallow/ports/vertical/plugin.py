@@ -110,6 +110,11 @@ class Vertical(Protocol):
         return None
 
 
+def borrows(vertical: Vertical) -> bool:
+    """Whether owners may lend it something: it serves that, and has nothing to do on a machine that lends nothing."""
+    return getattr(type(vertical), "check_lending", None) is not Vertical.check_lending
+
+
 def takes_orders(vertical: Vertical) -> bool:
     """Whether it may run programs of buyers: a vertical that says nothing of `check_work` refuses every order."""
     return getattr(type(vertical), "check_work", None) is not Vertical.check_work

@@ -18,8 +18,9 @@ PARTS_MAX: Final = 10_000
 HEAD_BYTES_MAX: Final = 12 << 10
 
 ReplyT = TypeVar("ReplyT")
+BUCKET_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{2,254}$(?!\n)"
 
-BucketName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,254}$(?!\n)")]
+BucketName = Annotated[str, Meta(pattern=BUCKET_PATTERN)]
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 
 Sealed = Annotated[bytes, Meta(max_length=NAME_BYTES_MAX)]
