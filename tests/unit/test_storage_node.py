@@ -279,6 +279,41 @@ async def test_what_stands_still_is_given_up_and_paid_as_far_as_it_came(tmp_path
         assert (await stock(made)).pieces == 0
 
 
+async def test_who_brings_a_piece_over_a_slow_line_is_not_given_up(tmp_path: Path) -> None:
+    async with node(tmp_path) as (made, client):
+        assert isinstance(made.clock, FakeClock)
+        limit, at = made.terms.limit(1), 0
+        talk = client.open(wire.Put(sealed(NETWORK, limit), len(DATA)))
+        await talk.hear()
+        while part := DATA[at : at + 5000]:
+            at += len(part)
+            await talk.pay(limit, at)
+            await talk.send(part)
+            await made.clock.advance(1)
+        await talk.say(wire.Done(sealed(CLIENT, claim_of(DATA)), order(limit, len(DATA))))
+        assert isinstance(await talk.hear(), wire.Stored)
+        assert (await stock(made)).pieces == 1
+
+
+async def test_who_dribbles_holds_no_room_for_long(tmp_path: Path) -> None:
+    async with node(tmp_path) as (made, client):
+        assert isinstance(made.clock, FakeClock)
+        before = await stock(made)
+        limit = made.terms.limit(1)
+        talk = client.open(wire.Put(sealed(NETWORK, limit), 32 << 20))
+        await talk.hear()
+        assert (await stock(made)).room_bytes <= before.room_bytes - (32 << 20)
+        seconds = 0
+        with pytest.raises(Unavailable) as caught:
+            for seconds in range(600):
+                await talk.send(b"x" * 100)
+                await made.clock.advance(1)
+        assert caught.value.code == "storage.stalled"
+        assert seconds <= 121
+        await settle()
+        assert (await stock(made)).room_bytes == before.room_bytes
+
+
 async def test_a_client_who_gives_up_leaves_nothing_behind(tmp_path: Path) -> None:
     async with node(tmp_path) as (made, client):
         before = await stock(made)
