@@ -22,6 +22,7 @@ from fallow.domain.network_facts import SeedDrawn
 from fallow.ports.published import Published
 from fallow.services.validator.book import Book, Refusal
 from fallow.services.validator.parts import Parts
+from fallow.services.validator.sums import Sums
 
 Cast = Callable[[Domain, Root], Vote]
 """Signs a root with the validator's key, which stays where it is."""
@@ -48,6 +49,7 @@ class Validator:
         network_key: bytes,
         cast: Cast,
         parts: Parts,
+        sums: Sums,
         published: Published,
         book: Book,
         folder: Path,
@@ -56,6 +58,7 @@ class Validator:
         self._key = network_key
         self._cast = cast
         self._parts = parts
+        self._sums = sums
         self._published = published
         self._book = book
         self._folder = folder
@@ -112,6 +115,7 @@ class Validator:
 
         judged = judge(sealed, self._book.before, read, self._key, self._close)
         self._parts.check(statement.net, records_of_kind(manifest, read, SeedDrawn.kind))
+        self._sums.check(statement, manifest, read, self._book.before)
         vote = self._sign(judged)
         listed = vote.signer in judged.after.statement.validators
         if listed:
