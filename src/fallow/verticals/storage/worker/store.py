@@ -240,11 +240,15 @@ class PieceStore:
         """An upload is over. For `Incoming`."""
         with self._lock:
             self._coming.discard(row.id)
-            if kept:
-                self._writers[row.log] -= 1
-                self._index.put([row._replace(stored_ms=self._now_ms())])
-            else:
+            if not kept:
                 self._give_up(row)
+                return
+            try:
+                self._index.put([row._replace(stored_ms=self._now_ms())])
+            except Unavailable:
+                self._give_up(row)
+                raise
+            self._writers[row.log] -= 1
 
     def broke(self, error: OSError) -> Unavailable:
         """Remember that the disk made an error, so that nothing new is put there."""
