@@ -234,6 +234,9 @@ def test_which_nodes_a_validator_adds_up_again_hangs_on_what_it_draws(
     net.close(msgspec.structs.replace(HONEST, used={EGRESS: 1299}), *SERVED)
     signed = [net.judged(tmp_path / str(part), part)[-1].vote is not None for part in range(2)]
     assert sorted(signed) == [False, True]
+    caught = signed.index(False)
+    (tmp_path / str(caught)).rename(tmp_path / "again")
+    assert net.judged(tmp_path / "again", 1 - caught) == [], "another draw takes nothing back"
 
 
 def told_later(orders: Sequence[bytes], egress: int, epoch: int) -> LendingUsed:

@@ -29,6 +29,7 @@ Cast = Callable[[Domain, Root], Vote]
 
 CHUNK_BYTES = 1 << 20
 DAMAGED = "archive.damaged"
+WRONG_SUM = "epoch.recount"
 
 
 class Seen(NamedTuple):
@@ -63,7 +64,8 @@ class Validator:
         self._book = book
         self._folder = folder
         self._close = close
-        self._refused: set[str] = set()
+        # what one draw has shown no other one takes back: the next would look at other nodes
+        self._refused = {one.statement for one in book.refusals() if one.code == WRONG_SUM}
 
     def look(self) -> Iterator[Seen]:
         """Add to the seeds, then judge what is closed and was not judged yet.
