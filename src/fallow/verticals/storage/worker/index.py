@@ -172,7 +172,7 @@ class Index:
 def allocated(path: Path) -> int:
     """Bytes of the disk that a file takes; 0 where it is not there."""
     with suppress(FileNotFoundError):
-        return path.stat().st_blocks * SECTOR_BYTES
+        return path.lstat().st_blocks * SECTOR_BYTES
     return 0
 
 

@@ -311,8 +311,9 @@ class PieceStore:
 
     def _found_beside(self) -> int:
         """Look at the disk: what the folder takes beside what is counted, such as its mark, and files of others."""
-        with os.scandir(self._folder) as entries:
-            found = sum(allocated(Path(entry)) for entry in entries)
+        found = sum(
+            allocated(Path(at, name)) for at, folders, files in os.walk(self._folder) for name in (*folders, *files)
+        )
         return max(0, allocated(self._folder) + found - self._counted)
 
     def _move(self, log: int) -> None:
