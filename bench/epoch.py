@@ -6,6 +6,8 @@ amount), and the tree is written to a file, from which proofs are read. Hashing 
 Baseline, in the same run: npm's @openzeppelin/merkle-tree on fewer leaves (its time grows faster than their number, so
 that the ratio is a lower bound), whose root must be ours.
 
+Beside it: what an order takes that a node of storage handed in, where it is added up again (`fallow epoch audit`).
+
     python bench/epoch.py [--accounts 8500000] [--compared 50000]
 """
 
@@ -24,13 +26,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench._recount import recount_us
 from fallow.domain.rewards.split import split
 from fallow.domain.rewards.tree import Leaf, build_tree, proof_of, proves, root_of
 
 ASSET = bytes([0xAA]) * 20
 POOL = 7200 * 10**18
 PROOFS = 1000
-GOAL_S, GOAL_GB, GOAL_TREE_GB, GOAL_PROOF_MS, GOAL_RATIO = 60.0, 6.0, 0.6, 5.0, 50.0
+GOAL_S, GOAL_GB, GOAL_TREE_GB, GOAL_PROOF_MS, GOAL_RATIO, GOAL_RECOUNT_US = 60.0, 6.0, 0.6, 5.0, 50.0, 150.0
 NPM = Path(__file__).with_name("npm")
 
 
@@ -116,6 +121,7 @@ def main() -> int:
         result("epoch-memory", ours["gb"], "GB at most, all processes", GOAL_GB),
         result("epoch-tree", ours["tree_gb"], "GB, stored tree", GOAL_TREE_GB),
         result("epoch-proof", ours["proof_ms"], f"ms, slowest of {PROOFS} proofs from the file", GOAL_PROOF_MS),
+        result("epoch-recount", recount_us(), "µs of a processor, an order of storage added up again", GOAL_RECOUNT_US),
         result("epoch-leaves", asked.accounts / ours["s"], "leaves/s, shares included", GOAL_RATIO, theirs),
     ]
     print(json.dumps(results))

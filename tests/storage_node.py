@@ -84,6 +84,19 @@ class Client:
         """Bring a piece, and return the node's receipt."""
         talk = self.open(wire.Put(sealed(NETWORK, limit), len(data) if length is None else length))
         assert isinstance(await talk.hear(), wire.Go)
+        return await self.send_rest(talk, limit, data, claim=claim, signer=signer, step=step)
+
+    async def send_rest(
+        self,
+        talk: Talk,
+        limit: OrderLimit,
+        data: bytes,
+        *,
+        claim: PieceClaim | None = None,
+        signer: SigningKey = CLIENT,
+        step: int = STEP_BYTES,
+    ) -> PieceReceipt:
+        """Bring the bytes of a piece that the node waits for."""
         for at in range(0, len(data), CHUNK_BYTES):
             part = data[at : at + CHUNK_BYTES]
             if at % step == 0 and at:

@@ -9,7 +9,7 @@ from typing import Any
 
 from coincurve import PrivateKey
 
-from fallow.bootstrap.validator import parts_of
+from fallow.bootstrap.validator import parts_of, sums_of
 from fallow.domain.epochs.judging import close_without_policies
 from fallow.domain.epochs.quorum import Vote
 from fallow.domain.errors import Conflict, NotFound, Unavailable
@@ -105,14 +105,20 @@ class Network:
 
 
 def validator(
-    network: Published, folder: Path, key: PrivateKey = VALIDATORS[0], *, parts: Parts | None = None
+    network: Published,
+    folder: Path,
+    key: PrivateKey = VALIDATORS[0],
+    *,
+    parts: Parts | None = None,
+    draw: Callable[[int], int] | None = None,
 ) -> Validator:
-    """A validator with its own memory in a folder."""
+    """A validator with its own memory in a folder. `draw` says of which part of the nodes it adds up sums again."""
     book = Book(folder / "book", NETWORK_KEY)
     return Validator(
         network_key=NETWORK_KEY,
         cast=lambda domain, root: Vote.cast(key, domain, root),
         parts=parts or parts_of(KeySigner(key), NETWORK_KEY, network, book),
+        sums=sums_of(NETWORK_KEY, draw) if draw else sums_of(NETWORK_KEY),
         published=network,
         book=book,
         folder=folder / "epochs",

@@ -125,6 +125,20 @@ async def test_who_signs_claims_himself_fails_each_audit(network: Audited) -> No
     assert words(await network.found(network.cheat)) <= {"failed: claim", "failed: storage.question"}
 
 
+async def test_who_keeps_half_of_each_piece_with_a_client_in_league_fails_each_audit(network: Audited) -> None:
+    """The claim is good, and shows each chunk that is there: it is of less than the network counts on."""
+
+    def half(name: bytes, one: Piece) -> Piece:
+        data = one.data[: len(one.data) // 2]
+        claim = PieceClaim(net=NET, piece=name, length=len(data), hash=blake3(data).digest())
+        return Piece(data, claim.seal(signing(network.world.client)))
+
+    await network.cheat.rewrite({name: half(name, one) for name, one in network.cheat.pieces.items()})
+    rate = await caught(network, "half of each, claimed by a client in league")
+    assert rate.hits == rate.cases == ROUNDS
+    assert words(await network.found(network.cheat)) == {"failed: length", "failed: storage.question"}
+
+
 async def test_who_keeps_pieces_elsewhere_and_is_in_time_is_not_found(network: Audited) -> None:
     """What remains: audits show that a node can give the bytes, not where they lie."""
     elsewhere = Keeper(99, network.cheat.lent.parent, network.world)

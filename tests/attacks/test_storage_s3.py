@@ -49,6 +49,8 @@ DOCUMENTS = {
     "entities that grow": BOMB,
     "a file of the machine's": b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><Delete><Object>'
     b"<Key>&b;</Key></Object></Delete>",
+    "a document type, and no harm": b"<!DOCTYPE Delete><Delete><Object><Key>k</Key></Object></Delete>",
+    "an entity, and no harm": b'<!DOCTYPE a [<!ENTITY b "k">]><Delete><Object><Key>&b;</Key></Object></Delete>',
     "a document type elsewhere": b'<!DOCTYPE a SYSTEM "http://127.0.0.1:1/a.dtd"><Delete/>',
     "depth": b"<a>" * 100_000,
     "elements": b"<Delete>" + b"<Object/>" * 100_000 + b"</Delete>",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,12 +14,15 @@ from fallow.domain.epochs.reading import Filed
 from fallow.domain.merkle import merkle_root
 from fallow.domain.network_facts import LendingUsed
 from fallow.domain.records import Body, make_record
+from fallow.services.validator.service import Seen
+from fallow.services.validator.sums import CLOCKS_MS
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.handed_in import LATE_MS
 from fallow.verticals.storage.core.orders import LIMIT_MS, Action, Order, OrderLimit
 from fallow.verticals.storage.core.recounting import Recount
 from fallow.verticals.storage.core.tariff import EGRESS, REPAIRED, STORED
-from tests.epoch_files import NET, NETWORK, NETWORK_KEY
+from tests.epoch_files import NET, NETWORK, NETWORK_KEY, Node
+from tests.validators import DAY_MS, FIRST, History, validator
 
 NODE, CLIENT = SigningKey(b"m" * 32), SigningKey(b"c" * 32)
 NODE_ID = bytes(NODE.verify_key)
@@ -153,3 +157,98 @@ def test_what_earlier_epochs_may_explain_is_not_called_a_lie() -> None:
         assert not found.sure
     (found,) = recounted(*HANDED_IN, said(told([order(3, 5), *ORDERS], 1305, 3, 6)), since_ms=0)
     assert found.sure, "nothing is earlier than a network's first epoch"
+
+
+# Validators
+
+
+class Told:
+    """Epochs in which one node hands orders in, and the network tells what they make."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.node, self.network = _signer(NODE), _signer(NETWORK)
+
+    def close(self, said: LendingUsed, *handed_in: StorageServed) -> None:
+        """Close another epoch, with these records at the end."""
+        batches = [*map(self.node.batch, handed_in), self.network.batch(said)]
+        self.history.close(alter=lambda others: [*others, *batches])
+
+    def judged(self, folder: Path, part: int = 0) -> list[Seen]:
+        """What a validator comes to that has drawn a part of the nodes."""
+        drawing = validator(self.history.published(), folder, draw=lambda parts: part % parts)
+        return list(drawing.look())
+
+
+def _signer(key: SigningKey) -> Node:
+    made = Node(0)
+    made.key, made.id, made.boot, made.seq = key, bytes(key.verify_key), 3, 4
+    return made
+
+
+def _refused(seen: Seen) -> str:
+    """Check that it was not signed; returns why."""
+    assert seen.vote is None
+    assert seen.refusal is not None
+    assert seen.refusal.code == "epoch.recount"
+    return seen.refusal.message
+
+
+SERVED = served((1, 700), (2, 300)), served((1, 1000), (2, 300))
+
+
+def test_a_validator_signs_what_orders_make_and_nothing_else(tmp_path: Path) -> None:
+    net = Told()
+    net.close(HONEST, *SERVED)
+    net.close(told_later(ORDERS, 1300, FIRST + 1), *served_in(FIRST + 1))
+    net.close(told_later(ORDERS, 1299, FIRST + 2), *served_in(FIRST + 2))
+    first, second, third = net.judged(tmp_path)
+    assert first.vote
+    assert second.vote
+    assert "egress_bytes 1,299, by its orders 1,300" in _refused(third)
+
+
+def test_a_validator_signs_no_use_of_a_node_that_handed_nothing_in(tmp_path: Path) -> None:
+    net = Told()
+    net.close(told([order(1, 5)], 5, 4, 9))
+    (seen,) = net.judged(tmp_path)
+    assert "orders 1, by its orders 0" in _refused(seen)
+
+
+def test_a_validator_convicts_nobody_of_what_hangs_on_epochs_that_it_does_not_have(tmp_path: Path) -> None:
+    net = Told()
+    net.close(HONEST, *SERVED)
+    net.close(told(ORDERS, 1299, 5, 8, window=8), *SERVED)
+    assert all(seen.vote for seen in net.judged(tmp_path / "begins before"))
+    net = Told()
+    net.close(HONEST, *SERVED)
+    net.close(told_later(ORDERS, 1299, FIRST + 1), *served_in(FIRST + 1, after_ms=-1))
+    assert all(seen.vote for seen in net.judged(tmp_path / "limits of before"))
+
+
+def test_which_nodes_a_validator_adds_up_again_hangs_on_what_it_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.services.validator.sums.RECORDS_MAX", 1)
+    net = Told()
+    net.close(msgspec.structs.replace(HONEST, used={EGRESS: 1299}), *SERVED)
+    signed = [net.judged(tmp_path / str(part), part)[-1].vote is not None for part in range(2)]
+    assert sorted(signed) == [False, True]
+    caught = signed.index(False)
+    (tmp_path / str(caught)).rename(tmp_path / "again")
+    assert net.judged(tmp_path / "again", 1 - caught) == [], "another draw takes nothing back"
+
+
+def told_later(orders: Sequence[bytes], egress: int, epoch: int) -> LendingUsed:
+    """Of the two records that a node hands in in a later epoch."""
+    begins = 4 + 2 * (epoch - FIRST)
+    return told(orders, egress, begins, begins + 2, window=7 + epoch - FIRST)
+
+
+def served_in(epoch: int, after_ms: int = 0) -> tuple[StorageServed, ...]:
+    """The same orders as in the first epoch, under limits that were made in another one."""
+    made_ms = epoch * DAY_MS + CLOCKS_MS + after_ms
+    pairs = ((1, 700), (2, 300)), ((1, 1000), (2, 300))
+    return tuple(
+        StorageServed(served=[[limit(number, made_ms), order(number, size)] for number, size in some]) for some in pairs
+    )

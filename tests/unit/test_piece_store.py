@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core.questions import TRASH_MS
+from fallow.verticals.storage.worker.index import Row
 from fallow.verticals.storage.worker.store import LOG_BYTES_MIN, PieceStore
 
 LIMIT = 64 << 20
@@ -178,6 +179,55 @@ def test_the_limit_is_never_crossed_and_what_is_used_is_what_du_says(tmp_path: P
     assert refused
     assert sum(1 for _ in tmp_path.iterdir()) < 60
     store.close()
+
+
+def test_a_full_folder_of_small_pieces_keeps_to_its_limit_when_all_of_them_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces that go are written down, too, in the folder itself."""
+    draw, time, claim = random.Random(5), Time(), bytes(180)
+    store = opened(tmp_path, time, durable=False)
+    small = [Row(draw.randbytes(32), 1, 0, 0, bytes(32), 0, None, claim) for _ in range(60_000)]
+    put(store, 1, bytes(1000))
+    store._index.put(small)
+    gone = [row.id for row in small]
+    while store.amounts().room_bytes >= 1 << 16:
+        put(store, len(gone), bytes(1 << 16))
+        gone.append(piece_id(len(gone)))
+    on_disk = [du(tmp_path)]
+    remove = store._remove_empty
+
+    def removing(log: int) -> None:
+        on_disk.append(du(tmp_path))
+        remove(log)
+
+    monkeypatch.setattr(store, "_remove_empty", removing)
+    for at in range(0, len(gone), 1000):
+        store.trash(gone[at : at + 1000])
+        on_disk.append(du(tmp_path))
+    time.now += TRASH_MS + 1
+    store.sweep()
+    assert len(on_disk) > len(gone) // 1000 + 2, "it was looked at before logs were removed, too"
+    assert max(on_disk) <= LIMIT
+    assert store.amounts().pieces == 1
+    store.close()
+
+
+def test_others_are_served_while_the_trash_is_emptied(store: PieceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [Row(piece_id(number), 1, 0, 0, bytes(32), 0, 1) for number in range(2, 2000)]
+    put(store, 1, b"here")
+    store._index.put(pieces)
+    drop, free = store._index.drop_trash, []
+
+    def dropping(before_ms: int) -> bool:
+        free.append(store._lock.locked())
+        return drop(before_ms)
+
+    monkeypatch.setattr(store._index, "drop_trash", dropping)
+    monkeypatch.setattr(store, "_now_ms", lambda: TRASH_MS + 2)
+    store.sweep()
+    assert len(free) > 10, "the lock is let go of between some and some"
+    assert store.amounts().pieces == 1
 
 
 def test_half_empty_logs_give_their_room_back_and_no_piece_is_lost(tmp_path: Path) -> None:

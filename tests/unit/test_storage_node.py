@@ -19,7 +19,7 @@ from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.proofs import verify
 from fallow.verticals.storage.core.questions import Held, Page, Proof, Prove, Purge, Stock, TakeBack, Trash
 from fallow.verticals.storage.worker.answers import REST_S
-from fallow.verticals.storage.worker.worker import HAND_IN_S
+from fallow.verticals.storage.worker.worker import HAND_IN_S, SWEEP_S
 from tests.storage_node import CHUNK_BYTES, CLIENT, PIECE, STRANGER, Client, Node, claim_of, node, order, sealed
 from tests.streams_world import NETWORK, OTHER, node_of
 from tests.unit.agent_fakes import FakeClock, eventually, settle
@@ -279,6 +279,39 @@ async def test_what_stands_still_is_given_up_and_paid_as_far_as_it_came(tmp_path
         assert (await stock(made)).pieces == 0
 
 
+async def test_who_brings_a_piece_over_a_slow_line_is_not_given_up(tmp_path: Path) -> None:
+    async with node(tmp_path) as (made, client):
+        assert isinstance(made.clock, FakeClock)
+        limit, at = made.terms.limit(1), 0
+        talk = client.open(wire.Put(sealed(NETWORK, limit), len(DATA)))
+        await talk.hear()
+        while part := DATA[at : at + 5000]:
+            at += len(part)
+            await talk.pay(limit, at)
+            await talk.send(part)
+            await made.clock.advance(1)
+        await talk.say(wire.Done(sealed(CLIENT, claim_of(DATA)), order(limit, len(DATA))))
+        assert isinstance(await talk.hear(), wire.Stored)
+        assert (await stock(made)).pieces == 1
+
+
+async def test_who_dribbles_holds_no_room_for_long(tmp_path: Path) -> None:
+    async with node(tmp_path) as (made, client):
+        assert isinstance(made.clock, FakeClock)
+        before = await stock(made)
+        limit = made.terms.limit(1)
+        talk = client.open(wire.Put(sealed(NETWORK, limit), 32 << 20))
+        await talk.hear()
+        assert (await stock(made)).room_bytes <= before.room_bytes - (32 << 20)
+        for _ in range(119):
+            await talk.send(b"x" * 100)
+            await made.clock.advance(1)
+        await made.clock.advance(2)
+        await settle()
+        assert [error.code for error in made.errors] == ["storage.stalled"]
+        assert (await stock(made)).room_bytes == before.room_bytes
+
+
 async def test_a_client_who_gives_up_leaves_nothing_behind(tmp_path: Path) -> None:
     async with node(tmp_path) as (made, client):
         before = await stock(made)
@@ -426,6 +459,26 @@ async def test_a_full_disk_is_told_before_anything_is_asked_of_it(tmp_path: Path
         told = await stock(made)
         assert told.trouble.startswith("storage.full")
         assert told.used_bytes <= told.limit_bytes
+
+
+async def test_what_is_used_is_what_du_says_with_all_that_lies_there(tmp_path: Path) -> None:
+    async with node(tmp_path) as (made, client):
+        assert (await stock(made)).used_bytes == du(made.folder), "before the first piece, too"
+        await client.put(made.terms.limit(1), DATA)
+        before = await stock(made)
+        (made.folder / "mine").mkdir()
+        (made.folder / "mine" / "notes.txt").write_bytes(bytes(5 << 20))
+        (made.folder / "mine" / "elsewhere").symlink_to("/bin/sh")
+        assert isinstance(made.clock, FakeClock)
+        await made.clock.advance(SWEEP_S + 1)
+        told = await stock(made)
+        assert told.used_bytes == du(made.folder)
+        taken = before.room_bytes - told.room_bytes
+        assert 5 << 20 <= taken <= (5 << 20) + 16384, "what the owner puts there counts by the next sweep"
+
+
+def du(folder: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in (folder, *folder.rglob("*")))
 
 
 async def test_without_a_disk_nothing_is_served_and_why_is_said(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fallow.bootstrap.plugins import load_meterings
-from fallow.bootstrap.recounting import Recounts, recount
+from fallow.bootstrap.recounting import recount
 from fallow.domain.epochs.closing import closer
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.folding import Folded, fold
@@ -20,6 +20,7 @@ from fallow.domain.epochs.rules import Rules, pinned_rules, rules_of
 from fallow.domain.epochs.stakes import Shared, read_shared
 from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import NONE, Statement
+from fallow.domain.epochs.sums import Recounts
 from fallow.domain.errors import InvalidInput
 from fallow.domain.facts import LeaseSettled, NodeShown
 from fallow.domain.identity import node_id

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import NamedTuple
 from fallow.adapters.clock import SystemClock
 from fallow.adapters.engines.folders import data_lock
 from fallow.adapters.published import HttpPublished
-from fallow.bootstrap.plugins import load_meterings
+from fallow.bootstrap.plugins import load_meterings, load_verticals
 from fallow.domain.epochs.closing import closer
+from fallow.domain.epochs.metering import Recount
 from fallow.domain.epochs.quorum import Domain, Root, Vote
+from fallow.domain.epochs.reading import Place
 from fallow.domain.epochs.seeds import PART_BYTES, Pledge, commitment_of, pledge_digest
 from fallow.domain.errors import Unavailable
 from fallow.ports.published import Published
@@ -26,6 +28,7 @@ from fallow.ports.signer import Signer
 from fallow.services.validator.book import Book
 from fallow.services.validator.parts import Parts
 from fallow.services.validator.service import Seen, Validator
+from fallow.services.validator.sums import Sums
 
 LOOK_S = 30.0
 
@@ -57,6 +60,7 @@ def run_validator(assignment: Assignment, report: Callable[[Seen], None], *, onc
             network_key=assignment.network_key,
             cast=partial(_cast, assignment.signer),
             parts=parts_of(assignment.signer, assignment.network_key, published, book),
+            sums=sums_of(assignment.network_key),
             published=published,
             book=book,
             folder=home / "epochs",
@@ -87,6 +91,16 @@ def parts_of(signer: Signer, network_key: bytes, published: Published, book: Boo
         book=book,
         new_part=partial(secrets.token_bytes, PART_BYTES),
     )
+
+
+def sums_of(network_key: bytes, draw: Callable[[int], int] = secrets.randbelow) -> Sums:
+    """What a validator adds up again, by the verticals that are installed here."""
+
+    def new_recounts(net: str, since_ms: int, places: Mapping[bytes, Place]) -> list[Recount]:
+        made = [one.recount(net, network_key, since_ms, places) for one in load_verticals().values()]
+        return [recount for recount in made if recount is not None]
+
+    return Sums(network_key, new_recounts, draw)
 
 
 def book_of(home: Path, network_key: bytes) -> Book:

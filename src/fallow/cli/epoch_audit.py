@@ -135,7 +135,7 @@ def there(number: int, url: str, ca: Path | None, into: Path, key: str, *, sums:
 
     With `sums` the one before has its records, too, where this one has any that add up others.
     """
-    from fallow.bootstrap.recounting import has_sums  # noqa: PLC0415 - heavy, and not for the help
+    from fallow.domain.epochs.sums import has_sums  # noqa: PLC0415 - heavy, and not for the help
     from fallow.sdk.epochs import is_whole, key_of, read_epoch  # noqa: PLC0415 - heavy, and not for the help
 
     profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else None

@@ -14,12 +14,9 @@ import msgspec
 
 from fallow.domain.epochs.manifest import MANIFEST, MANIFEST_BYTES_MAX
 from fallow.domain.epochs.quorum import Domain, Root
-from fallow.domain.epochs.reading import Filed, Read, checked_records
+from fallow.domain.epochs.reading import Filed, Place, Read, checked_records
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.errors import InvalidInput
-
-Place = tuple[int, int]
-"""Boot and number of the record that a node signs next."""
 
 
 class Inputs(NamedTuple):

@@ -80,7 +80,10 @@ class Recounted(NamedTuple):
 
 
 class Recount(Protocol):
-    """Adds up again what a vertical's side of the network added up before it became a record."""
+    """Adds up again what a vertical's side of the network added up before it became a record (`LendingUsed`)."""
+
+    kinds: frozenset[str]
+    """Of nodes' records that it adds up. Of each node it looks at nothing but the same node's."""
 
     def take(self, filed: Filed) -> Recounted | None:
         """Take the next record in the order of ingest; None where it is no such sum.

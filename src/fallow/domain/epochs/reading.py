@@ -18,6 +18,8 @@ from fallow.domain.errors import FallowError, InvalidInput
 from fallow.domain.records import Record, convert
 
 Read = Callable[[str], Iterable[bytes]]
+Place = tuple[int, int]
+"""Boot and number of the record that a node signs next."""
 
 
 class Filed(NamedTuple):

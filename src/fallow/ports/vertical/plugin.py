@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from fallow.domain.epochs.metering import Metering, Recount
+from fallow.domain.epochs.reading import Place
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.prices import Offer
 from fallow.domain.subscriptions import Tariff
@@ -98,10 +99,13 @@ class Vertical(Protocol):
         """
         raise NotFound("link.none", f"The gateway {role} takes no signed addresses.")
 
-    def recount(self, net: str, network_key: bytes, since_ms: int) -> Recount | None:
+    def recount(
+        self, net: str, network_key: bytes, since_ms: int, places: Mapping[bytes, Place] | None = None
+    ) -> Recount | None:
         """Make what adds up again, from records since a time (0: from all), what its side tells in sums; None: nothing.
 
-        `network_key` is that of the network, `net` its id.
+        `network_key` is that of the network, `net` its id. Where `places` are given, each node's records were read from
+        there on, and those of a node that has none there from its first.
         """
         return None
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 
 from fallow.domain.encoding import decode, encode
-from fallow.domain.epochs.judging import Before, Place
+from fallow.domain.epochs.judging import Before
 from fallow.domain.epochs.quorum import Domain, Vote
+from fallow.domain.epochs.reading import Place
 from fallow.domain.epochs.statement import Statement
 from fallow.domain.errors import Conflict, InvalidInput
 

@@ -22,12 +22,14 @@ from fallow.domain.network_facts import SeedDrawn
 from fallow.ports.published import Published
 from fallow.services.validator.book import Book, Refusal
 from fallow.services.validator.parts import Parts
+from fallow.services.validator.sums import Sums
 
 Cast = Callable[[Domain, Root], Vote]
 """Signs a root with the validator's key, which stays where it is."""
 
 CHUNK_BYTES = 1 << 20
 DAMAGED = "archive.damaged"
+WRONG_SUM = "epoch.recount"
 
 
 class Seen(NamedTuple):
@@ -48,6 +50,7 @@ class Validator:
         network_key: bytes,
         cast: Cast,
         parts: Parts,
+        sums: Sums,
         published: Published,
         book: Book,
         folder: Path,
@@ -56,11 +59,13 @@ class Validator:
         self._key = network_key
         self._cast = cast
         self._parts = parts
+        self._sums = sums
         self._published = published
         self._book = book
         self._folder = folder
         self._close = close
-        self._refused: set[str] = set()
+        # what one draw has shown no other one takes back: the next would look at other nodes
+        self._refused = {one.statement for one in book.refusals() if one.code == WRONG_SUM}
 
     def look(self) -> Iterator[Seen]:
         """Add to the seeds, then judge what is closed and was not judged yet.
@@ -112,6 +117,7 @@ class Validator:
 
         judged = judge(sealed, self._book.before, read, self._key, self._close)
         self._parts.check(statement.net, records_of_kind(manifest, read, SeedDrawn.kind))
+        self._sums.check(statement, manifest, read, self._book.before)
         vote = self._sign(judged)
         listed = vote.signer in judged.after.statement.validators
         if listed:

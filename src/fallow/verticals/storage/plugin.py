@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from fallow.domain.epochs.metering import Metering, Recount
+from fallow.domain.epochs.reading import Place
 from fallow.domain.errors import NotFound
 from fallow.domain.prices import Offer
 from fallow.domain.subscriptions import Tariff
@@ -74,11 +75,13 @@ class Storage(Vertical):
             f"  thirty days at most. It counts as a success {SUCCESS_SAYS}."
         )
 
-    def recount(self, net: str, network_key: bytes, since_ms: int) -> Recount | None:
+    def recount(
+        self, net: str, network_key: bytes, since_ms: int, places: Mapping[bytes, Place] | None = None
+    ) -> Recount | None:
         """Add up again what nodes served, from the orders that they handed in."""
-        from fallow.verticals.storage.core.recounting import Recount as Orders  # noqa: PLC0415 - for auditors alone
+        from fallow.verticals.storage.core.recounting import Recount as Orders  # noqa: PLC0415 - for auditors and validators alone
 
-        return Orders(net, network_key, since_ms)
+        return Orders(net, network_key, since_ms, places)
 
     def worker(self, ground: WorkerGround) -> Worker:
         """Make the provider's side. Imported here, since only agents have what it needs installed."""

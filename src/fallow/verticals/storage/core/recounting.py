@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from fallow.domain.epochs.metering import Recounted
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.network_facts import LendingUsed
 from fallow.verticals.storage.core.facts import StorageServed
-from fallow.verticals.storage.core.handed_in import Added, Place, Window, additions, handed_in
+from fallow.verticals.storage.core.handed_in import NOWHERE, Added, Place, Window, additions, handed_in
 from fallow.verticals.storage.core.tariff import EGRESS, REPAIRED, VERTICAL
 
 
@@ -19,19 +20,24 @@ class Recount:
     counted. What is handed in once more is not kept: no record would come that takes it out.
     """
 
-    def __init__(self, net: str, network_key: bytes, since_ms: int) -> None:
+    kinds: frozenset[str] = frozenset({StorageServed.kind})
+
+    def __init__(
+        self, net: str, network_key: bytes, since_ms: int, places: Mapping[bytes, Place] | None = None
+    ) -> None:
         self._net = net
         self._network_key = network_key
         self._since_ms = since_ms
+        self._places = {} if places is None and not since_ms else places
         self._waiting: defaultdict[bytes, list[Added]] = defaultdict(list)
         self._counted: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
         self._read: dict[bytes, Place] = {}
-        """From where on a node's records were read."""
+        """From where on a node's records were read, where `places` does not say it."""
 
     def take(self, filed: Filed) -> Recounted | None:
         """See the protocol."""
         record = filed.record
-        self._read.setdefault(filed.node, (record.boot, record.seq) if self._since_ms else (0, 0))
+        self._read.setdefault(filed.node, (record.boot, record.seq))
         if record.kind == StorageServed.kind:
             handed = handed_in(record, self._net, self._network_key, filed.received_ms)
             self._waiting[filed.node] += additions(handed, self._counted[filed.node])
@@ -44,7 +50,8 @@ class Recount:
         begins, ends = _place(said.begins), _place(said.ends)
         waiting = self._waiting[said.node]
         self._waiting[said.node] = [added for added in waiting if added.one.place >= ends]
-        window, all_here = Window(), said.orders == 0 or self._read.get(said.node, ends) <= begins
+        read = self._read.get(said.node, ends) if self._places is None else self._places.get(said.node, NOWHERE)
+        window, all_here = Window(), said.orders == 0 or read <= begins
         for added in waiting:
             if begins <= added.one.place < ends:
                 window.add(added)

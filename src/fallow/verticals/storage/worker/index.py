@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fallow.domain.errors import Unavailable
 
 FILES: Final = ("index", "index-wal", "index-shm")
+SECTOR_BYTES: Final = 512
+"""In which a file's `st_blocks` counts."""
+PAGE_BYTES: Final = 4096
+PAGES_A_ROW: Final = 4
+"""So many pages a change of one piece writes at most."""
+WAL_BYTES_MAX: Final = 8 << 20
 
 _TABLES = """
 create table if not exists piece (
   id blob primary key, log integer not null, start integer not null, length integer not null, hash blob not null,
   stored_ms integer not null, trashed_ms integer, claim blob not null) strict, without rowid;
-create index if not exists piece_log on piece (log);
-create index if not exists piece_trash on piece (trashed_ms) where trashed_ms is not null;
+create index if not exists piece_place on piece (log, start, length);
+create index if not exists piece_trashed on piece (trashed_ms, length) where trashed_ms is not null;
+drop index if exists piece_log;
+drop index if exists piece_trash;
 """
 _COLUMNS = "id, log, start, length, hash, stored_ms, trashed_ms, claim"
 
@@ -48,20 +56,32 @@ class Log(NamedTuple):
 class Index:
     """The file `index` of a folder. `durable`: what a method wrote is on the disk when it returns; see `move`.
 
-    Every method raises Unavailable (`storage.disk_failing`) where that fails.
+    What is changed is written twice, first to `index-wal`, which is kept below `wal_bytes`: so much is written at once
+    that half of it is never passed by more than the other half. Every method raises Unavailable
+    (`storage.disk_failing`) where that fails.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True, wal_bytes: int = WAL_BYTES_MAX) -> None:
+        self._file, self._wal, _ = (folder / name for name in FILES)
         self._durable = durable
+        self._wal_bytes = wal_bytes
+        pages = wal_bytes // 2 // PAGE_BYTES
+        self._at_once = pages // PAGES_A_ROW
         with _translated():
-            self._db = sqlite3.connect(folder / FILES[0], isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
+            self._db.execute(f"pragma wal_autocheckpoint = {pages}")
             self._sync(every=durable)
             self._db.executescript(_TABLES)
 
     def close(self) -> None:
         """Close the file; it is whole at any time."""
         self._db.close()
+
+    @property
+    def spare_bytes(self) -> int:
+        """How much more of the disk it may take although no piece is added: pieces that go are noted, too."""
+        return allocated(self._file) // 4 + max(0, self._wal_bytes - allocated(self._wal))
 
     def find(self, piece: bytes) -> Row | None:
         """Look a piece up, in the trash or not."""
@@ -110,23 +130,27 @@ class Index:
 
     def drop(self, pieces: Iterable[bytes]) -> None:
         """Forget pieces."""
-        with _translated(), self._db:
-            self._db.execute("begin immediate")
-            self._db.executemany("delete from piece where id = ?", [(piece,) for piece in pieces])
+        self._change("delete from piece where id = ?", [(piece,) for piece in pieces])
 
     def trash(self, pieces: Iterable[bytes], at_ms: int | None) -> None:
         """Put pieces into the trash, those that are there already excepted, or with None take them out."""
-        with _translated(), self._db:
-            self._db.execute("begin immediate")
-            self._db.executemany(
-                "update piece set trashed_ms = ?1 where id = ?2 and (?1 is null or trashed_ms is null)",
-                [(at_ms, piece) for piece in pieces],
-            )
+        self._change(
+            "update piece set trashed_ms = ?1 where id = ?2 and (?1 is null or trashed_ms is null)",
+            [(at_ms, piece) for piece in pieces],
+        )
 
-    def drop_trash(self, before_ms: int) -> int:
-        """Forget what is in the trash since before then; returns how many pieces."""
+    def drop_trash(self, before_ms: int) -> bool:
+        """Forget some of what is in the trash since before then; whether there may be more of it."""
+        query = "delete from piece where id in (select id from piece where trashed_ms < ? limit ?)"
         with _translated(), self._db:
-            return self._db.execute("delete from piece where trashed_ms < ?", (before_ms,)).rowcount
+            return self._db.execute(query, (before_ms, self._at_once)).rowcount == self._at_once
+
+    def _change(self, query: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Change pieces, some at a time."""
+        for at in range(0, len(rows), self._at_once):
+            with _translated(), self._db:
+                self._db.execute("begin immediate")
+                self._db.executemany(query, rows[at : at + self._at_once])
 
     def _sync(self, *, every: bool) -> None:
         self._db.execute(f"pragma synchronous = {'full' if every else 'normal'}")
@@ -143,6 +167,13 @@ class Index:
         with _translated():
             for row in self._db.execute(f"select {_COLUMNS} from piece {where}", arguments):  # noqa: S608 - our words
                 yield Row(*row)
+
+
+def allocated(path: Path) -> int:
+    """Bytes of the disk that a file takes; 0 where it is not there."""
+    with suppress(FileNotFoundError):
+        return path.lstat().st_blocks * SECTOR_BYTES
+    return 0
 
 
 @contextmanager

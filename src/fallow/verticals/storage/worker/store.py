@@ -20,9 +20,9 @@ from typing import Final, NamedTuple
 
 from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core.questions import TRASH_MS
-from fallow.verticals.storage.worker.index import FILES, Index, Row
+from fallow.verticals.storage.worker.index import FILES, WAL_BYTES_MAX, Index, Row, allocated
 from fallow.verticals.storage.worker.outgoing import Outgoing
-from fallow.verticals.storage.worker.writing import Incoming, allocated, failing
+from fallow.verticals.storage.worker.writing import Incoming, failing
 
 LOG_BYTES_MAX: Final = 1 << 30
 LOG_BYTES_MIN: Final = 4 << 20
@@ -82,9 +82,10 @@ class PieceStore:
         with ExitStack() as stack, self._disk():
             self._guard = _locked(folder)
             stack.callback(os.close, self._guard)
-            self._index = Index(folder, durable=durable)
+            self._index = Index(folder, durable=durable, wal_bytes=min(WAL_BYTES_MAX, self._log_bytes // 2))
             stack.callback(self._index.close)
             self._sizes = self._recovered()
+            self._beside = self._found_beside()
             stack.pop_all()
         self._active = max(self._sizes, default=0)
 
@@ -100,16 +101,24 @@ class PieceStore:
 
     @property
     def used_bytes(self) -> int:
-        """What the folder takes of the disk, as `du` counts it."""
+        """What the folder takes of the disk, as `du` counts it: what others put there, as it was found last."""
+        return self._counted + self._beside
+
+    @property
+    def _counted(self) -> int:
         files = sum(allocated(self._folder / name) for name in FILES)
         return allocated(self._folder) + files + sum(map(_blocks, self._sizes.values()))
 
     @property
     def room_bytes(self) -> int:
-        """How much more it takes: up to the limit, less what moving the pieces of one log needs for a while."""
+        """How much more it takes: up to the limit, less what moving the pieces of one log needs for a while.
+
+        And what the index does.
+        """
         disk = os.statvfs(self._folder)
         on_disk = disk.f_bavail * disk.f_frsize - self._spare
-        return max(0, min(self._limit - self.used_bytes - self._log_bytes // 2, on_disk))
+        spare = self._log_bytes // 2 + self._index.spare_bytes
+        return max(0, min(self._limit - self.used_bytes - spare, on_disk))
 
     def amounts(self) -> Amounts:
         """All of that at one moment.
@@ -211,26 +220,35 @@ class PieceStore:
                 self._index.drop([row.id for row in rows])
 
     def sweep(self) -> None:
-        """Empty the trash of what has been there for seven days, and give back what is empty in the log files."""
+        """Empty the trash of what has been there for seven days, and give back what is empty in the log files.
+
+        And hold what is counted against the disk.
+        """
         with self._sweeping:
+            self._empty_trash(self._now_ms() - TRASH_MS)
             with self._lock:
-                self._index.drop_trash(self._now_ms() - TRASH_MS)
                 live, sizes = self._index.logs(), dict(self._sizes)
             for log in sizes.keys() - live.keys():
                 self._remove_empty(log)  # first, for on a full disk there may be no room to move anything to
             for log in sorted(sizes.keys() & live.keys()):
                 if log != self._active and 2 * live[log].live < sizes[log] and not self._failed:
                     self._move(log)
+            with self._lock, self._disk():
+                self._beside = self._found_beside()
 
     def done(self, row: Row, *, kept: bool) -> None:
         """An upload is over. For `Incoming`."""
         with self._lock:
             self._coming.discard(row.id)
-            if kept:
-                self._writers[row.log] -= 1
-                self._index.put([row._replace(stored_ms=self._now_ms())])
-            else:
+            if not kept:
                 self._give_up(row)
+                return
+            try:
+                self._index.put([row._replace(stored_ms=self._now_ms())])
+            except Unavailable:
+                self._give_up(row)
+                raise
+            self._writers[row.log] -= 1
 
     def broke(self, error: OSError) -> Unavailable:
         """Remember that the disk made an error, so that nothing new is put there."""
@@ -283,6 +301,20 @@ class PieceStore:
             with self._disk():
                 os.truncate(self._path(row.log), row.start)
             self._sizes[row.log] = row.start
+
+    def _empty_trash(self, before_ms: int) -> None:
+        """Some at a time, since others wait meanwhile."""
+        more = True
+        while more:
+            with self._lock:
+                more = self._index.drop_trash(before_ms)
+
+    def _found_beside(self) -> int:
+        """Look at the disk: what the folder takes beside what is counted, such as its mark, and files of others."""
+        found = sum(
+            allocated(Path(at, name)) for at, folders, files in os.walk(self._folder) for name in (*folders, *files)
+        )
+        return max(0, allocated(self._folder) + found - self._counted)
 
     def _move(self, log: int) -> None:
         """Move a log's pieces behind those of the active one, some at a time, and remove it."""

@@ -1,9 +1,8 @@
-"""A piece that comes in, and what files take of a disk."""
+"""A piece that comes in."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -12,9 +11,6 @@ from blake3 import blake3
 
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.verticals.storage.worker.index import Row
-
-SECTOR_BYTES = 512
-"""In which a file's `st_blocks` counts."""
 
 
 class Keeper(Protocol):
@@ -100,13 +96,6 @@ class Incoming:
             self._open = False
             os.close(self._handle)
             self._keeper.done(self._row, kept=kept)
-
-
-def allocated(path: Path) -> int:
-    """Bytes of the disk that a file takes; 0 where it is not there."""
-    with suppress(FileNotFoundError):
-        return path.stat().st_blocks * SECTOR_BYTES
-    return 0
 
 
 def failing(why: str) -> Unavailable:
