@@ -13,6 +13,7 @@ import pytest
 from fallow.bootstrap.own_shares import GrantShares
 from fallow.cli import storage_files
 from fallow.cli.storage_place import Remote
+from fallow.domain.calls import vertical_call
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, TooMuch
 from fallow.domain.grants import (
     CAVEATS_MAX,
@@ -23,6 +24,7 @@ from fallow.domain.grants import (
     read_credential,
     root_key,
 )
+from fallow.ports import rpc
 from fallow.ports.remembered import MOMENT_MS
 from fallow.sdk.storage import OwnStorage
 from fallow.verticals.storage.client.granting import Grant, Home, Limits, narrowed, new_grant, read_grant
@@ -105,6 +107,29 @@ async def test_what_a_grant_does_not_allow_is_refused(world: GrantedWorld) -> No
         grant = world.grant("a/", operation)
         for wanted, call in asked.items():
             assert await code_of(world, grant, call) == ("" if wanted == operation else "storage.grant"), wanted
+
+
+async def test_who_may_sign_s3_requests_makes_no_grant_that_gets_around_a_hosted_buckets_policy(
+    world: GrantedWorld,
+) -> None:
+    hosted = "hosted"
+    await rpc.call(
+        world.network.bus,
+        vertical_call("storage", calls.MakeBucket.name),
+        calls.MakeBucket(account=ACCOUNT, bucket=hosted, settings={"policy": b"denies"}),
+        calls.Bucket,
+    )
+    caveat = msgspec.msgpack.encode(Caveat(bucket=hosted, allow=[*OPERATIONS]))
+    grant = new_credential(root_key(SIGNING.secret), SIGNING.key_id, os.urandom(16), caveat)
+    at: dict[str, Any] = {"account": "", "bucket": hosted}
+    for call in (
+        get_bucket(hosted),
+        calls.ListObjects(**at),
+        calls.DeleteObjects(**at, deletions=[calls.Deletion(object=b"a")]),
+        calls.PutObject(**at, object=b"a", stream=ID, size=1, etag="e", inline=b"1"),
+        calls.BeginUpload(**at, object=b"a", stream=ID),
+    ):
+        assert await code_of(world, grant, call) == "storage.hosted_bucket", call
 
 
 async def test_calls_that_no_grant_allows_are_refused_whatever_it_says(world: GrantedWorld) -> None:
