@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fallow.cli import profiles
+from fallow.cli import profiles, storage_profiles
 from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
 from fallow.cli.storage_check import check
 from fallow.cli.storage_grants import GrantOption, grant_command, revoke, share
@@ -19,6 +19,7 @@ from fallow.cli.storage_usage import usage
 from fallow.cli.units import when
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.sdk.storage_grants import load_grant
+from fallow.verticals.storage.core.countries import read_countries
 from fallow.verticals.storage.core.kit import SECRET_BYTES, write_kit
 
 app = App(name="storage", help="Store objects on spare disks.")
@@ -28,6 +29,7 @@ app.command(share)
 app.command(grant_command, name="grant")
 app.command(revoke)
 app.command(link)
+app.command(storage_profiles.profiles)
 
 VERTICAL = "storage"
 ROLE = "s3"
@@ -78,17 +80,22 @@ def mb(
     /,
     *,
     country: Annotated[
-        list[str] | None, Parameter(negative="", help="Where its pieces may lie (such as DE); may be repeated.")
+        list[str] | None, Parameter(negative="", help="Where its pieces may lie (such as DE, or EU); may be repeated.")
     ] = None,
+    profile: Annotated[
+        str, Parameter(help="How it is coded: see `fallow storage profiles`. [by how many machines there are]")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Make a bucket that is sealed under your own secret."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
-    name = remote(bucket).bucket
-    made = files.run(lambda own: own.store.make_bucket(own.account, name, settings={}, countries=tuple(country or ())))
+    name, where = remote(bucket).bucket, read_countries(country or ())
+    made = files.run(
+        lambda own: own.store.make_bucket(own.account, name, settings={}, countries=where, profile=profile)
+    )
     if json:
-        show_json({"bucket": made.name, "made_ms": made.made_ms})
+        show_json({"bucket": made.name, "made_ms": made.made_ms, "countries": made.countries})
     else:
         say(f"The bucket {made.name} is made.")
 
@@ -113,10 +120,12 @@ def ls(at: str = "", /, *, recursive: Below = False, grant: GrantOption = "", js
     if not at:
         buckets = files.run(lambda own: own.store.buckets(own.account))
         if json:
-            show_json([{"bucket": one.name, "made_ms": one.made_ms} for one in buckets])
+            show_json([{"bucket": one.name, "made_ms": one.made_ms, "countries": one.countries} for one in buckets])
         else:
-            made = [(one.name, when(one.made_ms)) for one in buckets]
-            table(["BUCKET", "MADE (UTC)"], made, empty="You have none. To make one: fallow storage mb NAME")
+            made = [(one.name, when(one.made_ms), " ".join(one.countries)) for one in buckets]
+            table(
+                ["BUCKET", "MADE (UTC)", "PIECES IN"], made, empty="You have none. To make one: fallow storage mb NAME"
+            )
         return
     place = remote(at)
     folders, entries = files.run(lambda own: files.listed(own, place, below=recursive), given)
