@@ -43,6 +43,8 @@ async def create_bucket(x: Exchange) -> Response:
     if x.caller.user is None:
         raise S3Error("AccessDenied")
     check_bucket_name(name)
+    if headers.get("x-amz-bucket-namespace", "global") != "global":
+        raise S3Error("NotImplemented", "Names of buckets are the network's: nobody has some of his own.")
     account = x.caller.account
     acl = await acl_of_headers(headers, account, account, x.users) or private(account)
     settings = {ACL: acl.encode()}
