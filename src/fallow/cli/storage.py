@@ -139,7 +139,10 @@ def ls(at: str = "", /, *, recursive: Below = False, grant: GrantOption = "", js
 
 @app.command
 def cp(source: str, target: str, /, *, recursive: Below = False, grant: GrantOption = "", json: Json = False) -> None:
-    """Copy a file to fallow://BUCKET/NAME, or an object to a file; what was broken off goes on where it was."""
+    """Copy a file to fallow://BUCKET/NAME, or an object to a file; what was broken off goes on where it was.
+
+    With -r, files that are there already, byte for byte, are not copied again.
+    """
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
     up, down = target.startswith(SCHEME), source.startswith(SCHEME)
@@ -157,7 +160,7 @@ def cp(source: str, target: str, /, *, recursive: Below = False, grant: GrantOpt
         show_json([one._asdict() for one in copied])
     else:
         for one in copied:
-            say(f"{clean(one.source)} -> {clean(one.target)}")
+            say(f"{clean(one.source)} -> {clean(one.target)}{'' if one.moved else ' (there already)'}")
 
 
 @app.command
