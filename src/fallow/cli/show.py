@@ -65,6 +65,7 @@ def say_s3(endpoint: str, access_key: str, secret_key: str) -> None:
         ("AWS_ACCESS_KEY_ID", access_key),
         ("AWS_SECRET_ACCESS_KEY", secret_key),
         ("AWS_REGION", "fallow"),
+        ("AWS_DEFAULT_REGION", "fallow"),  # the one that boto3 and the aws cli of Python read
     ):
         say(f"export {name}={shlex.quote(clean(value))}")
 
