@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from pathlib import Path
 from typing import Annotated
@@ -39,16 +40,18 @@ OPEN = "fallow subscription open storage --limit 0.05"
 @app.command
 def key(*, json: Json = False) -> None:
     """Show where S3 clients find this network, and what they sign with: both follow from your API key."""
-    with profiles.connect() as client:
+    profile = profiles.load()
+    with profiles.client_of(profile) as client:
         endpoint = client.network().gateways.get(ROLE, "")
         if not endpoint:
             raise NotFound("storage.no_gateway", "This network has no S3 gateway.")
         signing = client.signing_secret()
         open_ = [one for one in client.subscriptions() if one.vertical == VERTICAL and one.state != "ended"]
+    ca = _ca_file(profile)
     if json:
-        show_json({"endpoint": endpoint, "access_key": signing.access_key, "secret_key": signing.secret})
+        show_json({"endpoint": endpoint, "access_key": signing.access_key, "secret_key": signing.secret, "ca": ca})
     else:
-        say_s3(endpoint, signing.access_key, signing.secret)
+        say_s3(endpoint, signing.access_key, signing.secret, ca)
     if not open_:
         tell(f"Your account has no subscription to storage yet; nothing can be stored before: {OPEN}")
 
@@ -175,6 +178,15 @@ def rm(at: str, /, *, recursive: Below = False, grant: GrantOption = "", json: J
     else:
         for name in names:
             say(f"{clean(name)} is deleted.")
+
+
+def _ca_file(profile: profiles.Profile) -> str:
+    """Write the network's own authority where S3 clients can read it, beside the profile; "": it has none."""
+    if not profile.ca:
+        return ""
+    path = profiles.profile_path().with_name(f"ca-{hashlib.sha256(profile.ca.encode()).hexdigest()[:16]}.pem")
+    profiles.write_private(profile.ca, path)
+    return str(path)
 
 
 def _show_kit(url: str, *, as_json: bool) -> None:
