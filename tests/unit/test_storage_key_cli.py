@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 
 from fallow.cli import profiles
 from fallow.cli.storage import key
+from fallow.verticals.storage.gateway.users import User
 
 PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
-
-
-class Secret(NamedTuple):
-    access_key: str = "access"
-    secret: str = "of the test"
 
 
 class Client:
@@ -29,13 +26,13 @@ class Client:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def network(self) -> Any:
+    def network(self) -> SimpleNamespace:
         """Say where the gateway is."""
-        return type("View", (), {"gateways": {"s3": "https://192.0.2.7:8430"}})
+        return SimpleNamespace(gateways={"s3": "https://192.0.2.7:8430"})
 
-    def signing_secret(self) -> Secret:
+    def signing_secret(self) -> User:
         """Say what S3 requests are signed with."""
-        return Secret()
+        return User("access", "of the test", "", "")
 
     def subscriptions(self) -> list[Any]:
         """Say that there are none."""
