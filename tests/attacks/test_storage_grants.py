@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -220,7 +221,9 @@ async def test_who_may_write_and_not_delete_replaces_nothing(world: GrantedWorld
     assert await text_of(world.owner, "in/1", ACCOUNT) == "in/1"
 
 
-async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_and_deleted(world: GrantedWorld) -> None:
+async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_and_deleted(
+    world: GrantedWorld, tmp_path: Path
+) -> None:
     await world.put("in/1", "in/z")
     grant, begin = world.grant("in/", "write"), world.keys.seal_name(b"in/")
     junk = [begin + b"\xff" * 6, begin + b"\x00", begin + bytes(4), world.keys.seal_name(b"in/\xff")]
@@ -247,7 +250,12 @@ async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_an
         await world.owner.entry(ACCOUNT, B, "in/spoilt")
     own = OwnStorage(world.owner, ACCOUNT, GrantShares(grant))
     assert await storage_files.remove(own, Remote(B, "in/spoilt"), below=False) == ["in/spoilt"]
-    assert len(await storage_files.remove(own, Remote(B, "in/"), below=True)) == 6
+    assert await code_of(world, grant, msgspec.structs.replace(stored, stream=b"s" * 16)) == ""
+    (tmp_path / "spoilt").write_text("mended")
+    (copied,) = await storage_files.copy_up(own, tmp_path, Remote(B, "in/"), below=True)
+    assert copied.moved
+    assert await text_of(world.owner, "in/spoilt", ACCOUNT) == "mended"
+    assert len(await storage_files.remove(own, Remote(B, "in/"), below=True)) == 7
     left = await world.owner.names(ACCOUNT, B)
     assert (left.entries, left.damaged) == ([], [])
 

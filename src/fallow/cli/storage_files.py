@@ -35,6 +35,8 @@ from fallow.verticals.storage.client.store import Deleting, Entry
 from fallow.verticals.storage.client.uploading import PART_BYTES, upload
 
 AT_ONCE: Final = 4
+_SPOILT: Final = "storage.document"
+"""Of what stands beside an object and cannot be read: whoever may write could have put it there."""
 T = TypeVar("T")
 
 
@@ -196,10 +198,14 @@ async def _entry(own: OwnStorage, at: Remote) -> Entry:
 
 
 async def _seen(own: OwnStorage, at: Remote) -> Entry | None:
-    """What is there; None: nothing, or nothing that a grant shows."""
+    """What is there; None: nothing, or nothing that a grant shows, or that can be read."""
     try:
         return await _entry(own, at)
     except (NotFound, NotAllowed):
+        return None
+    except InvalidInput as error:
+        if error.code != _SPOILT:
+            raise
         return None
 
 
@@ -208,7 +214,7 @@ async def _there(own: OwnStorage, at: Remote) -> str:
     try:
         return (await _entry(own, at)).key
     except InvalidInput as error:
-        if error.code != "storage.document":
+        if error.code != _SPOILT:
             raise
         return at.key
 
