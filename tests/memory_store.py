@@ -63,6 +63,7 @@ class MemoryStore:
         settings: Mapping[str, bytes],
         lock: bool = False,
         countries: Sequence[str] = (),
+        profile: str = "",
     ) -> Bucket:
         there = self._buckets.get(bucket)
         if there is not None:
@@ -72,7 +73,7 @@ class MemoryStore:
             name=bucket,
             account=account,
             made_ms=self._clock.now_ms(),
-            profile="lab",
+            profile=profile,
             countries=list(countries),
             lock=lock,
             settings=dict(settings),

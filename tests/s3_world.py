@@ -27,6 +27,7 @@ from tests.memory_store import MemoryStore
 
 MAIN = User("AKMAIN", "secret of main", "a-main", "Main")
 ALT = User("AKALT", "secret of alt", "b-alt", "Alt")
+SECOND = User("AKSECOND", "secret of the second", "a-main", "Main")
 READER = User("AKREADER", "secret of the reader", "a-main", "Main", frozenset({READ}))
 EMAILS = {"main@example.org": "a-main", "alt@example.org": "b-alt"}
 
@@ -35,7 +36,7 @@ class MemoryUsers:
     """See `Users`."""
 
     async def user(self, access_key: str) -> User | None:
-        return {user.access_key: user for user in (MAIN, ALT, READER)}.get(access_key)
+        return {user.access_key: user for user in (MAIN, SECOND, ALT, READER)}.get(access_key)
 
     async def owner(self, account: str) -> Owner | None:
         names = {MAIN.account: MAIN.name, ALT.account: ALT.name}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 from fallow.bootstrap.own_shares import GrantShares
 from fallow.cli import storage_files
 from fallow.cli.storage_place import Remote
+from fallow.domain.calls.verticals import vertical_call
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, TooMuch
 from fallow.domain.grants import (
     CAVEATS_MAX,
@@ -23,6 +25,7 @@ from fallow.domain.grants import (
     read_credential,
     root_key,
 )
+from fallow.ports import rpc
 from fallow.ports.remembered import MOMENT_MS
 from fallow.sdk.storage import OwnStorage
 from fallow.verticals.storage.client.granting import Grant, Home, Limits, narrowed, new_grant, read_grant
@@ -125,6 +128,29 @@ async def test_what_a_grant_does_not_allow_is_refused(world: GrantedWorld) -> No
             assert await code_of(world, grant, call) == ("" if wanted == operation else "storage.grant"), wanted
 
 
+async def test_who_may_sign_s3_requests_makes_no_grant_that_gets_around_a_hosted_buckets_policy(
+    world: GrantedWorld,
+) -> None:
+    hosted = "hosted"
+    await rpc.call(
+        world.network.bus,
+        vertical_call("storage", MakeBucket.name),
+        MakeBucket(account=ACCOUNT, bucket=hosted, settings={"policy": b"denies"}),
+        Bucket,
+    )
+    caveat = msgspec.msgpack.encode(Caveat(bucket=hosted, allow=[*OPERATIONS]))
+    grant = new_credential(root_key(SIGNING.secret), SIGNING.key_id, os.urandom(16), caveat)
+    at: dict[str, Any] = {"account": "", "bucket": hosted}
+    for call in (
+        get_bucket(hosted),
+        ListObjects(**at),
+        DeleteObjects(**at, deletions=[Deletion(object=b"a")]),
+        PutObject(**at, object=b"a", stream=ID, size=1, etag="e", inline=b"1"),
+        BeginUpload(**at, object=b"a", stream=ID),
+    ):
+        assert await code_of(world, grant, call) == "storage.hosted_bucket", call
+
+
 async def test_calls_that_no_grant_allows_are_refused_whatever_it_says(world: GrantedWorld) -> None:
     grant, at = world.grant(""), {"account": ACCOUNT, "bucket": B}
     name = world.keys.seal_name(b"a")
@@ -213,10 +239,13 @@ async def test_who_may_write_and_not_delete_replaces_nothing(world: GrantedWorld
     assert await text_of(world.owner, "in/1", ACCOUNT) == "in/1"
 
 
-async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_and_deleted(world: GrantedWorld) -> None:
+async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_and_deleted(
+    world: GrantedWorld, tmp_path: Path
+) -> None:
     await world.put("in/1", "in/z")
     grant, begin = world.grant("in/", "write"), world.keys.seal_name(b"in/")
     junk = [begin + b"\xff" * 6, begin + b"\x00", begin + bytes(4), world.keys.seal_name(b"in/\xff")]
+    stored = None
     for number, name in enumerate([*junk, world.keys.seal_name(b"in/spoilt")]):
         new: dict[str, Any] = {"account": "", "bucket": B, "object": name, "head": b"no head", "tags": b"nor tags"}
         stored = PutObject(**new, stream=b"%016d" % number, size=1, etag="e", inline=b"1")
@@ -240,7 +269,13 @@ async def test_what_a_writer_puts_there_that_nobody_can_read_is_listed_around_an
         await world.owner.entry(ACCOUNT, B, "in/spoilt")
     own = OwnStorage(world.owner, ACCOUNT, GrantShares(grant))
     assert await storage_files.remove(own, Remote(B, "in/spoilt"), below=False) == ["in/spoilt"]
-    assert len(await storage_files.remove(own, Remote(B, "in/"), below=True)) == 6
+    assert stored
+    assert await code_of(world, grant, msgspec.structs.replace(stored, stream=b"s" * 16)) == ""
+    (tmp_path / "spoilt").write_text("mended")
+    (copied,) = await storage_files.copy_up(own, tmp_path, Remote(B, "in/"), below=True)
+    assert copied.moved
+    assert await text_of(world.owner, "in/spoilt", ACCOUNT) == "mended"
+    assert len(await storage_files.remove(own, Remote(B, "in/"), below=True)) == 7
     left = await world.owner.names(ACCOUNT, B)
     assert (left.entries, left.damaged) == ([], [])
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.s3_world import ALT, MAIN, World, adding, refused
+from fallow.verticals.storage.gateway.users import User
+from tests.s3_world import ALT, MAIN, SECOND, World, adding, refused
 
 DENIED = (403, "AccessDenied")
 ALL_USERS = "http://acs.amazonaws.com/groups/global/AllUsers"
@@ -167,6 +168,42 @@ def test_a_policy_that_denies_binds_the_owner_but_for_the_policy_itself(s3: Worl
     assert refused(put, client=client, bucket=bucket) == DENIED
     client.delete_bucket_policy(Bucket=bucket)
     put(client, bucket)
+
+
+def of_one(user: User) -> dict[str, str]:
+    return {"AWS": f"arn:aws:iam::{user.account}:user/{user.access_key}"}
+
+
+def test_a_policy_binds_one_api_key_of_its_account_and_that_one_cannot_undo_it(s3: World, bucket: str) -> None:
+    client, second = s3.client(), s3.client(SECOND)
+    put(client, bucket)
+    said = {"Sid": "reads", "Effect": "Deny", "Principal": of_one(SECOND), "NotAction": ["s3:GetObject", "s3:List*"]}
+    everything = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [{**said, "Resource": everything}]}))
+    assert second.get_object(Bucket=bucket, Key="foo")["Body"].read() == b"foo"
+    assert len(second.list_objects_v2(Bucket=bucket)["Contents"]) == 1
+    assert refused(put, client=second, bucket=bucket) == DENIED
+    assert refused(second.delete_object, Bucket=bucket, Key="foo") == DENIED
+    assert refused(second.put_bucket_acl, Bucket=bucket, ACL="public-read") == DENIED
+    assert refused(second.delete_bucket_policy, Bucket=bucket) == DENIED
+    assert refused(second.put_bucket_policy, Bucket=bucket, Policy=policy(bucket, "s3:GetObject")) == DENIED
+    assert refused(second.get_bucket_policy, Bucket=bucket) == DENIED
+    put(client, bucket)
+    client.delete_bucket_policy(Bucket=bucket)
+    put(second, bucket)
+
+
+def test_a_policy_lets_one_api_key_of_another_account_in(s3: World, bucket: str) -> None:
+    client = s3.client()
+    put(client, bucket)
+    client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, "s3:GetObject", Principal=of_one(ALT)))
+    s3.client(ALT).get_object(Bucket=bucket, Key="foo")
+    another = {"AWS": f"arn:aws:iam::{ALT.account}:user/AKANOTHER"}
+    client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, "s3:GetObject", Principal=another))
+    assert refused(s3.client(ALT).get_object, Bucket=bucket, Key="foo") == DENIED
+    named = {"StringEquals": {"aws:username": ALT.access_key}}
+    client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, "s3:GetObject", Condition=named))
+    s3.client(ALT).get_object(Bucket=bucket, Key="foo")
 
 
 def test_a_policy_can_ask_for_tags(s3: World, bucket: str) -> None:

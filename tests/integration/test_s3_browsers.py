@@ -154,6 +154,11 @@ def test_a_form_that_is_not_as_it_was_signed_is_refused(
         ({"conditions": [*without("BUCKET", 4), ["content-length-range", 0]]}, 400),
         ({"conditions": [*without("BUCKET", 4), ["content-length-range", -1, 0]]}, 400),
         ({"conditions": [*without("BUCKET", 4), ["content-length-range", 512, 1000]]}, 400),
+        ({"conditions": [*without("BUCKET", 4), ["content-length-range", 0, 1], ["content-length-range", 0, 9]]}, 400),
+        (
+            {"conditions": [*without("BUCKET", 4), ["content-length-range", 9, 99], ["content-length-range", 0, 99]]},
+            400,
+        ),
         ({"conditions": [*conditions("BUCKET"), ["starts-with", "$x-amz-meta-foo", "bar"]]}, 403),
     ],
 )

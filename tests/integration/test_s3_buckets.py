@@ -88,6 +88,30 @@ def test_where_a_bucket_is(s3: World, bucket: str) -> None:
     assert s3.client().get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
 
 
+def placed(where: str) -> dict[str, str]:
+    return {"LocationConstraint": where}
+
+
+@pytest.mark.parametrize(("said", "shown"), [("DE", "DE"), ("fr-de", "DE-FR"), ("us-east-1", None)])
+def test_pieces_lie_in_the_countries_that_a_bucket_was_made_for(s3: World, said: str, shown: str | None) -> None:
+    client, name = s3.client(), f"in-{said.lower()}"
+    client.create_bucket(Bucket=name, CreateBucketConfiguration=placed(said))
+    assert client.get_bucket_location(Bucket=name)["LocationConstraint"] == shown
+    client.create_bucket(Bucket=name, CreateBucketConfiguration=placed(said))
+    elsewhere = placed("NL")
+    assert refused(client.create_bucket, Bucket=name, CreateBucketConfiguration=elsewhere) == (
+        409,
+        "BucketAlreadyExists",
+    )
+
+
+def test_what_is_no_country_is_refused_by_name(s3: World) -> None:
+    client = s3.client()
+    for where in ("eu-central-1", "Germany", "DE-", "DE,FR"):
+        told = refused(client.create_bucket, Bucket="nowhere", CreateBucketConfiguration=placed(where))
+        assert told == (400, "InvalidLocationConstraint"), where
+
+
 def test_names_are_listed_between_delimiters_in_pages(s3: World, bucket: str) -> None:
     client = filled(s3, bucket, "asdf", "boo/bar", "boo/baz/xyzzy", "cquux/thud", "cquux/bla")
     pages = []

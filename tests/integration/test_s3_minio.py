@@ -47,6 +47,16 @@ def test_streams_go_in_and_ranges_come_out(client: Minio, bucket: str) -> None:
     assert [one.object_name for one in client.list_objects(bucket, recursive=True)] == ["a b/ü"]
 
 
+def test_a_bucket_of_some_countries_is_signed_for_as_where_it_is(s3: World) -> None:
+    for name, where in (("of-two", "DE-FR"), ("of-many", "EU")):
+        Minio(f"127.0.0.1:{s3.port}", access_key=MAIN.access_key, secret_key=MAIN.secret, secure=False).make_bucket(
+            name, location=where
+        )
+        other = Minio(f"127.0.0.1:{s3.port}", access_key=MAIN.access_key, secret_key=MAIN.secret, secure=False)
+        put(other, name, "k", b"data", 4)  # it asks where the bucket is, and writes that into what it signs
+        assert got(other, name, "k") == b"data"
+
+
 def test_objects_are_copied_composed_and_tagged(client: Minio, bucket: str) -> None:
     put(client, bucket, "one")
     client.copy_object(bucket, "two", CopySource(bucket, "one"))

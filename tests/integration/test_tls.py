@@ -12,8 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import boto3
 import httpx2
 import pytest
+from botocore.config import Config
+from botocore.exceptions import SSLError
 
 from fallow import AsyncClient, FallowError
 from fallow.adapters import certificates
@@ -112,6 +115,24 @@ async def test_the_command_line_remembers_the_authority(net: Net, tmp_path: Path
     operator = {"FALLOW_URL": net.url, "FALLOW_API_KEY": net.running.welcome["operator_key"]}
     assert (await fallow("ledger", "check", **operator, FALLOW_CA=str(net.running.ca))).code == 0
     is_one_sentence(await fallow("ledger", "check", **operator), "tls.untrusted")
+
+
+async def test_s3_clients_trust_the_authority_that_was_logged_in_with(net: Net, tmp_path: Path) -> None:
+    config = {"XDG_CONFIG_HOME": str(tmp_path)}
+    pin = f"sha256:{net.running.welcome['pin']}"
+    assert (await fallow("login", net.url, net.first.key, "--ca", pin, **config)).code == 0
+    told = json.loads((await fallow("storage", "key", "--json", **config)).out)
+
+    def buckets(**verify: str) -> list[object]:
+        keys = {"aws_access_key_id": told["access_key"], "aws_secret_access_key": told["secret_key"]}
+        once = Config(retries={"total_max_attempts": 1})
+        client = boto3.client("s3", endpoint_url=told["endpoint"], region_name="fallow", config=once, **keys, **verify)
+        return list(client.list_buckets()["Buckets"])
+
+    assert told["endpoint"].startswith("https://")
+    assert await asyncio.to_thread(buckets, verify=told["ca"]) == []
+    with pytest.raises(SSLError):
+        await asyncio.to_thread(buckets)
 
 
 async def test_what_browsers_are_told(net: Net) -> None:

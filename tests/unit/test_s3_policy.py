@@ -32,10 +32,13 @@ def written(*statements: Mapping[str, Any]) -> bytes:
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)}).encode()
 
 
-def judged(*statements: Mapping[str, Any], account: str = "alt", key: str = "key", **context: str) -> Verdict:
+def asked_by(account: str = "alt", key: str = "one", **context: str) -> Asked:
     named = {name.replace("__", "-").replace("_", ":", 1): value for name, value in context.items()}
-    asked = Asked(account, "s3:GetObject", resource_of("bucket", key), named)
-    return read_policy(written(*statements), "bucket").judge(asked)
+    return Asked(account, key, "s3:GetObject", resource_of("bucket", "key"), named)
+
+
+def judged(*statements: Mapping[str, Any], account: str = "alt", key: str = "one", **context: str) -> Verdict:
+    return read_policy(written(*statements), "bucket").judge(asked_by(account, key, **context))
 
 
 def test_everybody_is_anybody_signed_or_not() -> None:
@@ -65,6 +68,26 @@ def test_an_account_is_named_in_several_ways(principal: dict[str, Any]) -> None:
     assert judged(statement(Principal=principal)) == "allow"
     assert judged(statement(Principal=principal), account="main") == "silent"
     assert judged(statement(Principal=principal), account="") == "silent"
+
+
+def test_one_api_key_is_named_beside_others_of_its_account() -> None:
+    of_one = {"AWS": "arn:aws:iam::alt:user/one"}
+    for effect, verdict in (("Allow", "allow"), ("Deny", "deny")):
+        said = statement(Effect=effect, Principal=of_one)
+        assert judged(said) == verdict
+        assert judged(said, key="another") == judged(said, account="main") == judged(said, account="") == "silent"
+    assert judged(statement(Effect="Deny", Principal=None, NotPrincipal=of_one)) == "silent"
+    assert judged(statement(Effect="Deny", Principal=None, NotPrincipal=of_one), key="another") == "deny"
+
+
+def test_statements_that_name_a_key_by_itself_are_told_apart() -> None:
+    def verdict(principal: object, key: str = "one") -> Verdict:
+        policy = read_policy(written(statement(Effect="Deny", Principal=principal)), "bucket")
+        return policy.judge_key(asked_by(key=key))
+
+    assert verdict({"AWS": "arn:aws:iam::alt:user/one"}) == "deny"
+    assert verdict({"AWS": "arn:aws:iam::alt:user/one"}, "another") == "silent"
+    assert verdict("*") == verdict({"AWS": "alt"}) == "silent"
 
 
 def test_not_turns_principals_actions_and_resources_round() -> None:
@@ -109,18 +132,23 @@ def test_conditions_hold_or_do_not(condition: dict[str, Any], context: dict[str,
         statement(Effect="Maybe"),
         statement(Principal=None),
         statement(Principal={"Service": "x"}),
+        statement(Principal={"AWS": "arn:aws:iam::alt:role/one"}),
+        statement(Principal={"AWS": "arn:aws:iam::alt:user/"}),
+        statement(Principal={"AWS": "arn:aws:sts::alt:assumed-role/one/two"}),
+        statement(Effect="Deny", Condition={"StringEquals": {"aws:PrincipalOrgID": "o"}}),
+        statement(Effect="Deny", Condition={"NumericGreaterThan": {"s3:object-lock-remaining-retention-days": "9"}}),
         statement(Action="ec2:Run"),
         statement(Action=[]),
         statement(Resource="arn:aws:s3:::other/*"),
-        statement(Condition={"StringSounds": {"a": "b"}}),
-        statement(Condition={"ForSomeValues:StringEquals": {"a": "b"}}),
-        statement(Condition={"StringEquals": {"a": "${aws:userid}"}}),
+        statement(Condition={"StringSounds": {"s3:prefix": "b"}}),
+        statement(Condition={"ForSomeValues:StringEquals": {"s3:prefix": "b"}}),
+        statement(Condition={"StringEquals": {"s3:prefix": "${aws:userid}"}}),
         statement(Resource="arn:aws:s3:::bucket/${aws:userid}/*"),
         statement(Resource="arn:aws:s3:::bucket/" + "*a" * 1024),
         statement(Action="s3:" + "*a" * 1024),
-        statement(Condition={"StringLike": {"a": "*a" * 1025}}),
+        statement(Condition={"StringLike": {"s3:prefix": "*a" * 1025}}),
         statement(Condition={"IpAddress": {"aws:SourceIp": "nowhere"}}),
-        statement(Condition={"StringEquals": {"a": []}}),
+        statement(Condition={"StringEquals": {"s3:prefix": []}}),
         statement(More="x"),
     ],
 )

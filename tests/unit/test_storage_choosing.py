@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.errors import Unavailable
-from fallow.verticals.storage.control.choosing import draw, enough_of, place, spare_of
+from fallow.verticals.storage.control.choosing import UNASKED, draw, enough_of, place, spare_of
 from fallow.verticals.storage.control.reading import spans, stripes_bytes, wanted
 from fallow.verticals.storage.control.segments import SegmentRow
+from fallow.verticals.storage.core.durability import monthly
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SHARE_BYTES, Layout
 from fallow.verticals.storage.core.profiles import LAB, PROFILES, SMALL, WIDE
 
@@ -89,11 +90,27 @@ def test_room_draws_more_pieces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owners", "profile", "named"), [(8, LAB, 8), (9, LAB, 9), (24, LAB, 10), (25, SMALL, 24), (100, WIDE, 96)]
+    ("owners", "asked", "profile", "named"),
+    [
+        (8, "", LAB, 8),
+        (9, "", LAB, 9),
+        (99, "", LAB, 10),
+        (100, "", WIDE, 96),
+        (25, "small", SMALL, 24),
+        (100, "lab", LAB, 10),
+    ],
 )
-def test_the_widest_profile_that_there_are_nodes_for_is_taken(owners: int, profile: object, named: int) -> None:
-    placed = place(network(owners), "", (), 1000, random.Random(2).random)
+def test_who_asks_for_nothing_gets_the_widest_that_there_are_nodes_for(
+    owners: int, asked: str, profile: object, named: int
+) -> None:
+    placed = place(network(owners), asked, (), 1000, random.Random(2).random)
     assert (placed.profile, len(placed.nodes)) == (profile, named)
+
+
+def test_a_network_that_grows_never_keeps_less_for_it() -> None:
+    for churn in (monthly(0.01, 1.0), monthly(0.1, 1.0), monthly(0.1, 7.0), monthly(0.3, 1.0)):
+        losses = [profile.annual_loss(churn) for profile in UNASKED]
+        assert losses == sorted(losses)
 
 
 def test_a_profile_that_was_asked_for_is_not_made_narrower() -> None:

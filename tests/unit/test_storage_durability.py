@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from pathlib import Path
 
 import pytest
 
 from bench import durability
 from bench._churn import Churning, Troubles, losses_of_one
+from fallow.cli.storage_profiles import profiles
 from fallow.verticals.storage.core.durability import (
     Churn,
     annual_loss,
@@ -42,7 +44,19 @@ def test_profiles_keep_what_their_page_says(profile: Profile, of_one_day: float,
 
 def test_profiles_can_be_repaired() -> None:
     for profile in PROFILES.values():
-        assert profile.needed < profile.repair < profile.pieces < profile.nodes_min
+        assert profile.needed < profile.repair < profile.pieces
+        assert profile.pieces < profile.nodes_min or profile is LAB
+    assert LAB.nodes_min == LAB.pieces
+
+
+def test_the_page_for_buyers_states_what_the_command_computes(capsys: pytest.CaptureFixture[str]) -> None:
+    profiles()
+    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    shown = [[cell.strip() for cell in row if cell.strip()] for row in rows if row[0] in PROFILES]
+    assert len(shown) == len(PROFILES)
+    page = (Path(__file__).parents[2] / "docs/storage.md").read_text()
+    for row in shown:
+        assert f"| {' | '.join(row)} |" in page
 
 
 def test_more_pieces_fewer_losses_and_slower_repair_more() -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx2
 import msgspec
 import pytest
@@ -287,7 +288,7 @@ async def test_of_what_an_error_cancels_the_rest_was_not_begun() -> None:
 def test_what_a_network_says_is_no_command_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
     say_s3("https://x; touch pwned", "$(touch pwned)", "a'`touch pwned`\x1b]0;x\nrm")
     said = capsys.readouterr().out
-    assert len(said.splitlines()) == 4
+    assert len(said.splitlines()) == 5
     assert [word for line in said.splitlines() for word in shlex.split(line)] == [
         "export",
         "AWS_ENDPOINT_URL=https://x; touch pwned",
@@ -297,11 +298,26 @@ def test_what_a_network_says_is_no_command_of_the_shell(capsys: pytest.CaptureFi
         "AWS_SECRET_ACCESS_KEY=a'`touch pwned`\ufffd]0;x\ufffdrm",
         "export",
         "AWS_REGION=fallow",
+        "export",
+        "AWS_DEFAULT_REGION=fallow",
     ]
     shell = subprocess.run(
         ["/bin/sh", "-c", f"{said}\necho $AWS_ACCESS_KEY_ID"], capture_output=True, check=True, text=True
     )
     assert shell.stdout == "$(touch pwned)\n"
+
+
+def test_boto3_takes_what_is_printed_whatever_else_it_was_set_up_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[default]\nregion = eu-central-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    say_s3("http://127.0.0.1:1", "access", "secret")
+    for line in capsys.readouterr().out.splitlines():
+        name, _, value = line.removeprefix("export ").partition("=")
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    assert (client.meta.region_name, client.meta.endpoint_url) == ("fallow", "http://127.0.0.1:1")
 
 
 def test_who_waits_for_a_network_that_is_away_can_end_that(

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from fallow.cli import storage_files
+from fallow.cli.storage_place import Remote
 from fallow.domain.errors import Conflict, NotAllowed, Unavailable
+from fallow.sdk.storage import OwnStorage
 from fallow.verticals.storage.client import uploading
 from fallow.verticals.storage.client.copying import download
 from fallow.verticals.storage.client.objects import ObjectStore
@@ -161,3 +164,40 @@ async def test_a_file_of_one_part_goes_at_once(store: ObjectStore, path: Path) -
     watched = Watched(store)
     assert await send(watched, path) == hashlib.md5(DATA[:PART], usedforsecurity=False).hexdigest()
     assert not watched.sent
+
+
+class Bare:
+    """Beside a store whose owner shares nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name}: nothing is shared here")
+
+
+async def test_a_folder_that_was_copied_in_part_goes_on_with_what_is_not_there(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    folder, back = tmp_path / "from", tmp_path / "to"
+    (folder / "below").mkdir(parents=True)
+    files = {"a": b"one", "below/large": DATA, "c": b"three"}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    watched: Any = Watched(store)
+    await store.make_bucket(ACCOUNT, "photos", settings={})
+    own, there = OwnStorage(watched, ACCOUNT, Bare()), Remote("photos", "2026")
+
+    def told(copied: list[storage_files.Copied], source: bool) -> dict[str, bool]:
+        return {Path(one.source if source else one.target).name: one.moved for one in copied}
+
+    assert set(told(await storage_files.copy_up(own, folder, there, below=True), source=True).values()) == {True}
+    (folder / "a").write_bytes(b"two")  # as long as it was
+    (folder / "d").write_bytes(b"")
+    again = await storage_files.copy_up(own, folder, there, below=True)
+    assert told(again, source=True) == {"a": True, "large": False, "c": False, "d": True}
+    assert watched.sent == [1, 2, 3, 4]
+
+    await storage_files.copy_down(own, there, back, below=True)
+    (back / "c").write_bytes(b"trhee")
+    (back / "below/large").write_bytes(DATA + b"x")
+    again = await storage_files.copy_down(own, there, back, below=True)
+    assert told(again, source=False) == {"a": False, "large": True, "c": True, "d": False}
+    assert {name: (back / name).read_bytes() for name in files} == {**files, "a": b"two"}

@@ -60,13 +60,18 @@ def tell_cut(count: int, limit: int) -> None:
         tell(f"These are the latest {count}. There may be more: see --limit.")
 
 
-def say_s3(endpoint: str, access_key: str, secret_key: str) -> None:
-    """Print what S3 clients find a gateway by, for a shell to read (`eval`): what a network says is words there."""
+def say_s3(endpoint: str, access_key: str, secret_key: str, ca: str = "") -> None:
+    """Print what S3 clients find a gateway by, for a shell to read (`eval`): what a network says is words there.
+
+    `ca` is the file of the network's own authority, where it has one.
+    """
     for name, value in (
         ("AWS_ENDPOINT_URL", endpoint),
         ("AWS_ACCESS_KEY_ID", access_key),
         ("AWS_SECRET_ACCESS_KEY", secret_key),
         ("AWS_REGION", "fallow"),
+        ("AWS_DEFAULT_REGION", "fallow"),  # the one that boto3 and the aws cli of Python read
+        *((("AWS_CA_BUNDLE", ca),) if ca else ()),
     ):
         say(f"export {name}={shlex.quote(clean(value))}")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fallow.cli import profiles
+from fallow.cli import profiles, storage_profiles
 from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
 from fallow.cli.storage_check import check
 from fallow.cli.storage_grants import GrantOption, grant_command, revoke, share
@@ -19,6 +20,7 @@ from fallow.cli.storage_usage import usage
 from fallow.cli.units import when
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.sdk.storage_grants import load_grant
+from fallow.verticals.storage.core.countries import read_countries
 from fallow.verticals.storage.core.kit import SECRET_BYTES, write_kit
 
 app = App(name="storage", help="Store objects on spare disks.")
@@ -28,6 +30,7 @@ app.command(share)
 app.command(grant_command, name="grant")
 app.command(revoke)
 app.command(link)
+app.command(storage_profiles.profiles)
 
 VERTICAL = "storage"
 ROLE = "s3"
@@ -37,16 +40,18 @@ OPEN = "fallow subscription open storage --limit 0.05"
 @app.command
 def key(*, json: Json = False) -> None:
     """Show where S3 clients find this network, and what they sign with: both follow from your API key."""
-    with profiles.connect() as client:
+    profile = profiles.load()
+    with profiles.client_of(profile) as client:
         endpoint = client.network().gateways.get(ROLE, "")
         if not endpoint:
             raise NotFound("storage.no_gateway", "This network has no S3 gateway.")
         signing = client.signing_secret()
         open_ = [one for one in client.subscriptions() if one.vertical == VERTICAL and one.state != "ended"]
+    ca = _ca_file(profile)
     if json:
-        show_json({"endpoint": endpoint, "access_key": signing.access_key, "secret_key": signing.secret})
+        show_json({"endpoint": endpoint, "access_key": signing.access_key, "secret_key": signing.secret, "ca": ca})
     else:
-        say_s3(endpoint, signing.access_key, signing.secret)
+        say_s3(endpoint, signing.access_key, signing.secret, ca)
     if not open_:
         tell(f"Your account has no subscription to storage yet; nothing can be stored before: {OPEN}")
 
@@ -78,17 +83,22 @@ def mb(
     /,
     *,
     country: Annotated[
-        list[str] | None, Parameter(negative="", help="Where its pieces may lie (such as DE); may be repeated.")
+        list[str] | None, Parameter(negative="", help="Where its pieces may lie (such as DE, or EU); may be repeated.")
     ] = None,
+    profile: Annotated[
+        str, Parameter(help="How it is coded: see `fallow storage profiles`. [by how many machines there are]")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Make a bucket that is sealed under your own secret."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
-    name = remote(bucket).bucket
-    made = files.run(lambda own: own.store.make_bucket(own.account, name, settings={}, countries=tuple(country or ())))
+    name, where = remote(bucket).bucket, read_countries(country or ())
+    made = files.run(
+        lambda own: own.store.make_bucket(own.account, name, settings={}, countries=where, profile=profile)
+    )
     if json:
-        show_json({"bucket": made.name, "made_ms": made.made_ms})
+        show_json({"bucket": made.name, "made_ms": made.made_ms, "countries": made.countries})
     else:
         say(f"The bucket {made.name} is made.")
 
@@ -113,10 +123,12 @@ def ls(at: str = "", /, *, recursive: Below = False, grant: GrantOption = "", js
     if not at:
         buckets = files.run(lambda own: own.store.buckets(own.account))
         if json:
-            show_json([{"bucket": one.name, "made_ms": one.made_ms} for one in buckets])
+            show_json([{"bucket": one.name, "made_ms": one.made_ms, "countries": one.countries} for one in buckets])
         else:
-            made = [(one.name, when(one.made_ms)) for one in buckets]
-            table(["BUCKET", "MADE (UTC)"], made, empty="You have none. To make one: fallow storage mb NAME")
+            made = [(one.name, when(one.made_ms), " ".join(one.countries)) for one in buckets]
+            table(
+                ["BUCKET", "MADE (UTC)", "PIECES IN"], made, empty="You have none. To make one: fallow storage mb NAME"
+            )
         return
     place = remote(at)
     folders, entries = files.run(lambda own: files.listed(own, place, below=recursive), given)
@@ -130,7 +142,10 @@ def ls(at: str = "", /, *, recursive: Below = False, grant: GrantOption = "", js
 
 @app.command
 def cp(source: str, target: str, /, *, recursive: Below = False, grant: GrantOption = "", json: Json = False) -> None:
-    """Copy a file to fallow://BUCKET/NAME, or an object to a file; what was broken off goes on where it was."""
+    """Copy a file to fallow://BUCKET/NAME, or an object to a file; what was broken off goes on where it was.
+
+    With -r, files that are there already, byte for byte, are not copied again.
+    """
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
     up, down = target.startswith(SCHEME), source.startswith(SCHEME)
@@ -148,7 +163,7 @@ def cp(source: str, target: str, /, *, recursive: Below = False, grant: GrantOpt
         show_json([one._asdict() for one in copied])
     else:
         for one in copied:
-            say(f"{clean(one.source)} -> {clean(one.target)}")
+            say(f"{clean(one.source)} -> {clean(one.target)}{'' if one.moved else ' (there already)'}")
 
 
 @app.command
@@ -163,6 +178,15 @@ def rm(at: str, /, *, recursive: Below = False, grant: GrantOption = "", json: J
     else:
         for name in names:
             say(f"{clean(name)} is deleted.")
+
+
+def _ca_file(profile: profiles.Profile) -> str:
+    """Write the network's own authority where S3 clients can read it, beside the profile; "": it has none."""
+    if not profile.ca:
+        return ""
+    path = profiles.profile_path().with_name(f"ca-{hashlib.sha256(profile.ca.encode()).hexdigest()[:16]}.pem")
+    profiles.write_private(profile.ca, path)
+    return str(path)
 
 
 def _show_kit(url: str, *, as_json: bool) -> None:

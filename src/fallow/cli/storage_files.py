@@ -17,7 +17,7 @@ from fallow.cli import profiles
 from fallow.cli.show import clean, err, tell
 from fallow.cli.storage_place import Remote
 from fallow.cli.storage_secret import load_secret
-from fallow.domain.errors import FallowError, InvalidInput
+from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound
 from fallow.ports.tasks import first_error
 from fallow.sdk.storage import OwnStorage
 from fallow.verticals.storage.client.copying import (
@@ -26,6 +26,7 @@ from fallow.verticals.storage.client.copying import (
     entries_below,
     entry_there,
     files_below,
+    is_of,
     pages_below,
     place_below,
 )
@@ -34,6 +35,8 @@ from fallow.verticals.storage.client.store import Deleting, Entry
 from fallow.verticals.storage.client.uploading import PART_BYTES, upload
 
 AT_ONCE: Final = 4
+_SPOILT: Final = "storage.document"
+"""Of what stands beside an object and cannot be read: whoever may write could have put it there."""
 T = TypeVar("T")
 
 
@@ -64,15 +67,16 @@ async def served(port: int, grant: Grant | None = None) -> AsyncIterator[Served]
 
 
 class Copied(NamedTuple):
-    """What was copied: from where, to where, how many bytes."""
+    """What was copied: from where, to where, how many bytes; they were not `moved` where they were there already."""
 
     source: str
     target: str
     size: int
+    moved: bool = True
 
 
 async def copy_up(own: OwnStorage, source: Path, to: Remote, *, below: bool) -> list[Copied]:
-    """Store a file, or with `below` all files of a folder, by their paths in it."""
+    """Store a file, or with `below` all files of a folder by their paths in it, but for those that are there."""
     await own.store.bucket(to.bucket)
     beginning = to.key if not to.key or to.key.endswith("/") else f"{to.key}/"
     found = await asyncio.to_thread(_files, source, below=below)
@@ -84,6 +88,10 @@ async def copy_up(own: OwnStorage, source: Path, to: Remote, *, below: bool) -> 
     with Moving("Storing", size) as moving:
 
         async def one(path: Path, key: str) -> Copied:
+            there = await _seen(own, Remote(to.bucket, key)) if below else None
+            if there is not None and await asyncio.to_thread(is_of, there, path):
+                moving.moved(there.size)
+                return Copied(str(path), str(Remote(to.bucket, key)), there.size, moved=False)
             entry = await upload(own.store, own.account, to.bucket, key, path, moving.moved)
             return Copied(str(path), str(Remote(to.bucket, key)), entry.size)
 
@@ -96,7 +104,7 @@ async def copy_up(own: OwnStorage, source: Path, to: Remote, *, below: bool) -> 
 
 
 async def copy_down(own: OwnStorage, source: Remote, to: Path, *, below: bool) -> list[Copied]:
-    """Fetch an object, or with `below` all whose names begin so, by what follows in them."""
+    """Fetch an object, or with `below` all whose names begin so, by what follows in them, but for what is here."""
     await own.store.bucket(source.bucket)
     if below:
         beginning = source.key if not source.key or source.key.endswith("/") else f"{source.key}/"
@@ -112,6 +120,9 @@ async def copy_down(own: OwnStorage, source: Remote, to: Path, *, below: bool) -
 
         async def one(entry: Entry, path: Path) -> Copied:
             whole = await _entry(own, Remote(source.bucket, entry.key))
+            if below and await asyncio.to_thread(is_of, whole, path):
+                moving.moved(whole.size)
+                return Copied(str(Remote(source.bucket, entry.key)), str(path), whole.size, moved=False)
             await download(own.store, own.account, source.bucket, whole, path, moving.moved)
             return Copied(str(Remote(source.bucket, entry.key)), str(path), whole.size)
 
@@ -186,12 +197,24 @@ async def _entry(own: OwnStorage, at: Remote) -> Entry:
     return await entry_there(own.store, own.account, at.bucket, at.key)
 
 
+async def _seen(own: OwnStorage, at: Remote) -> Entry | None:
+    """What is there; None: nothing, or nothing that a grant shows, or that can be read."""
+    try:
+        return await _entry(own, at)
+    except (NotFound, NotAllowed):
+        return None
+    except InvalidInput as error:
+        if error.code != _SPOILT:
+            raise
+        return None
+
+
 async def _there(own: OwnStorage, at: Remote) -> str:
     """Return the name of what is there, whether or not what stands beside it can be read."""
     try:
         return (await _entry(own, at)).key
     except InvalidInput as error:
-        if error.code != "storage.document":
+        if error.code != _SPOILT:
             raise
         return at.key
 

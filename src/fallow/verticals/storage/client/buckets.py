@@ -30,6 +30,7 @@ class Buckets(Ground):
         settings: Mapping[str, bytes],
         lock: bool = False,
         countries: Sequence[str] = (),
+        profile: str = "",
     ) -> Bucket:
         """See `Store`."""
         return await self._asker.ask(
@@ -39,6 +40,7 @@ class Buckets(Ground):
                 settings={**settings, SEALED: write_seal(self._keys(account, bucket), own=self._own)},
                 lock=lock,
                 countries=list(countries),
+                profile=profile,
             )
         )
 

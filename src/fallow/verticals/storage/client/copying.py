@@ -83,6 +83,20 @@ async def download(store: Store, account: str, bucket: str, entry: Entry, path: 
     await asyncio.to_thread(part.replace, path)
 
 
+def is_of(entry: Entry, path: Path) -> bool:
+    """Whether a file has a version's bytes, by its ETag; one that is not there has not.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not path.is_file() or path.stat().st_size != entry.size:
+        return False
+    read = Sum([size for _, size in entry.parts])
+    with path.open("rb") as file:
+        _take(file, entry.size, read)
+    return read.text == entry.head.etag
+
+
 def place_below(folder: Path, name: str) -> Path:
     """Where a name lies below a folder.
 

@@ -33,8 +33,12 @@ def is_own(bucket: Bucket) -> bool:
     Raises:
         InvalidInput: `storage.seal`: its mark cannot be read.
     """
-    data = bucket.settings.get(SEALED)
-    return data is not None and _read(data, bucket.name).own
+    return is_own_seal(bucket.settings.get(SEALED), bucket.name)
+
+
+def is_own_seal(data: bytes | None, bucket: str) -> bool:
+    """Say the same of a bucket's mark (None: it has none, and is a hosted gateway's). Raises what `is_own` raises."""
+    return data is not None and _read(data, bucket).own
 
 
 def check_seal(bucket: Bucket, keys: Keys, *, own: bool) -> None:

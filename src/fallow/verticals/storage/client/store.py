@@ -141,6 +141,7 @@ class Store(Protocol):
         settings: Mapping[str, bytes],
         lock: bool = False,
         countries: Sequence[str] = (),
+        profile: str = "",
     ) -> Bucket:
         """See `MakeBucket`."""
         ...

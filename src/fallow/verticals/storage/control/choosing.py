@@ -11,14 +11,16 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.verticals.storage.core.layout import Layout
-from fallow.verticals.storage.core.profiles import LAB, PROFILES, Profile
+from fallow.verticals.storage.core.profiles import LAB, PROFILES, WIDE, Profile
 
 Uniform = Callable[[], float]
 """Draws from [0, 1)."""
 SPARE_MIN: Final = 2
 SPARE_FRACTION: Final = 5
 DRAWS_EACH: Final = 4
-_WIDEST_FIRST: Final = sorted(PROFILES.values(), key=lambda profile: -profile.pieces)
+UNASKED: Final = (WIDE, LAB)
+"""Profiles of buckets that name none: the first that there are nodes for is taken, and none keeps less than one behind
+it. `small` keeps less than `lab` where nodes come and go: who has nodes that stay asks for it."""
 
 
 class Candidate(Protocol):
@@ -82,19 +84,16 @@ def read_spare_of(profile: Profile) -> int:
 def place(
     candidates: Sequence[CandidateT], profile: str, countries: Collection[str], payload: int, uniform: Uniform
 ) -> Placed[CandidateT]:
-    """Draw nodes for a segment of a bucket with this profile ("": the widest that there are nodes for).
-
-    A profile needs `nodes_min` nodes of distinct owners and networks; `lab`, which is for networks that small, makes do
-    with one for each piece, and then repair finds no further node.
+    """Draw nodes for a segment of a bucket with this profile ("": the first of `UNASKED` that there are nodes for).
 
     Raises:
         Unavailable: `storage.too_few_nodes`.
     """
     here = [one for one in candidates if not countries or one.country in countries]
-    choice = [_named(profile)] if profile else _WIDEST_FIRST
+    choice = [_named(profile)] if profile else UNASKED
     drawn: list[CandidateT] = []
     for one in choice:
-        needs, wanted = _needs(one), one.pieces + spare_of(one)
+        needs, wanted = one.nodes_min, one.pieces + spare_of(one)
         size = Layout(payload, one.needed).piece_bytes
         roomy = [node for node in here if node.room_bytes >= size]
         if one is choice[-1] or _may_fit(roomy, needs):
@@ -105,7 +104,7 @@ def place(
     raise Unavailable(
         "storage.too_few_nodes",
         f"{len(drawn)} nodes of distinct owners on distinct networks have room{where}; the profile"
-        f" {choice[-1].name} needs {_needs(choice[-1])}.",
+        f" {choice[-1].name} needs {choice[-1].nodes_min}.",
         "Have more machines lend disk, or allow more countries.",
     )
 
@@ -117,10 +116,6 @@ def no_more() -> Unavailable:
         "No further node of another owner on another network has room for this segment.",
         "Do with the pieces that are stored, or have more machines lend disk.",
     )
-
-
-def _needs(profile: Profile) -> int:
-    return profile.pieces if profile is LAB else profile.nodes_min
 
 
 def _may_fit(nodes: Iterable[Candidate], needs: int) -> bool:

@@ -25,20 +25,19 @@ from fallow.verticals.storage.gateway.exchange import (
     ownership_of,
 )
 from fallow.verticals.storage.gateway.kept import read_kept
-from fallow.verticals.storage.gateway.policy import Asked, Verdict, kept_policy, resource_of
+from fallow.verticals.storage.gateway.policy import (
+    HEADER_KEYS,
+    QUERY_KEYS,
+    Asked,
+    Verdict,
+    kept_policy,
+    resource_of,
+    user_arn,
+)
 from fallow.verticals.storage.gateway.tags import tags_of_header
 from fallow.verticals.storage.gateway.times import iso
 
 _OWN_POLICY: Final = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
-_PLAIN_HEADERS: Final = (
-    "x-amz-acl", "x-amz-content-sha256", "x-amz-copy-source", "x-amz-grant-full-control", "x-amz-grant-read",
-    "x-amz-grant-read-acp", "x-amz-grant-write", "x-amz-grant-write-acp", "x-amz-metadata-directive",
-    "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id", "x-amz-storage-class",
-    "x-amz-object-ownership", "if-match", "if-none-match",
-)  # fmt: skip
-"""Headers that policies can speak of, as s3: and their name."""
-_ASKED: Final = ("prefix", "delimiter", "max-keys")
-"""What of a list's query they can speak of, in the same way."""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -146,14 +145,19 @@ def check_not_denied(x: Exchange, action: str, target: Target) -> None:
 
 
 def _judged(x: Exchange, action: str, target: Target) -> Verdict:
-    """What the bucket's policy says; it binds its owner, but for the policy itself."""
-    bucket, account = target.bucket, x.caller.account
-    if account == bucket.account and action in _OWN_POLICY:
-        return "silent"
-    policy = kept_policy(bucket.settings.get(POLICY, b""))
+    """What the bucket's policy says; it binds its owner, but for the policy itself: that binds single API keys."""
+    bucket, account, key = target.bucket, x.caller.account, x.caller.key
+    own = account == bucket.account and action in _OWN_POLICY
+    try:
+        policy = kept_policy(bucket.settings.get(POLICY, b""))
+    except S3Error:
+        if not own:
+            raise
+        return "silent"  # what nobody can read, its owner can replace
     if policy is None:
         return "silent"
-    return policy.judge(Asked(account, action, resource_of(bucket.name, target.key), _context(x, target)))
+    asked = Asked(account, key, action, resource_of(bucket.name, target.key), _context(x, target))
+    return policy.judge_key(asked) if own else policy.judge(asked)
 
 
 def _context(x: Exchange, target: Target) -> dict[str, str]:
@@ -168,12 +172,13 @@ def _context(x: Exchange, target: Target) -> dict[str, str]:
     named = {"aws:referer": "referer", "aws:useragent": "user-agent"}
     context |= {name: headers[header] for name, header in named.items() if header in headers}
     if x.caller.user:
-        context |= {"aws:userid": x.caller.account, "aws:username": x.caller.user.name}
+        account, key = x.caller.account, x.caller.key
+        context |= {"aws:userid": account, "aws:username": key, "aws:principalarn": user_arn(account, key)}
         context |= {"s3:authtype": x.caller.how, "s3:signatureversion": x.caller.version}
-    context |= {f"s3:{name}": said[name] for name in _PLAIN_HEADERS if name in said}
+    context |= {f"s3:{name}": said[name] for name in HEADER_KEYS if name in said}
     if "s3:x-amz-copy-source" in context:
         context["s3:x-amz-copy-source"] = unquote(context["s3:x-amz-copy-source"]).lstrip("/")
-    context |= {f"s3:{name}": request.arg(name) for name in _ASKED if request.has(name)}
+    context |= {f"s3:{name}": request.arg(name) for name in QUERY_KEYS if request.has(name)}
     context |= {"s3:prefix": target.prefix} if target.prefix else {}
     context |= {"s3:versionid": target.version} if target.version else {}
     if "x-amz-tagging" in said:

@@ -26,6 +26,9 @@ _KEPT: Final = (
 _KEPT_BYTES_MAX: Final = 6144
 PART_SUMS_BYTES_MAX: Final = 2560
 """What the longest headers leave of `HEAD_BYTES_MAX`: 640 parts by CRC32, 80 by SHA-256."""
+_OFFSET: Final = "x-amz-write-offset-bytes"
+_LOCK: Final = "x-amz-object-lock-"
+_LOCKS: Final = frozenset({f"{_LOCK}mode", f"{_LOCK}retain-until-date", f"{_LOCK}legal-hold"})
 _CHUNKED: Final = "aws-chunked"
 _DEFAULT_TYPE: Final = "binary/octet-stream"
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]*")
@@ -62,6 +65,10 @@ def check_storage(headers: Mapping[str, str]) -> None:
     """
     if headers.get("x-amz-storage-class", "STANDARD") != "STANDARD":
         raise S3Error("InvalidStorageClass")
+    if _OFFSET in headers:
+        raise S3Error("NotImplemented", "Nothing is added to an object here: it is written as a whole, or in parts.")
+    if any(name.startswith(_LOCK) and name not in _LOCKS for name in headers):
+        raise S3Error("NotImplemented", "Of an object's lock there are a mode, a date, and a legal hold.")
     encryption.check_written(headers)
 
 

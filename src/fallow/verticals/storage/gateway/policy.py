@@ -1,6 +1,7 @@
 """Bucket policies: read strictly, and evaluated. Pure.
 
-A statement matches where its principal, action, resource and all of its conditions do; one that denies wins.
+A statement matches where its principal, action, resource and all of its conditions do; one that denies wins. A
+principal is an account with all of its API keys, or one of them.
 """
 
 from __future__ import annotations
@@ -19,14 +20,35 @@ POLICY_BYTES_MAX: Final = 20 << 10
 PATTERN_MAX: Final = 2048
 """Twice the longest name; compiled patterns are kept, at some 16 bytes a character."""
 ANYBODY: Final = "*"
+_ARN: Final = "arn:"
 _RESOURCE: Final = "arn:aws:s3:::"
+_ACCOUNT: Final = re.compile(r"^arn:[^:]*:iam::(?:([^:]+):root|:user/([^:/]+))\Z")
+"""The account of arn:aws:iam::ACCOUNT:root, and of arn:aws:iam:::user/ACCOUNT, as Ceph writes it."""
+_USER: Final = re.compile(r"^arn:aws:iam::[^:]+:user/[^:/]+\Z")
 _STATEMENT: Final = frozenset({
     "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition",
 })  # fmt: skip
 _VERSIONS: Final = ("2012-10-17", "2008-10-17")
 _VARIABLE: Final = "${"
 _ADDRESS_KEY: Final = "aws:sourceip"
-_WHO: Final = frozenset({"aws:principalarn", "aws:userid", "aws:sourcearn", "aws:sourceaccount"})
+HEADER_KEYS: Final = (
+    "x-amz-acl", "x-amz-content-sha256", "x-amz-copy-source", "x-amz-grant-full-control", "x-amz-grant-read",
+    "x-amz-grant-read-acp", "x-amz-grant-write", "x-amz-grant-write-acp", "x-amz-metadata-directive",
+    "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm", "x-amz-storage-class", "x-amz-object-ownership", "if-match",
+    "if-none-match",
+)  # fmt: skip
+"""Headers that conditions can speak of, as s3: and their name."""
+QUERY_KEYS: Final = ("prefix", "delimiter", "max-keys")
+"""What of a list's query they can speak of, in the same way."""
+TAG_KEYS: Final = ("s3:existingobjecttag/", "s3:requestobjecttag/")
+KEYS: Final = frozenset({
+    _ADDRESS_KEY, "aws:securetransport", "aws:currenttime", "aws:epochtime", "aws:principaltype", "aws:principalarn",
+    "aws:referer", "aws:useragent", "aws:userid", "aws:username", "s3:authtype", "s3:signatureversion", "s3:versionid",
+    *(f"s3:{name}" for name in (*HEADER_KEYS, *QUERY_KEYS)),
+})  # fmt: skip
+"""All that conditions can speak of, beside tags."""
+_WHO: Final = frozenset({"aws:principalarn", "aws:userid"})
 _NAMING: Final = frozenset({"stringequals", "stringequalsignorecase", "stringlike", "arnequals", "arnlike"})
 _SMALL_4: Final = 8
 _SMALL_6: Final = 32
@@ -43,17 +65,21 @@ Verdict = Literal["allow", "deny", "silent"]
 class Asked(NamedTuple):
     """What is to be judged: who (an account, "" for anybody), what is done, to which resource, and in what context.
 
-    `context` has lower-case names.
+    `key` is the API key of the account by which it is asked. `context` has lower-case names.
     """
 
     account: str
+    key: str
     action: str
     resource: str
     context: Mapping[str, str]
 
 
 class Statement(NamedTuple):
-    """One statement, with lower-case actions. `who` and the others are lists of patterns, or what they are not."""
+    """One statement, with lower-case actions. `who` and the others are lists of patterns, or what they are not.
+
+    In `who` are accounts, and API keys as `user_arn` writes them.
+    """
 
     allows: bool
     who: tuple[str, ...]
@@ -77,6 +103,11 @@ class Policy(NamedTuple):
             return "deny"
         return "allow" if matching else "silent"
 
+    def judge_key(self, asked: Asked) -> Verdict:
+        """Say the same by those statements alone that name the API key by itself."""
+        user = user_arn(asked.account, asked.key)
+        return Policy(tuple(one for one in self.statements if user in one.who and not one.not_who)).judge(asked)
+
     def public(self) -> bool:
         """Whether it lets everybody in, with no condition that says from where or who."""
         return any(
@@ -85,6 +116,11 @@ class Policy(NamedTuple):
             and not any(_narrows(*condition) for condition in statement.conditions)
             for statement in self.statements
         )
+
+
+def user_arn(account: str, key: str) -> str:
+    """How a policy names one API key of an account."""
+    return f"arn:aws:iam::{account}:user/{key}"
 
 
 def read_policy(data: bytes, bucket: str) -> Policy:
@@ -99,9 +135,21 @@ def read_policy(data: bytes, bucket: str) -> Policy:
             raise S3Error("MalformedPolicy", "A policy allows a Principal; all but some would be too many.")
         if not all(_is_of(resource, bucket) for resource in statement.resources):
             raise S3Error("MalformedPolicy", "A resource of the policy is not of this bucket.")
+        _check_known(statement)
         if any(_VARIABLE in text for text in (*statement.resources, *_values(statement))):
             raise S3Error("MalformedPolicy", "Variables of policies are not known here.")
     return policy
+
+
+def _check_known(statement: Statement) -> None:
+    """Refuse what could never match: who is denied something by it would think that it holds."""
+    for principal in statement.who:
+        if principal.startswith(_ARN) and not _USER.match(principal):
+            form = "arn:aws:iam::ACCOUNT:root, or arn:aws:iam::ACCOUNT:user/KEY for one API key"
+            raise S3Error("MalformedPolicy", f"The principal {principal} is not known here. It is {form}.")
+    for _, key, _ in statement.conditions:
+        if key not in KEYS and not key.startswith(TAG_KEYS):
+            raise S3Error("MalformedPolicy", f"Conditions on {key} are not known here.")
 
 
 def kept_policy(data: bytes) -> Policy | None:
@@ -174,17 +222,7 @@ def _principals(said: object) -> tuple[str, ...]:
         return (ANYBODY,)
     if not isinstance(said, dict) or not said or not said.keys() <= {"AWS", "CanonicalUser"}:
         raise S3Error("MalformedPolicy", "A principal of the policy is malformed.")
-    return tuple(_account(word) for words in said.values() for word in _words(words))
-
-
-def _account(principal: str) -> str:
-    """The account of arn:aws:iam::ACCOUNT:root, arn:aws:iam:::user/ACCOUNT, or of its id alone."""
-    if not principal.startswith("arn:"):
-        return principal
-    parts = principal.split(":", 5)
-    if len(parts) != 6 or parts[2] != "iam":  # noqa: PLR2004 - an ARN's six fields
-        raise S3Error("MalformedPolicy", "A principal of the policy is malformed.")
-    return parts[4] if parts[5] == "root" or not parts[5].startswith("user/") or parts[4] else parts[5][5:]
+    return tuple(_ACCOUNT.sub(r"\1\2", word) for words in said.values() for word in _words(words))
 
 
 def _conditions(said: Mapping[str, Any]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
@@ -236,11 +274,11 @@ def _is_of(resource: str, bucket: str) -> bool:
 
 
 def _matches(statement: Statement, asked: Asked) -> bool:
-    who = any(one == ANYBODY or (asked.account and one == asked.account) for one in statement.who)
+    who = {ANYBODY, asked.account, user_arn(asked.account, asked.key)} if asked.account else {ANYBODY}
     action = any(like(asked.action.lower(), pattern) for pattern in statement.actions)
     resource = any(like(asked.resource, _tenantless(pattern)) for pattern in statement.resources)
     return (
-        who != statement.not_who
+        who.isdisjoint(statement.who) == statement.not_who
         and action != statement.not_actions
         and resource != statement.not_resources
         and all(_holds(*condition, asked.context) for condition in statement.conditions)

@@ -85,10 +85,14 @@ _OBJECT: Final[dict[str, dict[str, Handler]]] = {
     },
 }
 _ELSEWHERE: Final = frozenset({
-    "accelerate", "analytics", "intelligent-tiering", "inventory", "logging", "metadataTable", "metrics",
-    "notification", "replication", "restore", "select", "session", "torrent", "website", "encryption",
-    "requestPayment",
+    "abac", "accelerate", "analytics", "annotation", "encryption", "intelligent-tiering", "inventory", "logging",
+    "metadataAnnotationTable", "metadataConfiguration", "metadataInventoryTable", "metadataJournalTable",
+    "metadataTable", "metrics", "notification", "renameObject", "replication", "requestPayment", "restore", "select",
+    "session", "torrent", "website",
 })  # fmt: skip
+"""What S3 has besides, to be refused by name."""
+_ARGUMENTS: Final = frozenset({"partNumber", "versionId", "x-id"})
+"""What a client can leave empty and mean nothing by."""
 _PLAIN_BUCKET: Final[dict[str, Handler]] = {
     "GET": lists.list_objects,
     "HEAD": buckets.head_bucket,
@@ -124,7 +128,14 @@ def _handler(request: Request) -> Handler | None:
         return buckets.list_buckets if request.method == "GET" else None
     if request.method == "OPTIONS":
         return browsers.preflight
-    return _named(request) or _plain(request)
+    return _named(request) or (not_implemented if _is_strange(request) else _plain(request))
+
+
+def _is_strange(request: Request) -> bool:
+    """Whether a change has a word in its query that nobody here knows: what it is meant to change is another thing."""
+    return request.method not in _READING and any(
+        not value and name not in _ARGUMENTS and not name.lower().startswith("x-amz-") for name, value in request.query
+    )
 
 
 def _named(request: Request) -> Handler | None:

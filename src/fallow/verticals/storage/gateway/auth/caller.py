@@ -57,6 +57,11 @@ class Caller(NamedTuple):
         """The account that asks; "" for nobody in particular."""
         return self.user.account if self.user else ""
 
+    @property
+    def key(self) -> str:
+        """The API key by which it asks."""
+        return self.user.access_key if self.user else ""
+
 
 async def find_caller(request: Request, users: Users, now_ms: int) -> Caller:
     """Check the signature of a request, in its headers or its query.

@@ -84,7 +84,7 @@ def check_policy(fields: Mapping[str, str], bucket: str, now_ms: int) -> FormPol
     for condition in conditions:
         found = _limits(condition)
         if found is not None:
-            limits = found
+            limits = _both(limits, found)
             continue
         for kind, name, value in _comparisons(condition):
             there = known.get(name)
@@ -106,6 +106,12 @@ def _limits(condition: object) -> FormPolicy | None:
     if len(limits) != 2 or not all(isinstance(limit, int) and limit >= 0 for limit in limits):  # noqa: PLR2004 - a range
         raise S3Error("InvalidPolicyDocument")
     return FormPolicy(*limits)
+
+
+def _both(one: FormPolicy, other: FormPolicy) -> FormPolicy:
+    """Conditions hold together: of two ranges, what is in both."""
+    most = [limit for limit in (one.most, other.most) if limit is not None]
+    return FormPolicy(max(one.least, other.least), min(most, default=None))
 
 
 def _comparisons(condition: object) -> list[tuple[str, str, str]]:

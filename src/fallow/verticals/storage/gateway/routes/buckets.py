@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fallow.domain.errors import Conflict
+from fallow.domain.errors import Conflict, InvalidInput
 from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.countries import read_countries
 from fallow.verticals.storage.gateway.access import check, check_owner, on_bucket
 from fallow.verticals.storage.gateway.acl import acl_of_headers, decode_acl, owner_node, private
 from fallow.verticals.storage.gateway.body import read_document
@@ -19,6 +20,8 @@ from fallow.verticals.storage.gateway.xml import Node, document, text_of
 
 _FIRST_REGION = "us-east-1"
 _LIST_MAX = 1000
+_BETWEEN = "-"
+"""Between countries where a region would be named, which some clients write into what they sign."""
 
 
 async def list_buckets(x: Exchange) -> Response:
@@ -40,6 +43,8 @@ async def create_bucket(x: Exchange) -> Response:
     if x.caller.user is None:
         raise S3Error("AccessDenied")
     check_bucket_name(name)
+    if headers.get("x-amz-bucket-namespace", "global") != "global":
+        raise S3Error("NotImplemented", "Names of buckets are the network's: nobody has some of his own.")
     account = x.caller.account
     acl = await acl_of_headers(headers, account, account, x.users) or private(account)
     settings = {ACL: acl.encode()}
@@ -51,14 +56,15 @@ async def create_bucket(x: Exchange) -> Response:
             raise S3Error("InvalidBucketAclWithObjectOwnership", "ACLs are off where the bucket's owner owns all.")
         settings[OWNERSHIP] = ownership.encode()
     lock = headers.get("x-amz-bucket-object-lock-enabled", "").lower() == "true"
-    await _check_configuration(x)
+    countries = await _countries(x)
     try:
-        await x.store.make_bucket(account, name, settings=settings, lock=lock)
+        await x.store.make_bucket(account, name, settings=settings, lock=lock, countries=countries)
     except Conflict as error:
         if error.code != "storage.bucket_yours":
             raise
         there = await x.store.bucket(name)
-        if decode_acl(there.settings.get(ACL, b""), account) != acl or there.lock != lock:
+        same = decode_acl(there.settings.get(ACL, b""), account) == acl and there.lock == lock
+        if not same or there.countries != countries:
             raise S3Error("BucketAlreadyExists") from error
     if lock:
         await x.store.set_bucket(account, name, versioning="enabled", settings={})
@@ -81,7 +87,7 @@ async def delete_bucket(x: Exchange) -> Response:
 async def get_location(x: Exchange) -> Response:
     """Where a bucket is: in the one region that there is, or in the countries that its pieces may lie in."""
     check_owner(x, "s3:GetBucketLocation")
-    region = None if x.region == _FIRST_REGION else x.region
+    region = _BETWEEN.join(x.bucket.countries) or (None if x.region == _FIRST_REGION else x.region)
     return Response(200, {"content-type": XML}, document("LocationConstraint", text=region))
 
 
@@ -114,15 +120,24 @@ async def get_request_payment(x: Exchange) -> Response:
     return answer("RequestPaymentConfiguration", Node("Payer", "BucketOwner"))
 
 
-async def _check_configuration(x: Exchange) -> None:
+async def _countries(x: Exchange) -> list[str]:
+    """Where the pieces of a bucket to be may lie; none: anywhere."""
     data = await read_document(x.request, x.caller)
-    if data:
-        root = parsed(data)
-        wanted = text_of(root, "LocationConstraint")
-        if root.tag != "CreateBucketConfiguration":
-            raise S3Error("MalformedXML")
-        if wanted and wanted != x.region:
-            raise S3Error("InvalidLocationConstraint", f"The one region here is {x.region}.")
+    if not data:
+        return []
+    root = parsed(data)
+    wanted = text_of(root, "LocationConstraint")
+    if root.tag != "CreateBucketConfiguration":
+        raise S3Error("MalformedXML")
+    if wanted in {"", x.region}:
+        return []
+    try:
+        return read_countries(wanted.split(_BETWEEN))
+    except InvalidInput as error:
+        said = (
+            f"It is {x.region}, or the countries that the bucket's pieces may lie in, such as DE, DE{_BETWEEN}FR or EU."
+        )
+        raise S3Error("InvalidLocationConstraint", said) from error
 
 
 def _bucket_node(bucket: Bucket) -> Node:

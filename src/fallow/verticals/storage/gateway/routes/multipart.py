@@ -201,6 +201,8 @@ async def complete_upload(x: Exchange) -> Response:
 
 async def abort_upload(x: Exchange) -> Response:
     """Give an upload up."""
+    if "x-amz-if-match-initiated-time" in x.request.headers:
+        raise S3Error("NotImplemented", "An upload is given up without a condition.")
     begun = await _begun(x)
     _check_initiator(x, begun, "s3:AbortMultipartUpload", "WRITE")
     await x.store.abort(x.owner, x.bucket.name, x.key, begun.upload)
