@@ -23,7 +23,7 @@ from fallow.verticals.storage.client.store import (
     Lock,
     Marks,
 )
-from fallow.verticals.storage.core.calls import Bucket, If, StoredPart
+from fallow.verticals.storage.core.calls import Bucket, If, StoredPart, Unpurged
 
 CHUNK = 1 << 18
 
@@ -166,8 +166,9 @@ class MemoryStore:
         return changed
 
     async def delete(
-        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False
+        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False, purge: bool = False
     ) -> list[Gone]:
+        del purge  # there is no trash
         await self._own(account, bucket)
         gone = []
         for one in deletions:
@@ -176,6 +177,10 @@ class MemoryStore:
             except FallowError as error:
                 gone.append(Gone(one.key, one.version, error=error.code, message=error.message))
         return gone
+
+    async def unpurged(self, account: str, bucket: str) -> Unpurged:
+        await self._own(account, bucket)
+        return Unpurged()
 
     async def names(
         self,

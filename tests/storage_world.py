@@ -382,6 +382,9 @@ class MemoryControl:
         self.nodes = nodes
         self.profile = profile
         self.asked = Counter[str]()
+        self.purges: list[bool] = []
+        """Of each deletion, whether it was to be one."""
+        self.unpurged = calls.Unpurged()
         self.page_max = calls.PAGE_MAX
         self.offline: set[bytes] = set()
         self.direct: dict[bytes, DirectAddress] = {}
@@ -494,7 +497,12 @@ class MemoryControl:
         return changed
 
     def _object_delete(self, call: calls.DeleteObjects) -> list[calls.Deleted]:
+        self.purges += [call.purge] * len(call.deletions)
         return [self._delete(self._of(call.bucket), one) for one in call.deletions]
+
+    def _object_unpurged(self, call: calls.GetUnpurged) -> calls.Unpurged:
+        self._of(call.bucket)
+        return self.unpurged
 
     def _delete(self, bucket: _Bucket, one: calls.Deletion) -> calls.Deleted:
         versions = bucket.versions.get(one.object, [])

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from fallow.verticals.storage.core.calls import Bucket, If, Retention, StoredPart, Version
+from fallow.verticals.storage.core.calls import Bucket, If, Retention, StoredPart, Unpurged, Version
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -204,9 +204,13 @@ class Store(Protocol):
         ...
 
     async def delete(
-        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False
+        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False, purge: bool = False
     ) -> list[Gone]:
         """See `DeleteObjects`."""
+        ...
+
+    async def unpurged(self, account: str, bucket: str) -> Unpurged:
+        """See `GetUnpurged`."""
         ...
 
     async def names(
