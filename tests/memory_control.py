@@ -30,10 +30,12 @@ from fallow.verticals.storage.core.calls.objects import (
     DeleteObjects,
     Deletion,
     GetObject,
+    GetUnpurged,
     Listed,
     ListObjects,
     PutObject,
     SetObject,
+    Unpurged,
     Version,
     behind,
 )
@@ -95,6 +97,9 @@ class MemoryControl:
         self.nodes = nodes
         self.profile = profile
         self.asked = Counter[str]()
+        self.purges: list[bool] = []
+        """Of each deletion, whether it was to be one."""
+        self.unpurged = Unpurged()
         self.page_max = PAGE_MAX
         self.offline: set[bytes] = set()
         self.direct: dict[bytes, DirectAddress] = {}
@@ -207,7 +212,12 @@ class MemoryControl:
         return changed
 
     def _object_delete(self, call: DeleteObjects) -> list[Deleted]:
+        self.purges += [call.purge] * len(call.deletions)
         return [self._delete(self._of(call.bucket), one) for one in call.deletions]
+
+    def _object_unpurged(self, call: GetUnpurged) -> Unpurged:
+        self._of(call.bucket)
+        return self.unpurged
 
     def _delete(self, bucket: _Bucket, one: Deletion) -> Deleted:
         versions = bucket.versions.get(one.object, [])

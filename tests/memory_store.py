@@ -24,7 +24,7 @@ from fallow.verticals.storage.client.store import (
     Marks,
 )
 from fallow.verticals.storage.core.calls.buckets import Bucket
-from fallow.verticals.storage.core.calls.objects import If
+from fallow.verticals.storage.core.calls.objects import If, Unpurged
 from fallow.verticals.storage.core.calls.uploads import StoredPart
 
 CHUNK = 1 << 18
@@ -169,8 +169,9 @@ class MemoryStore:
         return changed
 
     async def delete(
-        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False
+        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False, purge: bool = False
     ) -> list[Gone]:
+        del purge  # there is no trash
         await self._own(account, bucket)
         gone = []
         for one in deletions:
@@ -179,6 +180,10 @@ class MemoryStore:
             except FallowError as error:
                 gone.append(Gone(one.key, one.version, error=error.code, message=error.message))
         return gone
+
+    async def unpurged(self, account: str, bucket: str) -> Unpurged:
+        await self._own(account, bucket)
+        return Unpurged()
 
     async def names(
         self,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -16,15 +17,16 @@ from fallow.adapters.postgres.database import PostgresDatabase
 from fallow.verticals.storage.client.sending import code_of
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.coding.portions import Portions
+from fallow.verticals.storage.control.adopting import Adopting
 from fallow.verticals.storage.control.exits import Exits
 from fallow.verticals.storage.control.limits import Secrets
-from fallow.verticals.storage.control.mending import repairs
+from fallow.verticals.storage.control.mending import adopting, repairs
 from fallow.verticals.storage.control.nodes import LOST_MS, SETTLE_MS
 from fallow.verticals.storage.control.repairing import Repairs
 from fallow.verticals.storage.control.scanning import EVERY_MS, Scan
 from fallow.verticals.storage.core.calls.segments import Plan
 from fallow.verticals.storage.core.orders import OrderLimit, PieceClaim
-from fallow.verticals.storage.core.questions import Purge, ShowClaim, Trash, read_question
+from fallow.verticals.storage.core.questions import Purge, ShowClaim, TakeBack, Trash, read_question
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.memory_nodes import MemoryNode, MemoryReach
 from tests.places_world import STREAM, Machine, World, signing, world_of
@@ -39,16 +41,20 @@ class RepairWorld(World):
         super().__init__(database)
         self.reach: MemoryReach
         self.kept: dict[bytes, MemoryNode] = {}
+        self.bins: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
+        """What lies in the trash of nodes, by their keys."""
         self.secrets = Secrets(self.ground().secret)
         self.repairs: Repairs
         self.scan: Scan
         self.exits: Exits
+        self.adopting: Adopting
 
     def restart(self) -> None:
         """What repairs is a process that has just started."""
         self.repairs = repairs(self.ground(), self.places.nodes, self.reach, Watch(self.clock))
         self.scan = Scan(self.clock, self.database, self.places.nodes)
         self.exits = Exits(self.ground(), self.places.nodes, self.repairs)
+        self.adopting = adopting(self.ground(), self.places.nodes)
 
     async def enrol(self, *machines: Machine, country: str = "") -> None:
         for machine in machines:
@@ -61,9 +67,15 @@ class RepairWorld(World):
         if isinstance(asked, ShowClaim) and not self.machines[node].away:
             return msgspec.msgpack.encode(self.kept[node].claims[asked.piece])
         answer = await super()._ask(node, question, timeout_s=timeout_s)
+        pieces, bin_ = self.kept[node].pieces, self.bins[node]
+        if isinstance(asked, TakeBack):
+            pieces |= {piece: bin_.pop(piece) for piece in asked.pieces if piece in bin_}
+            return msgspec.msgpack.encode([piece for piece in asked.pieces if piece in pieces])
+        if isinstance(asked, Trash):
+            bin_ |= {piece: pieces[piece] for piece in asked.pieces if piece in pieces}
         if isinstance(asked, Trash | Purge):
             for piece in asked.pieces:
-                self.kept[node].pieces.pop(piece, None)
+                pieces.pop(piece, None)
         return answer
 
     async def put(self, payload: bytes, stream: bytes = STREAM) -> Plan:

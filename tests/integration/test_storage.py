@@ -247,6 +247,11 @@ async def test_what_is_sealed_on_ones_own_machine_is_for_nobody_else(
     assert (refused.code, "storage.other_secret" in refused.err) == (1, True), refused.err
     await typed("rm", "-r", f"fallow://{bucket}/all")
     assert (await typed("ls", "-r", bucket))["objects"][0]["name"] == f"{canary}.txt"
+    gone = await typed("rm", "-r", "--purge", f"fallow://{bucket}/")
+    assert [one["name"] for one in gone["purged"]] == [f"{canary}.txt"]
+    assert gone["waiting"]["pieces"] == gone["waiting"]["later"], "all who have a piece say that it is overwritten"
+    assert {"nodes_word", "trash", "backups"} <= {one["code"] for one in gone["not_proved"]}
+    assert (await typed("ls", "-r", bucket))["objects"] == []
     assert await asyncio.to_thread(_files_with, canary.encode(), lenders.running.data) == []
     lent = [lenders.running.data.parent / f"lent-{number}" for number in range(NODES)]
     assert await asyncio.to_thread(_files_with, canary.encode(), *lent) == []

@@ -532,6 +532,15 @@ async def test_a_compliance_retention_is_never_shortened(locked: ObjectsWorld) -
     assert gone.gone
 
 
+@pytest.mark.parametrize("kept", [{"hold": True}, {"retention": "governance", "until_ms": NOW_MS + HOUR_MS}])
+async def test_a_purge_leaves_what_is_held_or_retained(locked: ObjectsWorld, kept: dict[str, Any]) -> None:
+    first, second = await put_segments(locked, b"a", 10), await put_segments(locked, b"a", 20)
+    await retain(locked, first, **kept)
+    wanted = [Deletion(object=b"a", version=one.version) for one in (first, second)]
+    assert [one.error for one in await delete(locked, *wanted, purge=True)] == ["storage.retained", ""]
+    assert await locked.garbage() == {second.stream: True}
+
+
 async def test_a_governance_retention_gives_way_to_who_bypasses_it(locked: ObjectsWorld) -> None:
     until = NOW_MS + HOUR_MS
     version = await put(locked, b"a", retention="governance", until_ms=until)

@@ -22,6 +22,7 @@ from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control.nodes import ROOM_BYTES_MAX
 from fallow.verticals.storage.control.segments import BEGUN_BYTES_MIN, FORGOTTEN_MS, LATE_MS
+from fallow.verticals.storage.core.calls.objects import GetUnpurged, Unpurged
 from fallow.verticals.storage.core.calls.segments import SEGMENTS_AT_ONCE, EndSegment, MorePlaces, Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.handed_in import LATE_MS as LATE_MS_OF_ORDERS
@@ -29,7 +30,19 @@ from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHA
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
 from fallow.verticals.storage.core.tariff import DAY_MS
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY
-from tests.places_world import BUCKET, BUYER, HOUR_MS, STREAM, Killed, Machine, World, machines, places_world, signing
+from tests.places_world import (
+    BUCKET,
+    BUYER,
+    HOUR_MS,
+    NAME,
+    STREAM,
+    Killed,
+    Machine,
+    World,
+    machines,
+    places_world,
+    signing,
+)
 
 OTHER = b"o" * 16
 PIECE = Layout(1_000_000, 4).piece_bytes
@@ -492,6 +505,57 @@ async def test_a_purge_is_one(world: World) -> None:
     await world.drop(STREAM, purge=True)
     await world.collect()
     assert all(len(world.machines[place.node].purged) == 1 for place in plan.places[:8])
+
+
+async def unpurged(world: World) -> Unpurged:
+    """What its owner is told of a bucket."""
+    return await world.places.unpurged(GetUnpurged(account=address_text(BUYER), bucket=NAME))
+
+
+async def test_of_what_is_purged_its_owner_hears_who_has_not_answered(world: World) -> None:
+    plan = await world.store()
+    await world.keep()
+    await world.store(stream=OTHER)
+    await world.keep(OTHER)
+    away = world.machines[plan.places[0].node]
+    away.away = True
+    await world.drop(OTHER)
+    await world.drop(STREAM, purge=True)
+    assert (await unpurged(world)).pieces == 8, "before it is said to any node"
+    await world.collect()
+    due_ms = world.clock.now_ms() + LATE_MS
+    assert await unpurged(world) == Unpurged(pieces=3, nodes=3, later=2, due_ms=due_ms), "two more may get a piece yet"
+    world.clock.advance(LATE_MS)
+    await world.tell()
+    await world.collect()
+    assert await unpurged(world) == Unpurged(pieces=1, nodes=1)
+    away.away = False
+    await world.tell()
+    await world.collect()
+    assert await unpurged(world) == Unpurged()
+    assert OrderLimit.open(plan.places[0].limit, NETWORK_KEY).piece in away.purged
+    with pytest.raises(NotFound):
+        await world.places.unpurged(GetUnpurged(account=address_text(b"x" * 20), bucket=NAME))
+
+
+async def test_what_nodes_before_were_to_put_into_the_trash_is_purged_too(world: World) -> None:
+    plan = await world.store()
+    await world.keep()
+    before = next(machine for machine in world.machines.values() if machine.id not in {one.node for one in plan.places})
+    async with world.database.transaction() as tx:  # a repair moved its piece, and it is away
+        await tx.execute(
+            "INSERT INTO storage.garbage (alias, segment, purge, due_ms)"
+            " SELECT alias, $2, false, 0 FROM storage.node WHERE node = $1",
+            before.id,
+            plan.segment,
+        )
+    before.away = True
+    await world.drop(STREAM, purge=True)
+    await world.collect()
+    before.away = False
+    await world.tell()
+    await world.collect()
+    assert (len(before.purged), before.trashed) == (1, [])
 
 
 async def test_nodes_that_are_away_are_asked_when_they_are_back(world: World) -> None:

@@ -163,7 +163,7 @@ async def test_nodes_that_refuse_are_replaced_by_others(world: RepairWorld) -> N
     plan = await world.put(PAYLOAD)
     holders = [one for one in await world.holders(plan.segment) if one]
     world.leave(*holders[:2])
-    for one in [one for one in world.machines.values() if one not in holders][:3]:
+    for one in [one for one in world.machines.values() if one not in holders][:2]:
         world.kept[one.id].wants = Wants(refuses=True)
     await world.pass_time()
     await world.mend()

@@ -167,17 +167,35 @@ def cp(source: str, target: str, /, *, recursive: Below = False, grant: GrantOpt
 
 
 @app.command
-def rm(at: str, /, *, recursive: Below = False, grant: GrantOption = "", json: Json = False) -> None:
-    """Delete an object, or with -r all whose names begin so."""
+def rm(
+    at: str,
+    /,
+    *,
+    recursive: Below = False,
+    purge: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="All versions at once, past the trash that keeps them for 7 days; says what nobody can prove of it.",
+        ),
+    ] = False,
+    grant: GrantOption = "",
+    json: Json = False,
+) -> int:
+    """Delete an object, or with -r all whose names begin so. The exit code is 1 where --purge had to leave some."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
+    from fallow.cli.storage_purge import remove_at_once  # noqa: PLC0415 - the same
 
-    place = remote(at)
-    names = files.run(lambda own: files.remove(own, place, below=recursive), load_grant(grant))
+    place, given = remote(at), load_grant(grant)
+    if purge:
+        return remove_at_once(place, given, below=recursive, as_json=json)
+    names = files.run(lambda own: files.remove(own, place, below=recursive), given)
     if json:
         show_json(names)
     else:
         for name in names:
             say(f"{clean(name)} is deleted.")
+    return 0
 
 
 def _ca_file(profile: profiles.Profile) -> str:

@@ -123,18 +123,26 @@ async def entries_below(store: Store, account: str, bucket: str, prefix: str) ->
 
 
 async def pages_below(
-    store: Store, account: str, bucket: str, prefix: str, delimiter: str = ""
+    store: Store, account: str, bucket: str, prefix: str, delimiter: str = "", *, versions: bool = False
 ) -> AsyncIterator[Listing]:
-    """Yield pages of all names that begin so, or up to the next `delimiter`."""
-    after = ""
+    """Yield pages of all names that begin so, or up to the next `delimiter`; with `versions` of all versions."""
+    after, version = "", ""
     while True:
-        page = await store.names(account, bucket, prefix=prefix, delimiter=delimiter, after=after)
+        page = await store.names(
+            account,
+            bucket,
+            prefix=prefix,
+            delimiter=delimiter,
+            after=after,
+            after_version=version,
+            versions=versions,
+        )
         yield page
         if not page.more:
             return
-        if page.after == after:
+        if (page.after, page.after_version) == (after, version):
             raise Conflict("storage.list", "The list does not go on.")
-        after = page.after
+        after, version = page.after, page.after_version
 
 
 async def entry_there(store: Store, account: str, bucket: str, key: str, version: str = "") -> Entry:

@@ -49,11 +49,13 @@ from fallow.verticals.storage.core.calls.objects import (
     DeleteObjects,
     Deletion,
     GetObject,
+    GetUnpurged,
     If,
     Listed,
     ListObjects,
     PutObject,
     SetObject,
+    Unpurged,
     Version,
 )
 from fallow.verticals.storage.core.layout import TAG_BYTES
@@ -167,7 +169,7 @@ class ObjectStore(Buckets, Uploads):
         return entry_of(version, name)
 
     async def delete(
-        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False
+        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False, purge: bool = False
     ) -> list[Gone]:
         """See `Store`."""
         keys = self._keys(account, bucket)
@@ -177,12 +179,18 @@ class ObjectStore(Buckets, Uploads):
         for at in asked.keys() - wanted.keys():
             gone[at] = gone[at]._replace(error="storage.no_version", message="There is no such version.")
         for page in _pages(wanted):
-            call = DeleteObjects(account=account, bucket=bucket, deletions=[wanted[at] for at in page], bypass=bypass)
-            answers = await self._asker.ask(call)
+            some = [wanted[at] for at in page]
+            answers = await self._asker.ask(
+                DeleteObjects(account=account, bucket=bucket, deletions=some, bypass=bypass, purge=purge)
+            )
             for at, deleted in zip(page, answers, strict=True):
                 version = NULL if deleted.null else deleted.version.hex()
                 gone[at] = Gone(deletions[at].key, version, deleted.marker, deleted.error, deleted.message)
         return gone
+
+    async def unpurged(self, account: str, bucket: str) -> Unpurged:
+        """See `Store`."""
+        return await self._asker.ask(GetUnpurged(account=account, bucket=bucket))
 
     async def names(
         self,

@@ -12,7 +12,7 @@ import msgspec
 
 from fallow.verticals.storage.core.calls.base import Retention
 from fallow.verticals.storage.core.calls.buckets import Bucket
-from fallow.verticals.storage.core.calls.objects import If, Version
+from fallow.verticals.storage.core.calls.objects import If, Unpurged, Version
 from fallow.verticals.storage.core.calls.uploads import StoredPart
 
 
@@ -208,9 +208,13 @@ class Store(Protocol):
         ...
 
     async def delete(
-        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False
+        self, account: str, bucket: str, deletions: Sequence[Deleting], *, bypass: bool = False, purge: bool = False
     ) -> list[Gone]:
         """See `DeleteObjects`."""
+        ...
+
+    async def unpurged(self, account: str, bucket: str) -> Unpurged:
+        """See `GetUnpurged`."""
         ...
 
     async def names(

@@ -214,7 +214,8 @@ class Audits:
         length = piece_bytes(row["payload"], row["profile"])
         chunk = one.chunk if one.tries else drawn_chunk(length, self._uniform())
         piece = self._secrets.piece(one.segment, lender.node)
-        return Job(lender, one.segment, Asked(self._net, piece, length, chunk, row["signers"]), one.tries)
+        signers = [*row["signers"], self._secrets.repairs(row["nodes"].index(lender.alias))]
+        return Job(lender, one.segment, Asked(self._net, piece, length, chunk, signers), one.tries)
 
 
 async def _live(tx: Transaction, segments: Sequence[bytes]) -> dict[bytes, Row]:

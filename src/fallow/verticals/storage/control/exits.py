@@ -253,7 +253,7 @@ class Exits:
             if isinstance(piece, FallowError):
                 raise piece
             if signers:
-                await self._check(segment, lender, list(signers), piece)
+                await self._check(segment, lender, [*signers, self._secrets.repairs(number)], piece)
         except FallowError as error:
             await self._blame(taken, segment, lender, error)
             return

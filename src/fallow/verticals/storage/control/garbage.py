@@ -20,11 +20,25 @@ from fallow.ports.vertical.control import Ask
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.segments import SegmentRows, piece_bytes
+from fallow.verticals.storage.core.calls.objects import Unpurged
 from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Purge, Trash
 
 SEGMENTS_AT_ONCE: Final = 200
 NODES_AT_ONCE: Final = 8
 LOOK_S: Final = 5.0
+_UNPURGED: Final = """
+SELECT count(*) AS pieces, count(DISTINCT alias) AS nodes, count(*) FILTER (WHERE due_ms > $2) AS later,
+    coalesce(max(due_ms) FILTER (WHERE due_ms > $2), 0) AS due_ms
+FROM (
+    SELECT unnest(nodes) AS alias, due_ms FROM storage.dropped WHERE bucket = $1 AND stored AND purge
+    UNION ALL SELECT alias, due_ms FROM storage.garbage WHERE bucket = $1
+) AS waiting WHERE alias <> 0
+"""
+_PURGE: Final = """
+UPDATE storage.garbage g SET purge = true, bucket = p.bucket
+FROM unnest($1::bytea[], $2::bigint[]) AS p (segment, bucket) WHERE g.segment = p.segment
+"""
+"""Of a segment that is purged whatever waits, what its nodes before were to put into their trash, too."""
 
 
 class Garbage:
@@ -79,6 +93,11 @@ class Garbage:
                 ],
             )
         return bool(rows)
+
+    async def unpurged(self, tx: Transaction, bucket_id: int) -> Unpurged:
+        """What of all that was purged in a bucket waits for its nodes."""
+        (row,) = await tx.fetch(_UNPURGED, bucket_id, self._clock.now_ms())
+        return Unpurged(**dict(row))
 
     async def ask_all(self) -> bool:
         """Ask each node that is there and has garbage for one batch; whether any of them answered."""
@@ -144,6 +163,8 @@ async def _to_nodes(tx: Transaction, rows: Sequence[Row]) -> None:
         "  due_ms = greatest(g.due_ms, EXCLUDED.due_ms)",
         *([piece[column] for piece in pieces] for column in range(4)),
     )
+    purged = [row for row in rows if row["stored"] and row["purge"]]
+    await tx.execute(_PURGE, [row["segment"] for row in purged], [row["bucket"] for row in purged])
 
 
 def _holders(row: Row) -> list[int]:

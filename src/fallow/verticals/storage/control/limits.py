@@ -24,6 +24,7 @@ INLINE_MAX: Final = 4
 """So many signatures take less time than handing them to a thread."""
 NONCE: Final = bytes(12)
 BUCKET_BYTES: Final = 8
+NUMBER_BYTES: Final = 4
 
 
 class Payer(NamedTuple):
@@ -64,9 +65,18 @@ class Secrets:
         """Name of the piece of a segment on a node: 32 bytes."""
         return blake3(segment + node, key=self._pieces).digest()
 
-    def repairer(self) -> SigningKey:
-        """The key by which the network, as a client of its own, orders and claims what it repairs."""
-        return SigningKey(self._repairer)
+    def repairer(self, number: int | None = None) -> SigningKey:
+        """The key by which the network, as a client of its own, orders what it reads for repairs.
+
+        With the `number` of a piece: the one by which it brings that, so that its claim shows which one a piece is.
+        """
+        if number is None:
+            return SigningKey(self._repairer)
+        return SigningKey(blake3(number.to_bytes(NUMBER_BYTES), key=self._repairer).digest())
+
+    def repairs(self, number: int) -> bytes:
+        """Who signs claims on pieces of a number that repairs brought."""
+        return bytes(self.repairer(number).verify_key)
 
     def hide(self, serial: bytes, payer: Payer) -> bytes:
         """Seal who pays for what a limit allows; each serial has a key of its own, which no nonce meets twice."""

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
@@ -13,6 +14,7 @@ from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.client.lines import Lines
 from fallow.verticals.storage.client.pieces import Mover, Reach
 from fallow.verticals.storage.client.waiting import Watch
+from fallow.verticals.storage.control.adopting import Adopting
 from fallow.verticals.storage.control.exits import Exits
 from fallow.verticals.storage.control.limits import Secrets, Signer
 from fallow.verticals.storage.control.nodes import Nodes
@@ -35,6 +37,7 @@ async def mending(ground: ControlGround, nodes: Nodes) -> AsyncIterator[None]:
                 watch.run(),
                 steadily("storage.scan", Scan(clock, ground.database, nodes).scan, clock),
                 steadily("storage.repair", repairing.repair, clock),
+                steadily("storage.adopting", adopting(ground, nodes).run, clock),
                 steadily("storage.exits", Exits(ground, nodes, repairing).run, clock),
             ):
                 yield
@@ -43,15 +46,12 @@ async def mending(ground: ControlGround, nodes: Nodes) -> AsyncIterator[None]:
 
 
 def repairs(ground: ControlGround, nodes: Nodes, reach: Reach, watch: Watch) -> Repairs:
-    """What repairs, as a client of the network with a key of its own."""
+    """What repairs, as a client of the network with keys of its own."""
     own = Secrets(ground.secret)
-    key = own.repairer()
-    return Repairs(
-        clock=ground.clock,
-        database=ground.database,
-        nodes=nodes,
-        signer=Signer(ground.net, ground.sign, own, secrets.token_bytes),
-        mover=Mover(
+
+    def mover(number: int | None = None) -> Mover:
+        key = own.repairer(number)
+        return Mover(
             ground.net,
             ground.network_key,
             bytes(key.verify_key),
@@ -59,6 +59,22 @@ def repairs(ground: ControlGround, nodes: Nodes, reach: Reach, watch: Watch) -> 
             reach,
             ground.clock,
             watch,
-        ),
+        )
+
+    return Repairs(
+        clock=ground.clock,
+        database=ground.database,
+        nodes=nodes,
+        signer=Signer(ground.net, ground.sign, own, secrets.token_bytes),
+        mover=mover(),
+        bringer=cache(mover),
         uniform=UNIFORM,
+    )
+
+
+def adopting(ground: ControlGround, nodes: Nodes) -> Adopting:
+    """What finds pieces again that repairs moved behind the time that was restored."""
+    own = Secrets(ground.secret)
+    return Adopting(
+        net=ground.net, clock=ground.clock, database=ground.database, nodes=nodes, secrets=own, ask=ground.ask
     )

@@ -37,6 +37,7 @@ from fallow.verticals.storage.control.segments import Begun, SegmentRow, Segment
 from fallow.verticals.storage.control.served import Reader
 from fallow.verticals.storage.control.statements import Statements
 from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.calls.objects import GetUnpurged, Unpurged
 from fallow.verticals.storage.core.calls.segments import (
     PLACES_AT_ONCE,
     SEGMENTS_AT_ONCE,
@@ -148,6 +149,7 @@ class Places:
             MorePlaces: self.more,
             EndSegment: self.end,
             ReadSegments: self.read,
+            GetUnpurged: self.unpurged,
             Inspect: self.inspector.rows.ask,
             GetInspection: self.inspector.rows.get,
             GetLenders: self.lenders.get,
@@ -159,6 +161,7 @@ class Places:
         clock = self._ground.clock
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.nodes.running(self._ground))
+            await self.recovery.look()  # before anything is deleted
             await stack.enter_async_context(
                 background(
                     steadily("storage.log", self.follower.follow, clock),
@@ -276,6 +279,12 @@ class Places:
         for (one, number), node, both in zip(pieces, nodes, signed, strict=True):
             places[one.segment.id].append(self._place(number, node, both))
         return [_read(one, places[one.segment.id]) for one in found]
+
+    async def unpurged(self, request: GetUnpurged) -> Unpurged:
+        """See the call."""
+        async with self._ground.database.transaction() as tx:
+            bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
+            return await self.garbage.unpurged(tx, bucket.id)
 
     def _readable(self, segment: SegmentRow, lenders: Mapping[int, Lender]) -> list[int]:
         """Numbers of pieces to read: those of payload, and some parity, on nodes that are there and without trouble.

@@ -50,6 +50,12 @@ _INSPECT_ONLY: Final = """
 UPDATE storage.inspection SET state = 'asked', repair = false, owner = '' WHERE repair AND state <> 'done'
 """
 """See `require_not_restored`: a check that was under way at the time that was restored is begun anew, without that."""
+_PURGE_NOT: Final = """
+UPDATE storage.{} g SET purge = false
+WHERE purge AND EXISTS (SELECT FROM storage.segment s WHERE s.id = g.segment)
+"""
+"""Of a segment that is stored, what was to be purged may be what a repair brought to the same node since: it goes into
+the trash, where it can be found."""
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +94,8 @@ class Recovery:
                     "UPDATE storage.timeline SET name = $1, since_ms = $2", now["name"], self._clock.now_ms()
                 )
                 await tx.execute(_INSPECT_ONLY)
+                await tx.execute(_PURGE_NOT.format("garbage"))
+                await tx.execute(_PURGE_NOT.format("dropped"))
                 self._silent.clear()
                 await tx.execute("INSERT INTO storage.recovering SELECT alias FROM storage.node ON CONFLICT DO NOTHING")
 
@@ -173,7 +181,7 @@ async def require_not_restored(tx: Transaction, now_ms: int) -> None:
     Raises:
         Conflict: `storage.restored`.
     """
-    if await _was_restored_lately(tx, now_ms):
+    if await was_restored_lately(tx, now_ms):
         raise Conflict(
             "storage.restored",
             "The database was restored from a backup less than seven days ago: what no segment knows may be of what was"
@@ -182,7 +190,8 @@ async def require_not_restored(tx: Transaction, now_ms: int) -> None:
         )
 
 
-async def _was_restored_lately(tx: Transaction, now_ms: int) -> bool:
+async def was_restored_lately(tx: Transaction, now_ms: int) -> bool:
+    """Whether nodes may still have what another course of things put there, or deleted."""
     return bool(await tx.fetch("SELECT FROM storage.timeline WHERE since_ms > $1", now_ms - STRANGE_MS))
 
 

@@ -62,7 +62,10 @@ class Sources(NamedTuple):
 
 
 class Repairs:
-    """Takes segments from the queue. `altered` counts pieces that were not what was stored, by their node's key."""
+    """Takes segments from the queue. `altered` counts pieces that were not what was stored, by their node's key.
+
+    `mover` reads; `bringer` makes who brings the pieces of a number, with a key of its own: see `adopting`.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Repairs:
         nodes: Nodes,
         signer: Signer,
         mover: Mover,
+        bringer: Callable[[int], Mover],
         uniform: Callable[[], float],
     ) -> None:
         self.altered: Counter[bytes] = Counter()
@@ -80,10 +84,11 @@ class Repairs:
         self._nodes = nodes
         self._signer = signer
         self._mover = mover
+        self._bringer = bringer
         self._uniform = uniform
 
     async def introduce(self) -> None:
-        """Have audits take what is claimed with this key for the network's own word. Before any piece is brought."""
+        """Have audits take what was claimed with this key before pieces of each number had one of their own."""
         async with self._database.transaction() as tx:
             await repair_rows.introduce(tx, self._mover.public)
 
@@ -119,7 +124,7 @@ class Repairs:
         Raises:
             FallowError: the node does not give it.
         """
-        (place,) = await self._places(segment, [number], [lender], "repair_get")
+        (place,) = await self._sources(segment, [number], [lender])
         return await self._read_one(place, segment.layout.piece_bytes)
 
     async def move_piece(self, segment: Damaged, number: int, piece: memoryview, also: Also) -> None:
@@ -191,7 +196,7 @@ class Repairs:
         self, segment: Damaged, numbers: Sequence[int], lenders: Mapping[int, Lender]
     ) -> dict[int, memoryview]:
         nodes = [lenders[segment.nodes[number]] for number in numbers]
-        places = await self._places(segment, numbers, nodes, "repair_get")
+        places = await self._sources(segment, numbers, nodes)
         async with asyncio.TaskGroup() as group:
             reading = [group.create_task(self._try_to_read(place, segment.layout.piece_bytes)) for place in places]
         found = {number: task.result() for number, task in zip(numbers, reading, strict=True)}
@@ -247,7 +252,11 @@ class Repairs:
         for one in nodes:  # others are not named for the same room before it tells
             one.room_bytes -= size
         fresh = await asyncio.to_thread(made, segment, numbers, pieces)
-        places = await self._places(segment, numbers, nodes, "repair_put")
+        places = [
+            place
+            for number, node in zip(numbers, nodes, strict=True)
+            for place in await self._places(segment, [number], [node], "repair_put", self._bringer(number).public)
+        ]
         async with asyncio.TaskGroup() as group:
             putting = [group.create_task(self._bring_one(place, fresh[place.number])) for place in places]
         return {number: one.alias for number, one, task in zip(numbers, nodes, putting, strict=True) if task.result()}
@@ -255,7 +264,7 @@ class Repairs:
     async def _bring_one(self, place: Place, piece: memoryview) -> bool:
         try:
             hashed = await asyncio.to_thread(hash_of, piece)
-            work = put_piece(self._mover, place, len(piece), parts_of(piece), lambda: hashed)
+            work = put_piece(self._bringer(place.number), place, len(piece), parts_of(piece), lambda: hashed)
             await within(self._clock, BRING_S, work)
         except FallowError as error:
             _log.info("node %s does not take a piece: %s", place.node.hex(), error)
@@ -269,11 +278,14 @@ class Repairs:
             await repair_rows.move(tx, segment, moved, named, self._clock.now_ms())
             await also(tx)
 
+    async def _sources(self, segment: Damaged, numbers: Sequence[int], nodes: Sequence[Lender]) -> list[Place]:
+        return await self._places(segment, numbers, nodes, "repair_get", self._mover.public)
+
     async def _places(
-        self, segment: Damaged, numbers: Sequence[int], nodes: Sequence[Lender], action: Action
+        self, segment: Damaged, numbers: Sequence[int], nodes: Sequence[Lender], action: Action, client: bytes
     ) -> list[Place]:
         limits = [Wanted(one.node, segment.id, segment.layout.piece_bytes) for one in nodes]
-        signed = await self._signer.signed(limits, action, self._mover.public, REPAIRS, self._clock.now_ms())
+        signed = await self._signer.signed(limits, action, client, REPAIRS, self._clock.now_ms())
         return [
             Place(number=number, node=one.node, limit=both.limit, ticket=both.ticket)
             for number, one, both in zip(numbers, nodes, signed, strict=True)

@@ -14,7 +14,14 @@ from typing import Any, Final
 from fallow.verticals.storage.core.calls.accounts import RevokeGrant, Usage
 from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.calls.buckets import DropBucket, GetBucket, ListBuckets, MakeBucket, SetBucket
-from fallow.verticals.storage.core.calls.objects import DeleteObjects, GetObject, ListObjects, PutObject, SetObject
+from fallow.verticals.storage.core.calls.objects import (
+    DeleteObjects,
+    GetObject,
+    GetUnpurged,
+    ListObjects,
+    PutObject,
+    SetObject,
+)
 from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, MorePlaces, ReadSegments
 from fallow.verticals.storage.core.calls.uploads import (
     AbortUpload,
@@ -28,7 +35,7 @@ from fallow.verticals.storage.core.calls.uploads import (
 
 CALLS: Final[tuple[type[Call[Any]], ...]] = (
     MakeBucket, GetBucket, ListBuckets, SetBucket, DropBucket,
-    PutObject, GetObject, SetObject, DeleteObjects, ListObjects,
+    PutObject, GetObject, SetObject, DeleteObjects, GetUnpurged, ListObjects,
     BeginUpload, GetUpload, PutPart, ListParts, ListUploads, CompleteUpload, AbortUpload,
     BeginSegment, MorePlaces, EndSegment, ReadSegments,
     Usage, RevokeGrant,

@@ -153,6 +153,26 @@ class DeleteObjects(Call[list[Deleted]], frozen=True, kw_only=True):
     purge: bool = False
 
 
+class Unpurged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Pieces that were purged and that their nodes have not said to have overwritten, and how many nodes that are.
+
+    `later` of them could still be brought when they were purged, and are asked for by `due_ms`.
+    """
+
+    pieces: int = 0
+    nodes: int = 0
+    later: int = 0
+    due_ms: int = 0
+
+
+class GetUnpurged(Call[Unpurged], frozen=True, kw_only=True):
+    """What of all that was purged in a bucket of the account waits for its nodes; see `DeleteObjects`."""
+
+    name: ClassVar[str] = "object.unpurged"
+    reply: ClassVar[Any] = Unpurged
+    bucket: str
+
+
 def behind(sealed: bytes) -> bytes:
     """The greatest name that begins so: what comes behind it does not."""
     return sealed.ljust(NAME_BYTES_MAX, b"\xff")

@@ -1,0 +1,150 @@
+"""After the database was put back to an earlier time: finds the pieces that repairs, or exits, moved since then.
+
+What is restored names the nodes of before, which may be gone; the new ones have pieces that nobody knows. Which segment
+such a piece is of shows in its id, and which number it has in the claim on it, which the network signed itself, with a
+key for each number. So it is taken in as by a repair that need not bring anything: its node is written down as garbage,
+and one transaction puts it into the segment.
+
+Nodes are asked for the segments that need repair, whatever they were told to delete since; what is found on them
+and not taken in is put back into their trash, as all garbage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from fallow.domain.decoding import UNREADABLE
+from fallow.domain.errors import Conflict, FallowError
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database
+from fallow.ports.vertical.control import Ask
+from fallow.verticals.storage.control import repair_rows
+from fallow.verticals.storage.control.health import Whereabouts
+from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.nodes import Lender, Nodes
+from fallow.verticals.storage.control.recovering import was_restored_lately
+from fallow.verticals.storage.control.repair_rows import Damaged
+from fallow.verticals.storage.core.auditing import claim_by
+from fallow.verticals.storage.core.orders import PieceId
+from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, ShowClaim, TakeBack
+
+LOOK_S: Final = 15.0
+REST_TIMES: Final = 4
+"""It rests so many times as long as it took: where many segments wait for repair, all nodes are asked for each."""
+NODES_AT_ONCE: Final = 8
+_QUEUED: Final = "SELECT segment FROM storage.repair WHERE segment > $1 ORDER BY segment LIMIT $2"
+_PIECES: Final = msgspec.msgpack.Decoder(list[PieceId])
+_SEALED: Final = msgspec.msgpack.Decoder(bytes)
+_log = logging.getLogger(__name__)
+
+
+class Adopting:
+    """Goes through the segments that wait for repair, for as long as nodes may have what is not known here."""
+
+    def __init__(self, *, net: str, clock: Clock, database: Database, nodes: Nodes, secrets: Secrets, ask: Ask) -> None:
+        self._net = net
+        self._clock = clock
+        self._database = database
+        self._nodes = nodes
+        self._secrets = secrets
+        self._ask = ask
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            began_ms = self._clock.monotonic_ms()
+            await self.adopt()
+            took_s = (self._clock.monotonic_ms() - began_ms) / 1000
+            await self._clock.sleep(max(LOOK_S, REST_TIMES * took_s))
+
+    async def adopt(self) -> int:
+        """Go through all of them once, where the database was restored lately; returns how many pieces were found."""
+        found, after = 0, b""
+        while True:
+            async with self._database.transaction() as tx:
+                if not await was_restored_lately(tx, self._clock.now_ms()):
+                    return found
+                rows = await tx.fetch(_QUEUED, after, PIECES_AT_ONCE)
+            segments = [row["segment"] for row in rows]
+            for segment, lenders in (await self._who_has(segments)).items():
+                found += await self._adopt(segment, lenders)
+            if len(rows) < PIECES_AT_ONCE:
+                return found
+            after = segments[-1]
+
+    async def _who_has(self, segments: Sequence[bytes]) -> dict[bytes, list[Lender]]:
+        """Which nodes that are there have a piece of each of these, be it in their trash, out of which they take it."""
+        gate, has = asyncio.Semaphore(NODES_AT_ONCE), defaultdict[bytes, list[Lender]](list)
+
+        async def ask(lender: Lender) -> None:
+            async with gate:
+                pieces = {self._secrets.piece(segment, lender.node): segment for segment in segments}
+                try:
+                    answer = await self._ask(lender.node, msgspec.msgpack.encode(TakeBack([*pieces])))
+                    here = [pieces[piece] for piece in _PIECES.decode(answer) if piece in pieces]
+                except (FallowError, *UNREADABLE) as error:
+                    _log.info("Node %s does not say which pieces it has: %s", lender.node.hex(), error)
+                    return
+            for segment in here:
+                has[segment].append(lender)
+
+        if segments:
+            async with asyncio.TaskGroup() as group:
+                for lender in self._nodes.online():
+                    group.create_task(ask(lender))
+        return has
+
+    async def _adopt(self, id_: bytes, lenders: Sequence[Lender]) -> int:
+        """Have a segment count on those of these nodes whose pieces it lacks; returns how many these are."""
+        there = {one.alias for one in self._nodes.there()}
+        async with self._database.transaction() as tx:
+            segment = await repair_rows.look_up(tx, id_)
+            if segment is None:
+                return 0
+            never = {*segment.nodes, *segment.left}
+            here = [one for one in lenders if one.alias in there and one.alias not in never]
+            if not here:
+                return 0
+            named = await repair_rows.name(tx, segment, [one.alias for one in here], self._clock.now_ms())
+        known = Whereabouts(self._nodes.there())
+        lacking = set(range(len(segment.nodes))).difference(known.counted(segment.nodes, segment.countries))
+        to: dict[int, int] = {}
+        for one in here:
+            number = await self._number(segment, one, lacking - to.keys())
+            if number is not None:
+                to[number] = one.alias
+        if not to:
+            return 0
+        try:
+            async with self._database.transaction() as tx:
+                await repair_rows.move(tx, segment, to, [named], self._clock.now_ms())
+        except Conflict as error:
+            _log.info("segment %s: what was found is looked for again: %s", id_.hex(), error)
+            return 0
+        _log.info(
+            "segment %s: %d pieces were found that were moved after the time that was restored", id_.hex(), len(to)
+        )
+        return len(to)
+
+    async def _number(self, segment: Damaged, lender: Lender, lacking: Collection[int]) -> int | None:
+        """Which of these numbers the piece on a node has, as the network claimed when it brought it there."""
+        id_ = self._secrets.piece(segment.id, lender.node)
+        try:
+            sealed = _SEALED.decode(await self._ask(lender.node, msgspec.msgpack.encode(ShowClaim(id_))))
+        except (FallowError, *UNREADABLE) as error:
+            _log.info("Node %s does not show the claim on a piece: %s", lender.node.hex(), error)
+            return None
+        return await asyncio.to_thread(self._claimed, sealed, id_, segment.layout.piece_bytes, sorted(lacking))
+
+    def _claimed(self, sealed: bytes, piece: bytes, length: int, numbers: Sequence[int]) -> int | None:
+        for number in numbers:
+            claim = claim_by([self._secrets.repairs(number)], sealed)
+            if claim is not None and (claim.net, claim.piece, claim.length) == (self._net, piece, length):
+                return number
+        return None
