@@ -633,7 +633,7 @@ def enrolled_view() -> views.EnrolledView:
 
 
 def ledger_view() -> views.LedgerCheckView:
-    return views.LedgerCheckView(ok=True, sums={"granted": 0}, transfers=7, problems=[])
+    return views.LedgerCheckView(ok=True, at=1_700_000_000_000, sums={"granted": 0}, transfers=7, problems=[])
 
 
 def _wrap(data: bytes) -> str:

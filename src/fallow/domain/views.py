@@ -746,9 +746,13 @@ class GovernedView(GovernanceView, frozen=True, kw_only=True):
 
 
 class LedgerCheckView(View, frozen=True, kw_only=True):
-    """The ledger's own audit. `sums` has debits minus credits per credit class and is zero everywhere when `ok`."""
+    """The ledger's own audit, begun at `at`.
+
+    `sums` has debits minus credits per credit class and is zero everywhere when `ok`.
+    """
 
     ok: bool
+    at: int
     sums: dict[str, int]
     transfers: int
     problems: list[str]
