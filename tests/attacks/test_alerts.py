@@ -156,7 +156,7 @@ class Counted:
 
     async def count(self, _tx: object, key: bytes, _day: int, most: int) -> bool:
         """Count one more."""
-        if self.counts[key] == most:
+        if self.counts[key] >= most:
             return False
         self.counts[key] += 1
         return True
@@ -189,6 +189,28 @@ async def test_many_accounts_that_ask_leave_alerts_what_they_are_told_with(monke
         await counted.ask(6, "6@b.example")
     await limits.count_message(cast("AlertStore", counted), cast("Transaction", None), told, 1)
     assert limits.ALL_CONFIRMATIONS_A_DAY < limits.NETWORK_A_DAY
+
+
+async def test_accounts_that_are_told_all_the_time_leave_the_others_their_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted()
+    monkeypatch.setattr(limits, "OFTEN_A_DAY", 40)
+    monkeypatch.setattr(limits, "NETWORK_A_DAY", 80)
+
+    async def told(account: int) -> int:
+        """How often it can be, of twenty times."""
+        channel = Channel(bytes([account]) * 20, "email", "ann@b.example", "en", b"s" * 16, 1)
+        for times in range(20):
+            before = counted.counts.copy()
+            try:
+                await limits.count_message(cast("AlertStore", counted), cast("Transaction", None), channel, 1)
+            except TooMuch:
+                counted.counts = before  # the transaction ends
+                return times
+        return 20
+
+    assert [await told(account) for account in range(10)] == [20, 20] + [limits.FEW_A_DAY] * 8
+    assert await told(10) == 0
+    assert limits.OFTEN_A_DAY < limits.NETWORK_A_DAY
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fallow.domain.errors import Unavailable
+from fallow.verticals.compute.worker.container_job import ContainerJob
 from fallow.verticals.compute.worker.docker import Docker
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.attacks.test_containers import _ends, running, said
@@ -126,8 +127,35 @@ async def test_the_owners_bit_gives_nothing(case: ContainerCase) -> None:
     ],
 )
 async def test_its_limits(case: ContainerCase, script: str, reason: str) -> None:
-    finished = await case.run(script, time_limit_s=30 if reason == "program.output" else 4, disk_mib=16, output_mib=16)
+    # Others come first: beside much other work it gets to its other limits late.
+    finished = await case.run(script, time_limit_s=4 if reason == "program.time" else 120, disk_mib=16, output_mib=16)
     assert (finished.ok, finished.reason) == (False, reason), case.stderr(finished)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("dd if=/dev/zero of=/dev/null bs=200M count=1", "program.memory"),
+        ("dd if=/dev/zero of=/out/x bs=1M count=300", "program.output"),
+        ("exit 3", "program.exit"),
+    ],
+)
+async def test_its_limits_though_it_has_ended_before_anybody_looked(
+    case: ContainerCase, script: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Docker.first
+
+    async def late(self: Docker, job: ContainerJob) -> int | None:
+        """Whoever starts it takes None for not yet, and looks again."""
+        return await real(self, job) or 0 if await over(self, job) else None
+
+    async def over(engine: Docker, job: ContainerJob) -> bool:
+        asked = ("ps", "--all", "--quiet", "--filter", f"name=^{job.name}$", "--filter", "status=exited")
+        return bool((await engine.call(*asked)).strip())
+
+    monkeypatch.setattr(Docker, "first", late)
+    finished = await case.run(script, disk_mib=16, output_mib=16)
+    assert (finished.ok, finished.reason, finished.caused_by) == (False, reason, "buyer")
 
 
 async def test_a_fork_bomb(case: ContainerCase) -> None:

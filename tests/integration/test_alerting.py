@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -33,14 +33,16 @@ from fallow.bootstrap.alerting import hook_of
 from fallow.bootstrap.http_server import serving
 from fallow.domain.identity import address
 from fallow.domain.views.alerts import ChannelsView
-from fallow.ports.alert_ways import Letter, Mail
+from fallow.ports.alert_ways import Hook, Letter, Mail
 from fallow.ports.database import Database
+from fallow.ports.tasks import background
 from fallow.services.alerts.messages import Messages
 from fallow.services.alerts.secrets import ChannelSecrets
-from fallow.services.alerts.sending import HELD_MS, TRIES_MAX, Sending, wait_ms
+from fallow.services.alerts.sending import AT_ONCE, HELD_MS, KINDS, PAUSE_S, TRIES_MAX, Sending, wait_ms
 from fallow.services.alerts.service import Alerting
 from fallow.services.alerts.watching import LOOK_MS, Watching
 from tests.engines import Engines, fresh_database
+from tests.network import until
 from tests.unit.fake_network import (
     BUYER,
     BUYER_KEY,
@@ -90,6 +92,39 @@ class Dying:
         await asyncio.Event().wait()
 
 
+class Stuck:
+    """A way to webhooks one of which never answers."""
+
+    def __init__(self, hook: Hook, slow: str) -> None:
+        self._hook = hook
+        self.slow = slow
+        self.asked = asyncio.Event()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Post."""
+        if url == self.slow:
+            self.asked.set()
+            await asyncio.Event().wait()
+        return await self._hook.post(url, body, headers)
+
+
+class Silent(asyncio.Protocol):
+    """A server that takes connections and says nothing until it closes them."""
+
+    def __init__(self) -> None:
+        self.open: list[asyncio.BaseTransport] = []
+        self.port = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep it open."""
+        self.open.append(transport)
+
+    def close(self) -> None:
+        """Close them."""
+        for one in self.open:
+            one.close()
+
+
 class Receiver:
     """A web server on loopback: what it was sent, and how it answers."""
 
@@ -122,7 +157,7 @@ class World:
 
     def __init__(self, network: FakeNetwork, database: Database, mail: SmtpMail, post_: Post, url: str) -> None:
         self.network, self.database, self.mail, self.post, self.url = network, database, mail, post_, url
-        self._hook = hook_of(anywhere=True)
+        self.hook: Hook = hook_of(anywhere=True)
         self._secrets, store = ChannelSecrets(b"s" * 32), PostgresAlertStore()
         self.sending = [self.sender(mail) for _ in range(2)]
         self.watching = [
@@ -136,19 +171,19 @@ class World:
             mail=True, plain=True,
         )  # fmt: skip
 
-    def sender(self, mail: Mail) -> Sending:
+    def sender(self, mail: Mail, copy: type[Sending] = OnlyWhenAsked) -> Sending:
         """One copy of what sends."""
         messages = Messages(NET, "https://net.example", self._secrets)
-        return OnlyWhenAsked(
+        return copy(
             secrets=self._secrets, messages=messages, clock=self.network.clock,
-            database=self.database, store=PostgresAlertStore(), mail=mail, hook=self._hook,
+            database=self.database, store=PostgresAlertStore(), mail=mail, hook=self.hook,
         )  # fmt: skip
 
     async def step(self, ms: int = LOOK_MS + 1) -> None:
         """Let time pass; both copies look, and then send, at the same time."""
         self.network.clock.ms += ms
         await asyncio.gather(*(one.look() for one in self.watching))
-        await asyncio.gather(*(one.send() for one in self.sending))
+        await asyncio.gather(*(send_due(one) for one in self.sending))
 
     async def ask(self, method: str, path: str, body: object = None, key: str = PROVIDER_KEY) -> httpx2.Response:
         """Ask the gateway."""
@@ -160,9 +195,22 @@ class World:
         """Where an account is told."""
         return msgspec.json.decode((await self.ask("GET", "/v1/account/alerts/to", key=key)).content, type=ChannelsView)
 
+    async def name(self, kind: str, where: str, key: str = PROVIDER_KEY) -> None:
+        """Name an address."""
+        assert (await self.ask("POST", f"/v1/account/alerts/to/{kind}", {"address": where}, key)).status_code == 201
+
+    async def comes(self, condition: Callable[[], bool], what: str) -> None:
+        """Let what sends look again and again, until something has come about."""
+
+        def looks() -> bool:
+            self.network.clock.advance(int(PAUSE_S * 1000))
+            return condition()
+
+        await until(looks, what)
+
     async def told_by_mail(self) -> None:
         """Name the mail address, and confirm it."""
-        assert (await self.ask("POST", "/v1/account/alerts/to/email", {"address": MAIL})).status_code == 201
+        await self.name("email", MAIL)
         await self.step()
         code = re.search(r"\d{8}", self.post.letters[-1].get_content())
         assert code is not None
@@ -172,6 +220,14 @@ class World:
         """The provider's only machine, as the market sees it now."""
         offer = node_view(NODE, "barn", last_seen_at=1, **changes)
         self.network.owned[PROVIDER] = [own_node_view(NODE, "barn", offer=offer)]
+
+
+async def send_due(sending: Sending) -> None:
+    """Send what is due by now, and wait until that is done."""
+    async with asyncio.TaskGroup() as group:
+        for kind in KINDS:
+            for message in await sending.take(kind, AT_ONCE):
+                group.create_task(sending.send(message))
 
 
 def said(letter: EmailMessage) -> str:
@@ -335,7 +391,7 @@ async def test_copies_send_once_and_what_fails_or_is_killed_loses_nothing(world:
     # One copy hands it over, and is no more before it can tell anybody.
     dying = Dying(world.mail)
     async with asyncio.TaskGroup() as group:
-        sends = group.create_task(world.sender(dying).send())
+        sends = group.create_task(send_due(world.sender(dying)))
         await dying.handed_over.wait()
         sends.cancel()
     assert len(world.post.letters) == 2
@@ -362,3 +418,42 @@ async def test_copies_send_once_and_what_fails_or_is_killed_loses_nothing(world:
     async with world.database.transaction() as tx:
         kept = "SELECT address FROM registry.alert_channel UNION SELECT address FROM registry.alert_message"
         assert await tx.fetch(kept) == []
+
+
+@pytest.fixture
+async def silent(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Silent]:
+    """A mail server: whoever asks it waits for as long as a test takes."""
+    for limit in ("TIMEOUT_S", "WHOLE_S"):
+        monkeypatch.setattr(f"fallow.adapters.mail.{limit}", 600.0)
+    made = Silent()
+    server = await asyncio.get_running_loop().create_server(lambda: made, "127.0.0.1", 0)
+    async with server:
+        made.port = server.sockets[0].getsockname()[1]
+        yield made
+        made.close()
+
+
+async def test_a_mail_server_that_hangs_keeps_no_webhook_waiting(
+    world: World, receiver: Receiver, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.services.alerts.sending.AT_ONCE", 1)
+    mail = SmtpMail(MailServer("127.0.0.1", silent.port, "none", "fallow@net.example"))
+    async with background(world.sender(mail, Sending).for_ever()):
+        await world.name("email", MAIL)
+        await world.comes(lambda: len(silent.open) == 1, "the mail server is asked")
+        await world.name("email", "bob@example.org", BUYER_KEY)
+        await world.name("webhook", world.url, BUYER_KEY)
+        await world.comes(lambda: len(receiver.got) == 1, "the webhook is told")
+        assert len(silent.open) == 1, "no more letters at once than there may be"
+        silent.open[0].close()
+        await world.comes(lambda: len(silent.open) > 1, "the next letter has its turn")
+
+
+async def test_a_webhook_that_hangs_keeps_no_other_one_waiting(world: World, receiver: Receiver) -> None:
+    stuck = world.hook = Stuck(world.hook, f"{world.url}/slow")
+    async with background(world.sender(world.mail, Sending).for_ever()):
+        await world.name("webhook", stuck.slow)
+        await world.comes(stuck.asked.is_set, "the slow one is asked")
+        await world.name("webhook", world.url, BUYER_KEY)
+        await world.comes(lambda: len(receiver.got) == 1, "the other one is told")
+    assert (await world.channels()).channels[0].waiting == 1

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from fallow.domain.errors import Unavailable
+from fallow.domain.errors import Conflict, Unavailable
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.control import repair_rows, scanning
 from fallow.verticals.storage.control.limits import REPAIRS
 from fallow.verticals.storage.control.mending import repairs
-from fallow.verticals.storage.control.nodes import LOST_MS
-from fallow.verticals.storage.control.repair_rows import TAKEN_MS
+from fallow.verticals.storage.control.nodes import LOST_MS, Lender
+from fallow.verticals.storage.control.repair_rows import TAKEN_MS, Damaged
+from fallow.verticals.storage.control.repairing import Repairs, Sources
 from fallow.verticals.storage.control.segments import LATE_MS
 from fallow.verticals.storage.core.calls.segments import Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
@@ -25,10 +26,12 @@ from fallow.verticals.storage.core.orders import OrderLimit
 from tests.dying_database import Dying
 from tests.epoch_files import NETWORK_KEY
 from tests.memory_nodes import Wants
+from tests.network import until_async
 from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
 
 PAYLOAD = payload_of(600_000)
+_HELD_UP = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -251,6 +254,107 @@ async def test_two_that_repair_the_same_segment_do_not_undo_each_other(world: Re
     await asyncio.gather(repair(one), repair(world.repairs), return_exceptions=True)
     assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
     await no_garbage_stays(world, plan.segment)
+
+
+async def damaged(world: RepairWorld) -> Plan:
+    """A segment that two of its nodes were lost of."""
+    plan = await world.put(PAYLOAD)
+    world.leave(*await first(world, plan.segment, 2))
+    await world.pass_time()
+    await world.find()
+    return plan
+
+
+def drawing_alike(world: RepairWorld) -> tuple[Repairs, Repairs]:
+    """Two processes that draw the same of the same nodes."""
+    both = list[Repairs]()
+    for _ in range(2):
+        world.restart()
+        world.repairs._uniform = random.Random(1).random
+        both.append(world.repairs)
+    return both[0], both[1]
+
+
+async def test_two_that_draw_at_once_never_name_the_same_node(
+    world: RepairWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await damaged(world)
+    named, both = list[int](), asyncio.Barrier(2)
+    really_read, really_bring = Repairs._read, Repairs._bring_some
+
+    async def read(self: Repairs, *args: Any) -> Sources:
+        found = await really_read(self, *args)
+        await both.wait()
+        return found
+
+    async def bring(self: Repairs, segment: Damaged, numbers: Any, nodes: list[Lender], pieces: Any) -> dict[int, int]:
+        named.extend(one.alias for one in nodes)
+        await both.wait()
+        return await really_bring(self, segment, numbers, nodes, pieces)
+
+    monkeypatch.setattr(Repairs, "_read", read)
+    monkeypatch.setattr(Repairs, "_bring_some", bring)
+    repairing = (one._repair(plan.segment) for one in drawing_alike(world))
+    won, lost = sorted(await asyncio.gather(*repairing, return_exceptions=True), key=lambda one: one is not True)
+    assert won is True
+    assert isinstance(lost, Conflict)
+    assert lost.code == "storage.segment_changed"
+    assert len(named) == len(set(named)) == 4
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    await no_garbage_stays(world, plan.segment)
+
+
+async def test_who_draws_after_another_has_repaired_names_nobody(
+    world: RepairWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await damaged(world)
+    late, quick = drawing_alike(world)
+    real = late._read
+
+    async def read(*args: Any) -> Sources:
+        assert await quick._repair(plan.segment)
+        return await real(*args)
+
+    monkeypatch.setattr(late, "_read", read)
+    with pytest.raises(Conflict) as refused:
+        await late._repair(plan.segment)
+    assert refused.value.code == "storage.segment_changed"
+    assert await world.count("garbage") == 2, "of the nodes that were lost"
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    await no_garbage_stays(world, plan.segment)
+
+
+async def test_who_names_nodes_waits_for_who_names_or_moves_at_that_moment(world: RepairWorld) -> None:
+    plan = await damaged(world)
+    free = max(one.alias for one in world.places.nodes.candidates(without=[]))
+
+    async def hold() -> set[int]:
+        async with world.database.transaction() as tx:
+            return await repair_rows.hold(tx, segment)
+
+    async def held_up() -> bool:
+        async with world.database.transaction() as tx:
+            return bool(await tx.fetch(_HELD_UP))
+
+    async with asyncio.TaskGroup() as group:
+        async with world.database.transaction() as tx:
+            found = await repair_rows.look_up(tx, plan.segment)
+            assert found is not None
+            segment = found
+            before = await repair_rows.hold(tx, segment)
+            named = await repair_rows.name(tx, segment, [free], world.clock.now_ms())
+            other = group.create_task(hold())
+            await until_async(held_up, "the other waits")
+        assert await other == {*before, free}
+
+    async def refused() -> None:
+        with pytest.raises(Conflict):
+            await hold()
+
+    async with asyncio.TaskGroup() as group, world.database.transaction() as tx:
+        await repair_rows.move(tx, segment, {0: free}, [named], world.clock.now_ms())
+        group.create_task(refused())
+        await until_async(held_up, "the other waits")
 
 
 async def test_what_is_moved_is_paid_to_the_new_nodes_from_then_on(world: RepairWorld) -> None:

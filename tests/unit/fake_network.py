@@ -676,7 +676,7 @@ def enrolled_view() -> EnrolledView:
 
 
 def ledger_view() -> LedgerCheckView:
-    return LedgerCheckView(ok=True, sums={"granted": 0}, transfers=7, problems=[])
+    return LedgerCheckView(ok=True, at=1_700_000_000_000, sums={"granted": 0}, transfers=7, problems=[])
 
 
 def _wrap(data: bytes) -> str:

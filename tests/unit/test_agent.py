@@ -383,6 +383,16 @@ async def test_a_network_that_does_not_say_how_it_sees_the_machine(world: World)
         assert "is not known: Nobody serves" in reason
 
 
+async def test_a_sign_of_life_that_did_not_get_out_follows_as_soon_as_there_is_a_link(world: World) -> None:
+    async with serving(world):
+        world.hub.up = False
+        await world.clock.advance(4.5)
+        world.beats.clear()
+        world.hub.up = True
+        await world.clock.advance(0.3)
+        assert world.beats
+
+
 async def test_finished_work_outlives_a_restart_without_a_link(world: World) -> None:
     async with world.start():
         async with world.network():

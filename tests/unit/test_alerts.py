@@ -11,6 +11,7 @@ from typing import cast, get_args
 import msgspec
 import pytest
 
+from fallow.adapters import mail as mails
 from fallow.adapters.mail import WHOLE_S, MailServer, SmtpMail, composed
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.bootstrap.alerting import mail_of
@@ -35,7 +36,7 @@ from fallow.ports.alert_ways import Letter
 from fallow.ports.database import Database
 from fallow.services.alerts.addresses import check_address
 from fallow.services.alerts.messages import Changed
-from fallow.services.alerts.sending import HELD_MS, TRIES_MAX, WAIT_MS_MAX, wait_ms
+from fallow.services.alerts.sending import AT_ONCE, HELD_MS, TRIES_MAX, WAIT_MS_MAX, wait_ms
 from fallow.services.alerts.watching import Watching
 from fallow.verticals.storage.core.lenders import GRAVITY, said
 from fallow.verticals.storage.core.questions import Note
@@ -256,6 +257,7 @@ async def test_a_mail_server_that_hangs_takes_nobody_elses_thread_and_ends(monke
         free.set()
     assert names == ["mail_0"]
     assert WHOLE_S * 1000 < HELD_MS, "who began it has ended before the next begins"
+    assert AT_ONCE <= mails.AT_ONCE, "no letter's time runs while it waits for a thread"
 
 
 async def test_a_letter_that_was_taken_is_not_sent_again_for_a_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:

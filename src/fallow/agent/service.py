@@ -43,6 +43,9 @@ from fallow.ports.vertical.work import ANY_LINE
 from fallow.ports.vertical.worker import HandBack, Overview, Probe, Worker
 
 BEAT_INTERVAL_S = 2.0
+BEAT_AGAIN_S = 0.2
+"""How soon a sign of life that did not get out is given again: the network counts the time without any."""
+
 OLD_RECORDS_WAIT_S = 5.0
 """How long the first beat of a new start waits for the records of earlier ones: see `_beat`."""
 
@@ -374,9 +377,12 @@ class Agent:
         while True:
             leases = sorted({*self._leases.held, *self._outbox.unsettled, *self._uploads.waiting})
             beat = calls.nodes.Beat(node=self._key.text, boot=self._outbox.boot, leases=leases)
-            with suppress(FallowError):
+            pause_s = self._ports.beat_interval_s
+            try:
                 await self._ports.bus.publish(subject, msgspec.msgpack.encode(beat))
-            await clock.sleep(self._ports.beat_interval_s)
+            except FallowError:
+                pause_s = min(BEAT_AGAIN_S, pause_s)
+            await clock.sleep(pause_s)
 
 
 def _decoded(data: bytes, to: type[list[T]]) -> list[T]:

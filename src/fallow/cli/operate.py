@@ -118,7 +118,7 @@ def check(*, json: Json = False) -> int:
     if json:
         show_json(view)
     elif view.ok:
-        say(f"The ledger is in balance: {view.transfers} transfers.")
+        say(f"The ledger is in balance: {view.transfers} transfers, added up at {when(view.at)} UTC.")
     else:
         say("The ledger is NOT in balance.")
         for problem in view.problems:

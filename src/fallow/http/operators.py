@@ -76,7 +76,7 @@ async def grant(gateway: Parts, by: By, data: JSONBody[calls.money.Grant]) -> Ba
 
 @get("/v1/operator/ledger-check", guards=[viewer], responses=keyed(), tags=["operator"])
 async def ledger_check(gateway: Parts) -> LedgerCheckView:
-    """Add the whole ledger up."""
+    """Add the whole ledger up, for all who ask at a time; soon after that the answer is the same."""
     return await gateway.ask(calls.money.LEDGER_CHECK, {}, LedgerCheckView)
 
 

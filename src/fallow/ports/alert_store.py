@@ -89,10 +89,10 @@ class AlertStore(Protocol):
         """Count what waits for a channel."""
         ...
 
-    async def take_messages(self, tx: Transaction, now: int, again_at: int, limit: int) -> Sequence[Message]:
+    async def take_messages(self, tx: Transaction, kind: str, now: int, again_at: int, limit: int) -> Sequence[Message]:
         """Return what is due, the oldest of each salt alone; should nothing be heard of it, it is due `again_at`.
 
-        What another copy is just taking is passed over.
+        What has failed before comes last. What another copy is just taking is passed over.
         """
         ...
 

@@ -16,6 +16,11 @@ from fallow.adapters.nats.client import SigningClient
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
 
 BACKOFF_FIRST_S = 0.2
+BACKOFF_SOON_S = 2.0
+SOON_TRIES = 10
+"""So often no longer than that is waited, some eight seconds in all: a line that was cut for less must be back before
+its node counts as lost, and with waits that only double the last one alone takes as long as the cut did."""
+
 BACKOFF_MAX_S = 15.0
 
 OUTPUT_BYTES_MAX = 2 << 20
@@ -104,15 +109,16 @@ class _Errors:
 
 
 def backoff(jitter: random.Random) -> Callable[[list[Server], dict[str, Any]], tuple[Server, float]]:
-    """Choose the server that failed least and a wait in seconds: random below a bound that doubles to a maximum.
+    """Choose the server that failed least and a wait in seconds: random below a bound that grows to a maximum.
 
     Random from zero on, so that the nodes of a network do not all come back in the same instant.
     """
 
     def choose(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
         server = min(servers, key=lambda each: each.reconnects)
-        bound = BACKOFF_FIRST_S * 2 ** min(server.reconnects, _DOUBLINGS_MAX)
-        return server, jitter.uniform(0, min(BACKOFF_MAX_S, bound))
+        soon = min(BACKOFF_SOON_S, BACKOFF_FIRST_S * 2 ** min(server.reconnects, SOON_TRIES))
+        later = 2 ** min(max(0, server.reconnects - SOON_TRIES), _DOUBLINGS_MAX)
+        return server, jitter.uniform(0, min(BACKOFF_MAX_S, soon * later))
 
     return choose
 

@@ -26,10 +26,10 @@ UPDATE registry.alert_channel SET looked_at = $1 WHERE (account, kind) IN (
 ) RETURNING {_CHANNEL}
 """  # noqa: S608 - of constants
 _TAKE_MESSAGES: Final = f"""
-UPDATE registry.alert_message SET due_at = $2, tries = tries + 1 WHERE seq IN (
-    SELECT seq FROM registry.alert_message AS one WHERE due_at <= $1 AND NOT EXISTS (
+UPDATE registry.alert_message SET due_at = $3, tries = tries + 1 WHERE seq IN (
+    SELECT seq FROM registry.alert_message AS one WHERE kind = $1 AND due_at <= $2 AND NOT EXISTS (
         SELECT FROM registry.alert_message AS other WHERE other.salt = one.salt AND other.seq < one.seq
-    ) ORDER BY due_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED
+    ) ORDER BY tries, due_at, seq LIMIT $4 FOR UPDATE SKIP LOCKED
 ) RETURNING {_MESSAGE}
 """  # noqa: S608 - of constants
 _TELL: Final = """
@@ -106,9 +106,9 @@ class PostgresAlertStore:
         rows = await tx.fetch("SELECT count(*) AS n FROM registry.alert_message WHERE salt = $1", salt)
         return int(rows[0]["n"])
 
-    async def take_messages(self, tx: Transaction, now: int, again_at: int, limit: int) -> Sequence[Message]:
+    async def take_messages(self, tx: Transaction, kind: str, now: int, again_at: int, limit: int) -> Sequence[Message]:
         """Return what is due."""
-        return [Message(*row.values()) for row in await tx.fetch(_TAKE_MESSAGES, now, again_at, limit)]
+        return [Message(*row.values()) for row in await tx.fetch(_TAKE_MESSAGES, kind, now, again_at, limit)]
 
     async def sent(self, tx: Transaction, message: Message) -> None:
         """Forget a message. The channel comes first, here as elsewhere: nobody waits for one who waits for him."""

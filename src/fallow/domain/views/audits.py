@@ -6,9 +6,13 @@ from fallow.domain.views.base import View
 
 
 class LedgerCheckView(View, frozen=True, kw_only=True):
-    """The ledger's own audit. `sums` has debits minus credits per credit class and is zero everywhere when `ok`."""
+    """The ledger's own audit, begun at `at`.
+
+    `sums` has debits minus credits per credit class and is zero everywhere when `ok`.
+    """
 
     ok: bool
+    at: int
     sums: dict[str, int]
     transfers: int
     problems: list[str]

@@ -12,6 +12,13 @@ from fallow.ports.database import Transaction
 DAY_MS: Final = 86_400_000
 ACCOUNT_A_DAY: Final = 100
 NETWORK_A_DAY: Final = 20_000
+FEW_A_DAY: Final = 5
+"""Of one account. For these the network has as much left as for all others together: else 200 accounts that are told as
+often as they may be would leave nothing for the rest."""
+
+OFTEN_A_DAY: Final = 10_000
+"""Of the network, when an account was told its few."""
+
 CONFIRMATIONS_A_DAY: Final = 10
 """Of one account."""
 
@@ -31,8 +38,9 @@ async def count_message(store: AlertStore, tx: Transaction, channel: Channel, no
     Raises:
         TooMuch: the account, or the network, has had enough today (`alerts.many`).
     """
+    few = await store.count(tx, b"few" + channel.account, now // DAY_MS, FEW_A_DAY)
     await _count(store, tx, channel.account, ACCOUNT_A_DAY, now)
-    await _count_all(store, tx, now)
+    await _count_all(store, tx, NETWORK_A_DAY if few else OFTEN_A_DAY, now)
 
 
 async def count_confirmation(store: AlertStore, tx: Transaction, channel: Channel, now: int) -> None:
@@ -41,7 +49,7 @@ async def count_confirmation(store: AlertStore, tx: Transaction, channel: Channe
     stranger = tagged_hash("fallow/alerts-address/1", _reader(channel).encode())
     await _count(store, tx, stranger, STRANGER_A_DAY, now)
     await _count(store, tx, _CONFIRMATIONS, ALL_CONFIRMATIONS_A_DAY, now)
-    await _count_all(store, tx, now)
+    await _count_all(store, tx, NETWORK_A_DAY, now)
 
 
 def _reader(channel: Channel) -> str:
@@ -50,9 +58,9 @@ def _reader(channel: Channel) -> str:
     return user.partition("+")[0] + at + domain if channel.kind == "email" else channel.address.casefold()
 
 
-async def _count_all(store: AlertStore, tx: Transaction, now: int) -> None:
+async def _count_all(store: AlertStore, tx: Transaction, most: int, now: int) -> None:
     """Count it for the network, last: whoever forgets holds that count's row, so that no two wait for each other."""
-    await _count(store, tx, _NETWORK, NETWORK_A_DAY, now)
+    await _count(store, tx, _NETWORK, most, now)
     await store.forget_counts(tx, now // DAY_MS - 1)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from fallow.domain.errors import FallowError, Unavailable
@@ -14,12 +15,13 @@ from fallow.ports.alert_ways import Hook, Mail
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.mishaps import MISHAPS, internal
-from fallow.ports.tasks import first_error
 from fallow.services.alerts.messages import Messages
 from fallow.services.alerts.secrets import ChannelSecrets
 
+KINDS: Final = ("email", "webhook")
 PAUSE_S: Final = 2.0
-MESSAGES_A_ROUND: Final = 16
+AT_ONCE: Final = 16
+"""Messages by mail, and as many to webhooks; of each address one."""
 HELD_MS: Final = 120_000
 """Above what one attempt takes: whoever began it and was killed leaves it to the next."""
 
@@ -64,31 +66,26 @@ class Sending:
 
     async def for_ever(self) -> None:
         """Send until cancelled."""
-        while True:
-            try:
-                sent = await self.send()
-            except FallowError as error:
-                _log.warning("messages wait: %s", error)
-                sent = 0
-            if sent < MESSAGES_A_ROUND:
-                await self._clock.sleep(PAUSE_S)
+        async with asyncio.TaskGroup() as group:
+            for kind in KINDS:
+                group.create_task(self._keep_sending(kind))
 
-    async def send(self) -> int:
-        """Try to send what is due; returns how many messages that were.
+    async def take(self, kind: str, most: int) -> Sequence[Message]:
+        """Take what is due: each is to be sent now, and by nobody else meanwhile.
 
         Raises:
-            Unavailable: the database is away; what was taken is tried again.
+            Unavailable: the database is away.
         """
         now = self._clock.now_ms()
         async with self._database.transaction() as tx:
-            due = await self._store.take_messages(tx, now, now + HELD_MS, MESSAGES_A_ROUND)
-        with first_error():
-            async with asyncio.TaskGroup() as group:
-                for message in due:
-                    group.create_task(self._one(message))
-        return len(due)
+            return await self._store.take_messages(tx, kind, now, now + HELD_MS, most)
 
-    async def _one(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
+        """Try to send it, and take note of what became of it.
+
+        Raises:
+            Unavailable: the database is away; it is tried again.
+        """
         try:
             confirmed = await self._by(message)
         except FallowError as error:
@@ -102,6 +99,28 @@ class Sending:
             if confirmed:
                 await self._store.confirm(tx, message.salt, self._clock.now_ms())
             await self._store.sent(tx, message)
+
+    async def _keep_sending(self, kind: str) -> None:
+        """Send each message by itself: one whose server hangs takes a place, and holds nobody else up."""
+        under_way = set[asyncio.Task[None]]()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                free = AT_ONCE - len(under_way)
+                due: Sequence[Message] = ()
+                with _waiting():
+                    due = await self.take(kind, free)
+                for message in due:
+                    task = group.create_task(self._try(message))
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+                if len(due) < free:
+                    await self._clock.sleep(PAUSE_S)
+                else:
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _try(self, message: Message) -> None:
+        with _waiting():
+            await self.send(message)
 
     async def _by(self, message: Message) -> bool:
         """Send it its way; whether that has confirmed the address."""
@@ -136,3 +155,12 @@ class Sending:
         due_at = now + wait_ms(message.tries) if message.tries < most else None
         async with self._database.transaction() as tx:
             await self._store.failed(tx, message, now, f"{error.code}: {error.message}", due_at)
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Leave what the database is away for until later."""
+    try:
+        yield
+    except FallowError as error:
+        _log.warning("messages wait: %s", error)

@@ -12,7 +12,6 @@ from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, 
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
-from fallow.domain.views.audits import LedgerCheckView
 from fallow.domain.views.money import BalanceView, EarnedView, EarningsView, PurseView, StatementLine
 from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
@@ -21,6 +20,7 @@ from fallow.ports.database import Database, Transaction
 from fallow.ports.ledger import SEQ_END, Ledger
 from fallow.ports.registry_store import ActionLog
 from fallow.ports.rpc import Empty, serve
+from fallow.services.settle.sums import Sums
 
 QUEUE = "settle"
 EMPTY = Balance()
@@ -44,6 +44,7 @@ class Settle:
         self._database = database
         self._ledger = ledger
         self._log = log
+        self._sums = Sums(clock, database, ledger)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -58,7 +59,7 @@ class Settle:
                 serve(self._bus, calls.money.GRANT, calls.money.GiveGrant, self.grant, queue=QUEUE),
                 serve(self._bus, calls.money.FUND, calls.money.Fund, self.fund, queue=QUEUE),
                 serve(self._bus, calls.money.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
-                serve(self._bus, calls.money.LEDGER_CHECK, dict[str, str], self.check, queue=QUEUE),
+                serve(self._bus, calls.money.LEDGER_CHECK, dict[str, str], self._sums.check, queue=QUEUE),
             ):
                 await stack.enter_async_context(context)
             yield
@@ -155,21 +156,6 @@ class Settle:
             balance={name: _posted(found[id_]) for name, id_ in ids.items()},
             paid_in={name: found[id_].credits_posted for name, id_ in ids.items()},
             paid_out={name: found[id_].debits_posted for name, id_ in ids.items()},
-        )
-
-    async def check(self, _: dict[str, str]) -> LedgerCheckView:
-        """Recompute the whole ledger from its transfers and compare."""
-        async with self._database.transaction() as tx:
-            found = await self._ledger.check(tx)
-        sums = {
-            Credit(number).name.lower(): total.debits_posted - total.credits_posted
-            for number, total in sorted(found.totals.items())
-        }
-        return LedgerCheckView(
-            ok=found.ok,
-            sums=sums,
-            transfers=found.movements,
-            problems=[f"{fault.code}: {fault.detail} ({fault.subject.hex()})" for fault in found.faults],
         )
 
     async def _balance(self, tx: Transaction, owner: bytes) -> BalanceView:

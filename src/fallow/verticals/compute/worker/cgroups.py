@@ -43,10 +43,10 @@ class Group:
         return 2 if (self._folders["memory"] / "memory.max").exists() else 1
 
     @property
-    def out_of_memory(self) -> bool:
-        """Whether the kernel had to end a process of the group for its memory."""
-        found = [self._numbers(name).get("oom_kill", 0) for name in ("memory.events", "memory.oom_control")]
-        return any(found)
+    def out_of_memory(self) -> bool | None:
+        """Whether the kernel had to end a process of the group for its memory; None where nobody knows (any more)."""
+        found = (self._numbers(name).get("oom_kill") for name in ("memory.events", "memory.oom_control"))
+        return next((ended > 0 for ended in found if ended is not None), None)
 
     @property
     def peak_memory_bytes(self) -> int:

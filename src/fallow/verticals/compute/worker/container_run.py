@@ -16,7 +16,7 @@ from fallow.verticals.compute.worker.cgroups import Group
 from fallow.verticals.compute.worker.checkpoints import FOLDER
 from fallow.verticals.compute.worker.container_job import ContainerJob
 from fallow.verticals.compute.worker.container_start import Launch
-from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome
+from fallow.verticals.compute.worker.course import Bounds, Course, RunOutcome, Verdict
 from fallow.verticals.compute.worker.engine import Engine
 from fallow.verticals.compute.worker.inside import way_in
 
@@ -72,7 +72,7 @@ async def run_container(
         started()
         first = _hold(pid)
         if first is None:  # it began and ended between two looks
-            return RunOutcome(await launch.exit_code(), "exited", "", 1, 0, 0)
+            return await _ended(job, engine, launch, Verdict(_bounds(job)), _Used(None, 0, 0), 1)
         group = engine.group(first.pid)
         with closing(first):
             async with way_in(first.fd, opened, engine.entrance(group)):
@@ -85,21 +85,33 @@ async def _watched(
     job: ContainerJob, engine: Engine, first: First, group: Group | None, launch: Launch, cancel: asyncio.Event
 ) -> RunOutcome:
     loop = asyncio.get_running_loop()
-    folder = job.folder
-    writable = (folder / "out", folder / "work", folder / FOLDER, folder / "stdout", folder / "stderr")
-    course = Course(Bounds(job.time_limit_s, job.memory_bytes_max, job.disk_bytes_max, writable), first, group)
+    course = Course(_bounds(job), first, group)
     begun = loop.time()
     try:
         await course.wait(cancel)
     finally:
         first.kill()
     wall_ms = max(1, round((loop.time() - begun) * 1000))
-    used = _used(group, course)
-    code = await launch.exit_code()
-    course.judge("output", when=await asyncio.to_thread(course.disk_is_full))
-    course.judge("memory", when=code != 0 and (used.out_of_memory or await engine.out_of_memory(job)))
-    course.judge("time", when=code == _SIGXCPU_EXIT)
-    return course.outcome(code, wall_ms, used.cpu_ms, used.peak_memory_bytes)
+    return await _ended(job, engine, launch, course, _used(group, course), wall_ms)
+
+
+async def _ended(
+    job: ContainerJob, engine: Engine, launch: Launch, verdict: Verdict, used: _Used, wall_ms: int
+) -> RunOutcome:
+    """Say how a program ended that is over, however quickly it was."""
+    code, starved = await launch.exit_code(), used.out_of_memory
+    verdict.judge("output", when=await asyncio.to_thread(verdict.disk_is_full))
+    if code != 0 and starved is None:
+        starved = await engine.out_of_memory(job)
+    verdict.judge("memory", when=code != 0 and bool(starved))
+    verdict.judge("time", when=code == _SIGXCPU_EXIT)
+    return verdict.outcome(code, wall_ms, used.cpu_ms, used.peak_memory_bytes)
+
+
+def _bounds(job: ContainerJob) -> Bounds:
+    folder = job.folder
+    writable = (folder / "out", folder / "work", folder / FOLDER, folder / "stdout", folder / "stderr")
+    return Bounds(job.time_limit_s, job.memory_bytes_max, job.disk_bytes_max, writable)
 
 
 def _hold(pid: int) -> First | None:
@@ -110,7 +122,7 @@ def _hold(pid: int) -> First | None:
 
 
 class _Used(NamedTuple):
-    out_of_memory: bool
+    out_of_memory: bool | None
     cpu_ms: int
     peak_memory_bytes: int
 
@@ -118,6 +130,6 @@ class _Used(NamedTuple):
 def _used(group: Group | None, course: Course) -> _Used:
     """What the program took. At once after its end: the engine soon removes the group, and nobody knows any more."""
     if group is None:
-        return _Used(False, course.cpu_ms, course.peak_memory_bytes)
+        return _Used(None, course.cpu_ms, course.peak_memory_bytes)
     peak_memory_bytes = max(course.peak_memory_bytes, group.peak_memory_bytes)
     return _Used(group.out_of_memory, max(course.cpu_ms, group.cpu_ms), peak_memory_bytes)

@@ -58,43 +58,12 @@ class RunOutcome(NamedTuple):
     peak_memory_bytes: int
 
 
-class Course:
-    """One run. `reason` is why it had to end; None when it ended by itself.
+class Verdict:
+    """Of one run: `reason` is why it had to end; None when it ended by itself."""
 
-    `peak_memory_bytes` and `cpu_ms` are what was seen of it; its control group, if it has one, counts more exactly.
-    """
-
-    def __init__(self, bounds: Bounds, contained: Contained, group: Group | None) -> None:
+    def __init__(self, bounds: Bounds) -> None:
         self.reason: Reason | None = None
-        self.peak_memory_bytes = 0
-        self.cpu_ms = 0
         self._bounds = bounds
-        self._contained = contained
-        self._group = group
-
-    async def wait(self, cancel: asyncio.Event | None) -> None:
-        """Return when the sandbox has ended; make it end when it has to."""
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        ends = loop.time() + self._bounds.time_s
-        grace_s = min(GRACE_S, self._bounds.time_s / 4)
-        loop.add_reader(self._contained.fd, ended.set)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._look(ended))]
-                if cancel is not None:
-                    tasks.append(group.create_task(self._end_when(cancel, ended, grace_s / 2)))
-                if not await within(ended, ends - grace_s - loop.time()):
-                    self._contained.ask_to_end()
-                    if not await within(ended, ends - loop.time()):
-                        self._end("time")
-                    elif self.reason is None:
-                        self.reason = "time"
-                await ended.wait()
-                for task in tasks:
-                    task.cancel()
-        finally:
-            loop.remove_reader(self._contained.fd)
 
     def outcome(self, code: int | None, wall_ms: int, cpu_ms: int, peak_memory_bytes: int) -> RunOutcome:
         """Say how it ended, with the code that it returned if it did."""
@@ -122,6 +91,44 @@ class Course:
     def disk_is_full(self) -> bool:
         """Whether there is more on the disk than it may write."""
         return disk_bytes(self._bounds.writable) > self._bounds.disk_bytes
+
+
+class Course(Verdict):
+    """One run that goes on.
+
+    `peak_memory_bytes` and `cpu_ms` are what was seen of it; its control group, if it has one, counts more exactly.
+    """
+
+    def __init__(self, bounds: Bounds, contained: Contained, group: Group | None) -> None:
+        super().__init__(bounds)
+        self.peak_memory_bytes = 0
+        self.cpu_ms = 0
+        self._contained = contained
+        self._group = group
+
+    async def wait(self, cancel: asyncio.Event | None) -> None:
+        """Return when the sandbox has ended; make it end when it has to."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        ends = loop.time() + self._bounds.time_s
+        grace_s = min(GRACE_S, self._bounds.time_s / 4)
+        loop.add_reader(self._contained.fd, ended.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._look(ended))]
+                if cancel is not None:
+                    tasks.append(group.create_task(self._end_when(cancel, ended, grace_s / 2)))
+                if not await within(ended, ends - grace_s - loop.time()):
+                    self._contained.ask_to_end()
+                    if not await within(ended, ends - loop.time()):
+                        self._end("time")
+                    elif self.reason is None:
+                        self.reason = "time"
+                await ended.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            loop.remove_reader(self._contained.fd)
 
     async def _look(self, ended: asyncio.Event) -> None:
         """Look at what cannot be bounded by the kernel, and end the program when it takes too much."""

@@ -39,7 +39,7 @@ _CONTAINER: Final = re.compile("[0-9a-f]{64}")
 _NEVER: Final = "0001-"
 _NOT_TAKEN_OVER: Final = ("Volumes", "Healthcheck", "OnBuild", "Shell")
 """Of an image's settings: Docker would make folders on the disk for the first, which nothing bounds."""
-_OUT_OF_MEMORY_AFTER_S: Final = (0.0, 0.1, 0.3)
+_OUT_OF_MEMORY_AFTER_S: Final = (0.0, 0.1, 0.3, 1.0)
 
 
 class _Info(msgspec.Struct, frozen=True, rename="pascal"):

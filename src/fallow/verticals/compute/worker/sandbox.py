@@ -86,7 +86,7 @@ def _outcome(job: SandboxJob, child: Child, group: Group | None, course: Course,
     """
     code = child.exit_code
     course.judge("output", when=course.disk_is_full())
-    course.judge("memory", when=code != 0 and group is not None and group.out_of_memory)
+    course.judge("memory", when=code != 0 and group is not None and bool(group.out_of_memory))
     if course.reason is None and code is None:
         why = tail(job.stderr) or f"it ended with {child.status} before the program began"
         raise Unavailable("compute.sandbox", f"The sandbox could not be set up: {why}.")

@@ -73,7 +73,10 @@ class Adopting:
                 rows = await tx.fetch(_QUEUED, after, PIECES_AT_ONCE)
             segments = [row["segment"] for row in rows]
             for segment, lenders in (await self._who_has(segments)).items():
-                found += await self._adopt(segment, lenders)
+                try:
+                    found += await self._adopt(segment, lenders)
+                except Conflict as error:
+                    _log.info("segment %s: what was found is looked for again: %s", segment.hex(), error)
             if len(rows) < PIECES_AT_ONCE:
                 return found
             after = segments[-1]
@@ -101,13 +104,17 @@ class Adopting:
         return has
 
     async def _adopt(self, id_: bytes, lenders: Sequence[Lender]) -> int:
-        """Have a segment count on those of these nodes whose pieces it lacks; returns how many these are."""
+        """Have a segment count on those of these nodes whose pieces it lacks; returns how many these are.
+
+        Raises:
+            Conflict: `storage.segment_changed`: somebody else has changed it meanwhile.
+        """
         there = {one.alias for one in self._nodes.there()}
         async with self._database.transaction() as tx:
             segment = await repair_rows.look_up(tx, id_)
             if segment is None:
                 return 0
-            never = {*segment.nodes, *segment.left}
+            never = {*segment.nodes, *await repair_rows.hold(tx, segment)}
             here = [one for one in lenders if one.alias in there and one.alias not in never]
             if not here:
                 return 0
@@ -121,12 +128,8 @@ class Adopting:
                 to[number] = one.alias
         if not to:
             return 0
-        try:
-            async with self._database.transaction() as tx:
-                await repair_rows.move(tx, segment, to, [named], self._clock.now_ms())
-        except Conflict as error:
-            _log.info("segment %s: what was found is looked for again: %s", id_.hex(), error)
-            return 0
+        async with self._database.transaction() as tx:
+            await repair_rows.move(tx, segment, to, [named], self._clock.now_ms())
         _log.info(
             "segment %s: %d pieces were found that were moved after the time that was restored", id_.hex(), len(to)
         )

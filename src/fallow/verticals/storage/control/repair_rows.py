@@ -25,10 +25,13 @@ UPDATE storage.repair SET due_ms = $1 + $2, tries = tries + 1 WHERE segment =
 RETURNING segment
 """
 _SEGMENT: Final = """
-SELECT s.id, s.bucket, s.payload, s.profile, s.nodes, coalesce(b.countries, '{}') AS countries,
- ARRAY(SELECT alias FROM storage.garbage g WHERE g.segment = s.id)
- || ARRAY(SELECT unnest(d.nodes) FROM storage.dropped d WHERE d.segment = s.id) AS left
+SELECT s.id, s.bucket, s.payload, s.profile, s.nodes, coalesce(b.countries, '{}') AS countries
 FROM storage.segment s LEFT JOIN storage.bucket b ON b.id = s.bucket WHERE s.id = $1
+"""
+_HOLD: Final = "SELECT 1 FROM storage.segment WHERE id = $1 AND nodes = $2 FOR UPDATE"
+_LEFT: Final = """
+SELECT alias FROM storage.garbage WHERE segment = $1
+UNION ALL SELECT unnest(nodes) FROM storage.dropped WHERE segment = $1
 """
 _NAME: Final = """
 INSERT INTO storage.garbage (alias, segment, purge, due_ms) SELECT a, $2, false, $3 FROM unnest($1::integer[]) AS a
@@ -45,10 +48,7 @@ UPDATE storage.repair SET reason = $2, due_ms = $3 + least($5::bigint, $4::bigin
 
 
 class Damaged(NamedTuple):
-    """A segment that may need repair; `nodes` are aliases by the pieces' numbers, 0 where nobody has one.
-
-    `left` are nodes that may still have a piece of it which is to be deleted, and must not get one before it is.
-    """
+    """A segment that may need repair; `nodes` are aliases by the pieces' numbers, 0 where nobody has one."""
 
     id: bytes
     bucket: int
@@ -56,7 +56,6 @@ class Damaged(NamedTuple):
     profile: str
     nodes: Sequence[int]
     countries: Sequence[str]
-    left: Sequence[int]
 
     @property
     def code(self) -> Profile:
@@ -103,8 +102,25 @@ async def fail(tx: Transaction, segment: bytes, reason: str, now_ms: int) -> Non
     await tx.execute(_FAIL, segment, reason, now_ms, RETRY_MS, RETRY_MS_MAX)
 
 
+async def hold(tx: Transaction, segment: Damaged) -> set[int]:
+    """Let nobody else name nodes for a segment, or change it, until the transaction ends.
+
+    Returns the nodes that must get no piece of it: they were named for one, or have one that is to be deleted.
+
+    Raises:
+        Conflict: `storage.segment_changed`: it is not as it was read.
+    """
+    if not await tx.fetch(_HOLD, segment.id, list(segment.nodes)):
+        raise _changed()
+    # A statement of its own: that of a lock sees what was there before it waited.
+    return {row["alias"] for row in await tx.fetch(_LEFT, segment.id)}
+
+
 async def name(tx: Transaction, segment: Damaged, aliases: Sequence[int], now_ms: int) -> Named:
-    """Write nodes down before pieces are brought to them: whatever happens, these do not stay there for ever."""
+    """Write nodes down before pieces are brought to them: whatever happens, these do not stay there for ever.
+
+    In the transaction that holds the segment, and none of those that must get no piece: a node has one of a segment.
+    """
     named = Named(aliases, now_ms + LATE_MS)
     await tx.execute(_NAME, list(aliases), segment.id, named.due_ms)
     return named

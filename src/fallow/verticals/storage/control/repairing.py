@@ -220,22 +220,31 @@ class Repairs:
         named: list[Named] = []
         for _ in range(ROUNDS):
             still = [number for number in lacking if number not in moved]
-            without = [alias for one in named for alias in one.aliases]
-            drawn = self._drawn(segment, lacking, without, moved)[: len(still)]
+            if not still:
+                break
+            drawn, these = await self._name(segment, lacking, moved)
             if not drawn:
                 break
-            async with self._database.transaction() as tx:
-                aliases = [one.alias for one in drawn]
-                named.append(await repair_rows.name(tx, segment, aliases, self._clock.now_ms()))
+            named.append(these)
             moved.update(await self._bring_some(segment, still[: len(drawn)], drawn, pieces))
         return moved, named
 
+    async def _name(
+        self, segment: Damaged, lacking: Collection[int], moved: Mapping[int, int]
+    ) -> tuple[list[Lender], Named]:
+        """Draw nodes for the pieces that still lack, and write them down before anybody else draws for this segment."""
+        async with self._database.transaction() as tx:
+            left = await repair_rows.hold(tx, segment)
+            drawn = self._drawn(segment, lacking, left, moved)[: len(lacking) - len(moved)]
+            aliases = [one.alias for one in drawn]
+            return drawn, await repair_rows.name(tx, segment, aliases, self._clock.now_ms())
+
     def _drawn(
-        self, segment: Damaged, lacking: Collection[int], without: Collection[int], moved: Mapping[int, int]
+        self, segment: Damaged, lacking: Collection[int], left: Collection[int], moved: Mapping[int, int]
     ) -> list[Lender]:
         """Nodes for the pieces that lack: none that has, had or may get one, and of other owners on other networks."""
         stay = [alias for number, alias in enumerate(segment.nodes) if number not in lacking]
-        never = {*segment.nodes, *segment.left, *without}
+        never = {*segment.nodes, *left}
         fit = [
             one
             for one in self._nodes.candidates(without=[*stay, *moved.values()])
