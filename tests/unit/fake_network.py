@@ -140,6 +140,7 @@ class FakeNetwork:
         self.nodes: list[views.NodeView] = []
         self.owned: dict[str, list[views.OwnNodeView]] = {}
         self.earned: dict[str, views.EarningsView] = {}
+        self.spent: dict[str, views.SpendingView] = {}
         self.actions: list[views.ActionView] = []
         self.enrolled = [enrolled_view()]
         self.bans: list[views.BanView] = []
@@ -200,6 +201,7 @@ class FakeNetwork:
             calls.ASK_RULES: (calls.AskRules, self.rules.ask),
             calls.OWNERS_KEY: (calls.OwnersKey, lambda ask: _soon(key_view(ask.key_id))),
             calls.EARNINGS: (calls.EarningsRef, lambda ask: _soon(self.earned.get(ask.account, no_earnings(ask)))),
+            calls.SPENDING: (calls.SpendingRef, lambda ask: _soon(self.spent.get(ask.account, no_spending(ask)))),
             calls.TOTALS: (dict, lambda _: _soon(self.market)),
             calls.MAP: (calls.MapRef, self.map),
             calls.PAYEE: (calls.AccountRef, self.payee),
@@ -543,6 +545,10 @@ def lender_view(node: str = "01" * 32, at_ms: int = 1_000_000) -> LenderView:
 
 def no_earnings(ask: calls.EarningsRef) -> views.EarningsView:
     return views.EarningsView(hours=[], from_ms=ask.from_ms, whole=True)
+
+
+def no_spending(ask: calls.SpendingRef) -> views.SpendingView:
+    return views.SpendingView(hours=[], from_ms=ask.from_ms, whole=True)
 
 
 def price_view() -> views.PriceView:

@@ -125,6 +125,7 @@ CREDITED = "settle.credited"
 BALANCE = "settle.balance"
 STATEMENT = "settle.statement"
 EARNINGS = "settle.earnings"
+SPENDING = "settle.spending"
 GRANT = "settle.grant"
 FUND = "settle.fund"
 WITHDRAW = "settle.withdraw"
@@ -851,6 +852,13 @@ class Subscribe(Request, frozen=True, kw_only=True):
 
 class EarningsRef(Request, frozen=True, kw_only=True):
     """What an account earned since a moment (milliseconds since 1970)."""
+
+    account: str
+    from_ms: int
+
+
+class SpendingRef(Request, frozen=True, kw_only=True):
+    """What an account spent since a moment (milliseconds since 1970)."""
 
     account: str
     from_ms: int

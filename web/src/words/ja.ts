@@ -34,6 +34,11 @@ export const ja: Words = {
   offlineOnce: "ゲートウェイにつながりません。少し待ってから再試行してください。",
   troubleTitle: "表示できませんでした",
   code: "コード",
+  ownTrouble: {
+    "result.unreadable": "機器が残したものは、結果として読めません。",
+    "console.program": "まずプログラムを選んでください。",
+    "console.large": "このページで読める大きさを超えています。ダウンロードしてください。",
+  },
   more: "さらに表示",
   copy: "コピー",
   copied: "コピーしました",

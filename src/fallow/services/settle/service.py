@@ -12,7 +12,16 @@ from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, 
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
-from fallow.domain.views import BalanceView, EarnedView, EarningsView, LedgerCheckView, PurseView, StatementLine
+from fallow.domain.views import (
+    BalanceView,
+    EarnedView,
+    EarningsView,
+    LedgerCheckView,
+    PurseView,
+    SpendingView,
+    SpentView,
+    StatementLine,
+)
 from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -26,6 +35,9 @@ EMPTY = Balance()
 HOUR_MS: Final = 3_600_000
 EARNING: Final = frozenset({Kind.INCOME.name.lower(), Kind.LOST.name.lower()})
 """What a provider's earnings grow by: what buyers pay, and what the reserve pays for work that was lost."""
+
+SPENDING: Final = frozenset({"used", Kind.REFUND.name.lower(), Kind.RETURNED.name.lower()})
+"""What a buyer spends by: what was used of what was reserved, less what came back of it."""
 
 EARNINGS_ROWS_MAX: Final = 10_000
 """Movements of one class of credits that are added up for one answer."""
@@ -54,6 +66,7 @@ class Settle:
                 serve(self._bus, calls.BALANCE, calls.AccountRef, self.balance, queue=QUEUE),
                 serve(self._bus, calls.STATEMENT, calls.AccountRef, self.statement, queue=QUEUE),
                 serve(self._bus, calls.EARNINGS, calls.EarningsRef, self.earnings, queue=QUEUE),
+                serve(self._bus, calls.SPENDING, calls.SpendingRef, self.spending, queue=QUEUE),
                 serve(self._bus, calls.GRANT, calls.GiveGrant, self.grant, queue=QUEUE),
                 serve(self._bus, calls.FUND, calls.Fund, self.fund, queue=QUEUE),
                 serve(self._bus, calls.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
@@ -117,16 +130,32 @@ class Settle:
 
     async def earnings(self, request: calls.EarningsRef) -> EarningsView:
         """Show what an account earned from buyers in hours that ended after a moment, of its newest movements."""
+        hours, from_ms = await self._by_hour(address(request.account), request.from_ms, Purpose.EARNED, EARNING)
+        earned = [EarnedView(at=at, earned=dict(hours[at])) for at in sorted(hours, reverse=True)]
+        return EarningsView(hours=earned, from_ms=from_ms, whole=from_ms == request.from_ms)
+
+    async def spending(self, request: calls.SpendingRef) -> SpendingView:
+        """Show what an account spent in hours that ended after a moment, of its newest movements."""
+        hours, from_ms = await self._by_hour(address(request.account), request.from_ms, Purpose.WALLET, SPENDING)
+        spent = [
+            SpentView(at=at, spent={name: -moved for name, moved in hours[at].items()})
+            for at in sorted(hours, reverse=True)
+        ]
+        return SpendingView(hours=spent, from_ms=from_ms, whole=from_ms == request.from_ms)
+
+    async def _by_hour(
+        self, owner: bytes, from_ms: int, purpose: Purpose, kinds: frozenset[str]
+    ) -> tuple[dict[int, Counter[str]], int]:
+        """Add up by hour and class what moved in hours that ended after `from_ms`, and say since when it is whole."""
         hours: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        from_ms, owner = request.from_ms, address(request.account)
         async with self._database.transaction() as tx:
             for credit in Credit:
-                account = account_id(Purpose.EARNED, credit, owner)
+                account = account_id(purpose, credit, owner)
                 before, left = SEQ_END, EARNINGS_ROWS_MAX
                 while rows := await self._ledger.latest(tx, account, before, min(left, EARNINGS_ROWS_READ)):
                     for row in rows:
                         line = _line(row, account, credit)
-                        if line.kind in EARNING:
+                        if line.kind in kinds:
                             hours[line.at - line.at % HOUR_MS][line.credit_class] += line.amount_microusd
                     before, left = rows[-1].seq, left - len(rows)
                     oldest_ms = rows[-1].movement.created_ms
@@ -135,15 +164,7 @@ class Settle:
                     if not left:
                         from_ms = max(from_ms, oldest_ms + 1)
                         break
-        return EarningsView(
-            hours=[
-                EarnedView(at=at, earned=dict(hours[at]))
-                for at in sorted(hours, reverse=True)
-                if at + HOUR_MS > from_ms
-            ],
-            from_ms=from_ms,
-            whole=from_ms == request.from_ms,
-        )
+        return {at: sums for at, sums in hours.items() if at + HOUR_MS > from_ms}, from_ms
 
     async def reserve(self, _: dict[str, str]) -> PurseView:
         """Show what is in the reserve, and what went in and out of it ever."""
