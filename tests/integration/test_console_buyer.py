@@ -316,6 +316,28 @@ async def test_who_would_have_to_wait_long_is_told_so(signed: Signed) -> None:
         await expect(told).to_be_visible()
 
 
+async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_to_do(signed: Signed) -> None:
+    """Also where nothing else is on the page, which then has that as its heading."""
+
+    async def silent(route: Route) -> None:
+        view = {"code": "bus.timeout", "message": "No answer on market.job in time.", "hint": ""}
+        await route.fulfill(status=503, json=view)
+
+    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+        await page.goto("/jobs")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+        for path, silent_part in ((f"/jobs/{JOB}", f"**/v1/jobs/{JOB}"), ("/account", "**/v1/session")):
+            await page.route(silent_part, silent)
+            await page.goto(path)
+            await expect(page.get_by_text("Ask again in a moment.")).to_be_visible()
+            await expect(page.get_by_role("heading", level=1)).to_have_text("This could not be shown")
+            assert not await barriers(page), path
+            await page.unroute(silent_part)
+            await page.get_by_role("button", name="Ask again").click()
+            await expect(page.get_by_text("Ask again in a moment.")).to_have_count(0)
+
+
 async def test_an_address_is_told_of_alerts_when_it_has_agreed(signed: Signed) -> None:
     ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms, state="failed")
     signed.network.jobs[JOB] = ended

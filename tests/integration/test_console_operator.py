@@ -192,6 +192,28 @@ async def test_a_network_in_which_nothing_has_happened_says_what_to_do_next(runn
             await page.goto(f"/operate/{path}")
             await expect(page.locator(".empty").get_by_text(f"fallow {line}")).to_be_visible()
             assert not await barriers(page), path
+        told = Told(
+            process="core", roles=[], id="0" * 16, families=[gauges("fallow_nodes", "Nodes.", "state", {"idle": 0})]
+        )
+        await network.bus.publish(TOLD, msgspec.msgpack.encode(told))
+        await page.goto("/operate")
+        await expect(page.locator(".empty").get_by_text("fallow token new")).to_be_visible()
+        await expect(page.get_by_role("img", name="Nodes by state")).to_have_count(0)
+
+
+async def test_who_operates_and_buys_nothing_begins_with_his_own_page_and_asks_for_nothing_that_he_may_not(
+    running: Browser, url: str
+) -> None:
+    refused: list[str] = []
+    async with tab(running, url) as page:
+        page.on("response", lambda answer: refused.append(answer.url) if answer.status == 403 else None)
+        await page.goto("/sign-in")
+        await sign_in(page, OPERATOR_KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Health")
+        await page.goto("/account")
+        await expect(page.get_by_role("heading", name="Money in and out")).to_be_visible()
+        await expect(page.locator(".waiting")).to_have_count(0)
+    assert refused == []
 
 
 @pytest.mark.asyncio(loop_scope="function")

@@ -43,6 +43,7 @@ export const operatorEn = {
   whatWord: "What",
   howMany: "How many",
   nodesByState: "Nodes by state",
+  noNodesYet: "No machine has joined yet. A join token lets one in:",
   overTimeText: "Every five minutes of the last day, as far back as this gateway runs. For longer: the Grafana board in deploy/.",
   mishaps: "What failed unexpectedly",
   noMishaps: "Nothing has, since the processes were started.",

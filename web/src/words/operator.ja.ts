@@ -45,6 +45,7 @@ export const operatorJa: typeof operatorEn = {
   whatWord: "内容",
   howMany: "数",
   nodesByState: "状態別のノード",
+  noNodesYet: "まだ機器が参加していません。参加トークンで参加できます：",
   overTimeText: "直近一日の五分ごとの値です（このゲートウェイの起動以降）。より長い期間は deploy/ の Grafana ボードで見られます。",
   mishaps: "予期しない失敗",
   noMishaps: "プロセスの起動以来ありません。",
