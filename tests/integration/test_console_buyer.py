@@ -24,6 +24,7 @@ from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address_text
 from fallow.domain.orders import Order
 from fallow.domain.views.alerts import ChannelView
+from fallow.domain.views.money import SpendingView, SpentView
 from fallow.domain.wallets import address_of, checksum_address, sign_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
@@ -31,7 +32,17 @@ from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcom
 from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
 from tests.capability import require
 from tests.network import Net, until_async
-from tests.unit.fake_network import ALERTS_CODE, BUYER, BUYER_KEY, NET, FakeNetwork, fake_network, item_view, job_view
+from tests.unit.fake_network import (
+    ALERTS_CODE,
+    BUYER,
+    BUYER_KEY,
+    NET,
+    FakeNetwork,
+    fake_network,
+    item_view,
+    job_view,
+    lease_view,
+)
 from tests.unit.test_http_server import own_tls
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -198,7 +209,9 @@ async def test_what_a_job_left_is_shown_and_never_run(signed: Signed) -> None:
         await page.get_by_role("link", name="<img src=x").click()
         await expect(page.get_by_role("img", name="pixel.png")).to_be_visible()
         assert await page.evaluate("document.querySelector('main img').naturalWidth") == 1
-        await expect(page.get_by_role("region", name=HOSTILE).get_by_role("cell").first).to_have_text(HOSTILE)
+        shown = HOSTILE.replace("\u202e", "\\u202e")  # else it turns round what is written beside it
+        await expect(page.get_by_role("region", name=f"{shown}.csv").get_by_role("cell").first).to_have_text(HOSTILE)
+        await expect(page.locator("summary", has_text=f"{shown}.csv")).to_be_visible()
         await expect(page.locator("pre").first).to_have_text(HOSTILE)
         assert await page.locator("main img").count() == 1
         assert await page.locator("main script").count() == 0
@@ -207,6 +220,38 @@ async def test_what_a_job_left_is_shown_and_never_run(signed: Signed) -> None:
             await page.locator("details", has_text="page.html").get_by_role("link", name="Download").click()
         assert (await download.value).suggested_filename == "page.html"
         assert await read(await download.value) == HOSTILE
+
+
+async def test_each_item_says_where_it_stands_and_why_and_pictures_of_all_are_seen_together(signed: Signed) -> None:
+    network = signed.network
+    ended = network.items[JOB][0]
+    others = [{"state": "failed", "reason": "program.time"}, {"state": "failed", "reason": "result.inconclusive"}]
+    network.items[JOB] = [
+        msgspec.structs.replace(ended, checked=True, attempts=3),
+        *[msgspec.structs.replace(ended, index=at, result=None, **one) for at, one in enumerate(others, 1)],
+    ]
+    network.leases[JOB] = [lease_view(JOB, 0)]
+    network.jobs[JOB] = msgspec.structs.replace(
+        network.jobs[JOB], reason="buyer.budget", counts={"done": 1, "failed": 2}
+    )
+    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+        await page.goto(f"/jobs/{JOB}")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_text("It reached what you wanted to spend at most.")).to_be_visible()
+        tiles = page.get_by_role("group", name="Items").get_by_role("button")
+        first = "Item 1: done, another owner gave the same, moved to another machine, attempt 3"
+        await expect(tiles.nth(0)).to_have_accessible_name(first)
+        await expect(tiles.nth(2)).to_have_accessible_name("Item 3: refused: results differ")
+        await expect(page.get_by_text("moved to another machine: 1")).to_be_visible()
+        await tiles.nth(1).click()
+        await expect(page.get_by_text("The program took longer than you allowed.")).to_be_visible()
+        await page.get_by_role("button", name="pixel.png Item 1").click()
+        await expect(page.get_by_role("heading", name="Item 1")).to_be_visible()
+        here = page.get_by_role("region", name="The same elsewhere")
+        await expect(here.get_by_role("row", name="AWS Fargate on demand")).to_be_visible()
+        await expect(page.get_by_text("Here the job cost")).to_be_visible()
+        assert not await barriers(page)
+        await picture(page, "items")
 
 
 async def test_under_tls_the_cookie_is_bound_to_its_host_and_never_goes_without(tmp_path: Path) -> None:
@@ -270,6 +315,28 @@ async def test_who_would_have_to_wait_long_is_told_so(signed: Signed) -> None:
         await page.get_by_role("button", name="Make a key").click()
         told = page.get_by_role("alert").filter(has_text="Try again in 600 s.")
         await expect(told).to_be_visible()
+
+
+async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_to_do(signed: Signed) -> None:
+    """Also where nothing else is on the page, which then has that as its heading."""
+
+    async def silent(route: Route) -> None:
+        view = {"code": "bus.timeout", "message": "No answer on market.job in time.", "hint": ""}
+        await route.fulfill(status=503, json=view)
+
+    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+        await page.goto("/jobs")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+        for path, silent_part in ((f"/jobs/{JOB}", f"**/v1/jobs/{JOB}"), ("/account", "**/v1/session")):
+            await page.route(silent_part, silent)
+            await page.goto(path)
+            await expect(page.get_by_text("Ask again in a moment.")).to_be_visible()
+            await expect(page.get_by_role("heading", level=1)).to_have_text("This could not be shown")
+            assert not await barriers(page), path
+            await page.unroute(silent_part)
+            await page.get_by_role("button", name="Ask again").click()
+            await expect(page.get_by_text("Ask again in a moment.")).to_have_count(0)
 
 
 async def test_an_address_is_told_of_alerts_when_it_has_agreed(signed: Signed) -> None:
@@ -356,6 +423,61 @@ async def test_a_script_that_needs_packages_is_sent_to_the_command_that_bundles_
         await expect(page.get_by_role("button", name="Ask for a price")).to_be_disabled()
         await page.get_by_label("Script", exact=True).fill("print(1)")
         await expect(page.get_by_role("button", name="Ask for a price")).to_be_enabled()
+
+
+async def test_graphics_processors_are_asked_for_in_a_container_alone(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/jobs/new")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_label("Graphics processors")).to_have_count(0)
+        await page.get_by_label("Container").check()
+        await page.get_by_label("Image").fill("docker.io/library/alpine:3.20")
+        await page.get_by_label("Graphics processors").fill("2")
+        await page.get_by_label("Their model").fill("RTX 4090")
+        await page.get_by_label("Memory of each (GiB)").fill("24")
+        await page.get_by_role("button", name="Ask for a price").click()
+        await page.get_by_role("button", name="Run it").click()
+        await expect(page.get_by_text("Set aside", exact=True)).to_be_visible()
+        (order,) = (order for _, order in signed.network.orders.values() if order.id != JOB)
+    needs = order.requirements
+    assert (needs.gpus, needs.gpu_model, needs.vram_mib) == (2, "RTX 4090", 24 * 1024)
+
+
+async def test_what_was_spent_by_day_is_what_the_ledger_has_of_jobs_and_of_the_meter(signed: Signed) -> None:
+    hour = int(datetime.now(UTC).timestamp()) // 3600 * 3_600_000
+    hours = [SpentView(at=hour - n * 24 * 3_600_000, spent={"paid": 2_000_000, "granted": 5}) for n in range(2)]
+    signed.network.spent[BUYER] = SpendingView(hours=hours, from_ms=0, whole=True)
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/bills")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_text("4.00 USD spent in the last 30 days")).to_be_visible()
+        days = page.get_by_role("region", name="By day").get_by_role("row")
+        today = datetime.fromtimestamp(hour / 1000, UTC)
+        await expect(days.nth(1)).to_have_text(f"{today.day} {today:%b} {today.year}2.00 USD")
+        await expect(days).to_have_count(3)
+        await expect(page.get_by_role("img", name="By day").locator("rect.usage")).to_have_count(30)
+        await expect(page.get_by_role("region", name="By the meter").get_by_role("row", name="storage")).to_be_visible()
+        await picture(page, "spent")
+        await page.get_by_role("link", name="Jobs", exact=True).click()
+        await expect(page.get_by_text("A day costs you 0.571429 USD")).to_be_visible()
+        signed.network.spent[BUYER] = SpendingView(hours=[], from_ms=0, whole=True)
+        signed.network.jobs.clear()
+        signed.network.orders.clear()
+        await page.goto("/bills")
+        await expect(page.get_by_text("fallow run script.py")).to_be_visible()
+
+
+async def test_what_the_network_says_in_english_is_marked_as_such_on_a_page_in_another_tongue(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url, locale="ja-JP") as page:
+        await page.goto("/jobs/new")
+        await page.locator("#key").fill("fk_wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".trouble p[lang=en]").first).to_be_visible()
+        await page.locator("#key").fill(BUYER_KEY)
+        await page.keyboard.press("Enter")
+        await page.locator("button.primary").click()
+        await expect(page.get_by_text("平文で計算されるもの")).to_be_visible()
+        await expect(page.get_by_text("can read the data")).to_have_count(0)
 
 
 async def test_no_cell_of_a_table_is_a_formula_in_a_spreadsheet(signed: Signed) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
@@ -158,6 +160,63 @@ async def test_names_that_nodes_and_people_gave_are_text(running: Browser, url: 
             await expect(page.get_by_text(HOSTILE).first).to_be_visible()
         assert await page.locator("main img").count() == 0
         assert "stolen" not in await page.title()
+
+
+async def test_the_log_and_refused_work_can_be_had_as_files(running: Browser, url: str) -> None:
+    async with tab(running, url, others=(f"blob:{url}",)) as page:
+        await page.goto("/operate/log")
+        await sign_in(page, OPERATOR_KEY)
+        log = json.loads(await file_of(page))
+        assert [(one["what"], one["reason"]) for one in log] == [(one.what, one.reason) for one in LOG]
+        await page.goto("/operate/refused")
+        votes = json.loads(await file_of(page))
+        assert [one["vote_result"][:1] for one in votes] == ["f", "0", "0"]
+        assert {one["code"] for one in votes} == {HOSTILE}
+
+
+async def file_of(page: Page) -> str:
+    """What the page's table is as JSON."""
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="JSON").click()
+    return await asyncio.to_thread((await (await download.value).path()).read_text, "utf-8")
+
+
+async def test_a_network_in_which_nothing_has_happened_says_what_to_do_next(running: Browser) -> None:
+    roomy = Rate(10_000.0, 100_000)
+    async with (
+        fake_network(Limits(address=roomy, sign_ins=roomy)) as network,
+        serving(network.app, "127.0.0.1", 0) as port,
+        tab(running, f"http://127.0.0.1:{port}") as page,
+    ):
+        await page.route("**/v1/operator/tokens", lambda route: route.fulfill(json=[]))
+        await page.goto("/operate/rules")
+        await sign_in(page, OPERATOR_KEY)
+        for path, line in (("rules", "epoch close"), ("what-if", "epoch close"), ("doors", "token new")):
+            await page.goto(f"/operate/{path}")
+            await expect(page.locator(".empty").get_by_text(f"fallow {line}")).to_be_visible()
+            assert not await barriers(page), path
+        told = Told(
+            process="core", roles=[], id="0" * 16, families=[gauges("fallow_nodes", "Nodes.", "state", {"idle": 0})]
+        )
+        await network.bus.publish(TOLD, msgspec.msgpack.encode(told))
+        await page.goto("/operate")
+        await expect(page.locator(".empty").get_by_text("fallow token new")).to_be_visible()
+        await expect(page.get_by_role("img", name="Nodes by state")).to_have_count(0)
+
+
+async def test_who_operates_and_buys_nothing_begins_with_his_own_page_and_asks_for_nothing_that_he_may_not(
+    running: Browser, url: str
+) -> None:
+    refused: list[str] = []
+    async with tab(running, url) as page:
+        page.on("response", lambda answer: refused.append(answer.url) if answer.status == 403 else None)
+        await page.goto("/sign-in")
+        await sign_in(page, OPERATOR_KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Health")
+        await page.goto("/account")
+        await expect(page.get_by_role("heading", name="Money in and out")).to_be_visible()
+        await expect(page.locator(".waiting")).to_have_count(0)
+    assert refused == []
 
 
 @pytest.mark.asyncio(loop_scope="function")

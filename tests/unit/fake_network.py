@@ -46,6 +46,7 @@ from fallow.domain.views.money import (
     PurseView,
     ReserveUseView,
     ReserveView,
+    SpendingView,
     SubscriptionView,
 )
 from fallow.domain.views.network import NetworkView
@@ -159,6 +160,7 @@ class FakeNetwork:
         self.nodes: list[NodeView] = []
         self.owned: dict[str, list[OwnNodeView]] = {}
         self.earned: dict[str, EarningsView] = {}
+        self.spent: dict[str, SpendingView] = {}
         self.actions: list[ActionView] = []
         self.enrolled = [enrolled_view()]
         self.bans: list[BanView] = []
@@ -224,6 +226,10 @@ class FakeNetwork:
             calls.money.EARNINGS: (
                 calls.money.EarningsRef,
                 lambda ask: _soon(self.earned.get(ask.account, no_earnings(ask))),
+            ),
+            calls.money.SPENDING: (
+                calls.money.SpendingRef,
+                lambda ask: _soon(self.spent.get(ask.account, no_spending(ask))),
             ),
             calls.market.TOTALS: (dict, lambda _: _soon(self.market)),
             calls.market.MAP: (calls.market.MapRef, self.map),
@@ -588,6 +594,10 @@ def lender_view(node: str = "01" * 32, at_ms: int = 1_000_000) -> LenderView:
 
 def no_earnings(ask: calls.money.EarningsRef) -> EarningsView:
     return EarningsView(hours=[], from_ms=ask.from_ms, whole=True)
+
+
+def no_spending(ask: calls.money.SpendingRef) -> SpendingView:
+    return SpendingView(hours=[], from_ms=ask.from_ms, whole=True)
 
 
 def price_view() -> PriceView:

@@ -1,4 +1,4 @@
-"""What a provider earned by the hour, from the ledger; and who may see what is a provider's."""
+"""What an account earned and spent by the hour, from the ledger; and who may see what is a provider's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.domain.calls.keys import KeyInfo
-from fallow.domain.calls.money import EarningsRef
+from fallow.domain.calls.money import EarningsRef, SpendingRef
 from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, network_accounts
 from fallow.domain.identity import address_text
-from fallow.domain.ledger import transfer
-from fallow.domain.views.money import EarnedView, EarningsView
+from fallow.domain.ledger import Transfer, post_pending, transfer
+from fallow.domain.views.money import EarnedView, EarningsView, SpendingView, SpentView
 from fallow.services.settle import service
 from fallow.services.settle.service import HOUR_MS, Settle
 from tests.market_twins import Db
@@ -57,7 +57,28 @@ class Book:
         issuer, earned = account_id(Purpose.ISSUER, credit), account_id(Purpose.EARNED, credit, OWNER)
         debit, to = (earned, issuer) if kind is Kind.PAID_OUT else (issuer, earned)
         self._count += 1
-        made = transfer(self._count.to_bytes(16), debit, to, amount, credit.value, kind.value, ref=bytes(16))
+        await self._post(
+            transfer(self._count.to_bytes(16), debit, to, amount, credit.value, kind.value, ref=bytes(16)), at
+        )
+
+    async def move(self, amount: int, at: int, kind: Kind, *, back: bool = False) -> None:
+        """Move credits between whoever issues them and the owner's wallet."""
+        issuer, wallet = account_id(Purpose.ISSUER, Credit.PAID), account_id(Purpose.WALLET, Credit.PAID, OWNER)
+        debit, to = (wallet, issuer) if back else (issuer, wallet)
+        self._count += 1
+        made = transfer(self._count.to_bytes(16), debit, to, amount, Credit.PAID.value, kind.value, ref=bytes(16))
+        await self._post(made, at)
+
+    async def use(self, used: int, of: int, at: int) -> None:
+        """Reserve `of` from the owner's wallet, and take what was used of it."""
+        issuer, wallet = account_id(Purpose.ISSUER, Credit.PAID), account_id(Purpose.WALLET, Credit.PAID, OWNER)
+        self._count += 2
+        held, code = self._count.to_bytes(16), Kind.WINDOW.value
+        await self._post(transfer(held, wallet, issuer, of, Credit.PAID.value, code, pending=True, ref=bytes(16)), at)
+        await self._post(post_pending((self._count + 1).to_bytes(16), held, used), at)
+        self._count += 1
+
+    async def _post(self, made: Transfer, at: int) -> None:
         tx = MemoryTransaction()
         (result,) = await self.ledger.post(tx, [made], at)
         tx.end(commit=True)
@@ -86,6 +107,18 @@ async def test_what_was_earned_is_added_up_by_the_hour_and_class(book: Book) -> 
         EarnedView(at=NOON, earned={"granted": 3, "paid": 120}),
     ]
     assert (found.whole, found.from_ms) == (True, NOON - HOUR_MS)
+
+
+async def test_what_was_spent_is_what_was_used_less_what_came_back(book: Book) -> None:
+    """Neither what is only set aside is spent, nor what comes in or is withdrawn."""
+    await book.move(10_000, NOON - HOUR_MS, Kind.DEPOSIT)
+    await book.use(70, 500, NOON - HOUR_MS)
+    await book.use(30, 500, NOON)
+    await book.use(5, 5, NOON + 1)
+    await book.move(10, NOON + 2, Kind.REFUND)
+    await book.move(900, NOON + 3, Kind.WITHDRAWAL, back=True)
+    found = await book.settle.spending(SpendingRef(account=address_text(OWNER), from_ms=NOON))
+    assert found == SpendingView(hours=[SpentView(at=NOON, spent={"paid": 25})], from_ms=NOON, whole=True)
 
 
 async def test_where_too_much_was_paid_the_oldest_hours_are_not_said_to_be_whole(
@@ -155,7 +188,7 @@ async def test_nobody_else_sees_what_is_a_providers(network: FakeNetwork, path: 
     assert (await ask(network, path, "")).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/subscriptions", "/v1/account/api-keys"])
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/subscriptions", "/v1/account/api-keys", "/v1/account/spending"])
 async def test_who_only_provides_buys_nothing(network: FakeNetwork, path: str) -> None:
     assert (await ask(network, path, PROVIDER_KEY)).json()["code"] == "scope.missing"
 

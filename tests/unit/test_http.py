@@ -18,13 +18,16 @@ from fallow.domain import calls
 from fallow.domain.delegations import Receipt
 from fallow.domain.errors import NotFound
 from fallow.domain.orders import Order
+from fallow.domain.prices import Delivered, cost_microusd
 from fallow.domain.views.base import ErrorView
+from fallow.http import jobs
 from fallow.http.json_rpc import RATE, create_rpc_app
 from fallow.http.limits import Limits
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rates import Rate
 from fallow.ports.remembered import MOMENT_MS
 from fallow.ports.rpc import serve
+from fallow.sdk.bills import offers
 from fallow.sdk.signing import BuyerKey
 from tests.network import until
 from tests.unit import fake_network
@@ -108,6 +111,7 @@ BUYERS_ROUTES = [
     ("GET", f"/v1/jobs/{JOB}/leases"),
     ("GET", f"/v1/jobs/{JOB}/events"),
     ("GET", f"/v1/jobs/{JOB}/order"),
+    ("GET", f"/v1/jobs/{JOB}/elsewhere"),
     ("GET", f"/v1/jobs/{JOB}/items/0/logs"),
     ("POST", f"/v1/jobs/{JOB}/items/0/streams"),
     ("POST", f"/v1/jobs/{JOB}/items/0/exec"),
@@ -244,8 +248,32 @@ async def test_a_job_from_quote_to_cancel(http: httpx2.AsyncClient) -> None:
 
 async def test_jobs_of_others_do_not_exist(http: httpx2.AsyncClient) -> None:
     await submitted(http)
-    for path in ("", "/items", "/events", "/order"):
+    for path in ("", "/items", "/events", "/order", "/elsewhere"):
         refused(await http.get(f"/v1/jobs/{JOB}{path}", headers=key(OTHER_KEY)), 404, "job.unknown")
+
+
+async def test_what_a_jobs_work_costs_elsewhere_is_that_of_what_is_done(
+    network: FakeNetwork, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two items one has failed: its time is paid here, and nothing that anybody would buy elsewhere."""
+    monkeypatch.setattr(jobs, "PAGE", 1)
+    await submitted(http)
+    path = f"/v1/jobs/{JOB}/elsewhere"
+    assert (await http.get(path, headers=key())).json() == []
+    hour = 3_600_000
+    network.jobs[JOB] = msgspec.structs.replace(network.jobs[JOB], owed_microusd=20_000)
+    network.items[JOB] = [
+        msgspec.structs.replace(fake_network.item_view(at, state, "0" * 64), used_ms=hour)
+        for at, state in enumerate(["done", "failed"])
+    ]
+    network.leases[JOB] = [fake_network.lease_view(JOB, at, used_ms=hour) for at in (0, 1)]
+    found = {one["name"]: one for one in (await http.get(path, headers=key())).json()}
+    offer = next(one for one in offers() if one.sells_cores)
+    needs = network.orders[JOB][1].requirements
+    delivered = Delivered(needs.cpu_milli * hour, needs.memory_mib * hour)
+    assert found[offer.name]["there_microusd"] == cost_microusd(offer, delivered) > 0
+    assert found[offer.name]["here_microusd"] == 20_000
+    assert {one.name for one in offers() if one.sells(delivered)} == set(found)
 
 
 @pytest.mark.parametrize("job", ["*", ">", "a.b", "0" * 31, "G" * 32, "0" * 32 + "%0A"])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Final
 
 from litestar import Request, delete, get, post
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed, NotFound
 from fallow.domain.views.keys import SigningSecretView
-from fallow.domain.views.money import BalanceView, StatementLine, SubscriptionView
+from fallow.domain.views.money import BalanceView, SpendingView, StatementLine, SubscriptionView
 from fallow.domain.views.payouts import PayeeView, RedirectionView, WithdrawalView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, holder, withdrawer
 from fallow.http.params import Account, AccountId, AfterId, AfterLine, Limit, Parts, SubscriptionId
+
+HOUR_MS: Final = 3_600_000
+SpendingHours = Annotated[int, QueryParameter(ge=1, le=24 * 366, description="How many hours back.")]
 
 
 @get("/v1/account", guards=[holder], responses=keyed(), tags=["account"])
@@ -28,6 +31,13 @@ async def statement(gateway: Parts, payer: Account, after: AfterLine = "", limit
     """Your account's movements; `after` is the last id seen."""
     request = calls.base.AccountRef(account=payer, after=after, limit=limit)
     return await gateway.ask(calls.money.STATEMENT, request, list[StatementLine])
+
+
+@get("/v1/account/spending", guards=[buyer], responses=keyed(), tags=["account"])
+async def spending(gateway: Parts, payer: Account, hours: SpendingHours = 24 * 31) -> SpendingView:
+    """What you spent by the hour, on jobs and on what is used by the meter, as it was settled."""
+    request = calls.money.SpendingRef(account=payer, from_ms=gateway.clock.now_ms() - hours * HOUR_MS)
+    return await gateway.ask(calls.money.SPENDING, request, SpendingView)
 
 
 @get("/v1/subscriptions", guards=[buyer], responses=keyed(), tags=["account"])
@@ -123,6 +133,7 @@ ROUTES = [
     payee,
     balance,
     statement,
+    spending,
     withdraw,
     subscriptions,
     subscribe,

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
 from litestar import get, post
 from litestar.params import JSONBody
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from fallow.domain import calls
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.identity import address
+from fallow.domain.network_views import RivalView
 from fallow.domain.orders import Order
+from fallow.domain.prices import Delivered, cost_microusd, delivered_by
 from fallow.domain.views.checks import EvidenceView
 from fallow.domain.views.jobs import ItemView, JobView, LeaseView, QuoteView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer
 from fallow.http.errors import AnyRequest
 from fallow.http.gateway import Gateway
+from fallow.http.networks import rival
 from fallow.http.params import Account, After, AfterId, JobId, Limit, Parts
 from fallow.http.signing import check_order_signature, with_receipts
 
+PAGE: Final = 1000
 NODE_OR_ACCOUNT = re.compile("[0-9a-f]{64}|0x[0-9a-f]{40}")
 
 
@@ -146,10 +150,40 @@ async def evidence(gateway: Parts, payer: Account, job_id: JobId, limit: Limit =
     return await gateway.ask(calls.checks.JOB_EVIDENCE, request, list[EvidenceView])
 
 
+@get("/v1/jobs/{job_id:str}/elsewhere", guards=[buyer], responses=keyed(404), tags=["jobs"])
+async def elsewhere(gateway: Parts, payer: Account, job_id: JobId) -> list[RivalView]:
+    """What the work of a job that is done costs at those who sell all of it, beside what the whole job cost here."""
+    ref = calls.jobs.JobRef(account=payer, job=job_id, limit=PAGE)
+    job = await gateway.ask(calls.jobs.JOB, ref, JobView)
+    order = await gateway.ask(calls.jobs.ORDER, ref, Order)
+    delivered = delivered_by(order, await _all_items(gateway, ref), await _all_leases(gateway, ref))
+    if delivered == Delivered():
+        return []
+    return [
+        rival(one, job.owed_microusd, cost_microusd(one, delivered)) for one in gateway.offers if one.sells(delivered)
+    ]
+
+
+async def _all_items(gateway: Gateway, ref: calls.jobs.JobRef) -> list[ItemView]:
+    found: list[ItemView] = []
+    while page := await gateway.ask(calls.jobs.ITEMS, ref, list[ItemView]):
+        found += page
+        ref = structs.replace(ref, after=page[-1].index)
+    return found
+
+
+async def _all_leases(gateway: Gateway, ref: calls.jobs.JobRef) -> list[LeaseView]:
+    found: list[LeaseView] = []
+    while page := await gateway.ask(calls.jobs.LEASES, ref, list[LeaseView]):
+        found += page
+        ref = structs.replace(ref, after=len(found) - 1)
+    return found
+
+
 @post("/v1/jobs/{job_id:str}/cancel", guards=[buyer], status_code=200, responses=keyed(404), tags=["jobs"])
 async def cancel(gateway: Parts, payer: Account, job_id: JobId) -> JobView:
     """End a job. What it used until then is paid."""
     return await gateway.ask(calls.jobs.CANCEL, calls.jobs.JobRef(account=payer, job=job_id), JobView)
 
 
-ROUTES = [quote, submit, jobs, job, items, leases, order, evidence, cancel]
+ROUTES = [quote, submit, jobs, job, items, leases, order, evidence, elsewhere, cancel]

@@ -126,7 +126,7 @@ def _storing(own: Offer, offers: Sequence[Offer]) -> list[RivalView]:
         return []
     basket = (TERABYTE * MONTH_HOURS, TERABYTE)
     here = storage_cost_microusd(own, *basket)
-    return [_rival(one, here, storage_cost_microusd(one, *basket)) for one in offers if one.sells_storage]
+    return [rival(one, here, storage_cost_microusd(one, *basket)) for one in offers if one.sells_storage]
 
 
 def _computing(sums: Sequence[VerticalSums], offers: Sequence[Offer]) -> list[RivalView]:
@@ -139,10 +139,11 @@ def _computing(sums: Sequence[VerticalSums], offers: Sequence[Offer]) -> list[Ri
     here = sum(one.leases_microusd for one in sums)
     if not cores:
         return []
-    return [_rival(one, here, cost_microusd(one, delivered)) for one in offers if one.sells_cores]
+    return [rival(one, here, cost_microusd(one, delivered)) for one in offers if one.sells_cores]
 
 
-def _rival(offer: Offer, here: int, there: int) -> RivalView:
+def rival(offer: Offer, here: int, there: int) -> RivalView:
+    """Show what the same costs there beside what it cost here."""
     return RivalView(
         name=offer.name,
         kind=offer.kind,

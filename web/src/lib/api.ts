@@ -51,6 +51,7 @@ export type Action = Schemas["ActionView"];
 export type Group = Schemas["GroupView"];
 export type WhatIfEpoch = Schemas["WhatIfEpochView"];
 export type WhatIfResult = Schemas["WhatIfView"];
+export type Spending = Schemas["SpendingView"];
 export type Movement = Schemas["StatementLine"];
 export type Redirection = Schemas["RedirectionView"];
 export type Withdrawn = Schemas["WithdrawalView"];

@@ -90,6 +90,11 @@ export function day(ms: number): string {
   return new Intl.DateTimeFormat(locale(), { month: "short", day: "numeric" }).format(ms);
 }
 
+/** A day of the network's: they begin everywhere at midnight of UTC. */
+export function utcDay(ms: number): string {
+  return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeZone: "UTC" }).format(ms);
+}
+
 export function clock(ms: number): string {
   return new Intl.DateTimeFormat(locale(), { timeStyle: "medium" }).format(ms);
 }

@@ -19,6 +19,9 @@ export interface Wanted {
   cores: number;
   memory_mib: number;
   minutes: number;
+  gpus: number;
+  gpu_model: string;
+  vram_gib: number;
   trust: (typeof TRUST)[number];
   copies: number;
   most_usd: number | null;
@@ -59,15 +62,17 @@ export async function order(wanted: Wanted): Promise<Order> {
   };
 }
 
+/** Graphics processors are handed into containers alone. */
 function requirements(wanted: Wanted): NonNullable<Order["requirements"]> {
   const { trust, cores, memory_mib } = wanted;
+  const gpus = wanted.kind === "container" ? wanted.gpus : 0;
   return {
     cpu_milli: Math.round(cores * 1000),
     memory_mib,
     disk_mib: 64,
-    gpus: 0,
-    gpu_model: "",
-    vram_mib: 0,
+    gpus,
+    gpu_model: gpus ? wanted.gpu_model.trim() : "",
+    vram_mib: gpus ? Math.round(wanted.vram_gib * 1024) : 0,
     trust_min: trust,
     near: "",
     within_km: 0,

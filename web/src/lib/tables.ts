@@ -2,14 +2,14 @@
 import { monthly, sector, type Claim, type Row as Published } from "../data/sector";
 import type { Line } from "../proof/lines";
 import { sums } from "../proof/totals";
-import { ask, type Cell, type EpochView, type Governed, type Happening, type NodeView, type Network, type Rival, type Vertical } from "./api";
+import { ask, type Action, type Cell, type EpochView, type Evidence, type Governed, type Happening, type NodeView, type Network, type Rival, type Vertical } from "./api";
 import type { Kind } from "./classes";
 import type { Table } from "./csv";
 import type { Row } from "./earned";
 import { latest, type Closed } from "./history";
 
 export const ROWS_MAX = 100_000;
-const NODES_PAGE = 1000;
+const PAGE = 1000;
 const EPOCHS_PAGE = 100;
 
 /** Says how many rows are there, and whether to stop. */
@@ -18,7 +18,7 @@ export type Progress = (rows: number) => boolean;
 export async function nodes(progress: Progress): Promise<Table> {
   const found: NodeView[] = [];
   for (;;) {
-    const page = await ask<NodeView[]>(`/v1/nodes?limit=${NODES_PAGE}&after=${found.at(-1)?.node ?? ""}`);
+    const page = await ask<NodeView[]>(`/v1/nodes?limit=${PAGE}&after=${found.at(-1)?.node ?? ""}`);
     found.push(...page);
     if (!page.length || found.length >= ROWS_MAX || progress(found.length)) break;
   }
@@ -33,6 +33,28 @@ export async function nodes(progress: Progress): Promise<Table> {
     ]),
   };
 }
+
+/** The log of what operators did, whole. */
+export async function actions(progress: Progress): Promise<Table> {
+  const found: Action[] = [];
+  for (;;) {
+    const page = await ask<Action[]>(`/v1/operator/actions?limit=${PAGE}&after=${found.at(-1)?.id ?? ""}`);
+    found.push(...page);
+    if (!page.length || found.length >= ROWS_MAX || progress(found.length)) break;
+  }
+  return {
+    head: ["id", "at_ms", "account", "key_id", "what", "subject", "reason", "about"],
+    rows: found.slice(0, ROWS_MAX).map((one) => [one.id, one.at, one.account, one.key_id, one.what, one.subject, one.reason, one.about ?? ""]),
+  };
+}
+
+/** Refused results; each vote of the same item is a row. */
+export const evidence = (found: readonly Evidence[]): Table => ({
+  head: ["lease", "node", "at_ms", "code", "vote_lease", "vote_node", "vote_account", "vote_ok", "vote_reason", "vote_result"],
+  rows: found.flatMap((one) =>
+    one.votes.map((vote) => [one.lease, one.node, one.at, one.code, vote.lease, vote.node, vote.account, vote.ok, vote.reason, vote.result ?? ""]),
+  ),
+});
 
 /** Only what this browser has checked the signature of has sums. */
 export async function epochs(network: Network, progress: Progress): Promise<Table> {

@@ -33,6 +33,13 @@ export const en = {
   offlineOnce: "This page could not reach its gateway. Ask again in a moment.",
   troubleTitle: "This could not be shown",
   code: "Code",
+  /** What this page finds out by itself, or says better than the network does, by its code. */
+  ownTrouble: {
+    "bus.timeout": "A part of the network did not answer in time: it is busy, or has just been started. Ask again in a moment.",
+    "result.unreadable": "What the machine left is no result.",
+    "console.program": "Choose a program first.",
+    "console.large": "The file is larger than this page reads. Download it.",
+  } as Record<string, string>,
   more: "Show more",
   copy: "Copy",
   copied: "Copied",

@@ -34,6 +34,12 @@ export const ja: Words = {
   offlineOnce: "ゲートウェイにつながりません。少し待ってから再試行してください。",
   troubleTitle: "表示できませんでした",
   code: "コード",
+  ownTrouble: {
+    "bus.timeout": "ネットワークの一部が時間内に応答しませんでした。混み合っているか、起動したばかりです。少し待ってからもう一度お試しください。",
+    "result.unreadable": "機器が残したものは、結果として読めません。",
+    "console.program": "まずプログラムを選んでください。",
+    "console.large": "このページで読める大きさを超えています。ダウンロードしてください。",
+  },
   more: "さらに表示",
   copy: "コピー",
   copied: "コピーしました",

@@ -43,6 +43,7 @@ export const operatorEn = {
   whatWord: "What",
   howMany: "How many",
   nodesByState: "Nodes by state",
+  noNodesYet: "No machine has joined yet. A join token lets one in:",
   overTimeText: "Every five minutes of the last day, as far back as this gateway runs. For longer: the Grafana board in deploy/.",
   mishaps: "What failed unexpectedly",
   noMishaps: "Nothing has, since the processes were started.",
@@ -54,6 +55,7 @@ export const operatorEn = {
 
   refusedText: "What a node said, and beside it what the others said of the same item. Who was wrong is not paid for it.",
   noRefused: "No result was refused.",
+  refusedCut: (count: string) => `The latest ${count}.`,
   saidWord: "Said",
   othersSaid: "The others said",
   failedWith: (reason: string) => `failed: ${reason}`,

@@ -45,6 +45,7 @@ export const operatorJa: typeof operatorEn = {
   whatWord: "内容",
   howMany: "数",
   nodesByState: "状態別のノード",
+  noNodesYet: "まだ機器が参加していません。参加トークンで参加できます：",
   overTimeText: "直近一日の五分ごとの値です（このゲートウェイの起動以降）。より長い期間は deploy/ の Grafana ボードで見られます。",
   mishaps: "予期しない失敗",
   noMishaps: "プロセスの起動以来ありません。",
@@ -56,6 +57,7 @@ export const operatorJa: typeof operatorEn = {
 
   refusedText: "ノードの答えと、同じ項目についての他のノードの答えを並べています。誤っていたノードには支払われません。",
   noRefused: "拒否された結果はありません。",
+  refusedCut: (count) => `最新の ${count} 件です。`,
   saidWord: "答え",
   othersSaid: "他のノードの答え",
   failedWith: (reason) => `失敗：${reason}`,

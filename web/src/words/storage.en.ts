@@ -8,7 +8,7 @@ export const storageEn = {
   dropBucket: "Drop",
   dropReally: "Drop it for ever",
   noBuckets: "You have no bucket yet. Make one above, or by any S3 client.",
-  noBucketsYet: "You have no bucket.",
+  noBucketsYet: "You have no bucket yet. Subscribe first, above or by command:",
   objects: "Objects",
   bytesHeld: "Holds",
   readOut: "Read",

@@ -10,7 +10,7 @@ export const storageJa: typeof storageEn = {
   dropBucket: "削除",
   dropReally: "完全に削除する",
   noBuckets: "バケットはまだありません。上の欄、または S3 クライアントで作成できます。",
-  noBucketsYet: "バケットはありません。",
+  noBucketsYet: "バケットはまだありません。先に、上の欄またはコマンドで契約してください。",
   objects: "オブジェクト",
   bytesHeld: "保存量",
   readOut: "読み出し",

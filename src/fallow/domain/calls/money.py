@@ -14,6 +14,7 @@ CREDITED = "settle.credited"
 BALANCE = "settle.balance"
 STATEMENT = "settle.statement"
 EARNINGS = "settle.earnings"
+SPENDING = "settle.spending"
 GRANT = "settle.grant"
 FUND = "settle.fund"
 LEDGER_CHECK = "settle.check"
@@ -47,6 +48,13 @@ class Fund(Request, frozen=True, kw_only=True):
 
 class EarningsRef(Request, frozen=True, kw_only=True):
     """What an account earned since a moment (milliseconds since 1970)."""
+
+    account: str
+    from_ms: int
+
+
+class SpendingRef(Request, frozen=True, kw_only=True):
+    """What an account spent since a moment (milliseconds since 1970)."""
 
     account: str
     from_ms: int

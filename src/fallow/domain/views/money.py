@@ -80,6 +80,24 @@ class EarningsView(View, frozen=True, kw_only=True):
     whole: bool
 
 
+class SpentView(View, frozen=True, kw_only=True):
+    """What an account spent in the hour that began `at`, by class of credits, in micro-US-dollars.
+
+    It is counted when it is settled, for jobs as for what is used by the meter. Below zero, more came back than went.
+    """
+
+    at: int
+    spent: dict[str, int]
+
+
+class SpendingView(View, frozen=True, kw_only=True):
+    """Hours in which something was spent, the latest first, back to `from_ms`: earlier ones are not `whole`."""
+
+    hours: list[SpentView]
+    from_ms: int
+    whole: bool
+
+
 class PurseView(View, frozen=True, kw_only=True):
     """One of the network's own purses by credit class: what is in it, and what went in and out of it ever."""
 

@@ -12,7 +12,15 @@ from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, 
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.ledger import EXPIRED, PENDING, POST_PENDING, VOID_PENDING, Balance, StatementRow
-from fallow.domain.views.money import BalanceView, EarnedView, EarningsView, PurseView, StatementLine
+from fallow.domain.views.money import (
+    BalanceView,
+    EarnedView,
+    EarningsView,
+    PurseView,
+    SpendingView,
+    SpentView,
+    StatementLine,
+)
 from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -27,6 +35,9 @@ EMPTY = Balance()
 HOUR_MS: Final = 3_600_000
 EARNING: Final = frozenset({Kind.INCOME.name.lower(), Kind.LOST.name.lower()})
 """What a provider's earnings grow by: what buyers pay, and what the reserve pays for work that was lost."""
+
+SPENDING: Final = frozenset({"used", Kind.REFUND.name.lower(), Kind.RETURNED.name.lower()})
+"""What a buyer spends by: what was used of what was reserved, less what came back of it."""
 
 EARNINGS_ROWS_MAX: Final = 10_000
 """Movements of one class of credits that are added up for one answer."""
@@ -56,6 +67,7 @@ class Settle:
                 serve(self._bus, calls.money.BALANCE, calls.base.AccountRef, self.balance, queue=QUEUE),
                 serve(self._bus, calls.money.STATEMENT, calls.base.AccountRef, self.statement, queue=QUEUE),
                 serve(self._bus, calls.money.EARNINGS, calls.money.EarningsRef, self.earnings, queue=QUEUE),
+                serve(self._bus, calls.money.SPENDING, calls.money.SpendingRef, self.spending, queue=QUEUE),
                 serve(self._bus, calls.money.GRANT, calls.money.GiveGrant, self.grant, queue=QUEUE),
                 serve(self._bus, calls.money.FUND, calls.money.Fund, self.fund, queue=QUEUE),
                 serve(self._bus, calls.money.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
@@ -119,16 +131,32 @@ class Settle:
 
     async def earnings(self, request: calls.money.EarningsRef) -> EarningsView:
         """Show what an account earned from buyers in hours that ended after a moment, of its newest movements."""
+        hours, from_ms = await self._by_hour(address(request.account), request.from_ms, Purpose.EARNED, EARNING)
+        earned = [EarnedView(at=at, earned=dict(hours[at])) for at in sorted(hours, reverse=True)]
+        return EarningsView(hours=earned, from_ms=from_ms, whole=from_ms == request.from_ms)
+
+    async def spending(self, request: calls.money.SpendingRef) -> SpendingView:
+        """Show what an account spent in hours that ended after a moment, of its newest movements."""
+        hours, from_ms = await self._by_hour(address(request.account), request.from_ms, Purpose.WALLET, SPENDING)
+        spent = [
+            SpentView(at=at, spent={name: -moved for name, moved in hours[at].items()})
+            for at in sorted(hours, reverse=True)
+        ]
+        return SpendingView(hours=spent, from_ms=from_ms, whole=from_ms == request.from_ms)
+
+    async def _by_hour(
+        self, owner: bytes, from_ms: int, purpose: Purpose, kinds: frozenset[str]
+    ) -> tuple[dict[int, Counter[str]], int]:
+        """Add up by hour and class what moved in hours that ended after `from_ms`, and say since when it is whole."""
         hours: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        from_ms, owner = request.from_ms, address(request.account)
         async with self._database.transaction() as tx:
             for credit in Credit:
-                account = account_id(Purpose.EARNED, credit, owner)
+                account = account_id(purpose, credit, owner)
                 before, left = SEQ_END, EARNINGS_ROWS_MAX
                 while rows := await self._ledger.latest(tx, account, before, min(left, EARNINGS_ROWS_READ)):
                     for row in rows:
                         line = _line(row, account, credit)
-                        if line.kind in EARNING:
+                        if line.kind in kinds:
                             hours[line.at - line.at % HOUR_MS][line.credit_class] += line.amount_microusd
                     before, left = rows[-1].seq, left - len(rows)
                     oldest_ms = rows[-1].movement.created_ms
@@ -137,15 +165,7 @@ class Settle:
                     if not left:
                         from_ms = max(from_ms, oldest_ms + 1)
                         break
-        return EarningsView(
-            hours=[
-                EarnedView(at=at, earned=dict(hours[at]))
-                for at in sorted(hours, reverse=True)
-                if at + HOUR_MS > from_ms
-            ],
-            from_ms=from_ms,
-            whole=from_ms == request.from_ms,
-        )
+        return {at: sums for at, sums in hours.items() if at + HOUR_MS > from_ms}, from_ms
 
     async def reserve(self, _: dict[str, str]) -> PurseView:
         """Show what is in the reserve, and what went in and out of it ever."""
