@@ -606,6 +606,9 @@ def market_view() -> views.MarketView:
         sold=views.AmountView(cpu_milli=3_000, memory_mib=10_240),
         jobs_open=1,
         leases_open=1,
+        sold_to={
+            "compute": views.SoldView(nodes=1, leases=1, sold=views.AmountView(cpu_milli=3_000, memory_mib=10_240))
+        },
     )
 
 
