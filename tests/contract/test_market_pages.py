@@ -75,6 +75,10 @@ async def test_the_first_evidence_and_refusal_stay(stores: Stores) -> None:
     async with stores.database.transaction() as tx:
         assert await stores.market.evidence(tx, 10) == [found[2], found[1], found[0]]
         assert await stores.market.evidence(tx, 1) == [found[2]]
+        assert await stores.market.evidence(tx, 10, found[2].lease) == [found[1], found[0]]
+        assert await stores.market.evidence(tx, 1, found[1].lease) == [found[0]]
+        assert await stores.market.evidence(tx, 10, found[0].lease) == []
+        assert await stores.market.evidence(tx, 10, b"?" * 16) == []
         assert await stores.market.refusals_of(tx, NODE, 10) == [refusal]
 
 
@@ -86,6 +90,9 @@ async def test_much_evidence_fits_into_a_message_the_latest_first(stores: Stores
     assert [one.at for one in shown] == [NOW + 999 - place for place in range(len(shown))]
     assert len(shown) > 100
     assert len(msgspec.msgpack.encode(shown)) <= MESSAGE_BYTES_MAX
+    while page := await findings.evidence(calls.base.Page(after=shown[-1].lease, limit=1000)):
+        shown += page
+    assert [one.at for one in shown] == [NOW + 999 - place for place in range(1000)]
 
 
 async def test_the_latest_refusals_of_a_node(stores: Stores) -> None:

@@ -16,7 +16,7 @@ from playwright.async_api import Page, Route, expect
 from fallow.bootstrap.http_server import serving
 from fallow.domain.encoding import encode
 from fallow.domain.epochs.leaves import tree_over
-from fallow.domain.epochs.lines import Line, write_lines
+from fallow.domain.epochs.lines import Kept, Line, write_lines
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.rewards.tree import Leaf
 from fallow.http.limits import Limits
@@ -167,6 +167,58 @@ async def test_every_page_can_be_used_by_everybody(explored: Explored, look: str
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{name} is wider than the screen"
             await picture(page, f"{look}-{name}")
+
+
+async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_owed(explored: Explored) -> None:
+    network, url = explored
+    filled(network)
+    usage, incentive, none = (2_000_000).to_bytes(32), (10**18).to_bytes(32), bytes(32)
+    one = Line("compute", Node(1).id, OWED[0].account, 10, 500_000, usage, incentive, [], [("accepted", "", 7)], [])
+    half = Kept("usage", (500_000).to_bytes(32), none, none, none, none, "")
+    lines = [
+        one._replace(kept=[half]),
+        one._replace(node=b"\x02" * 32, verdicts=[("rejected", "usage.late", 3), ("inconclusive", "roll.away", 1)]),
+        one._replace(node=b"\x03" * 32, usage=bytes(32), incentive=bytes(32)),
+        one._replace(node=b"\x04" * 32, usage=bytes(32), incentive=bytes(32), score=0),
+    ]
+    before = {"name": "rewards", "version": 1, "digest": bytes(32), "parameters": {"fee_ppm": 100_000}}
+    after = before | {"version": 2, "parameters": {"fee_ppm": 80_000}}
+    for epoch, rules in ((EPOCH, before), (EPOCH + 1, after)):
+        closed = ClosedEpoch(epoch=epoch, leaves=OWED, more={"lines": write_lines(lines)}, policies=[rules])
+        for name, data in closed.files.items():
+            network.archive.put(path_of(epoch, name), data)
+    async with browser() as running, tab(running, url) as page:
+        await page.goto(f"/epochs/{EPOCH + 1}")
+        rewards = page.get_by_role("region", name="Rewards")
+        row = rewards.get_by_role("row", name="0.50 USD")
+        await expect(row).to_contain_text("1.50 USD")
+        await row.get_by_role("button", name="Why").click()
+        await expect(rewards).to_contain_text("7 records accepted")
+        funnel = page.get_by_role("region", name="From records to pay")
+        await expect(funnel.get_by_role("listitem")).to_have_text(
+            [
+                re.compile(stage)
+                for stage in (
+                    r"Records\s+4\s+25 of them are judged",
+                    r"Accepted\s+21\s+. 3 rejected: usage.late\s*. 1 inconclusive",
+                    r"Lines\s+4", r"Metered\s+4", r"Paid\s+2\s+. 1 were suspended\s*. 1 were not bought",
+                )
+            ]
+        )  # fmt: skip
+        await page.get_by_text("2 changed since epoch 7").click()
+        await expect(page.get_by_text("10 % → 8 %")).to_be_visible()
+        await expect(page.get_by_text("as of")).to_be_visible()
+        (first, *_) = json.loads(await file_of(page, "JSON"))
+        assert (first["usage_held_microusd"], first["usage_owed_microusd"]) == ("500000", "1500000")
+
+
+async def file_of(page: Page, kind: str, at: int = 0) -> str:
+    """Take one of the page's tables as a file, the first if nothing else is said."""
+    async with page.expect_download() as waiting:
+        await page.get_by_role("button", name=kind, exact=True).nth(at).click()
+    download = await waiting.value
+    path = await download.path()
+    return await asyncio.to_thread(path.read_text, "utf-8")
 
 
 async def test_names_of_others_are_text_and_nothing_else(explored: Explored) -> None:

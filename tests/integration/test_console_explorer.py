@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -19,7 +18,7 @@ from fallow.domain.places import read_cell
 from fallow.domain.resources import Resources
 from tests.browser import PHONE, barriers, browser, picture, tab
 from tests.closed_epochs import ClosedEpoch
-from tests.integration.test_console import OWED, Explored, filled
+from tests.integration.test_console import OWED, Explored, file_of, filled
 from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
 from tests.integration.test_console import explored as explored  # noqa: PLC0414 - a fixture
 from tests.unit.fake_network import FakeNetwork, node_view
@@ -186,15 +185,6 @@ async def test_who_thinks_of_joining_sees_what_machines_like_his_earned(explored
         await expect(page.get_by_role("row", name="fewer than 4 cores")).to_contain_text("40.00 USD1.00 USD2.00 USD")
         await expect(page.get_by_role("row", name="8 to 16 cores")).to_contain_text("44.00 USD5.00 USD6.00 USD")
         await expect(page.get_by_text("8 machines that are on the market, over 1 day")).to_be_visible()
-
-
-async def file_of(page: Page, kind: str, at: int = 0) -> str:
-    """Take one of the page's tables as a file, the first if nothing else is said."""
-    async with page.expect_download() as waiting:
-        await page.get_by_role("button", name=kind, exact=True).nth(at).click()
-    download = await waiting.value
-    path = await download.path()
-    return await asyncio.to_thread(path.read_text, "utf-8")
 
 
 async def test_every_table_can_be_had_as_a_file_whole(explored: Explored) -> None:

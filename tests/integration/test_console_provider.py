@@ -19,8 +19,9 @@ from fallow.agent.owner import Owner
 from fallow.agent.policy_file import IdlePolicy, save_policy
 from fallow.agent.rules import Rules
 from fallow.bootstrap.http_server import serving
-from fallow.domain.epochs.lines import Kept, Line, write_lines
+from fallow.domain.epochs.lines import Kept, Line, Money, write_lines
 from fallow.domain.epochs.manifest import path_of
+from fallow.domain.facts import LeaseSettled, Moved
 from fallow.domain.identity import address
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views.market import AmountView
@@ -32,6 +33,7 @@ from fallow.ports.tasks import background
 from tests.browser import AXE, PHONE, ROOT, browser, picture, tab
 from tests.capability import require
 from tests.closed_epochs import ClosedEpoch
+from tests.epoch_files import Node
 from tests.integration.test_console_buyer import HOSTILE, Signed, enter, usable
 from tests.network import Net, fallow
 from tests.unit.agent_fakes import FakeClock
@@ -122,16 +124,31 @@ def filled(network: FakeNetwork) -> None:
     network.market = msgspec.structs.replace(
         network.market, offered=AmountView(cpu_milli=4000), sold=AmountView(cpu_milli=1000)
     )
-    closed = ClosedEpoch(epoch=EPOCH, more={"lines": write_lines([*lines()])})
+    said = [Node(9).batch(*settlements())]
+    closed = ClosedEpoch(epoch=EPOCH, said=said, more={"lines": write_lines([*lines()])})
     for name, content in closed.files.items():
         network.archive.put(path_of(EPOCH, name), content)
+
+
+def settlements() -> list[LeaseSettled]:
+    """Two of his machine's leases, and one of somebody else's."""
+    mine = LeaseSettled(
+        vertical="compute", lease=b"\x11" * 16, node=bytes.fromhex(BUSY), payee=address(PROVIDER), spot=False,
+        resources=Resources(cpu_milli=1000, memory_mib=1), price_microusd_per_hour=1, checks=False, window=0,
+        charged_ms=1, moved=[Moved(credit=2, income=3_000_000, fee=310_000, reserve=90_000)], final=True, ok=True,
+    )  # fmt: skip
+    taken_back = msgspec.structs.replace(
+        mine, lease=b"\x22" * 16, moved=[], ok=False, reason="owner.paused", caused_by="owner"
+    )
+    return [mine, taken_back, msgspec.structs.replace(mine, lease=b"\x33" * 16, payee=bytes(20))]
 
 
 def lines() -> list[Line]:
     """The provider's line, and one that is somebody else's."""
     kept = Kept("incentive", amount(10**17), amount(0), amount(2 * 10**17), amount(5 * 10**16), amount(0), "")
     own = Line(
-        "compute", bytes.fromhex(BUSY), address(PROVIDER), 3600, 910_000, amount(3_100_000), amount(8 * 10**18), [],
+        "compute", bytes.fromhex(BUSY), address(PROVIDER), 3600, 910_000, amount(3_100_000), amount(8 * 10**18),
+        [Money(2, True, 3_000_000, 310_000, 90_000, 0, 0), Money(2, False, 80_000, 0, 0, 0, 20_000)],
         [("accepted", "", 12), ("rejected", "usage.late", 1)], [("owner.paused", "owner", 2)], [kept],
     )  # fmt: skip
     return [own, own._replace(node=bytes(32), account=bytes(20), usage=amount(999_000_000))]
@@ -239,6 +256,45 @@ async def test_what_was_earned_is_shown_apart_with_what_is_held_and_why(signed: 
         await expect(raises).to_contain_text("A part is held because the node is new")
         await expect(epochs).to_contain_text("fallow epoch explain 7")
         assert "999.00 USD" not in await page.content()
+
+
+async def test_each_step_from_what_buyers_paid_to_what_is_owed_opens_the_records_behind_it(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/provider")
+        await enter(page, PROVIDER_KEY)
+        epochs = page.get_by_role("region", name="By epoch, and why")
+        await epochs.get_by_role("row", name="compute").get_by_role("button", name="Why").click()
+        await expect(epochs.locator("summary")).to_have_text(
+            [
+                re.compile(step)
+                for step in (
+                    r"Buyers paid\s+3\.40 USD", r"Network's fee\s+. 0\.31 USD", r"Reserve\s+. 0\.09 USD",
+                    r"Checks of the network\s+\+ 0\.08 USD", r"Made good\s+\+ 0\.02 USD",
+                    r"Owed by this epoch\s+= 3\.10 USD",
+                    r"Earned\s+8 tokens", r"Held\s+. 0\.1 tokens", r"Vests later\s+. 0\.2 tokens",
+                    r"Vested now\s+\+ 0\.05 tokens", r"Owed by this epoch\s+= 7\.75 tokens",
+                )
+            ]
+        )  # fmt: skip
+        await epochs.locator("summary").filter(has_text="Buyers paid").click()
+        records = epochs.get_by_role("region", name="Records behind it")
+        await expect(records.get_by_role("row")).to_have_count(3)
+        await expect(records.get_by_role("row", name="11111111")).to_contain_text("ended with its result")
+        await expect(records.get_by_role("row", name="22222222")).to_contain_text("owner.paused caused by the owner")
+        await page.route("**/files/records/lease.settled", lambda route: route.fulfill(body=b"something else"))
+        await epochs.locator("summary").filter(has_text="Network's fee").click()
+        await expect(epochs.get_by_role("alert")).to_contain_text("is not the file that was signed for")
+
+
+async def test_what_came_in_today_and_in_a_month_is_at_the_head(signed: Signed) -> None:
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/provider")
+        await enter(page, PROVIDER_KEY)
+        today = page.get_by_role("region", name="today")
+        await expect(today).to_contain_text("0.19999 USD in 30 days")
+        await expect(today).to_contain_text("This network mints no token")
+        assert await today.get_by_role("img", name="Usage by the day").locator("rect.usage").count() in {1, 2}
+        await expect(today.get_by_text("as of")).to_have_count(2)
 
 
 async def test_nothing_was_earned_only_where_all_epochs_were_read(signed: Signed) -> None:

@@ -17,10 +17,9 @@ from fallow.domain.views.network import ContractsView
 from fallow.ports.happenings import show
 from fallow.ports.rpc import Empty, serve
 from tests.browser import PHONE, barriers, browser, tab
-from tests.integration.test_console import EPOCH, Explored, filled
+from tests.integration.test_console import EPOCH, Explored, file_of, filled
 from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
 from tests.integration.test_console import explored as explored  # noqa: PLC0414 - a fixture
-from tests.integration.test_console_explorer import file_of
 from tests.unit.fake_network import FakeNetwork, node_view
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -43,7 +42,7 @@ GOVERNED = GovernedView(
 )
 DID = VerticalSums(
     vertical="compute", nodes=3, usage_microusd=12_000_000, leases=4, leases_done=3,
-    leases_microusd=20_000, charged_core_s=40_000, core_s=36_000, gib_s=72_000,
+    leases_microusd=20_000, charged_core_s=40_000, core_s=36_000, gib_s=72_000, fees_microusd=1_000_000,
 )  # fmt: skip
 
 
@@ -80,10 +79,19 @@ async def test_each_kind_of_infrastructure_has_a_page_with_what_it_did_and_what_
         eco = page.get_by_role("region", name="What it takes in and mints")
         await expect(eco).to_contain_text("19.75 USD")
         await expect(eco.get_by_role("definition").filter(has_text="7,213.69 USD")).to_be_visible()
+        headline = page.get_by_role("list", name="The network in figures")
+        for text in ("Useful of sold 90%", "Usage 19.75 USD", "less"):
+            await expect(headline.get_by_role("listitem").filter(has_text=text)).to_have_count(1)
         row = page.get_by_role("row").filter(has_text="Compute")
         await expect(row).to_contain_text("12.00 USD")
         await expect(row).to_contain_text("Salad")
+        await expect(row.get_by_role("img", name="sold: 25%")).to_be_visible()
+        await expect(row.get_by_role("img", name="useful: 90%")).to_be_visible()
+        await expect(row.get_by_role("img", name="Usage, by epoch")).to_be_visible()
+        await expect(page.get_by_role("region", name="The field beside this network")).to_contain_text("USD")
         await row.get_by_role("link").click()
+        now = page.get_by_label("What it holds now of the capacity of all")
+        await expect(now).to_contain_text("3 of 12 sold")
         await expect(page.get_by_role("heading", name="Compute")).to_be_visible()
         await expect(page.get_by_text("0.002 USD")).to_be_visible()  # paid for a useful core-hour
         cheaper = page.get_by_role("row").filter(has_text="AWS Fargate").filter(has_text="on demand")
@@ -94,6 +102,27 @@ async def test_each_kind_of_infrastructure_has_a_page_with_what_it_did_and_what_
         await expect(page.get_by_role("row").filter(has_text="Storj")).to_contain_text("2026-07-01")
         await page.goto("/networks/nothing")
         await expect(page.get_by_text("This network runs no such kind of infrastructure.")).to_be_visible()
+
+
+@pytest.mark.parametrize("lie", ["", "nodes", "usage of all kinds"])
+async def test_sums_that_nobody_signs_are_checked_in_the_browser_against_what_was_signed(
+    explored: Explored, lie: str
+) -> None:
+    network, url = explored
+    filled(network)
+    usage = 19_750_000 + (lie == "usage of all kinds")
+    told = VerticalSums(vertical="compute", nodes=1 + (lie == "nodes"), units=50, incentive=str(5 * 10**18))
+    sums = [msgspec.structs.replace(told, usage_microusd=usage - 1), VerticalSums(vertical="storage", usage_microusd=1)]
+    network.archive.put(path_of(EPOCH, NETWORKS), msgspec.json.encode(sums))
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/networks/compute")
+        await page.get_by_role("button", name="Check these sums here").click()
+        found = page.get_by_role("listitem").filter(has_text="Epoch 7")
+        if lie:
+            await expect(found).to_contain_text(f"This is not what was signed: {lie}.")
+        else:
+            await expect(found).to_contain_text("are those of the signed lines")
+        assert await barriers(page) == []
 
 
 async def test_what_has_a_page_is_found_and_what_has_none_is_said(explored: Explored) -> None:

@@ -39,7 +39,7 @@ from fallow.domain.views.audits import LedgerCheckView
 from fallow.domain.views.checks import EvidenceView, VoteView
 from fallow.domain.views.jobs import CandidateView, ItemView, JobEvent, JobView, LeaseView, QuoteView
 from fallow.domain.views.keys import DelegationView, KeyView, TokenView
-from fallow.domain.views.market import AmountView, MapView, MarketView
+from fallow.domain.views.market import AmountView, MapView, MarketView, SoldView
 from fallow.domain.views.money import (
     BalanceView,
     EarningsView,
@@ -661,6 +661,7 @@ def market_view() -> MarketView:
         sold=AmountView(cpu_milli=3_000, memory_mib=10_240),
         jobs_open=1,
         leases_open=1,
+        sold_to={"compute": SoldView(nodes=1, leases=1, sold=AmountView(cpu_milli=3_000, memory_mib=10_240))},
     )
 
 

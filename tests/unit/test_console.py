@@ -156,6 +156,8 @@ def test_the_market_counts_what_is_here_and_what_of_it_is_sold(world: World) -> 
     slots = world.brain.floor.slots.values()
     here = [slot for slot in slots if slot.life.online(world.now) and slot.offer.made.open]
     assert view.offered.cpu_milli == sum(slot.offer.made.total.cpu_milli for slot in here)
+    ((vertical, part),) = view.sold_to.items()
+    assert (vertical, part.sold, part.nodes, part.leases) == ("compute", view.sold, view.nodes["busy"], len(held))
     assert (view.jobs_open, view.leases_open, view.owners) == (1, 2, len({slot.offer.account for slot in here}))
 
 

@@ -95,6 +95,7 @@ def test_lines_leases_and_windows_add_up_by_vertical() -> None:
         accounts=2,
         units=21,
         test_microusd=300,
+        fees_microusd=0,  # of TEST credits none is one
         incentive=str(3 * 10**18),
         leases=3,
         leases_done=2,
@@ -110,6 +111,7 @@ def test_lines_leases_and_windows_add_up_by_vertical() -> None:
         units=7,
         incentive=str(10**18),
         usage_microusd=1000,
+        fees_microusd=100,
         metered={"stored_byte_hours": str(10**30 - 5)},
     )
 
@@ -165,7 +167,7 @@ async def test_everybody_is_told_what_each_kind_did_and_what_it_costs_elsewhere(
     assert compute.basket == "delivered"
     fargate = next(one for one in compute.rivals if one.name == "AWS Fargate")
     assert (fargate.here_microusd, fargate.there_microusd) == (27_000, 10 * 40_480 + 20 * 4_445)
-    assert storage.epochs[0].sums == VerticalSums(vertical="storage")
+    assert storage.epochs[0].sums == VerticalSums(vertical="storage", fees_microusd=0)
     assert [(one.name, one.value) for one in storage.numbers] == [("fallow_storage_objects", 5)]
     storj = next(one for one in storage.rivals if one.name == "Storj")
     assert (storage.basket, storj.there_microusd) == ("stored", 14_000_000)

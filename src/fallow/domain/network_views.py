@@ -24,12 +24,16 @@ class ShownNumberView(View, frozen=True, kw_only=True):
 
 
 class VerticalEpochView(View, frozen=True, kw_only=True):
-    """What a vertical did in an epoch; `sums` is None where nobody has added that epoch up yet."""
+    """What a vertical did in an epoch; `sums` is None where nobody has added that epoch up yet.
+
+    `price_microusd` is what 10^18 units of the token were worth then; 0 where no price held.
+    """
 
     epoch: int
     from_ms: int
     until_ms: int
     sums: VerticalSums | None
+    price_microusd: int = 0
 
 
 class RivalView(View, frozen=True, kw_only=True):

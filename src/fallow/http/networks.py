@@ -42,7 +42,7 @@ from fallow.ports.vertical.plugin import Vertical, takes_orders
 
 EPOCHS_SHOWN: Final = 31
 TERABYTE: Final = 1000 * GB_BYTES
-NOTHING: Final = VerticalSums(vertical="")
+NOTHING: Final = VerticalSums(vertical="", fees_microusd=0)
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ def _view(gateway: Gateway, vertical: Vertical, epochs: Epochs) -> VerticalView:
             from_ms=one.from_ms,
             until_ms=one.until_ms,
             sums=None if sums is None else sums.get(name, msgspec.structs.replace(NOTHING, vertical=name)),
+            price_microusd=0 if one.network is None else one.network.price_microusd,
         )
         for one, sums in epochs
     ]

@@ -147,9 +147,12 @@ async def balance(gateway: Parts, account_id: AccountId) -> BalanceView:
 
 
 @get("/v1/operator/evidence", guards=[viewer], responses=keyed(), tags=["operator"])
-async def evidence(gateway: Parts, limit: Limit = 200) -> list[EvidenceView]:
-    """Refused work, the latest first: what a node said, and what the others said of the same item."""
-    return await gateway.ask(calls.checks.EVIDENCE, calls.base.Page(limit=limit), list[EvidenceView])
+async def evidence(gateway: Parts, after: AfterId = "", limit: Limit = 200) -> list[EvidenceView]:
+    """Refused work, the latest first: what a node said, and what the others said of the same item.
+
+    `after` is the lease of the last one seen. The last page is empty.
+    """
+    return await gateway.ask(calls.checks.EVIDENCE, calls.base.Page(after=after, limit=limit), list[EvidenceView])
 
 
 @get("/v1/operator/reruns", guards=[viewer], responses=keyed(), tags=["operator"])

@@ -117,8 +117,8 @@ class MarketStore(Protocol):
         """Ids above `after` of jobs that are open, ended after a time, are among `also`, or left evidence, in order."""
         ...
 
-    async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
-        """Why nodes were found wrong, the latest first."""
+    async def evidence(self, tx: Transaction, limit: int, after: bytes = b"") -> list[Evidence]:
+        """Why nodes were found wrong, the latest first; those behind that of the lease `after`, if any is named."""
         ...
 
     async def evidence_of(self, tx: Transaction, job_id: str, limit: int) -> list[Evidence]:

@@ -219,9 +219,10 @@ class AccountCalls(Wire):
         """Operator: what failed unexpectedly in the network's processes since they started."""
         return await self._call("GET", "/v1/operator/health", list[MishapView])
 
-    async def evidence(self, *, limit: int | None = None) -> list[EvidenceView]:
-        """Operator: refused work and why, the latest first."""
-        return await self._call("GET", "/v1/operator/evidence", list[EvidenceView], query=arguments(limit=limit))
+    async def evidence(self, *, after: str | None = None, limit: int | None = None) -> list[EvidenceView]:
+        """Operator: refused work and why, the latest first; `after` is the lease of the last one seen."""
+        query = arguments(after=after, limit=limit)
+        return await self._call("GET", "/v1/operator/evidence", list[EvidenceView], query=query)
 
     async def balance_of(self, account: str) -> BalanceView:
         """Operator: any account's credits."""

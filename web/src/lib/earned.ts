@@ -1,6 +1,6 @@
 /** What a node or an account earned in the latest epochs, from their signed lines. */
 import { lines, LINES_BYTES_MAX, type Line } from "../proof/lines";
-import { check } from "../proof/statement";
+import { check, type Statement } from "../proof/statement";
 import { isTest, sums } from "../proof/totals";
 import { ask, file, type EpochView, type Network } from "./api";
 import { closed } from "./history";
@@ -10,6 +10,7 @@ const EPOCHS = 7;
 
 export interface Row {
   view: EpochView;
+  said: Statement;
   line: Line;
   test: boolean;
   /** Whether the network mints a token at all. */
@@ -40,7 +41,7 @@ async function earnedIn(view: EpochView, network: Network, fits: (line: Line) =>
   if (size > LINES_BYTES_MAX) return { view, rows: [], why: words().linesLarge };
   const data = await file(view.epoch, "lines", LINES_BYTES_MAX);
   check(sealed.said, "lines", data);
-  const test = isTest(sealed.said);
-  const { mints } = sums(sealed.said);
-  return { view, rows: lines(data).filter(fits).map((line) => ({ view, line, test, mints })), why: "" };
+  return { view, rows: lines(data).filter(fits).map((line) => rowOf(view, sealed.said, line)), why: "" };
 }
+
+export const rowOf = (view: EpochView, said: Statement, line: Line): Row => ({ view, said, line, test: isTest(said), mints: sums(said).mints });

@@ -82,7 +82,8 @@ export function multiple({ month, supply, price }: Economics): number | undefine
 
 /** What a vertical did in the last 30 days, as far as its epochs were added up. */
 export function done(vertical: Vertical) {
-  const read = within(vertical.epochs, 30 * DAY_MS).flatMap(({ from_ms, until_ms, sums }) => (sums ? [{ ms: until_ms - from_ms, sums }] : []));
+  const read = within(vertical.epochs, 30 * DAY_MS).flatMap(({ from_ms, until_ms, sums, price_microusd: price }) => (sums ? [{ ms: until_ms - from_ms, sums, price: price ?? 0 }] : []));
+  const priced = read.filter(({ sums, price }) => (price || !BigInt(sums.incentive ?? "0")) && sums.fees_microusd !== null && sums.fees_microusd !== undefined);
   const add = (of: (sums: (typeof read)[number]["sums"]) => bigint | number | string): bigint => read.reduce((total, { sums }) => total + BigInt(of(sums)), 0n);
   return {
     epochs: read.length,
@@ -96,6 +97,9 @@ export function done(vertical: Vertical) {
     charged: Number(add((sums) => sums.charged_core_s ?? 0)),
     useful: Number(add((sums) => sums.core_s ?? 0)),
     paid: add((sums) => sums.leases_microusd ?? 0),
+    /** Fees over the worth of what was minted, of epochs in which both are known. */
+    fees: priced.reduce((total, { sums }) => total + BigInt(sums.fees_microusd ?? 0), 0n),
+    mintedWorth: priced.reduce((total, { sums, price }) => total + (BigInt(sums.incentive ?? "0") * BigInt(price)) / TOKEN, 0n),
   };
 }
 export type Done = ReturnType<typeof done>;

@@ -2,11 +2,14 @@
 import { monthly, sector, type Claim, type Row as Published } from "../data/sector";
 import type { Line } from "../proof/lines";
 import { sums } from "../proof/totals";
-import { ask, type Action, type Cell, type EpochView, type Evidence, type Governed, type Happening, type NodeView, type Network, type Rival, type Vertical } from "./api";
+import { ask, type Action, type Cell, type EpochView, type Evidence, type Governed, type Happening, type Market, type NodeView, type Network, type Rival, type Vertical } from "./api";
 import type { Kind } from "./classes";
 import type { Table } from "./csv";
 import type { Row } from "./earned";
+import { done } from "./economics";
 import { latest, type Closed } from "./history";
+import { cheapest } from "./rivals";
+import { held, owed } from "./waterfall";
 
 export const ROWS_MAX = 100_000;
 const PAGE = 1000;
@@ -75,8 +78,14 @@ export async function epochs(network: Network, progress: Progress): Promise<Tabl
 }
 
 export const lines = (found: readonly Line[]): Table => ({
-  head: ["account", "node", "vertical", "units", "score", "usage_microusd", "incentive_units"],
-  rows: found.map((one) => [one.account, one.node, one.vertical, one.units, one.score, one.usage, one.incentive]),
+  head: [
+    ...["account", "node", "vertical", "units", "score", "usage_microusd", "incentive_units"],
+    ...["usage_held_microusd", "incentive_held_units", "usage_owed_microusd", "incentive_owed_units"],
+  ],
+  rows: found.map((one) => [
+    ...[one.account, one.node, one.vertical, one.units, one.score, one.usage, one.incentive],
+    ...[held(one, "usage"), held(one, "incentive"), owed(one, "usage"), owed(one, "incentive")],
+  ]),
 });
 
 export const earned = (found: readonly Row[]): Table => {
@@ -106,6 +115,22 @@ export const epochLines = (found: readonly EpochView[]): Table => ({
       ? [[epoch, from_ms, until_ms, network.bought_microusd ?? 0, network.test_microusd ?? 0, network.revenue_microusd, network.minted, network.burned, network.supply, network.price_microusd]]
       : [],
   ),
+});
+
+/** A line a vertical, over 30 days; what it holds of the capacity is of this moment. */
+export const networks = (found: readonly Vertical[], market: Market | undefined): Table => ({
+  head: [
+    ...["vertical", "nodes", "sold_cpu_milli", "offered_cpu_milli", "charged_core_s", "useful_core_s", "usage_microusd", "usage_test_microusd", "incentive_units"],
+    ...["fees_microusd", "minted_worth_microusd", "cheapest_elsewhere", "here_microusd", "there_microusd"],
+  ],
+  rows: found.map((one) => {
+    const [sum, rival] = [done(one), cheapest(one)];
+    return [
+      ...[one.name, sum.latest?.nodes ?? null, market ? (market.sold_to?.[one.name]?.sold.cpu_milli ?? 0) : null, market?.offered.cpu_milli ?? null],
+      ...[sum.charged, sum.useful, sum.usage, sum.test, sum.incentive, sum.fees, sum.mintedWorth],
+      ...[rival?.name ?? null, rival?.here_microusd ?? null, rival?.there_microusd ?? null],
+    ];
+  }),
 });
 
 export const verticalEpochs = ({ name, epochs: found }: Vertical): Table => ({

@@ -1,7 +1,6 @@
 /** What each node's records came to in an epoch: see src/fallow/domain/epochs/lines.py. */
-import { decode } from "cborg";
-
 import { amount, hex } from "./bytes";
+import { frames } from "./frames";
 
 export interface Line {
   vertical: string;
@@ -11,10 +10,22 @@ export interface Line {
   score: bigint;
   usage: bigint;
   incentive: bigint;
+  money: Money[];
   /** Records by verdict and code, and leases by why they ended and who caused it. */
   verdicts: [string, string, number][];
   ended: [string, string, number][];
   kept: Kept[];
+}
+
+/** Micro-US-dollars of one class of credits; what is not `bought` the network ordered itself, and paid from its fees. */
+export interface Money {
+  credit: number;
+  bought: boolean;
+  income: bigint;
+  fee: bigint;
+  reserve: bigint;
+  refunded: bigint;
+  madeGood: bigint;
 }
 
 /** What of a part of the pay ("usage", "incentive") is owed at another time than it was earned. */
@@ -28,27 +39,17 @@ export interface Kept {
   code: string;
 }
 
-type Row = [string, Uint8Array, Uint8Array, number | bigint, number | bigint, Uint8Array, Uint8Array, unknown, Line["verdicts"], Line["ended"], KeptRow[]?];
+type Row = [string, Uint8Array, Uint8Array, number | bigint, number | bigint, Uint8Array, Uint8Array, MoneyRow[], Line["verdicts"], Line["ended"], KeptRow[]?];
+type MoneyRow = [number, boolean, ...amounts: (number | bigint)[]];
 type KeptRow = [string, Uint8Array, Uint8Array, Uint8Array, Uint8Array, Uint8Array, string];
 
 /** Of a longer file pages say so, and do not load it. */
 export const LINES_BYTES_MAX = 4 << 20;
-const LENGTH_BYTES = 4;
 
-/** Reads the file `lines`: pieces of CBOR, each behind four bytes of length. */
-export function lines(data: Uint8Array): Line[] {
-  const found: Line[] = [];
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  for (let at = 0; at < data.length; ) {
-    const end = at + LENGTH_BYTES + view.getUint32(at);
-    const [, rows] = decode(data.subarray(at + LENGTH_BYTES, end)) as [string, Row[]];
-    for (const row of rows) found.push(line(row));
-    at = end;
-  }
-  return found;
-}
+/** Reads the file `lines`. */
+export const lines = (data: Uint8Array): Line[] => frames(data).flatMap((piece) => (piece as [string, Row[]])[1].map(line));
 
-function line([vertical, node, account, units, score, usage, incentive, , verdicts, ended, kept]: Row): Line {
+function line([vertical, node, account, units, score, usage, incentive, money, verdicts, ended, kept]: Row): Line {
   return {
     vertical,
     node: hex(node),
@@ -57,6 +58,12 @@ function line([vertical, node, account, units, score, usage, incentive, , verdic
     score: BigInt(score),
     usage: amount(usage),
     incentive: amount(incentive),
+    money: money.map(([credit, bought, income = 0, fee = 0, reserve = 0, refunded = 0, madeGood = 0]) => ({
+      credit,
+      bought,
+      ...{ income: BigInt(income), fee: BigInt(fee), reserve: BigInt(reserve) },
+      ...{ refunded: BigInt(refunded), madeGood: BigInt(madeGood) },
+    })),
     verdicts,
     ended,
     kept: (kept ?? []).map(([part, held, released, vesting, vested, forfeited, code]) => ({

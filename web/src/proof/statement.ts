@@ -2,7 +2,7 @@
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { decode } from "cborg";
 
-import { joined, sha256, text, unhex } from "./bytes";
+import { joined, same, sha256, text, unhex } from "./bytes";
 
 export interface NamedFile {
   name: string;
@@ -84,11 +84,16 @@ export function open(sealed: Uint8Array, network: Signer, epoch: number): Statem
   return said;
 }
 
-/** Raises Broken unless the statement names this very file. */
-export function check(said: Statement, name: string, data: Uint8Array): void {
+/** Raises Broken unless the statement, or the manifest that it names, names this very file. */
+export function check(said: { files: NamedFile[] }, name: string, data: Uint8Array): void {
   const named = said.files.find((file) => file.name === name);
-  const digest = sha256(data);
-  if (named?.size !== data.length || !named.sha256.every((byte, at) => byte === digest[at])) {
-    throw new Broken(`${name} is not the file that was signed for`);
-  }
+  if (named?.size !== data.length || !same(named.sha256, sha256(data))) throw notSigned(name);
 }
+
+/** What came in during an epoch, file by file. Raises Broken unless these are the bytes that the statement names. */
+export function manifest(said: Statement, data: Uint8Array): { files: NamedFile[] } {
+  if (!same(said.manifest, sha256(data))) throw notSigned("manifest");
+  return decode(data) as { files: NamedFile[] };
+}
+
+const notSigned = (name: string): Broken => new Broken(`${name} is not the file that was signed for`);

@@ -1,6 +1,7 @@
 /** Every sentence of the console, in English; other tongues have the same. */
 import { alertsEn } from "./alerts.en";
 import { buyerEn } from "./buyer.en";
+import { incomeEn } from "./income.en";
 import { moneyEn } from "./money.en";
 import { operatorEn } from "./operator.en";
 import { providerEn } from "./provider.en";
@@ -12,6 +13,7 @@ export const en = {
   ...buyerEn,
   ...storageEn,
   ...providerEn,
+  ...incomeEn,
   ...moneyEn,
   ...operatorEn,
   ...publicEn,

@@ -4,6 +4,7 @@ import { buyerJa } from "./buyer.ja";
 import { providerJa } from "./provider.ja";
 import { storageJa } from "./storage.ja";
 import type { Words } from "./en";
+import { incomeJa } from "./income.ja";
 import { moneyJa } from "./money.ja";
 import { operatorJa } from "./operator.ja";
 import { publicJa } from "./public.ja";
@@ -13,6 +14,7 @@ export const ja: Words = {
   ...buyerJa,
   ...storageJa,
   ...providerJa,
+  ...incomeJa,
   ...moneyJa,
   ...operatorJa,
   ...publicJa,

@@ -55,7 +55,6 @@ export const operatorEn = {
 
   refusedText: "What a node said, and beside it what the others said of the same item. Who was wrong is not paid for it.",
   noRefused: "No result was refused.",
-  refusedCut: (count: string) => `The latest ${count}.`,
   saidWord: "Said",
   othersSaid: "The others said",
   failedWith: (reason: string) => `failed: ${reason}`,

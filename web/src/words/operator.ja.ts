@@ -57,7 +57,6 @@ export const operatorJa: typeof operatorEn = {
 
   refusedText: "ノードの答えと、同じ項目についての他のノードの答えを並べています。誤っていたノードには支払われません。",
   noRefused: "拒否された結果はありません。",
-  refusedCut: (count) => `最新の ${count} 件です。`,
   saidWord: "答え",
   othersSaid: "他のノードの答え",
   failedWith: (reason) => `失敗：${reason}`,

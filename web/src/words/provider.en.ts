@@ -108,7 +108,6 @@ export const providerEn = {
   whyLeases: (count: string) => `${count} leases ended:`,
   causedBy: (who: string) => `caused by ${who}`,
   cause: { buyer: "the buyer", provider: "the provider", owner: "the owner", network: "the network", nobody: "nobody" } as Record<string, string>,
-  whyReleased: "Held before, and owed now:",
   whyForfeited: "What was held is forfeited:",
   wouldRaise: "What would raise it",
   raiseSuspended: "It was suspended when the epoch ended, after a wrong result: as long as it is, it earns no incentive.",

@@ -108,7 +108,6 @@ export const providerJa: typeof providerEn = {
   whyLeases: (count) => `終了したリース ${count} 件：`,
   causedBy: (who) => `原因：${who}`,
   cause: { buyer: "購入者", provider: "提供者", owner: "所有者", network: "ネットワーク", nobody: "なし" },
-  whyReleased: "以前の留保分で今回支払われるもの：",
   whyForfeited: "留保分は失われました：",
   wouldRaise: "収入を増やすには",
   raiseSuspended: "誤った結果のため、エポックの終わりに停止中でした。停止が続く間はインセンティブがありません。",

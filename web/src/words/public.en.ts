@@ -36,8 +36,8 @@ export const publicEn = {
   pricePerCoreHourHow: "with its memory; failures and restarts are paid in it",
   perMeter: (price: string, quantity: string) => `${price} for ${quantity}`,
   meters: { stored_byte_hours: "Tariff: byte-hours of pieces", egress_bytes: "Tariff: bytes read" } as Record<string, string>,
-  busyOf: (count: string) => `${count} of them busy`,
-  capacityNow: "Capacity of all nodes now",
+  capacityNow: "What it holds now of the capacity of all",
+  ofNodes: (all: string) => `work for it, of ${all} that are here`,
   toldNow: "What it tells now",
   toldText: "Told by the network's own side of it a few seconds ago.",
   toldNames: {

@@ -37,8 +37,8 @@ export const publicJa: typeof publicEn = {
   pricePerCoreHourHow: "メモリを含み、失敗や再実行の分も含みます",
   perMeter: (price, quantity) => `${quantity} あたり ${price}`,
   meters: { stored_byte_hours: "料金：断片のバイト時間", egress_bytes: "料金：読み出しバイト" },
-  busyOf: (count) => `うち稼働中 ${count}`,
-  capacityNow: "全ノードの現在の容量",
+  capacityNow: "全体の容量のうち現在の使用分",
+  ofNodes: (all) => `現在 ${all} 台のうちこれに使用中`,
   toldNow: "現在の申告",
   toldText: "数秒前にネットワーク側が伝えた値です。",
   toldNames: {

@@ -194,10 +194,14 @@ class MemoryMarketStore:
         )
         return sorted(kept)[:limit]
 
-    async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
-        """Why nodes were found wrong, the latest first."""
+    async def evidence(self, tx: Transaction, limit: int, after: bytes = b"") -> list[Evidence]:
+        """Why nodes were found wrong, the latest first; those behind that of the lease `after`, if any is named."""
         memory_transaction(tx)
-        return _evidence(self._evidence.values(), limit)
+        if not after:
+            return _evidence(self._evidence.values(), limit)
+        last = self._evidence.get(after)
+        behind = [row for row in self._evidence.values() if last is not None and _latest(row) > _latest(last)]
+        return _evidence(behind, limit)
 
     async def evidence_of(self, tx: Transaction, job_id: str, limit: int) -> list[Evidence]:
         """Do the same for the leases of one job."""
@@ -279,8 +283,12 @@ def _encode(value: msgspec.Struct) -> bytes:
 def _evidence(rows: Iterable[_EvidenceRow], limit: int) -> list[Evidence]:
     return [
         Evidence(row.lease, row.node, row.at, row.code, msgspec.json.decode(row.votes, type=tuple[Vote, ...]))
-        for row in sorted(rows, key=lambda row: (-row.at, row.lease))[:limit]
+        for row in sorted(rows, key=_latest)[:limit]
     ]
+
+
+def _latest(row: _EvidenceRow) -> tuple[int, bytes]:
+    return -row.at, row.lease
 
 
 def _decode(doc: bytes, to: type[StructT]) -> StructT:

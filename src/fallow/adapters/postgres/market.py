@@ -163,9 +163,16 @@ class PostgresMarketStore:
         )
         return [row["id"] for row in rows]
 
-    async def evidence(self, tx: Transaction, limit: int) -> list[Evidence]:
-        """Why nodes were found wrong, the latest first."""
-        rows = await tx.fetch("SELECT * FROM market.evidence ORDER BY at DESC, lease LIMIT $1", limit)
+    async def evidence(self, tx: Transaction, limit: int, after: bytes = b"") -> list[Evidence]:
+        """Why nodes were found wrong, the latest first; those behind that of the lease `after`, if any is named."""
+        rows = await tx.fetch(
+            "SELECT * FROM market.evidence WHERE $2 = ''::bytea"
+            " OR (at <= (SELECT at FROM market.evidence WHERE lease = $2)"
+            "     AND (-at, lease) > (SELECT -at, lease FROM market.evidence WHERE lease = $2))"
+            " ORDER BY at DESC, lease LIMIT $1",
+            limit,
+            after,
+        )
         return [_evidence(row) for row in rows]
 
     async def evidence_of(self, tx: Transaction, job_id: str, limit: int) -> list[Evidence]:

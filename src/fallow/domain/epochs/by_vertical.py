@@ -27,6 +27,7 @@ class VerticalSums(msgspec.Struct, frozen=True, kw_only=True):
 
     `nodes` have a line, `accounts` have one or were paid by subscriptions, `units` are of what it meters.
     Buyers paid `usage_microusd` in credits that are worth something and `test_microusd` in TEST credits, fees included;
+    `fees_microusd` of the first were fees (None: it was added up before they were counted);
     `incentive` is in the token's smallest unit, as text. Of `leases` that buyers paid for and that ended,
     `leases_done` have a result that is believed. Without those with graphics processors, leases of buyers were charged
     `charged_core_s` and cost `leases_microusd`; what is of use of it are `core_s` of cores with `gib_s` of memory,
@@ -39,6 +40,7 @@ class VerticalSums(msgspec.Struct, frozen=True, kw_only=True):
     units: int = 0
     usage_microusd: int = 0
     test_microusd: int = 0
+    fees_microusd: int | None = None
     incentive: str = "0"
     leases: int = 0
     leases_done: int = 0
@@ -58,9 +60,10 @@ class _Sums:
         self.numbers: Counter[str] = Counter()
         self.metered: Counter[str] = Counter()
 
-    def pay(self, credit: int, amount: int) -> None:
-        """Add what a buyer paid."""
+    def pay(self, credit: int, amount: int, fee: int) -> None:
+        """Add what a buyer paid, and what of it is a fee."""
         self.numbers["usage" if credit in BACKED else "test"] += amount
+        self.numbers["fees"] += fee if credit in BACKED else 0
 
     def view(self, vertical: str) -> VerticalSums:
         """Return the sums."""
@@ -72,6 +75,7 @@ class _Sums:
             units=of["units"],
             usage_microusd=of["usage"],
             test_microusd=of["test"],
+            fees_microusd=of["fees"],
             incentive=str(of["incentive"]),
             leases=of["leases"],
             leases_done=of["done"],
@@ -117,7 +121,7 @@ class ByVertical:
                 continue
             sums, of = self._of(one.vertical), self._of(one.vertical).numbers
             for moved in one.moved:
-                sums.pay(moved.credit, moved.income + moved.fee + moved.reserve)
+                sums.pay(moved.credit, moved.income + moved.fee + moved.reserve, moved.fee)
             if one.final:
                 of["leases"] += 1
                 of["done"] += one.ok
@@ -140,7 +144,7 @@ class ByVertical:
             sums = self._of(one.vertical)
             for part in (*(earned.income for earned in one.earned), one.fee, one.reserve):
                 for credit, amount in part.items():
-                    sums.pay(int(credit), amount)
+                    sums.pay(int(credit), amount, amount if part is one.fee else 0)
             for earned in one.earned:
                 sums.accounts.add(earned.payee)
                 for used in earned.used:

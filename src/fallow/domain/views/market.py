@@ -14,12 +14,21 @@ class AmountView(View, frozen=True, kw_only=True):
     gpus: int = 0
 
 
+class SoldView(View, frozen=True, kw_only=True):
+    """What one vertical holds of the capacity of all: on how many `nodes`, by how many `leases`, and how much."""
+
+    nodes: int
+    leases: int
+    sold: AmountView
+
+
 class MarketView(View, frozen=True, kw_only=True):
     """All nodes and open jobs together, as the market sees them `at` a moment (milliseconds since 1970).
 
     `nodes` counts them by state, as in `NodeView`. The rest is about those that are busy or idle: how many `owners`
     (accounts) they have, how many say which country (two letters, their owners' word) they are in, what they have
-    `offered`, and what of it is `sold`: held by `leases_open`.
+    `offered`, and what of it is `sold`: held by `leases_open`. A machine's offer is to all verticals that take orders;
+    `sold_to` says which of them holds what of it.
     """
 
     at: int
@@ -30,6 +39,7 @@ class MarketView(View, frozen=True, kw_only=True):
     sold: AmountView
     jobs_open: int
     leases_open: int
+    sold_to: dict[str, SoldView] = {}
 
 
 class CellView(View, frozen=True, kw_only=True):

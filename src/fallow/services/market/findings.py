@@ -33,9 +33,12 @@ class Findings:
         self._seeds = seeds
 
     async def evidence(self, request: calls.base.Page) -> list[EvidenceView]:
-        """Show why nodes were found wrong, the latest first; fewer than asked for where they would be too long."""
+        """Show why nodes were found wrong, the latest first; fewer than asked for where they would be too long.
+
+        `after` is the lease of the last one seen.
+        """
         async with self._database.transaction() as tx:
-            found = await self._store.evidence(tx, request.limit)
+            found = await self._store.evidence(tx, request.limit, bytes.fromhex(request.after))
         return list(first_of(map(evidence_view, found), PAGE_BYTES_MAX))
 
     async def reruns(self, request: calls.base.Page) -> list[RerunView]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
 import msgspec
 
 from fallow.domain.resources import Resources
-from fallow.domain.views.market import AmountView, MarketView
+from fallow.domain.views.market import AmountView, MarketView, SoldView
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 from fallow.services.market.rounds import Rounds
@@ -39,7 +39,10 @@ class Count:
         self._states: Counter[str] = Counter()
         self._countries: Counter[str] = Counter()
         self._offered: Counter[Resources] = Counter()
-        self._sold: Counter[Resources] = Counter()
+        self._sold: defaultdict[str, Counter[Resources]] = defaultdict(Counter)
+        """By vertical."""
+        self._working: Counter[str] = Counter()
+        """Nodes with a lease, by vertical."""
         self._owners: set[bytes] = set()
 
     def portions(self) -> Iterator[None]:
@@ -57,9 +60,13 @@ class Count:
             owners=len(self._owners),
             countries=dict(self._countries),
             offered=_sum(self._offered),
-            sold=_sum(self._sold),
+            sold=_sum(sum(self._sold.values(), Counter())),
             jobs_open=len(self._brain.jobs),
             leases_open=len(self._brain.leases),
+            sold_to={
+                name: SoldView(nodes=self._working[name], leases=held.total(), sold=_sum(held))
+                for name, held in sorted(self._sold.items())
+            },
         )
 
     def _add(self, slot: Slot) -> None:
@@ -72,8 +79,10 @@ class Count:
         if made.country:
             self._countries[made.country] += 1
         self._offered[made.total] += 1
-        for lease in slot.leases.values():
-            self._sold[lease.resources] += 1
+        held = [(self._brain.jobs[lease.job].job.order.vertical, lease.resources) for lease in slot.leases.values()]
+        for vertical, resources in held:
+            self._sold[vertical][resources] += 1
+        self._working.update({vertical for vertical, _ in held})
 
 
 def slots_of(brain: Brain) -> Iterator[list[Slot]]:
