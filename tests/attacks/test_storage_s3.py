@@ -45,6 +45,7 @@ BOMB = (
     + b"]><Delete><Object><Key>&j;</Key></Object></Delete>"
 )
 DIGEST = "x-amz-content-sha256"
+KEY = b"<Delete><Object><Key>k</Key></Object>"
 DOCUMENTS = {
     "entities that grow": BOMB,
     "a file of the machine's": b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><Delete><Object>'
@@ -54,6 +55,8 @@ DOCUMENTS = {
     "a document type elsewhere": b'<!DOCTYPE a SYSTEM "http://127.0.0.1:1/a.dtd"><Delete/>',
     "depth": b"<a>" * 100_000,
     "elements": b"<Delete>" + b"<Object/>" * 100_000 + b"</Delete>",
+    "depth, and no harm": KEY + b"<x>" * 5000 + b"</x>" * 5000 + b"</Delete>",
+    "elements, and no harm": KEY + b"<x/>" * 60_000 + b"</Delete>",
     "attributes": b"<Delete " + b" ".join(b'a%d="1"' % at for at in range(60_000)) + b"/>",
     "nothing": b"",
     "zeros": bytes(1000),
