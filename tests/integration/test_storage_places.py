@@ -153,12 +153,12 @@ async def test_a_bucket_in_a_country_has_its_pieces_there(world: World) -> None:
     assert {world.machines[place.node].account[-1] for place in plan.places} == set(range(30, 39))
 
 
-async def test_a_wide_network_is_used_as_one_and_a_named_profile_stays(world: World) -> None:
+async def test_a_named_profile_is_taken_and_no_other(world: World) -> None:
     await world.enrol(*(Machine(number) for number in range(30, 50)))
+    assert (await world.begin()).pieces == 8
+    world.versions.bucket = BUCKET._replace(profile="small")
     plan = await world.begin()
     assert (plan.needed, plan.pieces, plan.enough, len(plan.places)) == (16, 20, 19, 24)
-    world.versions.bucket = BUCKET._replace(profile="lab")
-    assert (await world.begin()).pieces == 8
     world.versions.bucket = BUCKET._replace(profile="wide")
     with pytest.raises(Unavailable, match="the profile wide needs 100"):
         await world.begin()
