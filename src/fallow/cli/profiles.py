@@ -9,7 +9,7 @@ from pathlib import Path
 from fallow.cli.show import clean, tell
 from fallow.domain.errors import FallowError
 from fallow.sdk.patience import PATIENCE_S
-from fallow.sdk.profile import Profile, load, profile_path, read_ca
+from fallow.sdk.profile import Profile, known_authority, load, profile_path, read_ca
 from fallow.sdk.signing import BuyerKey
 from fallow.sdk.sync import Client
 from fallow.sdk.trust import trusting
@@ -56,6 +56,6 @@ def connect() -> Client:
 def client_at(url: str, ca: Path | None) -> Client:
     """Return a client without a key of the network at `url`, or where that is "", of the one in use with its key.
 
-    `ca` is the file of that network's own authority (PEM). The caller closes it.
+    `ca` is the file of that network's own authority (PEM), which the one in use needs not. The caller closes it.
     """
-    return client_of(Profile(url, "", read_ca(ca) if ca else "")) if url else connect()
+    return client_of(Profile(url, "", read_ca(ca) if ca else known_authority(url))) if url else connect()
