@@ -163,11 +163,9 @@ def test_a_network_that_one_has_logged_in_to_is_trusted_without_a_key_too(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     profiles.save(Profile("https://a.example", "key", ca="certificate"), profiles.profile_path())
-    asked: list[Profile] = []
-    monkeypatch.setattr(profiles, "client_of", asked.append)
-    for url in ("https://a.example", "https://b.example"):
-        profiles.client_at(url, None)
-    assert asked == [Profile("https://a.example", "", ca="certificate"), Profile("https://b.example", "")]
+    found = [profiles.profile_at(url, None) for url in ("https://a.example", "https://b.example", "")]
+    assert found[2].api_key == "key"
+    assert found[:2] == [Profile("https://a.example", "", ca="certificate"), Profile("https://b.example", "")]
 
 
 def test_the_environment_comes_first_and_keys_stay_with_their_network(tmp_path: Path) -> None:
