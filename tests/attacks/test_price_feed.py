@@ -18,7 +18,7 @@ from fallow.domain.price_facts import BurnCredited, PriceAccepted, PriceReported
 from fallow.domain.rewards.oracle import Oracle, Quote, guard_of
 from fallow.domain.wallets import sign_text, signer_of
 from fallow.ports.database import Transaction
-from fallow.services.settle.burns import AHEAD_MS, GAP_MS
+from fallow.services.settle.burns import AHEAD_MS, GAP_MS, NO_FEEDS
 from tests.price_world import AGE_MS, FAIR, JUMP_PPM, KEYS, NET, World
 
 
@@ -63,6 +63,7 @@ async def test_without_a_sound_price_a_burn_waits_and_says_why() -> None:
     view = await world.burns.price({})
     assert (view.price_microusd, view.waiting, await world.credits()) == (None, 1, 0)
     assert view.why == "2 sources have a fresh price, 3 are needed."
+    assert (await world.started(feeds=0).price({})).why == NO_FEEDS
     world.burns = world.started()
     await world.fair(2)
     assert await world.burns.credit() == 1

@@ -117,6 +117,7 @@ async def test_a_whole_network_goes_back_and_nothing_acknowledged_before_is_lost
     data = lenders.running.data
     said = await fallow("backup", "restore", "--data", data.with_name("other"), "--from", folder)
     assert said.code == 0, said.err
+    assert f"fallow up --data {data.with_name('other')}" in said.err
     key = Path("secrets/verticals.key")
     assert (data.with_name("other") / key).read_bytes() == (data / key).read_bytes()
 

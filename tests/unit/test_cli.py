@@ -156,6 +156,18 @@ def test_a_profile_is_kept_for_its_owner_only(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["profile.toml"]
 
 
+def test_a_network_that_one_has_logged_in_to_is_trusted_without_a_key_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FALLOW_URL", "FALLOW_CA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    profiles.save(Profile("https://a.example", "key", ca="certificate"), profiles.profile_path())
+    found = [profiles.profile_at(url, None) for url in ("https://a.example", "https://b.example", "")]
+    assert found[2].api_key == "key"
+    assert found[:2] == [Profile("https://a.example", "", ca="certificate"), Profile("https://b.example", "")]
+
+
 def test_the_environment_comes_first_and_keys_stay_with_their_network(tmp_path: Path) -> None:
     env = {"XDG_CONFIG_HOME": str(tmp_path)}
     with pytest.raises(NotAllowed) as raised:

@@ -60,9 +60,11 @@ def test_nodes_and_accounts_are_banned_with_a_reason(client: CannedClient, capfd
     assert [line.split() for line in capfd.readouterr().out.splitlines()][-1] == [BUYER, "sent\ufffdspam"]
     assert main.run(["node", "bans", "--json"]) == 0
     assert json.loads(capfd.readouterr().out) == [{"subject": BUYER, "reason": "sent\x1bspam"}]
-    for which in (node[:3], "ffffffff"):
+    for which, why in ((node[:3], "is too short"), ("ffffffff", "No node's id begins with 'ffffffff'.")):
         assert main.run(["node", "ban", which, "--reason", "spam"]) == 2
-        assert "[node.which]" in capfd.readouterr().err
+        said = capfd.readouterr().err
+        assert "[node.which]" in said
+        assert why in said
     assert main.run(["node", "ban", node]) == 2
     assert main.run(["node", "vouch", BUYER, "--reason", "contract 17"]) == 0
     assert f"Vouched for: {BUYER} (contract 17)" in capfd.readouterr().out

@@ -117,6 +117,18 @@ def test_what_is_missing_in_the_folder_is_fetched_and_nothing_else(
         assert (code, told["epoch"], network.fetched) == (0, FIRST, [FIRST])
 
 
+def test_another_networks_epoch_of_the_same_number_says_where_it_lies(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers are the calendar's, and the folder is called the same wherever nobody names one."""
+    other = ("--key", bytes(range(32)).hex())
+    assert main.run(["epoch", "audit", str(FIRST), "--into", str(folder), *other, "--json"]) != 0
+    error = json.loads(capfd.readouterr().out)
+    assert error["code"] == "signing.signature"
+    assert f"{folder}/" in error["message"]
+    assert "another network" in error["hint"]
+
+
 def test_rules_that_the_statement_does_not_pin_give_another_epoch(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

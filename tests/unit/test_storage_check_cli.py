@@ -51,6 +51,7 @@ def test_where_all_is_there_the_exit_code_says_so(
     assert checked(monkeypatch, NODE) == 0
     shown = capsys.readouterr().out
     assert "1,234 segments" in shown
+    assert "HERE counts pieces that have lain there for a day" in shown
     assert "--repair" not in shown
 
 

@@ -51,7 +51,7 @@ def restore(
     tell(f"Restored. The last change in it is of {_text(found.until)} UTC." if found.until else "Restored.")
     if found.before:
         tell(f"What was there before is in {found.before}: delete it once all is well.")
-    tell("Start the network: fallow up")
+    tell(f"Start the network: fallow up{f' --data {data}' if data is not None else ''}")
 
 
 def _place(data: Path | None) -> Path:

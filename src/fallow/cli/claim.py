@@ -77,7 +77,7 @@ def claim(
     others = [address(each.lower()) for each in account or ()]
     if bool(recipient) + bool(others) + kept > 1:
         raise InvalidInput("claim.to", "What others are owed is paid to them.", "Use one of --to, --account, --kept.")
-    profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else profiles.load()
+    profile = profiles.profile_at(url, ca)
     with profiles.client_of(profile) as client:
         network = client.network()
         whose = [address(client.balance().account)] if kept else others

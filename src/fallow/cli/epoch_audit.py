@@ -138,15 +138,13 @@ def there(number: int, url: str, ca: Path | None, into: Path, key: str, *, sums:
     from fallow.domain.epochs.sums import has_sums  # noqa: PLC0415 - heavy, and not for the help
     from fallow.sdk.epochs import is_whole, key_of, read_epoch  # noqa: PLC0415 - heavy, and not for the help
 
-    profile = profiles.Profile(url, "", profiles.read_ca(ca) if ca else "") if url else None
-
     def fetch(one: int, *, records: bool) -> None:
         if not is_whole(into, one, key_of(key), records=records):
-            with profiles.client_of(profile or profiles.load()) as client:
+            with profiles.client_at(url, ca) as client:
                 client.fetch_epoch(one, into, key=key)
 
     if not key:
-        with profiles.client_of(profile or profiles.load()) as client:
+        with profiles.client_at(url, ca) as client:
             key = client.network().public_key
     fetch(number, records=True)
     network_key = key_of(key)

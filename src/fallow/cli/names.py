@@ -29,7 +29,13 @@ def _full_name(text: str, known: Sequence[str], lists: str) -> str:
     if len(text) < NODE_CHARACTERS_MIN or len(found) != 1:
         raise InvalidInput(
             "node.which",
-            f"{len(found) or 'No'} nodes' ids begin with {text!r}.",
+            _why(text, len(found)),
             f"Give at least {NODE_CHARACTERS_MIN} digits of one node's id, or an account's address: {lists}",
         )
     return found[0]
+
+
+def _why(text: str, found: int) -> str:
+    if len(text) < NODE_CHARACTERS_MIN:
+        return f"{text!r} is too short for the beginning of a node's id."
+    return f"{found} nodes' ids begin with {text!r}." if found else f"No node's id begins with {text!r}."

@@ -9,12 +9,23 @@ from pathlib import Path
 from fallow.cli.show import clean, tell
 from fallow.domain.errors import FallowError
 from fallow.sdk.patience import PATIENCE_S
-from fallow.sdk.profile import Profile, load, profile_path, read_ca
+from fallow.sdk.profile import Profile, known_authority, load, profile_path, read_ca
 from fallow.sdk.signing import BuyerKey
 from fallow.sdk.sync import Client
 from fallow.sdk.trust import trusting
 
-__all__ = ["Profile", "client_at", "client_of", "connect", "load", "profile_path", "read_ca", "save", "write_private"]
+__all__ = [
+    "Profile",
+    "client_at",
+    "client_of",
+    "connect",
+    "load",
+    "profile_at",
+    "profile_path",
+    "read_ca",
+    "save",
+    "write_private",
+]
 
 
 def save(profile: Profile, path: Path) -> None:
@@ -53,9 +64,14 @@ def connect() -> Client:
     return client_of(load())
 
 
-def client_at(url: str, ca: Path | None) -> Client:
-    """Return a client without a key of the network at `url`, or where that is "", of the one in use with its key.
+def profile_at(url: str, ca: Path | None) -> Profile:
+    """Return the network at `url` without a key, or where that is "", the one in use with its key.
 
-    `ca` is the file of that network's own authority (PEM). The caller closes it.
+    `ca` is the file of that network's own authority (PEM), which the one in use needs not.
     """
-    return client_of(Profile(url, "", read_ca(ca) if ca else "")) if url else connect()
+    return Profile(url, "", read_ca(ca) if ca else known_authority(url)) if url else load()
+
+
+def client_at(url: str, ca: Path | None) -> Client:
+    """Return a client of `profile_at`; the caller closes it."""
+    return client_of(profile_at(url, ca))

@@ -69,6 +69,7 @@ def _ask(client: Client, call: Call[Inspection]) -> Inspection:
 
 def _lines(nodes: list[InspectedNode], last: Inspection) -> Iterator[str]:
     yield f"{last.segments:,} segments were gone through, until {when(last.updated_ms)} UTC."
+    yield "HERE counts pieces that have lain there for a day: spare ones and strays are looked for among these."
     if any(node.missing for node in nodes):
         yield "What is missing is repaired by itself once audits have found it, too. --json names the first segments."
     if any(node.strays > node.trashed for node in nodes):

@@ -18,7 +18,7 @@ from fallow.domain.epochs.promises import BrokenPromise, missing
 from fallow.domain.epochs.reading import checked_records
 from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import NONE, Statement
-from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.errors import InvalidInput, NotAllowed, NotFound
 from fallow.domain.identity import address_text
 from fallow.domain.views.epochs import EpochEndView, EpochView, ProofView
 from fallow.domain.views.network import NetworkView
@@ -268,7 +268,14 @@ def read_epoch(folder: Path, number: int, network_key: bytes) -> tuple[bytes, St
     Raises as `verify_epoch`.
     """
     sealed = b"".join(read_file(folder, number, STATEMENT))
-    statement = Statement.open(sealed, network_key)
+    try:
+        statement = Statement.open(sealed, network_key)
+    except NotAllowed as error:
+        raise NotAllowed(
+            error.code,
+            f"{error.message} It lies in {folder / path_of(number, STATEMENT)}.",
+            "If epochs of another network lie there, take another folder.",
+        ) from error
     statement.check_is(number)
     return sealed, statement, statement.check_manifest(b"".join(read_file(folder, number, MANIFEST)))
 

@@ -52,12 +52,24 @@ def load(env: Mapping[str, str] = os.environ) -> Profile:
             f"There is no {missing}.",
             "Run `fallow login URL KEY`, or set FALLOW_URL and FALLOW_API_KEY.",
         )
-    ca = read_ca(Path(env["FALLOW_CA"])) if env.get("FALLOW_CA") else (stored.ca if url == stored.url else "")
+    ca = known_authority(url, env)
     signing_key = stored.signing_key if (url, api_key) == (stored.url, stored.api_key) else ""
     chain, rpc = (stored.chain, stored.rpc) if url == stored.url else ("", "")
     return Profile(
         url, api_key, ca, signing_key, env.get("FALLOW_WALLET_CHAIN") or chain, env.get("FALLOW_WALLET_RPC") or rpc
     )
+
+
+def known_authority(url: str, env: Mapping[str, str] = os.environ) -> str:
+    """Return the certificate (PEM) that the network at `url` is trusted by, where it is the one in use; else "".
+
+    Raises:
+        InvalidInput: a file is damaged or cannot be read.
+    """
+    stored = _stored(profile_path(env))
+    if env.get("FALLOW_CA") and url == (env.get("FALLOW_URL") or stored.url):
+        return read_ca(Path(env["FALLOW_CA"]))
+    return stored.ca if url == stored.url else ""
 
 
 def read_ca(path: Path) -> str:

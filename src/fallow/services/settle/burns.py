@@ -32,6 +32,7 @@ from fallow.ports.rpc import serve
 from fallow.ports.tasks import background
 
 QUEUE: Final = "settle"
+NO_FEEDS: Final = "The operator has named no feeds of the price (the setting price_feeds), so that burned tokens wait."
 POLL_S: Final = 2.0
 BURNS_MAX: Final = 1_000
 """That one transaction credits."""
@@ -198,7 +199,7 @@ class Burns:
         try:
             price = oracle.price(self._guard, self._clock.now_ms())
         except Unavailable as error:
-            why = error.message
+            why = error.message if self._feeds else NO_FEEDS
         return PriceView(
             price_microusd=price,
             why=why,
