@@ -24,6 +24,7 @@ from fallow.ports.clock import Clock
 from fallow.verticals.storage.gateway.app import s3_app
 from fallow.verticals.storage.gateway.users import READ, Owner, User
 from tests.memory_store import MemoryStore
+from tests.network import BOUND
 
 MAIN = User("AKMAIN", "secret of main", "a-main", "Main")
 ALT = User("AKALT", "secret of alt", "b-alt", "Alt")
@@ -102,7 +103,7 @@ def plainly(
     world: World, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """Ask without a signature; the answer's status, headers (lower-case names) and body."""
-    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=BOUND)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()

@@ -15,6 +15,7 @@ from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.domain.rewards.oracle import Oracle, Quote
 from fallow.ports.burn_store import Burn, BurnStore
 from fallow.ports.database import Database
+from tests.network import BOUND
 
 Stores = tuple[Database, BurnStore]
 BURNS = [Burn(1 << 52, bytes(32), place, bytes(20), 10**27 + place) for place in range(3)]
@@ -108,9 +109,9 @@ async def test_who_looks_at_the_price_waits_for_nobody(postgres_burns: Stores) -
     database, store = postgres_burns
     async with database.transaction() as changing:
         known = await store.oracle(changing)
-        async with asyncio.timeout(10), database.transaction() as tx:
+        async with asyncio.timeout(BOUND), database.transaction() as tx:
             assert await store.look(tx) == known
     async with database.transaction() as looking:
         await store.look(looking)
-        async with asyncio.timeout(10), database.transaction() as tx:
+        async with asyncio.timeout(BOUND), database.transaction() as tx:
             await store.save(tx, await store.oracle(tx))

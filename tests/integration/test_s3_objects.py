@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.network import BOUND
 from tests.s3_world import ALT, MAIN, World, adding, plainly, refused
 
 
@@ -244,7 +245,7 @@ def test_a_presigned_url_writes(s3: World, bucket: str) -> None:
 
 def test_a_body_without_a_length_is_refused(s3: World, bucket: str) -> None:
     s3.client().put_bucket_acl(Bucket=bucket, ACL="public-read-write")
-    connection = http.client.HTTPConnection("127.0.0.1", s3.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", s3.port, timeout=BOUND)
     connection.putrequest("PUT", f"/{bucket}/foo")
     connection.endheaders()
     answer = connection.getresponse()
@@ -254,7 +255,7 @@ def test_a_body_without_a_length_is_refused(s3: World, bucket: str) -> None:
 
 def test_a_body_is_asked_for_only_where_it_is_welcome(s3: World, bucket: str) -> None:
     def first_word() -> bytes:
-        with socket.create_connection(("127.0.0.1", s3.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", s3.port), timeout=BOUND) as connection:
             line = f"PUT /{bucket}/foo HTTP/1.1\r\nHost: x\r\nContent-Length: 123\r\nExpect: 100-continue\r\n\r\n"
             connection.sendall(line.encode())
             return connection.recv(1024).split()[1]

@@ -26,6 +26,7 @@ from fallow.verticals.storage.core.reputation import DAY_MS, WINDOW_MS, Reputati
 from tests.dying_database import Dying
 from tests.epoch_files import NETWORK_KEY
 from tests.memory_nodes import Wants
+from tests.network import BOUND
 from tests.places_world import HOUR_MS, Killed, Machine, machines
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
 from tests.unit.fake_network import HandClock
@@ -169,7 +170,7 @@ async def test_who_does_not_listen_holds_up_no_other(net: ExitWorld, monkeypatch
     for one in (first, other):
         one.wish_to_leave(net.world.clock.now_ms())
     await net.world.tell()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(BOUND):
         await net.world.exits.look()
         await net.world.exits.tell()
     assert first.says
@@ -188,7 +189,7 @@ async def test_who_is_slow_and_came_first_holds_up_no_other(net: ExitWorld) -> N
     assert net.had >= PIECES_AT_ONCE
     async with asyncio.TaskGroup() as group:
         moving = [group.create_task(world.exits.move_next()) for _ in range(PIECES_AT_ONCE)]
-        _, stuck = await asyncio.wait(moving, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        _, stuck = await asyncio.wait(moving, timeout=BOUND, return_when=asyncio.FIRST_COMPLETED)
         for task in stuck:
             task.cancel()
     async with world.database.transaction() as tx:

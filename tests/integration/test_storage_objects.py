@@ -61,6 +61,7 @@ from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 from tests.faulty_database import Fault, FaultyDatabase
+from tests.network import BOUND
 from tests.storage_objects import (
     ACCOUNT,
     NOW_MS,
@@ -154,7 +155,7 @@ async def test_settings_are_changed_one_by_one_and_bounded(world: ObjectsWorld) 
 
 
 async def test_a_stranger_never_waits_for_a_bucket_where_writers_would_wait_behind_him(world: ObjectsWorld) -> None:
-    async with world.database.transaction() as tx, asyncio.timeout(10):
+    async with world.database.transaction() as tx, asyncio.timeout(BOUND):
         await locks.write(tx, B)
         calls: list[Call[Any]] = [SetBucket(account=OTHER, bucket=B), DropBucket(account=OTHER, bucket=B)]
         for call in calls:

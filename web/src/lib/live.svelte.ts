@@ -1,6 +1,9 @@
 /** Something that is asked for again and again, with how it stands. */
 import { failed, type Failed } from "./api";
 
+/** How soon what could not be had is asked for again: a slow moment must not leave a page without its content. */
+const AGAIN_MS = 10_000;
+
 export class Live<T> {
   value = $state.raw<T>();
   trouble = $state.raw<Failed>();
@@ -39,19 +42,23 @@ export class Live<T> {
   }
 }
 
-/** Keeps it fresh for as long as the component is there. A page that nobody sees asks nothing, and none asks again before it was answered. */
+/** Keeps it fresh for as long as the component is there; what was not to be had is asked for again in any case. A page that nobody sees asks nothing, and none asks again before it was answered. */
 export function live<T>(load: () => Promise<T>, everyMs = 0): Live<T> {
-  const made = new Live(load, everyMs > 0);
+  const made = new Live(load, true);
   $effect(() => {
     void made.refresh();
-    if (!everyMs) return;
     const look = () => void (document.hidden || made.asking || made.refresh());
-    const timer = setInterval(look, everyMs);
-    document.addEventListener("visibilitychange", look);
+    const lookAgain = () => void (passing(made.trouble) && look());
+    const timers = [setInterval(lookAgain, AGAIN_MS), ...(everyMs ? [setInterval(look, everyMs)] : [])];
+    const seen = everyMs ? look : lookAgain;
+    document.addEventListener("visibilitychange", seen);
     return () => {
-      clearInterval(timer);
-      document.removeEventListener("visibilitychange", look);
+      timers.forEach(clearInterval);
+      document.removeEventListener("visibilitychange", seen);
     };
   });
   return made;
 }
+
+/** Whether the same question may be answered in a moment. */
+const passing = (trouble: Failed | undefined): boolean => !!trouble && (trouble.code === "offline" || trouble.status >= 500);
