@@ -194,6 +194,11 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         await expect(row).to_contain_text("1.50 USD")
         await row.get_by_role("button", name="Why").click()
         await expect(rewards).to_contain_text("7 records accepted")
+        await page.set_viewport_size({"width": 390, "height": 844})
+        box = await rewards.locator("summary").first.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390  # what a line opens is on the screen
+        await page.set_viewport_size({"width": 1280, "height": 800})
         funnel = page.get_by_role("region", name="From records to pay")
         await expect(funnel.get_by_role("listitem")).to_have_text(
             [
@@ -210,6 +215,11 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         await expect(page.get_by_text("as of")).to_be_visible()
         (first, *_) = json.loads(await file_of(page, "JSON"))
         assert (first["usage_held_microusd"], first["usage_owed_microusd"]) == ("500000", "1500000")
+        files = json.loads(await file_of(page, "JSON", -1))
+        assert {"lines", "leaves", "batches"} <= {one["name"] for one in files}
+        await page.goto("/")
+        undated = page.locator("main section:has(> .head h2)").filter(has_not_text="as of").locator("h2")
+        await expect(undated).to_have_text(["Live", "The field beside this network"])  # both have a date in each line
 
 
 async def file_of(page: Page, kind: str, at: int = 0) -> str:

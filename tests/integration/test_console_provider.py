@@ -281,6 +281,7 @@ async def test_each_step_from_what_buyers_paid_to_what_is_owed_opens_the_records
         await expect(records.get_by_role("row")).to_have_count(3)
         await expect(records.get_by_role("row", name="11111111")).to_contain_text("ended with its result")
         await expect(records.get_by_role("row", name="22222222")).to_contain_text("owner.paused caused by the owner")
+        await picture(page, "why")
         await page.route("**/files/records/lease.settled", lambda route: route.fulfill(body=b"something else"))
         await epochs.locator("summary").filter(has_text="Network's fee").click()
         await expect(epochs.get_by_role("alert")).to_contain_text("is not the file that was signed for")

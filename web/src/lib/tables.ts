@@ -117,6 +117,17 @@ export const epochLines = (found: readonly EpochView[]): Table => ({
   ),
 });
 
+/** Machines by the country that their owners say, at a moment. */
+export const countries = ({ at, countries: found }: Market): Table => ({
+  head: ["country", "nodes", "at_ms"],
+  rows: Object.entries(found).map(([code, count]) => [code, count, at]),
+});
+
+export const files = ({ epoch, files: found }: EpochView): Table => ({
+  head: ["epoch", "name", "size_bytes", "holds", "sha256"],
+  rows: found.map((one) => [epoch, one.name, one.size, one.count, one.sha256]),
+});
+
 /** A line a vertical, over 30 days; what it holds of the capacity is of this moment. */
 export const networks = (found: readonly Vertical[], market: Market | undefined): Table => ({
   head: [
