@@ -339,6 +339,26 @@ async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_t
             await expect(page.get_by_text("Ask again in a moment.")).to_have_count(0)
 
 
+async def test_who_loses_the_network_is_told_what_is_old_and_what_may_not_have_been_done(signed: Signed) -> None:
+    ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms)
+    signed.network.jobs[JOB] = ended  # told of among the account's alerts, and nothing that costs him
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/account")
+        await enter(page, BUYER_KEY)
+        await expect(page.locator(".alerts")).to_contain_text("It is done.")
+        await page.route("**/v1/account/api-keys", lambda route: route.abort())
+        await page.get_by_role("button", name="Make a key").click()
+        await expect(page.get_by_text("Nobody has said whether it was done.")).to_be_visible()
+        await page.goto("/jobs")
+        await expect(page.get_by_role("table")).to_be_visible()
+        await expect(page.get_by_text("A day costs you")).to_be_visible()
+        await expect(page.locator(".alerts")).to_have_count(0)
+        await page.route("**/v1/account", lambda route: route.abort())
+        await page.route("**/v1/jobs?*", lambda route: route.abort())
+        await expect(page.get_by_text("not reached since")).to_have_count(2)
+        assert not await barriers(page)
+
+
 async def test_an_address_is_told_of_alerts_when_it_has_agreed(signed: Signed) -> None:
     ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms, state="failed")
     signed.network.jobs[JOB] = ended

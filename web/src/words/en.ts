@@ -33,6 +33,7 @@ export const en = {
   offlineTitle: "The network does not answer",
   offlineText: "This page could not reach its gateway. It tries again by itself.",
   offlineOnce: "This page could not reach its gateway. Ask again in a moment.",
+  offlineDone: "Nobody has said whether it was done. When the network answers again, look, and do it anew if it was not.",
   troubleTitle: "This could not be shown",
   code: "Code",
   /** What this page finds out by itself, or says better than the network does, by its code. */

@@ -34,6 +34,7 @@ export const ja: Words = {
   offlineTitle: "ネットワークが応答しません",
   offlineText: "ゲートウェイにつながりません。自動で再試行します。",
   offlineOnce: "ゲートウェイにつながりません。少し待ってから再試行してください。",
+  offlineDone: "実行されたかどうかは分かりません。ネットワークが応答したら確認し、実行されていなければやり直してください。",
   troubleTitle: "表示できませんでした",
   code: "コード",
   ownTrouble: {
