@@ -85,7 +85,7 @@ async def test_a_stranger_sees_the_network_and_checks_what_was_paid(net: Net) ->
         await expect(page.get_by_text("as of ").first).to_be_visible()
         await picture(page, "network-overview")
 
-        await page.get_by_role("link", name="Nodes").click()
+        await page.get_by_role("navigation").get_by_role("link", name="Nodes").click()
         barn = (await net.operator.nodes())[0].node
         await page.get_by_role("link", name=f"{barn[:8]}…{barn[-4:]}").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text(f"Node {barn[:8]}…{barn[-4:]}")
@@ -412,7 +412,7 @@ async def test_a_page_says_that_it_tries_again_only_where_it_does(explored: Expl
         await page.get_by_role("link", name=str(EPOCH), exact=True).click()
         await expect(page.get_by_text("Ask again in a moment.")).to_be_visible()
         await expect(page.get_by_text("It tries again by itself.")).to_have_count(0)
-        await page.get_by_role("link", name="Nodes").click()
+        await page.get_by_role("navigation").get_by_role("link", name="Nodes").click()
         await expect(page.get_by_text("It tries again by itself.")).to_be_visible()
 
 
@@ -524,7 +524,7 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(exp
         await expect(page.get_by_text(f"fallow agent join {url}")).to_be_visible()
         await expect(page.get_by_role("heading", name="No epoch is closed yet.")).to_be_visible()
         await picture(page, "empty")
-        await page.get_by_role("link", name="Nodes").click()
+        await page.get_by_role("navigation").get_by_role("link", name="Nodes").click()
         await expect(page.get_by_text("No machine is on the market.")).to_be_visible()
         await page.route("**/v1/**", lambda route: route.abort())
         await page.get_by_role("link", name="Overview").click()
@@ -543,7 +543,7 @@ async def test_the_keyboard_and_the_readers_choices_are_enough(explored: Explore
         await expect(page.locator("h1")).to_be_visible()
         await page.keyboard.press("Tab")
         await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-        await page.get_by_role("link", name="Nodes").focus()
+        await page.get_by_role("navigation").get_by_role("link", name="Nodes").focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Machines that are on the market")
         await page.get_by_role("button", name="日本語").press("Enter")
