@@ -180,6 +180,7 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         one._replace(node=b"\x02" * 32, verdicts=[("rejected", "usage.late", 3), ("inconclusive", "roll.away", 1)]),
         one._replace(node=b"\x03" * 32, usage=bytes(32), incentive=bytes(32)),
         one._replace(node=b"\x04" * 32, usage=bytes(32), incentive=bytes(32), score=0),
+        Line("", Node(5).id, b"", 0, 0, none, none, [], [("accepted", "", 4)], []),  # of the network itself
     ]
     before = {"name": "rewards", "version": 1, "digest": bytes(32), "parameters": {"fee_ppm": 100_000}}
     after = before | {"version": 2, "parameters": {"fee_ppm": 80_000}}
@@ -192,6 +193,8 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         rewards = page.get_by_role("region", name="Rewards")
         row = rewards.get_by_role("row", name="0.50 USD")
         await expect(row).to_contain_text("1.50 USD")
+        await expect(rewards.locator("tbody tr")).to_have_count(5)
+        await expect(rewards.get_by_role("button", name="Verify")).to_have_count(4)
         await row.get_by_role("button", name="Why").click()
         await expect(rewards).to_contain_text("7 records accepted")
         await page.set_viewport_size({"width": 390, "height": 844})
@@ -204,8 +207,8 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
             [
                 re.compile(stage)
                 for stage in (
-                    r"Records\s+4\s+25 of them are judged",
-                    r"Accepted\s+21\s+. 3 rejected: usage.late\s*. 1 inconclusive",
+                    r"Records\s+4\s+29 of them are judged",
+                    r"Accepted\s+25\s+. 3 rejected: usage.late\s*. 1 inconclusive",
                     r"Lines\s+4", r"Metered\s+4", r"Paid\s+2\s+. 1 were suspended\s*. 1 were not bought",
                 )
             ]
