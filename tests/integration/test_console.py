@@ -85,7 +85,7 @@ async def test_a_stranger_sees_the_network_and_checks_what_was_paid(net: Net) ->
         await expect(page.get_by_text("as of ").first).to_be_visible()
         await picture(page, "network-overview")
 
-        await page.get_by_role("link", name="Nodes").click()
+        await page.get_by_role("navigation").get_by_role("link", name="Nodes").click()
         barn = (await net.operator.nodes())[0].node
         await page.get_by_role("link", name=f"{barn[:8]}…{barn[-4:]}").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text(f"Node {barn[:8]}…{barn[-4:]}")
@@ -180,6 +180,7 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         one._replace(node=b"\x02" * 32, verdicts=[("rejected", "usage.late", 3), ("inconclusive", "roll.away", 1)]),
         one._replace(node=b"\x03" * 32, usage=bytes(32), incentive=bytes(32)),
         one._replace(node=b"\x04" * 32, usage=bytes(32), incentive=bytes(32), score=0),
+        Line("", Node(5).id, b"", 0, 0, none, none, [], [("accepted", "", 4)], []),  # of the network itself
     ]
     before = {"name": "rewards", "version": 1, "digest": bytes(32), "parameters": {"fee_ppm": 100_000}}
     after = before | {"version": 2, "parameters": {"fee_ppm": 80_000}}
@@ -192,6 +193,8 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         rewards = page.get_by_role("region", name="Rewards")
         row = rewards.get_by_role("row", name="0.50 USD")
         await expect(row).to_contain_text("1.50 USD")
+        await expect(rewards.locator("tbody tr")).to_have_count(5)
+        await expect(rewards.get_by_role("button", name="Verify")).to_have_count(4)
         await row.get_by_role("button", name="Why").click()
         await expect(rewards).to_contain_text("7 records accepted")
         await page.set_viewport_size({"width": 390, "height": 844})
@@ -204,8 +207,8 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
             [
                 re.compile(stage)
                 for stage in (
-                    r"Records\s+4\s+25 of them are judged",
-                    r"Accepted\s+21\s+. 3 rejected: usage.late\s*. 1 inconclusive",
+                    r"Records\s+4\s+29 of them are judged",
+                    r"Accepted\s+25\s+. 3 rejected: usage.late\s*. 1 inconclusive",
                     r"Lines\s+4", r"Metered\s+4", r"Paid\s+2\s+. 1 were suspended\s*. 1 were not bought",
                 )
             ]
@@ -531,7 +534,7 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(exp
         await expect(page.get_by_text(f"fallow agent join {url}")).to_be_visible()
         await expect(page.get_by_role("heading", name="No epoch is closed yet.")).to_be_visible()
         await picture(page, "empty")
-        await page.get_by_role("link", name="Nodes").click()
+        await page.get_by_role("navigation").get_by_role("link", name="Nodes").click()
         await expect(page.get_by_text("No machine is on the market.")).to_be_visible()
         await page.route("**/v1/**", lambda route: route.abort())
         await page.get_by_role("link", name="Overview").click()
@@ -550,7 +553,7 @@ async def test_the_keyboard_and_the_readers_choices_are_enough(explored: Explore
         await expect(page.locator("h1")).to_be_visible()
         await page.keyboard.press("Tab")
         await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-        await page.get_by_role("link", name="Nodes").focus()
+        await page.get_by_role("navigation").get_by_role("link", name="Nodes").focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Machines that are on the market")
         await page.get_by_role("button", name="日本語").press("Enter")

@@ -1,5 +1,5 @@
 /** What became of an epoch's records: how many counted, what they metered, which of it was paid, and why the rest was not. */
-import type { Line } from "../proof/lines";
+import { isNobodys, type Line } from "../proof/lines";
 
 export interface Funnel {
   /** Records that rules judged, by verdict, and why. */
@@ -32,7 +32,7 @@ export function funnel(lines: readonly Line[]): Funnel {
   return {
     accepted,
     lost: [...lost.values()].sort((one, other) => other.count - one.count),
-    lines: lines.length,
+    lines: lines.filter((line) => !isNobodys(line)).length,
     metered: metered.length,
     paid: lines.filter(paid).length,
     suspended,

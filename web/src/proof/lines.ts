@@ -43,6 +43,9 @@ type Row = [string, Uint8Array, Uint8Array, number | bigint, number | bigint, Ui
 type MoneyRow = [number, boolean, ...amounts: (number | bigint)[]];
 type KeptRow = [string, Uint8Array, Uint8Array, Uint8Array, Uint8Array, Uint8Array, string];
 
+/** What the network's own records say that a policy judged is on a line of no account: it earns nothing, and is no node's. */
+export const isNobodys = ({ account }: Line): boolean => account === "0x";
+
 /** Of a longer file pages say so, and do not load it. */
 export const LINES_BYTES_MAX = 4 << 20;
 

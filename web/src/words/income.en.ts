@@ -32,7 +32,7 @@ export const incomeEn = {
   funnelTitle: "From records to pay",
   funnelText: "Records that came in, those that a kind of infrastructure judged by its rules, and the lines (a node in a kind) that they came to.",
   funnelRecords: "Records",
-  funnelJudged: (count: string) => `${count} of them are judged; the rest are the network's own, of leases and services`,
+  funnelJudged: (count: string) => `${count} of them are judged by rules`,
   funnelAccepted: "Accepted",
   funnelLines: "Lines",
   funnelMetered: "Metered",

@@ -34,7 +34,7 @@ export const incomeJa: typeof incomeEn = {
   funnelTitle: "記録から支払いまで",
   funnelText: "届いた記録、規則により判定された記録、そこから得られた明細（種類ごとのノード）です。",
   funnelRecords: "記録",
-  funnelJudged: (count) => `うち ${count} 件を判定。残りはリースとサービスに関するネットワーク自身の記録`,
+  funnelJudged: (count) => `うち ${count} 件を規則で判定`,
   funnelAccepted: "承認",
   funnelLines: "明細",
   funnelMetered: "計量",
