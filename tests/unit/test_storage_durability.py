@@ -49,7 +49,10 @@ def test_profiles_can_be_repaired() -> None:
     assert LAB.nodes_min == LAB.pieces
 
 
-def test_the_page_for_buyers_states_what_the_command_computes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_for_buyers_states_what_the_command_computes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
     profiles()
     rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     shown = [[cell.strip() for cell in row if cell.strip()] for row in rows if row[0] in PROFILES]
