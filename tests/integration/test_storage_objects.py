@@ -773,7 +773,7 @@ async def test_all_calls_are_answered_over_the_bus(world: ObjectsWorld) -> None:
         return call.name
 
     elsewhere = {call for call in CALLS if call not in world.objects.handlers()}
-    asked = {"segment.begin", "segment.more", "segment.end", "segment.read", "grant.revoke"}
+    asked = {"segment.begin", "segment.more", "segment.end", "segment.read", "grant.revoke", "object.unpurged"}
     assert {call.name for call in elsewhere} == asked
     others = dict.fromkeys((*elsewhere, *PROVIDERS_CALLS, *OPERATOR_CALLS), other)
     hub = MemoryHub()
