@@ -238,6 +238,7 @@ class Course(Accounts):
     def _end_job(self, entry: Entry, now: int) -> None:
         if entry.end(self.changes, now):
             self.jobs.pop(entry.job.order.id, None)
+            self.changes.hours.add(self.chronicle.ended(entry.job.state, now))
 
 
 def _is_in_vain(lease: Lease, item: Item) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Place
 from fallow.domain.offers import (
+    LOST_AFTER_MS,
     Beat,
     Forgiven,
     Ignored,
@@ -136,6 +137,10 @@ class Floor:
         """
         self._amnesty.at = now
         self._amnesty.times += 1
+
+    def knows(self, now: int) -> bool:
+        """Whether those that are not there are known not to be: they have had the time to be heard since an amnesty."""
+        return now - self._amnesty.at >= LOST_AFTER_MS
 
     def lost(self, leases: Iterable[Lease], now: int) -> Iterator[tuple[Lease, str]]:
         """Those of `leases` that their node cannot be working on any more, and why. Idle nodes cost nothing here."""
