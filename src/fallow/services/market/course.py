@@ -122,7 +122,7 @@ class Course(Accounts):
             case lease_events.Stop():
                 self.changes.stops.append((after.node, after.id))
             case lease_events.Free():
-                self.floor.slots[after.node].give_back(after)
+                self.floor.slots[after.node].give_back(after, now)
             case lease_events.Vote():
                 self._vote(after, now)
             case lease_events.Ended(paid=paid):
