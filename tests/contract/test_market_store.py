@@ -10,9 +10,11 @@ import asyncpg
 import msgspec
 import pytest
 
+from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.domain.billing import MeterKey
 from fallow.domain.checks import StartKey
-from fallow.domain.chronicle import HOURS_KEPT, Hour
+from fallow.domain.chronicle import HOUR_MS, HOURS_KEPT, Hour
 from fallow.domain.errors import Unavailable
 from fallow.domain.facts import OfferMade
 from fallow.domain.jobs import Item, ItemState, Job, JobState, Needs
@@ -270,6 +272,28 @@ async def test_the_latest_hours_are_loaded_as_they_were_written_last(stores: Sto
     assert (await load(stores)).hours == {5: Hour(nodes=3), 6: Hour(7, 2**40 + 1, 2, 3)}
     await save(stores, hours={at: Hour(nodes=at) for at in range(7, HOURS_KEPT + 6)})
     assert sorted((await load(stores)).hours) == list(range(6, HOURS_KEPT + 6))
+
+
+async def test_jobs_that_ended_before_there_were_hours_are_in_them(postgres_dsn: str) -> None:
+    steps = builtin("market")
+    (hours,) = (place for place, step in enumerate(steps) if step.name == "0008_hours.sql")
+    ended = [("done", 5), ("done", 5), ("failed", 5), ("cancelled", 9), ("done", 9), ("running", None)]
+    async with open_database(postgres_dsn, pool_size=1) as database:
+        await migrate(database, steps[:hours])
+        async with database.transaction() as tx:
+            for number, (state, hour) in enumerate(ended):
+                await tx.execute(
+                    "INSERT INTO market.job (id, account, state, created_at, ended_at, doc)"
+                    " VALUES ($1, $2, $3, 0, $4, '')",
+                    str(number),
+                    ALICE,
+                    state,
+                    None if hour is None else hour * HOUR_MS + number,
+                )
+        await migrate(database, steps)
+        async with database.transaction() as tx:
+            rows = await tx.fetch("SELECT hour, nodes, done, failed, cancelled FROM market.hour ORDER BY hour")
+    assert [tuple(row.values()) for row in rows] == [(5, None, 2, 1, 0), (9, None, 3, 1, 1)]
 
 
 async def test_what_the_reserve_paid_is_added_up_once(stores: Stores) -> None:
