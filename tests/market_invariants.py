@@ -343,6 +343,7 @@ class Invariants:
         assert state.meters == brain.meters
         assert state.tallies == brain.tallies
         assert state.starting == brain.starting.spent
+        assert state.hours == brain.chronicle.hours
         assert state.standings == brain.judging.standings
         assert {node: (s.free, s.offer) for node, s in fresh.floor.slots.items()} == {
             node: (s.free, s.offer) for node, s in brain.floor.slots.items()

@@ -14,6 +14,7 @@ import msgspec
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain.billing import MeterKey
 from fallow.domain.checks import StartKey
+from fallow.domain.chronicle import Hour
 from fallow.domain.errors import Unavailable
 from fallow.domain.happenings import Happening
 from fallow.domain.jobs import Item, Job, JobState
@@ -95,6 +96,7 @@ class Store:
         """What meters showed that were dropped, by how many were before."""
         self.tallies: dict[TallyKey, Tally] = {}
         self.starting: dict[StartKey, int] = {}
+        self.hours: dict[int, Hour] = {}
         self.refusals: dict[int, Refusal] = {}
         self.standings: dict[bytes, bytes] = {}
         self.evidence: dict[bytes, Evidence] = {}
@@ -118,6 +120,7 @@ class Store:
             secrets=dict(self.secrets),
             cursor=self.cursor[""],
             starting=dict(self.starting),
+            hours=dict(self.hours),
         )
 
     def all_offers(self) -> list[Offer]:
@@ -156,6 +159,8 @@ class Store:
             tx.put(self.tallies, key, tally)
         for start, spent in rows.starting.items():
             tx.put(self.starting, start, spent)
+        for at, hour in rows.hours.items():
+            tx.put(self.hours, at, hour)
 
     def _save_secrets(self, tx: MemoryTransaction, secrets: Mapping[str, bytes | None]) -> None:
         for job_id, locked in secrets.items():

@@ -10,8 +10,11 @@ import asyncpg
 import msgspec
 import pytest
 
+from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.domain.billing import MeterKey
 from fallow.domain.checks import StartKey
+from fallow.domain.chronicle import HOUR_MS, HOURS_KEPT, Hour
 from fallow.domain.errors import Unavailable
 from fallow.domain.facts import OfferMade
 from fallow.domain.jobs import Item, ItemState, Job, JobState, Needs
@@ -29,7 +32,7 @@ ALICE, BOB = b"a" * 20, b"b" * 20
 NODE, OTHER = b"1" * 32, b"2" * 32
 SOME = Resources(cpu_milli=1000, memory_mib=256, disk_mib=64)
 NOTHING = MarketState(
-    jobs=[], leases=[], meters={}, tallies={}, standings={}, secrets={}, cursor=Cursor(0, 0), starting={}
+    jobs=[], leases=[], meters={}, tallies={}, standings={}, secrets={}, cursor=Cursor(0, 0), starting={}, hours={}
 )
 
 
@@ -82,6 +85,7 @@ def rows(
     secrets: Mapping[str, bytes | None] | None = None,
     cursor: Cursor = Cursor(1, 0),  # noqa: B008 - immutable
     starting: Mapping[StartKey, int] | None = None,
+    hours: Mapping[int, Hour] | None = None,
     meters_over: Sequence[MeterKey] = (),
 ) -> MarketRows:
     return MarketRows(
@@ -97,6 +101,7 @@ def rows(
         secrets or {},
         cursor,
         starting or {},
+        hours or {},
         meters_over,
     )
 
@@ -261,6 +266,36 @@ async def test_meters_that_are_over_are_gone_and_no_others(stores: Stores) -> No
     assert (await load(stores)).meters == {(ALICE, BOB, 2): 2, (ALICE, ALICE, 1): 4}
 
 
+async def test_the_latest_hours_are_loaded_as_they_were_written_last(stores: Stores) -> None:
+    await save(stores, hours={5: Hour(nodes=3), 6: Hour(nodes=None, done=2**40)})
+    await save(stores, hours={6: Hour(nodes=7, done=2**40 + 1, failed=2, cancelled=3)})
+    assert (await load(stores)).hours == {5: Hour(nodes=3), 6: Hour(7, 2**40 + 1, 2, 3)}
+    await save(stores, hours={at: Hour(nodes=at) for at in range(7, HOURS_KEPT + 6)})
+    assert sorted((await load(stores)).hours) == list(range(6, HOURS_KEPT + 6))
+
+
+async def test_jobs_that_ended_before_there_were_hours_are_in_them(postgres_dsn: str) -> None:
+    steps = builtin("market")
+    (hours,) = (place for place, step in enumerate(steps) if step.name == "0008_hours.sql")
+    ended = [("done", 5), ("done", 5), ("failed", 5), ("cancelled", 9), ("done", 9), ("running", None)]
+    async with open_database(postgres_dsn, pool_size=1) as database:
+        await migrate(database, steps[:hours])
+        async with database.transaction() as tx:
+            for number, (state, hour) in enumerate(ended):
+                await tx.execute(
+                    "INSERT INTO market.job (id, account, state, created_at, ended_at, doc)"
+                    " VALUES ($1, $2, $3, 0, $4, '')",
+                    str(number),
+                    ALICE,
+                    state,
+                    None if hour is None else hour * HOUR_MS + number,
+                )
+        await migrate(database, steps)
+        async with database.transaction() as tx:
+            rows = await tx.fetch("SELECT hour, nodes, done, failed, cancelled FROM market.hour ORDER BY hour")
+    assert [tuple(row.values()) for row in rows] == [(5, None, 2, 1, 0), (9, None, 3, 1, 1)]
+
+
 async def test_what_the_reserve_paid_is_added_up_once(stores: Stores) -> None:
     first = job(1)
     given: dict[str, Any] = {"state": LeaseState.ENDED, "ended_at": NOW, "held": ()}
@@ -294,6 +329,7 @@ async def test_a_rollback_leaves_nothing_of_a_round(stores: Stores) -> None:
             refusals=[Refusal(NODE, 1, 0, "lease.ended", NOW)],
             standings={NODE: Standing()},
             found=[evidence(1, NOW)],
+            hours={1: Hour(nodes=1)},
             cursor=Cursor(9, 9),
         )
         await stores.market.save(tx, changed)

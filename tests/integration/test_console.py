@@ -234,6 +234,27 @@ async def file_of(page: Page, kind: str, at: int = 0) -> str:
     return await asyncio.to_thread(path.read_text, "utf-8")
 
 
+async def test_the_overview_tells_which_jobs_ended_and_how_many_nodes_each_day_had(explored: Explored) -> None:
+    _, url = explored
+    async with browser() as running, tab(running, url) as page:
+        await page.goto("/")
+        ended = page.get_by_role("region", name="Jobs that ended")
+        await expect(ended.get_by_role("row", name="done 20 600 4,096")).to_be_visible()
+        await expect(ended.get_by_text("as of ")).to_be_visible()
+        await expect(page.get_by_text("609 ended in 30 days")).to_be_visible()
+        days = page.get_by_role("region", name="Nodes by day")
+        assert await days.locator("title").all_text_contents() == ["1 Jan 1970 · 2", "3 Jan 1970 · 3"]
+        for part, kind, told in (
+            (ended, "CSV", "cancelled,1,2,12,1000000"),
+            (ended, "JSON", '"jobs_in_720_hours": 7'),
+            (days, "CSV", "172800000,3"),
+        ):
+            async with page.expect_download() as waiting:
+                await part.get_by_role("button", name=kind, exact=True).click()
+            path = await (await waiting.value).path()
+            assert told in await asyncio.to_thread(path.read_text, "utf-8")
+
+
 async def test_names_of_others_are_text_and_nothing_else(explored: Explored) -> None:
     network, url = explored
     async with browser() as running, tab(running, url) as page:

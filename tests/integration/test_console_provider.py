@@ -26,7 +26,7 @@ from fallow.domain.identity import address
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views.market import AmountView
 from fallow.domain.views.money import EarnedView, EarningsView
-from fallow.domain.views.nodes import OwnLeaseView, RefusalView
+from fallow.domain.views.nodes import DayView, OwnLeaseView, RefusalView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.tasks import background
@@ -100,9 +100,10 @@ def filled(network: FakeNetwork) -> None:
     wrong = node_view(WRONG, HOSTILE, wrong=2, missed=3, why="result.wrong")
     gone = node_view("03" * 32, "", state="offline", last_seen_at=now_ms - 9 * HOUR_MS)
     paused = node_view("04" * 32, "attic", state="paused")
+    day = DayView(at=now_ms, slot_ms=300_000, slots="0" * 144 + "2" * 100 + "a" * 4 + "1" * 40)
     refusal = RefusalView(boot=1, seq=2, code="usage.late", at=now_ms)
     network.owned[PROVIDER] = [
-        own_node_view(BUSY, "barn", offer=busy, leases=[lease], enrolled_at=now_ms - 90 * 24 * HOUR_MS),
+        own_node_view(BUSY, "barn", offer=busy, leases=[lease], enrolled_at=now_ms - 90 * 24 * HOUR_MS, day=day),
         own_node_view(WRONG, HOSTILE, offer=wrong, suspended_until=now_ms + HOUR_MS, refused=[refusal]),
         own_node_view("03" * 32, "", offer=gone),
         own_node_view("04" * 32, "attic", offer=paused),
@@ -183,7 +184,12 @@ async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(signed: 
             "its audit score is 0.9725, and below 0.96 all that it keeps counts as lost"
         )
         await expect(alerts).to_contain_text("for piece 707070707070: failed: storage.no_piece, after 81 ms.")
+        day = "Last 24 hours: not seen 50%, idle 34.7%, offline 1.4%, busy 13.9%"
+        await expect(machines.get_by_role("img", name=day)).to_have_count(1)
         await machines.get_by_role("button", name="barn").click()
+        await expect(machines.get_by_role("img", name=day)).to_have_count(2)
+        (offline,) = (text for text in await machines.locator("title").all_text_contents() if "offline" in text)
+        assert offline.endswith(" · offline, idle")
         works_on = page.get_by_role("region", name="Works on now")
         await expect(works_on.get_by_role("row", name="compute")).to_contain_text("spot")
         await expect(page.get_by_text("412", exact=True)).to_be_visible()

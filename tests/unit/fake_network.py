@@ -39,7 +39,7 @@ from fallow.domain.views.audits import LedgerCheckView
 from fallow.domain.views.checks import EvidenceView, VoteView
 from fallow.domain.views.jobs import CandidateView, ItemView, JobEvent, JobView, LeaseView, QuoteView
 from fallow.domain.views.keys import DelegationView, KeyView, TokenView
-from fallow.domain.views.market import AmountView, MapView, MarketView, SoldView
+from fallow.domain.views.market import AmountView, EndedView, MapView, MarketView, NodesOnDayView, SoldView
 from fallow.domain.views.money import (
     BalanceView,
     EarningsView,
@@ -662,6 +662,12 @@ def market_view() -> MarketView:
         jobs_open=1,
         leases_open=1,
         sold_to={"compute": SoldView(nodes=1, leases=1, sold=AmountView(cpu_milli=3_000, memory_mib=10_240))},
+        jobs_ended={
+            "done": EndedView(ever=4_096, month=600, day=20),
+            "failed": EndedView(ever=31, month=7, day=0),
+            "cancelled": EndedView(ever=12, month=2, day=1),
+        },
+        nodes_by_day=[NodesOnDayView(at=0, nodes=2), NodesOnDayView(at=2 * 86_400_000, nodes=3)],
     )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from fallow.domain.billing import MeterKey
 from fallow.domain.checks import StartKey
+from fallow.domain.chronicle import Hour
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Evidence, Offer, Refusal
@@ -40,11 +41,12 @@ class MarketRows(NamedTuple):
     secrets: Mapping[str, bytes | None]
     cursor: Cursor
     starting: Mapping[StartKey, int]
+    hours: Mapping[int, Hour]
     meters_over: Sequence[MeterKey] = ()
 
 
 class MarketState(NamedTuple):
-    """What is open, but for offers: these are many."""
+    """What is open, but for offers: these are many; and the latest hours, as many as a chronicle keeps."""
 
     jobs: list[tuple[Job, list[Item]]]
     leases: list[Lease]
@@ -54,6 +56,7 @@ class MarketState(NamedTuple):
     secrets: dict[str, bytes]
     cursor: Cursor
     starting: dict[StartKey, int]
+    hours: dict[int, Hour]
 
 
 class MarketStore(Protocol):

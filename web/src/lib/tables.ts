@@ -123,6 +123,17 @@ export const countries = ({ at, countries: found }: Market): Table => ({
   rows: Object.entries(found).map(([code, count]) => [code, count, at]),
 });
 
+/** Jobs that ended, by outcome: within whole hours, of which the last still runs. */
+export const jobsEnded = ({ at, jobs_ended: found = {} }: Market): Table => ({
+  head: ["outcome", "jobs_in_24_hours", "jobs_in_720_hours", "jobs_ever", "at_ms"],
+  rows: Object.entries(found).map(([outcome, { day, month, ever }]) => [outcome, day, month, ever, at]),
+});
+
+export const nodesByDay = ({ nodes_by_day: found = [] }: Market): Table => ({
+  head: ["day_begins_ms", "nodes_at_once_max"],
+  rows: found.map(({ at, nodes }) => [at, nodes]),
+});
+
 export const files = ({ epoch, files: found }: EpochView): Table => ({
   head: ["epoch", "name", "size_bytes", "holds", "sha256"],
   rows: found.map((one) => [epoch, one.name, one.size, one.count, one.sha256]),

@@ -11,6 +11,7 @@ import msgspec
 from fallow.adapters.memory.database import MemoryTransaction, memory_transaction
 from fallow.domain.billing import MeterKey
 from fallow.domain.checks import StartKey
+from fallow.domain.chronicle import HOURS_KEPT, Hour
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job, JobState
 from fallow.domain.leases import Lease, LeaseState
@@ -66,6 +67,7 @@ class MemoryMarketStore:
         self._meters: dict[MeterKey, int] = {}
         self._tallies: dict[TallyKey, Tally] = {}
         self._starting: dict[StartKey, int] = {}
+        self._hours: dict[int, Hour] = {}
         self._standings: dict[bytes, bytes] = {}
         self._secrets: dict[str, bytes] = {}
         self._evidence: dict[bytes, _EvidenceRow] = {}
@@ -112,6 +114,7 @@ class MemoryMarketStore:
             secrets=dict(self._secrets),
             cursor=self._leader[None].cursor,
             starting=dict(self._starting),
+            hours=dict(sorted(self._hours.items())[-HOURS_KEPT:]),
         )
 
     async def offers(self, tx: Transaction, after: bytes, limit: int) -> list[Offer]:
@@ -244,6 +247,8 @@ class MemoryMarketStore:
             tx.put(self._tallies, key, tally)
         for start, spent in rows.starting.items():
             tx.put(self._starting, start, spent)
+        for at, hour in rows.hours.items():
+            tx.put(self._hours, at, hour)
 
     def _keep_verdicts(self, tx: MemoryTransaction, rows: MarketRows) -> None:
         for refusal in rows.refusals:

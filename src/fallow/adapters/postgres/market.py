@@ -9,6 +9,7 @@ import msgspec
 
 from fallow.adapters.postgres.turns import by_turns
 from fallow.domain.billing import MeterKey
+from fallow.domain.chronicle import HOURS_KEPT, Hour
 from fallow.domain.errors import Unavailable
 from fallow.domain.jobs import Item, Job
 from fallow.domain.leases import Lease
@@ -58,6 +59,7 @@ class PostgresMarketStore:
         starting = await tx.fetch("SELECT * FROM market.starting_credit")
         standings = await tx.fetch("SELECT node, doc FROM market.standing")
         secrets = await tx.fetch("SELECT job, locked FROM market.secret")
+        hours = await tx.fetch("SELECT * FROM market.hour ORDER BY hour DESC LIMIT $1", HOURS_KEPT)
         leader = await tx.fetch("SELECT cursor, cursor_records FROM market.leader")
         return MarketState(
             jobs=await self._with_items(tx, jobs),
@@ -68,6 +70,7 @@ class PostgresMarketStore:
             tallies={(row["account"], row["credit"]): Tally(int(row["fees"]), int(row["covered"])) for row in tallies},
             cursor=Cursor(leader[0]["cursor"], leader[0]["cursor_records"]),
             starting={(row["node"], row["day"]): int(row["spent"]) for row in starting},
+            hours={row["hour"]: Hour(row["nodes"], row["done"], row["failed"], row["cancelled"]) for row in hours},
         )
 
     async def offers(self, tx: Transaction, after: bytes, limit: int) -> list[Offer]:
@@ -109,6 +112,14 @@ class PostgresMarketStore:
             )
         if rows.secrets:
             await self._save_secrets(tx, rows.secrets)
+        if rows.hours:
+            await tx.execute(
+                "INSERT INTO market.hour (hour, nodes, done, failed, cancelled)"
+                " SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])"
+                " ON CONFLICT (hour) DO UPDATE SET nodes = EXCLUDED.nodes, done = EXCLUDED.done,"
+                " failed = EXCLUDED.failed, cancelled = EXCLUDED.cancelled",
+                *_columns((at, *hour) for at, hour in rows.hours.items()),
+            )
         await self._save_meters(tx, rows)
         await self._save_verdicts(tx, rows)
         await tx.execute("UPDATE market.leader SET cursor = $1, cursor_records = $2", *rows.cursor)

@@ -22,13 +22,33 @@ class SoldView(View, frozen=True, kw_only=True):
     sold: AmountView
 
 
+class EndedView(View, frozen=True, kw_only=True):
+    """How many jobs ended with one outcome: `ever`, in the 720 hours of the last `month`, and in 24 of the last `day`.
+
+    Hours are whole ones; the last of them is the one that runs.
+    """
+
+    ever: int
+    month: int
+    day: int
+
+
+class NodesOnDayView(View, frozen=True, kw_only=True):
+    """The most nodes that were busy or idle at once on a day (UTC) that began `at`, milliseconds since 1970."""
+
+    at: int
+    nodes: int
+
+
 class MarketView(View, frozen=True, kw_only=True):
     """All nodes and open jobs together, as the market sees them `at` a moment (milliseconds since 1970).
 
     `nodes` counts them by state, as in `NodeView`. The rest is about those that are busy or idle: how many `owners`
     (accounts) they have, how many say which country (two letters, their owners' word) they are in, what they have
     `offered`, and what of it is `sold`: held by `leases_open`. A machine's offer is to all verticals that take orders;
-    `sold_to` says which of them holds what of it.
+    `sold_to` says which of them holds what of it. `jobs_ended` are by outcome: done, failed, cancelled. As in all that
+    is told of jobs, checks that the network orders are among them, so that nobody can tell them apart. `nodes_by_day`
+    are of the last 30 days; of one that is not there nothing is known.
     """
 
     at: int
@@ -40,6 +60,8 @@ class MarketView(View, frozen=True, kw_only=True):
     jobs_open: int
     leases_open: int
     sold_to: dict[str, SoldView] = {}
+    jobs_ended: dict[str, EndedView] = {}
+    nodes_by_day: list[NodesOnDayView] = []
 
 
 class CellView(View, frozen=True, kw_only=True):

@@ -74,10 +74,23 @@ class OwnLeaseView(View, frozen=True, kw_only=True):
     owed_microusd: int
 
 
+class DayView(View, frozen=True, kw_only=True):
+    """What a node was in the last 24 hours, as the market saw it since it started.
+
+    `slots` has a hexadecimal digit for each `slot_ms`, the last for the slot in which `at` lies. A digit is the sum of
+    what the node was in that time: 1 busy, 2 idle, 4 paused by its owner, 8 offline; 0: nobody saw it.
+    """
+
+    at: int
+    slot_ms: int
+    slots: str
+
+
 class OwnNodeView(View, frozen=True, kw_only=True):
     """A node as its owner's account sees it; `offer` is None as long as the market has none of it.
 
     `suspended_until`, `left_alone_until` and `refused` are as in `StandingView`, the reasons as in `EnrolledView`.
+    `day` is None where `offer` is.
     """
 
     node: str
@@ -90,3 +103,4 @@ class OwnNodeView(View, frozen=True, kw_only=True):
     refused: list[RefusalView]
     banned_reason: str = ""
     vouched_reason: str = ""
+    day: DayView | None = None

@@ -140,6 +140,12 @@ class Brain(Course):
         """Note from which network nodes connect."""
         self.floor.networks.update(networks)
 
+    def counted(self, now: int, *, nodes: int) -> None:
+        """Somebody counted the nodes that are there."""
+        changed = self.chronicle.counted(nodes, now)
+        if changed is not None:
+            self.changes.hours.add(changed)
+
     # What nodes do
 
     def offer(self, offer: Offer, now: int) -> None:

@@ -77,6 +77,7 @@ class Changes:
         self.meters_over: list[MeterKey] = []
         self.tallies: set[TallyKey] = set()
         self.starting: set[StartKey] = set()
+        self.hours: set[int] = set()
         self.money: list[Money] = []
         self.proposals: list[Lease] = []
         self.stops: list[tuple[bytes, bytes]] = []
@@ -131,4 +132,5 @@ class Changes:
             or self.refusals
             or self.standings
             or self.meters_over
+            or self.hours
         )

@@ -122,7 +122,7 @@ class Course(Accounts):
             case lease_events.Stop():
                 self.changes.stops.append((after.node, after.id))
             case lease_events.Free():
-                self.floor.slots[after.node].give_back(after)
+                self.floor.slots[after.node].give_back(after, now)
             case lease_events.Vote():
                 self._vote(after, now)
             case lease_events.Ended(paid=paid):
@@ -238,6 +238,7 @@ class Course(Accounts):
     def _end_job(self, entry: Entry, now: int) -> None:
         if entry.end(self.changes, now):
             self.jobs.pop(entry.job.order.id, None)
+            self.changes.hours.add(self.chronicle.ended(entry.job.state, now))
 
 
 def _is_in_vain(lease: Lease, item: Item) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
+from fallow.domain.day import BUSY, IDLE, OFFLINE, PAUSED, Day
 from fallow.domain.leases import Lease
 from fallow.domain.matching import Place
 from fallow.domain.offers import (
+    LOST_AFTER_MS,
     Beat,
     Forgiven,
     Ignored,
@@ -25,6 +27,9 @@ from fallow.domain.verification import VOUCHED
 
 NOTHING = Resources(cpu_milli=0, memory_mib=0)
 
+UNHEARD = frozenset({0, OFFLINE})
+"""A node that was away, or whose offer was only loaded, is noted when it is heard."""
+
 
 class Amnesty:
     """When all nodes were last counted as just heard of, and how often they were. Each slot takes it in when read."""
@@ -37,6 +42,7 @@ class Amnesty:
 class Slot:
     """A node on the floor. Held resources are those of its open leases, never counted elsewhere.
 
+    Its `day` is noted when something changes that `node_state` would show, and when it is read: never by time.
     `at_best` is the matcher's view of it when it is here, idle and trusted: what only another offer changes.
     """
 
@@ -44,6 +50,7 @@ class Slot:
         self.leases: dict[bytes, Lease] = {}
         self.free = offer.made.total
         self._amnesty, self._forgiven = amnesty, amnesty.times
+        self._day = Day(now)
         self._life, effects = put_up(offer, now)
         self._follow(effects)
 
@@ -52,8 +59,18 @@ class Slot:
         """The offer's life, with the last amnesty in it: an earlier one would change nothing that this one does not."""
         if self._forgiven != self._amnesty.times:
             self._forgiven = self._amnesty.times
+            if not self._life.online(self._amnesty.at):
+                self._day.turn(OFFLINE, self._life.seen_at + LOST_AFTER_MS)
             self._life, _ = step(self._life, Forgiven(self._amnesty.at))
         return self._life
+
+    def hear(self, event: Beat | Offered) -> None:
+        """Move the offer's life on by what its node itself has said."""
+        if not self.life.online(event.at):
+            self._note(event.at)
+        self.apply(event)
+        if isinstance(event, Offered) or self._day.is_now in UNHEARD:
+            self._note(event.at)
 
     def apply(self, event: OfferEvent) -> None:
         """Move the offer's life on."""
@@ -64,12 +81,30 @@ class Slot:
         """Set a lease's resources aside."""
         if lease.id not in self.leases:
             self.free = self.free.minus(lease.resources)
+        first = not self.leases
         self.leases[lease.id] = lease
+        if first:
+            self._note(lease.proposed_at)
 
-    def give_back(self, lease: Lease) -> None:
+    def give_back(self, lease: Lease, now: int) -> None:
         """Free what a lease held, at once."""
         if self.leases.pop(lease.id, None) is not None:
             self.free = self.free.plus(lease.resources)
+            if not self.leases:
+                self._note(now)
+
+    def day(self, now: int) -> str:
+        """Return what it was in the last day, see `Day.slots`. Who is only believed to be here is not noted as that."""
+        if self._day.is_now not in UNHEARD or not self.life.online(now):
+            self._note(now)
+        return self._day.slots(now)
+
+    def _note(self, now: int) -> None:
+        life = self.life
+        if not life.online(now):
+            self._day.turn(OFFLINE, life.seen_at + LOST_AFTER_MS)
+        else:
+            self._day.turn(BUSY if self.leases else IDLE if life.offer.made.open else PAUSED, now)
 
     def place(self, now: int, *, suspended: bool, banned: bool, trust: str) -> Place:
         """Return the matcher's view of it."""
@@ -106,7 +141,7 @@ class Floor:
     def offer(self, offer: Offer, now: int) -> None:
         """Put up or replace a node's offer."""
         if offer.node in self.slots:
-            self.slots[offer.node].apply(Offered(offer, now))
+            self.slots[offer.node].hear(Offered(offer, now))
         else:
             self.slots[offer.node] = Slot(offer, now, self._amnesty)
             self._new.append(offer.node)
@@ -122,7 +157,7 @@ class Floor:
     def beat(self, node: bytes, boot: int, now: int) -> None:
         """Note a node's sign of life."""
         if node in self.slots:
-            self.slots[node].apply(Beat(boot, now))
+            self.slots[node].hear(Beat(boot, now))
 
     def cool(self, node: bytes, now: int) -> None:
         """Leave a node in peace for a moment, the longer the more often it turned work down without doing any."""
@@ -136,6 +171,10 @@ class Floor:
         """
         self._amnesty.at = now
         self._amnesty.times += 1
+
+    def knows(self, now: int) -> bool:
+        """Whether those that are not there are known not to be: they have had the time to be heard since an amnesty."""
+        return now - self._amnesty.at >= LOST_AFTER_MS
 
     def lost(self, leases: Iterable[Lease], now: int) -> Iterator[tuple[Lease, str]]:
         """Those of `leases` that their node cannot be working on any more, and why. Idle nodes cost nothing here."""

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from fallow.domain import calls
+from fallow.domain.day import SLOT_MS
 from fallow.domain.identity import address
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Refusal
 from fallow.domain.verification import suspended_until
-from fallow.domain.views.nodes import OwnLeaseView, OwnNodeView, RefusalView
+from fallow.domain.views.nodes import DayView, OwnLeaseView, OwnNodeView, RefusalView
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.market_store import MarketStore
@@ -64,6 +65,7 @@ class Owned:
             refused=[RefusalView(boot=one.boot, seq=one.seq, code=one.code, at=one.at) for one in refusals],
             banned_reason=row.banned_reason,
             vouched_reason=row.vouched_reason,
+            day=None if slot is None else DayView(at=now, slot_ms=SLOT_MS, slots=slot.day(now)),
         )
 
     def _lease(self, lease: Lease, now: int) -> OwnLeaseView:

@@ -15,6 +15,7 @@ from typing import Any
 
 from fallow.domain.billing import FeePolicy
 from fallow.domain.checks import Starting
+from fallow.domain.chronicle import Chronicle
 from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, FallowError, Unavailable
 from fallow.domain.orders import Order
@@ -225,7 +226,7 @@ class Rounds:
         brain = Brain(self._fee, await self._seeds.current(tx, now))
         brain.floor.networks = await self._registry.networks(tx)
         await self._load_offers(tx, brain.floor, now)
-        brain.tallies = state.tallies
+        brain.tallies, brain.chronicle = state.tallies, Chronicle(state.hours)
         brain.starting = StartingCredit(self._starting, state.starting)
         brain.meters, brain.judging.standings = state.meters, state.standings
         brain.judging.canaries = Canaries(await self._seeds.known(tx))
@@ -240,6 +241,7 @@ class Rounds:
     async def _load_offers(self, tx: Transaction, floor: Floor, now: int) -> None:
         """Put up what nodes offer, in portions: the database ends transactions in which nothing is asked for long."""
         last = b""
+        floor.amnesty(now)
         while offers := await self._store.offers(tx, last, OFFERS_AT_ONCE):
             for offer in offers:
                 floor.offer(offer, now)

@@ -17,6 +17,7 @@ def rows_of(brain: Brain, cursor: Cursor) -> MarketRows:
         meters={key: brain.meters[key] for key in changes.meters},
         tallies={key: brain.tallies[key] for key in changes.tallies},
         starting={key: brain.starting.spent[key] for key in changes.starting},
+        hours={at: brain.chronicle.hours[at] for at in changes.hours},
         meters_over=changes.meters_over,
         refusals=changes.refusals,
         standings={node: brain.judging.standing(node) for node in changes.standings},

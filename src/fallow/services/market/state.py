@@ -12,6 +12,7 @@ from typing import NamedTuple
 from fallow.domain.billing import FeePolicy, MeterKey
 from fallow.domain.chart import NETWORK
 from fallow.domain.checks import Starting
+from fallow.domain.chronicle import Chronicle
 from fallow.domain.draws import Seed
 from fallow.domain.jobs import Item
 from fallow.domain.leases import Lease, LeaseState
@@ -52,6 +53,7 @@ class State:
         self.leases: dict[bytes, Lease] = {}
         self.meters: dict[MeterKey, int] = {}
         self.tallies: dict[TallyKey, Tally] = {}
+        self.chronicle = Chronicle({})
         self.results: dict[bytes, str | None] = {}
         self.unfunded: set[bytes] = set()
         self.vouched: frozenset[bytes] = frozenset()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 
 import msgspec
 
+from fallow.domain.chronicle import DAY_HOURS, DAY_MS, MONTH_HOURS
+from fallow.domain.jobs import JobState
 from fallow.domain.resources import Resources
-from fallow.domain.views.market import AmountView, MarketView, SoldView
+from fallow.domain.views.market import AmountView, EndedView, MarketView, NodesOnDayView, SoldView
 from fallow.services.market.brain import Brain
 from fallow.services.market.floor import Slot
 from fallow.services.market.rounds import Rounds
@@ -20,13 +23,17 @@ COUNTED_EVERY_MS = 2_000
 
 LOOKED_AT_ONCE = 1_000
 HERE = frozenset({"busy", "idle"})
+DAYS_SHOWN = 30
+OUTCOMES = (JobState.DONE.value, JobState.FAILED.value, JobState.CANCELLED.value)
 
 
 async def count(rounds: Rounds, now: int) -> MarketView:
-    """Count all nodes as they are now."""
+    """Count all nodes as they are now, and have the market note how many are there."""
     counting = Count(rounds.brain, now)
     for _ in counting.portions():
         await asyncio.sleep(0)  # others get their turn
+    if counting.knows:
+        rounds.tell(partial(Brain.counted, nodes=counting.here))
     return counting.view()
 
 
@@ -44,6 +51,16 @@ class Count:
         self._working: Counter[str] = Counter()
         """Nodes with a lease, by vertical."""
         self._owners: set[bytes] = set()
+
+    @property
+    def knows(self) -> bool:
+        """Whether who is away is known to be: after a silence of its own the market believes in all nodes."""
+        return self._brain.floor.knows(self._now)
+
+    @property
+    def here(self) -> int:
+        """How many are busy or idle."""
+        return sum(self._states[state] for state in HERE)
 
     def portions(self) -> Iterator[None]:
         """Look at the nodes, so many at once."""
@@ -63,11 +80,23 @@ class Count:
             sold=_sum(sum(self._sold.values(), Counter())),
             jobs_open=len(self._brain.jobs),
             leases_open=len(self._brain.leases),
+            jobs_ended=self._jobs_ended(),
+            nodes_by_day=[
+                NodesOnDayView(at=day * DAY_MS, nodes=most)
+                for day, most in self._brain.chronicle.nodes_by_day(self._now, DAYS_SHOWN).items()
+            ],
             sold_to={
                 name: SoldView(nodes=self._working[name], leases=held.total(), sold=_sum(held))
                 for name, held in sorted(self._sold.items())
             },
         )
+
+    def _jobs_ended(self) -> dict[str, EndedView]:
+        ever, month, day = (self._brain.chronicle.jobs(self._now, hours) for hours in (None, MONTH_HOURS, DAY_HOURS))
+        return {
+            outcome: EndedView(ever=getattr(ever, outcome), month=getattr(month, outcome), day=getattr(day, outcome))
+            for outcome in OUTCOMES
+        }
 
     def _add(self, slot: Slot) -> None:
         state = node_state(slot, self._now, banned=self._brain.shut_out(slot))
