@@ -81,7 +81,7 @@ export const publicEn = {
   ecoSupply: "Supply",
   ecoPrice: (price: string) => `at ${price} a token`,
   ecoNoPrice: "no price holds",
-  ecoOf: (count: string, time: string, until: string) => `From the statements of ${count} epochs, ${time} together, the latest closed ${until}.`,
+  ecoOf: (count: string, time: string, until: string) => `From the statements of ${count} ${count === "1" ? "epoch" : "epochs"}, ${time} together, the latest closed ${until}.`,
   ecoNone: "No epoch is closed yet.",
   ecoCheck: "Check each one's signature",
 
