@@ -86,7 +86,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(STEPS, max_size=25))
 async def test_nobody_is_paid_twice_and_everybody_in_the_end(steps: list[tuple[str, int, int]]) -> None:
     claimants = Claimants(await settled_world())

@@ -335,7 +335,7 @@ def _changed(request: Any, fields: dict[str, object]) -> Any:
 
 
 TestSubscriptions = SubscriptionMachine.TestCase
-TestSubscriptions.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=40)
+TestSubscriptions.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
 
 
 def test_a_buyer_cannot_make_a_key_meet_a_leases() -> None:
